@@ -1,0 +1,157 @@
+//! The JSON that goes over HTTP: answers, errors, gaps, history, and the lines of a batch.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{cursor::EventId, event::Channel};
+
+/// Answer to `POST /event/{action}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The id that the event got. It is durable.
+    pub id: EventId,
+}
+
+/// Answer to `POST /events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchPublished {
+    /// Id of the first event of the batch.
+    pub first_id: EventId,
+    /// Id of the last one; events of other publishers may lie between.
+    pub last_id: EventId,
+    /// How many events the batch had.
+    pub count: usize,
+}
+
+/// Body of every answer with a 4xx or 5xx status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A stable word, `snake_case`.
+    pub code: String,
+    /// What to change.
+    pub message: String,
+}
+
+/// Data of a `gap` event: events between two places may have been missed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The channel that has the gap.
+    pub channel: Channel,
+    /// The cursor that could not be continued, as it was sent (cut to 64 characters).
+    pub after: String,
+    /// The oldest event that is kept, with which the stream goes on; none if nothing is kept.
+    pub oldest: Option<EventId>,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why what follows a cursor could not be proved complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapReason {
+    /// The cursor is older than the history that is kept.
+    Trimmed,
+    /// The cursor was never in this log: it was wiped, or the cursor is another server's, or no cursor at all.
+    Unknown,
+    /// The log lost acknowledged events, the cursor's among them (a fail-over, an older snapshot).
+    LostTail,
+}
+
+impl GapReason {
+    /// The word on the wire, also a label of the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::Unknown => "unknown",
+            Self::LostTail => "lost-tail",
+        }
+    }
+}
+
+/// Answer to `GET /events` as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The channel that was read.
+    pub channel: Channel,
+    /// Said when what follows the given cursor cannot be proved complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+    /// Oldest first.
+    pub events: Vec<HistoryEvent>,
+    /// The cursor to read on from, and to subscribe from.
+    pub next: String,
+    /// Whether more events follow already.
+    pub more: bool,
+}
+
+/// One event of the history; also a line of its NDJSON form, which can be posted back to `POST /events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEvent {
+    /// The event's id; after a gap, the position from which history goes on.
+    pub id: String,
+    /// The event's type.
+    pub event: String,
+    /// The event's data, always as a string, exactly as it was published.
+    pub data: String,
+    /// When, by the log's clock: RFC 3339, UTC, milliseconds.
+    pub time: String,
+}
+
+/// One event of a batch: a line of NDJSON or an item of a JSON array.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchLine<'a> {
+    /// The event's type.
+    #[serde(borrow)]
+    pub event: Cow<'a, str>,
+    /// The event's data: a string is sent as its text, any other value as its JSON.
+    #[serde(borrow)]
+    pub data: &'a RawValue,
+    /// Ignored: what history gives can be posted back.
+    #[serde(borrow, default, skip_serializing)]
+    pub id: Option<&'a RawValue>,
+    /// Ignored, likewise.
+    #[serde(borrow, default, skip_serializing)]
+    pub time: Option<&'a RawValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_has_the_four_documented_keys() {
+        let gap = Gap {
+            channel: Channel::default_channel(),
+            after: "1-0".to_owned(),
+            oldest: Some(EventId::new(5, 0)),
+            reason: GapReason::LostTail,
+        };
+        let json = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"lost-tail"}"#;
+        assert_eq!(serde_json::to_string(&gap).expect("serialisable"), json);
+        assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
+        for reason in [GapReason::Trimmed, GapReason::Unknown, GapReason::LostTail] {
+            assert_eq!(serde_json::to_value(reason).expect("serialisable"), reason.as_str());
+        }
+    }
+
+    #[test]
+    fn a_batch_line_takes_what_history_gives_and_refuses_unknown_keys() {
+        let line = r#"{"id":"5-0","event":"a\"b","data":"x","time":"2026-11-24T00:00:00.000Z"}"#;
+        let parsed: BatchLine<'_> = serde_json::from_str(line).expect("a history line");
+        assert_eq!((parsed.event.as_ref(), parsed.data.get()), ("a\"b", "\"x\""));
+        for bad in [r#"{"event":"a"}"#, r#"{"data":1}"#, r#"{"event":"a","data":1,"x":1}"#, r#"["a",1]"#] {
+            assert!(serde_json::from_str::<BatchLine<'_>>(bad).is_err() || bad.starts_with('['), "{bad}");
+        }
+    }
+}

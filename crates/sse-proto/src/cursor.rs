@@ -1,0 +1,264 @@
+//! Where an event stands in the log, and where a subscriber stands: [`EventId`], [`Position`], [`Cursor`].
+//!
+//! ```text
+//! 1700000000123-5                 after this event                      (what `id:` of an event says)
+//! @1700000000123-5                at this event: it is still to come    (the position after a gap)
+//! orders=1700-0,users=@1702-4     one of the two for each channel of a stream over several channels
+//! ```
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Channel;
+
+/// The broker's position for an event: `<ms>-<seq>`, the form of a Redis Stream id.
+///
+/// Ids of one log only ever grow, so their order is the order of the events; `ms` is milliseconds since 1970 by
+/// the log's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventId {
+    /// Milliseconds since the Unix epoch.
+    pub ms: u64,
+    /// Tells apart the events of one millisecond.
+    pub seq: u64,
+}
+
+impl EventId {
+    /// Before every event: the position in a channel that never had one.
+    pub const ZERO: Self = Self { ms: 0, seq: 0 };
+
+    /// An id from its two parts.
+    #[must_use]
+    pub const fn new(ms: u64, seq: u64) -> Self {
+        Self { ms, seq }
+    }
+
+    /// The greatest id below this one; [`ZERO`](Self::ZERO) is below nothing but itself.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        match (self.ms, self.seq) {
+            (0, 0) => Self::ZERO,
+            (ms, 0) => Self::new(ms - 1, u64::MAX),
+            (ms, seq) => Self::new(ms, seq - 1),
+        }
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidCursor;
+
+    /// Takes the one form that [`Display`](fmt::Display) writes: what we did not write is not ours.
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (ms, seq) = text.split_once('-').ok_or(InvalidCursor)?;
+        Ok(Self::new(number(ms)?, number(seq)?))
+    }
+}
+
+fn number(digits: &str) -> Result<u64, InvalidCursor> {
+    let canonical = digits == "0" || !digits.starts_with(['0', '+']);
+    if canonical { digits.parse().map_err(|_| InvalidCursor) } else { Err(InvalidCursor) }
+}
+
+impl TryFrom<String> for EventId {
+    type Error = InvalidCursor;
+
+    fn try_from(text: String) -> Result<Self, InvalidCursor> {
+        text.parse()
+    }
+}
+
+impl From<EventId> for String {
+    fn from(id: EventId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A place between two events of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Position {
+    /// Everything up to this event has been seen.
+    After(EventId),
+    /// This event and what follows are still to come.
+    At(EventId),
+}
+
+impl Position {
+    /// The greatest id that lies before this position: what follows is greater.
+    #[must_use]
+    pub const fn floor(self) -> EventId {
+        match self {
+            Self::After(id) => id,
+            Self::At(id) => id.before(),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::After(id) => id.fmt(f),
+            Self::At(id) => write!(f, "@{id}"),
+        }
+    }
+}
+
+impl FromStr for Position {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        match text.strip_prefix('@') {
+            Some(id) => id.parse().map(Self::At),
+            None => text.parse().map(Self::After),
+        }
+    }
+}
+
+/// What a subscriber sends back to go on where it stopped (`Last-Event-ID`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cursor {
+    /// Of a stream of one channel.
+    Plain(Position),
+    /// Of a stream of several: each channel once.
+    Composite(Vec<(Channel, Position)>),
+}
+
+impl Cursor {
+    /// The position in `channel`, for a stream of that channel alone.
+    ///
+    /// None when a composite cursor does not name the channel: nothing is known of it then.
+    #[must_use]
+    pub fn position_in(&self, channel: &Channel) -> Option<Position> {
+        match self {
+            Self::Plain(position) => Some(*position),
+            Self::Composite(positions) => {
+                positions.iter().find(|(name, _)| name == channel).map(|(_, position)| *position)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(position) => position.fmt(f),
+            Self::Composite(positions) => {
+                for (nth, (channel, position)) in positions.iter().enumerate() {
+                    let comma = if nth == 0 { "" } else { "," };
+                    write!(f, "{comma}{channel}={position}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        if !text.contains('=') {
+            return text.parse().map(Self::Plain);
+        }
+        let mut positions: Vec<(Channel, Position)> = Vec::new();
+        for part in text.split(',') {
+            let (channel, position) = part.split_once('=').ok_or(InvalidCursor)?;
+            let channel: Channel = channel.parse().map_err(|_| InvalidCursor)?;
+            if positions.iter().any(|(seen, _)| *seen == channel) {
+                return Err(InvalidCursor);
+            }
+            positions.push((channel, position.parse()?));
+        }
+        Ok(Self::Composite(positions))
+    }
+}
+
+/// The text is not a cursor that we wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event id of this system: expected one like 1700000000000-0")]
+pub struct InvalidCursor;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn position() -> impl Strategy<Value = Position> {
+        (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(ms, seq, at)| {
+            let id = EventId::new(ms, seq);
+            if at { Position::At(id) } else { Position::After(id) }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_cursor_reads_back(plain in position(), composite in prop::collection::btree_map("[A-Za-z0-9._:~-]{1,64}", position(), 1..5)) {
+            let plain = Cursor::Plain(plain);
+            prop_assert_eq!(plain.to_string().parse(), Ok(plain));
+            let composite = Cursor::Composite(
+                composite.into_iter().map(|(name, at)| (name.parse().expect("matches the grammar"), at)).collect(),
+            );
+            prop_assert_eq!(composite.to_string().parse(), Ok(composite));
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = text.parse::<Cursor>();
+        }
+    }
+
+    #[test]
+    fn only_the_form_we_write_is_read() {
+        for bad in [
+            "",
+            "5",
+            "5-",
+            "-5",
+            "05-1",
+            "5-01",
+            "+5-1",
+            "5-+1",
+            " 5-1",
+            "5-1 ",
+            "5-1-1",
+            "@",
+            "@@5-1",
+            "a=",
+            "=5-1",
+            "a=5-1,",
+            "a=5-1,a=5-2",
+            "a=5-1,5-2",
+            "18446744073709551616-0",
+            "٣-١",
+            "5-*",
+        ] {
+            assert_eq!(bad.parse::<Cursor>(), Err(InvalidCursor), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_sort_as_numbers_and_step_back() {
+        let id = |text: &str| text.parse::<EventId>().expect("a valid id");
+        assert!(id("9-0") < id("10-0") && id("10-9") < id("10-10"));
+        assert_eq!(id("10-1").before(), id("10-0"));
+        assert_eq!(id("10-0").before(), EventId::new(9, u64::MAX));
+        assert_eq!(EventId::ZERO.before(), EventId::ZERO);
+        assert_eq!(Position::At(id("10-1")).floor(), id("10-0"));
+    }
+
+    #[test]
+    fn a_composite_cursor_knows_only_the_channels_it_names() {
+        let cursor: Cursor = "orders=1700-0,users=@1702-4".parse().expect("a valid cursor");
+        let of = |name: &str| cursor.position_in(&name.parse().expect("a channel"));
+        assert_eq!(of("users"), Some(Position::At(EventId::new(1702, 4))));
+        assert_eq!(of("other"), None);
+    }
+}
