@@ -16,7 +16,7 @@ use crate::event::Channel;
 ///
 /// Ids of one log only ever grow, so their order is the order of the events; `ms` is milliseconds since 1970 by
 /// the log's own clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventId {
     /// Milliseconds since the Unix epoch.

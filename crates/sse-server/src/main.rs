@@ -1,2 +1,56 @@
-//! Not built yet.
-fn main() {}
+//! `sse-server`: reads the settings, serves until a signal, and says by its exit code how it went.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::Context as _;
+use sse_server::settings::Settings;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Threads that read history from the log.
+const BLOCKING_THREADS: usize = 8;
+
+fn main() -> ExitCode {
+    let settings = match Settings::from_args(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // The text is help or advice; where it cannot be printed there is nobody to read it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sse-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        // actix says in many lines what we say in one; --log actix_server=info brings them back.
+        .with_env_filter(EnvFilter::try_new(format!("actix_server=warn,{}", settings.log))?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("broker")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        sse_server::run(settings, stop).await
+    })
+}

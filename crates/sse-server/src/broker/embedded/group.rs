@@ -1,0 +1,291 @@
+//! One commit's worth of work: appends and trims, staged in a transaction and in a copy of the state beside it.
+//!
+//! The state in memory changes only after the transaction is on disk: a [`Group`] collects the changes as a
+//! [`Change`], which the writer applies then, or throws away.
+
+use std::collections::HashMap;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+use sse_proto::{Channel, Event, EventId};
+
+use super::{
+    clock::Clock,
+    record::{Key, Row, encode_event, id_of, key},
+    store::{CHANNELS, EVENTS, META, StoreError},
+};
+use crate::broker::{Appended, BrokerError, Retention};
+
+/// What the writer knows of the log: the same as its tables, as of the last commit.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) rows: HashMap<Channel, Row>,
+    pub(super) clock: Clock,
+    /// The number for the next new channel.
+    pub(super) next_number: u32,
+    /// Where new channels begin: after every channel that was forgotten.
+    pub(super) origin: EventId,
+    /// Bytes of all events.
+    pub(super) bytes: u64,
+}
+
+/// What a committed group changed.
+#[derive(Debug)]
+pub(super) struct Change {
+    rows: HashMap<Channel, Option<Row>>,
+    clock: Clock,
+    next_number: u32,
+    origin: EventId,
+    bytes: u64,
+    /// The group left trimming undone, because it had done enough for one commit.
+    pub(super) more_to_trim: bool,
+}
+
+impl State {
+    /// Takes over what is now on disk.
+    pub(super) fn apply(&mut self, change: Change) {
+        for (channel, row) in change.rows {
+            match row {
+                Some(row) => drop(self.rows.insert(channel, row)),
+                None => drop(self.rows.remove(&channel)),
+            }
+        }
+        self.clock = change.clock;
+        self.next_number = change.next_number;
+        self.origin = change.origin;
+        self.bytes = change.bytes;
+    }
+}
+
+impl Change {
+    /// The channels whose last id changed, with it; none for those that were forgotten.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
+        self.rows.iter().map(|(channel, row)| (channel, row.map(|row| row.last)))
+    }
+
+    /// Where new channels begin from now on.
+    pub(super) const fn origin(&self) -> EventId {
+        self.origin
+    }
+}
+
+/// A transaction being filled.
+pub(super) struct Group<'a> {
+    state: &'a State,
+    change: Change,
+    retention: &'a Retention,
+    now_ms: u64,
+    events: Table<'a, Key, &'static [u8]>,
+    channels: Table<'a, &'static str, &'static [u8]>,
+    meta: Table<'a, &'static str, u64>,
+    record: Vec<u8>,
+    /// How many events this commit may still remove.
+    trims_left: u64,
+}
+
+impl<'a> Group<'a> {
+    /// An empty group. It may trim twice what it appends, and `trims_max` more.
+    pub(super) fn open(
+        transaction: &'a WriteTransaction,
+        state: &'a State,
+        retention: &'a Retention,
+        now_ms: u64,
+        trims_max: u64,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            state,
+            change: Change {
+                rows: HashMap::new(),
+                clock: state.clock,
+                next_number: state.next_number,
+                origin: state.origin,
+                bytes: state.bytes,
+                more_to_trim: false,
+            },
+            retention,
+            now_ms,
+            events: transaction.open_table(EVENTS)?,
+            channels: transaction.open_table(CHANNELS)?,
+            meta: transaction.open_table(META)?,
+            record: Vec::new(),
+            trims_left: trims_max,
+        })
+    }
+
+    /// Appends events to a channel. The inner error refuses these events and leaves the group as it was.
+    pub(super) fn append(
+        &mut self,
+        channel: &Channel,
+        events: &[Event],
+    ) -> Result<Result<Appended, BrokerError>, StoreError> {
+        let mut row = match self.row(channel) {
+            Some(row) => row,
+            None => match self.admit()? {
+                Ok(row) => row,
+                Err(refused) => return Ok(Err(refused)),
+            },
+        };
+        let mut first = None;
+        for event in events {
+            let id = self.change.clock.next(self.now_ms);
+            let key = key(row.number, id);
+            encode_event(&mut self.record, key, row.last, event.kind.as_str(), &event.data);
+            self.events.insert(key, self.record.as_slice())?;
+            let bytes = record_bytes(self.record.len());
+            if row.count == 0 {
+                row.oldest = id;
+            }
+            row.last = id;
+            row.count += 1;
+            row.bytes += bytes;
+            self.change.bytes += bytes;
+            self.trims_left += 2;
+            first.get_or_insert(id);
+        }
+        self.change.rows.insert(channel.clone(), Some(row));
+        let first = first.unwrap_or(row.last);
+        let over = row.count.saturating_sub(self.retention.events_max.get() as u64);
+        if over > 0 {
+            self.trim(channel, over)?;
+        }
+        Ok(Ok(Appended { first, last: row.last }))
+    }
+
+    /// A row for a new channel, if there is room for one more.
+    fn admit(&mut self) -> Result<Result<Row, BrokerError>, StoreError> {
+        let channels = self.all_rows().count();
+        if channels >= self.retention.channels_max {
+            let cutoff = self.cutoff_ms();
+            let dead = self
+                .all_rows()
+                .filter(|(_, row)| row.last.ms < cutoff && row.count <= 1)
+                .min_by_key(|(_, row)| row.last)
+                .map(|(channel, row)| (channel.clone(), row));
+            let Some((channel, row)) = dead else {
+                return Ok(Err(BrokerError::Full(format!(
+                    "there are {channels} channels already, which is the limit (--channels-max), and all have recent \
+                     events"
+                ))));
+            };
+            self.forget(&channel, row)?;
+        }
+        let row = Row::new(self.change.next_number, self.change.origin);
+        self.change.next_number += 1;
+        Ok(Ok(row))
+    }
+
+    /// Removes a channel whose events are all too old. Whoever comes back to it with an id is told of a gap.
+    fn forget(&mut self, channel: &Channel, row: Row) -> Result<(), StoreError> {
+        self.trim(channel, row.count)?;
+        self.channels.remove(channel.as_str())?;
+        self.change.rows.insert(channel.clone(), None);
+        self.change.origin = self.change.origin.max(row.last);
+        Ok(())
+    }
+
+    /// Trims by age and by total bytes, as far as this commit may.
+    pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
+        let cutoff = self.cutoff_ms();
+        let aged: Vec<Channel> = self
+            .all_rows()
+            .filter(|(_, row)| row.count > 1 && row.oldest.ms < cutoff)
+            .map(|(channel, _)| channel.clone())
+            .collect();
+        for channel in aged {
+            self.trim_aged(&channel, cutoff)?;
+        }
+        while self.change.bytes > self.retention.bytes_max {
+            let fullest = self.all_rows().filter(|(_, row)| row.count > 0).min_by_key(|(_, row)| row.oldest);
+            let Some(channel) = fullest.map(|(channel, _)| channel.clone()) else { break };
+            if self.trim(&channel, 64)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn trim_aged(&mut self, channel: &Channel, cutoff_ms: u64) -> Result<(), StoreError> {
+        while let Some(row) = self.row(channel)
+            && row.oldest.ms < cutoff_ms
+            && row.count > 1
+        {
+            // Ids tell the age, so count how many of the oldest are too old; the last one stays.
+            let range = key(row.number, row.oldest)..key(row.number, EventId::new(cutoff_ms, 0).min(row.last));
+            let aged = self.events.range(range)?.take(1024).count() as u64;
+            if self.trim(channel, aged)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes up to `wanted` of the oldest events of a channel; returns how many.
+    fn trim(&mut self, channel: &Channel, wanted: u64) -> Result<u64, StoreError> {
+        let Some(mut row) = self.row(channel) else { return Ok(0) };
+        let allowed = wanted.min(self.trims_left).min(row.count);
+        self.change.more_to_trim |= allowed < wanted.min(row.count);
+        let range = key(row.number, row.oldest)..=key(row.number, row.last);
+        let mut removed: Vec<(Key, u64)> = Vec::new();
+        row.oldest = EventId::ZERO;
+        for entry in self.events.range(range)? {
+            let (entry_key, record) = entry?;
+            if removed.len() as u64 == allowed {
+                row.oldest = id_of(entry_key.value());
+                break;
+            }
+            removed.push((entry_key.value(), record_bytes(record.value().len())));
+        }
+        for (entry_key, bytes) in &removed {
+            self.events.remove(*entry_key)?;
+            row.trimmed = id_of(*entry_key);
+            row.count = row.count.saturating_sub(1);
+            row.bytes = row.bytes.saturating_sub(*bytes);
+            self.change.bytes = self.change.bytes.saturating_sub(*bytes);
+        }
+        self.trims_left -= removed.len() as u64;
+        self.change.rows.insert(channel.clone(), Some(row));
+        Ok(removed.len() as u64)
+    }
+
+    /// Writes what changed beside the events. Nothing of the group is on disk before the transaction commits.
+    pub(super) fn finish(mut self) -> Result<Change, StoreError> {
+        for (channel, row) in &self.change.rows {
+            if let Some(row) = row {
+                self.channels.insert(channel.as_str(), row.encode().as_slice())?;
+            }
+        }
+        let highest = self.change.clock.highest();
+        for (name, number) in [
+            ("highest_ms", highest.ms),
+            ("highest_seq", highest.seq),
+            ("origin_ms", self.change.origin.ms),
+            ("origin_seq", self.change.origin.seq),
+            ("next_number", u64::from(self.change.next_number)),
+        ] {
+            self.meta.insert(name, number)?;
+        }
+        Ok(self.change)
+    }
+
+    fn row(&self, channel: &Channel) -> Option<Row> {
+        match self.change.rows.get(channel) {
+            Some(changed) => *changed,
+            None => self.state.rows.get(channel).copied(),
+        }
+    }
+
+    fn all_rows(&self) -> impl Iterator<Item = (&Channel, Row)> {
+        let unchanged = self.state.rows.iter().filter(|(channel, _)| !self.change.rows.contains_key(*channel));
+        let changed = self.change.rows.iter().filter_map(|(channel, row)| row.map(|row| (channel, row)));
+        unchanged.map(|(channel, row)| (channel, *row)).chain(changed)
+    }
+
+    fn cutoff_ms(&self) -> u64 {
+        let age_ms = u64::try_from(self.retention.age_max.as_millis()).unwrap_or(u64::MAX);
+        self.now_ms.saturating_sub(age_ms)
+    }
+}
+
+/// What an event counts towards the limit of bytes: its record and its key.
+const fn record_bytes(record: usize) -> u64 {
+    (record + size_of::<Key>()) as u64
+}

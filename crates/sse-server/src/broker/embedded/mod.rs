@@ -1,0 +1,232 @@
+//! The embedded broker: a log in redb, one writer thread, nothing to install.
+//!
+//! An event is acknowledged after the fsync of its group. [`Place::Memory`] is the same contract without a file.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `writer` | the thread: groups what is queued, commits, answers |
+//! | `group` | one commit: appends, limits, trims |
+//! | `reader` | a page out of a snapshot, with the proof that it is whole |
+//! | `record` | the bytes of an event and of a channel's row |
+//! | `store` | the file: opening, tables, transactions |
+//! | `clock` | ids that only grow |
+//! | `disk` | the reserve of free space |
+
+mod clock;
+mod disk;
+mod group;
+mod reader;
+mod record;
+mod store;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use redb::ReadableTable;
+use sse_proto::{Channel, Event, EventId};
+use tokio::{runtime::Handle, sync::oneshot};
+
+pub use self::store::{OpenError, Place};
+use self::{
+    clock::Clock,
+    disk::FreeSpace,
+    group::{Change, State},
+    record::Row,
+    store::{CHANNELS, META, Store, StoreError},
+    writer::{Request, Writer},
+};
+use super::{
+    Appended, BrokerError, From, Page, PageLimits, Retention,
+    bells::{Bell, Bells},
+};
+use crate::metrics::Metrics;
+
+/// Publishes that may wait for the writer. When it is full, a publish is refused (503): nothing was stored.
+const QUEUE_MAX: usize = 16_384;
+
+/// A handle on the log; clones share it.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    /// Taken at the end, so that the writer finishes.
+    requests: Arc<Mutex<Option<SyncSender<Request>>>>,
+    writer: Arc<Mutex<Option<JoinHandle<Result<(), BrokerError>>>>>,
+    blocking: Handle,
+}
+
+/// What the writer and the readers share.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    bells: Bells,
+    heads: RwLock<Heads>,
+    metrics: Metrics,
+}
+
+/// The last id of each channel, as of the last commit.
+#[derive(Debug)]
+struct Heads {
+    by_channel: HashMap<Channel, EventId>,
+    /// Of channels that have no row.
+    origin: EventId,
+}
+
+impl Shared {
+    fn committed(&self, change: &Change) {
+        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
+        heads.origin = change.origin();
+        for (channel, last) in change.heads() {
+            match last {
+                Some(last) => drop(heads.by_channel.insert(channel.clone(), last)),
+                None => drop(heads.by_channel.remove(channel)),
+            }
+        }
+    }
+
+    fn reset_heads(&self, state: &State) {
+        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
+        *heads = Heads::of(state);
+    }
+}
+
+impl Heads {
+    fn of(state: &State) -> Self {
+        Self {
+            by_channel: state.rows.iter().map(|(channel, row)| (channel.clone(), row.last)).collect(),
+            origin: state.origin,
+        }
+    }
+}
+
+impl Embedded {
+    /// Opens the log and starts its writer. Reads run on the blocking threads of `blocking`.
+    ///
+    /// `gave_up` is told when the log can no longer be written: the process should end then.
+    ///
+    /// # Errors
+    /// The log is in use, cannot be read, or is of a newer version.
+    pub fn open(
+        place: Place,
+        retention: Retention,
+        disk_reserve_bytes: u64,
+        metrics: Metrics,
+        blocking: Handle,
+        gave_up: oneshot::Sender<BrokerError>,
+    ) -> Result<Self, OpenError> {
+        let (directory, first_seq) = match &place {
+            Place::Directory(directory) => (Some(directory.clone()), 0),
+            Place::Memory => (None, u64::from(rand::random::<u32>().max(1))),
+        };
+        let name = directory.clone().unwrap_or_else(|| "memory".into());
+        let origin = EventId::new(0, first_seq);
+        let store = Store::open(place, origin)?;
+        let state = load_state(&store, origin, first_seq)
+            .map_err(|error| OpenError::Unreadable { path: name, why: error.to_string() })?;
+        let heads = RwLock::new(Heads::of(&state));
+        let shared = Arc::new(Shared { store, bells: Bells::default(), heads, metrics });
+
+        let (requests, receiver) = sync_channel(QUEUE_MAX);
+        let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
+        let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space };
+        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
+            let ended = writer.run();
+            if let Err(error) = &ended {
+                let _ = gave_up.send(error.clone());
+            }
+            ended
+        });
+        let thread = thread.map_err(|error| OpenError::Io(directory.unwrap_or_default(), error))?;
+        Ok(Self {
+            shared,
+            requests: Arc::new(Mutex::new(Some(requests))),
+            writer: Arc::new(Mutex::new(Some(thread))),
+            blocking,
+        })
+    }
+
+    /// Finishes what is queued and stops the writer. Later appends are refused.
+    pub fn close(&self) {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_panicked)) = writer.map(JoinHandle::join) {
+            tracing::error!("the writer of the log panicked");
+        }
+    }
+
+    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+        let bytes = events.iter().map(|event| event.kind.as_str().len() + event.data.len()).sum();
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Append { channel: channel.clone(), events, bytes, answer })?;
+        answered.await.unwrap_or_else(|_| Err(BrokerError::OutcomeUnknown("the log was closed meanwhile".to_owned())))
+    }
+
+    pub(super) async fn check(&self) -> Result<(), BrokerError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Check { answer })?;
+        answered.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the log was closed meanwhile".to_owned())))
+    }
+
+    fn ask(&self, request: Request) -> Result<(), BrokerError> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(requests) = requests.as_ref() else {
+            return Err(BrokerError::Unavailable("the log is closed".to_owned()));
+        };
+        requests.try_send(request).map_err(|error| {
+            BrokerError::Unavailable(match error {
+                TrySendError::Full(_) => format!("{QUEUE_MAX} publishes are waiting for the disk already"),
+                TrySendError::Disconnected(_) => "the log is closed".to_owned(),
+            })
+        })
+    }
+
+    pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+        let shared = self.shared.clone();
+        let channel = channel.clone();
+        let read = self
+            .blocking
+            .spawn_blocking(move || shared.store.read(|transaction| reader::page(transaction, &channel, from, limits)));
+        read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
+    }
+
+    pub(super) fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        let heads = self.shared.heads.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(heads.by_channel.get(channel).copied().unwrap_or(heads.origin))
+    }
+
+    pub(super) fn follow(&self, channel: &Channel) -> Bell {
+        self.shared.bells.follow(channel)
+    }
+}
+
+/// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
+fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, BrokerError> {
+    store.read(|transaction| {
+        let meta = transaction.open_table(META)?;
+        let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
+        let highest = EventId::new(number("highest_ms")?, number("highest_seq")?);
+        let mut rows = HashMap::new();
+        for entry in transaction.open_table(CHANNELS)?.iter()? {
+            let (name, row) = entry?;
+            let damaged = || StoreError::Damaged(format!("the row of channel {:?}", name.value()));
+            let channel: Channel = name.value().parse().map_err(|_| damaged())?;
+            rows.insert(channel, Row::decode(row.value()).ok_or_else(damaged)?);
+        }
+        let last = rows.values().map(|row| row.last).max().unwrap_or_default();
+        let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
+        Ok(State {
+            bytes: rows.values().map(|row| row.bytes).sum(),
+            rows,
+            clock: Clock::new(given_out.max(highest).max(last), first_seq),
+            // Numbers start at 1; none is given out twice.
+            next_number: u32::try_from(number("next_number")?).unwrap_or(u32::MAX).max(last_number + 1),
+            origin: reader::origin(transaction)?,
+        })
+    })
+}

@@ -1,0 +1,202 @@
+//! The redb file: opening it, its tables and its format, and transactions that survive what redb may do.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+    backends::InMemoryBackend,
+};
+
+use sse_proto::EventId;
+
+use super::record::Key;
+use crate::broker::BrokerError;
+
+/// Events of all channels, by channel and id.
+pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("events");
+/// A [`Row`](super::record::Row) for each channel.
+pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
+/// Numbers of the whole log, by name.
+pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+
+/// Changes when an older version could not read what this one writes.
+const FORMAT: u64 = 1;
+const FILE: &str = "events.redb";
+
+/// Where the log lives.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In a directory of its own.
+    Directory(PathBuf),
+    /// In memory, for as long as the process runs.
+    Memory,
+}
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the data directory {} is in use by another sse-server: stop that one, or give this one another --data-dir \
+         (or --memory)", .0.display()
+    )]
+    InUse(PathBuf),
+    /// The directory or file cannot be made, read or written.
+    #[error("cannot open the log in {}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// Written by a newer version.
+    #[error(
+        "the log in {} has format {found}, and this version reads up to {FORMAT}: run the newer version again, or \
+         give this one another --data-dir", path.display()
+    )]
+    TooNew {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// What is there is not a log, or a damaged one.
+    #[error(
+        "the log in {} cannot be read ({why}): restore it from a backup, or move the directory away and start with an \
+         empty one", path.display()
+    )]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// What redb or a checksum said.
+        why: String,
+    },
+}
+
+/// An open log file. Readers share it; only reopening waits for them.
+#[derive(Debug)]
+pub(super) struct Store {
+    place: Place,
+    origin: EventId,
+    database: RwLock<Option<Database>>,
+}
+
+impl Store {
+    /// Opens the log; channels of a new one begin after `origin`.
+    pub(super) fn open(place: Place, origin: EventId) -> Result<Self, OpenError> {
+        let database = open_database(&place, origin)?;
+        Ok(Self { place, origin, database: RwLock::new(Some(database)) })
+    }
+
+    /// Closes the file and opens it again: redb repairs it, and what was not committed is gone.
+    pub(super) fn reopen(&self) -> Result<(), OpenError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Place::Memory = self.place {
+            return Ok(()); // there is nothing to read back from; the failed transaction was undone
+        }
+        *database = None;
+        *database = Some(open_database(&self.place, self.origin)?);
+        Ok(())
+    }
+
+    /// Runs `work` on a snapshot of the log.
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, BrokerError> {
+        self.guarded(|database| work(&database.begin_read()?)).map_err(|error| match error {
+            StoreError::Damaged(what) => BrokerError::Damaged(what),
+            StoreError::Redb(error) => BrokerError::Damaged(error.to_string()),
+        })
+    }
+
+    /// Runs `work` and commits: when this returns, it is on disk. Otherwise nothing is known until [`Self::reopen`].
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.guarded(|database| {
+            let transaction = database.begin_write()?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+    }
+
+    /// A damaged file can make redb panic; that is an error like any other.
+    fn guarded<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = database.as_ref() else {
+            return Err(StoreError::Damaged("the log file is closed".to_owned()));
+        };
+        catch_unwind(AssertUnwindSafe(|| work(database)))
+            .unwrap_or_else(|_| Err(StoreError::Damaged("reading the log file panicked".to_owned())))
+    }
+}
+
+/// Why a transaction failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error("{0}")]
+    Damaged(String),
+    #[error(transparent)]
+    Redb(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
+
+fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> {
+    let directory = match place {
+        Place::Memory => Path::new("memory"),
+        Place::Directory(directory) => directory,
+    };
+    let io_error = |error| OpenError::Io(directory.to_owned(), error);
+    let unreadable = |why| OpenError::Unreadable { path: directory.to_owned(), why };
+    let opened = catch_unwind(|| match place {
+        Place::Memory => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(DatabaseError::from),
+        Place::Directory(directory) => {
+            std::fs::create_dir_all(directory)?;
+            let database = Database::create(directory.join(FILE))?;
+            // The file's name must survive a power loss too.
+            #[cfg(unix)]
+            std::fs::File::open(directory)?.sync_all()?;
+            Ok(database)
+        }
+    });
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
+        Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error)))) => return Err(io_error(error)),
+        Ok(Err(error)) => return Err(unreadable(error.to_string())),
+        Err(_) => return Err(unreadable("opening it panicked".to_owned())),
+    };
+    match prepare(&database, origin) {
+        Ok(FORMAT) => Ok(database),
+        Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
+        Err(error) => Err(unreadable(error.to_string())),
+    }
+}
+
+/// Makes the tables of a new file; returns the format of the file.
+fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
+    let transaction = database.begin_write()?;
+    let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    if let Some(found) = found {
+        transaction.abort()?;
+        return Ok(found);
+    }
+    {
+        let mut meta = transaction.open_table(META)?;
+        for (name, number) in [("format", FORMAT), ("origin_ms", origin.ms), ("origin_seq", origin.seq)] {
+            meta.insert(name, number)?;
+        }
+    }
+    transaction.open_table(EVENTS)?;
+    transaction.open_table(CHANNELS)?;
+    transaction.commit()?;
+    Ok(FORMAT)
+}

@@ -1,0 +1,187 @@
+//! The one thread that writes: group commit without a timer.
+//!
+//! It takes everything that is queued, commits it once, and acknowledges it all, while the next group gathers behind
+//! it. After a failed write or fsync nothing is known: the group is answered [`BrokerError::OutcomeUnknown`], the file
+//! is closed and opened again, and its end is read from it. If that fails as well, the log is given up and the
+//! process ends, because nothing could be promised any more.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use sse_proto::{Channel, Event};
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    clock::now_ms,
+    disk::FreeSpace,
+    group::{Change, Group, State},
+    load_state,
+    store::StoreError,
+};
+use crate::broker::{Appended, BrokerError, Retention};
+
+/// A group takes no more appends once it has this many bytes. (One batch may be larger; it lies in one group.)
+const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Events that one commit removes at the most, beyond twice those that it appends.
+const TRIMS_PER_COMMIT: u64 = 1000;
+
+/// What the writer is asked for.
+pub(super) enum Request {
+    /// Add events to a channel.
+    Append {
+        channel: Channel,
+        events: Vec<Event>,
+        /// Of types and data, for the size of the group.
+        bytes: usize,
+        answer: oneshot::Sender<Result<Appended, BrokerError>>,
+    },
+    /// Commit, to see that it can be done.
+    Check { answer: oneshot::Sender<Result<(), BrokerError>> },
+}
+
+type Answers = Vec<Result<Appended, BrokerError>>;
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) requests: Receiver<Request>,
+    pub(super) state: State,
+    pub(super) retention: Retention,
+    pub(super) free_space: FreeSpace,
+}
+
+impl Writer {
+    /// Writes until nobody can ask any more. Everything that was queued is committed first.
+    ///
+    /// # Errors
+    /// The log cannot be written and cannot be reopened.
+    pub(super) fn run(mut self) -> Result<(), BrokerError> {
+        let sweep_every = (self.retention.age_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
+        let mut sweep_due = Instant::now() + sweep_every;
+        loop {
+            let first = match self.requests.recv_timeout(sweep_due.saturating_duration_since(Instant::now())) {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            let group = self.gather(first);
+            let due = sweep_due <= Instant::now();
+            let over = self.state.bytes > self.retention.bytes_max;
+            if group.is_empty() && !self.has_aged() && !over {
+                sweep_due = Instant::now() + sweep_every;
+                continue;
+            }
+            let more_to_trim = self.commit(group, due || over)?;
+            if due && !more_to_trim {
+                sweep_due = Instant::now() + sweep_every;
+            }
+        }
+    }
+
+    fn gather(&self, first: Option<Request>) -> Vec<Request> {
+        let size = |request: &Request| match request {
+            Request::Append { bytes, .. } => *bytes,
+            Request::Check { .. } => 0,
+        };
+        let mut bytes = first.as_ref().map_or(0, size);
+        let mut group = Vec::from_iter(first);
+        while bytes < GROUP_BYTES_MAX
+            && !group.is_empty()
+            && let Ok(request) = self.requests.try_recv()
+        {
+            bytes += size(&request);
+            group.push(request);
+        }
+        group
+    }
+
+    fn has_aged(&self) -> bool {
+        let age_ms = u64::try_from(self.retention.age_max.as_millis()).unwrap_or(u64::MAX);
+        let cutoff = now_ms().saturating_sub(age_ms);
+        self.state.rows.values().any(|row| row.count > 1 && row.oldest.ms < cutoff)
+    }
+
+    /// Commits a group and answers it; returns whether trimming is left to do.
+    fn commit(&mut self, group: Vec<Request>, sweep: bool) -> Result<bool, BrokerError> {
+        let room = self.free_space.check();
+        match self.stage(&group, sweep, &room) {
+            Ok((answers, change)) => {
+                let more_to_trim = change.more_to_trim;
+                self.shared.committed(&change);
+                self.state.apply(change);
+                self.answer(group, answers);
+                Ok(more_to_trim)
+            }
+            Err(error) => {
+                tracing::error!(%error, "writing the log failed; it is opened again, and the outcome is unknown");
+                let reopened = self.reopen();
+                let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
+                let answers = group.iter().map(|_| Err(unknown.clone())).collect();
+                self.answer(group, answers);
+                reopened.map(|()| false)
+            }
+        }
+    }
+
+    fn stage(
+        &self,
+        group: &[Request],
+        sweep: bool,
+        room: &Result<(), BrokerError>,
+    ) -> Result<(Answers, Change), StoreError> {
+        self.shared.store.write(|transaction| {
+            let mut staged = Group::open(transaction, &self.state, &self.retention, now_ms(), TRIMS_PER_COMMIT)?;
+            let mut answers = Vec::with_capacity(group.len());
+            for request in group {
+                answers.push(match (request, room) {
+                    (Request::Append { .. }, Err(full)) => Err(full.clone()),
+                    (Request::Append { channel, events, .. }, Ok(())) => staged.append(channel, events)?,
+                    (Request::Check { .. }, _) => room
+                        .clone()
+                        .map(|()| Appended { first: self.state.clock.highest(), last: self.state.clock.highest() }),
+                });
+            }
+            if sweep {
+                staged.sweep()?;
+            }
+            Ok((answers, staged.finish()?))
+        })
+    }
+
+    /// Answers a group in order, and rings for the channels that have new events.
+    fn answer(&self, group: Vec<Request>, answers: Answers) {
+        let mut events_count = 0;
+        for (request, outcome) in group.into_iter().zip(answers) {
+            // A publisher that went away does not hear its answer; its event is in the log all the same.
+            match request {
+                Request::Append { channel, events, answer, .. } => {
+                    if outcome.is_ok() {
+                        events_count += events.len();
+                        self.shared.bells.ring(&channel);
+                    }
+                    let _ = answer.send(outcome);
+                }
+                Request::Check { answer } => {
+                    let _ = answer.send(outcome.map(|_| ()));
+                }
+            }
+        }
+        if events_count > 0 {
+            self.shared.metrics.group_committed(events_count);
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), BrokerError> {
+        let lost = |error: String| BrokerError::Unavailable(format!("the log cannot be opened again: {error}"));
+        self.shared.store.reopen().map_err(|error| lost(error.to_string()))?;
+        self.state = load_state(&self.shared.store, self.state.clock.highest(), self.state.clock.first_seq())
+            .map_err(|error| lost(error.to_string()))?;
+        self.shared.reset_heads(&self.state);
+        Ok(())
+    }
+}

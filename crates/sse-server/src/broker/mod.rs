@@ -1,0 +1,223 @@
+//! The broker keeps events in order and gives them their ids. It knows nothing of subscribers or HTTP.
+//!
+//! # The contract
+//!
+//! A channel is a log. Both brokers keep these promises, and both pass `tests/broker_contract.rs`:
+//!
+//! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
+//!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
+//! - An id is never given out twice, and ids of a channel only grow.
+//! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
+//!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
+//!   end early but for its limits, and [`Page::more`] says so.
+//! - [`follow`](Broker::follow) gives a [`Bell`] that rings after every append to the channel, by any node. It may
+//!   ring in vain; whoever follows first and then reads misses nothing.
+//!
+//! There is no order across channels.
+
+pub mod bells;
+pub mod continuity;
+pub mod embedded;
+pub mod redis;
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use bytestring::ByteString;
+use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
+
+use self::{bells::Bell, embedded::Embedded, redis::RedisBroker};
+
+/// Where events are kept: a closed set, chosen at start.
+#[derive(Debug, Clone)]
+pub enum Broker {
+    /// In this process, in a file or in memory.
+    Embedded(Embedded),
+    /// In Redis Streams, shared by many nodes.
+    Redis(RedisBroker),
+}
+
+/// What history keeps; the oldest events beyond it are trimmed.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Events of one channel. Over Redis it may be exceeded by a stream node (about a hundred).
+    pub events_max: NonZeroUsize,
+    /// Age of an event by the log's clock. The newest of a channel stays: the anchor of those who saw everything.
+    pub age_max: Duration,
+    /// Bytes of all channels together (embedded only; over Redis its `maxmemory` is the limit).
+    pub bytes_max: u64,
+    /// Channels; a publish to one more is refused, unless one whose events are all too old can be forgotten.
+    pub channels_max: usize,
+}
+
+/// The ids that a batch got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Of its first event.
+    pub first: EventId,
+    /// Of its last one.
+    pub last: EventId,
+}
+
+/// Where to start reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The oldest event that is kept.
+    Oldest,
+    /// The first event of this millisecond, by the log's clock, or later.
+    Time(u64),
+    /// A position that a subscriber holds; whether it can be continued is part of the answer.
+    Position(Position),
+}
+
+/// How much one read may return. At least one event is returned if there is one, whatever its size.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimits {
+    /// Events.
+    pub events_max: usize,
+    /// Bytes of types and data.
+    pub bytes_max: usize,
+}
+
+impl PageLimits {
+    /// How many of the events with these sizes go into a page.
+    #[must_use]
+    pub fn fit(&self, sizes: impl IntoIterator<Item = usize>) -> usize {
+        let mut bytes = 0_usize;
+        let within = |(nth, size): &(usize, usize)| {
+            bytes = bytes.saturating_add(*size);
+            *nth == 0 || (*nth < self.events_max && bytes <= self.bytes_max)
+        };
+        sizes.into_iter().enumerate().take_while(within).count()
+    }
+}
+
+/// An event as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the channel.
+    pub id: EventId,
+    /// Its type; not checked again, so that a log outlives a change of what may be published.
+    pub kind: ByteString,
+    /// Its data, as published.
+    pub data: ByteString,
+}
+
+impl Stored {
+    /// Bytes of type and data.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.kind.len() + self.data.len()
+    }
+}
+
+/// A run of consecutive events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// How the run joins the position that was asked for.
+    pub start: Start,
+    /// In id order, without holes.
+    pub events: Vec<Stored>,
+    /// The page ended at its limits: more events follow.
+    pub more: bool,
+    /// The last id ever given out in the channel, as of this read.
+    pub last: EventId,
+}
+
+impl Page {
+    /// Where to read on after this page.
+    #[must_use]
+    pub fn end(&self, asked: From) -> Position {
+        match (self.events.last(), self.start, asked) {
+            (Some(event), _, _) => Position::After(event.id),
+            (None, Start::Contiguous, From::Position(position)) => position,
+            (None, _, _) => Position::After(self.last),
+        }
+    }
+}
+
+/// How a page joins the position it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing lies between the position and the page.
+    Contiguous,
+    /// It cannot be proved that nothing was missed; the page starts at the oldest event that is kept.
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// The oldest event that is kept.
+        oldest: Option<EventId>,
+    },
+}
+
+/// Why the broker could not do what was asked. Events of an append that failed are not in the log, unless the
+/// variant says that it is not known.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// Not reached, or too busy. Nothing was stored; trying again later helps.
+    #[error("the broker is not available: {0}")]
+    Unavailable(String),
+    /// The answer did not come: the events may or may not be in the log.
+    #[error("the broker did not confirm: {0}")]
+    OutcomeUnknown(String),
+    /// The log has no room by its own limits or the disk's. Nothing was stored.
+    #[error("{0}")]
+    Full(String),
+    /// What was read is not what was written. Reading on would be silent loss.
+    #[error("the log is damaged: {0}")]
+    Damaged(String),
+}
+
+impl Broker {
+    /// Appends `events`, at least one, to `channel`.
+    ///
+    /// # Errors
+    /// All variants but `Damaged`: see [`BrokerError`].
+    pub async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.append(channel, events).await,
+            Self::Redis(broker) => broker.append(channel, events).await,
+        }
+    }
+
+    /// Reads a run of events of `channel`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Damaged`.
+    pub async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.read(channel, from, limits).await,
+            Self::Redis(broker) => broker.read(channel, from, limits).await,
+        }
+    }
+
+    /// The position right after the newest event of `channel`: where a subscriber without a cursor starts.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Damaged`.
+    pub async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.head(channel),
+            Self::Redis(broker) => broker.head(channel).await,
+        }
+    }
+
+    /// A bell that rings after every append to `channel`, until it is dropped.
+    #[must_use]
+    pub fn follow(&self, channel: &Channel) -> Bell {
+        match self {
+            Self::Embedded(broker) => broker.follow(channel),
+            Self::Redis(broker) => broker.follow(channel),
+        }
+    }
+
+    /// A real round trip through everything that a publish needs.
+    ///
+    /// # Errors
+    /// Why a publish would fail now.
+    pub async fn check(&self) -> Result<(), BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.check().await,
+            Self::Redis(broker) => broker.check().await,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Channels as Redis Streams: `XADD`, `XRANGE`, `XINFO STREAM`.
+//!
+//! An entry has the fields `event` and `data`; others are ignored, so that a newer node may add some. A publish is one
+//! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`.
+
+use std::{
+    collections::HashSet,
+    ops::RangeInclusive,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytestring::ByteString;
+use redis::{FromRedisValue, Pipeline, RedisError, Value};
+use sse_proto::{Channel, Event, EventId, Position};
+
+use super::{Names, link::Link};
+use crate::broker::{
+    Appended, BrokerError, From, Page, PageLimits, Retention, Start, Stored,
+    continuity::{Extent, Trimmed, judge, judge_time},
+};
+
+/// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
+const ENTRIES_PER_READ: RangeInclusive<usize> = 8..=512;
+
+/// The streams of one Redis.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) link: Link,
+    pub(super) names: Names,
+    pub(super) retention: Retention,
+    /// Channels known to be in the registry. Emptied now and then: another node may have forgotten one.
+    registered: Mutex<HashSet<Channel>>,
+    /// Mean bytes of an entry in the last read.
+    entry_bytes: AtomicUsize,
+}
+
+impl Log {
+    pub(super) fn new(link: Link, names: Names, retention: Retention) -> Self {
+        Self { link, names, retention, registered: Mutex::default(), entry_bytes: AtomicUsize::new(1024) }
+    }
+
+    pub(super) async fn append(&self, channel: &Channel, events: &[Event]) -> Result<Appended, BrokerError> {
+        self.register(channel).await?;
+        let stream = self.names.stream(channel);
+        let mut commands = redis::pipe();
+        if events.len() > 1 {
+            commands.atomic();
+        }
+        for event in events {
+            commands
+                .cmd("XADD")
+                .arg(&stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(self.retention.events_max.get())
+                .arg("*")
+                .arg("event")
+                .arg(event.kind.as_str())
+                .arg("data")
+                .arg(event.data.as_bytes().as_ref());
+        }
+        commands.cmd("PUBLISH").arg(&stream).arg("");
+        // The bell may fail (a lost one costs nothing); the events must not.
+        commands.ignore_errors();
+        let answers: Vec<Value> = self.link.send(&commands).await?.map_err(|error| refused(&error))?;
+        let mut ids = answers.into_iter().take(events.len()).map(added_id);
+        let first = ids.next().unwrap_or_else(|| Err(garbled("an empty answer to XADD")))?;
+        let mut last = first;
+        for id in ids {
+            last = id?;
+        }
+        Ok(Appended { first, last })
+    }
+
+    pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+        let count = (limits.bytes_max / self.entry_bytes.load(Ordering::Relaxed).max(1))
+            .clamp(*ENTRIES_PER_READ.start(), *ENTRIES_PER_READ.end())
+            .min(limits.events_max);
+        // One more to see whether more follow, and one for the event at the position itself.
+        let asked = count + 2;
+        let begin = match from {
+            From::Oldest => "-".to_owned(),
+            From::Time(ms) => ms.to_string(),
+            From::Position(Position::After(id) | Position::At(id)) => id.to_string(),
+        };
+        let (mut entries, mut extent) = self.entries(channel, &begin, asked).await?;
+        let start = match from {
+            From::Oldest => Start::Contiguous,
+            From::Time(ms) => judge_time(ms, &extent),
+            From::Position(position) => {
+                let (Position::After(id) | Position::At(id)) = position;
+                let present = entries.first().is_some_and(|entry| entry.id == id);
+                entries.retain(|entry| entry.id > position.floor());
+                judge(position, present, &extent)
+            }
+        };
+        let start = match start {
+            Start::Contiguous => Start::Contiguous,
+            Start::Gap { reason, .. } => {
+                (entries, extent) = self.entries(channel, "-", asked).await?;
+                Start::Gap { reason, oldest: entries.first().map(|entry| entry.id) }
+            }
+        };
+        Ok(self.page(start, entries, PageLimits { events_max: count, ..limits }, &extent))
+    }
+
+    /// Cuts a page off `entries`, of which there are more in the log if they are more than fit.
+    fn page(&self, start: Start, entries: Vec<Stored>, limits: PageLimits, extent: &Extent) -> Page {
+        let sizes: Vec<usize> = entries.iter().map(Stored::size).collect();
+        if let Some(mean) = sizes.iter().sum::<usize>().checked_div(sizes.len()) {
+            self.entry_bytes.store(mean, Ordering::Relaxed);
+        }
+        let fit = limits.fit(sizes);
+        let more = entries.len() > fit;
+        let mut events = entries;
+        events.truncate(fit);
+        Page { start, events, more, last: extent.last }
+    }
+
+    /// `XRANGE` from `begin` on, and the stream's extent at the same moment.
+    async fn entries(
+        &self,
+        channel: &Channel,
+        begin: &str,
+        count: usize,
+    ) -> Result<(Vec<Stored>, Extent), BrokerError> {
+        let stream = self.names.stream(channel);
+        let mut commands = redis::pipe();
+        commands.atomic().ignore_errors();
+        commands.cmd("XRANGE").arg(&stream).arg(begin).arg("+").arg("COUNT").arg(count);
+        commands.cmd("XINFO").arg("STREAM").arg(&stream);
+        let answers: Vec<Value> = self.query(&commands).await?;
+        let [entries, info] = <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        Ok((entries_of(entries)?, extent_of(info)?))
+    }
+
+    pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        let mut commands = redis::pipe();
+        commands.cmd("XINFO").arg("STREAM").arg(self.names.stream(channel)).ignore_errors();
+        let answers: Vec<Value> = self.query(&commands).await?;
+        Ok(extent_of(answers.into_iter().next().unwrap_or_default())?.last)
+    }
+
+    /// A write, so that a replica, a full memory or a failing disk shows.
+    pub(super) async fn check(&self) -> Result<(), BrokerError> {
+        let mut commands = redis::pipe();
+        commands.cmd("SET").arg(self.names.check()).arg(1).arg("PX").arg(1000).ignore();
+        self.query::<()>(&commands).await
+    }
+
+    /// Enters a channel into the registry before its first event, if there is room for one more.
+    ///
+    /// Nodes that enter channels at the same moment may exceed the limit by as many.
+    async fn register(&self, channel: &Channel) -> Result<(), BrokerError> {
+        if self.registered().contains(channel) {
+            return Ok(());
+        }
+        let registry = self.names.channels();
+        let mut commands = redis::pipe();
+        commands.cmd("ZSCORE").arg(&registry).arg(channel.as_str());
+        commands.cmd("ZCARD").arg(&registry);
+        let (known, channels): (Option<f64>, usize) = self.query(&commands).await?;
+        if known.is_none() && channels >= self.retention.channels_max {
+            return Err(BrokerError::Full(format!(
+                "there are {channels} channels already, which is the limit (--channels-max)"
+            )));
+        }
+        if known.is_none() {
+            let mut commands = redis::pipe();
+            let now_ms = chrono::Utc::now().timestamp_millis();
+            commands.cmd("ZADD").arg(&registry).arg("NX").arg(now_ms).arg(channel.as_str()).ignore();
+            self.query::<()>(&commands).await?;
+        }
+        self.registered().insert(channel.clone());
+        Ok(())
+    }
+
+    /// Looks into the registry again before the next event of each channel.
+    pub(super) fn look_up_again(&self) {
+        self.registered().clear();
+    }
+
+    fn registered(&self) -> MutexGuard<'_, HashSet<Channel>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what changes no event: without an answer, nothing is unknown.
+    pub(super) async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BrokerError> {
+        match self.link.send(commands).await {
+            Ok(answer) => answer.map_err(|error| refused(&error)),
+            Err(BrokerError::OutcomeUnknown(why)) => Err(BrokerError::Unavailable(why)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What Redis said no to. Nothing was stored.
+fn refused(error: &RedisError) -> BrokerError {
+    match error.code() {
+        Some("OOM") => BrokerError::Full(format!("Redis is at its maxmemory: {error}")),
+        _ => BrokerError::Unavailable(format!("Redis refused: {error}")),
+    }
+}
+
+fn garbled(what: &str) -> BrokerError {
+    BrokerError::Damaged(format!("Redis sent {what}"))
+}
+
+fn added_id(answer: Value) -> Result<EventId, BrokerError> {
+    if let Value::ServerError(error) = answer {
+        return Err(refused(&error.into()));
+    }
+    text_of(answer).and_then(|id| id.parse().ok()).ok_or_else(|| garbled("no id for an XADD"))
+}
+
+/// The entries of an `XRANGE`.
+fn entries_of(answer: Value) -> Result<Vec<Stored>, BrokerError> {
+    match answer {
+        Value::Array(entries) => entries
+            .into_iter()
+            .map(|entry| entry_of(entry).ok_or_else(|| garbled("an entry that no sse-server wrote")))
+            .collect(),
+        Value::ServerError(error) => Err(refused(&error.into())),
+        _ => Err(garbled("no entries for an XRANGE")),
+    }
+}
+
+fn entry_of(entry: Value) -> Option<Stored> {
+    let Value::Array(parts) = entry else { return None };
+    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    let (mut kind, mut data) = (None, None);
+    let mut fields = fields.into_iter();
+    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) = (fields.next(), fields.next()) {
+        match name.as_slice() {
+            b"event" => kind = Some(ByteString::try_from(bytes::Bytes::from(value)).ok()?),
+            b"data" => data = Some(ByteString::try_from(bytes::Bytes::from(value)).ok()?),
+            _ => {}
+        }
+    }
+    Some(Stored { id: text_of(id)?.parse().ok()?, kind: kind?, data: data? })
+}
+
+/// What `XINFO STREAM` says of a channel; one without a key never had an event.
+fn extent_of(answer: Value) -> Result<Extent, BrokerError> {
+    let never = Extent { oldest: None, last: EventId::ZERO, trimmed: Trimmed::NothingSince(EventId::ZERO) };
+    let fields = match answer {
+        Value::ServerError(error) if error.details().is_some_and(|details| details.contains("no such key")) => {
+            return Ok(never);
+        }
+        Value::ServerError(error) => return Err(refused(&error.into())),
+        Value::Array(fields) => fields,
+        _ => return Err(garbled("no answer for an XINFO")),
+    };
+    let mut extent = Extent { trimmed: Trimmed::Somewhere, ..never };
+    let (mut length, mut added) = (None, None);
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        match (text_of(name).as_deref(), value) {
+            (Some("length"), Value::Int(number)) => length = Some(number),
+            (Some("entries-added"), Value::Int(number)) => added = Some(number), // Redis 7.0 and later
+            (Some("last-generated-id"), id) => {
+                let id = text_of(id).and_then(|id| id.parse().ok());
+                extent.last = id.ok_or_else(|| garbled("no last id of a stream"))?;
+            }
+            (Some("first-entry"), Value::Array(entry)) => {
+                extent.oldest = entry.into_iter().next().and_then(text_of).and_then(|id| id.parse().ok());
+            }
+            _ => {}
+        }
+    }
+    if added.is_some() && added == length {
+        extent.trimmed = never.trimmed;
+    }
+    Ok(extent)
+}
+
+fn text_of(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! The Redis broker: each channel is a Redis Stream, so any number of nodes serve the same channels.
+//!
+//! An event is as durable as that Redis is set up to be. Nodes hold no state that subscribers depend on.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `link` | one supervised connection for commands: reconnects for ever, never resends |
+//! | `log` | streams: append, read, head |
+//! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
+//! | `upkeep` | trims by age and forgets dead channels |
+
+mod doorbell;
+mod link;
+mod log;
+mod upkeep;
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
+use sse_proto::{Channel, Event, EventId};
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::{link::Link, log::Log};
+use super::{
+    Appended, BrokerError, From, Page, PageLimits, Retention,
+    bells::{Bell, Bells},
+};
+use crate::metrics::Metrics;
+
+/// A handle on the streams; clones share it. Its tasks end with the last clone.
+#[derive(Debug, Clone)]
+pub struct RedisBroker {
+    log: Arc<Log>,
+    bells: Bells,
+    follows_changed: Arc<tokio::sync::Notify>,
+    metrics: Metrics,
+    _tasks: Arc<DropGuard>,
+}
+
+/// Why Redis cannot be used at all. (That it is away is no such reason.)
+#[derive(Debug, thiserror::Error)]
+pub enum RedisSetupError {
+    /// The URL is not one of Redis.
+    #[error("{url:?} is not a Redis URL: write redis://[user:password@]host[:port][/database]")]
+    Url {
+        /// As it was given, without its password.
+        url: String,
+    },
+    /// The server is too old.
+    #[error("the Redis at {address} is version {found}, and 6.2 is the oldest that will do")]
+    TooOld {
+        /// Where it is.
+        address: String,
+        /// Its version.
+        found: String,
+    },
+}
+
+/// The names of everything that we keep in a Redis.
+#[derive(Debug, Clone)]
+struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// The stream of a channel, and also the name of its bell. The braces are a hash tag: in a cluster, all that
+    /// belongs to a channel lies in one slot.
+    fn stream(&self, channel: &Channel) -> String {
+        format!("{}{{{channel}}}", self.prefix)
+    }
+
+    /// The channel of a stream.
+    fn channel(&self, stream: &str) -> Option<Channel> {
+        stream.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix('}')?.parse().ok()
+    }
+
+    /// A sorted set of all channels, by when they were first used.
+    fn channels(&self) -> String {
+        format!("{}channels", self.prefix)
+    }
+
+    /// Written by health checks.
+    fn check(&self) -> String {
+        format!("{}check", self.prefix)
+    }
+}
+
+impl RedisBroker {
+    /// Starts the connections. A Redis that is away is waited for; one that is too old is refused.
+    ///
+    /// # Errors
+    /// The URL is wrong, or the Redis is too old.
+    pub async fn connect(
+        url: &str,
+        retention: Retention,
+        timeout: Duration,
+        metrics: Metrics,
+        runtime: &Handle,
+    ) -> Result<Self, RedisSetupError> {
+        let info = connection_info(url).ok_or_else(|| RedisSetupError::Url { url: without_password(url) })?;
+        let client = Client::open(info).map_err(|_| RedisSetupError::Url { url: without_password(url) })?;
+        let names = Names { prefix: "sse:".to_owned() };
+        let ended = CancellationToken::new();
+        let bells = Bells::default();
+        let follows_changed = Arc::new(tokio::sync::Notify::new());
+
+        let link = Link::start(client.clone(), timeout, ended.clone(), runtime);
+        link.first_look().await?;
+        let log = Arc::new(Log::new(link, names.clone(), retention));
+        runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::listen(
+            client,
+            names,
+            bells.clone(),
+            follows_changed.clone(),
+            timeout,
+        )));
+        runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::safety_looks(bells.clone())));
+        runtime.spawn(ended.clone().run_until_cancelled_owned(upkeep::run(Arc::downgrade(&log))));
+        Ok(Self { log, bells, follows_changed, metrics, _tasks: Arc::new(ended.drop_guard()) })
+    }
+
+    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+        let appended = self.log.append(channel, &events).await?;
+        self.metrics.group_committed(events.len());
+        Ok(appended)
+    }
+
+    pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+        self.log.read(channel, from, limits).await
+    }
+
+    pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        self.log.head(channel).await
+    }
+
+    pub(super) fn follow(&self, channel: &Channel) -> Bell {
+        let bell = self.bells.follow(channel);
+        self.follows_changed.notify_one();
+        bell
+    }
+
+    pub(super) async fn check(&self) -> Result<(), BrokerError> {
+        self.log.check().await
+    }
+}
+
+/// The connection's settings; redis-rs leaves Nagle's algorithm on.
+fn connection_info(url: &str) -> Option<ConnectionInfo> {
+    let settings = TcpSettings::default().set_nodelay(true);
+    Some(url.into_connection_info().ok()?.set_tcp_settings(settings))
+}
+
+/// The URL as it may be shown to anybody.
+#[must_use]
+pub fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            // Only URLs without a host refuse a password, and those have none to hide.
+            let _ = parsed.set_password(Some("***"));
+            parsed.to_string()
+        }
+        Ok(_) => url.to_owned(),
+        Err(_) => url.rsplit('@').next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_name_leads_back_to_its_channel() {
+        let names = Names { prefix: "sse:".to_owned() };
+        let channel: Channel = "orders:eu".parse().unwrap();
+        assert_eq!(names.stream(&channel), "sse:{orders:eu}");
+        assert_eq!(names.channel("sse:{orders:eu}"), Some(channel));
+        assert_eq!(names.channel("sse:channels"), None);
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(without_password("redis://me:secret@host/1"), "redis://me:***@host/1");
+        assert_eq!(without_password("redis://localhost"), "redis://localhost");
+        assert!(!without_password("red is://me:secret@host").contains("secret"));
+    }
+}

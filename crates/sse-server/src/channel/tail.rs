@@ -1,0 +1,198 @@
+//! The newest part of one channel, in memory: each event encoded once, shared by all who read it.
+//!
+//! A tail is fed only by reads of the log, in order and without a hole, so it holds *every* event after its floor. When
+//! the log turns out not to continue the tail (it was wiped, or lost its end), the tail starts anew under another
+//! generation, and every cursor must be proved again.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use sse_proto::{EventId, wire};
+use tokio::sync::watch;
+
+use crate::broker::Stored;
+
+/// What a tail keeps at the most. Whoever falls behind it is served from history.
+#[derive(Debug, Clone, Copy)]
+pub struct TailLimits {
+    /// Events.
+    pub events_max: NonZeroUsize,
+    /// Bytes of frames.
+    pub bytes_max: usize,
+}
+
+/// One event as it goes over the wire.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The event's id.
+    pub id: EventId,
+    /// Its type, for filters.
+    pub kind: ByteString,
+    /// The whole block.
+    pub bytes: Bytes,
+}
+
+/// The frames of a tail, as of one moment.
+#[derive(Debug)]
+pub struct Frames {
+    limits: TailLimits,
+    /// False until the channel's place in the log is known: then everything after `floor` is here.
+    joined: bool,
+    generation: u64,
+    floor: EventId,
+    frames: VecDeque<Frame>,
+    bytes: usize,
+}
+
+impl Frames {
+    /// An empty tail that is not joined to a log.
+    #[must_use]
+    pub fn new(limits: TailLimits) -> Self {
+        Self { limits, joined: false, generation: 0, floor: EventId::ZERO, frames: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Whether the channel's place in the log is known.
+    #[must_use]
+    pub const fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Changes when the log did not continue the tail.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Every event after this id is here.
+    #[must_use]
+    pub const fn floor(&self) -> EventId {
+        self.floor
+    }
+
+    /// The id of the newest event, or the floor.
+    #[must_use]
+    pub fn end(&self) -> EventId {
+        self.frames.back().map_or(self.floor, |frame| frame.id)
+    }
+
+    /// Whether the log had this very id, as far as the tail knows.
+    #[must_use]
+    pub fn knows(&self, id: EventId) -> bool {
+        self.joined && (id == self.floor || self.frames.binary_search_by_key(&id, |frame| frame.id).is_ok())
+    }
+
+    /// The frames after `id`, in order.
+    pub fn after(&self, id: EventId) -> impl Iterator<Item = &Frame> {
+        let first = self.frames.partition_point(|frame| frame.id <= id);
+        self.frames.range(first..)
+    }
+
+    /// Starts anew after `head`, a place in the log.
+    pub fn join(&mut self, head: EventId) {
+        self.generation += 1;
+        self.joined = true;
+        self.floor = head;
+        self.frames.clear();
+        self.bytes = 0;
+    }
+
+    /// Adds what follows the end in the log.
+    pub fn push(&mut self, events: Vec<Stored>) {
+        let mut encoded = BytesMut::new();
+        for event in events {
+            wire::event(&mut encoded, event.id, &event.kind, &event.data);
+            let frame = Frame { id: event.id, kind: event.kind, bytes: encoded.split().freeze() };
+            self.bytes += frame.bytes.len();
+            self.frames.push_back(frame);
+        }
+        while (self.frames.len() > self.limits.events_max.get() || self.bytes > self.limits.bytes_max)
+            && let Some(oldest) = self.frames.pop_front()
+        {
+            self.bytes -= oldest.bytes.len();
+            self.floor = oldest.id;
+        }
+    }
+}
+
+/// The tail of a channel, shared by those who feed it and those who read it.
+#[derive(Debug)]
+pub struct Tail {
+    frames: Mutex<Frames>,
+    changed: watch::Sender<()>,
+}
+
+impl Tail {
+    /// An empty tail that is not joined to a log.
+    #[must_use]
+    pub fn new(limits: TailLimits) -> Self {
+        Self { frames: Mutex::new(Frames::new(limits)), changed: watch::Sender::new(()) }
+    }
+
+    /// The frames, for a look: hold them only for as long as it takes to copy what is needed.
+    pub fn frames(&self) -> MutexGuard<'_, Frames> {
+        // Frames are consistent at every step, so those that a panic left behind can be read on.
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears of every change from now on.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Changes the frames and wakes whoever watches.
+    pub fn update(&self, change: impl FnOnce(&mut Frames)) {
+        change(&mut self.frames());
+        self.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(ms: u64) -> Stored {
+        Stored { id: EventId::new(ms, 0), kind: "click".into(), data: "x".into() }
+    }
+
+    fn frames(events_max: usize, bytes_max: usize) -> Frames {
+        let mut frames = Frames::new(TailLimits { events_max: NonZeroUsize::new(events_max).unwrap(), bytes_max });
+        frames.join(EventId::ZERO);
+        frames
+    }
+
+    #[test]
+    fn the_floor_rises_to_the_newest_event_dropped() {
+        for mut frames in [frames(3, usize::MAX), frames(100, 3 * "id: 1-0\nevent: click\ndata: x\n\n".len())] {
+            frames.push((1..=5).map(stored).collect());
+            assert_eq!(frames.floor(), EventId::new(2, 0));
+            assert_eq!(frames.end(), EventId::new(5, 0));
+            assert!(frames.knows(EventId::new(2, 0)) && frames.knows(EventId::new(4, 0)));
+            assert!(!frames.knows(EventId::new(1, 0)) && !frames.knows(EventId::new(4, 1)));
+            assert_eq!(frames.after(EventId::new(3, 7)).map(|frame| frame.id.ms).collect::<Vec<_>>(), [4, 5]);
+        }
+    }
+
+    #[test]
+    fn an_event_larger_than_the_whole_tail_leaves_it_empty_but_known() {
+        let mut frames = frames(10, 5);
+        frames.push(vec![stored(1)]);
+        assert_eq!((frames.floor(), frames.end()), (EventId::new(1, 0), EventId::new(1, 0)));
+        assert_eq!(frames.after(EventId::ZERO).count(), 0);
+    }
+
+    #[test]
+    fn joining_again_is_another_generation() {
+        let mut frames = frames(10, usize::MAX);
+        let before = frames.generation();
+        frames.push(vec![stored(1)]);
+        frames.join(EventId::new(9, 0));
+        assert_ne!(frames.generation(), before);
+        assert!(!frames.knows(EventId::new(1, 0)) && frames.knows(EventId::new(9, 0)));
+    }
+}

@@ -1,0 +1,26 @@
+//! `GET /health/live`, `GET /health/ready`, `GET /metrics`: for whoever runs the server.
+
+use actix_web::{HttpResponse, Responder, http::header};
+use actix_web_lab::extract::LocalData;
+use serde_json::json;
+
+use super::{Edge, error::ApiError};
+
+/// The process answers.
+pub(super) async fn live() -> impl Responder {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({ "status": "live" }))
+}
+
+/// A publish would work now: the broker did a real round trip for this answer.
+pub(super) async fn ready(edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
+    edge.hub.broker().check().await?;
+    let answer = json!({ "status": "ready", "broker": edge.broker_name });
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
+}
+
+/// All counters, for Prometheus.
+pub(super) async fn metrics(edge: LocalData<Edge>) -> impl Responder {
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(edge.metrics.render())
+}

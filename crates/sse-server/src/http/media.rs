@@ -1,0 +1,59 @@
+//! What a body is, by its `Content-Type`: JSON, text, or lines of JSON.
+
+use actix_web::{
+    HttpMessage, HttpRequest,
+    http::header::{self, HeaderName},
+};
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::error::{ApiError, shortened};
+
+/// The types of body that mean something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Media {
+    Json,
+    NdJson,
+    Text,
+    /// No type was given, or one that `curl` and HTML forms give without being asked.
+    Unsaid,
+}
+
+/// The type of the body.
+///
+/// # Errors
+/// What was sent instead, in words: another type, or a charset or an encoding that is not read here.
+pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
+    let coding = text_of(request, header::CONTENT_ENCODING);
+    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
+        return Err(format!("the body has the encoding {}, which is not read here", shortened(coding)));
+    }
+    let written = text_of(request, header::CONTENT_TYPE);
+    let unknown = || format!("the body has the type {}", shortened(&written));
+    let Some(media) = request.mime_type().map_err(|_| unknown())? else { return Ok(Media::Unsaid) };
+    if let Some(charset) = media.get_param(mime::CHARSET)
+        && charset != mime::UTF_8
+    {
+        return Err(format!("the body has the charset {}, and only UTF-8 is read here", shortened(charset)));
+    }
+    match media.essence_str() {
+        "application/json" => Ok(Media::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Media::NdJson),
+        "text/plain" => Ok(Media::Text),
+        "application/x-www-form-urlencoded" => Ok(Media::Unsaid),
+        _ => Err(unknown()),
+    }
+}
+
+fn text_of(request: &HttpRequest, name: HeaderName) -> String {
+    request
+        .headers()
+        .get(name)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The body as text, shared, not copied.
+pub(super) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
+    ByteString::try_from(bytes).map_err(|_| ApiError::InvalidText)
+}

@@ -1,0 +1,104 @@
+//! The edge: the only code that knows routes, status codes and headers.
+//!
+//! | file | route |
+//! |---|---|
+//! | `publish` | `GET` and `POST /event/{action}` |
+//! | `batch` | `POST /events` |
+//! | `subscribe` | `GET /stream` |
+//! | `history` | `GET /events` |
+//! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
+//! | `error` | the one table from errors to statuses |
+//! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
+
+mod batch;
+mod body;
+mod error;
+mod health;
+mod history;
+mod media;
+mod origin;
+mod publish;
+mod query;
+mod subscribe;
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse, Route, guard,
+    web::{self, ServiceConfig},
+};
+use actix_web_lab::extract::LocalData;
+use tokio_util::sync::CancellationToken;
+
+use self::error::{ApiError, shortened};
+pub use self::{body::BodyMemory, origin::Origins};
+use crate::{channel::Hub, fanout::body::StreamSettings, metrics::Metrics};
+
+/// What a request may bring.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Data of one event.
+    pub event_bytes_max: usize,
+    /// Body of a batch.
+    pub batch_bytes_max: usize,
+    /// Events of a batch.
+    pub batch_events_max: usize,
+}
+
+/// What every request handler needs; each worker thread has a clone.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The channels and the broker behind them.
+    pub hub: Hub,
+    /// The counters.
+    pub metrics: Metrics,
+    /// What a request may bring.
+    pub limits: Limits,
+    /// Memory for the bodies of all requests.
+    pub body_memory: Arc<BodyMemory>,
+    /// Other sites that may read and publish.
+    pub origins: Origins,
+    /// What every stream shares.
+    pub stream: StreamSettings,
+    /// Ends the streams.
+    pub stopping: CancellationToken,
+    /// Which broker it is, for people.
+    pub broker_name: &'static str,
+}
+
+/// Adds all routes to an app.
+pub fn routes(config: &mut ServiceConfig, edge: Edge) {
+    let get_or_head = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    config
+        .app_data(LocalData::new(edge))
+        .service(
+            web::resource("/event/{action:.*}")
+                .route(web::get().to(publish::event))
+                .route(web::post().to(publish::event))
+                .default_service(only("GET, POST")),
+        )
+        .service(
+            web::resource("/events")
+                .route(web::get().to(history::events))
+                .route(web::post().to(batch::events))
+                .default_service(only("GET, POST")),
+        )
+        .service(web::resource("/stream").route(web::get().to(subscribe::stream)).default_service(only("GET")))
+        .service(web::resource("/health/live").route(get_or_head().to(health::live)).default_service(only("GET, HEAD")))
+        .service(
+            web::resource("/health/ready").route(get_or_head().to(health::ready)).default_service(only("GET, HEAD")),
+        )
+        .service(web::resource("/metrics").route(get_or_head().to(health::metrics)).default_service(only("GET, HEAD")))
+        .default_service(web::to(not_found));
+}
+
+/// Refuses every other method, `HEAD` and `OPTIONS` too: they neither publish nor stream.
+fn only(allow: &'static str) -> Route {
+    web::to(move |request: HttpRequest| async move {
+        Err::<HttpResponse, _>(ApiError::MethodNotAllowed { method: shortened(request.method()), allow })
+    })
+}
+
+async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NotFound(shortened(request.uri().path())))
+}

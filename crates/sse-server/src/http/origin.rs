@@ -1,0 +1,66 @@
+//! Who may publish from a browser: any page that a local browser shows could send a request to this machine.
+
+use actix_cors::Cors;
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderName},
+};
+
+use super::error::{ApiError, shortened};
+
+/// The origins of other sites that may read and publish.
+#[derive(Debug, Clone, Default)]
+pub struct Origins {
+    named: Vec<String>,
+    any: bool,
+}
+
+impl Origins {
+    /// `*` stands for all.
+    #[must_use]
+    pub fn new(named: &[String]) -> Self {
+        Self { named: named.to_vec(), any: named.iter().any(|origin| origin == "*") }
+    }
+
+    fn allows(&self, origin: &str) -> bool {
+        self.any || self.named.iter().any(|named| named == origin)
+    }
+
+    /// Refuses a publish that another site's page sent or made the browser send.
+    ///
+    /// `Origin` says who sent it (Fetch standard); `Sec-Fetch-Site` is there even on the requests of an `<img>`.
+    ///
+    /// # Errors
+    /// [`ApiError::ForeignOrigin`]
+    pub fn check_publish(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        let value = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        if let Some(origin) = value(header::ORIGIN) {
+            let host = value(header::HOST).unwrap_or_default();
+            let own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
+            return if own || self.allows(&origin) { Ok(()) } else { Err(ApiError::ForeignOrigin(shortened(origin))) };
+        }
+        match value(SEC_FETCH_SITE).as_deref() {
+            Some("cross-site") if !self.any => Err(ApiError::ForeignOrigin("another site".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The CORS headers, if any origin was named (Fetch standard, CORS protocol).
+    #[must_use]
+    pub fn cors(&self) -> Option<Cors> {
+        if self.named.is_empty() {
+            return None;
+        }
+        let cors = Cors::default()
+            .allowed_methods(["GET", "POST"])
+            .allowed_headers(["accept", "cache-control", "content-type", "last-event-id"])
+            .expose_headers(["retry-after"])
+            .max_age(3600);
+        Some(if self.any {
+            cors.allow_any_origin().send_wildcard()
+        } else {
+            self.named.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Paths and query strings, read strictly: what is not UTF-8 is refused, never replaced, and a parameter that the route
+//! does not have is refused too, because it is most often a mistyped one.
+
+use percent_encoding::percent_decode_str;
+use sse_proto::{Channel, event::InvalidName};
+
+use super::error::{ApiError, shortened};
+
+/// The parameters of a query string, in order.
+#[derive(Debug)]
+pub(super) struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// Reads `query`, of a route that has the parameters `known`. Names that begin with `_` are for getting past
+    /// caches, and ignored.
+    pub(super) fn parse(query: &str, known: &[&'static str]) -> Result<Self, ApiError> {
+        let mut params = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decode = |text: &str| decoded(&text.replace('+', " "), "query");
+            let (name, value) = (decode(name)?, decode(value)?);
+            if name.starts_with('_') {
+                continue;
+            }
+            if !known.contains(&name.as_str()) {
+                return Err(ApiError::UnknownParameter { name: shortened(name), known: known.join(", ") });
+            }
+            params.push((name, value));
+        }
+        Ok(Self(params))
+    }
+
+    /// All values of a parameter.
+    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a parameter that may be given once.
+    pub(super) fn one(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.all(name);
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(ApiError::InvalidParameter { name, why: "is given more than once".to_owned() });
+        }
+        Ok(first)
+    }
+
+    /// The channel; `sse` if none is given.
+    pub(super) fn channel(&self) -> Result<Channel, ApiError> {
+        let Some(name) = self.one("channel")? else { return Ok(Channel::default_channel()) };
+        name.parse().map_err(|why: InvalidName| ApiError::InvalidName { what: "channel", value: shortened(name), why })
+    }
+}
+
+/// The text that `encoded` stands for.
+pub(super) fn decoded(encoded: &str, what: &'static str) -> Result<String, ApiError> {
+    let valid_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !encoded.split('%').skip(1).all(valid_escape) {
+        return Err(ApiError::InvalidEncoding(what));
+    }
+    let text = percent_decode_str(encoded).decode_utf8().map_err(|_| ApiError::InvalidEncoding(what))?;
+    Ok(text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoding_is_strict() {
+        assert_eq!(decoded("a%20b%C3%A9", "path").unwrap(), "a bé");
+        for bad in ["%", "%4", "%zz", "a%FF", "%C3", "%C3%28", "%ED%A0%80"] {
+            assert!(decoded(bad, "path").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_parameter_is_refused_and_a_cache_buster_is_not() {
+        let params = Params::parse("channel=a%2Eb&event=x&event=y+z&_=17", &["channel", "event"]).unwrap();
+        assert_eq!(params.channel().unwrap().as_str(), "a.b");
+        assert_eq!(params.all("event").collect::<Vec<_>>(), ["x", "y z"]);
+        assert!(matches!(Params::parse("chanel=a", &["channel"]), Err(ApiError::UnknownParameter { .. })));
+        assert!(Params::parse("channel=a&channel=b", &["channel"]).unwrap().channel().is_err());
+        assert!(Params::parse("channel=", &["channel"]).unwrap().channel().is_err());
+    }
+}

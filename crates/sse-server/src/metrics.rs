@@ -1,0 +1,183 @@
+//! Every number that the server counts, named in one place; `GET /metrics` prints them for Prometheus.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use sse_proto::api::GapReason;
+
+/// The counters; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    events_published: Counter<u64, AtomicU64>,
+    published: Counter<u64, AtomicU64>,
+    publish_latency: Histogram,
+    group_events: Histogram,
+    subscribers: Gauge<i64, AtomicI64>,
+    deliveries: Counter<u64, AtomicU64>,
+    sent: Counter<u64, AtomicU64>,
+    history_read: Counter<u64, AtomicU64>,
+    resumes: Counter<u64, AtomicU64>,
+    gaps: Family<GapLabels, Counter<u64, AtomicU64>>,
+    subscribers_behind_tail: Gauge<i64, AtomicI64>,
+    behind_tail: Counter<u64, AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GapLabels {
+    reason: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        // From a tenth of a millisecond to 13 s; from 1 to 16 384 events.
+        let publish_latency = Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)));
+        let group_events = Histogram::new((0..15).map(|power| f64::from(1 << power)));
+        let inner = Inner {
+            registry: Registry::with_prefix("sse"),
+            events_published: Counter::default(),
+            published: Counter::default(),
+            publish_latency,
+            group_events,
+            subscribers: Gauge::default(),
+            deliveries: Counter::default(),
+            sent: Counter::default(),
+            history_read: Counter::default(),
+            resumes: Counter::default(),
+            gaps: Family::default(),
+            subscribers_behind_tail: Gauge::default(),
+            behind_tail: Counter::default(),
+        };
+        Self(Arc::new(inner.registered()))
+    }
+
+    /// The Prometheus text format (OpenMetrics).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into memory that grows cannot fail.
+        let _ = encode(&mut text, &self.0.registry);
+        text
+    }
+
+    /// Events were acknowledged to a publisher.
+    pub fn published(&self, events: usize, bytes: usize, took: Duration) {
+        self.0.events_published.inc_by(events as u64);
+        self.0.published.inc_by(bytes as u64);
+        self.0.publish_latency.observe(took.as_secs_f64());
+    }
+
+    /// The broker stored a group of events as one.
+    pub fn group_committed(&self, events: usize) {
+        self.0.group_events.observe(events as f64);
+    }
+
+    /// Events were read as plain history.
+    pub fn history_read(&self, events: usize) {
+        self.0.history_read.inc_by(events as u64);
+    }
+
+    /// A subscriber came; it is counted until the guard is dropped.
+    #[must_use]
+    pub fn subscriber(&self, resumes: bool) -> SubscriberGuard {
+        self.0.subscribers.inc();
+        if resumes {
+            self.0.resumes.inc();
+        }
+        SubscriberGuard { metrics: self.clone(), behind: false }
+    }
+}
+
+impl Inner {
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register("events_published", "Events acknowledged to publishers", self.events_published.clone());
+        registry.register_with_unit(
+            "published",
+            "Data of the events acknowledged to publishers",
+            Unit::Bytes,
+            self.published.clone(),
+        );
+        registry.register_with_unit(
+            "publish_latency",
+            "From the whole request to the event being durable",
+            Unit::Seconds,
+            self.publish_latency.clone(),
+        );
+        registry.register("group_events", "Events that the broker stored as one group", self.group_events.clone());
+        registry.register("subscribers", "Open streams", self.subscribers.clone());
+        registry.register("deliveries", "Events handed to subscribers' connections", self.deliveries.clone());
+        registry.register_with_unit("sent", "Handed to subscribers' connections", Unit::Bytes, self.sent.clone());
+        registry.register("history_read", "Events read by GET /events", self.history_read.clone());
+        registry.register("resumes", "Streams that began with a last event id", self.resumes.clone());
+        registry.register("gaps", "Gaps told to subscribers, by reason", self.gaps.clone());
+        registry.register(
+            "subscribers_behind_tail",
+            "Streams that are served from history now, because they fell behind the tail",
+            self.subscribers_behind_tail.clone(),
+        );
+        registry.register("behind_tail", "Times that a stream fell behind the tail", self.behind_tail.clone());
+        self
+    }
+}
+
+/// Counts one subscriber while it lives.
+#[derive(Debug)]
+pub struct SubscriberGuard {
+    metrics: Metrics,
+    behind: bool,
+}
+
+impl SubscriberGuard {
+    /// Something was handed to a subscriber's connection.
+    pub fn delivered(&self, events: usize, bytes: usize) {
+        self.metrics.0.deliveries.inc_by(events as u64);
+        self.metrics.0.sent.inc_by(bytes as u64);
+    }
+
+    /// A subscriber was told of a gap.
+    pub fn gap(&self, reason: GapReason) {
+        self.metrics.0.gaps.get_or_create(&GapLabels { reason: reason.as_str().to_owned() }).inc();
+    }
+
+    /// Says whether the subscriber is behind the tail.
+    pub fn behind(&mut self, behind: bool) {
+        if behind != self.behind {
+            self.behind = behind;
+            if behind {
+                self.metrics.0.behind_tail.inc();
+                self.metrics.0.subscribers_behind_tail.inc();
+            } else {
+                self.metrics.0.subscribers_behind_tail.dec();
+            }
+        }
+    }
+}
+
+impl Drop for SubscriberGuard {
+    fn drop(&mut self) {
+        self.behind(false);
+        self.metrics.0.subscribers.dec();
+    }
+}

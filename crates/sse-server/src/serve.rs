@@ -1,0 +1,208 @@
+//! Puts the parts together: opens the broker, listens, serves until told to stop, and stops cleanly.
+
+use std::{future::Future, net::TcpListener, sync::Arc, time::Duration};
+
+use actix_web::{App, HttpServer, dev::ServerHandle, rt::net::TcpStream};
+use actix_web_lab::middleware::ConditionOption;
+use anyhow::Context as _;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, redis::RedisBroker, redis::without_password,
+    },
+    channel::{Hub, TailLimits},
+    fanout::body::StreamSettings,
+    http::{self, BodyMemory, Edge, Limits},
+    limits::raise_open_files,
+    metrics::Metrics,
+    settings::{BrokerKind, Settings, unknown_variables},
+};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// What publishes in flight get at the end; streams end at once.
+const SHUTDOWN_WITHIN_S: u64 = 3;
+/// A peer that acknowledges nothing for this long is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// What a slow subscriber can hold in the kernel.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What actix buffers for a connection before it stops asking for more.
+const WRITE_BUFFER_BYTES: usize = 16 << 10;
+
+/// Serves until `stop` is ready. Must run inside a tokio runtime, which carries the broker and the feeds.
+///
+/// # Errors
+/// The broker cannot be opened, the address cannot be had, or the log can no longer be written.
+pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let (gave_up, log_lost) = oneshot::channel();
+    let broker = open_broker(&settings, metrics.clone(), gave_up).await?;
+    let connections_max = raise_open_files();
+    let listener = listen(&settings)?;
+    let address = listener.local_addr().context("the address of the socket")?;
+
+    let stopping = CancellationToken::new();
+    let tail = TailLimits { events_max: settings.tail_events, bytes_max: bytes(settings.tail_bytes) };
+    let edge = Edge {
+        hub: Hub::new(broker.clone(), tail, Handle::current()),
+        metrics,
+        limits: Limits {
+            event_bytes_max: bytes(settings.event_bytes_max),
+            batch_bytes_max: bytes(settings.batch_bytes_max),
+            batch_events_max: settings.batch_events_max.get(),
+        },
+        body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
+        origins: settings.origins(),
+        stream: StreamSettings { heartbeat: settings.heartbeat, retry: settings.retry },
+        stopping: stopping.clone(),
+        broker_name: broker_name(&settings.broker.kind),
+    };
+
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let server = HttpServer::new(move || {
+        let edge = edge.clone();
+        App::new().wrap(ConditionOption::from(edge.origins.cors())).configure(move |config| http::routes(config, edge))
+    })
+    .workers(workers)
+    .max_connections(connections_max / workers)
+    .tcp_nodelay(true)
+    // Otherwise a subscriber that closes its side is noticed only when the next event fails to reach it.
+    .h1_allow_half_closed(false)
+    .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(REQUEST_HEAD_WITHIN)
+    .shutdown_timeout(SHUTDOWN_WITHIN_S)
+    .disable_signals()
+    .on_connect(|connection, _| {
+        if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+            tune(stream);
+        }
+    })
+    .listen(listener)
+    .with_context(|| format!("cannot serve on {address}"))?
+    .run();
+
+    announce(&settings, address, connections_max);
+    let handle = server.handle();
+    let served = tokio::spawn(server);
+    let reason = tokio::select! {
+        reason = stop => Ok(reason),
+        Ok(error) = log_lost => Err(error),
+    };
+    stop_serving(&handle, &stopping, &reason).await;
+    served.await.context("the server's task")?.context("serving")?;
+    if let Broker::Embedded(log) = &broker {
+        log.close();
+    }
+    tracing::info!("stopped");
+    reason.map(drop).map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+}
+
+async fn stop_serving(handle: &ServerHandle, stopping: &CancellationToken, reason: &Result<&str, BrokerError>) {
+    match reason {
+        Ok(signal) => tracing::info!(signal, "stopping: no new connections, streams end, publishes finish"),
+        Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
+    }
+    stopping.cancel();
+    handle.stop(true).await;
+}
+
+async fn open_broker(
+    settings: &Settings,
+    metrics: Metrics,
+    gave_up: oneshot::Sender<BrokerError>,
+) -> anyhow::Result<Broker> {
+    let retention = Retention {
+        events_max: settings.history_events,
+        age_max: settings.history_age,
+        bytes_max: settings.history_bytes.0,
+        channels_max: settings.channels_max.get(),
+    };
+    let place = match &settings.broker.kind {
+        BrokerKind::Redis(url) => {
+            tracing::info!("broker: Redis at {} (chosen by {})", without_password(url), settings.broker.chosen_by);
+            let runtime = Handle::current();
+            let redis = RedisBroker::connect(url, retention, settings.redis_timeout, metrics, &runtime).await?;
+            return Ok(Broker::Redis(redis));
+        }
+        BrokerKind::Memory => {
+            tracing::info!("broker: embedded log in memory (chosen by {})", settings.broker.chosen_by);
+            embedded::Place::Memory
+        }
+        BrokerKind::Directory => {
+            let directory = settings.data_dir.display();
+            tracing::info!("broker: embedded log in {directory} (chosen by {})", settings.broker.chosen_by);
+            embedded::Place::Directory(settings.data_dir.clone())
+        }
+    };
+    let reserve = settings.disk_reserve.0;
+    let log = Embedded::open(place, retention, reserve, metrics, Handle::current(), gave_up)?;
+    Ok(Broker::Embedded(log))
+}
+
+const fn broker_name(kind: &BrokerKind) -> &'static str {
+    match kind {
+        BrokerKind::Directory => "embedded log",
+        BrokerKind::Memory => "embedded log in memory",
+        BrokerKind::Redis(_) => "Redis",
+    }
+}
+
+fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
+    let address = settings.bind;
+    let bind = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // So that a restart need not wait for the connections of the last run to be forgotten.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    bind().with_context(|| {
+        format!("cannot listen on {address}: is another server running there? --bind 127.0.0.1:0 takes a free port")
+    })
+}
+
+/// Socket options of a connection. One that cannot be set is no reason to refuse the connection.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+/// Says where the server is, and the settings in force.
+#[expect(clippy::print_stdout, reason = "the URL of a free port is the one thing that a script must be able to read")]
+fn announce(settings: &Settings, address: std::net::SocketAddr, connections_max: usize) {
+    for variable in unknown_variables() {
+        tracing::warn!("there is no setting {variable}; `sse-server --help` lists them all");
+    }
+    tracing::info!("listening on http://{address}");
+    tracing::info!(
+        history_events = settings.history_events,
+        history_age = ?settings.history_age,
+        history_bytes = %settings.history_bytes,
+        channels_max = settings.channels_max,
+        heartbeat = ?settings.heartbeat,
+        connections_max,
+        "settings"
+    );
+    if settings.bind.port() == 0 {
+        use std::io::Write as _;
+        // Nobody may be reading, and that is fine.
+        let _ = writeln!(std::io::stdout(), "http://{address}");
+    }
+}
+
+fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
