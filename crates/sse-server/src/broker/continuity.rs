@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn at_an_id_is_complete_while_nothing_from_there_on_was_trimmed() {
         let kept = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::Through(id(4)) };
-        let at = |ms, present, extent| judge(Position::At(id(ms)), present, extent) == Start::Contiguous;
+        let at = |ms, present, extent: &Extent| judge(Position::At(id(ms)), present, extent) == Start::Contiguous;
         assert!(at(5, true, &kept));
         assert!(at(5, false, &kept));
         assert!(!at(4, false, &kept));

@@ -2,7 +2,10 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{self, HeaderName},
+    http::{
+        ConnectionType, Version,
+        header::{self, HeaderName},
+    },
 };
 use actix_web_lab::extract::LocalData;
 use sse_proto::{Channel, Cursor, EventType, event::InvalidName};
@@ -48,12 +51,18 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         guard,
         edge.stopping.clone(),
     );
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok()
         // With a charset, because some clients take text without one for Latin-1.
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
-        .body(body))
+        .body(body);
+    if request.version() < Version::HTTP_11 {
+        // HTTP/1.0 has no chunks: the stream is what comes until the connection closes.
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
 }
 
 /// The cursor that the subscriber holds: the header beats the URL, because an `EventSource` reconnects with its old

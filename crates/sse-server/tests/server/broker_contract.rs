@@ -1,0 +1,277 @@
+//! The contract of `broker/mod.rs`, on every broker, without HTTP between.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
+use sse_server::{
+    broker::{
+        Broker, BrokerError, From, Page, PageLimits, Retention, Start,
+        embedded::{Embedded, Place},
+        redis::RedisBroker,
+    },
+    metrics::Metrics,
+};
+use tempfile::TempDir;
+use tokio::{runtime::Handle, sync::oneshot};
+
+use crate::common::{Backend, RedisServer, until, within};
+
+const ALL: PageLimits = PageLimits { events_max: 100_000, bytes_max: usize::MAX };
+
+/// A broker of our own, and what it stands on.
+struct Own {
+    broker: Broker,
+    _redis: Option<RedisServer>,
+    _directory: TempDir,
+}
+
+async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
+    let mut retention = Retention {
+        events_max: NonZeroUsize::new(1_000_000).unwrap(),
+        age_max: Duration::from_secs(3600),
+        bytes_max: 1 << 30,
+        channels_max: 1000,
+    };
+    change(&mut retention);
+    let directory = TempDir::new().unwrap();
+    let redis = if backend == Backend::Redis { Some(RedisServer::start().await) } else { None };
+    let broker = match (&redis, backend) {
+        (Some(redis), _) => {
+            let timeout = Duration::from_secs(10);
+            let (url, runtime) = (redis.url(), Handle::current());
+            Broker::Redis(RedisBroker::connect(&url, retention, timeout, Metrics::new(), &runtime).await.unwrap())
+        }
+        (None, Backend::Memory) => embedded(Place::Memory, retention),
+        (None, _) => embedded(Place::Directory(directory.path().join("log")), retention),
+    };
+    Own { broker, _redis: redis, _directory: directory }
+}
+
+fn embedded(place: Place, retention: Retention) -> Broker {
+    let (gave_up, _) = oneshot::channel();
+    Broker::Embedded(Embedded::open(place, retention, 0, Metrics::new(), Handle::current(), gave_up).unwrap())
+}
+
+fn channel(name: &str) -> Channel {
+    name.parse().unwrap()
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
+    range.map(|number| Event { kind: "number".parse().unwrap(), data: number.to_string().into() }).collect()
+}
+
+async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> EventId {
+    broker.append(&channel(name), numbers(range)).await.unwrap().last
+}
+
+async fn read(broker: &Broker, name: &str, from: From) -> Page {
+    broker.read(&channel(name), from, ALL).await.unwrap()
+}
+
+/// All events from the oldest on, by as many pages as it takes.
+async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
+    let mut from = From::Oldest;
+    let mut events = Vec::new();
+    loop {
+        let page = read(broker, name, from).await;
+        assert_eq!(page.start, Start::Contiguous);
+        let end = page.end(from);
+        events.extend(page.events.into_iter().map(|event| (event.id, event.data.to_string())));
+        if !page.more {
+            return events;
+        }
+        from = From::Position(end);
+    }
+}
+
+fn data(page: &Page) -> Vec<&str> {
+    page.events.iter().map(|event| &*event.data).collect()
+}
+
+const fn after(id: EventId) -> From {
+    From::Position(Position::After(id))
+}
+
+crate::on_every_broker! {
+    async fn appended_events_are_read_back_in_order_with_growing_ids(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let strange = ["", " ", "a\nb\r\nc\rd", "é€😀\u{0}\u{2028}", "{\"json\":1}"];
+        let events = strange.map(|text| Event { kind: "é a".parse().unwrap(), data: text.into() });
+        let appended = own.broker.append(&channel("a"), events.to_vec()).await.unwrap();
+        append(&own.broker, "b", 0..1).await;
+        let page = read(&own.broker, "a", From::Oldest).await;
+        assert_eq!(data(&page), strange);
+        assert!(page.events.iter().all(|event| &*event.kind == "é a"));
+        assert!(page.events.is_sorted_by(|one, next| one.id < next.id));
+        assert_eq!((page.events[0].id, page.events[4].id), (appended.first, appended.last));
+        assert_eq!((page.last, page.more), (appended.last, false));
+        assert_eq!(own.broker.head(&channel("a")).await.unwrap(), appended.last);
+    }
+
+    async fn many_publishers_at_once_lose_and_double_nothing(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let publishers = (0..20).map(|publisher| {
+            let broker = own.broker.clone();
+            tokio::spawn(async move {
+                let mut ids = Vec::new();
+                for round in 0..20 {
+                    let number = publisher * 20 + round;
+                    ids.push((append(&broker, "a", number..number + 1).await, number.to_string()));
+                }
+                ids
+            })
+        });
+        let mut acknowledged = Vec::new();
+        for publisher in publishers {
+            acknowledged.extend(publisher.await.unwrap());
+        }
+        acknowledged.sort_unstable();
+        assert_eq!(all(&own.broker, "a").await, acknowledged);
+    }
+
+    async fn pages_are_cut_by_count_and_by_bytes_and_say_so(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        append(&own.broker, "a", 0..30).await;
+        let by_count = PageLimits { events_max: 7, ..ALL };
+        let page = own.broker.read(&channel("a"), From::Oldest, by_count).await.unwrap();
+        assert_eq!((data(&page), page.more), (vec!["0", "1", "2", "3", "4", "5", "6"], true));
+        let by_bytes = PageLimits { bytes_max: 21, ..ALL };
+        let page = own.broker.read(&channel("a"), page_end(&page), by_bytes).await.unwrap();
+        assert_eq!((data(&page), page.more), (vec!["7", "8", "9"], true));
+        let tiny = PageLimits { bytes_max: 1, ..ALL };
+        let page = own.broker.read(&channel("a"), page_end(&page), tiny).await.unwrap();
+        assert_eq!((data(&page), page.more), (vec!["10"], true));
+        let page = own.broker.read(&channel("a"), From::Oldest, PageLimits { events_max: 30, ..ALL }).await.unwrap();
+        assert_eq!((page.events.len(), page.more), (30, false));
+    }
+
+    async fn every_event_is_a_place_to_go_on_from(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        append(&own.broker, "a", 0..40).await;
+        let events = all(&own.broker, "a").await;
+        for (nth, (id, _)) in events.iter().enumerate() {
+            let page = read(&own.broker, "a", after(*id)).await;
+            assert_eq!((page.start, page.events.len()), (Start::Contiguous, 39 - nth));
+            let page = read(&own.broker, "a", From::Position(Position::At(*id))).await;
+            assert_eq!((page.start, page.events.len()), (Start::Contiguous, 40 - nth));
+        }
+    }
+
+    async fn a_channel_that_never_had_an_event_can_be_continued(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        append(&own.broker, "other", 0..3).await;
+        let head = own.broker.head(&channel("a")).await.unwrap();
+        let page = read(&own.broker, "a", after(head)).await;
+        assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, head));
+        append(&own.broker, "a", 0..3).await;
+        assert_eq!(data(&read(&own.broker, "a", after(head)).await), ["0", "1", "2"]);
+        assert_eq!(own.broker.head(&channel("empty")).await.unwrap(), head);
+    }
+
+    async fn an_id_that_was_never_in_the_log_is_a_gap(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let foreign = EventId::new(5, 5);
+        let page = read(&own.broker, "a", after(foreign)).await;
+        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: None });
+        append(&own.broker, "a", 0..3).await;
+        let events = all(&own.broker, "a").await;
+        let page = read(&own.broker, "a", after(foreign)).await;
+        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0) });
+        assert_eq!(data(&page), ["0", "1", "2"]);
+        let future = EventId::new(events[2].0.ms + 1_000_000, 0);
+        let page = read(&own.broker, "a", after(future)).await;
+        assert_eq!(page.start, Start::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0) });
+    }
+
+    async fn trimming_by_count_keeps_the_newest_and_is_told_as_a_gap(backend: Backend) {
+        let own = own(backend, |retention| retention.events_max = NonZeroUsize::new(100).unwrap()).await;
+        let before = own.broker.head(&channel("a")).await.unwrap();
+        for start in (0..1000).step_by(50) {
+            append(&own.broker, "a", start..start + 50).await;
+        }
+        let kept = all(&own.broker, "a").await;
+        // Redis trims by whole nodes of a stream.
+        let most = if backend == Backend::Redis { 300 } else { 100 };
+        assert!((100..=most).contains(&kept.len()), "{}", kept.len());
+        assert_eq!(kept.last().unwrap().1, "999");
+        let page = read(&own.broker, "a", after(before)).await;
+        assert_eq!(page.start, Start::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0) });
+        assert_eq!(page.events.len(), kept.len());
+        let page = read(&own.broker, "a", From::Position(Position::At(kept[0].0))).await;
+        assert_eq!((page.start, page.events.len()), (Start::Contiguous, kept.len()));
+    }
+
+    async fn trimming_by_age_reaches_quiet_channels_and_keeps_their_newest_event(backend: Backend) {
+        let own = own(backend, |retention| retention.age_max = Duration::from_millis(300)).await;
+        let last = append(&own.broker, "a", 0..50).await;
+        until("only the newest is left", async || (all(&own.broker, "a").await.len() == 1).then_some(())).await;
+        assert_eq!(all(&own.broker, "a").await[0].0, last);
+        let page = read(&own.broker, "a", after(last)).await;
+        assert_eq!((page.start, page.events.len()), (Start::Contiguous, 0));
+        append(&own.broker, "a", 50..52).await;
+        let page = read(&own.broker, "a", after(last)).await;
+        assert_eq!((page.start, data(&page)), (Start::Contiguous, vec!["50", "51"]));
+    }
+
+    async fn a_bell_rings_for_every_append_to_its_channel(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let bell = own.broker.follow(&channel("a"));
+        let mut seen = 0;
+        let head = own.broker.head(&channel("a")).await.unwrap();
+        for number in 0..20 {
+            append(&own.broker, "a", number..number + 1).await;
+            // Rings may come together or in vain; what counts is that one comes after each append.
+            while seen <= number {
+                within("a ring after an append", bell.rung()).await;
+                seen = read(&own.broker, "a", after(head)).await.events.len();
+            }
+        }
+    }
+
+    async fn channels_have_a_limit(backend: Backend) {
+        let own = own(backend, |retention| retention.channels_max = 3).await;
+        for name in ["a", "b", "c", "a"] {
+            append(&own.broker, name, 0..1).await;
+        }
+        let refused = own.broker.append(&channel("d"), numbers(0..1)).await;
+        assert!(matches!(refused, Err(BrokerError::Full(_))), "{refused:?}");
+        append(&own.broker, "b", 1..2).await;
+        assert!(all(&own.broker, "d").await.is_empty());
+    }
+
+    async fn reading_from_a_time_finds_what_is_as_late(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let first = append(&own.broker, "a", 0..5).await;
+        let page = read(&own.broker, "a", From::Time(first.ms)).await;
+        assert_eq!((page.start, page.events.last().map(|event| event.id)), (Start::Contiguous, Some(first)));
+        let page = read(&own.broker, "a", From::Time(first.ms + 1)).await;
+        assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, first));
+    }
+
+    async fn a_check_is_a_round_trip(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        own.broker.check().await.unwrap();
+        if let Broker::Embedded(log) = &own.broker {
+            log.close();
+            assert!(own.broker.check().await.is_err());
+        }
+    }
+}
+
+fn page_end(page: &Page) -> From {
+    From::Position(page.end(From::Oldest))
+}
+
+/// Counts the macro's cases for each broker, so that none is ever left out.
+#[test]
+fn every_broker_has_the_same_cases() {
+    let listed = std::process::Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let cases = |broker: &str| {
+        let marked = format!("::{broker}::");
+        listed.lines().filter(|line| line.contains(&marked)).count()
+    };
+    let counts = [cases("embedded"), cases("memory"), cases("redis")];
+    println!("cases: {} embedded, {} in memory, {} over Redis", counts[0], counts[1], counts[2]);
+    assert!(counts[0] > 10 && counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+}

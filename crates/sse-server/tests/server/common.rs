@@ -1,0 +1,425 @@
+//! The harness: a real server process on a free port, a real Redis, and a subscriber that sees the wire.
+//!
+//! Nothing here sleeps and hopes: every wait has a condition, and a limit after which the test fails and says why.
+
+use std::{
+    future::Future,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{interval, timeout};
+
+/// Longer than anything takes on a slow machine; only a broken test waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The brokers that every promise is tested on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Embedded,
+    Memory,
+    Redis,
+}
+
+/// Runs each test on all brokers: `mod embedded`, `mod memory` and `mod redis` have the same cases.
+#[macro_export]
+macro_rules! on_every_broker {
+    ($($(#[$meta:meta])* async fn $name:ident($backend:ident: Backend) $body:block)*) => {
+        $($(#[$meta])* async fn $name($backend: $crate::common::Backend) $body)*
+        $crate::on_every_broker!(@module embedded Embedded $($name)*);
+        $crate::on_every_broker!(@module memory Memory $($name)*);
+        $crate::on_every_broker!(@module redis Redis $($name)*);
+    };
+    (@module $module:ident $backend:ident $($name:ident)*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::common::Backend::$backend).await;
+            })*
+        }
+    };
+}
+
+/// A server process. Killed when dropped.
+pub(crate) struct TestServer {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) http: Client,
+    args: Vec<String>,
+    _keep: Vec<Keep>,
+    /// The Redis behind it, if this server brought its own.
+    pub(crate) redis: Option<RedisServer>,
+    log: PathBuf,
+}
+
+enum Keep {
+    Directory(#[expect(dead_code, reason = "deleted when dropped")] TempDir),
+}
+
+impl TestServer {
+    /// A server with default settings on a new, empty broker.
+    pub(crate) async fn start(backend: Backend) -> Self {
+        Self::start_with(backend, &[]).await
+    }
+
+    /// A server with further flags on a new, empty broker.
+    pub(crate) async fn start_with(backend: Backend, flags: &[&str]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("log").display().to_string();
+        let redis = if backend == Backend::Redis { Some(RedisServer::start().await) } else { None };
+        let broker = match (&redis, backend) {
+            (Some(redis), _) => vec!["--redis-url".to_owned(), redis.url()],
+            (None, Backend::Memory) => vec!["--memory".to_owned()],
+            (None, _) => vec!["--data-dir".to_owned(), path],
+        };
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        let mut server = Self::spawn(broker.into_iter().chain(flags).collect(), directory).await;
+        server.redis = redis;
+        server
+    }
+
+    /// One more node on a Redis that is somebody else's.
+    pub(crate) async fn node(redis: &RedisServer, flags: &[&str]) -> Self {
+        let mut args = vec!["--redis-url".to_owned(), redis.url()];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        Self::spawn(args, TempDir::new().expect("a temporary directory")).await
+    }
+
+    /// A server on a data directory that is somebody else's.
+    pub(crate) async fn on_directory(path: &Path, flags: &[&str]) -> Self {
+        let mut args = vec!["--data-dir".to_owned(), path.display().to_string()];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        Self::spawn(args, TempDir::new().expect("a temporary directory")).await
+    }
+
+    async fn spawn(args: Vec<String>, directory: TempDir) -> Self {
+        let log = directory.path().join("stderr");
+        let (child, url) = launch(&args, "127.0.0.1:0", &log);
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+        let server = Self { child, url, http, args, _keep: vec![Keep::Directory(directory)], redis: None, log };
+        server.wait_until_live().await;
+        server
+    }
+
+    async fn wait_until_live(&self) {
+        until("the server answers", async || self.get("/health/live").await.ok()).await;
+    }
+
+    /// Kills the process as `kill -9` does and starts it again on the same port.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// Kills the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a running server");
+        self.child.wait().expect("the server's end");
+    }
+
+    /// Starts the process again, on the same port and broker.
+    pub(crate) async fn restart(&mut self) {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let (child, _) = launch(&self.args, &address, &self.log);
+        self.child = child;
+        self.wait_until_live().await;
+    }
+
+    /// The process.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Result<Response> {
+        self.http.get(self.at(path)).send().await
+    }
+
+    /// Publishes text and returns its id; the answer must be 200.
+    pub(crate) async fn publish(&self, channel: &str, kind: &str, data: &str) -> String {
+        let response = self.try_publish(channel, kind, data).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "publishing {kind}");
+        let answer: Value = response.json().await.expect("JSON");
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub(crate) async fn try_publish(&self, channel: &str, kind: &str, data: &str) -> reqwest::Result<Response> {
+        let request = self.http.post(self.at(&format!("/event/{kind}?channel={channel}")));
+        request.header("content-type", "text/plain").body(data.to_owned()).send().await
+    }
+
+    /// Publishes `0`, `1`, … as one batch; returns their ids.
+    pub(crate) async fn publish_numbers(&self, channel: &str, numbers: std::ops::Range<usize>) {
+        let lines: Vec<String> = numbers.map(|number| format!(r#"{{"event":"number","data":"{number}"}}"#)).collect();
+        let request = self.http.post(self.at(&format!("/events?channel={channel}")));
+        let response = request.header("content-type", "application/x-ndjson").body(lines.join("\n")).send().await;
+        assert_eq!(response.expect("an answer").status(), StatusCode::OK);
+    }
+
+    /// The whole history of a channel.
+    pub(crate) async fn history(&self, channel: &str) -> Vec<TestEvent> {
+        let mut events = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/events?channel={channel}&last_event_id={cursor}");
+            let answer: Value = self.get(&path).await.expect("an answer").json().await.expect("JSON");
+            assert!(answer["gap"].is_null(), "{answer}");
+            for event in answer["events"].as_array().expect("events") {
+                let text = |key: &str| event[key].as_str().expect("text").to_owned();
+                events.push(TestEvent { id: text("id"), event: text("event"), data: text("data") });
+            }
+            cursor = answer["next"].as_str().expect("a cursor").to_owned();
+            if answer["more"] == false {
+                return events;
+            }
+        }
+    }
+
+    /// A subscriber to `path` from now on.
+    pub(crate) async fn subscribe(&self, path: &str) -> Subscriber {
+        self.subscribe_after(path, None).await
+    }
+
+    /// A subscriber that comes back with a last event id. Its opening has been read.
+    pub(crate) async fn subscribe_after(&self, path: &str, last_event_id: Option<&str>) -> Subscriber {
+        let mut request = self.http.get(self.at(path)).header("accept", "text/event-stream");
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap_or_default());
+        let mut subscriber = Subscriber::new(response);
+        let opening = subscriber.next_block().await;
+        assert!(opening.starts_with("retry: "), "{opening}");
+        subscriber
+    }
+
+    /// The value of a metric that has no labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.expect("an answer").text().await.expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().expect("a number")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the server\n{}---", self.log());
+        }
+    }
+}
+
+fn launch(args: &[String], bind: &str, log: &Path) -> (Child, String) {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+    let mut command = server_command();
+    command.args(args).args(["--bind", bind]).stdout(Stdio::piped()).stderr(log);
+    let mut child = command.spawn().expect("the server starts");
+    if !bind.ends_with(":0") {
+        return (child, format!("http://{bind}"));
+    }
+    let mut url = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut url).expect("a line");
+    assert!(url.starts_with("http://"), "the server did not start");
+    (child, url.trim().to_owned())
+}
+
+/// The server's program, with nothing of our own environment that it would read.
+pub(crate) fn server_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sse-server"));
+    command.env_remove("REDIS_URL").stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// An event as a subscriber gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TestEvent {
+    pub(crate) id: String,
+    pub(crate) event: String,
+    pub(crate) data: String,
+}
+
+/// A connection to `/stream` that sees every block. Dropping it closes the connection.
+pub(crate) struct Subscriber {
+    response: Response,
+    bytes: Vec<u8>,
+    /// The last `id:` of any block, as an `EventSource` keeps it.
+    pub(crate) last_event_id: String,
+}
+
+impl Subscriber {
+    pub(crate) fn new(response: Response) -> Self {
+        Self { response, bytes: Vec::new(), last_event_id: String::new() }
+    }
+
+    /// The next block, without its blank line; none at the end of the stream.
+    pub(crate) async fn try_next_block(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.bytes.drain(..end + 2).take(end).collect();
+                let block = String::from_utf8(block).expect("UTF-8");
+                for line in block.lines() {
+                    if let Some(id) = line.strip_prefix("id: ") {
+                        self.last_event_id = id.to_owned();
+                    }
+                }
+                return Some(block);
+            }
+            match timeout(PATIENCE, self.response.chunk()).await.expect("something on the stream in time") {
+                Ok(Some(bytes)) => self.bytes.extend_from_slice(&bytes),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    pub(crate) async fn next_block(&mut self) -> String {
+        self.try_next_block().await.expect("the stream goes on")
+    }
+
+    /// The next event; comments and blocks without data are passed over.
+    pub(crate) async fn next_event(&mut self) -> TestEvent {
+        loop {
+            let block = self.next_block().await;
+            let data: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+            if !data.is_empty() {
+                let event = block.lines().find_map(|line| line.strip_prefix("event: ")).expect("a type");
+                return TestEvent { id: self.last_event_id.clone(), event: event.to_owned(), data: data.join("\n") };
+            }
+        }
+    }
+
+    /// The data of the next `count` events.
+    pub(crate) async fn take_data(&mut self, count: usize) -> Vec<String> {
+        let mut data = Vec::with_capacity(count);
+        while data.len() < count {
+            data.push(self.next_event().await.data);
+        }
+        data
+    }
+}
+
+/// A `redis-server` process on a free port, with an append-only file that is written before each answer.
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+    flags: Vec<String>,
+}
+
+impl RedisServer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        let port = free_port();
+        let directory = TempDir::new().expect("a temporary directory");
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let child = Self::launch(port, &directory, &flags);
+        let redis = Self { child, port, directory, flags };
+        redis.wait_until_ready().await;
+        redis
+    }
+
+    fn launch(port: u16, directory: &TempDir, flags: &[String]) -> Child {
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let mut command = Command::new(&program);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
+        command.arg(directory.path()).args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("{program} is needed (scripts/test installs it): {error}"))
+    }
+
+    async fn wait_until_ready(&self) {
+        until("Redis answers", async || self.command::<String>(redis::cmd("PING")).await.ok()).await;
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends a command over a connection of its own.
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        command.query_async(&mut connection).await
+    }
+
+    /// Kills the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a running Redis");
+        self.child.wait().expect("its end");
+    }
+
+    /// Starts it again on the same port and files.
+    pub(crate) async fn restart(&mut self) {
+        self.child = Self::launch(self.port, &self.directory, &self.flags);
+        self.wait_until_ready().await;
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("its address").port()
+}
+
+/// Tries until `condition` gives something.
+pub(crate) async fn until<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+    let trying = async {
+        let mut tick = interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            if let Some(found) = condition().await {
+                return found;
+            }
+        }
+    };
+    within(what, trying).await
+}
+
+/// The result of `work`, which must come in time.
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+/// Runs `work` for each item, all at once.
+pub(crate) async fn all_at_once<T, F: Future>(
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> F,
+) -> Vec<F::Output> {
+    let running: futures::stream::FuturesUnordered<_> = items.into_iter().map(work).collect();
+    running.collect().await
+}
