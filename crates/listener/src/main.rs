@@ -1,2 +1,33 @@
-//! Not built yet.
-fn main() {}
+//! The command `listener`: reads the settings, follows the stream until it is done or told to stop, says how it ended.
+//!
+//! Exit codes: 0 done (also on a signal and on a closed pipe), 1 failed, 2 misused (clap's own).
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Parser;
+use listener::{settings::Settings, talk};
+
+/// How long a batch that is being written to stdout may take to finish when the listener is told to stop.
+const LAST_WRITE_MAX: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    match follow(&Settings::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            talk::say(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn follow(settings: &Settings) -> anyhow::Result<()> {
+    // Fails only when one is installed already, and then that one serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(listener::run(settings));
+    // A reader that has stopped reading would otherwise hold the last write, and so the process, for ever.
+    runtime.shutdown_timeout(LAST_WRITE_MAX);
+    Ok(outcome?)
+}

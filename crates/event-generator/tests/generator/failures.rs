@@ -1,0 +1,48 @@
+//! A server that is not there, and a command line that is wrong.
+
+use std::net::TcpListener;
+
+use crate::program::Program;
+
+#[test]
+fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
+    // A port that was free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
+    drop(listener);
+    let ended = Program::run(["--url", &url, "--rate", "50", "--count", "5"]);
+    assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
+    let said = ended.said();
+    assert_eq!(said.matches("`cargo run -p sse-server`").count(), 1, "{said}");
+    assert!(said.contains(&format!("cannot connect to {url}: ")), "{said}");
+    assert!(said.contains("sent 5, acknowledged 0, failed 5, unknown 0"), "{said}");
+}
+
+#[test]
+fn misuse_ends_with_code_two_and_says_what_is_taken() {
+    for (arguments, hint) in [
+        (&["--url", "ftp://127.0.0.1"][..], "http or https"),
+        (&["--url", "127.0.0.1:5000"], "http://127.0.0.1:5000"),
+        (&["--rate", "0"], "more than 0"),
+        (&["--rate", "-1"], "more than 0"),
+        (&["--rate", "inf"], "at most 1000000"),
+        (&["--duration", "10"], "a number and a unit"),
+        (&["--actions", "view,gap"], "reserved"),
+        (&["--actions", "view=0"], "more than 0"),
+        (&["--channel", "a/b"], "a channel is"),
+        (&["--colour"], "--colour"),
+    ] {
+        let ended = Program::run(arguments.iter().copied());
+        assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{arguments:?}");
+        assert!(ended.said().contains(hint), "{ended:?}");
+    }
+}
+
+#[test]
+fn help_documents_the_exit_codes_and_ends_with_examples() {
+    let ended = Program::run(["--help"]);
+    assert_eq!(ended.code, Some(0));
+    let help = ended.stdout.join("\n");
+    assert!(help.contains("Exit codes:\n  0  done"), "{help}");
+    assert!(help.lines().last().is_some_and(|line| line.trim().starts_with("event-generator ")), "{help}");
+}

@@ -1,0 +1,152 @@
+//! A scripted HTTP/1.1 server on a free port: keeps what it was asked, answers what the test says.
+
+use std::{
+    io::{self, BufRead, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    thread,
+};
+
+use crate::WITHIN;
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Method, target and version.
+    pub(crate) line: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The whole body.
+    pub(crate) body: String,
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    /// Answer with this status and body.
+    Answer(u16, String),
+    /// Close the connection without an answer.
+    Break,
+}
+
+/// The server. Its threads end with the test process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Server {
+    /// `reply` is called in the thread of each connection, and may wait.
+    pub(crate) fn start(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket");
+        let (sender, requests) = mpsc::channel();
+        let reply = Arc::new(reply);
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let (sender, reply) = (sender.clone(), Arc::clone(&reply));
+                thread::spawn(move || serve(&connection, &sender, &*reply));
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// Acknowledges everything.
+    pub(crate) fn willing() -> Self {
+        Self::start(|_| Reply::acknowledge())
+    }
+
+    /// Its base address.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The next request.
+    pub(crate) fn request(&self) -> Request {
+        self.requests.recv_timeout(WITHIN).expect("a request in time")
+    }
+
+    /// The next requests.
+    pub(crate) fn requests(&self, count: usize) -> Vec<Request> {
+        (0..count).map(|_| self.request()).collect()
+    }
+}
+
+impl Reply {
+    /// What the server answers when an event is stored.
+    pub(crate) fn acknowledge() -> Self {
+        Self::Answer(200, r#"{"id":"1700000000000-5"}"#.to_owned())
+    }
+
+    /// What the server answers when it is not.
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
+        Self::Answer(status, format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#))
+    }
+}
+
+impl Request {
+    /// The value of the header with this name, in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The target of the request line.
+    pub(crate) fn target(&self) -> &str {
+        self.line.split(' ').nth(1).expect("a request line")
+    }
+}
+
+/// Serves one connection until it ends; how it ends does not matter here.
+fn serve(connection: &TcpStream, requests: &mpsc::Sender<Request>, reply: &dyn Fn(&Request) -> Reply) {
+    let mut reader = BufReader::new(connection);
+    while let Ok(request) = read_request(&mut reader) {
+        // Nobody receives any more when the test is over.
+        let _ = requests.send(request.clone());
+        let Reply::Answer(status, body) = reply(&request) else { return };
+        let answer = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        if (&mut &*connection).write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Request> {
+    let line = read_line(reader)?;
+    let mut headers = Vec::new();
+    loop {
+        let header = read_line(reader)?;
+        let Some((name, value)) = header.split_once(':') else { break };
+        headers.push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    let mut request = Request { line, headers, body: String::new() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    reader.take(length).read_to_string(&mut request.body)?;
+    Ok(request)
+}
+
+fn read_line(reader: &mut BufReader<&TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    match reader.read_line(&mut line)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line.trim_end().to_owned()),
+    }
+}
+
+/// Holds answers back until enough requests have come, or for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    arrived: Mutex<usize>,
+    more: Condvar,
+}
+
+impl Gate {
+    /// Whether `count` have arrived, this one included, before the time was up.
+    pub(crate) fn arrive_and_wait_for(&self, count: usize) -> bool {
+        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+        *arrived += 1;
+        self.more.notify_all();
+        let waited = self.more.wait_timeout_while(arrived, WITHIN, |arrived| *arrived < count);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}

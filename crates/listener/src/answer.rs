@@ -1,0 +1,117 @@
+//! What the head of an answer means (WHATWG HTML §9.2.3, and what command-line clients do beyond it).
+
+use std::time::Duration;
+
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+};
+
+/// What to do after an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A stream follows.
+    Stream,
+    /// There is nothing more to come, and the server does not want to be asked again.
+    NoContent,
+    /// The server cannot now; it may say when to come back.
+    TryLater(Option<Duration>),
+    /// Asking again would get the same answer.
+    GiveUp(Wrong),
+}
+
+/// What is wrong with an answer that is final.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// Its status.
+    #[error("{0}")]
+    Status(StatusCode),
+    /// Its content type is another one.
+    #[error("200 OK with the content type {0:?}, which is not text/event-stream")]
+    ContentType(String),
+    /// It is compressed, although that was not asked for.
+    #[error("200 OK compressed by {0:?}, which was not asked for")]
+    Compressed(String),
+}
+
+impl Answer {
+    /// Judges an answer by its head.
+    #[must_use]
+    pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+        match status {
+            StatusCode::OK => match wrong_content(headers) {
+                Some(wrong) => Self::GiveUp(wrong),
+                None => Self::Stream,
+            },
+            StatusCode::NO_CONTENT => Self::NoContent,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::TryLater(retry_after(headers)),
+            _ if status.is_server_error() => Self::TryLater(retry_after(headers)),
+            _ => Self::GiveUp(Wrong::Status(status)),
+        }
+    }
+}
+
+fn wrong_content(headers: &HeaderMap) -> Option<Wrong> {
+    let said = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let content_type = said(CONTENT_TYPE).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("text/event-stream") {
+        return Some(Wrong::ContentType(content_type));
+    }
+    said(CONTENT_ENCODING).filter(|coding| !coding.trim().eq_ignore_ascii_case("identity")).map(Wrong::Compressed)
+}
+
+/// `Retry-After` in its form of seconds; a date is not read, because clocks differ.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn answer(status: u16, headers: &[(HeaderName, &'static str)]) -> Answer {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        Answer::of(StatusCode::from_u16(status).unwrap(), &headers)
+    }
+
+    #[test]
+    fn an_event_stream_is_told_by_the_essence_of_its_type() {
+        for good in ["text/event-stream", "text/event-stream;charset=utf-8", "Text/Event-Stream ; a=b"] {
+            assert_eq!(answer(200, &[(CONTENT_TYPE, good)]), Answer::Stream, "{good}");
+        }
+        for bad in ["text/html", "text/event-stream2", "application/json; a=text/event-stream", ""] {
+            let wrong = Wrong::ContentType(bad.to_owned());
+            assert_eq!(answer(200, &[(CONTENT_TYPE, bad)]), Answer::GiveUp(wrong), "{bad}");
+        }
+        assert_eq!(answer(200, &[]), Answer::GiveUp(Wrong::ContentType(String::new())));
+    }
+
+    #[test]
+    fn a_compressed_stream_would_be_read_as_garbage() {
+        let coded = |coding| answer(200, &[(CONTENT_TYPE, "text/event-stream"), (CONTENT_ENCODING, coding)]);
+        assert_eq!(coded("identity"), Answer::Stream);
+        assert_eq!(coded("gzip"), Answer::GiveUp(Wrong::Compressed("gzip".to_owned())));
+    }
+
+    #[test]
+    fn trouble_passes_and_refusals_stay() {
+        assert_eq!(answer(204, &[]), Answer::NoContent);
+        for passing in [408, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(answer(passing, &[]), Answer::TryLater(None), "{passing}");
+        }
+        for lasting in [201, 205, 206, 300, 304, 400, 401, 403, 404, 405, 410, 422] {
+            assert!(matches!(answer(lasting, &[]), Answer::GiveUp(Wrong::Status(_))), "{lasting}");
+        }
+    }
+
+    #[test]
+    fn the_server_says_when_to_come_back() {
+        for (said, wait) in [("7", Some(7)), (" 0 ", Some(0)), ("-1", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)] {
+            assert_eq!(answer(429, &[(RETRY_AFTER, said)]), Answer::TryLater(wait.map(Duration::from_secs)), "{said}");
+        }
+    }
+}

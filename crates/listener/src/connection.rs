@@ -1,0 +1,138 @@
+//! One connection: the request is sent, the answer judged, the bytes read. It is given up when nothing comes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Response;
+use tokio::time::timeout;
+
+use crate::{
+    answer::Answer,
+    message,
+    request::Request,
+    trouble::{Refusal, Trouble},
+};
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Opened {
+    /// Bytes of events follow.
+    Stream(Connection),
+    /// The server has no more for us (204).
+    NoContent,
+    /// Not now.
+    Trouble(Trouble),
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Connection {
+    response: Response,
+    idle: Duration,
+}
+
+/// Sends the request for what follows `last_event_id` and reads the head of the answer.
+///
+/// # Errors
+/// The answer is final and is not a stream.
+pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refusal> {
+    let idle = request.timeouts().idle;
+    let response = match timeout(idle, request.after(last_event_id).send()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) if error.is_redirect() || error.is_builder() => {
+            return Err(Refusal::Redirect(error.without_url()));
+        }
+        Ok(Err(error)) => return Ok(Opened::Trouble(error.into())),
+        Err(_elapsed) => return Ok(Opened::Trouble(Trouble::Idle(idle))),
+    };
+    let status = response.status();
+    match Answer::of(status, response.headers()) {
+        Answer::Stream => Ok(Opened::Stream(Connection { response, idle })),
+        Answer::NoContent => Ok(Opened::NoContent),
+        Answer::TryLater(retry_after) => {
+            let message = message::read(response).await;
+            Ok(Opened::Trouble(Trouble::Status { status, message, retry_after }))
+        }
+        Answer::GiveUp(wrong) => Err(Refusal::Answer { wrong, message: message::read(response).await }),
+    }
+}
+
+impl Connection {
+    /// Waits for the next bytes.
+    ///
+    /// # Errors
+    /// The stream is over, one way or another.
+    pub async fn next_bytes(&mut self) -> Result<Bytes, Trouble> {
+        // Not reqwest's `read_timeout`: it counts while nobody waits here too, and looks at the clock before the bytes.
+        // A reader of stdout that is slow for longer than `idle` would cut a stream that is well.
+        match timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(None)) => Err(Trouble::Ended),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => Err(Trouble::Idle(self.idle)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::{TcpListener, TcpStream},
+    };
+
+    use clap::Parser;
+    use tokio::{sync::oneshot, task::JoinHandle, time};
+
+    use super::*;
+    use crate::{request::Timeouts, settings::Settings};
+
+    /// Begins to open a stream; waits, by the real clock, until the server has read the request.
+    async fn opening() -> (JoinHandle<Result<Opened, Refusal>>, TcpStream) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let (read, request_read) = oneshot::channel();
+        std::thread::spawn(move || {
+            let (socket, _) = server.accept().unwrap();
+            BufReader::new(&socket).lines().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
+            read.send(socket)
+        });
+        let request = Request::new(&Settings::parse_from(["listener", "--url", &url]), Timeouts::default()).unwrap();
+        let opened = tokio::spawn(async move { open(&request, "").await });
+        (opened, request_read.await.unwrap())
+    }
+
+    /// An open stream whose first bytes, a comment, have been read.
+    async fn opened() -> (Connection, TcpStream) {
+        let (opened, mut server) = opening().await;
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n").unwrap();
+        let Opened::Stream(mut connection) = opened.await.unwrap().unwrap() else { panic!("expected a stream") };
+        assert_eq!(connection.next_bytes().await.unwrap(), ":\n\n");
+        (connection, server)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        let (opened, _server) = opening().await;
+        // From here on the clock goes to the next time-out as soon as there is nothing to do.
+        time::pause();
+        assert!(matches!(opened.await.unwrap(), Ok(Opened::Trouble(Trouble::Idle(_)))));
+    }
+
+    #[tokio::test]
+    async fn a_stream_on_which_nothing_comes_is_given_up() {
+        let (mut connection, _server) = opened().await;
+        time::pause();
+        assert!(matches!(connection.next_bytes().await, Err(Trouble::Idle(_))));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_not_read_for_long_is_not_idle() {
+        let (mut connection, mut server) = opened().await;
+        server.write_all(b"data: a\n\n").unwrap();
+        time::pause();
+        time::advance(2 * connection.idle).await;
+        assert_eq!(connection.next_bytes().await.unwrap(), "data: a\n\n");
+    }
+}

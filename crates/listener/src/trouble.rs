@@ -1,0 +1,103 @@
+//! Every way in which a connection goes wrong: a [`Trouble`], after which trying again makes sense, or a [`Refusal`],
+//! after which it does not.
+
+use std::{error::Error, io, time::Duration};
+
+use reqwest::StatusCode;
+
+use crate::answer::Wrong;
+
+/// Why there is no stream just now.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Nobody listens there.
+    #[error("connection refused")]
+    NoServer,
+    /// No connection for another reason: no such host, no route, no valid certificate.
+    #[error("cannot connect: {}", root_cause(.0))]
+    Unreachable(#[source] reqwest::Error),
+    /// The server cannot now.
+    #[error("the server answered {status}{}", after_colon(.message))]
+    Status {
+        /// 5xx, 408 or 429.
+        status: StatusCode,
+        /// What it said about that; may be empty.
+        message: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It was open, or seemed so, but nothing came.
+    #[error("nothing came for {0:?}")]
+    Idle(Duration),
+    /// It broke.
+    #[error("the connection broke: {}", root_cause(.0))]
+    Broken(#[source] reqwest::Error),
+    /// The server ended its answer.
+    #[error("the server ended the stream")]
+    Ended,
+}
+
+/// Why there will be no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The answer is final.
+    #[error("the server answered {wrong}{}", after_colon(.message))]
+    Answer {
+        /// What is wrong with it.
+        wrong: Wrong,
+        /// What the server said about it; may be empty.
+        message: String,
+    },
+    /// Its redirects go round in a circle, or to what is not HTTP.
+    #[error("its redirects lead nowhere")]
+    Redirect(#[source] reqwest::Error),
+}
+
+impl Trouble {
+    /// Not even a connection was made.
+    #[must_use]
+    pub const fn is_no_connection(&self) -> bool {
+        matches!(self, Self::NoServer | Self::Unreachable(_))
+    }
+
+    /// The least time that the server asked to be left alone for.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Status { retry_after, .. } => retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl From<reqwest::Error> for Trouble {
+    fn from(error: reqwest::Error) -> Self {
+        if !error.is_connect() {
+            Self::Broken(error)
+        } else if is_refused(&error) {
+            Self::NoServer
+        } else {
+            Self::Unreachable(error)
+        }
+    }
+}
+
+fn is_refused(error: &reqwest::Error) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// The innermost cause: the outer ones only say that a request failed, and repeat its URL with its secrets.
+fn root_cause(error: &reqwest::Error) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let outermost: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(outermost), |&error| error.source())
+}
+
+fn after_colon(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}

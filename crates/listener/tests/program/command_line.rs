@@ -1,0 +1,55 @@
+//! The command line: misuse is said and ends with 2, help teaches, every flag has its environment twin.
+
+use crate::support::{Listener, Reading, Server};
+
+#[test]
+fn misuse_ends_with_2_and_says_what_to_write() {
+    for (arguments, hint) in [
+        (["--url", "localhost:5000"], "write http:// or https:// in front"),
+        (["--url", "ftp://example.org/"], "write http:// or https:// in front"),
+        (["--channel", "a b"], "A-Z a-z 0-9"),
+        (["--count", "0"], "--count"),
+        (["--format", "xml"], "json"),
+        (["--last-event-id", "a\nb"], "control characters"),
+        (["--no-such-flag", "x"], "--no-such-flag"),
+    ] {
+        let ended = Listener::start(&arguments).ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(ended.stderr.contains(hint), "{ended:?}");
+    }
+}
+
+#[test]
+fn help_documents_exit_codes_and_ends_with_examples() {
+    for flag in ["-h", "--help"] {
+        let ended = Listener::start(&[flag]).ended();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert!(ended.stdout.contains("Exit codes:"), "{}", ended.stdout);
+        assert!(ended.stdout.lines().last().is_some_and(|line| line.starts_with("  listener --")), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn every_flag_has_its_environment_twin() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("got.ndjson");
+    let server = Server::start();
+    let mut command = Listener::command(&[]);
+    command
+        .env("LISTENER_URL", server.url())
+        .env("LISTENER_CHANNEL", "orders")
+        .env("LISTENER_EVENT", "click,view")
+        .env("LISTENER_LAST_EVENT_ID", "1-0")
+        .env("LISTENER_COUNT", "1")
+        .env("LISTENER_FORMAT", "json")
+        .env("LISTENER_RECORD", &path);
+    let listener = Listener::spawn(&mut command, Reading::All);
+    let mut request = server.request();
+    assert_eq!(request.target(), "/stream?channel=orders&event=click&event=view");
+    assert_eq!(request.header("last-event-id"), Some("1-0"));
+    request.open_stream();
+    request.send("event: click\ndata: a\n\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "{\"id\":\"1-0\",\"event\":\"click\",\"data\":\"a\"}\n"));
+    assert!(path.exists());
+}

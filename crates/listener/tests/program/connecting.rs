@@ -1,0 +1,139 @@
+//! What is asked for, what is followed, what is tried again.
+
+use crate::support::{Listener, PortWithoutServer, Reading, Server};
+
+#[test]
+fn it_asks_for_an_event_stream() {
+    let server = Server::start();
+    let _listener = Listener::start(&["--url", &server.url()]);
+    let request = server.request();
+    assert!(request.head.starts_with("GET /stream HTTP/1.1\n"), "{}", request.head);
+    assert_eq!(request.header("accept"), Some("text/event-stream"));
+    assert_eq!(request.header("cache-control"), Some("no-store"));
+    assert_eq!(request.header("accept-encoding"), Some("identity"));
+}
+
+#[test]
+fn channel_and_types_are_sent_as_a_query() {
+    let server = Server::start();
+    let url = format!("{}/live?x=1", server.url());
+    let _listener = Listener::start(&["--url", &url, "--channel", "orders", "--event", "a b", "--event", "view"]);
+    assert_eq!(server.request().target(), "/live?x=1&channel=orders&event=a%20b&event=view");
+}
+
+#[test]
+fn with_no_server_yet_it_says_so_once_and_joins_when_there_is_one() {
+    let port = PortWithoutServer::take();
+    let listener = Listener::start(&["--url", &port.url(), "--count", "1"]);
+    let said = listener.said("no server at http://127.0.0.1:");
+    assert!(said.contains("connection refused") && said.contains("cargo run -p sse-server"), "{said}");
+    let server = port.serve();
+    let _stream = server.stream("data: a\n\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
+    assert!(!ended.stderr.contains("no server"), "said once: {ended:?}");
+    assert!(ended.stderr.contains("connected to http://127.0.0.1:"), "{ended:?}");
+}
+
+#[test]
+fn a_server_that_cannot_now_is_asked_again() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--count", "2"]);
+    server.stream("retry: 1\n\nid: 1-0\ndata: a\n\n").end();
+    let busy = r#"{"error":{"code":"broker_down","message":"the broker is away"}}"#;
+    server.request().answer("503 Service Unavailable", &["Retry-After: 0"], busy);
+    listener.said("503 Service Unavailable: the broker is away");
+    server.request().answer("500 Internal Server Error", &[], "oops");
+    server.request().answer("408 Request Timeout", &[], "");
+    let mut again = server.request();
+    assert_eq!(again.header("last-event-id"), Some("1-0"));
+    again.open_stream();
+    again.send("data: b\n\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\nevent: message \ndata: b\n"));
+}
+
+#[test]
+fn a_server_that_is_not_ready_at_first_is_asked_again() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
+    server.request().answer("503 Service Unavailable", &[], "");
+    let _stream = server.stream("data: a\n\n");
+    assert_eq!(listener.ended().code, Some(0));
+}
+
+#[test]
+fn retry_after_is_kept_to() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url()]);
+    server.stream("retry: 1\n\n").end();
+    server.request().answer("429 Too Many Requests", &["Retry-After: 2"], "slow down");
+    let said = listener.said("429 Too Many Requests: slow down");
+    assert!(said.contains("trying again in 2s"), "{said}");
+    server.request();
+}
+
+#[test]
+fn retry_is_kept_to() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url()]);
+    for retry_ms in ["40", "20"] {
+        server.stream(format!("retry: {retry_ms}\ndata: a\n\n")).end();
+        let said = listener.said("the server ended the stream");
+        assert!(said.contains(&format!("trying again in {retry_ms}ms")), "{said}");
+    }
+    // An event was received each time: the pause does not grow, and no `retry` keeps the last one.
+    server.stream("data: a\n\n").end();
+    listener.said("trying again in 20ms");
+    server.request();
+}
+
+#[test]
+fn a_redirect_is_followed_with_the_id() {
+    let elsewhere = Server::start();
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--last-event-id", "1-0", "--count", "1"]);
+    let location = format!("Location: {}/moved", elsewhere.url());
+    server.request().answer("307 Temporary Redirect", &[&location], "");
+    let mut moved = elsewhere.request();
+    assert_eq!((moved.target(), moved.header("last-event-id")), ("/moved", Some("1-0")));
+    assert_eq!(moved.header("accept"), Some("text/event-stream"));
+    moved.open_stream();
+    moved.send("data: a\n\n");
+    assert_eq!(listener.ended().code, Some(0));
+}
+
+#[test]
+fn plain_http_needs_no_certificates() {
+    let server = Server::start();
+    let nothing = tempfile::tempdir().unwrap();
+    let no_file = nothing.path().join("absent.pem");
+    let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
+    command.env("SSL_CERT_FILE", no_file).env("SSL_CERT_DIR", nothing.path());
+    let listener = Listener::spawn(&mut command, Reading::All);
+    let _stream = server.stream("data: a\n\n");
+    assert_eq!(listener.ended().code, Some(0));
+}
+
+#[test]
+fn this_machine_is_not_reached_through_a_proxy() {
+    let (server, proxy) = (Server::start(), PortWithoutServer::take());
+    let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
+    command.env("HTTP_PROXY", proxy.url()).env("ALL_PROXY", proxy.url());
+    let listener = Listener::spawn(&mut command, Reading::All);
+    let _stream = server.stream("data: a\n\n");
+    assert_eq!(listener.ended().code, Some(0));
+}
+
+#[test]
+fn another_machine_is_reached_through_a_proxy() {
+    let proxy = Server::start();
+    let mut command = Listener::command(&["--url", "http://stream.invalid/live", "--count", "1"]);
+    command.env("HTTP_PROXY", proxy.url());
+    let listener = Listener::spawn(&mut command, Reading::All);
+    let mut request = proxy.request();
+    assert_eq!(request.target(), "http://stream.invalid/live");
+    request.open_stream();
+    request.send("data: a\n\n");
+    assert_eq!(listener.ended().code, Some(0));
+}

@@ -1,0 +1,16 @@
+//! The real `listener` against a scripted HTTP server: one file a promise, one program for all (it links once).
+//!
+//! Tests wait for conditions, never for time: the server sees a request, the listener says something, it ends. Every
+//! wait has an upper bound ([`support::WAIT_MAX`]), so that a broken promise fails instead of hanging.
+
+mod command_line;
+mod connecting;
+mod gaps;
+mod output;
+mod reading;
+mod record;
+mod refusals;
+mod resuming;
+#[cfg(unix)]
+mod signals;
+mod support;

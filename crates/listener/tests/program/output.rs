@@ -1,0 +1,83 @@
+//! stdout is exactly the events, as they come.
+
+use crate::support::{Listener, Reading, Server};
+
+#[test]
+fn text_is_the_tutorials_output_byte_for_byte() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--count", "3"]);
+    let _stream = server.stream(
+        "id: 1-0\nevent: click\ndata: \"user_id: 662509bb, timestamp: 08-Mar-2022 (12:30:56.760261)\"\n\n\
+         : heartbeat\n\ndata: one\ndata: two\n\nevent: view\ndata\n\n",
+    );
+    let ended = listener.ended();
+    assert_eq!(
+        ended.stdout,
+        "event: click \ndata: \"user_id: 662509bb, timestamp: 08-Mar-2022 (12:30:56.760261)\"\n\
+         event: message \ndata: one\ntwo\nevent: view \ndata: \n"
+    );
+    assert_eq!(ended.code, Some(0));
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--format", "json", "--count", "2"]);
+    let _stream = server.stream("event: a\ndata: {\"b\": 1}\n\nid: 1-0\ndata: é\ndata: \"\n\n");
+    let ended = listener.ended();
+    assert_eq!(
+        ended.stdout,
+        "{\"id\":\"\",\"event\":\"a\",\"data\":\"{\\\"b\\\": 1}\"}\n\
+         {\"id\":\"1-0\",\"event\":\"message\",\"data\":\"é\\n\\\"\"}\n"
+    );
+}
+
+#[test]
+fn count_ends_it_exactly_there() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--count", "2"]);
+    let _stream = server.stream("data: a\n\ndata: b\n\ndata: c\n\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\nevent: message \ndata: b\n"));
+}
+
+#[test]
+fn an_event_is_printed_before_the_next_one_comes() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url()]);
+    let mut stream = server.stream("data: a\n\n");
+    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+    stream.send("data: b\n\n");
+    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: b\n");
+}
+
+#[test]
+fn a_pipe_gets_control_characters_as_they_are() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
+    let _stream = server.stream("data: \x1b[31mred\x1b[0m\n\n");
+    assert_eq!(listener.ended().stdout, "event: message \ndata: \x1b[31mred\x1b[0m\n");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let server = Server::start();
+    let listener = Listener::spawn(&mut Listener::command(&["--url", &server.url()]), Reading::Lines(2));
+    let mut stream = server.stream("data: a\n\n");
+    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+    listener.stdout_closed();
+    stream.send("data: b\n\n");
+    let ended = listener.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "only that it is connected: {ended:?}");
+}
+
+#[test]
+fn a_closed_stderr_does_not_matter() {
+    let server = Server::start();
+    let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
+    let listener = Listener::spawn_without_stderr(&mut command);
+    let _stream = server.stream("data: a\n\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
+}

@@ -1,0 +1,177 @@
+//! A listener as a child process, its stdout and stderr read as they come.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+};
+
+use super::{WAIT_MAX, bounded};
+
+/// How much of stdout is read.
+#[derive(Clone, Copy)]
+pub(crate) enum Reading {
+    /// All.
+    All,
+    /// So many lines; then the pipe is closed, as `head` does.
+    Lines(usize),
+    /// Nothing, until [`Listener::take_stdout`].
+    Nothing,
+}
+
+/// A running listener; killed when it is dropped.
+pub(crate) struct Listener {
+    child: Child,
+    unread_stdout: Option<ChildStdout>,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+}
+
+/// How a listener ended, with what it wrote and no test has looked at before.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Listener {
+    /// Starts it with these arguments.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::spawn(&mut Self::command(arguments), Reading::All)
+    }
+
+    /// The command line, in an empty environment.
+    pub(crate) fn command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_listener"));
+        command.args(arguments).env_clear();
+        command
+    }
+
+    /// Starts a command line whose stderr nobody reads: what it says there meets a closed pipe.
+    pub(crate) fn spawn_without_stderr(command: &mut Command) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().expect("the listener is built");
+        let stdout = lines_of(child.stdout.take().expect("piped"), usize::MAX);
+        Self { child, unread_stdout: None, stdout, stderr: channel().1 }
+    }
+
+    /// Starts a command line.
+    pub(crate) fn spawn(command: &mut Command, reading: Reading) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the listener is built with its tests");
+        let stderr = lines_of(child.stderr.take().expect("piped"), usize::MAX);
+        let stdout = child.stdout.take().expect("piped");
+        let (unread_stdout, stdout) = match reading {
+            Reading::All => (None, lines_of(stdout, usize::MAX)),
+            Reading::Lines(count) => (None, lines_of(stdout, count)),
+            Reading::Nothing => (Some(stdout), channel().1),
+        };
+        Self { child, unread_stdout, stdout, stderr }
+    }
+
+    /// The next line of stdout, with its end.
+    pub(crate) fn line(&self) -> String {
+        let line = self.stdout.recv_timeout(WAIT_MAX).expect("a line on stdout");
+        String::from_utf8(line).expect("the listener writes UTF-8")
+    }
+
+    /// Waits until it has said something that contains `part`, and gives that line.
+    pub(crate) fn said(&self, part: &str) -> String {
+        let mut before = String::new();
+        loop {
+            match self.stderr.recv_timeout(WAIT_MAX) {
+                Ok(line) => {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    if line.contains(part) {
+                        return line;
+                    }
+                    before.push_str(&line);
+                }
+                Err(error) => panic!("waiting for {part:?} on stderr: {error}; before that:\n{before}"),
+            }
+        }
+    }
+
+    /// Waits until its stdout is closed, by [`Reading::Lines`].
+    pub(crate) fn stdout_closed(&self) {
+        let next = self.stdout.recv_timeout(WAIT_MAX);
+        assert_eq!(next, Err(RecvTimeoutError::Disconnected), "stdout is still read");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(mut self) -> Ended {
+        // Both are open until the process ends, but for what the test itself has closed.
+        let stderr = rest_of(&self.stderr);
+        let stdout = rest_of(&self.stdout);
+        let code = self.child.wait().expect("a child can be waited for").code();
+        Ended { code, stdout, stderr }
+    }
+
+    /// stdout, when it is not read for the test.
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.unread_stdout.take().expect("started with Reading::Nothing")
+    }
+
+    /// The process id.
+    #[cfg(unix)]
+    pub(crate) fn id(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Fails only if it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines as they come, each with its end; at most so many, and then the pipe is closed.
+fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>> {
+    let (send, lines) = channel();
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        for _ in 0..count {
+            let mut line = Vec::new();
+            let read = pipe.read_until(b'\n', &mut line).unwrap_or_default();
+            if read == 0 || send.send(line).is_err() {
+                break;
+            }
+        }
+        // In this order: whoever sees that there are no more lines may count on the pipe being closed.
+        drop(pipe);
+        drop(send);
+    });
+    lines
+}
+
+fn rest_of(lines: &Receiver<Vec<u8>>) -> String {
+    let mut rest = Vec::new();
+    loop {
+        match lines.recv_timeout(WAIT_MAX) {
+            Ok(line) => rest.extend(line),
+            Err(RecvTimeoutError::Disconnected) => break String::from_utf8_lossy(&rest).into_owned(),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the listener does not end; it wrote:\n{}", String::from_utf8_lossy(&rest))
+            }
+        }
+    }
+}
+
+/// Waits for the first byte of a pipe.
+#[cfg(unix)]
+pub(crate) fn first_byte(mut pipe: ChildStdout) -> ChildStdout {
+    bounded("the first byte of stdout", move || {
+        pipe.read_exact(&mut [0]).expect("a byte on stdout");
+        pipe
+    })
+}
