@@ -62,7 +62,9 @@ impl Outcome {
         let error = serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.error);
         let refused = match status {
             // Only our server's word proves it: a 503 of a proxy may hide an event that was stored.
-            StatusCode::SERVICE_UNAVAILABLE => error.as_ref().is_some_and(|error| error.code != OUTCOME_UNKNOWN),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
+                error.as_ref().is_some_and(|error| error.code != OUTCOME_UNKNOWN)
+            }
             _ => status.is_redirection() || status.is_client_error(),
         };
         let message = match error {

@@ -3,11 +3,12 @@
 //! Nothing here sleeps and hopes: every wait has a condition, and a limit after which the test fails and says why.
 
 use std::{
+    cell::RefCell,
     future::Future,
     io::{BufRead as _, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -15,7 +16,10 @@ use futures::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{interval, timeout};
+use tokio::{
+    net::TcpStream,
+    time::{interval, timeout},
+};
 
 /// Longer than anything takes on a slow machine; only a broken test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,6 +136,23 @@ impl TestServer {
         let (child, _) = launch(&self.args, &address, &self.log);
         self.child = child;
         self.wait_until_live().await;
+    }
+
+    /// Sends a signal (`TERM`, `INT`) and waits for the end of the process.
+    pub(crate) async fn stop(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        ended(&mut self.child).await
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        assert!(kill.expect("kill").success());
+    }
+
+    /// A connection without a client's manners.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        let address = self.url.trim_start_matches("http://");
+        within("a connection", TcpStream::connect(address)).await.expect("a connection")
     }
 
     /// The process.
@@ -255,6 +276,42 @@ pub(crate) fn server_command() -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// The end of a process, for which it gets no help.
+pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
+    let child = RefCell::new(child);
+    until("the process ends", async || child.borrow_mut().try_wait().expect("a child")).await
+}
+
+/// What a process that ends by itself had to say.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command that is expected to end by itself.
+pub(crate) async fn run(command: &mut Command) -> Said {
+    let directory = TempDir::new().expect("a temporary directory");
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
+    let file = |path: &Path| std::fs::File::create(path).expect("a file");
+    let child = command.stdout(file(&stdout)).stderr(file(&stderr)).spawn().expect("the program starts");
+    let mut child = KilledWhenDropped(child);
+    let code = ended(&mut child.0).await.code();
+    let text = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("a file")).into_owned();
+    Said { code, stdout: text(&stdout), stderr: text(&stderr) }
+}
+
+/// So that a failed test leaves no process behind.
+pub(crate) struct KilledWhenDropped(pub(crate) Child);
+
+impl Drop for KilledWhenDropped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// An event as a subscriber gets it.

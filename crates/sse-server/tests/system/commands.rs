@@ -1,0 +1,39 @@
+//! The commands of the README's first screen, literally, with all defaults: port 5000 and a data directory here.
+
+use std::{net::TcpListener, path::Path, process::Command};
+
+use crate::process::Process;
+
+/// Runs a command line in a directory of our own inside the workspace, so that cargo finds the project and the server
+/// makes its data directory there.
+fn run(line: &str) -> Process {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).current_dir(directory());
+    Process::start(command)
+}
+
+fn directory() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+#[test]
+fn the_three_programs_find_each_other_by_their_defaults() {
+    let port = TcpListener::bind("127.0.0.1:5000");
+    assert!(port.is_ok(), "this test needs port 5000, the default: stop what is listening there");
+    drop(port);
+
+    let mut server = run("cargo run -p sse-server");
+    server.line(|line| line.contains("listening on http://127.0.0.1:5000"));
+    assert!(directory().join("sse-data").is_dir());
+    let mut listener = run("cargo run -p listener");
+    listener.line(|line| line.contains("connected"));
+    let mut generator = run("cargo run -p event-generator -- --rate 10");
+    generator.line(|line| line == "200");
+    for _ in 0..5 {
+        let event = listener.line(|line| line.starts_with("event: "));
+        assert!(["event: view ", "event: click ", "event: close "].contains(&event.as_str()), "{event:?}");
+        let data = listener.line(|line| line.starts_with("data: "));
+        assert!(data.starts_with("data: \"user_id: ") && data.contains(", timestamp: "), "{data}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Processes of a test: their lines as they come, and their end. Nobody waits for ever.
+
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+/// Longer than anything takes, a build included; only a broken test waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The root of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/sse-server lies two levels down").into()
+}
+
+/// A running program. Told to end when dropped.
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    /// Starts it as from a person's shell: without what our programs would read, and without what cargo sets for a
+    /// test, which would make a cargo inside build everything anew. Its stdout and stderr are one.
+    pub(crate) fn start(mut command: Command) -> Self {
+        for (name, _) in std::env::vars() {
+            let ours = ["SSE_", "GENERATOR_", "LISTENER_"];
+            let of_a_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+            if ours.iter().chain(&of_a_test).any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
+        command.env_remove("REDIS_URL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let name = format!("{command:?}");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (sender, lines) = channel();
+        let outputs: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
+        for output in outputs {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Self { child, name, lines, seen: Vec::new() }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads on until a line satisfies `wanted`.
+    pub(crate) fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("{} said no such line, but:\n{}", self.name, self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Reads to the end of both outputs and waits for the exit.
+    pub(crate) fn finish(&mut self) -> (ExitStatus, Vec<String>) {
+        let end = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.seen.push(line);
+        }
+        let status = self.child.wait().expect("an exit status");
+        (status, self.seen.clone())
+    }
+
+    /// Sends a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.signal("TERM");
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Sends a signal to a process that this test started.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill runs");
+    assert!(status.success(), "kill -{name} {pid}");
+}
