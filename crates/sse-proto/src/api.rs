@@ -19,7 +19,7 @@ pub struct Published {
 pub struct BatchPublished {
     /// Id of the first event of the batch.
     pub first_id: EventId,
-    /// Id of the last one; events of other publishers may lie between.
+    /// Id of the last one; in the channel, nothing lies between but the batch.
     pub last_id: EventId,
     /// How many events the batch had.
     pub count: usize,

@@ -37,7 +37,7 @@ fn what_we_write_is_what_the_golden_files_say() {
     ] {
         assert_golden(name, |out| wire::event(out, id, kind, data));
     }
-    let retry = std::time::Duration::from_millis(3000);
+    let retry = std::time::Duration::from_secs(3);
     assert_golden("opening", |out| wire::opening(out, retry, Some(id), "channel sse"));
     assert_golden("opening-without-id", |out| wire::opening(out, retry, None::<EventId>, "channel sse"));
     assert_golden("heartbeat", |out| wire::heartbeat(out, None::<EventId>));

@@ -90,7 +90,7 @@ impl Metrics {
 
     /// The broker stored a group of events as one.
     pub fn group_committed(&self, events: usize) {
-        self.0.group_events.observe(events as f64);
+        self.0.group_events.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
     }
 
     /// Events were read as plain history.

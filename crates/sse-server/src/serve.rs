@@ -28,7 +28,7 @@ const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// What publishes in flight get at the end; streams end at once.
 const SHUTDOWN_WITHIN_S: u64 = 3;
 /// A peer that acknowledges nothing for this long is gone.
-const USER_TIMEOUT: Duration = Duration::from_secs(120);
+const USER_TIMEOUT: Duration = Duration::from_mins(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a slow subscriber can hold in the kernel.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
@@ -90,13 +90,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
 
     announce(&settings, address, connections_max);
     let handle = server.handle();
-    let served = tokio::spawn(server);
+    let serving = tokio::spawn(server);
     let reason = tokio::select! {
         reason = stop => Ok(reason),
         Ok(error) = log_lost => Err(error),
     };
     stop_serving(&handle, &stopping, &reason).await;
-    served.await.context("the server's task")?.context("serving")?;
+    serving.await.context("the server's task")?.context("serving")?;
     if let Broker::Embedded(log) = &broker {
         log.close();
     }
@@ -181,7 +181,6 @@ fn tune(stream: &TcpStream) {
 }
 
 /// Says where the server is, and the settings in force.
-#[expect(clippy::print_stdout, reason = "the URL of a free port is the one thing that a script must be able to read")]
 fn announce(settings: &Settings, address: std::net::SocketAddr, connections_max: usize) {
     for variable in unknown_variables() {
         tracing::warn!("there is no setting {variable}; `sse-server --help` lists them all");

@@ -137,7 +137,7 @@ pub struct Settings {
     #[arg(long, env = "SSE_RETRY", default_value = "3s", value_name = "DURATION", value_parser = parse_duration, help_heading = "Streams")]
     pub retry: Duration,
 
-    /// Log on stderr from this level on: error, warn, info, debug, trace, or a filter like info,sse_server=debug
+    /// Log on stderr from this level on: error, warn, info, debug, trace, or a filter like `info,sse_server=debug`
     #[arg(long, env = "SSE_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
 

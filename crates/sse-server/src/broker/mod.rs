@@ -196,7 +196,7 @@ impl Broker {
     /// `Unavailable`, `Damaged`.
     pub async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.head(channel),
+            Self::Embedded(broker) => Ok(broker.head(channel)),
             Self::Redis(broker) => broker.head(channel).await,
         }
     }

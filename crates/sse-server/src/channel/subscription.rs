@@ -152,7 +152,9 @@ impl Subscription {
             [one] => one.bytes.clone(),
             many => {
                 let mut joined = BytesMut::with_capacity(bytes);
-                many.iter().for_each(|frame| joined.extend_from_slice(&frame.bytes));
+                for frame in many {
+                    joined.extend_from_slice(&frame.bytes);
+                }
                 joined.freeze()
             }
         };

@@ -45,7 +45,7 @@ pub struct Frames {
     joined: bool,
     generation: u64,
     floor: EventId,
-    frames: VecDeque<Frame>,
+    newest: VecDeque<Frame>,
     bytes: usize,
 }
 
@@ -53,7 +53,7 @@ impl Frames {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { limits, joined: false, generation: 0, floor: EventId::ZERO, frames: VecDeque::new(), bytes: 0 }
+        Self { limits, joined: false, generation: 0, floor: EventId::ZERO, newest: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether the channel's place in the log is known.
@@ -77,19 +77,19 @@ impl Frames {
     /// The id of the newest event, or the floor.
     #[must_use]
     pub fn end(&self) -> EventId {
-        self.frames.back().map_or(self.floor, |frame| frame.id)
+        self.newest.back().map_or(self.floor, |frame| frame.id)
     }
 
     /// Whether the log had this very id, as far as the tail knows.
     #[must_use]
     pub fn knows(&self, id: EventId) -> bool {
-        self.joined && (id == self.floor || self.frames.binary_search_by_key(&id, |frame| frame.id).is_ok())
+        self.joined && (id == self.floor || self.newest.binary_search_by_key(&id, |frame| frame.id).is_ok())
     }
 
     /// The frames after `id`, in order.
     pub fn after(&self, id: EventId) -> impl Iterator<Item = &Frame> {
-        let first = self.frames.partition_point(|frame| frame.id <= id);
-        self.frames.range(first..)
+        let first = self.newest.partition_point(|frame| frame.id <= id);
+        self.newest.range(first..)
     }
 
     /// Starts anew after `head`, a place in the log.
@@ -97,7 +97,7 @@ impl Frames {
         self.generation += 1;
         self.joined = true;
         self.floor = head;
-        self.frames.clear();
+        self.newest.clear();
         self.bytes = 0;
     }
 
@@ -108,10 +108,10 @@ impl Frames {
             wire::event(&mut encoded, event.id, &event.kind, &event.data);
             let frame = Frame { id: event.id, kind: event.kind, bytes: encoded.split().freeze() };
             self.bytes += frame.bytes.len();
-            self.frames.push_back(frame);
+            self.newest.push_back(frame);
         }
-        while (self.frames.len() > self.limits.events_max.get() || self.bytes > self.limits.bytes_max)
-            && let Some(oldest) = self.frames.pop_front()
+        while (self.newest.len() > self.limits.events_max.get() || self.bytes > self.limits.bytes_max)
+            && let Some(oldest) = self.newest.pop_front()
         {
             self.bytes -= oldest.bytes.len();
             self.floor = oldest.id;

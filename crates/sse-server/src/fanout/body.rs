@@ -43,14 +43,12 @@ pub struct StreamSettings {
 
 /// Finds out where "now" is in a channel.
 pub async fn now(hub: &Hub, channel: &sse_proto::Channel) -> Start {
-    match timeout(HEAD_WITHIN, hub.broker().head(channel)).await {
-        Ok(Ok(head)) => Start::Claimed(Position::After(head)),
-        // The broker is away: by the clock, then, so that what comes when it is back is not missed.
-        _ => {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            Start::Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-        }
+    if let Ok(Ok(head)) = timeout(HEAD_WITHIN, hub.broker().head(channel)).await {
+        return Start::Claimed(Position::After(head));
     }
+    // The broker is away: by the clock, then, so that what comes when it is back is not missed.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Start::Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The body of a stream.

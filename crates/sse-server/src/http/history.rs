@@ -78,7 +78,7 @@ async fn read(edge: &Edge, channel: Channel, cursor: Option<String>, limit: usiz
         }
         let end = page.end(from);
         bytes += page.events.iter().map(Stored::size).sum::<usize>();
-        history.events.extend(page.events.into_iter().map(line));
+        history.events.extend(page.events.iter().map(line));
         history.more = page.more;
         history.next = end.to_string();
         from = From::Position(end);
@@ -86,7 +86,7 @@ async fn read(edge: &Edge, channel: Channel, cursor: Option<String>, limit: usiz
     Ok(history)
 }
 
-fn line(event: Stored) -> HistoryEvent {
+fn line(event: &Stored) -> HistoryEvent {
     HistoryEvent {
         id: event.id.to_string(),
         event: event.kind.to_string(),

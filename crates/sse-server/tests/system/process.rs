@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Longer than anything takes, a build included; only a broken test waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {

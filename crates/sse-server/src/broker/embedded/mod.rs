@@ -57,9 +57,12 @@ pub struct Embedded {
     shared: Arc<Shared>,
     /// Taken at the end, so that the writer finishes.
     requests: Arc<Mutex<Option<SyncSender<Request>>>>,
-    writer: Arc<Mutex<Option<JoinHandle<Result<(), BrokerError>>>>>,
+    writer: Arc<Mutex<Option<WriterThread>>>,
     blocking: Handle,
 }
+
+/// Ends with why the log was given up, if it was.
+type WriterThread = JoinHandle<Result<(), BrokerError>>;
 
 /// What the writer and the readers share.
 #[derive(Debug)]
@@ -195,9 +198,9 @@ impl Embedded {
         read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
     }
 
-    pub(super) fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+    pub(super) fn head(&self, channel: &Channel) -> EventId {
         let heads = self.shared.heads.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(heads.by_channel.get(channel).copied().unwrap_or(heads.origin))
+        heads.by_channel.get(channel).copied().unwrap_or(heads.origin)
     }
 
     pub(super) fn follow(&self, channel: &Channel) -> Bell {

@@ -157,7 +157,7 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
     let io_error = |error| OpenError::Io(directory.to_owned(), error);
     let unreadable = |why| OpenError::Unreadable { path: directory.to_owned(), why };
     let opened = catch_unwind(|| match place {
-        Place::Memory => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(DatabaseError::from),
+        Place::Memory => Database::builder().create_with_backend(InMemoryBackend::new()),
         Place::Directory(directory) => {
             std::fs::create_dir_all(directory)?;
             let database = Database::create(directory.join(FILE))?;

@@ -83,12 +83,9 @@ impl Link {
         commands: &Pipeline,
     ) -> Result<Result<T, RedisError>, BrokerError> {
         let mut connection = self.connection().await?;
-        let answer: Result<T, RedisError> = match timeout(self.timeout, commands.query_async(&mut connection)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.suspect.notify_one();
-                return Err(self.unknown(&format!("no answer within {:?}", self.timeout)));
-            }
+        let Ok(answer) = timeout(self.timeout, commands.query_async(&mut connection)).await else {
+            self.suspect.notify_one();
+            return Err(self.unknown(&format!("no answer within {:?}", self.timeout)));
         };
         match answer {
             Err(error) if is_transport(&error) => {

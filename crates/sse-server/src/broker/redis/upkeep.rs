@@ -18,7 +18,7 @@ use crate::broker::BrokerError;
 /// Pause between two channels: a round over many channels must not be felt.
 const PAUSE: Duration = Duration::from_millis(2);
 const DEAD_AGES: u32 = 10;
-const DEAD_MIN: Duration = Duration::from_secs(3600);
+const DEAD_MIN: Duration = Duration::from_hours(1);
 
 /// Trims one stream by age, or deletes it; in one step, so that no new event can come between look and deed.
 ///
@@ -45,7 +45,7 @@ const TRIM: &str = r"
 pub(super) async fn run(log: Weak<Log>) {
     loop {
         let Some(age_max) = log.upgrade().map(|log| log.retention.age_max) else { return };
-        sleep((age_max / 4).clamp(Duration::from_millis(100), Duration::from_secs(60))).await;
+        sleep((age_max / 4).clamp(Duration::from_millis(100), Duration::from_mins(1))).await;
         let Some(log) = log.upgrade() else { return };
         if let Err(error) = round(&log, age_max).await {
             tracing::debug!(%error, "upkeep was cut short");
