@@ -40,7 +40,11 @@ pub(super) fn page(
     // Where to read from, and the id that must come before the first event there, if it is known.
     let (start, first, mut previous) = match from {
         From::Oldest => (Start::Contiguous, row.oldest, Some(row.trimmed)),
-        From::Time(ms) => (judge_time(ms, &row.extent()), row.oldest.max(EventId::new(ms, 0)), None),
+        From::Time(ms) => {
+            let id = EventId::new(ms, 0);
+            let from_oldest = id <= row.oldest;
+            (judge_time(ms, &row.extent()), row.oldest.max(id), from_oldest.then_some(row.trimmed))
+        }
         From::Position(position) => {
             let (Position::After(id) | Position::At(id)) = position;
             let present = row.count > 0 && events.get(key(row.number, id))?.is_some();
@@ -89,4 +93,100 @@ pub(super) fn page(
         return Err(damaged(&format!("events are missing before {}, its last one", row.last)));
     }
     Ok(Page { start, events: found, more, last: row.last })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+
+    use redb::{ReadableTable as _, WriteTransaction};
+    use sse_proto::Event;
+
+    use super::*;
+    use crate::broker::{
+        BrokerError, Retention,
+        embedded::{
+            clock::Clock,
+            group::{Group, State},
+            store::{Place, Store},
+        },
+    };
+
+    const LIMITS: PageLimits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
+
+    /// A log of events 1-0 to 1-9 in one channel, changed behind its back.
+    fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
+        let retention =
+            Retention { events_max: NonZeroUsize::MAX, age_max: Duration::MAX, bytes_max: u64::MAX, channels_max: 10 };
+        let state = State {
+            rows: HashMap::new(),
+            clock: Clock::new(EventId::ZERO, 0),
+            next_number: 1,
+            origin: EventId::ZERO,
+            bytes: 0,
+        };
+        let store = Store::open(Place::Memory, EventId::ZERO).unwrap();
+        let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
+        let append = |transaction: &WriteTransaction| {
+            let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
+            group.append(&Channel::default_channel(), &vec![event; 10])?.unwrap();
+            group.finish()
+        };
+        drop(store.write(append).unwrap());
+        store
+            .write(|transaction| {
+                change(transaction);
+                Ok(())
+            })
+            .unwrap();
+        store
+    }
+
+    fn read(store: &Store, from: From) -> Result<Page, BrokerError> {
+        store.read(|transaction| page(transaction, &Channel::default_channel(), from, LIMITS))
+    }
+
+    #[test]
+    fn a_whole_log_is_read_whole() {
+        let store = log(|_| {});
+        assert_eq!(read(&store, From::Oldest).unwrap().events.len(), 10);
+        let after = read(&store, From::Position(Position::After(EventId::new(1, 4)))).unwrap();
+        assert_eq!((after.start, after.events.len()), (Start::Contiguous, 5));
+    }
+
+    #[test]
+    fn a_missing_event_is_an_error_and_never_a_shorter_page() {
+        for missing in [0, 5, 9] {
+            let store = log(|transaction| {
+                transaction.open_table(EVENTS).unwrap().remove((1, 1, missing)).unwrap().expect("it was there");
+            });
+            for from in [From::Oldest, From::Time(0), From::Position(Position::After(EventId::ZERO))] {
+                let error = read(&store, from).unwrap_err();
+                assert!(matches!(&error, BrokerError::Damaged(what) if what.contains("missing")), "{missing}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_event_is_an_error() {
+        let store = log(|transaction| {
+            let mut events = transaction.open_table(EVENTS).unwrap();
+            let mut record = events.get((1, 1, 5)).unwrap().unwrap().value().to_vec();
+            record[20] ^= 1;
+            events.insert((1, 1, 5), record.as_slice()).unwrap();
+        });
+        let error = read(&store, From::Oldest).unwrap_err();
+        assert!(matches!(&error, BrokerError::Damaged(what) if what.contains("checksum")), "{error}");
+    }
+
+    #[test]
+    fn a_changed_channel_row_is_an_error() {
+        let store = log(|transaction| {
+            let mut channels = transaction.open_table(CHANNELS).unwrap();
+            let mut row = channels.get("sse").unwrap().unwrap().value().to_vec();
+            row[30] ^= 1;
+            channels.insert("sse", row.as_slice()).unwrap();
+        });
+        assert!(matches!(read(&store, From::Oldest), Err(BrokerError::Damaged(_))));
+    }
 }
