@@ -66,7 +66,7 @@ impl BlockSplitter {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
-        while let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+        while let Some(end) = memchr::memchr2(b'\r', b'\n', bytes) {
             self.extend_line(&bytes[..end])?;
             self.end_line();
             let carriage_return = bytes[end] == b'\r';

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 /// The one-line form of a JSON text (RFC 8259), which has no line breaks and so is one `data:` line.
 ///
 /// # Errors
-/// The text is not one JSON value; the error names line and column. Nesting beyond 127 levels counts as an error.
+/// The text is not one JSON value; the error names line and column.
 pub fn compact(text: &ByteString) -> Result<ByteString, serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(text)?;
     Ok(without_white_space(text))

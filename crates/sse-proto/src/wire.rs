@@ -64,7 +64,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(end) = text.find(['\r', '\n']) else {
+        let Some(end) = memchr::memchr2(b'\r', b'\n', text.as_bytes()) else {
             return rest.take();
         };
         let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };

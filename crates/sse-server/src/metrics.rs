@@ -27,6 +27,7 @@ struct Inner {
     publish_latency: Histogram,
     group_events: Histogram,
     subscribers: Gauge<i64, AtomicI64>,
+    turned_away: Counter<u64, AtomicU64>,
     deliveries: Counter<u64, AtomicU64>,
     sent: Counter<u64, AtomicU64>,
     history_read: Counter<u64, AtomicU64>,
@@ -61,6 +62,7 @@ impl Metrics {
             publish_latency,
             group_events,
             subscribers: Gauge::default(),
+            turned_away: Counter::default(),
             deliveries: Counter::default(),
             sent: Counter::default(),
             history_read: Counter::default(),
@@ -98,14 +100,19 @@ impl Metrics {
         self.0.history_read.inc_by(events as u64);
     }
 
-    /// A subscriber came; it is counted until the guard is dropped.
+    /// A subscriber came; it is counted until the guard is dropped. None if there are `max` already.
     #[must_use]
-    pub fn subscriber(&self, resumes: bool) -> SubscriberGuard {
-        self.0.subscribers.inc();
+    pub fn subscriber(&self, resumes: bool, max: usize) -> Option<SubscriberGuard> {
+        let before = self.0.subscribers.inc();
+        let guard = SubscriberGuard { metrics: self.clone(), behind: false };
+        if usize::try_from(before).is_ok_and(|before| before >= max) {
+            self.0.turned_away.inc();
+            return None;
+        }
         if resumes {
             self.0.resumes.inc();
         }
-        SubscriberGuard { metrics: self.clone(), behind: false }
+        Some(guard)
     }
 }
 
@@ -127,6 +134,7 @@ impl Inner {
         );
         registry.register("group_events", "Events that the broker stored as one group", self.group_events.clone());
         registry.register("subscribers", "Open streams", self.subscribers.clone());
+        registry.register("turned_away", "Subscribers told to come back later", self.turned_away.clone());
         registry.register("deliveries", "Events handed to subscribers' connections", self.deliveries.clone());
         registry.register_with_unit("sent", "Handed to subscribers' connections", Unit::Bytes, self.sent.clone());
         registry.register("history_read", "Events read by GET /events", self.history_read.clone());

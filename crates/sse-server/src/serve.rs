@@ -1,8 +1,8 @@
 //! Puts the parts together: opens the broker, listens, serves until told to stop, and stops cleanly.
 
-use std::{future::Future, net::TcpListener, sync::Arc, time::Duration};
+use std::{future::Future, io::ErrorKind, net::TcpListener, sync::Arc, time::Duration};
 
-use actix_web::{App, HttpServer, dev::ServerHandle, rt::net::TcpStream};
+use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt::net::TcpStream};
 use actix_web_lab::middleware::ConditionOption;
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -56,6 +56,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
             event_bytes_max: bytes(settings.event_bytes_max),
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
+            // A tenth of the connections, and not too few, are for publishers and health checks.
+            subscribers_max: connections_max.saturating_sub((connections_max / 10).max(16)).max(1),
         },
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
         origins: settings.origins(),
@@ -67,10 +69,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let server = HttpServer::new(move || {
         let edge = edge.clone();
-        App::new().wrap(ConditionOption::from(edge.origins.cors())).configure(move |config| http::routes(config, edge))
+        App::new()
+            .wrap(ConditionOption::from(edge.origins.cors()))
+            .wrap(from_fn(http::say_why_refused))
+            .configure(move |config| http::routes(config, edge))
     })
     .workers(workers)
-    .max_connections(connections_max / workers)
+    .max_connections((connections_max / workers).max(1))
     .tcp_nodelay(true)
     // Otherwise a subscriber that closes its side is noticed only when the next event fails to reach it.
     .h1_allow_half_closed(false)
@@ -165,8 +170,16 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bind().with_context(|| {
-        format!("cannot listen on {address}: is another server running there? --bind 127.0.0.1:0 takes a free port")
+    bind().map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => "is another server running there? --bind 127.0.0.1:0 takes a free port",
+            ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address; --bind 127.0.0.1:5000 is the default"
+            }
+            ErrorKind::PermissionDenied => "ports below 1024 need permission; choose a higher one with --bind",
+            _ => "choose another address with --bind",
+        };
+        anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
     })
 }
 

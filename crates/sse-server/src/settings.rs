@@ -10,11 +10,9 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use clap::{
-    ArgMatches, CommandFactory, FromArgMatches, Parser, builder::BoolishValueParser, error::ErrorKind,
-    parser::ValueSource,
-};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource};
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{broker::redis::without_password, http::Origins};
 
@@ -44,7 +42,7 @@ pub struct Settings {
     pub bind: SocketAddr,
 
     /// Let anybody who reaches the address publish and read
-    #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub allow_anonymous: bool,
 
     /// Let pages of this origin read and publish (repeatable, or * for all; comma-separated in the variable)
@@ -58,11 +56,11 @@ pub struct Settings {
     pub data_dir: PathBuf,
 
     /// Keep the log in memory only
-    #[arg(long, env = "SSE_MEMORY", value_parser = BoolishValueParser::new(), help_heading = "Broker")]
+    #[arg(long, env = "SSE_MEMORY", value_parser = parse_switch, help_heading = "Broker")]
     pub memory: bool,
 
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
-    #[arg(long, env = "SSE_REDIS_URL", value_name = "URL", help_heading = "Broker")]
+    #[arg(long, env = "SSE_REDIS_URL", hide_env_values = true, value_name = "URL", help_heading = "Broker")]
     pub redis_url: Option<String>,
 
     /// Give up on an answer of Redis after this time: publishing answers 503 then
@@ -85,7 +83,8 @@ pub struct Settings {
 
     /// Have at most this many channels
     ///
-    /// A publish to one more is refused (507), unless a channel whose events are all too old can be forgotten for it.
+    /// A publish to one more is refused (507), unless a channel whose events are all too old can be forgotten for it;
+    /// over Redis, which forgets in rounds, this takes up to a minute.
     #[arg(long, env = "SSE_CHANNELS_MAX", default_value = "10000", value_name = "CHANNELS", help_heading = "History")]
     pub channels_max: NonZeroUsize,
 
@@ -173,7 +172,11 @@ impl Settings {
     /// # Errors
     /// What to print, with its exit code: help, or what is wrong and what to do.
     pub fn from_args(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
-        let mut command = Self::command();
+        let mut command = Self::command().mut_args(|arg| {
+            // As a compose file leaves them: an empty variable is none.
+            let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+            if arg.get_env().is_some_and(is_empty) { arg.env(None) } else { arg }
+        });
         let matches = command.try_get_matches_from_mut(args)?;
         let mut settings = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         let redis_url = std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty());
@@ -211,8 +214,13 @@ impl Settings {
         if self.publish_memory > ByteSize::tib(1) {
             return Err("--publish-memory must be less than 1TiB".to_owned());
         }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
-            return Err(format!("--log {:?}: {error}; use error, warn, info, debug or trace", self.log));
+        // A word alone would be taken for a part of the program, and nothing would be logged.
+        let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+        if !self.log.split(',').all(is_level) || EnvFilter::try_new(&self.log).is_err() {
+            return Err(format!("--log {:?} is not a level: use error, warn, info, debug or trace", self.log));
+        }
+        if self.history_bytes.0 == 0 {
+            return Err("--history-bytes must be more than zero: nothing would be kept".to_owned());
         }
         if let BrokerKind::Redis(url) = &self.broker.kind
             && redis::Client::open(url.as_str()).is_err()
@@ -264,6 +272,15 @@ pub fn unknown_variables() -> Vec<String> {
         .collect();
     unknown.sort();
     unknown
+}
+
+/// A switch from a variable; on the command line it has no value.
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("write 1 or true to switch it on, 0 or false to leave it off".to_owned()),
+    }
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -321,7 +338,9 @@ mod tests {
             ["--history-events", "0"],
             ["--event-bytes-max", "17MiB"],
             ["--publish-memory", "1MiB"],
-            ["--log", "loud=="],
+            ["--log", "loud"],
+            ["--log", "info,sse_server=loud"],
+            ["--history-bytes", "0"],
             ["--cors-origin", "https://app.example/"],
             ["--cors-origin", "app.example"],
         ] {

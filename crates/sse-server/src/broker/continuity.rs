@@ -1,8 +1,9 @@
 //! Whether what follows a position is complete: proved, not assumed.
 //!
 //! The proofs, for *after an id*: the id is still in the log; or it is the last one ever given out; or it is the
-//! newest one trimmed (the log knows which). For *at an id*: the id is still in the log, or nothing from there on was
-//! ever trimmed. Everything else is a gap, and its reason goes by where the position lies.
+//! newest one trimmed (the log knows which). For *at an id*: the id is still in the log. (We write such a position only
+//! for an event that was there, so one that is not was lost or is a stranger's, even where nothing was trimmed.)
+//! Everything else is a gap, and its reason goes by where the position lies.
 
 use sse_proto::{EventId, Position, api::GapReason};
 
@@ -47,7 +48,7 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Start {
     let proved = present
         || match position {
             Position::After(id) => id == extent.last || Some(id) == mark,
-            Position::At(id) => mark.is_some_and(|mark| id > mark),
+            Position::At(_) => false,
         };
     if proved {
         return Start::Contiguous;
@@ -147,11 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn at_an_id_is_complete_while_nothing_from_there_on_was_trimmed() {
+    fn at_an_id_is_complete_while_that_event_is_in_the_log() {
         let kept = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::Through(id(4)) };
         let at = |ms, present, extent: &Extent| judge(Position::At(id(ms)), present, extent) == Start::Contiguous;
         assert!(at(5, true, &kept));
-        assert!(at(5, false, &kept));
+        assert!(!at(6, false, &kept) && !at(99, false, &kept));
+        let whole = Extent { trimmed: Trimmed::NothingSince(EventId::ZERO), ..kept };
+        assert!(!at(6, false, &whole) && !at(3, false, &whole));
         assert!(!at(4, false, &kept));
         assert!(!at(5, false, &Extent { trimmed: Trimmed::Somewhere, ..kept }));
         assert!(at(5, true, &Extent { trimmed: Trimmed::Somewhere, ..kept }));

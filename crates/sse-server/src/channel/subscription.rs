@@ -79,6 +79,10 @@ pub struct Subscription {
     place: Place,
     /// The last position that the subscriber was told, by an event or by an id-only block.
     told: Option<Position>,
+    /// The newest event that was sent: after a fork of the log none is sent twice on one connection.
+    sent: EventId,
+    /// After such a fork: what lies up to here was sent before it.
+    resent: EventId,
 }
 
 #[derive(Debug)]
@@ -99,7 +103,7 @@ impl Subscription {
             Start::Claimed(position) => Some(position),
             Start::Unreadable(_) | Start::Time(_) => None,
         };
-        Self { channel, filter, place: Place::Begin(start), told }
+        Self { channel, filter, place: Place::Begin(start), told, sent: EventId::ZERO, resent: EventId::ZERO }
     }
 
     /// What to do next.
@@ -146,7 +150,10 @@ impl Subscription {
         if let Some(end) = end {
             self.prove(Position::After(end), tail.generation());
         }
-        self.told = wanted.last().map(|frame| Position::After(frame.id)).or(self.told);
+        if let Some(last) = wanted.last() {
+            self.told = Some(Position::After(last.id));
+            self.sent = last.id;
+        }
         let chunk = match wanted.as_slice() {
             [] => return None,
             [one] => one.bytes.clone(),
@@ -174,10 +181,14 @@ impl Subscription {
             chunk.gap = Some(reason);
             self.told = Some(position);
         }
-        for event in page.events.iter().filter(|event| self.filter.passes(&event.kind)) {
+        // The events before a lost end are those that this connection was sent already.
+        let sent = if chunk.gap == Some(GapReason::LostTail) { self.resent.max(self.sent) } else { self.resent };
+        self.resent = sent;
+        for event in page.events.iter().filter(|event| event.id > sent && self.filter.passes(&event.kind)) {
             wire::event(&mut bytes, event.id, &event.kind, &event.data);
             chunk.events += 1;
             self.told = Some(Position::After(event.id));
+            self.sent = event.id;
         }
         self.prove(page.end(asked), generation);
         if bytes.is_empty() {
@@ -361,6 +372,24 @@ mod tests {
         let data = format!(r#"{{"channel":"sse","after":"{}","oldest":null,"reason":"unknown"}}"#, "x".repeat(64));
         assert_eq!(text(&chunk), format!("id: 3-0\nevent: gap\ndata: {data}\n\n"));
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::Unknown)));
+    }
+
+    #[test]
+    fn after_a_fork_nothing_is_sent_twice_on_one_connection() {
+        let mut frames = tail(0, &[1, 2, 5]);
+        let mut forked = subscription(Start::Claimed(Position::After(id(0))), &[]);
+        assert!(matches!(forked.next(&frames), Step::Write(Chunk { events: 3, .. })));
+        // The log has lost 5, and got 7 since.
+        frames.join(id(7));
+        let asked = From::Position(Position::After(id(5)));
+        assert_eq!(forked.next(&frames), Step::Fetch(asked));
+        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(1)) };
+        let chunk = forked.page(asked, &Page { more: true, ..page(lost, &[1], 7) }, frames.generation()).unwrap();
+        assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
+        let then = From::Position(Position::After(id(1)));
+        assert_eq!(forked.next(&frames), Step::Fetch(then));
+        let chunk = forked.page(then, &page(broker::Start::Contiguous, &[2, 7], 7), frames.generation()).unwrap();
+        assert_eq!(text(&chunk), "id: 7-0\nevent: click\ndata: 7\n\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use actix_web::body::{BodyStream, MessageBody};
 use bytes::{Bytes, BytesMut};
-use futures::stream;
+use futures::{FutureExt as _, future::BoxFuture, stream};
 use sse_proto::{Position, wire};
 use tokio::{
     sync::watch,
@@ -30,7 +30,9 @@ const PAGE_LIMITS: PageLimits = PageLimits { events_max: 256, bytes_max: 48 << 1
 /// Between two attempts to reach a broker that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long the opening waits for the broker to say where "now" is.
-const HEAD_WITHIN: Duration = Duration::from_millis(250);
+const HEAD_WITHIN: Duration = Duration::from_millis(500);
+/// How far the clocks of this machine and of the log may be apart.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
 
 /// What every stream of a server shares.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +43,18 @@ pub struct StreamSettings {
     pub retry: Duration,
 }
 
-/// Finds out where "now" is in a channel.
+/// Finds out where "now" is in a channel. With the broker away it is as late as surely loses nothing.
 pub async fn now(hub: &Hub, channel: &sse_proto::Channel) -> Start {
     if let Ok(Ok(head)) = timeout(HEAD_WITHIN, hub.broker().head(channel)).await {
         return Start::Claimed(Position::After(head));
     }
-    // The broker is away: by the clock, then, so that what comes when it is back is not missed.
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let live = hub.join(channel);
+    let frames = live.tail.frames();
+    if frames.is_joined() {
+        return Start::Claimed(Position::After(frames.end()));
+    }
+    // By the clock, then, so that what comes when the broker is back is not missed.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(CLOCK_SKEW_MAX);
     Start::Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -71,6 +78,7 @@ pub fn stream_body(
         channel,
         subscription,
         opening: Some(opening.freeze()),
+        fetching: None,
         settings,
         guard,
         stopping,
@@ -89,11 +97,20 @@ struct Driver {
     changed: watch::Receiver<()>,
     subscription: Subscription,
     opening: Option<Bytes>,
+    /// A read of history that is under way. A heartbeat does not start it again.
+    fetching: Option<Fetching>,
     settings: StreamSettings,
     guard: SubscriberGuard,
     stopping: CancellationToken,
     /// When something was last sent.
     spoke: Instant,
+}
+
+struct Fetching {
+    from: From,
+    /// Of the tail when the page was asked for.
+    generation: u64,
+    page: BoxFuture<'static, Page>,
 }
 
 impl Driver {
@@ -112,9 +129,20 @@ impl Driver {
         }
     }
 
-    /// What the subscription has to say next. Dropped half-way, it has changed nothing that cannot be done again.
+    /// What the subscription has to say next. Dropped half-way, it goes on where it was.
     async fn advance(&mut self) -> (Bytes, usize) {
         loop {
+            if let Some(fetching) = &mut self.fetching {
+                let page = fetching.page.as_mut().await;
+                let (from, generation) = (fetching.from, fetching.generation);
+                self.fetching = None;
+                if let Some(chunk) = self.subscription.page(from, &page, generation) {
+                    if let Some(reason) = chunk.gap {
+                        self.guard.gap(reason);
+                    }
+                    return (chunk.bytes, chunk.events);
+                }
+            }
             // Marked as seen before looking: a change during the look wakes the wait below.
             self.changed.borrow_and_update();
             let (step, generation) = {
@@ -126,13 +154,8 @@ impl Driver {
             match step {
                 Step::Write(chunk) => return (chunk.bytes, chunk.events),
                 Step::Fetch(from) => {
-                    let page = self.fetch(from).await;
-                    if let Some(chunk) = self.subscription.page(from, &page, generation) {
-                        if let Some(reason) = chunk.gap {
-                            self.guard.gap(reason);
-                        }
-                        return (chunk.bytes, chunk.events);
-                    }
+                    let page = fetch(self.hub.clone(), self.channel.clone(), from).boxed();
+                    self.fetching = Some(Fetching { from, generation, page });
                 }
                 Step::Wait => {
                     if self.subscription.is_untold()
@@ -149,22 +172,6 @@ impl Driver {
         }
     }
 
-    /// Reads until the broker answers: with the broker away the stream stays open.
-    async fn fetch(&self, from: From) -> Page {
-        let mut said = false;
-        loop {
-            match self.hub.broker().read(&self.channel, from, PAGE_LIMITS).await {
-                Ok(page) => return page,
-                Err(error @ BrokerError::Damaged(_)) if !said => {
-                    said = true;
-                    tracing::error!(channel = %self.channel, %error, "a subscriber cannot be served from history");
-                }
-                Err(_) => {}
-            }
-            sleep(RETRY_AFTER).await;
-        }
-    }
-
     fn heartbeat(&mut self) -> Bytes {
         let moved_to = self.subscription.tell();
         self.speak(heartbeat(moved_to), 0)
@@ -174,6 +181,22 @@ impl Driver {
         self.spoke = Instant::now();
         self.guard.delivered(events, bytes.len());
         bytes
+    }
+}
+
+/// Reads until the broker answers: with the broker away the stream stays open.
+async fn fetch(hub: Hub, channel: sse_proto::Channel, from: From) -> Page {
+    let mut said = false;
+    loop {
+        match hub.broker().read(&channel, from, PAGE_LIMITS).await {
+            Ok(page) => return page,
+            Err(error @ BrokerError::Damaged(_)) if !said => {
+                said = true;
+                tracing::error!(%channel, %error, "a subscriber cannot be served from history");
+            }
+            Err(_) => {}
+        }
+        sleep(RETRY_AFTER).await;
     }
 }
 

@@ -15,7 +15,7 @@ use sse_proto::{
 use super::{
     Edge, Limits,
     body::{self, BodyLimit},
-    error::ApiError,
+    error::{ApiError, shortened},
     media::{self, Media},
     query::Params,
 };
@@ -37,7 +37,7 @@ pub(super) async fn events(
         }
         Err(found) => return Err(unsupported(found, &request)),
     };
-    let text = media::text(body.bytes.clone())?;
+    let text = media::json_text(body.bytes.clone())?;
     let events = match media {
         Ok(Media::Json) => items(&text, &edge.limits)?,
         _ => lines(&text, &edge.limits)?,
@@ -65,8 +65,7 @@ fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
 
 /// The events of a JSON array.
 fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
-    let items: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|error| ApiError::InvalidJson(format!("an array of events is expected: {error}")))?;
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| ApiError::NotAnArray(shortened(error)))?;
     let mut events = Vec::new();
     for (item, number) in items.into_iter().zip(1..) {
         room_for_one_more(&events, limits)?;
@@ -92,10 +91,10 @@ fn event(json: &str, place: &str, limits: &Limits) -> Result<Event, ApiError> {
     if !json.trim_start().starts_with('{') {
         return Err(wrong(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned()));
     }
-    let line: BatchLine<'_> = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+    let line: BatchLine<'_> = serde_json::from_str(json).map_err(|error| wrong(words(&error)))?;
     let kind = ByteString::from(line.event.as_ref());
     let kind = kind.try_into().map_err(|why: sse_proto::event::InvalidName| wrong(why.to_string()))?;
-    let data = data(line.data).map_err(|error| wrong(format!("data: {error}")))?;
+    let data = data(line.data).map_err(|error| wrong(format!("data: {}", words(&error))))?;
     if data.len() > limits.event_bytes_max {
         return Err(ApiError::TooLarge {
             what: format!("the data of {place}"),
@@ -105,6 +104,13 @@ fn event(json: &str, place: &str, limits: &Limits) -> Result<Event, ApiError> {
         });
     }
     Ok(Event { kind, data })
+}
+
+/// What serde says, without its own idea of a line (it saw only this one), and not at any length.
+fn words(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    format!("{} (column {})", shortened(what), error.column())
 }
 
 /// A string stands for its text, any other value for its JSON.
@@ -123,13 +129,10 @@ fn data(value: &RawValue) -> Result<ByteString, serde_json::Error> {
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
-    let host = request.connection_info().host().to_owned();
     ApiError::UnsupportedType {
         found,
         expected: "application/x-ndjson, a line for each event, or a JSON array as application/json",
-        example: format!(
-            r#"curl -H 'content-type: application/x-ndjson' -d '{{"event":"click","data":"x"}}' 'http://{host}/events'"#
-        ),
+        example: media::curl_line(request, "application/x-ndjson", r#"{"event":"click","data":"x"}"#),
     }
 }
 
@@ -137,7 +140,8 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { event_bytes_max: 20, batch_bytes_max: 1000, batch_events_max: 3 };
+    const LIMITS: Limits =
+        Limits { event_bytes_max: 20, batch_bytes_max: 1000, batch_events_max: 3, subscribers_max: 1 };
 
     fn datas(text: &str) -> Result<Vec<String>, String> {
         let text = ByteString::from(text);

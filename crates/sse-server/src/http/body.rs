@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpMessage, HttpRequest, http::header, web::Payload};
+use actix_web::{HttpRequest, http::header, web::Payload};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use tokio::{
@@ -22,19 +22,41 @@ const KIB: usize = 1024;
 pub struct BodyMemory(Semaphore);
 
 impl BodyMemory {
-    /// At most this many bytes at once.
+    /// At most this many bytes at once, by the KiB.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        let kib = usize::try_from(bytes / KIB as u64).unwrap_or(usize::MAX);
+        let kib = usize::try_from(bytes.div_ceil(KIB as u64)).unwrap_or(usize::MAX);
         Self(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
     }
 
-    async fn reserve(&self, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
-        let kib = u32::try_from(bytes.div_ceil(KIB).max(1)).unwrap_or(u32::MAX);
-        match timeout(MEMORY_WITHIN, self.0.acquire_many(kib)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(ApiError::Busy),
+    /// Room for what a body has so far. A body that has sent nothing holds nothing.
+    const fn share(&self) -> Share<'_> {
+        Share { memory: self, held: None, kib: 0 }
+    }
+}
+
+/// What one body holds of the memory, until it is dropped.
+struct Share<'a> {
+    memory: &'a BodyMemory,
+    held: Option<SemaphorePermit<'a>>,
+    kib: usize,
+}
+
+impl Share<'_> {
+    /// Waits until there is room for `bytes` in all.
+    async fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let more = bytes.div_ceil(KIB).saturating_sub(self.kib);
+        if more == 0 {
+            return Ok(());
         }
+        let wanted = self.memory.0.acquire_many(u32::try_from(more).unwrap_or(u32::MAX));
+        let Ok(Ok(permit)) = timeout(MEMORY_WITHIN, wanted).await else { return Err(ApiError::Busy) };
+        match &mut self.held {
+            Some(held) => held.merge(permit),
+            None => self.held = Some(permit),
+        }
+        self.kib += more;
+        Ok(())
     }
 }
 
@@ -50,7 +72,7 @@ pub(super) struct BodyLimit {
 /// A body and its share of the memory, which it holds until it is dropped.
 pub(super) struct Body<'a> {
     pub(super) bytes: Bytes,
-    _memory: SemaphorePermit<'a>,
+    _memory: Share<'a>,
 }
 
 /// Reads the whole body.
@@ -66,29 +88,25 @@ pub(super) async fn read<'a>(
     if declared.is_some_and(|declared| declared > limit.bytes_max) {
         return Err(too_large());
     }
-    let permit = memory.reserve(declared.unwrap_or(limit.bytes_max)).await?;
+    let mut share = memory.share();
     let reading = async {
-        let mut bytes = BytesMut::with_capacity(declared.unwrap_or(0));
+        let mut bytes = BytesMut::new();
         while let Some(piece) = payload.next().await {
-            let piece = piece.map_err(|error| ApiError::BodyBroken(error.to_string()))?;
-            if bytes.len() + piece.len() > limit.bytes_max {
+            let piece = piece.map_err(|_| ApiError::BodyBroken)?;
+            let length = bytes.len() + piece.len();
+            if length > limit.bytes_max {
                 return Err(too_large());
             }
+            share.grow_to(length).await?;
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes.freeze())
     };
     let bytes = timeout(WITHIN, reading).await.map_err(|_| ApiError::BodyTimeout(WITHIN.as_secs()))??;
-    Ok(Body { bytes, _memory: permit })
+    Ok(Body { bytes, _memory: share })
 }
 
-/// The body's length as its head says it: nothing without a body, unknown if it is chunked.
+/// The body's length as its head says it; none if it is chunked.
 fn declared_length(request: &HttpRequest) -> Option<usize> {
-    if request.chunked().unwrap_or(false) {
-        return None;
-    }
-    match request.headers().get(header::CONTENT_LENGTH) {
-        None => Some(0),
-        Some(length) => length.to_str().ok()?.trim().parse().ok(),
-    }
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }

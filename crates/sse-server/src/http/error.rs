@@ -54,6 +54,9 @@ pub enum ApiError {
     /// A body that is not JSON.
     #[error("the body is not one JSON value: {0}")]
     InvalidJson(String),
+    /// A batch as JSON that is not an array.
+    #[error("the body is not a JSON array of events: {0}")]
+    NotAnArray(String),
     /// A body that is not text.
     #[error("the body is not UTF-8")]
     InvalidText,
@@ -71,6 +74,9 @@ pub enum ApiError {
     /// A publish that a page of another site sent, or made a browser send.
     #[error("pages of {0} may not publish here: name that origin with --cors-origin to allow it")]
     ForeignOrigin(String),
+    /// A preflight for what a page may not do.
+    #[error("pages may not send this request: {0}")]
+    Preflight(String),
     /// No such route.
     #[error("there is no {0:?} here: there are {ROUTES}")]
     NotFound(String),
@@ -86,8 +92,8 @@ pub enum ApiError {
     #[error("the body did not arrive within {0} seconds")]
     BodyTimeout(u64),
     /// The connection broke, or the body's framing did.
-    #[error("the body could not be read: {0}")]
-    BodyBroken(String),
+    #[error("the body broke off, or its chunks are not what RFC 9112 calls chunks")]
+    BodyBroken,
     /// An event, or a batch, is over a limit.
     #[error("{what} has more than {max} {unit}, which is the limit ({flag})")]
     TooLarge {
@@ -127,12 +133,13 @@ impl ApiError {
             Self::InvalidEncoding(_) => (StatusCode::BAD_REQUEST, "invalid_encoding"),
             Self::InvalidParameter { .. } => (StatusCode::BAD_REQUEST, "invalid_parameter"),
             Self::UnknownParameter { .. } => (StatusCode::BAD_REQUEST, "unknown_parameter"),
-            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::InvalidJson(_) | Self::NotAnArray(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::InvalidText => (StatusCode::BAD_REQUEST, "invalid_text"),
             Self::InvalidBatch { .. } => (StatusCode::BAD_REQUEST, "invalid_batch"),
             Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty_batch"),
-            Self::BodyBroken(_) => (StatusCode::BAD_REQUEST, "broken_body"),
+            Self::BodyBroken => (StatusCode::BAD_REQUEST, "broken_body"),
             Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::Preflight(_) => (StatusCode::FORBIDDEN, "preflight_refused"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
@@ -160,8 +167,11 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let (status, code) = self.row();
-        if let Self::Broker(error) = self {
-            tracing::warn!(code, %error, "a request failed at the broker");
+        match self {
+            Self::Broker(error @ BrokerError::Damaged(_)) => tracing::error!(%error, "the log cannot be read"),
+            // The broker says by itself when it goes away and comes back; not once for each request.
+            Self::Broker(error) => tracing::debug!(code, %error, "a request failed at the broker"),
+            _ => {}
         }
         let mut response = HttpResponse::build(status);
         if status == StatusCode::SERVICE_UNAVAILABLE {

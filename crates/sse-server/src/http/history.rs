@@ -76,6 +76,10 @@ async fn read(edge: &Edge, channel: Channel, cursor: Option<String>, limit: usiz
             };
             history.gap = reason.map(gap);
         }
+        if !history.next.is_empty() && page.start != broker::Start::Contiguous {
+            // Trimmed under our hands: whoever reads on from here is told of the gap.
+            break;
+        }
         let end = page.end(from);
         bytes += page.events.iter().map(Stored::size).sum::<usize>();
         history.events.extend(page.events.iter().map(line));

@@ -57,3 +57,22 @@ fn text_of(request: &HttpRequest, name: HeaderName) -> String {
 pub(super) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
     ByteString::try_from(bytes).map_err(|_| ApiError::InvalidText)
 }
+
+/// The body as text that should be JSON.
+pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
+    let text = text(bytes)?;
+    if text.starts_with('\u{feff}') {
+        return Err(ApiError::InvalidJson("a byte order mark at line 1 column 1, which JSON must not have".to_owned()));
+    }
+    Ok(text)
+}
+
+/// A command line that would have worked, for the same host, path and query.
+pub(super) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
+    let named = text_of(request, header::HOST);
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte));
+    let host =
+        if !named.is_empty() && is_plain(&named) { named } else { request.app_config().local_addr().to_string() };
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).replace('\'', "%27");
+    format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
+}

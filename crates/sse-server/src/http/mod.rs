@@ -31,7 +31,10 @@ use actix_web_lab::extract::LocalData;
 use tokio_util::sync::CancellationToken;
 
 use self::error::{ApiError, shortened};
-pub use self::{body::BodyMemory, origin::Origins};
+pub use self::{
+    body::BodyMemory,
+    origin::{Origins, say_why_refused},
+};
 use crate::{channel::Hub, fanout::body::StreamSettings, metrics::Metrics};
 
 /// What a request may bring.
@@ -43,6 +46,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Events of a batch.
     pub batch_events_max: usize,
+    /// Open streams; publishers and health checks need connections too.
+    pub subscribers_max: usize,
 }
 
 /// What every request handler needs; each worker thread has a clone.

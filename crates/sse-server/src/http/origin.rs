@@ -1,10 +1,15 @@
 //! Who may publish from a browser: any page that a local browser shows could send a request to this machine.
 
-use actix_cors::Cors;
+use actix_cors::{Cors, CorsError};
 use actix_web::{
-    HttpRequest,
+    Error, HttpRequest, ResponseError as _,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
     http::header::{self, HeaderName},
+    middleware::Next,
 };
+
+use url::Host;
 
 use super::error::{ApiError, shortened};
 
@@ -37,8 +42,14 @@ impl Origins {
         let value = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         if let Some(origin) = value(header::ORIGIN) {
             let host = value(header::HOST).unwrap_or_default();
-            let own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
-            return if own || self.allows(&origin) { Ok(()) } else { Err(ApiError::ForeignOrigin(shortened(origin))) };
+            let same = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
+            // A name of somebody else's that leads to this machine makes a page of theirs look like ours.
+            let rebound = request.app_config().local_addr().ip().is_loopback() && !is_loopback(&origin);
+            return if (same && !rebound) || self.allows(&origin) {
+                Ok(())
+            } else {
+                Err(ApiError::ForeignOrigin(shortened(origin)))
+            };
         }
         match value(SEC_FETCH_SITE).as_deref() {
             Some("cross-site") if !self.any => Err(ApiError::ForeignOrigin("another site".to_owned())),
@@ -62,5 +73,34 @@ impl Origins {
         } else {
             self.named.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
         })
+    }
+}
+
+/// Whether an origin is of this very machine.
+fn is_loopback(origin: &str) -> bool {
+    let host = url::Url::parse(origin).ok().and_then(|url| url.host().map(|host| host.to_owned()));
+    match host {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Middleware: a preflight that is refused says why as every other error does.
+///
+/// # Errors
+/// Those of the services inside.
+pub async fn say_why_refused<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let response = next.call(request).await?;
+    let refused = response.response().error().and_then(|error| error.as_error::<CorsError>());
+    match refused.map(|error| ApiError::Preflight(error.to_string())) {
+        Some(refusal) => {
+            Ok(response.into_response(refusal.error_response()).map_into_boxed_body().map_into_right_body())
+        }
+        None => Ok(response.map_into_left_body()),
     }
 }

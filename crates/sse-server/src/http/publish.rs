@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Edge,
-    body::{self, BodyLimit},
+    body::{self, Body, BodyLimit},
     error::{ApiError, shortened},
     media::{self, Media},
     query::{Params, decoded},
@@ -28,7 +28,13 @@ pub(super) async fn event(
     let kind = action(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
     let posted = request.method() == Method::POST;
-    let data = if posted { posted_data(&request, payload, &edge).await? } else { tutorial_data() };
+    // The body's share of the memory is held until the event is stored.
+    let (data, _body) = if posted {
+        let body = posted_body(&request, payload, &edge).await?;
+        (posted_data(&request, &body)?, Some(body))
+    } else {
+        (tutorial_data(), None)
+    };
 
     let started = Instant::now();
     let bytes = data.len();
@@ -43,20 +49,24 @@ pub(super) async fn event(
 
 /// The action in the path, decoded: what follows `/event/`.
 fn action(request: &HttpRequest) -> Result<EventType, ApiError> {
-    let raw = request.uri().path().strip_prefix("/event/").unwrap_or_default();
+    // Not by its name: the router takes `/%65vent/` for the same route.
+    let (_, raw) = request.uri().path()[1..].split_once('/').unwrap_or_default();
     let text = decoded(raw, "path")?;
     let value = shortened(&text);
     ByteString::from(text).try_into().map_err(|why: InvalidName| ApiError::InvalidName { what: "action", value, why })
 }
 
-async fn posted_data(request: &HttpRequest, payload: Payload, edge: &Edge) -> Result<ByteString, ApiError> {
-    let media = media::of(request);
+async fn posted_body<'a>(request: &HttpRequest, payload: Payload, edge: &'a Edge) -> Result<Body<'a>, ApiError> {
     let limit = BodyLimit { bytes_max: edge.limits.event_bytes_max, what: "the event", flag: "--event-bytes-max" };
-    let body = body::read(request, payload, limit, &edge.body_memory).await?;
-    match media {
-        Ok(Media::Json) => compact(body.bytes),
-        Ok(Media::Text) => media::text(body.bytes),
-        _ if body.bytes.is_empty() => Ok(tutorial_data()),
+    body::read(request, payload, limit, &edge.body_memory).await
+}
+
+fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<ByteString, ApiError> {
+    let bytes = body.bytes.clone();
+    match media::of(request) {
+        Ok(Media::Json) => compact(bytes),
+        Ok(Media::Text) => media::text(bytes),
+        _ if bytes.is_empty() => Ok(tutorial_data()),
         Ok(Media::Unsaid) => Err(unsupported("the body has no type, or that of an HTML form".to_owned(), request)),
         Ok(Media::NdJson) => Err(unsupported("lines of JSON are a batch, and go to POST /events".to_owned(), request)),
         Err(found) => Err(unsupported(found, request)),
@@ -64,7 +74,7 @@ async fn posted_data(request: &HttpRequest, payload: Payload, edge: &Edge) -> Re
 }
 
 fn compact(body: Bytes) -> Result<ByteString, ApiError> {
-    json::compact(&media::text(body)?).map_err(|error| ApiError::InvalidJson(error.to_string()))
+    json::compact(&media::json_text(body)?).map_err(|error| ApiError::InvalidJson(error.to_string()))
 }
 
 /// What the tutorial's app sends: a JSON string with a random user and the local time.
@@ -74,11 +84,9 @@ fn tutorial_data() -> ByteString {
 }
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
-    let host = request.connection_info().host().to_owned();
-    let path = shortened(request.uri().path());
     ApiError::UnsupportedType {
         found,
         expected: "application/json or text/plain",
-        example: format!(r#"curl -H 'content-type: application/json' -d '{{"page":"/"}}' 'http://{host}{path}'"#),
+        example: media::curl_line(request, "application/json", r#"{"page":"/"}"#),
     }
 }

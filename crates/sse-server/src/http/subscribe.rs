@@ -1,14 +1,19 @@
 //! `GET /stream`: where to start, and a stream from there that never ends by itself.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::MessageBody,
     http::{
         ConnectionType, Version,
         header::{self, HeaderName},
     },
 };
 use actix_web_lab::extract::LocalData;
-use sse_proto::{Channel, Cursor, EventType, event::InvalidName};
+use bytes::BytesMut;
+use rand::RngExt as _;
+use sse_proto::{Channel, Cursor, EventId, EventType, event::InvalidName, wire};
 
 use super::{
     Edge,
@@ -31,16 +36,18 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
     let params = Params::parse(request.query_string(), &["channel", "event", "last_event_id", "lastEventId"])?;
     let channel = params.channel()?;
     let filter = filter(&params)?;
-    let start = match last_event_id(&request, &params)? {
+    let cursor = last_event_id(&request, &params)?;
+    let Some(guard) = edge.metrics.subscriber(cursor.is_some(), edge.limits.subscribers_max) else {
+        return Ok(turned_away(&request));
+    };
+    let start = match cursor {
         Some(text) => claimed(&text, &channel),
         None => body::now(&edge.hub, &channel).await,
     };
-    let resumes = header_id(&request).is_some() || !matches!(start, Start::Claimed(_) | Start::Time(_));
     let opening_position = match start {
         Start::Claimed(position) => Some(position),
         Start::Unreadable(_) | Start::Time(_) => None,
     };
-    let guard = edge.metrics.subscriber(resumes);
     let subscription = Subscription::new(channel.clone(), filter, start);
     let body = body::stream_body(
         edge.hub.clone(),
@@ -51,6 +58,19 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         guard,
         edge.stopping.clone(),
     );
+    Ok(event_stream(&request, body))
+}
+
+/// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
+/// would never come back after a 503.) Not all at the same moment, so the time is random.
+fn turned_away(request: &HttpRequest) -> HttpResponse {
+    let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
+    let mut opening = BytesMut::new();
+    wire::opening(&mut opening, retry, None::<EventId>, "there are too many subscribers: come back later");
+    event_stream(request, opening.freeze())
+}
+
+fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
     let mut response = HttpResponse::Ok()
         // With a charset, because some clients take text without one for Latin-1.
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
@@ -62,7 +82,7 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         response.head_mut().no_chunking(true);
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    Ok(response)
+    response
 }
 
 /// The cursor that the subscriber holds: the header beats the URL, because an `EventSource` reconnects with its old

@@ -28,7 +28,7 @@ struct Own {
 async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     let mut retention = Retention {
         events_max: NonZeroUsize::new(1_000_000).unwrap(),
-        age_max: Duration::from_secs(3600),
+        age_max: Duration::from_hours(1),
         bytes_max: 1 << 30,
         channels_max: 1000,
     };

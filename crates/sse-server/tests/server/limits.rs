@@ -1,1 +1,405 @@
-//! Not written yet.
+//! Everything has a limit, and a written answer to what happens when it is reached.
+
+use std::{path::Path, process::Stdio};
+
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::common::{Backend, KilledWhenDropped, Said, TestServer, run, server_command, until, within};
+
+async fn refusal(response: Response, status: StatusCode, code: &str) -> String {
+    let found = response.status();
+    let text = response.text().await.expect("text");
+    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
+    assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
+    answer["error"]["message"].as_str().expect("a message").to_owned()
+}
+
+/// The data of the events that a channel still has, in pages, whatever is trimmed meanwhile.
+async fn kept(server: &TestServer, channel: &str) -> Vec<String> {
+    server.history(channel).await.into_iter().map(|event| event.data).collect()
+}
+
+crate::on_every_broker! {
+    async fn history_keeps_the_newest_events_of_each_channel(backend: Backend) {
+        let server = TestServer::start_with(backend, &["--history-events", "10"]).await;
+        server.publish_numbers("quiet", 0..5).await;
+        for start in (0..1000).step_by(100) {
+            server.publish_numbers("busy", start..start + 100).await;
+        }
+        let newest: Vec<String> = (990..1000).map(|number| number.to_string()).collect();
+        let busy = kept(&server, "busy").await;
+        assert!(busy.ends_with(&newest), "{busy:?}");
+        match backend {
+            // A stream node holds about a hundred (XTRIM with ~).
+            Backend::Redis => assert!(busy.len() <= 300, "{} events", busy.len()),
+            _ => assert_eq!(busy.len(), 10),
+        }
+        assert_eq!(kept(&server, "quiet").await, ["0", "1", "2", "3", "4"]);
+    }
+
+    async fn one_channel_too_many_is_refused_and_the_others_go_on(backend: Backend) {
+        let server = TestServer::start_with(backend, &["--channels-max", "3"]).await;
+        for channel in ["a", "b", "c"] {
+            server.publish(channel, "click", "x").await;
+        }
+        let refused = server.try_publish("d", "click", "x").await.unwrap();
+        let message = refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+        assert!(message.contains("--channels-max") && message.contains('3'), "{message}");
+        let batch = server.http.post(server.at("/events?channel=e")).header("content-type", "application/x-ndjson");
+        let refused = batch.body(r#"{"event":"a","data":1}"#).send().await.unwrap();
+        refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+        for channel in ["d", "e"] {
+            assert_eq!(kept(&server, channel).await, Vec::<String>::new());
+            drop(server.subscribe(&format!("/stream?channel={channel}")).await);
+        }
+        // Neither reading nor subscribing took a place, and those that are there go on.
+        server.publish("c", "click", "y").await;
+        assert_eq!(kept(&server, "c").await, ["x", "y"]);
+        assert_eq!(server.get("/health/ready").await.unwrap().status(), StatusCode::OK);
+    }
+
+    async fn a_subscriber_behind_a_tiny_tail_gets_everything(backend: Backend) {
+        for tail in [["--tail-events", "1"], ["--tail-bytes", "1"]] {
+            let server = TestServer::start_with(backend, &tail).await;
+            let mut subscribers = [server.subscribe("/stream").await, server.subscribe("/stream?event=number").await];
+            for start in (0..400).step_by(100) {
+                server.publish_numbers("sse", start..start + 100).await;
+                server.publish("sse", "number", &(start + 1000).to_string()).await;
+            }
+            let start = |start: usize| (start..start + 100).chain([start + 1000]);
+            let expected: Vec<String> =
+                (0..400).step_by(100).flat_map(start).map(|number| number.to_string()).collect();
+            for subscriber in &mut subscribers {
+                assert_eq!(subscriber.take_data(404).await, expected);
+            }
+        }
+    }
+
+    async fn the_largest_event_and_the_largest_batch_go_through(backend: Backend) {
+        let flags = ["--event-bytes-max", "64KiB", "--batch-bytes-max", "128KiB", "--batch-events-max", "50"];
+        let server = TestServer::start_with(backend, &flags).await;
+        let mut subscriber = server.subscribe("/stream").await;
+        let largest = "x".repeat(64 << 10);
+        server.publish("sse", "click", &largest).await;
+        assert!(subscriber.next_event().await.data == largest);
+        let one_more = server.try_publish("sse", "click", &format!("{largest}x")).await.unwrap();
+        let message = refusal(one_more, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
+        assert!(message.contains("65536") && message.contains("--event-bytes-max"), "{message}");
+        server.publish_numbers("sse", 0..50).await;
+        let lines = [r#"{"event":"number","data":0}"#; 51].join("\n");
+        let batch = server.http.post(server.at("/events")).header("content-type", "application/x-ndjson").body(lines);
+        let message = refusal(batch.send().await.unwrap(), StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
+        assert!(message.contains("50 events") && message.contains("--batch-events-max"), "{message}");
+        let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+        assert_eq!(subscriber.take_data(50).await, expected);
+        assert_eq!(kept(&server, "sse").await.len(), 51);
+    }
+}
+
+/// Over Redis the place is free only when the newest event is ten times too old, and at least an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_whose_events_are_too_old_makes_room_for_another() {
+    for backend in [Backend::Embedded, Backend::Memory] {
+        let server = TestServer::start_with(backend, &["--channels-max", "1", "--history-age", "200ms"]).await;
+        let old = server.publish("old", "click", "x").await;
+        until("the old channel is forgotten", async || {
+            let response = server.try_publish("new", "click", "y").await.unwrap();
+            if response.status() == StatusCode::OK {
+                return Some(());
+            }
+            refusal(response, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+            None
+        })
+        .await;
+        assert_eq!(kept(&server, "old").await, Vec::<String>::new());
+        // Who comes back to it is not told that nothing was missed, nor kept waiting.
+        let mut subscriber = server.subscribe_after("/stream?channel=old", Some("1-0")).await;
+        assert_eq!(subscriber.next_event().await.event, "gap");
+        assert_ne!(server.history("new").await[0].id, old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_total_of_bytes_trims_the_oldest_of_all_channels() {
+    for backend in [Backend::Embedded, Backend::Memory] {
+        let server = TestServer::start_with(backend, &["--history-bytes", "100KiB"]).await;
+        server.publish_numbers("quiet", 0..5).await;
+        let quiet = server.history("quiet").await;
+        let first = server.publish("busy", "click", "first").await;
+        let padding = "x".repeat(1000);
+        for number in 0..300 {
+            server.publish("busy", "click", &format!("{number} {padding}")).await;
+        }
+        let busy = until("the rest is within the limit", async || {
+            // A round trip through the writer, so that it looks.
+            assert_eq!(server.get("/health/ready").await.unwrap().status(), StatusCode::OK);
+            let busy = kept(&server, "busy").await;
+            let bytes: usize = busy.iter().map(String::len).sum();
+            (bytes <= 100 << 10 && kept(&server, "quiet").await.is_empty()).then_some(busy)
+        })
+        .await;
+        assert!(busy.len() >= 30, "only {} events are left: far more was trimmed than needed", busy.len());
+        for (data, number) in busy.iter().rev().zip((0..300).rev()) {
+            assert_eq!(*data, format!("{number} {padding}"));
+        }
+        // Who had seen everything of the quiet channel missed nothing; who stood in what was trimmed did.
+        let mut saw_all = server.subscribe_after("/stream?channel=quiet", Some(&quiet[4].id)).await;
+        server.publish("quiet", "click", "new").await;
+        assert_eq!(saw_all.next_event().await.data, "new");
+        for (path, id) in [("/stream?channel=quiet", &quiet[1].id), ("/stream?channel=busy", &first)] {
+            let gap = server.subscribe_after(path, Some(id)).await.next_event().await;
+            assert!(gap.event == "gap" && gap.data.contains("trimmed"), "{gap:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_nearly_full_refuses_events_and_says_so() {
+    let server = TestServer::start_with(Backend::Embedded, &["--disk-reserve", "900PiB"]).await;
+    let refused = server.try_publish("sse", "click", "x").await.unwrap();
+    let message = refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+    assert!(message.contains("--disk-reserve"), "{message}");
+    refusal(server.get("/health/ready").await.unwrap(), StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+    assert_eq!(kept(&server, "sse").await, Vec::<String>::new());
+    assert_eq!(server.get("/health/live").await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
+    let flags = ["--event-bytes-max", "64KiB", "--batch-bytes-max", "64KiB", "--publish-memory", "64KiB"];
+    let server = TestServer::start_with(Backend::Memory, &flags).await;
+    let mut stalled = server.connect().await;
+    let head = "POST /event/slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncontent-type: text/plain\r\n";
+    stalled.write_all(format!("{head}content-length: {}\r\n\r\n", 64 << 10).as_bytes()).await.unwrap();
+    stalled.write_all(&vec![b'x'; (64 << 10) - 1]).await.unwrap();
+    let refused = until("the memory is taken", async || {
+        let response = server.try_publish("sse", "click", "x").await.unwrap();
+        (response.status() != StatusCode::OK).then_some(response)
+    })
+    .await;
+    assert!(refused.headers().contains_key("retry-after"));
+    let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+    assert!(message.contains("--publish-memory"), "{message}");
+    stalled.write_all(b"x").await.unwrap();
+    let mut answer = String::new();
+    within("the slow one is answered", stalled.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.publish("sse", "click", "after").await;
+}
+
+#[tokio::test]
+async fn memory_for_one_body_is_enough_for_one_body() {
+    // Not a whole number of KiB.
+    let flags = ["--event-bytes-max", "1500", "--batch-bytes-max", "1500", "--publish-memory", "1500"];
+    let server = TestServer::start_with(Backend::Memory, &flags).await;
+    server.publish("sse", "click", &"x".repeat(1500)).await;
+}
+
+#[tokio::test]
+async fn uploads_that_have_sent_nothing_do_not_hold_the_memory_of_others() {
+    let server = TestServer::start(Backend::Memory).await;
+    let mut silent = Vec::new();
+    for _ in 0..16 {
+        let mut socket = server.connect().await;
+        let head = "POST /events HTTP/1.1\r\nHost: x\r\nexpect: 100-continue\r\ncontent-type: application/x-ndjson\r\n";
+        socket.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        within("100 Continue", socket.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100");
+        silent.push(socket);
+    }
+    server.publish("sse", "click", "x").await;
+    drop(silent);
+}
+
+fn on(directory: &Path) -> std::process::Command {
+    let mut command = server_command();
+    command.arg("--data-dir").arg(directory).args(["--bind", "127.0.0.1:0"]);
+    command
+}
+
+/// A server that cannot open `directory` says why in a few lines and exits with 1.
+async fn assert_refuses(directory: &Path, hints: &[&str]) -> Said {
+    let said = run(&mut on(directory)).await;
+    let text = &said.stderr;
+    assert_eq!(said.code, Some(1), "{text}");
+    assert!(text.contains(&directory.display().to_string()), "the directory is not named: {text}");
+    for hint in hints {
+        assert!(text.contains(hint), "{hint:?} is not in {text}");
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_second_server_on_a_data_directory_is_refused_by_name() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let first = TestServer::on_directory(&path, &[]).await;
+    first.publish("sse", "click", "x").await;
+    assert_refuses(&path, &["in use by another sse-server", "--data-dir", "--memory"]).await;
+    first.publish("sse", "click", "y").await;
+    assert_eq!(kept(&first, "sse").await, ["x", "y"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_everything_and_ids_keep_growing() {
+    let number = |id: &str| {
+        let (ms, seq) = id.split_once('-').expect("an id");
+        (ms.parse::<u64>().unwrap(), seq.parse::<u64>().unwrap())
+    };
+    let mut server = TestServer::start_with(Backend::Embedded, &["--history-events", "20"]).await;
+    let mut last = (0, 0);
+    for round in 0..4 {
+        server.publish_numbers("one", round * 30..round * 30 + 30).await;
+        server.publish("two", "click", &round.to_string()).await;
+        let before = [server.history("one").await, server.history("two").await];
+        if round % 2 == 0 {
+            assert_eq!(server.stop("TERM").await.code(), Some(0));
+            server.restart().await;
+        } else {
+            server.kill_and_restart().await;
+        }
+        assert_eq!([server.history("one").await, server.history("two").await], before);
+        for channel in ["one", "two", &format!("new-{round}")] {
+            let id = number(&server.publish(channel, "click", "after").await);
+            assert!(id > last, "{id:?} after {last:?}");
+            last = id;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_one_is_a_clear_error() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert_refuses(&file, &["not a directory"]).await;
+    assert_refuses(&file.join("below"), &["Not a directory"]).await;
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+
+    let taken = directory.path().join("taken");
+    std::fs::create_dir_all(taken.join("events.redb")).unwrap();
+    assert_refuses(&taken, &["Is a directory"]).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_written_is_a_clear_error() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if rustix::process::geteuid().is_root() {
+        eprintln!("root may write everywhere: nothing to see here");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o555)).unwrap();
+    assert_refuses(&path, &["ermission denied"]).await;
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_version_is_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let mut server = TestServer::on_directory(&path, &[]).await;
+    server.publish("sse", "click", "x").await;
+    server.stop("TERM").await;
+    let file = path.join("events.redb");
+    {
+        let database = redb::Database::open(&file).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        transaction.open_table(meta).unwrap().insert("format", 99).unwrap();
+        transaction.commit().unwrap();
+    }
+    let before = std::fs::metadata(&file).unwrap().len();
+    assert_refuses(&path, &["format 99", "newer version"]).await;
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), before);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_log_is_a_clear_error_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("events.redb");
+    for bytes in [b"this is no log\n".repeat(500), vec![0; 1 << 16], b"x".to_vec()] {
+        std::fs::write(&file, &bytes).unwrap();
+        let said = assert_refuses(directory.path(), &["empty one"]).await;
+        assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+        assert!(std::fs::read(&file).unwrap() == bytes, "the file was changed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_is_a_clear_error() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let mut server = TestServer::on_directory(&path, &[]).await;
+    server.publish_numbers("sse", 0..500).await;
+    server.stop("TERM").await;
+    let file = path.join("events.redb");
+    let good = std::fs::read(&file).unwrap();
+    let flipped = |range: std::ops::Range<usize>| {
+        let mut bytes = good.clone();
+        bytes[range].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        bytes
+    };
+    for (what, bytes) in [
+        ("cut in half", good[..good.len() / 2].to_vec()),
+        ("one byte short", good[..good.len() - 1].to_vec()),
+        ("everything after the head flipped", flipped(4096..good.len())),
+        ("the head flipped", flipped(64..320)),
+    ] {
+        std::fs::write(&file, &bytes).unwrap();
+        let said = assert_refuses(&path, &["backup"]).await;
+        assert!(!said.stderr.contains("panicked"), "{what}: {}", said.stderr);
+    }
+    std::fs::write(&file, &good).unwrap();
+    server.restart().await;
+    assert_eq!(kept(&server, "sse").await.len(), 500);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
+    // A limit of file size makes every further write fail, as a full disk does in the middle of a group.
+    let directory = TempDir::new().unwrap();
+    let (path, log) = (directory.path().join("log"), directory.path().join("stderr"));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", r#"trap "" XFSZ; ulimit -f 4096; exec "$0" "$@""#]).arg(server_command().get_program());
+    command.arg("--data-dir").arg(&path).args(["--bind", "127.0.0.1:0"]).env_remove("REDIS_URL");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let mut server = KilledWhenDropped(command.spawn().unwrap());
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let url = until("it listens", async || {
+        said().lines().find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
+    })
+    .await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let mut acknowledged = 0;
+    let refused = loop {
+        let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
+        let data = format!("{acknowledged} {}", "x".repeat(200_000));
+        let response = within("an answer", request.body(data).send()).await.expect("an answer");
+        if response.status() != StatusCode::OK {
+            break response;
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 100, "no write failed");
+    };
+    assert!(acknowledged > 0);
+    refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
+    assert!(!said().contains("panicked"), "{}", said());
+    server.0.kill().unwrap();
+    server.0.wait().unwrap();
+    let again = TestServer::on_directory(&path, &[]).await;
+    let data = kept(&again, "sse").await;
+    assert!(data.len() >= acknowledged, "{} of {acknowledged} are there", data.len());
+    for (number, data) in data.iter().enumerate() {
+        assert!(data.starts_with(&format!("{number} ")), "event {number}");
+    }
+    again.publish("sse", "click", "goes on").await;
+}

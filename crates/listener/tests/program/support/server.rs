@@ -132,6 +132,12 @@ impl Exchange {
         }
     }
 
+    /// Sends bytes of the stream over and over until the listener has closed the connection.
+    pub(crate) fn send_until_closed(mut self, bytes: &str) {
+        let chunk = format!("{:x}\r\n{bytes}\r\n", bytes.len());
+        while self.socket.write_all(chunk.as_bytes()).is_ok() {}
+    }
+
     /// Ends the stream in good order.
     pub(crate) fn end(mut self) {
         self.write(b"0\r\n\r\n");

@@ -175,6 +175,7 @@ impl<'a> Group<'a> {
 
     /// Removes a channel whose events are all too old. Whoever comes back to it with an id is told of a gap.
     fn forget(&mut self, channel: &Channel, row: Row) -> Result<(), StoreError> {
+        self.trims_left += row.count;
         self.trim(channel, row.count)?;
         self.channels.remove(channel.as_str())?;
         self.change.rows.insert(channel.clone(), None);
@@ -182,8 +183,17 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Trims by age and by total bytes, as far as this commit may.
+    /// Trims by count, by age and by total bytes, as far as this commit may.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
+        let events_max = self.retention.events_max.get() as u64;
+        let over: Vec<(Channel, u64)> = self
+            .all_rows()
+            .filter(|(_, row)| row.count > events_max)
+            .map(|(channel, row)| (channel.clone(), row.count - events_max))
+            .collect();
+        for (channel, excess) in over {
+            self.trim(&channel, excess)?;
+        }
         let cutoff = self.cutoff_ms();
         let aged: Vec<Channel> = self
             .all_rows()

@@ -22,6 +22,7 @@ mod writer;
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         mpsc::{SyncSender, TrySendError, sync_channel},
@@ -139,7 +140,8 @@ impl Embedded {
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
         let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space };
         let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
-            let ended = writer.run();
+            let panicked = |_| Err(BrokerError::Unavailable("the writer of the log panicked".to_owned()));
+            let ended = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(panicked);
             if let Err(error) = &ended {
                 let _ = gave_up.send(error.clone());
             }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
-    backends::InMemoryBackend,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    WriteTransaction, backends::InMemoryBackend,
 };
 
 use sse_proto::EventId;
@@ -27,6 +27,9 @@ pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::ne
 /// Changes when an older version could not read what this one writes.
 const FORMAT: u64 = 1;
 const FILE: &str = "events.redb";
+const CACHE_BYTES: usize = 32 << 20;
+/// What is in memory need not be cached in memory.
+const MEMORY_CACHE_BYTES: usize = 1 << 20;
 
 /// Where the log lives.
 #[derive(Debug, Clone)]
@@ -156,29 +159,54 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
     };
     let io_error = |error| OpenError::Io(directory.to_owned(), error);
     let unreadable = |why| OpenError::Unreadable { path: directory.to_owned(), why };
-    let opened = catch_unwind(|| match place {
-        Place::Memory => Database::builder().create_with_backend(InMemoryBackend::new()),
-        Place::Directory(directory) => {
-            std::fs::create_dir_all(directory)?;
-            let database = Database::create(directory.join(FILE))?;
-            // The file's name must survive a power loss too.
-            #[cfg(unix)]
-            std::fs::File::open(directory)?.sync_all()?;
-            Ok(database)
-        }
+    let opened = quietly(|| match place {
+        Place::Memory => builder(MEMORY_CACHE_BYTES).create_with_backend(InMemoryBackend::new()),
+        Place::Directory(directory) => create_in(directory),
     });
     let database = match opened {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
-        Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error)))) => return Err(io_error(error)),
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if error.kind() != io::ErrorKind::InvalidData => {
+            return Err(io_error(error));
+        }
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
-        Err(_) => return Err(unreadable("opening it panicked".to_owned())),
+        Err(why) => return Err(unreadable(why)),
     };
-    match prepare(&database, origin) {
+    match quietly(|| prepare(&database, origin)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
         Ok(FORMAT) => Ok(database),
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
     }
+}
+
+/// redb would take a gigabyte for its cache; the system's own cache of the file serves as well.
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn create_in(directory: &Path) -> Result<Database, DatabaseError> {
+    if directory.exists() && !directory.is_dir() {
+        return Err(StorageError::Io(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")).into());
+    }
+    std::fs::create_dir_all(directory)?;
+    let database = builder(CACHE_BYTES).create(directory.join(FILE))?;
+    // The file's name must survive a power loss too.
+    std::fs::File::open(directory)?.sync_all()?;
+    Ok(database)
+}
+
+/// The result of `work`, or what it said when it panicked; without the words that a panic leaves on stderr.
+fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+        text.unwrap_or("it is damaged").to_owned()
+    })
 }
 
 /// Makes the tables of a new file; returns the format of the file.

@@ -72,13 +72,15 @@ impl Writer {
             let group = self.gather(first);
             let due = sweep_due <= Instant::now();
             let over = self.state.bytes > self.retention.bytes_max;
-            if group.is_empty() && !self.has_aged() && !over {
+            if due {
                 sweep_due = Instant::now() + sweep_every;
+            }
+            if group.is_empty() && !over && !self.has_excess() {
                 continue;
             }
             let more_to_trim = self.commit(group, due || over)?;
-            if due && !more_to_trim {
-                sweep_due = Instant::now() + sweep_every;
+            if more_to_trim {
+                sweep_due = Instant::now();
             }
         }
     }
@@ -100,10 +102,12 @@ impl Writer {
         group
     }
 
-    fn has_aged(&self) -> bool {
+    /// Whether a channel has events that are too old or too many.
+    fn has_excess(&self) -> bool {
         let age_ms = u64::try_from(self.retention.age_max.as_millis()).unwrap_or(u64::MAX);
         let cutoff = now_ms().saturating_sub(age_ms);
-        self.state.rows.values().any(|row| row.count > 1 && row.oldest.ms < cutoff)
+        let events_max = self.retention.events_max.get() as u64;
+        self.state.rows.values().any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
     }
 
     /// Commits a group and answers it; returns whether trimming is left to do.

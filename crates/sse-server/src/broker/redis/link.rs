@@ -26,7 +26,10 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 #[derive(Debug)]
 pub(super) struct Link {
     state: watch::Receiver<State>,
+    /// A command failed on the way: look at the connection.
     suspect: Arc<Notify>,
+    /// A write was refused by a replica: the address may lead to another Redis by now.
+    demoted: Arc<Notify>,
     timeout: Duration,
     address: String,
 }
@@ -54,9 +57,11 @@ impl Link {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
         let suspect = Arc::new(Notify::new());
         let address = client.get_connection_info().addr().to_string();
-        let supervised = supervise(client, timeout, sender, suspect.clone(), address.clone());
+        let demoted = Arc::new(Notify::new());
+        let doubts = (suspect.clone(), demoted.clone());
+        let supervised = supervise(client, timeout, sender, doubts, address.clone());
         runtime.spawn(async move { ended.run_until_cancelled(supervised).await });
-        Self { state, suspect, timeout, address }
+        Self { state, suspect, demoted, timeout, address }
     }
 
     /// Waits for the first connection, up to the time-out. That there is none is only a warning.
@@ -92,6 +97,12 @@ impl Link {
                 self.suspect.notify_one();
                 Err(self.unknown(&error.to_string()))
             }
+            Err(error) => {
+                if is_demoted(&error) {
+                    self.demoted.notify_one();
+                }
+                Ok(Err(error))
+            }
             answer => Ok(answer),
         }
     }
@@ -117,6 +128,12 @@ impl Link {
     }
 }
 
+/// Whether Redis does not take writes, because it is a replica (now).
+fn is_demoted(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "READONLY"))
+}
+
 /// Whether the connection failed, as opposed to Redis answering with an error.
 fn is_transport(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
@@ -126,7 +143,7 @@ async fn supervise(
     client: Client,
     limit: Duration,
     state: watch::Sender<State>,
-    suspect: Arc<Notify>,
+    (suspect, demoted): (Arc<Notify>, Arc<Notify>),
     address: String,
 ) {
     let mut back_off = BackOff::default();
@@ -144,7 +161,10 @@ async fn supervise(
                 was_up = true;
                 back_off = BackOff::default();
                 state.send_replace(State::Up(connection.clone()));
-                let why = watch_over(connection, limit, &suspect).await;
+                let why = tokio::select! {
+                    why = watch_over(connection, limit, &suspect) => why,
+                    () = demoted.notified() => "it is a read-only replica".to_owned(),
+                };
                 tracing::warn!(address, why, "the connection to Redis broke; connecting again");
                 state.send_replace(State::Down(why));
             }

@@ -4,12 +4,9 @@
 //! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ops::RangeInclusive,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytestring::ByteString;
@@ -33,13 +30,22 @@ pub(super) struct Log {
     pub(super) retention: Retention,
     /// Channels known to be in the registry. Emptied now and then: another node may have forgotten one.
     registered: Mutex<HashSet<Channel>>,
-    /// Mean bytes of an entry in the last read.
-    entry_bytes: AtomicUsize,
+    /// How the entries of a channel turned out to be, for the size of the next read.
+    sizes: Mutex<HashMap<Channel, Sizes>>,
+}
+
+/// What the last read of a channel says of the next one.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Entries that were asked for.
+    count: usize,
+    /// Bytes of the largest one.
+    largest: usize,
 }
 
 impl Log {
     pub(super) fn new(link: Link, names: Names, retention: Retention) -> Self {
-        Self { link, names, retention, registered: Mutex::default(), entry_bytes: AtomicUsize::new(1024) }
+        Self { link, names, retention, registered: Mutex::default(), sizes: Mutex::default() }
     }
 
     pub(super) async fn append(&self, channel: &Channel, events: &[Event]) -> Result<Appended, BrokerError> {
@@ -67,7 +73,7 @@ impl Log {
         commands.ignore_errors();
         let answers: Vec<Value> = self.link.send(&commands).await?.map_err(|error| refused(&error))?;
         let mut ids = answers.into_iter().take(events.len()).map(added_id);
-        let first = ids.next().unwrap_or_else(|| Err(garbled("an empty answer to XADD")))?;
+        let first = ids.next().unwrap_or_else(|| added_id(Value::Nil))?;
         let mut last = first;
         for id in ids {
             last = id?;
@@ -76,9 +82,7 @@ impl Log {
     }
 
     pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
-        let count = (limits.bytes_max / self.entry_bytes.load(Ordering::Relaxed).max(1))
-            .clamp(*ENTRIES_PER_READ.start(), *ENTRIES_PER_READ.end())
-            .min(limits.events_max);
+        let count = self.entries_to_ask(channel, limits);
         // One more to see whether more follow, and one for the event at the position itself.
         let asked = count + 2;
         let begin = match from {
@@ -86,6 +90,8 @@ impl Log {
             From::Time(ms) => ms.to_string(),
             From::Position(Position::After(id) | Position::At(id)) => id.to_string(),
         };
+        // Until it is known how they are: a read that failed for its size must not fail for ever.
+        self.sizes().remove(channel);
         let (mut entries, mut extent) = self.entries(channel, &begin, asked).await?;
         let start = match from {
             From::Oldest => Start::Contiguous,
@@ -104,20 +110,26 @@ impl Log {
                 Start::Gap { reason, oldest: entries.first().map(|entry| entry.id) }
             }
         };
-        Ok(self.page(start, entries, PageLimits { events_max: count, ..limits }, &extent))
+        let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
+        self.sizes().insert(channel.clone(), Sizes { count, largest });
+        let fit = PageLimits { events_max: count, ..limits }.fit(entries.iter().map(Stored::size));
+        let more = entries.len() > fit;
+        entries.truncate(fit);
+        Ok(Page { start, events: entries, more, last: extent.last })
     }
 
-    /// Cuts a page off `entries`, of which there are more in the log if they are more than fit.
-    fn page(&self, start: Start, entries: Vec<Stored>, limits: PageLimits, extent: &Extent) -> Page {
-        let sizes: Vec<usize> = entries.iter().map(Stored::size).collect();
-        if let Some(mean) = sizes.iter().sum::<usize>().checked_div(sizes.len()) {
-            self.entry_bytes.store(mean, Ordering::Relaxed);
-        }
-        let fit = limits.fit(sizes);
-        let more = entries.len() > fit;
-        let mut events = entries;
-        events.truncate(fit);
-        Page { start, events, more, last: extent.last }
+    /// How many entries will fill a page, by those of the last read; carefully more than last time.
+    fn entries_to_ask(&self, channel: &Channel, limits: PageLimits) -> usize {
+        let (least, most) = (*ENTRIES_PER_READ.start(), *ENTRIES_PER_READ.end());
+        let fitting = self.sizes().get(channel).map_or(least, |sizes| {
+            let by_size = limits.bytes_max / sizes.largest.max(1);
+            by_size.min(sizes.count.saturating_mul(4))
+        });
+        fitting.clamp(least, most).min(limits.events_max)
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, HashMap<Channel, Sizes>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `XRANGE` from `begin` on, and the stream's extent at the same moment.
@@ -178,9 +190,10 @@ impl Log {
         Ok(())
     }
 
-    /// Looks into the registry again before the next event of each channel.
+    /// Looks into the registry again before the next event of each channel, and forgets how large events are.
     pub(super) fn look_up_again(&self) {
         self.registered().clear();
+        self.sizes().clear();
     }
 
     fn registered(&self) -> MutexGuard<'_, HashSet<Channel>> {
@@ -197,11 +210,19 @@ impl Log {
     }
 }
 
-/// What Redis said no to. Nothing was stored.
+/// What an error that Redis answered means. Where it is an answer at all, nothing was stored.
 fn refused(error: &RedisError) -> BrokerError {
-    match error.code() {
-        Some("OOM") => BrokerError::Full(format!("Redis is at its maxmemory: {error}")),
-        _ => BrokerError::Unavailable(format!("Redis refused: {error}")),
+    let Some(errors) = error.clone().into_server_errors() else {
+        return BrokerError::OutcomeUnknown(format!("Redis gave an answer that makes no sense: {error}"));
+    };
+    // The first one is the cause; a transaction repeats it for each of its commands.
+    let Some((_, first)) = errors.first() else {
+        return BrokerError::Unavailable("Redis refused".to_owned());
+    };
+    let words = format!("{} {}", first.code(), first.details().unwrap_or_default());
+    match first.code() {
+        "OOM" => BrokerError::Full(format!("Redis is at its maxmemory: {words}")),
+        _ => BrokerError::Unavailable(format!("Redis refused: {words}")),
     }
 }
 
@@ -213,7 +234,8 @@ fn added_id(answer: Value) -> Result<EventId, BrokerError> {
     if let Value::ServerError(error) = answer {
         return Err(refused(&error.into()));
     }
-    text_of(answer).and_then(|id| id.parse().ok()).ok_or_else(|| garbled("no id for an XADD"))
+    let unknown = || BrokerError::OutcomeUnknown("Redis answered an XADD without an id".to_owned());
+    text_of(answer).and_then(|id| id.parse().ok()).ok_or_else(unknown)
 }
 
 /// The entries of an `XRANGE`.
@@ -252,6 +274,7 @@ fn extent_of(answer: Value) -> Result<Extent, BrokerError> {
         }
         Value::ServerError(error) => return Err(refused(&error.into())),
         Value::Array(fields) => fields,
+        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(), // RESP3
         _ => return Err(garbled("no answer for an XINFO")),
     };
     let mut extent = Extent { trimmed: Trimmed::Somewhere, ..never };

@@ -151,18 +151,22 @@ fn connection_info(url: &str) -> Option<ConnectionInfo> {
     Some(url.into_connection_info().ok()?.set_tcp_settings(settings))
 }
 
-/// The URL as it may be shown to anybody.
+/// The URL as it may be shown to anybody: without its password, which a socket's URL has in its query.
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // Only URLs without a host refuse a password, and those have none to hide.
-            let _ = parsed.set_password(Some("***"));
-            parsed.to_string()
-        }
-        Ok(_) => url.to_owned(),
-        Err(_) => url.rsplit('@').next().unwrap_or_default().to_owned(),
+    let known = |parsed: &url::Url| ["redis", "rediss", "redis+unix", "unix"].contains(&parsed.scheme());
+    let Some(mut parsed) = url::Url::parse(url).ok().filter(known) else {
+        let shown = url.rsplit('@').next().unwrap_or_default();
+        return shown.split('?').next().unwrap_or_default().to_owned();
+    };
+    if parsed.password().is_some() {
+        // Only URLs without a host refuse a password, and those have none to hide.
+        let _ = parsed.set_password(Some("***"));
     }
+    if parsed.query().is_some() {
+        parsed.set_query(Some("***"));
+    }
+    if parsed.as_str().contains("***") { parsed.to_string() } else { url.to_owned() }
 }
 
 #[cfg(test)]
@@ -182,6 +186,9 @@ mod tests {
     fn a_password_is_never_shown() {
         assert_eq!(without_password("redis://me:secret@host/1"), "redis://me:***@host/1");
         assert_eq!(without_password("redis://localhost"), "redis://localhost");
-        assert!(!without_password("red is://me:secret@host").contains("secret"));
+        assert_eq!(without_password("redis+unix:///run/redis.sock?pass=secret"), "redis+unix:///run/redis.sock?***");
+        for unreadable in ["red is://me:secret@host", "me:secret@host", "/run/redis.sock?pass=secret"] {
+            assert!(!without_password(unreadable).contains("secret"));
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Trims streams by age, and forgets channels that are long dead. Any node does it for all; doing it twice is harmless.
+//! Trims streams by age, and forgets dead channels when there is no room for new ones. Any node does it for all; doing
+//! it twice is harmless.
 //!
 //! `XADD` trims by count only (it refuses `MAXLEN` and `MINID` together). The newest event of a channel stays: it is
-//! the anchor of those who have seen everything. A channel whose newest event is ten times too old (and at least an
-//! hour) is deleted, so that its place under `--channels-max` is free again.
+//! the anchor of those who have seen everything. Only when as many channels are registered as there may be, channels
+//! whose events are all too old, and to which nobody listens, are deleted; who comes back to one is told of a gap.
 
 use std::{
     sync::{Arc, Weak},
@@ -17,26 +18,34 @@ use crate::broker::BrokerError;
 
 /// Pause between two channels: a round over many channels must not be felt.
 const PAUSE: Duration = Duration::from_millis(2);
-const DEAD_AGES: u32 = 10;
-const DEAD_MIN: Duration = Duration::from_hours(1);
 
-/// Trims one stream by age, or deletes it; in one step, so that no new event can come between look and deed.
+/// A channel that was registered this recently may be about to get its first event.
+const NEW_MS: u64 = 60_000;
+
+/// Trims one stream by age, or deletes it and its registration; in one step, so that no new event can come between look
+/// and deed.
 ///
-/// `ARGV`: the age to keep, and the age at which a newest event is dead, in milliseconds by Redis' own clock, which
-/// also makes the ids. Returns 1 if the stream is no more.
+/// `KEYS`: the stream, and the registry. `ARGV`: the channel, the age to keep in milliseconds by Redis' own clock, which
+/// also makes the ids, whether a dead channel is to be forgotten, and how old a registration without a stream must be.
 const TRIM: &str = r"
-    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-    if not newest then
-        return redis.call('EXISTS', KEYS[1]) == 0 and 1 or 0
-    end
     local time = redis.call('TIME')
     local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+    local from_ms = now_ms - ARGV[2]
+    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+    if not newest then
+        local registered_ms = redis.call('ZSCORE', KEYS[2], ARGV[1])
+        if redis.call('EXISTS', KEYS[1]) == 0 and registered_ms and registered_ms < now_ms - ARGV[4] then
+            redis.call('ZREM', KEYS[2], ARGV[1])
+            return 1
+        end
+        return 0
+    end
     local newest_ms = tonumber(string.match(newest[1], '^%d+'))
-    if newest_ms < now_ms - ARGV[2] then
+    if ARGV[3] == '1' and newest_ms < from_ms and redis.call('PUBSUB', 'NUMSUB', KEYS[1])[2] == 0 then
         redis.call('DEL', KEYS[1])
+        redis.call('ZREM', KEYS[2], ARGV[1])
         return 1
     end
-    local from_ms = now_ms - ARGV[1]
     local from = newest_ms < from_ms and newest[1] or string.format('%.0f', math.max(from_ms, 0))
     redis.call('XTRIM', KEYS[1], 'MINID', from)
     return 0";
@@ -55,19 +64,22 @@ pub(super) async fn run(log: Weak<Log>) {
 }
 
 async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
+    let registry = log.names.channels();
     let mut commands = redis::pipe();
-    commands.cmd("ZRANGE").arg(log.names.channels()).arg(0).arg(-1);
+    commands.cmd("ZRANGE").arg(&registry).arg(0).arg(-1);
     let (channels,): (Vec<String>,) = log.query(&commands).await?;
-    let ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    let dead_age = age_max.saturating_mul(DEAD_AGES).max(DEAD_MIN);
+    // Room for some new channels at once, so that not every round forgets a few.
+    let most = log.retention.channels_max;
+    let mut to_forget = if channels.len() >= most { channels.len() - most + most.div_ceil(10) } else { 0 };
+    let age_ms = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
     for channel in channels.iter().filter_map(|channel| channel.parse::<Channel>().ok()) {
         let mut commands = redis::pipe();
-        commands.cmd("EVAL").arg(TRIM).arg(1).arg(log.names.stream(&channel)).arg(ms(age_max)).arg(ms(dead_age));
-        let (gone,): (bool,) = log.query(&commands).await?;
-        if gone {
-            let mut commands = redis::pipe();
-            commands.cmd("ZREM").arg(log.names.channels()).arg(channel.as_str()).ignore();
-            log.query::<()>(&commands).await?;
+        commands.cmd("EVAL").arg(TRIM).arg(2).arg(log.names.stream(&channel)).arg(&registry);
+        commands.arg(channel.as_str()).arg(age_ms).arg(u8::from(to_forget > 0)).arg(NEW_MS);
+        match log.link.send::<(bool,)>(&commands).await? {
+            Ok((gone,)) => to_forget = to_forget.saturating_sub(usize::from(gone)),
+            // Of this channel alone: its key is not a stream, perhaps.
+            Err(error) => tracing::warn!(%channel, %error, "a channel cannot be trimmed"),
         }
         sleep(PAUSE).await;
     }
