@@ -2,6 +2,9 @@
 //!
 //! Nothing here sleeps and hopes: every wait has a condition, and a limit after which the test fails and says why.
 
+mod redis_server;
+mod subscriber;
+
 use std::{
     cell::RefCell,
     future::Future,
@@ -19,6 +22,11 @@ use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
     time::{interval, timeout},
+};
+
+pub(crate) use self::{
+    redis_server::RedisServer,
+    subscriber::{Subscriber, TestEvent},
 };
 
 /// Longer than anything takes on a slow machine; only a broken test waits for it.
@@ -311,139 +319,6 @@ impl Drop for KilledWhenDropped {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// An event as a subscriber gets it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TestEvent {
-    pub(crate) id: String,
-    pub(crate) event: String,
-    pub(crate) data: String,
-}
-
-/// A connection to `/stream` that sees every block. Dropping it closes the connection.
-pub(crate) struct Subscriber {
-    response: Response,
-    bytes: Vec<u8>,
-    /// The last `id:` of any block, as an `EventSource` keeps it.
-    pub(crate) last_event_id: String,
-}
-
-impl Subscriber {
-    pub(crate) fn new(response: Response) -> Self {
-        Self { response, bytes: Vec::new(), last_event_id: String::new() }
-    }
-
-    /// The next block, without its blank line; none at the end of the stream.
-    pub(crate) async fn try_next_block(&mut self) -> Option<String> {
-        loop {
-            if let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
-                let block: Vec<u8> = self.bytes.drain(..end + 2).take(end).collect();
-                let block = String::from_utf8(block).expect("UTF-8");
-                for line in block.lines() {
-                    if let Some(id) = line.strip_prefix("id: ") {
-                        id.clone_into(&mut self.last_event_id);
-                    }
-                }
-                return Some(block);
-            }
-            match timeout(PATIENCE, self.response.chunk()).await.expect("something on the stream in time") {
-                Ok(Some(bytes)) => self.bytes.extend_from_slice(&bytes),
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-
-    pub(crate) async fn next_block(&mut self) -> String {
-        self.try_next_block().await.expect("the stream goes on")
-    }
-
-    /// The next event; comments and blocks without data are passed over.
-    pub(crate) async fn next_event(&mut self) -> TestEvent {
-        loop {
-            let block = self.next_block().await;
-            let data: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-            if !data.is_empty() {
-                let event = block.lines().find_map(|line| line.strip_prefix("event: ")).expect("a type");
-                return TestEvent { id: self.last_event_id.clone(), event: event.to_owned(), data: data.join("\n") };
-            }
-        }
-    }
-
-    /// The data of the next `count` events.
-    pub(crate) async fn take_data(&mut self, count: usize) -> Vec<String> {
-        let mut data = Vec::with_capacity(count);
-        while data.len() < count {
-            data.push(self.next_event().await.data);
-        }
-        data
-    }
-}
-
-/// A `redis-server` process on a free port, with an append-only file that is written before each answer.
-pub(crate) struct RedisServer {
-    child: Child,
-    port: u16,
-    directory: TempDir,
-    flags: Vec<String>,
-}
-
-impl RedisServer {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
-    }
-
-    pub(crate) async fn start_with(flags: &[&str]) -> Self {
-        let port = free_port();
-        let directory = TempDir::new().expect("a temporary directory");
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let child = Self::launch(port, &directory, &flags);
-        let redis = Self { child, port, directory, flags };
-        redis.wait_until_ready().await;
-        redis
-    }
-
-    fn launch(port: u16, directory: &TempDir, flags: &[String]) -> Child {
-        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let mut command = Command::new(&program);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
-        command.arg(directory.path()).args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap_or_else(|error| panic!("{program} is needed (scripts/test installs it): {error}"))
-    }
-
-    async fn wait_until_ready(&self) {
-        until("Redis answers", async || self.command::<String>(redis::cmd("PING")).await.ok()).await;
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Sends a command over a connection of its own.
-    pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
-        let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        command.query_async(&mut connection).await
-    }
-
-    /// Kills the process as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("a running Redis");
-        self.child.wait().expect("its end");
-    }
-
-    /// Starts it again on the same port and files.
-    pub(crate) async fn restart(&mut self) {
-        self.child = Self::launch(self.port, &self.directory, &self.flags);
-        self.wait_until_ready().await;
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

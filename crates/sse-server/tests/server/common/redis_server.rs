@@ -1,0 +1,73 @@
+//! A real Redis of the test's own.
+
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{free_port, until};
+
+/// A `redis-server` process on a free port, with an append-only file that is written before each answer.
+pub(crate) struct RedisServer {
+    child: Child,
+    port: u16,
+    directory: TempDir,
+    flags: Vec<String>,
+}
+
+impl RedisServer {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        let port = free_port();
+        let directory = TempDir::new().expect("a temporary directory");
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let child = Self::launch(port, &directory, &flags);
+        let redis = Self { child, port, directory, flags };
+        redis.wait_until_ready().await;
+        redis
+    }
+
+    fn launch(port: u16, directory: &TempDir, flags: &[String]) -> Child {
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let mut command = Command::new(&program);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
+        command.arg(directory.path()).args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("{program} is needed (scripts/test installs it): {error}"))
+    }
+
+    async fn wait_until_ready(&self) {
+        until("Redis answers", async || self.command::<String>(redis::cmd("PING")).await.ok()).await;
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends a command over a connection of its own.
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        command.query_async(&mut connection).await
+    }
+
+    /// Kills the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a running Redis");
+        self.child.wait().expect("its end");
+    }
+
+    /// Starts it again on the same port and files.
+    pub(crate) async fn restart(&mut self) {
+        self.child = Self::launch(self.port, &self.directory, &self.flags);
+        self.wait_until_ready().await;
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
