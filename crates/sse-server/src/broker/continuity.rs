@@ -23,7 +23,7 @@ pub struct Extent {
 /// What is known of the events that a channel has lost to trimming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// None ever: everything after this id (`0-0`, or where an in-memory log started) is kept.
+    /// None ever: everything after this id (`0-0`, or where an in-memory log or a forgotten channel started) is kept.
     NothingSince(EventId),
     /// The newest one trimmed.
     Through(EventId),

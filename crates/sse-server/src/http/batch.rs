@@ -1,10 +1,14 @@
 //! `POST /events`: many events in, all or none.
 
-use std::{borrow::Cow, time::Instant};
+use std::{borrow::Cow, fmt, time::Instant};
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
 use bytestring::ByteString;
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use sse_proto::{
     Event,
@@ -56,7 +60,7 @@ fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
     let mut events = Vec::new();
     for (line, number) in text.split('\n').zip(1..) {
         if !line.trim().is_empty() {
-            room_for_one_more(&events, limits)?;
+            room_for_one_more(events.len(), limits)?;
             events.push(event(line, &format!("line {number}"), limits)?);
         }
     }
@@ -65,17 +69,56 @@ fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
 
 /// The events of a JSON array.
 fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| ApiError::NotAnArray(shortened(error)))?;
-    let mut events = Vec::new();
-    for (item, number) in items.into_iter().zip(1..) {
-        room_for_one_more(&events, limits)?;
-        events.push(event(item.get(), &format!("item {number}"), limits)?);
+    let mut array = Array { items: Vec::new(), too_many: None, limits };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = (&mut array).deserialize(&mut json).and_then(|()| json.end());
+    if let Some(too_many) = array.too_many {
+        return Err(too_many);
     }
-    if events.is_empty() { Err(ApiError::EmptyBatch) } else { Ok(events) }
+    read.map_err(|error| ApiError::NotAnArray(shortened(error)))?;
+    if array.items.is_empty() {
+        return Err(ApiError::EmptyBatch);
+    }
+    let numbered = array.items.into_iter().zip(1..);
+    numbered.map(|(item, number)| event(item.get(), &format!("item {number}"), limits)).collect()
 }
 
-fn room_for_one_more(events: &[Event], limits: &Limits) -> Result<(), ApiError> {
-    if events.len() < limits.batch_events_max {
+/// Takes the items of an array as they are, and no more of them than may be.
+struct Array<'l, 'de> {
+    items: Vec<&'de RawValue>,
+    too_many: Option<ApiError>,
+    limits: &'l Limits,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Array<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Array<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(item) = array.next_element()? {
+            if let Err(too_many) = room_for_one_more(self.items.len(), self.limits) {
+                self.too_many = Some(too_many);
+                return Err(A::Error::custom("too many events"));
+            }
+            self.items.push(item);
+        }
+        Ok(())
+    }
+}
+
+fn room_for_one_more(events: usize, limits: &Limits) -> Result<(), ApiError> {
+    if events < limits.batch_events_max {
         return Ok(());
     }
     Err(ApiError::TooLarge {

@@ -11,7 +11,7 @@ use sse_proto::{Channel, Event, EventId};
 use super::{
     clock::Clock,
     record::{Key, Row, encode_event, id_of, key},
-    store::{CHANNELS, EVENTS, META, StoreError},
+    store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
 };
 use crate::broker::{Appended, BrokerError, Retention};
 
@@ -22,7 +22,9 @@ pub(super) struct State {
     pub(super) clock: Clock,
     /// The number for the next new channel.
     pub(super) next_number: u32,
-    /// Where new channels begin: after every channel that was forgotten.
+    /// The last ids of channels that were forgotten: where they begin if they come again.
+    pub(super) forgotten: HashMap<Channel, EventId>,
+    /// Where all other new channels begin: after every channel whose last id is no longer known.
     pub(super) origin: EventId,
     /// Bytes of all events.
     pub(super) bytes: u64,
@@ -32,6 +34,8 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Change {
     rows: HashMap<Channel, Option<Row>>,
+    /// Channels that are forgotten now, and those that no longer are.
+    forgotten: HashMap<Channel, Option<EventId>>,
     clock: Clock,
     next_number: u32,
     origin: EventId,
@@ -49,6 +53,12 @@ impl State {
                 None => drop(self.rows.remove(&channel)),
             }
         }
+        for (channel, last) in change.forgotten {
+            match last {
+                Some(last) => drop(self.forgotten.insert(channel, last)),
+                None => drop(self.forgotten.remove(&channel)),
+            }
+        }
         self.clock = change.clock;
         self.next_number = change.next_number;
         self.origin = change.origin;
@@ -57,9 +67,12 @@ impl State {
 }
 
 impl Change {
-    /// The channels whose last id changed, with it; none for those that were forgotten.
+    /// The channels whose last id changed, with it; none for those of which nothing is known any more.
     pub(super) fn heads(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
-        self.rows.iter().map(|(channel, row)| (channel, row.map(|row| row.last)))
+        let kept = self.rows.iter().filter_map(|(channel, row)| row.map(|row| (channel, Some(row.last))));
+        let forgotten =
+            self.forgotten.iter().filter(|(channel, _)| !self.rows.get(*channel).is_some_and(Option::is_some));
+        kept.chain(forgotten.map(|(channel, last)| (channel, *last)))
     }
 
     /// Where new channels begin from now on.
@@ -76,6 +89,7 @@ pub(super) struct Group<'a> {
     now_ms: u64,
     events: Table<'a, Key, &'static [u8]>,
     channels: Table<'a, &'static str, &'static [u8]>,
+    forgotten: Table<'a, &'static str, (u64, u64)>,
     meta: Table<'a, &'static str, u64>,
     record: Vec<u8>,
     /// How many events this commit may still remove.
@@ -95,6 +109,7 @@ impl<'a> Group<'a> {
             state,
             change: Change {
                 rows: HashMap::new(),
+                forgotten: HashMap::new(),
                 clock: state.clock,
                 next_number: state.next_number,
                 origin: state.origin,
@@ -105,6 +120,7 @@ impl<'a> Group<'a> {
             now_ms,
             events: transaction.open_table(EVENTS)?,
             channels: transaction.open_table(CHANNELS)?,
+            forgotten: transaction.open_table(FORGOTTEN)?,
             meta: transaction.open_table(META)?,
             record: Vec::new(),
             trims_left: trims_max,
@@ -119,7 +135,7 @@ impl<'a> Group<'a> {
     ) -> Result<Result<Appended, BrokerError>, StoreError> {
         let mut row = match self.row(channel) {
             Some(row) => row,
-            None => match self.admit()? {
+            None => match self.admit(channel)? {
                 Ok(row) => row,
                 Err(refused) => return Ok(Err(refused)),
             },
@@ -151,7 +167,7 @@ impl<'a> Group<'a> {
     }
 
     /// A row for a new channel, if there is room for one more.
-    fn admit(&mut self) -> Result<Result<Row, BrokerError>, StoreError> {
+    fn admit(&mut self, new: &Channel) -> Result<Result<Row, BrokerError>, StoreError> {
         let channels = self.all_rows().count();
         if channels >= self.retention.channels_max {
             let cutoff = self.cutoff_ms();
@@ -168,7 +184,14 @@ impl<'a> Group<'a> {
             };
             self.forget(&channel, row)?;
         }
-        let row = Row::new(self.change.next_number, self.change.origin);
+        let origin = match self.last_forgotten(new) {
+            Some(last) => {
+                self.change.forgotten.insert(new.clone(), None);
+                last
+            }
+            None => self.change.origin,
+        };
+        let row = Row::new(self.change.next_number, origin);
         self.change.next_number += 1;
         Ok(Ok(row))
     }
@@ -179,8 +202,31 @@ impl<'a> Group<'a> {
         self.trim(channel, row.count)?;
         self.channels.remove(channel.as_str())?;
         self.change.rows.insert(channel.clone(), None);
-        self.change.origin = self.change.origin.max(row.last);
+        self.change.forgotten.insert(channel.clone(), Some(row.last));
+        // As many as there may be channels; beyond that, of the one that is quiet for longest nothing is known any more.
+        let all: Vec<(Channel, EventId)> =
+            self.all_forgotten().map(|(channel, last)| (channel.clone(), last)).collect();
+        if all.len() > self.retention.channels_max
+            && let Some((oldest, last)) = all.into_iter().min_by_key(|(_, last)| *last)
+        {
+            self.change.forgotten.insert(oldest, None);
+            self.change.origin = self.change.origin.max(last);
+        }
         Ok(())
+    }
+
+    fn last_forgotten(&self, channel: &Channel) -> Option<EventId> {
+        match self.change.forgotten.get(channel) {
+            Some(changed) => *changed,
+            None => self.state.forgotten.get(channel).copied(),
+        }
+    }
+
+    fn all_forgotten(&self) -> impl Iterator<Item = (&Channel, EventId)> {
+        let unchanged =
+            self.state.forgotten.iter().filter(|(channel, _)| !self.change.forgotten.contains_key(*channel));
+        let changed = self.change.forgotten.iter().filter_map(|(channel, last)| last.map(|last| (channel, last)));
+        unchanged.map(|(channel, last)| (channel, *last)).chain(changed)
     }
 
     /// Trims by count, by age and by total bytes, as far as this commit may.
@@ -263,6 +309,12 @@ impl<'a> Group<'a> {
                 self.channels.insert(channel.as_str(), row.encode().as_slice())?;
             }
         }
+        for (channel, last) in &self.change.forgotten {
+            match last {
+                Some(last) => drop(self.forgotten.insert(channel.as_str(), (last.ms, last.seq))?),
+                None => drop(self.forgotten.remove(channel.as_str())?),
+            }
+        }
         let highest = self.change.clock.highest();
         for (name, number) in [
             ("highest_ms", highest.ms),
@@ -298,4 +350,121 @@ impl<'a> Group<'a> {
 /// What an event counts towards the limit of bytes: its record and its key.
 const fn record_bytes(record: usize) -> u64 {
     (record + size_of::<Key>()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroUsize, time::Duration};
+
+    use sse_proto::Position;
+
+    use super::*;
+    use crate::broker::{
+        From, PageLimits, Start,
+        embedded::{
+            load_state, reader,
+            store::{Place, Store},
+        },
+    };
+
+    /// A log whose clock the test sets, with room for two channels and events of a second.
+    struct Log {
+        store: Store,
+        state: State,
+        retention: Retention,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            let store = Store::open(Place::Memory, EventId::ZERO).unwrap();
+            let state = load_state(&store, EventId::ZERO, 0).unwrap();
+            let retention = Retention {
+                events_max: NonZeroUsize::new(5).unwrap(),
+                age_max: Duration::from_secs(1),
+                bytes_max: u64::MAX,
+                channels_max: 2,
+            };
+            Self { store, state, retention }
+        }
+
+        /// Appends to a channel and sweeps, in one commit that may trim only `trims_max` events more than it should.
+        fn append(&mut self, channel: &str, count: usize, now_ms: u64, trims_max: u64) -> Result<bool, BrokerError> {
+            let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
+            let (answer, change) = self
+                .store
+                .write(|transaction| {
+                    let mut group = Group::open(transaction, &self.state, &self.retention, now_ms, trims_max)?;
+                    let answer = match count {
+                        0 => Ok(()),
+                        _ => group.append(&channel.parse().unwrap(), &vec![event; count])?.map(drop),
+                    };
+                    group.sweep()?;
+                    Ok((answer, group.finish()?))
+                })
+                .unwrap();
+            let more_to_trim = change.more_to_trim;
+            self.state.apply(change);
+            // What is on disk is what is in memory.
+            let loaded = load_state(&self.store, self.state.clock.highest(), 0).unwrap();
+            assert_eq!((&loaded.rows, &loaded.forgotten), (&self.state.rows, &self.state.forgotten));
+            assert_eq!((loaded.bytes, loaded.origin), (self.state.bytes, self.state.origin));
+            answer.map(|()| more_to_trim)
+        }
+
+        fn start(&self, channel: &str, after: EventId) -> Start {
+            let limits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
+            let from = From::Position(Position::After(after));
+            self.store.read(|read| reader::page(read, &channel.parse().unwrap(), from, limits)).unwrap().start
+        }
+
+        fn count(&self, channel: &str) -> u64 {
+            self.state.rows.get(&channel.parse().unwrap()).map_or(0, |row| row.count)
+        }
+    }
+
+    #[test]
+    fn a_dead_channel_makes_room_and_comes_back_where_it_ended() {
+        let mut log = Log::new();
+        log.append("a", 3, 1000, 100).unwrap();
+        log.append("b", 3, 1500, 100).unwrap();
+        let refused = log.append("c", 1, 1900, 100);
+        assert!(matches!(refused, Err(BrokerError::Full(_))), "{refused:?}");
+        // The events of `a` are too old now; `c` takes its place.
+        log.append("b", 1, 2100, 100).unwrap();
+        log.append("c", 1, 2200, 100).unwrap();
+        assert_eq!((log.count("a"), log.count("c")), (0, 1));
+        let last_of_a = EventId::new(1000, 2);
+        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
+        assert_ne!(log.start("a", EventId::new(1000, 1)), Start::Contiguous);
+        assert_eq!(log.start("never", EventId::ZERO), Start::Contiguous);
+        log.append("a", 1, 4000, 100).unwrap();
+        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
+        assert_ne!(log.start("a", EventId::ZERO), Start::Contiguous);
+    }
+
+    #[test]
+    fn of_too_many_forgotten_channels_nothing_is_proved() {
+        let mut log = Log::new();
+        for (number, channel) in ["a", "b", "c", "d", "e", "f"].iter().enumerate() {
+            log.append(channel, 1, 10_000 * (number as u64 + 1), 100).unwrap();
+        }
+        assert_eq!((log.state.rows.len(), log.state.forgotten.len()), (2, 2));
+        assert_ne!(log.start("a", EventId::new(10_000, 0)), Start::Contiguous);
+        assert_eq!(log.start("d", EventId::new(40_000, 0)), Start::Contiguous);
+        assert_ne!(log.start("never", EventId::ZERO), Start::Contiguous);
+    }
+
+    #[test]
+    fn a_commit_trims_a_bounded_number_and_says_that_more_is_left() {
+        let mut log = Log::new();
+        log.retention.events_max = NonZeroUsize::new(1000).unwrap();
+        log.append("a", 900, 1000, 0).unwrap();
+        assert!(log.append("a", 0, 5000, 300).unwrap());
+        assert_eq!(log.count("a"), 600);
+        while log.append("a", 0, 5000, 300).unwrap() {}
+        assert_eq!(log.count("a"), 1, "the newest stays");
+        log.retention.events_max = NonZeroUsize::new(5).unwrap();
+        log.append("b", 50, 5000, 0).unwrap();
+        assert_eq!(log.count("b"), 5);
+    }
 }

@@ -40,7 +40,7 @@ use self::{
     disk::FreeSpace,
     group::{Change, State},
     record::Row,
-    store::{CHANNELS, META, Store, StoreError},
+    store::{CHANNELS, FORGOTTEN, META, Store, StoreError},
     writer::{Request, Writer},
 };
 use super::{
@@ -78,7 +78,7 @@ struct Shared {
 #[derive(Debug)]
 struct Heads {
     by_channel: HashMap<Channel, EventId>,
-    /// Of channels that have no row.
+    /// Of channels of which nothing is known.
     origin: EventId,
 }
 
@@ -102,10 +102,9 @@ impl Shared {
 
 impl Heads {
     fn of(state: &State) -> Self {
-        Self {
-            by_channel: state.rows.iter().map(|(channel, row)| (channel.clone(), row.last)).collect(),
-            origin: state.origin,
-        }
+        let kept = state.rows.iter().map(|(channel, row)| (channel.clone(), row.last));
+        let forgotten = state.forgotten.iter().map(|(channel, last)| (channel.clone(), *last));
+        Self { by_channel: forgotten.chain(kept).collect(), origin: state.origin }
     }
 }
 
@@ -223,11 +222,19 @@ fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State
             let channel: Channel = name.value().parse().map_err(|_| damaged())?;
             rows.insert(channel, Row::decode(row.value()).ok_or_else(damaged)?);
         }
+        let mut forgotten = HashMap::new();
+        for entry in transaction.open_table(FORGOTTEN)?.iter()? {
+            let (name, last) = entry?;
+            let damaged = || StoreError::Damaged(format!("the forgotten channel {:?}", name.value()));
+            let (ms, seq) = last.value();
+            forgotten.insert(name.value().parse().map_err(|_| damaged())?, EventId::new(ms, seq));
+        }
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
         Ok(State {
             bytes: rows.values().map(|row| row.bytes).sum(),
             rows,
+            forgotten,
             clock: Clock::new(given_out.max(highest).max(last), first_seq),
             // Numbers start at 1; none is given out twice.
             next_number: u32::try_from(number("next_number")?).unwrap_or(u32::MAX).max(last_number + 1),

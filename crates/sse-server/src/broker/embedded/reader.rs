@@ -5,14 +5,20 @@ use sse_proto::{Channel, EventId, Position};
 
 use super::{
     record::{Row, decode_event, id_of, key},
-    store::{CHANNELS, EVENTS, META, StoreError},
+    store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
 };
 use crate::broker::{
     From, Page, PageLimits, Start, Stored,
     continuity::{judge, judge_time},
 };
 
-/// Where channels begin that have no row: after everything that was ever forgotten.
+/// Where a channel begins that has no row: after its last id, if it was forgotten and that is known.
+fn origin_of(transaction: &ReadTransaction, channel: &Channel) -> Result<EventId, StoreError> {
+    let forgotten = transaction.open_table(FORGOTTEN)?.get(channel.as_str())?.map(|last| last.value());
+    forgotten.map_or_else(|| origin(transaction), |(ms, seq)| Ok(EventId::new(ms, seq)))
+}
+
+/// Where all other channels begin that have no row: after everything that was ever forgotten for good.
 pub(super) fn origin(transaction: &ReadTransaction) -> Result<EventId, StoreError> {
     let meta = transaction.open_table(META)?;
     let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
@@ -33,7 +39,7 @@ pub(super) fn page(
     let channels = transaction.open_table(CHANNELS)?;
     let row = match channels.get(channel.as_str())? {
         Some(bytes) => Row::decode(bytes.value()).ok_or_else(|| damaged("its row has a wrong checksum"))?,
-        None => Row::new(0, origin(transaction)?), // numbers start at 1: no event has this one
+        None => Row::new(0, origin_of(transaction, channel)?), // numbers start at 1: no event has this one
     };
     let events = transaction.open_table(EVENTS)?;
 
@@ -122,6 +128,7 @@ mod tests {
             rows: HashMap::new(),
             clock: Clock::new(EventId::ZERO, 0),
             next_number: 1,
+            forgotten: HashMap::new(),
             origin: EventId::ZERO,
             bytes: 0,
         };

@@ -21,6 +21,8 @@ use crate::broker::BrokerError;
 pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("events");
 /// A [`Row`](super::record::Row) for each channel.
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
+/// The last ids of channels that were forgotten to make room, as long as there are not too many.
+pub(super) const FORGOTTEN: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("forgotten");
 /// Numbers of the whole log, by name.
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
@@ -225,6 +227,7 @@ fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
+    transaction.open_table(FORGOTTEN)?;
     transaction.commit()?;
     Ok(FORMAT)
 }
