@@ -36,7 +36,7 @@ impl Origins {
     /// `Origin` says who sent it (Fetch standard); `Sec-Fetch-Site` is there even on the requests of an `<img>`.
     ///
     /// # Errors
-    /// [`ApiError::ForeignOrigin`]
+    /// `ApiError::ForeignOrigin`
     pub fn check_publish(&self, request: &HttpRequest) -> Result<(), ApiError> {
         const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         let value = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
