@@ -2,19 +2,16 @@
 
 use std::{net::TcpListener, path::Path, process::Command};
 
+use tempfile::TempDir;
+
 use crate::process::Process;
 
-/// Runs a command line in a directory of our own inside the workspace, so that cargo finds the project and the server
-/// makes its data directory there.
-fn run(line: &str) -> Process {
+/// Runs a command line in a directory.
+fn run(directory: &Path, line: &str) -> Process {
     let mut words = line.split(' ');
     let mut command = Command::new(words.next().expect("a program"));
-    command.args(words).current_dir(directory());
+    command.args(words).current_dir(directory);
     Process::start(command)
-}
-
-fn directory() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
 #[test]
@@ -23,9 +20,12 @@ fn the_three_programs_find_each_other_by_their_defaults() {
     assert!(port.is_ok(), "this test needs port 5000, the default: stop what is listening there");
     drop(port);
 
+    // Inside the workspace, so that cargo finds the project; the server makes its data directory there.
+    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let run = |line| run(directory.path(), line);
     let mut server = run("cargo run -p sse-server");
     server.line(|line| line.contains("listening on http://127.0.0.1:5000"));
-    assert!(directory().join("sse-data").is_dir());
+    assert!(directory.path().join("sse-data").is_dir());
     let mut listener = run("cargo run -p listener");
     listener.line(|line| line.contains("connected"));
     let mut generator = run("cargo run -p event-generator -- --rate 10");

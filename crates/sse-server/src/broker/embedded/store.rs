@@ -211,15 +211,17 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Makes the tables of a new file; returns the format of the file.
+/// Makes the tables that are not there; returns the format of the file.
 fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-    if let Some(found) = found {
+    if let Some(found) = found
+        && found != FORMAT
+    {
         transaction.abort()?;
         return Ok(found);
     }
-    {
+    if found.is_none() {
         let mut meta = transaction.open_table(META)?;
         for (name, number) in [("format", FORMAT), ("origin_ms", origin.ms), ("origin_seq", origin.seq)] {
             meta.insert(name, number)?;
