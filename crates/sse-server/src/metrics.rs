@@ -189,3 +189,20 @@ impl Drop for SubscriberGuard {
         self.metrics.0.subscribers.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_lists_every_metric() {
+        let readme = include_str!("../../../README.md");
+        let text = Metrics::new().render();
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert!(names.len() > 10, "{text}");
+        for name in names {
+            assert!(readme.contains(name), "README.md does not list {name}");
+        }
+    }
+}

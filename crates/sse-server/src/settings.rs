@@ -314,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_flag() {
+        let readme = include_str!("../../../README.md");
+        for flag in Settings::command().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
+        }
+    }
+
+    #[test]
     fn an_address_beyond_this_machine_needs_consent() {
         assert!(settings(&["--bind", "127.0.0.1:0"]).is_ok());
         assert!(settings(&["--bind", "localhost:5000"]).is_ok());
