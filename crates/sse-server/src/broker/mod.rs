@@ -119,7 +119,7 @@ pub struct Page {
     pub events: Vec<Stored>,
     /// The page ended at its limits: more events follow.
     pub more: bool,
-    /// The last id ever given out in the channel, as of this read.
+    /// The last id ever given out in the channel, as far as this read has seen; all there is unless `more`.
     pub last: EventId,
 }
 

@@ -97,7 +97,9 @@ pub(super) async fn read<'a>(
             if length > limit.bytes_max {
                 return Err(too_large());
             }
-            share.grow_to(length).await?;
+            // All at once where the length is known: bodies that each hold a part would wait for one another. Only now
+            // that something has come, so that an upload which sends nothing holds nothing.
+            share.grow_to(declared.unwrap_or(length).max(length)).await?;
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes.freeze())

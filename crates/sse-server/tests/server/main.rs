@@ -5,9 +5,13 @@
 mod broker_contract;
 mod common;
 mod faults;
+mod footprint;
+mod forks;
 mod limits;
+mod redis_refuses;
 mod requests;
 mod resume;
 mod settings;
 mod shutdown;
 mod stream;
+mod trimming;

@@ -69,6 +69,24 @@ crate::on_every_broker! {
         assert_eq!(fresh.take_data(1).await, ["3"]);
     }
 
+    async fn every_way_to_say_a_last_event_id_counts_as_a_resume(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        let id = server.publish("sse", "number", "0").await;
+        let resumes = async || server.metric("sse_resumes_total").await;
+        drop(server.subscribe("/stream").await);
+        drop(server.subscribe_after("/stream?last_event_id=", Some("")).await);
+        assert!(resumes().await < 0.5);
+        for (path, header, total) in [
+            (format!("/stream?last_event_id={id}"), None, 1.0),
+            (format!("/stream?lastEventId={id}"), None, 2.0),
+            ("/stream".to_owned(), Some(id.as_str()), 3.0),
+            (format!("/stream?last_event_id={id}"), Some(id.as_str()), 4.0),
+        ] {
+            drop(server.subscribe_after(&path, header).await);
+            assert!((resumes().await - total).abs() < 0.5, "{path}");
+        }
+    }
+
     async fn a_filtered_subscriber_resumes_exactly(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut views = server.subscribe("/stream?event=view").await;

@@ -89,6 +89,23 @@ crate::on_every_broker! {
         assert_eq!(again.next_event().await.id, view);
     }
 
+    async fn heartbeats_do_not_hold_up_history(backend: Backend) {
+        // One is due before any read of the log can be done.
+        let flags = ["--heartbeat", "1ms", "--tail-events", "5", "--event-bytes-max", "8MiB"];
+        let server = TestServer::start_with(backend, &flags).await;
+        let before = server.subscribe("/stream").await.last_event_id;
+        let large = "x".repeat(8 << 20);
+        for number in 0..3 {
+            server.publish("sse", "large", &format!("{number} {large}")).await;
+        }
+        server.publish_numbers("sse", 3..3000).await;
+        let mut subscriber = server.subscribe_after("/stream", Some(&before)).await;
+        for number in 0..3000 {
+            let data = subscriber.next_event().await.data;
+            assert_eq!(data.split(' ').next(), Some(&*number.to_string()));
+        }
+    }
+
     async fn hard_data_comes_through_as_it_was_sent(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;

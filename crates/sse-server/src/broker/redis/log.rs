@@ -43,6 +43,17 @@ struct Sizes {
     largest: usize,
 }
 
+/// How a run of entries joins what was asked for, the entries, and the last id of the stream if there are none.
+type Run = (Start, Vec<Stored>, EventId);
+
+/// What is known of a stream around the moment of a read.
+struct Known {
+    /// Its last id before the read: the read has seen everything up to here.
+    last: EventId,
+    /// Its extent after the read: what was not trimmed by then, the read has seen too.
+    after: Extent,
+}
+
 impl Log {
     pub(super) fn new(link: Link, names: Names, retention: Retention) -> Self {
         Self { link, names, retention, registered: Mutex::default(), sizes: Mutex::default() }
@@ -85,37 +96,60 @@ impl Log {
         let count = self.entries_to_ask(channel, limits);
         // One more to see whether more follow, and one for the event at the position itself.
         let asked = count + 2;
-        let begin = match from {
-            From::Oldest => "-".to_owned(),
-            From::Time(ms) => ms.to_string(),
-            From::Position(Position::After(id) | Position::At(id)) => id.to_string(),
-        };
         // Until it is known how they are: a read that failed for its size must not fail for ever.
         self.sizes().remove(channel);
-        let (mut entries, mut extent) = self.entries(channel, &begin, asked).await?;
-        let start = match from {
-            From::Oldest => Start::Contiguous,
-            From::Time(ms) => judge_time(ms, &extent),
-            From::Position(position) => {
-                let (Position::After(id) | Position::At(id)) = position;
-                let present = entries.first().is_some_and(|entry| entry.id == id);
-                entries.retain(|entry| entry.id > position.floor());
-                judge(position, present, &extent)
+        let (start, mut entries, last) = match from {
+            From::Oldest => self.from_oldest(channel, asked).await?,
+            From::Time(ms) => {
+                let (entries, known) = self.entries_and_extent(channel, &ms.to_string(), asked).await?;
+                self.or_from_oldest(channel, asked, judge_time(ms, &known.after), entries, known.last).await?
             }
-        };
-        let start = match start {
-            Start::Contiguous => Start::Contiguous,
-            Start::Gap { reason, .. } => {
-                (entries, extent) = self.entries(channel, "-", asked).await?;
-                Start::Gap { reason, oldest: entries.first().map(|entry| entry.id) }
-            }
+            From::Position(position) => self.from_position(channel, position, asked).await?,
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
         self.sizes().insert(channel.clone(), Sizes { count, largest });
         let fit = PageLimits { events_max: count, ..limits }.fit(entries.iter().map(Stored::size));
         let more = entries.len() > fit;
         entries.truncate(fit);
-        Ok(Page { start, events: entries, more, last: extent.last })
+        let last = entries.last().map_or(last, |entry| entry.id.max(last));
+        Ok(Page { start, events: entries, more, last })
+    }
+
+    /// What follows a position. The common case, that its event is still there, is proved by the same `XRANGE`.
+    async fn from_position(&self, channel: &Channel, position: Position, asked: usize) -> Result<Run, BrokerError> {
+        let (Position::After(id) | Position::At(id)) = position;
+        let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
+        let mut entries = self.entries(channel, &id.to_string(), asked).await?;
+        let mut start = Start::Contiguous;
+        let mut last = id;
+        if !is_present(&entries) {
+            let known;
+            (entries, known) = self.entries_and_extent(channel, &id.to_string(), asked).await?;
+            start = judge(position, is_present(&entries), &known.after);
+            last = known.last;
+        }
+        entries.retain(|entry| entry.id > position.floor());
+        self.or_from_oldest(channel, asked, start, entries, last).await
+    }
+
+    /// After a gap, history begins with the oldest event that is kept.
+    async fn or_from_oldest(
+        &self,
+        channel: &Channel,
+        asked: usize,
+        start: Start,
+        entries: Vec<Stored>,
+        last: EventId,
+    ) -> Result<Run, BrokerError> {
+        let Start::Gap { reason, .. } = start else { return Ok((start, entries, last)) };
+        let (_, entries, last) = self.from_oldest(channel, asked).await?;
+        let oldest = entries.first().map(|entry| entry.id);
+        Ok((Start::Gap { reason, oldest }, entries, last))
+    }
+
+    async fn from_oldest(&self, channel: &Channel, asked: usize) -> Result<Run, BrokerError> {
+        let (entries, known) = self.entries_and_extent(channel, "-", asked).await?;
+        Ok((Start::Contiguous, entries, known.last))
     }
 
     /// How many entries will fill a page, by those of the last read; carefully more than last time.
@@ -132,21 +166,31 @@ impl Log {
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `XRANGE` from `begin` on, and the stream's extent at the same moment.
-    async fn entries(
+    /// `XRANGE` from `begin` on.
+    async fn entries(&self, channel: &Channel, begin: &str, count: usize) -> Result<Vec<Stored>, BrokerError> {
+        let mut commands = redis::pipe();
+        commands.cmd("XRANGE").arg(self.names.stream(channel)).arg(begin).arg("+").arg("COUNT").arg(count);
+        let (entries,): (Value,) = self.query(&commands).await?;
+        entries_of(entries)
+    }
+
+    /// `XRANGE` from `begin` on, between two looks at the stream's extent. (Not in a `MULTI`, which a Redis at its
+    /// `maxmemory` refuses even for reading.)
+    async fn entries_and_extent(
         &self,
         channel: &Channel,
         begin: &str,
         count: usize,
-    ) -> Result<(Vec<Stored>, Extent), BrokerError> {
+    ) -> Result<(Vec<Stored>, Known), BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
-        commands.atomic().ignore_errors();
+        commands.ignore_errors();
+        commands.cmd("XINFO").arg("STREAM").arg(&stream);
         commands.cmd("XRANGE").arg(&stream).arg(begin).arg("+").arg("COUNT").arg(count);
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
         let answers: Vec<Value> = self.query(&commands).await?;
-        let [entries, info] = <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
-        Ok((entries_of(entries)?, extent_of(info)?))
+        let [before, entries, after] = <[Value; 3]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        Ok((entries_of(entries)?, Known { last: extent_of(before)?.last, after: extent_of(after)? }))
     }
 
     pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {

@@ -99,21 +99,36 @@ impl TestServer {
 
     /// One more node on a Redis that is somebody else's.
     pub(crate) async fn node(redis: &RedisServer, flags: &[&str]) -> Self {
-        let mut args = vec!["--redis-url".to_owned(), redis.url()];
-        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        Self::spawn(args, TempDir::new().expect("a temporary directory")).await
+        Self::on(&["--redis-url", &redis.url()], flags).await
     }
 
     /// A server on a data directory that is somebody else's.
     pub(crate) async fn on_directory(path: &Path, flags: &[&str]) -> Self {
-        let mut args = vec!["--data-dir".to_owned(), path.display().to_string()];
-        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        Self::on(&["--data-dir", &path.display().to_string()], flags).await
+    }
+
+    /// A server on a broker that is somebody else's.
+    pub(crate) async fn on(broker: &[&str], flags: &[&str]) -> Self {
+        let args = broker.iter().chain(flags).map(|arg| (*arg).to_owned()).collect();
         Self::spawn(args, TempDir::new().expect("a temporary directory")).await
     }
 
+    /// A server on memory that a shell starts after `limit`, such as `ulimit -n 200`.
+    #[cfg(unix)]
+    pub(crate) async fn under(limit: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)]).arg(server_command().get_program());
+        let args = ["--memory"].iter().chain(flags).map(|arg| (*arg).to_owned()).collect();
+        Self::spawn_as(clean(command), args, TempDir::new().expect("a temporary directory")).await
+    }
+
     async fn spawn(args: Vec<String>, directory: TempDir) -> Self {
+        Self::spawn_as(server_command(), args, directory).await
+    }
+
+    async fn spawn_as(program: Command, args: Vec<String>, directory: TempDir) -> Self {
         let log = directory.path().join("stderr");
-        let (child, url) = launch(&args, "127.0.0.1:0", &log);
+        let (child, url) = launch(program, &args, "127.0.0.1:0", &log);
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
@@ -141,7 +156,7 @@ impl TestServer {
     /// Starts the process again, on the same port and broker.
     pub(crate) async fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        let (child, _) = launch(&self.args, &address, &self.log);
+        let (child, _) = launch(server_command(), &self.args, &address, &self.log);
         self.child = child;
         self.wait_until_live().await;
     }
@@ -198,12 +213,16 @@ impl TestServer {
         request.header("content-type", "text/plain").body(data.to_owned()).send().await
     }
 
-    /// Publishes `0`, `1`, … as one batch; returns their ids.
+    /// Publishes `0`, `1`, … as one batch.
     pub(crate) async fn publish_numbers(&self, channel: &str, numbers: std::ops::Range<usize>) {
         let lines: Vec<String> = numbers.map(|number| format!(r#"{{"event":"number","data":"{number}"}}"#)).collect();
+        let response = self.try_publish_batch(channel, lines.join("\n")).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    pub(crate) async fn try_publish_batch(&self, channel: &str, lines: String) -> reqwest::Result<Response> {
         let request = self.http.post(self.at(&format!("/events?channel={channel}")));
-        let response = request.header("content-type", "application/x-ndjson").body(lines.join("\n")).send().await;
-        assert_eq!(response.expect("an answer").status(), StatusCode::OK);
+        request.header("content-type", "application/x-ndjson").body(lines).send().await
     }
 
     /// The whole history of a channel.
@@ -262,9 +281,8 @@ impl Drop for TestServer {
     }
 }
 
-fn launch(args: &[String], bind: &str, log: &Path) -> (Child, String) {
+fn launch(mut command: Command, args: &[String], bind: &str, log: &Path) -> (Child, String) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
-    let mut command = server_command();
     command.args(args).args(["--bind", bind]).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().expect("the server starts");
     if !bind.ends_with(":0") {
@@ -278,7 +296,10 @@ fn launch(args: &[String], bind: &str, log: &Path) -> (Child, String) {
 
 /// The server's program, with nothing of our own environment that it would read.
 pub(crate) fn server_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sse-server"));
+    clean(Command::new(env!("CARGO_BIN_EXE_sse-server")))
+}
+
+fn clean(mut command: Command) -> Command {
     command.env_remove("REDIS_URL").stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSE_")) {
         command.env_remove(name);
@@ -320,6 +341,15 @@ impl Drop for KilledWhenDropped {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Checks that an answer is this error; returns its message.
+pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) -> String {
+    let found = response.status();
+    let text = response.text().await.expect("text");
+    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
+    assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
+    answer["error"]["message"].as_str().expect("a message").to_owned()
 }
 
 /// A port that was free a moment ago.

@@ -52,6 +52,16 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
+    /// Sends a command that is to succeed, its words apart by spaces.
+    pub(crate) async fn run(&self, words: &str) -> redis::Value {
+        let mut words = words.split(' ');
+        let mut command = redis::cmd(words.next().expect("a command"));
+        for word in words {
+            command.arg(word);
+        }
+        self.command(command).await.expect("Redis does it")
+    }
+
     /// Kills the process as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a running Redis");

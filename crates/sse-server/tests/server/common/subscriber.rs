@@ -3,7 +3,7 @@
 use reqwest::Response;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::{PATIENCE, within};
 
 /// An event as a subscriber gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,19 +17,23 @@ pub(crate) struct TestEvent {
 pub(crate) struct Subscriber {
     response: Response,
     bytes: Vec<u8>,
+    /// Of these bytes, how many hold no end of a block.
+    searched: usize,
     /// The last `id:` of any block, as an `EventSource` keeps it.
     pub(crate) last_event_id: String,
 }
 
 impl Subscriber {
     pub(crate) fn new(response: Response) -> Self {
-        Self { response, bytes: Vec::new(), last_event_id: String::new() }
+        Self { response, bytes: Vec::new(), searched: 0, last_event_id: String::new() }
     }
 
     /// The next block, without its blank line; none at the end of the stream.
     pub(crate) async fn try_next_block(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
+            let found = self.bytes[self.searched..].windows(2).position(|pair| pair == b"\n\n");
+            if let Some(end) = found.map(|end| self.searched + end) {
+                self.searched = 0;
                 let block: Vec<u8> = self.bytes.drain(..end + 2).take(end).collect();
                 let block = String::from_utf8(block).expect("UTF-8");
                 for line in block.lines() {
@@ -39,6 +43,7 @@ impl Subscriber {
                 }
                 return Some(block);
             }
+            self.searched = self.bytes.len().saturating_sub(1);
             match timeout(PATIENCE, self.response.chunk()).await.expect("something on the stream in time") {
                 Ok(Some(bytes)) => self.bytes.extend_from_slice(&bytes),
                 Ok(None) | Err(_) => return None,
@@ -50,16 +55,23 @@ impl Subscriber {
         self.try_next_block().await.expect("the stream goes on")
     }
 
-    /// The next event; comments and blocks without data are passed over.
+    /// The next event; comments and blocks without data are passed over, but not for ever.
     pub(crate) async fn next_event(&mut self) -> TestEvent {
-        loop {
-            let block = self.next_block().await;
-            let data: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-            if !data.is_empty() {
-                let event = block.lines().find_map(|line| line.strip_prefix("event: ")).expect("a type");
-                return TestEvent { id: self.last_event_id.clone(), event: event.to_owned(), data: data.join("\n") };
+        within("an event", async {
+            loop {
+                let block = self.next_block().await;
+                let data: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+                if !data.is_empty() {
+                    let event = block.lines().find_map(|line| line.strip_prefix("event: ")).expect("a type");
+                    return TestEvent {
+                        id: self.last_event_id.clone(),
+                        event: event.to_owned(),
+                        data: data.join("\n"),
+                    };
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The data of the next `count` events.

@@ -246,3 +246,29 @@ async fn valid_json_that_is_no_array_is_not_called_invalid_json() {
     let text = response.text().await.unwrap();
     assert!(text.contains("array") && !text.contains("not one JSON value"), "{text}");
 }
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_short_however_long_it_is() {
+    let server = TestServer::start(Backend::Memory).await;
+    let long = "k".repeat(1 << 20);
+    for (line, code) in [
+        (format!(r#"{{"event":"click","data":1,"{long}":1}}"#), "invalid_batch"),
+        (format!(r#"{{"{long}":1,"event":"click","data":1}}"#), "invalid_batch"),
+        (format!(r#"{{"event":"{long}","data":1}}"#), "invalid_batch"),
+        (format!(r#"{{"event":["{long}"],"data":1}}"#), "invalid_batch"),
+        (format!(r#"{{"event":"click","data":{long}}}"#), "invalid_batch"),
+        (long.clone(), "invalid_batch"),
+    ] {
+        for (content_type, body) in [(LINES, line.clone()), (JSON, format!("[{line}]"))] {
+            let response = sent(post(&server, "/events", content_type, body)).await;
+            let message = match content_type {
+                JSON if line.contains(&format!(":{long}")) || line == long => {
+                    refusal(response, 400, "invalid_json").await
+                }
+                _ => refusal(response, 400, code).await,
+            };
+            assert!(message.len() < 400, "{} characters: {}", message.len(), &message[..400]);
+        }
+    }
+    assert_eq!(server.history("sse").await, []);
+}

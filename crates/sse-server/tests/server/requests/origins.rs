@@ -54,6 +54,39 @@ async fn pages_of_other_sites_may_not_publish() {
     assert_eq!(server.history("sse").await.len(), published);
 }
 
+#[tokio::test]
+async fn a_name_of_somebody_else_that_leads_to_this_machine_does_not_make_a_page_ours() {
+    let server = TestServer::start(Backend::Memory).await;
+    let port = server.url.rsplit(':').next().unwrap().to_owned();
+    let mut published = 0;
+    for (name, ours) in [
+        ("evil.example", false),
+        ("localhost.evil.example", false),
+        ("127.0.0.1.evil.example", false),
+        ("192.168.1.1", false),
+        ("localhost", true),
+        ("127.0.0.1", true),
+        ("[::1]", true),
+    ] {
+        let host = format!("{name}:{port}");
+        for request in [
+            server.http.get(server.at("/event/click")),
+            post(&server, "/event/click", TEXT, "x"),
+            post(&server, "/events", LINES, ONE_LINE),
+        ] {
+            let request = request.header("host", &host).header("origin", format!("http://{host}"));
+            let response = sent(request.header("sec-fetch-site", "same-origin")).await;
+            if ours {
+                assert_eq!(response.status(), StatusCode::OK, "{host}");
+                published += 1;
+            } else {
+                refusal(response, 403, "foreign_origin").await;
+            }
+        }
+    }
+    assert_eq!(server.history("sse").await.len(), published);
+}
+
 fn cors_headers(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with("access-control-"))
 }

@@ -1,0 +1,150 @@
+//! What the server takes of the machine stays bounded: memory and open files, whatever clients and Redis do.
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::common::{Backend, RedisServer, Subscriber, TestServer, all_at_once, until, within};
+
+const MIB: usize = 1 << 20;
+
+/// The most memory that the server ever had, in MiB; none where the system does not tell.
+fn peak_mib(server: &TestServer) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    Some(kib.unwrap_or(0usize) >> 10)
+}
+
+fn assert_peak_below(server: &TestServer, mib: usize) {
+    if let Some(peak) = peak_mib(server) {
+        println!("the server's peak is {peak} MiB, which may be {mib}");
+        assert!(peak > 0 && peak < mib, "the server had {peak} MiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_are_read_a_few_at_a_time_whatever_was_read_before() {
+    let redis = RedisServer::start_with(&[]).await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
+    // Reads of many small events make larger reads, but not of another channel.
+    server.publish_numbers("small", 0..5000).await;
+    assert_eq!(server.history("small").await.len(), 5000);
+    let large = "x".repeat(MIB);
+    let add = |number: usize| {
+        let mut add = redis::cmd("XADD");
+        add.arg("sse:{large}").arg(format!("{}-0", number + 1)).arg("event").arg("large").arg("data");
+        add.arg(format!("{number} {large}"));
+        add
+    };
+    for number in 0..100 {
+        let _: String = redis.command(add(number)).await.unwrap();
+    }
+    let number = |data: &str| data.split(' ').next().unwrap().parse::<usize>().unwrap();
+    let read = all_at_once(0..4, |_| async {
+        let mut subscriber = server.subscribe_after("/stream?channel=large", Some("0-0")).await;
+        for expected in 0..5 {
+            assert_eq!(number(&subscriber.next_event().await.data), expected);
+        }
+    });
+    within("large events come one by one", read).await;
+    let page: Value = server.get("/events?channel=large&limit=10000").await.unwrap().json().await.unwrap();
+    assert_eq!((page["events"].as_array().unwrap().len() < 10, &page["more"]), (true, &Value::Bool(true)));
+    assert_peak_below(&server, 250);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_frozen_redis_has_a_limit() {
+    let redis = RedisServer::start_with(&[]).await;
+    let server = TestServer::node(&redis, &["--publish-memory", "16MiB", "--redis-timeout", "300ms"]).await;
+    server.publish("sse", "click", "before").await;
+    redis.run("CLIENT PAUSE 3000 ALL").await;
+    let large = "x".repeat(MIB);
+    let answers = all_at_once(0..60, |_| async {
+        let response = server.try_publish("sse", "large", &large).await.expect("an answer");
+        let status = response.status();
+        let answer: Value = response.json().await.expect("JSON");
+        (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+    })
+    .await;
+    let mut refused = 0;
+    for (status, code) in answers {
+        if status != StatusCode::OK {
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{code}");
+            assert!(["busy", "outcome_unknown", "broker_unavailable"].contains(&&*code), "{code}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "Redis was not frozen");
+    assert_peak_below(&server, 160);
+    until("it works again", async || {
+        let response = server.try_publish("sse", "click", "after").await.ok()?;
+        response.status().is_success().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_all_fit_into_the_memory_take_turns() {
+    let server = TestServer::start_with(Backend::Memory, &["--publish-memory", "16MiB"]).await;
+    let large = "x".repeat(MIB);
+    let answers = all_at_once(0..60, |_| async {
+        let response = server.try_publish("sse", "large", &large).await.expect("an answer");
+        (response.status(), response.text().await.expect("text"))
+    })
+    .await;
+    for (status, text) in answers {
+        assert_eq!(status, StatusCode::OK, "{text}");
+    }
+    assert_peak_below(&server, 250);
+}
+
+/// A subscriber, unless the server turns it away: then its stream has ended as it should.
+async fn try_subscribe(server: &TestServer) -> Option<Subscriber> {
+    let response = server.get("/stream").await.expect("an answer");
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(content_type.starts_with("text/event-stream"), "{content_type}");
+    let mut subscriber = Subscriber::new(response);
+    let opening = subscriber.next_block().await;
+    let retry_ms = opening.lines().next().and_then(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
+    if retry_ms == Some(1234) {
+        return Some(subscriber);
+    }
+    assert!(retry_ms.is_some_and(|ms| (5_000..=15_000).contains(&ms)), "{opening}");
+    assert!(opening.lines().skip(1).all(|line| line.starts_with(':')) && opening.contains("\n:"), "{opening}");
+    assert_eq!(subscriber.try_next_block().await, None);
+    None
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_leave_connections_for_publishers_and_health_checks() {
+    let server = TestServer::under("ulimit -n 200", &["--retry", "1234ms"]).await;
+    let mut subscribers = Vec::new();
+    while let Some(subscriber) = try_subscribe(&server).await {
+        subscribers.push(subscriber);
+        assert!(subscribers.len() < 200, "as many subscribers as open files");
+    }
+    assert!(subscribers.len() >= 16, "only {} subscribers", subscribers.len());
+    for turned_away in 1..20 {
+        assert!((server.metric("sse_turned_away_total").await - f64::from(turned_away)).abs() < 0.5);
+        assert_eq!(server.get("/health/live").await.unwrap().status(), StatusCode::OK);
+        server.publish("sse", "click", &turned_away.to_string()).await;
+        assert!(try_subscribe(&server).await.is_none());
+    }
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.take_data(2).await, ["1", "2"]);
+    }
+    // One goes, and there is room for one.
+    drop(subscribers.pop());
+    subscribers.push(until("room for one more", async || try_subscribe(&server).await).await);
+    assert!(try_subscribe(&server).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turned_away_subscribers_are_not_counted_as_subscribers() {
+    let server = TestServer::start(Backend::Memory).await;
+    let subscribers = [server.subscribe("/stream").await, server.subscribe("/stream").await];
+    assert!((server.metric("sse_subscribers").await - 2.0).abs() < 0.5);
+    assert!(server.metric("sse_turned_away_total").await < 0.5);
+    drop(subscribers);
+}

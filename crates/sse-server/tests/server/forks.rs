@@ -1,0 +1,152 @@
+//! A log that is no longer the one it was: wiped, or without its newest events. Whoever stood in it is told.
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{Backend, RedisServer, Subscriber, TestEvent, TestServer};
+
+/// A log on a broker that can be wiped.
+struct Wipeable {
+    server: TestServer,
+    directory: TempDir,
+    backend: Backend,
+}
+
+impl Wipeable {
+    async fn start(backend: Backend) -> Self {
+        let directory = TempDir::new().unwrap();
+        let server = match backend {
+            Backend::Embedded => TestServer::on_directory(&directory.path().join("log"), &[]).await,
+            _ => TestServer::start(backend).await,
+        };
+        Self { server, directory, backend }
+    }
+
+    async fn wipe(&mut self) {
+        match self.backend {
+            Backend::Redis => drop(self.server.redis.as_ref().expect("its Redis").run("FLUSHALL").await),
+            Backend::Memory => self.server.kill_and_restart().await,
+            Backend::Embedded => {
+                self.server.kill();
+                std::fs::remove_dir_all(self.directory.path().join("log")).unwrap();
+                self.server.restart().await;
+            }
+        }
+    }
+}
+
+/// The next event, which must be a gap: its id, reason and oldest event.
+async fn gap(subscriber: &mut Subscriber, after: &str) -> (String, String, Option<String>) {
+    let event = subscriber.next_event().await;
+    assert_eq!(event.event, "gap", "after {after}");
+    let said: Value = serde_json::from_str(&event.data).expect("JSON");
+    assert_eq!(said["after"], after);
+    (event.id, said["reason"].as_str().expect("a reason").to_owned(), said["oldest"].as_str().map(ToOwned::to_owned))
+}
+
+/// Positions in the log as it is now, and one that no log ever had: what a subscriber may come back with.
+async fn positions(server: &TestServer) -> Vec<String> {
+    let kept = server.history("sse").await;
+    let after = kept.iter().map(|event| event.id.clone());
+    let at = kept.iter().map(|event| format!("@{}", event.id));
+    let never = ["@99999999999999-0", "99999999999999-0", "@0-1"].map(ToOwned::to_owned);
+    after.chain(at).chain(never).collect()
+}
+
+crate::on_every_broker! {
+    async fn whoever_comes_back_to_a_wiped_log_is_told_and_hears_what_comes(backend: Backend) {
+        let mut log = Wipeable::start(backend).await;
+        log.server.publish_numbers("sse", 0..3).await;
+        let positions = positions(&log.server).await;
+        log.wipe().await;
+        let mut subscribers = Vec::new();
+        for position in &positions {
+            let mut subscriber = log.server.subscribe_after("/stream", Some(position)).await;
+            let (_, reason, oldest) = gap(&mut subscriber, position).await;
+            assert_eq!((reason.as_str(), oldest), ("unknown", None), "after {position}");
+            subscribers.push(subscriber);
+        }
+        let new = log.server.publish("sse", "click", "new").await;
+        for (subscriber, position) in subscribers.iter_mut().zip(&positions) {
+            let event = subscriber.next_event().await;
+            assert_eq!((event.id.as_str(), event.data.as_str()), (new.as_str(), "new"), "after {position}");
+        }
+    }
+
+    async fn a_wiped_log_that_has_new_events_is_told_as_a_gap_too(backend: Backend) {
+        let mut log = Wipeable::start(backend).await;
+        log.server.publish_numbers("sse", 0..3).await;
+        let positions = positions(&log.server).await;
+        log.wipe().await;
+        let new = log.server.publish("sse", "click", "new").await;
+        for position in &positions {
+            let mut subscriber = log.server.subscribe_after("/stream", Some(position)).await;
+            let (id, reason, oldest) = gap(&mut subscriber, position).await;
+            assert_eq!((id, oldest), (format!("@{new}"), Some(new.clone())), "after {position}");
+            assert_eq!(reason, if position.contains("99999") { "lost-tail" } else { "unknown" }, "after {position}");
+            assert_eq!(subscriber.next_event().await.data, "new", "after {position}");
+            let answer: Value = log.server.get(&format!("/events?last_event_id={position}")).await.unwrap().json().await.unwrap();
+            assert_eq!((answer["gap"]["reason"].as_str(), answer["events"].as_array().map(Vec::len)), (Some(&*reason), Some(1)));
+        }
+    }
+}
+
+/// Takes the newest `lost` events from a channel, as a Redis does that comes back from an old file, or a replica that
+/// is promoted before it has them all.
+async fn lose(redis: &RedisServer, channel: &str, lost: usize) {
+    const LOSE: &str = "local kept = redis.call('XRANGE', KEYS[1], '-', '+')
+        redis.call('DEL', KEYS[1])
+        for number = 1, #kept - ARGV[1] do
+            redis.call('XADD', KEYS[1], kept[number][1], unpack(kept[number][2]))
+        end";
+    let mut eval = ::redis::cmd("EVAL");
+    eval.arg(LOSE).arg(1).arg(format!("sse:{{{channel}}}")).arg(lost);
+    let () = redis.command(eval).await.expect("Redis forgets");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_its_newest_events_is_told_and_no_event_comes_twice() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &["--tail-events", "50"]).await;
+    let mut all = server.subscribe("/stream").await;
+    let mut some = server.subscribe("/stream?event=number").await;
+    // More than a page of history holds.
+    server.publish_numbers("sse", 0..600).await;
+    let numbers: Vec<String> = (0..600).map(|number| number.to_string()).collect();
+    let oldest = server.history("sse").await[0].id.clone();
+    for subscriber in [&mut all, &mut some] {
+        assert_eq!(subscriber.take_data(600).await, numbers);
+    }
+    // The second time it loses what came after the first.
+    for (round, lost) in [(1, 2), (2, 5)] {
+        let last = all.last_event_id.clone();
+        lose(&redis, "sse", lost).await;
+        let new = server.publish("sse", "number", &format!("new {round}")).await;
+        for subscriber in [&mut all, &mut some] {
+            let told = gap(subscriber, &last).await;
+            assert_eq!(told, (format!("@{oldest}"), "lost-tail".to_owned(), Some(oldest.clone())));
+            let expected = TestEvent { id: new.clone(), event: "number".to_owned(), data: format!("new {round}") };
+            assert_eq!(subscriber.next_event().await, expected);
+        }
+    }
+    // Who had seen only what is still there has missed nothing.
+    let kept = server.history("sse").await;
+    assert_eq!(kept.len(), 600 - 2 + 1 - 5 + 1);
+    let mut behind = server.subscribe_after("/stream", Some(&kept[590].id)).await;
+    assert_eq!(behind.take_data(4).await, ["591", "592", "593", "new 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_end_is_found_without_any_new_event() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &[]).await;
+    let mut subscriber = server.subscribe("/stream").await;
+    server.publish_numbers("sse", 0..5).await;
+    assert_eq!(subscriber.take_data(5).await, ["0", "1", "2", "3", "4"]);
+    let last = subscriber.last_event_id.clone();
+    lose(&redis, "sse", 3).await;
+    let (_, reason, _) = gap(&mut subscriber, &last).await;
+    assert_eq!(reason, "lost-tail");
+    server.publish("sse", "click", "new").await;
+    assert_eq!(subscriber.next_event().await.data, "new");
+}
