@@ -99,12 +99,12 @@ impl Log {
         // Until it is known how they are: a read that failed for its size must not fail for ever.
         self.sizes().remove(channel);
         let (start, mut entries, last) = match from {
-            From::Oldest => self.from_oldest(channel, asked).await?,
+            From::Oldest => self.oldest_run(channel, asked).await?,
             From::Time(ms) => {
                 let (entries, known) = self.entries_and_extent(channel, &ms.to_string(), asked).await?;
-                self.or_from_oldest(channel, asked, judge_time(ms, &known.after), entries, known.last).await?
+                self.or_oldest_run(channel, asked, judge_time(ms, &known.after), entries, known.last).await?
             }
-            From::Position(position) => self.from_position(channel, position, asked).await?,
+            From::Position(position) => self.run_after(channel, position, asked).await?,
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
         self.sizes().insert(channel.clone(), Sizes { count, largest });
@@ -116,7 +116,7 @@ impl Log {
     }
 
     /// What follows a position. The common case, that its event is still there, is proved by the same `XRANGE`.
-    async fn from_position(&self, channel: &Channel, position: Position, asked: usize) -> Result<Run, BrokerError> {
+    async fn run_after(&self, channel: &Channel, position: Position, asked: usize) -> Result<Run, BrokerError> {
         let (Position::After(id) | Position::At(id)) = position;
         let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
         let mut entries = self.entries(channel, &id.to_string(), asked).await?;
@@ -129,11 +129,11 @@ impl Log {
             last = known.last;
         }
         entries.retain(|entry| entry.id > position.floor());
-        self.or_from_oldest(channel, asked, start, entries, last).await
+        self.or_oldest_run(channel, asked, start, entries, last).await
     }
 
     /// After a gap, history begins with the oldest event that is kept.
-    async fn or_from_oldest(
+    async fn or_oldest_run(
         &self,
         channel: &Channel,
         asked: usize,
@@ -142,12 +142,12 @@ impl Log {
         last: EventId,
     ) -> Result<Run, BrokerError> {
         let Start::Gap { reason, .. } = start else { return Ok((start, entries, last)) };
-        let (_, entries, last) = self.from_oldest(channel, asked).await?;
+        let (_, entries, last) = self.oldest_run(channel, asked).await?;
         let oldest = entries.first().map(|entry| entry.id);
         Ok((Start::Gap { reason, oldest }, entries, last))
     }
 
-    async fn from_oldest(&self, channel: &Channel, asked: usize) -> Result<Run, BrokerError> {
+    async fn oldest_run(&self, channel: &Channel, asked: usize) -> Result<Run, BrokerError> {
         let (entries, known) = self.entries_and_extent(channel, "-", asked).await?;
         Ok((Start::Contiguous, entries, known.last))
     }
