@@ -58,6 +58,15 @@ impl Share<'_> {
         self.kib += more;
         Ok(())
     }
+
+    /// Gives back what is beyond `bytes`.
+    fn shrink_to(&mut self, bytes: usize) {
+        let excess = self.kib.saturating_sub(bytes.div_ceil(KIB));
+        if let Some(held) = &mut self.held {
+            drop(held.split(excess));
+            self.kib -= excess;
+        }
+    }
 }
 
 /// What a body may be.
@@ -97,14 +106,15 @@ pub(super) async fn read<'a>(
             if length > limit.bytes_max {
                 return Err(too_large());
             }
-            // All at once where the length is known: bodies that each hold a part would wait for one another. Only now
-            // that something has come, so that an upload which sends nothing holds nothing.
-            share.grow_to(declared.unwrap_or(length).max(length)).await?;
+            // All at once, because bodies that each hold a part would wait for one another; and only now that something
+            // has come, so that an upload which sends nothing holds nothing.
+            share.grow_to(declared.unwrap_or(limit.bytes_max)).await?;
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes.freeze())
     };
     let bytes = timeout(WITHIN, reading).await.map_err(|_| ApiError::BodyTimeout(WITHIN.as_secs()))??;
+    share.shrink_to(bytes.len());
     Ok(Body { bytes, _memory: share })
 }
 

@@ -21,34 +21,62 @@ fn assert_peak_below(server: &TestServer, mib: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn large_events_are_read_a_few_at_a_time_whatever_was_read_before() {
-    let redis = RedisServer::start_with(&[]).await;
-    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
-    // Reads of many small events make larger reads, but not of another channel.
-    server.publish_numbers("small", 0..5000).await;
-    assert_eq!(server.history("small").await.len(), 5000);
+/// Adds numbered events of a MiB each to the channel `large`.
+async fn add_large_events(redis: &RedisServer, count: usize) {
     let large = "x".repeat(MIB);
-    let add = |number: usize| {
+    for number in 0..count {
         let mut add = redis::cmd("XADD");
         add.arg("sse:{large}").arg(format!("{}-0", number + 1)).arg("event").arg("large").arg("data");
-        add.arg(format!("{number} {large}"));
-        add
-    };
-    for number in 0..100 {
-        let _: String = redis.command(add(number)).await.unwrap();
+        let _: String = redis.command(add.arg(format!("{number} {large}")).clone()).await.unwrap();
     }
-    let number = |data: &str| data.split(' ').next().unwrap().parse::<usize>().unwrap();
+}
+
+fn number_in(data: &str) -> usize {
+    data.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_are_read_a_few_at_a_time_whatever_was_read_elsewhere() {
+    let redis = RedisServer::start_with(&[]).await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
+    server.publish_numbers("small", 0..5000).await;
+    assert_eq!(server.history("small").await.len(), 5000);
+    add_large_events(&redis, 100).await;
     let read = all_at_once(0..4, |_| async {
         let mut subscriber = server.subscribe_after("/stream?channel=large", Some("0-0")).await;
         for expected in 0..5 {
-            assert_eq!(number(&subscriber.next_event().await.data), expected);
+            assert_eq!(number_in(&subscriber.next_event().await.data), expected);
         }
     });
     within("large events come one by one", read).await;
     let page: Value = server.get("/events?channel=large&limit=10000").await.unwrap().json().await.unwrap();
     assert_eq!((page["events"].as_array().unwrap().len() < 10, &page["more"]), (true, &Value::Bool(true)));
     assert_peak_below(&server, 250);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_that_find_nothing_do_not_make_the_next_one_larger() {
+    let redis = RedisServer::start_with(&[]).await;
+    let server = TestServer::node(&redis, &[]).await;
+    add_large_events(&redis, 60).await;
+    // As the tail of a quiet channel does, time and again.
+    for _ in 0..6 {
+        let page: Value = server.get("/events?channel=large&last_event_id=60-0").await.unwrap().json().await.unwrap();
+        assert_eq!((&page["gap"], page["events"].as_array().map(Vec::len)), (&Value::Null, Some(0)));
+    }
+    let before = sent_by(&redis).await;
+    let page: Value = server.get("/events?channel=large").await.unwrap().json().await.unwrap();
+    assert!(page["events"].as_array().is_some_and(|events| !events.is_empty()), "{}", page["gap"]);
+    let sent_mib = (sent_by(&redis).await - before) / MIB;
+    assert!(sent_mib < 45, "Redis sent {sent_mib} MiB for a page of four");
+}
+
+/// How many bytes a Redis has sent to anybody.
+async fn sent_by(redis: &RedisServer) -> usize {
+    let redis::Value::BulkString(info) = redis.run("INFO stats").await else { panic!("no text") };
+    let info = String::from_utf8(info).unwrap();
+    let bytes = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")?.parse().ok());
+    bytes.expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,19 +110,30 @@ async fn what_waits_for_a_frozen_redis_has_a_limit() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_do_not_all_fit_into_the_memory_take_turns() {
+/// Publishes 60 MiB at once to a server that holds 16 MiB: all of it gets its turn.
+async fn assert_bodies_take_turns(body: impl Fn() -> reqwest::Body) {
     let server = TestServer::start_with(Backend::Memory, &["--publish-memory", "16MiB"]).await;
-    let large = "x".repeat(MIB);
     let answers = all_at_once(0..60, |_| async {
-        let response = server.try_publish("sse", "large", &large).await.expect("an answer");
+        let request = server.http.post(server.at("/event/large")).header("content-type", "text/plain");
+        let response = request.body(body()).send().await.expect("an answer");
         (response.status(), response.text().await.expect("text"))
     })
     .await;
     for (status, text) in answers {
         assert_eq!(status, StatusCode::OK, "{text}");
     }
-    assert_peak_below(&server, 250);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_all_fit_into_the_memory_take_turns() {
+    assert_bodies_take_turns(|| "x".repeat(MIB).into()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_unknown_length_that_do_not_all_fit_take_turns_too() {
+    let piece = bytes::Bytes::from("x".repeat(MIB / 16));
+    let pieces = || futures::stream::iter(vec![piece.clone(); 16].into_iter().map(Ok::<_, std::io::Error>));
+    assert_bodies_take_turns(|| reqwest::Body::wrap_stream(pieces())).await;
 }
 
 /// A subscriber, unless the server turns it away: then its stream has ended as it should.

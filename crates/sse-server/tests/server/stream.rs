@@ -94,7 +94,7 @@ crate::on_every_broker! {
         let flags = ["--heartbeat", "1ms", "--tail-events", "5", "--event-bytes-max", "8MiB"];
         let server = TestServer::start_with(backend, &flags).await;
         let before = server.subscribe("/stream").await.last_event_id;
-        let large = "x".repeat(8 << 20);
+        let large = "x".repeat(7 << 20);
         for number in 0..3 {
             server.publish("sse", "large", &format!("{number} {large}")).await;
         }

@@ -107,7 +107,9 @@ impl Log {
             From::Position(position) => self.run_after(channel, position, asked).await?,
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
-        self.sizes().insert(channel.clone(), Sizes { count, largest });
+        if largest > 0 {
+            self.sizes().insert(channel.clone(), Sizes { count, largest });
+        }
         let fit = PageLimits { events_max: count, ..limits }.fit(entries.iter().map(Stored::size));
         let more = entries.len() > fit;
         entries.truncate(fit);
