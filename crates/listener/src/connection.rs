@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::{
     answer::Answer,
     message,
+    redirect::{NoRoute, Route},
     request::Request,
     trouble::{Refusal, Trouble},
 };
@@ -37,12 +38,11 @@ pub struct Connection {
 /// The answer is final and is not a stream.
 pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refusal> {
     let idle = request.timeouts().idle;
-    let response = match timeout(idle, request.after(last_event_id).send()).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) if error.is_redirect() || error.is_builder() => {
-            return Err(Refusal::Redirect(error.without_url()));
-        }
-        Ok(Err(error)) => return Ok(Opened::Trouble(error.into())),
+    let (response, route) = match timeout(idle, send(request, last_event_id)).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(Unanswered::NoRoute(error))) => return Err(Refusal::Redirect(error)),
+        Ok(Err(Unanswered::Http(error))) if error.is_builder() => return Err(Refusal::Request(error.without_url())),
+        Ok(Err(Unanswered::Http(error))) => return Ok(Opened::Trouble(error.into())),
         Err(_elapsed) => return Ok(Opened::Trouble(Trouble::Idle(idle))),
     };
     let status = response.status();
@@ -53,7 +53,28 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
             let message = message::read(response).await;
             Ok(Opened::Trouble(Trouble::Status { status, message, retry_after }))
         }
-        Answer::GiveUp(wrong) => Err(Refusal::Answer { wrong, message: message::read(response).await }),
+        Answer::GiveUp(wrong) => {
+            let withheld = request.has_secrets() && !route.is_trusted();
+            let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
+            Err(Refusal::Answer { wrong, message: message::read(response).await, without_secrets })
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    NoRoute(NoRoute),
+    Http(reqwest::Error),
+}
+
+/// Sends the request on, from redirect to redirect.
+async fn send(request: &Request, last_event_id: &str) -> Result<(Response, Route), Unanswered> {
+    let mut route = request.route();
+    loop {
+        let response = request.along(&route, last_event_id).send().await.map_err(Unanswered::Http)?;
+        if !route.follow(response.status(), response.headers()).map_err(Unanswered::NoRoute)? {
+            return Ok((response, route));
+        }
     }
 }
 
@@ -85,7 +106,7 @@ mod tests {
     use tokio::{sync::oneshot, task::JoinHandle, time};
 
     use super::*;
-    use crate::{request::Timeouts, settings::Settings};
+    use crate::settings::Settings;
 
     /// Begins to open a stream; waits, by the real clock, until the server has read the request.
     async fn opening() -> (JoinHandle<Result<Opened, Refusal>>, TcpStream) {
@@ -98,7 +119,7 @@ mod tests {
             BufReader::new(&socket).lines().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
             read.send(socket)
         });
-        let request = Request::new(&Settings::parse_from(["listener", "--url", &url]), Timeouts::default()).unwrap();
+        let request = Request::new(&Settings::parse_from(["listener", "--url", &url])).unwrap();
         let opened = tokio::spawn(async move { open(&request, "").await });
         (opened, request_read.await.unwrap())
     }

@@ -37,6 +37,12 @@ impl StreamUrl {
         self.0.scheme() == "https"
     }
 
+    /// A user or a password is in it, which is sent as the header `Authorization`.
+    #[must_use]
+    pub fn has_user(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
+    }
+
     /// The server is on this machine: `localhost`, 127.0.0.0/8 or `::1`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

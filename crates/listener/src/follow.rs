@@ -8,11 +8,11 @@ use crate::{
     connection::{self, Connection, Opened},
     delivery::{Delivery, DeliveryError},
     progress::Progress,
-    reconnect::{ASKED_MAX, Backoff, Pace},
-    request::{Request, Timeouts, id_header},
+    reconnect::{ASKED_MAX, Backoff, Pace, Patience},
+    request::{Request, id_header},
     resume::Resume,
     settings::Settings,
-    stream::{DecodeError, Decoder, EVENT_BYTES_MAX},
+    stream::{DecodeError, Decoder},
     trouble::{Refusal, Trouble},
 };
 
@@ -26,7 +26,9 @@ pub struct Follower {
     url: String,
     request: Request,
     resume: Resume,
+    event_bytes_max: usize,
     backoff: Backoff,
+    patience: Patience,
     /// No server has ever been reached.
     starting: bool,
     delivery: Delivery,
@@ -61,6 +63,16 @@ pub enum Failure {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// It was tried as often as was wanted.
+    #[error("cannot follow {url}: {last}; gave up after {} (--max-retries)", in_a_row(*.attempts))]
+    GaveUp {
+        /// What was asked.
+        url: String,
+        /// How often, since it went well.
+        attempts: u64,
+        /// What came of the last attempt. Not the source: those of reqwest repeat the URL with its secrets.
+        last: Trouble,
+    },
 }
 
 /// How one connection went.
@@ -80,11 +92,13 @@ impl Follower {
         Ok(Self {
             url: settings.url.to_string(),
             delivery: Delivery::new(settings).map_err(DeliveryError::from)?,
-            request: Request::new(settings, Timeouts::default()).map_err(Failure::Client)?,
+            request: Request::new(settings).map_err(Failure::Client)?,
             resume: Resume::after(settings.last_event_id.clone().unwrap_or_default()),
+            event_bytes_max: settings.max_event_size,
             backoff: Backoff::default(),
+            patience: Patience::of_retries(settings.max_retries),
             starting: true,
-            progress: Progress::new(settings.url.clone()),
+            progress: Progress::new(settings.url.clone(), settings.max_retries),
         })
     }
 
@@ -94,6 +108,10 @@ impl Follower {
     /// What cannot be got over by trying again.
     pub async fn follow(&mut self) -> Result<(), Failure> {
         while let Outcome::Again(trouble) = self.connect().await? {
+            if self.patience.fail() {
+                let (url, attempts) = (self.url.clone(), self.patience.failures());
+                return Err(Failure::GaveUp { url, attempts, last: trouble });
+            }
             let wait = self.wait_after(&trouble);
             self.progress.trouble(&trouble, wait);
             sleep(wait).await;
@@ -117,7 +135,7 @@ impl Follower {
                 let opened_at = Instant::now();
                 let outcome = self.read(connection).await?;
                 if opened_at.elapsed() >= STEADY_AFTER {
-                    self.backoff.reset();
+                    self.succeeded();
                 }
                 Ok(outcome)
             }
@@ -125,7 +143,7 @@ impl Follower {
     }
 
     async fn read(&mut self, mut connection: Connection) -> Result<Outcome, Failure> {
-        let mut decoder = Decoder::new(EVENT_BYTES_MAX);
+        let mut decoder = Decoder::new(self.event_bytes_max);
         loop {
             let bytes = match connection.next_bytes().await {
                 Ok(bytes) => bytes,
@@ -145,12 +163,17 @@ impl Follower {
     /// Hands on the events that are whole. True after the last one that is wanted.
     async fn take_events(&mut self, decoder: &mut Decoder) -> Result<bool, Failure> {
         while let Some(event) = decoder.next_event(&mut self.resume).map_err(|source| self.unreadable(source))? {
-            self.backoff.reset();
+            self.succeeded();
             if self.delivery.take(&event).await?.is_break() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.patience.reset();
     }
 
     fn wait_after(&mut self, trouble: &Trouble) -> Duration {
@@ -166,4 +189,8 @@ impl Follower {
     fn unreadable(&self, source: DecodeError) -> Failure {
         Failure::Unreadable { url: self.url.clone(), source }
     }
+}
+
+fn in_a_row(attempts: u64) -> String {
+    if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts in a row") }
 }

@@ -7,13 +7,15 @@
 //! |---|---|
 //! | [`settings`] | the command line and its environment, checked once |
 //! | [`endpoint`] | the URL of a stream |
+//! | [`header`] | headers that the user adds |
 //! | [`request`] | the HTTP client and the request |
+//! | [`redirect`] | where a redirect leads, and what may go there (pure) |
 //! | [`answer`] | what an answer's head means: stream, end, try later or give up |
 //! | `message` | what a server says in the body of such an answer |
 //! | [`connection`], [`trouble`] | one request, its answer and its bytes; every way in which that goes wrong |
 //! | [`stream`] | bytes to events, by `sse_proto::blocks` and `eventsource-stream` |
 //! | [`resume`] | what is kept from one connection to the next |
-//! | [`reconnect`] | how long to wait before the next connection (pure) |
+//! | [`reconnect`] | how long to wait before the next connection, and when to give up (pure) |
 //! | [`follow`] | the loop over connections |
 //! | [`delivery`] | what is done with an event |
 //! | [`output`], [`terminal`] | stdout, which is data only, and what may be shown on a terminal |
@@ -27,11 +29,13 @@ pub mod delivery;
 pub mod endpoint;
 pub mod follow;
 pub mod gap;
+pub mod header;
 mod message;
 pub mod output;
 pub mod progress;
 pub mod reconnect;
 pub mod record;
+pub mod redirect;
 pub mod request;
 pub mod resume;
 pub mod settings;

@@ -5,14 +5,21 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::Parser;
 use listener::{settings::Settings, talk};
 
 /// How long a batch that is being written to stdout may take to finish when the listener is told to stop.
 const LAST_WRITE_MAX: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    match follow(&Settings::parse()) {
+    let settings = match Settings::from_args(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // The text is help or advice; where it cannot be printed there is nobody to read it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match follow(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk::say(format_args!("{error:#}"));

@@ -8,16 +8,17 @@ use crate::{endpoint::StreamUrl, resume::Resume, talk, trouble::Trouble};
 #[derive(Debug)]
 pub struct Progress {
     url: StreamUrl,
+    retries_max: Option<u64>,
     connected_before: bool,
     /// The trouble that was said last, since there was a connection.
     trouble: String,
 }
 
 impl Progress {
-    /// At the start, with this server.
+    /// At the start, with this server, which is tried again so often; none for ever.
     #[must_use]
-    pub const fn new(url: StreamUrl) -> Self {
-        Self { url, connected_before: false, trouble: String::new() }
+    pub const fn new(url: StreamUrl, retries_max: Option<u64>) -> Self {
+        Self { url, retries_max, connected_before: false, trouble: String::new() }
     }
 
     /// The stream is open.
@@ -53,16 +54,21 @@ impl Progress {
 
     fn told(&self, trouble: &Trouble, wait: Duration) -> String {
         let url = &self.url;
+        let until = match self.retries_max {
+            Some(1) => "once".to_owned(),
+            Some(retries_max) => format!("up to {retries_max} times"),
+            None => "until there is one".to_owned(),
+        };
         match trouble {
             Trouble::NoServer if self.connected_before => {
-                format!("no server at {url} any more (connection refused); trying again until there is one")
+                format!("no server at {url} any more (connection refused); trying again {until}")
             }
             Trouble::NoServer if url.is_loopback() => format!(
                 "no server at {url} yet (connection refused); start one with `cargo run -p sse-server`; \
-                 trying again until there is one"
+                 trying again {until}"
             ),
             Trouble::NoServer => {
-                format!("no server at {url} yet (connection refused); trying again until there is one")
+                format!("no server at {url} yet (connection refused); trying again {until}")
             }
             other => format!("{url}: {other}; trying again in {:?}", rounded(wait)),
         }
@@ -80,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_first_refusal_says_what_to_start() {
-        let mut progress = Progress::new("http://127.0.0.1:5000".parse().unwrap());
+        let mut progress = Progress::new("http://127.0.0.1:5000".parse().unwrap(), None);
         let told = |progress: &Progress| progress.told(&Trouble::NoServer, Duration::from_millis(250));
         assert!(told(&progress).starts_with("no server at http://127.0.0.1:5000/stream yet"));
         assert!(told(&progress).contains("cargo run -p sse-server"));
@@ -90,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_cut_says_when_it_goes_on() {
-        let progress = Progress::new("http://h/s".parse().unwrap());
+        let progress = Progress::new("http://h/s".parse().unwrap(), None);
         let told = progress.told(&Trouble::Ended, Duration::from_micros(20_300));
         assert_eq!(told, "http://h/s: the server ended the stream; trying again in 20ms");
     }

@@ -1,4 +1,4 @@
-//! How long to wait before the next connection. Pure: chance is a parameter, and time is not looked at.
+//! How long to wait before the next connection, and when to give up. Pure: chance is a parameter, and time is not looked at.
 //!
 //! The first wait is what the server asked for (`retry`; WHATWG HTML §9.2.3 step 2 of "reestablish"). After further
 //! failures it is that and a random share of a pause that doubles up to a cap (exponential back-off with full
@@ -66,6 +66,38 @@ impl Backoff {
     }
 }
 
+/// Counts the attempts that failed in a row, up to a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patience {
+    retries_max: Option<u64>,
+    failures: u64,
+}
+
+impl Patience {
+    /// For so many attempts after the first one of a row; none for ever.
+    #[must_use]
+    pub const fn of_retries(retries_max: Option<u64>) -> Self {
+        Self { retries_max, failures: 0 }
+    }
+
+    /// One more failure. True if it was the last one to put up with.
+    pub fn fail(&mut self) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        self.retries_max.is_some_and(|retries_max| self.failures > retries_max)
+    }
+
+    /// Failures in a row.
+    #[must_use]
+    pub const fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// A stretch of success: what fails next is a first failure again.
+    pub const fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +147,21 @@ mod tests {
         backoff.next_wait(pace(1_000), 1.0);
         backoff.reset();
         assert_eq!(backoff.next_wait(pace(1_000), 1.0).as_millis(), 1_000);
+    }
+
+    #[test]
+    fn patience_is_a_first_attempt_and_its_retries() {
+        fn failed<const N: usize>(patience: &mut Patience) -> [bool; N] {
+            std::array::from_fn(|_| patience.fail())
+        }
+        assert_eq!(failed(&mut Patience::of_retries(Some(0))), [true]);
+        let mut patience = Patience::of_retries(Some(2));
+        assert_eq!(failed(&mut patience), [false, false, true]);
+        assert_eq!(patience.failures(), 3);
+        patience.reset();
+        assert_eq!(failed(&mut patience), [false, false, true]);
+        assert_eq!(failed(&mut Patience::of_retries(None)), [false; 100]);
+        let mut endless = Patience { retries_max: Some(u64::MAX), failures: u64::MAX };
+        assert!(!endless.fail());
     }
 }

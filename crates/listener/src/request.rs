@@ -8,27 +8,29 @@ use std::time::Duration;
 
 use reqwest::{
     Client, ClientBuilder, RequestBuilder,
-    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderValue},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue},
+    redirect::Policy,
 };
 use url::Url;
 
-use crate::{endpoint::StreamUrl, settings::Settings};
+use crate::{
+    endpoint::StreamUrl,
+    header::{Header, LAST_EVENT_ID},
+    redirect::Route,
+    settings::Settings,
+};
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// For a connection to be made.
     pub connect: Duration,
-    /// For the answer's head, and then for the next bytes: three heartbeats of our server.
+    /// For the answer's head, and then for the next bytes.
     pub idle: Duration,
 }
 
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(10), idle: Duration::from_secs(45) }
-    }
-}
-
+/// A connection that takes longer to be made is tried anew.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Idle seconds after which the kernel asks whether the other side is still there.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -37,6 +39,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 pub struct Request {
     client: Client,
     url: Url,
+    /// What only the origin of `url` may get.
+    secrets: HeaderMap,
     timeouts: Timeouts,
 }
 
@@ -45,25 +49,43 @@ impl Request {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(settings: &Settings, timeouts: Timeouts) -> reqwest::Result<Self> {
+    pub fn new(settings: &Settings) -> reqwest::Result<Self> {
+        let timeouts = Timeouts { connect: CONNECT_MAX, idle: settings.idle_timeout };
         let channel = settings.channel.iter().map(|channel| ("channel", channel.as_str()));
         let events = settings.events.iter().map(|kind| ("event", kind.as_str()));
         let url = settings.url.with_query(channel.chain(events));
-        Ok(Self { client: client(&settings.url, timeouts)?, url, timeouts })
+        let mut secrets = HeaderMap::new();
+        for Header { name, value } in &settings.headers {
+            secrets.append(name, value.clone());
+        }
+        if let Some(bearer) = &settings.bearer {
+            secrets.insert(AUTHORIZATION, bearer.0.clone());
+        }
+        Ok(Self { client: client(&settings.url, timeouts)?, url, secrets, timeouts })
     }
 
-    /// The request for what follows `last_event_id`; empty means for what comes next.
-    pub fn after(&self, last_event_id: &str) -> RequestBuilder {
-        let request = self
-            .client
-            .get(self.url.clone())
-            .header(ACCEPT, "text/event-stream")
-            .header(ACCEPT_ENCODING, "identity")
-            .header(CACHE_CONTROL, "no-store");
-        match id_header(last_event_id) {
-            Some(id) if !id.is_empty() => request.header("last-event-id", id),
-            _ => request,
+    /// The way to the stream, at its start.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        Route::from(&self.url)
+    }
+
+    /// The request, at this point of its way, for what follows `last_event_id`; empty means for what comes next.
+    pub fn along(&self, route: &Route, last_event_id: &str) -> RequestBuilder {
+        let mut headers = if route.is_trusted() { self.secrets.clone() } else { HeaderMap::new() };
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(id) = id_header(last_event_id).filter(|id| !id.is_empty()) {
+            headers.insert(LAST_EVENT_ID, id);
         }
+        self.client.get(route.url().clone()).headers(headers)
+    }
+
+    /// It has something to withhold from other origins: headers, or a password in its URL.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty() || !self.url.username().is_empty() || self.url.password().is_some()
     }
 
     /// The time-outs that it was made with.
@@ -92,6 +114,8 @@ fn builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(timeouts.connect)
         .tcp_keepalive(TCP_KEEPALIVE)
+        // They are followed by `redirect`, which keeps secrets where they belong.
+        .redirect(Policy::none())
         .pool_max_idle_per_host(0);
     if url.is_loopback() { builder.no_proxy() } else { builder }
 }
@@ -105,7 +129,8 @@ mod tests {
     fn built(arguments: &[&str], last_event_id: &str) -> reqwest::Request {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = Settings::parse_from([&["listener", "--url", "http://h"], arguments].concat());
-        Request::new(&settings, Timeouts::default()).unwrap().after(last_event_id).build().unwrap()
+        let request = Request::new(&settings).unwrap();
+        request.along(&request.route(), last_event_id).build().unwrap()
     }
 
     #[test]
@@ -131,5 +156,13 @@ mod tests {
         assert_eq!(value("accept"), Some(b"text/event-stream".as_slice()));
         assert_eq!(value("cache-control"), Some(b"no-store".as_slice()));
         assert_eq!(value("accept-encoding"), Some(b"identity".as_slice()));
+    }
+    #[test]
+    fn headers_of_the_user_are_added_or_replace_the_usual_ones() {
+        let request = built(&["--header", "X-A: 1", "--header", "x-a: 2", "--header", "User-Agent: me"], "");
+        let values: Vec<_> = request.headers().get_all("x-a").iter().collect();
+        assert_eq!(values, ["1", "2"]);
+        let values: Vec<_> = request.headers().get_all("user-agent").iter().collect();
+        assert_eq!(values, ["me"]);
     }
 }

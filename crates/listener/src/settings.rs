@@ -2,17 +2,30 @@
 //!
 //! A flag has an environment twin of the same name after `LISTENER_`; the flag wins.
 
-use std::{num::NonZeroU64, path::PathBuf};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum, builder::NonEmptyStringValueParser};
-use sse_proto::Channel;
+use clap::{
+    CommandFactory, Parser, ValueEnum,
+    builder::NonEmptyStringValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use reqwest::header::AUTHORIZATION;
+use sse_proto::{
+    Channel,
+    units::{parse_positive_duration, parse_size},
+};
 
-use crate::{endpoint::StreamUrl, request};
+use crate::{
+    endpoint::StreamUrl,
+    header::{Bearer, Header, Unquoted},
+    request,
+};
 
 const EXAMPLES: &str = "\
 Exit codes:
   0  done: --count is reached, the server has no more (204), Ctrl-C, SIGTERM, a closed pipe
-  1  failed: the server refused, or stdout or the record file cannot be written
+  1  failed: the server refused, --max-retries were not enough, an event is larger than --max-event-size, or stdout
+     or the record file cannot be written
   2  misused: a flag or an environment variable is wrong
 
 Examples:
@@ -20,14 +33,16 @@ Examples:
   listener --event click --event view --count 10
   listener --channel orders --format json | jq .data
   listener --last-event-id 1700000000000-0 --record got.ndjson
+  LISTENER_BEARER=\"$(cat token)\" listener --url https://example.org/live/stream
+  listener --url http://127.0.0.1:8000/ticks --header 'X-Api-Key: 123' --max-retries 5 --idle-timeout 2m
   listener --url 'https://example.org/live/stream?topic=news'";
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
 ///
 /// Prints each event on stdout as it arrives, and nothing else there: what it has to say about the connection goes
 /// to stderr. When the connection breaks it comes back with the last event id, so that the server goes on where it
-/// stopped; when the server cannot, and says so by a `gap` event, the listener says so on stderr. It tries for ever,
-/// waiting as long as the server asks (`retry`, 3s at first) and up to 30s after repeated failures.
+/// stopped; when the server cannot, and says so by a `gap` event, the listener says so on stderr. It tries for ever
+/// (or --max-retries times), waiting as long as the server asks (`retry`, 3s at first) and up to 30s after repeated failures.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "listener", version, after_help = EXAMPLES)]
 pub struct Settings {
@@ -39,6 +54,23 @@ pub struct Settings {
     #[arg(long, env = "LISTENER_URL", hide_env_values = true, default_value = "http://127.0.0.1:5000")]
     #[arg(value_name = "URL")]
     pub url: StreamUrl,
+
+    /// Send this as well: `Authorization: Bearer TOKEN`
+    ///
+    /// Give it by the variable rather than by the flag: every user of this machine can see a command line. It is never
+    /// printed. It is sent to the scheme, host and port of --url only: a redirect to another one does not get it.
+    #[arg(long, env = "LISTENER_BEARER", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(value_parser = Unquoted(Bearer::parse), allow_hyphen_values = true)]
+    pub bearer: Option<Bearer>,
+
+    /// Send this header as well, like 'X-Api-Key: 123'; may be repeated
+    ///
+    /// The variable holds one header. Accept, Accept-Encoding, Cache-Control, Last-Event-ID and the headers about the
+    /// connection are set by the listener itself. Values are never printed, and like --bearer they are sent to the
+    /// scheme, host and port of --url only. A secret is better kept in the variable than on the command line.
+    #[arg(long = "header", env = "LISTENER_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
+    #[arg(value_parser = Unquoted(Header::parse))]
+    pub headers: Vec<Header>,
 
     /// Follow this channel
     ///
@@ -61,6 +93,28 @@ pub struct Settings {
     #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = sendable_id)]
     pub last_event_id: Option<String>,
 
+    /// Take the connection for broken when nothing came for this long
+    ///
+    /// That finds a server that is gone without a word. It should be some heartbeats of the server; the default is
+    /// three of sse-server's. It is also the time that the server has to begin its answer.
+    #[arg(long, env = "LISTENER_IDLE_TIMEOUT", value_parser = parse_positive_duration, default_value = "45s")]
+    #[arg(value_name = "DURATION", allow_negative_numbers = true)]
+    pub idle_timeout: Duration,
+
+    /// Give up after this many retries in a row; without it, try for ever
+    ///
+    /// With 0 there is one attempt only, and no coming back after a cut. An event, or a stream that was open for 5s,
+    /// begins the count anew. A stream that ends before that counts as a failure.
+    #[arg(long, env = "LISTENER_MAX_RETRIES", value_name = "N", allow_negative_numbers = true)]
+    pub max_retries: Option<u64>,
+
+    /// Fail on an event that is larger than this, like 512KiB or 16MiB
+    ///
+    /// It bounds the memory that a server can make the listener use.
+    #[arg(long, env = "LISTENER_MAX_EVENT_SIZE", value_parser = parse_event_size, default_value = "16MiB")]
+    #[arg(value_name = "SIZE", allow_negative_numbers = true)]
+    pub max_event_size: usize,
+
     /// End after this many events
     ///
     /// `gap` events do not count.
@@ -80,6 +134,31 @@ pub struct Settings {
     pub record: Option<PathBuf>,
 }
 
+impl Settings {
+    /// From these arguments (the first is the program's name) and the environment.
+    ///
+    /// # Errors
+    /// What to print, with its exit code: help, or what is wrong and what to do.
+    pub fn from_args(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let settings = Self::try_parse_from(arguments).map_err(without_stray_value)?;
+        settings.check().map_err(|why| Self::command().error(ErrorKind::ArgumentConflict, why))?;
+        Ok(settings)
+    }
+
+    /// A request has one `Authorization`, and which one is not for us to choose.
+    fn check(&self) -> Result<(), String> {
+        let headers = self.headers.iter().filter(|header| header.name == AUTHORIZATION).count();
+        let header = ["--header authorization"].into_iter().cycle().take(headers);
+        let bearer = self.bearer.iter().map(|_| "--bearer");
+        let url = Some("the user in --url").filter(|_| self.url.has_user());
+        let given: Vec<_> = bearer.chain(header).chain(url).collect();
+        match given[..] {
+            [one, other, ..] => Err(format!("{one} and {other} both set Authorization: give one of them")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How an event is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -87,6 +166,27 @@ pub enum Format {
     Text,
     /// One JSON object a line, with the keys id, event and data
     Json,
+}
+
+/// The error without the value that stands where a flag should.
+///
+/// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
+fn without_stray_value(error: clap::Error) -> clap::Error {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(stray)) if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') => {
+            let why = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
+            Settings::command().error(ErrorKind::UnknownArgument, why)
+        }
+        _ => error,
+    }
+}
+
+fn parse_event_size(text: &str) -> Result<usize, String> {
+    match usize::try_from(parse_size(text)?.as_u64()) {
+        Ok(0) => Err("must be more than zero".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err("is more than the memory of this machine can be".to_owned()),
+    }
 }
 
 fn sendable_id(id: &str) -> Result<String, String> {
@@ -99,12 +199,10 @@ fn sendable_id(id: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
-        Settings::try_parse_from([&["listener"], arguments].concat())
+        Settings::from_args([&["listener"], arguments].concat())
     }
 
     #[test]
@@ -125,6 +223,8 @@ mod tests {
         assert_eq!(settings.url.to_string(), "http://127.0.0.1:5000/stream");
         assert_eq!(settings.format, Format::Text);
         assert!(settings.channel.is_none() && settings.events.is_empty() && settings.count.is_none());
+        assert_eq!((settings.idle_timeout, settings.max_event_size), (Duration::from_secs(45), 16 << 20));
+        assert!(settings.max_retries.is_none() && settings.headers.is_empty() && settings.bearer.is_none());
     }
 
     #[test]
@@ -141,8 +241,30 @@ mod tests {
             ["--last-event-id", "a\nb"],
             ["--count", "0"],
             ["--format", "xml"],
+            ["--idle-timeout", "45"],
+            ["--idle-timeout", "0s"],
+            ["--max-event-size", "0"],
+            ["--max-event-size", "large"],
+            ["--max-retries", "-1"],
+            ["--header", "no colon"],
+            ["--header", "Accept: text/html"],
+            ["--bearer", "a b"],
         ] {
             assert_eq!(parsed(&bad).unwrap_err().exit_code(), 2, "{bad:?}");
         }
+    }
+    #[test]
+    fn only_one_may_set_authorization() {
+        for bad in [
+            &["--bearer", "t", "--header", "authorization: Basic x"][..],
+            &["--header", "Authorization: a", "--header", "authorization: b"],
+            &["--bearer", "t", "--url", "http://user@h"],
+        ] {
+            let error = parsed(bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad:?}");
+            assert!(error.to_string().contains("both set Authorization"), "{error}");
+        }
+        assert!(parsed(&["--bearer", "-t", "--header", "X-A: b"]).is_ok());
+        assert!(parsed(&["--header", "Authorization: Basic x"]).is_ok());
     }
 }

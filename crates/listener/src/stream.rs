@@ -14,9 +14,6 @@ use sse_proto::blocks::{Block, BlockSplitter, BlockTooLarge};
 
 use crate::resume::Resume;
 
-/// An event larger than this ends the listener rather than its memory.
-pub const EVENT_BYTES_MAX: usize = 16 << 20;
-
 /// An event as it was received. Its JSON is what `--format json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
@@ -39,8 +36,9 @@ pub struct Decoder {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Too much for one event.
-    #[error(transparent)]
-    TooLarge(#[from] BlockTooLarge),
+    // Not its source: it would be said twice.
+    #[error("{0}; --max-event-size sets how large it may be")]
+    TooLarge(BlockTooLarge),
     /// The parser and the splitter see different things: a defect of ours.
     #[error("the parser found no event in a block with data")]
     Unparsable,
@@ -58,7 +56,7 @@ impl Decoder {
     /// # Errors
     /// An event is too large: the stream cannot be read on. The events before it are still given out.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        Ok(self.splitter.push(bytes)?)
+        self.splitter.push(bytes).map_err(DecodeError::TooLarge)
     }
 
     /// The next event that is whole, and keeps in `resume` what it and the blocks before it say.
@@ -93,7 +91,7 @@ mod tests {
     use super::*;
 
     fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, resume: &mut Resume) -> Vec<(String, String, String)> {
-        let mut decoder = Decoder::new(EVENT_BYTES_MAX);
+        let mut decoder = Decoder::new(16 << 20);
         let mut events = Vec::new();
         for chunk in chunks {
             decoder.push(chunk).unwrap();
@@ -159,7 +157,7 @@ mod tests {
     fn an_event_beyond_the_limit_is_an_error_after_the_events_before_it() {
         let mut decoder = Decoder::new(20);
         let error = decoder.push(b"data: a\n\ndata: 012345678901234567890\n\n").unwrap_err();
-        assert_eq!(error.to_string(), "an event is larger than 20 bytes");
+        assert_eq!(error.to_string(), "an event is larger than 20 bytes; --max-event-size sets how large it may be");
         let event = decoder.next_event(&mut Resume::default()).unwrap().expect("the event before");
         assert_eq!(event.data, "a");
     }

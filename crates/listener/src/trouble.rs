@@ -5,7 +5,7 @@ use std::{error::Error, io, time::Duration};
 
 use reqwest::StatusCode;
 
-use crate::answer::Wrong;
+use crate::{answer::Wrong, redirect::NoRoute};
 
 /// Why there is no stream just now.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +41,21 @@ pub enum Trouble {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The answer is final.
-    #[error("the server answered {wrong}{}", after_colon(.message))]
+    #[error("the server answered {wrong}{}{}", after_colon(.message), withheld(.without_secrets.as_deref()))]
     Answer {
         /// What is wrong with it.
         wrong: Wrong,
         /// What the server said about it; may be empty.
         message: String,
+        /// The origin that it was redirected to, if the user's secrets were kept from it.
+        without_secrets: Option<String>,
     },
     /// Its redirects go round in a circle, or to what is not HTTP.
     #[error("its redirects lead nowhere")]
-    Redirect(#[source] reqwest::Error),
+    Redirect(#[source] NoRoute),
+    /// The URL, or the one that it is redirected to, cannot be sent.
+    #[error("a URL that cannot be asked for: {}", root_cause(.0))]
+    Request(reqwest::Error),
 }
 
 impl Trouble {
@@ -96,6 +101,11 @@ fn root_cause(error: &reqwest::Error) -> String {
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let outermost: &(dyn Error + 'static) = error;
     std::iter::successors(Some(outermost), |&error| error.source())
+}
+
+fn withheld(origin: Option<&str>) -> String {
+    let told = |origin| format!(" (after a redirect to {origin}, which does not get --header, --bearer or a password)");
+    origin.map(told).unwrap_or_default()
 }
 
 fn after_colon(message: &str) -> String {

@@ -12,6 +12,12 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["--format", "xml"], "json"),
         (["--last-event-id", "a\nb"], "control characters"),
         (["--no-such-flag", "x"], "--no-such-flag"),
+        (["--idle-timeout", "45"], "like 5ms, 15s"),
+        (["--idle-timeout", "0s"], "more than zero"),
+        (["--max-event-size", "0"], "more than zero"),
+        (["--max-event-size", "much"], "like 512KiB"),
+        (["--max-retries", "-1"], "--max-retries"),
+        (["http://127.0.0.1:5000", "--count=1"], "give a URL by --url"),
     ] {
         let ended = Listener::start(&arguments).ended();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
@@ -40,6 +46,11 @@ fn every_flag_has_its_environment_twin() {
         .env("LISTENER_CHANNEL", "orders")
         .env("LISTENER_EVENT", "click,view")
         .env("LISTENER_LAST_EVENT_ID", "1-0")
+        .env("LISTENER_HEADER", "X-Key: a")
+        .env("LISTENER_BEARER", "b")
+        .env("LISTENER_IDLE_TIMEOUT", "2m")
+        .env("LISTENER_MAX_RETRIES", "0")
+        .env("LISTENER_MAX_EVENT_SIZE", "1MiB")
         .env("LISTENER_COUNT", "1")
         .env("LISTENER_FORMAT", "json")
         .env("LISTENER_RECORD", &path);

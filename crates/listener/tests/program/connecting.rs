@@ -137,3 +137,27 @@ fn another_machine_is_reached_through_a_proxy() {
     request.send("data: a\n\n");
     assert_eq!(listener.ended().code, Some(0));
 }
+
+#[test]
+fn a_redirect_to_what_is_not_http_ends_it() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url()]);
+    server.request().answer("302 Found", &["Location: ftp://example.org/"], "");
+    let ended = listener.ended();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("redirects lead nowhere: to what is neither http nor https"), "{ended:?}");
+}
+
+#[test]
+fn a_server_that_says_nothing_for_too_long_is_asked_again() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--idle-timeout", "1s"]);
+    // It does not even answer.
+    let _mute = server.request();
+    listener.said("nothing came for 1s");
+    // It answers and falls silent.
+    let _silent = server.stream("retry: 1\n\n");
+    listener.said("connected");
+    listener.said("nothing came for 1s");
+    server.request();
+}

@@ -6,6 +6,8 @@
 mod command_line;
 mod connecting;
 mod gaps;
+mod giving_up;
+mod headers;
 mod output;
 mod reading;
 mod record;

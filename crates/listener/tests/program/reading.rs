@@ -81,5 +81,18 @@ fn an_event_beyond_the_limit_is_an_error() {
     stream.send("x");
     let ended = listener.ended();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "event: message \ndata: a\n"));
-    assert!(ended.stderr.contains("an event is larger than 16777216 bytes"), "{ended:?}");
+    assert!(ended.stderr.contains("an event is larger than 16777216 bytes; --max-event-size"), "{ended:?}");
+}
+
+#[test]
+fn the_limit_can_be_set() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--max-event-size", "1KiB"]);
+    let whole = format!("data: {}\n", "x".repeat(1024 - "data: \n".len()));
+    let mut stream = server.stream(format!("{whole}\n"));
+    assert_eq!([listener.line(), listener.line()].concat(), format!("event: message \n{whole}"));
+    stream.send(format!("data: {}", "x".repeat(1024)));
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    assert!(ended.stderr.contains("an event is larger than 1024 bytes; --max-event-size"), "{ended:?}");
 }

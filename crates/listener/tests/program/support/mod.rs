@@ -7,7 +7,7 @@ use std::{sync::mpsc, thread, time::Duration};
 
 #[cfg(unix)]
 pub(crate) use child::first_byte;
-pub(crate) use child::{Listener, Reading};
+pub(crate) use child::{Ended, Listener, Reading};
 pub(crate) use server::{PortWithoutServer, Server};
 
 /// No wait takes longer, even on a busy machine.

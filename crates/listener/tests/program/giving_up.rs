@@ -1,0 +1,70 @@
+//! `--max-retries`: so many failures in a row are put up with, and success begins the count anew.
+
+use crate::support::{Ended, Listener, PortWithoutServer, Server};
+
+fn assert_gave_up(ended: &Ended, why: &str, how_often: &str) {
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let expected = format!("{why}; gave up after {how_often} (--max-retries)\n");
+    assert!(ended.stderr.ends_with(&expected), "{expected:?}: {ended:?}");
+}
+
+#[test]
+fn without_retries_there_is_one_attempt_only() {
+    let port = PortWithoutServer::take();
+    let ended = Listener::start(&["--url", &port.url(), "--max-retries", "0"]).ended();
+    assert_gave_up(&ended, "connection refused", "1 attempt");
+    assert!(!ended.stderr.contains("trying again"), "{ended:?}");
+}
+
+#[test]
+fn without_retries_a_cut_is_the_end() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--max-retries", "0"]);
+    server.stream("data: a\n\n").end();
+    let ended = listener.ended();
+    assert_eq!(ended.stdout, "event: message \ndata: a\n");
+    assert_gave_up(&ended, "the server ended the stream", "1 attempt");
+}
+
+#[test]
+fn it_gives_up_when_the_retries_are_used_up_and_says_what_came_last() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--max-retries", "2"]);
+    drop(server.request());
+    server.request().answer("500 Internal Server Error", &["Retry-After: 0"], "");
+    server.request().answer("503 Service Unavailable", &[], "the broker is away");
+    let ended = listener.ended();
+    assert_gave_up(&ended, "the server answered 503 Service Unavailable: the broker is away", "3 attempts in a row");
+}
+
+#[test]
+fn an_event_begins_the_count_anew() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--max-retries", "1"]);
+    for _ in 0..3 {
+        server.stream("retry: 1\ndata: a\n\n").end();
+    }
+    server.request().answer("503 Service Unavailable", &[], "");
+    let ended = listener.ended();
+    assert_eq!(ended.stdout, "event: message \ndata: a\n".repeat(3));
+    assert_gave_up(&ended, "the server answered 503 Service Unavailable", "2 attempts in a row");
+}
+
+#[test]
+fn a_stream_without_an_event_does_not() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--max-retries", "1"]);
+    for _ in 0..2 {
+        server.stream("retry: 1\n\n: nothing\n\n").end();
+    }
+    assert_gave_up(&listener.ended(), "the server ended the stream", "2 attempts in a row");
+}
+
+#[test]
+fn with_a_limit_it_does_not_promise_to_try_for_ever() {
+    let port = PortWithoutServer::take();
+    let listener = Listener::start(&["--url", &port.url(), "--max-retries", "1"]);
+    let said = listener.said("no server");
+    assert!(said.contains("trying again once") && !said.contains("until"), "{said}");
+    assert_gave_up(&listener.ended(), "connection refused", "2 attempts in a row");
+}

@@ -1,0 +1,145 @@
+//! Headers and tokens of the user: they are sent, to the server that the user named and to no other, and never shown.
+
+use crate::support::{Listener, PortWithoutServer, Reading, Server};
+
+const SECRETS: [&str; 6] = ["--header", "X-Key: secret-key", "--header", "x-tag: a: b", "--bearer", "secret-token"];
+
+fn start(url: &str, arguments: &[&str]) -> Listener {
+    Listener::start(&[&["--url", url], arguments].concat())
+}
+
+fn location(url: &str) -> String {
+    format!("Location: {url}")
+}
+
+#[test]
+fn headers_and_the_token_are_sent_with_every_request() {
+    let server = Server::start();
+    let _listener = start(&server.url(), &SECRETS);
+    for _ in 0..2 {
+        let mut request = server.request();
+        assert_eq!(request.header("x-key"), Some("secret-key"));
+        assert_eq!(request.header("x-tag"), Some("a: b"));
+        assert_eq!(request.header("authorization"), Some("Bearer secret-token"));
+        assert_eq!(request.header("accept"), Some("text/event-stream"));
+        request.open_stream();
+        request.send("retry: 1\n\n");
+        request.end();
+    }
+}
+
+#[test]
+fn a_redirect_within_the_server_keeps_them() {
+    let server = Server::start();
+    let _listener = start(&server.url(), &SECRETS);
+    server.request().answer("302 Found", &["Location: /relative"], "");
+    server.request().answer("308 Permanent Redirect", &[&location(&format!("{}/absolute", server.url()))], "");
+    let moved = server.request();
+    assert_eq!(moved.target(), "/absolute");
+    assert_eq!(moved.header("x-key"), Some("secret-key"));
+    assert_eq!(moved.header("authorization"), Some("Bearer secret-token"));
+}
+
+#[test]
+fn another_server_gets_nothing_at_any_hop() {
+    for (user, arguments) in [("", &SECRETS[..]), ("user:secret@", &SECRETS[..4])] {
+        let (server, elsewhere) = (Server::start(), Server::start());
+        let url = server.url().replace("http://", &format!("http://{user}")) + "/s?token=secret";
+        let listener = start(&url, arguments);
+        let first = server.request();
+        assert!(first.header("authorization").is_some());
+        first.answer("307 Temporary Redirect", &[&location(&elsewhere.url())], "");
+        let hop = elsewhere.request();
+        assert_bare(&hop.head);
+        hop.answer("307 Temporary Redirect", &["Location: /again"], "");
+        let hop = elsewhere.request();
+        assert_bare(&hop.head);
+        // A stranger may not choose the URL that gets the secrets either.
+        hop.answer("307 Temporary Redirect", &[&location(&format!("{}/chosen", server.url()))], "");
+        let mut back = server.request();
+        assert_bare(&back.head);
+        back.open_stream();
+        back.send("retry: 1\n\n");
+        back.end();
+        // The next connection begins where the user said, with everything.
+        listener.said("the server ended the stream");
+        assert!(server.request().header("authorization").is_some());
+    }
+}
+
+fn assert_bare(head: &str) {
+    let lower = head.to_lowercase();
+    for kept in ["secret", "authorization", "x-key", "x-tag", "referer"] {
+        assert!(!lower.contains(kept), "{kept}: {head}");
+    }
+    assert!(lower.contains("accept: text/event-stream"), "{head}");
+}
+
+#[test]
+fn a_refusal_elsewhere_says_what_was_kept_back() {
+    let (server, elsewhere) = (Server::start(), Server::start());
+    let listener = start(&server.url(), &["--bearer", "secret-token"]);
+    server.request().answer("301 Moved Permanently", &[&location(&elsewhere.url())], "");
+    elsewhere.request().answer("401 Unauthorized", &[], "who are you?");
+    let ended = listener.ended();
+    assert_eq!(ended.code, Some(1));
+    let expected =
+        format!("401 Unauthorized: who are you? (after a redirect to {}, which does not get", elsewhere.url());
+    assert!(ended.stderr.contains(&expected), "{ended:?}");
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+}
+
+#[test]
+fn the_environment_holds_a_header_and_the_token() {
+    let server = Server::start();
+    let mut command = Listener::command(&["--url", &server.url()]);
+    command.env("LISTENER_HEADER", "X-Key: a, b").env("LISTENER_BEARER", "secret-token");
+    let _listener = Listener::spawn(&mut command, Reading::All);
+    let request = server.request();
+    assert_eq!(request.header("x-key"), Some("a, b"));
+    assert_eq!(request.header("authorization"), Some("Bearer secret-token"));
+}
+
+#[test]
+fn misuse_ends_with_2_and_shows_no_value() {
+    for (arguments, hint) in [
+        (&["--header", "secret"][..], "'Name: value'"),
+        (&["--header", "secret secret: secret"], "'Name: value'"),
+        (&["--header", "X-Key: secret\nX-Other: secret"], "control characters"),
+        (&["--header", "X-Key:"], "has no value"),
+        (&["--header", "X-Key:", "secret"], "in quotes"),
+        (&["--header", "Accept: secret"], "sets the header accept itself"),
+        (&["--header", "last-event-id: secret"], "--last-event-id"),
+        (&["--header", "Content-Length: 123456"], "set by the listener itself"),
+        (&["--bearer", "Bearer secret"], "without spaces"),
+        (&["--bearer", ""], "one word"),
+        (&["--bearer", "secret", "--header", "authorization: secret"], "both set Authorization"),
+        (&["--bearer", "secret", "--url", "http://user:secret@h"], "both set Authorization"),
+    ] {
+        let ended = Listener::start(arguments).ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(ended.stderr.contains(hint), "{arguments:?}: {ended:?}");
+        assert!(!ended.stderr.contains("secret") && !ended.stderr.contains("123456"), "{ended:?}");
+    }
+}
+
+#[test]
+fn help_shows_no_values_and_advises_the_variable() {
+    let mut command = Listener::command(&["--help"]);
+    command.env("LISTENER_HEADER", "X-Key: secret").env("LISTENER_BEARER", "secret");
+    let ended = Listener::spawn(&mut command, Reading::All).ended();
+    assert_eq!(ended.code, Some(0));
+    assert!(!ended.stdout.contains("secret,") && !ended.stdout.contains("=secret"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("X-Key: secret"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("[env: LISTENER_BEARER]"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("Give it by the variable rather than by the flag"), "{}", ended.stdout);
+}
+
+#[test]
+fn no_message_shows_them() {
+    let port = PortWithoutServer::take();
+    let url = port.url().replace("http://", "http://user:secret@") + "/s?token=secret";
+    let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).ended();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("connection refused") && !ended.stderr.contains("secret"), "{ended:?}");
+}
