@@ -126,11 +126,10 @@ fn misuse_ends_with_2_and_shows_no_value() {
 #[test]
 fn help_shows_no_values_and_advises_the_variable() {
     let mut command = Listener::command(&["--help"]);
-    command.env("LISTENER_HEADER", "X-Key: secret").env("LISTENER_BEARER", "secret");
+    command.env("LISTENER_HEADER", "X-Key: hunter2").env("LISTENER_BEARER", "hunter2");
     let ended = Listener::spawn(&mut command, Reading::All).ended();
     assert_eq!(ended.code, Some(0));
-    assert!(!ended.stdout.contains("secret,") && !ended.stdout.contains("=secret"), "{}", ended.stdout);
-    assert!(!ended.stdout.contains("X-Key: secret"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
     assert!(ended.stdout.contains("[env: LISTENER_BEARER]"), "{}", ended.stdout);
     assert!(ended.stdout.contains("Give it by the variable rather than by the flag"), "{}", ended.stdout);
 }
