@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use eventsource_stream::EventStream;
 use futures::{FutureExt, StreamExt, stream};
 use serde::Serialize;
-use sse_proto::blocks::{Block, BlockSplitter, BlockTooLarge};
+use sse_proto::blocks::{Block, BlockSplitter, BlockTooLarge, Item};
 
 use crate::resume::Resume;
 
@@ -64,7 +64,8 @@ impl Decoder {
     /// # Errors
     /// See [`DecodeError::Unparsable`].
     pub fn next_event(&mut self, resume: &mut Resume) -> Result<Option<Event>, DecodeError> {
-        while let Some(block) = self.splitter.next_block() {
+        while let Some(item) = self.splitter.next_item() {
+            let Item::Block(block) = item else { continue };
             resume.take(&block);
             if block.has_data {
                 let parsed = parse(&block).ok_or(DecodeError::Unparsable)?;
