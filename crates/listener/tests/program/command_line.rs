@@ -31,7 +31,11 @@ fn help_documents_exit_codes_and_ends_with_examples() {
         let ended = Listener::start(&[flag]).ended();
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         assert!(ended.stdout.contains("Exit codes:"), "{}", ended.stdout);
-        assert!(ended.stdout.lines().last().is_some_and(|line| line.starts_with("  listener --")), "{}", ended.stdout);
+        assert!(
+            ended.stdout.lines().last().is_some_and(|line| line.starts_with("    listener --")),
+            "{}",
+            ended.stdout
+        );
     }
 }
 
