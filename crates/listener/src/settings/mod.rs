@@ -212,6 +212,7 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
         match Invocation::from_args([&["listener"], arguments].concat())? {
             Invocation::Follow(settings) => Ok(*settings),
+            Invocation::Bench(_) => panic!("bench"),
             Invocation::Completions(shell) => panic!("completions for {shell}"),
         }
     }
