@@ -190,7 +190,9 @@ mod tests {
     fn what_is_not_chunked_is_an_error() {
         let long = [b"1;".as_slice(), &vec![b'x'; 20 << 10]].concat();
         let trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(4000)].concat();
-        for bad in [&b"\r\n"[..], b"x", b"-1\r\n", b"1\r\nabc", b"1234567890123456\r\n", b"data: a\n\n", &long, &trailers] {
+        for bad in
+            [&b"\r\n"[..], b"x", b"-1\r\n", b"1\r\nabc", b"1234567890123456\r\n", b"data: a\n\n", &long, &trailers]
+        {
             assert_eq!(in_every_way(Body::CHUNKED, bad), Err(NotChunked), "{:?}", bad.escape_ascii().to_string());
         }
     }

@@ -72,13 +72,12 @@ impl Book {
         let highest = &mut publishers.known[publisher].highest;
         *highest = number.max(*highest);
         if self.tracks.get(self.last).is_none_or(|(last, _)| *last != publisher) {
-            match self.tracks.iter().position(|(known, _)| *known == publisher) {
-                Some(at) => self.last = at,
-                None => {
-                    self.last = self.tracks.len();
-                    return self.tracks.push((publisher, Track::starting_with(number, moment)));
-                }
-            }
+            let Some(at) = self.tracks.iter().position(|(known, _)| *known == publisher) else {
+                self.last = self.tracks.len();
+                self.tracks.push((publisher, Track::starting_with(number, moment)));
+                return;
+            };
+            self.last = at;
         }
         self.tracks[self.last].1.take(number, moment);
     }

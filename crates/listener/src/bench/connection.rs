@@ -39,8 +39,6 @@ pub(crate) struct Connection {
     pub(crate) opened: Instant,
     /// When and how the stream before was lost, until there is another.
     pub(crate) lost: Option<(Instant, Loss)>,
-    /// It has a stream.
-    pub(crate) has_stream: bool,
     /// An attempt was made, and is over.
     pub(crate) tried: bool,
     /// The request that was sent has a last event id.
@@ -118,7 +116,6 @@ impl Connection {
             first_opened: None,
             opened: now,
             lost: None,
-            has_stream: false,
             tried: false,
             asked_with_id: false,
             in_flight: false,
@@ -242,7 +239,6 @@ impl Connection {
         let figures = &mut shared.figures;
         figures.open.add(self.asked.elapsed());
         figures.connects.opened += 1;
-        self.has_stream = true;
         self.opened = now;
         self.detours = 0;
         self.got.moment.opens = self.got.moment.opens.wrapping_add(1);
@@ -294,8 +290,8 @@ impl Connection {
 
     /// The other side has closed the connection, or the body of a refusal has ended.
     fn at_the_end(&mut self) -> Over {
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Refused { refusal, message, .. } => Over::Refused(refusal, message),
+        match &mut self.phase {
+            Phase::Refused { refusal, message, .. } => Over::Refused(refusal.clone(), std::mem::take(message)),
             Phase::Streaming(body) if body.may_end() => Over::Ended,
             Phase::Streaming(_) => Over::Broken("the connection was closed in the middle of the answer"),
             _ => Over::Broken("the connection was closed without an answer"),
@@ -303,8 +299,8 @@ impl Connection {
     }
 
     fn at_an_error(&mut self, error: &io::Error) -> Over {
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Refused { refusal, message, .. } => Over::Refused(refusal, message),
+        match &self.phase {
+            Phase::Refused { .. } => self.at_the_end(),
             _ => Over::Broken(kind_of(error)),
         }
     }
@@ -327,9 +323,13 @@ impl Connection {
     pub(crate) fn close(&mut self, phase: Phase) {
         self.socket = None;
         self.phase = phase;
-        self.has_stream = false;
         self.tried = true;
         self.reader.disconnected();
+    }
+
+    /// It has a stream.
+    pub(crate) const fn has_stream(&self) -> bool {
+        matches!(self.phase, Phase::Streaming(_))
     }
 
     /// It waits for a connection or for the first bytes of an answer.

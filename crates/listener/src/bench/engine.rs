@@ -27,7 +27,10 @@ use super::{
     schedule::{Cuts, Every, Ramp, Waiting},
     tally::Shared,
 };
-use crate::{message, reconnect::{ASKED_MAX, Pace}};
+use crate::{
+    message,
+    reconnect::{ASKED_MAX, Pace},
+};
 
 /// Handshakes that may be in flight: servers keep a queue of some hundreds for those that they have not accepted.
 const IN_FLIGHT_MAX: usize = 256;
@@ -101,8 +104,15 @@ impl Stop {
 enum Stage {
     Running,
     /// The time is up, but some have not caught up yet.
-    Settling { reason: Reason, since: Instant },
-    Over { reason: Reason, time_up: Instant, at: Instant },
+    Settling {
+        reason: Reason,
+        since: Instant,
+    },
+    Over {
+        reason: Reason,
+        time_up: Instant,
+        at: Instant,
+    },
 }
 
 /// All connections of a run, and what they wait for.
@@ -152,11 +162,7 @@ impl<'p> Engine<'p> {
             poll,
             stop: Stop { asked: Arc::default(), waker },
             connections: (0..plan.connections).map(|_| Connection::new(reader(), start)).collect(),
-            shared: Shared {
-                figures: Figures::new(),
-                publishers: Publishers::default(),
-                rules: plan.rules.clone(),
-            },
+            shared: Shared { figures: Figures::new(), publishers: Publishers::default(), rules: plan.rules.clone() },
             buffer: vec![0; BUFFER_BYTES],
             scratch: Scratch::default(),
             rng: Xoshiro256PlusPlus::seed_from_u64(plan.seed),
@@ -260,7 +266,7 @@ impl<'p> Engine<'p> {
     }
 
     /// How long to wait for readiness.
-    fn patience(&self, now: Instant, progress_due: Option<Instant>) -> Duration {
+    fn patience(&self, now: Instant, progress_due: Instant) -> Duration {
         if !self.unread.is_empty() {
             return Duration::ZERO;
         }
@@ -274,7 +280,7 @@ impl<'p> Engine<'p> {
             self.time_up().filter(|_| running),
             (!running).then_some(self.catching_up.due),
             Some(self.sweep.due),
-            progress_due,
+            Some(progress_due),
         ];
         let next = due.into_iter().flatten().min();
         next.map_or(TURN_MAX, |next| next.saturating_duration_since(now)).min(TURN_MAX)
@@ -305,7 +311,8 @@ impl<'p> Engine<'p> {
     }
 
     fn cut(&mut self, now: Instant) {
-        let streams: Vec<u32> = (0..self.plan.connections).filter(|index| self.connection(*index).has_stream).collect();
+        let streams: Vec<u32> =
+            (0..self.plan.connections).filter(|index| self.connection(*index).has_stream()).collect();
         let Some(cuts) = &mut self.cuts else { return };
         let count = cuts.take(now, streams.len());
         for chosen in index::sample(&mut self.rng, streams.len(), count) {
@@ -382,7 +389,7 @@ impl<'p> Engine<'p> {
     fn over(&mut self, index: u32, over: Over, now: Instant) {
         let figures = &mut self.shared.figures;
         let connection = &mut self.connections[index as usize];
-        let (had_stream, first_try) = (connection.has_stream, !connection.tried);
+        let (had_stream, first_try) = (connection.has_stream(), !connection.tried);
         let mut asked_to_wait = Duration::ZERO;
         let phase = match over {
             Over::Enough => Phase::Done,

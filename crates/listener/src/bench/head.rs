@@ -207,8 +207,13 @@ mod tests {
         assert_eq!(head("200 OK\r\nTransfer-Encoding: Chunked\r\nContent-Length: 1").body, Body::CHUNKED);
         assert_eq!(head("200 OK\r\nContent-Length: 12").body, Body::Length(12));
         assert_eq!(head("200 OK").body, Body::UntilClose);
-        for bad in ["Transfer-Encoding: gzip", "Transfer-Encoding: gzip, chunked", "Content-Length: +1",
-            "Content-Length: 1\r\nContent-Length: 1", "Content-Length: 99999999999999999999"] {
+        for bad in [
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: gzip, chunked",
+            "Content-Length: +1",
+            "Content-Length: 1\r\nContent-Length: 1",
+            "Content-Length: 99999999999999999999",
+        ] {
             assert_eq!(of(&format!("HTTP/1.1 200 OK\r\n{bad}\r\n\r\n")), Err(BadHead::Framing), "{bad}");
         }
     }

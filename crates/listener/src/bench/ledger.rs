@@ -167,8 +167,9 @@ impl Track {
         let end = target.map_or(self.next, |target| target.saturating_add(1));
         let known = trouble.map(|trouble| trouble.holes.as_slice()).unwrap_or_default();
         let tail = Hole { numbers: self.next..end, circumstance: self.circumstance(moment) };
-        let clipped = known.iter().chain([&tail]).map(|hole| {
-            Hole { numbers: hole.numbers.start..hole.numbers.end.min(end), circumstance: hole.circumstance }
+        let clipped = known.iter().chain([&tail]).map(|hole| Hole {
+            numbers: hole.numbers.start..hole.numbers.end.min(end),
+            circumstance: hole.circumstance,
         });
         let holes: Vec<_> = clipped.filter(|hole| !hole.numbers.is_empty()).collect();
         let Some(trouble) = trouble else {

@@ -122,7 +122,7 @@ impl Loss {
                     of_publisher.clean_connections += u64::from(verdict.is_clean());
                     of_publisher.totals.add(&verdict);
                     if !verdict.is_clean() {
-                        self.list(number, &publisher.name, verdict);
+                        self.list(number, &publisher.name, &verdict);
                     }
                 }
                 None if !enough && was_there_before(connection, publisher.first_seen) => {
@@ -135,7 +135,7 @@ impl Loss {
         self.publishers.push(of_publisher);
     }
 
-    fn list(&mut self, connection: usize, publisher: &str, verdict: Verdict) {
+    fn list(&mut self, connection: usize, publisher: &str, verdict: &Verdict) {
         if self.connections.len() == CONNECTIONS_LISTED_MAX {
             self.connections_unlisted += 1;
             return;

@@ -46,7 +46,6 @@ use std::{
 
 use chrono::Utc;
 
-pub use self::{files::TooFewFiles, plan::NoAddress};
 use self::{
     engine::{Engine, Reason, Stop},
     plan::Plan,
@@ -54,6 +53,7 @@ use self::{
     report::Report,
     settings::Settings,
 };
+pub use self::{files::TooFewFiles, plan::NoAddress};
 use crate::signals::Signals;
 
 /// Why a bench failed.

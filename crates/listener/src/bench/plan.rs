@@ -8,7 +8,12 @@ use std::{
 
 use url::Url;
 
-use super::{request::Request, settings::{NOTHING, Settings}, sources::Sources, tally::Rules};
+use super::{
+    request::Request,
+    settings::{NOTHING, Settings},
+    sources::Sources,
+    tally::Rules,
+};
 use crate::endpoint::StreamUrl;
 
 /// How long an address of a name with several may take to answer before the next one is tried.

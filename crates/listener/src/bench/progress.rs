@@ -42,8 +42,8 @@ impl Progress {
     }
 
     /// When it wants to be shown something.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        Some(self.every.due)
+    pub(crate) fn due(&self) -> Instant {
+        self.every.due
     }
 
     /// Whether it is time.
@@ -77,7 +77,8 @@ impl Progress {
 
 fn bar(duration: Option<Duration>) -> ProgressBar {
     let length = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-    let template = if length.is_some() { "{elapsed_precise} [{bar:20}] {msg}" } else { "{elapsed_precise} {spinner} {msg}" };
+    let template =
+        if length.is_some() { "{elapsed_precise} [{bar:20}] {msg}" } else { "{elapsed_precise} {spinner} {msg}" };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style)
 }

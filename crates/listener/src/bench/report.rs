@@ -118,8 +118,7 @@ pub(crate) struct Percentiles {
     pub(crate) p50_us: u64,
     pub(crate) p90_us: u64,
     pub(crate) p99_us: u64,
-    #[serde(rename = "p99.9_us")]
-    pub(crate) p999_us: u64,
+    pub(crate) p99_9_us: u64,
     pub(crate) max_us: u64,
 }
 
@@ -224,7 +223,15 @@ fn rate(count: u64, span: Option<Duration>) -> Option<f64> {
 
 impl Percentiles {
     fn of(times: &Times) -> Self {
-        let [p50_us, p90_us, p99_us, p999_us, max_us] = [0.5, 0.9, 0.99, 0.999, 1.0].map(|share| times.quantile_us(share));
-        Self { count: times.count(), mean_us: times.mean_us(), p50_us, p90_us, p99_us, p999_us, max_us }
+        let at = |share| times.quantile_us(share);
+        Self {
+            count: times.count(),
+            mean_us: times.mean_us(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p99_9_us: at(0.999),
+            max_us: at(1.0),
+        }
     }
 }

@@ -50,7 +50,12 @@ impl Cuts {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "within count")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "within count"
+)]
 fn share_of(count: usize, share: f64) -> usize {
     ((count as f64 * share).round() as usize).min(count)
 }
@@ -142,6 +147,9 @@ mod tests {
     fn what_comes_round_does_not_catch_up() {
         let start = Instant::now();
         let mut every = Every::new(start, SECOND);
-        assert_eq!([0, 1, 1, 5, 5].map(|seconds| every.is_due(start + seconds * SECOND)), [false, true, false, true, false]);
+        assert_eq!(
+            [0, 1, 1, 5, 5].map(|seconds| every.is_due(start + seconds * SECOND)),
+            [false, true, false, true, false]
+        );
     }
 }

@@ -1,12 +1,6 @@
 //! The settings of `listener bench`, checked once.
 
-use std::{
-    net::IpAddr,
-    num::NonZeroU64,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU64, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
@@ -150,7 +144,9 @@ impl Settings {
                  the certificate"
             ));
         }
-        if self.expect_no_loss && let Some(why) = self.why_loss_is_not_judged() {
+        if self.expect_no_loss
+            && let Some(why) = self.why_loss_is_not_judged()
+        {
             return Err(format!("--expect-no-loss cannot be told: {why}"));
         }
         Ok(())

@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn connections_take_them_in_turn() {
         let named = sources(&["127.0.0.5", "::1", "127.0.0.6"], "127.0.0.1:1", 1_000_000);
-        let of = |connection, target: &str| named.of(connection, target.parse().expect("an address")).map(|a| a.to_string());
+        let of =
+            |connection, target: &str| named.of(connection, target.parse().expect("an address")).map(|a| a.to_string());
         assert_eq!(of(0, "127.0.0.1:1").as_deref(), Some("127.0.0.5"));
         assert_eq!(of(3, "127.0.0.1:1").as_deref(), Some("127.0.0.6"));
         assert_eq!(of(3, "[::1]:1").as_deref(), Some("::1"));

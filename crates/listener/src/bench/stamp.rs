@@ -21,17 +21,18 @@ pub(crate) struct Stamp<'a> {
 /// Takes an event's data apart; `time_field` replaces our own `sent_us`.
 pub(crate) fn with_stamp(data: &[u8], time_field: Option<&str>, take: impl FnOnce(Stamp<'_>)) {
     match data.trim_ascii_start() {
-        [b'{', ..] => {
-            let text = String::from_utf8_lossy(data);
-            take(of_object(&text, time_field));
-        }
+        [b'{', ..] => take(of_object(&text(data), time_field)),
         [b'"', b'{' | b' ', ..] => {
-            let text = String::from_utf8_lossy(data);
-            let inner: Cow<'_, str> = serde_json::from_str::<String>(&text).map_or_else(|_| "".into(), Cow::Owned);
+            let inner: String = serde_json::from_str(&text(data)).unwrap_or_default();
             take(of_object(&inner, time_field));
         }
         _ => take(Stamp::default()),
     }
+}
+
+/// Much faster for what is valid, and so for nearly everything, than `from_utf8_lossy` alone.
+fn text(data: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed)
 }
 
 fn of_object<'a>(text: &'a str, time_field: Option<&str>) -> Stamp<'a> {
@@ -215,7 +216,12 @@ fn whole_to_us(number: u64) -> Option<u64> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "bounds are checked")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "bounds are checked"
+)]
 fn broken_to_us(number: f64) -> Option<u64> {
     let seconds_below = SECONDS_BELOW as f64;
     match number {

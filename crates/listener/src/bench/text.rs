@@ -27,7 +27,11 @@ impl Display for Report {
 
 impl Report {
     fn connections(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let settled = if self.settled_s > 0.0 { format!(", and {:.1} s for those behind", self.settled_s) } else { String::new() };
+        let settled = if self.settled_s > 0.0 {
+            format!(", and {:.1} s for those behind", self.settled_s)
+        } else {
+            String::new()
+        };
         line(f, "time", format_args!("{:.1} s{settled}; ended by: {}", self.elapsed_s, self.ended_by))?;
         let all = &self.connections;
         let (wanted, opened, at_end) = (all.wanted.into(), all.opened, all.streaming_at_the_end);
@@ -38,11 +42,16 @@ impl Report {
         line(
             f,
             "connects",
-            format_args!("{} asked: {} opened, {failed} failed, {refused} refused, {unfinished} unfinished", N(c.asked), N(c.opened)),
+            format_args!(
+                "{} asked: {} opened, {failed} failed, {refused} refused, {unfinished} unfinished",
+                N(c.asked),
+                N(c.opened)
+            ),
         )?;
         kinds(f, "failed", &c.failed)?;
         for refused in &c.refused {
-            let message = if refused.message.is_empty() { String::new() } else { format!(": {}", visible(&refused.message)) };
+            let message =
+                if refused.message.is_empty() { String::new() } else { format!(": {}", visible(&refused.message)) };
             line(f, "refused", format_args!("{} × {}{message}", N(refused.count), visible(&refused.answer)))?;
         }
         if c.no_content > 0 {
@@ -72,7 +81,11 @@ impl Report {
             }
         }
         if self.events_from_the_future > 0 {
-            line(f, "latency", format_args!("{} events with a time that is yet to come", N(self.events_from_the_future)))?;
+            line(
+                f,
+                "latency",
+                format_args!("{} events with a time that is yet to come", N(self.events_from_the_future)),
+            )?;
         }
         Ok(())
     }
@@ -111,7 +124,11 @@ impl Display for Loss {
             let target = one.target.map(|target| format!(" up to {}", N(target))).unwrap_or_default();
             let (clean, all) = (N(one.clean_connections), N(one.connections));
             let name = visible(&one.publisher);
-            line(f, "publisher", format_args!("{name}{target}: whole, once and in order on {clean} of {all} connections"))?;
+            line(
+                f,
+                "publisher",
+                format_args!("{name}{target}: whole, once and in order on {clean} of {all} connections"),
+            )?;
         }
         let t = &self.totals;
         line(f, "lost", LostText(&t.lost))?;
@@ -130,7 +147,11 @@ impl Display for Loss {
             line(f, "trouble", one)?;
         }
         let more = self.connections.len().saturating_sub(SHOWN_MAX) as u64 + self.connections_unlisted;
-        if more > 0 { line(f, "trouble", format_args!("{} more connections, not listed here", N(more))) } else { Ok(()) }
+        if more > 0 {
+            line(f, "trouble", format_args!("{} more connections, not listed here", N(more)))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -158,7 +179,10 @@ impl Display for LostText<'_> {
         write!(f, "{}", N(*total))?;
         if *total > 0 {
             let (announced, across, open) = (N(*announced), N(*across_reconnect), N(*while_open));
-            write!(f, ": {across} across a reconnection, {open} while the stream was open, {announced} where the server told a gap")?;
+            write!(
+                f,
+                ": {across} across a reconnection, {open} while the stream was open, {announced} where the server told a gap"
+            )?;
         }
         Ok(())
     }
@@ -180,9 +204,14 @@ impl Display for Runs<'_> {
 
 impl Display for Percentiles {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { p50_us, p90_us, p99_us, p999_us, max_us, .. } = self;
-        let [p50, p90, p99, p999, max] = [p50_us, p90_us, p99_us, p999_us, max_us].map(|us| Time(*us));
-        write!(f, "p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")
+        let times = [
+            ("p50", self.p50_us),
+            (", p90", self.p90_us),
+            (", p99", self.p99_us),
+            (", p99.9", self.p99_9_us),
+            (", max", self.max_us),
+        ];
+        times.iter().try_for_each(|(name, us)| write!(f, "{name} {}", Time(*us)))
     }
 }
 
@@ -257,9 +286,6 @@ mod tests {
     #[test]
     fn runs_are_short_and_say_what_is_left_out() {
         let runs: Vec<_> = (0..12).map(|n| Run { first: 10 * n, last: 10 * n + n % 2, circumstance: None }).collect();
-        assert_eq!(
-            Runs(&runs, 3).to_string(),
-            "0, 10-11, 20, 30-31, 40, 50-51, 60, 70-71, 80, 90-91, 5 more runs"
-        );
+        assert_eq!(Runs(&runs, 3).to_string(), "0, 10-11, 20, 30-31, 40, 50-51, 60, 70-71, 80, 90-91, 5 more runs");
     }
 }
