@@ -211,11 +211,12 @@ impl Run {
 
     /// Sends the next event, which was due at `due` by the schedule.
     fn post(&mut self, due: Instant) {
-        let now = Instant::now();
+        // In this order: a pause between the two makes the event a little older, and never younger than it is.
+        let (now_us, now) = (unix_us(), Instant::now());
         // What was not read yet could not be sent: that is no delay of the server's.
         let due = if let Payload::Replay(replay) = &self.payload { due.max(replay.not_before().into()) } else { due };
         let sequence = self.results.report.counts().sent;
-        let moment = Moment { sequence, due_us: unix_us().saturating_sub(micros(now.saturating_duration_since(due))) };
+        let moment = Moment { sequence, due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))) };
         let Some(drawn) = self.payload.draw(moment, &mut self.data) else { return };
         self.results.report.count_sent(now.into_std());
         self.pace.advance();
