@@ -13,6 +13,7 @@
 //! | `outcome` | what an answer says about events (pure) |
 //! | `in_flight` | the requests that wait for their answers |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
+//! | `alarm` | wakes the loop on time |
 //! | `signals` | Ctrl-C and SIGTERM |
 //! | `results` | what is done with each outcome: the five below |
 //! | `status_lines` | stdout: a status code a line |
@@ -21,10 +22,12 @@
 //! | `report` | the counters, the summary, the file of `--report` |
 //! | `record` | the file of `--record` |
 
+mod alarm;
 mod base_url;
 mod complaints;
 mod completions;
 mod in_flight;
+mod open_files;
 mod outcome;
 mod pace;
 mod payload;
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
 fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Fails only if there is a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    open_files::make_room_for(settings.concurrency);
     // One thread: a load generator should leave the other cores to the server that it measures.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;

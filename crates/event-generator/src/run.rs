@@ -4,17 +4,16 @@
 //! event and its time, until the requests in flight are as many as may be.
 
 use std::{
+    io,
     process::ExitCode,
     rc::Rc,
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    alarm::Alarm,
     in_flight::{Events, InFlight},
     outcome::{Asked, Failure, Outcome},
     pace::{Next, Pace},
@@ -30,8 +29,8 @@ use crate::{
 
 /// How long a run that was stopped waits for its last answers, and then for whoever reads its output.
 const STOP_WAIT: Duration = Duration::from_secs(2);
-/// The longest sleep at a time; a timer cannot hold any duration.
-const SLEEP_MAX: Duration = Duration::from_hours(24);
+/// Events that are due within this are sent together: at high rates the waking up would cost more than the sending.
+const PULSE: Duration = Duration::from_micros(100);
 /// Events that are sent, and answers that are taken, before everything else gets its turn.
 const TURN_MAX: usize = 1024;
 
@@ -44,6 +43,7 @@ pub(crate) struct Run {
     batch: Option<Batch>,
     publisher: Rc<Publisher>,
     in_flight: InFlight,
+    alarm: Alarm,
     results: Results,
     report_file: Option<ReportFile>,
     /// The data of the event that is being sent: its memory serves all of them.
@@ -73,6 +73,8 @@ pub(crate) enum StartError {
     Report(#[from] ReportError),
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    #[error("cannot have a timer of the system")]
+    Alarm(#[source] io::Error),
 }
 
 /// Why no more events are sent.
@@ -100,6 +102,7 @@ impl Run {
             batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
             in_flight: InFlight::new(settings.concurrency),
+            alarm: Alarm::new().map_err(StartError::Alarm)?,
             report_file,
             data: String::new(),
         })
@@ -141,13 +144,15 @@ impl Run {
                 Next::End(at) | Next::Send(at) => at,
             };
             self.results.talk.show(self.results.report.counts(), self.in_flight.len());
-            let wake = start + at.min(start.elapsed() + SLEEP_MAX);
+            let elapsed = start.elapsed();
+            // What is late already is sent at once, and nothing is sent before it is due.
+            let wake = if at <= elapsed { Instant::now() } else { start + at.max(elapsed + PULSE) };
             tokio::select! {
                 biased;
                 () = signals.next() => return End::Stopped,
                 () = self.results.status_lines.closed() => return End::Stopped,
                 Some(answered) = self.in_flight.next() => self.results.take(&answered),
-                ready = event(&mut self.payload, wake, next, last), if !self.in_flight.is_full() => match ready {
+                ready = event(&mut self.payload, &self.alarm, wake, next, last), if !self.in_flight.is_full() => match ready {
                     Ok(true) => {}
                     Ok(false) => return End::Done,
                     Err(error) => self.results.fail(error.into()),
@@ -255,8 +260,14 @@ impl Run {
 /// Waits until the next event is due and there is one: false if there are no more, or none by the end of the duration.
 ///
 /// When the schedule is only waiting for its end there need be none.
-async fn event(payload: &mut Payload, wake: Instant, next: Next, last: Option<Instant>) -> Result<bool, ReplayError> {
-    reach(wake).await;
+async fn event(
+    payload: &mut Payload,
+    alarm: &Alarm,
+    wake: Instant,
+    next: Next,
+    last: Option<Instant>,
+) -> Result<bool, ReplayError> {
+    alarm.wait(wake).await;
     if let Next::End(_) = next {
         return Ok(true);
     }
@@ -264,15 +275,6 @@ async fn event(payload: &mut Payload, wake: Instant, next: Next, last: Option<In
         biased;
         ready = payload.ready() => ready,
         () = until(last) => Ok(false),
-    }
-}
-
-/// Waits for an instant; one that has passed only gives the connections a turn, where a timer would take a millisecond.
-async fn reach(instant: Instant) {
-    if instant > Instant::now() {
-        sleep_until(instant).await;
-    } else {
-        yield_now().await;
     }
 }
 

@@ -100,7 +100,7 @@ impl Session {
 
     /// Lets the next user act: their place, and what they do.
     fn act(&mut self) -> (usize, Action) {
-        let Some(Reverse((now, place))) = self.agenda.pop() else { unreachable!("there is at least one user") };
+        let Reverse((now, place)) = self.agenda.pop().expect("there is at least one user, and each acts again");
         let (user, rng) = (&mut self.users[place], &mut self.rng);
         let action = next_action(user.last, rng);
         if user.last == Action::Close {

@@ -5,6 +5,9 @@ use tokio::time::Instant;
 
 use crate::payload::{Drawn, Form};
 
+/// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
 /// The events that wait for the rest of their batch. All of them are sent, or none.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -27,19 +30,29 @@ pub(crate) struct Gathered {
 }
 
 impl Batch {
-    /// Batches of `size` events.
+    /// Batches of `size` events, more than one.
     pub(crate) fn new(size: usize) -> Self {
         Self { size, lines: Vec::new(), dues: Vec::with_capacity(size.min(1024)), first: 0 }
     }
 
-    /// Adds the event with this number: the whole batch if it is the last one.
+    /// Adds the event with this number: the batch that is complete then, if one is.
     pub(crate) fn push(&mut self, sequence: u64, due: Instant, drawn: &Drawn, data: &str) -> Option<Gathered> {
+        let bytes = self.lines.len();
+        write_line(drawn, data, &mut self.lines);
+        let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
+            let line = self.lines.split_off(bytes);
+            let full = self.take();
+            self.lines = line;
+            full
+        } else {
+            None
+        };
         if self.dues.is_empty() {
             self.first = sequence;
         }
-        write_line(drawn, data, &mut self.lines);
         self.dues.push(due);
-        if self.dues.len() < self.size { None } else { self.take() }
+        // A batch of one is no batch: an event cannot both begin and complete one.
+        full.or_else(|| if self.dues.len() < self.size { None } else { self.take() })
     }
 
     /// What has gathered, if anything has.
@@ -94,6 +107,17 @@ mod tests {
         let rest = batch.take().unwrap();
         assert_eq!((rest.first, rest.dues.len()), (2, 1));
         assert!(batch.take().is_none());
+    }
+
+    #[test]
+    fn a_batch_that_would_be_too_large_goes_without_its_last_event() {
+        let mut batch = Batch::new(100);
+        let large = format!("\"{}\"", "x".repeat(7 << 20));
+        assert!(push(&mut batch, 0, Form::Json, &large).is_none() && push(&mut batch, 1, Form::Json, &large).is_none());
+        let full = push(&mut batch, 2, Form::Json, &large).unwrap();
+        assert_eq!((full.first, full.dues.len(), full.lines.ends_with(b"}\n")), (0, 2, true));
+        let rest = batch.take().unwrap();
+        assert_eq!((rest.first, rest.dues.len(), rest.lines.len() < full.lines.len()), (2, 1, true));
     }
 
     #[test]
