@@ -202,8 +202,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "GENERATOR_PROGRESS", value_enum, default_value_t, value_name = "STYLE", help_heading = help::OUTPUT)]
     pub(crate) progress: Progress,
 
-    /// Print a script that completes the flags of this program in a shell, and end
-    #[arg(long, value_enum, exclusive = true, value_name = "SHELL", help_heading = help::OUTPUT)]
+    /// Print a script that completes the flags of this program in a shell, and end without sending anything
+    #[arg(long, value_enum, value_name = "SHELL", help_heading = help::OUTPUT)]
     pub(crate) completions: Option<Shell>,
 }
 

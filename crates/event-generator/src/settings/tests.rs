@@ -85,7 +85,6 @@ fn misuse_is_refused() {
         &["--print-status=maybe"],
         &["--progress", "loud"],
         &["--completions", "cmd"],
-        &["--completions", "bash", "--rate", "5"],
         &["events"],
     ] {
         let error = parsed(bad).unwrap_err();
