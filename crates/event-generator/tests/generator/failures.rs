@@ -31,6 +31,12 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         (&["--actions", "view=0"], "more than 0"),
         (&["--channel", "a/b"], "a channel is"),
         (&["--colour"], "--colour"),
+        (&["--ramp", "10..20"], "10..1000/60s"),
+        (&["--batch", "2", "--path", "/x"], "leave it out"),
+        (&["--replay", "x", "--record", "y"], "leave one of them out"),
+        (&["--payload", "session", "--actions", "view"], "leave --actions out"),
+        (&["--path", "x"], "begins with a slash"),
+        (&["--bearer", "a", "--header", "Authorization: b"], "both set Authorization"),
     ] {
         let ended = Program::run(arguments.iter().copied());
         assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{arguments:?}");
