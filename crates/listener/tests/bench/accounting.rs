@@ -22,11 +22,7 @@ fn holes_doubles_and_late_events_are_found() {
     done.assert_code(1);
     assert!(done.ended.stderr.contains("--expect-no-loss"), "{done:?}");
     let loss = &done.report["loss"];
-    assert_eq!(
-        loss["lost"],
-        json!({"total": 3, "announced": 0, "across_reconnect": 0, "while_open": 3}),
-        "{loss:#}"
-    );
+    assert_eq!(loss["lost"], json!({"total": 3, "announced": 0, "across_reconnect": 0, "while_open": 3}), "{loss:#}");
     assert_eq!(done.numbers(["/loss/twice", "/loss/out_of_order"]), [1, 2]);
     let trouble = &loss["connections"][0];
     assert_eq!((&trouble["connection"], &trouble["publisher"]), (&json!(0), &json!("p")));

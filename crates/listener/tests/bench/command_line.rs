@@ -28,7 +28,8 @@ fn misuse_ends_with_2_and_says_what_to_write() {
 fn too_few_open_files_are_said_before_it_begins() {
     let server = Server::start();
     let mut shell = std::process::Command::new("sh");
-    let script = format!("ulimit -n 64; exec {} bench --url {} --connections 100", env!("CARGO_BIN_EXE_listener"), server.url());
+    let script =
+        format!("ulimit -n 64; exec {} bench --url {} --connections 100", env!("CARGO_BIN_EXE_listener"), server.url());
     let ended = Listener::spawn(shell.args(["-c", &script]).env_clear(), Reading::All).ended();
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("ulimit -Hn"), "{ended:?}");
@@ -65,7 +66,20 @@ fn a_request_is_made_as_the_listener_makes_it() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
-        &["--channel", "orders", "--since", "10m", "--bearer", "t", "--header", "X-A: b", "--body", "{}", "--count", "1"],
+        &[
+            "--channel",
+            "orders",
+            "--since",
+            "10m",
+            "--bearer",
+            "t",
+            "--header",
+            "X-A: b",
+            "--body",
+            "{}",
+            "--count",
+            "1",
+        ],
     );
     let mut stream = server.request();
     assert_eq!(stream.posted(), ("POST /stream?channel=orders&since=10m", Some("application/json"), "{}"));
@@ -78,7 +92,8 @@ fn a_request_is_made_as_the_listener_makes_it() {
 #[test]
 fn connections_come_from_the_sources_that_were_named() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--source", "127.0.0.1", "--connections", "2", "--count", "1", "--ramp", "10ms"]);
+    let bench =
+        Bench::start(&server, &["--source", "127.0.0.1", "--connections", "2", "--count", "1", "--ramp", "10ms"]);
     let _streams = [server.stream(event(0)), server.stream(event(0))];
     let done = bench.done();
     done.assert_code(0);

@@ -6,11 +6,8 @@ use crate::{
     support::Server,
 };
 
-const BODIES: [(&str, &str); 3] = [
-    ("Transfer-Encoding: chunked", "chunked"),
-    ("Content-Length: 100000", "plain"),
-    ("X-Until: close", "plain"),
-];
+const BODIES: [(&str, &str); 3] =
+    [("Transfer-Encoding: chunked", "chunked"), ("Content-Length: 100000", "plain"), ("X-Until: close", "plain")];
 
 fn head(framing: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n")
@@ -70,11 +67,11 @@ fn what_is_not_http_is_said() {
 
 #[test]
 fn an_endless_head_and_an_endless_event_are_cut_off() {
-    let server = Server::start();
-    let bench = Bench::start(&server, &[]);
-    let mut exchange = server.request();
-    exchange.send_raw(b"HTTP/1.1 200 OK\r\nX: ");
-    exchange.send_until_closed("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    let server = RawServer::start();
+    let bench = Bench::at(&[&server.url()], &[]);
+    let mut asked = server.asked();
+    asked.send("HTTP/1.1 200 OK\r\nX: ");
+    asked.send_until_closed("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
     let done = bench.done();
     done.assert_code(1);
     assert_eq!(done.number("/connects/failed/the head of the answer is too large"), 1);

@@ -41,7 +41,9 @@ fn the_text_has_a_line_for_each_thing() {
     let bench = Bench::start(&server, &["--count", "1"]);
     let _stream = server.stream(format!(": hello\n\n{}", event(0)));
     let text = bench.done().ended.stdout;
-    for name in ["time", "connections", "connects", "first byte", "open", "latency", "events", "bytes", "publisher", "lost"] {
+    for name in
+        ["time", "connections", "connects", "first byte", "open", "latency", "events", "bytes", "publisher", "lost"]
+    {
         assert!(text.lines().any(|line| line.starts_with(&format!("{name:<14}  "))), "{name}:\n{text}");
     }
     assert!(text.lines().any(|line| line.starts_with("type") && line.ends_with("1 × tick")), "{text}");
