@@ -32,7 +32,7 @@ fn a_report_has_the_figures_of_the_run() {
     for (key, value) in [
         ("url", json!(url)),
         ("payload", json!("sequenced")),
-        ("rate_asked", json!("500/s")),
+        ("rate_asked", json!(500.0)),
         ("arrivals", json!("poisson")),
         ("concurrency", json!(7)),
         ("batch", json!(1)),
