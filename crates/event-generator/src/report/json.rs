@@ -18,8 +18,10 @@ pub(crate) struct Setup {
     /// The address, without user name and password.
     pub(crate) url: String,
     pub(crate) payload: String,
-    /// The curve as it was asked for; none in a closed loop.
-    pub(crate) rate_asked: Option<String>,
+    /// Events a second; none on a ramp or in a closed loop.
+    pub(crate) rate_asked: Option<f64>,
+    /// The ramp as it was asked for.
+    pub(crate) ramp: Option<String>,
     pub(crate) closed_loop: bool,
     pub(crate) arrivals: String,
     pub(crate) concurrency: usize,
@@ -148,7 +150,8 @@ mod tests {
         let setup = Setup {
             url: "http://h".to_owned(),
             payload: "sequenced".to_owned(),
-            rate_asked: Some("10/s".to_owned()),
+            rate_asked: Some(10.0),
+            ramp: None,
             closed_loop: false,
             arrivals: "constant".to_owned(),
             concurrency: 256,
@@ -159,7 +162,7 @@ mod tests {
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!({
-                "url": "http://h", "payload": "sequenced", "rate_asked": "10/s", "closed_loop": false,
+                "url": "http://h", "payload": "sequenced", "rate_asked": 10.0, "ramp": null, "closed_loop": false,
                 "arrivals": "constant", "concurrency": 256, "batch": 1, "seed": null,
                 "complete": true, "duration_s": 1.5, "sending_s": 1.0, "rate_achieved": 10.0,
                 "sent": 11, "acknowledged": 11, "failed": 0, "unknown": 0, "unsent": 0, "skipped": 0,

@@ -91,6 +91,9 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use sse_proto::api::BatchLine;
+
     use super::*;
 
     fn push(batch: &mut Batch, sequence: u64, form: Form, data: &str) -> Option<Gathered> {
@@ -135,5 +138,16 @@ mod tests {
             "\n"
         );
         assert_eq!(lines, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_line_that_the_server_reads_as_that_text(data in any::<String>()) {
+            let mut line = Vec::new();
+            write_line(&Drawn { kind: "a".parse().unwrap(), form: Form::Text }, &data, &mut line);
+            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+            let line: BatchLine<'_> = serde_json::from_slice(&line).unwrap();
+            prop_assert_eq!(serde_json::from_str::<String>(line.data.get()).unwrap(), data);
+        }
     }
 }

@@ -96,7 +96,8 @@ impl Settings {
         Setup {
             url: self.url.to_string(),
             payload,
-            rate_asked: (curve != Curve::ClosedLoop).then(|| curve.to_string()),
+            rate_asked: if matches!(curve, Curve::Steady(_)) { curve.highest() } else { None },
+            ramp: self.ramp.map(|ramp| ramp.to_string()),
             closed_loop: curve == Curve::ClosedLoop,
             arrivals: name(self.arrivals.to_possible_value()).unwrap_or_default(),
             concurrency: self.concurrency,

@@ -2,7 +2,19 @@
 
 use std::net::TcpListener;
 
-use crate::program::Program;
+use crate::{
+    program::Program,
+    server::{Reply, Server},
+};
+
+#[test]
+fn a_server_that_ends_each_connection_costs_no_event() {
+    let server = Server::start(|_| Reply::AcknowledgeAndClose);
+    for url in [server.url(), server.url().replace("http://", "http://me:secret@")] {
+        let ended = Program::run(["--url", &url, "--rate", "max", "--count", "50", "--concurrency", "4"]);
+        assert!(ended.said().contains("sent 50, acknowledged 50, failed 0, unknown 0"), "{ended:?}");
+    }
+}
 
 #[test]
 fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {

@@ -29,6 +29,8 @@ pub(crate) struct Request {
 pub(crate) enum Reply {
     /// Answer with this status and body.
     Answer(u16, String),
+    /// Acknowledge, say that the connection ends, and close it.
+    AcknowledgeAndClose,
     /// Close the connection without an answer.
     Break,
 }
@@ -131,9 +133,13 @@ fn serve(connection: &TcpStream, requests: &mpsc::Sender<Request>, reply: &dyn F
     while let Ok(request) = read_request(&mut reader) {
         // Nobody receives any more when the test is over.
         let _ = requests.send(request.clone());
-        let Reply::Answer(status, body) = reply(&request) else { return };
-        let answer = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        if (&mut &*connection).write_all(answer.as_bytes()).is_err() {
+        let (status, body, head) = match reply(&request) {
+            Reply::Answer(status, body) => (status, body, ""),
+            Reply::AcknowledgeAndClose => (200, r#"{"id":"7-0"}"#.to_owned(), "connection: close\r\n"),
+            Reply::Break => return,
+        };
+        let answer = format!("HTTP/1.1 {status} Scripted\r\n{head}content-length: {}\r\n\r\n{body}", body.len());
+        if (&mut &*connection).write_all(answer.as_bytes()).is_err() || !head.is_empty() {
             return;
         }
     }
