@@ -71,7 +71,7 @@ pub struct Settings {
     /// When the time is up, wait so long for connections that have not seen what others have seen
     ///
     /// What any connection has seen of a publisher when the time is up is what each has to see. What is missing then is
-    /// lost. It ends as soon as nobody is behind.
+    /// lost. It ends as soon as nobody is behind, and all holes are filled.
     #[arg(long, env = "LISTENER_BENCH_SETTLE", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = parse_duration)]
     pub settle: Duration,
