@@ -56,7 +56,8 @@ impl Whence {
             given.push(("last_event_id", Self::Cursor(text.to_owned())));
         }
         if let Some(text) = params.one("since")? {
-            given.push(("since", Self::Since(parse_moment(text).map_err(invalid("since"))?)));
+            let moment = parse_moment(text).map_err(|why| invalid("since")(format!("cannot be read: {why}")))?;
+            given.push(("since", Self::Since(moment)));
         }
         if let Some(text) = params.one("last")? {
             let count = text.parse().ok().filter(|count| *count <= LAST_MAX);
@@ -84,7 +85,8 @@ pub(super) fn until(params: &Params) -> Result<Option<EventId>, ApiError> {
         return Ok(Some(id));
     }
     // With all of its millisecond.
-    let ms = parse_time_ms(text).map_err(|why| invalid("until")(format!("is an id or a time: {why}")))?;
+    let ms =
+        parse_time_ms(text).map_err(|why| invalid("until")(format!("cannot be read: {why}, or the id of an event")))?;
     Ok(Some(EventId::new(ms, u64::MAX)))
 }
 
