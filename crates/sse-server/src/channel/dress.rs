@@ -87,14 +87,25 @@ impl<'a> Dress<'a> {
         wire::event(out, self.cursor(position), "gap", &data);
     }
 
-    fn frame(&self, out: &mut BytesMut, frame: &Frame) {
+    /// The block of a frame, under the ids of its own channel.
+    fn block<'f>(&self, frame: &'f Frame) -> &'f Bytes {
         match self.envelope {
-            Envelope::None => {
-                wire::id(out, self.cursor(Position::After(frame.id)));
-                out.extend_from_slice(frame.after_id());
-            }
-            Envelope::Json => self.event(out, frame.id, &frame.kind, &frame.data()),
+            Envelope::None => &frame.bytes,
+            Envelope::Json => frame.enveloped(|data| {
+                let mut out = BytesMut::new();
+                wire::event(&mut out, frame.id, &frame.kind, &self.enveloped(frame.id, &frame.kind, data));
+                out.freeze()
+            }),
         }
+    }
+
+    /// The block of a frame, under the ids of this stream.
+    fn frame(&self, out: &mut BytesMut, frame: &Frame) {
+        let block = self.block(frame);
+        wire::id(out, self.cursor(Position::After(frame.id)));
+        // What follows the line of its own id.
+        let rest = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
+        out.extend_from_slice(&block[rest..]);
     }
 
     fn cursor(&self, position: Position) -> impl fmt::Display {
@@ -113,33 +124,35 @@ impl<'a> Dress<'a> {
     }
 }
 
-/// Frames that become one chunk: shared as they are if they can be.
+/// Frames that become one chunk: shared as they are, unless the ids are those of several channels.
 pub(super) enum Joined<'a> {
-    Shared { frames: Vec<&'a Frame>, bytes: usize },
-    Dressed { dress: Box<Dress<'a>>, out: BytesMut, events: usize },
+    Shared { dress: Dress<'a>, blocks: Vec<&'a Bytes>, bytes: usize },
+    Own { dress: Dress<'a>, out: BytesMut, events: usize },
 }
 
 impl<'a> Joined<'a> {
     pub(super) fn new(channel: &'a Channel, envelope: Envelope, neighbours: Neighbours<'_>) -> Self {
-        if neighbours.are_none() && envelope == Envelope::None {
-            return Self::Shared { frames: Vec::new(), bytes: 0 };
+        let dress = Dress::new(channel, envelope, neighbours);
+        if neighbours.are_none() {
+            Self::Shared { dress, blocks: Vec::new(), bytes: 0 }
+        } else {
+            Self::Own { dress, out: BytesMut::new(), events: 0 }
         }
-        let dress = Box::new(Dress::new(channel, envelope, neighbours));
-        Self::Dressed { dress, out: BytesMut::new(), events: 0 }
     }
 
     /// Adds a frame, unless the chunk is full.
     pub(super) fn add(&mut self, frame: &'a Frame) -> bool {
         match self {
-            Self::Shared { frames, bytes } => {
-                let fits = frames.is_empty() || *bytes + frame.bytes.len() <= CHUNK_BYTES_MAX;
+            Self::Shared { dress, blocks, bytes } => {
+                let block = dress.block(frame);
+                let fits = blocks.is_empty() || *bytes + block.len() <= CHUNK_BYTES_MAX;
                 if fits {
-                    *bytes += frame.bytes.len();
-                    frames.push(frame);
+                    *bytes += block.len();
+                    blocks.push(block);
                 }
                 fits
             }
-            Self::Dressed { dress, out, events } => {
+            Self::Own { dress, out, events } => {
                 let before = out.len();
                 dress.frame(out, frame);
                 let fits = *events == 0 || out.len() <= CHUNK_BYTES_MAX;
@@ -155,20 +168,20 @@ impl<'a> Joined<'a> {
 
     /// The chunk; none without a frame.
     pub(super) fn chunk(self) -> Option<Chunk> {
-        let (bytes, events): (Bytes, usize) = match self {
-            Self::Shared { frames, bytes } => match frames.as_slice() {
+        let (bytes, events) = match self {
+            Self::Shared { blocks, bytes, .. } => match blocks.as_slice() {
                 [] => return None,
-                [one] => (one.bytes.clone(), 1),
+                [one] => (Bytes::clone(one), 1),
                 many => {
                     let mut joined = BytesMut::with_capacity(bytes);
-                    for frame in many {
-                        joined.extend_from_slice(&frame.bytes);
+                    for block in many {
+                        joined.extend_from_slice(block);
                     }
                     (joined.freeze(), many.len())
                 }
             },
-            Self::Dressed { events: 0, .. } => return None,
-            Self::Dressed { out, events, .. } => (out.freeze(), events),
+            Self::Own { events: 0, .. } => return None,
+            Self::Own { out, events, .. } => (out.freeze(), events),
         };
         Some(Chunk { bytes, events, gap: None })
     }

@@ -6,10 +6,13 @@
 use std::{collections::HashMap, num::NonZeroUsize};
 
 use proptest::prelude::*;
-use sse_proto::{Channel, Cursor, EventId, Position, api::Gap};
+use sse_proto::{
+    Channel, Cursor, EventId, Position,
+    api::{self, Gap},
+};
 
 use super::{
-    Filter, Frames, MultiSubscription, Start, TailLimits, Wanted,
+    Envelope, Filter, Frames, MultiSubscription, Start, TailLimits, Wanted,
     multi::{Fetch, MultiStep},
 };
 use crate::broker::{
@@ -140,11 +143,19 @@ impl Seen {
             *due = oldest;
             return;
         }
+        let envelope: Option<api::Envelope<'_>> =
+            (wanted.envelope == Envelope::Json).then(|| serde_json::from_str(data).unwrap());
         // The data says which event of which channel it is.
+        let data = envelope.as_ref().map_or(data, |envelope| &envelope.data);
         let (channel, number) = data.split_once(' ').unwrap();
         let log = logs.iter().find(|log| log.channel.as_str() == channel).unwrap();
         let number: usize = number.parse().unwrap();
         let due = self.due.entry(log.channel.clone()).or_default();
+        assert!(
+            envelope
+                .as_ref()
+                .is_none_or(|envelope| envelope.id == log.events[number].id && envelope.channel == channel)
+        );
         let missing = log.events[*due..number].iter().filter(|event| wanted.filter.passes(&event.kind)).count();
         assert!(number >= *due && missing == 0, "event {data} where {due} was due");
         assert!(wanted.until.is_none_or(|bound| log.events[number].id <= bound), "event {data} after the end");
@@ -164,10 +175,10 @@ struct System {
 }
 
 impl System {
-    fn new(channels: usize, only_wanted: bool, until: Option<EventId>) -> Self {
+    fn new(channels: usize, only_wanted: bool, envelope: Envelope, until: Option<EventId>) -> Self {
         let logs: Vec<Log> = (0..channels).map(|nth| Log::new(&format!("c{nth}"))).collect();
         let kinds = if only_wanted { vec!["wanted".parse().unwrap()] } else { Vec::new() };
-        let wanted = Wanted { filter: Filter::new(kinds), until, ..Wanted::default() };
+        let wanted = Wanted { filter: Filter::new(kinds), envelope, until };
         let starts = logs.iter().map(|log| (log.channel.clone(), Start::Claimed(Position::After(EventId::ZERO))));
         let subscription = MultiSubscription::new(starts, &wanted);
         let opening = format!("id: {}", subscription.opening().unwrap());
@@ -283,10 +294,11 @@ proptest! {
 
     #[test]
     fn each_channel_is_exact_however_they_are_read_and_cut(
-        channels in 1_usize..5, only_wanted: bool, until in prop::option::of(0_u64..60),
+        channels in 1_usize..5, only_wanted: bool, enveloped: bool, until in prop::option::of(0_u64..60),
         happenings in prop::collection::vec(happening(4), 0..120),
     ) {
-        let mut system = System::new(channels, only_wanted, until.map(|ms| EventId::new(ms, 0)));
+        let envelope = if enveloped { Envelope::Json } else { Envelope::None };
+        let mut system = System::new(channels, only_wanted, envelope, until.map(|ms| EventId::new(ms, 0)));
         for mut happening in happenings {
             match &mut happening {
                 Happening::Append { channel, .. } | Happening::Feed { channel } | Happening::Trim { channel, .. } => {

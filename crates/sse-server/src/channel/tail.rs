@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -38,13 +38,15 @@ pub struct Frame {
     pub bytes: Bytes,
     /// The data, if the block does not show it as it was published: its lines do not all end by LF.
     data: Option<Box<str>>,
+    /// The block with its data in an envelope, once somebody wants it.
+    enveloped: OnceLock<Box<Bytes>>,
 }
 
 impl Frame {
     fn new(event: Stored, encoded: &mut BytesMut) -> Self {
         wire::event(encoded, event.id, &event.kind, &event.data);
         let data = event.data.contains('\r').then(|| Box::from(&*event.data));
-        Self { id: event.id, kind: event.kind, bytes: encoded.split().freeze(), data }
+        Self { id: event.id, kind: event.kind, bytes: encoded.split().freeze(), data, enveloped: OnceLock::new() }
     }
 
     /// What it takes of the tail's room.
@@ -52,24 +54,21 @@ impl Frame {
         self.bytes.len() + self.data.as_ref().map_or(0, |data| data.len())
     }
 
-    /// The block without its first line, which is the id.
-    pub(super) fn after_id(&self) -> &[u8] {
-        self.after_lines(1)
+    /// The block with its data in an envelope, which `encode` makes for the first one that asks.
+    pub(super) fn enveloped(&self, encode: impl FnOnce(&str) -> Bytes) -> &Bytes {
+        self.enveloped.get_or_init(|| Box::new(encode(&self.data())))
     }
 
     /// The data as it was published.
-    pub(super) fn data(&self) -> Cow<'_, str> {
+    fn data(&self) -> Cow<'_, str> {
         if let Some(data) = &self.data {
             return Cow::Borrowed(data);
         }
-        let block = std::str::from_utf8(self.after_lines(2)).expect("written from text");
+        // Behind the lines of id and type.
+        let start = memchr::memchr_iter(b'\n', &self.bytes).nth(1).map_or(self.bytes.len(), |end| end + 1);
+        let block = std::str::from_utf8(&self.bytes[start..]).expect("written from text");
         let lines = block.strip_prefix("data: ").and_then(|lines| lines.strip_suffix("\n\n")).unwrap_or_default();
         if lines.contains('\n') { lines.replace("\ndata: ", "\n").into() } else { lines.into() }
-    }
-
-    fn after_lines(&self, count: usize) -> &[u8] {
-        let end = memchr::memchr_iter(b'\n', &self.bytes).nth(count - 1);
-        end.map_or(&[], |end| &self.bytes[end + 1..])
     }
 }
 
@@ -218,7 +217,8 @@ mod tests {
         for data in ["", "x", "\n", "a\nb", "a\r\nb\rc\n", "\r", "data: x\ndata: y", "\ndata: ", " é\u{2028} "] {
             let frame = Frame::new(Stored { data: data.into(), ..stored(1) }, &mut BytesMut::new());
             assert_eq!(frame.data(), data);
-            assert!(frame.after_id().starts_with(b"event: click\ndata: "));
+            assert_eq!(frame.enveloped(|data| Bytes::from(format!("<{data}>"))), format!("<{data}>").as_bytes());
+            assert!(!frame.enveloped(|_| Bytes::new()).is_empty(), "it is made once");
         }
     }
 
