@@ -67,7 +67,9 @@ pub fn stream_body(
         Begun::Placed(subscription) => State::Live(Live::new(hub, subscription, until)),
         Begun::Looking(looking) => State::Looking(looking.map(move |found| Live::new(hub, found, until)).boxed()),
     };
-    let driver = Driver { state, opening: Some(opening.freeze()), settings, guard, stopping, spoke: Instant::now() };
+    // In a box, because `unfold` moves it with every chunk.
+    let driver =
+        Box::new(Driver { state, opening: Some(opening.freeze()), settings, guard, stopping, spoke: Instant::now() });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
         let bytes = driver.next().await?;
         Some((Ok::<_, std::convert::Infallible>(bytes), driver))
