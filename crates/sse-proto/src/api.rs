@@ -52,6 +52,26 @@ pub struct Gap {
     pub oldest: Option<EventId>,
     /// Why.
     pub reason: GapReason,
+    /// The range of ids that the log lost, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
+}
+
+/// Ids that a log gave out and lost: those between two others, but for events that are still read from between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The newest id before them that is still in the log; `0-0` if none is.
+    pub after: EventId,
+    /// The id of the log's own record of the loss, which is above all of them.
+    pub before: EventId,
+}
+
+impl Lost {
+    /// Whether this id is one of the range.
+    #[must_use]
+    pub fn has(&self, id: EventId) -> bool {
+        self.after < id && id < self.before
+    }
 }
 
 /// Why what follows a cursor could not be proved complete.
@@ -148,16 +168,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_has_the_four_documented_keys() {
+    fn a_gap_has_the_documented_keys() {
         let gap = Gap {
             channel: Channel::default_channel(),
             after: "1-0".to_owned(),
             oldest: Some(EventId::new(5, 0)),
             reason: GapReason::LostTail,
+            lost: None,
         };
         let json = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"lost-tail"}"#;
         assert_eq!(serde_json::to_string(&gap).expect("serialisable"), json);
         assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
+        let lost = Lost { after: EventId::new(1, 0), before: EventId::new(5, 0) };
+        let gap = Gap { lost: Some(lost), ..gap };
+        let json = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"lost-tail","lost":{"after":"1-0","before":"5-0"}}"#;
+        assert_eq!(serde_json::to_string(&gap).expect("serialisable"), json);
+        assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
+        assert!(lost.has(EventId::new(1, 1)) && lost.has(EventId::new(4, 9)));
+        assert!(!lost.has(lost.after) && !lost.has(lost.before));
         for reason in [GapReason::Trimmed, GapReason::Unknown, GapReason::LostTail] {
             assert_eq!(serde_json::to_value(reason).expect("serialisable"), reason.as_str());
         }

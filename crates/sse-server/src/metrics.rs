@@ -35,6 +35,8 @@ struct Inner {
     gaps: Family<GapLabels, Counter<u64, AtomicU64>>,
     subscribers_behind_tail: Gauge<i64, AtomicI64>,
     behind_tail: Counter<u64, AtomicU64>,
+    forks: Counter<u64, AtomicU64>,
+    gap_records: Counter<u64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +72,8 @@ impl Metrics {
             gaps: Family::default(),
             subscribers_behind_tail: Gauge::default(),
             behind_tail: Counter::default(),
+            forks: Counter::default(),
+            gap_records: Counter::default(),
         };
         Self(Arc::new(inner.registered()))
     }
@@ -93,6 +97,16 @@ impl Metrics {
     /// The broker stored a group of events as one.
     pub fn group_committed(&self, events: usize) {
         self.0.group_events.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
+    }
+
+    /// Redis was found to have lost acknowledged events.
+    pub fn forked(&self) {
+        self.0.forks.inc();
+    }
+
+    /// This node has recorded in a channel that events were lost.
+    pub fn gap_recorded(&self) {
+        self.0.gap_records.inc();
     }
 
     /// Events were read as plain history.
@@ -146,6 +160,8 @@ impl Inner {
             self.subscribers_behind_tail.clone(),
         );
         registry.register("behind_tail", "Times that a stream fell behind the tail", self.behind_tail.clone());
+        registry.register("forks", "Times that Redis was found to have lost acknowledged events", self.forks.clone());
+        registry.register("gap_records", "Gap records that this node wrote to the log", self.gap_records.clone());
         self
     }
 }

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, redis::RedisBroker, redis::without_password,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, redis, redis::RedisBroker,
+        redis::without_password,
     },
     channel::{Hub, TailLimits},
     fanout::body::StreamSettings,
@@ -133,7 +134,8 @@ async fn open_broker(
         BrokerKind::Redis(url) => {
             tracing::info!("broker: Redis at {} (chosen by {})", without_password(url), settings.broker.chosen_by);
             let runtime = Handle::current();
-            let redis = RedisBroker::connect(url, retention, settings.redis_timeout, metrics, &runtime).await?;
+            let place = redis::Place { url, prefix: &settings.redis_prefix, timeout: settings.redis_timeout };
+            let redis = RedisBroker::connect(place, retention, metrics, &runtime).await?;
             return Ok(Broker::Redis(redis));
         }
         BrokerKind::Memory => {

@@ -14,7 +14,10 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind,
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::{broker::redis::without_password, http::Origins};
+use crate::{
+    broker::redis::{parse_prefix, without_password},
+    http::Origins,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -62,6 +65,12 @@ pub struct Settings {
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
     #[arg(long, env = "SSE_REDIS_URL", hide_env_values = true, value_name = "URL", help_heading = "Broker")]
     pub redis_url: Option<String>,
+
+    /// Begin the names of all keys in Redis with this: systems with different prefixes do not see each other
+    ///
+    /// Up to 64 characters of A-Z a-z 0-9 . _ : ~ -
+    #[arg(long, env = "SSE_REDIS_PREFIX", default_value = "sse:", value_name = "PREFIX", value_parser = parse_prefix, help_heading = "Broker")]
+    pub redis_prefix: String,
 
     /// Give up on an answer of Redis after this time: publishing answers 503 then
     #[arg(long, env = "SSE_REDIS_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "Broker")]
@@ -351,6 +360,7 @@ mod tests {
             ["--history-bytes", "0"],
             ["--cors-origin", "https://app.example/"],
             ["--cors-origin", "app.example"],
+            ["--redis-prefix", "{app}:"],
         ] {
             assert!(settings(&bad).is_err(), "{bad:?}");
         }

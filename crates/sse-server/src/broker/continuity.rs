@@ -53,7 +53,7 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Start {
     if proved {
         return Start::Contiguous;
     }
-    Start::Gap { reason: reason(position, extent), oldest: extent.oldest }
+    Start::Gap { reason: reason(position, extent), oldest: extent.oldest, lost: None }
 }
 
 /// Judges the position "from this millisecond on": it is complete if nothing that late was ever trimmed.
@@ -66,7 +66,11 @@ pub fn judge_time(ms: u64, extent: &Extent) -> Start {
         // Trimming goes from the front: an event that is older and still here is the proof.
         Trimmed::Somewhere => extent.oldest.is_some_and(|oldest| oldest <= id) || id > extent.last,
     };
-    if complete { Start::Contiguous } else { Start::Gap { reason: GapReason::Trimmed, oldest: extent.oldest } }
+    if complete {
+        Start::Contiguous
+    } else {
+        Start::Gap { reason: GapReason::Trimmed, oldest: extent.oldest, lost: None }
+    }
 }
 
 fn reason(position: Position, extent: &Extent) -> GapReason {
@@ -96,7 +100,7 @@ mod tests {
     fn after(ms: u64, present: bool, extent: Extent) -> Option<GapReason> {
         match judge(Position::After(id(ms)), present, &extent) {
             Start::Contiguous => None,
-            Start::Gap { reason, oldest } => {
+            Start::Gap { reason, oldest, .. } => {
                 assert_eq!(oldest, extent.oldest);
                 Some(reason)
             }

@@ -11,6 +11,8 @@
 //!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
 //!   end early but for its limits, and [`Page::more`] says so.
 //! - [`read_back`](Broker::read_back) returns such a run too, newest first, and the same holds for its end.
+//! - A log that has lost its newest events has a *gap record* in their place, where somebody knew of them: an entry that
+//!   reads as an event of the type `gap` ([`Stored::is_gap`]), with a `Gap` for its data.
 //! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
 //! - [`follow`](Broker::follow) gives a [`Bell`] that rings after every append to the channel, by any node. It may
 //!   ring in vain; whoever follows first and then reads misses nothing.
@@ -25,7 +27,10 @@ pub mod redis;
 use std::{num::NonZeroUsize, time::Duration};
 
 use bytestring::ByteString;
-use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
+use sse_proto::{
+    Channel, Event, EventId, Position,
+    api::{Gap, GapReason, Lost},
+};
 
 use self::{bells::Bell, embedded::Embedded, redis::RedisBroker};
 
@@ -104,12 +109,39 @@ pub struct Stored {
     pub data: ByteString,
 }
 
+/// The type of an entry that is a gap record. It is reserved: no event has it.
+pub const GAP: &str = "gap";
+
 impl Stored {
+    /// Whether this is no event but the log's record that events before it are lost. Whoever reads past it is told.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        self.kind == GAP
+    }
+
+    /// What a gap record says was lost.
+    #[must_use]
+    pub fn lost(&self) -> Option<Lost> {
+        lost_of(&self.kind, &self.data)
+    }
+
+    /// Whether it belongs to what lies up to `bound`: a record does as well if something up to there was lost.
+    #[must_use]
+    pub fn is_within(&self, bound: EventId) -> bool {
+        self.id <= bound || self.lost().is_some_and(|lost| lost.after < bound)
+    }
+
     /// Bytes of type and data.
     #[must_use]
     pub fn size(&self) -> usize {
         self.kind.len() + self.data.len()
     }
+}
+
+/// What an entry says was lost, if it is a gap record.
+#[must_use]
+pub fn lost_of(kind: &str, data: &str) -> Option<Lost> {
+    (kind == GAP).then(|| serde_json::from_str::<Gap>(data).ok()?.lost).flatten()
 }
 
 /// A run of consecutive events.
@@ -162,13 +194,26 @@ pub enum Settled {
 pub enum Start {
     /// Nothing lies between the position and the page.
     Contiguous,
-    /// It cannot be proved that nothing was missed; the page starts at the oldest event that is kept.
+    /// It cannot be proved that nothing was missed; the page starts at the oldest event that is kept, or after the lost
+    /// ones.
     Gap {
         /// Why.
         reason: GapReason,
-        /// The oldest event that is kept.
+        /// The oldest event that is kept; of those after `lost`, if it is known.
         oldest: Option<EventId>,
+        /// The position lies among these ids, which the log lost: whoever stood there has seen all up to `after`, from
+        /// where the page goes on. The record of the loss is still to come in the log.
+        lost: Option<Lost>,
     },
+}
+
+/// Something about the broker that whoever runs it should know: it works, but may not keep what it acknowledges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// A stable word, `snake_case`.
+    pub code: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
 }
 
 /// Why the broker could not do what was asked. Events of an append that failed are not in the log, unless the
@@ -270,13 +315,13 @@ impl Broker {
         }
     }
 
-    /// A real round trip through everything that a publish needs.
+    /// A real round trip through everything that a publish needs. A broker that works may still deserve warnings.
     ///
     /// # Errors
     /// Why a publish would fail now.
-    pub async fn check(&self) -> Result<(), BrokerError> {
+    pub async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.check().await,
+            Self::Embedded(broker) => broker.check().await.map(|()| Vec::new()),
             Self::Redis(broker) => broker.check().await,
         }
     }

@@ -19,6 +19,7 @@ use super::{
     subscription::{CHUNK_BYTES_MAX, Chunk},
     tail::Frame,
 };
+use crate::broker::GAP;
 
 /// How the data of events is wrapped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,26 +77,26 @@ impl<'a> Dress<'a> {
     pub(super) fn event(&self, out: &mut BytesMut, id: EventId, kind: &str, data: &str) {
         let cursor = self.cursor(Position::After(id));
         match self.envelope {
-            Envelope::None => wire::event(out, cursor, kind, data),
-            Envelope::Json => wire::event(out, cursor, kind, &self.enveloped(id, kind, data)),
+            Envelope::Json if kind != GAP => wire::event(out, cursor, kind, &self.enveloped(id, kind, data)),
+            Envelope::None | Envelope::Json => wire::event(out, cursor, kind, data),
         }
     }
 
     /// A gap, after which the subscriber stands at `position`.
     pub(super) fn gap(&self, out: &mut BytesMut, position: Position, gap: &Gap) {
         let data = serde_json::to_string(gap).expect("a gap has only strings");
-        wire::event(out, self.cursor(position), "gap", &data);
+        wire::event(out, self.cursor(position), GAP, &data);
     }
 
     /// The block of a frame, under the ids of its own channel.
     fn block<'f>(&self, frame: &'f Frame) -> &'f Bytes {
         match self.envelope {
-            Envelope::None => &frame.bytes,
-            Envelope::Json => frame.enveloped(|data| {
+            Envelope::Json if !frame.is_gap() => frame.enveloped(|data| {
                 let mut out = BytesMut::new();
                 wire::event(&mut out, frame.id, &frame.kind, &self.enveloped(frame.id, &frame.kind, data));
                 out.freeze()
             }),
+            Envelope::None | Envelope::Json => &frame.bytes,
         }
     }
 

@@ -130,12 +130,22 @@ async fn read_on(
 ) -> Result<(EventId, bool), BrokerError> {
     let asked = From::Position(Position::After(position));
     let page = broker.read(channel, asked, FEED_LIMITS).await?;
+    let (end, more) = (page.end(asked).floor(), page.more);
+    if let broker::Start::Gap { lost: Some(lost), .. } = page.start {
+        tracing::warn!(%channel, after = %position, ?lost, "the log has lost its end; going on with what came instead");
+        // The gap is told by its record, which is one of these or follows them.
+        tail.update(|frames| {
+            frames.rewind(lost.after);
+            frames.push(page.events);
+        });
+        return Ok((end, more));
+    }
     if let broker::Start::Gap { reason, .. } = page.start {
         tracing::warn!(%channel, after = %position, ?reason, "the log does not continue here; proving every cursor");
-        tail.update(|frames| frames.join(page.last));
-        return Ok((page.last, false));
+        let last = page.last;
+        tail.update(|frames| frames.join(last));
+        return Ok((last, false));
     }
-    let (end, more) = (page.end(asked).floor(), page.more);
     if !page.events.is_empty() {
         tail.update(|frames| frames.push(page.events));
     }

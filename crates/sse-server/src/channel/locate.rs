@@ -98,7 +98,7 @@ impl<'a> Search<'a> {
         for event in &page.events {
             self.left.events_max = self.left.events_max.saturating_sub(1);
             self.left.bytes_max = self.left.bytes_max.saturating_sub(event.size());
-            if self.filter.passes(&event.kind) {
+            if !event.is_gap() && self.filter.passes(&event.kind) {
                 self.found = Some(event.id);
                 self.wanted -= 1;
                 if self.wanted == 0 {

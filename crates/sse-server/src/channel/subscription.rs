@@ -13,14 +13,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use sse_proto::{
     Channel, EventId, EventType, Position,
-    api::{Gap, GapReason},
+    api::{Gap, GapReason, Lost},
 };
 
 use super::{
     dress::{Dress, Envelope, Joined, Neighbours},
     tail::Frames,
 };
-use crate::broker::{self, From, Page};
+use crate::broker::{self, From, GAP, Page};
 
 /// A chunk of frames has at most this many bytes, or one event.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -44,10 +44,10 @@ impl Filter {
         self.0.is_none()
     }
 
-    /// Whether it passes events of this type.
+    /// Whether it passes events of this type. A gap passes every filter.
     #[must_use]
     pub fn passes(&self, kind: &str) -> bool {
-        self.0.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted.as_str() == kind))
+        kind == GAP || self.0.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted.as_str() == kind))
     }
 }
 
@@ -105,7 +105,7 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// How many events they hold; a gap is not one of them.
     pub events: usize,
-    /// The gap that the chunk begins with, if it does.
+    /// Why there is a gap, if the chunk tells one.
     pub gap: Option<GapReason>,
 }
 
@@ -123,8 +123,17 @@ pub struct Subscription {
     told: Option<Position>,
     /// The newest event that was sent: after a fork of the log none is sent twice on one connection.
     sent: EventId,
-    /// After such a fork: what lies up to here was sent before it.
-    resent: EventId,
+    /// Set once the log lost its end under this subscriber, which is rare.
+    fork: Option<Box<Fork>>,
+}
+
+/// What a subscriber was sent before a fork of the log, and is not sent again.
+#[derive(Debug, Default)]
+struct Fork {
+    /// Everything up to here.
+    sent: EventId,
+    /// The gap record, which was told before what lies between the position and it.
+    recorded: EventId,
 }
 
 #[derive(Debug)]
@@ -147,14 +156,20 @@ struct Until {
 }
 
 impl Until {
-    /// Whether an event of this id is not wanted any more. The log is in order, so then none is that comes after it.
-    fn is_before(&mut self, id: EventId) -> bool {
-        let is_before = id > self.bound;
-        if is_before {
+    /// Takes note of whether an event is within the bound. The log is in order, so none is that comes after one that is
+    /// not.
+    fn ends(&mut self, is_within: impl Fn(EventId) -> bool) -> bool {
+        let ends = !is_within(self.bound);
+        if ends {
             self.end = EventId::ZERO;
         }
-        is_before
+        ends
     }
+}
+
+/// Whether something with this id was sent before a fork.
+fn was_sent(fork: Option<&Fork>, id: EventId) -> bool {
+    fork.is_some_and(|fork| id <= fork.sent || id == fork.recorded)
 }
 
 impl Subscription {
@@ -174,7 +189,7 @@ impl Subscription {
             is_behind: false,
             told,
             sent: EventId::ZERO,
-            resent: EventId::ZERO,
+            fork: None,
         }
     }
 
@@ -237,20 +252,29 @@ impl Subscription {
     /// What follows `after` in the tail, as one chunk; none if nothing wanted does.
     fn write(&mut self, after: EventId, tail: &Frames, neighbours: Neighbours<'_>) -> Option<Chunk> {
         let mut joined = Joined::new(&self.channel, self.envelope, neighbours);
-        let (mut end, mut last) = (None, None);
+        let (mut end, mut last, mut gap) = (None, None, None);
         for frame in tail.after(after) {
-            if self.until.as_mut().is_some_and(|until| until.is_before(frame.id)) {
+            if self.until.as_mut().is_some_and(|until| until.ends(|bound| frame.is_within(bound))) {
                 break;
             }
-            if self.filter.passes(&frame.kind) {
-                if !joined.add(frame) {
+            if self.filter.passes(&frame.kind) && !was_sent(self.fork.as_deref(), frame.id) {
+                // A gap begins a chunk, so that none is told without being counted.
+                let is_late = frame.is_gap() && last.is_some();
+                if is_late || !joined.add(frame) {
                     break;
                 }
                 last = Some(frame.id);
+                if frame.is_gap() {
+                    gap = Some(GapReason::LostTail);
+                }
             }
             end = Some(frame.id);
         }
-        let chunk = joined.chunk();
+        let mut chunk = joined.chunk();
+        if let (Some(chunk), Some(_)) = (&mut chunk, gap) {
+            chunk.gap = gap;
+            chunk.events -= 1;
+        }
         if let Some(end) = end {
             self.prove(Position::After(end), tail.generation());
         }
@@ -269,6 +293,9 @@ impl Subscription {
         let mut chunk = Chunk { bytes: Bytes::new(), events: 0, gap: None };
         let mut position = self.position();
         let gap = self.gap(page);
+        if let Some(gap) = &gap {
+            self.forked(gap);
+        }
         let dress = Dress::new(&self.channel, self.envelope, neighbours);
         if let Some(gap) = gap {
             // At the oldest event, so that neither the gap nor that event is lost or repeated on the next reconnect.
@@ -277,17 +304,18 @@ impl Subscription {
             chunk.gap = Some(gap.reason);
             self.told = Some(position);
         }
-        // The events before a lost end are those that this connection was sent already.
-        let sent = if chunk.gap == Some(GapReason::LostTail) { self.resent.max(self.sent) } else { self.resent };
-        self.resent = sent;
         for event in &page.events {
-            if self.until.as_mut().is_some_and(|until| until.is_before(event.id)) {
+            if self.until.as_mut().is_some_and(|until| until.ends(|bound| event.is_within(bound))) {
                 break;
             }
             position = Position::After(event.id);
-            if event.id > sent && self.filter.passes(&event.kind) {
+            if self.filter.passes(&event.kind) && !was_sent(self.fork.as_deref(), event.id) {
                 dress.event(&mut bytes, event.id, &event.kind, &event.data);
-                chunk.events += 1;
+                if event.is_gap() {
+                    chunk.gap.get_or_insert(GapReason::LostTail);
+                } else {
+                    chunk.events += 1;
+                }
                 self.told = Some(position);
                 self.sent = event.id;
             }
@@ -300,18 +328,33 @@ impl Subscription {
         Some(chunk)
     }
 
+    /// Takes note of what was sent before the log lost its end.
+    fn forked(&mut self, gap: &Gap) {
+        let before = self.fork.as_ref().map_or(EventId::ZERO, |fork| fork.sent);
+        let fork = match gap.lost {
+            // The page goes on where the lost ones begin: nothing of it was sent before.
+            Some(lost) => Fork { sent: before.min(lost.after), recorded: lost.before },
+            // The events before the lost end are those that this connection was sent already.
+            None if gap.reason == GapReason::LostTail => Fork { sent: before.max(self.sent), ..Fork::default() },
+            None => return,
+        };
+        self.fork = Some(Box::new(fork));
+    }
+
     /// What the page says is missing before it.
     fn gap(&self, page: &Page) -> Option<Gap> {
-        let (reason, oldest) = match (&self.place, page.start) {
-            (Place::Begin(Start::Unreadable(_)), _) => (GapReason::Unknown, page.events.first().map(|event| event.id)),
-            (_, broker::Start::Gap { reason, oldest }) => (reason, oldest),
+        let (reason, oldest, lost): (_, _, Option<Lost>) = match (&self.place, page.start) {
+            (Place::Begin(Start::Unreadable(_)), _) => {
+                (GapReason::Unknown, page.events.first().map(|event| event.id), None)
+            }
+            (_, broker::Start::Gap { reason, oldest, lost }) => (reason, oldest, lost),
             (_, broker::Start::Contiguous) => return None,
         };
         let after = match &self.place {
             Place::Begin(Start::Unreadable(text)) => text.clone(),
             _ => self.position().to_string(),
         };
-        Some(Gap { channel: self.channel.clone(), after, oldest, reason })
+        Some(Gap { channel: self.channel.clone(), after, oldest, reason, lost })
     }
 
     /// No event up to the bound can come any more, and `last` was the log's last id at a later moment.
@@ -415,7 +458,7 @@ mod tests {
         let position = Position::After(id(3));
         let mut stranger = subscription(Start::Claimed(position), &[]);
         assert_eq!(stranger.next(&frames, ALONE), Step::Fetch(From::Position(position)));
-        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(2)) };
+        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(2)), lost: None };
         let chunk = stranger.page(&page(lost, &[2, 4], 4), frames.generation(), ALONE).unwrap();
         let gap = r#"{"channel":"sse","after":"3-0","oldest":"2-0","reason":"lost-tail"}"#;
         assert!(text(&chunk).starts_with(&format!("id: @2-0\nevent: gap\ndata: {gap}\n\nid: 2-0\n")));
@@ -488,13 +531,93 @@ mod tests {
         frames.join(id(7));
         let asked = From::Position(Position::After(id(5)));
         assert_eq!(forked.next(&frames, ALONE), Step::Fetch(asked));
-        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(1)) };
+        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(1)), lost: None };
         let chunk = forked.page(&Page { more: true, ..page(lost, &[1], 7) }, frames.generation(), ALONE).unwrap();
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
         let then = From::Position(Position::After(id(1)));
         assert_eq!(forked.next(&frames, ALONE), Step::Fetch(then));
         let chunk = forked.page(&page(broker::Start::Contiguous, &[2, 7], 7), frames.generation(), ALONE).unwrap();
         assert_eq!(text(&chunk), "id: 7-0\nevent: click\ndata: 7\n\n");
+    }
+
+    /// The record that 5 to 7 were lost, which has the id 8.
+    fn record() -> (Lost, Stored) {
+        let lost = Lost { after: id(4), before: id(8) };
+        let channel = Channel::default_channel();
+        let (after, oldest, reason) = ("4-0".to_owned(), Some(id(8)), GapReason::LostTail);
+        let data = serde_json::to_string(&Gap { channel, after, oldest, reason, lost: Some(lost) }).unwrap();
+        (lost, Stored { id: id(8), kind: GAP.into(), data: data.into() })
+    }
+
+    #[test]
+    fn a_gap_record_passes_every_filter_begins_a_chunk_and_is_no_event() {
+        let mut frames = tail(3, &[4]);
+        let (_, record) = record();
+        frames.push(vec![record.clone(), stored(9, "click")]);
+        let block = format!("id: 8-0\nevent: gap\ndata: {}\n\n", record.data);
+        for (kinds, envelope) in [(&[][..], Envelope::None), (&[], Envelope::Json), (&["view"], Envelope::Json)] {
+            let filter = Filter::new(kinds.iter().map(|kind: &&str| kind.parse().unwrap()).collect());
+            let wanted = Wanted { filter, envelope, until: None };
+            let start = || Start::Claimed(Position::After(id(3)));
+            let mut reader = Subscription::new(Channel::default_channel(), &wanted, start());
+            let events = usize::from(kinds.is_empty());
+            if events > 0 {
+                assert!(matches!(reader.next(&frames, ALONE), Step::Write(Chunk { events: 1, gap: None, .. })));
+            }
+            let Step::Write(chunk) = reader.next(&frames, ALONE) else { panic!("nothing is told") };
+            assert!(text(&chunk).starts_with(&block), "{}", text(&chunk));
+            assert_eq!((chunk.events, chunk.gap), (events, Some(GapReason::LostTail)));
+            assert_eq!(reader.next(&frames, ALONE), Step::Wait);
+
+            let mut behind = Subscription::new(Channel::default_channel(), &wanted, start());
+            let events = vec![stored(4, "click"), record.clone(), stored(9, "click")];
+            let all = Page { events, ..page(broker::Start::Contiguous, &[], 9) };
+            let chunk = behind.page(&all, 1, ALONE).unwrap();
+            assert!(text(&chunk).contains(&block), "{}", text(&chunk));
+            assert_eq!((chunk.events, chunk.gap), (2 * usize::from(kinds.is_empty()), Some(GapReason::LostTail)));
+        }
+    }
+
+    #[test]
+    fn who_stood_among_lost_events_is_told_once_and_gets_what_came_instead() {
+        let (lost, record) = record();
+        let mut frames = tail(3, &[4]);
+        frames.push(vec![stored(6, "click"), record, stored(9, "click")]);
+        let asked = Position::After(id(7));
+        let mut inside = subscription(Start::Claimed(asked), &[]);
+        assert_eq!(inside.next(&frames, ALONE), Step::Fetch(From::Position(asked)));
+        let start = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(6)), lost: Some(lost) };
+        // 6 is an event of the log as it is now, though its id is below one that was seen.
+        let chunk = inside.page(&Page { more: true, ..page(start, &[6], 9) }, frames.generation(), ALONE).unwrap();
+        let gap = r#"{"channel":"sse","after":"7-0","oldest":"6-0","reason":"lost-tail","lost":{"after":"4-0","before":"8-0"}}"#;
+        assert!(
+            text(&chunk).starts_with(&format!("id: @6-0\nevent: gap\ndata: {gap}\n\nid: 6-0\n")),
+            "{}",
+            text(&chunk)
+        );
+        assert_eq!(written(inside.next(&frames, ALONE)), "id: 9-0\nevent: click\ndata: 9\n\n");
+    }
+
+    #[test]
+    fn what_was_lost_before_the_end_of_a_subscription_is_told_before_it_ends() {
+        let (_, record) = record();
+        for (until, is_told) in [(4, false), (5, true), (7, true)] {
+            let mut frames = tail(3, &[4]);
+            frames.push(vec![record.clone(), stored(9, "click")]);
+            let wanted = Wanted { until: Some(id(until)), ..Wanted::default() };
+            let start = Start::Claimed(Position::After(id(3)));
+            let mut reader = Subscription::new(Channel::default_channel(), &wanted, start);
+            assert!(matches!(reader.next(&frames, ALONE), Step::Write(Chunk { events: 1, gap: None, .. })));
+            if is_told {
+                let told = Step::Write(Chunk {
+                    bytes: frames.after(id(4)).next().unwrap().bytes.clone(),
+                    events: 0,
+                    gap: Some(GapReason::LostTail),
+                });
+                assert_eq!(reader.next(&frames, ALONE), told);
+            }
+            assert_eq!(reader.next(&frames, ALONE), Step::End);
+        }
     }
 
     #[test]

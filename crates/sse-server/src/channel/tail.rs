@@ -16,7 +16,7 @@ use bytestring::ByteString;
 use sse_proto::{EventId, wire};
 use tokio::sync::watch;
 
-use crate::broker::Stored;
+use crate::broker::{GAP, Stored, lost_of};
 
 /// What a tail keeps at the most. Whoever falls behind it is served from history.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,18 @@ impl Frame {
         wire::event(encoded, event.id, &event.kind, &event.data);
         let data = event.data.contains('\r').then(|| Box::from(&*event.data));
         Self { id: event.id, kind: event.kind, bytes: encoded.split().freeze(), data, enveloped: OnceLock::new() }
+    }
+
+    /// Whether it is a gap record, which is no event: every filter passes it, and no envelope is put around it.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        self.kind == GAP
+    }
+
+    /// As [`Stored::is_within`].
+    #[must_use]
+    pub fn is_within(&self, bound: EventId) -> bool {
+        self.id <= bound || self.is_gap() && lost_of(&self.kind, &self.data()).is_some_and(|lost| lost.after < bound)
     }
 
     /// What it takes of the tail's room.
@@ -134,6 +146,19 @@ impl Frames {
         self.floor = head;
         self.newest.clear();
         self.bytes = 0;
+    }
+
+    /// Goes back to `id`, which is still in the log: what came after it was lost there. What follows it now is to be
+    /// pushed; cursors that are further go on from where they stand.
+    pub fn rewind(&mut self, id: EventId) {
+        while self.newest.back().is_some_and(|frame| frame.id > id)
+            && let Some(lost) = self.newest.pop_back()
+        {
+            self.bytes -= lost.size();
+        }
+        if self.newest.is_empty() {
+            self.floor = id;
+        }
     }
 
     /// Adds what follows the end in the log.
@@ -228,6 +253,21 @@ mod tests {
         frames.push(vec![stored(1)]);
         assert_eq!((frames.floor(), frames.end()), (EventId::new(1, 0), EventId::new(1, 0)));
         assert_eq!(frames.after(EventId::ZERO).count(), 0);
+    }
+
+    #[test]
+    fn rewinding_drops_what_was_lost_and_keeps_the_generation() {
+        for (back_to, floor, kept) in [(4, 2, vec![3, 4]), (2, 2, vec![]), (1, 1, vec![])] {
+            let mut frames = frames(3, usize::MAX);
+            frames.push((1..=5).map(stored).collect());
+            let generation = frames.generation();
+            frames.rewind(EventId::new(back_to, 0));
+            assert_eq!((frames.floor(), frames.end()), (EventId::new(floor, 0), EventId::new(back_to, 0)));
+            assert_eq!(frames.after(EventId::ZERO).map(|frame| frame.id.ms).collect::<Vec<_>>(), kept);
+            assert_eq!((frames.generation(), frames.knows(EventId::new(5, 0))), (generation, false));
+            frames.push(vec![stored(7)]);
+            assert_eq!(frames.bytes, frames.after(EventId::ZERO).map(Frame::size).sum::<usize>());
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub async fn is_over(hub: &Hub, subscription: &MultiSubscription, filter: &Filte
             let Ok(Settled::Through(_)) = hub.broker().settle(channel, bound).await else { return false };
             let from = From::Position(position);
             let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else { return false };
-            let mut within = page.events.iter().take_while(|event| event.id <= bound);
+            let mut within = page.events.iter().take_while(|event| event.is_within(bound));
             let is_all = !page.more || page.events.last().is_some_and(|event| event.id > bound);
             if page.start != broker::Start::Contiguous || !is_all || within.any(|event| filter.passes(&event.kind)) {
                 return false;

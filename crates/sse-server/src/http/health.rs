@@ -13,8 +13,10 @@ pub(super) async fn live() -> impl Responder {
 
 /// A publish would work now: the broker did a real round trip for this answer.
 pub(super) async fn ready(edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
-    edge.hub.broker().check().await?;
-    let answer = json!({ "status": "ready", "broker": edge.broker_name });
+    let warnings = edge.hub.broker().check().await?;
+    let warnings: Vec<_> =
+        warnings.iter().map(|warning| json!({ "code": warning.code, "message": warning.message })).collect();
+    let answer = json!({ "status": "ready", "broker": edge.broker_name, "warnings": warnings });
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
 }
 

@@ -19,7 +19,7 @@ use super::{
     start::{self, PARAMETERS, Whence},
 };
 use crate::{
-    broker::{self, From, Page, PageLimits, Stored},
+    broker::{self, From, GAP, Page, PageLimits, Stored},
     channel::{Beginning, Filter, locate::SCAN_LIMITS, subscription::echo},
 };
 
@@ -42,7 +42,7 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
     };
     let claim = Claim::of(whence.as_ref(), &channel, &edge).await?;
     let history = read(&edge, channel, &claim, until, limit).await?;
-    edge.metrics.history_read(history.events.len());
+    edge.metrics.history_read(count(&history));
     if wants_lines(&request) {
         let gap = history.gap.iter().map(|gap| gap_line(gap, &history.next)).collect::<Vec<_>>();
         let lines = gap.into_iter().chain(history.events);
@@ -95,13 +95,13 @@ impl Claim {
     }
 
     fn gap(&self, channel: &Channel, page: &Page) -> Option<Gap> {
-        let reason = match page.start {
-            broker::Start::Gap { reason, .. } => reason,
-            broker::Start::Contiguous if self.is_unreadable => GapReason::Unknown,
+        let (reason, lost) = match page.start {
+            broker::Start::Gap { reason, lost, .. } => (reason, lost),
+            broker::Start::Contiguous if self.is_unreadable => (GapReason::Unknown, None),
             broker::Start::Contiguous => return None,
         };
         let oldest = page.events.first().map(|event| event.id);
-        Some(Gap { channel: channel.clone(), after: self.shown.clone(), oldest, reason })
+        Some(Gap { channel: channel.clone(), after: self.shown.clone(), oldest, reason, lost })
     }
 }
 
@@ -120,8 +120,8 @@ async fn read(
     let mut from = claim.from;
     let mut history = History { channel, gap: None, events: Vec::new(), next: String::new(), more: true };
     let mut bytes = 0;
-    while history.more && history.events.len() < limit && bytes < BYTES_MAX {
-        let limits = PageLimits { events_max: limit - history.events.len(), bytes_max: BYTES_MAX - bytes };
+    while history.more && count(&history) < limit && bytes < BYTES_MAX {
+        let limits = PageLimits { events_max: limit - count(&history), bytes_max: BYTES_MAX - bytes };
         let mut page = edge.hub.broker().read(&history.channel, from, limits).await?;
         if history.next.is_empty() {
             history.gap = claim.gap(&history.channel, &page);
@@ -131,7 +131,7 @@ async fn read(
         }
         let mut end = page.end(from);
         if let Some(until) = until
-            && let Some(beyond) = page.events.iter().position(|event| event.id > until)
+            && let Some(beyond) = page.events.iter().position(|event| !event.is_within(until))
         {
             // Before the first event that is not wanted: the place to read on, if ever more is.
             end = Position::At(page.events[beyond].id);
@@ -139,12 +139,19 @@ async fn read(
             page.more = false;
         }
         bytes += page.events.iter().map(Stored::size).sum::<usize>();
-        history.events.extend(page.events.iter().map(line));
+        // What the gap says already is not said again by its record.
+        let told = history.gap.as_ref().and_then(|gap| gap.lost).map(|lost| lost.before);
+        history.events.extend(page.events.iter().filter(|event| told != Some(event.id)).map(line));
         history.more = page.more;
         history.next = end.to_string();
         from = From::Position(end);
     }
     Ok(history)
+}
+
+/// How many events there are, without the records of gaps between them.
+fn count(history: &History) -> usize {
+    history.events.iter().filter(|event| event.event != GAP).count()
 }
 
 fn line(event: &Stored) -> HistoryEvent {
@@ -160,7 +167,7 @@ fn line(event: &Stored) -> HistoryEvent {
 fn gap_line(gap: &Gap, next: &str) -> HistoryEvent {
     HistoryEvent {
         id: gap.oldest.map_or_else(|| next.to_owned(), |oldest| Position::At(oldest).to_string()),
-        event: "gap".to_owned(),
+        event: GAP.to_owned(),
         data: serde_json::to_string(gap).expect("a gap has only strings"),
         time: gap.oldest.map(|oldest| time_text(oldest.ms)).unwrap_or_default(),
     }

@@ -7,7 +7,7 @@ use sse_server::{
     broker::{
         Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
         embedded::{Embedded, Place},
-        redis::RedisBroker,
+        redis::{Place as RedisPlace, RedisBroker},
     },
     metrics::Metrics,
 };
@@ -37,9 +37,10 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     let redis = if backend == Backend::Redis { Some(RedisServer::start().await) } else { None };
     let broker = match (&redis, backend) {
         (Some(redis), _) => {
-            let timeout = Duration::from_secs(10);
-            let (url, runtime) = (redis.url(), Handle::current());
-            Broker::Redis(RedisBroker::connect(&url, retention, timeout, Metrics::new(), &runtime).await.unwrap())
+            let url = redis.url();
+            let place = RedisPlace { url: &url, prefix: "sse:", timeout: Duration::from_secs(10) };
+            let broker = RedisBroker::connect(place, retention, Metrics::new(), &Handle::current()).await;
+            Broker::Redis(broker.unwrap())
         }
         (None, Backend::Memory) => embedded(Place::Memory, retention),
         (None, _) => embedded(Place::Directory(directory.path().join("log")), retention),
@@ -181,15 +182,15 @@ crate::on_every_broker! {
         let own = own(backend, |_| {}).await;
         let foreign = EventId::new(5, 5);
         let page = read(&own.broker, "a", after(foreign)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: None });
+        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: None, lost: None });
         append(&own.broker, "a", 0..3).await;
         let events = all(&own.broker, "a").await;
         let page = read(&own.broker, "a", after(foreign)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0) });
+        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0), lost: None });
         assert_eq!(data(&page), ["0", "1", "2"]);
         let future = EventId::new(events[2].0.ms + 1_000_000, 0);
         let page = read(&own.broker, "a", after(future)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0) });
+        assert_eq!(page.start, Start::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0), lost: None });
     }
 
     async fn trimming_by_count_keeps_the_newest_and_is_told_as_a_gap(backend: Backend) {
@@ -204,7 +205,7 @@ crate::on_every_broker! {
         assert!((100..=most).contains(&kept.len()), "{}", kept.len());
         assert_eq!(kept.last().unwrap().1, "999");
         let page = read(&own.broker, "a", after(before)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0) });
+        assert_eq!(page.start, Start::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0), lost: None });
         assert_eq!(page.events.len(), kept.len());
         let page = read(&own.broker, "a", From::Position(Position::At(kept[0].0))).await;
         assert_eq!((page.start, page.events.len()), (Start::Contiguous, kept.len()));

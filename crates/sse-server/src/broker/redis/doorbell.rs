@@ -1,7 +1,12 @@
 //! Wake-ups by Redis pub/sub: one connection a node, subscribed to the bells of the channels that it serves.
 //!
-//! A lost or doubled bell costs nothing but time. After every connect and every confirmed subscription the channel is
-//! rung once, so what came before is found; and [`safety_looks`] goes round all followed channels all the time.
+//! A lost or doubled bell costs nothing but time. After every confirmed subscription, and so for all followed channels
+//! after every connect, the channel is rung once: its feed reads on from where it stands, and that read proves whether
+//! the log still continues there. [`safety_looks`] goes round all followed channels all the time.
+//!
+//! The connection is our own to watch: the library's would give up after some attempts, and would not notice that a
+//! subscription was refused. One that gives no answer to a `PING` for [`ANSWER_WITHIN`] is given up, so a half-open
+//! one is found within three seconds, whatever the time-out of commands is.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,7 +18,7 @@ use redis::{
 use sse_proto::Channel;
 use tokio::{
     sync::Notify,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, interval_at},
 };
 
 use super::{
@@ -23,6 +28,10 @@ use super::{
 use crate::broker::bells::Bells;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// An answer on this connection takes no longer, because it only waits for Redis itself.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+/// Subscriptions that are asked for at once, and rung at once when they are confirmed.
+const SUBSCRIBE_AT_ONCE: usize = 128;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Rounds of [`LOOK_EVERY`] in which every followed channel gets its look, if there are not too many.
 const ROUNDS: usize = 50;
@@ -38,14 +47,22 @@ pub(super) async fn listen(
     timeout: Duration,
 ) {
     let mut back_off = BackOff::default();
+    let timeout = timeout.min(ANSWER_WITHIN);
+    let mut said = false;
     loop {
         match within(timeout, client.get_async_pubsub()).await {
             Ok(connection) => {
                 let (sink, stream) = connection.split();
-                back_off = BackOff::default();
-                let mut line = Line { sink, names: &names, bells: &bells, heard: HashSet::new(), timeout };
+                let mut line =
+                    Line { sink, names: &names, bells: &bells, heard: HashSet::new(), timeout, works: false };
                 let why = line.serve(stream, &follows_changed).await;
-                tracing::warn!(why, "the line for wake-ups from Redis broke; connecting again");
+                if line.works {
+                    (back_off, said) = (BackOff::default(), false);
+                }
+                // Once, and not for every attempt that is refused.
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(why, "the line for wake-ups from Redis broke; connecting again");
+                }
             }
             Err(why) => tracing::debug!(why, "no line for wake-ups from Redis"),
         }
@@ -61,12 +78,14 @@ struct Line<'a> {
     /// The channels whose bell is confirmed to be heard.
     heard: HashSet<Channel>,
     timeout: Duration,
+    /// It was there long enough to be asked for a sign of life, and gave one.
+    works: bool,
 }
 
 impl Line<'_> {
     /// Serves until the connection breaks; returns why.
     async fn serve(&mut self, mut stream: PubSubStream, follows_changed: &Notify) -> String {
-        let mut check = interval(CHECK_EVERY);
+        let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if let Err(why) = self.subscribe().await {
             return why;
@@ -83,7 +102,7 @@ impl Line<'_> {
                     None => Err("closed".to_owned()),
                 },
                 () = follows_changed.notified() => self.subscribe().await,
-                _ = check.tick() => within(self.timeout, self.sink.ping::<redis::Value>()).await.map(drop),
+                _ = check.tick() => self.ping().await,
             };
             if let Err(why) = served {
                 return why;
@@ -91,18 +110,32 @@ impl Line<'_> {
         }
     }
 
+    async fn ping(&mut self) -> Result<(), String> {
+        within(self.timeout, self.sink.ping::<redis::Value>()).await?;
+        self.works = true;
+        Ok(())
+    }
+
     /// Brings the subscriptions in line with who follows what. Rings each new one once it is confirmed.
     async fn subscribe(&mut self) -> Result<(), String> {
         let followed: HashSet<Channel> = self.bells.followed().into_iter().collect();
-        for channel in followed.difference(&self.heard.clone()) {
-            within(self.timeout, self.sink.subscribe(self.names.stream(channel))).await?;
-            self.heard.insert(channel.clone());
-            self.bells.ring(channel);
+        let new: Vec<Channel> = followed.difference(&self.heard).cloned().collect();
+        for some in new.chunks(SUBSCRIBE_AT_ONCE) {
+            let names: Vec<String> = some.iter().map(|channel| self.names.stream(channel)).collect();
+            within(self.timeout, self.sink.subscribe(names)).await?;
+            for channel in some {
+                self.heard.insert(channel.clone());
+                self.bells.ring(channel);
+            }
         }
-        for channel in self.heard.difference(&followed) {
-            within(self.timeout, self.sink.unsubscribe(self.names.stream(channel))).await?;
+        let gone: Vec<Channel> = self.heard.difference(&followed).cloned().collect();
+        for some in gone.chunks(SUBSCRIBE_AT_ONCE) {
+            let names: Vec<String> = some.iter().map(|channel| self.names.stream(channel)).collect();
+            within(self.timeout, self.sink.unsubscribe(names)).await?;
+            for channel in some {
+                self.heard.remove(channel);
+            }
         }
-        self.heard.retain(|channel| followed.contains(channel));
         Ok(())
     }
 }

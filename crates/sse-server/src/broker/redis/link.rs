@@ -6,15 +6,15 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::RedisSetupError;
+use super::{RedisSetupError, durability, forks::Forks};
 use crate::broker::BrokerError;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -53,13 +53,19 @@ impl std::fmt::Debug for State {
 
 impl Link {
     /// Starts to connect.
-    pub(super) fn start(client: Client, timeout: Duration, ended: CancellationToken, runtime: &Handle) -> Self {
+    pub(super) fn start(
+        client: Client,
+        timeout: Duration,
+        forks: Arc<Forks>,
+        ended: CancellationToken,
+        runtime: &Handle,
+    ) -> Self {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
         let suspect = Arc::new(Notify::new());
         let address = client.get_connection_info().addr().to_string();
         let demoted = Arc::new(Notify::new());
         let doubts = (suspect.clone(), demoted.clone());
-        let supervised = supervise(client, timeout, sender, doubts, address.clone());
+        let supervised = supervise(client, timeout, sender, doubts, address.clone(), forks);
         runtime.spawn(async move { ended.run_until_cancelled(supervised).await });
         Self { state, suspect, demoted, timeout, address }
     }
@@ -79,7 +85,7 @@ impl Link {
         Ok(())
     }
 
-    /// Sends commands once and waits for their answers.
+    /// Sends commands once and waits for their answers; all together for the time-out at the most.
     ///
     /// # Errors
     /// `Unavailable`: nothing was sent. `OutcomeUnknown`: no answer came. The inner error is an answer of Redis.
@@ -87,8 +93,9 @@ impl Link {
         &self,
         commands: &Pipeline,
     ) -> Result<Result<T, RedisError>, BrokerError> {
-        let mut connection = self.connection().await?;
-        let Ok(answer) = timeout(self.timeout, commands.query_async(&mut connection)).await else {
+        let deadline = Instant::now() + self.timeout;
+        let mut connection = self.connection(deadline).await?;
+        let Ok(answer) = timeout_at(deadline, commands.query_async(&mut connection)).await else {
             self.suspect.notify_one();
             return Err(self.unknown(&format!("no answer within {:?}", self.timeout)));
         };
@@ -107,9 +114,20 @@ impl Link {
         }
     }
 
-    async fn connection(&self) -> Result<MultiplexedConnection, BrokerError> {
+    /// Looks at the channels that are in doubt now; see [`Forks`].
+    pub(super) async fn look(&self, forks: &Forks) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut connection = self.connection(deadline).await?;
+        match timeout_at(deadline, forks.look(&mut connection)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(BrokerError::Unavailable(format!("Redis at {}: {error}", self.address))),
+            Err(_) => Err(BrokerError::Unavailable(format!("Redis at {}: no answer in time", self.address))),
+        }
+    }
+
+    async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, BrokerError> {
         let mut state = self.state.clone();
-        let up = timeout(self.timeout, state.wait_for(|state| matches!(state, State::Up(_)))).await;
+        let up = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Up(_)))).await;
         if let Ok(Ok(state)) = up
             && let State::Up(connection) = &*state
         {
@@ -145,16 +163,26 @@ async fn supervise(
     state: watch::Sender<State>,
     (suspect, demoted): (Arc<Notify>, Arc<Notify>),
     address: String,
+    forks: Arc<Forks>,
 ) {
     let mut back_off = BackOff::default();
     let mut was_up = false;
+    let mut said = Vec::new();
     loop {
         match within(limit, connect(&client, limit)).await {
             Ok(Connected::TooOld(found)) => {
                 tracing::error!(address, found, "this Redis is too old: 6.2 is the oldest that will do");
                 state.send_replace(State::TooOld(found));
             }
-            Ok(Connected::Ready(connection)) => {
+            Ok(Connected::Ready(mut connection, timeline)) => {
+                // Before anything else is published or read, so that what was known is not taken for what is there.
+                forks.doubt_all();
+                if let Err(error) = forks.look(&mut connection).await {
+                    state.send_replace(State::Down(error.to_string()));
+                    back_off.wait().await;
+                    continue;
+                }
+                durability::warn(&mut connection, &address, &mut said).await;
                 if was_up {
                     tracing::info!(address, "Redis is back");
                 }
@@ -162,7 +190,7 @@ async fn supervise(
                 back_off = BackOff::default();
                 state.send_replace(State::Up(connection.clone()));
                 let why = tokio::select! {
-                    why = watch_over(connection, limit, &suspect) => why,
+                    why = watch_over(connection, limit, &suspect, &forks, timeline) => why,
                     () = demoted.notified() => "it is a read-only replica".to_owned(),
                 };
                 tracing::warn!(address, why, "the connection to Redis broke; connecting again");
@@ -177,28 +205,69 @@ async fn supervise(
 }
 
 enum Connected {
-    Ready(MultiplexedConnection),
+    Ready(MultiplexedConnection, Timeline),
     TooOld(String),
 }
 
 async fn connect(client: &Client, limit: Duration) -> Result<Connected, RedisError> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(limit));
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default().trim();
+    // One that is still reading its file says so here.
+    let _: Value = redis::cmd("PING").query_async(&mut connection).await?;
+    let info = info(&mut connection, "server").await?;
+    let version = line_of(&info, "redis_version").unwrap_or("?");
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found < VERSION_MIN { Ok(Connected::TooOld(version.to_owned())) } else { Ok(Connected::Ready(connection)) }
+    if found < VERSION_MIN && version != "?" {
+        return Ok(Connected::TooOld(version.to_owned()));
+    }
+    let timeline = Timeline::of(&mut connection).await?;
+    Ok(Connected::Ready(connection, timeline))
+}
+
+/// A section of `INFO`; nothing where this user may not read it.
+async fn info(connection: &mut MultiplexedConnection, section: &str) -> Result<String, RedisError> {
+    match redis::cmd("INFO").arg(section).query_async(connection).await {
+        Err(error) if is_transport(&error) => Err(error),
+        answer => Ok(answer.unwrap_or_default()),
+    }
+}
+
+/// A line of an `INFO`.
+pub(super) fn line_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// Which history of the data a Redis is on. A replica takes that of its primary, and begins one when it is promoted: then
+/// it may lack what it had.
+#[derive(Debug, PartialEq, Eq)]
+struct Timeline(Option<String>);
+
+impl Timeline {
+    async fn of(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
+        let info = info(connection, "replication").await?;
+        Ok(Self(line_of(&info, "master_replid").map(ToOwned::to_owned)))
+    }
 }
 
 /// Asks for a sign of life each second, and at once when a command failed; returns why the connection is given up.
-async fn watch_over(mut connection: MultiplexedConnection, limit: Duration, suspect: &Notify) -> String {
+async fn watch_over(
+    mut connection: MultiplexedConnection,
+    limit: Duration,
+    suspect: &Notify,
+    forks: &Forks,
+    timeline: Timeline,
+) -> String {
     loop {
         // Whichever comes first; both lead to the same question.
         let _ = timeout(CHECK_EVERY, suspect.notified()).await;
-        let ping = redis::cmd("PING");
-        let answer = within(limit, ping.query_async::<String>(&mut connection)).await;
-        if let Err(why) = answer {
+        match within(limit, Timeline::of(&mut connection)).await {
+            Ok(now) if now == timeline => {}
+            Ok(_) => return "its data are of another history than before".to_owned(),
+            Err(why) => return why,
+        }
+        // What could not be settled when the connection was made.
+        if let Err(why) = within(limit, forks.look(&mut connection)).await {
             return why;
         }
     }

@@ -6,17 +6,20 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::RangeInclusive,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytestring::ByteString;
 use redis::{FromRedisValue, Pipeline, RedisError, Value};
-use sse_proto::{Channel, Event, EventId, Position};
+use sse_proto::{
+    Channel, Event, EventId, Position,
+    api::{GapReason, Lost},
+};
 
-use super::{Names, link::Link};
+use super::{Names, durability, forks::Forks, link::Link};
 use crate::broker::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored, Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
 };
 
@@ -33,6 +36,8 @@ pub(super) struct Log {
     pub(super) link: Link,
     pub(super) names: Names,
     pub(super) retention: Retention,
+    /// What must still be there after the next reconnect.
+    pub(super) forks: Arc<Forks>,
     /// Channels known to be in the registry. Emptied now and then: another node may have forgotten one.
     registered: Mutex<HashSet<Channel>>,
     /// How the entries of a channel turned out to be, for the size of the next read.
@@ -60,12 +65,13 @@ struct Known {
 }
 
 impl Log {
-    pub(super) fn new(link: Link, names: Names, retention: Retention) -> Self {
-        Self { link, names, retention, registered: Mutex::default(), sizes: Mutex::default() }
+    pub(super) fn new(link: Link, names: Names, retention: Retention, forks: Arc<Forks>) -> Self {
+        Self { link, names, retention, forks, registered: Mutex::default(), sizes: Mutex::default() }
     }
 
     pub(super) async fn append(&self, channel: &Channel, events: &[Event]) -> Result<Appended, BrokerError> {
         self.register(channel).await?;
+        let era = self.forks.era();
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         if events.len() > 1 {
@@ -94,6 +100,7 @@ impl Log {
         for id in ids {
             last = id?;
         }
+        self.forks.saw(channel, last, era);
         Ok(Appended { first, last })
     }
 
@@ -101,6 +108,7 @@ impl Log {
         let count = self.entries_to_ask(channel, limits);
         // One more to see whether more follow, and one for the event at the position itself.
         let asked = count + 2;
+        let era = self.forks.era();
         // Until it is known how they are: a read that failed for its size must not fail for ever.
         self.sizes().remove(channel);
         let (start, mut entries, last) = match from {
@@ -118,6 +126,9 @@ impl Log {
         let fit = PageLimits { events_max: count, ..limits }.fit(entries.iter().map(Stored::size));
         let more = entries.len() > fit;
         entries.truncate(fit);
+        if let Some(entry) = entries.last() {
+            self.forks.saw(channel, entry.id, era);
+        }
         let last = entries.last().map_or(last, |entry| entry.id.max(last));
         Ok(Page { start, events: entries, more, last })
     }
@@ -125,18 +136,55 @@ impl Log {
     /// What follows a position. The common case, that its event is still there, is proved by the same `XRANGE`.
     async fn run_after(&self, channel: &Channel, position: Position, asked: usize) -> Result<Run, BrokerError> {
         let (Position::After(id) | Position::At(id)) = position;
+        let era = self.forks.era();
         let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
         let mut entries = self.entries(channel, &id.to_string(), asked).await?;
         let mut start = Start::Contiguous;
         let mut last = id;
+        if is_present(&entries) {
+            self.forks.saw(channel, id, era);
+        }
         if !is_present(&entries) {
             let known;
             (entries, known) = self.entries_and_extent(channel, &id.to_string(), asked).await?;
             start = judge(position, is_present(&entries), &known.after);
             last = known.last;
         }
+        if let Start::Gap { reason: GapReason::LostTail | GapReason::Unknown, .. } = start
+            && let Some(run) = self.run_instead_of_lost(channel, position, start, asked).await?
+        {
+            return Ok(run);
+        }
         entries.retain(|entry| entry.id > position.floor());
         self.or_oldest_run(channel, asked, start, entries, last).await
+    }
+
+    /// Where a position lies among lost events of which there is a record, what came after all that was not lost.
+    async fn run_instead_of_lost(
+        &self,
+        channel: &Channel,
+        position: Position,
+        start: Start,
+        asked: usize,
+    ) -> Result<Option<Run>, BrokerError> {
+        let Start::Gap { reason, .. } = start else { return Ok(None) };
+        if reason == GapReason::LostTail {
+            // Without a reconnect, or before its look: what this node knows may be lost as well, and not recorded yet.
+            self.forks.doubt(channel);
+            self.link.look(&self.forks).await?;
+        }
+        let (Position::After(id) | Position::At(id)) = position;
+        let mut commands = redis::pipe();
+        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(format!("({id}")).arg("+");
+        let (records,): (Value,) = self.query(&commands).await?;
+        let Some(lost) = records_of(records).into_iter().find(|lost| lost.has(id)) else { return Ok(None) };
+        let begin = format!("({}", lost.after);
+        let (entries, known) = self.entries_and_extent(channel, &begin, asked).await?;
+        // Its record must be there: the stream may be another one since.
+        let is_kept = known.after.oldest.is_some_and(|oldest| oldest <= lost.before) && known.last >= lost.before;
+        let oldest = entries.first().map(|entry| entry.id);
+        let start = Start::Gap { reason: GapReason::LostTail, oldest, lost: Some(lost) };
+        Ok(is_kept.then_some((start, entries, known.last)))
     }
 
     /// After a gap, history begins with the oldest event that is kept.
@@ -151,7 +199,7 @@ impl Log {
         let Start::Gap { reason, .. } = start else { return Ok((start, entries, last)) };
         let (_, entries, last) = self.oldest_run(channel, asked).await?;
         let oldest = entries.first().map(|entry| entry.id);
-        Ok((Start::Gap { reason, oldest }, entries, last))
+        Ok((Start::Gap { reason, oldest, lost: None }, entries, last))
     }
 
     async fn oldest_run(&self, channel: &Channel, asked: usize) -> Result<Run, BrokerError> {
@@ -258,11 +306,12 @@ impl Log {
         Ok(extent_of(answers.into_iter().next().unwrap_or_default())?.last)
     }
 
-    /// A write, so that a replica, a full memory or a failing disk shows.
-    pub(super) async fn check(&self) -> Result<(), BrokerError> {
+    /// A write, so that a replica, a full memory or a failing disk shows; and a look at how Redis is set up.
+    pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         let mut commands = redis::pipe();
         commands.cmd("SET").arg(self.names.check()).arg(1).arg("PX").arg(1000).ignore();
-        self.query::<()>(&commands).await
+        self.query::<()>(&commands).await?;
+        self.query(&durability::questions()).await.map(durability::warnings)
     }
 
     /// Enters a channel into the registry before its first event, if there is room for one more.
@@ -362,6 +411,15 @@ fn entries_of(answer: Value) -> Result<Vec<Stored>, BrokerError> {
         Value::ServerError(error) => Err(refused(&error.into())),
         _ => Err(garbled("no entries for an XRANGE")),
     }
+}
+
+/// The ranges of the gap records in a channel's index.
+fn records_of(answer: Value) -> Vec<Lost> {
+    let records: Vec<(String, HashMap<String, String>)> = redis::from_redis_value(answer).unwrap_or_default();
+    let lost = |(id, fields): &(String, HashMap<String, String>)| {
+        Some(Lost { after: fields.get("after")?.parse().ok()?, before: id.parse().ok()? })
+    };
+    records.iter().filter_map(lost).collect()
 }
 
 fn entry_of(entry: Value) -> Option<Stored> {

@@ -6,10 +6,14 @@
 //! |---|---|
 //! | `link` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
+//! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
+//! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
 //! | `upkeep` | trims by age and forgets dead channels |
 
 mod doorbell;
+mod durability;
+mod forks;
 mod link;
 mod log;
 mod upkeep;
@@ -21,9 +25,9 @@ use sse_proto::{Channel, Event, EventId};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{link::Link, log::Log};
+use self::{forks::Forks, link::Link, log::Log};
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
     bells::{Bell, Bells},
 };
 use crate::metrics::Metrics;
@@ -36,6 +40,32 @@ pub struct RedisBroker {
     follows_changed: Arc<tokio::sync::Notify>,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
+}
+
+/// Where events are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The URL of the Redis.
+    pub url: &'a str,
+    /// With what the names of all keys begin; see [`parse_prefix`].
+    pub prefix: &'a str,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// Bytes of a prefix.
+const PREFIX_BYTES_MAX: usize = 64;
+
+/// A prefix of the names of keys. Whatever two prefixes are, no name with one is a name with the other.
+///
+/// # Errors
+/// What is wrong with it. A brace would change the hash tag of a name, by which a cluster places it.
+pub fn parse_prefix(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:~-".contains(&byte);
+    if text.len() > PREFIX_BYTES_MAX || !text.bytes().all(is_allowed) {
+        return Err(format!("a prefix is up to {PREFIX_BYTES_MAX} of the characters A-Z a-z 0-9 . _ : ~ -"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Why Redis cannot be used at all. (That it is away is no such reason.)
@@ -75,6 +105,11 @@ impl Names {
         stream.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix('}')?.parse().ok()
     }
 
+    /// The index of the gap records of a channel: a stream of the same ids, which says what was lost before each.
+    fn gaps(&self, channel: &Channel) -> String {
+        format!("{}:gaps", self.stream(channel))
+    }
+
     /// A sorted set of all channels, by when they were first used.
     fn channels(&self) -> String {
         format!("{}channels", self.prefix)
@@ -92,22 +127,24 @@ impl RedisBroker {
     /// # Errors
     /// The URL is wrong, or the Redis is too old.
     pub async fn connect(
-        url: &str,
+        place: Place<'_>,
         retention: Retention,
-        timeout: Duration,
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
+        let Place { url, prefix, timeout } = place;
         let info = connection_info(url).ok_or_else(|| RedisSetupError::Url { url: without_password(url) })?;
         let client = Client::open(info).map_err(|_| RedisSetupError::Url { url: without_password(url) })?;
-        let names = Names { prefix: "sse:".to_owned() };
+        let names = Names { prefix: prefix.to_owned() };
         let ended = CancellationToken::new();
         let bells = Bells::default();
         let follows_changed = Arc::new(tokio::sync::Notify::new());
 
-        let link = Link::start(client.clone(), timeout, ended.clone(), runtime);
+        let forks = Forks::new(names.clone(), retention.age_max, retention.channels_max, metrics.clone());
+        let forks = Arc::new(forks);
+        let link = Link::start(client.clone(), timeout, forks.clone(), ended.clone(), runtime);
         link.first_look().await?;
-        let log = Arc::new(Log::new(link, names.clone(), retention));
+        let log = Arc::new(Log::new(link, names.clone(), retention, forks));
         runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::listen(
             client,
             names,
@@ -157,7 +194,7 @@ impl RedisBroker {
         bell
     }
 
-    pub(super) async fn check(&self) -> Result<(), BrokerError> {
+    pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         self.log.check().await
     }
 }
@@ -195,8 +232,22 @@ mod tests {
         let names = Names { prefix: "sse:".to_owned() };
         let channel: Channel = "orders:eu".parse().unwrap();
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
-        assert_eq!(names.channel("sse:{orders:eu}"), Some(channel));
-        assert_eq!(names.channel("sse:channels"), None);
+        assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
+        for other in [names.channels(), names.gaps(&channel)] {
+            assert_eq!(names.channel(&other), None);
+        }
+        let other = Names { prefix: "sse:other:".to_owned() };
+        assert_eq!(names.channel(&other.stream(&channel)), None);
+    }
+
+    #[test]
+    fn a_prefix_cannot_move_the_hash_tag() {
+        for good in ["", "sse:", "app-1.eu:"] {
+            assert_eq!(parse_prefix(good).as_deref(), Ok(good));
+        }
+        for bad in ["{a}", "a b", "a*", "é", "a\n", &"x".repeat(65)] {
+            assert!(parse_prefix(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here sleeps and hopes: every wait has a condition, and a limit after which the test fails and says why.
 
+mod proxy;
 mod redis_server;
 mod subscriber;
 
@@ -25,6 +26,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
+    proxy::Proxy,
     redis_server::RedisServer,
     subscriber::{Subscriber, TestEvent},
 };

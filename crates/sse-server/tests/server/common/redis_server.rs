@@ -41,6 +41,10 @@ impl RedisServer {
         until("Redis answers", async || self.command::<String>(redis::cmd("PING")).await.ok()).await;
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -1,0 +1,263 @@
+//! Finds out that Redis lost acknowledged events (a fail-over, an older snapshot), and says so in the log.
+//!
+//! A loss behind an id that survived proves itself to nobody: the log simply goes on. So a node remembers of each
+//! channel the newest id that it saw acknowledged or read. Whenever it has connected anew, and before it publishes or
+//! reads anything more, it looks whether that event is still there. If not, it appends a *gap record* with an id above the
+//! lost ones: ids never go back, a lost id is not given out again, and every cursor that crosses the record is told, on
+//! every node, now and at any later replay. `fork.lua` does it in one step, so that a fork has one record however many
+//! nodes find it; a small index beside the stream finds the record of a cursor that stands among the lost ids.
+//!
+//! The memory is bounded: one id for each of as many channels as there may be. Beyond, the half that was quiet for
+//! longest is forgotten, and a loss in those is found only by nodes that still know. Nobody finds it when all nodes that
+//! knew the lost ids are gone too.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use sse_proto::{Channel, EventId, api::Lost};
+
+use super::Names;
+use crate::metrics::Metrics;
+
+const FORK: &str = include_str!("fork.lua");
+/// Channels that are looked at in one pipeline.
+const LOOKS_AT_ONCE: usize = 64;
+/// Gap records that a channel's index keeps. Whoever stands in the range of an older one reads from the oldest event on.
+const RECORDS_KEPT: usize = 32;
+
+/// What this node knows of the ends of channels.
+#[derive(Debug)]
+pub(super) struct Forks {
+    names: Names,
+    age_max: Duration,
+    channels_max: usize,
+    seen: Mutex<HashMap<Channel, Seen>>,
+    /// How often everything was in doubt.
+    era: AtomicU64,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// The newest id that was acknowledged or read.
+    newest: EventId,
+    /// The newest one of a connection before this, if it is not known yet whether it is still there.
+    doubted: Option<EventId>,
+}
+
+/// What a look found.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    There,
+    Trimmed,
+    /// It is lost, and another node has recorded it.
+    Told(Lost),
+    /// It is lost, and this is the record.
+    Wrote(Lost),
+}
+
+impl Forks {
+    pub(super) fn new(names: Names, age_max: Duration, channels_max: usize, metrics: Metrics) -> Self {
+        Self { names, age_max, channels_max, seen: Mutex::default(), era: AtomicU64::new(0), metrics }
+    }
+
+    /// To be taken before a command is sent whose answer [`saw`](Self::saw) is told.
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::SeqCst)
+    }
+
+    /// An id of `channel` was acknowledged or read, by a command of this era. One of an era before may have been
+    /// acknowledged by a connection that is gone, and come too late for the look that followed.
+    pub(super) fn saw(&self, channel: &Channel, id: EventId, era: u64) {
+        if id == EventId::ZERO {
+            return;
+        }
+        let mut all = self.seen();
+        // Under the lock, by which an era ends.
+        let doubted = (era != self.era()).then_some(id);
+        if let Some(seen) = all.get_mut(channel) {
+            seen.newest = seen.newest.max(id);
+            seen.doubted = seen.doubted.max(doubted);
+            return;
+        }
+        if all.len() >= self.channels_max {
+            forget_half(&mut all);
+        }
+        all.insert(channel.clone(), Seen { newest: id, doubted });
+    }
+
+    /// It is not certain any more that Redis has what it had.
+    pub(super) fn doubt_all(&self) {
+        let mut all = self.seen();
+        self.era.fetch_add(1, Ordering::SeqCst);
+        for seen in all.values_mut() {
+            seen.doubted.get_or_insert(seen.newest);
+        }
+    }
+
+    /// The same, of one channel.
+    pub(super) fn doubt(&self, channel: &Channel) {
+        if let Some(seen) = self.seen().get_mut(channel) {
+            seen.doubted.get_or_insert(seen.newest);
+        }
+    }
+
+    /// Looks at every channel that is in doubt. One that cannot be settled (Redis is a replica, or full) stays so.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub(super) async fn look(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let doubted: Vec<(Channel, EventId)> = {
+            let all = self.seen();
+            all.iter().filter_map(|(channel, seen)| Some((channel.clone(), seen.doubted?))).collect()
+        };
+        let mut lost = 0;
+        for some in doubted.chunks(LOOKS_AT_ONCE) {
+            let answers: Vec<Value> = self.looks(some).query_async(connection).await?;
+            // The first one is the script's name.
+            for ((channel, id), answer) in some.iter().zip(answers.into_iter().skip(1)) {
+                lost += usize::from(self.take(channel, *id, answer));
+            }
+        }
+        if lost > 0 {
+            self.metrics.forked();
+        }
+        Ok(())
+    }
+
+    fn looks(&self, channels: &[(Channel, EventId)]) -> Pipeline {
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        commands.cmd("SCRIPT").arg("LOAD").arg(FORK);
+        let script = redis::Script::new(FORK);
+        let age_ms = u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX);
+        for (channel, id) in channels {
+            commands.cmd("EVALSHA").arg(script.get_hash()).arg(2);
+            commands.arg(self.names.stream(channel)).arg(self.names.gaps(channel));
+            commands.arg(id.to_string()).arg(channel.as_str()).arg(age_ms).arg(RECORDS_KEPT);
+        }
+        commands
+    }
+
+    /// Takes what was found of a channel; returns whether it has lost its end.
+    fn take(&self, channel: &Channel, id: EventId, answer: Value) -> bool {
+        let (lost, is_new) = match found(answer) {
+            Ok(Found::There | Found::Trimmed) => (None, false),
+            Ok(Found::Told(lost)) => (Some(lost), false),
+            Ok(Found::Wrote(lost)) => (Some(lost), true),
+            Err(why) => {
+                tracing::debug!(%channel, %id, why, "it cannot be settled yet whether this event is still there");
+                return false;
+            }
+        };
+        if let Some(seen) = self.seen().get_mut(channel)
+            && seen.doubted == Some(id)
+        {
+            seen.doubted = None;
+            seen.newest = seen.newest.max(lost.map_or(EventId::ZERO, |lost| lost.before));
+        }
+        if let Some(lost) = lost {
+            tracing::warn!(
+                %channel, %id, after = %lost.after, record = %lost.before,
+                "Redis has lost acknowledged events: everyone who reads past them is told"
+            );
+        }
+        if is_new {
+            self.metrics.gap_recorded();
+        }
+        lost.is_some()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<Channel, Seen>> {
+        // No code panics while it holds this lock, and the map is valid at every step.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the half that was quiet for longest, but nothing that is in doubt.
+fn forget_half(all: &mut HashMap<Channel, Seen>) {
+    let mut newest: Vec<EventId> = all.values().map(|seen| seen.newest).collect();
+    let middle = newest.len() / 2;
+    if let Some((_, middle, _)) = (!newest.is_empty()).then(|| newest.select_nth_unstable(middle)) {
+        let middle = *middle;
+        all.retain(|_, seen| seen.newest > middle || seen.doubted.is_some());
+    }
+}
+
+/// What the script answered; words if it could not do its work.
+fn found(answer: Value) -> Result<Found, String> {
+    let answer: Vec<String> = redis::from_redis_value(answer).map_err(|error| error.to_string())?;
+    let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+    let lost = |before: &str, after: &str| -> Result<Lost, String> {
+        let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is no id"));
+        Ok(Lost { after: id(after)?, before: id(before)? })
+    };
+    match words.as_slice() {
+        ["there"] => Ok(Found::There),
+        ["trimmed"] => Ok(Found::Trimmed),
+        ["told", record, after] => lost(record, after).map(Found::Told),
+        ["wrote", record, after] => lost(record, after).map(Found::Wrote),
+        _ => Err(format!("Redis answered {words:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forks(channels_max: usize) -> Forks {
+        let names = Names { prefix: "sse:".to_owned() };
+        Forks::new(names, Duration::from_hours(1), channels_max, Metrics::new())
+    }
+
+    fn channel(number: u64) -> Channel {
+        format!("c{number}").parse().unwrap()
+    }
+
+    #[test]
+    fn the_newest_channels_are_remembered_and_never_more_than_the_limit() {
+        let forks = forks(10);
+        for number in 1..=1000 {
+            forks.saw(&channel(number), EventId::new(number, 0), 0);
+            assert!(forks.seen().len() <= 10);
+        }
+        forks.saw(&channel(2000), EventId::ZERO, 0);
+        assert!(forks.seen().contains_key(&channel(1000)) && !forks.seen().contains_key(&channel(2000)));
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_neither_overwritten_nor_forgotten() {
+        let forks = forks(4);
+        forks.saw(&channel(1), EventId::new(1, 0), forks.era());
+        forks.doubt_all();
+        for number in 1..100 {
+            forks.saw(&channel(number), EventId::new(100 + number, 0), forks.era());
+        }
+        forks.doubt_all();
+        assert_eq!(forks.seen()[&channel(1)].doubted, Some(EventId::new(1, 0)));
+        let record = ["wrote", "200-0", "0-0"].map(|word| Value::SimpleString(word.to_owned())).to_vec();
+        assert!(forks.take(&channel(1), EventId::new(1, 0), Value::Array(record)));
+        let seen = forks.seen()[&channel(1)];
+        assert_eq!((seen.newest, seen.doubted), (EventId::new(200, 0), None));
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_look_is_in_doubt() {
+        let forks = forks(4);
+        let era = forks.era();
+        forks.saw(&channel(1), EventId::new(1, 0), era);
+        forks.doubt_all();
+        assert!(!forks.take(&channel(1), EventId::new(1, 0), Value::Array(vec![Value::SimpleString("there".into())])));
+        forks.saw(&channel(1), EventId::new(2, 0), era);
+        forks.saw(&channel(1), EventId::new(3, 0), forks.era());
+        let seen = forks.seen()[&channel(1)];
+        assert_eq!((seen.newest, seen.doubted), (EventId::new(3, 0), Some(EventId::new(2, 0))));
+    }
+}

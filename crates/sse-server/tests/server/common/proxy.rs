@@ -1,0 +1,144 @@
+//! A TCP proxy of the test's own, for faults between two programs: a peer that is another one by now, a line that is
+//! cut, a line on which nothing comes any more.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::AbortHandle,
+};
+
+/// Forwards connections to a port of this machine.
+pub(crate) struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+struct Shared {
+    target: Mutex<u16>,
+    /// Connections up to this number are silent: what is sent on them goes nowhere, and they stay open.
+    silent: watch::Sender<u64>,
+    /// Connections up to this number are closed.
+    closed: watch::Sender<u64>,
+    connections: AtomicU64,
+    /// Connections of a client that has subscribed to something in Redis.
+    subscribers: AtomicUsize,
+    /// Only those are silenced.
+    only_subscribers: bool,
+}
+
+impl Proxy {
+    pub(crate) async fn start(target: u16) -> Self {
+        Self::start_as(target, false).await
+    }
+
+    /// One that silences only the connections on which a client has subscribed.
+    pub(crate) async fn of_subscribers(target: u16) -> Self {
+        Self::start_as(target, true).await
+    }
+
+    async fn start_as(target: u16, only_subscribers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            silent: watch::Sender::new(0),
+            closed: watch::Sender::new(0),
+            connections: AtomicU64::new(0),
+            subscribers: AtomicUsize::new(0),
+            only_subscribers,
+        });
+        let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
+        Self { port, shared, accepting }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// New connections lead to another port; those there are, are closed.
+    pub(crate) fn switch(&self, target: u16) {
+        *self.shared.target.lock().expect("a port") = target;
+        self.shared.closed.send_replace(self.shared.connections.load(Ordering::SeqCst));
+    }
+
+    /// The connections there are stay open, and nothing comes through any more.
+    pub(crate) fn silence(&self) {
+        self.shared.silent.send_replace(self.shared.connections.load(Ordering::SeqCst));
+    }
+
+    /// Connections so far on which a client has subscribed.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.shared.subscribers.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.shared.closed.send_replace(u64::MAX);
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+        tokio::spawn(serve(client, shared.clone(), number));
+    }
+}
+
+async fn serve(client: TcpStream, shared: Arc<Shared>, number: u64) {
+    let target = SocketAddr::from(([127, 0, 0, 1], *shared.target.lock().expect("a port")));
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let has_subscribed = watch::Sender::new(!shared.only_subscribers);
+    let mut closed = shared.closed.subscribe();
+    tokio::select! {
+        () = forward(from_client, to_server, &shared, number, &has_subscribed) => {}
+        () = forward(from_server, to_client, &shared, number, &has_subscribed) => {}
+        _ = closed.wait_for(|closed| *closed >= number) => {}
+    }
+}
+
+/// Forwards until the end of one side, or for ever if the connection is silent.
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: &Shared,
+    number: u64,
+    has_subscribed: &watch::Sender<bool>,
+) {
+    let mut bytes = vec![0; 64 << 10];
+    let mut counted = false;
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        if !counted && bytes[..read].windows(9).any(|word| word == b"SUBSCRIBE") {
+            counted = true;
+            has_subscribed.send_replace(true);
+            shared.subscribers.fetch_add(1, Ordering::SeqCst);
+        }
+        let is_silent = *shared.silent.borrow() >= number && *has_subscribed.borrow();
+        if !is_silent && to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+    if *shared.silent.borrow() >= number && *has_subscribed.borrow() {
+        std::future::pending::<()>().await;
+    }
+}

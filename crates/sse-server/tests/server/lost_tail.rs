@@ -1,0 +1,353 @@
+//! A Redis that lost acknowledged events: a replica that was promoted before it had them, or a file that is older.
+//!
+//! Events 0 to 4 survive, 5 to 7 were acknowledged and are lost. Every subscriber is told, wherever it stood, on a node
+//! that knew the lost events and on one that did not, live and at any later replay.
+
+use std::ops::Range;
+
+use serde_json::Value;
+use sse_proto::api::{Envelope, Gap, GapReason, Lost};
+
+use crate::common::{Proxy, RedisServer, Subscriber, TestServer, until};
+
+const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+/// How the events are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    FailOver,
+    OlderSnapshot,
+}
+
+/// Nodes on one address, behind which is a Redis that will lose events.
+struct System {
+    /// The address.
+    redis: Proxy,
+    primary: RedisServer,
+    replica: Option<(RedisServer, Proxy)>,
+    /// Nodes that saw the lost events: the first one published them, the other one read them.
+    knew: [TestServer; 2],
+    /// Ids of the events 0 to 7.
+    ids: Vec<String>,
+}
+
+impl System {
+    /// With events 0 to 4 that will survive. Meanwhile `prepare` is done, and then come events 5 to 7.
+    async fn start(loss: Loss, prepare: impl AsyncFnOnce(&[TestServer; 2])) -> Self {
+        let primary = match loss {
+            Loss::FailOver => RedisServer::start_with(&AOF).await,
+            Loss::OlderSnapshot => RedisServer::start_with(&["--appendonly", "no"]).await,
+        };
+        let redis = Proxy::start(primary.port()).await;
+        let broker = ["--redis-url", &redis.redis_url()];
+        let knew = [TestServer::on(&broker, &[]).await, TestServer::on(&broker, &["--tail-events", "2"]).await];
+        for number in 0..5 {
+            knew[0].publish("sse", "number", &number.to_string()).await;
+        }
+        prepare(&knew).await;
+        let replica = match loss {
+            Loss::FailOver => {
+                let line = Proxy::start(primary.port()).await;
+                let replica = RedisServer::start_with(&AOF).await;
+                replica.run(&format!("REPLICAOF 127.0.0.1 {}", line.port())).await;
+                until("the replica has what is there", async || (entries(&replica).await.len() == 5).then_some(()))
+                    .await;
+                // Nothing comes through any more; the primary does not wait for it.
+                line.silence();
+                Some((replica, line))
+            }
+            Loss::OlderSnapshot => {
+                primary.run("SAVE").await;
+                None
+            }
+        };
+        for number in 5..8 {
+            knew[0].publish("sse", "number", &number.to_string()).await;
+        }
+        let ids = knew[1].history("sse").await.into_iter().map(|event| event.id).collect();
+        Self { redis, primary, replica, knew, ids }
+    }
+
+    /// Loses the events. If `early`, somebody publishes before any node that knew is back.
+    async fn lose(&mut self, early: bool) {
+        if let Some((replica, _)) = &self.replica {
+            self.primary.kill();
+            replica.run("REPLICAOF NO ONE").await;
+        } else {
+            // Nobody gets through until the early one has.
+            self.redis.switch(crate::common::free_port());
+            self.primary.kill();
+            self.primary.restart().await;
+        }
+        if early {
+            self.now().run("XADD sse:{sse} * event number data early").await;
+        }
+        self.redis.switch(self.now().port());
+        for node in &self.knew {
+            until("it is there again", async || {
+                node.get("/health/ready").await.unwrap().status().is_success().then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// The Redis of now.
+    fn now(&self) -> &RedisServer {
+        self.replica.as_ref().map_or(&self.primary, |(replica, _)| replica)
+    }
+
+    /// The lost range, from the one record of it that there is.
+    async fn lost(&self) -> Lost {
+        let entries = entries(self.now()).await;
+        let records: Vec<&(String, Vec<String>)> = entries.iter().filter(|(_, fields)| fields[1] == "gap").collect();
+        assert_eq!(records.len(), 1, "{entries:?}");
+        let lost = Lost { after: self.ids[4].parse().unwrap(), before: records[0].0.parse().unwrap() };
+        assert!(self.ids[5..].iter().all(|id| lost.has(id.parse().unwrap())));
+        // What a node of an older version sends as it is.
+        let said: Gap = serde_json::from_str(&records[0].1[3]).unwrap();
+        assert_eq!(said, told(&self.ids[4], Some(&records[0].0), lost));
+        lost
+    }
+}
+
+fn told(after: &str, oldest: Option<&str>, lost: Lost) -> Gap {
+    Gap {
+        channel: "sse".parse().unwrap(),
+        after: after.to_owned(),
+        oldest: oldest.map(|id| id.parse().unwrap()),
+        reason: GapReason::LostTail,
+        lost: Some(lost),
+    }
+}
+
+/// All entries of the stream: ids, and fields with their values.
+async fn entries(redis: &RedisServer) -> Vec<(String, Vec<String>)> {
+    let mut range = redis::cmd("XRANGE");
+    range.arg("sse:{sse}").arg("-").arg("+");
+    redis.command(range).await.unwrap()
+}
+
+/// What comes next: the data of an event, or a gap.
+#[derive(Debug, PartialEq)]
+enum Next {
+    Data(String),
+    Gap(Gap),
+}
+
+async fn next(subscriber: &mut Subscriber) -> Next {
+    let event = subscriber.next_event().await;
+    match event.event.as_str() {
+        "gap" => Next::Gap(serde_json::from_str(&event.data).expect("a gap")),
+        _ => match serde_json::from_str::<Envelope<'_>>(&event.data) {
+            Ok(envelope) => data(&envelope.data),
+            Err(_) => Next::Data(event.data),
+        },
+    }
+}
+
+async fn expect(subscriber: &mut Subscriber, what: &str, expected: impl IntoIterator<Item = Next>) {
+    for expected in expected {
+        assert_eq!(next(subscriber).await, expected, "{what}");
+    }
+}
+
+fn data(text: &str) -> Next {
+    Next::Data(text.to_owned())
+}
+
+fn numbers(range: Range<usize>) -> impl Iterator<Item = Next> {
+    range.map(|number| data(&number.to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fail_over_that_lost_events_is_told_to_everyone() {
+    everyone_is_told(Loss::FailOver, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fail_over_is_told_too_if_somebody_published_before_it_was_found() {
+    everyone_is_told(Loss::FailOver, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_snapshot_is_told_to_everyone() {
+    everyone_is_told(Loss::OlderSnapshot, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_snapshot_is_told_too_if_somebody_published_before_it_was_found() {
+    everyone_is_told(Loss::OlderSnapshot, true).await;
+}
+
+async fn everyone_is_told(how: Loss, early: bool) {
+    let mut live = Vec::new();
+    let mut system = System::start(how, async |knew| {
+        for node in knew {
+            for query in ["", "?event=number", "?event=other", "?envelope=json", "?channel=sse&channel=quiet"] {
+                live.push((query, node.subscribe(&format!("/stream{query}")).await));
+            }
+        }
+    })
+    .await;
+    for (query, subscriber) in &mut live {
+        if *query != "?event=other" {
+            expect(subscriber, query, numbers(5..8)).await;
+        }
+    }
+    system.lose(early).await;
+    let new = system.knew[1].publish("sse", "number", "new").await;
+    let lost = system.lost().await;
+    let record = lost.before.to_string();
+    let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
+    let early_id = if early { Some(entries(system.now()).await[5].0.clone()) } else { None };
+    let early_one = || early.then(|| data("early"));
+
+    // Those who were connected all the time, whatever they asked for.
+    for (query, subscriber) in &mut live {
+        let expected: Vec<Next> = match *query {
+            "?event=other" => Vec::new(),
+            _ => early_one().into_iter().chain([data("new")]).collect(),
+        };
+        let mut got = Vec::new();
+        while got.len() <= expected.len() {
+            got.push(next(subscriber).await);
+        }
+        let (gaps, events): (Vec<Next>, Vec<Next>) = got.into_iter().partition(|next| matches!(next, Next::Gap(_)));
+        assert_eq!(events, expected, "{query}");
+        // In its place; or first, if its node's tail had dropped already what came before it.
+        let first = told(&system.ids[7], early_id.as_deref().or(Some(&record)), lost);
+        assert!(gaps == [gap()] || gaps == [Next::Gap(first)], "{query}: {gaps:?}");
+    }
+
+    // Those who come back, to a node that knew and to one that did not.
+    let fresh = TestServer::on(&["--redis-url", &system.redis.redis_url()], &[]).await;
+    let mut later = Vec::new();
+    for node in [&system.knew[0], &system.knew[1], &fresh] {
+        for before in [0, 3, 4] {
+            let mut subscriber = node.subscribe_after("/stream", Some(&system.ids[before])).await;
+            let survived = numbers(before + 1..5);
+            let then = early_one().into_iter().chain([gap(), data("new")]);
+            expect(&mut subscriber, "before", survived.chain(then)).await;
+        }
+        let first = early_id.as_ref().unwrap_or(&record);
+        for inside in 5..8 {
+            for cursor in [system.ids[inside].clone(), format!("@{}", system.ids[inside])] {
+                let said = told(&cursor, Some(first), lost);
+                let mut subscriber = node.subscribe_after("/stream?event=number", Some(&cursor)).await;
+                let then = early_one().into_iter().chain([data("new")]);
+                expect(&mut subscriber, "inside", std::iter::once(Next::Gap(said.clone())).chain(then)).await;
+                let history = node.get(&format!("/events?last_event_id={cursor}")).await.unwrap();
+                let history: Value = history.json().await.unwrap();
+                assert_eq!(history["gap"], serde_json::to_value(&said).unwrap());
+                assert_eq!(history["events"].as_array().unwrap().len(), 1 + usize::from(early), "{history}");
+                // The gap's own id leads to the same place.
+                let mut broken = node.subscribe_after("/stream", Some(&cursor)).await;
+                assert_eq!(next(&mut broken).await, Next::Gap(said));
+                let mut again = node.subscribe_after("/stream", Some(&broken.last_event_id)).await;
+                expect(&mut again, "after the gap", early_one().into_iter().chain([gap(), data("new")])).await;
+            }
+        }
+        for after in [&record, &new] {
+            let mut subscriber = node.subscribe_after("/stream", Some(after)).await;
+            if after == &record {
+                expect(&mut subscriber, "after", [data("new")]).await;
+            }
+            later.push(subscriber);
+        }
+        // In history it has its place, and is no event.
+        let all = node.history("sse").await;
+        let kinds: Vec<&str> = all.iter().map(|event| event.event.as_str()).collect();
+        assert_eq!(kinds.iter().filter(|kind| **kind == "gap").count(), 1, "{kinds:?}");
+        assert_eq!(all.len(), 5 + usize::from(early) + 2);
+        let newest: Value =
+            node.get(&format!("/events?last={}", 2 + usize::from(early))).await.unwrap().json().await.unwrap();
+        assert_eq!(newest["events"][0]["data"], "4", "{newest}");
+        let page: Value = node.get("/events?limit=6").await.unwrap().json().await.unwrap();
+        let events = page["events"].as_array().unwrap();
+        assert_eq!(events.iter().filter(|event| event["event"] != "gap").count(), 6, "{page}");
+    }
+    // Nothing is wrong after it.
+    fresh.publish("sse", "number", "later").await;
+    for subscriber in &mut later {
+        expect(subscriber, "after", [data("later")]).await;
+    }
+    let mut written = 0.0;
+    for node in [&system.knew[0], &system.knew[1], &fresh] {
+        written += node.metric("sse_gap_records_total").await;
+    }
+    assert!((written - 1.0).abs() < f64::EPSILON, "{written} records");
+    for node in &system.knew {
+        assert!(node.metric("sse_forks_total").await > 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_came_back_empty_is_told_even_at_the_beginning_of_a_channel() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let node = TestServer::node(&redis, &[]).await;
+    let start = node.subscribe("/stream").await.last_event_id;
+    assert_eq!(start, "0-0");
+    let lost = node.publish("sse", "number", "lost").await;
+    redis.kill();
+    redis.restart().await;
+    until("ready", async || node.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    node.publish("sse", "number", "new").await;
+    let fresh = TestServer::node(&redis, &[]).await;
+    for server in [&node, &fresh] {
+        for cursor in [&start, &lost] {
+            let mut subscriber = server.subscribe_after("/stream", Some(cursor)).await;
+            let Next::Gap(gap) = next(&mut subscriber).await else { panic!("nothing is told to {cursor}") };
+            assert!(gap.reason == GapReason::LostTail && gap.lost.unwrap().has(lost.parse().unwrap()), "{gap:?}");
+            expect(&mut subscriber, cursor, [data("new")]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let node = TestServer::node(&redis, &[]).await;
+    let kept = node.publish("sse", "number", "kept").await;
+    redis.run("SAVE").await;
+    let mut live = node.subscribe_after("/stream", Some(&kept)).await;
+    let mut ids = vec![kept.clone()];
+    for round in 0..3 {
+        ids.push(node.publish("sse", "number", &format!("lost {round}")).await);
+        expect(&mut live, "before", [data(&format!("lost {round}"))]).await;
+        redis.kill();
+        redis.restart().await;
+        let Next::Gap(gap) = next(&mut live).await else { panic!("round {round}: nothing is told") };
+        let lost = gap.lost.expect("a range");
+        assert_eq!(lost.after.to_string(), kept);
+        assert!(ids[1..].iter().all(|id| lost.has(id.parse().unwrap())), "{lost:?} {ids:?}");
+        ids.push(lost.before.to_string());
+    }
+    // Whoever stood among those of any round is told, and goes on.
+    node.publish("sse", "number", "new").await;
+    for id in &ids[1..6] {
+        let mut subscriber = node.subscribe_after("/stream", Some(id)).await;
+        assert!(matches!(next(&mut subscriber).await, Next::Gap(_)), "after {id}");
+        expect(&mut subscriber, id, [data("new")]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_trimmed_is_not_lost() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let broker = ["--redis-url", &proxy.redis_url()];
+    let node = TestServer::on(&broker, &[]).await;
+    for channel in ["trimmed", "emptied", "forgotten", "whole"] {
+        node.publish_numbers(channel, 0..10).await;
+    }
+    proxy.switch(crate::common::free_port());
+    redis.run("XADD sse:{trimmed} * event number data new").await;
+    redis.run("XTRIM sse:{trimmed} MAXLEN 1").await;
+    redis.run("XTRIM sse:{emptied} MAXLEN 0").await;
+    proxy.switch(redis.port());
+    until("ready", async || node.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    assert!(node.metric("sse_gap_records_total").await.abs() < f64::EPSILON);
+    assert_eq!(node.history("trimmed").await.len(), 1);
+    assert_eq!(node.history("emptied").await.len(), 0);
+    assert_eq!(node.history("whole").await.len(), 10);
+}

@@ -1,0 +1,84 @@
+//! The lines to a Redis: one that went silent, one that is cut, one that leads nowhere. Each is found and made anew.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+
+use crate::common::{Proxy, RedisServer, TestServer, all_at_once, refusal, until, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_line_for_wake_ups_is_found_and_made_anew() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::of_subscribers(redis.port()).await;
+    // Much longer than this test waits: only the watch over that line itself can find it.
+    let server = TestServer::on(&["--redis-url", &proxy.redis_url()], &["--redis-timeout", "10m"]).await;
+    let mut subscriber = server.subscribe("/stream").await;
+    until("it has subscribed", async || (proxy.subscribers() == 1).then_some(())).await;
+    for round in 1..=3 {
+        proxy.silence();
+        until("it has subscribed again", async || (proxy.subscribers() > round).then_some(())).await;
+        let data = format!("after {round}");
+        server.publish("sse", "click", &data).await;
+        assert_eq!(subscriber.next_event().await.data, data);
+    }
+    let said = server.log().matches("the line for wake-ups from Redis broke").count();
+    assert!((1..=3).contains(&said), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_channels_are_heard_again_after_a_cut() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let (server, other) =
+        (TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await, TestServer::node(&redis, &[]).await);
+    // More than are subscribed to at once.
+    let channels: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
+    let mut subscribers =
+        all_at_once(&channels, async |channel| server.subscribe(&format!("/stream?channel={channel}")).await).await;
+    for round in 0..2 {
+        all_at_once(&channels, |channel| other.publish(channel, "click", if round == 0 { "0" } else { "1" })).await;
+        for subscriber in &mut subscribers {
+            assert_eq!(subscriber.next_event().await.data, round.to_string());
+        }
+        proxy.switch(redis.port());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let server = TestServer::on(&["--redis-url", &proxy.redis_url()], &["--redis-timeout", "500ms"]).await;
+    server.publish("sse", "click", "first").await;
+    // Connections are accepted, and nothing answers; then nobody listens there at all.
+    for target in ["silent", "closed"] {
+        match target {
+            "silent" => proxy.silence(),
+            _ => proxy.switch(crate::common::free_port()),
+        }
+        let http = Client::builder().no_proxy().timeout(Duration::from_secs(50)).build().unwrap();
+        let answers = all_at_once(0..200, |number| {
+            let request = http.post(server.at("/event/click")).body(format!("{number}"));
+            async { request.header("content-type", "text/plain").send().await.unwrap() }
+        });
+        for answer in within("every publish is answered", answers).await {
+            let status = answer.status();
+            // A line that is found to be silent is made anew, and then it works.
+            if target == "silent" && status.is_success() {
+                continue;
+            }
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            let body: Value = answer.json().await.unwrap();
+            let code = body["error"]["code"].as_str().unwrap();
+            assert!(["broker_unavailable", "outcome_unknown"].contains(&code), "{body}");
+        }
+    }
+    let last = server.try_publish("sse", "click", "x").await.unwrap();
+    refusal(last, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
+    proxy.switch(redis.port());
+    until("it works again", async || {
+        server.try_publish("sse", "click", "again").await.unwrap().status().is_success().then_some(())
+    })
+    .await;
+}
