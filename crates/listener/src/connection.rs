@@ -102,7 +102,6 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
-    use clap::Parser;
     use tokio::{sync::oneshot, task::JoinHandle, time};
 
     use super::*;
@@ -119,7 +118,8 @@ mod tests {
             BufReader::new(&socket).lines().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
             read.send(socket)
         });
-        let request = Request::new(&Settings::parse_from(["listener", "--url", &url])).unwrap();
+        let settings = Settings::of_args(&["--url", &url]);
+        let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
         let opened = tokio::spawn(async move { open(&request, "").await });
         (opened, request_read.await.unwrap())
     }

@@ -1,12 +1,13 @@
-//! What is done with an event: it is recorded, printed and counted; a gap is recorded and told.
+//! What is done with what a stream says: an event is recorded, printed and counted; a gap is recorded and told.
 
 use std::{io, ops::ControlFlow};
 
 use crate::{
     gap,
-    output::Output,
+    output::{Output, OutputError},
     record::{Record, RecordError},
     settings::Settings,
+    state::StateFile,
     stream::Event,
     talk,
 };
@@ -14,7 +15,7 @@ use crate::{
 /// Where events go.
 #[derive(Debug)]
 pub struct Delivery {
-    output: Output,
+    pub(crate) output: Output,
     record: Option<Record>,
     /// Events still wanted; none for all.
     wanted: Option<u64>,
@@ -26,27 +27,27 @@ pub enum DeliveryError {
     /// The record cannot be kept.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// stdout does not take what is printed.
-    #[error("cannot write to standard output")]
-    Output(#[source] io::Error),
+    /// It cannot be printed, or it cannot be kept how far that is.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl DeliveryError {
     /// Nobody reads stdout any more: `listener | head -2` has what it wanted.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Self::Output(OutputError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
 impl Delivery {
-    /// Opens what the settings ask for.
+    /// Opens what the settings ask for. `state` is the file that keeps how far it is, if there is to be one.
     ///
     /// # Errors
     /// [`RecordError::Create`].
-    pub fn new(settings: &Settings) -> Result<Self, RecordError> {
+    pub fn new(settings: &Settings, state: Option<StateFile>) -> Result<Self, RecordError> {
         Ok(Self {
-            output: Output::new(settings.format),
+            output: Output::new(settings.format, state),
             record: settings.record.as_deref().map(Record::create).transpose()?,
             wanted: settings.count.map(u64::from),
         })
@@ -56,31 +57,31 @@ impl Delivery {
     ///
     /// # Errors
     /// The record file cannot be written, or stdout.
-    pub async fn take(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
+    pub async fn event(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
         if let Some(gap) = gap::told_by(event) {
             if let Some(record) = &mut self.record {
                 record.gap(event, &gap)?;
             }
             // On a terminal the gap stands where it belongs, after what came before it.
-            self.flush().await?;
+            self.flush(None).await?;
             talk::say(gap::sentence(&gap));
             return Ok(ControlFlow::Continue(()));
         }
         if let Some(record) = &mut self.record {
             record.event(event)?;
         }
-        self.output.add(event);
+        self.output.event(event);
         if let Some(wanted) = &mut self.wanted {
             *wanted -= 1;
         }
         Ok(if self.wanted == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    /// Prints what was taken.
+    /// Prints what was taken, and then keeps the last event id, if it is given.
     ///
     /// # Errors
-    /// stdout does not take it.
-    pub async fn flush(&mut self) -> Result<(), DeliveryError> {
-        self.output.flush().await.map_err(DeliveryError::Output)
+    /// stdout does not take it, or the state file.
+    pub async fn flush(&mut self, last_event_id: Option<&str>) -> Result<(), DeliveryError> {
+        Ok(self.output.flush(last_event_id).await?)
     }
 }

@@ -14,7 +14,7 @@ pub struct StreamUrl(Url);
 impl StreamUrl {
     /// The URL with these parameters added to its query, in order.
     #[must_use]
-    pub fn with_query<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Url {
+    pub fn with_query<V: AsRef<str>>(&self, parameters: impl IntoIterator<Item = (&'static str, V)>) -> Url {
         let mut url = self.0.clone();
         let mut query = url.query().unwrap_or_default().to_owned();
         for (name, value) in parameters {
@@ -24,7 +24,7 @@ impl StreamUrl {
             query.push_str(name);
             query.push('=');
             // A space as %20 is read alike by servers that decode forms and by those that do not; `+` is not.
-            let encoded: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            let encoded: String = form_urlencoded::byte_serialize(value.as_ref().as_bytes()).collect();
             query.push_str(&encoded.replace('+', "%20"));
         }
         url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
@@ -112,7 +112,7 @@ mod tests {
             ("https://example.org?a=b#c", "https://example.org/stream?a=b"),
             ("http://[::1]:5000/live/", "http://[::1]:5000/live/"),
         ] {
-            assert_eq!(url(written).with_query([]).as_str(), meant);
+            assert_eq!(url(written).with_query::<&str>([]).as_str(), meant);
         }
     }
 

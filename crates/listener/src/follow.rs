@@ -2,17 +2,20 @@
 
 use std::{io, time::Duration};
 
+use sse_proto::blocks::BlockTooLarge;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     connection::{self, Connection, Opened},
     delivery::{Delivery, DeliveryError},
+    endpoint::StreamUrl,
     progress::Progress,
     reconnect::{ASKED_MAX, Backoff, Pace, Patience},
     request::{Request, id_header},
     resume::Resume,
     settings::Settings,
-    stream::{DecodeError, Decoder},
+    state::{StateError, StateFile},
+    stream::{DecodeError, Decoder, Item},
     trouble::{Refusal, Trouble},
 };
 
@@ -22,17 +25,28 @@ const STEADY_AFTER: Duration = Duration::from_secs(5);
 /// Follows one stream over as many connections as it takes.
 #[derive(Debug)]
 pub struct Follower {
-    /// For people.
-    url: String,
-    request: Request,
+    /// At least one; they are taken in turn.
+    nodes: Vec<Node>,
+    /// Which of them is asked.
+    node: usize,
+    /// Nodes that were not there, one after the other; when all were, there is a wait.
+    failed_nodes: usize,
     resume: Resume,
     event_bytes_max: usize,
+    comments: bool,
     backoff: Backoff,
     patience: Patience,
     /// No server has ever been reached.
     starting: bool,
     delivery: Delivery,
     progress: Progress,
+}
+
+/// One URL of the stream.
+#[derive(Debug)]
+struct Node {
+    url: StreamUrl,
+    request: Request,
 }
 
 /// What cannot be got over by trying again.
@@ -44,6 +58,9 @@ pub enum Failure {
     /// The HTTP client cannot be set up.
     #[error("cannot set up HTTP and TLS")]
     Client(#[source] reqwest::Error),
+    /// It is not known where to go on, or it cannot be kept.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// An event cannot be recorded or printed.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
@@ -87,18 +104,23 @@ impl Follower {
     /// At the start, with the record file created and nothing sent yet.
     ///
     /// # Errors
-    /// The record file, or TLS.
+    /// The record file, the state file, or TLS.
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
+        let state = settings.state.as_deref().map(StateFile::open).transpose()?;
+        let kept = state.as_ref().and_then(StateFile::last_event_id).map(ToOwned::to_owned);
+        let node = |url: &StreamUrl| Ok(Node { url: url.clone(), request: Request::new(settings, url)? });
         Ok(Self {
-            url: settings.url.to_string(),
-            delivery: Delivery::new(settings).map_err(DeliveryError::from)?,
-            request: Request::new(settings).map_err(Failure::Client)?,
-            resume: Resume::after(settings.last_event_id.clone().unwrap_or_default()),
+            nodes: settings.target.urls.iter().map(node).collect::<reqwest::Result<_>>().map_err(Failure::Client)?,
+            node: 0,
+            failed_nodes: 0,
+            resume: Resume::after(kept.or_else(|| settings.target.last_event_id.clone()).unwrap_or_default()),
+            delivery: Delivery::new(settings, state).map_err(DeliveryError::from)?,
             event_bytes_max: settings.max_event_size,
+            comments: settings.show_comments,
             backoff: Backoff::default(),
             patience: Patience::of_retries(settings.max_retries),
             starting: true,
-            progress: Progress::new(settings.url.clone(), settings.max_retries),
+            progress: Progress::new(settings.max_retries),
         })
     }
 
@@ -109,33 +131,37 @@ impl Follower {
     pub async fn follow(&mut self) -> Result<(), Failure> {
         while let Outcome::Again(trouble) = self.connect().await? {
             if self.patience.fail() {
-                let (url, attempts) = (self.url.clone(), self.patience.failures());
+                let (url, attempts) = (self.url(), self.patience.failures());
                 return Err(Failure::GaveUp { url, attempts, last: trouble });
             }
             let wait = self.wait_after(&trouble);
-            self.progress.trouble(&trouble, wait);
+            self.progress.trouble(&self.nodes[self.node].url, &trouble, wait);
+            self.node = (self.node + 1) % self.nodes.len();
             sleep(wait).await;
         }
         Ok(())
     }
 
     async fn connect(&mut self) -> Result<Outcome, Failure> {
+        let Node { url, request } = &self.nodes[self.node];
         if id_header(self.resume.last_event_id()).is_none() {
             self.progress.unsendable_id();
         }
-        let opened = connection::open(&self.request, self.resume.last_event_id()).await;
-        match opened.map_err(|source| Failure::Refused { url: self.url.clone(), source })? {
+        let opened = connection::open(request, self.resume.last_event_id()).await;
+        match opened.map_err(|source| Failure::Refused { url: url.to_string(), source })? {
             Opened::Trouble(trouble) => Ok(Outcome::Again(trouble)),
             Opened::NoContent => {
-                self.progress.over();
+                self.progress.over(url);
                 Ok(Outcome::Done)
             }
             Opened::Stream(connection) => {
-                self.progress.connected(&self.resume);
+                self.progress.connected(url, &self.resume);
+                self.failed_nodes = 0;
                 let opened_at = Instant::now();
                 let outcome = self.read(connection).await?;
                 if opened_at.elapsed() >= STEADY_AFTER {
-                    self.succeeded();
+                    self.backoff.reset();
+                    self.patience.reset();
                 }
                 Ok(outcome)
             }
@@ -144,15 +170,22 @@ impl Follower {
 
     async fn read(&mut self, mut connection: Connection) -> Result<Outcome, Failure> {
         let mut decoder = Decoder::new(self.event_bytes_max);
+        if self.comments {
+            decoder = decoder.with_comments();
+        }
         loop {
             let bytes = match connection.next_bytes().await {
                 Ok(bytes) => bytes,
-                Err(trouble) => return Ok(Outcome::Again(trouble)),
+                Err(trouble) => {
+                    self.delivery.output.reconnected();
+                    return Ok(Outcome::Again(trouble));
+                }
             };
+            self.delivery.output.received(&bytes);
             let pushed = decoder.push(&bytes);
-            let taken = self.take_events(&mut decoder).await;
+            let taken = self.take_items(&mut decoder).await;
             // Whatever went wrong, the events before it are printed.
-            self.delivery.flush().await?;
+            self.delivery.flush(Some(self.resume.last_event_id())).await?;
             if taken? {
                 return Ok(Outcome::Done);
             }
@@ -160,23 +193,34 @@ impl Follower {
         }
     }
 
-    /// Hands on the events that are whole. True after the last one that is wanted.
-    async fn take_events(&mut self, decoder: &mut Decoder) -> Result<bool, Failure> {
-        while let Some(event) = decoder.next_event(&mut self.resume).map_err(|source| self.unreadable(source))? {
-            self.succeeded();
-            if self.delivery.take(&event).await?.is_break() {
-                return Ok(true);
+    /// Hands on what is whole. True after the last event that is wanted.
+    async fn take_items(&mut self, decoder: &mut Decoder) -> Result<bool, Failure> {
+        while let Some(item) = decoder.next_item(&mut self.resume).map_err(|source| self.unreadable(source))? {
+            match item {
+                Item::Comment(text) => self.delivery.output.comment(&text),
+                Item::Event(event) => {
+                    self.patience.reset();
+                    if self.delivery.event(&event).await?.is_break() {
+                        return Ok(true);
+                    }
+                }
             }
+        }
+        self.delivery.output.settled(decoder.settled());
+        if self.delivery.output.held_bytes() > self.event_bytes_max {
+            // Comments within an event, for ever.
+            return Err(self.unreadable(DecodeError::TooLarge(BlockTooLarge { bytes_max: self.event_bytes_max })));
         }
         Ok(false)
     }
 
-    fn succeeded(&mut self) {
-        self.backoff.reset();
-        self.patience.reset();
-    }
-
+    /// The next node is asked at once if this one is not there, until all have been asked.
     fn wait_after(&mut self, trouble: &Trouble) -> Duration {
+        self.failed_nodes += 1;
+        if trouble.is_no_connection() && self.failed_nodes < self.nodes.len() {
+            return Duration::ZERO;
+        }
+        self.failed_nodes = 0;
         if self.starting && !trouble.is_no_connection() {
             self.starting = false;
             self.backoff.reset();
@@ -187,7 +231,12 @@ impl Follower {
     }
 
     fn unreadable(&self, source: DecodeError) -> Failure {
-        Failure::Unreadable { url: self.url.clone(), source }
+        Failure::Unreadable { url: self.url(), source }
+    }
+
+    /// For people.
+    fn url(&self) -> String {
+        self.nodes[self.node].url.to_string()
     }
 }
 

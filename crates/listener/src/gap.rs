@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, data: &str) -> Event {
-        Event { id: String::new(), kind: kind.to_owned(), data: data.to_owned() }
+        Event { id: String::new(), kind: kind.to_owned(), data: data.to_owned(), end: 0 }
     }
 
     #[test]

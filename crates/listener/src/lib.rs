@@ -18,7 +18,8 @@
 //! | [`reconnect`] | how long to wait before the next connection, and when to give up (pure) |
 //! | [`follow`] | the loop over connections |
 //! | [`delivery`] | what is done with an event |
-//! | [`output`], [`terminal`] | stdout, which is data only, and what may be shown on a terminal |
+//! | [`output`], [`raw`], [`terminal`] | stdout, which is data only, and what may be shown on a terminal |
+//! | [`state`] | the file that keeps the last event id from one run to the next |
 //! | [`record`] | the record file by which loss is counted |
 //! | [`gap`], [`progress`], [`talk`] | what is said to people, on stderr |
 //! | [`signals`] | Ctrl-C and SIGTERM |
@@ -33,6 +34,7 @@ pub mod header;
 mod message;
 pub mod output;
 pub mod progress;
+pub mod raw;
 pub mod reconnect;
 pub mod record;
 pub mod redirect;
@@ -40,6 +42,7 @@ pub mod request;
 pub mod resume;
 pub mod settings;
 pub mod signals;
+pub mod state;
 pub mod stream;
 pub mod talk;
 pub mod terminal;

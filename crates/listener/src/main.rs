@@ -2,30 +2,41 @@
 //!
 //! Exit codes: 0 done (also on a signal and on a closed pipe), 1 failed, 2 misused (clap's own).
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use listener::{settings::Settings, talk};
+use clap_complete::Shell;
+use listener::{
+    settings::{self, Invocation, Settings},
+    talk,
+};
 
 /// How long a batch that is being written to stdout may take to finish when the listener is told to stop.
 const LAST_WRITE_MAX: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let settings = match Settings::from_args(std::env::args_os()) {
-        Ok(settings) => settings,
+    let done = match Invocation::from_args(std::env::args_os()) {
+        Ok(Invocation::Follow(settings)) => follow(&settings),
+        Ok(Invocation::Completions(shell)) => completions(shell),
         Err(error) => {
             // The text is help or advice; where it cannot be printed there is nobody to read it.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match follow(&settings) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             talk::say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn completions(shell: Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut settings::command(), "listener", &mut script);
+    std::io::stdout().write_all(&script).context("cannot write to standard output")
 }
 
 fn follow(settings: &Settings) -> anyhow::Result<()> {

@@ -1,63 +1,158 @@
-//! stdout: events and nothing else, as text or as JSON.
+//! stdout: what was received and nothing else, in the format that the user wants.
 //!
 //! Events gather in a batch, which is written and flushed as one. The write happens on a thread of its own, so that
-//! a reader who has stopped reading does not keep the listener from hearing a signal.
+//! a reader who has stopped reading does not keep the listener from hearing a signal. What must not be done before it,
+//! keeping the last event id, is done by the same thread after it: neither is left half-way when the listener stops.
 
 use std::{
     io::{self, IsTerminal, Write},
     mem,
 };
 
-use crate::{settings::Format, stream::Event, terminal};
+use anstyle::{AnsiColor, Style};
 
-/// Prints events on stdout.
+use crate::{
+    raw::Raw,
+    settings::Format,
+    state::{StateError, StateFile},
+    stream::Event,
+    terminal,
+};
+
+const KIND: Style = AnsiColor::Cyan.on_default().bold();
+const COMMENT: Style = Style::new().dimmed();
+
+/// Prints what was received on stdout.
 #[derive(Debug)]
 pub struct Output {
     format: Format,
+    raw: Raw,
     /// stdout is a terminal: control characters are made visible.
     terminal: bool,
-    batch: Vec<u8>,
+    /// It is one with colours, and the user has nothing against them (`NO_COLOR`).
+    colours: bool,
+    batch: Batch,
+}
+
+/// What the thread that writes takes and gives back.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    state: Option<StateFile>,
+}
+
+/// What was received cannot be handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// stdout does not take it.
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+    /// It was written, but that cannot be noted.
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 impl Output {
-    /// Prints in this format.
+    /// Prints in this format, and keeps in this file how far it is.
     #[must_use]
-    pub fn new(format: Format) -> Self {
-        Self { format, terminal: io::stdout().is_terminal(), batch: Vec::new() }
+    pub fn new(format: Format, state: Option<StateFile>) -> Self {
+        let stdout = io::stdout();
+        let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+        Self {
+            format,
+            raw: Raw::default(),
+            terminal: stdout.is_terminal(),
+            colours: stdout.is_terminal() && colours,
+            batch: Batch { bytes: Vec::new(), state },
+        }
     }
 
-    /// Adds an event to the batch.
-    pub fn add(&mut self, event: &Event) {
-        let text = match self.format {
-            Format::Text => self.shown(text(event)),
-            Format::Json => self.shown_json(json(event)),
-        };
-        self.batch.extend_from_slice(text.as_bytes());
+    /// The next connection has begun.
+    pub fn reconnected(&mut self) {
+        self.raw.reconnected();
     }
 
-    /// Writes the batch.
+    /// Takes the bytes in which the next events are.
+    pub fn received(&mut self, bytes: &[u8]) {
+        if self.format == Format::Raw {
+            self.raw.push(bytes);
+        }
+    }
+
+    /// Adds an event to the batch; as raw bytes, up to its end.
+    pub fn event(&mut self, event: &Event) {
+        match self.format {
+            Format::Text => {
+                // The tutorial's two lines: `print(f"event: {event.event} \ndata: {event.data}")`.
+                let (kind, data) = (self.coloured(KIND, self.shown(&event.kind)), self.shown(&event.data));
+                self.line(&format!("event: {kind} \ndata: {data}"));
+            }
+            Format::Json => {
+                self.line(&self.shown_json(json(event)));
+            }
+            Format::Data => self.line(&self.shown(&event.data)),
+            Format::Raw => self.settled(event.end),
+        }
+    }
+
+    /// Adds a comment to the batch.
+    pub fn comment(&mut self, text: &str) {
+        match self.format {
+            Format::Text => self.line(&self.coloured(COMMENT, format!(": {}", self.shown(text)))),
+            Format::Json => {
+                let json = serde_json::json!({ "comment": text }).to_string();
+                self.line(&self.shown_json(json));
+            }
+            // Refused with these settings, or there already.
+            Format::Data | Format::Raw => {}
+        }
+    }
+
+    /// Up to here, in bytes since the connection's start, nothing is unfinished.
+    pub fn settled(&mut self, end: u64) {
+        if self.format == Format::Raw {
+            let bytes = &mut self.batch.bytes;
+            let start = bytes.len();
+            self.raw.take_to(end, bytes);
+            if self.terminal {
+                let text = String::from_utf8_lossy(&bytes.split_off(start)).into_owned();
+                bytes.extend_from_slice(terminal::visible(&text).as_bytes());
+            }
+        }
+    }
+
+    /// Bytes that wait for the end of their block.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.raw.held_bytes()
+    }
+
+    /// Writes the batch, and then keeps the last event id, if it is given and there is a state file.
     ///
     /// # Errors
-    /// stdout does not take it; [`io::ErrorKind::BrokenPipe`] when its reader has gone.
-    pub async fn flush(&mut self) -> io::Result<()> {
-        if self.batch.is_empty() {
+    /// See [`OutputError`]; the kind of the error is [`io::ErrorKind::BrokenPipe`] when the reader of stdout has gone.
+    pub async fn flush(&mut self, last_event_id: Option<&str>) -> Result<(), OutputError> {
+        let last_event_id = last_event_id.filter(|id| self.batch.is_to_be_kept(id));
+        if self.batch.bytes.is_empty() && last_event_id.is_none() {
             return Ok(());
         }
-        let batch = mem::take(&mut self.batch);
-        let writing = tokio::task::spawn_blocking(move || {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&batch)?;
-            stdout.flush()?;
-            Ok::<_, io::Error>(batch)
-        });
-        // Its memory serves for the next batch.
-        self.batch = writing.await.map_err(io::Error::other)??;
-        self.batch.clear();
+        let (batch, last_event_id) = (mem::take(&mut self.batch), last_event_id.map(ToOwned::to_owned));
+        let writing = tokio::task::spawn_blocking(move || batch.write(last_event_id.as_deref()));
+        self.batch = writing.await.map_err(|error| OutputError::Stdout(io::Error::other(error)))??;
         Ok(())
     }
 
-    fn shown(&self, text: String) -> String {
-        if self.terminal { terminal::visible(&text).into_owned() } else { text }
+    fn line(&mut self, text: &str) {
+        self.batch.bytes.extend_from_slice(text.as_bytes());
+        self.batch.bytes.push(b'\n');
+    }
+
+    fn coloured(&self, style: Style, text: String) -> String {
+        if self.colours { format!("{style}{text}{style:#}") } else { text }
+    }
+
+    fn shown(&self, text: &str) -> String {
+        if self.terminal { terminal::visible(text).into_owned() } else { text.to_owned() }
     }
 
     fn shown_json(&self, json: String) -> String {
@@ -65,24 +160,47 @@ impl Output {
     }
 }
 
-/// The tutorial's two lines: `print(f"event: {event.event} \ndata: {event.data}")`.
-fn text(event: &Event) -> String {
-    format!("event: {} \ndata: {}\n", event.kind, event.data)
+fn json(event: &Event) -> String {
+    serde_json::to_string(event).expect("three strings are always JSON")
 }
 
-fn json(event: &Event) -> String {
-    serde_json::to_string(event).expect("three strings are always JSON") + "\n"
+impl Batch {
+    /// There is a state file, with another id.
+    fn is_to_be_kept(&self, last_event_id: &str) -> bool {
+        self.state.as_ref().is_some_and(|state| state.last_event_id() != Some(last_event_id))
+    }
+
+    /// Writes the bytes, then the id; its memory serves for the next batch.
+    fn write(mut self, last_event_id: Option<&str>) -> Result<Self, OutputError> {
+        if !self.bytes.is_empty() {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&self.bytes).and_then(|()| stdout.flush()).map_err(OutputError::Stdout)?;
+        }
+        if let (Some(state), Some(id)) = (&mut self.state, last_event_id) {
+            state.save(id)?;
+        }
+        self.bytes.clear();
+        Ok(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn output(format: Format, terminal: bool) -> Output {
+        Output { format, raw: Raw::default(), terminal, colours: false, batch: Batch::default() }
+    }
+
+    fn text(output: Output) -> String {
+        String::from_utf8(output.batch.bytes).unwrap()
+    }
+
     fn printed(format: Format, terminal: bool, data: &str) -> String {
-        let event = Event { id: "1-0".to_owned(), kind: "click".to_owned(), data: data.to_owned() };
-        let mut output = Output { format, terminal, batch: Vec::new() };
-        output.add(&event);
-        String::from_utf8(output.batch).unwrap()
+        let mut output = output(format, terminal);
+        let (id, kind) = ("1-0".to_owned(), "click".to_owned());
+        output.event(&Event { id, kind, data: data.to_owned(), end: 0 });
+        text(output)
     }
 
     #[test]
@@ -99,10 +217,45 @@ mod tests {
     }
 
     #[test]
+    fn data_is_the_data_alone() {
+        assert_eq!(printed(Format::Data, false, "a\nb"), "a\nb\n");
+    }
+
+    #[test]
+    fn raw_is_what_came_up_to_the_end_of_an_event() {
+        let mut raw = output(Format::Raw, false);
+        raw.received(b": x\ndata:a\r\n\r\ndata: b");
+        raw.settled(4);
+        raw.event(&Event { end: 14, ..Event::default() });
+        assert_eq!((raw.held_bytes(), text(raw).as_str()), (7, ": x\ndata:a\r\n\r\n"));
+    }
+
+    #[test]
+    fn comments_have_their_place_in_text_and_json() {
+        for (format, shown) in [(Format::Text, ": a b\n"), (Format::Json, "{\"comment\":\"a b\"}\n"), (Format::Raw, "")]
+        {
+            let mut output = output(format, false);
+            output.comment("a b");
+            assert_eq!(text(output), shown);
+        }
+    }
+
+    #[test]
+    fn colours_are_round_the_type_only() {
+        let mut output = Output { colours: true, ..output(Format::Text, true) };
+        output.event(&Event { kind: "click".to_owned(), data: "a".to_owned(), ..Event::default() });
+        assert_eq!(text(output), "event: \x1b[1m\x1b[36mclick\x1b[0m \ndata: a\n");
+    }
+
+    #[test]
     fn only_a_terminal_is_protected() {
         assert_eq!(printed(Format::Text, true, "\x1b[2J\ta"), "event: click \ndata: \u{fffd}[2J\ta\n");
         assert_eq!(printed(Format::Text, false, "\x1b[2J\ta"), "event: click \ndata: \x1b[2J\ta\n");
         assert!(printed(Format::Json, true, "\u{9b}").contains(r"\u009b"));
         assert!(printed(Format::Json, false, "\u{9b}").contains('\u{9b}'));
+        let mut raw = output(Format::Raw, true);
+        raw.received(b"data: \x1b[2J\xFF\n\n");
+        raw.settled(13);
+        assert_eq!(text(raw), "data: \u{fffd}[2J\u{fffd}\n\n");
     }
 }

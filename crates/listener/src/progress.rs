@@ -1,50 +1,49 @@
 //! Tells people how the connection is doing: each change once, however often it is tried.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{endpoint::StreamUrl, resume::Resume, talk, trouble::Trouble};
 
 /// What has been said so far.
 #[derive(Debug)]
 pub struct Progress {
-    url: StreamUrl,
     retries_max: Option<u64>,
     connected_before: bool,
-    /// The trouble that was said last, since there was a connection.
-    trouble: String,
+    /// The trouble that was said last of each URL, since there was a connection.
+    troubles: BTreeMap<String, String>,
 }
 
 impl Progress {
-    /// At the start, with this server, which is tried again so often; none for ever.
+    /// At the start. It is tried again so often; none for ever.
     #[must_use]
-    pub const fn new(url: StreamUrl, retries_max: Option<u64>) -> Self {
-        Self { url, retries_max, connected_before: false, trouble: String::new() }
+    pub const fn new(retries_max: Option<u64>) -> Self {
+        Self { retries_max, connected_before: false, troubles: BTreeMap::new() }
     }
 
     /// The stream is open.
-    pub fn connected(&mut self, resume: &Resume) {
+    pub fn connected(&mut self, url: &StreamUrl, resume: &Resume) {
         let again = if self.connected_before { " again" } else { "" };
         let after = match resume.last_event_id() {
             "" => String::new(),
             id => format!(", going on after {id}"),
         };
-        talk::say(format_args!("connected{again} to {}{after}", self.url));
+        talk::say(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
-        self.trouble.clear();
+        self.troubles.clear();
     }
 
     /// There is no stream; the next connection is tried after `wait`.
-    pub fn trouble(&mut self, trouble: &Trouble, wait: Duration) {
-        let said = trouble.to_string();
-        if said != self.trouble {
-            talk::say(self.told(trouble, wait));
-            self.trouble = said;
+    pub fn trouble(&mut self, url: &StreamUrl, trouble: &Trouble, wait: Duration) {
+        let (url_text, said) = (url.to_string(), trouble.to_string());
+        if self.troubles.get(&url_text) != Some(&said) {
+            talk::say(self.told(url, trouble, wait));
+            self.troubles.insert(url_text, said);
         }
     }
 
     /// The server has no more for us.
-    pub fn over(&self) {
-        talk::say(format_args!("{} has no more to send (204 No Content)", self.url));
+    pub fn over(&self, url: &StreamUrl) {
+        talk::say(format_args!("{url} has no more to send (204 No Content)"));
     }
 
     /// The last event id cannot be sent back.
@@ -52,8 +51,7 @@ impl Progress {
         talk::say("the last event id has control characters and cannot be sent back: events may be missing");
     }
 
-    fn told(&self, trouble: &Trouble, wait: Duration) -> String {
-        let url = &self.url;
+    fn told(&self, url: &StreamUrl, trouble: &Trouble, wait: Duration) -> String {
         let until = match self.retries_max {
             Some(1) => "once".to_owned(),
             Some(retries_max) => format!("up to {retries_max} times"),
@@ -86,8 +84,8 @@ mod tests {
 
     #[test]
     fn the_first_refusal_says_what_to_start() {
-        let mut progress = Progress::new("http://127.0.0.1:5000".parse().unwrap(), None);
-        let told = |progress: &Progress| progress.told(&Trouble::NoServer, Duration::from_millis(250));
+        let (url, mut progress) = ("http://127.0.0.1:5000".parse().unwrap(), Progress::new(None));
+        let told = |progress: &Progress| progress.told(&url, &Trouble::NoServer, Duration::from_millis(250));
         assert!(told(&progress).starts_with("no server at http://127.0.0.1:5000/stream yet"));
         assert!(told(&progress).contains("cargo run -p sse-server"));
         progress.connected_before = true;
@@ -96,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_cut_says_when_it_goes_on() {
-        let progress = Progress::new("http://h/s".parse().unwrap(), None);
-        let told = progress.told(&Trouble::Ended, Duration::from_micros(20_300));
+        let told =
+            Progress::new(None).told(&"http://h/s".parse().unwrap(), &Trouble::Ended, Duration::from_micros(20_300));
         assert_eq!(told, "http://h/s: the server ended the stream; trying again in 20ms");
     }
 }

@@ -119,7 +119,7 @@ mod tests {
         let path = directory.path().join("got.ndjson");
         std::fs::write(&path, "old").unwrap();
         let mut record = Record::create(&path).unwrap();
-        let event = Event { id: "1-0".to_owned(), kind: "click".to_owned(), data: "a".to_owned() };
+        let event = Event { id: "1-0".to_owned(), kind: "click".to_owned(), data: "a".to_owned(), end: 0 };
         record.event(&event).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(r#"{"kind":"event","id":"1-0","event":"click","received_us":1"#), "{text}");

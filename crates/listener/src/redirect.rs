@@ -5,7 +5,7 @@
 //! `Referer` tells the next host the query of this one.
 
 use reqwest::{
-    StatusCode,
+    Method, StatusCode,
     header::{HeaderMap, LOCATION},
 };
 use url::Url;
@@ -20,6 +20,9 @@ pub struct Route {
     url: Url,
     redirects: usize,
     trusted: bool,
+    method: Method,
+    /// No redirect has turned the request into a GET.
+    has_body: bool,
 }
 
 /// Why a redirect is not followed.
@@ -34,16 +37,28 @@ pub enum NoRoute {
 }
 
 impl Route {
-    /// At the URL that the user gave.
+    /// At the URL that the user gave, with the method that the user wants.
     #[must_use]
-    pub fn from(start: &Url) -> Self {
-        Self { start: start.clone(), url: start.clone(), redirects: 0, trusted: true }
+    pub fn from(start: &Url, method: Method) -> Self {
+        Self { start: start.clone(), url: start.clone(), redirects: 0, trusted: true, method, has_body: true }
     }
 
     /// Where to ask next. Its user and password are those that the user gave, or none.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// How to ask there.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The body, if the request has one, goes there too.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        self.has_body
     }
 
     /// All the way so far was within the origin (scheme, host and port) that the user named.
@@ -71,6 +86,10 @@ impl Route {
         let start = Some(&self.start).filter(|_| self.trusted);
         set_user(&mut next, start.map_or("", Url::username), start.and_then(Url::password));
         self.url = next;
+        if becomes_get(status, &self.method) {
+            self.method = Method::GET;
+            self.has_body = false;
+        }
         Ok(true)
     }
 
@@ -80,6 +99,15 @@ impl Route {
         }
         let location = headers.get(LOCATION)?;
         self.url.join(std::str::from_utf8(location.as_bytes()).ok()?).ok()
+    }
+}
+
+/// As browsers have it (Fetch standard, "HTTP-redirect fetch").
+fn becomes_get(status: StatusCode, method: &Method) -> bool {
+    match status {
+        StatusCode::SEE_OTHER => *method != Method::GET,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => *method == Method::POST,
+        _ => false,
     }
 }
 
@@ -95,7 +123,7 @@ mod tests {
 
     /// The way from `http://u:p@h:1/s` by these locations: each URL, and whether it is trusted.
     fn way(locations: &[&str]) -> Vec<(String, bool)> {
-        let mut route = Route::from(&"http://u:p@h:1/s".parse().unwrap());
+        let mut route = Route::from(&"http://u:p@h:1/s".parse().unwrap(), Method::GET);
         let mut way = Vec::new();
         for location in locations {
             assert_eq!(followed(&mut route, location), Ok(true), "{location}");
@@ -135,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_no_redirect_is_judged_as_it_is() {
-        let mut route = Route::from(&"http://h/s".parse().unwrap());
+        let mut route = Route::from(&"http://h/s".parse().unwrap(), Method::GET);
         let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
         for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::NOT_MODIFIED, StatusCode::NOT_FOUND] {
             assert_eq!(route.follow(status, &location), Ok(false));
@@ -147,11 +175,31 @@ mod tests {
 
     #[test]
     fn a_way_without_an_end_is_given_up() {
-        let mut route = Route::from(&"http://h/s".parse().unwrap());
+        let mut route = Route::from(&"http://h/s".parse().unwrap(), Method::GET);
         assert_eq!(followed(&mut route, "ftp://h/"), Err(NoRoute::Scheme));
         for _ in 0..REDIRECTS_MAX {
             assert_eq!(followed(&mut route, "/s"), Ok(true));
         }
         assert_eq!(followed(&mut route, "/s"), Err(NoRoute::TooMany));
+    }
+
+    #[test]
+    fn a_redirect_turns_a_post_into_a_get_as_in_browsers() {
+        for (status, method, then) in [
+            (301, Method::POST, "GET"),
+            (302, Method::POST, "GET"),
+            (303, Method::POST, "GET"),
+            (303, Method::PUT, "GET"),
+            (307, Method::POST, "POST"),
+            (308, Method::POST, "POST"),
+            (302, Method::PUT, "PUT"),
+            (303, Method::GET, "GET"),
+        ] {
+            let mut route = Route::from(&"http://h/s".parse().unwrap(), method.clone());
+            let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
+            route.follow(StatusCode::from_u16(status).unwrap(), &location).unwrap();
+            let kept = then == method.as_str();
+            assert_eq!((route.method().as_str(), route.has_body()), (then, kept), "{status} {method}");
+        }
     }
 }

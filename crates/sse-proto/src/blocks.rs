@@ -1,13 +1,21 @@
-//! Cuts `text/event-stream` bytes into whole blocks (WHATWG HTML §9.2.5 and §9.2.6).
+//! Whole blocks from `text/event-stream` bytes (WHATWG HTML §9.2.5 and §9.2.6).
 //!
-//! It finds line ends (CR, LF, CR LF, wherever the reads split them), strips one byte order mark, decodes UTF-8 with
-//! U+FFFD for what is invalid, and drops what a parser ignores: comments, unknown fields, an `id` with NUL, a `retry`
-//! that is not digits. What comes out is one [`Block`] of plain `name: value` lines that any parser reads alike; the
-//! work is linear in the bytes, however they are cut. A block without its blank line is never given out.
+//! [`lines`](crate::lines) finds the lines. Here UTF-8 is decoded, with U+FFFD for what is invalid, and what a parser
+//! ignores is dropped: unknown fields, an `id` with NUL, a `retry` that is not digits. What comes out is one [`Block`] of
+//! plain `name: value` lines that any parser reads alike. A block without its blank line is never given out.
 
 use std::collections::VecDeque;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+use crate::lines::{Field, LineSink, LineSplitter, LineTooLong};
+
+/// What a stream says, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A whole block.
+    Block(Block),
+    /// A comment, as soon as its line has ended; only if they are asked for.
+    Comment(String),
+}
 
 /// One block that says something: an event, a new last event id, or a new reconnection time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,109 +30,125 @@ pub struct Block {
     pub id: Option<String>,
     /// The last `retry` field, in milliseconds.
     pub retry_ms: Option<u64>,
+    /// Where its blank line is over: bytes since the start of the stream. An LF is left out if it came after its CR, by
+    /// another read.
+    pub end: u64,
 }
 
 /// Takes bytes as they come, gives blocks.
 #[derive(Debug)]
 pub struct BlockSplitter {
+    lines: LineSplitter,
+    assembler: Assembler,
+}
+
+/// Makes blocks of lines.
+#[derive(Debug)]
+struct Assembler {
     block_bytes_max: usize,
-    /// The line that has not ended yet.
-    line: Vec<u8>,
-    /// The last byte was CR: an LF right after it belongs to the same line end.
-    after_cr: bool,
-    /// No line has ended yet, so a byte order mark may stand at the start of this one.
-    at_start: bool,
+    comments: bool,
     block: Block,
-    whole: VecDeque<Block>,
+    whole: VecDeque<Item>,
+    /// Bytes of the stream before those that are being pushed.
+    pushed_before: u64,
+    /// See [`BlockSplitter::settled`].
+    settled: u64,
 }
 
 impl BlockSplitter {
     /// A splitter at the start of a stream. A block, or a line, of more than `block_bytes_max` bytes is an error.
     #[must_use]
     pub fn new(block_bytes_max: usize) -> Self {
-        Self {
+        let assembler = Assembler {
             block_bytes_max,
-            line: Vec::new(),
-            after_cr: false,
-            at_start: true,
+            comments: false,
             block: Block::default(),
             whole: VecDeque::new(),
-        }
+            pushed_before: 0,
+            settled: 0,
+        };
+        Self { lines: LineSplitter::default(), assembler }
     }
 
-    /// The oldest whole block that has not been taken.
-    pub fn next_block(&mut self) -> Option<Block> {
-        self.whole.pop_front()
+    /// Gives comments as well.
+    #[must_use]
+    pub fn with_comments(mut self) -> Self {
+        self.assembler.comments = true;
+        self
+    }
+
+    /// The oldest item that has not been taken.
+    pub fn next_item(&mut self) -> Option<Item> {
+        self.assembler.whole.pop_front()
+    }
+
+    /// Up to here, in bytes since the start of the stream, nothing belongs to a block that is not whole.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.assembler.settled
     }
 
     /// Takes the next bytes of the stream.
     ///
     /// # Errors
-    /// [`BlockTooLarge`]: the stream cannot be read on. The blocks before it are still given out.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), BlockTooLarge> {
-        if self.after_cr && !bytes.is_empty() {
-            self.after_cr = false;
-            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
-        }
-        while let Some(end) = memchr::memchr2(b'\r', b'\n', bytes) {
-            self.extend_line(&bytes[..end])?;
-            self.end_line();
-            let carriage_return = bytes[end] == b'\r';
-            bytes = &bytes[end + 1..];
-            if carriage_return {
-                self.after_cr = bytes.is_empty();
-                bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
-            }
-        }
-        self.extend_line(bytes)
+    /// [`BlockTooLarge`]: the stream cannot be read on. The items before it are still given out.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), BlockTooLarge> {
+        let pushed = self.lines.push(bytes, &mut self.assembler);
+        self.assembler.pushed_before += bytes.len() as u64;
+        pushed.map_err(|LineTooLong| BlockTooLarge { bytes_max: self.assembler.block_bytes_max })
+    }
+}
+
+impl LineSink for Assembler {
+    fn room(&self) -> usize {
+        self.block_bytes_max.saturating_sub(self.block.text.len())
     }
 
-    fn extend_line(&mut self, bytes: &[u8]) -> Result<(), BlockTooLarge> {
-        if self.block.text.len() + self.line.len() + bytes.len() > self.block_bytes_max {
-            return Err(BlockTooLarge { bytes_max: self.block_bytes_max });
-        }
-        self.line.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn end_line(&mut self) {
-        let mut line = std::mem::take(&mut self.line);
-        let content = if std::mem::take(&mut self.at_start) {
-            line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line)
-        } else {
-            &line
-        };
-        if content.is_empty() {
-            let block = std::mem::take(&mut self.block);
-            if block.has_data || block.id.is_some() || block.retry_ms.is_some() {
-                self.whole.push_back(block);
+    fn line(&mut self, line: &[u8], end: usize) {
+        let end = self.pushed_before + end as u64;
+        match Field::of(line) {
+            Field::Blank => {
+                let block = Block { end, ..std::mem::take(&mut self.block) };
+                if block.has_data || block.id.is_some() || block.retry_ms.is_some() {
+                    self.whole.push_back(Item::Block(block));
+                }
             }
-        } else {
-            self.block.take_field(&String::from_utf8_lossy(content));
+            Field::Comment(text) if self.comments => {
+                self.whole.push_back(Item::Comment(String::from_utf8_lossy(text).into_owned()));
+            }
+            field => self.block.take(field),
         }
-        // Keeps its memory for the next line.
-        line.clear();
-        self.line = line;
+        if self.block.text.is_empty() {
+            self.settled = end;
+        }
     }
 }
 
 impl Block {
-    fn take_field(&mut self, line: &str) {
-        let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match name {
-            "data" => self.has_data = true,
-            "event" => {}
-            "id" if !value.contains('\0') => self.id = Some(value.to_owned()),
-            "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                self.retry_ms = Some(value.parse().unwrap_or(u64::MAX));
+    fn take(&mut self, field: Field<'_>) {
+        match field {
+            Field::Data(value) => {
+                self.has_data = true;
+                self.add("data", &String::from_utf8_lossy(value));
             }
-            _ => return,
+            Field::Event(value) => self.add("event", &String::from_utf8_lossy(value)),
+            Field::Id(value) => {
+                let id = String::from_utf8_lossy(value).into_owned();
+                self.add("id", &id);
+                self.id = Some(id);
+            }
+            Field::Retry(retry_ms) => {
+                self.retry_ms = Some(retry_ms);
+                self.add("retry", &retry_ms.to_string());
+            }
+            Field::Blank | Field::Comment(_) | Field::Ignored => {}
         }
-        self.text.push_str(name);
-        self.text.push_str(": ");
-        self.text.push_str(value);
-        self.text.push('\n');
+    }
+
+    fn add(&mut self, name: &str, value: &str) {
+        for part in [name, ": ", value, "\n"] {
+            self.text.push_str(part);
+        }
     }
 }
 
@@ -145,14 +169,22 @@ mod tests {
         for chunk in chunks {
             splitter.push(chunk).expect("within the limit");
         }
-        std::iter::from_fn(|| splitter.next_block()).collect()
+        std::iter::from_fn(|| splitter.next_item()).map(block).collect()
+    }
+
+    fn block(item: Item) -> Block {
+        match item {
+            Item::Block(block) => block,
+            Item::Comment(text) => panic!("a comment that nobody asked for: {text}"),
+        }
     }
 
     fn texts(stream: &[u8]) -> Vec<String> {
         let whole = blocks(&[stream]);
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-        assert_eq!(blocks(&bytes), whole, "byte by byte");
-        whole.into_iter().map(|block| block.text).collect()
+        let whole: Vec<_> = whole.into_iter().map(|block| block.text).collect();
+        assert_eq!(blocks(&bytes).into_iter().map(|block| block.text).collect::<Vec<_>>(), whole, "byte by byte");
+        whole
     }
 
     #[test]
@@ -201,6 +233,33 @@ mod tests {
         }
         splitter.push(b"data: a\n\n").expect("small");
         assert_eq!(splitter.push(b"data: 0123456789\ndata: 0123456789\n"), Err(BlockTooLarge { bytes_max: 20 }));
-        assert!(splitter.next_block().is_some());
+        assert!(splitter.next_item().is_some());
+    }
+
+    #[test]
+    fn comments_come_in_their_place_if_they_are_asked_for() {
+        let mut splitter = BlockSplitter::new(100).with_comments();
+        splitter.push(b": a\ndata: b\n:c\n\n:\xFF").unwrap();
+        let comment = |text: &str| Some(Item::Comment(text.to_owned()));
+        assert_eq!([splitter.next_item(), splitter.next_item()], [comment("a"), comment("c")]);
+        assert!(matches!(splitter.next_item(), Some(Item::Block(block)) if block.text == "data: b\n"));
+        assert_eq!(splitter.next_item(), None);
+        splitter.push(b"\n").unwrap();
+        assert_eq!(splitter.next_item(), comment("\u{fffd}"));
+    }
+
+    #[test]
+    fn a_block_says_where_it_ends_and_what_is_not_whole_is_not_settled() {
+        let mut splitter = BlockSplitter::new(100);
+        for (bytes, ends, settled) in [
+            (": a\nfoo: b\n", &[][..], 11),
+            ("data: a\r\n", &[], 11),
+            (":\n\r", &[23], 23),
+            ("\ndata: b\n\nid: 1\n\nevent: x\n", &[33, 40], 40),
+        ] {
+            splitter.push(bytes.as_bytes()).unwrap();
+            let found: Vec<u64> = std::iter::from_fn(|| splitter.next_item()).map(|item| block(item).end).collect();
+            assert_eq!((found.as_slice(), splitter.settled()), (ends, settled), "{bytes:?}");
+        }
     }
 }

@@ -9,7 +9,8 @@
 //! | [`event`] | [`Event`] and its checked parts, [`Channel`] and [`EventType`] |
 //! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`]: where a subscriber stands |
 //! | [`wire`] | events, comments and `retry` to `text/event-stream` bytes |
-//! | [`blocks`] | `text/event-stream` bytes to whole blocks, whatever the line ends and reads |
+//! | [`lines`] | `text/event-stream` bytes to lines, whatever the line ends and reads, and what a line says |
+//! | [`blocks`] | lines to whole blocks |
 //! | [`api`] | the JSON of answers, errors, history and batch lines |
 //! | [`json`] | JSON as event data: checked, and kept byte for byte |
 //! | [`record`] | the lines of the record files by which loss is counted |
@@ -20,6 +21,7 @@ pub mod blocks;
 pub mod cursor;
 pub mod event;
 pub mod json;
+pub mod lines;
 pub mod record;
 pub mod units;
 pub mod wire;

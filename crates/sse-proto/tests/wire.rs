@@ -4,7 +4,11 @@ use bytes::{Bytes, BytesMut};
 use eventsource_stream::Eventsource as _;
 use futures::{StreamExt as _, executor::block_on, stream};
 use proptest::prelude::*;
-use sse_proto::{EventId, blocks::BlockSplitter, wire};
+use sse_proto::{
+    EventId,
+    blocks::{Block, BlockSplitter, Item},
+    wire,
+};
 
 fn written(write: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut out = BytesMut::new();
@@ -81,7 +85,7 @@ proptest! {
         for read in cut(&out, &sizes) {
             splitter.push(read).expect("small enough");
         }
-        let blocks: Vec<_> = std::iter::from_fn(|| splitter.next_block()).collect();
+        let blocks: Vec<_> = std::iter::from_fn(|| splitter.next_item()).filter_map(block).collect();
         let blocks = blocks.into_iter().map(|block| Ok::<_, std::convert::Infallible>(format!("{}\n", block.text)));
         let parsed: Vec<_> = block_on(stream::iter(blocks).eventsource().collect());
         let parsed: Vec<_> = parsed
@@ -90,5 +94,12 @@ proptest! {
             .map(|event| (event.id, event.event, event.data))
             .collect();
         prop_assert_eq!(parsed, expected);
+    }
+}
+
+fn block(item: Item) -> Option<Block> {
+    match item {
+        Item::Block(block) => Some(block),
+        Item::Comment(_) => None,
     }
 }

@@ -18,6 +18,13 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["--max-event-size", "much"], "like 512KiB"),
         (["--max-retries", "-1"], "--max-retries"),
         (["http://127.0.0.1:5000", "--count=1"], "give a URL by --url"),
+        (["--method", "HEAD"], "the answer to HEAD has no stream"),
+        (["--body", "@/absent"], "cannot read the body from /absent"),
+        (["--last", "0"], "--last"),
+        (["--last=5", "--since=10m"], "cannot be used with"),
+        (["--format=data", "--show-comments"], "no place for comments"),
+        (["--url=http://h/a", "--url=http://h/a"], "--url http://h/a is given twice"),
+        (["--completions", "tcsh"], "bash"),
     ] {
         let ended = Listener::start(&arguments).ended();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
@@ -31,7 +38,11 @@ fn help_documents_exit_codes_and_ends_with_examples() {
         let ended = Listener::start(&[flag]).ended();
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         assert!(ended.stdout.contains("Exit codes:"), "{}", ended.stdout);
-        assert!(ended.stdout.lines().last().is_some_and(|line| line.starts_with("  listener --")), "{}", ended.stdout);
+        assert!(
+            ended.stdout.lines().last().is_some_and(|line| line.starts_with("    listener --")),
+            "{}",
+            ended.stdout
+        );
     }
 }
 
@@ -45,7 +56,12 @@ fn every_flag_has_its_environment_twin() {
         .env("LISTENER_URL", server.url())
         .env("LISTENER_CHANNEL", "orders")
         .env("LISTENER_EVENT", "click,view")
+        .env("LISTENER_STATE", directory.path().join("state"))
         .env("LISTENER_LAST_EVENT_ID", "1-0")
+        .env("LISTENER_METHOD", "POST")
+        .env("LISTENER_BODY", "{}")
+        .env("LISTENER_INSECURE", "1")
+        .env("LISTENER_SHOW_COMMENTS", "true")
         .env("LISTENER_HEADER", "X-Key: a")
         .env("LISTENER_BEARER", "b")
         .env("LISTENER_IDLE_TIMEOUT", "2m")
@@ -58,9 +74,20 @@ fn every_flag_has_its_environment_twin() {
     let mut request = server.request();
     assert_eq!(request.target(), "/stream?channel=orders&event=click&event=view");
     assert_eq!(request.header("last-event-id"), Some("1-0"));
+    assert_eq!(request.posted().2, "{}");
     request.open_stream();
-    request.send("event: click\ndata: a\n\n");
+    request.send(": hello\n\nevent: click\ndata: a\n\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "{\"id\":\"1-0\",\"event\":\"click\",\"data\":\"a\"}\n"));
+    let expected = "{\"comment\":\"hello\"}\n{\"id\":\"1-0\",\"event\":\"click\",\"data\":\"a\"}\n";
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected));
     assert!(path.exists());
+}
+
+#[test]
+fn completions_are_printed_for_a_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = Listener::start(&["--completions", shell]).ended();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(ended.stdout.contains("max-event-size"), "{shell}");
+    }
 }

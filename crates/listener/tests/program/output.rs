@@ -83,3 +83,48 @@ fn a_closed_stderr_does_not_matter() {
     let ended = listener.ended();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
 }
+
+#[test]
+fn data_is_printed_alone() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--format", "data", "--count", "2"]);
+    let _stream = server.stream("event: a\ndata: one\ndata: two\n\n: c\n\nid: 1\ndata\n\n");
+    assert_eq!(listener.ended().stdout, "one\ntwo\n\n");
+}
+
+#[test]
+fn raw_is_what_came_without_what_a_cut_left_unfinished() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--format", "raw", "--count", "2"]);
+    let mut stream = server.stream("\u{feff}retry: 1\r\n\r\n: hello\nfoo: bar\n");
+    // Comments and fields that mean nothing belong to no event: they are not held.
+    let lines: Vec<_> = (0..4).map(|_| listener.line()).collect();
+    assert_eq!(lines.concat(), "\u{feff}retry: 1\r\n\r\n: hello\nfoo: bar\n");
+    stream.send("data: a\n\nid: 7\nda");
+    assert_eq!([listener.line(), listener.line()].concat(), "data: a\n\n");
+    stream.send("ta: torn\n");
+    drop(stream);
+    let _stream = server.stream("\u{feff}event: b\ndata: b\n\ndata: c\n\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: b\ndata: b\n\n"));
+}
+
+#[test]
+fn raw_holds_no_more_than_an_event_may_have() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--format", "raw", "--max-event-size", "1KiB"]);
+    server.stream("data: a\n\ndata: b\n").send_until_closed(": within an event, for ever\n");
+    let ended = listener.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "data: a\n\n"));
+    assert!(ended.stderr.contains("larger than 1024 bytes; --max-event-size"), "{ended:?}");
+}
+
+#[test]
+fn comments_are_shown_where_they_came() {
+    let server = Server::start();
+    let listener = Listener::start(&["--url", &server.url(), "--show-comments", "--count", "1"]);
+    let mut stream = server.stream(":one\n");
+    assert_eq!(listener.line(), ": one\n");
+    stream.send("\ndata: a\n: two\n\n");
+    assert_eq!(listener.ended().stdout, ": two\nevent: message \ndata: a\n");
+}

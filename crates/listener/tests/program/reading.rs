@@ -1,61 +1,52 @@
 //! Bytes are read by the standard, through the real client and however the reads cut them.
 
-use crate::support::{Listener, Server};
+use std::thread;
 
-/// What is printed for a stream that comes in pieces of so many bytes, up to an event that marks the end.
-fn printed(stream: &[u8], piece_bytes: usize) -> String {
+use crate::{
+    cases::{CASES, Case},
+    support::{Listener, Server},
+};
+
+/// Sends the bytes in pieces of this many, each an HTTP chunk, and ends the stream: what was printed and kept.
+fn read(case: &Case, piece_bytes: usize) -> (Vec<String>, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("state");
     let server = Server::start();
-    let listener = Listener::start(&["--url", &server.url(), "--format", "json"]);
+    let arguments = ["--url", &server.url(), "--format", "json", "--state", state.to_str().expect("a plain path")];
+    let listener = Listener::start(&[&arguments[..], &["--max-retries", "0"]].concat());
     let mut exchange = server.stream("");
-    for piece in stream.chunks(piece_bytes) {
+    for piece in case.bytes.chunks(piece_bytes) {
         exchange.send(piece);
     }
-    exchange.send("\n\nevent: end\ndata\n\n");
-    let mut printed = String::new();
-    loop {
-        let line = listener.line();
-        if line.contains("\"event\":\"end\"") {
-            return printed;
+    exchange.end();
+    let lines = listener.ended().stdout.lines().map(ToOwned::to_owned).collect();
+    // What has said nothing at all has left nothing.
+    (lines, std::fs::read_to_string(&state).unwrap_or_else(|_| kept("")))
+}
+
+fn kept(last_event_id: &str) -> String {
+    format!("{}\n", serde_json::json!({ "last_event_id": last_event_id }))
+}
+
+/// The cases of `parsing`, over a real connection.
+#[test]
+fn every_case_comes_through_whole_and_byte_by_byte() {
+    let check = |case: &Case| {
+        let printed = case.events.iter().map(|(id, kind, data)| {
+            let [id, kind, data] = [id, kind, data].map(|text| serde_json::json!(text).to_string());
+            format!("{{\"id\":{id},\"event\":{kind},\"data\":{data}}}")
+        });
+        let expected = (printed.collect::<Vec<_>>(), kept(case.last_event_id));
+        for piece_bytes in [case.bytes.len().max(1), 1] {
+            assert_eq!(read(case, piece_bytes), expected, "{} by {piece_bytes}, retry {:?}", case.rule, case.retry_ms);
         }
-        printed.push_str(&line);
-    }
-}
-
-fn message(id: &str, data: &str) -> String {
-    format!("{{\"id\":\"{id}\",\"event\":\"message\",\"data\":\"{data}\"}}\n")
-}
-
-fn assert_printed(stream: &[u8], expected: &[String]) {
-    for piece_bytes in [stream.len(), 1] {
-        let printed = printed(stream, piece_bytes);
-        assert_eq!(printed, expected.concat(), "{} by {piece_bytes}", stream.escape_ascii());
-    }
-}
-
-#[test]
-fn every_line_end_ends_a_line() {
-    let expected = [message("7", "a\\nb"), message("7", "c")];
-    assert_printed(b"id: 7\ndata: a\ndata: b\n\ndata: c\n\n", &expected);
-    assert_printed(b"id: 7\rdata: a\rdata: b\r\rdata: c\r\r", &expected);
-    assert_printed(b"id: 7\r\ndata: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", &expected);
-    assert_printed(b"id: 7\rdata: a\r\ndata: b\n\r\ndata: c\n\r", &expected);
-}
-
-#[test]
-fn a_byte_order_mark_is_stripped_once() {
-    assert_printed(b"\xEF\xBB\xBFdata: a\n\n", &[message("", "a")]);
-    assert_printed(b"data: a\n\n\xEF\xBB\xBFdata: b\n\ndata: c\n\n", &[message("", "a"), message("", "c")]);
-}
-
-#[test]
-fn invalid_utf8_is_replaced_and_does_not_stall() {
-    assert_printed(b"data: a\xFFb\n\ndata: \xE2\x82\xAC\n\n", &[message("", "a\u{fffd}b"), message("", "\u{20ac}")]);
-}
-
-#[test]
-fn what_a_parser_ignores_is_ignored() {
-    let stream = b": comment\n\nevent: no data\n\nfoo: bar\nid: 1\0\ndata:a\n\nretry: soon\ndata:  b\n\n";
-    assert_printed(stream, &[message("", "a"), message("", " b")]);
+    };
+    // Mostly waiting: several at a time.
+    thread::scope(|scope| {
+        for cases in CASES.chunks(CASES.len().div_ceil(4)) {
+            scope.spawn(move || cases.iter().for_each(check));
+        }
+    });
 }
 
 #[test]

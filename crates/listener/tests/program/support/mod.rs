@@ -8,7 +8,7 @@ use std::{sync::mpsc, thread, time::Duration};
 #[cfg(unix)]
 pub(crate) use child::first_byte;
 pub(crate) use child::{Ended, Listener, Reading};
-pub(crate) use server::{PortWithoutServer, Server};
+pub(crate) use server::{Exchange, PortWithoutServer, Server};
 
 /// No wait takes longer, even on a busy machine.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! A server that a test scripts: it takes requests one by one and answers each with the bytes it likes.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -25,6 +25,7 @@ pub(crate) struct PortWithoutServer {
 pub(crate) struct Exchange {
     /// The request's head, lines ended by LF.
     pub(crate) head: String,
+    body: String,
     socket: TcpStream,
 }
 
@@ -53,8 +54,9 @@ impl Server {
         socket.set_read_timeout(Some(WAIT_MAX)).expect("a live socket");
         socket.set_write_timeout(Some(WAIT_MAX)).expect("a live socket");
         socket.set_nodelay(true).expect("a live socket");
+        let mut reader = BufReader::new(&socket);
         let mut head = String::new();
-        for line in BufReader::new(&socket).lines() {
+        for line in reader.by_ref().lines() {
             let line = line.expect("the head of a request");
             if line.is_empty() {
                 break;
@@ -62,7 +64,10 @@ impl Server {
             head.push_str(&line);
             head.push('\n');
         }
-        Exchange { head, socket }
+        let mut body = String::new();
+        let length = header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
+        reader.take(length).read_to_string(&mut body).expect("the body of a request");
+        Exchange { head, body, socket }
     }
 
     /// Waits for the next request and opens a stream with these bytes.
@@ -103,8 +108,13 @@ impl Exchange {
 
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        header(&self.head, name)
+    }
+
+    /// Method and target, content type, body.
+    pub(crate) fn posted(&self) -> (&str, Option<&str>, &str) {
+        let line = self.head.split(" HTTP/").next().expect("a request line");
+        (line, self.header("content-type"), &self.body)
     }
 
     /// Answers whole and closes the connection.
@@ -143,7 +153,17 @@ impl Exchange {
         self.write(b"0\r\n\r\n");
     }
 
+    /// Sends bytes, of the head too, and closes the connection.
+    pub(crate) fn send_as_they_are(mut self, bytes: &str) {
+        self.write(bytes.as_bytes());
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).expect("the listener reads on");
     }
+}
+
+fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+    let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }

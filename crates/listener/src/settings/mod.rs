@@ -2,40 +2,52 @@
 //!
 //! A flag has an environment twin of the same name after `LISTENER_`; the flag wins.
 
+mod body;
+mod target;
+
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{
-    CommandFactory, Parser, ValueEnum,
-    builder::NonEmptyStringValueParser,
+    Args, CommandFactory, Parser, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use reqwest::header::AUTHORIZATION;
-use sse_proto::{
-    Channel,
-    units::{parse_positive_duration, parse_size},
-};
+use clap_complete::Shell;
+use sse_proto::units::{parse_positive_duration, parse_size};
 
-use crate::{
-    endpoint::StreamUrl,
-    header::{Bearer, Header, Unquoted},
-    request,
-};
+pub use self::{body::Body, target::Target};
 
 const EXAMPLES: &str = "\
 Exit codes:
   0  done: --count is reached, the server has no more (204), Ctrl-C, SIGTERM, a closed pipe
-  1  failed: the server refused, --max-retries were not enough, an event is larger than --max-event-size, or stdout
-     or the record file cannot be written
+  1  failed: the server refused, --max-retries were not enough, an event is larger than --max-event-size, or stdout,
+     the record file or the state file cannot be written
   2  misused: a flag or an environment variable is wrong
 
 Examples:
-  listener
-  listener --event click --event view --count 10
-  listener --channel orders --format json | jq .data
-  listener --last-event-id 1700000000000-0 --record got.ndjson
-  LISTENER_BEARER=\"$(cat token)\" listener --url https://example.org/live/stream
-  listener --url http://127.0.0.1:8000/ticks --header 'X-Api-Key: 123' --max-retries 5 --idle-timeout 2m
-  listener --url 'https://example.org/live/stream?topic=news'";
+  The stream of a server on this machine; two types of events, ten of them; one channel as JSON:
+    listener
+    listener --event click --event view --count 10
+    listener --channel orders --format json | jq .data
+  What was published in the last ten minutes, and what comes next; on after an event that you have:
+    listener --since 10m
+    listener --last-event-id 1700000000000-0 --record got.ndjson
+  Go on where it stopped, also after a restart or a crash; two nodes of one system:
+    listener --state orders.state --format json | ./process
+    listener --url http://10.0.0.1:5000 --url http://10.0.0.2:5000
+  Other servers: a token, a header, a request with a body, what really comes:
+    LISTENER_BEARER=\"$(cat token)\" listener --url https://example.org/live/stream
+    listener --url http://127.0.0.1:8000/ticks --header 'X-Api-Key: 123' --max-retries 5 --idle-timeout 2m
+    listener --url https://example.org/v1/answers --body '{\"stream\": true}' --format data
+    listener --url 'https://example.org/live/stream?topic=news' --format raw";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Follow a stream.
+    Follow(Box<Settings>),
+    /// Print the completions for a shell.
+    Completions(Shell),
+}
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
 ///
@@ -43,55 +55,33 @@ Examples:
 /// to stderr. When the connection breaks it comes back with the last event id, so that the server goes on where it
 /// stopped; when the server cannot, and says so by a `gap` event, the listener says so on stderr. It tries for ever
 /// (or --max-retries times), waiting as long as the server asks (`retry`, 3s at first) and up to 30s after repeated failures.
-#[derive(Debug, Clone, Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "listener", version, after_help = EXAMPLES)]
+struct CommandLine {
+    #[command(flatten)]
+    follow: Settings,
+
+    /// Print completions for this shell, and do nothing else
+    ///
+    /// For example, for bash: listener --completions bash > ~/.local/share/bash-completion/completions/listener
+    #[arg(long, value_name = "SHELL", exclusive = true)]
+    completions: Option<Shell>,
+}
+
+/// How a stream is followed.
+#[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Where the stream is: http or https
-    ///
-    /// Without a path, /stream is meant. A query is sent as it is, with --channel and --event added to it. Proxies
-    /// are taken from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, but never for this machine itself.
-    // A URL may hold a password: help does not print the environment's.
-    #[arg(long, env = "LISTENER_URL", hide_env_values = true, default_value = "http://127.0.0.1:5000")]
-    #[arg(value_name = "URL")]
-    pub url: StreamUrl,
+    /// What is asked for, and of whom.
+    #[command(flatten)]
+    pub target: Target,
 
-    /// Send this as well: `Authorization: Bearer TOKEN`
+    /// Keep the last event id in this file, and go on after it when the listener is started again
     ///
-    /// Give it by the variable rather than by the flag: every user of this machine can see a command line. It is never
-    /// printed. It is sent to the scheme, host and port of --url only: a redirect to another one does not get it.
-    #[arg(long, env = "LISTENER_BEARER", hide_env_values = true, value_name = "TOKEN")]
-    #[arg(value_parser = Unquoted(Bearer::parse), allow_hyphen_values = true)]
-    pub bearer: Option<Bearer>,
-
-    /// Send this header as well, like 'X-Api-Key: 123'; may be repeated
-    ///
-    /// The variable holds one header. Accept, Accept-Encoding, Cache-Control, Last-Event-ID and the headers about the
-    /// connection are set by the listener itself. Values are never printed, and like --bearer they are sent to the
-    /// scheme, host and port of --url only. A secret is better kept in the variable than on the command line.
-    #[arg(long = "header", env = "LISTENER_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
-    #[arg(value_parser = Unquoted(Header::parse))]
-    pub headers: Vec<Header>,
-
-    /// Follow this channel
-    ///
-    /// Sent as the query parameter `channel`. Without it the server chooses; sse-server takes the channel `sse`.
-    #[arg(long, env = "LISTENER_CHANNEL", value_name = "NAME")]
-    pub channel: Option<Channel>,
-
-    /// Get only events of this type; may be repeated
-    ///
-    /// Sent as query parameters `event`: the server filters. Several types may also be given at once, separated by
-    /// commas. A `gap` event, by which the server says that events are missing, always comes through.
-    #[arg(long = "event", env = "LISTENER_EVENT", value_name = "TYPE", value_delimiter = ',')]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub events: Vec<String>,
-
-    /// Begin right after the event with this id
-    ///
-    /// The `id` of the last event that you have, as --format json prints it. Without it the stream begins with what
-    /// comes next. Either way the listener itself keeps the id from then on, as long as it runs.
-    #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = sendable_id)]
-    pub last_event_id: Option<String>,
+    /// The file is replaced whole, after the events were written to stdout: a listener that is killed sends those again
+    /// that it had written and not noted yet, and loses none (at least once). When there is the file, it beats
+    /// --last-event-id, --since and --last. Use a file for each stream.
+    #[arg(long, env = "LISTENER_STATE", value_name = "FILE")]
+    pub state: Option<PathBuf>,
 
     /// Take the connection for broken when nothing came for this long
     ///
@@ -125,6 +115,14 @@ pub struct Settings {
     #[arg(long, env = "LISTENER_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub format: Format,
 
+    /// Print comments as well, by which servers show that they are there
+    ///
+    /// As text they are lines that begin with a colon, as JSON objects with the key comment. raw has them always.
+    #[arg(long, env = "LISTENER_SHOW_COMMENTS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true)]
+    #[arg(value_parser = target::parse_switch)]
+    pub show_comments: bool,
+
     /// Also write what was received to this file, one JSON object a line
     ///
     /// The file is emptied at the start. A line has the id, the type and the time of receipt of an event, and the
@@ -134,28 +132,42 @@ pub struct Settings {
     pub record: Option<PathBuf>,
 }
 
-impl Settings {
+impl Invocation {
     /// From these arguments (the first is the program's name) and the environment.
     ///
     /// # Errors
     /// What to print, with its exit code: help, or what is wrong and what to do.
     pub fn from_args(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
-        let settings = Self::try_parse_from(arguments).map_err(without_stray_value)?;
-        settings.check().map_err(|why| Self::command().error(ErrorKind::ArgumentConflict, why))?;
-        Ok(settings)
+        let line = CommandLine::try_parse_from(arguments).map_err(without_stray_value)?;
+        if let Some(shell) = line.completions {
+            return Ok(Self::Completions(shell));
+        }
+        line.follow.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
+        Ok(Self::Follow(Box::new(line.follow)))
+    }
+}
+
+/// The command line's definition, from which completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
+impl Settings {
+    /// From the arguments of a test.
+    #[cfg(test)]
+    pub(crate) fn of_args(arguments: &[&str]) -> Self {
+        match Invocation::from_args([&["listener"], arguments].concat()) {
+            Ok(Invocation::Follow(settings)) => *settings,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
     }
 
-    /// A request has one `Authorization`, and which one is not for us to choose.
     fn check(&self) -> Result<(), String> {
-        let headers = self.headers.iter().filter(|header| header.name == AUTHORIZATION).count();
-        let header = ["--header authorization"].into_iter().cycle().take(headers);
-        let bearer = self.bearer.iter().map(|_| "--bearer");
-        let url = Some("the user in --url").filter(|_| self.url.has_user());
-        let given: Vec<_> = bearer.chain(header).chain(url).collect();
-        match given[..] {
-            [one, other, ..] => Err(format!("{one} and {other} both set Authorization: give one of them")),
-            _ => Ok(()),
+        if self.show_comments && self.format == Format::Data {
+            return Err("--format data has no place for comments: leave out --show-comments".to_owned());
         }
+        self.target.check()
     }
 }
 
@@ -166,6 +178,10 @@ pub enum Format {
     Text,
     /// One JSON object a line, with the keys id, event and data
     Json,
+    /// The data alone, and a line end
+    Data,
+    /// The bytes as they were received, as soon as a block is whole; what a cut leaves unfinished is left out
+    Raw,
 }
 
 /// The error without the value that stands where a flag should.
@@ -175,7 +191,7 @@ fn without_stray_value(error: clap::Error) -> clap::Error {
     match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(stray)) if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') => {
             let why = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
-            Settings::command().error(ErrorKind::UnknownArgument, why)
+            command().error(ErrorKind::UnknownArgument, why)
         }
         _ => error,
     }
@@ -189,27 +205,22 @@ fn parse_event_size(text: &str) -> Result<usize, String> {
     }
 }
 
-fn sendable_id(id: &str) -> Result<String, String> {
-    if request::id_header(id).is_some() {
-        Ok(id.to_owned())
-    } else {
-        Err("an event id has no control characters: it is sent as an HTTP header".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
-        Settings::from_args([&["listener"], arguments].concat())
+        match Invocation::from_args([&["listener"], arguments].concat())? {
+            Invocation::Follow(settings) => Ok(*settings),
+            Invocation::Completions(shell) => panic!("completions for {shell}"),
+        }
     }
 
     #[test]
     fn the_definition_is_sound_and_every_flag_has_its_twin() {
-        let command = Settings::command();
+        let command = command();
         command.clone().debug_assert();
-        for flag in command.get_arguments() {
+        for flag in command.get_arguments().filter(|flag| flag.get_long() != Some("completions")) {
             let name = flag.get_long().expect("every setting is a flag");
             let twin = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(twin.as_str()));
@@ -220,16 +231,18 @@ mod tests {
     #[test]
     fn defaults_work_as_they_stand() {
         let settings = parsed(&[]).unwrap();
-        assert_eq!(settings.url.to_string(), "http://127.0.0.1:5000/stream");
+        assert_eq!(settings.target.urls[0].to_string(), "http://127.0.0.1:5000/stream");
         assert_eq!(settings.format, Format::Text);
-        assert!(settings.channel.is_none() && settings.events.is_empty() && settings.count.is_none());
+        assert!(settings.target.channels.is_empty() && settings.target.events.is_empty() && settings.count.is_none());
         assert_eq!((settings.idle_timeout, settings.max_event_size), (Duration::from_secs(45), 16 << 20));
-        assert!(settings.max_retries.is_none() && settings.headers.is_empty() && settings.bearer.is_none());
+        assert!(
+            settings.max_retries.is_none() && settings.target.headers.is_empty() && settings.target.bearer.is_none()
+        );
     }
 
     #[test]
     fn types_come_one_by_one_or_with_commas() {
-        assert_eq!(parsed(&["--event", "a b,c", "--event", "d"]).unwrap().events, ["a b", "c", "d"]);
+        assert_eq!(parsed(&["--event", "a b,c", "--event", "d"]).unwrap().target.events, ["a b", "c", "d"]);
     }
 
     #[test]

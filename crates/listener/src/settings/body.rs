@@ -1,0 +1,83 @@
+//! The body of the request: `--body TEXT`, `--body @FILE`, `--body @-`.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use bytes::Bytes;
+
+/// A request is not larger than this.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes that are sent with every request. They may be a secret: they are not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body(pub Bytes);
+
+/// Why there is no body. The text is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBody {
+    /// The file cannot be read.
+    #[error("cannot read the body from {name}: {why}")]
+    Unreadable {
+        /// The file, or stdin.
+        name: String,
+        /// The operating system's words.
+        why: String,
+    },
+    /// It is no request any more.
+    #[error("the body is larger than {} MiB", BYTES_MAX >> 20)]
+    TooLarge,
+}
+
+impl Body {
+    /// Reads what the flag says, and the file that it names.
+    ///
+    /// # Errors
+    /// See [`InvalidBody`].
+    pub fn parse(text: &str) -> Result<Self, InvalidBody> {
+        let body = match text.strip_prefix('@') {
+            None => Bytes::copy_from_slice(text.as_bytes()),
+            Some("-") => read("stdin", Ok(io::stdin()))?,
+            Some(file) => read(file, File::open(file))?,
+        };
+        if body.len() as u64 > BYTES_MAX { Err(InvalidBody::TooLarge) } else { Ok(Self(body)) }
+    }
+}
+
+fn read(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody> {
+    let mut bytes = Vec::new();
+    source
+        .and_then(|source| source.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| InvalidBody::Unreadable { name: name.to_owned(), why: error.to_string() })?;
+    Ok(bytes.into())
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_a_text_or_a_file() {
+        assert_eq!(Body::parse("{}").unwrap().0, "{}");
+        assert_eq!(Body::parse("").unwrap().0, "");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("body");
+        std::fs::write(&path, b"a\xFF").unwrap();
+        assert_eq!(Body::parse(&format!("@{}", path.display())).unwrap().0, b"a\xFF"[..]);
+        let error = Body::parse("@/absent").unwrap_err();
+        assert!(error.to_string().starts_with("cannot read the body from /absent: No such file"), "{error}");
+        assert_eq!(Body::parse(&"x".repeat((16 << 20) + 1)), Err(InvalidBody::TooLarge));
+    }
+
+    #[test]
+    fn it_is_not_shown() {
+        assert_eq!(format!("{:?}", Body::parse("secret").unwrap()), "Body(6 bytes)");
+    }
+}

@@ -1,0 +1,49 @@
+//! Several URLs: the nodes of one system, tried in turn.
+
+use crate::support::{Listener, PortWithoutServer, Server};
+
+#[test]
+fn after_a_cut_the_next_node_is_asked_from_the_last_id() {
+    let (one, two) = (Server::start(), Server::start());
+    let listener = Listener::start(&["--url", &one.url(), "--url", &two.url(), "--count", "3", "--format", "data"]);
+    one.stream("retry: 1\n\nid: 1-0\ndata: a\n\n").end();
+    let mut next = two.request();
+    assert_eq!(next.header("last-event-id"), Some("1-0"));
+    next.open_stream();
+    next.send("id: 2-0\ndata: b\n\n");
+    next.end();
+    let mut first = one.request();
+    assert_eq!(first.header("last-event-id"), Some("2-0"));
+    first.open_stream();
+    first.send("id: 3-0\ndata: c\n\n");
+    assert_eq!(listener.ended().stdout, "a\nb\nc\n");
+}
+
+#[test]
+fn a_node_that_is_not_there_is_passed_over() {
+    let (absent, server) = (PortWithoutServer::take(), Server::start());
+    let urls = format!("{} {}", absent.url(), server.url());
+    let mut command = Listener::command(&["--count", "1", "--format", "data"]);
+    let listener = Listener::spawn(command.env("LISTENER_URL", urls), crate::support::Reading::All);
+    listener.said(&format!("no server at {}", absent.url()));
+    let _stream = server.stream("data: a\n\n");
+    assert_eq!(listener.ended().stdout, "a\n");
+}
+
+#[test]
+fn a_refusal_of_one_is_final() {
+    let (one, two) = (Server::start(), Server::start());
+    let listener = Listener::start(&["--url", &one.url(), "--url", &two.url()]);
+    one.request().answer("403 Forbidden", &[], "not you");
+    let ended = listener.ended();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains(&format!("{}/stream: the server answered 403", one.url())), "{ended:?}");
+}
+
+#[test]
+fn retries_are_counted_over_all_of_them() {
+    let (one, two) = (PortWithoutServer::take(), PortWithoutServer::take());
+    let ended = Listener::start(&["--url", &one.url(), "--url", &two.url(), "--max-retries", "2"]).ended();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("gave up after 3 attempts in a row"), "{ended:?}");
+}

@@ -1,0 +1,74 @@
+//! Streams that are asked for by other methods than GET: the body is sent, and goes where it may.
+
+use crate::support::{Listener, Server};
+
+const BODY: &str = "{\"stream\": true, \"question\": \"é?\"}";
+
+#[test]
+fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
+    let server = Server::start();
+    let listener = Listener::start(&[
+        "--url",
+        &server.url(),
+        "--bearer",
+        "token",
+        "--body",
+        BODY,
+        "--count",
+        "2",
+        "--format",
+        "data",
+    ]);
+    let first = server.request();
+    assert_eq!(first.posted(), ("POST /stream", Some("application/json"), BODY));
+    first.answer("307 Temporary Redirect", &["Location: /answers?id=1"], "");
+    let mut moved = server.request();
+    assert_eq!(moved.posted(), ("POST /answers?id=1", Some("application/json"), BODY));
+    assert_eq!(moved.header("authorization"), Some("Bearer token"));
+    moved.open_stream();
+    moved.send("retry: 1\nid: 1\ndata: a\n\n");
+    moved.end();
+    let mut again = server.request();
+    assert_eq!(again.posted(), ("POST /stream", Some("application/json"), BODY));
+    assert_eq!(again.header("last-event-id"), Some("1"));
+    again.open_stream();
+    again.send("data: b\n\n");
+    assert_eq!(listener.ended().stdout, "a\nb\n");
+}
+
+#[test]
+fn another_host_gets_the_body_but_no_secrets() {
+    let (server, elsewhere) = (Server::start(), Server::start());
+    let _listener = Listener::start(&["--url", &server.url(), "--bearer", "secret", "--body", BODY]);
+    server.request().answer("308 Permanent Redirect", &[&format!("Location: {}/a", elsewhere.url())], "");
+    let moved = elsewhere.request();
+    assert_eq!(moved.posted(), ("POST /a", Some("application/json"), BODY));
+    assert_eq!(moved.header("authorization"), None);
+}
+
+#[test]
+fn after_see_other_there_is_no_body() {
+    let server = Server::start();
+    let _listener = Listener::start(&["--url", &server.url(), "--body", BODY]);
+    server.request().answer("303 See Other", &["Location: /a"], "");
+    assert_eq!(server.request().posted(), ("GET /a", None, ""));
+}
+
+#[test]
+fn a_body_comes_from_a_file_with_the_method_and_type_that_are_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("body");
+    std::fs::write(&file, "a=b").unwrap();
+    let (server, body) = (Server::start(), format!("@{}", file.display()));
+    let _listener = Listener::start(&[
+        "--url",
+        &server.url(),
+        "--method",
+        "report",
+        "--body",
+        &body,
+        "--header",
+        "content-type: x/y",
+    ]);
+    assert_eq!(server.request().posted(), ("REPORT /stream", Some("x/y"), "a=b"));
+}
