@@ -5,10 +5,13 @@ use reqwest::{Response, StatusCode};
 
 use crate::common::{RedisServer, TestServer, free_port, refusal, until};
 
-/// A publish of each kind: one event, a batch of one, a batch of many, and the first one of a channel.
+/// A publish of each kind: one event, a batch of one, a batch of many, the first one of a channel, and one with a key.
 async fn publishes(server: &TestServer) -> Vec<Response> {
     let line = r#"{"event":"click","data":"x"}"#;
+    let keyed = server.http.post(server.at("/event/click")).header("content-type", "text/plain").body("x");
+    let keyed = keyed.header("idempotency-key", uuid::Uuid::new_v4().to_string());
     vec![
+        keyed.send().await.unwrap(),
         server.try_publish("sse", "click", "x").await.unwrap(),
         server.try_publish_batch("sse", line.to_owned()).await.unwrap(),
         server.try_publish_batch("sse", [line; 100].join("\n")).await.unwrap(),

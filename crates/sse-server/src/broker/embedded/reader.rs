@@ -169,16 +169,23 @@ mod tests {
             group::{Group, State},
             store::{Place, Store},
         },
+        once::{KeyLimits, Part},
     };
 
     const LIMITS: PageLimits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
 
     /// A log of events 1-0 to 1-9 in one channel, changed behind its back.
     fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
-        let retention =
-            Retention { events_max: NonZeroUsize::MAX, age_max: Duration::MAX, bytes_max: u64::MAX, channels_max: 10 };
+        let retention = Retention {
+            events_max: NonZeroUsize::MAX,
+            age_max: Duration::MAX,
+            bytes_max: u64::MAX,
+            channels_max: 10,
+            keys: KeyLimits { window: Duration::MAX, keys_max: 0 },
+        };
         let state = State {
             rows: HashMap::new(),
+            tallies: HashMap::new(),
             clock: Clock::new(EventId::ZERO, 0),
             next_number: 1,
             forgotten: HashMap::new(),
@@ -189,7 +196,8 @@ mod tests {
         let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
         let append = |transaction: &WriteTransaction| {
             let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
-            group.append(&Channel::default_channel(), &vec![event; 10])?.unwrap();
+            let part = Part { events: vec![event; 10], once: None };
+            group.append(&Channel::default_channel(), &[part], &Ok(()))?.unwrap();
             group.finish()
         };
         drop(store.write(append).unwrap());

@@ -23,6 +23,12 @@ pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition:
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
 /// The last ids of channels that were forgotten to make room, as long as there are not too many.
 pub(super) const FORGOTTEN: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("forgotten");
+/// What was stored under a key, by the number of its channel and its fingerprint; see [`keys`](super::keys).
+pub(super) const KEYS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("keys");
+/// The same keys in the order in which they expire, by milliseconds.
+pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> = TableDefinition::new("key_expiries");
+/// How many keys a channel has, and when the oldest expires, by the channel's number.
+pub(super) const KEY_TALLIES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("key_tallies");
 /// Numbers of the whole log, by name.
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
@@ -230,6 +236,9 @@ fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
     transaction.open_table(FORGOTTEN)?;
+    transaction.open_table(KEYS)?;
+    transaction.open_table(KEY_EXPIRIES)?;
+    transaction.open_table(KEY_TALLIES)?;
     transaction.commit()?;
     Ok(FORMAT)
 }
