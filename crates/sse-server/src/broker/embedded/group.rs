@@ -448,6 +448,7 @@ const fn record_bytes(record: usize) -> u64 {
 mod tests {
     use std::{num::NonZeroUsize, time::Duration};
 
+    use proptest::{collection::vec, prelude::*};
     use sse_proto::{Event, Position};
 
     use super::*;
@@ -673,5 +674,30 @@ mod tests {
         assert!(matches!(keyed(&mut log, "a", part(1, "x"), 1001), Err(BrokerError::Damaged(_))));
         assert_eq!(keyed(&mut log, "a", part(2, "x"), 1001).unwrap(), (1000, true));
         assert_eq!(log.count("a"), 2);
+    }
+
+    proptest! {
+        /// Of each publish its key, its data, and how much later than the one before it comes.
+        #[test]
+        fn keys_do_what_a_model_does(publishes in vec((1..7_u128, "[xy]", 0..60_u64), 1..40)) {
+            let mut log = Log::new();
+            let mut known: HashMap<u128, (String, u64)> = HashMap::new();
+            let mut now_ms = 1000;
+            for (key, data, later_ms) in publishes {
+                now_ms += later_ms;
+                known.retain(|_, (_, since_ms)| *since_ms + 100 > now_ms);
+                let answer = keyed(&mut log, "a", part(key, &data), now_ms);
+                match (known.get(&key), answer) {
+                    (Some((same, since_ms)), Ok((ms, true))) => prop_assert_eq!((same, *since_ms), (&data, ms)),
+                    (Some((other, _)), Err(BrokerError::KeyReused { part: 0 })) => prop_assert_ne!(other, &data),
+                    (None, Err(BrokerError::TooManyKeys { .. })) => prop_assert_eq!(known.len(), 3),
+                    (None, Ok((ms, false))) => {
+                        prop_assert!(known.len() < 3 && ms == now_ms);
+                        known.insert(key, (data, now_ms));
+                    }
+                    (expected, found) => prop_assert!(false, "{expected:?} {found:?}"),
+                }
+            }
+        }
     }
 }

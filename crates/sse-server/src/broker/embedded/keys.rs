@@ -102,9 +102,14 @@ impl<'a> Keys<'a> {
             tables.expiries.remove((channel, expired_ms, key))?;
         }
         tables.expiries.insert((channel, expires_ms, key), ())?;
-        let oldest_ms = tables.oldest_ms(channel)?;
-        let count = self.tally(channel).count + u64::from(replaced.is_none());
-        self.changed.insert(channel, Tally { count, oldest_ms });
+        // What was replaced had expired, and may have been the oldest.
+        let oldest_ms = if replaced.is_some() { Some(tables.oldest_ms(channel)?) } else { None };
+        let tally = self.tally(channel);
+        let tally = match oldest_ms {
+            Some(oldest_ms) => Tally { oldest_ms, ..tally },
+            None => Tally { count: tally.count + 1, oldest_ms: tally.oldest_ms.min(expires_ms) },
+        };
+        self.changed.insert(channel, tally);
         Ok(())
     }
 

@@ -1,31 +1,11 @@
 -- Appends those parts of a publish whose keys are not known: looks up, appends, keeps the keys and rings, in one step.
+-- Goes on after sweep.lua, which says what is kept, and has `now` and `sweep`.
 --
--- KEYS: a channel's stream; its keys, a hash; and the order in which they expire, a list.
+-- KEYS: a channel's keys, the order in which they expire, and its stream.
 -- ARGV: the window (ms), how many keys there may be, how many events to keep; then for each part its key (16 bytes, or
 -- none), its content (16 bytes), how many events it has, and the type and data of each.
---
--- A key's value is 'expires first-id last-id content', an item of the list 'expires key'; the times are milliseconds of
--- this Redis, which makes the ids as well.
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local window, keys_max = tonumber(ARGV[1]), tonumber(ARGV[2])
-
--- Forgets up to `most` expired keys. Not needed for the answer, so an error ends only this.
-local function sweep(most)
-    for _ = 1, most do
-        local item = redis.pcall('LINDEX', KEYS[3], 0)
-        if type(item) ~= 'string' then return end
-        local expires, key = string.sub(item, 1, -18), string.sub(item, -16)
-        if tonumber(expires) > now then return end
-        if type(redis.pcall('LPOP', KEYS[3])) ~= 'string' then return end
-        -- It may have come again since.
-        local value = redis.pcall('HGET', KEYS[2], key)
-        if type(value) == 'string' and string.match(value, '^%d+') == expires then
-            redis.pcall('HDEL', KEYS[2], key)
-        end
-    end
-end
 
 -- Look at every part before anything is done.
 local parts, new, fresh = {}, {}, 0
@@ -33,7 +13,7 @@ local at = 4
 while at <= #ARGV do
     local part = { key = ARGV[at], content = ARGV[at + 1], first = at + 3, last = at + 1 + 2 * ARGV[at + 2] }
     if part.key ~= '' then
-        local value = redis.call('HGET', KEYS[2], part.key)
+        local value = redis.call('HGET', KEYS[1], part.key)
         if value and tonumber(string.match(value, '^%d+')) <= now then value = false end
         local content = value and string.sub(value, -16) or new[part.key]
         if content and content ~= part.content then return {'reused', #parts} end
@@ -48,10 +28,10 @@ while at <= #ARGV do
     at = part.last + 2
 end
 if fresh > 0 then
-    redis.call('LLEN', KEYS[3]) -- fails now, and not later, where the name is taken by something else
-    if redis.call('HLEN', KEYS[2]) + fresh > keys_max then sweep(fresh + 16) end
-    if redis.call('HLEN', KEYS[2]) + fresh > keys_max then
-        local oldest = redis.call('LINDEX', KEYS[3], 0)
+    redis.call('LLEN', KEYS[2]) -- fails now, and not later, where the name is taken by something else
+    if redis.call('HLEN', KEYS[1]) + fresh > keys_max then sweep(fresh + 16) end
+    if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
+        local oldest = redis.call('LINDEX', KEYS[2], 0)
         return {'full', oldest and math.max(string.sub(oldest, 1, -18) - now, 0) or 0}
     end
 end
@@ -66,7 +46,7 @@ local function append()
             first, last = string.match(value, '^%d+ (%d+%-%d+) (%d+%-%d+) ')
         else
             for event = part.first, part.last, 2 do
-                last = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*',
+                last = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*',
                     'event', ARGV[event], 'data', ARGV[event + 1])
                 if type(last) == 'table' then
                     if appended then error(last.err) end
@@ -77,19 +57,13 @@ local function append()
             if part.key ~= '' then
                 local expires = string.format('%.0f', now + window)
                 placed[part.key] = expires .. ' ' .. first .. ' ' .. last .. ' ' .. part.content
-                redis.call('HSET', KEYS[2], part.key, placed[part.key])
-                redis.call('RPUSH', KEYS[3], expires .. ' ' .. part.key)
+                redis.call('HSET', KEYS[1], part.key, placed[part.key])
+                redis.call('RPUSH', KEYS[2], expires .. ' ' .. part.key)
             end
         end
         answer[#answer + 1] = first
         answer[#answer + 1] = last
         answer[#answer + 1] = value and 1 or 0
-    end
-    if fresh > 0 then
-        -- Both end with the last of the keys, of which another node may have given a later time.
-        local ttl = string.format('%.0f', math.max(redis.call('PTTL', KEYS[2]), window))
-        redis.call('PEXPIRE', KEYS[2], ttl)
-        redis.call('PEXPIRE', KEYS[3], ttl)
     end
 end
 
@@ -101,5 +75,5 @@ end
 if refused then return refused end
 if fresh > 0 then sweep(2 * fresh + 16) end
 -- The bell may fail (a lost one costs nothing).
-if appended then redis.pcall('PUBLISH', KEYS[1], '') end
+if appended then redis.pcall('PUBLISH', KEYS[3], '') end
 return answer

@@ -1,11 +1,13 @@
 //! Publishing exactly once over Redis: one script that looks up, appends, keeps the keys and rings.
 //!
 //! Its keys lie in the slot of the channel: the stream `sse:{channel}`, the hash `sse:{channel}:keys` and the list
-//! `sse:{channel}:expiries`. A Redis that has forgotten the script says so and is given it, which is no resending: it did
+//! `sse:{channel}:expiries`. These two have no time to live: a Redis that evicts what has one when it is full would forget
+//! keys too early. Publishes forget what has expired, and so does `upkeep` where there are none.
+//!
+//! A Redis that has forgotten the script says so and is given it, which is no resending: it did
 //! nothing. Any other error is final here, as it is for every publish; the caller may come again with its keys.
 
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use redis::{Script, Value};
 use sse_proto::{Channel, EventId};
@@ -16,14 +18,19 @@ use crate::broker::{
     once::{Part, Placed},
 };
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("once.lua")));
+const SWEEP: &str = include_str!("sweep.lua");
+static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(&[SWEEP, include_str!("once.lua")].concat()));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(&[SWEEP, "return sweep(tonumber(ARGV[1]))"].concat()));
+
+/// Expired keys that [`Log::forget_keys`] forgets at once: a millisecond or two of Redis' time.
+const FORGET_AT_ONCE: usize = 1000;
 
 impl Log {
     pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
         self.register(channel).await?;
         let limits = self.retention.keys;
-        let mut script = SCRIPT.prepare_invoke();
-        script.key(self.names.stream(channel)).key(self.names.keys(channel)).key(self.names.expiries(channel));
+        let mut script = APPEND.prepare_invoke();
+        script.key(self.names.keys(channel)).key(self.names.expiries(channel)).key(self.names.stream(channel));
         script.arg(limits.window_ms()).arg(limits.keys_max).arg(self.retention.events_max.get());
         for part in parts {
             match part.once {
@@ -40,6 +47,14 @@ impl Log {
         let answer: Value = self.link.run(&script).await?.map_err(|error| refused(&error))?;
         let placed = answer_of(answer, limits.keys_max)?;
         if placed.len() == parts.len() { Ok(placed) } else { Err(senseless()) }
+    }
+
+    /// Forgets a bounded number of expired keys; returns whether there may be more.
+    pub(super) async fn forget_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
+        let mut script = FORGET.prepare_invoke();
+        script.key(self.names.keys(channel)).key(self.names.expiries(channel)).arg(FORGET_AT_ONCE);
+        let forgotten: usize = self.link.run(&script).await?.map_err(|error| refused(&error))?;
+        Ok(forgotten == FORGET_AT_ONCE)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Trims streams by age, and forgets dead channels when there is no room for new ones. Any node does it for all; doing
+//! Trims streams by age, and forgets expired keys of publishes, and dead channels when there is no room for new ones. Any node does it for all; doing
 //! it twice is harmless.
 //!
 //! `XADD` trims by count only (it refuses `MAXLEN` and `MINID` together). The newest event of a channel stays: it is
@@ -74,6 +74,9 @@ async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
     let mut to_forget = if channels.len() >= most { channels.len() - most + most.div_ceil(10) } else { 0 };
     let age_ms = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
     for channel in channels.iter().filter_map(|channel| channel.parse::<Channel>().ok()) {
+        while log.forget_keys(&channel).await? {
+            sleep(PAUSE).await;
+        }
         let mut commands = redis::pipe();
         commands.cmd("EVAL").arg(TRIM).arg(3);
         commands.arg(log.names.stream(&channel)).arg(&registry).arg(log.names.keys(&channel));
