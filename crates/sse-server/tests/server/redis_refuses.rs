@@ -105,6 +105,13 @@ async fn a_redis_that_speaks_resp3_serves_as_any_other() {
         server.publish_numbers("busy", start..start + 100).await;
     }
     assert!(server.history("busy").await.len() <= 300);
+    let keyed = async |data: &'static str| {
+        let request = server.http.post(server.at("/event/click?channel=keyed")).header("content-type", "text/plain");
+        request.header("idempotency-key", "k").body(data).send().await.unwrap()
+    };
+    let once = [keyed("x").await.text().await.unwrap(), keyed("x").await.text().await.unwrap()];
+    assert!(once[0].contains("id") && once[0] == once[1], "{once:?}");
+    refusal(keyed("y").await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
     redis.run("SET sse:{wrong} x").await;
     let wrong = server.try_publish("wrong", "click", "x").await.unwrap();
     let message = refusal(wrong, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;

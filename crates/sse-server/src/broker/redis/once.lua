@@ -29,10 +29,12 @@ while at <= #ARGV do
 end
 if fresh > 0 then
     redis.call('LLEN', KEYS[2]) -- fails now, and not later, where the name is taken by something else
-    if redis.call('HLEN', KEYS[1]) + fresh > keys_max then sweep(fresh + 16) end
     if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
-        local oldest = redis.call('LINDEX', KEYS[2], 0)
-        return {'full', oldest and math.max(string.sub(oldest, 1, -18) - now, 0) or 0}
+        sweep(fresh + 16)
+        if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
+            local oldest = redis.call('LINDEX', KEYS[2], 0)
+            return {'full', oldest and math.max(string.sub(oldest, 1, -18) - now, 0) or 0}
+        end
     end
 end
 
