@@ -17,7 +17,7 @@ Exit codes:
 
 Examples:
   sse-server and numbered events: ten thousand streams for a minute, every event of every one accounted for:
-    event-generator --rate 100 --payload sequenced --concurrency 1 &
+    event-generator --rate 100 --payload sequenced &
     listener bench --connections 10000 --duration 1m --report bench.json
   A storm: every 5 seconds a tenth of the streams is cut and comes back at once, with its last event id:
     listener bench --connections 1000 --duration 1m --cut-every 5s --cut-share 10% --expect-no-loss
@@ -36,8 +36,7 @@ Examples:
 /// One thread opens the connections, reads on until --duration or --count is over, Ctrl-C or SIGTERM, and prints on
 /// stdout what came: connects, times to the first byte and to the open stream, events by type, rates and bytes, how
 /// long events took when they say when they were sent, and for numbered events (`event-generator`'s) exactly what each
-/// connection lost, got twice or out of order (numbers count in the order in which they were published: a publisher with
-/// several requests under way mixes them up itself; --concurrency 1 does not). Streams that end are resumed with their last event id as the listener
+/// connection lost, got twice or out of order. Streams that end are resumed with their last event id as the listener
 /// does it. Only http is spoken; several --url share the connections.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
