@@ -72,7 +72,17 @@ fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
     redis.line(|line| line.contains("eady to accept connections"));
 
     let mut command = python();
-    command.args(["-m", "gunicorn", "app:app", "--worker-class", "gevent", "--bind", "127.0.0.1:0", "--chdir"]);
+    command.args([
+        "-m",
+        "gunicorn",
+        "app:app",
+        "--worker-class",
+        "gevent",
+        "--bind",
+        "127.0.0.1:0",
+        "--no-control-socket",
+        "--chdir",
+    ]);
     command.arg(workspace().join("crates/sse-server/tests/system/flask_sse"));
     command.env("REDIS_URL", format!("unix://{}", socket.display()));
     let mut gunicorn = Process::start(command);
