@@ -10,11 +10,18 @@ use crate::api::Gap;
 /// Names an event by who sent it: part of the payload of a recorded run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// One run of a generator.
+    /// One lane of one run of a generator, like `<uuid>/0`.
+    ///
+    /// In a lane each event waits for the answer to the one before: in the log they stand in the order of their numbers.
     pub publisher: String,
-    /// Counts the events of that run from 0.
+    /// Counts the events of that lane from 0. What was refused gives its number back, so what is missing was lost (or
+    /// its outcome is unknown; nothing follows it then).
     pub sequence: u64,
-    /// When it was sent: microseconds since the Unix epoch, by the publisher's clock.
+    /// When it was due by the publisher's schedule, whenever it was really sent: microseconds since the Unix epoch, by
+    /// the publisher's clock.
+    ///
+    /// So a latency that is measured from here has in it what held the publisher up: a server that is slow to answer
+    /// cannot hide that (no "coordinated omission"). Without a schedule it is when the event was sent.
     pub sent_us: u64,
 }
 
@@ -23,7 +30,7 @@ pub struct Stamp {
 pub struct Sent {
     /// What is known of it.
     pub outcome: Outcome,
-    /// The id that the server answered.
+    /// The id that the server answered; none for an event within a batch whose id cannot be told from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The channel it was published to.

@@ -45,6 +45,11 @@ pub fn parse_moment(text: &str) -> Result<Moment, String> {
         .map_err(|_| format!("{text:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}"))
 }
 
+/// What is wrong may come from anywhere, so not at any length.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
 const TIME_FORMS: &str = "a time, like 2026-11-24T12:06:36Z or its milliseconds since 1970";
 
 /// A time: RFC 3339, or milliseconds since the Unix epoch. What lies before the epoch is the epoch.
@@ -54,7 +59,7 @@ const TIME_FORMS: &str = "a time, like 2026-11-24T12:06:36Z or its milliseconds 
 /// # Errors
 /// The text to show to whoever wrote it.
 pub fn parse_time_ms(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not {TIME_FORMS}");
+    let wrong = || format!("{:?} is not {TIME_FORMS}", shown(text));
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_err(|_| wrong());
     }

@@ -27,7 +27,8 @@ fn user_of(text: &str) -> Uuid {
 #[test]
 fn prints_the_status_of_each_answer_and_a_summary() {
     let server = Server::willing();
-    let ended = Program::run(["--url", &server.url(), "--rate", "100", "--count", "3"]);
+    // Its progress would come if this machine stood still for a second.
+    let ended = Program::run(["--url", &server.url(), "--rate", "100", "--count", "3", "--progress", "off"]);
     assert_eq!((ended.code, ended.stdout), (Some(0), vec!["200".to_owned(); 3]));
     let figures: Vec<&str> = ended.stderr.iter().map(String::as_str).collect();
     assert_eq!(figures[0], "sent 3, acknowledged 3, failed 0, unknown 0");
@@ -109,7 +110,9 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
     let url = server.url();
     let run = || {
         let record = record.to_str().expect("a plain path");
-        Program::run(["--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record]);
+        let arguments = ["--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record];
+        // One request at a time, and so one lane.
+        Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
         let mut events: Vec<(u64, String, Uuid)> = Vec::new();
         let mut publishers = BTreeSet::new();
         for request in server.requests(20) {

@@ -16,6 +16,8 @@ use sse_proto::units::{parse_positive_duration, parse_size};
 
 pub use self::{body::Body, target::Target};
 
+const STRAY: &str = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
+
 const EXAMPLES: &str = "\
 Exit codes:
   0  done: --count is reached, the server has no more (204), Ctrl-C, SIGTERM, a closed pipe
@@ -47,6 +49,8 @@ pub enum Invocation {
     Follow(Box<Settings>),
     /// Print the completions for a shell.
     Completions(Shell),
+    /// Open very many streams.
+    Bench(Box<crate::bench::settings::Settings>),
 }
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
@@ -56,7 +60,7 @@ pub enum Invocation {
 /// stopped; when the server cannot, and says so by a `gap` event, the listener says so on stderr. It tries for ever
 /// (or --max-retries times), waiting as long as the server asks (`retry`, 3s at first) and up to 30s after repeated failures.
 #[derive(Debug, Parser)]
-#[command(name = "listener", version, after_help = EXAMPLES)]
+#[command(name = "listener", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(flatten)]
     follow: Settings,
@@ -66,6 +70,15 @@ struct CommandLine {
     /// For example, for bash: listener --completions bash > ~/.local/share/bash-completion/completions/listener
     #[arg(long, value_name = "SHELL", exclusive = true)]
     completions: Option<Shell>,
+
+    #[command(subcommand)]
+    subcommand: Option<Subcommand>,
+}
+
+/// What else the listener can do.
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    Bench(Box<crate::bench::settings::Settings>),
 }
 
 /// How a stream is followed.
@@ -142,6 +155,10 @@ impl Invocation {
         if let Some(shell) = line.completions {
             return Ok(Self::Completions(shell));
         }
+        if let Some(Subcommand::Bench(bench)) = line.subcommand {
+            bench.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
+            return Ok(Self::Bench(bench));
+        }
         line.follow.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
         Ok(Self::Follow(Box::new(line.follow)))
     }
@@ -184,17 +201,21 @@ pub enum Format {
     Raw,
 }
 
-/// The error without the value that stands where a flag should.
+/// The error without the value that stands where a flag or `bench` should.
 ///
 /// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
 fn without_stray_value(error: clap::Error) -> clap::Error {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(stray)) if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') => {
-            let why = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
-            command().error(ErrorKind::UnknownArgument, why)
-        }
-        _ => error,
-    }
+    let word = |context| match error.get(context) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let why = match (error.kind(), word(ContextKind::InvalidArg), word(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::ArgumentConflict, _, Some("bench")) => "write bench first: listener bench --url …",
+        (ErrorKind::UnknownArgument, Some(stray), _) if !stray.starts_with('-') => STRAY,
+        (_, _, Some(_)) => STRAY,
+        _ => return error,
+    };
+    command().error(error.kind(), why)
 }
 
 fn parse_event_size(text: &str) -> Result<usize, String> {
@@ -212,6 +233,7 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
         match Invocation::from_args([&["listener"], arguments].concat())? {
             Invocation::Follow(settings) => Ok(*settings),
+            Invocation::Bench(_) => panic!("bench"),
             Invocation::Completions(shell) => panic!("completions for {shell}"),
         }
     }
@@ -225,6 +247,16 @@ mod tests {
             let twin = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(twin.as_str()));
             assert!(flag.get_help().is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_readme_lists_every_flag() {
+        let readme = include_str!("../../README.md");
+        let command = command();
+        let bench = command.find_subcommand("bench").expect("a subcommand");
+        for flag in command.get_arguments().chain(bench.get_arguments()).filter_map(clap::Arg::get_long) {
+            assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
         }
     }
 

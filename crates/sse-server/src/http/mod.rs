@@ -9,6 +9,7 @@
 //! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
 //! | `once` | publishing with a key, for `publish` and `batch` |
 //! | `error` | the one table from errors to statuses |
+//! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
 //! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
 
 mod batch;
@@ -21,6 +22,7 @@ mod once;
 mod origin;
 mod publish;
 mod query;
+mod start;
 mod subscribe;
 
 use std::sync::Arc;
