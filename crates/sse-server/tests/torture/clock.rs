@@ -12,6 +12,9 @@ use std::{
 use anyhow::Context as _;
 
 const LIBRARY: &str = "libfaketimeMT.so.1";
+/// Its allocator goes before another one that a program is linked with: jemalloc asks for the time while it starts, and
+/// libfaketime allocates before it can tell it.
+const ALLOCATOR: &str = "libc.so.6";
 
 /// A clock that can be stepped.
 #[derive(Debug)]
@@ -37,9 +40,17 @@ impl Clock {
         Ok(Some(clock))
     }
 
+    /// Whether a program can live by this clock at all.
+    pub(crate) fn suits(&self, program: &Path) -> bool {
+        let mut command = Command::new(program);
+        self.preload(command.arg("--version"));
+        command.output().is_ok_and(|output| output.status.success() && output.stderr.is_empty())
+    }
+
     /// Lets a program live by this clock.
     pub(crate) fn preload(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.offset_file);
+        command.env("LD_PRELOAD", format!("{}:{ALLOCATOR}", self.library.display()));
+        command.env("FAKETIME_TIMESTAMP_FILE", &self.offset_file);
         // Otherwise it looks at the file every ten seconds.
         command.env("FAKETIME_NO_CACHE", "1");
         for switch in ["DONT_FAKE_MONOTONIC", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT", "FAKETIME_DISABLE_SHM"] {

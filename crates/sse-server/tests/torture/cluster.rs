@@ -111,6 +111,12 @@ impl Cluster {
         for number in 0..count {
             cluster.nodes.push(node(number, broker, &broker_arguments, directory)?);
         }
+        let by_the_clock = cluster.redis.iter().chain(&cluster.nodes).find(|server| server.by_the_clock);
+        if let (Some(clock), Some(server)) = (&cluster.clock, by_the_clock)
+            && !clock.suits(&server.program)
+        {
+            cluster.clock = None;
+        }
         cluster.revive().await?;
         Ok(cluster)
     }

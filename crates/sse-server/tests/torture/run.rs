@@ -119,7 +119,10 @@ fn kinds(cluster: &Cluster, orders: Orders) -> (Vec<Fault>, Vec<String>) {
     let mut kinds = Fault::of(orders.broker);
     if cluster.clock.is_none() {
         kinds.retain(|kind| !matches!(kind, Fault::ClockForward | Fault::ClockBack));
-        skipped.push("stepping the clock: libfaketime is not there (Debian's package is faketime)".to_owned());
+        skipped.push(
+            "stepping the clock: libfaketime is not there (Debian's package is faketime), or not for this program"
+                .to_owned(),
+        );
     }
     if orders.broker == BrokerName::Embedded && cluster.disk.is_none() {
         kinds.retain(|kind| *kind != Fault::FullDisk);
