@@ -1,25 +1,44 @@
-//! Where the server is: the checked `--url`, and the address of each action under it.
+//! Where the server is: the checked `--url`.
 
 use std::{fmt, str::FromStr};
 
-use sse_proto::{Channel, EventType};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 /// An `http` or `https` address of a server, with a path that is kept as a prefix and nothing behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// Where events of this action go: `{url}/event/{action}`, and `?channel=` if a channel is named.
-    pub(crate) fn event(&self, action: &EventType, channel: Option<&Channel>) -> Url {
-        let mut url = self.0.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().push("event").push(action.as_str());
-        }
-        if let Some(channel) = channel {
-            url.query_pairs_mut().append_pair("channel", channel.as_str());
-        }
-        url
+    /// Its path, without a slash at the end.
+    pub(crate) fn prefix(&self) -> &str {
+        self.0.path().trim_end_matches('/')
+    }
+
+    /// The whole address of a path and query that begin with the prefix.
+    pub(crate) fn join(&self, target: &str) -> Result<Url, url::ParseError> {
+        // Not `Url::join`: a target that begins with two slashes would name another server.
+        Url::parse(&format!("{}{target}", &self.0[..Position::BeforePath]))
+    }
+
+    /// Host and port as the header `Host` names them.
+    pub(crate) fn authority(&self) -> &str {
+        &self.0[Position::BeforeHost..Position::AfterPort]
+    }
+
+    /// What to connect to: a name or an address, and a port.
+    pub(crate) fn endpoint(&self) -> (String, u16) {
+        let host = match self.0.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            None => String::new(),
+        };
+        (host, self.0.port_or_known_default().unwrap_or(80))
+    }
+
+    /// Whether there is a user name or a password in it.
+    pub(crate) fn has_user(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
     }
 
     /// Whether the server is on this machine, which no proxy can reach.
@@ -83,34 +102,15 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn event(url: &str, action: &str) -> String {
-        base(url).event(&action.parse().unwrap(), None).into()
-    }
-
     #[test]
-    fn a_path_in_the_address_is_a_prefix() {
-        for url in ["http://h:5000", "http://h:5000/"] {
-            assert_eq!(event(url, "view"), "http://h:5000/event/view");
-        }
-        for url in ["https://h/a/b", "https://h/a/b/"] {
-            assert_eq!(event(url, "view"), "https://h/a/b/event/view");
-        }
-    }
-
-    #[test]
-    fn an_action_is_percent_encoded_as_one_segment() {
-        for (action, path) in [("a b", "a%20b"), ("50%", "50%25"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")] {
-            assert_eq!(event("http://h", action), format!("http://h/event/{path}"));
-        }
-        assert_eq!(event("http://h", r"a\b"), "http://h/event/a%5Cb");
-    }
-
-    #[test]
-    fn the_channel_is_named_only_if_given() {
-        let action = "view".parse().unwrap();
-        let channel = "eu:a~b".parse().unwrap();
-        assert_eq!(base("http://h").event(&action, Some(&channel)).query(), Some("channel=eu%3Aa%7Eb"));
-        assert_eq!(base("http://h").event(&action, None).query(), None);
+    fn its_parts_are_those_of_the_connection_and_of_the_request() {
+        let plain = base("http://me:secret@h:5000/a/");
+        assert_eq!((plain.prefix(), plain.authority(), plain.has_user()), ("/a", "h:5000", true));
+        assert_eq!(plain.join("/a/event/view?x=1").unwrap().as_str(), "http://me:secret@h:5000/a/event/view?x=1");
+        assert_eq!(plain.join("//b/c").unwrap().host_str(), Some("h"));
+        let bare = base("https://[::1]");
+        assert_eq!((bare.prefix(), bare.authority(), bare.endpoint()), ("", "[::1]", ("::1".to_owned(), 443)));
+        assert!(!bare.has_user());
     }
 
     #[test]

@@ -1,36 +1,59 @@
-//! Requests that wait for their answers: so many at a time, and each known by the number of its event.
+//! Requests that wait for their answers: so many at a time, and each known by the numbers of its events.
 
-use std::{collections::BTreeSet, future::Future, mem, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    mem,
+    ops::Range,
+    task::{Context, Poll, Waker},
+};
 
 use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
+use hyper::StatusCode;
 use tokio::time::Instant;
 
 use crate::outcome::Outcome;
 
-/// Requests at a time. Beyond them the schedule waits, and what it then sends late has that delay in its latency.
-const REQUESTS_MAX: usize = 256;
-
 /// The requests of one run. They make progress only while someone waits in [`next`](Self::next).
-#[derive(Default)]
 pub(crate) struct InFlight {
     requests: FuturesUnordered<LocalBoxFuture<'static, Answered>>,
-    sequences: BTreeSet<u64>,
+    /// How many events the request with this first one has.
+    events: BTreeMap<u64, u64>,
+    /// Requests at a time. Beyond them the schedule waits, and what it then sends late has that delay in its latency.
+    max: usize,
+}
+
+/// The events of a request.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// The number of the first; the others follow.
+    pub(crate) first: u64,
+    /// When each was due.
+    pub(crate) dues: Vec<Instant>,
 }
 
 /// A request that has ended.
+#[derive(Debug)]
 pub(crate) struct Answered {
-    /// The number of its event.
-    pub(crate) sequence: u64,
-    /// What became of it.
+    /// Its events.
+    pub(crate) events: Events,
+    /// The status that was answered, if any was.
+    pub(crate) status: Option<StatusCode>,
+    /// What became of its events.
     pub(crate) outcome: Outcome,
-    /// How long after it was due.
-    pub(crate) latency: Duration,
+    /// When it ended.
+    pub(crate) at: Instant,
 }
 
 impl InFlight {
+    /// For so many requests at a time.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { requests: FuturesUnordered::new(), events: BTreeMap::new(), max }
+    }
+
     /// Whether no more request may start now.
     pub(crate) fn is_full(&self) -> bool {
-        self.requests.len() >= REQUESTS_MAX
+        self.requests.len() >= self.max
     }
 
     /// Whether no request waits.
@@ -38,24 +61,43 @@ impl InFlight {
         self.requests.is_empty()
     }
 
-    /// Starts the request of an event that was due at `due`.
-    pub(crate) fn push(&mut self, sequence: u64, due: Instant, request: impl Future<Output = Outcome> + 'static) {
-        let answered = request.map(move |outcome| Answered { sequence, outcome, latency: due.elapsed() });
+    /// How many requests wait.
+    pub(crate) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Starts a request.
+    pub(crate) fn push(
+        &mut self,
+        events: Events,
+        request: impl Future<Output = (Option<StatusCode>, Outcome)> + 'static,
+    ) {
+        self.events.insert(events.first, events.dues.len() as u64);
+        let answered = request.map(move |(status, outcome)| Answered { events, status, outcome, at: Instant::now() });
         self.requests.push(answered.boxed_local());
-        self.sequences.insert(sequence);
     }
 
     /// The next request to end; none if there is none. Nothing is lost when the wait is given up.
     pub(crate) async fn next(&mut self) -> Option<Answered> {
         let answered = self.requests.next().await?;
-        self.sequences.remove(&answered.sequence);
+        self.events.remove(&answered.events.first);
         Some(answered)
     }
 
-    /// Gives up on all of them: the numbers of their events, in order.
-    pub(crate) fn abandon(&mut self) -> BTreeSet<u64> {
+    /// A request that has ended already. Also starts those that were pushed.
+    ///
+    /// Wakes nobody: whoever finds nothing must wait in [`next`](Self::next).
+    pub(crate) fn ended(&mut self) -> Option<Answered> {
+        let poll = self.requests.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(answered)) = poll else { return None };
+        self.events.remove(&answered.events.first);
+        Some(answered)
+    }
+
+    /// Gives up on all of them: the numbers of the events of each, in order.
+    pub(crate) fn abandon(&mut self) -> Vec<Range<u64>> {
         self.requests.clear();
-        mem::take(&mut self.sequences)
+        mem::take(&mut self.events).into_iter().map(|(first, count)| first..first + count).collect()
     }
 }
 
@@ -66,26 +108,34 @@ mod tests {
     use super::*;
     use crate::outcome::Failure;
 
+    fn events(first: u64, count: usize) -> Events {
+        Events { first, dues: vec![Instant::now(); count] }
+    }
+
+    fn refused() -> (Option<StatusCode>, Outcome) {
+        (None, Outcome::Refused(Failure::Stopped))
+    }
+
     #[tokio::test]
     async fn what_was_not_answered_is_known_when_it_is_abandoned() {
-        let mut in_flight = InFlight::default();
-        in_flight.push(0, Instant::now(), future::pending());
-        in_flight.push(1, Instant::now(), future::ready(Outcome::Refused(Failure::Stopped)));
-        in_flight.push(2, Instant::now(), future::pending());
-        assert_eq!(in_flight.next().await.map(|answered| answered.sequence), Some(1));
-        assert_eq!(in_flight.abandon(), BTreeSet::from([0, 2]));
+        let mut in_flight = InFlight::new(256);
+        in_flight.push(events(0, 1), future::pending());
+        in_flight.push(events(1, 2), future::ready(refused()));
+        in_flight.push(events(3, 5), future::pending());
+        assert_eq!(in_flight.next().await.map(|answered| answered.events.first), Some(1));
+        assert!(in_flight.ended().is_none());
+        assert_eq!(in_flight.abandon(), [0..1, 3..8]);
         assert!(in_flight.is_empty() && in_flight.next().await.is_none());
     }
 
     #[tokio::test]
     async fn requests_are_bounded() {
-        let mut in_flight = InFlight::default();
-        for sequence in 0..256 {
+        let mut in_flight = InFlight::new(16);
+        for first in 0..16 {
             assert!(!in_flight.is_full());
-            in_flight.push(sequence, Instant::now(), future::ready(Outcome::Refused(Failure::Stopped)));
+            in_flight.push(events(first, 1), future::ready(refused()));
         }
         assert!(in_flight.is_full());
-        in_flight.next().await;
-        assert!(!in_flight.is_full());
+        assert!(in_flight.ended().is_some() && !in_flight.is_full());
     }
 }

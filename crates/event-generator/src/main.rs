@@ -5,46 +5,61 @@
 //! | module | holds |
 //! |---|---|
 //! | `settings` | the command line and its environment twins, checked |
-//! | `base_url` | where the server is, and the address of each action |
+//! | `base_url` | where the server is |
 //! | `pace` | when each event is due (pure) |
-//! | `actions`, `payload` | which event: its action, its user, its body |
-//! | `publisher` | one request |
-//! | `outcome` | what an answer says about an event (pure) |
+//! | `payload` | which event: its type and its data |
+//! | `request` | events as requests: ours, batches, templates (pure) |
+//! | `publisher` | sends a request |
+//! | `outcome` | what an answer says about events (pure) |
 //! | `in_flight` | the requests that wait for their answers |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
+//! | `alarm` | wakes the loop on time |
 //! | `signals` | Ctrl-C and SIGTERM |
-//! | `results` | what is done with each outcome: the four below |
+//! | `results` | what is done with each outcome: the five below |
 //! | `status_lines` | stdout: a status code a line |
-//! | `complaints` | stderr: what failed, at most one message of a kind a second |
-//! | `report` | the counters and the summary |
+//! | `complaints` | what to say about what failed: at most one message of a kind a second |
+//! | `talk` | stderr: those messages, and the progress |
+//! | `report` | the counters, the summary, the file of `--report` |
 //! | `record` | the file of `--record` |
 
-mod actions;
+mod alarm;
 mod base_url;
 mod complaints;
+mod completions;
 mod in_flight;
+mod open_files;
 mod outcome;
 mod pace;
 mod payload;
 mod publisher;
 mod record;
 mod report;
+mod request;
 mod results;
 mod run;
 mod settings;
 mod signals;
 mod status_lines;
+mod talk;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 
-use crate::{report::say, run::Run, settings::Settings, signals::Signals};
+use crate::{run::Run, settings::Settings, signals::Signals, talk::say};
 
 fn main() -> ExitCode {
-    // Ends with code 2 and a message if the command line is misused.
-    let settings = Settings::parse();
+    let settings = match Settings::from_args(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            // Help and version go to stdout with code 0, misuse to stderr with code 2. A closed pipe is a quiet end.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if let Some(shell) = settings.completions {
+        return completions::print(shell);
+    }
     generate(&settings).unwrap_or_else(|error| {
         say(format_args!("error: {error:#}"));
         ExitCode::FAILURE
@@ -54,6 +69,7 @@ fn main() -> ExitCode {
 fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Fails only if there is a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    open_files::make_room_for(settings.concurrency);
     // One thread: a load generator should leave the other cores to the server that it measures.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
@@ -62,7 +78,10 @@ fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let ended = Run::new(settings)?.run(&mut signals).await;
         say(&ended.report);
-        ended.error.map_or(Ok(ended.code), |error| Err(error.into()))
+        if let Some(error) = ended.error {
+            return Err(error.into());
+        }
+        ended.report_error.map_or(Ok(ended.code), |error| Err(error.into()))
     });
     // Not dropped: that would wait for a name lookup that hangs.
     runtime.shutdown_background();

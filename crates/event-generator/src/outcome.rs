@@ -1,27 +1,70 @@
-//! What an answer, or its absence, says about an event: stored, certainly not stored, or nobody knows.
+//! What an answer, or its absence, says about events: stored, certainly not stored, or nobody knows.
 //!
 //! Pure. In doubt it is unknown: a loss that is counted where there was none would be a lie, and so would the reverse.
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use sse_proto::{
     EventId,
-    api::{ErrorBody, Published},
+    api::{BatchPublished, ErrorBody, Published},
 };
+
+use crate::publisher::{NoReply, Reply};
 
 /// The code of a 503 for an event that may have been stored.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 /// Longest text of a server that is shown, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// What became of an event.
+/// What is asked for, and so which answer says that it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// One event, of our API.
+    Event,
+    /// So many events, of our API.
+    Batch(u64),
+    /// One event, of any server: each 2xx will do.
+    Anything,
+}
+
+/// What became of the events of a request: all of them have the same fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The server stored it under this id.
-    Acknowledged(EventId),
-    /// It was certainly not stored.
+    /// The server has taken them.
+    Acknowledged(Ids),
+    /// They were certainly not stored.
     Refused(Failure),
-    /// It may have been stored, or may still be.
+    /// They may have been stored, or may still be.
     Unknown(Failure),
+}
+
+/// The ids that events got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// The server did not say.
+    Unsaid,
+    /// Of one event.
+    One(EventId),
+    /// Of the first and the last event of a batch of so many.
+    Batch { first: EventId, last: EventId, count: u64 },
+}
+
+impl Ids {
+    /// The id of the event at this place, from 0, if it is known.
+    ///
+    /// Between the first and the last id of a batch lie only events of it, and ids grow. So where there are just as many
+    /// ids between the two as events, each event's id is known; else only those of the first and the last one.
+    pub(crate) fn id(&self, place: u64) -> Option<EventId> {
+        match *self {
+            Self::Unsaid => None,
+            Self::One(id) => (place == 0).then_some(id),
+            Self::Batch { first, .. } if place == 0 => Some(first),
+            Self::Batch { last, count, .. } if place + 1 == count => Some(last),
+            Self::Batch { first, last, count } => {
+                let leaves_no_gap = first.ms == last.ms && last.seq.checked_sub(first.seq) == Some(count - 1);
+                (leaves_no_gap && place < count).then(|| EventId::new(first.ms, first.seq + place))
+            }
+        }
+    }
 }
 
 /// Why an event was not acknowledged.
@@ -35,8 +78,10 @@ pub(crate) enum Failure {
     Broken(String),
     #[error("{status}{}{message}", if .message.is_empty() { "" } else { ": " })]
     Status { status: StatusCode, message: String },
-    #[error("200 OK, but the answer is not {{\"id\":\"…\"}}")]
+    #[error("200 OK, but the answer is not that of sse-server (for another one, say --path)")]
     Unreadable,
+    #[error("not sent: {0}")]
+    Unsendable(String),
     #[error("the run stopped before the answer came")]
     Stopped,
 }
@@ -49,15 +94,28 @@ pub(crate) enum Kind {
     Broken,
     Status(u16),
     Unreadable,
+    Unsendable,
     Stopped,
 }
 
 impl Outcome {
-    /// What the status and the body of an answer say.
-    pub(crate) fn of_answer(status: StatusCode, body: &[u8]) -> Self {
+    /// What an answer says, or that none came.
+    pub(crate) fn of(asked: Asked, reply: Result<Reply, NoReply>) -> Self {
+        match reply {
+            Ok(Reply { status, body }) => Self::of_answer(asked, status, &body),
+            Err(NoReply::Connect(why)) => Self::Refused(Failure::Connect(why)),
+            Err(NoReply::Timeout) => Self::Unknown(Failure::Timeout),
+            Err(NoReply::Broken(why)) => Self::Unknown(Failure::Broken(why)),
+        }
+    }
+
+    fn of_answer(asked: Asked, status: StatusCode, body: &[u8]) -> Self {
+        if asked == Asked::Anything && status.is_success() {
+            let published = serde_json::from_slice::<Published>(body);
+            return Self::Acknowledged(published.map_or(Ids::Unsaid, |published| Ids::One(published.id)));
+        }
         if status == StatusCode::OK {
-            return serde_json::from_slice::<Published>(body)
-                .map_or(Self::Unknown(Failure::Unreadable), |published| Self::Acknowledged(published.id));
+            return ids(asked, body).map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged);
         }
         let error = serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.error);
         let refused = match status {
@@ -75,15 +133,15 @@ impl Outcome {
         let failure = Failure::Status { status, message };
         if refused { Self::Refused(failure) } else { Self::Unknown(failure) }
     }
+}
 
-    /// The status that was answered, if any was.
-    pub(crate) fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Acknowledged(_) | Self::Unknown(Failure::Unreadable) => Some(StatusCode::OK),
-            Self::Refused(Failure::Status { status, .. }) | Self::Unknown(Failure::Status { status, .. }) => {
-                Some(*status)
-            }
-            Self::Refused(_) | Self::Unknown(_) => None,
+/// The ids in an answer of our API, if it is one.
+fn ids(asked: Asked, body: &[u8]) -> Option<Ids> {
+    match asked {
+        Asked::Event | Asked::Anything => Some(Ids::One(serde_json::from_slice::<Published>(body).ok()?.id)),
+        Asked::Batch(count) => {
+            let BatchPublished { first_id: first, last_id: last, count: stored } = serde_json::from_slice(body).ok()?;
+            (u64::try_from(stored) == Ok(count)).then_some(Ids::Batch { first, last, count })
         }
     }
 }
@@ -97,6 +155,7 @@ impl Failure {
             Self::Broken(_) => Kind::Broken,
             Self::Status { status, .. } => Kind::Status(status.as_u16()),
             Self::Unreadable => Kind::Unreadable,
+            Self::Unsendable(_) => Kind::Unsendable,
             Self::Stopped => Kind::Stopped,
         }
     }
@@ -113,7 +172,11 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16, body: &str) -> Outcome {
-        Outcome::of_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        asked(Asked::Event, status, body)
+    }
+
+    fn asked(asked: Asked, status: u16, body: &str) -> Outcome {
+        Outcome::of_answer(asked, StatusCode::from_u16(status).unwrap(), body.as_bytes())
     }
 
     fn error(code: &str) -> String {
@@ -122,7 +185,42 @@ mod tests {
 
     #[test]
     fn an_id_is_an_acknowledgement() {
-        assert_eq!(outcome(200, r#"{"id":"5-1"}"#), Outcome::Acknowledged(EventId::new(5, 1)));
+        assert_eq!(outcome(200, r#"{"id":"5-1"}"#), Outcome::Acknowledged(Ids::One(EventId::new(5, 1))));
+    }
+
+    #[test]
+    fn a_batch_is_acknowledged_only_as_a_whole() {
+        let answer = r#"{"first_id":"5-1","last_id":"5-3","count":3}"#;
+        let ids = Ids::Batch { first: EventId::new(5, 1), last: EventId::new(5, 3), count: 3 };
+        assert_eq!(asked(Asked::Batch(3), 200, answer), Outcome::Acknowledged(ids));
+        for (count, body) in [(4, answer), (1, r#"{"id":"5-1"}"#), (3, "")] {
+            assert_eq!(asked(Asked::Batch(count), 200, body), Outcome::Unknown(Failure::Unreadable), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_id_within_a_batch_is_known_where_no_other_is_possible() {
+        let known = |first, last: (u64, u64), count| {
+            let ids = Ids::Batch { first, last: EventId::new(last.0, last.1), count };
+            (0..=count).map(|place| ids.id(place).map(|id| (id.ms, id.seq))).collect::<Vec<_>>()
+        };
+        let first = EventId::new(5, 1);
+        assert_eq!(known(first, (5, 3), 3), [Some((5, 1)), Some((5, 2)), Some((5, 3)), None]);
+        assert_eq!(known(first, (5, 4), 3), [Some((5, 1)), None, Some((5, 4)), None]);
+        assert_eq!(known(first, (6, 2), 3), [Some((5, 1)), None, Some((6, 2)), None]);
+        assert_eq!(known(first, (5, 1), 1), [Some((5, 1)), None]);
+        assert_eq!((Ids::One(first).id(0), Ids::Unsaid.id(0)), (Some(first), None));
+    }
+
+    #[test]
+    fn of_any_server_each_success_will_do() {
+        for (status, body) in [(200, "urn:uuid:1"), (201, ""), (202, "{}"), (204, "")] {
+            assert_eq!(asked(Asked::Anything, status, body), Outcome::Acknowledged(Ids::Unsaid), "{status}");
+        }
+        let own = asked(Asked::Anything, 200, r#"{"id":"5-1"}"#);
+        assert_eq!(own, Outcome::Acknowledged(Ids::One(EventId::new(5, 1))));
+        assert!(matches!(asked(Asked::Anything, 403, ""), Outcome::Refused(_)));
+        assert!(matches!(asked(Asked::Anything, 500, ""), Outcome::Unknown(_)));
     }
 
     #[test]
@@ -155,15 +253,6 @@ mod tests {
         ] {
             assert!(matches!(outcome(status, body), Outcome::Unknown(_)), "{status} {body}");
         }
-    }
-
-    #[test]
-    fn every_answer_has_its_status_and_no_answer_has_none() {
-        for status in [200, 202, 301, 400, 500, 503] {
-            assert_eq!(outcome(status, "{}").status().map(|status| status.as_u16()), Some(status));
-        }
-        assert_eq!(Outcome::Refused(Failure::Connect(String::new())).status(), None);
-        assert_eq!(Outcome::Unknown(Failure::Timeout).status(), None);
     }
 
     #[test]

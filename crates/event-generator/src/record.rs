@@ -1,10 +1,13 @@
 //! The file of `--record`: a line for every event that must arrive, and for every event that may.
 //!
-//! Each line is written to the file as it comes, so that a run that is killed leaves what it knew.
+//! The lines of an answer are written to the file as it comes, so that a run that is killed leaves what it knew. An
+//! event of a batch has its id where the server's answer leaves no other ([`Ids::id`]); loss is counted by publisher and
+//! sequence all the same.
 
 use std::{
     fs::File,
     io::{self, Write as _},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -13,15 +16,16 @@ use sse_proto::{
     record::{self, Sent},
 };
 
-use crate::outcome::Outcome;
+use crate::outcome::{Ids, Outcome};
 
 /// The record of one run.
 #[derive(Debug)]
 pub(crate) struct Record {
     file: File,
     path: PathBuf,
-    channel: Channel,
-    publisher: String,
+    /// What is the same in all lines.
+    line: Sent,
+    lines: Vec<u8>,
 }
 
 /// The record cannot be kept, so nobody may rely on it.
@@ -35,27 +39,36 @@ pub(crate) enum RecordError {
 
 impl Record {
     /// Creates the file, or empties it.
-    pub(crate) fn create(path: &Path, channel: Channel, publisher: String) -> Result<Self, RecordError> {
+    pub(crate) fn create(path: &Path, channel: &Channel, publisher: String) -> Result<Self, RecordError> {
         let path = path.to_owned();
+        let outcome = record::Outcome::Unknown;
+        let line = Sent { outcome, id: None, channel: channel.to_string(), publisher, sequence: 0 };
         match File::create(&path) {
-            Ok(file) => Ok(Self { file, path, channel, publisher }),
+            Ok(file) => Ok(Self { file, path, line, lines: Vec::new() }),
             Err(source) => Err(RecordError::Create { path, source }),
         }
     }
 
-    /// Writes the line of an event, if it has one.
-    pub(crate) fn write(&mut self, sequence: u64, outcome: &Outcome) -> Result<(), RecordError> {
-        let (outcome, id) = match outcome {
-            Outcome::Acknowledged(id) => (record::Outcome::Acknowledged, Some(id.to_string())),
-            Outcome::Unknown(_) => (record::Outcome::Unknown, None),
+    /// Writes the lines of the events of a request, if they have any.
+    pub(crate) fn write(&mut self, sequences: Range<u64>, outcome: &Outcome) -> Result<(), RecordError> {
+        let ids = match outcome {
+            Outcome::Acknowledged(ids) => *ids,
+            Outcome::Unknown(_) => Ids::Unsaid,
             Outcome::Refused(_) => return Ok(()),
         };
-        let (channel, publisher) = (self.channel.to_string(), self.publisher.clone());
-        let mut line = serde_json::to_vec(&Sent { outcome, id, channel, publisher, sequence })
-            .expect("strings and numbers are always JSON");
-        line.push(b'\n');
-        // One write a line: a reader that follows the file sees whole lines.
-        self.file.write_all(&line).map_err(|source| RecordError::Write { path: self.path.clone(), source })
+        self.line.outcome = match outcome {
+            Outcome::Acknowledged(_) => record::Outcome::Acknowledged,
+            _ => record::Outcome::Unknown,
+        };
+        self.lines.clear();
+        for (sequence, place) in sequences.zip(0..) {
+            self.line.sequence = sequence;
+            self.line.id = ids.id(place).map(|id| id.to_string());
+            serde_json::to_writer(&mut self.lines, &self.line).expect("strings and numbers are always JSON");
+            self.lines.push(b'\n');
+        }
+        // One write an answer: a reader that follows the file sees whole lines.
+        self.file.write_all(&self.lines).map_err(|source| RecordError::Write { path: self.path.clone(), source })
     }
 }
 
@@ -71,10 +84,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sent");
         std::fs::write(&path, "of an earlier run\n").unwrap();
-        let mut record = Record::create(&path, Channel::default_channel(), "p".to_owned()).unwrap();
-        record.write(0, &Outcome::Acknowledged(EventId::new(5, 1))).unwrap();
-        record.write(1, &Outcome::Refused(Failure::Stopped)).unwrap();
-        record.write(2, &Outcome::Unknown(Failure::Stopped)).unwrap();
+        let mut record = Record::create(&path, &Channel::default_channel(), "p".to_owned()).unwrap();
+        record.write(0..1, &Outcome::Acknowledged(Ids::One(EventId::new(5, 1)))).unwrap();
+        record.write(1..2, &Outcome::Refused(Failure::Stopped)).unwrap();
+        record.write(2..3, &Outcome::Unknown(Failure::Stopped)).unwrap();
+        let batch = Ids::Batch { first: EventId::new(6, 0), last: EventId::new(7, 0), count: 3 };
+        record.write(3..6, &Outcome::Acknowledged(batch)).unwrap();
         // Still open: nothing waits in memory.
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
@@ -82,6 +97,12 @@ mod tests {
                 r#"{"outcome":"acknowledged","id":"5-1","channel":"sse","publisher":"p","sequence":0}"#,
                 "\n",
                 r#"{"outcome":"unknown","channel":"sse","publisher":"p","sequence":2}"#,
+                "\n",
+                r#"{"outcome":"acknowledged","id":"6-0","channel":"sse","publisher":"p","sequence":3}"#,
+                "\n",
+                r#"{"outcome":"acknowledged","channel":"sse","publisher":"p","sequence":4}"#,
+                "\n",
+                r#"{"outcome":"acknowledged","id":"7-0","channel":"sse","publisher":"p","sequence":5}"#,
                 "\n",
             )
         );

@@ -1,7 +1,8 @@
-//! What is done with the outcome of an event: it is counted, printed, recorded, and complained about.
+//! What is done with the outcome of a request: its events are counted, printed, recorded, and complained about.
 
 use std::{
     io,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -11,66 +12,81 @@ use crate::{
     complaints::Complaints,
     in_flight::Answered,
     outcome::{Failure, Outcome},
+    payload::{ReplayError, Stamper},
     record::{Record, RecordError},
-    report::{Report, say},
+    report::Report,
     settings::Settings,
     status_lines::StatusLines,
+    talk::Talk,
 };
 
 /// The output of a run.
 pub(crate) struct Results {
     pub(crate) report: Report,
     pub(crate) status_lines: StatusLines,
+    pub(crate) talk: Talk,
     complaints: Complaints,
     record: Option<Record>,
-    error: Option<OutputError>,
+    error: Option<RunError>,
 }
 
-/// What stops a run: it cannot keep a promise about its output.
+/// What stops a run before its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OutputError {
+pub(crate) enum RunError {
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     #[error("cannot write to stdout")]
     Stdout(#[source] io::Error),
 }
 
 impl Results {
-    /// `publisher` names the run in its record, if it has one.
-    pub(crate) fn new(settings: &Settings, publisher: Option<&str>) -> Result<Self, RecordError> {
-        let record = match (&settings.record, publisher) {
-            (Some(path), Some(publisher)) => {
+    /// `stamper` names the run in its record, if it has one; `total` is about how many events there will be.
+    pub(crate) fn new(settings: &Settings, stamper: Option<&Stamper>, total: Option<u64>) -> Result<Self, RecordError> {
+        let record = match (&settings.record, stamper) {
+            (Some(path), Some(stamper)) => {
                 let channel = settings.channel.clone().unwrap_or_else(Channel::default_channel);
-                Some(Record::create(path, channel, publisher.to_owned())?)
+                Some(Record::create(path, &channel, stamper.publisher())?)
             }
             _ => None,
         };
+        let prints_status = settings.prints_status();
         Ok(Self {
-            report: Report::new(settings.rate),
-            status_lines: StatusLines::new(settings.prints_status()),
+            report: Report::new(settings.curve()),
+            status_lines: StatusLines::new(prints_status),
+            talk: Talk::start(settings.progress, prints_status, total),
             complaints: Complaints::new(advice(settings)),
             record,
             error: None,
         })
     }
 
-    /// Takes what became of an event.
+    /// Takes what became of a request.
     pub(crate) fn take(&mut self, answered: &Answered) {
-        let Answered { sequence, outcome, latency } = answered;
-        if let Some(status) = outcome.status() {
+        let Answered { events, status, outcome, at } = answered;
+        if let Some(status) = *status {
             self.status_lines.push(status);
+            self.report.count_status(status);
         }
-        self.conclude(*sequence, outcome, *latency);
+        for due in &events.dues {
+            self.report.count_outcome(outcome, at.saturating_duration_since(*due));
+        }
+        self.conclude(events.first..events.first + events.dues.len() as u64, outcome);
     }
 
-    /// Takes an event whose answer nobody waits for any more.
-    pub(crate) fn take_abandoned(&mut self, sequence: u64) {
-        self.conclude(sequence, &Outcome::Unknown(Failure::Stopped), Duration::ZERO);
+    /// Takes the events of a request whose answer nobody waits for any more.
+    pub(crate) fn take_abandoned(&mut self, sequences: Range<u64>) {
+        let outcome = Outcome::Unknown(Failure::Stopped);
+        for _ in sequences.clone() {
+            self.report.count_outcome(&outcome, Duration::ZERO);
+        }
+        self.conclude(sequences, &outcome);
     }
 
-    /// Remembers why stdout failed.
-    pub(crate) fn fail(&mut self, error: io::Error) {
-        self.error.get_or_insert(OutputError::Stdout(error));
+    /// Remembers why the run cannot go on.
+    pub(crate) fn fail(&mut self, error: RunError) {
+        self.error.get_or_insert(error);
     }
 
     /// Whether the run must stop.
@@ -78,33 +94,41 @@ impl Results {
         self.error.is_some()
     }
 
-    /// The figures, and what made the run stop if something did.
-    pub(crate) fn finish(mut self) -> (Report, Option<OutputError>) {
-        self.report.untold = self.complaints.untold();
+    /// The figures, and what made the run stop if something did. Everything has been said by then.
+    pub(crate) fn finish(mut self) -> (Report, Option<RunError>) {
+        self.report.untold += self.complaints.untold();
         self.report.unprinted = self.status_lines.left_out();
+        self.talk.finish();
         (self.report, self.error)
     }
 
-    fn conclude(&mut self, sequence: u64, outcome: &Outcome, latency: Duration) {
-        self.report.count_outcome(outcome, latency);
+    fn conclude(&mut self, sequences: Range<u64>, outcome: &Outcome) {
         if let Some(record) = &mut self.record
-            && let Err(error) = record.write(sequence, outcome)
+            && let Err(error) = record.write(sequences.clone(), outcome)
         {
             // A record with a hole would count false losses: nothing is added behind it.
             self.record = None;
             self.error.get_or_insert(error.into());
         }
-        if let Some(line) = self.complaints.about(sequence, outcome, Instant::now()) {
-            say(line);
+        if let Outcome::Acknowledged(_) = outcome {
+            self.complaints.calm();
+            return;
+        }
+        let events = sequences.end - sequences.start;
+        if let Some(line) = self.complaints.about(sequences, outcome, Instant::now())
+            && !self.talk.say(line)
+        {
+            self.report.untold += events;
         }
     }
 }
 
 /// What to do if the first event finds no server.
 fn advice(settings: &Settings) -> String {
-    let Settings { url, rate, .. } = settings;
     format!(
-        "cannot connect to {url}: start the server with `cargo run -p sse-server`, or give its address by --url; \
-         still trying, at {rate}/s"
+        "cannot connect to {}: start the server with `cargo run -p sse-server`, or give its address by --url; \
+         still trying, at {}",
+        settings.url,
+        settings.curve()
     )
 }

@@ -3,40 +3,51 @@
 //! One task does it all, so nothing is shared. No wait for an answer, for stdout or for the record stands between an
 //! event and its time, until the requests in flight are as many as may be.
 
-use std::{process::ExitCode, rc::Rc, time::Duration};
-
-use chrono::Local;
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep_until},
+use std::{
+    io,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, SystemTime},
 };
-use uuid::Uuid;
+
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    in_flight::InFlight,
+    alarm::Alarm,
+    in_flight::{Events, InFlight},
+    outcome::{Asked, Failure, Outcome},
     pace::{Next, Pace},
-    payload::{Acts, Payload},
+    payload::{Moment, Payload, ReplayError},
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     record::RecordError,
-    report::Report,
-    results::{OutputError, Results},
+    report::{Report, ReportError, ReportFile},
+    request::{Batch, Gathered, Outgoing, Requests},
+    results::{Results, RunError},
     settings::Settings,
     signals::Signals,
 };
 
 /// How long a run that was stopped waits for its last answers, and then for whoever reads its output.
 const STOP_WAIT: Duration = Duration::from_secs(2);
-/// The longest sleep at a time; a timer cannot hold any duration.
-const SLEEP_MAX: Duration = Duration::from_hours(24);
+/// Events that are due within this are sent together: at high rates the waking up would cost more than the sending.
+const PULSE: Duration = Duration::from_micros(100);
+/// Events that are sent, and answers that are taken, before everything else gets its turn.
+const TURN_MAX: usize = 1024;
 
 /// Everything that a run needs and keeps.
 pub(crate) struct Run {
     pace: Pace,
-    acts: Acts,
     payload: Payload,
+    requests: Requests,
+    /// Where events gather, if they go in batches.
+    batch: Option<Batch>,
     publisher: Rc<Publisher>,
     in_flight: InFlight,
+    alarm: Alarm,
     results: Results,
+    report_file: Option<ReportFile>,
+    /// The data of the event that is being sent: its memory serves all of them.
+    data: String,
 }
 
 /// How a run ended.
@@ -46,7 +57,9 @@ pub(crate) struct Ended {
     /// The exit code, unless there is an error.
     pub(crate) code: ExitCode,
     /// What made it stop early.
-    pub(crate) error: Option<OutputError>,
+    pub(crate) error: Option<RunError>,
+    /// Why its report could not be written.
+    pub(crate) report_error: Option<ReportError>,
 }
 
 /// A run that cannot start.
@@ -56,12 +69,18 @@ pub(crate) enum StartError {
     Publisher(#[from] PublisherError),
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error("cannot have a timer of the system")]
+    Alarm(#[source] io::Error),
 }
 
 /// Why no more events are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The schedule is over.
+    /// The schedule is over, or the recording is.
     Done,
     /// A signal, a closed stdout, or an error.
     Stopped,
@@ -70,57 +89,100 @@ enum End {
 impl Run {
     /// Sets everything up and sends nothing yet. The process must have a default crypto provider of rustls.
     pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
-        let publisher = Publisher::new(&settings.url, &settings.actions, settings.channel.as_ref(), REQUEST_TIMEOUT)?;
-        // Random whatever the seed: two runs must never be taken for one.
-        let run_id = settings.record.is_some().then(|| Uuid::new_v4().to_string());
+        let publisher = Publisher::new(&settings.url, REQUEST_TIMEOUT)?;
+        let stamper = settings.stamper();
+        let report_file =
+            settings.report.as_ref().map(|path| ReportFile::create(path, settings.setup())).transpose()?;
+        let pace = settings.pace();
         Ok(Self {
-            pace: settings.pace(),
-            acts: Acts::new(settings.actions.clone(), settings.seed),
-            results: Results::new(settings, run_id.as_deref())?,
-            payload: run_id.map_or(Payload::Tutorial, |publisher| Payload::Stamped { publisher }),
+            results: Results::new(settings, stamper.as_ref(), pace.total())?,
+            payload: settings.payload(stamper)?,
+            pace,
+            requests: settings.requests(),
+            batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
-            in_flight: InFlight::default(),
+            in_flight: InFlight::new(settings.concurrency),
+            alarm: Alarm::new().map_err(StartError::Alarm)?,
+            report_file,
+            data: String::new(),
         })
     }
 
     /// Runs to the end of the schedule, or until it is told to stop.
     pub(crate) async fn run(mut self, signals: &mut Signals) -> Ended {
-        let end = self.send(signals).await;
+        let start = Instant::now();
+        let end = self.send(start, signals).await;
+        // What has gathered is sent however the run ends.
+        if let Some(rest) = self.batch.as_mut().and_then(Batch::take) {
+            self.start_batch(rest);
+        }
         self.settle(end, signals).await;
+        if let Payload::Replay(replay) = &self.payload {
+            self.results.report.skipped = replay.skipped();
+        }
         let (report, error) = self.results.finish();
+        let complete = end == End::Done && error.is_none();
+        let write = |file: ReportFile| file.write(&report, complete, start.elapsed());
+        let report_error = self.report_file.map(write).and_then(Result::err);
         // Whoever stops a run does not ask whether it has succeeded.
         let failed = end == End::Done && report.is_in_vain();
-        Ended { report, code: ExitCode::from(u8::from(failed)), error }
+        Ended { report, code: ExitCode::from(u8::from(failed)), error, report_error }
     }
 
     /// Sends by the schedule.
-    async fn send(&mut self, signals: &mut Signals) -> End {
-        let start = Instant::now();
+    async fn send(&mut self, start: Instant, signals: &mut Signals) -> End {
+        let last = self.pace.end().and_then(|end| start.checked_add(end));
         while !self.results.has_failed() {
-            let elapsed = start.elapsed();
-            let next = self.pace.next(self.results.report.sent(), elapsed);
+            let next = self.send_due(start);
+            self.take_ended();
             let at = match next {
-                Next::End(at) if at <= elapsed => return End::Done,
+                Next::End(at) if at <= start.elapsed() => return End::Done,
                 Next::GiveUp { unsent } => {
                     self.results.report.unsent = unsent;
                     return End::Done;
                 }
                 Next::End(at) | Next::Send(at) => at,
             };
-            let wake = Instant::now() + at.saturating_sub(elapsed).min(SLEEP_MAX);
+            self.results.talk.show(self.results.report.counts(), self.in_flight.len());
+            let elapsed = start.elapsed();
+            // What is late already is sent at once, and nothing is sent before it is due.
+            let wake = if at <= elapsed { Instant::now() } else { start + at.max(elapsed + PULSE) };
             tokio::select! {
                 biased;
                 () = signals.next() => return End::Stopped,
                 () = self.results.status_lines.closed() => return End::Stopped,
                 Some(answered) = self.in_flight.next() => self.results.take(&answered),
-                () = reach(wake), if !self.in_flight.is_full() => {
-                    if matches!(next, Next::Send(_)) && at <= start.elapsed() {
-                        self.post(start + at);
-                    }
-                }
+                ready = event(&mut self.payload, &self.alarm, wake, next, last), if !self.in_flight.is_full() => match ready {
+                    Ok(true) => {}
+                    Ok(false) => return End::Done,
+                    Err(error) => self.results.fail(error.into()),
+                },
             }
         }
         End::Stopped
+    }
+
+    /// Sends events as long as they are due, there is one, and requests may start. What comes next.
+    fn send_due(&mut self, start: Instant) -> Next {
+        for _ in 0..TURN_MAX {
+            let elapsed = start.elapsed();
+            let next = self.pace.next(elapsed);
+            match next {
+                Next::Send(at) if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() => {
+                    self.post(start + at);
+                }
+                _ => return next,
+            }
+        }
+        self.pace.next(start.elapsed())
+    }
+
+    /// Takes the answers that have come already.
+    fn take_ended(&mut self) {
+        for _ in 0..TURN_MAX {
+            let Some(answered) = self.in_flight.ended() else { return };
+            self.results.take(&answered);
+        }
     }
 
     /// Waits for the last answers and prints the last lines: not long if the run was stopped.
@@ -128,6 +190,7 @@ impl Run {
         let soon = || Instant::now() + STOP_WAIT;
         let mut deadline = (end == End::Stopped).then(soon);
         while !self.in_flight.is_empty() {
+            self.results.talk.show(self.results.report.counts(), self.in_flight.len());
             tokio::select! {
                 biased;
                 // The first signal of a run that is done means soon; the second of any means now.
@@ -136,8 +199,8 @@ impl Run {
                 () = until(deadline) => break,
             }
         }
-        for sequence in self.in_flight.abandon() {
-            self.results.take_abandoned(sequence);
+        for sequences in self.in_flight.abandon() {
+            self.results.take_abandoned(sequences);
         }
         let deadline = deadline.map(|_| soon());
         let finished = tokio::select! {
@@ -147,26 +210,71 @@ impl Run {
             () = until(deadline) => Ok(()),
         };
         if let Err(error) = finished {
-            self.results.fail(error);
+            self.results.fail(RunError::Stdout(error));
         }
     }
 
-    /// Starts the request of the next event, which was due at `due`.
+    /// Sends the next event, which was due at `due` by the schedule.
     fn post(&mut self, due: Instant) {
-        let Some(act) = self.acts.next() else { return };
-        let sequence = self.results.report.count_sent(Instant::now().into_std());
-        let body = self.payload.body(act.user_id, sequence, Local::now());
+        // In this order: a pause between the two makes the event a little older, and never younger than it is.
+        let (now_us, now) = (unix_us(), Instant::now());
+        // What was not read yet could not be sent: that is no delay of the server's.
+        let due = if let Payload::Replay(replay) = &self.payload { due.max(replay.not_before().into()) } else { due };
+        let sequence = self.results.report.counts().sent;
+        let moment = Moment { sequence, due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))) };
+        let Some(drawn) = self.payload.draw(moment, &mut self.data) else { return };
+        self.results.report.count_sent(now.into_std());
+        self.pace.advance();
+        if let Some(batch) = &mut self.batch {
+            if let Some(gathered) = batch.push(sequence, due, &drawn, &self.data) {
+                self.start_batch(gathered);
+            }
+            return;
+        }
+        let events = Events { first: sequence, dues: vec![due] };
+        let asked = if self.requests.is_ours() { Asked::Event } else { Asked::Anything };
+        match self.requests.one(&drawn, &self.data, sequence) {
+            Ok(outgoing) => self.start(events, asked, outgoing),
+            Err(error) => {
+                let outcome = Outcome::Refused(Failure::Unsendable(error.to_string()));
+                self.in_flight.push(events, std::future::ready((None, outcome)));
+            }
+        }
+    }
+
+    fn start_batch(&mut self, gathered: Gathered) {
+        let Gathered { first, dues, lines } = gathered;
+        let asked = Asked::Batch(dues.len() as u64);
+        self.start(Events { first, dues }, asked, self.requests.batch(lines));
+    }
+
+    fn start(&mut self, events: Events, asked: Asked, outgoing: Outgoing) {
         let publisher = Rc::clone(&self.publisher);
-        self.in_flight.push(sequence, due, async move { publisher.publish(act.action, body).await });
+        self.in_flight.push(events, async move {
+            let reply = publisher.send(outgoing).await;
+            (reply.as_ref().ok().map(|reply| reply.status), Outcome::of(asked, reply))
+        });
     }
 }
 
-/// Waits for an instant; one that has passed only gives the connections a turn, where a timer would take a millisecond.
-async fn reach(instant: Instant) {
-    if instant > Instant::now() {
-        sleep_until(instant).await;
-    } else {
-        yield_now().await;
+/// Waits until the next event is due and there is one: false if there are no more, or none by the end of the duration.
+///
+/// When the schedule is only waiting for its end there need be none.
+async fn event(
+    payload: &mut Payload,
+    alarm: &Alarm,
+    wake: Instant,
+    next: Next,
+    last: Option<Instant>,
+) -> Result<bool, ReplayError> {
+    alarm.wait(wake).await;
+    if let Next::End(_) = next {
+        return Ok(true);
+    }
+    tokio::select! {
+        biased;
+        ready = payload.ready() => ready,
+        () = until(last) => Ok(false),
     }
 }
 
@@ -175,4 +283,13 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// Now, in microseconds since the Unix epoch. A clock before 1970 is wrong anyhow.
+fn unix_us() -> u64 {
+    micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

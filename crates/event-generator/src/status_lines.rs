@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use tokio::sync::{
     mpsc::{self, Receiver, Sender},
     oneshot,

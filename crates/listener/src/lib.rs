@@ -25,6 +25,7 @@
 //! | [`signals`] | Ctrl-C and SIGTERM |
 
 pub mod answer;
+pub mod bench;
 pub mod connection;
 pub mod delivery;
 pub mod endpoint;

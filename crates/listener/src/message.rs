@@ -32,7 +32,7 @@ pub(crate) async fn read(mut response: Response) -> String {
     shown(&body)
 }
 
-fn shown(body: &[u8]) -> String {
+pub(crate) fn shown(body: &[u8]) -> String {
     if let Ok(ours) = serde_json::from_slice::<ErrorBody>(body) {
         return plain(&ours.error.message).collect();
     }

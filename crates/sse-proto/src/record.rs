@@ -14,7 +14,11 @@ pub struct Stamp {
     pub publisher: String,
     /// Counts the events of that run from 0.
     pub sequence: u64,
-    /// When it was sent: microseconds since the Unix epoch, by the publisher's clock.
+    /// When it was due by the publisher's schedule, whenever it was really sent: microseconds since the Unix epoch, by
+    /// the publisher's clock.
+    ///
+    /// So a latency that is measured from here has in it what held the publisher up: a server that is slow to answer
+    /// cannot hide that (no "coordinated omission"). Without a schedule it is when the event was sent.
     pub sent_us: u64,
 }
 
@@ -23,7 +27,7 @@ pub struct Stamp {
 pub struct Sent {
     /// What is known of it.
     pub outcome: Outcome,
-    /// The id that the server answered.
+    /// The id that the server answered; none for an event within a batch whose id cannot be told from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The channel it was published to.

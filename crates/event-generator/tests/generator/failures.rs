@@ -2,7 +2,19 @@
 
 use std::net::TcpListener;
 
-use crate::program::Program;
+use crate::{
+    program::Program,
+    server::{Reply, Server},
+};
+
+#[test]
+fn a_server_that_ends_each_connection_costs_no_event() {
+    let server = Server::start(|_| Reply::AcknowledgeAndClose);
+    for url in [server.url(), server.url().replace("http://", "http://me:secret@")] {
+        let ended = Program::run(["--url", &url, "--rate", "max", "--count", "50", "--concurrency", "4"]);
+        assert!(ended.said().contains("sent 50, acknowledged 50, failed 0, unknown 0"), "{ended:?}");
+    }
+}
 
 #[test]
 fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
@@ -31,6 +43,12 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         (&["--actions", "view=0"], "more than 0"),
         (&["--channel", "a/b"], "a channel is"),
         (&["--colour"], "--colour"),
+        (&["--ramp", "10..20"], "10..1000/60s"),
+        (&["--batch", "2", "--path", "/x"], "leave it out"),
+        (&["--replay", "x", "--record", "y"], "leave one of them out"),
+        (&["--payload", "session", "--actions", "view"], "leave --actions out"),
+        (&["--path", "x"], "begins with a slash"),
+        (&["--bearer", "a", "--header", "Authorization: b"], "both set Authorization"),
     ] {
         let ended = Program::run(arguments.iter().copied());
         assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{arguments:?}");

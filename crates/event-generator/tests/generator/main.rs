@@ -3,13 +3,17 @@
 //! One test binary, so that it is linked once; a file a promise. No test sleeps or measures time, and every wait has
 //! an upper bound ([`WITHIN`]).
 
+mod batches;
 mod failures;
+mod payloads;
 mod program;
 mod record;
+mod reports;
 mod requests;
 mod schedule;
 mod server;
 mod stopping;
+mod templates;
 
 use std::time::Duration;
 

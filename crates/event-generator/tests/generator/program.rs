@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
 };
@@ -40,6 +40,16 @@ impl Program {
         let stdout = lines(child.stdout.take().expect("a pipe"));
         let stderr = lines(child.stderr.take().expect("a pipe"));
         Self { child, stdout, stderr }
+    }
+
+    /// Starts it with a stdin to write to.
+    pub(crate) fn start_fed<'a>(arguments: impl IntoIterator<Item = &'a str>) -> (Self, ChildStdin) {
+        let mut command = command(arguments, &[]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let stdin = child.stdin.take().expect("a pipe");
+        let stdout = lines(child.stdout.take().expect("a pipe"));
+        let stderr = lines(child.stderr.take().expect("a pipe"));
+        (Self { child, stdout, stderr }, stdin)
     }
 
     /// Starts it with a stdout that is closed at once.

@@ -3,7 +3,11 @@
 use std::{
     io::{self, BufRead, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
 };
 
@@ -25,6 +29,8 @@ pub(crate) struct Request {
 pub(crate) enum Reply {
     /// Answer with this status and body.
     Answer(u16, String),
+    /// Acknowledge, say that the connection ends, and close it.
+    AcknowledgeAndClose,
     /// Close the connection without an answer.
     Break,
 }
@@ -57,6 +63,20 @@ impl Server {
         Self::start(|_| Reply::acknowledge())
     }
 
+    /// Acknowledges everything, and counts how many requests were under way together at the most.
+    pub(crate) fn counting_together() -> (Self, Arc<AtomicUsize>) {
+        let most = Arc::<AtomicUsize>::default();
+        let (now, most_so_far) = (AtomicUsize::new(0), Arc::clone(&most));
+        let server = Self::start(move |_| {
+            most_so_far.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            // Gives others the chance to come.
+            thread::yield_now();
+            now.fetch_sub(1, SeqCst);
+            Reply::acknowledge()
+        });
+        (server, most)
+    }
+
     /// Its base address.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -65,6 +85,11 @@ impl Server {
     /// The next request.
     pub(crate) fn request(&self) -> Request {
         self.requests.recv_timeout(WITHIN).expect("a request in time")
+    }
+
+    /// Whether no request came that was not taken.
+    pub(crate) fn is_unasked(&self) -> bool {
+        self.requests.try_recv().is_err()
     }
 
     /// The next requests.
@@ -77,6 +102,11 @@ impl Reply {
     /// What the server answers when an event is stored.
     pub(crate) fn acknowledge() -> Self {
         Self::Answer(200, r#"{"id":"1700000000000-5"}"#.to_owned())
+    }
+
+    /// What the server answers when so many events of a batch are stored.
+    pub(crate) fn batch(count: usize) -> Self {
+        Self::Answer(200, format!(r#"{{"first_id":"7-0","last_id":"7-{}","count":{count}}}"#, count - 1))
     }
 
     /// What the server answers when it is not.
@@ -103,9 +133,13 @@ fn serve(connection: &TcpStream, requests: &mpsc::Sender<Request>, reply: &dyn F
     while let Ok(request) = read_request(&mut reader) {
         // Nobody receives any more when the test is over.
         let _ = requests.send(request.clone());
-        let Reply::Answer(status, body) = reply(&request) else { return };
-        let answer = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        if (&mut &*connection).write_all(answer.as_bytes()).is_err() {
+        let (status, body, head) = match reply(&request) {
+            Reply::Answer(status, body) => (status, body, ""),
+            Reply::AcknowledgeAndClose => (200, r#"{"id":"7-0"}"#.to_owned(), "connection: close\r\n"),
+            Reply::Break => return,
+        };
+        let answer = format!("HTTP/1.1 {status} Scripted\r\n{head}content-length: {}\r\n\r\n{body}", body.len());
+        if (&mut &*connection).write_all(answer.as_bytes()).is_err() || !head.is_empty() {
             return;
         }
     }

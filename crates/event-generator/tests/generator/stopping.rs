@@ -17,7 +17,7 @@ fn assert_ended_well(ended: &Ended) {
 fn a_signal_ends_the_run_with_a_summary() {
     for signal in ["INT", "TERM"] {
         let server = Server::willing();
-        let program = Program::start(["--url", &server.url(), "--rate", "100"]);
+        let program = Program::start(["--url", &server.url(), "--rate", "100", "--progress", "off"]);
         assert_eq!(program.stdout_line(), "200");
         program.signal(signal);
         let ended = program.end();
@@ -64,7 +64,7 @@ fn a_run_that_finds_no_server_can_still_be_stopped() {
 #[test]
 fn a_closed_stdout_ends_the_run_quietly() {
     let server = Server::willing();
-    let ended = Program::start_unread(["--url", &server.url(), "--rate", "100"]).end();
+    let ended = Program::start_unread(["--url", &server.url(), "--rate", "100", "--progress", "off"]).end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.len() == 3 && ended.said().starts_with("sent "), "{ended:?}");
 }

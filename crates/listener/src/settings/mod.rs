@@ -47,6 +47,8 @@ pub enum Invocation {
     Follow(Box<Settings>),
     /// Print the completions for a shell.
     Completions(Shell),
+    /// Open very many streams.
+    Bench(Box<crate::bench::settings::Settings>),
 }
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
@@ -56,7 +58,7 @@ pub enum Invocation {
 /// stopped; when the server cannot, and says so by a `gap` event, the listener says so on stderr. It tries for ever
 /// (or --max-retries times), waiting as long as the server asks (`retry`, 3s at first) and up to 30s after repeated failures.
 #[derive(Debug, Parser)]
-#[command(name = "listener", version, after_help = EXAMPLES)]
+#[command(name = "listener", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(flatten)]
     follow: Settings,
@@ -66,6 +68,15 @@ struct CommandLine {
     /// For example, for bash: listener --completions bash > ~/.local/share/bash-completion/completions/listener
     #[arg(long, value_name = "SHELL", exclusive = true)]
     completions: Option<Shell>,
+
+    #[command(subcommand)]
+    subcommand: Option<Subcommand>,
+}
+
+/// What else the listener can do.
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    Bench(Box<crate::bench::settings::Settings>),
 }
 
 /// How a stream is followed.
@@ -142,6 +153,10 @@ impl Invocation {
         if let Some(shell) = line.completions {
             return Ok(Self::Completions(shell));
         }
+        if let Some(Subcommand::Bench(bench)) = line.subcommand {
+            bench.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
+            return Ok(Self::Bench(bench));
+        }
         line.follow.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
         Ok(Self::Follow(Box::new(line.follow)))
     }
@@ -212,6 +227,7 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
         match Invocation::from_args([&["listener"], arguments].concat())? {
             Invocation::Follow(settings) => Ok(*settings),
+            Invocation::Bench(_) => panic!("bench"),
             Invocation::Completions(shell) => panic!("completions for {shell}"),
         }
     }

@@ -149,7 +149,7 @@ impl Target {
     }
 
     /// A request has one `Authorization`, and which one is not for us to choose; and every node is named once.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let headers = self.headers.iter().filter(|header| header.name == AUTHORIZATION).count();
         let header = ["--header authorization"].into_iter().cycle().take(headers);
         let bearer = self.bearer.iter().map(|_| "--bearer");

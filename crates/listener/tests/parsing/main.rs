@@ -5,6 +5,7 @@ mod cases;
 use std::collections::BTreeSet;
 
 use listener::{
+    bench::events::{self, EventReader, Scratch},
     resume::Resume,
     stream::{Decoder, Item},
 };
@@ -41,9 +42,23 @@ fn by_the_listener(pieces: &[&[u8]]) -> Read {
     Read { events, last_event_id: resume.last_event_id().to_owned(), retry_ms }
 }
 
+/// The reader of `listener bench`, which makes no strings.
+fn by_the_bench(pieces: &[&[u8]]) -> Read {
+    let (mut reader, mut scratch, mut events) = (EventReader::new(EVENT_BYTES_MAX), Scratch::default(), Vec::new());
+    for piece in pieces {
+        let take = |item: events::Item<'_>| {
+            if let events::Item::Event(event) = item {
+                events.push((event.id_text().into(), event.kind_text().into(), event.data_text().into()));
+            }
+        };
+        reader.push(&mut scratch, piece, take).expect("small enough");
+    }
+    Read { events, last_event_id: reader.last_event_id().into_owned(), retry_ms: reader.retry_ms() }
+}
+
 type Reader = fn(&[&[u8]]) -> Read;
 
-const READERS: [(&str, Reader); 1] = [("listener", by_the_listener)];
+const READERS: [(&str, Reader); 2] = [("listener", by_the_listener), ("bench", by_the_bench)];
 
 /// Runs every case through every reader, in pieces that are cut by `cut`.
 fn run(how: &str, cut: impl for<'b> Fn(&'b [u8]) -> Vec<&'b [u8]>) {

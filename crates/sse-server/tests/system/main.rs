@@ -2,5 +2,6 @@
 
 mod commands;
 mod demo;
+mod loss;
 mod process;
 mod tutorial;

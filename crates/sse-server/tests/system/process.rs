@@ -28,6 +28,10 @@ impl Process {
     /// Starts it as from a person's shell: without what our programs would read, and without what cargo sets for a
     /// test, which would make a cargo inside build everything anew. Its stdout and stderr are one.
     pub(crate) fn start(mut command: Command) -> Self {
+        // One that a test sets itself is kept.
+        if !command.get_envs().any(|(name, _)| name == "REDIS_URL") {
+            command.env_remove("REDIS_URL");
+        }
         for (name, _) in std::env::vars() {
             let ours = ["SSE_", "GENERATOR_", "LISTENER_"];
             let of_a_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
@@ -35,7 +39,7 @@ impl Process {
                 command.env_remove(name);
             }
         }
-        command.env_remove("REDIS_URL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let (sender, lines) = channel();
@@ -102,4 +106,12 @@ impl Drop for Process {
 pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill runs");
     assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// The Python interpreter that has the packages of `scripts/requirements.txt`.
+pub(crate) fn python() -> Command {
+    let program =
+        std::env::var_os("PYTHON").map_or_else(|| workspace().join("target/python/bin/python"), PathBuf::from);
+    assert!(program.exists(), "{} is not there: `scripts/test --needs` makes it", program.display());
+    Command::new(program)
 }

@@ -1,19 +1,15 @@
 //! The tutorial's own way: `requests` publishes, `urllib3` and `sseclient-py` listen, and see what the tutorial shows.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
 use chrono::NaiveDateTime;
 use uuid::Uuid;
 
-use crate::process::{Process, workspace};
+use crate::process::{Process, python, workspace};
 
-/// The interpreter with the packages of `scripts/requirements.txt`.
-fn python(script: &str, url: &str, count: usize) -> Process {
-    let program =
-        std::env::var_os("PYTHON").map_or_else(|| workspace().join("target/python/bin/python"), PathBuf::from);
-    assert!(program.exists(), "{} is not there: `scripts/test --needs` makes it", program.display());
+fn script(script: &str, url: &str, count: usize) -> Process {
     let scripts = workspace().join("crates/sse-server/tests/system/tutorial");
-    let mut command = Command::new(program);
+    let mut command = python();
     command.arg(scripts.join(script)).arg(url).arg(count.to_string());
     Process::start(command)
 }
@@ -25,9 +21,9 @@ fn the_tutorials_clients_see_what_the_tutorial_shows() {
     let mut server = Process::start(command);
     let url = server.line(|line| line.starts_with("http://"));
 
-    let mut listener = python("listen.py", &url, 6);
+    let mut listener = script("listen.py", &url, 6);
     listener.line(|line| line == "subscribed");
-    let (status, statuses) = python("publish.py", &url, 6).finish();
+    let (status, statuses) = script("publish.py", &url, 6).finish();
     assert!(status.success() && statuses == ["200"; 6], "{statuses:?}");
     let (status, lines) = listener.finish();
     assert!(status.success(), "{lines:?}");

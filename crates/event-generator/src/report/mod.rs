@@ -2,29 +2,34 @@
 //!
 //! Latency is that of acknowledged events, measured from when each was due, not from when it was sent: a server that
 //! holds the schedule up cannot hide it (no "coordinated omission"). It includes this program's timer, which may be a
-//! millisecond or two late.
+//! millisecond or two late. Without a rate an event is due when it is sent, and the summary says so.
+
+mod json;
 
 use std::{
+    collections::BTreeMap,
     fmt::{self, Display},
-    io::Write as _,
     time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
+use hyper::StatusCode;
 
-use crate::{outcome::Outcome, pace::Rate};
+pub(crate) use self::json::{ReportError, ReportFile, Setup};
+use crate::{outcome::Outcome, pace::Curve};
 
 /// Longer latencies count as this: an hour. With three digits, a histogram up to there takes some 200 KiB.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
+/// The latencies that are shown besides the largest.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Counts what was sent and what became of it.
 #[derive(Debug)]
 pub(crate) struct Report {
-    rate: Rate,
-    sent: u64,
-    acknowledged: u64,
-    failed: u64,
-    unknown: u64,
+    curve: Curve,
+    counts: Counts,
+    /// Answers by status. One of a batch counts once.
+    statuses: BTreeMap<u16, u64>,
     latency_us: Histogram<u64>,
     /// When the first and the last event were sent.
     sending: Option<(Instant, Instant)>,
@@ -34,96 +39,126 @@ pub(crate) struct Report {
     pub(crate) untold: u64,
     /// Status lines that were not printed because nobody read stdout fast enough.
     pub(crate) unprinted: u64,
+    /// Events of a recording that were left out because of their types.
+    pub(crate) skipped: u64,
+}
+
+/// Events by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) failed: u64,
+    pub(crate) unknown: u64,
 }
 
 impl Report {
-    /// Nothing sent yet; `rate` is what was asked for.
-    pub(crate) fn new(rate: Rate) -> Self {
+    /// Nothing sent yet; `curve` is what was asked for.
+    pub(crate) fn new(curve: Curve) -> Self {
         Self {
-            rate,
-            sent: 0,
-            acknowledged: 0,
-            failed: 0,
-            unknown: 0,
+            curve,
+            counts: Counts::default(),
+            statuses: BTreeMap::new(),
             latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("within the limits of a histogram"),
             sending: None,
             unsent: 0,
             untold: 0,
             unprinted: 0,
+            skipped: 0,
         }
     }
 
     /// Counts an event that is being sent, and gives it its number, from 0.
     pub(crate) fn count_sent(&mut self, now: Instant) -> u64 {
-        let sequence = self.sent;
-        self.sent += 1;
+        let sequence = self.counts.sent;
+        self.counts.sent += 1;
         let first = self.sending.map_or(now, |(first, _)| first);
         self.sending = Some((first, now));
         sequence
+    }
+
+    /// Counts an answer.
+    pub(crate) fn count_status(&mut self, status: StatusCode) {
+        *self.statuses.entry(status.as_u16()).or_default() += 1;
     }
 
     /// Counts what became of an event, `latency` after it was due.
     pub(crate) fn count_outcome(&mut self, outcome: &Outcome, latency: Duration) {
         match outcome {
             Outcome::Acknowledged(_) => {
-                self.acknowledged += 1;
+                self.counts.acknowledged += 1;
                 self.latency_us.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
             }
-            Outcome::Refused(_) => self.failed += 1,
-            Outcome::Unknown(_) => self.unknown += 1,
+            Outcome::Refused(_) => self.counts.failed += 1,
+            Outcome::Unknown(_) => self.counts.unknown += 1,
         }
     }
 
-    /// How many events were sent, those included that found no server.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
+    /// The events so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Something was sent and nothing was acknowledged.
     pub(crate) fn is_in_vain(&self) -> bool {
-        self.sent > 0 && self.acknowledged == 0
+        self.counts.sent > 0 && self.counts.acknowledged == 0
     }
 
     /// Events a second between the first and the last, if there were two.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     fn achieved_rate(&self) -> Option<f64> {
-        let (first, last) = self.sending?;
-        let span = last.duration_since(first).as_secs_f64();
-        (span > 0.0).then(|| (self.sent - 1) as f64 / span)
+        let span = self.span()?.as_secs_f64();
+        (span > 0.0).then(|| (self.counts.sent - 1) as f64 / span)
     }
 
-    fn latency_at(&self, quantile: f64) -> Milliseconds {
-        Milliseconds(self.latency_us.value_at_quantile(quantile))
+    /// From the first event to the last.
+    fn span(&self) -> Option<Duration> {
+        self.sending.map(|(first, last)| last.duration_since(first))
+    }
+
+    fn latency_us_at(&self, quantile: f64) -> u64 {
+        self.latency_us.value_at_quantile(quantile)
     }
 }
 
 /// The summary.
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, acknowledged, failed, unknown, rate, .. } = self;
-        writeln!(f, "sent {sent}, acknowledged {acknowledged}, failed {failed}, unknown {unknown}")?;
+        let Self { counts, curve, .. } = self;
         match self.achieved_rate() {
-            Some(achieved) => write!(f, "rate {achieved:.2}/s, asked {rate}/s")?,
-            None => write!(f, "rate -, asked {rate}/s")?,
+            Some(achieved) => write!(f, "{counts}\nrate {achieved:.2}/s, asked {curve}")?,
+            None => write!(f, "{counts}\nrate -, asked {curve}")?,
         }
         if self.latency_us.is_empty() {
             write!(f, "\nlatency -: nothing was acknowledged")?;
         } else {
-            for (name, quantile) in [("\nlatency p50", 0.5), (", p90", 0.9), (", p99", 0.99), (", p99.9", 0.999)] {
-                write!(f, "{name} {}", self.latency_at(quantile))?;
+            write!(f, "\nlatency ")?;
+            for (name, quantile) in QUANTILES {
+                write!(f, "{name} {}, ", Milliseconds(self.latency_us_at(quantile)))?;
             }
-            write!(f, ", max {}", self.latency_at(1.0))?;
+            write!(f, "max {}", Milliseconds(self.latency_us_at(1.0)))?;
+            if *curve == Curve::ClosedLoop {
+                write!(f, " (from when each was sent: a closed loop hides what a slow server held up)")?;
+            }
         }
         for (count, what) in [
             (self.unsent, "events were due but not sent: this rate is too high for the server, or for this machine"),
             (self.untold, "more failures, of the kinds above"),
             (self.unprinted, "status lines were left out: stdout was not read fast enough"),
+            (self.skipped, "recorded events were left out: the types gap, open and error cannot be published"),
         ] {
             if count > 0 {
                 write!(f, "\n{count} {what}")?;
             }
         }
         Ok(())
+    }
+}
+
+impl Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, acknowledged, failed, unknown } = self;
+        write!(f, "sent {sent}, acknowledged {acknowledged}, failed {failed}, unknown {unknown}")
     }
 }
 
@@ -136,25 +171,25 @@ impl Display for Milliseconds {
     }
 }
 
-/// Writes a line to stderr. If nobody reads it any more, nobody misses it.
-pub(crate) fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 #[cfg(test)]
 mod tests {
-    use sse_proto::EventId;
-
     use super::*;
-    use crate::outcome::Failure;
+    use crate::{
+        outcome::{Failure, Ids},
+        pace::parse_rate,
+    };
+
+    fn report(rate: &str) -> Report {
+        Report::new(parse_rate(rate).unwrap())
+    }
 
     #[test]
     fn the_summary_counts_outcomes_and_shows_the_latency_of_the_acknowledged() {
-        let mut report = Report::new("10".parse().unwrap());
+        let mut report = report("10");
         let start = Instant::now();
         for nth in 0..100 {
             report.count_sent(start + nth * Duration::from_millis(125));
-            report.count_outcome(&Outcome::Acknowledged(EventId::ZERO), Duration::from_millis(u64::from(nth) + 1));
+            report.count_outcome(&Outcome::Acknowledged(Ids::Unsaid), Duration::from_millis(u64::from(nth) + 1));
         }
         report.count_sent(start + Duration::from_millis(12_500));
         report.count_outcome(&Outcome::Refused(Failure::Stopped), Duration::from_secs(99));
@@ -170,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_run_without_answers_says_so() {
-        let mut report = Report::new("0.5".parse().unwrap());
+        let mut report = report("0.5");
         assert!(!report.is_in_vain());
         report.count_sent(Instant::now());
         assert!(report.is_in_vain());
@@ -182,5 +217,15 @@ mod tests {
              latency -: nothing was acknowledged\n\
              3 events were due but not sent: this rate is too high for the server, or for this machine"
         );
+    }
+
+    #[test]
+    fn a_closed_loop_is_said_to_be_one() {
+        let mut report = report("max");
+        report.count_sent(Instant::now());
+        report.count_outcome(&Outcome::Acknowledged(Ids::Unsaid), Duration::from_millis(1));
+        let summary = report.to_string();
+        assert!(summary.contains("asked as fast as it goes (closed loop)\n"), "{summary}");
+        assert!(summary.ends_with("hides what a slow server held up)"), "{summary}");
     }
 }

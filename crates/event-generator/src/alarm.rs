@@ -1,0 +1,118 @@
+//! Sleeping until an instant, to the microsecond where the system can.
+//!
+//! The runtime's own timer has ticks of a millisecond, which would be in every latency that is measured from when an
+//! event was due. On Linux a timer of the kernel wakes us instead.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
+
+/// The longest sleep at a time; a timer cannot hold any duration.
+const SLEEP_MAX: Duration = Duration::from_hours(24);
+
+/// Wakes one task.
+#[derive(Debug)]
+pub(crate) struct Alarm(#[cfg(target_os = "linux")] kernel::Timer);
+
+impl Alarm {
+    /// # Errors
+    /// The system has no timer to spare.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(
+            #[cfg(target_os = "linux")]
+            kernel::Timer::new()?,
+        ))
+    }
+
+    /// Waits for an instant, or for a day. Nothing is lost when the wait is given up.
+    ///
+    /// An instant that has passed only gives the connections a turn, where a timer would take longer.
+    pub(crate) async fn wait(&self, instant: Instant) {
+        let now = Instant::now();
+        let Some(left) = instant.checked_duration_since(now).filter(|left| !left.is_zero()) else {
+            yield_now().await;
+            return;
+        };
+        let left = left.min(SLEEP_MAX);
+        #[cfg(target_os = "linux")]
+        if self.0.wait(left).await.is_ok() {
+            return;
+        }
+        sleep_until(now + left).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::{io, os::fd::OwnedFd, time::Duration};
+
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    };
+    use tokio::io::unix::AsyncFd;
+
+    /// A `timerfd`.
+    #[derive(Debug)]
+    pub(super) struct Timer(AsyncFd<OwnedFd>);
+
+    impl Timer {
+        pub(super) fn new() -> io::Result<Self> {
+            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+            #[expect(
+                deprecated,
+                reason = "what replaces it is unsafe, for types whose descriptor may change: ours cannot"
+            )]
+            AsyncFd::new(timer).map(Self)
+        }
+
+        /// Sets the timer, which forgets what it was set to before, and waits for it.
+        pub(super) async fn wait(&self, left: Duration) -> io::Result<()> {
+            let value = Timespec::try_from(left).map_err(io::Error::other)?;
+            let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+            timerfd_settime(
+                &self.0,
+                TimerfdTimerFlags::empty(),
+                &Itimerspec { it_interval: interval, it_value: value },
+            )?;
+            loop {
+                let mut ready = self.0.readable().await?;
+                let mut expirations = [0; 8];
+                // It would block where the readiness is that of an earlier setting.
+                if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?)) {
+                    return read.map(|_| ());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_wakes_at_the_instant_and_not_before() {
+        let alarm = Alarm::new().unwrap();
+        for ms in [1, 0, 20] {
+            let instant = Instant::now() + Duration::from_millis(ms);
+            alarm.wait(instant).await;
+            assert!(Instant::now() >= instant);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_was_given_up_does_not_wake_the_next_one() {
+        let alarm = Alarm::new().unwrap();
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert!(alarm.wait(soon).now_or_never().is_none());
+        // The first setting is over by then.
+        let later = Instant::now() + Duration::from_millis(30);
+        alarm.wait(later).await;
+        assert!(Instant::now() >= later);
+    }
+}

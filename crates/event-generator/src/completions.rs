@@ -1,0 +1,24 @@
+//! `--completions`: a script that completes the flags in a shell.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::{settings::Settings, talk::say};
+
+/// Prints the script. A closed pipe is a quiet end.
+pub(crate) fn print(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Settings::command(), "event-generator", &mut script);
+    match io::stdout().write_all(&script) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(format_args!("error: cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,183 @@
+//! When to send: each event is due at a time that depends on its number alone, whatever became of those before it.
+//!
+//! Pure: the caller says how much time has passed, and sleeps. So a slow answer cannot move the schedule, and what is
+//! sent late can be measured from when it was due. Without a rate (`--rate max`) there is no schedule to keep: an event
+//! is due the moment that it can be sent, and the report says so.
+
+mod arrivals;
+mod rate;
+
+use std::time::Duration;
+
+pub(crate) use self::{
+    arrivals::{Arrivals, Spread},
+    rate::{Curve, parse_ramp, parse_rate},
+};
+
+/// Once the duration is over, an event that is more than this late is given up.
+///
+/// Without it, a run against a server that is too slow would go on until its backlog is gone; much less would lose the
+/// last events of a duration to a timer or a machine that is a little late.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
+/// When a run is over, whichever comes first, or never.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Limits {
+    /// After so many events.
+    pub(crate) count: Option<u64>,
+    /// After so long.
+    pub(crate) duration: Option<Duration>,
+}
+
+/// The schedule of a run.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    curve: Curve,
+    arrivals: Arrivals,
+    limits: Limits,
+    sent: u64,
+}
+
+/// What the schedule says next, at a time since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The event is due then.
+    Send(Duration),
+    /// No more events; the run has lasted long enough then.
+    End(Duration),
+    /// The duration is over with too many events still due.
+    GiveUp {
+        /// About how many.
+        unsent: u64,
+    },
+}
+
+impl Pace {
+    /// Before the first event.
+    pub(crate) fn new(curve: Curve, arrivals: Arrivals, limits: Limits) -> Self {
+        Self { curve, arrivals, limits, sent: 0 }
+    }
+
+    /// What to do now, when `elapsed` has passed since the start.
+    pub(crate) fn next(&self, elapsed: Duration) -> Next {
+        if self.limits.count.is_some_and(|count| self.sent >= count) {
+            return Next::End(Duration::ZERO);
+        }
+        // Without a schedule an event is due now, and never late.
+        let due = self.curve.time_of(self.arrivals.position()).unwrap_or(elapsed);
+        match self.limits.duration {
+            Some(end) if due >= end => Next::End(end),
+            Some(end) if elapsed >= end && elapsed.saturating_sub(due) > LATE_MAX => {
+                Next::GiveUp { unsent: self.total().unwrap_or(0).saturating_sub(self.sent) }
+            }
+            _ => Next::Send(due),
+        }
+    }
+
+    /// Goes on to the event after the one that was sent.
+    pub(crate) fn advance(&mut self) {
+        self.sent += 1;
+        self.arrivals.advance();
+    }
+
+    /// When the run is over whatever was sent.
+    pub(crate) fn end(&self) -> Option<Duration> {
+        self.limits.duration
+    }
+
+    /// About how many events the run has, if it has an end that can be foretold.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and `as` saturates at numbers that no run reaches"
+    )]
+    pub(crate) fn total(&self) -> Option<u64> {
+        let due = self.limits.duration.and_then(|end| self.curve.events_before(end)).map(|events| events.ceil() as u64);
+        self.limits.count.into_iter().chain(due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn limited(rate: &str, count: Option<u64>, duration: Option<Duration>) -> Pace {
+        let arrivals = Arrivals::new(Spread::Constant, None);
+        Pace::new(parse_rate(rate).unwrap(), arrivals, Limits { count, duration })
+    }
+
+    fn after(mut pace: Pace, sent: u64) -> Pace {
+        (0..sent).for_each(|_| pace.advance());
+        pace
+    }
+
+    #[test]
+    fn each_event_is_due_by_its_number_however_late_it_is() {
+        for elapsed in [0, 250, 60_000] {
+            let due = |sent| after(limited("10", None, None), sent).next(MS(elapsed));
+            assert_eq!([0, 1, 2, 3].map(due), [0, 100, 200, 300].map(|ms| Next::Send(MS(ms))));
+        }
+    }
+
+    #[test]
+    fn the_schedule_does_not_drift() {
+        let pace = after(limited("3", None, None), 3_000_000);
+        assert_eq!(pace.next(Duration::ZERO), Next::Send(Duration::from_secs(1_000_000)));
+        assert_eq!(after(limited("0.5", None, None), 3).next(Duration::ZERO), Next::Send(Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn a_count_ends_at_once_after_its_last_event() {
+        let pace = limited("1", Some(2), None);
+        assert_eq!(pace.total(), Some(2));
+        let pace = after(pace, 1);
+        assert_eq!(pace.next(Duration::ZERO), Next::Send(MS(1000)));
+        assert_eq!(after(pace, 1).next(MS(1000)), Next::End(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_duration_holds_the_events_that_are_due_before_its_end() {
+        let pace = after(limited("10", None, Some(MS(1000))), 9);
+        assert_eq!((pace.total(), pace.next(MS(0))), (Some(10), Next::Send(MS(900))));
+        assert_eq!(after(pace, 1).next(MS(900)), Next::End(MS(1000)));
+    }
+
+    #[test]
+    fn a_backlog_is_given_up_at_the_end_but_the_last_events_are_not() {
+        let pace = after(limited("1000", None, Some(MS(5000))), 5);
+        assert_eq!(pace.next(MS(4999)), Next::Send(MS(5)));
+        assert_eq!(pace.next(MS(5000)), Next::GiveUp { unsent: 4995 });
+        let pace = after(pace, 4994);
+        assert_eq!(pace.next(MS(5002)), Next::Send(MS(4999)));
+        assert_eq!(pace.next(MS(6000)), Next::GiveUp { unsent: 1 });
+        let counted = after(limited("1000", Some(100), Some(MS(5000))), 5);
+        assert_eq!(counted.next(MS(5000)), Next::GiveUp { unsent: 95 });
+    }
+
+    #[test]
+    fn without_a_rate_an_event_is_due_now_until_the_run_is_over() {
+        let pace = after(limited("max", Some(9), Some(MS(1000))), 8);
+        assert_eq!(pace.next(MS(999)), Next::Send(MS(999)));
+        assert_eq!(pace.next(MS(1000)), Next::End(MS(1000)));
+        assert_eq!(after(pace, 1).next(MS(5)), Next::End(Duration::ZERO));
+    }
+
+    #[test]
+    fn independent_arrivals_keep_the_rate_of_a_ramp() {
+        let ramp = parse_ramp("100..1000/10s").unwrap();
+        let mut pace = Pace::new(ramp, Arrivals::new(Spread::Poisson, Some(3)), Limits::default());
+        let (mut sent, mut last) = (0u32, Duration::ZERO);
+        while let Next::Send(due) = pace.next(MS(0))
+            && due < Duration::from_secs(20)
+        {
+            assert!(due >= last);
+            last = due;
+            sent += 1;
+            pace.advance();
+        }
+        // 5 500 on the ramp and 10 000 after it; four standard deviations of a Poisson count are 500.
+        assert!((15_000..16_000).contains(&sent), "{sent}");
+    }
+}

@@ -1,0 +1,103 @@
+//! What is sent: the type and the data of each event.
+//!
+//! | payload | is |
+//! |---|---|
+//! | [`tutorial`] | the tutorial's JSON string; with a record an object that carries it |
+//! | [`sequenced`] | the least that loss and latency can be measured with |
+//! | [`session`] | simulated users with sessions |
+//! | [`replay`] | recorded events |
+//!
+//! The first three never end and never wait. They draw from a seeded generator, so that the same seed gives the same
+//! events again.
+
+pub(crate) mod actions;
+pub(crate) mod replay;
+mod sequenced;
+mod session;
+mod stamper;
+mod tutorial;
+
+use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
+use sse_proto::EventType;
+
+pub(crate) use self::{
+    actions::Actions,
+    replay::{Replay, ReplayError},
+    sequenced::Sequenced,
+    session::{Session, USERS_MAX},
+    stamper::Stamper,
+    tutorial::Tutorial,
+};
+
+/// The source of the events of a run.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Tutorial(Tutorial),
+    Sequenced(Sequenced),
+    Session(Box<Session>),
+    Replay(Replay),
+}
+
+/// Which event it is, and when it was due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// Its number, from 0.
+    pub(crate) sequence: u64,
+    /// Microseconds since the Unix epoch.
+    pub(crate) due_us: u64,
+}
+
+/// An event without its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Drawn {
+    /// Its type.
+    pub(crate) kind: EventType,
+    /// What its data is.
+    pub(crate) form: Form,
+}
+
+/// What the data of an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// JSON on one line.
+    Json,
+    /// Any text.
+    Text,
+}
+
+impl Payload {
+    /// Waits until there is an event to draw: false if there are no more. Nothing is lost when the wait is given up.
+    ///
+    /// # Errors
+    /// The recording cannot be read.
+    pub(crate) async fn ready(&mut self) -> Result<bool, ReplayError> {
+        match self {
+            Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => Ok(true),
+            Self::Replay(replay) => replay.ready().await,
+        }
+    }
+
+    /// Whether [`ready`](Self::ready) would answer at once that there is one.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        match self {
+            Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => true,
+            Self::Replay(replay) => replay.is_ready(),
+        }
+    }
+
+    /// Draws the next event, and replaces what is in `data` by its data. None if there is none ready.
+    pub(crate) fn draw(&mut self, moment: Moment, data: &mut String) -> Option<Drawn> {
+        data.clear();
+        match self {
+            Self::Tutorial(tutorial) => Some(tutorial.draw(moment, data)),
+            Self::Sequenced(sequenced) => Some(sequenced.draw(moment, data)),
+            Self::Session(session) => Some(session.draw(moment, data)),
+            Self::Replay(replay) => replay.draw(data),
+        }
+    }
+}
+
+/// The generator of a payload. Named, unlike `StdRng`: its numbers stay the same with the next release of `rand`.
+fn rng(seed: Option<u64>) -> Xoshiro256PlusPlus {
+    seed.map_or_else(rand::make_rng, Xoshiro256PlusPlus::seed_from_u64)
+}

@@ -1,0 +1,242 @@
+//! Reads the lines of a recording, in chunks, on a thread of its own.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    io::{BufRead as _, BufReader, Read},
+    time::Instant,
+};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sse_proto::{EventType, event::InvalidName, json};
+use tokio::sync::mpsc::Sender;
+
+use super::{Chunk, Recorded, Recording, ReplayError};
+use crate::payload::{Drawn, Form};
+
+/// A longer line is refused: no event is that large.
+const LINE_BYTES_MAX: usize = 16 << 20;
+/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the moment.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A recording that is being read.
+pub(super) struct Reader<R> {
+    input: BufReader<R>,
+    recording: Recording,
+    line: u64,
+    text: Vec<u8>,
+}
+
+impl<R: Read> Reader<R> {
+    pub(super) fn new(input: R, recording: Recording) -> Self {
+        Self { input: BufReader::with_capacity(CHUNK_BYTES, input), recording, line: 0, text: Vec::new() }
+    }
+
+    /// Hands over everything, until there is no more or nobody receives it.
+    pub(super) fn send_all(mut self, chunks: &Sender<Result<Chunk, ReplayError>>) {
+        loop {
+            let (chunk, end) = self.chunk();
+            // What was read before a bad line is sent before the error is told.
+            if (!chunk.events.is_empty() || chunk.skipped > 0) && chunks.blocking_send(Ok(chunk)).is_err() {
+                return;
+            }
+            match end {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    // Nobody receives any more when the run is over.
+                    let _ = chunks.blocking_send(Err(error));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next events, and whether there may be more.
+    fn chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
+        let mut chunk = Chunk { events: VecDeque::new(), read: Instant::now(), skipped: 0 };
+        let mut bytes = 0;
+        let end = loop {
+            match self.next_line() {
+                Ok(false) => break Ok(false),
+                Err(error) => break Err(error),
+                Ok(true) => {}
+            }
+            bytes += self.text.len();
+            match parse(&self.text) {
+                Ok(Some(Parsed::Event(event))) => chunk.events.push_back(event),
+                Ok(Some(Parsed::Reserved)) => chunk.skipped += 1,
+                Ok(None) => {}
+                Err(why) => break Err(self.bad_line(why)),
+            }
+            // The next line of a pipe may be long in coming: what is here already must not wait for it.
+            if bytes >= CHUNK_BYTES || !self.input.buffer().contains(&b'\n') {
+                break Ok(true);
+            }
+        };
+        chunk.read = Instant::now();
+        (chunk, end)
+    }
+
+    /// Reads a line, without its end; false at the end of the recording.
+    fn next_line(&mut self) -> Result<bool, ReplayError> {
+        self.text.clear();
+        let limit = LINE_BYTES_MAX as u64 + 1;
+        match (&mut self.input).take(limit).read_until(b'\n', &mut self.text) {
+            Ok(0) => return Ok(false),
+            Ok(_) => self.line += 1,
+            Err(source) => {
+                return Err(ReplayError::Read { recording: self.recording.clone(), line: self.line, source });
+            }
+        }
+        if self.text.len() > LINE_BYTES_MAX {
+            return Err(self.bad_line(format!("longer than {LINE_BYTES_MAX} bytes, which no event is")));
+        }
+        Ok(true)
+    }
+
+    fn bad_line(&self, why: String) -> ReplayError {
+        ReplayError::Line { recording: self.recording.clone(), line: self.line, why }
+    }
+}
+
+enum Parsed {
+    Event(Recorded),
+    /// Of a type that cannot be published.
+    Reserved,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// The event of a line; none if it is blank. The error says what is wrong with it.
+fn parse(line: &[u8]) -> Result<Option<Parsed>, String> {
+    let text = str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !text.starts_with('{') {
+        return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
+    }
+    let line: Line<'_> = serde_json::from_str(text).map_err(|error| words(&error))?;
+    let kind = match line.event.parse::<EventType>() {
+        Ok(kind) => kind,
+        Err(InvalidName::ReservedType) => return Ok(Some(Parsed::Reserved)),
+        Err(why) => return Err(format!("event: {why}")),
+    };
+    let value = line.data.get();
+    let (form, data) = if value.starts_with('"') {
+        (Form::Text, serde_json::from_str(value).map_err(|error| format!("data: {}", words(&error)))?)
+    } else {
+        (Form::Json, json::without_white_space(&value.into()).to_string())
+    };
+    Ok(Some(Parsed::Event(Recorded { drawn: Drawn { kind, form }, data })))
+}
+
+/// What serde says, without its own idea of a line: it saw only this one.
+fn words(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    format!("{what} (column {})", error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is read, as type and data, and the error at the end if there is one.
+    fn read(text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
+        let mut reader = Reader::new(text, Recording::Stdin);
+        let (mut events, mut skipped) = (Vec::new(), 0);
+        loop {
+            let (chunk, end) = reader.chunk();
+            skipped += chunk.skipped;
+            let plain = |Recorded { drawn, data }| (Drawn::kind_text(&drawn), drawn.form, data);
+            events.extend(chunk.events.into_iter().map(plain));
+            match end {
+                Ok(true) => {}
+                Ok(false) => return (events, skipped, None),
+                Err(error) => return (events, skipped, Some(error.to_string())),
+            }
+        }
+    }
+
+    impl Drawn {
+        fn kind_text(&self) -> String {
+            self.kind.to_string()
+        }
+    }
+
+    #[test]
+    fn lines_of_the_listener_of_history_and_of_a_batch_are_read() {
+        let text = concat!(
+            r#"{"id":"5-0","event":"view","data":"a\nb"}"#,
+            "\r\n\n",
+            r#"{"id":"5-1","event":"click","data":"{\"a\": 1}","time":"2026-11-24T00:00:00.000Z"}"#,
+            "\n",
+            r#"{"event":"b\"x","data":{"a": 1.0, "a":[1 , 2]},"more":[1]}"#,
+            "\n",
+            r#" {"data":null,"event":"c"}"#,
+        );
+        let events: Vec<_> = [
+            ("view", Form::Text, "a\nb"),
+            ("click", Form::Text, r#"{"a": 1}"#),
+            ("b\"x", Form::Json, r#"{"a":1.0,"a":[1,2]}"#),
+            ("c", Form::Json, "null"),
+        ]
+        .map(|(kind, form, data)| (kind.to_owned(), form, data.to_owned()))
+        .into();
+        assert_eq!(read(text.as_bytes()), (events, 0, None));
+    }
+
+    #[test]
+    fn events_of_reserved_types_are_left_out() {
+        let text = br#"{"event":"gap","data":"{}"}"#;
+        assert_eq!(read(text), (vec![], 1, None));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_after_what_comes_before_it() {
+        for bad in [
+            &br#"{"event":"a"}"#[..],
+            br#"{"data":1}"#,
+            br#"{"event":"a/b","data":1}"#,
+            br#"{"event":"a","data":"\ud800"}"#,
+            br#"{"event":"a","data":1"#,
+            br#"{"event":"a","data":1} x"#,
+            b"data: 1",
+            b"[]",
+            b"\xff",
+        ] {
+            let text = [&b"{\"event\":\"a\",\"data\":1}\n\n"[..], bad, b"\n"].concat();
+            let (events, _, error) = read(&text);
+            assert_eq!(events.len(), 1, "{bad:?}");
+            assert!(error.unwrap().starts_with("stdin, line 3: "), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
+        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin);
+        assert!(reader.chunk().1.unwrap_err().to_string().contains("line 1: longer than"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_that_the_listener_printed_is_read_back(kind in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
+            prop_assume!(!EventType::RESERVED.contains(&kind.as_str()));
+            let line = serde_json::json!({ "id": "1-0", "event": kind, "data": data }).to_string();
+            prop_assert_eq!(read(line.as_bytes()), (vec![(kind, Form::Text, data)], 0, None));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The least that loss and latency can be measured with: the object of a [`sse_proto::record::Stamp`], padded to a size.
+
+use rand::rngs::Xoshiro256PlusPlus;
+
+use super::{Actions, Drawn, Form, Moment, Stamper, rng};
+
+/// What the padding adds besides itself.
+const PAD: &str = r#","pad":""}"#;
+
+/// Numbered events of random actions.
+#[derive(Debug)]
+pub(crate) struct Sequenced {
+    actions: Actions,
+    rng: Xoshiro256PlusPlus,
+    stamper: Stamper,
+    bytes: Option<usize>,
+}
+
+impl Sequenced {
+    /// Events of at least so many `bytes`, exactly so many if the padding allows.
+    pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Stamper, bytes: Option<usize>) -> Self {
+        Self { actions, rng: rng(seed), stamper, bytes }
+    }
+
+    /// The next event.
+    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
+        data.push('{');
+        self.stamper.write(moment, data);
+        match self.bytes {
+            Some(bytes) if bytes > data.len() + 1 => {
+                let pad = bytes.saturating_sub(data.len() + PAD.len());
+                data.push_str(&PAD[..PAD.len() - 2]);
+                data.extend(std::iter::repeat_n('x', pad));
+                data.push_str("\"}");
+            }
+            _ => data.push('}'),
+        }
+        let action = self.actions.choose(&mut self.rng);
+        Drawn { kind: self.actions.names()[action].clone(), form: Form::Json }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sse_proto::record::Stamp;
+
+    use super::*;
+
+    fn data(bytes: Option<usize>, sequence: u64) -> String {
+        let mut data = String::new();
+        let mut sequenced = Sequenced::new("a".parse().unwrap(), None, Stamper::new(), bytes);
+        sequenced.draw(Moment { sequence, due_us: 1_795_523_086_339_397 }, &mut data);
+        data
+    }
+
+    #[test]
+    fn it_is_exactly_a_stamp() {
+        let text = data(None, 12);
+        let stamp: Stamp = serde_json::from_str(&text).unwrap();
+        assert_eq!((stamp.sequence, stamp.sent_us), (12, 1_795_523_086_339_397));
+        assert_eq!(serde_json::to_string(&stamp).unwrap(), text);
+    }
+
+    #[test]
+    fn it_is_padded_to_its_size_and_stays_a_stamp() {
+        let bare = data(None, 0).len();
+        for (bytes, expected) in [(0, bare), (bare, bare), (bare + 1, bare + 9), (bare + 9, bare + 9), (500, 500)] {
+            let text = data(Some(bytes), 0);
+            assert_eq!(text.len(), expected, "{bytes}");
+            assert!(serde_json::from_str::<Stamp>(&text).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Names the events of a run in their data: the keys of [`sse_proto::record::Stamp`].
+
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+use super::Moment;
+
+/// The publisher's half of a stamp. Random whatever the seed: two runs must never be taken for one.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamper(Uuid);
+
+impl Stamper {
+    /// A name for a run that no other has.
+    pub(crate) fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The name.
+    pub(crate) fn publisher(&self) -> String {
+        self.0.to_string()
+    }
+
+    /// Adds `"publisher":"…","sequence":…,"sent_us":…` to an object that is being written.
+    pub(crate) fn write(&self, moment: Moment, out: &mut String) {
+        let Moment { sequence, due_us } = moment;
+        write!(out, r#""publisher":"{}","sequence":{sequence},"sent_us":{due_us}"#, self.0)
+            .expect("a String takes any text");
+    }
+}

@@ -1,0 +1,127 @@
+//! The tutorial's events: a random user takes a random action, and a text says so.
+//!
+//! The data is the JSON string `"user_id: …, timestamp: …"`. A recorded run sends an object that carries it as `message`
+//! together with a [`Stamper`]'s keys, by which the listener's record names the event.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Local};
+use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
+use uuid::Uuid;
+
+use super::{Actions, Drawn, Form, Moment, Stamper, rng};
+
+/// A user takes an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Act {
+    /// Its place in [`Actions::names`].
+    action: usize,
+    /// Who: a random uuid, version 4.
+    user_id: Uuid,
+}
+
+/// Acts without end. The same seed and the same actions give the same acts again.
+#[derive(Debug)]
+pub(crate) struct Tutorial {
+    actions: Actions,
+    rng: Xoshiro256PlusPlus,
+    stamper: Option<Stamper>,
+}
+
+impl Tutorial {
+    /// Without a seed, acts that nobody can foretell.
+    pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
+        Self { actions, rng: rng(seed), stamper }
+    }
+
+    /// The next event.
+    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
+        let act = self.act();
+        self.write(act.user_id, moment, Local::now(), data);
+        Drawn { kind: self.actions.names()[act.action].clone(), form: Form::Json }
+    }
+
+    fn act(&mut self) -> Act {
+        let action = self.actions.choose(&mut self.rng);
+        let user_id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
+        Act { action, user_id }
+    }
+
+    /// The text is as the tutorial's `strftime("%d-%b-%Y (%H:%M:%S.%f)")` writes it, in local time. It has no character
+    /// that JSON would escape.
+    fn write(&self, user_id: Uuid, moment: Moment, now: DateTime<Local>, out: &mut String) {
+        let time = now.format("%d-%b-%Y (%H:%M:%S%.6f)");
+        let message = if self.stamper.is_some() { r#"{"message":"# } else { "" };
+        write!(out, r#"{message}"user_id: {user_id}, timestamp: {time}""#).expect("a String takes any text");
+        if let Some(stamper) = &self.stamper {
+            out.push(',');
+            stamper.write(moment, out);
+            out.push('}');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, TimeZone as _};
+    use sse_proto::record::Stamp;
+
+    use super::*;
+
+    fn acts(actions: &str, seed: Option<u64>) -> Vec<Act> {
+        let mut tutorial = Tutorial::new(actions.parse().unwrap(), seed, None);
+        (0..50).map(|_| tutorial.act()).collect()
+    }
+
+    fn tutorial_time() -> DateTime<Local> {
+        Local.with_ymd_and_hms(2022, 3, 8, 12, 30, 56).unwrap() + TimeDelta::microseconds(760_261)
+    }
+
+    fn data(stamper: Option<Stamper>, now: DateTime<Local>) -> String {
+        let mut data = String::new();
+        let moment = Moment { sequence: 5, due_us: 7 };
+        Tutorial::new("a".parse().unwrap(), None, stamper).write(Uuid::nil(), moment, now, &mut data);
+        data
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_acts() {
+        assert_eq!(acts("a,b,c", Some(7)), acts("a,b,c", Some(7)));
+        assert_ne!(acts("a,b,c", Some(7)), acts("a,b,c", Some(8)));
+        assert_ne!(acts("a,b,c", None), acts("a,b,c", None));
+    }
+
+    #[test]
+    fn a_seed_means_the_same_acts_in_every_version() {
+        let first = acts("view,click,close", Some(42)).swap_remove(0);
+        assert_eq!((first.action, first.user_id.to_string().as_str()), (2, "74fb6038-00ff-47da-b298-0070bbd45865"));
+    }
+
+    #[test]
+    fn users_are_random_uuids_of_version_four() {
+        for act in acts("a", None) {
+            assert_eq!((act.user_id.get_version_num(), act.user_id.get_variant()), (4, uuid::Variant::RFC4122));
+        }
+    }
+
+    #[test]
+    fn the_data_is_the_tutorials_string() {
+        assert_eq!(
+            data(None, tutorial_time()),
+            r#""user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)""#
+        );
+        let whole_second = Local.with_ymd_and_hms(2022, 3, 8, 12, 30, 56).unwrap();
+        assert!(data(None, whole_second).ends_with(":56.000000)\""));
+    }
+
+    #[test]
+    fn a_stamped_event_carries_the_text_and_the_stamp() {
+        let stamper = Stamper::new();
+        let data = data(Some(stamper.clone()), tutorial_time());
+        let start =
+            r#"{"message":"user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)","#;
+        assert!(data.starts_with(start), "{data}");
+        let stamp: Stamp = serde_json::from_str(&data).unwrap();
+        assert_eq!(stamp, Stamp { publisher: stamper.publisher(), sequence: 5, sent_us: 7 });
+    }
+}

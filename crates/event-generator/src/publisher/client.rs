@@ -1,0 +1,72 @@
+//! Requests through reqwest, which knows TLS, proxies and basic authentication.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{ClientBuilder, Response, redirect, retry};
+
+use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
+use crate::{base_url::BaseUrl, request::Outgoing};
+
+/// A pool of connections.
+#[derive(Debug)]
+pub(crate) struct Client {
+    client: reqwest::Client,
+    base: BaseUrl,
+}
+
+impl Client {
+    pub(super) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, reqwest::Error> {
+        let builder = || {
+            let builder = ClientBuilder::new()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(request_timeout)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .tcp_nodelay(true)
+                .retry(retry::never())
+                .redirect(redirect::Policy::none());
+            if base.is_loopback() { builder.no_proxy() } else { builder }
+        };
+        let client = match builder().build() {
+            // A machine without certificates, like a bare container, can still speak plain HTTP.
+            Err(_) if base.is_plain() => builder().tls_certs_only([]).build(),
+            built => built,
+        }?;
+        Ok(Self { client, base: base.clone() })
+    }
+
+    pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
+        let Outgoing { method, target, headers, body } = outgoing;
+        let url = self.base.join(&target).map_err(|error| NoReply::Connect(error.to_string()))?;
+        match self.client.request(method, url).headers(headers).body(body).send().await {
+            Ok(mut response) => {
+                let body = answer(&mut response).await.unwrap_or_default();
+                Ok(Reply { status: response.status(), body })
+            }
+            Err(error) => Err(no_reply(error)),
+        }
+    }
+}
+
+async fn answer(response: &mut Response) -> Result<Bytes, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            break;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
+}
+
+fn no_reply(error: reqwest::Error) -> NoReply {
+    let error = error.without_url();
+    // In this order: a connection that takes too long is a time-out too, but nothing was sent.
+    if error.is_connect() || error.is_builder() {
+        NoReply::Connect(root_cause(&error))
+    } else if error.is_timeout() {
+        NoReply::Timeout
+    } else {
+        NoReply::Broken(root_cause(&error))
+    }
+}

@@ -1,0 +1,152 @@
+//! One request: sends it once and says what was answered.
+//!
+//! It never sends an event twice: that would publish two. Requests may run at the same time; each takes an idle
+//! connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in between, and [`client`] for
+//! TLS, proxies and passwords.
+
+mod client;
+mod direct;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+
+use self::{client::Client, direct::Direct};
+use crate::{base_url::BaseUrl, request::Outgoing};
+
+/// How long connecting may take, name lookup and TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request may take, connecting included.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection is closed after this long.
+///
+/// Many servers close theirs after 5 s; a request that crosses such a close would have an unknown outcome.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// More of an answer than this is not read: an id or an error is far smaller.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// With one of these set, requests to other machines go by way of a proxy.
+const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+
+/// Sends requests to one server.
+#[derive(Debug)]
+pub(crate) enum Publisher {
+    /// Over connections of our own.
+    Direct(Direct),
+    /// Through the client that knows TLS and proxies.
+    Client(Client),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its body; empty if it broke off, because then it proves no more than the status does.
+    pub(crate) body: Bytes,
+}
+
+/// There was no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoReply {
+    /// Nothing was sent.
+    Connect(String),
+    /// It did not come in time.
+    Timeout,
+    /// The connection broke after the request was sent, at least in part.
+    Broken(String),
+}
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the HTTP client for {url}")]
+pub(crate) struct PublisherError {
+    url: BaseUrl,
+    source: reqwest::Error,
+}
+
+impl Publisher {
+    /// Connects to nothing yet. The process must have a default crypto provider of rustls.
+    ///
+    /// # Errors
+    /// The client cannot be set up: for https, the system has no certificates.
+    pub(crate) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, PublisherError> {
+        let is_proxied =
+            || PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|url| !url.is_empty()));
+        if base.is_plain() && !base.has_user() && (base.is_loopback() || !is_proxied()) {
+            return Ok(Self::Direct(Direct::new(base, request_timeout)));
+        }
+        match Client::new(base, request_timeout) {
+            Ok(client) => Ok(Self::Client(client)),
+            Err(source) => Err(PublisherError { url: base.clone(), source }),
+        }
+    }
+
+    /// Sends a request.
+    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
+        match self {
+            Self::Direct(direct) => direct.send(outgoing).await,
+            Self::Client(client) => client.send(outgoing).await,
+        }
+    }
+}
+
+/// The last of the causes says what happened, like `Connection refused (os error 111)`; those before it say where.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+
+    use super::*;
+    use crate::{
+        payload::{Drawn, Form},
+        request::{Requests, Wishes},
+    };
+
+    async fn send(scheme: &str, address: SocketAddr, request_timeout: Duration) -> Result<Reply, NoReply> {
+        // Fails when another test was first, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
+        let drawn = Drawn { kind: "view".parse().unwrap(), form: Form::Json };
+        let outgoing = Requests::new(&base, None, Wishes::default()).one(&drawn, "1", 0).unwrap();
+        Publisher::new(&base, request_timeout).unwrap().send(outgoing).await
+    }
+
+    /// Both ways to speak plain HTTP: a password needs the client.
+    const PLAIN: [&str; 2] = ["http://", "http://me:secret@"];
+
+    #[tokio::test]
+    async fn a_refused_connection_is_known_to_have_sent_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        for scheme in PLAIN {
+            let reply = send(scheme, address, REQUEST_TIMEOUT).await;
+            assert!(matches!(&reply, Err(NoReply::Connect(why)) if why.contains("refused")), "{reply:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_answer_in_time_may_have_been_sent() {
+        // The kernel accepts the connection and the request; nobody ever answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for scheme in PLAIN {
+            let reply = send(scheme, listener.local_addr().unwrap(), Duration::from_millis(50)).await;
+            assert!(matches!(reply, Err(NoReply::Timeout)), "{reply:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tls_handshake_that_hangs_has_sent_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let reply = send("https://", listener.local_addr().unwrap(), REQUEST_TIMEOUT).await;
+        assert!(matches!(reply, Err(NoReply::Connect(_))), "{reply:?}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The file of `--report`: the figures of a run for programs. It has no header and no token: none of it is secret.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::Report;
+
+/// What the run was asked to do.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Setup {
+    /// The address, without user name and password.
+    pub(crate) url: String,
+    pub(crate) payload: String,
+    /// Events a second; none on a ramp or in a closed loop.
+    pub(crate) rate_asked: Option<f64>,
+    /// The ramp as it was asked for.
+    pub(crate) ramp: Option<String>,
+    pub(crate) closed_loop: bool,
+    pub(crate) arrivals: String,
+    pub(crate) concurrency: usize,
+    pub(crate) batch: usize,
+    pub(crate) seed: Option<u64>,
+}
+
+/// The file, created before the run so that a bad path costs nothing.
+#[derive(Debug)]
+pub(crate) struct ReportFile {
+    file: File,
+    path: PathBuf,
+    setup: Setup,
+}
+
+/// The report cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    #[error("cannot create the report file {}", path.display())]
+    Create { path: PathBuf, source: io::Error },
+    #[error("cannot write to the report file {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    setup: &'a Setup,
+    /// Whether the schedule came to its end.
+    complete: bool,
+    /// The whole run, the wait for the last answers included.
+    duration_s: f64,
+    /// From the first event to the last.
+    sending_s: Option<f64>,
+    rate_achieved: Option<f64>,
+    sent: u64,
+    acknowledged: u64,
+    failed: u64,
+    unknown: u64,
+    unsent: u64,
+    skipped: u64,
+    statuses: &'a BTreeMap<u16, u64>,
+    latency_us: Option<Latency>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    mean: f64,
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    #[serde(rename = "p99.9")]
+    p99_9: u64,
+    max: u64,
+}
+
+impl ReportFile {
+    /// Creates the file, or empties it.
+    pub(crate) fn create(path: &Path, setup: Setup) -> Result<Self, ReportError> {
+        let path = path.to_owned();
+        match File::create(&path) {
+            Ok(file) => Ok(Self { file, path, setup }),
+            Err(source) => Err(ReportError::Create { path, source }),
+        }
+    }
+
+    /// Writes the figures.
+    pub(crate) fn write(mut self, report: &Report, complete: bool, duration: Duration) -> Result<(), ReportError> {
+        let mut text = text(&self.setup, report, complete, duration);
+        text.push('\n');
+        self.file.write_all(text.as_bytes()).map_err(|source| ReportError::Write { path: self.path, source })
+    }
+}
+
+fn text(setup: &Setup, report: &Report, complete: bool, duration: Duration) -> String {
+    let counts = report.counts;
+    let latency = || Latency {
+        mean: report.latency_us.mean(),
+        p50: report.latency_us_at(0.5),
+        p90: report.latency_us_at(0.9),
+        p99: report.latency_us_at(0.99),
+        p99_9: report.latency_us_at(0.999),
+        max: report.latency_us_at(1.0),
+    };
+    let json = Json {
+        setup,
+        complete,
+        duration_s: duration.as_secs_f64(),
+        sending_s: report.span().map(|span| span.as_secs_f64()),
+        rate_achieved: report.achieved_rate(),
+        sent: counts.sent,
+        acknowledged: counts.acknowledged,
+        failed: counts.failed,
+        unknown: counts.unknown,
+        unsent: report.unsent,
+        skipped: report.skipped,
+        statuses: &report.statuses,
+        latency_us: (!report.latency_us.is_empty()).then(latency),
+    };
+    serde_json::to_string_pretty(&json).expect("strings and numbers are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use hyper::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        outcome::{Ids, Outcome},
+        pace::parse_rate,
+    };
+
+    #[test]
+    fn the_json_has_every_figure() {
+        let mut report = Report::new(parse_rate("10").unwrap());
+        let start = Instant::now();
+        for nth in 0..11 {
+            report.count_sent(start + nth * Duration::from_millis(100));
+            report.count_outcome(&Outcome::Acknowledged(Ids::Unsaid), Duration::from_micros(100));
+        }
+        report.count_status(StatusCode::OK);
+        report.count_status(StatusCode::OK);
+        let setup = Setup {
+            url: "http://h".to_owned(),
+            payload: "sequenced".to_owned(),
+            rate_asked: Some(10.0),
+            ramp: None,
+            closed_loop: false,
+            arrivals: "constant".to_owned(),
+            concurrency: 256,
+            batch: 1,
+            seed: None,
+        };
+        let text = text(&setup, &report, true, Duration::from_millis(1500));
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            json!({
+                "url": "http://h", "payload": "sequenced", "rate_asked": 10.0, "ramp": null, "closed_loop": false,
+                "arrivals": "constant", "concurrency": 256, "batch": 1, "seed": null,
+                "complete": true, "duration_s": 1.5, "sending_s": 1.0, "rate_achieved": 10.0,
+                "sent": 11, "acknowledged": 11, "failed": 0, "unknown": 0, "unsent": 0, "skipped": 0,
+                "statuses": {"200": 2},
+                "latency_us": {"mean": 100.0, "p50": 100, "p90": 100, "p99": 100, "p99.9": 100, "max": 100},
+            })
+        );
+    }
+}

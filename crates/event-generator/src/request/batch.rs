@@ -1,0 +1,153 @@
+//! Events that gather until they are enough for one request: the NDJSON of `POST /events`.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::payload::{Drawn, Form};
+
+/// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// The events that wait for the rest of their batch. All of them are sent, or none.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    size: usize,
+    lines: Vec<u8>,
+    /// When each was due.
+    dues: Vec<Instant>,
+    first: u64,
+}
+
+/// A batch that is complete, or that the end of the run completes.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The number of its first event; the others follow.
+    pub(crate) first: u64,
+    /// When each of its events was due.
+    pub(crate) dues: Vec<Instant>,
+    /// A line for each.
+    pub(crate) lines: Bytes,
+}
+
+impl Batch {
+    /// Batches of `size` events, more than one.
+    pub(crate) fn new(size: usize) -> Self {
+        Self { size, lines: Vec::new(), dues: Vec::with_capacity(size.min(1024)), first: 0 }
+    }
+
+    /// Adds the event with this number: the batch that is complete then, if one is.
+    pub(crate) fn push(&mut self, sequence: u64, due: Instant, drawn: &Drawn, data: &str) -> Option<Gathered> {
+        let bytes = self.lines.len();
+        write_line(drawn, data, &mut self.lines);
+        let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
+            let line = self.lines.split_off(bytes);
+            let full = self.take();
+            self.lines = line;
+            full
+        } else {
+            None
+        };
+        if self.dues.is_empty() {
+            self.first = sequence;
+        }
+        self.dues.push(due);
+        // A batch of one is no batch: an event cannot both begin and complete one.
+        full.or_else(|| if self.dues.len() < self.size { None } else { self.take() })
+    }
+
+    /// What has gathered, if anything has.
+    pub(crate) fn take(&mut self) -> Option<Gathered> {
+        if self.dues.is_empty() {
+            return None;
+        }
+        // The next batch is likely to be as long.
+        let (lines, dues) = (Vec::with_capacity(self.lines.len() + 256), Vec::with_capacity(self.dues.len()));
+        Some(Gathered {
+            first: self.first,
+            dues: std::mem::replace(&mut self.dues, dues),
+            lines: std::mem::replace(&mut self.lines, lines).into(),
+        })
+    }
+}
+
+/// A line like `{"event":"view","data":…}`.
+///
+/// The server sends a string as its text and any other value as its JSON. So the data of an event arrives as it does
+/// when the event is posted by itself: JSON other than a string stays as it is, and all else becomes a string.
+fn write_line(drawn: &Drawn, data: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"event":"#);
+    write_string(drawn.kind.as_str(), out);
+    out.extend_from_slice(br#","data":"#);
+    match drawn.form {
+        Form::Json if !data.starts_with('"') => out.extend_from_slice(data.as_bytes()),
+        Form::Json | Form::Text => write_string(data, out),
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a Vec takes any JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sse_proto::api::BatchLine;
+
+    use super::*;
+
+    fn push(batch: &mut Batch, sequence: u64, form: Form, data: &str) -> Option<Gathered> {
+        batch.push(sequence, Instant::now(), &Drawn { kind: "a\"b".parse().unwrap(), form }, data)
+    }
+
+    #[test]
+    fn a_batch_goes_with_its_last_event_and_the_rest_at_the_end() {
+        let mut batch = Batch::new(2);
+        assert!(push(&mut batch, 0, Form::Json, "0").is_none());
+        let full = push(&mut batch, 1, Form::Json, "1").unwrap();
+        assert_eq!((full.first, full.dues.len()), (0, 2));
+        assert!(push(&mut batch, 2, Form::Json, "2").is_none());
+        let rest = batch.take().unwrap();
+        assert_eq!((rest.first, rest.dues.len()), (2, 1));
+        assert!(batch.take().is_none());
+    }
+
+    #[test]
+    fn a_batch_that_would_be_too_large_goes_without_its_last_event() {
+        let mut batch = Batch::new(100);
+        let large = format!("\"{}\"", "x".repeat(7 << 20));
+        assert!(push(&mut batch, 0, Form::Json, &large).is_none() && push(&mut batch, 1, Form::Json, &large).is_none());
+        let full = push(&mut batch, 2, Form::Json, &large).unwrap();
+        assert_eq!((full.first, full.dues.len(), full.lines.ends_with(b"}\n")), (0, 2, true));
+        let rest = batch.take().unwrap();
+        assert_eq!((rest.first, rest.dues.len(), rest.lines.len() < full.lines.len()), (2, 1, true));
+    }
+
+    #[test]
+    fn every_data_arrives_as_it_would_by_itself() {
+        let mut batch = Batch::new(3);
+        push(&mut batch, 0, Form::Json, r#"{"n":1.0}"#);
+        push(&mut batch, 1, Form::Json, r#""a""#);
+        let lines = push(&mut batch, 2, Form::Text, "two\nlines").unwrap().lines;
+        let expected = concat!(
+            r#"{"event":"a\"b","data":{"n":1.0}}"#,
+            "\n",
+            r#"{"event":"a\"b","data":"\"a\""}"#,
+            "\n",
+            r#"{"event":"a\"b","data":"two\nlines"}"#,
+            "\n"
+        );
+        assert_eq!(lines, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_line_that_the_server_reads_as_that_text(data in any::<String>()) {
+            let mut line = Vec::new();
+            write_line(&Drawn { kind: "a".parse().unwrap(), form: Form::Text }, &data, &mut line);
+            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+            let line: BatchLine<'_> = serde_json::from_slice(&line).unwrap();
+            prop_assert_eq!(serde_json::from_str::<String>(line.data.get()).unwrap(), data);
+        }
+    }
+}

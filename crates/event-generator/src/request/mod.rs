@@ -1,0 +1,290 @@
+//! Events as HTTP requests: ours, one event each or in batches, or whatever the templates of the user make of one.
+//!
+//! Pure: who sends them is the publisher's business.
+
+mod batch;
+mod header;
+mod template;
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+};
+use sse_proto::Channel;
+
+pub(crate) use self::{
+    batch::{Batch, Gathered},
+    header::{Bearer, Header, Unquoted},
+    template::Template,
+};
+use self::{header::value_of, template::Values};
+use crate::{
+    base_url::BaseUrl,
+    payload::{Drawn, Form},
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+/// Text must not be taken for Latin-1.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+
+/// A request, ready to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    /// Its method.
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    /// All but those of the connection and of the body's length.
+    pub(crate) headers: HeaderMap,
+    /// The whole body.
+    pub(crate) body: Bytes,
+}
+
+/// What the user says about requests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    pub(crate) method: Option<Method>,
+    pub(crate) path: Option<Template>,
+    pub(crate) body: Option<Template>,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) bearer: Option<Bearer>,
+}
+
+/// Makes the requests of a run.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    method: Method,
+    /// The path of the address, without a slash at its end.
+    prefix: String,
+    path: Template,
+    /// Where batches go.
+    batch_target: String,
+    channel: Channel,
+    body: Body,
+    /// Those that are the same in every request.
+    headers: HeaderMap,
+    changing: Vec<Header>,
+    is_ours: bool,
+}
+
+/// What a request of one event carries.
+#[derive(Debug)]
+enum Body {
+    Data,
+    Template(Template),
+    Nothing,
+}
+
+/// A request that HTTP cannot carry.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the header {0} would have control characters")]
+pub(crate) struct Unsendable(String);
+
+impl Wishes {
+    /// Whether they are for the API of our server, so that its answers are expected.
+    pub(crate) fn are_ours(&self) -> bool {
+        self.method.is_none() && self.path.is_none() && self.body.is_none()
+    }
+
+    /// Whether an event's data goes with its request.
+    pub(crate) fn carry_data(&self) -> bool {
+        let in_body = match &self.body {
+            Some(body) => body.has_data(),
+            None => self.has_body(),
+        };
+        in_body
+            || self.path.as_ref().is_some_and(Template::has_data)
+            || self.headers.iter().any(|header| header.value.has_data())
+    }
+
+    fn has_body(&self) -> bool {
+        !self.method.as_ref().is_some_and(|method| [Method::GET, Method::HEAD, Method::DELETE].contains(method))
+    }
+}
+
+impl Requests {
+    /// Requests to this server; `channel` is named only if the user named it.
+    pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, wishes: Wishes) -> Self {
+        let (is_ours, has_body) = (wishes.are_ours(), wishes.has_body());
+        let query = if channel.is_some() { "?channel={channel}" } else { "" };
+        let own = |path: &str| Template::parse(&format!("{path}{query}")).encoded();
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, AGENT);
+        let mut changing = Vec::new();
+        for header in wishes.headers {
+            match header.value.constant().and_then(value_of) {
+                // Repeated ones are kept; the first takes the place of our own.
+                Some(value) if header.name == USER_AGENT => drop(headers.insert(USER_AGENT, value)),
+                Some(value) => drop(headers.append(header.name, value)),
+                None => changing.push(header),
+            }
+        }
+        if let Some(Bearer(value)) = wishes.bearer {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let body = match wishes.body {
+            Some(body) => Body::Template(body),
+            None if has_body => Body::Data,
+            None => Body::Nothing,
+        };
+        let channel = channel.cloned().unwrap_or_else(Channel::default_channel);
+        let values = Values { action: "", data: "", sequence: 0, channel: channel.as_str() };
+        let mut batch_target = base.prefix().to_owned();
+        own("/events").render(&values, &mut batch_target);
+        Self {
+            method: wishes.method.unwrap_or(Method::POST),
+            prefix: base.prefix().to_owned(),
+            path: wishes.path.unwrap_or_else(|| own("/event/{action}")),
+            batch_target,
+            channel,
+            body,
+            headers,
+            changing,
+            is_ours,
+        }
+    }
+
+    /// Whether the answers are those of our API.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// The request of one event.
+    ///
+    /// # Errors
+    /// A header would break.
+    pub(crate) fn one(&self, drawn: &Drawn, data: &str, sequence: u64) -> Result<Outgoing, Unsendable> {
+        let values = Values { action: drawn.kind.as_str(), data, sequence, channel: self.channel.as_str() };
+        let mut target = String::with_capacity(self.prefix.len() + 64);
+        target.push_str(&self.prefix);
+        self.path.render(&values, &mut target);
+        let mut headers = self.headers.clone();
+        for header in &self.changing {
+            let mut text = String::new();
+            header.value.render(&values, &mut text);
+            let value = value_of(&text).ok_or_else(|| Unsendable(header.name.to_string()))?;
+            headers.append(header.name.clone(), value);
+        }
+        let (body, media) = match &self.body {
+            Body::Nothing => (Bytes::new(), None),
+            Body::Data if drawn.form == Form::Text => (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT)),
+            Body::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
+            Body::Template(template) => {
+                let mut body = String::new();
+                template.render(&values, &mut body);
+                (body.into(), Some(JSON))
+            }
+        };
+        if let Some(media) = media {
+            headers.entry(CONTENT_TYPE).or_insert(media);
+        }
+        Ok(Outgoing { method: self.method.clone(), target, headers, body })
+    }
+
+    /// The request of a batch: `POST /events` of our API.
+    pub(crate) fn batch(&self, lines: Bytes) -> Outgoing {
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, NDJSON);
+        Outgoing { method: Method::POST, target: self.batch_target.clone(), headers, body: lines }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(kind: &str, form: Form) -> Drawn {
+        Drawn { kind: kind.parse().unwrap(), form }
+    }
+
+    fn requests(url: &str, channel: Option<&str>, wishes: Wishes) -> Requests {
+        let channel = channel.map(|name| name.parse().unwrap());
+        Requests::new(&url.parse().unwrap(), channel.as_ref(), wishes)
+    }
+
+    fn target(url: &str, channel: Option<&str>, action: &str) -> String {
+        requests(url, channel, Wishes::default()).one(&drawn(action, Form::Json), "1", 0).unwrap().target
+    }
+
+    fn header<'a>(outgoing: &'a Outgoing, name: &str) -> &'a str {
+        outgoing.headers[name].to_str().unwrap()
+    }
+
+    #[test]
+    fn a_path_in_the_address_is_a_prefix() {
+        for url in ["http://h:5000", "http://h:5000/"] {
+            assert_eq!(target(url, None, "view"), "/event/view");
+        }
+        for url in ["https://h/a/b", "https://h/a/b/"] {
+            assert_eq!(target(url, None, "view"), "/a/b/event/view");
+        }
+    }
+
+    #[test]
+    fn an_action_is_percent_encoded_as_one_segment() {
+        for (action, path) in
+            [("a b", "a%20b"), ("50%", "50%25"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9"), (r"a\b", "a%5Cb")]
+        {
+            assert_eq!(target("http://h", None, action), format!("/event/{path}"));
+        }
+    }
+
+    #[test]
+    fn the_channel_is_named_only_if_given() {
+        assert_eq!(target("http://h", Some("eu:a~b"), "view"), "/event/view?channel=eu%3Aa~b");
+        let batch = |channel| requests("http://h/x/", channel, Wishes::default()).batch(Bytes::new());
+        assert_eq!((batch(None).target, batch(Some("a")).target), ("/x/events".into(), "/x/events?channel=a".into()));
+        assert_eq!(header(&batch(None), "content-type"), "application/x-ndjson");
+    }
+
+    #[test]
+    fn json_and_text_go_under_their_types() {
+        let requests = requests("http://h", None, Wishes::default());
+        let json = requests.one(&drawn("a", Form::Json), "{}", 0).unwrap();
+        assert_eq!((header(&json, "content-type"), &json.body[..]), ("application/json", &b"{}"[..]));
+        let text = requests.one(&drawn("a", Form::Text), "two\nlines", 0).unwrap();
+        assert_eq!((header(&text, "content-type"), &text.body[..]), ("text/plain; charset=utf-8", &b"two\nlines"[..]));
+    }
+
+    #[test]
+    fn templates_make_any_request() {
+        let wishes = Wishes {
+            method: Some(Method::PUT),
+            path: Some(Template::parse("/t/{channel}?n={seq}").encoded()),
+            body: Some(Template::parse("topic={channel:url}&data={data:url}")),
+            headers: ["Content-Type: application/x-www-form-urlencoded", "X-Type: {action}", "X-A: 1", "X-A: 2"]
+                .map(|text| Header::parse(text).unwrap())
+                .into(),
+            bearer: Some(Bearer::parse("token").unwrap()),
+        };
+        assert!(wishes.carry_data() && !wishes.are_ours());
+        let outgoing =
+            requests("http://h/p", Some("a:b"), wishes).one(&drawn("view", Form::Json), r#"{"a":1}"#, 3).unwrap();
+        assert_eq!((outgoing.method.as_str(), outgoing.target.as_str()), ("PUT", "/p/t/a%3Ab?n=3"));
+        assert_eq!(&outgoing.body[..], b"topic=a%3Ab&data=%7B%22a%22%3A1%7D");
+        assert_eq!(header(&outgoing, "content-type"), "application/x-www-form-urlencoded");
+        assert_eq!((header(&outgoing, "x-type"), header(&outgoing, "authorization")), ("view", "Bearer token"));
+        assert_eq!(outgoing.headers.get_all("x-a").iter().count(), 2);
+        assert!(!format!("{outgoing:?}").contains("token"));
+    }
+
+    #[test]
+    fn data_cannot_break_a_header() {
+        let wishes = Wishes { headers: vec![Header::parse("X-Data: {data}").unwrap()], ..Wishes::default() };
+        let requests = requests("http://h", None, wishes);
+        assert!(requests.one(&drawn("a", Form::Text), "plain", 0).is_ok());
+        let error = requests.one(&drawn("a", Form::Text), "x\r\nX-Admin: 1", 0).unwrap_err();
+        assert_eq!(error.to_string(), "the header x-data would have control characters");
+    }
+
+    #[test]
+    fn a_method_without_a_body_carries_no_data() {
+        let wishes = Wishes { method: Some(Method::GET), ..Wishes::default() };
+        assert!(!wishes.carry_data());
+        let outgoing = requests("http://h", None, wishes).one(&drawn("view", Form::Json), "1", 0).unwrap();
+        assert!(outgoing.body.is_empty() && outgoing.headers.get(CONTENT_TYPE).is_none());
+    }
+}

@@ -1,0 +1,221 @@
+//! Texts with placeholders: what `--path`, `--body` and `--header` take, so that one command can post to any server.
+//!
+//! A placeholder is a field in braces, `{action}`, `{data}`, `{seq}` or `{channel}`, and may name a form after a colon:
+//! `{data:url}` is percent-encoded, as in a path, a query or an HTML form, and `{data:json}` is a JSON string with its
+//! quotes. Everything else stays as it is, other braces too, so that JSON needs no escapes.
+
+use std::fmt::Write as _;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// All but the unreserved characters of RFC 3986: right in a path segment, in a query, and in an HTML form.
+const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A text with placeholders. `Debug` does not show it: it may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Placeholder(Field, Encoding),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Action,
+    Data,
+    Sequence,
+    Channel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    AsIs,
+    Url,
+    Json,
+}
+
+/// What the placeholders stand for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values<'a> {
+    /// The event's type.
+    pub(crate) action: &'a str,
+    /// Its data.
+    pub(crate) data: &'a str,
+    /// Its number.
+    pub(crate) sequence: u64,
+    /// The channel.
+    pub(crate) channel: &'a str,
+}
+
+impl Template {
+    /// Reads a text. Whatever is no placeholder is text.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let (mut literal, mut rest) = (String::new(), text);
+        while let Some(open) = rest.find('{') {
+            literal.push_str(&rest[..open]);
+            rest = &rest[open..];
+            let found = rest.find('}').and_then(|close| Some((placeholder(&rest[1..close])?, close + 1)));
+            let Some((part, length)) = found else {
+                literal.push('{');
+                rest = &rest[1..];
+                continue;
+            };
+            if !literal.is_empty() {
+                parts.push(Part::Literal(std::mem::take(&mut literal)));
+            }
+            parts.push(part);
+            rest = &rest[length..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        Self { parts }
+    }
+
+    /// The same with every placeholder percent-encoded, for a path.
+    pub(crate) fn encoded(mut self) -> Self {
+        for part in &mut self.parts {
+            if let Part::Placeholder(_, encoding) = part {
+                *encoding = Encoding::Url;
+            }
+        }
+        self
+    }
+
+    /// The text, if there is no placeholder in it.
+    pub(crate) fn constant(&self) -> Option<&str> {
+        match &self.parts[..] {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text with plain words in place of the placeholders.
+    pub(crate) fn sample(&self) -> String {
+        let mut sample = String::new();
+        self.render(&Values { action: "a", data: "d", sequence: 0, channel: "c" }, &mut sample);
+        sample
+    }
+
+    /// Whether the data of the event is in it.
+    pub(crate) fn has_data(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Placeholder(Field::Data, _)))
+    }
+
+    /// Appends the text with its placeholders filled in.
+    pub(crate) fn render(&self, values: &Values<'_>, out: &mut String) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.push_str(text),
+                // Digits are the same in every form.
+                Part::Placeholder(Field::Sequence, _) => {
+                    write!(out, "{}", values.sequence).expect("a String takes any text");
+                }
+                Part::Placeholder(Field::Action, encoding) => fill(values.action, *encoding, out),
+                Part::Placeholder(Field::Data, encoding) => fill(values.data, *encoding, out),
+                Part::Placeholder(Field::Channel, encoding) => fill(values.channel, *encoding, out),
+            }
+        }
+    }
+}
+
+fn placeholder(text: &str) -> Option<Part> {
+    let (field, form) = text.split_once(':').map_or((text, None), |(field, form)| (field, Some(form)));
+    let field = match field {
+        "action" => Field::Action,
+        "data" => Field::Data,
+        "seq" => Field::Sequence,
+        "channel" => Field::Channel,
+        _ => return None,
+    };
+    let encoding = match form {
+        None => Encoding::AsIs,
+        Some("url") => Encoding::Url,
+        Some("json") => Encoding::Json,
+        Some(_) => return None,
+    };
+    Some(Part::Placeholder(field, encoding))
+}
+
+fn fill(text: &str, encoding: Encoding, out: &mut String) {
+    match encoding {
+        Encoding::AsIs => out.push_str(text),
+        Encoding::Url => out.extend(utf8_percent_encode(text, &ENCODED)),
+        Encoding::Json => {
+            out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
+        }
+    }
+}
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Template(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VALUES: Values<'_> = Values { action: "buy now", data: r#"{"a":"é&"}"#, sequence: 7, channel: "c:1" };
+
+    fn rendered(text: &str) -> String {
+        let mut out = String::new();
+        Template::parse(text).render(&VALUES, &mut out);
+        out
+    }
+
+    #[test]
+    fn placeholders_are_filled_in_and_everything_else_stays() {
+        for (text, expected) in [
+            ("", ""),
+            ("plain", "plain"),
+            (r#"{"type":{action:json},"n":{seq},"data":{data}}"#, r#"{"type":"buy now","n":7,"data":{"a":"é&"}}"#),
+            ("topic={channel:url}&data={data:url}", "topic=c%3A1&data=%7B%22a%22%3A%22%C3%A9%26%22%7D"),
+            ("{data:json}", r#""{\"a\":\"é&\"}""#),
+            ("{seq:json}{seq:url}", "77"),
+            ("{{action}}", "{buy now}"),
+            ("{action", "{action"),
+            ("{}{acton}{data:xml}{Action}{ seq }", "{}{acton}{data:xml}{Action}{ seq }"),
+            ("}{", "}{"),
+        ] {
+            assert_eq!(rendered(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn in_a_path_every_placeholder_is_encoded() {
+        let mut out = String::new();
+        Template::parse("/e/{action}?d={data:json}").encoded().render(&VALUES, &mut out);
+        assert_eq!(out, "/e/buy%20now?d=%7B%22a%22%3A%22%C3%A9%26%22%7D");
+    }
+
+    #[test]
+    fn it_knows_whether_it_changes_and_has_the_data() {
+        assert_eq!(Template::parse("a{b}").constant(), Some("a{b}"));
+        assert_eq!(Template::parse("a{seq}").constant(), None);
+        assert!(Template::parse("{data:url}").has_data() && !Template::parse("{dat}{seq}").has_data());
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_it() {
+        assert!(!format!("{:?}", Template::parse("secret {seq}")).contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_without_placeholders_stays_whatever_it_is(text in "[{}a-e:\"\\\\ é]{0,40}") {
+            // No field is spelled with these letters.
+            prop_assert_eq!(rendered(&text), text);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What does not go together on one command line. Each message says what to leave out.
+
+use hyper::header::AUTHORIZATION;
+
+use super::{PayloadKind, Settings};
+use crate::pace::{Curve, Spread};
+
+impl Settings {
+    /// Whether everything that was given has a meaning beside the rest.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.check_schedule()?;
+        self.check_events()?;
+        self.check_requests()
+    }
+
+    fn check_schedule(&self) -> Result<(), String> {
+        if self.curve() == Curve::ClosedLoop && self.arrivals != Spread::Constant {
+            return Err(
+                "--rate max has no schedule that --arrivals could spread: give a rate, or leave --arrivals out"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_events(&self) -> Result<(), String> {
+        let kind = self.payload.unwrap_or_default();
+        let refuse = |why: &str| Err(why.to_owned());
+        if self.replay.is_some() {
+            return match self {
+                Self { payload: Some(_), .. } => refuse("--replay brings its own events: leave --payload out"),
+                Self { actions: Some(_), .. } => refuse("recorded events have their own types: leave --actions out"),
+                Self { record: Some(_), .. } => {
+                    refuse("recorded events cannot carry the stamp by which --record names them: leave one of them out")
+                }
+                Self { data_size: Some(_), .. } => refuse("--data-size is for --payload sequenced: leave it out"),
+                Self { users: Some(_), .. } => refuse("--users is for --payload session: leave it out"),
+                _ => Ok(()),
+            };
+        }
+        if kind == PayloadKind::Session && self.actions.is_some() {
+            return refuse("the users of --payload session choose their own actions: leave --actions out");
+        }
+        if kind != PayloadKind::Session && self.users.is_some() {
+            return refuse("--users is for --payload session: add that, or leave it out");
+        }
+        if kind != PayloadKind::Sequenced && self.data_size.is_some() {
+            return refuse("--data-size is for --payload sequenced: add that, or leave it out");
+        }
+        Ok(())
+    }
+
+    fn check_requests(&self) -> Result<(), String> {
+        let wishes = self.wishes();
+        if self.batch > 1 && !wishes.are_ours() {
+            return Err(
+                "--batch is for the batches of our API: leave it out, or --method, --path and --body".to_owned()
+            );
+        }
+        if self.record.is_some() && !wishes.carry_data() {
+            return Err(
+                "a record counts events by their data, which these requests do not carry: put {data} into --body, \
+                        or leave --record out"
+                    .to_owned(),
+            );
+        }
+        let headers = self.header.iter().filter(|header| header.name == AUTHORIZATION).count();
+        let header = ["--header authorization"].into_iter().cycle().take(headers);
+        let bearer = self.bearer.iter().map(|_| "--bearer");
+        let url = Some("the user in --url").filter(|_| self.url.has_user());
+        let given: Vec<_> = bearer.chain(header).chain(url).collect();
+        match given[..] {
+            [one, other, ..] => Err(format!("{one} and {other} both set Authorization: give one of them")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The parts of a run, as the settings ask for them.
+
+use clap::ValueEnum as _;
+
+use super::{PayloadKind, Settings};
+use crate::{
+    pace::{Arrivals, Curve, Limits, Pace},
+    payload::{Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial},
+    report::Setup,
+    request::{Requests, Wishes},
+};
+
+/// Up to this rate status codes are printed without being asked for.
+const PRINTED_RATE_MAX: f64 = 100.0;
+/// The actions of the tutorial.
+const ACTIONS: &str = "view,click,close";
+const USERS: u32 = 100;
+
+impl Settings {
+    /// The rate over time.
+    pub(crate) fn curve(&self) -> Curve {
+        self.ramp.unwrap_or(self.rate)
+    }
+
+    /// The schedule that was asked for.
+    pub(crate) fn pace(&self) -> Pace {
+        let limits = Limits { count: self.count, duration: self.duration };
+        Pace::new(self.curve(), Arrivals::new(self.arrivals, self.seed), limits)
+    }
+
+    /// Whether to print status codes: as said, or by the rate.
+    pub(crate) fn prints_status(&self) -> bool {
+        let is_slow = || self.curve().highest().is_some_and(|rate| rate <= PRINTED_RATE_MAX);
+        self.print_status.unwrap_or_else(is_slow)
+    }
+
+    /// Names the events of the run, if they have names.
+    pub(crate) fn stamper(&self) -> Option<Stamper> {
+        let is_stamped = self.record.is_some() || self.payload == Some(PayloadKind::Sequenced);
+        is_stamped.then(Stamper::new)
+    }
+
+    /// The events.
+    ///
+    /// # Errors
+    /// The recording cannot be opened.
+    pub(crate) fn payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
+        if let Some(recording) = &self.replay {
+            return Replay::start(recording.clone()).map(Payload::Replay);
+        }
+        let actions = || self.actions.clone().unwrap_or_else(default_actions);
+        Ok(match self.payload.unwrap_or_default() {
+            PayloadKind::Tutorial => Payload::Tutorial(Tutorial::new(actions(), self.seed, stamper)),
+            PayloadKind::Sequenced => {
+                let stamper = stamper.unwrap_or_else(Stamper::new);
+                Payload::Sequenced(Sequenced::new(actions(), self.seed, stamper, self.data_size))
+            }
+            PayloadKind::Session => {
+                let users = self.users.unwrap_or(USERS);
+                Payload::Session(Box::new(Session::new(users, self.seed, stamper)))
+            }
+        })
+    }
+
+    /// How many events gather for a request, if more than one.
+    pub(crate) fn batch_size(&self) -> Option<usize> {
+        (self.batch > 1).then_some(self.batch)
+    }
+
+    /// How events become requests.
+    pub(crate) fn requests(&self) -> Requests {
+        Requests::new(&self.url, self.channel.as_ref(), self.wishes())
+    }
+
+    /// What the user says about requests.
+    pub(super) fn wishes(&self) -> Wishes {
+        let Self { method, path, body, header, bearer, .. } = self;
+        Wishes {
+            method: method.clone(),
+            path: path.clone(),
+            body: body.clone(),
+            headers: header.clone(),
+            bearer: bearer.clone(),
+        }
+    }
+
+    /// What a report says about the run.
+    pub(crate) fn setup(&self) -> Setup {
+        let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
+        let curve = self.curve();
+        let payload = if self.replay.is_some() {
+            "replay".to_owned()
+        } else {
+            name(self.payload.unwrap_or_default().to_possible_value()).unwrap_or_default()
+        };
+        Setup {
+            url: self.url.to_string(),
+            payload,
+            rate_asked: if matches!(curve, Curve::Steady(_)) { curve.highest() } else { None },
+            ramp: self.ramp.map(|ramp| ramp.to_string()),
+            closed_loop: curve == Curve::ClosedLoop,
+            arrivals: name(self.arrivals.to_possible_value()).unwrap_or_default(),
+            concurrency: self.concurrency,
+            batch: self.batch,
+            seed: self.seed,
+        }
+    }
+}
+
+fn default_actions() -> Actions {
+    ACTIONS.parse().expect("three plain words are actions")
+}

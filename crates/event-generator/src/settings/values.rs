@@ -1,0 +1,91 @@
+//! How values of flags are read, where a type of their own would be too much.
+
+use clap::{
+    CommandFactory as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use hyper::{Method, Uri};
+use sse_proto::units;
+
+use super::Settings;
+use crate::{payload::replay::Recording, request::Template};
+
+/// Each takes a file descriptor and some memory.
+const CONCURRENCY_MAX: usize = 16_384;
+/// As many as a server may be told to take; ours takes 10 000 unless told otherwise.
+const BATCH_MAX: usize = 100_000;
+/// Larger events are refused by every server.
+const DATA_SIZE_MAX: u64 = 16 << 20;
+
+pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err("write 1 or true, 0 or false"),
+    }
+}
+
+pub(super) fn parse_concurrency(text: &str) -> Result<usize, String> {
+    count(text, CONCURRENCY_MAX)
+}
+
+pub(super) fn parse_batch(text: &str) -> Result<usize, String> {
+    count(text, BATCH_MAX)
+}
+
+fn count(text: &str, max: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("write a whole number from 1 to {max}"))
+}
+
+pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {
+    let bytes = units::parse_size(text)?.as_u64();
+    if bytes > DATA_SIZE_MAX {
+        return Err("at most 16MiB: no server takes larger events".to_owned());
+    }
+    usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+pub(super) fn parse_recording(text: &str) -> Result<Recording, &'static str> {
+    if text.is_empty() { Err("write the path of a file, or - for stdin") } else { Ok(text.into()) }
+}
+
+pub(super) fn parse_method(text: &str) -> Result<Method, &'static str> {
+    match text.to_ascii_uppercase().parse() {
+        Ok(Method::CONNECT) => Err("CONNECT makes a tunnel, which carries no events"),
+        Ok(method) => Ok(method),
+        Err(_) => Err("a method is a word like POST or PUT"),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a Result")]
+pub(super) fn parse_template(text: &str) -> Result<Template, &'static str> {
+    Ok(Template::parse(text))
+}
+
+/// A path whose placeholders are percent-encoded, so that only what is around them can be wrong.
+pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
+    let path = Template::parse(text).encoded();
+    let sample = path.sample();
+    if !sample.starts_with('/') {
+        return Err("a path begins with a slash, like /pub?id={channel}; the server's address is --url");
+    }
+    let is_plain = sample.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if is_plain && Uri::try_from(sample).is_ok() {
+        Ok(path)
+    } else {
+        Err("write spaces, \"#\" and what is not ASCII percent-encoded; placeholders are encoded already")
+    }
+}
+
+/// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
+pub(super) fn without_stray_value(error: clap::Error) -> clap::Error {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(stray)) if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') => {
+            let why = "a value without a flag: give the server's address by --url, and write a value that has spaces \
+                       in quotes";
+            Settings::command().error(ErrorKind::UnknownArgument, why)
+        }
+        _ => error,
+    }
+}

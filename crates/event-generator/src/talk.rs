@@ -1,0 +1,195 @@
+//! stderr during a run: what failed, and how far the run is: a bar on a terminal, else a line a second.
+//!
+//! A thread of its own writes it, so that a terminal that was stopped, or a pipe that nobody empties, cannot hold up the
+//! schedule: messages beyond the queue are left out.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::report::Counts;
+
+/// Messages that may wait for whoever reads stderr.
+const MESSAGES_MAX: usize = 64;
+const LINE_EVERY: Duration = Duration::from_secs(1);
+const BAR_EVERY: Duration = Duration::from_millis(200);
+
+/// What `--progress` takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A bar on a terminal, else a line a second; nothing on a terminal that shows the status codes
+    #[default]
+    Auto,
+    /// A line a second
+    Lines,
+    /// Nothing
+    Off,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Bar,
+    Lines,
+    Nothing,
+}
+
+/// Talks to whoever reads stderr, until it is finished.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    messages: SyncSender<String>,
+    figures: Arc<Figures>,
+    thread: JoinHandle<()>,
+}
+
+/// What the run has done so far, as the thread sees it.
+#[derive(Debug, Default)]
+struct Figures {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+    unknown: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Talk {
+    /// `total` is about how many events there will be, if that is known.
+    pub(crate) fn start(progress: Progress, prints_status: bool, total: Option<u64>) -> Self {
+        let (messages, to_print) = mpsc::sync_channel(MESSAGES_MAX);
+        let figures = Arc::<Figures>::default();
+        let style = style(progress, prints_status && io::stdout().is_terminal(), io::stderr().is_terminal());
+        let shown = Shown::new(style, total, Arc::clone(&figures));
+        Self { messages, figures, thread: thread::spawn(move || shown.run(&to_print)) }
+    }
+
+    /// Says a line soon. Never waits: false if it was left out.
+    pub(crate) fn say(&self, line: String) -> bool {
+        self.messages.try_send(line).is_ok()
+    }
+
+    /// Shows these figures from now on.
+    pub(crate) fn show(&self, counts: Counts, waiting: usize) {
+        let Figures { sent, acknowledged, failed, unknown, waiting: shown_waiting } = &*self.figures;
+        sent.store(counts.sent, Relaxed);
+        acknowledged.store(counts.acknowledged, Relaxed);
+        failed.store(counts.failed, Relaxed);
+        unknown.store(counts.unknown, Relaxed);
+        shown_waiting.store(waiting as u64, Relaxed);
+    }
+
+    /// Waits until everything is said, and takes the bar away.
+    pub(crate) fn finish(self) {
+        drop(self.messages);
+        // It cannot panic: what fails to be written is not missed.
+        let _ = self.thread.join();
+    }
+}
+
+fn style(progress: Progress, terminal_has_status: bool, stderr_is_terminal: bool) -> Style {
+    match progress {
+        Progress::Off => Style::Nothing,
+        Progress::Lines => Style::Lines,
+        Progress::Auto if !stderr_is_terminal => Style::Lines,
+        Progress::Auto if terminal_has_status => Style::Nothing,
+        Progress::Auto => Style::Bar,
+    }
+}
+
+/// The thread's side.
+struct Shown {
+    style: Style,
+    bar: ProgressBar,
+    figures: Arc<Figures>,
+    started: Instant,
+    /// How many were sent at the last line.
+    sent: u64,
+}
+
+impl Shown {
+    fn new(style: Style, total: Option<u64>, figures: Arc<Figures>) -> Self {
+        let target = if style == Style::Bar { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(total, target);
+        let template = match total {
+            Some(_) => "{elapsed_precise} [{bar:30}] {pos}/{len} {msg}",
+            None => "{elapsed_precise} {spinner} {pos} {msg}",
+        };
+        bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
+        Self { style, bar, figures, started: Instant::now(), sent: 0 }
+    }
+
+    fn run(mut self, messages: &Receiver<String>) {
+        let step = if self.style == Style::Bar { BAR_EVERY } else { LINE_EVERY };
+        let mut next = Instant::now() + step;
+        loop {
+            match messages.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.bar.suspend(|| say(line)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= next {
+                self.tick();
+                next += step;
+            }
+        }
+        self.bar.finish_and_clear();
+    }
+
+    fn tick(&mut self) {
+        let counts = Counts {
+            sent: self.figures.sent.load(Relaxed),
+            acknowledged: self.figures.acknowledged.load(Relaxed),
+            failed: self.figures.failed.load(Relaxed),
+            unknown: self.figures.unknown.load(Relaxed),
+        };
+        let waiting = self.figures.waiting.load(Relaxed);
+        match self.style {
+            Style::Nothing => {}
+            Style::Lines => {
+                let rate = counts.sent.saturating_sub(self.sent);
+                say(format_args!("{}s: {counts}; {rate}/s, {waiting} waiting", self.started.elapsed().as_secs()));
+                self.sent = counts.sent;
+            }
+            Style::Bar => {
+                self.bar.set_position(counts.sent);
+                let Counts { acknowledged, failed, unknown, .. } = counts;
+                self.bar.set_message(format!("acknowledged {acknowledged}, failed {failed}, unknown {unknown}"));
+                self.bar.tick();
+            }
+        }
+    }
+}
+
+/// Writes a line to stderr. If nobody reads it any more, nobody misses it.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_for_a_terminal_that_does_not_show_status_codes() {
+        for (progress, terminal_has_status, stderr_is_terminal, expected) in [
+            (Progress::Auto, false, true, Style::Bar),
+            (Progress::Auto, true, true, Style::Nothing),
+            (Progress::Auto, true, false, Style::Lines),
+            (Progress::Auto, false, false, Style::Lines),
+            (Progress::Lines, true, true, Style::Lines),
+            (Progress::Off, false, true, Style::Nothing),
+        ] {
+            assert_eq!(style(progress, terminal_has_status, stderr_is_terminal), expected);
+        }
+    }
+}

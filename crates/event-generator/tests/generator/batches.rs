@@ -1,0 +1,129 @@
+//! Many events in one request: what goes over the wire, and what becomes of all of them together.
+
+use std::fs;
+
+use sse_proto::record::{Outcome, Sent, Stamp};
+
+use crate::{
+    program::Program,
+    server::{Gate, Reply, Request, Server},
+};
+
+/// The stamps of a batch, in order.
+fn stamps(request: &Request) -> Vec<u64> {
+    let line = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+        serde_json::from_value::<Stamp>(value["data"].clone()).expect("a stamp").sequence
+    };
+    request.body.lines().map(line).collect()
+}
+
+/// Stores batches as our server does, with ids from 7-0 on.
+fn storing() -> Server {
+    Server::start(|request| Reply::batch(request.body.lines().count()))
+}
+
+#[test]
+fn events_go_in_batches_and_the_rest_goes_at_the_end() {
+    let server = storing();
+    let url = format!("{}/live", server.url());
+    let arguments = ["--url", &url, "--rate", "1000", "--count", "7", "--batch", "3", "--channel", "orders"];
+    let ended = Program::run(arguments.into_iter().chain(["--payload", "sequenced", "--print-status"]));
+    assert_eq!((ended.code, ended.stdout.len()), (Some(0), 3));
+    assert!(ended.said().contains("sent 7, acknowledged 7, failed 0, unknown 0"), "{ended:?}");
+    let requests = server.requests(3);
+    for request in &requests {
+        assert_eq!(request.line, "POST /live/events?channel=orders HTTP/1.1");
+        assert_eq!(request.header("content-type"), Some("application/x-ndjson"));
+    }
+    let mut sequences: Vec<u64> = requests.iter().flat_map(stamps).collect();
+    assert!(requests.iter().any(|request| stamps(request) == [6]));
+    sequences.sort_unstable();
+    assert_eq!(sequences, [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn the_tutorials_string_arrives_as_it_does_by_itself() {
+    let server = storing();
+    Program::run(["--url", &server.url(), "--rate", "1000", "--count", "2", "--batch", "2"]);
+    for line in server.request().body.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        // The server sends a string as its text: the text must be the JSON string.
+        let text: String = serde_json::from_str(line["data"].as_str().expect("a string")).expect("a JSON string");
+        assert!(text.starts_with("user_id: "), "{text}");
+    }
+}
+
+#[test]
+fn a_batch_is_recorded_event_by_event() {
+    let server = Server::start(|request| match stamps(request)[0] {
+        0 => Reply::batch(3),
+        3 => Reply::error(503, "outcome_unknown", "perhaps"),
+        6 => Reply::error(413, "too_large", "smaller"),
+        // Fewer than were sent: that is no acknowledgement.
+        _ => Reply::batch(2),
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sent.ndjson");
+    let record = path.to_str().expect("a plain path");
+    let ended = Program::run([
+        "--url",
+        &server.url(),
+        "--rate",
+        "1000",
+        "--count",
+        "12",
+        "--batch",
+        "3",
+        "--payload",
+        "sequenced",
+        "--record",
+        record,
+    ]);
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.said().contains("sent 12, acknowledged 3, failed 3, unknown 6"), "{ended:?}");
+    assert!(ended.said().contains("events 6 to 8 failed: 413"), "{ended:?}");
+    let text = fs::read_to_string(&path).expect("a record");
+    let mut lines: Vec<Sent> = text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    lines.sort_by_key(|line| line.sequence);
+    let known: Vec<_> = lines.iter().map(|line| (line.sequence, line.outcome, line.id.as_deref())).collect();
+    let unknown = [3, 4, 5, 9, 10, 11].map(|sequence| (sequence, Outcome::Unknown, None));
+    // Nothing fits between 7-0 and 7-2 but 7-1.
+    let mut expected = vec![
+        (0, Outcome::Acknowledged, Some("7-0")),
+        (1, Outcome::Acknowledged, Some("7-1")),
+        (2, Outcome::Acknowledged, Some("7-2")),
+    ];
+    expected.extend(unknown);
+    assert_eq!(known, expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_sends_what_has_gathered() {
+    let server = storing();
+    // The first event comes at once, the hundredth after 28 hours.
+    let program = Program::start(["--url", &server.url(), "--rate", "0.001", "--batch", "100", "--progress", "lines"]);
+    // The first line of the progress tells that the first event has gathered.
+    while !program.stderr_line().contains("sent 1, ") {}
+    program.signal("TERM");
+    let ended = program.end();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.said().contains("sent 1, acknowledged 1, failed 0, unknown 0"), "{ended:?}");
+    assert_eq!(server.request().body.lines().count(), 1);
+}
+
+#[test]
+fn no_more_requests_are_under_way_than_allowed() {
+    // Two are answered only together: with one at a time, the second would never come.
+    let gate = Gate::default();
+    let server = Server::start(move |_| if gate.arrive_and_wait_for(2) { Reply::acknowledge() } else { Reply::Break });
+    let ended = Program::run(["--url", &server.url(), "--rate", "max", "--count", "2", "--concurrency", "2"]);
+    assert!(ended.said().contains("acknowledged 2,"), "{ended:?}");
+
+    let (server, most) = Server::counting_together();
+    let ended = Program::run(["--url", &server.url(), "--rate", "max", "--count", "50", "--concurrency", "3"]);
+    assert!(ended.said().contains("acknowledged 50,"), "{ended:?}");
+    let most = most.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((1..=3).contains(&most), "{most}");
+}

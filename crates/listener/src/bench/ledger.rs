@@ -1,0 +1,405 @@
+//! What a connection got of a publisher's numbered events, exactly: what it lost, got twice or out of order. Pure.
+//!
+//! A [`Track`] begins with the first event that the connection gets; it joined later than those before. From then on a
+//! number that is skipped is a hole, which a late event fills. Holes know why they may be there. Memory is bounded: when
+//! there are too many holes the lowest are closed for good, and a still later event that could have filled one is
+//! counted as [`unjudged`](Verdict::unjudged).
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+/// Holes, and runs of events before the first one, that a track can keep.
+const RANGES_MAX: usize = 256;
+/// Runs of doubled events that are listed.
+const LISTED_TWICE_MAX: usize = 16;
+
+/// How often a connection was opened, and how often a gap was announced on it: holes are told apart by these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// Streams opened so far.
+    pub(crate) opens: u32,
+    /// Gaps announced so far.
+    pub(crate) gaps: u32,
+}
+
+/// What happened where events are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Circumstance {
+    /// The server said that events may be missing here.
+    Announced,
+    /// The connection was cut and came back here.
+    AcrossReconnect,
+    /// The stream went on as if nothing were missing.
+    WhileOpen,
+}
+
+/// A run of numbers that did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hole {
+    pub(crate) numbers: Range<u64>,
+    pub(crate) circumstance: Circumstance,
+}
+
+/// The events of one publisher on one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Track {
+    /// The number of the first event that came.
+    first: u64,
+    /// The number after the highest that came.
+    next: u64,
+    /// When the highest came.
+    moment: Moment,
+    /// Nothing is allocated for a connection on which nothing ever goes wrong.
+    trouble: Option<Box<Trouble>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Trouble {
+    /// Missing between `first` and `next`, ascending, disjoint.
+    holes: Vec<Hole>,
+    /// Came, but are below `first`: ascending, disjoint.
+    early: Vec<Range<u64>>,
+    twice: u64,
+    /// The first doubled ones.
+    twice_listed: Vec<Range<u64>>,
+    out_of_order: u64,
+    /// Closed holes.
+    closed: Lost,
+    closed_holes: u64,
+    /// Below this no hole is known any more.
+    closed_below: u64,
+    unjudged: u64,
+}
+
+/// How many events are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Lost {
+    /// All together.
+    pub(crate) total: u64,
+    /// Of these, where the server said that events may be missing.
+    pub(crate) announced: u64,
+    /// Of these, between a cut and the resumption.
+    pub(crate) across_reconnect: u64,
+    /// Of these, in the middle of a stream.
+    pub(crate) while_open: u64,
+}
+
+/// What became of a publisher's events on a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) lost: Lost,
+    /// The runs that are missing, as far as they are known one by one.
+    pub(crate) holes: Vec<Hole>,
+    /// Runs that are missing and are not in `holes`.
+    pub(crate) holes_unlisted: u64,
+    /// Events that came although they had come before.
+    pub(crate) twice: u64,
+    /// The first runs of these.
+    pub(crate) twice_listed: Vec<Range<u64>>,
+    /// Events that came for the first time, but after a higher one.
+    pub(crate) out_of_order: u64,
+    /// Events that came so late that it is not known any more whether they had come before.
+    pub(crate) unjudged: u64,
+}
+
+impl Verdict {
+    /// Every event came once and in order.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.lost.total == 0 && self.twice == 0 && self.out_of_order == 0 && self.unjudged == 0
+    }
+}
+
+impl Lost {
+    /// Adds a hole, or what another connection lost.
+    fn add(&mut self, hole: &Hole) {
+        let count = hole.numbers.end - hole.numbers.start;
+        let of_its_kind = match hole.circumstance {
+            Circumstance::Announced => &mut self.announced,
+            Circumstance::AcrossReconnect => &mut self.across_reconnect,
+            Circumstance::WhileOpen => &mut self.while_open,
+        };
+        *of_its_kind = of_its_kind.saturating_add(count);
+        self.total = self.total.saturating_add(count);
+    }
+
+    /// Adds what another connection lost.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.total = self.total.saturating_add(other.total);
+        self.announced = self.announced.saturating_add(other.announced);
+        self.across_reconnect = self.across_reconnect.saturating_add(other.across_reconnect);
+        self.while_open = self.while_open.saturating_add(other.while_open);
+    }
+}
+
+impl Track {
+    /// Begins with an event. Its number is less than the largest there is.
+    pub(crate) fn starting_with(number: u64, moment: Moment) -> Self {
+        Self { first: number, next: number.saturating_add(1), moment, trouble: None }
+    }
+
+    /// The number after the highest that came.
+    pub(crate) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes an event. Its number is less than the largest there is.
+    pub(crate) fn take(&mut self, number: u64, moment: Moment) {
+        if number >= self.next {
+            if number > self.next {
+                let numbers = self.next..number;
+                let hole = Hole { numbers, circumstance: self.circumstance(moment) };
+                self.trouble().open(hole);
+            }
+            self.next = number.saturating_add(1);
+            self.moment = moment;
+        } else if number >= self.first {
+            self.trouble().take_late(number);
+        } else {
+            self.trouble().take_early(number);
+        }
+    }
+
+    /// What became of the events up to and with `target`, or up to the highest that came.
+    pub(crate) fn verdict(&self, target: Option<u64>, moment: Moment) -> Verdict {
+        let trouble = self.trouble.as_deref();
+        let end = target.map_or(self.next, |target| target.saturating_add(1));
+        let known = trouble.map(|trouble| trouble.holes.as_slice()).unwrap_or_default();
+        let tail = Hole { numbers: self.next..end, circumstance: self.circumstance(moment) };
+        let clipped = known.iter().chain([&tail]).map(|hole| Hole {
+            numbers: hole.numbers.start..hole.numbers.end.min(end),
+            circumstance: hole.circumstance,
+        });
+        let holes: Vec<_> = clipped.filter(|hole| !hole.numbers.is_empty()).collect();
+        let Some(trouble) = trouble else {
+            return Verdict { lost: total(Lost::default(), &holes), holes, ..Verdict::default() };
+        };
+        Verdict {
+            lost: total(trouble.closed, &holes),
+            holes,
+            holes_unlisted: trouble.closed_holes,
+            twice: trouble.twice,
+            twice_listed: trouble.twice_listed.clone(),
+            out_of_order: trouble.out_of_order,
+            unjudged: trouble.unjudged,
+        }
+    }
+
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    fn circumstance(&self, now: Moment) -> Circumstance {
+        if now.gaps != self.moment.gaps {
+            Circumstance::Announced
+        } else if now.opens != self.moment.opens {
+            Circumstance::AcrossReconnect
+        } else {
+            Circumstance::WhileOpen
+        }
+    }
+}
+
+fn total(closed: Lost, holes: &[Hole]) -> Lost {
+    holes.iter().fold(closed, |mut lost, hole| {
+        lost.add(hole);
+        lost
+    })
+}
+
+impl Trouble {
+    fn open(&mut self, hole: Hole) {
+        if self.holes.len() == RANGES_MAX {
+            self.close_lowest();
+        }
+        self.holes.push(hole);
+    }
+
+    fn close_lowest(&mut self) {
+        let hole = self.holes.remove(0);
+        self.closed.add(&hole);
+        self.closed_holes += 1;
+        self.closed_below = hole.numbers.end;
+    }
+
+    /// An event between the first and the highest.
+    fn take_late(&mut self, number: u64) {
+        if number < self.closed_below {
+            self.unjudged += 1;
+            return;
+        }
+        let at = self.holes.partition_point(|hole| hole.numbers.end <= number);
+        match self.holes.get(at) {
+            Some(hole) if hole.numbers.contains(&number) => {
+                self.out_of_order += 1;
+                self.fill(at, number);
+            }
+            _ => self.count_twice(number),
+        }
+    }
+
+    fn fill(&mut self, at: usize, number: u64) {
+        let Hole { numbers: Range { start, end }, circumstance } = self.holes[at].clone();
+        let left = [start..number, number + 1..end].into_iter().filter(|numbers| !numbers.is_empty());
+        self.holes.splice(at..=at, left.map(|numbers| Hole { numbers, circumstance }));
+        if self.holes.len() > RANGES_MAX {
+            self.close_lowest();
+        }
+    }
+
+    /// An event from before the first.
+    fn take_early(&mut self, number: u64) {
+        let at = self.early.partition_point(|numbers| numbers.end <= number);
+        if self.early.get(at).is_some_and(|numbers| numbers.contains(&number)) {
+            self.count_twice(number);
+        } else if insert(&mut self.early, at, number, RANGES_MAX) {
+            self.out_of_order += 1;
+        } else {
+            self.unjudged += 1;
+        }
+    }
+
+    fn count_twice(&mut self, number: u64) {
+        self.twice += 1;
+        let at = self.twice_listed.partition_point(|numbers| numbers.end <= number);
+        if !self.twice_listed.get(at).is_some_and(|numbers| numbers.contains(&number)) {
+            insert(&mut self.twice_listed, at, number, LISTED_TWICE_MAX);
+        }
+    }
+}
+
+/// Adds a number, which none of the ranges has, before the range `at`; false if there is no room for a range of its own.
+fn insert(ranges: &mut Vec<Range<u64>>, at: usize, number: u64, ranges_max: usize) -> bool {
+    let after = at > 0 && ranges[at - 1].end == number;
+    let before = ranges.get(at).is_some_and(|numbers| numbers.start == number + 1);
+    match (after, before) {
+        (true, true) => {
+            ranges[at - 1].end = ranges[at].end;
+            ranges.remove(at);
+        }
+        (true, false) => ranges[at - 1].end = number + 1,
+        (false, true) => ranges[at].start = number,
+        (false, false) if ranges.len() < ranges_max => ranges.insert(at, number..number + 1),
+        (false, false) => return false,
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OPEN: Moment = Moment { opens: 1, gaps: 0 };
+
+    fn track(numbers: &[u64]) -> Track {
+        let mut track = Track::starting_with(numbers[0], OPEN);
+        numbers[1..].iter().for_each(|number| track.take(*number, OPEN));
+        track
+    }
+
+    fn holes(verdict: &Verdict) -> Vec<(u64, u64)> {
+        verdict.holes.iter().map(|hole| (hole.numbers.start, hole.numbers.end - 1)).collect()
+    }
+
+    #[test]
+    fn in_order_nothing_is_wrong_and_nothing_is_kept() {
+        let track = track(&[5, 6, 7]);
+        assert!(track.trouble.is_none() && track.verdict(Some(7), OPEN).is_clean());
+        assert_eq!(track.verdict(None, OPEN), Verdict::default());
+    }
+
+    #[test]
+    fn a_late_event_fills_its_hole_and_a_repeated_one_is_counted() {
+        let verdict = track(&[5, 9, 7, 7, 5, 3, 3]).verdict(None, OPEN);
+        assert_eq!(holes(&verdict), [(6, 6), (8, 8)]);
+        assert_eq!((verdict.lost.total, verdict.twice, verdict.out_of_order), (2, 3, 2));
+        assert_eq!(verdict.twice_listed, [3..4, 5..6, 7..8]);
+    }
+
+    #[test]
+    fn what_is_missing_up_to_the_target_is_lost_and_what_is_beyond_is_not_judged() {
+        assert_eq!(holes(&track(&[5, 6]).verdict(Some(9), OPEN)), [(7, 9)]);
+        assert_eq!(holes(&track(&[5, 8, 12]).verdict(Some(6), OPEN)), [(6, 6)]);
+        assert!(track(&[5, 6]).verdict(Some(3), OPEN).is_clean());
+    }
+
+    #[test]
+    fn holes_know_what_happened() {
+        let mut track = Track::starting_with(0, Moment { opens: 1, gaps: 0 });
+        track.take(2, Moment { opens: 1, gaps: 0 });
+        track.take(5, Moment { opens: 2, gaps: 0 });
+        track.take(9, Moment { opens: 3, gaps: 1 });
+        let lost = track.verdict(Some(13), Moment { opens: 4, gaps: 1 }).lost;
+        assert_eq!(lost, Lost { total: 10, announced: 3, across_reconnect: 6, while_open: 1 });
+    }
+
+    #[test]
+    fn too_many_holes_are_closed_but_counted() {
+        let count = 2 * RANGES_MAX as u64;
+        let mut track = Track::starting_with(0, OPEN);
+        (1..=count).for_each(|n| track.take(2 * n, OPEN));
+        track.take(1, OPEN);
+        track.take(2 * count - 1, OPEN);
+        let verdict = track.verdict(None, OPEN);
+        assert_eq!((verdict.lost.total, verdict.unjudged, verdict.out_of_order), (count - 1, 1, 1));
+        assert_eq!(verdict.holes.len() as u64 + verdict.holes_unlisted, count - 1);
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let mut track = Track::starting_with(0, OPEN);
+        track.take(u64::MAX - 1, OPEN);
+        assert_eq!(track.verdict(Some(u64::MAX - 1), OPEN).lost.total, u64::MAX - 2);
+    }
+
+    /// The same from a set of all that came.
+    fn naive(numbers: &[u64], target: Option<u64>) -> (Vec<u64>, u64, u64) {
+        let (mut came, mut twice, mut late, mut highest) = (BTreeSet::new(), 0, 0, None);
+        for number in numbers {
+            if !came.insert(*number) {
+                twice += 1;
+            } else if highest.is_some_and(|highest| *number < highest) {
+                late += 1;
+            }
+            highest = highest.max(Some(*number));
+        }
+        let end = target.or(highest).unwrap_or_default();
+        ((numbers[0]..=end).filter(|number| !came.contains(number)).collect(), twice, late)
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_set_of_all_numbers(
+            numbers in prop::collection::vec(0_u64..60, 1..80),
+            target in prop::option::of(0_u64..80),
+        ) {
+            let verdict = track(&numbers).verdict(target, OPEN);
+            let (lost, twice, late) = naive(&numbers, target);
+            let found: Vec<u64> = verdict.holes.iter().flat_map(|hole| hole.numbers.clone()).collect();
+            prop_assert_eq!(verdict.lost.total, lost.len() as u64);
+            prop_assert_eq!(verdict.lost.while_open, lost.len() as u64);
+            prop_assert_eq!((found, verdict.twice, verdict.out_of_order), (lost, twice, late));
+            prop_assert_eq!((verdict.holes_unlisted, verdict.unjudged), (0, 0));
+        }
+
+        #[test]
+        fn it_agrees_when_most_come_in_order(
+            swaps in prop::collection::vec((0_usize..400, 1_usize..6), 0..20),
+            missing in prop::collection::btree_set(0_u64..400, 0..40),
+        ) {
+            let mut numbers: Vec<u64> = (0..400).filter(|number| !missing.contains(number)).collect();
+            for (at, by) in swaps {
+                let last = numbers.len() - 1;
+                numbers.swap(at.min(last), (at + by).min(last));
+            }
+            let verdict = track(&numbers).verdict(Some(420), OPEN);
+            let (lost, twice, late) = naive(&numbers, Some(420));
+            prop_assert_eq!((verdict.lost.total, verdict.twice, verdict.out_of_order), (lost.len() as u64, twice, late));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `listener bench`: very many streams at once, on one thread, and an account of every event on each of them.
+//!
+//! The path of a byte, a file a hop: `engine` (readiness) → `connection` → `head`, then `body` (chunks) → [`events`] →
+//! `tally` → `figures` and `books`. `report` adds it all up.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`settings`], `plan` | the command line, and what it comes to: addresses, and the bytes of the request (`request`) |
+//! | `engine` | the loop over all connections; `schedule` says when what is due, `sources` from where to connect |
+//! | `connection` | one connection: what it waits for, what it makes of bytes; `head` and `body` are HTTP/1.1 |
+//! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
+//! | `tally`, `stamp` | what is done with an event; what its data says about its publisher and its time |
+//! | `ledger`, `books`, `loss` | numbered events: of one publisher on one connection; of all; added up |
+//! | `figures`, `report`, `text`, `advice` | what is counted, and how it is told |
+//! | `progress`, `files` | how it goes, on stderr; the limit of open files |
+
+mod advice;
+mod body;
+mod books;
+mod connection;
+mod engine;
+pub mod events;
+mod figures;
+mod files;
+mod head;
+mod ledger;
+mod loss;
+mod plan;
+mod progress;
+mod report;
+mod request;
+mod schedule;
+pub mod settings;
+mod sources;
+mod stamp;
+mod tally;
+mod text;
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use chrono::Utc;
+
+use self::{
+    engine::{Engine, Reason, Stop},
+    plan::Plan,
+    progress::Progress,
+    report::Report,
+    settings::Settings,
+};
+pub use self::{files::TooFewFiles, plan::NoAddress};
+use crate::signals::Signals;
+
+/// Why a bench failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// More connections than files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
+    /// A name without an address.
+    #[error(transparent)]
+    Address(#[from] NoAddress),
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// No event loop.
+    #[error("the event loop of the operating system fails")]
+    Loop(#[source] io::Error),
+    /// No stream at all.
+    #[error("no connection could be opened; the report says why")]
+    NothingOpened,
+    /// `--expect-no-loss`, and it was not so.
+    #[error("--expect-no-loss: {0}")]
+    Loss(&'static str),
+    /// The file for the report cannot be written.
+    #[error("cannot write the report to {}", .path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Standard output cannot be written.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+/// Runs the bench and prints its report on stdout.
+///
+/// # Errors
+/// What kept it from being done; the text says what was tried and what to do. The report is printed all the same if
+/// there is one.
+pub fn run(settings: &Settings) -> Result<(), Failure> {
+    files::make_room_for(settings.connections as usize)?;
+    let plan = Plan::new(settings, rand::random::<u32>().into())?;
+    // Opened before anything is measured: what cannot be written is better known now.
+    let file = settings.report.as_deref().map(create).transpose()?;
+    let engine = Engine::new(&plan).map_err(Failure::Loop)?;
+    ask_to_stop_on_signals(engine.stop()).map_err(Failure::Signals)?;
+    let (started, mut progress) = (Utc::now(), Progress::new(Instant::now(), plan.duration));
+    let finished = engine.run(&mut progress);
+    progress.end();
+    let finished = finished.map_err(Failure::Loop)?;
+    let report = Report::new(settings, &plan, &finished, started);
+    if let Some((path, file)) = file {
+        write_json(file, &report).map_err(|cause| Failure::Report { path, cause })?;
+    }
+    print(&report)?;
+    if finished.reason == Reason::NothingOpened {
+        return Err(Failure::NothingOpened);
+    }
+    match report.loss.publishers.is_empty() {
+        _ if !settings.expect_no_loss || report.is_without_loss() => Ok(()),
+        true => Err(Failure::Loss("no numbered events came, so nothing can be said")),
+        false => Err(Failure::Loss("events were lost, doubled or out of order; the report says which")),
+    }
+}
+
+fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
+    let file = File::create(path).map_err(|cause| Failure::Report { path: path.to_owned(), cause })?;
+    Ok((path.to_owned(), file))
+}
+
+fn write_json(file: File, report: &Report) -> io::Result<()> {
+    let mut file = BufWriter::new(file);
+    serde_json::to_writer_pretty(&mut file, report)?;
+    file.write_all(b"\n")?;
+    file.into_inner()?.sync_all()
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(report.to_string().as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Signals are waited for on a thread of their own, which sleeps until there is one.
+fn ask_to_stop_on_signals(stop: Stop) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _in_runtime = runtime.enter();
+        Signals::install()?
+    };
+    let wait = move || {
+        runtime.block_on(async {
+            loop {
+                signals.stop().await;
+                stop.ask();
+            }
+        });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+}

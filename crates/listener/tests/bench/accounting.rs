@@ -1,0 +1,159 @@
+//! Numbered events: what was lost, doubled or out of order is found exactly, on each connection.
+
+use serde_json::json;
+
+use crate::{
+    run::{Bench, Done, event, events},
+    support::{Exchange, Server},
+};
+
+/// A connection that gets events with these numbers.
+fn got(numbers: &[u64], arguments: &[&str]) -> Done {
+    let server = Server::start();
+    let count = numbers.len().to_string();
+    let bench = Bench::start(&server, &[&["--count", &count], arguments].concat());
+    let _stream = server.stream(events(numbers.iter().copied()));
+    bench.done()
+}
+
+#[test]
+fn holes_doubles_and_late_events_are_found() {
+    let done = got(&[5, 6, 9, 8, 8, 12, 3], &["--expect-no-loss"]);
+    done.assert_code(1);
+    assert!(done.ended.stderr.contains("--expect-no-loss"), "{done:?}");
+    let loss = &done.report["loss"];
+    assert_eq!(loss["lost"], json!({"total": 3, "announced": 0, "across_reconnect": 0, "while_open": 3}), "{loss:#}");
+    assert_eq!(done.numbers(["/loss/twice", "/loss/out_of_order"]), [1, 2]);
+    let trouble = &loss["connections"][0];
+    assert_eq!((&trouble["connection"], &trouble["publisher"]), (&json!(0), &json!("p")));
+    assert_eq!(
+        trouble["lost_ranges"],
+        json!([
+            {"first": 7, "last": 7, "circumstance": "while_open"},
+            {"first": 10, "last": 11, "circumstance": "while_open"},
+        ])
+    );
+    assert_eq!(trouble["twice_ranges"], json!([{"first": 8, "last": 8}]));
+    let text = &done.ended.stdout;
+    assert!(text.contains("connection 0 of p: lost 3 (7, 10-11) twice 1 (8) out of order 2"), "{text}");
+}
+
+#[test]
+fn nothing_wrong_is_said_and_passes() {
+    let done = got(&[5, 6, 7], &["--expect-no-loss"]);
+    done.assert_code(0);
+    assert!(done.ended.stdout.contains("whole, once and in order on 1 of 1 connections"), "{done:?}");
+    assert_eq!(done.report["loss"]["connections"], json!([]));
+}
+
+#[test]
+fn no_numbers_are_no_proof() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--count", "1", "--expect-no-loss"]);
+    let _stream = server.stream("data: a\n\n");
+    let done = bench.done();
+    done.assert_code(1);
+    assert!(done.ended.stderr.contains("no numbered events"), "{done:?}");
+}
+
+#[test]
+fn a_gap_that_the_server_tells_is_counted_apart() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--count", "3"]);
+    let gap = "event: gap\ndata: {\"channel\":\"sse\",\"after\":\"1-0\",\"oldest\":\"5-0\",\"reason\":\"trimmed\"}\n\n";
+    let _stream = server.stream([&events([0]), gap, &events([4, 6])].concat());
+    let done = bench.done();
+    assert_eq!(done.numbers(["/gaps/trimmed", "/events/total"]), [1, 3]);
+    assert_eq!(done.numbers(["/loss/lost/announced", "/loss/lost/while_open"]), [3, 1]);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--connections", "3", "--settle", "200ms"]);
+    let mut streams: Vec<_> = (0..3).map(|_| server.request()).collect();
+    // All of them are open before the first event.
+    for stream in &mut streams {
+        stream.open_stream();
+        stream.send("retry: 0\n\n");
+    }
+    let come_back = |stream: Exchange| {
+        stream.end();
+        let mut stream = server.request();
+        stream.open_stream();
+        stream
+    };
+    let mut streams: Vec<_> = streams.into_iter().map(come_back).collect();
+    streams[0].send(events(0..5));
+    streams[1].send(events(0..3));
+    // What was sent before a stream ended was read when it comes back.
+    let _streams: Vec<_> = streams.into_iter().map(come_back).collect();
+    bench.interrupt();
+    let done = bench.done();
+    done.assert_code(0);
+    assert_eq!(done.report["ended_by"], "signal");
+    assert_eq!(done.numbers(["/loss/publishers/0/target", "/loss/publishers/0/connections"]), [4, 2]);
+    assert_eq!(done.numbers(["/loss/lost/total", "/loss/left_out", "/loss/connections/0/lost/total"]), [2, 1, 2]);
+}
+
+#[test]
+#[cfg(unix)]
+fn it_goes_on_reading_until_everybody_has_caught_up() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--connections", "2", "--settle", "1h", "--expect-no-loss"]);
+    let streams = [server.stream("retry: 0\n\n"), server.stream("retry: 0\n\n")];
+    let [mut ahead, mut behind] = streams;
+    ahead.send(events(0..3));
+    behind.send(events(0..1));
+    ahead.end();
+    let _ahead = server.stream("");
+    behind.end();
+    let mut behind = server.stream("");
+    bench.interrupt();
+    // The settling shows by nothing but that it does not end; what is behind comes before or during it.
+    behind.send(events(1..3));
+    let done = bench.done();
+    done.assert_code(0);
+    assert_eq!(done.numbers(["/events/total", "/loss/lost/total"]), [6, 0]);
+}
+
+#[test]
+fn behind_a_filter_loss_is_not_judged() {
+    let done = got(&[1, 9], &["--event", "tick"]);
+    done.assert_code(0);
+    assert_eq!(done.report["loss"]["judged"], false);
+    assert!(done.ended.stdout.contains("not judged: the server leaves out events"), "{done:?}");
+}
+
+#[test]
+fn stamps_are_found_when_the_data_is_encoded_twice() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--count", "2"]);
+    let twice = |number: u64| {
+        let inner = format!(r#"{{"publisher":"p","sequence":{number},"sent_us":1700000000000000}}"#);
+        format!("data: {}\n\n", serde_json::to_string(&inner).expect("JSON"))
+    };
+    let _stream = server.stream(twice(0) + &twice(2));
+    let done = bench.done();
+    assert_eq!(done.numbers(["/loss/lost/total", "/latency/count"]), [1, 2]);
+}
+
+#[test]
+fn any_key_may_hold_the_time() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--count", "3", "--time-field", "at"]);
+    let _stream = server.stream(
+        "data: {\"at\":\"2023-11-14T22:13:20Z\"}\n\ndata: {\"at\":1700000000.5}\n\ndata: {\"at\":99999999999999}\n\n",
+    );
+    let done = bench.done();
+    assert_eq!(done.numbers(["/latency/count", "/events_from_the_future"]), [2, 1]);
+}
+
+#[test]
+fn an_event_is_an_event_for_each_connection() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--count", "2", "--connections", "2"]);
+    let _streams = [server.stream(event(0) + &event(1)), server.stream(event(0) + &event(1))];
+    assert_eq!(bench.done().numbers(["/events/total", "/loss/publishers/0/clean_connections"]), [4, 2]);
+}
