@@ -28,7 +28,8 @@ fn storm(url: &str, directory: &Path, to_server: &[&str]) -> (Value, bool) {
     let connections = CONNECTIONS.to_string();
     let storm = ["--connections", &connections, "--duration", "5s", "--cut-every", "1s", "--cut-share", "50%"];
     let stream = format!("{url}/stream");
-    let output = ["--url", &stream, "--seed", "1", "--expect-no-loss", "--report", report.to_str().expect("a plain path")];
+    let output =
+        ["--url", &stream, "--seed", "1", "--expect-no-loss", "--report", report.to_str().expect("a plain path")];
     let mut bench = cargo_run("listener", &[&["bench"], &storm[..], &output].concat());
     let (status, lines) = bench.finish();
     generator.signal("TERM");
@@ -79,7 +80,10 @@ fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
     // The answers are not ours: with a path of one's own, any 2xx will do.
     let (report, is_clean) = storm(url, directory.path(), &["--path", "/event/{action}"]);
     assert!(!is_clean, "{report:#}");
-    assert!(number(&report, "/ends/cut_by_us") > 0 && number(&report, "/connects/reopened_without_id") > 0, "{report:#}");
+    assert!(
+        number(&report, "/ends/cut_by_us") > 0 && number(&report, "/connects/reopened_without_id") > 0,
+        "{report:#}"
+    );
     assert_eq!(number(&report, "/connects/resumed_with_id"), 0, "{report:#}");
     assert!(number(&report, "/events/total") > 1000, "{report:#}");
     assert!(number(&report, "/loss/lost/across_reconnect") > 0, "{report:#}");

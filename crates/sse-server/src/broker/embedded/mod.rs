@@ -210,8 +210,8 @@ impl Embedded {
 }
 
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
-fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, BrokerError> {
-    store.read(|transaction| {
+fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, StoreError> {
+    store.try_read(|transaction| {
         let meta = transaction.open_table(META)?;
         let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
         let highest = EventId::new(number("highest_ms")?, number("highest_seq")?);

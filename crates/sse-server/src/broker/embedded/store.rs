@@ -109,10 +109,27 @@ impl Store {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
-        self.guarded(|database| work(&database.begin_read()?)).map_err(|error| match error {
-            StoreError::Damaged(what) => BrokerError::Damaged(what),
-            StoreError::Redb(error) => BrokerError::Damaged(error.to_string()),
-        })
+        self.try_read(work).map_err(|error| BrokerError::Damaged(self.with_advice(&error)))
+    }
+
+    /// The same, for those who say themselves which log it is.
+    pub(super) fn try_read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.guarded(|database| work(&database.begin_read()?))
+    }
+
+    /// What is wrong, with which file, and the way out.
+    fn with_advice(&self, error: &StoreError) -> String {
+        match &self.place {
+            Place::Memory => error.to_string(),
+            Place::Directory(directory) => format!(
+                "{error}, in {}: stop the server, and restore the file from a backup, or move it away and start with \
+                 an empty one",
+                directory.join(FILE).display()
+            ),
+        }
     }
 
     /// Runs `work` and commits: when this returns, it is on disk. Otherwise nothing is known until [`Self::reopen`].
@@ -168,7 +185,7 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
     let database = match opened {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if error.kind() != io::ErrorKind::InvalidData => {
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_a_damaged_file(&error) => {
             return Err(io_error(error));
         }
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
@@ -179,6 +196,12 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
     }
+}
+
+/// A damaged file leads redb to places that are not there.
+fn is_of_a_damaged_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 /// redb would take a gigabyte for its cache; the system's own cache of the file serves as well.
