@@ -220,11 +220,11 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
         }
     }
     for reader in &mut readers {
-        nodes.iter_mut().for_each(|node| {
+        for node in &mut nodes {
             while node.frames.end() < log.last() {
-                node.feed(&log, 100)
+                node.feed(&log, 100);
             }
-        });
+        }
         let mut steps = 0;
         while step(reader, &log, &nodes, mutation) {
             steps += 1;

@@ -126,6 +126,13 @@ impl Breaches {
         self.0.entry(breach).or_default().push(what);
     }
 
+    /// Adds several.
+    pub(crate) fn add_all(&mut self, breach: Breach, what: impl IntoIterator<Item = String>) {
+        for one in what {
+            self.add(breach, one);
+        }
+    }
+
     /// Adds those.
     pub(crate) fn extend(&mut self, other: Self) {
         for (breach, all) in other.0 {

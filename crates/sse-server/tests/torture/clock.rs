@@ -6,15 +6,19 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
+
+use crate::processes::{Output, Process, until};
 
 const LIBRARY: &str = "libfaketimeMT.so.1";
 /// Its allocator goes before another one that a program is linked with: jemalloc asks for the time while it starts, and
 /// libfaketime allocates before it can tell it.
 const ALLOCATOR: &str = "libc.so.6";
+/// Longer than it takes to say a version.
+const SUITS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A clock that can be stepped.
 #[derive(Debug)]
@@ -40,11 +44,14 @@ impl Clock {
         Ok(Some(clock))
     }
 
-    /// Whether a program can live by this clock at all.
-    pub(crate) fn suits(&self, program: &Path) -> bool {
+    /// Whether a program can live by this clock at all. (One with an allocator of its own inside may hang.)
+    pub(crate) async fn suits(&self, program: &Path, log: &Path) -> anyhow::Result<bool> {
         let mut command = Command::new(program);
         self.preload(command.arg("--version"));
-        command.output().is_ok_and(|output| output.status.success() && output.stderr.is_empty())
+        let mut process = Process::start("a program with another clock", command, log, &Output::Nowhere)?;
+        let ended = until(SUITS_WITHIN, async || process.ended()).await;
+        let complaints = fs::metadata(log).context("cannot look at a log")?.len();
+        Ok(ended.is_some_and(|status| status.success()) && complaints == 0)
     }
 
     /// Lets a program live by this clock.

@@ -113,7 +113,7 @@ impl Cluster {
         }
         let by_the_clock = cluster.redis.iter().chain(&cluster.nodes).find(|server| server.by_the_clock);
         if let (Some(clock), Some(server)) = (&cluster.clock, by_the_clock)
-            && !clock.suits(&server.program)
+            && !clock.suits(&server.program, &directory.join("clock.log")).await?
         {
             cluster.clock = None;
         }

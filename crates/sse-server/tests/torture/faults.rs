@@ -64,7 +64,7 @@ impl Faults<'_> {
             if fault == Fault::FullDisk {
                 self.gave_up += ended.len() as u64;
             } else {
-                ended.into_iter().for_each(|what| self.breaches.add(Breach::Trouble, what));
+                self.breaches.add_all(Breach::Trouble, ended);
             }
             self.recover(fault).await;
             let sum = match fault {
@@ -147,7 +147,9 @@ impl Faults<'_> {
         let in_frames =
             |links: &[Arc<Control>]| -> u64 { links.iter().map(|link| link.counts.cut_in_a_frame.load(Relaxed)).sum() };
         let before = in_frames(&links);
-        links.iter().for_each(|link| link.cut());
+        for link in &links {
+            link.cut();
+        }
         let cut = async || (in_frames(&links) > before).then(|| in_frames(&links) - before);
         until(EFFECT_WITHIN, cut).await.unwrap_or(0)
     }

@@ -164,7 +164,9 @@ impl Listener {
             }
             Behaviour::Hopping => {
                 self.controls().for_each(Control::cut);
-                pause(chance, 500, 3_000, stop).await
+                // Now and then it has a quiet time, after which it comes back without a pause.
+                let (from, to) = if chance.random_range(0..3) == 0 { (5_000, 6_000) } else { (300, 2_000) };
+                pause(chance, from, to, stop).await
             }
             Behaviour::CutFirst => {
                 // Away at this moment, or cut here and now.

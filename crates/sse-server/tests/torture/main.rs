@@ -89,7 +89,7 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
     let mut kept = true;
     for broker in options.brokers() {
         let orders = Orders { broker, duration: options.duration(), seed, plant: options.plant };
-        kept &= one_run(orders, true).await?.breaches.is_empty();
+        kept &= one_run(orders, if options.keep { Keep::Always } else { Keep::Failed }).await?.breaches.is_empty();
     }
     if options.is_test() {
         test_of_the_test(seed).await?;
@@ -97,23 +97,33 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
     Ok(kept)
 }
 
-/// Runs and prints. The records of a run that failed are kept, unless they tell nothing.
-async fn one_run(orders: Orders, keep: bool) -> anyhow::Result<Report> {
+/// Which runs leave their records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Always,
+    Failed,
+    Never,
+}
+
+/// Runs and prints.
+async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     let Orders { broker, duration, seed, plant } = orders;
     let planted = plant.map_or_else(String::new, |plant| format!(", planted: {plant:?}"));
     println!("torture: broker {}, {} s, seed {seed}{planted}", broker.as_str(), duration.as_secs());
     let mut directory = tempfile::Builder::new().prefix("torture-").tempdir().context("cannot make a directory")?;
     let outcome = run(orders, directory.path()).await;
     let failed = !outcome.as_ref().is_ok_and(|report| report.breaches.is_empty());
-    directory.disable_cleanup(failed && keep);
+    let is_kept = keep == Keep::Always || (failed && keep == Keep::Failed);
+    directory.disable_cleanup(is_kept);
     if let Ok(report) = &outcome {
         print!("{}", report.text());
     }
+    if is_kept {
+        println!("records and logs are in {}", directory.path().display());
+    }
     if failed {
-        let again =
-            format!("scripts/torture --broker {} --seconds {} --seed {seed}", broker.as_str(), duration.as_secs());
-        let kept = if keep { format!(": the records are in {}", directory.path().display()) } else { String::new() };
-        println!("FAILED (seed {seed}){kept}\nagain by: {again}");
+        let (broker, seconds) = (broker.as_str(), duration.as_secs());
+        println!("FAILED (seed {seed}); again by: scripts/torture --broker {broker} --seconds {seconds} --seed {seed}");
     } else {
         println!("passed: no promise was broken");
     }
@@ -125,7 +135,7 @@ async fn test_of_the_test(seed: u64) -> anyhow::Result<()> {
     for plant in Plant::value_variants() {
         let broker = options::BrokerName::Embedded;
         let orders = Orders { broker, duration: PLANT_DURATION, seed, plant: Some(*plant) };
-        let report = one_run(orders, false).await?;
+        let report = one_run(orders, Keep::Never).await?;
         let expected = match plant {
             Plant::Drop => vec![Breach::Lost],
             Plant::Double => vec![Breach::Repeated],

@@ -21,6 +21,7 @@ Exit codes: 0 no promise was broken, 1 one was (the records are kept), 2 misused
 
 /// Runs the real programs under faults, and checks that no acknowledged event was lost, doubled or disordered
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(name = "torture", after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Options {
     /// Torture this broker; without it, one after the other
@@ -42,6 +43,10 @@ pub(crate) struct Options {
     /// Let the proxy do this to one event of one listener: the run must fail then
     #[arg(long, value_name = "WRONG")]
     pub(crate) plant: Option<Plant>,
+
+    /// Keep the records and logs of a run that passed, too
+    #[arg(long)]
+    pub(crate) keep: bool,
 
     /// Said by scripts/torture: this is no test run.
     #[arg(long, hide = true)]

@@ -105,9 +105,8 @@ impl Fault {
         match self {
             Self::KillNode => "connections broken",
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
-            Self::KillRedis => "publishes refused or unknown",
             Self::Cut => "frames cut in two",
-            Self::FullDisk => "publishes refused or unknown",
+            Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",
             Self::ClockBack => "ms that ids stayed ahead of the clock",
         }

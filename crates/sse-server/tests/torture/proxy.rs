@@ -245,8 +245,8 @@ async fn downwards(
                 return Ok(End::CutAfterOpening);
             }
         }
-        if rate > 0 {
-            sleep(Duration::from_micros(1_000_000 * count as u64 / rate)).await;
+        if let Some(micros) = (1_000_000 * count as u64).checked_div(rate) {
+            sleep(Duration::from_micros(micros)).await;
         }
     }
 }

@@ -44,7 +44,7 @@ impl Report {
         if self.figures.acknowledged < EVENTS_MIN {
             missing.push(format!("{} events are too few to prove anything", self.figures.acknowledged));
         }
-        missing.into_iter().for_each(|what| self.breaches.add(Breach::Trouble, what));
+        self.breaches.add_all(Breach::Trouble, missing);
     }
 
     /// Gaps are honest, but a system that tells nothing else keeps no promise.

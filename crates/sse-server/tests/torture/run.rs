@@ -88,9 +88,9 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     for one in living {
         listeners.push(one.await.context("a listener's task")??);
     }
-    cluster.revive().await?.into_iter().for_each(|what| breaches.add(Breach::Trouble, what));
+    breaches.add_all(Breach::Trouble, cluster.revive().await?);
     finish(&mut publishers, &mut listeners, &ports, directory, &mut breaches).await?;
-    cluster.panics().into_iter().for_each(|what| breaches.add(Breach::Trouble, what));
+    breaches.add_all(Breach::Trouble, cluster.panics());
 
     let idle: Vec<String> = listeners.iter().filter_map(Listener::idle_behaviour).collect();
     let summaries = listeners.iter().map(Listener::summary).collect();
