@@ -62,7 +62,8 @@ async fn read(broker: &Broker, name: &str, from: From) -> (Option<Start>, Vec<St
                 let end = page.end(asked);
                 start.get_or_insert(page.start);
                 all.extend(page.events);
-                if !page.more {
+                // More than there can be are no run of what was there, and are told as such.
+                if !page.more || all.len() > 2 * EVENTS_KEPT {
                     return (start, all, None);
                 }
                 asked = From::Position(end);
