@@ -12,13 +12,13 @@ use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::Fu
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use crate::outcome::Outcome;
+use crate::{lanes::Lane, outcome::Outcome};
 
 /// The requests of one run. They make progress only while someone waits in [`next`](Self::next).
 pub(crate) struct InFlight {
     requests: FuturesUnordered<LocalBoxFuture<'static, Answered>>,
-    /// How many events the request with this first one has.
-    events: BTreeMap<u64, u64>,
+    /// By the number of its first event: how many each request has, and in which lane.
+    events: BTreeMap<u64, (u64, Lane)>,
     /// Requests at a time. Beyond them the schedule waits, and what it then sends late has that delay in its latency.
     max: usize,
 }
@@ -26,8 +26,12 @@ pub(crate) struct InFlight {
 /// The events of a request.
 #[derive(Debug)]
 pub(crate) struct Events {
-    /// The number of the first; the others follow.
+    /// The number of the first in the run; the others follow.
     pub(crate) first: u64,
+    /// Their lane, with the number of the first in it.
+    pub(crate) lane: Lane,
+    /// The lane is free when the request has ended: nothing more was given a number in it.
+    pub(crate) frees_lane: bool,
     /// When each was due.
     pub(crate) dues: Vec<Instant>,
 }
@@ -72,7 +76,7 @@ impl InFlight {
         events: Events,
         request: impl Future<Output = (Option<StatusCode>, Outcome)> + 'static,
     ) {
-        self.events.insert(events.first, events.dues.len() as u64);
+        self.events.insert(events.first, (events.dues.len() as u64, events.lane));
         let answered = request.map(move |(status, outcome)| Answered { events, status, outcome, at: Instant::now() });
         self.requests.push(answered.boxed_local());
     }
@@ -94,10 +98,10 @@ impl InFlight {
         Some(answered)
     }
 
-    /// Gives up on all of them: the numbers of the events of each, in order.
-    pub(crate) fn abandon(&mut self) -> Vec<Range<u64>> {
+    /// Gives up on all of them: the numbers of the events of each in the run, and their lane; in order.
+    pub(crate) fn abandon(&mut self) -> Vec<(Range<u64>, Lane)> {
         self.requests.clear();
-        mem::take(&mut self.events).into_iter().map(|(first, count)| first..first + count).collect()
+        mem::take(&mut self.events).into_iter().map(|(first, (count, lane))| (first..first + count, lane)).collect()
     }
 }
 
@@ -108,8 +112,10 @@ mod tests {
     use super::*;
     use crate::outcome::Failure;
 
+    const LANE: Lane = Lane { number: 7, next: 0 };
+
     fn events(first: u64, count: usize) -> Events {
-        Events { first, dues: vec![Instant::now(); count] }
+        Events { first, lane: LANE, frees_lane: true, dues: vec![Instant::now(); count] }
     }
 
     fn refused() -> (Option<StatusCode>, Outcome) {
@@ -124,7 +130,7 @@ mod tests {
         in_flight.push(events(3, 5), future::pending());
         assert_eq!(in_flight.next().await.map(|answered| answered.events.first), Some(1));
         assert!(in_flight.ended().is_none());
-        assert_eq!(in_flight.abandon(), [0..1, 3..8]);
+        assert_eq!(in_flight.abandon(), [(0..1, LANE), (3..8, LANE)]);
         assert!(in_flight.is_empty() && in_flight.next().await.is_none());
     }
 

@@ -12,6 +12,7 @@
 //! | `publisher` | sends a request |
 //! | `outcome` | what an answer says about events (pure) |
 //! | `in_flight` | the requests that wait for their answers |
+//! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
 //! | `alarm` | wakes the loop on time |
 //! | `signals` | Ctrl-C and SIGTERM |
@@ -27,6 +28,7 @@ mod base_url;
 mod complaints;
 mod completions;
 mod in_flight;
+mod lanes;
 mod open_files;
 mod outcome;
 mod pace;

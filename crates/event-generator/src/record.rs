@@ -7,7 +7,6 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -16,14 +15,19 @@ use sse_proto::{
     record::{self, Sent},
 };
 
-use crate::outcome::{Ids, Outcome};
+use crate::{
+    lanes::Lane,
+    outcome::{Ids, Outcome},
+    payload::Stamper,
+};
 
 /// The record of one run.
 #[derive(Debug)]
 pub(crate) struct Record {
     file: File,
     path: PathBuf,
-    /// What is the same in all lines.
+    stamper: Stamper,
+    /// What the next line will be.
     line: Sent,
     lines: Vec<u8>,
 }
@@ -39,18 +43,18 @@ pub(crate) enum RecordError {
 
 impl Record {
     /// Creates the file, or empties it.
-    pub(crate) fn create(path: &Path, channel: &Channel, publisher: String) -> Result<Self, RecordError> {
+    pub(crate) fn create(path: &Path, channel: &Channel, stamper: Stamper) -> Result<Self, RecordError> {
         let path = path.to_owned();
         let outcome = record::Outcome::Unknown;
-        let line = Sent { outcome, id: None, channel: channel.to_string(), publisher, sequence: 0 };
+        let line = Sent { outcome, id: None, channel: channel.to_string(), publisher: String::new(), sequence: 0 };
         match File::create(&path) {
-            Ok(file) => Ok(Self { file, path, line, lines: Vec::new() }),
+            Ok(file) => Ok(Self { file, path, stamper, line, lines: Vec::new() }),
             Err(source) => Err(RecordError::Create { path, source }),
         }
     }
 
-    /// Writes the lines of the events of a request, if they have any.
-    pub(crate) fn write(&mut self, sequences: Range<u64>, outcome: &Outcome) -> Result<(), RecordError> {
+    /// Writes the lines of so many events of a request, if they have any. `lane` has the number of the first.
+    pub(crate) fn write(&mut self, lane: Lane, events: u64, outcome: &Outcome) -> Result<(), RecordError> {
         let ids = match outcome {
             Outcome::Acknowledged(ids) => *ids,
             Outcome::Unknown(_) => Ids::Unsaid,
@@ -61,8 +65,9 @@ impl Record {
             _ => record::Outcome::Unknown,
         };
         self.lines.clear();
-        for (sequence, place) in sequences.zip(0..) {
-            self.line.sequence = sequence;
+        self.line.publisher = self.stamper.publisher(lane.number);
+        for place in 0..events {
+            self.line.sequence = lane.next + place;
             self.line.id = ids.id(place).map(|id| id.to_string());
             serde_json::to_writer(&mut self.lines, &self.line).expect("strings and numbers are always JSON");
             self.lines.push(b'\n');
@@ -84,15 +89,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sent");
         std::fs::write(&path, "of an earlier run\n").unwrap();
-        let mut record = Record::create(&path, &Channel::default_channel(), "p".to_owned()).unwrap();
-        record.write(0..1, &Outcome::Acknowledged(Ids::One(EventId::new(5, 1)))).unwrap();
-        record.write(1..2, &Outcome::Refused(Failure::Stopped)).unwrap();
-        record.write(2..3, &Outcome::Unknown(Failure::Stopped)).unwrap();
+        let stamper = Stamper::new();
+        let publisher = stamper.publisher(2);
+        let mut record = Record::create(&path, &Channel::default_channel(), stamper).unwrap();
+        let lane = |next| Lane { number: 2, next };
+        record.write(lane(0), 1, &Outcome::Acknowledged(Ids::One(EventId::new(5, 1)))).unwrap();
+        record.write(lane(1), 1, &Outcome::Refused(Failure::Stopped)).unwrap();
+        record.write(lane(2), 1, &Outcome::Unknown(Failure::Stopped)).unwrap();
         let batch = Ids::Batch { first: EventId::new(6, 0), last: EventId::new(7, 0), count: 3 };
-        record.write(3..6, &Outcome::Acknowledged(batch)).unwrap();
+        record.write(lane(3), 3, &Outcome::Acknowledged(batch)).unwrap();
         // Still open: nothing waits in memory.
         assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
+            std::fs::read_to_string(&path).unwrap().replace(&publisher, "p"),
             concat!(
                 r#"{"outcome":"acknowledged","id":"5-1","channel":"sse","publisher":"p","sequence":0}"#,
                 "\n",

@@ -11,6 +11,7 @@ use sse_proto::Channel;
 use crate::{
     complaints::Complaints,
     in_flight::Answered,
+    lanes::Lane,
     outcome::{Failure, Outcome},
     payload::{ReplayError, Stamper},
     record::{Record, RecordError},
@@ -47,7 +48,7 @@ impl Results {
         let record = match (&settings.record, stamper) {
             (Some(path), Some(stamper)) => {
                 let channel = settings.channel.clone().unwrap_or_else(Channel::default_channel);
-                Some(Record::create(path, &channel, stamper.publisher())?)
+                Some(Record::create(path, &channel, stamper.clone())?)
             }
             _ => None,
         };
@@ -72,16 +73,16 @@ impl Results {
         for due in &events.dues {
             self.report.count_outcome(outcome, at.saturating_duration_since(*due));
         }
-        self.conclude(events.first..events.first + events.dues.len() as u64, outcome);
+        self.conclude(events.first..events.first + events.dues.len() as u64, events.lane, outcome);
     }
 
     /// Takes the events of a request whose answer nobody waits for any more.
-    pub(crate) fn take_abandoned(&mut self, sequences: Range<u64>) {
+    pub(crate) fn take_abandoned(&mut self, sequences: Range<u64>, lane: Lane) {
         let outcome = Outcome::Unknown(Failure::Stopped);
         for _ in sequences.clone() {
             self.report.count_outcome(&outcome, Duration::ZERO);
         }
-        self.conclude(sequences, &outcome);
+        self.conclude(sequences, lane, &outcome);
     }
 
     /// Remembers why the run cannot go on.
@@ -102,9 +103,10 @@ impl Results {
         (self.report, self.error)
     }
 
-    fn conclude(&mut self, sequences: Range<u64>, outcome: &Outcome) {
+    fn conclude(&mut self, sequences: Range<u64>, lane: Lane, outcome: &Outcome) {
+        let events = sequences.end - sequences.start;
         if let Some(record) = &mut self.record
-            && let Err(error) = record.write(sequences.clone(), outcome)
+            && let Err(error) = record.write(lane, events, outcome)
         {
             // A record with a hole would count false losses: nothing is added behind it.
             self.record = None;
@@ -114,7 +116,6 @@ impl Results {
             self.complaints.calm();
             return;
         }
-        let events = sequences.end - sequences.start;
         if let Some(line) = self.complaints.about(sequences, outcome, Instant::now())
             && !self.talk.say(line)
         {

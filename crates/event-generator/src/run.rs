@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     alarm::Alarm,
-    in_flight::{Events, InFlight},
+    in_flight::{Answered, Events, InFlight},
+    lanes::Lanes,
     outcome::{Asked, Failure, Outcome},
     pace::{Next, Pace},
     payload::{Moment, Payload, ReplayError},
@@ -43,6 +44,7 @@ pub(crate) struct Run {
     batch: Option<Batch>,
     publisher: Rc<Publisher>,
     in_flight: InFlight,
+    lanes: Lanes,
     alarm: Alarm,
     results: Results,
     report_file: Option<ReportFile>,
@@ -102,6 +104,7 @@ impl Run {
             batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
             in_flight: InFlight::new(settings.concurrency),
+            lanes: Lanes::default(),
             alarm: Alarm::new().map_err(StartError::Alarm)?,
             report_file,
             data: String::new(),
@@ -151,7 +154,7 @@ impl Run {
                 biased;
                 () = signals.next() => return End::Stopped,
                 () = self.results.status_lines.closed() => return End::Stopped,
-                Some(answered) = self.in_flight.next() => self.results.take(&answered),
+                Some(answered) = self.in_flight.next() => self.take(&answered),
                 ready = event(&mut self.payload, &self.alarm, wake, next, last), if !self.in_flight.is_full() => match ready {
                     Ok(true) => {}
                     Ok(false) => return End::Done,
@@ -181,8 +184,16 @@ impl Run {
     fn take_ended(&mut self) {
         for _ in 0..TURN_MAX {
             let Some(answered) = self.in_flight.ended() else { return };
-            self.results.take(&answered);
+            self.take(&answered);
         }
+    }
+
+    fn take(&mut self, answered: &Answered) {
+        let Answered { events, outcome, .. } = answered;
+        if events.frees_lane {
+            self.lanes.ended(events.lane, events.dues.len() as u64, outcome);
+        }
+        self.results.take(answered);
     }
 
     /// Waits for the last answers and prints the last lines: not long if the run was stopped.
@@ -195,12 +206,12 @@ impl Run {
                 biased;
                 // The first signal of a run that is done means soon; the second of any means now.
                 () = signals.next() => deadline = Some(deadline.map_or_else(soon, |_| Instant::now())),
-                Some(answered) = self.in_flight.next() => self.results.take(&answered),
+                Some(answered) = self.in_flight.next() => self.take(&answered),
                 () = until(deadline) => break,
             }
         }
-        for sequences in self.in_flight.abandon() {
-            self.results.take_abandoned(sequences);
+        for (sequences, lane) in self.in_flight.abandon() {
+            self.results.take_abandoned(sequences, lane);
         }
         let deadline = deadline.map(|_| soon());
         let finished = tokio::select! {
@@ -221,17 +232,24 @@ impl Run {
         // What was not read yet could not be sent: that is no delay of the server's.
         let due = if let Payload::Replay(replay) = &self.payload { due.max(replay.not_before().into()) } else { due };
         let sequence = self.results.report.counts().sent;
-        let moment = Moment { sequence, due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))) };
-        let Some(drawn) = self.payload.draw(moment, &mut self.data) else { return };
+        let gathering = self.batch.as_ref().and_then(Batch::lane);
+        let lane = gathering.unwrap_or_else(|| self.lanes.take());
+        let moment = Moment { lane, due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))) };
+        let Some(drawn) = self.payload.draw(moment, &mut self.data) else {
+            if gathering.is_none() {
+                self.lanes.put_back(lane);
+            }
+            return;
+        };
         self.results.report.count_sent(now.into_std());
         self.pace.advance();
         if let Some(batch) = &mut self.batch {
-            if let Some(gathered) = batch.push(sequence, due, &drawn, &self.data) {
+            if let Some(gathered) = batch.push(sequence, lane, due, &drawn, &self.data) {
                 self.start_batch(gathered);
             }
             return;
         }
-        let events = Events { first: sequence, dues: vec![due] };
+        let events = Events { first: sequence, lane, frees_lane: true, dues: vec![due] };
         let asked = if self.requests.is_ours() { Asked::Event } else { Asked::Anything };
         match self.requests.one(&drawn, &self.data, sequence) {
             Ok(outgoing) => self.start(events, asked, outgoing),
@@ -243,9 +261,9 @@ impl Run {
     }
 
     fn start_batch(&mut self, gathered: Gathered) {
-        let Gathered { first, dues, lines } = gathered;
+        let Gathered { first, lane, frees_lane, dues, lines } = gathered;
         let asked = Asked::Batch(dues.len() as u64);
-        self.start(Events { first, dues }, asked, self.requests.batch(lines));
+        self.start(Events { first, lane, frees_lane, dues }, asked, self.requests.batch(lines));
     }
 
     fn start(&mut self, events: Events, asked: Asked, outgoing: Outgoing) {

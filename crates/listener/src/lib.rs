@@ -23,6 +23,7 @@
 //! | [`record`] | the record file by which loss is counted |
 //! | [`gap`], [`progress`], [`talk`] | what is said to people, on stderr |
 //! | [`signals`] | Ctrl-C and SIGTERM |
+//! | [`mod@bench`] | `listener bench`: very many streams on one thread, every event accounted for |
 
 pub mod answer;
 pub mod bench;

@@ -78,6 +78,24 @@ impl GapReason {
     }
 }
 
+/// Data of every event of a stream with `?envelope=json`, but of a gap, which keeps its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<'a> {
+    /// The event's id in its channel; the `id:` of the stream is the cursor, and may be of several channels.
+    pub id: EventId,
+    /// The channel that it was published in.
+    #[serde(borrow)]
+    pub channel: Cow<'a, str>,
+    /// Its type.
+    #[serde(borrow)]
+    pub event: Cow<'a, str>,
+    /// Its data, always as a string, exactly as it was published.
+    #[serde(borrow)]
+    pub data: Cow<'a, str>,
+    /// When, by the log's clock: RFC 3339, UTC, milliseconds.
+    pub time: Cow<'a, str>,
+}
+
 /// Answer to `GET /events` as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -143,6 +161,20 @@ mod tests {
         for reason in [GapReason::Trimmed, GapReason::Unknown, GapReason::LostTail] {
             assert_eq!(serde_json::to_value(reason).expect("serialisable"), reason.as_str());
         }
+    }
+
+    #[test]
+    fn an_envelope_has_the_five_documented_keys() {
+        let envelope = Envelope {
+            id: EventId::new(5, 1),
+            channel: "sse".into(),
+            event: "a\"b".into(),
+            data: "x\r\ny".into(),
+            time: "1970-01-01T00:00:00.005Z".into(),
+        };
+        let json = r#"{"id":"5-1","channel":"sse","event":"a\"b","data":"x\r\ny","time":"1970-01-01T00:00:00.005Z"}"#;
+        assert_eq!(serde_json::to_string(&envelope).expect("serialisable"), json);
+        assert_eq!(serde_json::from_str::<Envelope<'_>>(json).expect("reads back"), envelope);
     }
 
     #[test]

@@ -126,11 +126,16 @@ impl FromStr for Position {
 pub enum Cursor {
     /// Of a stream of one channel.
     Plain(Position),
-    /// Of a stream of several: each channel once.
+    /// Of a stream of several: each channel once, and at most [`CHANNELS_MAX`](Self::CHANNELS_MAX).
     Composite(Vec<(Channel, Position)>),
 }
 
 impl Cursor {
+    /// Channels of one stream, and so of one cursor.
+    pub const CHANNELS_MAX: usize = 32;
+    /// No cursor is longer: each channel has its name, two numbers of up to 20 digits, and `=@-,`.
+    pub const BYTES_MAX: usize = Self::CHANNELS_MAX * (Channel::BYTES_MAX + 2 * 20 + 4);
+
     /// The position in `channel`, for a stream of that channel alone.
     ///
     /// None when a composite cursor does not name the channel: nothing is known of it then.
@@ -164,6 +169,9 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        if text.len() > Self::BYTES_MAX {
+            return Err(InvalidCursor);
+        }
         if !text.contains('=') {
             return text.parse().map(Self::Plain);
         }
@@ -171,7 +179,7 @@ impl FromStr for Cursor {
         for part in text.split(',') {
             let (channel, position) = part.split_once('=').ok_or(InvalidCursor)?;
             let channel: Channel = channel.parse().map_err(|_| InvalidCursor)?;
-            if positions.iter().any(|(seen, _)| *seen == channel) {
+            if positions.len() == Self::CHANNELS_MAX || positions.iter().any(|(seen, _)| *seen == channel) {
                 return Err(InvalidCursor);
             }
             positions.push((channel, position.parse()?));
@@ -252,6 +260,19 @@ mod tests {
         assert_eq!(id("10-0").before(), EventId::new(9, u64::MAX));
         assert_eq!(EventId::ZERO.before(), EventId::ZERO);
         assert_eq!(Position::At(id("10-1")).floor(), id("10-0"));
+    }
+
+    #[test]
+    fn the_longest_cursor_is_read_and_one_channel_more_is_not() {
+        let named = |nth: usize| format!("{nth:a>64}").parse().expect("a channel");
+        let longest =
+            |channels| (0..channels).map(|nth| (named(nth), Position::At(EventId::new(u64::MAX, u64::MAX)))).collect();
+        let most = Cursor::Composite(longest(Cursor::CHANNELS_MAX));
+        assert_eq!(most.to_string().len(), Cursor::BYTES_MAX - 1);
+        assert_eq!(most.to_string().parse(), Ok(most));
+        let small = (0..=Cursor::CHANNELS_MAX).map(|nth| format!("c{nth}=1-0")).collect::<Vec<_>>().join(",");
+        assert_eq!(small.parse::<Cursor>(), Err(InvalidCursor));
+        assert_eq!("9".repeat(Cursor::BYTES_MAX + 1).parse::<Cursor>(), Err(InvalidCursor));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`api`] | the JSON of answers, errors, history and batch lines |
 //! | [`json`] | JSON as event data: checked, and kept byte for byte |
 //! | [`record`] | the lines of the record files by which loss is counted |
-//! | [`units`] | the one grammar for durations and sizes on command lines |
+//! | [`units`] | the one grammar for durations, times and sizes |
 
 pub mod api;
 pub mod blocks;

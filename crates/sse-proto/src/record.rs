@@ -10,9 +10,12 @@ use crate::api::Gap;
 /// Names an event by who sent it: part of the payload of a recorded run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// One run of a generator.
+    /// One lane of one run of a generator, like `<uuid>/0`.
+    ///
+    /// In a lane each event waits for the answer to the one before: in the log they stand in the order of their numbers.
     pub publisher: String,
-    /// Counts the events of that run from 0.
+    /// Counts the events of that lane from 0. What was refused gives its number back, so what is missing was lost (or
+    /// its outcome is unknown; nothing follows it then).
     pub sequence: u64,
     /// When it was due by the publisher's schedule, whenever it was really sent: microseconds since the Unix epoch, by
     /// the publisher's clock.

@@ -1,8 +1,9 @@
-//! Durations and sizes as people write them on a command line, in an environment variable or in a URL.
+//! Durations, times and sizes as people write them on a command line, in an environment variable or in a URL.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use chrono::{DateTime, SecondsFormat};
 
 /// A duration: a number and a unit, `5ms 15s 10m 24h 1d`.
 ///
@@ -20,6 +21,62 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(duration) }
+}
+
+/// A moment as a subscriber names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// So long ago, by the log's clock.
+    Ago(Duration),
+    /// Milliseconds since the Unix epoch.
+    At(u64),
+}
+
+/// A moment: a duration ago (`90s 10m 2h 1d`), or a time as [`parse_time_ms`] reads it.
+///
+/// # Errors
+/// The text to show to whoever wrote it.
+pub fn parse_moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = parse_time_ms(text) {
+        return Ok(Moment::At(time));
+    }
+    humantime::parse_duration(text)
+        .map(Moment::Ago)
+        .map_err(|_| format!("{text:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}"))
+}
+
+/// What is wrong may come from anywhere, so not at any length.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+const TIME_FORMS: &str = "a time, like 2026-11-24T12:06:36Z or its milliseconds since 1970";
+
+/// A time: RFC 3339, or milliseconds since the Unix epoch. What lies before the epoch is the epoch.
+///
+/// A `+` of an offset may have become a space, as it does in the query of a URL.
+///
+/// # Errors
+/// The text to show to whoever wrote it.
+pub fn parse_time_ms(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{:?} is not {TIME_FORMS}", shown(text));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map_err(|_| wrong());
+    }
+    // The date is ten bytes long; a space right after it stands for the T.
+    let with_plus = match text.rfind(' ') {
+        Some(at) if at > 10 => [&text[..at], "+", &text[at + 1..]].concat(),
+        _ => text.to_owned(),
+    };
+    let time = DateTime::parse_from_rfc3339(&with_plus).map_err(|_| wrong())?;
+    Ok(u64::try_from(time.timestamp_millis()).unwrap_or(0))
+}
+
+/// Milliseconds since the Unix epoch as RFC 3339, in UTC; empty beyond the years that it can write.
+#[must_use]
+pub fn time_text(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true)).unwrap_or_default()
 }
 
 /// A number of bytes: a number and a unit, `512KiB 1MiB 1GiB` (or plain bytes).
@@ -45,6 +102,39 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad:?}");
         }
         assert!(parse_positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn a_moment_is_a_duration_ago_or_a_time() {
+        for (text, seconds) in [("10m", 600), ("90s", 90), ("2h", 7200), ("1d", 86_400), ("0s", 0)] {
+            assert_eq!(parse_moment(text), Ok(Moment::Ago(Duration::from_secs(seconds))));
+        }
+        let ms = 1_795_521_996_855;
+        for text in [
+            "1795521996855",
+            "2026-11-24T12:06:36.855Z",
+            "2026-11-24 12:06:36.855Z",
+            "2026-11-24t12:06:36.855999z",
+            "2026-11-24T13:06:36.855+01:00",
+            "2026-11-24T13:06:36.855 01:00",
+            "2026-11-24 13:06:36.855 01:00",
+            "2026-11-24T05:06:36.855-07:00",
+        ] {
+            assert_eq!(parse_moment(text), Ok(Moment::At(ms)), "{text}");
+            assert_eq!(parse_time_ms(text), Ok(ms), "{text}");
+        }
+        assert_eq!(parse_time_ms("1960-01-01T00:00:00Z"), Ok(0));
+        for bad in ["", " ", "x", "-5", "10x", "2026-11-24", "12:06", "2026-13-01T00:00:00Z", "é 1", "          é "] {
+            assert!(parse_moment(bad).is_err() && parse_time_ms(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_time_ms("18446744073709551616").is_err() && parse_time_ms("10m").is_err());
+    }
+
+    #[test]
+    fn a_time_is_written_as_it_is_read() {
+        assert_eq!(time_text(1_795_521_996_855), "2026-11-24T12:06:36.855Z");
+        assert_eq!(time_text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time_text(u64::MAX), "");
     }
 
     #[test]

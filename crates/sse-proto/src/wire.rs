@@ -45,6 +45,11 @@ pub fn heartbeat(out: &mut BytesMut, moved_to: Option<impl Display>) {
     out.put_slice(b":\n\n");
 }
 
+/// The `id` line that a block begins with.
+pub fn id(out: &mut BytesMut, id: impl Display) {
+    field(out, "id", id);
+}
+
 fn field(out: &mut BytesMut, name: &str, value: impl Display) {
     use std::fmt::Write as _;
     // Writing into memory that grows cannot fail.

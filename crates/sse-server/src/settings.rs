@@ -119,8 +119,8 @@ pub struct Settings {
     /// Keep this many of a channel's newest events in memory
     ///
     /// Subscribers inside this tail are served without touching the log; one that falls behind it is served from
-    /// history until it has caught up. An event costs its frame, once, not per subscriber. Only channels that
-    /// somebody listens to have a tail.
+    /// history until it has caught up. An event costs its frame, once, not per subscriber (and once more if somebody
+    /// wants envelopes). Only channels that somebody listens to have a tail.
     #[arg(long, env = "SSE_TAIL_EVENTS", default_value = "1024", value_name = "EVENTS", help_heading = "Streams")]
     pub tail_events: NonZeroUsize,
 

@@ -20,6 +20,8 @@ mod tutorial;
 use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use sse_proto::EventType;
 
+use crate::lanes::Lane;
+
 pub(crate) use self::{
     actions::Actions,
     replay::{Replay, ReplayError},
@@ -41,8 +43,8 @@ pub(crate) enum Payload {
 /// Which event it is, and when it was due.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
-    /// Its number, from 0.
-    pub(crate) sequence: u64,
+    /// Its lane, and its number there.
+    pub(crate) lane: Lane,
     /// Microseconds since the Unix epoch.
     pub(crate) due_us: u64,
 }

@@ -45,11 +45,12 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
+    use crate::lanes::Lane;
 
     fn data(bytes: Option<usize>, sequence: u64) -> String {
         let mut data = String::new();
         let mut sequenced = Sequenced::new("a".parse().unwrap(), None, Stamper::new(), bytes);
-        sequenced.draw(Moment { sequence, due_us: 1_795_523_086_339_397 }, &mut data);
+        sequenced.draw(Moment { lane: Lane { number: 0, next: sequence }, due_us: 1_795_523_086_339_397 }, &mut data);
         data
     }
 

@@ -162,6 +162,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
+    use crate::lanes::Lane;
 
     #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
     struct Body {
@@ -177,7 +178,7 @@ mod tests {
         let mut data = String::new();
         let mut body = |sequence| {
             data.clear();
-            let drawn = session.draw(Moment { sequence, due_us }, &mut data);
+            let drawn = session.draw(Moment { lane: Lane { number: 0, next: sequence }, due_us }, &mut data);
             let body: Body = serde_json::from_str(&data).unwrap();
             assert_eq!(body.action, drawn.kind.as_str());
             body
@@ -229,7 +230,7 @@ mod tests {
     fn the_time_is_rfc_3339_and_the_stamp_comes_last() {
         let mut data = String::new();
         let mut session = Session::new(1, Some(1), Some(Stamper::new()));
-        session.draw(Moment { sequence: 3, due_us: 1_795_523_086_000_007 }, &mut data);
+        session.draw(Moment { lane: Lane { number: 0, next: 3 }, due_us: 1_795_523_086_000_007 }, &mut data);
         assert!(
             data.contains(r#""page":"#) && data.contains(r#""timestamp":"2026-11-24T12:24:46.000007Z","publisher":""#),
             "{data}"

@@ -16,15 +16,15 @@ impl Stamper {
         Self(Uuid::new_v4())
     }
 
-    /// The name.
-    pub(crate) fn publisher(&self) -> String {
-        self.0.to_string()
+    /// The name of a lane of the run.
+    pub(crate) fn publisher(&self, lane: u32) -> String {
+        format!("{}/{lane}", self.0)
     }
 
     /// Adds `"publisher":"…","sequence":…,"sent_us":…` to an object that is being written.
     pub(crate) fn write(&self, moment: Moment, out: &mut String) {
-        let Moment { sequence, due_us } = moment;
-        write!(out, r#""publisher":"{}","sequence":{sequence},"sent_us":{due_us}"#, self.0)
+        let Moment { lane, due_us } = moment;
+        write!(out, r#""publisher":"{}/{}","sequence":{},"sent_us":{due_us}"#, self.0, lane.number, lane.next)
             .expect("a String takes any text");
     }
 }

@@ -67,6 +67,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
+    use crate::lanes::Lane;
 
     fn acts(actions: &str, seed: Option<u64>) -> Vec<Act> {
         let mut tutorial = Tutorial::new(actions.parse().unwrap(), seed, None);
@@ -79,7 +80,7 @@ mod tests {
 
     fn data(stamper: Option<Stamper>, now: DateTime<Local>) -> String {
         let mut data = String::new();
-        let moment = Moment { sequence: 5, due_us: 7 };
+        let moment = Moment { lane: Lane { number: 0, next: 5 }, due_us: 7 };
         Tutorial::new("a".parse().unwrap(), None, stamper).write(Uuid::nil(), moment, now, &mut data);
         data
     }
@@ -122,6 +123,6 @@ mod tests {
             r#"{"message":"user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)","#;
         assert!(data.starts_with(start), "{data}");
         let stamp: Stamp = serde_json::from_str(&data).unwrap();
-        assert_eq!(stamp, Stamp { publisher: stamper.publisher(), sequence: 5, sent_us: 7 });
+        assert_eq!(stamp, Stamp { publisher: stamper.publisher(0), sequence: 5, sent_us: 7 });
     }
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::payload::{Drawn, Form};
+use crate::{
+    lanes::Lane,
+    payload::{Drawn, Form},
+};
 
 /// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -16,13 +19,18 @@ pub(crate) struct Batch {
     /// When each was due.
     dues: Vec<Instant>,
     first: u64,
+    lane: Option<Lane>,
 }
 
 /// A batch that is complete, or that the end of the run completes.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    /// The number of its first event; the others follow.
+    /// The number of its first event in the run; the others follow.
     pub(crate) first: u64,
+    /// Their lane, with the number of the first in it.
+    pub(crate) lane: Lane,
+    /// No later event has a number in that lane.
+    pub(crate) frees_lane: bool,
     /// When each of its events was due.
     pub(crate) dues: Vec<Instant>,
     /// A line for each.
@@ -32,23 +40,37 @@ pub(crate) struct Gathered {
 impl Batch {
     /// Batches of `size` events, more than one.
     pub(crate) fn new(size: usize) -> Self {
-        Self { size, lines: Vec::new(), dues: Vec::with_capacity(size.min(1024)), first: 0 }
+        Self { size, lines: Vec::new(), dues: Vec::with_capacity(size.min(1024)), first: 0, lane: None }
     }
 
-    /// Adds the event with this number: the batch that is complete then, if one is.
-    pub(crate) fn push(&mut self, sequence: u64, due: Instant, drawn: &Drawn, data: &str) -> Option<Gathered> {
+    /// The lane that the next event belongs to, if a batch has begun.
+    pub(crate) fn lane(&self) -> Option<Lane> {
+        self.lane.map(|lane| Lane { next: lane.next + self.dues.len() as u64, ..lane })
+    }
+
+    /// Adds the event with this number in the run, in this lane: the batch that is complete then, if one is.
+    pub(crate) fn push(
+        &mut self,
+        sequence: u64,
+        lane: Lane,
+        due: Instant,
+        drawn: &Drawn,
+        data: &str,
+    ) -> Option<Gathered> {
         let bytes = self.lines.len();
         write_line(drawn, data, &mut self.lines);
         let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
-            let line = self.lines.split_off(bytes);
-            let full = self.take();
-            self.lines = line;
+            let last = self.lines.split_off(bytes);
+            // The lane goes on with the next batch, which must not wait: here order is not promised.
+            let full = self.take().map(|full| Gathered { frees_lane: false, ..full });
+            self.lines = last;
             full
         } else {
             None
         };
         if self.dues.is_empty() {
             self.first = sequence;
+            self.lane = Some(lane);
         }
         self.dues.push(due);
         // A batch of one is no batch: an event cannot both begin and complete one.
@@ -57,13 +79,13 @@ impl Batch {
 
     /// What has gathered, if anything has.
     pub(crate) fn take(&mut self) -> Option<Gathered> {
-        if self.dues.is_empty() {
-            return None;
-        }
+        let lane = self.lane.take()?;
         // The next batch is likely to be as long.
         let (lines, dues) = (Vec::with_capacity(self.lines.len() + 256), Vec::with_capacity(self.dues.len()));
         Some(Gathered {
             first: self.first,
+            lane,
+            frees_lane: true,
             dues: std::mem::replace(&mut self.dues, dues),
             lines: std::mem::replace(&mut self.lines, lines).into(),
         })
@@ -97,7 +119,8 @@ mod tests {
     use super::*;
 
     fn push(batch: &mut Batch, sequence: u64, form: Form, data: &str) -> Option<Gathered> {
-        batch.push(sequence, Instant::now(), &Drawn { kind: "a\"b".parse().unwrap(), form }, data)
+        let lane = batch.lane().unwrap_or(Lane { number: 1, next: 10 });
+        batch.push(sequence, lane, Instant::now(), &Drawn { kind: "a\"b".parse().unwrap(), form }, data)
     }
 
     #[test]
@@ -105,7 +128,7 @@ mod tests {
         let mut batch = Batch::new(2);
         assert!(push(&mut batch, 0, Form::Json, "0").is_none());
         let full = push(&mut batch, 1, Form::Json, "1").unwrap();
-        assert_eq!((full.first, full.dues.len()), (0, 2));
+        assert_eq!((full.first, full.lane.next, full.frees_lane, full.dues.len()), (0, 10, true, 2));
         assert!(push(&mut batch, 2, Form::Json, "2").is_none());
         let rest = batch.take().unwrap();
         assert_eq!((rest.first, rest.dues.len()), (2, 1));
@@ -119,7 +142,9 @@ mod tests {
         assert!(push(&mut batch, 0, Form::Json, &large).is_none() && push(&mut batch, 1, Form::Json, &large).is_none());
         let full = push(&mut batch, 2, Form::Json, &large).unwrap();
         assert_eq!((full.first, full.dues.len(), full.lines.ends_with(b"}\n")), (0, 2, true));
+        assert!(!full.frees_lane);
         let rest = batch.take().unwrap();
+        assert_eq!((rest.lane.next, rest.frees_lane), (12, true));
         assert_eq!((rest.first, rest.dues.len(), rest.lines.len() < full.lines.len()), (2, 1, true));
     }
 

@@ -23,7 +23,9 @@ fn json(request: &Request) -> serde_json::Value {
 fn sequenced_events_are_stamps_of_the_asked_size() {
     let server = Server::willing();
     let arguments = ["--url", &server.url(), "--rate", "1000", "--count", "5", "--payload", "sequenced"];
-    Program::run(arguments);
+    // One request at a time, and so one lane.
+    let arguments = arguments.into_iter().chain(["--concurrency", "1"]);
+    Program::run(arguments.clone());
     let requests = server.requests(5);
     let mut stamps: Vec<Stamp> = requests.iter().map(|request| serde_json::from_str(&request.body).unwrap()).collect();
     stamps.sort_by_key(|stamp| stamp.sequence);
@@ -32,7 +34,7 @@ fn sequenced_events_are_stamps_of_the_asked_size() {
     }
     assert_eq!(json(&requests[0]).as_object().expect("an object").len(), 3);
 
-    Program::run(arguments.into_iter().chain(["--data-size", "1KiB"]));
+    Program::run(arguments.chain(["--data-size", "1KiB"]));
     for request in server.requests(5) {
         assert_eq!(request.body.len(), 1024);
         assert!(serde_json::from_str::<Stamp>(&request.body).is_ok());

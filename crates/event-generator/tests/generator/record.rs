@@ -1,6 +1,10 @@
 //! The record: a line for what was acknowledged and for what nobody knows, none for what was refused.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use sse_proto::record::{Outcome, Sent, Stamp};
 
@@ -11,18 +15,17 @@ use crate::{
 
 fn lines(path: &Path) -> Vec<Sent> {
     let text = fs::read_to_string(path).expect("a record");
-    let mut lines: Vec<Sent> = text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
-    lines.sort_by_key(|line| line.sequence);
-    lines
+    text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
 }
 
-fn sequence(request: &Request) -> u64 {
-    serde_json::from_str::<Stamp>(&request.body).expect("a stamped body").sequence
+fn stamp(request: &Request) -> Stamp {
+    serde_json::from_str(&request.body).expect("a stamped body")
 }
 
 #[test]
 fn every_outcome_that_is_not_a_refusal_has_a_line() {
-    let server = Server::start(|request| match sequence(request) {
+    let requests = AtomicUsize::new(0);
+    let server = Server::start(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
         1 => Reply::error(400, "invalid_channel", "no"),
         2 => Reply::error(503, "outcome_unknown", "perhaps"),
         3 => Reply::error(503, "broker_unavailable", "no"),
@@ -38,19 +41,25 @@ fn every_outcome_that_is_not_a_refusal_has_a_line() {
     let record = path.to_str().expect("a plain path");
     let arguments =
         ["--url", &server.url(), "--rate", "100", "--count", "9", "--channel", "orders", "--record", record];
-    let ended = Program::run(arguments);
+    let ended = Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
     assert_eq!(ended.code, Some(0));
     assert!(ended.said().contains("sent 9, acknowledged 2, failed 2, unknown 5"), "{ended:?}");
 
-    let publisher = serde_json::from_str::<Stamp>(&server.request().body).expect("a stamped body").publisher;
-    let line = |sequence, outcome| Sent {
+    let stamps: Vec<Stamp> = server.requests(9).iter().map(stamp).collect();
+    let run = stamps[0].publisher.strip_suffix("/0").expect("the first lane").to_owned();
+    // What was refused gives its number back; after an unknown outcome another lane is taken.
+    let lanes = [(0, 0), (0, 1), (0, 1), (1, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)];
+    for (stamp, (lane, sequence)) in stamps.iter().zip(lanes) {
+        assert_eq!((stamp.publisher.as_str(), stamp.sequence), (format!("{run}/{lane}").as_str(), sequence));
+    }
+    let line = |nth: usize, outcome| Sent {
         outcome,
         id: (outcome == Outcome::Acknowledged).then(|| "1700000000000-5".to_owned()),
         channel: "orders".to_owned(),
-        publisher: publisher.clone(),
-        sequence,
+        publisher: stamps[nth].publisher.clone(),
+        sequence: stamps[nth].sequence,
     };
-    let unknown = [2, 4, 5, 6, 7].map(|sequence| line(sequence, Outcome::Unknown));
+    let unknown = [2, 4, 5, 6, 7].map(|nth| line(nth, Outcome::Unknown));
     let mut expected = vec![line(0, Outcome::Acknowledged)];
     expected.extend(unknown);
     expected.push(line(8, Outcome::Acknowledged));

@@ -1,16 +1,18 @@
 //! The ledgers of all connections: who publishes, how far each publisher was seen, and a [`Track`] for each pair.
 
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 
 use super::ledger::{Moment, Track, Verdict};
 
-/// Publishers that are told apart; the events of further ones are counted and not judged.
-const PUBLISHERS_MAX: usize = 64;
+/// Publishers that are told apart; the events of further ones are counted and not judged. (`event-generator` is as many
+/// as it has requests under way.)
+const PUBLISHERS_MAX: usize = 4096;
 
 /// Everybody who publishes numbered events.
 #[derive(Debug, Default)]
 pub(crate) struct Publishers {
     known: Vec<Publisher>,
+    by_name: HashMap<Box<str>, usize>,
     /// Events of publishers for whom there was no room.
     pub(crate) unjudged_events: u64,
 }
@@ -30,6 +32,7 @@ pub(crate) struct Publisher {
 /// What one connection got of all publishers.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
+    /// By publisher, ascending.
     tracks: Vec<(usize, Track)>,
     /// Where the last event was entered: the next one is mostly of the same publisher.
     last: usize,
@@ -47,12 +50,13 @@ impl Publishers {
     }
 
     fn find_or_add(&mut self, name: &str, now: Instant) -> Option<usize> {
-        if let Some(at) = self.known.iter().position(|publisher| &*publisher.name == name) {
-            return Some(at);
+        if let Some(at) = self.by_name.get(name) {
+            return Some(*at);
         }
         if self.known.len() == PUBLISHERS_MAX {
             return None;
         }
+        self.by_name.insert(name.into(), self.known.len());
         self.known.push(Publisher { name: name.into(), highest: 0, first_seen: now, target: None });
         Some(self.known.len() - 1)
     }
@@ -72,12 +76,14 @@ impl Book {
         let highest = &mut publishers.known[publisher].highest;
         *highest = number.max(*highest);
         if self.tracks.get(self.last).is_none_or(|(last, _)| *last != publisher) {
-            let Some(at) = self.tracks.iter().position(|(known, _)| *known == publisher) else {
-                self.last = self.tracks.len();
-                self.tracks.push((publisher, Track::starting_with(number, moment)));
-                return;
+            self.last = match self.find(publisher) {
+                Ok(at) => at,
+                Err(at) => {
+                    self.tracks.insert(at, (publisher, Track::starting_with(number, moment)));
+                    self.last = at;
+                    return;
+                }
             };
-            self.last = at;
         }
         self.tracks[self.last].1.take(number, moment);
     }
@@ -85,15 +91,20 @@ impl Book {
     /// It has not yet seen what it has to see.
     pub(crate) fn is_behind(&self, publishers: &Publishers) -> bool {
         let behind = |(publisher, track): &(usize, Track)| {
-            publishers.known[*publisher].target.is_some_and(|target| track.next() <= target)
+            publishers.known[*publisher].target.is_some_and(|target| track.is_behind(target))
         };
         self.tracks.iter().any(behind)
     }
 
     /// What became of a publisher's events; none if there was not one.
     pub(crate) fn verdict(&self, publisher: usize, target: Option<u64>, moment: Moment) -> Option<Verdict> {
-        let (_, track) = self.tracks.iter().find(|(known, _)| *known == publisher)?;
+        let (_, track) = &self.tracks[self.find(publisher).ok()?];
         Some(track.verdict(target, moment))
+    }
+
+    /// Where its track is, or would be.
+    fn find(&self, publisher: usize) -> Result<usize, usize> {
+        self.tracks.binary_search_by_key(&publisher, |(known, _)| *known)
     }
 }
 
@@ -107,7 +118,7 @@ mod tests {
     fn publishers_are_judged_apart_and_the_furthest_connection_sets_the_target() {
         let (mut publishers, now) = (Publishers::default(), Instant::now());
         let (mut one, mut other) = (Book::default(), Book::default());
-        for (name, number) in [("a", 0), ("b", 7), ("a", 1), ("b", 9), ("a", 2)] {
+        for (name, number) in [("a", 0), ("b", 7), ("a", 1), ("b", 8), ("a", 2)] {
             one.take(&mut publishers, name, number, OPEN, now);
         }
         other.take(&mut publishers, "a", 1, OPEN, now);
@@ -117,7 +128,7 @@ mod tests {
         let lost = |book: &Book, publisher: usize| {
             book.verdict(publisher, publishers.list()[publisher].target, OPEN).map(|verdict| verdict.lost.total)
         };
-        assert_eq!([lost(&one, 0), lost(&one, 1), lost(&other, 0), lost(&other, 1)], [Some(0), Some(1), Some(1), None]);
+        assert_eq!([lost(&one, 0), lost(&one, 1), lost(&other, 0), lost(&other, 1)], [Some(0), Some(0), Some(1), None]);
         other.take(&mut publishers, "a", 2, OPEN, now);
         assert!(!other.is_behind(&publishers));
     }

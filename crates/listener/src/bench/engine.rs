@@ -294,11 +294,11 @@ impl<'p> Engine<'p> {
         if self.sweep.is_due(now) {
             self.sweep(now);
         }
+        self.end_if_it_is_time(now);
         if matches!(self.stage, Stage::Running) && self.cuts.is_some_and(|cuts| now >= cuts.due) {
             self.cut(now);
         }
         self.connect_who_is_due(now);
-        self.end_if_it_is_time(now);
     }
 
     fn sweep(&mut self, now: Instant) {

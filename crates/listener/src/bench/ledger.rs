@@ -139,9 +139,10 @@ impl Track {
         Self { first: number, next: number.saturating_add(1), moment, trouble: None }
     }
 
-    /// The number after the highest that came.
-    pub(crate) const fn next(&self) -> u64 {
-        self.next
+    /// Something up to and with `target` has not come yet, and could still be told.
+    pub(crate) fn is_behind(&self, target: u64) -> bool {
+        let first_hole = self.trouble.as_ref().and_then(|trouble| trouble.holes.first());
+        self.next <= target || first_hole.is_some_and(|hole| hole.numbers.start <= target)
     }
 
     /// Takes an event. Its number is less than the largest there is.
@@ -326,6 +327,16 @@ mod tests {
         assert_eq!(holes(&track(&[5, 6]).verdict(Some(9), OPEN)), [(7, 9)]);
         assert_eq!(holes(&track(&[5, 8, 12]).verdict(Some(6), OPEN)), [(6, 6)]);
         assert!(track(&[5, 6]).verdict(Some(3), OPEN).is_clean());
+    }
+
+    #[test]
+    fn it_is_behind_until_the_last_hole_is_filled() {
+        let mut track = track(&[5, 6]);
+        assert!(track.is_behind(8));
+        track.take(8, OPEN);
+        assert!(track.is_behind(8) && track.is_behind(7) && !track.is_behind(6));
+        track.take(7, OPEN);
+        assert!(!track.is_behind(8));
     }
 
     #[test]

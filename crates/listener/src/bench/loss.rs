@@ -138,7 +138,13 @@ impl Loss {
     fn list(&mut self, connection: usize, publisher: &str, verdict: &Verdict) {
         if self.connections.len() == CONNECTIONS_LISTED_MAX {
             self.connections_unlisted += 1;
-            return;
+            // Those that only got events out of order make room for those that lost some.
+            let minor = |listed: &OfConnection| listed.lost.total == 0 && listed.twice == 0;
+            let is_minor = verdict.lost.total == 0 && verdict.twice == 0;
+            match self.connections.iter().rposition(minor).filter(|_| !is_minor) {
+                Some(at) => drop(self.connections.remove(at)),
+                None => return,
+            }
         }
         let listed = verdict.holes.len().min(RANGES_LISTED_MAX);
         self.connections.push(OfConnection {

@@ -17,7 +17,7 @@ Exit codes:
 
 Examples:
   sse-server and numbered events: ten thousand streams for a minute, every event of every one accounted for:
-    event-generator --rate 100 --record sent.ndjson &
+    event-generator --rate 100 --payload sequenced &
     listener bench --connections 10000 --duration 1m --report bench.json
   A storm: every 5 seconds a tenth of the streams is cut and comes back at once, with its last event id:
     listener bench --connections 1000 --duration 1m --cut-every 5s --cut-share 10% --expect-no-loss
@@ -71,7 +71,7 @@ pub struct Settings {
     /// When the time is up, wait so long for connections that have not seen what others have seen
     ///
     /// What any connection has seen of a publisher when the time is up is what each has to see. What is missing then is
-    /// lost. It ends as soon as nobody is behind.
+    /// lost. It ends as soon as nobody is behind, and all holes are filled.
     #[arg(long, env = "LISTENER_BENCH_SETTLE", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = parse_duration)]
     pub settle: Duration,

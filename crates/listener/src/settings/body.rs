@@ -34,7 +34,7 @@ impl Body {
     /// Reads what the flag says, and the file that it names.
     ///
     /// # Errors
-    /// See [`InvalidBody`].
+    /// What is wrong with it, and what to write.
     pub fn parse(text: &str) -> Result<Self, InvalidBody> {
         let body = match text.strip_prefix('@') {
             None => Bytes::copy_from_slice(text.as_bytes()),

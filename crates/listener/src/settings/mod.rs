@@ -16,6 +16,8 @@ use sse_proto::units::{parse_positive_duration, parse_size};
 
 pub use self::{body::Body, target::Target};
 
+const STRAY: &str = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
+
 const EXAMPLES: &str = "\
 Exit codes:
   0  done: --count is reached, the server has no more (204), Ctrl-C, SIGTERM, a closed pipe
@@ -199,17 +201,21 @@ pub enum Format {
     Raw,
 }
 
-/// The error without the value that stands where a flag should.
+/// The error without the value that stands where a flag or `bench` should.
 ///
 /// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
 fn without_stray_value(error: clap::Error) -> clap::Error {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(stray)) if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') => {
-            let why = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
-            command().error(ErrorKind::UnknownArgument, why)
-        }
-        _ => error,
-    }
+    let word = |context| match error.get(context) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let why = match (error.kind(), word(ContextKind::InvalidArg), word(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::ArgumentConflict, _, Some("bench")) => "write bench first: listener bench --url …",
+        (ErrorKind::UnknownArgument, Some(stray), _) if !stray.starts_with('-') => STRAY,
+        (_, _, Some(_)) => STRAY,
+        _ => return error,
+    };
+    command().error(error.kind(), why)
 }
 
 fn parse_event_size(text: &str) -> Result<usize, String> {

@@ -65,6 +65,7 @@ impl Asked {
 
 /// As chunks of so many bytes.
 pub(crate) fn chunked(body: &str, size: usize) -> String {
-    let chunks = body.as_bytes().chunks(size);
-    chunks.map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk))).collect()
+    let chunk = |chunk: &[u8]| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+    let wire: Vec<u8> = body.as_bytes().chunks(size).flat_map(chunk).collect();
+    String::from_utf8(wire).expect("ASCII")
 }

@@ -29,7 +29,9 @@ impl Bench {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("report.json");
         let mut all = vec!["bench", "--report", path.to_str().expect("UTF-8")];
-        urls.iter().for_each(|url| all.extend(["--url", url]));
+        for url in urls {
+            all.extend(["--url", url]);
+        }
         all.extend(arguments);
         let listener = Listener::start(&all);
         Self { listener, directory }

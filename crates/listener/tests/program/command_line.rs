@@ -18,6 +18,8 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["--max-event-size", "much"], "like 512KiB"),
         (["--max-retries", "-1"], "--max-retries"),
         (["http://127.0.0.1:5000", "--count=1"], "give a URL by --url"),
+        (["--count=1", "bench"], "write bench first"),
+        (["bench", "http://127.0.0.1:5000"], "give a URL by --url"),
         (["--method", "HEAD"], "the answer to HEAD has no stream"),
         (["--body", "@/absent"], "cannot read the body from /absent"),
         (["--last", "0"], "--last"),

@@ -10,6 +10,8 @@
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
 //!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
 //!   end early but for its limits, and [`Page::more`] says so.
+//! - [`read_back`](Broker::read_back) returns such a run too, newest first, and the same holds for its end.
+//! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
 //! - [`follow`](Broker::follow) gives a [`Bell`] that rings after every append to the channel, by any node. It may
 //!   ring in vain; whoever follows first and then reads misses nothing.
 //!
@@ -135,6 +137,26 @@ impl Page {
     }
 }
 
+/// A run of consecutive events, read towards the beginning of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackPage {
+    /// In falling id order, without holes.
+    pub events: Vec<Stored>,
+    /// The page ended at its limits: older events precede it.
+    pub more: bool,
+    /// The last id ever given out in the channel, as far as this read has seen.
+    pub last: EventId,
+}
+
+/// Whether events up to an id can still come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// None can: the log's clock is past that id. This is the last id given out in the channel at a later moment.
+    Through(EventId),
+    /// They can, for about this long.
+    NotFor(Duration),
+}
+
 /// How a page joins the position it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -187,6 +209,44 @@ impl Broker {
         match self {
             Self::Embedded(broker) => broker.read(channel, from, limits).await,
             Self::Redis(broker) => broker.read(channel, from, limits).await,
+        }
+    }
+
+    /// Reads a run of events of `channel` backwards: from its newest event, or from the one before `before`.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Damaged`.
+    pub async fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> Result<BackPage, BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.read_back(channel, before, limits).await,
+            Self::Redis(broker) => broker.read_back(channel, before, limits).await,
+        }
+    }
+
+    /// Whether no event with an id up to `bound` will ever be added to `channel` any more, one under way included.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Damaged`.
+    pub async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.settle(channel, bound).await,
+            Self::Redis(broker) => broker.settle(channel, bound).await,
+        }
+    }
+
+    /// The log's clock: milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn now_ms(&self) -> Result<u64, BrokerError> {
+        match self {
+            Self::Embedded(broker) => Ok(broker.now_ms()),
+            Self::Redis(broker) => broker.now_ms().await,
         }
     }
 

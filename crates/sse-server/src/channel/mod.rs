@@ -1,9 +1,17 @@
 //! A channel as subscribers see it: its tail in memory, and their cursors in it.
 
+mod dress;
 pub mod hub;
+pub mod locate;
+#[cfg(test)]
+mod model;
+pub mod multi;
 pub mod subscription;
 pub mod tail;
 
+pub use dress::{Envelope, Neighbours};
 pub use hub::{Hub, LiveChannel};
-pub use subscription::{Chunk, Filter, Start, Step, Subscription};
+pub use locate::Beginning;
+pub use multi::MultiSubscription;
+pub use subscription::{Chunk, Filter, Start, Step, Subscription, Wanted};
 pub use tail::{Frames, Tail, TailLimits};

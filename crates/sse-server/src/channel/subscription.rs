@@ -1,4 +1,5 @@
-//! One subscriber as a pure state machine: given the tail and a cursor, *write these bytes*, *fetch this page* or *wait*.
+//! One subscriber of one channel as a pure state machine: given the tail and a cursor, *write these bytes*, *fetch this
+//! page*, *wait*, or *it is over*.
 //!
 //! It knows no socket, no clock and no broker; whoever drives it does. There is no queue: a subscriber that reads
 //! slowly is a cursor that stands further back, and behind the tail it is served from history. The way from history
@@ -7,35 +8,58 @@
 //! A cursor that came from outside is only *claimed*. It is *proved* by the tail that knows its id, or by a page of the
 //! log that continues it; a page that does not starts with a `gap` event.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use sse_proto::{
     Channel, EventId, EventType, Position,
     api::{Gap, GapReason},
-    wire,
 };
 
-use super::tail::{Frame, Frames};
+use super::{
+    dress::{Dress, Envelope, Joined, Neighbours},
+    tail::Frames,
+};
 use crate::broker::{self, From, Page};
 
-/// A chunk has at most this many bytes, or one event.
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// A chunk of frames has at most this many bytes, or one event.
+pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// A cursor that is not ours is shown in a gap, but not at any length.
 const ECHO_CHARS_MAX: usize = 64;
 
 /// Which events a subscriber wants: those of some types, or all.
 #[derive(Debug, Clone, Default)]
-pub struct Filter(Vec<EventType>);
+pub struct Filter(Option<Arc<[EventType]>>);
 
 impl Filter {
     /// Events of these types; without any, all events.
     #[must_use]
     pub fn new(kinds: Vec<EventType>) -> Self {
-        Self(kinds)
+        Self((!kinds.is_empty()).then(|| kinds.into()))
     }
 
-    fn passes(&self, kind: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|wanted| wanted.as_str() == kind)
+    /// Whether it passes every event.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        self.0.is_none()
     }
+
+    /// Whether it passes events of this type.
+    #[must_use]
+    pub fn passes(&self, kind: &str) -> bool {
+        self.0.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted.as_str() == kind))
+    }
+}
+
+/// What a subscriber asks for, in each of its channels.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Which events.
+    pub filter: Filter,
+    /// How their data is wrapped.
+    pub envelope: Envelope,
+    /// The last id that is wanted: the subscription is over once nothing up to it can come any more.
+    pub until: Option<EventId>,
 }
 
 /// Where a subscription begins.
@@ -43,10 +67,22 @@ impl Filter {
 pub enum Start {
     /// Where the subscriber says that it stands.
     Claimed(Position),
-    /// The subscriber sent something that is no cursor of this channel.
+    /// The subscriber sent something that is no cursor of this channel: this, cut to a length.
     Unreadable(String),
-    /// At this millisecond: for "now", while the log could not be asked.
-    Time(u64),
+}
+
+impl Start {
+    /// For something that is no cursor of this channel.
+    #[must_use]
+    pub fn unreadable(text: &str) -> Self {
+        Self::Unreadable(echo(text))
+    }
+}
+
+/// What a gap shows of something that is no cursor.
+#[must_use]
+pub fn echo(text: &str) -> String {
+    text.chars().take(ECHO_CHARS_MAX).collect()
 }
 
 /// What to do next for a subscriber.
@@ -58,6 +94,8 @@ pub enum Step {
     Fetch(From),
     /// Nothing to do until the tail changes.
     Wait,
+    /// Nothing that is wanted can come any more.
+    End,
 }
 
 /// Bytes to write in one piece: whole blocks.
@@ -76,7 +114,11 @@ pub struct Chunk {
 pub struct Subscription {
     channel: Channel,
     filter: Filter,
+    envelope: Envelope,
+    until: Option<Until>,
     place: Place,
+    /// Served from history, because it fell behind the tail.
+    is_behind: bool,
     /// The last position that the subscriber was told, by an event or by an id-only block.
     told: Option<Position>,
     /// The newest event that was sent: after a fork of the log none is sent twice on one connection.
@@ -95,25 +137,77 @@ enum Place {
     },
 }
 
+/// Where a subscription ends.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    /// The last id that is wanted.
+    bound: EventId,
+    /// Whoever has read the log up to here has everything up to the bound. The bound itself, until more is known.
+    end: EventId,
+}
+
+impl Until {
+    /// Whether an event of this id is not wanted any more. The log is in order, so then none is that comes after it.
+    fn is_before(&mut self, id: EventId) -> bool {
+        let is_before = id > self.bound;
+        if is_before {
+            self.end = EventId::ZERO;
+        }
+        is_before
+    }
+}
+
 impl Subscription {
     /// A subscription that has sent nothing but, if its start is [`Start::Claimed`], that position.
     #[must_use]
-    pub fn new(channel: Channel, filter: Filter, start: Start) -> Self {
+    pub fn new(channel: Channel, wanted: &Wanted, start: Start) -> Self {
         let told = match start {
             Start::Claimed(position) => Some(position),
-            Start::Unreadable(_) | Start::Time(_) => None,
+            Start::Unreadable(_) => None,
         };
-        Self { channel, filter, place: Place::Begin(start), told, sent: EventId::ZERO, resent: EventId::ZERO }
+        Self {
+            channel,
+            filter: wanted.filter.clone(),
+            envelope: wanted.envelope,
+            until: wanted.until.map(|bound| Until { bound, end: bound }),
+            place: Place::Begin(start),
+            is_behind: false,
+            told,
+            sent: EventId::ZERO,
+            resent: EventId::ZERO,
+        }
     }
 
-    /// What to do next.
-    pub fn next(&mut self, tail: &Frames) -> Step {
+    /// Its channel.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Where it stands: what lies before was sent, or is not wanted.
+    ///
+    /// Where that is not known yet it is "at 0-0": no event has that id, so whoever comes back with it is told of a gap.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        match &self.place {
+            Place::Begin(Start::Claimed(position)) | Place::Proved { position, .. } => *position,
+            Place::Begin(Start::Unreadable(_)) => Position::At(EventId::ZERO),
+        }
+    }
+
+    /// Whether its position is one that the subscriber named, or the log.
+    pub(super) const fn is_placed(&self) -> bool {
+        !matches!(self.place, Place::Begin(Start::Unreadable(_)))
+    }
+
+    /// What to do next. The stream may have other channels as well; their positions are part of its ids.
+    pub fn next(&mut self, tail: &Frames, neighbours: Neighbours<'_>) -> Step {
         if !tail.is_joined() {
             return Step::Wait;
         }
+        self.is_behind = false;
         match &self.place {
             Place::Begin(Start::Unreadable(_)) => return Step::Fetch(From::Oldest),
-            Place::Begin(Start::Time(ms)) => return Step::Fetch(From::Time(*ms)),
             Place::Begin(Start::Claimed(position)) => match *position {
                 Position::After(id) if tail.knows(id) => self.prove(*position, tail.generation()),
                 position => return Step::Fetch(From::Position(position)),
@@ -126,71 +220,79 @@ impl Subscription {
             self.place = Place::Begin(Start::Claimed(position));
             return Step::Fetch(From::Position(position));
         }
+        if self.is_over() {
+            return Step::End;
+        }
         if position.floor() < tail.floor() {
+            self.is_behind = true;
             return Step::Fetch(From::Position(position));
         }
-        self.write(position.floor(), tail).map_or(Step::Wait, Step::Write)
+        match self.write(position.floor(), tail, neighbours) {
+            Some(chunk) => Step::Write(chunk),
+            None if self.is_over() => Step::End,
+            None => Step::Wait,
+        }
     }
 
     /// What follows `after` in the tail, as one chunk; none if nothing wanted does.
-    fn write(&mut self, after: EventId, tail: &Frames) -> Option<Chunk> {
-        let mut wanted: Vec<&Frame> = Vec::new();
-        let mut bytes = 0;
-        let mut end = None;
+    fn write(&mut self, after: EventId, tail: &Frames, neighbours: Neighbours<'_>) -> Option<Chunk> {
+        let mut joined = Joined::new(&self.channel, self.envelope, neighbours);
+        let (mut end, mut last) = (None, None);
         for frame in tail.after(after) {
+            if self.until.as_mut().is_some_and(|until| until.is_before(frame.id)) {
+                break;
+            }
             if self.filter.passes(&frame.kind) {
-                if bytes + frame.bytes.len() > CHUNK_BYTES_MAX && !wanted.is_empty() {
+                if !joined.add(frame) {
                     break;
                 }
-                bytes += frame.bytes.len();
-                wanted.push(frame);
+                last = Some(frame.id);
             }
             end = Some(frame.id);
         }
+        let chunk = joined.chunk();
         if let Some(end) = end {
             self.prove(Position::After(end), tail.generation());
         }
-        if let Some(last) = wanted.last() {
-            self.told = Some(Position::After(last.id));
-            self.sent = last.id;
+        if let Some(last) = last {
+            self.told = Some(Position::After(last));
+            self.sent = last;
         }
-        let chunk = match wanted.as_slice() {
-            [] => return None,
-            [one] => one.bytes.clone(),
-            many => {
-                let mut joined = BytesMut::with_capacity(bytes);
-                for frame in many {
-                    joined.extend_from_slice(&frame.bytes);
-                }
-                joined.freeze()
-            }
-        };
-        Some(Chunk { bytes: chunk, events: wanted.len(), gap: None })
+        chunk
     }
 
     /// Takes the page that [`Step::Fetch`] asked for. `generation` is that of the tail when it was asked for.
     ///
     /// Returns what to write; none if nothing of it is wanted.
-    pub fn page(&mut self, asked: From, page: &Page, generation: u64) -> Option<Chunk> {
+    pub fn page(&mut self, page: &Page, generation: u64, neighbours: Neighbours<'_>) -> Option<Chunk> {
         let mut bytes = BytesMut::new();
         let mut chunk = Chunk { bytes: Bytes::new(), events: 0, gap: None };
-        if let Some((reason, oldest)) = self.gap(page) {
+        let mut position = self.position();
+        let gap = self.gap(page);
+        let dress = Dress::new(&self.channel, self.envelope, neighbours);
+        if let Some(gap) = gap {
             // At the oldest event, so that neither the gap nor that event is lost or repeated on the next reconnect.
-            let position = oldest.map_or(Position::After(page.last), Position::At);
-            self.write_gap(&mut bytes, reason, oldest, position);
-            chunk.gap = Some(reason);
+            position = gap.oldest.map_or(Position::After(page.last), Position::At);
+            dress.gap(&mut bytes, position, &gap);
+            chunk.gap = Some(gap.reason);
             self.told = Some(position);
         }
         // The events before a lost end are those that this connection was sent already.
         let sent = if chunk.gap == Some(GapReason::LostTail) { self.resent.max(self.sent) } else { self.resent };
         self.resent = sent;
-        for event in page.events.iter().filter(|event| event.id > sent && self.filter.passes(&event.kind)) {
-            wire::event(&mut bytes, event.id, &event.kind, &event.data);
-            chunk.events += 1;
-            self.told = Some(Position::After(event.id));
-            self.sent = event.id;
+        for event in &page.events {
+            if self.until.as_mut().is_some_and(|until| until.is_before(event.id)) {
+                break;
+            }
+            position = Position::After(event.id);
+            if event.id > sent && self.filter.passes(&event.kind) {
+                dress.event(&mut bytes, event.id, &event.kind, &event.data);
+                chunk.events += 1;
+                self.told = Some(position);
+                self.sent = event.id;
+            }
         }
-        self.prove(page.end(asked), generation);
+        self.prove(position, generation);
         if bytes.is_empty() {
             return None;
         }
@@ -198,25 +300,29 @@ impl Subscription {
         Some(chunk)
     }
 
-    fn gap(&self, page: &Page) -> Option<(GapReason, Option<EventId>)> {
-        match (&self.place, page.start) {
-            (Place::Begin(Start::Unreadable(_)), _) => {
-                Some((GapReason::Unknown, page.events.first().map(|event| event.id)))
-            }
-            (_, broker::Start::Gap { reason, oldest }) => Some((reason, oldest)),
-            (_, broker::Start::Contiguous) => None,
+    /// What the page says is missing before it.
+    fn gap(&self, page: &Page) -> Option<Gap> {
+        let (reason, oldest) = match (&self.place, page.start) {
+            (Place::Begin(Start::Unreadable(_)), _) => (GapReason::Unknown, page.events.first().map(|event| event.id)),
+            (_, broker::Start::Gap { reason, oldest }) => (reason, oldest),
+            (_, broker::Start::Contiguous) => return None,
+        };
+        let after = match &self.place {
+            Place::Begin(Start::Unreadable(text)) => text.clone(),
+            _ => self.position().to_string(),
+        };
+        Some(Gap { channel: self.channel.clone(), after, oldest, reason })
+    }
+
+    /// No event up to the bound can come any more, and `last` was the log's last id at a later moment.
+    pub fn settle(&mut self, last: EventId) {
+        if let Some(until) = &mut self.until {
+            until.end = until.end.min(last);
         }
     }
 
-    fn write_gap(&self, out: &mut BytesMut, reason: GapReason, oldest: Option<EventId>, position: Position) {
-        let after = match &self.place {
-            Place::Begin(Start::Unreadable(text)) => text.chars().take(ECHO_CHARS_MAX).collect(),
-            Place::Begin(Start::Claimed(position)) | Place::Proved { position, .. } => position.to_string(),
-            Place::Begin(Start::Time(ms)) => EventId::new(*ms, 0).to_string(),
-        };
-        let gap = Gap { channel: self.channel.clone(), after, oldest, reason };
-        let data = serde_json::to_string(&gap).expect("a gap has only strings");
-        wire::event(out, position, "gap", &data);
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| self.position().floor() >= until.end)
     }
 
     /// The position, if the subscriber does not know it: it moved past events that were filtered out.
@@ -230,21 +336,15 @@ impl Subscription {
         })
     }
 
-    /// Whether it is served from history because it fell behind the tail.
-    #[must_use]
-    pub fn is_behind(&self, tail: &Frames) -> bool {
-        match self.place {
-            Place::Proved { position, generation } => {
-                generation == tail.generation() && position.floor() < tail.floor()
-            }
-            Place::Begin(_) => false,
-        }
+    /// The subscriber was told the position, by an id that has it along with others.
+    pub(super) const fn was_told(&mut self) {
+        self.told = Some(self.position());
     }
 
-    /// Whether it has not been told where it stands, and now could be.
+    /// Whether it is served from history because it fell behind the tail, as of the last [`next`](Self::next).
     #[must_use]
-    pub fn is_untold(&self) -> bool {
-        self.told.is_none() && matches!(self.place, Place::Proved { .. })
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     fn prove(&mut self, position: Position, generation: u64) {
@@ -258,6 +358,8 @@ mod tests {
 
     use super::*;
     use crate::{broker::Stored, channel::tail::TailLimits};
+
+    const ALONE: Neighbours<'_> = Neighbours::NONE;
 
     fn id(ms: u64) -> EventId {
         EventId::new(ms, 0)
@@ -276,7 +378,7 @@ mod tests {
 
     fn subscription(start: Start, kinds: &[&str]) -> Subscription {
         let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
-        Subscription::new(Channel::default_channel(), filter, start)
+        Subscription::new(Channel::default_channel(), &Wanted { filter, ..Wanted::default() }, start)
     }
 
     fn page(start: broker::Start, events: &[u64], last: u64) -> Page {
@@ -299,8 +401,11 @@ mod tests {
     fn a_cursor_in_the_tail_is_served_from_memory_as_one_chunk() {
         let frames = tail(1, &[2, 3, 4]);
         let mut at_2 = subscription(Start::Claimed(Position::After(id(2))), &[]);
-        assert_eq!(written(at_2.next(&frames)), "id: 3-0\nevent: click\ndata: 3\n\nid: 4-0\nevent: click\ndata: 4\n\n");
-        assert_eq!(at_2.next(&frames), Step::Wait);
+        assert_eq!(
+            written(at_2.next(&frames, ALONE)),
+            "id: 3-0\nevent: click\ndata: 3\n\nid: 4-0\nevent: click\ndata: 4\n\n"
+        );
+        assert_eq!(at_2.next(&frames, ALONE), Step::Wait);
         assert_eq!(at_2.tell(), None);
     }
 
@@ -309,12 +414,12 @@ mod tests {
         let frames = tail(1, &[2, 4]);
         let position = Position::After(id(3));
         let mut stranger = subscription(Start::Claimed(position), &[]);
-        assert_eq!(stranger.next(&frames), Step::Fetch(From::Position(position)));
+        assert_eq!(stranger.next(&frames, ALONE), Step::Fetch(From::Position(position)));
         let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(2)) };
-        let chunk = stranger.page(From::Position(position), &page(lost, &[2, 4], 4), frames.generation()).unwrap();
+        let chunk = stranger.page(&page(lost, &[2, 4], 4), frames.generation(), ALONE).unwrap();
         let gap = r#"{"channel":"sse","after":"3-0","oldest":"2-0","reason":"lost-tail"}"#;
         assert!(text(&chunk).starts_with(&format!("id: @2-0\nevent: gap\ndata: {gap}\n\nid: 2-0\n")));
-        assert_eq!(stranger.next(&frames), Step::Wait);
+        assert_eq!(stranger.next(&frames, ALONE), Step::Wait);
     }
 
     #[test]
@@ -322,11 +427,11 @@ mod tests {
         let mut frames = tail(1, &[2]);
         let position = Position::After(id(4));
         let mut ahead = subscription(Start::Claimed(position), &[]);
-        assert_eq!(ahead.next(&frames), Step::Fetch(From::Position(position)));
-        assert_eq!(ahead.page(From::Position(position), &page(broker::Start::Contiguous, &[], 4), 1), None);
-        assert_eq!(ahead.next(&frames), Step::Wait);
+        assert_eq!(ahead.next(&frames, ALONE), Step::Fetch(From::Position(position)));
+        assert_eq!(ahead.page(&page(broker::Start::Contiguous, &[], 4), 1, ALONE), None);
+        assert_eq!(ahead.next(&frames, ALONE), Step::Wait);
         frames.push([3, 4, 5].map(|ms| stored(ms, "click")).into());
-        assert_eq!(written(ahead.next(&frames)), "id: 5-0\nevent: click\ndata: 5\n\n");
+        assert_eq!(written(ahead.next(&frames, ALONE)), "id: 5-0\nevent: click\ndata: 5\n\n");
     }
 
     #[test]
@@ -334,14 +439,14 @@ mod tests {
         let frames = tail(10, &[11, 12]);
         let start = Position::After(id(5));
         let mut behind = subscription(Start::Claimed(start), &[]);
-        assert_eq!(behind.next(&frames), Step::Fetch(From::Position(start)));
+        assert_eq!(behind.next(&frames, ALONE), Step::Fetch(From::Position(start)));
         let first = Page { more: true, ..page(broker::Start::Contiguous, &[6, 7], 12) };
-        assert_eq!(behind.page(From::Position(start), &first, 1).unwrap().events, 2);
-        assert!(behind.is_behind(&frames));
+        assert_eq!(behind.page(&first, 1, ALONE).unwrap().events, 2);
         let then = From::Position(Position::After(id(7)));
-        assert_eq!(behind.next(&frames), Step::Fetch(then));
-        behind.page(then, &page(broker::Start::Contiguous, &[8, 11], 12), 1).unwrap();
-        assert_eq!(written(behind.next(&frames)), "id: 12-0\nevent: click\ndata: 12\n\n");
+        assert_eq!(behind.next(&frames, ALONE), Step::Fetch(then));
+        assert!(behind.is_behind());
+        behind.page(&page(broker::Start::Contiguous, &[8, 11], 12), 1, ALONE).unwrap();
+        assert_eq!(written(behind.next(&frames, ALONE)), "id: 12-0\nevent: click\ndata: 12\n\n");
     }
 
     #[test]
@@ -349,16 +454,16 @@ mod tests {
         let mut frames = tail(1, &[2]);
         let position = Position::After(id(2));
         let mut proved = subscription(Start::Claimed(position), &[]);
-        assert_eq!(proved.next(&frames), Step::Wait);
+        assert_eq!(proved.next(&frames, ALONE), Step::Wait);
         frames.join(id(1));
-        assert_eq!(proved.next(&frames), Step::Fetch(From::Position(position)));
+        assert_eq!(proved.next(&frames, ALONE), Step::Fetch(From::Position(position)));
     }
 
     #[test]
     fn what_a_filter_skips_moves_the_position_which_is_told_once() {
         let frames = tail(1, &[2, 3]);
         let mut views = subscription(Start::Claimed(Position::After(id(1))), &["view"]);
-        assert_eq!(views.next(&frames), Step::Wait);
+        assert_eq!(views.next(&frames, ALONE), Step::Wait);
         assert_eq!(views.tell(), Some(Position::After(id(3))));
         assert_eq!(views.tell(), None);
     }
@@ -366,9 +471,9 @@ mod tests {
     #[test]
     fn what_is_no_cursor_gets_a_gap_and_then_everything() {
         let frames = tail(3, &[]);
-        let mut lost = subscription(Start::Unreadable("x".repeat(500)), &["view"]);
-        assert_eq!(lost.next(&frames), Step::Fetch(From::Oldest));
-        let chunk = lost.page(From::Oldest, &page(broker::Start::Contiguous, &[], 3), 1).unwrap();
+        let mut lost = subscription(Start::unreadable(&"x".repeat(500)), &["view"]);
+        assert_eq!(lost.next(&frames, ALONE), Step::Fetch(From::Oldest));
+        let chunk = lost.page(&page(broker::Start::Contiguous, &[], 3), 1, ALONE).unwrap();
         let data = format!(r#"{{"channel":"sse","after":"{}","oldest":null,"reason":"unknown"}}"#, "x".repeat(64));
         assert_eq!(text(&chunk), format!("id: 3-0\nevent: gap\ndata: {data}\n\n"));
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::Unknown)));
@@ -378,26 +483,25 @@ mod tests {
     fn after_a_fork_nothing_is_sent_twice_on_one_connection() {
         let mut frames = tail(0, &[1, 2, 5]);
         let mut forked = subscription(Start::Claimed(Position::After(id(0))), &[]);
-        assert!(matches!(forked.next(&frames), Step::Write(Chunk { events: 3, .. })));
+        assert!(matches!(forked.next(&frames, ALONE), Step::Write(Chunk { events: 3, .. })));
         // The log has lost 5, and got 7 since.
         frames.join(id(7));
         let asked = From::Position(Position::After(id(5)));
-        assert_eq!(forked.next(&frames), Step::Fetch(asked));
+        assert_eq!(forked.next(&frames, ALONE), Step::Fetch(asked));
         let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(1)) };
-        let chunk = forked.page(asked, &Page { more: true, ..page(lost, &[1], 7) }, frames.generation()).unwrap();
+        let chunk = forked.page(&Page { more: true, ..page(lost, &[1], 7) }, frames.generation(), ALONE).unwrap();
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
         let then = From::Position(Position::After(id(1)));
-        assert_eq!(forked.next(&frames), Step::Fetch(then));
-        let chunk = forked.page(then, &page(broker::Start::Contiguous, &[2, 7], 7), frames.generation()).unwrap();
+        assert_eq!(forked.next(&frames, ALONE), Step::Fetch(then));
+        let chunk = forked.page(&page(broker::Start::Contiguous, &[2, 7], 7), frames.generation(), ALONE).unwrap();
         assert_eq!(text(&chunk), "id: 7-0\nevent: click\ndata: 7\n\n");
     }
 
     #[test]
     fn it_waits_while_the_tail_is_not_joined() {
         let frames = Frames::new(TailLimits { events_max: NonZeroUsize::MIN, bytes_max: 1 });
-        let mut early = subscription(Start::Time(5), &[]);
-        assert_eq!(early.next(&frames), Step::Wait);
-        assert!(!early.is_untold());
+        let mut early = subscription(Start::unreadable("x"), &[]);
+        assert_eq!(early.next(&frames, ALONE), Step::Wait);
     }
 
     #[test]
@@ -407,8 +511,8 @@ mod tests {
         frames.push((2..5).map(|ms| Stored { data: large.as_str().into(), ..stored(ms, "click") }).collect());
         let mut reader = subscription(Start::Claimed(Position::After(id(1))), &[]);
         for _ in 0..3 {
-            assert!(matches!(reader.next(&frames), Step::Write(Chunk { events: 1, .. })));
+            assert!(matches!(reader.next(&frames, ALONE), Step::Write(Chunk { events: 1, .. })));
         }
-        assert_eq!(reader.next(&frames), Step::Wait);
+        assert_eq!(reader.next(&frames, ALONE), Step::Wait);
     }
 }

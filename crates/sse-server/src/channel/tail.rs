@@ -5,9 +5,10 @@
 //! generation, and every cursor must be proved again.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -35,6 +36,40 @@ pub struct Frame {
     pub kind: ByteString,
     /// The whole block.
     pub bytes: Bytes,
+    /// The data, if the block does not show it as it was published: its lines do not all end by LF.
+    data: Option<Box<str>>,
+    /// The block with its data in an envelope, once somebody wants it.
+    enveloped: OnceLock<Box<Bytes>>,
+}
+
+impl Frame {
+    fn new(event: Stored, encoded: &mut BytesMut) -> Self {
+        wire::event(encoded, event.id, &event.kind, &event.data);
+        let data = event.data.contains('\r').then(|| Box::from(&*event.data));
+        Self { id: event.id, kind: event.kind, bytes: encoded.split().freeze(), data, enveloped: OnceLock::new() }
+    }
+
+    /// What it takes of the tail's room.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.data.as_ref().map_or(0, |data| data.len())
+    }
+
+    /// The block with its data in an envelope, which `encode` makes for the first one that asks.
+    pub(super) fn enveloped(&self, encode: impl FnOnce(&str) -> Bytes) -> &Bytes {
+        self.enveloped.get_or_init(|| Box::new(encode(&self.data())))
+    }
+
+    /// The data as it was published.
+    fn data(&self) -> Cow<'_, str> {
+        if let Some(data) = &self.data {
+            return Cow::Borrowed(data);
+        }
+        // Behind the lines of id and type.
+        let start = memchr::memchr_iter(b'\n', &self.bytes).nth(1).map_or(self.bytes.len(), |end| end + 1);
+        let block = std::str::from_utf8(&self.bytes[start..]).expect("written from text");
+        let lines = block.strip_prefix("data: ").and_then(|lines| lines.strip_suffix("\n\n")).unwrap_or_default();
+        if lines.contains('\n') { lines.replace("\ndata: ", "\n").into() } else { lines.into() }
+    }
 }
 
 /// The frames of a tail, as of one moment.
@@ -105,15 +140,14 @@ impl Frames {
     pub fn push(&mut self, events: Vec<Stored>) {
         let mut encoded = BytesMut::new();
         for event in events {
-            wire::event(&mut encoded, event.id, &event.kind, &event.data);
-            let frame = Frame { id: event.id, kind: event.kind, bytes: encoded.split().freeze() };
-            self.bytes += frame.bytes.len();
+            let frame = Frame::new(event, &mut encoded);
+            self.bytes += frame.size();
             self.newest.push_back(frame);
         }
         while (self.newest.len() > self.limits.events_max.get() || self.bytes > self.limits.bytes_max)
             && let Some(oldest) = self.newest.pop_front()
         {
-            self.bytes -= oldest.bytes.len();
+            self.bytes -= oldest.size();
             self.floor = oldest.id;
         }
     }
@@ -175,6 +209,16 @@ mod tests {
             assert!(frames.knows(EventId::new(2, 0)) && frames.knows(EventId::new(4, 0)));
             assert!(!frames.knows(EventId::new(1, 0)) && !frames.knows(EventId::new(4, 1)));
             assert_eq!(frames.after(EventId::new(3, 7)).map(|frame| frame.id.ms).collect::<Vec<_>>(), [4, 5]);
+        }
+    }
+
+    #[test]
+    fn a_frame_still_has_the_data_as_it_was_published() {
+        for data in ["", "x", "\n", "a\nb", "a\r\nb\rc\n", "\r", "data: x\ndata: y", "\ndata: ", " é\u{2028} "] {
+            let frame = Frame::new(Stored { data: data.into(), ..stored(1) }, &mut BytesMut::new());
+            assert_eq!(frame.data(), data);
+            assert_eq!(frame.enveloped(|data| Bytes::from(format!("<{data}>"))), format!("<{data}>").as_bytes());
+            assert!(!frame.enveloped(|_| Bytes::new()).is_empty(), "it is made once");
         }
     }
 

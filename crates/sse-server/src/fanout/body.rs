@@ -1,38 +1,42 @@
 //! A subscription as an HTTP response body: the driver for a socket that actix owns.
 //!
 //! It does what the subscription says, and what that must not know: reads pages, waits, sends heartbeats on an idle
-//! stream, ends it at a block's end when the server stops. A body that is not polled, because the socket is full,
-//! does nothing and holds at most one chunk.
+//! stream, asks the log's clock when there is a time to end, and ends the stream at a block's end. A body that is not
+//! polled, because the socket is full, does nothing and holds at most one chunk.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use actix_web::body::{BodyStream, MessageBody};
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt as _, future::BoxFuture, stream};
-use sse_proto::{Position, wire};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, select_all},
+    poll, stream,
+};
+use smallvec::SmallVec;
+use sse_proto::{Channel, EventId, wire};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
+use super::begin::Begun;
 use crate::{
-    broker::{BrokerError, From, Page, PageLimits},
-    channel::{Hub, LiveChannel, Start, Step, Subscription},
+    broker::{BrokerError, From, Page, PageLimits, Settled},
+    channel::{
+        Chunk, Hub, LiveChannel, MultiSubscription,
+        multi::{Fetch, MultiStep},
+    },
     metrics::SubscriberGuard,
 };
 
 /// One read of history for one subscriber: with the fields around the data it makes about one chunk.
-const PAGE_LIMITS: PageLimits = PageLimits { events_max: 256, bytes_max: 48 << 10 };
+const PAGE_BYTES_MAX: usize = 48 << 10;
 /// Between two attempts to reach a broker that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-/// How long the opening waits for the broker to say where "now" is.
-const HEAD_WITHIN: Duration = Duration::from_millis(500);
-/// How far the clocks of this machine and of the log may be apart.
-const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at the log's clock, which may be set: not too often, and not too seldom.
+const CLOCK_LOOKS: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_mins(1);
 
 /// What every stream of a server shares.
 #[derive(Debug, Clone, Copy)]
@@ -43,62 +47,39 @@ pub struct StreamSettings {
     pub retry: Duration,
 }
 
-/// Finds out where "now" is in a channel. With the broker away it is as late as surely loses nothing.
-pub async fn now(hub: &Hub, channel: &sse_proto::Channel) -> Start {
-    if let Ok(Ok(head)) = timeout(HEAD_WITHIN, hub.broker().head(channel)).await {
-        return Start::Claimed(Position::After(head));
-    }
-    let live = hub.join(channel);
-    let frames = live.tail.frames();
-    if frames.is_joined() {
-        return Start::Claimed(Position::After(frames.end()));
-    }
-    // By the clock, then, so that what comes when the broker is back is not missed.
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(CLOCK_SKEW_MAX);
-    Start::Time(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// The body of a stream.
+/// The body of a stream, which ends with `stopping`, or when nothing up to `until` can come any more.
 pub fn stream_body(
     hub: Hub,
-    channel: sse_proto::Channel,
-    subscription: Subscription,
-    opening_position: Option<Position>,
+    begun: Begun,
+    until: Option<EventId>,
+    comment: &str,
     settings: StreamSettings,
     guard: SubscriberGuard,
     stopping: CancellationToken,
 ) -> impl MessageBody + use<> {
-    let live = hub.join(&channel);
     let mut opening = BytesMut::new();
-    wire::opening(&mut opening, settings.retry, opening_position, &format!("channel {channel}"));
-    let driver = Driver {
-        changed: live.tail.watch(),
-        live,
-        hub,
-        channel,
-        subscription,
-        opening: Some(opening.freeze()),
-        fetching: None,
-        settings,
-        guard,
-        stopping,
-        spoke: Instant::now(),
+    let position = match &begun {
+        Begun::Placed(subscription) => subscription.opening(),
+        Begun::Looking(_) => None,
     };
+    wire::opening(&mut opening, settings.retry, position, comment);
+    let state = match begun {
+        Begun::Placed(subscription) => State::Live(Live::new(hub, subscription, until)),
+        Begun::Looking(looking) => State::Looking(looking.map(move |found| Live::new(hub, found, until)).boxed()),
+    };
+    // In a box, because `unfold` moves it with every chunk.
+    let driver =
+        Box::new(Driver { state, opening: Some(opening.freeze()), settings, guard, stopping, spoke: Instant::now() });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
         let bytes = driver.next().await?;
         Some((Ok::<_, std::convert::Infallible>(bytes), driver))
     }))
 }
 
+/// One stream.
 struct Driver {
-    hub: Hub,
-    channel: sse_proto::Channel,
-    live: Arc<LiveChannel>,
-    changed: watch::Receiver<()>,
-    subscription: Subscription,
+    state: State,
     opening: Option<Bytes>,
-    /// A read of history that is under way. A heartbeat does not start it again.
-    fetching: Option<Fetching>,
     settings: StreamSettings,
     guard: SubscriberGuard,
     stopping: CancellationToken,
@@ -106,11 +87,11 @@ struct Driver {
     spoke: Instant,
 }
 
-struct Fetching {
-    from: From,
-    /// Of the tail when the page was asked for.
-    generation: u64,
-    page: BoxFuture<'static, Page>,
+#[expect(clippy::large_enum_variant, reason = "all streams but those with the broker away are live")]
+enum State {
+    /// It is not known yet where the subscription begins.
+    Looking(BoxFuture<'static, Live>),
+    Live(Live),
 }
 
 impl Driver {
@@ -124,57 +105,32 @@ impl Driver {
         tokio::select! {
             biased;
             () = stopping.cancelled() => None,
-            (bytes, events) = self.advance() => Some(self.speak(bytes, events)),
+            said = self.advance() => said.map(|(bytes, events)| self.speak(bytes, events)),
             () = sleep_until(heartbeat_due) => Some(self.heartbeat()),
         }
     }
 
-    /// What the subscription has to say next. Dropped half-way, it goes on where it was.
-    async fn advance(&mut self) -> (Bytes, usize) {
-        loop {
-            if let Some(fetching) = &mut self.fetching {
-                let page = fetching.page.as_mut().await;
-                let (from, generation) = (fetching.from, fetching.generation);
-                self.fetching = None;
-                if let Some(chunk) = self.subscription.page(from, &page, generation) {
-                    if let Some(reason) = chunk.gap {
-                        self.guard.gap(reason);
-                    }
-                    return (chunk.bytes, chunk.events);
-                }
+    /// What the subscription has to say next; none when it is over. Dropped half-way, it goes on where it was.
+    async fn advance(&mut self) -> Option<(Bytes, usize)> {
+        match &mut self.state {
+            State::Looking(looking) => {
+                let live = looking.await;
+                // The opening could not tell where it is.
+                let position = live.subscription.opening();
+                let said = heartbeat(position);
+                self.state = State::Live(live);
+                Some((said, 0))
             }
-            // Marked as seen before looking: a change during the look wakes the wait below.
-            self.changed.borrow_and_update();
-            let (step, generation) = {
-                let frames = self.live.tail.frames();
-                let step = self.subscription.next(&frames);
-                self.guard.behind(self.subscription.is_behind(&frames));
-                (step, frames.generation())
-            };
-            match step {
-                Step::Write(chunk) => return (chunk.bytes, chunk.events),
-                Step::Fetch(from) => {
-                    let page = fetch(self.hub.clone(), self.channel.clone(), from).boxed();
-                    self.fetching = Some(Fetching { from, generation, page });
-                }
-                Step::Wait => {
-                    if self.subscription.is_untold()
-                        && let Some(position) = self.subscription.tell()
-                    {
-                        return (heartbeat(Some(position)), 0);
-                    }
-                    if self.changed.changed().await.is_err() {
-                        // The sender lives in `live`, which is ours.
-                        std::future::pending::<()>().await;
-                    }
-                }
-            }
+            State::Live(live) => live.advance(&mut self.guard).await,
         }
     }
 
     fn heartbeat(&mut self) -> Bytes {
-        let moved_to = self.subscription.tell();
-        self.speak(heartbeat(moved_to), 0)
+        let bytes = match &mut self.state {
+            State::Looking(_) => heartbeat(None::<EventId>),
+            State::Live(live) => heartbeat(live.subscription.tell()),
+        };
+        self.speak(bytes, 0)
     }
 
     fn speak(&mut self, bytes: Bytes, events: usize) -> Bytes {
@@ -184,23 +140,166 @@ impl Driver {
     }
 }
 
-/// Reads until the broker answers: with the broker away the stream stays open.
-async fn fetch(hub: Hub, channel: sse_proto::Channel, from: From) -> Page {
-    let mut said = false;
-    loop {
-        match hub.broker().read(&channel, from, PAGE_LIMITS).await {
-            Ok(page) => return page,
-            Err(error @ BrokerError::Damaged(_)) if !said => {
-                said = true;
-                tracing::error!(%channel, %error, "a subscriber cannot be served from history");
+/// A subscription and what it reads from.
+struct Live {
+    hub: Hub,
+    subscription: MultiSubscription,
+    /// In the order of the subscription.
+    tails: SmallVec<[LiveTail; 1]>,
+    /// A read of history that is under way. A heartbeat does not start it again.
+    fetching: Option<Fetching>,
+    /// Waits until nothing up to the end can come any more; gives the last id of each channel.
+    settling: Option<BoxFuture<'static, Vec<EventId>>>,
+    /// Our log has it that this subscriber cannot be served.
+    said_damaged: bool,
+}
+
+struct LiveTail {
+    channel: Arc<LiveChannel>,
+    changed: watch::Receiver<()>,
+}
+
+struct Fetching {
+    fetch: Fetch,
+    /// An error comes after a pause.
+    page: BoxFuture<'static, Result<Page, BrokerError>>,
+}
+
+impl Live {
+    fn new(hub: Hub, subscription: MultiSubscription, until: Option<EventId>) -> Self {
+        let tails = subscription.channels().map(|channel| {
+            let channel = hub.join(channel);
+            LiveTail { changed: channel.tail.watch(), channel }
+        });
+        let tails = tails.collect();
+        let settling = until.map(|bound| {
+            let channels: Vec<Channel> = subscription.channels().cloned().collect();
+            settled(hub.clone(), channels, bound).boxed()
+        });
+        Self { hub, subscription, tails, fetching: None, settling, said_damaged: false }
+    }
+
+    async fn advance(&mut self, guard: &mut SubscriberGuard) -> Option<(Bytes, usize)> {
+        loop {
+            // Before the tails, so that busy channels do not keep one waiting that is served from history.
+            if let Some(fetching) = &mut self.fetching
+                && let std::task::Poll::Ready(page) = poll!(&mut fetching.page)
+                && let Some(said) = self.fetched(page, guard)
+            {
+                return Some(said);
             }
-            Err(_) => {}
+            // Marked as seen before looking: a change during the look wakes the wait below.
+            for tail in &mut self.tails {
+                tail.changed.borrow_and_update();
+            }
+            let busy = self.fetching.as_ref().map(|fetching| fetching.fetch.nth);
+            let step = self.subscription.next(|nth| self.tails[nth].channel.tail.frames(), busy);
+            guard.behind(self.subscription.is_behind());
+            match step {
+                MultiStep::Write(chunk) => return Some((chunk.bytes, chunk.events)),
+                MultiStep::Fetch(fetch) => {
+                    self.fetch(fetch);
+                    continue;
+                }
+                MultiStep::End => return self.subscription.tell().map(|position| (heartbeat(Some(position)), 0)),
+                MultiStep::Wait => {}
+            }
+            let page = tokio::select! {
+                biased;
+                page = arrived(&mut self.fetching) => page,
+                lasts = given(&mut self.settling) => {
+                    self.settling = None;
+                    self.subscription.settle(&lasts);
+                    continue;
+                }
+                () = changed(&mut self.tails, busy) => continue,
+            };
+            if let Some(said) = self.fetched(page, guard) {
+                return Some(said);
+            }
         }
-        sleep(RETRY_AFTER).await;
+    }
+
+    fn fetch(&mut self, fetch: Fetch) {
+        let Some(channel) = self.subscription.channels().nth(fetch.nth) else { return };
+        let limits = PageLimits { events_max: self.subscription.page_events_max(), bytes_max: PAGE_BYTES_MAX };
+        let page = read(self.hub.clone(), channel.clone(), fetch.from, limits).boxed();
+        self.fetching = Some(Fetching { fetch, page });
+    }
+
+    fn fetched(&mut self, page: Result<Page, BrokerError>, guard: &SubscriberGuard) -> Option<(Bytes, usize)> {
+        let Fetching { fetch, .. } = self.fetching.take()?;
+        if let Err(error @ BrokerError::Damaged(_)) = &page
+            && !std::mem::replace(&mut self.said_damaged, true)
+        {
+            let channel = self.subscription.channels().nth(fetch.nth).map(Channel::as_str);
+            tracing::error!(channel, %error, "a subscriber cannot be served from history");
+        }
+        let Chunk { bytes, events, gap } = self.subscription.page(fetch, &page.ok()?)?;
+        if let Some(reason) = gap {
+            guard.gap(reason);
+        }
+        Some((bytes, events))
     }
 }
 
-fn heartbeat(moved_to: Option<Position>) -> Bytes {
+/// The page that is on its way, if one is.
+async fn arrived(fetching: &mut Option<Fetching>) -> Result<Page, BrokerError> {
+    match fetching {
+        Some(fetching) => (&mut fetching.page).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn given<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a tail changes; not that of the channel that waits for a page.
+async fn changed(tails: &mut [LiveTail], busy: Option<usize>) {
+    // The senders live in the tails, which are ours.
+    let change = async |tail: &mut LiveTail| match tail.changed.changed().await {
+        Ok(()) => (),
+        Err(_) => std::future::pending().await,
+    };
+    match (tails, busy) {
+        ([], _) | ([_], Some(0)) => std::future::pending().await,
+        ([tail], _) => change(tail).await,
+        (tails, busy) => {
+            let others = tails.iter_mut().enumerate().filter(|(nth, _)| Some(*nth) != busy);
+            select_all(others.map(|(_, tail)| Box::pin(change(tail)))).await;
+        }
+    }
+}
+
+/// Reads a page of history. With the broker away it pauses, and the stream stays open.
+async fn read(hub: Hub, channel: Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+    let page = hub.broker().read(&channel, from, limits).await;
+    if page.is_err() {
+        sleep(RETRY_AFTER).await;
+    }
+    page
+}
+
+/// Waits until no event up to `bound` can come any more, in any channel; returns their last ids.
+async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) -> Vec<EventId> {
+    let mut lasts = Vec::with_capacity(channels.len());
+    for channel in &channels {
+        lasts.push(loop {
+            match hub.broker().settle(channel, bound).await {
+                Ok(Settled::Through(last)) => break last,
+                Ok(Settled::NotFor(wait)) => sleep(wait.clamp(*CLOCK_LOOKS.start(), *CLOCK_LOOKS.end())).await,
+                Err(_) => sleep(RETRY_AFTER).await,
+            }
+        });
+    }
+    lasts
+}
+
+fn heartbeat(moved_to: Option<impl Display>) -> Bytes {
     let mut bytes = BytesMut::new();
     wire::heartbeat(&mut bytes, moved_to);
     bytes.freeze()

@@ -1,3 +1,4 @@
-//! The connections of subscribers: what drives a [`Subscription`](crate::channel::Subscription) for a socket.
+//! The connections of subscribers: what drives a [`MultiSubscription`](crate::channel::MultiSubscription) for a socket.
 
+pub mod begin;
 pub mod body;

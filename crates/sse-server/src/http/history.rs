@@ -5,15 +5,23 @@ use actix_web::{
     http::header::{self, HeaderValue},
 };
 use actix_web_lab::{extract::LocalData, respond::NdJson};
-use chrono::{DateTime, SecondsFormat};
 use futures::stream;
 use sse_proto::{
-    Channel, Cursor, EventId, Position,
+    Channel, EventId, Position,
     api::{Gap, GapReason, History, HistoryEvent},
+    units::time_text,
 };
 
-use super::{Edge, error::ApiError, query::Params, subscribe::last_event_id};
-use crate::broker::{self, From, PageLimits, Stored};
+use super::{
+    Edge,
+    error::ApiError,
+    query::Params,
+    start::{self, PARAMETERS, Whence},
+};
+use crate::{
+    broker::{self, From, Page, PageLimits, Stored},
+    channel::{Beginning, Filter, locate::SCAN_LIMITS, subscription::echo},
+};
 
 const EVENTS_DEFAULT: usize = 1000;
 const EVENTS_MAX: usize = 10_000;
@@ -22,10 +30,18 @@ const BYTES_MAX: usize = 4 << 20;
 
 /// Reads history, oldest first.
 pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
-    let params = Params::parse(request.query_string(), &["channel", "last_event_id", "lastEventId", "limit"])?;
+    let known = [&["channel", "limit"], &PARAMETERS[..]].concat();
+    let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
-    let cursor = last_event_id(&request, &params)?;
-    let history = read(&edge, channel, cursor, limit(&params)?).await?;
+    let whence = Whence::of(&request, &params)?;
+    let until = start::until(&params)?;
+    let limit = match (limit(&params)?, &whence) {
+        (Some(limit), _) => limit,
+        (None, Some(Whence::Last(count))) => (*count).clamp(1, EVENTS_MAX),
+        (None, _) => EVENTS_DEFAULT,
+    };
+    let claim = Claim::of(whence.as_ref(), &channel, &edge).await?;
+    let history = read(&edge, channel, &claim, until, limit).await?;
     edge.metrics.history_read(history.events.len());
     if wants_lines(&request) {
         let gap = history.gap.iter().map(|gap| gap_line(gap, &history.next)).collect::<Vec<_>>();
@@ -40,11 +56,52 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
     Ok(Either::Right(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(history)))
 }
 
-fn limit(params: &Params) -> Result<usize, ApiError> {
-    let Some(text) = params.one("limit")? else { return Ok(EVENTS_DEFAULT) };
+fn limit(params: &Params) -> Result<Option<usize>, ApiError> {
+    let Some(text) = params.one("limit")? else { return Ok(None) };
     match text.parse() {
-        Ok(limit) if (1..=EVENTS_MAX).contains(&limit) => Ok(limit),
+        Ok(limit) if (1..=EVENTS_MAX).contains(&limit) => Ok(Some(limit)),
         _ => Err(ApiError::InvalidParameter { name: "limit", why: format!("is a number from 1 to {EVENTS_MAX}") }),
+    }
+}
+
+/// Where the reader says that it starts.
+struct Claim {
+    from: From,
+    /// As a gap shows it.
+    shown: String,
+    /// It is no cursor of this channel.
+    is_unreadable: bool,
+}
+
+impl Claim {
+    async fn of(whence: Option<&Whence>, channel: &Channel, edge: &Edge) -> Result<Self, ApiError> {
+        let broker = edge.hub.broker();
+        let at = |position: Position| (From::Position(position), position.to_string());
+        let (from, shown) = match whence {
+            None | Some(Whence::Oldest) => (From::Oldest, String::new()),
+            Some(Whence::Cursor(text)) => match start::position_in(text, channel) {
+                Some(position) => at(position),
+                None => return Ok(Self { from: From::Oldest, shown: echo(text), is_unreadable: true }),
+            },
+            Some(Whence::Since(moment)) => {
+                let ms = start::moment_ms(*moment, broker).await;
+                (From::Time(ms), Position::At(EventId::new(ms, 0)).to_string())
+            }
+            Some(Whence::Last(count)) => {
+                at(Beginning::Newest(*count).locate(broker, channel, &Filter::default(), SCAN_LIMITS).await?)
+            }
+        };
+        Ok(Self { from, shown, is_unreadable: false })
+    }
+
+    fn gap(&self, channel: &Channel, page: &Page) -> Option<Gap> {
+        let reason = match page.start {
+            broker::Start::Gap { reason, .. } => reason,
+            broker::Start::Contiguous if self.is_unreadable => GapReason::Unknown,
+            broker::Start::Contiguous => return None,
+        };
+        let oldest = page.events.first().map(|event| event.id);
+        Some(Gap { channel: channel.clone(), after: self.shown.clone(), oldest, reason })
     }
 }
 
@@ -53,34 +110,34 @@ fn wants_lines(request: &HttpRequest) -> bool {
     accept.is_some_and(|accept| accept.contains("ndjson") || accept.contains("jsonl"))
 }
 
-async fn read(edge: &Edge, channel: Channel, cursor: Option<String>, limit: usize) -> Result<History, ApiError> {
-    let position = cursor.as_deref().and_then(|text| text.parse::<Cursor>().ok()?.position_in(&channel));
-    let mut from = position.map_or(From::Oldest, From::Position);
+async fn read(
+    edge: &Edge,
+    channel: Channel,
+    claim: &Claim,
+    until: Option<EventId>,
+    limit: usize,
+) -> Result<History, ApiError> {
+    let mut from = claim.from;
     let mut history = History { channel, gap: None, events: Vec::new(), next: String::new(), more: true };
     let mut bytes = 0;
     while history.more && history.events.len() < limit && bytes < BYTES_MAX {
         let limits = PageLimits { events_max: limit - history.events.len(), bytes_max: BYTES_MAX - bytes };
-        let page = edge.hub.broker().read(&history.channel, from, limits).await?;
+        let mut page = edge.hub.broker().read(&history.channel, from, limits).await?;
         if history.next.is_empty() {
-            let oldest = page.events.first().map(|event| event.id);
-            let reason = match (page.start, &cursor) {
-                (broker::Start::Gap { reason, .. }, _) => Some(reason),
-                (broker::Start::Contiguous, Some(_)) if position.is_none() => Some(GapReason::Unknown),
-                _ => None,
-            };
-            let gap = |reason| Gap {
-                channel: history.channel.clone(),
-                after: cursor.as_deref().unwrap_or_default().chars().take(64).collect(),
-                oldest,
-                reason,
-            };
-            history.gap = reason.map(gap);
-        }
-        if !history.next.is_empty() && page.start != broker::Start::Contiguous {
+            history.gap = claim.gap(&history.channel, &page);
+        } else if page.start != broker::Start::Contiguous {
             // Trimmed under our hands: whoever reads on from here is told of the gap.
             break;
         }
-        let end = page.end(from);
+        let mut end = page.end(from);
+        if let Some(until) = until
+            && let Some(beyond) = page.events.iter().position(|event| event.id > until)
+        {
+            // Before the first event that is not wanted: the place to read on, if ever more is.
+            end = Position::At(page.events[beyond].id);
+            page.events.truncate(beyond);
+            page.more = false;
+        }
         bytes += page.events.iter().map(Stored::size).sum::<usize>();
         history.events.extend(page.events.iter().map(line));
         history.more = page.more;
@@ -95,7 +152,7 @@ fn line(event: &Stored) -> HistoryEvent {
         id: event.id.to_string(),
         event: event.kind.to_string(),
         data: event.data.to_string(),
-        time: time(event.id),
+        time: time_text(event.id.ms),
     }
 }
 
@@ -105,12 +162,6 @@ fn gap_line(gap: &Gap, next: &str) -> HistoryEvent {
         id: gap.oldest.map_or_else(|| next.to_owned(), |oldest| Position::At(oldest).to_string()),
         event: "gap".to_owned(),
         data: serde_json::to_string(gap).expect("a gap has only strings"),
-        time: gap.oldest.map(time).unwrap_or_default(),
+        time: gap.oldest.map(|oldest| time_text(oldest.ms)).unwrap_or_default(),
     }
-}
-
-/// When an event was stored, by the log's clock.
-fn time(id: EventId) -> String {
-    let time = i64::try_from(id.ms).ok().and_then(DateTime::from_timestamp_millis);
-    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true)).unwrap_or_default()
 }

@@ -8,6 +8,7 @@
 //! | `history` | `GET /events` |
 //! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
 //! | `error` | the one table from errors to statuses |
+//! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
 //! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
 
 mod batch;
@@ -19,6 +20,7 @@ mod media;
 mod origin;
 mod publish;
 mod query;
+mod start;
 mod subscribe;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! does not have is refused too, because it is most often a mistyped one.
 
 use percent_encoding::percent_decode_str;
-use sse_proto::{Channel, event::InvalidName};
+use sse_proto::{Channel, Cursor, event::InvalidName};
 
 use super::error::{ApiError, shortened};
 
@@ -47,9 +47,27 @@ impl Params {
 
     /// The channel; `sse` if none is given.
     pub(super) fn channel(&self) -> Result<Channel, ApiError> {
-        let Some(name) = self.one("channel")? else { return Ok(Channel::default_channel()) };
-        name.parse().map_err(|why: InvalidName| ApiError::InvalidName { what: "channel", value: shortened(name), why })
+        self.one("channel")?.map_or_else(|| Ok(Channel::default_channel()), channel)
     }
+
+    /// The channels of one stream, each once, in their order by name; `sse` if none is given.
+    pub(super) fn channels(&self) -> Result<Vec<Channel>, ApiError> {
+        let mut channels = self.all("channel").map(channel).collect::<Result<Vec<_>, _>>()?;
+        channels.sort_unstable();
+        channels.dedup();
+        if channels.len() > Cursor::CHANNELS_MAX {
+            let why = format!("is given for more than {} channels", Cursor::CHANNELS_MAX);
+            return Err(ApiError::InvalidParameter { name: "channel", why });
+        }
+        if channels.is_empty() {
+            channels.push(Channel::default_channel());
+        }
+        Ok(channels)
+    }
+}
+
+fn channel(name: &str) -> Result<Channel, ApiError> {
+    name.parse().map_err(|why: InvalidName| ApiError::InvalidName { what: "channel", value: shortened(name), why })
 }
 
 /// The text that `encoded` stands for.
@@ -82,5 +100,19 @@ mod tests {
         assert!(matches!(Params::parse("chanel=a", &["channel"]), Err(ApiError::UnknownParameter { .. })));
         assert!(Params::parse("channel=a&channel=b", &["channel"]).unwrap().channel().is_err());
         assert!(Params::parse("channel=", &["channel"]).unwrap().channel().is_err());
+    }
+
+    #[test]
+    fn channels_are_merged_and_not_too_many() {
+        let channels = |query: &str| {
+            let channels = Params::parse(query, &["channel"]).unwrap().channels();
+            channels.map(|channels| channels.into_iter().map(String::from).collect::<Vec<_>>())
+        };
+        assert_eq!(channels("channel=b&channel=a&channel=b").unwrap(), ["a", "b"]);
+        assert_eq!(channels("").unwrap(), ["sse"]);
+        assert!(channels("channel=a&channel=").is_err());
+        let many = |count| (0..count).map(|nth| format!("channel=c{nth}&channel=c{nth}")).collect::<Vec<_>>().join("&");
+        assert_eq!(channels(&many(32)).unwrap().len(), 32);
+        assert!(channels(&many(33)).is_err());
     }
 }

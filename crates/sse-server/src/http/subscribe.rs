@@ -1,4 +1,4 @@
-//! `GET /stream`: where to start, and a stream from there that never ends by itself.
+//! `GET /stream`: a stream of one or several channels, which ends by itself only if it is told when.
 
 use std::time::Duration;
 
@@ -13,52 +13,55 @@ use actix_web::{
 use actix_web_lab::extract::LocalData;
 use bytes::BytesMut;
 use rand::RngExt as _;
-use sse_proto::{Channel, Cursor, EventId, EventType, event::InvalidName, wire};
+use sse_proto::{Channel, EventId, EventType, event::InvalidName, wire};
 
 use super::{
     Edge,
     error::{ApiError, shortened},
     query::Params,
+    start::{self, PARAMETERS, Whence},
 };
 use crate::{
-    channel::{Filter, Start, Subscription},
-    fanout::body,
+    channel::{Envelope, Filter, Wanted},
+    fanout::{
+        begin::{Begun, begin, is_over},
+        body,
+    },
 };
 
-/// The last event id of an `EventSource` (WHATWG HTML §9.2.4).
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// For nginx: do not buffer this response.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const TYPES_MAX: usize = 64;
 
-/// Subscribes to a channel.
+/// Subscribes to one or several channels.
 pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Result<HttpResponse, ApiError> {
-    let params = Params::parse(request.query_string(), &["channel", "event", "last_event_id", "lastEventId"])?;
-    let channel = params.channel()?;
-    let filter = filter(&params)?;
-    let cursor = last_event_id(&request, &params)?;
-    let Some(guard) = edge.metrics.subscriber(cursor.is_some(), edge.limits.subscribers_max) else {
+    let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
+    let params = Params::parse(request.query_string(), &known)?;
+    let channels = params.channels()?;
+    let wanted = Wanted { filter: filter(&params)?, envelope: envelope(&params)?, until: start::until(&params)? };
+    let whence = Whence::of(&request, &params)?;
+    let resumes = matches!(whence, Some(Whence::Cursor(_)));
+    let Some(guard) = edge.metrics.subscriber(resumes, edge.limits.subscribers_max) else {
         return Ok(turned_away(&request));
     };
-    let start = match cursor {
-        Some(text) => claimed(&text, &channel),
-        None => body::now(&edge.hub, &channel).await,
-    };
-    let opening_position = match start {
-        Start::Claimed(position) => Some(position),
-        Start::Unreadable(_) | Start::Time(_) => None,
-    };
-    let subscription = Subscription::new(channel.clone(), filter, start);
-    let body = body::stream_body(
-        edge.hub.clone(),
-        channel,
-        subscription,
-        opening_position,
-        edge.stream,
-        guard,
-        edge.stopping.clone(),
-    );
+    let comment = comment(&channels);
+    let until = wanted.until;
+    let asked = start::asked(whence.as_ref(), channels, edge.hub.broker()).await;
+    let begun = begin(&edge.hub, asked, &wanted).await;
+    if let (Some(bound), Begun::Placed(subscription)) = (until, &begun)
+        && is_over(&edge.hub, subscription, &wanted.filter, bound).await
+    {
+        // To an `EventSource`, the one answer that means "do not come back".
+        return Ok(HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish());
+    }
+    let stopping = edge.stopping.clone();
+    let body = body::stream_body(edge.hub.clone(), begun, until, &comment, edge.stream, guard, stopping);
     Ok(event_stream(&request, body))
+}
+
+fn comment(channels: &[Channel]) -> String {
+    let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
+    format!("channel{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
 /// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
@@ -85,24 +88,12 @@ fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> Http
     response
 }
 
-/// The cursor that the subscriber holds: the header beats the URL, because an `EventSource` reconnects with its old
-/// URL. An empty one is none. `lastEventId` is what some polyfills call it.
-pub(super) fn last_event_id(request: &HttpRequest, params: &Params) -> Result<Option<String>, ApiError> {
-    let in_url = params.one("last_event_id")?.or(params.one("lastEventId")?);
-    let in_url = in_url.filter(|text| !text.is_empty()).map(ToOwned::to_owned);
-    Ok(header_id(request).or(in_url))
-}
-
-fn header_id(request: &HttpRequest) -> Option<String> {
-    let value = request.headers().get(LAST_EVENT_ID)?;
-    let text = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
-    (!text.is_empty()).then_some(text)
-}
-
-/// What `text` says of `channel`. Garbage is told as a gap, not as an error: an `EventSource` would give up for ever.
-fn claimed(text: &str, channel: &Channel) -> Start {
-    let position = text.parse::<Cursor>().ok().and_then(|cursor| cursor.position_in(channel));
-    position.map_or_else(|| Start::Unreadable(text.to_owned()), Start::Claimed)
+fn envelope(params: &Params) -> Result<Envelope, ApiError> {
+    match params.one("envelope")? {
+        None => Ok(Envelope::None),
+        Some("json") => Ok(Envelope::Json),
+        Some(_) => Err(ApiError::InvalidParameter { name: "envelope", why: "can only be \"json\"".to_owned() }),
+    }
 }
 
 fn filter(params: &Params) -> Result<Filter, ApiError> {

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, From, Page, PageLimits, Retention, Start,
+        Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
         embedded::{Embedded, Place},
         redis::RedisBroker,
     },
@@ -82,6 +82,15 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
         }
         from = From::Position(end);
     }
+}
+
+/// Waits until no event up to `bound` can come any more; returns the last id then.
+async fn settled(broker: &Broker, name: &str, bound: EventId) -> EventId {
+    let settled = async || match broker.settle(&channel(name), bound).await.unwrap() {
+        Settled::Through(last) => Some(last),
+        Settled::NotFor(_) => None,
+    };
+    until("it is settled", settled).await
 }
 
 fn data(page: &Page) -> Vec<&str> {
@@ -246,6 +255,62 @@ crate::on_every_broker! {
         assert_eq!((page.start, page.events.last().map(|event| event.id)), (Start::Contiguous, Some(first)));
         let page = read(&own.broker, "a", From::Time(first.ms + 1)).await;
         assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, first));
+    }
+
+    async fn reading_back_gives_what_reading_on_gives_newest_first(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let empty = own.broker.read_back(&channel("a"), None, ALL).await.unwrap();
+        assert_eq!((empty.events.len(), empty.more, empty.last), (0, false, own.broker.head(&channel("a")).await.unwrap()));
+        append(&own.broker, "other", 0..3).await;
+        let last = append(&own.broker, "a", 0..40).await;
+        let mut forward = all(&own.broker, "a").await;
+        for limits in [ALL, PageLimits { events_max: 7, ..ALL }, PageLimits { bytes_max: 20, ..ALL }] {
+            let (mut before, mut backward) = (None, Vec::new());
+            loop {
+                let page = own.broker.read_back(&channel("a"), before, limits).await.unwrap();
+                assert_eq!(page.last, last);
+                before = page.events.last().map(|event| event.id);
+                backward.extend(page.events.into_iter().map(|event| (event.id, event.data.to_string())));
+                if !page.more {
+                    break;
+                }
+            }
+            backward.reverse();
+            assert_eq!(backward, forward);
+        }
+        let oldest = forward.swap_remove(0).0;
+        assert_eq!(own.broker.read_back(&channel("a"), Some(oldest), ALL).await.unwrap().events, []);
+    }
+
+    async fn what_is_settled_never_gets_another_event(backend: Backend) {
+        let own = own(backend, |_| {}).await;
+        let publishers = (0..4).map(|number| {
+            let broker = own.broker.clone();
+            tokio::spawn(async move {
+                let mut ids = Vec::new();
+                for _ in 0..300 {
+                    ids.push(append(&broker, "a", number..number + 1).await);
+                }
+                ids
+            })
+        });
+        let publishers: Vec<_> = publishers.collect();
+        let bound = EventId::new(own.broker.now_ms().await.unwrap() + 50, u64::MAX);
+        let last = settled(&own.broker, "a", bound).await;
+        let within = |(id, _): &(EventId, String)| *id <= bound;
+        let complete: Vec<_> = all(&own.broker, "a").await.into_iter().filter(within).collect();
+        assert!(complete.iter().all(|(id, _)| *id <= last));
+        for publisher in publishers {
+            publisher.await.unwrap();
+        }
+        append(&own.broker, "a", 0..1).await;
+        assert_eq!(all(&own.broker, "a").await.into_iter().filter(within).collect::<Vec<_>>(), complete);
+        // A channel without events settles as well, and a time to come does not.
+        let quiet = channel("quiet");
+        assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.head(&quiet).await.unwrap());
+        let to_come = EventId::new(own.broker.now_ms().await.unwrap() + 100_000, 0);
+        let Settled::NotFor(wait) = own.broker.settle(&channel("a"), to_come).await.unwrap() else { panic!("{to_come}") };
+        assert!((50..=102).contains(&wait.as_secs()), "{wait:?}");
     }
 
     async fn a_check_is_a_round_trip(backend: Backend) {

@@ -4,6 +4,7 @@
 
 mod broker_contract;
 mod common;
+mod ends;
 mod faults;
 mod footprint;
 mod forks;
@@ -12,6 +13,8 @@ mod redis_refuses;
 mod requests;
 mod resume;
 mod settings;
+mod several;
 mod shutdown;
+mod starts;
 mod stream;
 mod trimming;

@@ -25,6 +25,8 @@ fn storm(url: &str, directory: &Path, to_server: &[&str]) -> (Value, bool) {
     let report = directory.join("report.json");
     let publishing = ["--url", url, "--payload", "sequenced", "--rate", "300", "--print-status=false"];
     let mut generator = cargo_run("event-generator", &[&publishing[..], to_server].concat());
+    // It is under way: what the bench then sees is events without a pause.
+    generator.line(|line| line.contains("s: sent ") && !line.contains(" acknowledged 0,"));
     let connections = CONNECTIONS.to_string();
     let storm = ["--connections", &connections, "--duration", "5s", "--cut-every", "1s", "--cut-share", "50%"];
     let stream = format!("{url}/stream");
@@ -70,7 +72,17 @@ fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
     redis.line(|line| line.contains("eady to accept connections"));
 
     let mut command = python();
-    command.args(["-m", "gunicorn", "app:app", "--worker-class", "gevent", "--bind", "127.0.0.1:0", "--chdir"]);
+    command.args([
+        "-m",
+        "gunicorn",
+        "app:app",
+        "--worker-class",
+        "gevent",
+        "--bind",
+        "127.0.0.1:0",
+        "--no-control-socket",
+        "--chdir",
+    ]);
     command.arg(workspace().join("crates/sse-server/tests/system/flask_sse"));
     command.env("REDIS_URL", format!("unix://{}", socket.display()));
     let mut gunicorn = Process::start(command);

@@ -26,6 +26,13 @@ impl Clock {
         self.highest
     }
 
+    /// Goes past `bound` without giving out an id, if the time `now_ms` is past it: none up to it is given out then.
+    pub(super) fn pass(&mut self, bound: EventId, now_ms: u64) {
+        if now_ms > bound.ms {
+            self.highest = self.highest.max(bound);
+        }
+    }
+
     /// The sequence number of the first event in a millisecond.
     pub(super) const fn first_seq(&self) -> u64 {
         self.first_seq
@@ -35,8 +42,10 @@ impl Clock {
     pub(super) fn next(&mut self, now_ms: u64) -> EventId {
         self.highest = if now_ms > self.highest.ms {
             EventId::new(now_ms, self.first_seq)
+        } else if let Some(seq) = self.highest.seq.checked_add(1) {
+            EventId::new(self.highest.ms, seq)
         } else {
-            EventId::new(self.highest.ms, self.highest.seq + 1)
+            EventId::new(self.highest.ms + 1, self.first_seq)
         };
         self.highest
     }
@@ -58,6 +67,18 @@ mod tests {
         let ids = [1000, 1000, 400, 1001, 1000].map(|now| clock.next(now).to_string());
         assert_eq!(ids, ["1000-0", "1000-1", "1000-2", "1001-0", "1001-1"]);
         assert_eq!(Clock::new(EventId::new(9000, 3), 0).next(1000), EventId::new(9000, 4));
+    }
+
+    #[test]
+    fn what_was_passed_is_never_given_out_even_if_the_clock_steps_back() {
+        let mut clock = Clock::new(EventId::new(1000, 0), 7);
+        let bound = EventId::new(2000, u64::MAX);
+        clock.pass(EventId::new(900, 0), 1000);
+        clock.pass(bound, 2000);
+        assert_eq!(clock.highest(), EventId::new(1000, 0));
+        clock.pass(bound, 2001);
+        assert_eq!(clock.next(1500), EventId::new(2001, 7));
+        assert_eq!(clock.next(1500), EventId::new(2001, 8));
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl Change {
         kept.chain(forgotten.map(|(channel, last)| (channel, *last)))
     }
 
+    /// The highest id given out or passed.
+    pub(super) const fn highest(&self) -> EventId {
+        self.clock.highest()
+    }
+
     /// Where new channels begin from now on.
     pub(super) const fn origin(&self) -> EventId {
         self.origin
@@ -164,6 +169,11 @@ impl<'a> Group<'a> {
             self.trim(channel, over)?;
         }
         Ok(Ok(Appended { first, last: row.last }))
+    }
+
+    /// Lets the clock go past `bound`, if it is time.
+    pub(super) fn pass(&mut self, bound: EventId) {
+        self.change.clock.pass(bound, self.now_ms);
     }
 
     /// A row for a new channel, if there is room for one more.

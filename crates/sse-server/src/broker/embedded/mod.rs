@@ -24,10 +24,11 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use redb::ReadableTable;
@@ -44,7 +45,7 @@ use self::{
     writer::{Request, Writer},
 };
 use super::{
-    Appended, BrokerError, From, Page, PageLimits, Retention,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     bells::{Bell, Bells},
 };
 use crate::metrics::Metrics;
@@ -80,12 +81,15 @@ struct Heads {
     by_channel: HashMap<Channel, EventId>,
     /// Of channels of which nothing is known.
     origin: EventId,
+    /// The highest id that was given out, or that the clock has passed: none up to it will be given out again.
+    highest: EventId,
 }
 
 impl Shared {
     fn committed(&self, change: &Change) {
         let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
         heads.origin = change.origin();
+        heads.highest = change.highest();
         for (channel, last) in change.heads() {
             match last {
                 Some(last) => drop(heads.by_channel.insert(channel.clone(), last)),
@@ -104,7 +108,11 @@ impl Heads {
     fn of(state: &State) -> Self {
         let kept = state.rows.iter().map(|(channel, row)| (channel.clone(), row.last));
         let forgotten = state.forgotten.iter().map(|(channel, last)| (channel.clone(), *last));
-        Self { by_channel: forgotten.chain(kept).collect(), origin: state.origin }
+        Self { by_channel: forgotten.chain(kept).collect(), origin: state.origin, highest: state.clock.highest() }
+    }
+
+    fn head(&self, channel: &Channel) -> EventId {
+        self.by_channel.get(channel).copied().unwrap_or(self.origin)
     }
 }
 
@@ -199,9 +207,51 @@ impl Embedded {
         read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
     }
 
+    pub(super) async fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> Result<BackPage, BrokerError> {
+        let shared = self.shared.clone();
+        let channel = channel.clone();
+        let read = self.blocking.spawn_blocking(move || {
+            shared.store.read(|transaction| reader::back_page(transaction, &channel, before, limits))
+        });
+        read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
+    }
+
     pub(super) fn head(&self, channel: &Channel) -> EventId {
-        let heads = self.shared.heads.read().unwrap_or_else(PoisonError::into_inner);
-        heads.by_channel.get(channel).copied().unwrap_or(heads.origin)
+        self.heads().head(channel)
+    }
+
+    pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+        let settled = || {
+            let heads = self.heads();
+            (heads.highest >= bound).then(|| Settled::Through(heads.head(channel)))
+        };
+        if let Some(settled) = settled() {
+            return Ok(settled);
+        }
+        let to_come_ms = bound.ms.saturating_sub(clock::now_ms());
+        // The clock must be past the millisecond, not in it.
+        let not_yet = Settled::NotFor(Duration::from_millis(to_come_ms.saturating_add(1)));
+        if to_come_ms > 0 {
+            return Ok(not_yet);
+        }
+        // A group may be under way whose time is older than ours. The writer knows.
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Pass { bound, answer })?;
+        answered.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the log was closed meanwhile".to_owned())))?;
+        Ok(settled().unwrap_or(not_yet))
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        clock::now_ms().max(self.heads().highest.ms)
+    }
+
+    fn heads(&self) -> RwLockReadGuard<'_, Heads> {
+        self.shared.heads.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn follow(&self, channel: &Channel) -> Bell {

@@ -8,7 +8,7 @@ use super::{
     store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
 };
 use crate::broker::{
-    From, Page, PageLimits, Start, Stored,
+    BackPage, From, Page, PageLimits, Start, Stored,
     continuity::{judge, judge_time},
 };
 
@@ -25,6 +25,63 @@ pub(super) fn origin(transaction: &ReadTransaction) -> Result<EventId, StoreErro
     Ok(EventId::new(number("origin_ms")?, number("origin_seq")?))
 }
 
+fn damaged(channel: &Channel, what: &str) -> StoreError {
+    StoreError::Damaged(format!("channel {channel}: {what}"))
+}
+
+fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<Row, StoreError> {
+    match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
+        Some(bytes) => Row::decode(bytes.value()).ok_or_else(|| damaged(channel, "its row has a wrong checksum")),
+        None => Ok(Row::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
+    }
+}
+
+/// A page of `channel` backwards, from its newest event or the one before `before`.
+///
+/// The first record is the channel's last, or the one that the record at `before` names; every record must be the one
+/// that the newer one names; and the oldest must name the trim mark: then no event is missing between. When the event
+/// at `before` was trimmed meanwhile, so was everything before it.
+pub(super) fn back_page(
+    transaction: &ReadTransaction,
+    channel: &Channel,
+    before: Option<EventId>,
+    limits: PageLimits,
+) -> Result<BackPage, StoreError> {
+    let damaged = |what: &str| damaged(channel, what);
+    let row = row_of(transaction, channel)?;
+    let mut page = BackPage { events: Vec::new(), more: false, last: row.last };
+    if row.count == 0 || before.is_some_and(|before| before <= row.oldest) {
+        return Ok(page);
+    }
+    let events = transaction.open_table(EVENTS)?;
+    let mut expected = before.unwrap_or(row.last);
+    let mut bytes = 0;
+    for entry in events.range(key(row.number, row.oldest)..=key(row.number, expected))?.rev() {
+        let (entry_key, record) = entry?;
+        let entry_key = entry_key.value();
+        let (event, previous) = decode_event(entry_key, record.value())
+            .ok_or_else(|| damaged(&format!("event {} has a wrong checksum", id_of(entry_key))))?;
+        if event.id != expected {
+            return Err(damaged(&format!("events are missing after {}", event.id)));
+        }
+        expected = previous;
+        if before == Some(event.id) {
+            continue;
+        }
+        let full = page.events.len() >= limits.events_max || bytes + event.size() > limits.bytes_max;
+        if full && !page.events.is_empty() {
+            page.more = true;
+            return Ok(page);
+        }
+        bytes += event.size();
+        page.events.push(event);
+    }
+    if expected != row.trimmed {
+        return Err(damaged(&format!("events are missing before {}", row.oldest)));
+    }
+    Ok(page)
+}
+
 /// A page of `channel`.
 ///
 /// Every record must name the one before it, from the position (or the trim mark) to the page's end, and the last
@@ -35,12 +92,8 @@ pub(super) fn page(
     from: From,
     limits: PageLimits,
 ) -> Result<Page, StoreError> {
-    let damaged = |what: &str| StoreError::Damaged(format!("channel {channel}: {what}"));
-    let channels = transaction.open_table(CHANNELS)?;
-    let row = match channels.get(channel.as_str())? {
-        Some(bytes) => Row::decode(bytes.value()).ok_or_else(|| damaged("its row has a wrong checksum"))?,
-        None => Row::new(0, origin_of(transaction, channel)?), // numbers start at 1: no event has this one
-    };
+    let damaged = |what: &str| damaged(channel, what);
+    let row = row_of(transaction, channel)?;
     let events = transaction.open_table(EVENTS)?;
 
     // Where to read from, and the id that must come before the first event there, if it is known.
@@ -169,6 +222,38 @@ mod tests {
 
     fn read(store: &Store, from: From) -> Result<Page, BrokerError> {
         store.read(|transaction| page(transaction, &Channel::default_channel(), from, LIMITS))
+    }
+
+    fn read_back(store: &Store, before: Option<EventId>, limits: PageLimits) -> Result<BackPage, BrokerError> {
+        store.read(|transaction| back_page(transaction, &Channel::default_channel(), before, limits))
+    }
+
+    #[test]
+    fn a_whole_log_is_read_whole_backwards() {
+        let store = log(|_| {});
+        let two = PageLimits { events_max: 2, ..LIMITS };
+        let (mut before, mut seqs) = (None, Vec::new());
+        loop {
+            let page = read_back(&store, before, two).unwrap();
+            seqs.extend(page.events.iter().map(|event| event.id.seq));
+            before = page.events.last().map(|event| event.id);
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(seqs, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+        assert_eq!(read_back(&store, before, two).unwrap().events, []);
+    }
+
+    #[test]
+    fn a_missing_event_is_an_error_backwards_too() {
+        for missing in [0, 5, 9] {
+            let store = log(|transaction| {
+                transaction.open_table(EVENTS).unwrap().remove((1, 1, missing)).unwrap().expect("it was there");
+            });
+            let error = read_back(&store, None, LIMITS).unwrap_err();
+            assert!(matches!(&error, BrokerError::Damaged(what) if what.contains("missing")), "{missing}: {error}");
+        }
     }
 
     #[test]

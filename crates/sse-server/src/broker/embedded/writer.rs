@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sse_proto::{Channel, Event};
+use sse_proto::{Channel, Event, EventId};
 use tokio::sync::oneshot;
 
 use super::{
@@ -43,6 +43,9 @@ pub(super) enum Request {
     },
     /// Commit, to see that it can be done.
     Check { answer: oneshot::Sender<Result<(), BrokerError>> },
+    /// Let the clock go past this id, if it is time. Committed like an event, so that after a restart with a clock that
+    /// went back no id up to it is given out either.
+    Pass { bound: EventId, answer: oneshot::Sender<Result<(), BrokerError>> },
 }
 
 type Answers = Vec<Result<Appended, BrokerError>>;
@@ -88,7 +91,7 @@ impl Writer {
     fn gather(&self, first: Option<Request>) -> Vec<Request> {
         let size = |request: &Request| match request {
             Request::Append { bytes, .. } => *bytes,
-            Request::Check { .. } => 0,
+            Request::Check { .. } | Request::Pass { .. } => 0,
         };
         let mut bytes = first.as_ref().map_or(0, size);
         let mut group = Vec::from_iter(first);
@@ -141,13 +144,16 @@ impl Writer {
         self.shared.store.write(|transaction| {
             let mut staged = Group::open(transaction, &self.state, &self.retention, now_ms(), TRIMS_PER_COMMIT)?;
             let mut answers = Vec::with_capacity(group.len());
+            let nothing = Appended { first: self.state.clock.highest(), last: self.state.clock.highest() };
             for request in group {
                 answers.push(match (request, room) {
                     (Request::Append { .. }, Err(full)) => Err(full.clone()),
                     (Request::Append { channel, events, .. }, Ok(())) => staged.append(channel, events)?,
-                    (Request::Check { .. }, _) => room
-                        .clone()
-                        .map(|()| Appended { first: self.state.clock.highest(), last: self.state.clock.highest() }),
+                    (Request::Check { .. }, _) => room.clone().map(|()| nothing),
+                    (Request::Pass { bound, .. }, _) => {
+                        staged.pass(*bound);
+                        Ok(nothing)
+                    }
                 });
             }
             if sweep {
@@ -170,7 +176,7 @@ impl Writer {
                     }
                     let _ = answer.send(outcome);
                 }
-                Request::Check { answer } => {
+                Request::Check { answer } | Request::Pass { answer, .. } => {
                     let _ = answer.send(outcome.map(|_| ()));
                 }
             }

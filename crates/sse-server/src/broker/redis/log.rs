@@ -1,4 +1,4 @@
-//! Channels as Redis Streams: `XADD`, `XRANGE`, `XINFO STREAM`.
+//! Channels as Redis Streams: `XADD`, `XRANGE`, `XREVRANGE`, `XINFO STREAM`; and the clock of that Redis.
 //!
 //! An entry has the fields `event` and `data`; others are ignored, so that a newer node may add some. A publish is one
 //! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`.
@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     ops::RangeInclusive,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytestring::ByteString;
@@ -15,12 +16,16 @@ use sse_proto::{Channel, Event, EventId, Position};
 
 use super::{Names, link::Link};
 use crate::broker::{
-    Appended, BrokerError, From, Page, PageLimits, Retention, Start, Stored,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
     continuity::{Extent, Trimmed, judge, judge_time},
 };
 
 /// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
 const ENTRIES_PER_READ: RangeInclusive<usize> = 8..=512;
+
+/// How far the clock of Redis must be past an id before no event up to it is expected any more: the clock may be set
+/// back a little, or a replica whose clock is behind may be promoted.
+const SETTLED_AFTER_MS: u64 = 1000;
 
 /// The streams of one Redis.
 #[derive(Debug)]
@@ -195,6 +200,57 @@ impl Log {
         Ok((entries_of(entries)?, Known { last: extent_of(before)?.last, after: extent_of(after)? }))
     }
 
+    /// Reads backwards. Trimming under our hands takes from the end of the run, where the next page would begin.
+    pub(super) async fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> Result<BackPage, BrokerError> {
+        let count = self.entries_to_ask(channel, limits);
+        self.sizes().remove(channel);
+        let newest = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
+        let stream = self.names.stream(channel);
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        commands.cmd("XINFO").arg("STREAM").arg(&stream);
+        commands.cmd("XREVRANGE").arg(&stream).arg(newest).arg("-").arg("COUNT").arg(count + 1);
+        let answers: Vec<Value> = self.query(&commands).await?;
+        let [info, entries] = <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        let (last, mut events) = (extent_of(info)?.last, entries_of(entries)?);
+        if let Some(largest) = events.iter().map(Stored::size).max() {
+            self.sizes().insert(channel.clone(), Sizes { count, largest });
+        }
+        let fit = PageLimits { events_max: count, ..limits }.fit(events.iter().map(Stored::size));
+        let more = events.len() > fit;
+        events.truncate(fit);
+        let last = events.first().map_or(last, |newest| newest.id.max(last));
+        Ok(BackPage { events, more, last })
+    }
+
+    /// Redis gives out ids by its own clock, one command after another: what it runs after this `TIME` is later.
+    pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        commands.cmd("TIME");
+        commands.cmd("XINFO").arg("STREAM").arg(self.names.stream(channel));
+        let answers: Vec<Value> = self.query(&commands).await?;
+        let [time, info] = <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        let (now_ms, last) = (time_ms(time)?, extent_of(info)?.last);
+        let settled_ms = bound.ms.saturating_add(SETTLED_AFTER_MS);
+        if last >= bound || now_ms > settled_ms {
+            return Ok(Settled::Through(last));
+        }
+        Ok(Settled::NotFor(Duration::from_millis((settled_ms - now_ms).saturating_add(1))))
+    }
+
+    pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
+        let mut commands = redis::pipe();
+        commands.cmd("TIME");
+        let (time,): (Value,) = self.query(&commands).await?;
+        time_ms(time)
+    }
+
     pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         let mut commands = redis::pipe();
         commands.cmd("XINFO").arg("STREAM").arg(self.names.stream(channel)).ignore_errors();
@@ -282,6 +338,18 @@ fn added_id(answer: Value) -> Result<EventId, BrokerError> {
     }
     let unknown = || BrokerError::OutcomeUnknown("Redis answered an XADD without an id".to_owned());
     text_of(answer).and_then(|id| id.parse().ok()).ok_or_else(unknown)
+}
+
+/// The milliseconds of a `TIME`.
+fn time_ms(answer: Value) -> Result<u64, BrokerError> {
+    match answer {
+        Value::ServerError(error) => Err(refused(&error.into())),
+        answer => {
+            let (seconds, micros): (u64, u64) =
+                redis::from_redis_value(answer).map_err(|_| garbled("no time for a TIME"))?;
+            Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+        }
+    }
 }
 
 /// The entries of an `XRANGE`.

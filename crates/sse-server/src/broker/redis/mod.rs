@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{link::Link, log::Log};
 use super::{
-    Appended, BrokerError, From, Page, PageLimits, Retention,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     bells::{Bell, Bells},
 };
 use crate::metrics::Metrics;
@@ -130,8 +130,25 @@ impl RedisBroker {
         self.log.read(channel, from, limits).await
     }
 
+    pub(super) async fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> Result<BackPage, BrokerError> {
+        self.log.read_back(channel, before, limits).await
+    }
+
     pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         self.log.head(channel).await
+    }
+
+    pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+        self.log.settle(channel, bound).await
+    }
+
+    pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
+        self.log.now_ms().await
     }
 
     pub(super) fn follow(&self, channel: &Channel) -> Bell {
