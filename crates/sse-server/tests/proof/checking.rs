@@ -154,6 +154,35 @@ fn a_composite_id_counts_for_the_channel_of_its_event() {
 }
 
 #[test]
+fn an_event_of_a_batch_has_the_id_that_listeners_tell_and_is_owed_all_the_same() {
+    let check = |received: Vec<Received>| {
+        let mut ledger = Ledger::default();
+        for (kind, mut sent) in sent() {
+            sent.id = sent.id.filter(|_| sent.sequence != 3);
+            ledger.sent(kind, sent);
+        }
+        let seen = ledger.follow(follows(&[], Joined::BeforeAll), received);
+        ledger.conclude(&[seen]).1.kinds()
+    };
+    assert_eq!(check((1..=5).map(got).collect()), []);
+    assert_eq!(check([1, 2, 4, 5].map(got).to_vec()), [Breach::Lost]);
+}
+
+#[test]
+fn what_was_sent_after_an_answer_stands_after_it() {
+    let mut ledger = Ledger::default();
+    for (kind, mut sent) in sent() {
+        sent.id = match sent.sequence {
+            3 => Some("4-0".to_owned()),
+            4 => Some("3-0".to_owned()),
+            _ => sent.id,
+        };
+        ledger.sent(kind, sent);
+    }
+    assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::Disordered]);
+}
+
+#[test]
 fn two_events_with_one_id_are_found() {
     let mut ledger = Ledger::default();
     for (kind, mut sent) in sent() {
@@ -162,5 +191,5 @@ fn two_events_with_one_id_are_found() {
         }
         ledger.sent(kind, sent);
     }
-    assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::WrongId]);
+    assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::Disordered, Breach::WrongId]);
 }

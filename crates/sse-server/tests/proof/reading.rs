@@ -15,7 +15,7 @@ use sse_proto::{
 };
 use sse_server::{
     broker::{From, PageLimits},
-    channel::{Filter, Frames, Start, Step, Subscription, TailLimits},
+    channel::{Filter, Frames, Neighbours, Start, Step, Subscription, TailLimits, Wanted},
 };
 
 use crate::model::{KINDS, Log, Node};
@@ -115,15 +115,15 @@ impl Reader {
     fn step(&mut self, log: &Log, frames: &Frames, mutation: Mutation) -> bool {
         if let Some((from, generation)) = self.asked.take() {
             let page = mutated_read(log, from, mutation);
-            if let Some(chunk) = self.subscription.page(from, &page, generation) {
+            if let Some(chunk) = self.subscription.page(&page, generation, Neighbours::NONE) {
                 self.take(&chunk.bytes);
             }
             return true;
         }
-        match self.subscription.next(frames) {
+        match self.subscription.next(frames, Neighbours::NONE) {
             Step::Write(chunk) => self.take(&chunk.bytes),
             Step::Fetch(from) => self.asked = Some((from, frames.generation())),
-            Step::Wait => return false,
+            Step::Wait | Step::End => return false,
         }
         true
     }
@@ -155,7 +155,8 @@ impl Reader {
 
 fn subscription(kinds: &[&str], position: Position) -> Subscription {
     let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
-    Subscription::new(channel(), filter, Start::Claimed(position))
+    let wanted = Wanted { filter, ..Wanted::default() };
+    Subscription::new(channel(), &wanted, Start::Claimed(position))
 }
 
 /// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had

@@ -5,6 +5,8 @@
 //! - No event was seen that was not published, nor one that was refused.
 //! - An event of unknown outcome was seen by all who follow it or by none, and once.
 //! - The ids of a channel only grow, for every listener, and are those that the publishers were answered.
+//! - What a publisher sent after the answer to something else stands after it in the channel (numbers of a
+//!   [`Stamp`](sse_proto::record::Stamp) grow along a lane of such events).
 //!
 //! First the [`Ledger`] takes the publishers' records, then [`Ledger::follow`] each listener's, and
 //! [`Ledger::conclude`] compares them all.
@@ -166,7 +168,7 @@ impl Ledger {
     pub(crate) fn sent(&mut self, kind: &str, sent: Sent) {
         let acknowledged = sent.outcome == Outcome::Acknowledged;
         let id = sent.id.as_deref().and_then(|id| id.parse().ok());
-        if acknowledged && id.is_none() {
+        if sent.id.is_some() && id.is_none() {
             let what = format!("{} {} is acknowledged with the id {:?}", sent.publisher, sent.sequence, sent.id);
             self.breaches.add(Breach::WrongId, what);
         }
@@ -242,7 +244,13 @@ impl Ledger {
         let mut ids = BTreeSet::new();
         for (number, event) in self.events.iter().enumerate() {
             *(if event.acknowledged { &mut figures.acknowledged } else { &mut figures.unknown }) += 1;
-            let Some(id) = event.id else { continue };
+            let Some(id) = event.id else {
+                // Within a batch no id is answered; whoever gets the event tells it.
+                if event.acknowledged && all.iter().any(|seen| seen.follows.wants(event)) {
+                    self.breaches.add(Breach::Lost, format!("nobody got event {number} of {}", event.channel));
+                }
+                continue;
+            };
             figures.unknown_stored += u64::from(!event.acknowledged);
             if !ids.insert((event.channel.clone(), id)) {
                 self.breaches.add(Breach::WrongId, format!("two events of {} have the id {id}", event.channel));
@@ -260,7 +268,26 @@ impl Ledger {
                 self.breaches.add(if event.acknowledged { Breach::Lost } else { Breach::Uneven }, what);
             }
         }
+        self.check_lanes();
         (figures, self.breaches)
+    }
+
+    /// Numbers and ids grow together.
+    fn check_lanes(&mut self) {
+        let mut lanes: BTreeMap<(&str, &Channel), Vec<(u64, EventId)>> = BTreeMap::new();
+        for ((publisher, sequence), number) in &self.by_stamp {
+            let event = &self.events[*number];
+            if let Some(id) = event.id.filter(|_| event.acknowledged) {
+                lanes.entry((publisher, &event.channel)).or_default().push((*sequence, id));
+            }
+        }
+        for ((publisher, channel), mut events) in lanes {
+            events.sort_unstable();
+            if let Some(pair) = events.windows(2).find(|pair| pair[0].1 >= pair[1].1) {
+                let what = format!("{publisher} sent {} to {channel} before {}", pair[0].1, pair[1].1);
+                self.breaches.add(Breach::Disordered, what);
+            }
+        }
     }
 }
 

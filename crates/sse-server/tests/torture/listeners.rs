@@ -158,14 +158,10 @@ impl Listener {
                 self.controls().for_each(|control| control.narrow(0));
                 pause(chance, 1_000, 3_000, stop).await
             }
-            Behaviour::Reconnecting => {
+            Behaviour::Reconnecting | Behaviour::Hopping => {
                 self.controls().for_each(Control::cut);
-                pause(chance, 200, 2_000, stop).await
-            }
-            Behaviour::Hopping => {
-                self.controls().for_each(Control::cut);
-                // Now and then it has a quiet time, after which it comes back without a pause.
-                let (from, to) = if chance.random_range(0..3) == 0 { (5_000, 6_000) } else { (300, 2_000) };
+                // Cut again and again it waits longer each time; after a quiet time it comes back at once.
+                let (from, to) = if chance.random() { (5_000, 6_000) } else { (200, 1_500) };
                 pause(chance, from, to, stop).await
             }
             Behaviour::CutFirst => {

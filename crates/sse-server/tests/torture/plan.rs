@@ -25,6 +25,8 @@ pub(crate) struct PublisherPlan {
     pub(crate) channel: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) rate: u32,
+    /// Events of a request.
+    pub(crate) batch: u32,
     /// Which node it publishes to.
     pub(crate) node: usize,
     /// Whether its connections go through the proxy, and are cut.
@@ -148,6 +150,7 @@ pub(crate) fn publishers(nodes: usize) -> Vec<PublisherPlan> {
         channel,
         kind,
         rate,
+        batch: if number == 3 { 5 } else { 1 },
         node: number % nodes,
         proxied: number == 1,
     };

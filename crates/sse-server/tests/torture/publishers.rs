@@ -41,6 +41,7 @@ impl Publisher {
         let (record, statuses) = (files.with_extension("sent"), files.with_extension("statuses"));
         let mut command = Command::new(crate::programs::generator());
         command.args(["--url", &url, "--channel", plan.channel, "--actions", plan.kind, "--print-status=true"]);
+        command.args(["--batch", &plan.batch.to_string()]);
         command.args(["--rate", &plan.rate.to_string()]).arg("--record").arg(&record);
         if let Some(count) = count {
             command.args(["--count", &count.to_string()]);

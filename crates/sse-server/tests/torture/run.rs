@@ -151,7 +151,7 @@ async fn finish(
         publisher.stop().await?;
     }
     for number in 0..publishers.len() {
-        let plan = plan::PublisherPlan { proxied: false, ..publishers[number].plan.clone() };
+        let plan = plan::PublisherPlan { proxied: false, batch: 1, ..publishers[number].plan.clone() };
         let files = directory.join(format!("closing-{number}"));
         let mut closing = Publisher::start(&plan, ports[plan.node], &files, Some(CLOSING_EVENTS)).await?;
         closing.end().await?;
