@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt::Display, fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use redb::TableHandle as _;
 use sse_proto::{Channel, Event, EventId, Position};
 use sse_server::{
     broker::{
@@ -151,7 +152,9 @@ impl Examined<'_> {
 
     /// What must be in every text that tells of damage: which file, and the way out.
     fn hold_helpful(&mut self, text: &str) {
-        let helps = text.contains(&self.directory.display().to_string()) && text.contains("backup");
+        // A damaged format looks like a later one; then the way out is another directory.
+        let way_out = text.contains("backup") || (text.contains("format") && text.contains("--data-dir"));
+        let helps = text.contains(&self.directory.display().to_string()) && way_out;
         self.hold(helps, format_args!("no file or no way out in: {text}"));
     }
 
@@ -247,4 +250,23 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
     println!("{COPIES} damaged copies of {} bytes: {tally:#?}", good.len());
     assert!(tally.wrong.is_empty(), "{} promises were broken", tally.wrong.len());
     assert!(tally.refused > 50 && tally.whole > 50 && tally.damaged_reads > 50, "{tally:?}");
+}
+
+/// Opening a table makes it, so one whose name is damaged would begin anew, empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_not_found_is_damage_and_no_empty_log() {
+    for missing in ["events", "channels", "forgotten", "meta"] {
+        let directory = TempDir::new().unwrap();
+        make(directory.path()).await;
+        {
+            let database = redb::Database::open(directory.path().join("events.redb")).unwrap();
+            let transaction = database.begin_write().unwrap();
+            let handle = transaction.list_tables().unwrap().find(|table| table.name() == missing).unwrap();
+            assert!(transaction.delete_table(handle).unwrap());
+            transaction.commit().unwrap();
+        }
+        let error = open(directory.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Unreadable { .. }), "{missing}: {error}");
+        assert!(error.to_string().contains(&format!("the table {missing} is missing")), "{error}");
+    }
 }

@@ -149,7 +149,15 @@ impl Listener {
     /// One turn of what it does all the time.
     async fn turn(&mut self, chance: &mut StdRng, stop: &CancellationToken) -> anyhow::Result<Flow> {
         Ok(match self.plan.behaviour {
-            Behaviour::Steady | Behaviour::SlowOutput | Behaviour::Late => pause(chance, 60_000, 60_000, stop).await,
+            Behaviour::Steady | Behaviour::Late => pause(chance, 60_000, 60_000, stop).await,
+            Behaviour::SlowOutput => {
+                self.reads_fast.store(false, Relaxed);
+                if pause(chance, 5_000, 10_000, stop).await.is_break() {
+                    return Ok(Flow::Break(()));
+                }
+                self.reads_fast.store(true, Relaxed);
+                pause(chance, 1_000, 3_000, stop).await
+            }
             Behaviour::Slow => {
                 self.controls().for_each(|control| control.narrow(SLOW_BYTES_PER_SECOND));
                 if pause(chance, 3_000, 8_000, stop).await.is_break() {

@@ -169,7 +169,7 @@ fn is_absent(events: &impl ReadableTable<Key, &'static [u8]>, row: &Row, id: Eve
         return Ok(false);
     };
     let (entry_key, record) = following?;
-    Ok(decode_event(entry_key.value(), record.value()).is_some_and(|(_, before)| before < id))
+    Ok(decode_event(entry_key.value(), record.value()).is_some_and(|(event, before)| before < id && id < event.id))
 }
 
 #[cfg(test)]

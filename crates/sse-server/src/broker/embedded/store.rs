@@ -9,7 +9,7 @@ use std::{
 
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction, backends::InMemoryBackend,
+    TableHandle as _, WriteTransaction, backends::InMemoryBackend,
 };
 
 use sse_proto::EventId;
@@ -237,7 +237,18 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 /// Makes the tables that are not there; returns the format of the file.
 fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
+    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
+    let of_every_log = [META.name(), EVENTS.name(), CHANNELS.name(), FORGOTTEN.name()];
+    if let Some(missing) = of_every_log.iter().find(|name| !tables.iter().any(|table| table == *name))
+        && !tables.is_empty()
+    {
+        return Err(StoreError::Damaged(format!("the table {missing} is missing")));
+    }
     let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    if found.is_none() && !tables.is_empty() {
+        return Err(StoreError::Damaged("its format is missing".to_owned()));
+    }
     if let Some(found) = found
         && found != FORMAT
     {
