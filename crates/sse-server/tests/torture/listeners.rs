@@ -30,6 +30,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
 /// What a slow listener reads in a second.
 const SLOW_BYTES_PER_SECOND: u64 = 12_000;
+/// A listener that is cut again and again waits longer each time, so now and then it is left alone: a connection that
+/// lasts for five seconds begins anew.
+const CUTS_IN_A_ROW: u32 = 4;
+const QUIET_MS: (u64, u64) = (5_100, 6_500);
 /// So often a listener is cut before its first event, at the beginning.
 const CUTS_BEFORE_FIRST: u32 = 3;
 
@@ -44,6 +48,7 @@ pub(crate) struct Listener {
     files: PathBuf,
     /// Whoever reads its output need not be slow any more.
     reads_fast: Arc<AtomicBool>,
+    cuts_in_a_row: u32,
 }
 
 impl Listener {
@@ -72,6 +77,7 @@ impl Listener {
             records: Vec::new(),
             files: directory.join(format!("listener-{number}")),
             reads_fast: Arc::default(),
+            cuts_in_a_row: 0,
         })
     }
 
@@ -167,24 +173,32 @@ impl Listener {
                 pause(chance, 1_000, 3_000, stop).await
             }
             Behaviour::Reconnecting | Behaviour::Hopping => {
+                let before = self.connection_count();
                 self.controls().for_each(Control::cut);
-                // Cut again and again it waits longer each time; after a quiet time it comes back at once.
-                let (from, to) = if chance.random() { (5_000, 6_000) } else { (200, 1_500) };
+                if self.reconnected(before, stop).await.is_break() {
+                    return Ok(Flow::Break(()));
+                }
+                self.cuts_in_a_row = (self.cuts_in_a_row + 1) % CUTS_IN_A_ROW;
+                let (from, to) = if self.cuts_in_a_row == 0 { QUIET_MS } else { (200, 1_500) };
                 pause(chance, from, to, stop).await
             }
             Behaviour::CutFirst => {
-                // Away at this moment, or cut here and now.
+                // Away at this moment, and cut when it comes back.
                 self.controls().for_each(|control| {
                     control.close(true);
                     control.cut();
                 });
-                let back = pause(chance, 500, 2_000, stop).await;
-                let cuts = chance.random_range(1..=CUTS_BEFORE_FIRST);
+                let back = pause(chance, 300, 1_000, stop).await;
+                let (before, cuts) = (self.connection_count(), chance.random_range(1..CUTS_BEFORE_FIRST));
                 self.controls().for_each(|control| {
                     control.cut_after_opening(cuts);
                     control.close(false);
                 });
-                if back.is_break() { back } else { pause(chance, 2_000, 4_000, stop).await }
+                if back.is_break() || self.reconnected(before + u64::from(cuts), stop).await.is_break() {
+                    return Ok(Flow::Break(()));
+                }
+                let (from, to) = QUIET_MS;
+                pause(chance, from, to, stop).await
             }
             Behaviour::Restarted => {
                 let paused = pause(chance, 1_000, 4_000, stop).await;
@@ -206,6 +220,17 @@ impl Listener {
     /// Handles on its links, for whoever breaks them.
     pub(crate) fn shared_controls(&self) -> Vec<(usize, Arc<Control>)> {
         self.plan.nodes.iter().copied().zip(self.links.iter().map(|link| link.control.clone())).collect()
+    }
+
+    /// Waits until it has come back, which takes longer each time it is cut.
+    async fn reconnected(&self, connections_before: u64, stop: &CancellationToken) -> Flow {
+        let back = async || (stop.is_cancelled() || self.connection_count() > connections_before).then_some(());
+        let _ = until(JOIN_WITHIN, back).await;
+        if stop.is_cancelled() { Flow::Break(()) } else { Flow::Continue(()) }
+    }
+
+    fn connection_count(&self) -> u64 {
+        self.controls().map(|control| control.counts.connections.load(Relaxed)).sum()
     }
 
     fn cut_count(&self) -> u64 {
@@ -265,7 +290,7 @@ impl Listener {
     /// What has been done to it, for the report.
     pub(crate) fn summary(&self) -> String {
         let sum = |count: fn(&Control) -> u64| self.controls().map(count).sum::<u64>();
-        let connections = sum(|control| control.counts.connections.load(Relaxed));
+        let connections = self.connection_count();
         let in_a_frame = sum(|control| control.counts.cut_in_a_frame.load(Relaxed));
         let after_opening = sum(|control| control.counts.cut_after_opening.load(Relaxed));
         let processes = self.records.len();
