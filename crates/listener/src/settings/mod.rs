@@ -251,6 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_lists_every_flag() {
+        let readme = include_str!("../../README.md");
+        let command = command();
+        let bench = command.find_subcommand("bench").expect("a subcommand");
+        for flag in command.get_arguments().chain(bench.get_arguments()).filter_map(clap::Arg::get_long) {
+            assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
+        }
+    }
+
+    #[test]
     fn defaults_work_as_they_stand() {
         let settings = parsed(&[]).unwrap();
         assert_eq!(settings.target.urls[0].to_string(), "http://127.0.0.1:5000/stream");

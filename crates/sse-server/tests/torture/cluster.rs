@@ -217,8 +217,8 @@ fn redis(directory: &Path) -> anyhow::Result<Server> {
 fn node(number: usize, broker: BrokerName, broker_arguments: &[String], directory: &Path) -> anyhow::Result<Node> {
     let port = free_port()?;
     // A short tail, so that slow listeners fall behind it; a short retry and heartbeat, so that much happens; a history
-    // that is trimmed all the time after a minute, and reaches back further than a listener stays away.
-    let flags = ["--tail-events=32", "--retry=100ms", "--heartbeat=500ms", "--history-events=8000", "--log=info"];
+    // that is trimmed all the time after two minutes, and reaches back further than a listener stays away.
+    let flags = ["--tail-events=32", "--retry=100ms", "--heartbeat=500ms", "--history-events=15000", "--log=info"];
     let mut arguments = vec!["--bind".to_owned(), format!("127.0.0.1:{port}")];
     arguments.extend(flags.map(ToOwned::to_owned));
     arguments.extend_from_slice(broker_arguments);
