@@ -123,7 +123,9 @@ async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     }
     if failed {
         let (broker, seconds) = (broker.as_str(), duration.as_secs());
-        println!("FAILED (seed {seed}); again by: scripts/torture --broker {broker} --seconds {seconds} --seed {seed}");
+        let plant = plant.map_or_else(String::new, |plant| format!(" --plant {plant:?}").to_lowercase());
+        let options = format!("--broker {broker} --seconds {seconds} --seed {seed}{plant}");
+        println!("FAILED; again by: scripts/torture {options}");
     } else {
         println!("passed: no promise was broken");
     }
