@@ -22,7 +22,7 @@ Exit codes: 0 no promise was broken, 1 one was (the records are kept), 2 misused
 /// Runs the real programs under faults, and checks that no acknowledged event was lost, doubled or disordered
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
-#[command(name = "torture", after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "torture", bin_name = "scripts/torture", after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Options {
     /// Torture this broker; without it, one after the other
     #[arg(long, value_name = "BROKER")]
