@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata as _};
 use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -271,17 +271,25 @@ impl Embedded {
 }
 
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
-fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, BrokerError> {
-    store.read(|transaction| {
+fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, StoreError> {
+    store.try_read(|transaction| {
         let meta = transaction.open_table(META)?;
         let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
         let highest = EventId::new(number("highest_ms")?, number("highest_seq")?);
         let mut rows = HashMap::new();
-        for entry in transaction.open_table(CHANNELS)?.iter()? {
+        let channels = transaction.open_table(CHANNELS)?;
+        for entry in channels.iter()? {
             let (name, row) = entry?;
             let damaged = || StoreError::Damaged(format!("the row of channel {:?}", name.value()));
             let channel: Channel = name.value().parse().map_err(|_| damaged())?;
-            rows.insert(channel, Row::decode(row.value()).ok_or_else(damaged)?);
+            // A channel that a reader does not find would be taken for one that never was.
+            let is_found = channels.get(name.value())?.is_some_and(|found| found.value() == row.value());
+            let row = Row::decode(row.value()).filter(|_| is_found).ok_or_else(damaged)?;
+            rows.insert(channel, row);
+        }
+        if rows.len() as u64 != channels.len()? {
+            let (found, expected) = (rows.len(), channels.len()?);
+            return Err(StoreError::Damaged(format!("{found} of {expected} channels are there")));
         }
         let mut forgotten = HashMap::new();
         for entry in transaction.open_table(FORGOTTEN)?.iter()? {

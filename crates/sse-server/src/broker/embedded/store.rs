@@ -9,7 +9,7 @@ use std::{
 
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction, backends::InMemoryBackend,
+    TableHandle as _, WriteTransaction, backends::InMemoryBackend,
 };
 
 use sse_proto::EventId;
@@ -115,10 +115,27 @@ impl Store {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
-        self.guarded(|database| work(&database.begin_read()?)).map_err(|error| match error {
-            StoreError::Damaged(what) => BrokerError::Damaged(what),
-            StoreError::Redb(error) => BrokerError::Damaged(error.to_string()),
-        })
+        self.try_read(work).map_err(|error| BrokerError::Damaged(self.with_advice(&error)))
+    }
+
+    /// The same, for those who say themselves which log it is.
+    pub(super) fn try_read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.guarded(|database| work(&database.begin_read()?))
+    }
+
+    /// What is wrong, with which file, and the way out.
+    fn with_advice(&self, error: &StoreError) -> String {
+        match &self.place {
+            Place::Memory => error.to_string(),
+            Place::Directory(directory) => format!(
+                "{error}, in {}: stop the server, and restore the file from a backup, or move it away and start with \
+                 an empty one",
+                directory.join(FILE).display()
+            ),
+        }
     }
 
     /// Runs `work` and commits: when this returns, it is on disk. Otherwise nothing is known until [`Self::reopen`].
@@ -174,7 +191,7 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
     let database = match opened {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if error.kind() != io::ErrorKind::InvalidData => {
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_a_damaged_file(&error) => {
             return Err(io_error(error));
         }
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
@@ -185,6 +202,12 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
     }
+}
+
+/// A damaged file leads redb to places that are not there.
+fn is_of_a_damaged_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 /// redb would take a gigabyte for its cache; the system's own cache of the file serves as well.
@@ -220,7 +243,18 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 /// Makes the tables that are not there; returns the format of the file.
 fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
+    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
+    let of_every_log = [META.name(), EVENTS.name(), CHANNELS.name(), FORGOTTEN.name()];
+    if let Some(missing) = of_every_log.iter().find(|name| !tables.iter().any(|table| table == *name))
+        && !tables.is_empty()
+    {
+        return Err(StoreError::Damaged(format!("the table {missing} is missing")));
+    }
     let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    if found.is_none() && !tables.is_empty() {
+        return Err(StoreError::Damaged("its format is missing".to_owned()));
+    }
     if let Some(found) = found
         && found != FORMAT
     {
