@@ -10,6 +10,7 @@ use sse_server::{
     broker::{
         Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
         embedded::{Embedded, OpenError, Place},
+        once::KeyLimits,
     },
     metrics::Metrics,
 };
@@ -40,6 +41,7 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
         age_max: Duration::from_hours(24),
         bytes_max: 1 << 30,
         channels_max: 100,
+        keys: KeyLimits { window: Duration::from_mins(10), keys_max: 1000 },
     };
     let (gave_up, _) = oneshot::channel();
     let place = Place::Directory(directory.to_owned());
