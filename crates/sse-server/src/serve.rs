@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, redis, redis::RedisBroker,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, once::KeyLimits, redis, redis::RedisBroker,
         redis::without_password,
     },
     channel::{Hub, TailLimits},
@@ -57,6 +57,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
             event_bytes_max: bytes(settings.event_bytes_max),
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
+            keys_max: settings.idempotency_keys.get(),
             // A tenth of the connections, and not too few, are for publishers and health checks.
             subscribers_max: connections_max.saturating_sub((connections_max / 10).max(16)).max(1),
         },
@@ -129,6 +130,7 @@ async fn open_broker(
         age_max: settings.history_age,
         bytes_max: settings.history_bytes.0,
         channels_max: settings.channels_max.get(),
+        keys: KeyLimits { window: settings.idempotency_window, keys_max: settings.idempotency_keys.get() },
     };
     let place = match &settings.broker.kind {
         BrokerKind::Redis(url) => {

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) active: Instant,
     /// When its stream opened for the first time.
     pub(crate) first_opened: Option<Instant>,
+    /// The same by the clock.
+    pub(crate) first_opened_us: u64,
     /// When its stream opened last.
     pub(crate) opened: Instant,
     /// When and how the stream before was lost, until there is another.
@@ -114,6 +116,7 @@ impl Connection {
             asked: now,
             active: now,
             first_opened: None,
+            first_opened_us: 0,
             opened: now,
             lost: None,
             tried: false,
@@ -244,6 +247,7 @@ impl Connection {
         self.got.moment.opens = self.got.moment.opens.wrapping_add(1);
         if self.first_opened.is_none() {
             self.first_opened = Some(now);
+            self.first_opened_us = wall_clock_us();
             figures.connects.ever_open += 1;
         } else if self.asked_with_id {
             figures.connects.resumed += 1;

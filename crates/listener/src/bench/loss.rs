@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
+    books::Publisher,
     connection::Connection,
     engine::Finished,
     ledger::{Circumstance, Hole, Lost, Verdict},
@@ -125,7 +126,7 @@ impl Loss {
                         self.list(number, &publisher.name, &verdict);
                     }
                 }
-                None if !enough && was_there_before(connection, publisher.first_seen) => {
+                None if !enough && was_there_before(connection, publisher) => {
                     of_publisher.totals.left_out += 1;
                 }
                 None => {}
@@ -161,8 +162,10 @@ impl Loss {
     }
 }
 
-fn was_there_before(connection: &Connection, first_seen: std::time::Instant) -> bool {
-    connection.first_opened.is_some_and(|opened| opened < first_seen)
+/// It was open before the publisher's first event was sent: one that was seen later may have been sent before.
+fn was_there_before(connection: &Connection, publisher: &Publisher) -> bool {
+    connection.first_opened.is_some_and(|opened| opened < publisher.first_seen)
+        && publisher.first_sent_us.is_none_or(|sent_us| connection.first_opened_us < sent_us)
 }
 
 impl Totals {

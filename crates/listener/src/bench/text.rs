@@ -12,7 +12,7 @@ use super::{
 };
 use crate::terminal::visible;
 
-/// Types, and connections with trouble, that are shown; the JSON report has more.
+/// Types, publishers and connections with trouble that are shown; the JSON report has more.
 const SHOWN_MAX: usize = 10;
 
 impl Display for Report {
@@ -120,7 +120,7 @@ impl Display for Loss {
         if self.publishers.is_empty() {
             return line(f, "loss", "not judged: no numbered events came");
         }
-        for one in &self.publishers {
+        for one in self.publishers.iter().take(SHOWN_MAX) {
             let target = one.target.map(|target| format!(" up to {}", N(target))).unwrap_or_default();
             let (clean, all) = (N(one.clean_connections), N(one.connections));
             let name = visible(&one.publisher);
@@ -129,6 +129,10 @@ impl Display for Loss {
                 "publisher",
                 format_args!("{name}{target}: whole, once and in order on {clean} of {all} connections"),
             )?;
+        }
+        let more = self.publishers.len().saturating_sub(SHOWN_MAX) as u64;
+        if more > 0 {
+            line(f, "publisher", format_args!("{} more, not listed here but counted below", N(more)))?;
         }
         let t = &self.totals;
         line(f, "lost", LostText(&t.lost))?;

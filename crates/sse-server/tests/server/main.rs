@@ -10,6 +10,7 @@ mod footprint;
 mod forks;
 mod limits;
 mod lost_tail;
+mod once;
 mod redis_lines;
 mod redis_refuses;
 mod redis_setup;

@@ -6,7 +6,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value,
+    aio::MultiplexedConnection,
+};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -95,7 +98,27 @@ impl Link {
     ) -> Result<Result<T, RedisError>, BrokerError> {
         let deadline = Instant::now() + self.timeout;
         let mut connection = self.connection(deadline).await?;
-        let Ok(answer) = timeout_at(deadline, commands.query_async(&mut connection)).await else {
+        self.answer(deadline, commands.query_async(&mut connection)).await
+    }
+
+    /// Runs a script once and waits for its answer; the same errors as of [`send`](Self::send). A Redis that does not
+    /// know it is given it first.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<Result<T, RedisError>, BrokerError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut connection = self.connection(deadline).await?;
+        self.answer(deadline, script.invoke_async(&mut connection)).await
+    }
+
+    /// The answer to what is sent, if it comes in time.
+    async fn answer<T>(
+        &self,
+        deadline: Instant,
+        sent: impl Future<Output = RedisResult<T>>,
+    ) -> Result<Result<T, RedisError>, BrokerError> {
+        let Ok(answer) = timeout_at(deadline, sent).await else {
             self.suspect.notify_one();
             return Err(self.unknown(&format!("no answer within {:?}", self.timeout)));
         };

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `link` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
+//! | `once` | streams: append what has a key |
 //! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
@@ -16,6 +17,7 @@ mod durability;
 mod forks;
 mod link;
 mod log;
+mod once;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
@@ -29,6 +31,7 @@ use self::{forks::Forks, link::Link, log::Log};
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
     bells::{Bell, Bells},
+    once::{Part, Placed},
 };
 use crate::metrics::Metrics;
 
@@ -110,6 +113,16 @@ impl Names {
         format!("{}:gaps", self.stream(channel))
     }
 
+    /// The hash of what was published under a key in a channel.
+    fn keys(&self, channel: &Channel) -> String {
+        format!("{}:keys", self.stream(channel))
+    }
+
+    /// The list of these keys in the order in which they expire.
+    fn expiries(&self, channel: &Channel) -> String {
+        format!("{}:expiries", self.stream(channel))
+    }
+
     /// A sorted set of all channels, by when they were first used.
     fn channels(&self) -> String {
         format!("{}channels", self.prefix)
@@ -161,6 +174,16 @@ impl RedisBroker {
         let appended = self.log.append(channel, &events).await?;
         self.metrics.group_committed(events.len());
         Ok(appended)
+    }
+
+    pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
+        let placed = self.log.append_once(channel, parts).await?;
+        let new = parts.iter().zip(&placed).filter(|(_, placed)| !placed.repeated);
+        let added: usize = new.map(|(part, _)| part.events.len()).sum();
+        if added > 0 {
+            self.metrics.group_committed(added);
+        }
+        Ok(placed)
     }
 
     pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
@@ -233,7 +256,7 @@ mod tests {
         let channel: Channel = "orders:eu".parse().unwrap();
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
         assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
-        for other in [names.channels(), names.gaps(&channel)] {
+        for other in [names.channels(), names.gaps(&channel), names.keys(&channel), names.expiries(&channel)] {
             assert_eq!(names.channel(&other), None);
         }
         let other = Names { prefix: "sse:other:".to_owned() };
