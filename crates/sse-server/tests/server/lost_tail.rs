@@ -332,6 +332,34 @@ async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
+    let mut system = System::start(Loss::FailOver, async |_| {}).await;
+    // The address leads to the replica before that is promoted: it can be read, and takes no record.
+    system.primary.kill();
+    system.redis.switch(system.now().port());
+    let [node, other] = &system.knew;
+    for node in [node, other] {
+        until("the replica is read", async || {
+            let read = node.get("/events").await.unwrap();
+            let read: Value = read.status().is_success().then_some(read)?.json().await.unwrap();
+            (read["events"].as_array().unwrap().len() == 5).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(entries(system.now()).await.len(), 5);
+    system.now().run("REPLICAOF NO ONE").await;
+    until("it is recorded", async || (entries(system.now()).await.len() == 6).then_some(())).await;
+    let lost = system.lost().await;
+    node.publish("sse", "number", "new").await;
+    for node in [node, other] {
+        let mut inside = node.subscribe_after("/stream", Some(&system.ids[6])).await;
+        let record = lost.before.to_string();
+        let first = Next::Gap(told(&system.ids[6], Some(&record), lost));
+        expect(&mut inside, "inside", [first, data("new")]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_trimmed_is_not_lost() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;

@@ -102,11 +102,16 @@ impl Forks {
         }
     }
 
-    /// The same, of one channel.
-    pub(super) fn doubt(&self, channel: &Channel) {
-        if let Some(seen) = self.seen().get_mut(channel) {
-            seen.doubted.get_or_insert(seen.newest);
-        }
+    /// Looks at one channel, whether it is in doubt or not.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub(super) async fn look_at(&self, channel: &Channel, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let id = match self.seen().get_mut(channel) {
+            Some(seen) => *seen.doubted.get_or_insert(seen.newest),
+            None => return Ok(()),
+        };
+        self.look_at_these(&[(channel.clone(), id)], connection).await
     }
 
     /// Looks at every channel that is in doubt. One that cannot be settled (Redis is a replica, or full) stays so.
@@ -118,8 +123,16 @@ impl Forks {
             let all = self.seen();
             all.iter().filter_map(|(channel, seen)| Some((channel.clone(), seen.doubted?))).collect()
         };
+        self.look_at_these(&doubted, connection).await
+    }
+
+    async fn look_at_these(
+        &self,
+        channels: &[(Channel, EventId)],
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
         let mut lost = 0;
-        for some in doubted.chunks(LOOKS_AT_ONCE) {
+        for some in channels.chunks(LOOKS_AT_ONCE) {
             let answers: Vec<Value> = self.looks(some).query_async(connection).await?;
             // The first one is the script's name.
             for ((channel, id), answer) in some.iter().zip(answers.into_iter().skip(1)) {

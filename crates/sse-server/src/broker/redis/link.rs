@@ -10,6 +10,7 @@ use redis::{
     AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value,
     aio::MultiplexedConnection,
 };
+use sse_proto::Channel;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -137,11 +138,11 @@ impl Link {
         }
     }
 
-    /// Looks at the channels that are in doubt now; see [`Forks`].
-    pub(super) async fn look(&self, forks: &Forks) -> Result<(), BrokerError> {
+    /// Looks whether a channel has lost its end; see [`Forks`].
+    pub(super) async fn look_at(&self, channel: &Channel, forks: &Forks) -> Result<(), BrokerError> {
         let deadline = Instant::now() + self.timeout;
         let mut connection = self.connection(deadline).await?;
-        match timeout_at(deadline, forks.look(&mut connection)).await {
+        match timeout_at(deadline, forks.look_at(channel, &mut connection)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(BrokerError::Unavailable(format!("Redis at {}: {error}", self.address))),
             Err(_) => Err(BrokerError::Unavailable(format!("Redis at {}: no answer in time", self.address))),

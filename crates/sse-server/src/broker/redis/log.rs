@@ -170,8 +170,7 @@ impl Log {
         let Start::Gap { reason, .. } = start else { return Ok(None) };
         if reason == GapReason::LostTail {
             // Without a reconnect, or before its look: what this node knows may be lost as well, and not recorded yet.
-            self.forks.doubt(channel);
-            self.link.look(&self.forks).await?;
+            self.link.look_at(channel, &self.forks).await?;
         }
         let (Position::After(id) | Position::At(id)) = position;
         let mut commands = redis::pipe();
