@@ -18,7 +18,7 @@ use sse_proto::{Channel, units};
 use crate::{
     base_url::BaseUrl,
     pace::{Curve, Spread, parse_ramp, parse_rate},
-    payload::{Actions, USERS_MAX, replay::Recording},
+    payload::{Actions, replay::Recording},
     request::{Bearer, Header, Template, Unquoted},
     talk::Progress,
 };
@@ -36,13 +36,14 @@ pub(crate) struct Settings {
     /// Address of the server
     ///
     /// http or https. A path is a prefix: with `https://example.org/live`, events go to
-    /// `https://example.org/live/event/view`. A user name and a password in it are sent as basic authentication.
+    /// `https://example.org/live/event/view`. A user name and a password in it are sent as basic authentication, and never printed.
     /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are honoured, but not for this machine's own addresses.
     #[arg(
         long,
         env = "GENERATOR_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:5000",
+        value_parser = Unquoted(BaseUrl::parse),
         value_name = "URL"
     )]
     pub(crate) url: BaseUrl,
@@ -76,7 +77,7 @@ pub(crate) struct Settings {
     pub(crate) arrivals: Spread,
 
     /// Stop after this many events, those that failed included; without it, go on until stopped
-    #[arg(long, env = "GENERATOR_COUNT", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
+    #[arg(long, env = "GENERATOR_COUNT", value_parser = values::parse_count, allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
     pub(crate) count: Option<u64>,
 
     /// Stop after this long, like 500ms, 10s, 5m or 1h
@@ -114,7 +115,7 @@ pub(crate) struct Settings {
     pub(crate) data_size: Option<usize>,
 
     /// Simulated users of --payload session, at most 1000000 [default: 100]
-    #[arg(long, env = "GENERATOR_USERS", value_parser = clap::value_parser!(u32).range(1..=i64::from(USERS_MAX)), allow_negative_numbers = true, value_name = "USERS", help_heading = help::EVENTS)]
+    #[arg(long, env = "GENERATOR_USERS", value_parser = values::parse_users, allow_negative_numbers = true, value_name = "USERS", help_heading = help::EVENTS)]
     pub(crate) users: Option<u32>,
 
     /// Play recorded events instead, from a file of NDJSON or from stdin (-)
@@ -129,7 +130,7 @@ pub(crate) struct Settings {
     ///
     /// Times differ, and so does the publisher id of a record: two runs can always be told apart. Poisson arrivals come
     /// at the same moments again.
-    #[arg(long, env = "GENERATOR_SEED", value_name = "NUMBER", help_heading = help::EVENTS)]
+    #[arg(long, env = "GENERATOR_SEED", value_parser = values::parse_seed, allow_negative_numbers = true, value_name = "NUMBER", help_heading = help::EVENTS)]
     pub(crate) seed: Option<u64>,
 
     /// Method of the requests, for another server than ours [default: POST]

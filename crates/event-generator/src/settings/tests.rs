@@ -50,6 +50,8 @@ fn misuse_is_refused() {
         &["--rate", "max", "--arrivals", "poisson"],
         &["--arrivals", "never"],
         &["--count", "0"],
+        &["--count", "x"],
+        &["--seed", "-1"],
         &["--duration", "10"],
         &["--duration", "0s"],
         &["--concurrency", "0"],
@@ -110,6 +112,11 @@ fn what_goes_together_is_taken() {
 fn a_secret_is_in_no_message() {
     for bad in [
         &["--bearer", "two secret"][..],
+        &["--url", "ftp://me:secret@127.0.0.1"],
+        &["--url", "http://me:secret@127.0.0.1:x"],
+        &["--url", "http://me:secret@127.0.0.1?a"],
+        &["--url", "me:secret@127.0.0.1"],
+        &["--url", "http://me:secret@127.0.0.1", "--bearer", "secret"],
         &["--header", "secret"],
         &["--header", "X: secret\n"],
         &["--header", "X:", "secret"],
@@ -120,5 +127,7 @@ fn a_secret_is_in_no_message() {
         assert!(!error.to_string().contains("secret"), "{error}");
     }
     let settings = parsed(&["--bearer", "secret", "--header", "X: secret"]).unwrap();
+    assert!(!format!("{settings:?}").contains("secret"));
+    let settings = parsed(&["--url", "http://me:secret@127.0.0.1"]).unwrap();
     assert!(!format!("{settings:?}").contains("secret"));
 }

@@ -33,8 +33,12 @@ fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
 #[test]
 fn misuse_ends_with_code_two_and_says_what_is_taken() {
     for (arguments, hint) in [
-        (&["--url", "ftp://127.0.0.1"][..], "http or https"),
+        (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
         (&["--url", "127.0.0.1:5000"], "http://127.0.0.1:5000"),
+        (&["--count", "0"], "a whole number from 1 to "),
+        (&["--count", "x"], "a whole number from 1 to "),
+        (&["--seed", "x"], "a whole number from 0 to "),
+        (&["--payload", "session", "--users", "0"], "a whole number from 1 to 1000000"),
         (&["--rate", "0"], "more than 0"),
         (&["--rate", "-1"], "more than 0"),
         (&["--rate", "inf"], "at most 1000000"),
@@ -53,6 +57,17 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         let ended = Program::run(arguments.iter().copied());
         assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{arguments:?}");
         assert!(ended.said().contains(hint), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_refused_address_is_not_printed_wherever_it_came_from() {
+    for url in ["ftp://me:secret@127.0.0.1", "http://me:secret@127.0.0.1:x", "me:secret@127.0.0.1:5000"] {
+        for ended in [Program::run(["--url", url]), Program::start_with([], &[("GENERATOR_URL", url)]).end()] {
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            let said = ended.said();
+            assert!(said.contains("http://127.0.0.1:5000") && !said.contains("secret"), "{said}");
+        }
     }
 }
 
