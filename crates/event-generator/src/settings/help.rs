@@ -23,6 +23,9 @@ Examples:
     event-generator --rate 50 --duration 30s --channel orders --record sent.ndjson
   Users with sessions, to analyse; independent of one another, more and more of them:
     event-generator --payload session --users 1000 --ramp 10..500/5m --arrivals poisson
+  The same users in real time, and a day of them as fast as it goes:
+    event-generator --payload session --users 1000 --rate 18.7
+    event-generator --payload session --users 1000 --rate max --count 1615680
   Load, in batches, with its figures as JSON:
     event-generator --payload sequenced --rate 100000 --batch 100 --count 1000000 --report out.json
   Play a recorded stream again:
