@@ -14,10 +14,9 @@ use std::{cmp::Reverse, collections::BinaryHeap, fmt::Write as _};
 
 use chrono::{DateTime, SecondsFormat};
 use rand::{Rng, RngExt as _, rngs::Xoshiro256PlusPlus};
-use sse_proto::EventType;
 use uuid::Uuid;
 
-use super::{Drawn, Form, Moment, Stamper, rng};
+use super::{Drawn, Form, Kind, Moment, Stamper, rng};
 
 /// More users than this are refused: each takes some hundred bytes.
 pub(crate) const USERS_MAX: u32 = 1_000_000;
@@ -78,7 +77,7 @@ pub(crate) struct Session {
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
     clock: Clock,
     rng: Xoshiro256PlusPlus,
-    kinds: [EventType; 3],
+    kinds: [Kind; 3],
     stamper: Option<Stamper>,
 }
 
@@ -101,7 +100,8 @@ impl Session {
         let kind = self.kinds[action as usize].clone();
         write!(
             data,
-            r#"{{"user_id":"{id}","session_id":"{session}","action":"{kind}","page":"{page}","timestamp":"{timestamp}""#
+            r#"{{"user_id":"{id}","session_id":"{session}","action":"{}","page":"{page}","timestamp":"{timestamp}""#,
+            kind.as_str()
         )
         .expect("a String takes any text");
         if let Some(stamper) = &self.stamper {

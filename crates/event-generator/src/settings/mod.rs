@@ -126,8 +126,9 @@ pub(crate) struct Settings {
     /// Play recorded events instead, from a file of NDJSON or from stdin (-)
     ///
     /// Takes what `listener --format json` prints, what `GET /events` gives as NDJSON, and what goes to `POST /events`:
-    /// a line for each event, with the keys "event" and "data"; others are ignored. A string in "data" stands for its
-    /// text. The rate is that of the schedule. The file is read as it is played; a bad line ends the run with code 1.
+    /// a line for each event, with the keys "event" and "data"; others are ignored, and so are lines that are comments. A
+    /// string in "data" stands for its text. Types that our server would refuse are played only with --method, --path or
+    /// --body. The rate is that of the schedule. The file is read as it is played; a bad line ends the run with code 1.
     #[arg(long, env = "GENERATOR_REPLAY", value_parser = values::parse_recording, value_name = "FILE", help_heading = help::EVENTS)]
     pub(crate) replay: Option<Recording>,
 
