@@ -14,6 +14,7 @@
 //! | `in_flight` | the requests that wait for their answers |
 //! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
+//! | `breather` | a pause of a run without a schedule, when nobody listens (pure) |
 //! | `alarm` | wakes the loop on time |
 //! | `signals` | Ctrl-C and SIGTERM |
 //! | `results` | what is done with each outcome: the five below |
@@ -25,6 +26,7 @@
 
 mod alarm;
 mod base_url;
+mod breather;
 mod complaints;
 mod completions;
 mod in_flight;

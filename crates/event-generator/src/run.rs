@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     alarm::Alarm,
+    breather::Breather,
     in_flight::{Answered, Events, InFlight},
     lanes::Lanes,
     outcome::{Asked, Failure, Outcome},
-    pace::{Next, Pace},
+    pace::{Curve, Next, Pace},
     payload::{Moment, Payload, ReplayError},
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     record::RecordError,
@@ -45,6 +46,8 @@ pub(crate) struct Run {
     publisher: Rc<Publisher>,
     in_flight: InFlight,
     lanes: Lanes,
+    /// Only without a schedule: one that is kept does not wait for a server.
+    breather: Option<Breather>,
     alarm: Alarm,
     results: Results,
     report_file: Option<ReportFile>,
@@ -105,6 +108,7 @@ impl Run {
             publisher: Rc::new(publisher),
             in_flight: InFlight::new(settings.concurrency),
             lanes: Lanes::default(),
+            breather: (settings.curve() == Curve::ClosedLoop).then(Breather::default),
             alarm: Alarm::new().map_err(StartError::Alarm)?,
             report_file,
             data: String::new(),
@@ -169,7 +173,7 @@ impl Run {
     fn send_due(&mut self, start: Instant) -> Next {
         for _ in 0..TURN_MAX {
             let elapsed = start.elapsed();
-            let next = self.pace.next(elapsed);
+            let next = self.next(start, elapsed);
             match next {
                 Next::Send(at) if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() => {
                     self.post(start + at);
@@ -177,7 +181,19 @@ impl Run {
                 _ => return next,
             }
         }
-        self.pace.next(start.elapsed())
+        self.next(start, start.elapsed())
+    }
+
+    /// What the schedule says next, after the pause if there is one, which does not outlast the run.
+    fn next(&self, start: Instant, elapsed: Duration) -> Next {
+        let pause = self.breather.as_ref().and_then(Breather::until);
+        match (self.pace.next(elapsed), pause) {
+            (Next::Send(at), Some(until)) => {
+                let until = until.saturating_duration_since(start);
+                Next::Send(at.max(self.pace.end().map_or(until, |end| until.min(end))))
+            }
+            (next, _) => next,
+        }
     }
 
     /// Takes the answers that have come already.
@@ -192,6 +208,9 @@ impl Run {
         let Answered { events, outcome, .. } = answered;
         if events.frees_lane {
             self.lanes.ended(events.lane, events.dues.len() as u64, outcome);
+        }
+        if let Some(breather) = &mut self.breather {
+            breather.take(outcome, Instant::now());
         }
         self.results.take(answered);
     }

@@ -31,6 +31,19 @@ fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
 }
 
 #[test]
+fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
+    drop(listener);
+    let arguments = ["--url", &url, "--rate", "max", "--concurrency", "1", "--duration", "500ms"];
+    let ended = Program::run(arguments);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    // At 0, 50, 150 and 350 ms: without pauses it would be thousands. However slow the machine is, there are no more.
+    let sent = |count| ended.said().contains(&format!("sent {count}, acknowledged 0, failed {count}, unknown 0"));
+    assert!((1..=4).any(sent), "{ended:?}");
+}
+
+#[test]
 fn misuse_ends_with_code_two_and_says_what_is_taken() {
     for (arguments, hint) in [
         (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
