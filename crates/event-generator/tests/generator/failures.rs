@@ -31,6 +31,27 @@ fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
 }
 
 #[test]
+fn a_proxy_that_is_in_the_way_is_named_without_its_password() {
+    // A port that was free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket").to_string();
+    drop(listener);
+    let proxy = format!("http://me:secret@{address}");
+    for (url, variable) in [
+        ("http://sse.invalid", "HTTP_PROXY"),
+        ("http://sse.invalid", "http_proxy"),
+        ("http://sse.invalid", "ALL_PROXY"),
+        ("https://sse.invalid", "HTTPS_PROXY"),
+    ] {
+        let ended = Program::start_with(["--url", url, "--count", "1"], &[(variable, &proxy)]).end();
+        let said = ended.said();
+        let named = format!("cannot connect to {url} through the proxy http://{address} ({variable}): ");
+        assert!(said.contains(&named) && said.contains("NO_PROXY"), "{said}");
+        assert!(!said.contains("secret") && !said.contains("sse-server`"), "{said}");
+    }
+}
+
+#[test]
 fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
