@@ -10,6 +10,7 @@
 //! | `payload` | which event: its type and its data |
 //! | `request` | events as requests: ours, batches, templates (pure) |
 //! | `publisher` | sends a request |
+//! | `retry` | sends a request again, with the same key |
 //! | `outcome` | what an answer says about events (pure) |
 //! | `in_flight` | the requests that wait for their answers |
 //! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
@@ -40,6 +41,7 @@ mod record;
 mod report;
 mod request;
 mod results;
+mod retry;
 mod run;
 mod settings;
 mod signals;

@@ -25,6 +25,7 @@ use crate::{
     report::{Report, ReportError, ReportFile},
     request::{Batch, Gathered, Outgoing, Requests},
     results::{Results, RunError},
+    retry::Retry,
     settings::Settings,
     signals::Signals,
 };
@@ -44,6 +45,7 @@ pub(crate) struct Run {
     /// Where events gather, if they go in batches.
     batch: Option<Batch>,
     publisher: Rc<Publisher>,
+    retry: Option<Rc<Retry>>,
     in_flight: InFlight,
     lanes: Lanes,
     /// Only without a schedule: one that is kept does not wait for a server.
@@ -106,6 +108,7 @@ impl Run {
             requests: settings.requests(),
             batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
+            retry: settings.retry.map(|times| Rc::new(Retry::new(times))),
             in_flight: InFlight::new(settings.concurrency),
             lanes: Lanes::default(),
             breather: (settings.curve() == Curve::ClosedLoop).then(Breather::default),
@@ -126,6 +129,9 @@ impl Run {
         self.settle(end, signals).await;
         if let Payload::Replay(replay) = &self.payload {
             self.results.report.skipped = replay.skipped();
+        }
+        if let Some(retry) = &self.retry {
+            self.results.report.sent_again = retry.sent_again();
         }
         let (report, error) = self.results.finish();
         let complete = end == End::Done && error.is_none();
@@ -287,6 +293,10 @@ impl Run {
 
     fn start(&mut self, events: Events, asked: Asked, outgoing: Outgoing) {
         let publisher = Rc::clone(&self.publisher);
+        if let Some(retry) = self.retry.clone() {
+            self.in_flight.push(events, async move { retry.send(&publisher, asked, outgoing).await });
+            return;
+        }
         self.in_flight.push(events, async move {
             let reply = publisher.send(outgoing).await;
             (reply.as_ref().ok().map(|reply| reply.status), Outcome::of(asked, reply))

@@ -163,7 +163,7 @@ fn page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
         chance < 0.0
     });
     // Rounding may leave the last one out.
-    chosen.or_else(|| others().last()).map_or(PAGES[0].0, |(page, _)| page)
+    chosen.or_else(|| others().next_back()).map_or(PAGES[0].0, |(page, _)| page)
 }
 
 fn uuid(rng: &mut impl Rng) -> Uuid {

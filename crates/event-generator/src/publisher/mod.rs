@@ -1,8 +1,8 @@
 //! One request: sends it once and says what was answered.
 //!
-//! It never sends an event twice: that would publish two. Requests may run at the same time; each takes an idle
-//! connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in between, and [`client`] for
-//! TLS, proxies and passwords.
+//! It never sends an event twice, which would publish two; only `retry` may, with a key. Requests may run at the same
+//! time; each takes an idle connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in
+//! between, and [`client`] for TLS, proxies and passwords.
 
 mod client;
 mod direct;

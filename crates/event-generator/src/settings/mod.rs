@@ -178,6 +178,15 @@ pub(crate) struct Settings {
     #[arg(value_parser = Unquoted(Bearer::parse))]
     pub(crate) bearer: Option<Bearer>,
 
+    /// Send a request again, up to so many times, when its outcome is not known; each with a key, so that it is stored once
+    ///
+    /// Every event (or batch) goes with a random `Idempotency-Key`, by which our server knows it again. After a time-out, a
+    /// broken or refused connection, a 503, or another server error whose outcome is unknown, it is sent again with that
+    /// key: after 100 ms, then twice as long each time, up to 5 s, for at most a minute. What counts is the last outcome;
+    /// what may have been stored stays unknown until it is acknowledged. At most 100; only for our API.
+    #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry, allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]
+    pub(crate) retry: Option<u32>,
+
     /// Write a line of JSON to this file for every event that must arrive, or may
     ///
     /// That is: for every acknowledged event, with its id if it is known, and for every event whose outcome could not be

@@ -60,6 +60,10 @@ fn misuse_is_refused() {
         &["--batch", "2", "--path", "/x"],
         &["--batch", "2", "--body", "{data}"],
         &["--url", "ftp://127.0.0.1"],
+        &["--retry", "0"],
+        &["--retry", "101"],
+        &["--retry", "2", "--path", "/x"],
+        &["--retry", "2", "--header", "Idempotency-Key: a"],
         &["--channel", "a b"],
         &["--actions", "view=0"],
         &["--payload", "session", "--actions", "view"],
@@ -102,7 +106,7 @@ fn what_goes_together_is_taken() {
         &["--payload", "sequenced", "--data-size", "1KiB", "--actions", "a"],
         &["--replay", "-", "--seed", "1", "--batch", "5"],
         &["--method", "get", "--path", "/x?d={data}", "--record", "x"],
-        &["--header", "A: {seq}", "--header", "B: c", "--batch", "2", "--bearer", "t"],
+        &["--header", "A: {seq}", "--header", "B: c", "--batch", "2", "--bearer", "t", "--retry", "5"],
     ] {
         assert!(parsed(good).is_ok(), "{good:?}");
     }

@@ -19,6 +19,8 @@ use crate::{
 const CONCURRENCY_MAX: usize = 16_384;
 /// As many as a server may be told to take; ours takes 10 000 unless told otherwise.
 const BATCH_MAX: usize = 100_000;
+/// A minute is over before that.
+const RETRY_MAX: u32 = 100;
 /// Larger events are refused by every server.
 const DATA_SIZE_MAX: u64 = 16 << 20;
 
@@ -44,6 +46,10 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
 
 pub(super) fn parse_users(text: &str) -> Result<u32, String> {
     whole_number(text, 1..=USERS_MAX)
+}
+
+pub(super) fn parse_retry(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=RETRY_MAX)
 }
 
 pub(super) fn parse_seed(text: &str) -> Result<u64, String> {

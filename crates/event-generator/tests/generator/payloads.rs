@@ -122,8 +122,7 @@ fn a_recording_of_another_server_is_played_to_another_server_with_its_types() {
     let play = |extra: &[&str]| {
         let arguments = ["--url", &url, "--rate", "1000", "--concurrency", "1", "--replay", "-"];
         let (program, mut stdin) = Program::start_fed(arguments.into_iter().chain(extra.iter().copied()));
-        write!(stdin, "{}", "{\"event\":\"a/b\",\"data\":\"1\"}\n{\"event\":\"c\",\"data\":\"2\"}\n")
-            .expect("it reads");
+        stdin.write_all(b"{\"event\":\"a/b\",\"data\":\"1\"}\n{\"event\":\"c\",\"data\":\"2\"}\n").expect("it reads");
         drop(stdin);
         program.end()
     };
