@@ -139,7 +139,6 @@ impl Display for Loss {
         line(f, "twice", N(t.twice))?;
         line(f, "out of order", N(t.out_of_order))?;
         for (count, what) in [
-            (t.left_out, "connections got nothing of a publisher although they were open before its first event"),
             (t.unjudged, "events came too late to tell whether they had come before"),
             (self.events_of_further_publishers, "events of still more publishers were not judged"),
         ] {
