@@ -35,6 +35,13 @@ struct Inner {
     gaps: Family<GapLabels, Counter<u64, AtomicU64>>,
     subscribers_behind_tail: Gauge<i64, AtomicI64>,
     behind_tail: Counter<u64, AtomicU64>,
+    page_reads: Counter<u64, AtomicU64>,
+    subscribers_closed: Family<ClosedLabels, Counter<u64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +77,8 @@ impl Metrics {
             gaps: Family::default(),
             subscribers_behind_tail: Gauge::default(),
             behind_tail: Counter::default(),
+            page_reads: Counter::default(),
+            subscribers_closed: Family::default(),
         };
         Self(Arc::new(inner.registered()))
     }
@@ -100,20 +109,48 @@ impl Metrics {
         self.0.history_read.inc_by(events as u64);
     }
 
-    /// A subscriber came; it is counted until the guard is dropped. None if there are `max` already.
-    #[must_use]
-    pub fn subscriber(&self, resumes: bool, max: usize) -> Option<SubscriberGuard> {
-        let before = self.0.subscribers.inc();
-        let guard = SubscriberGuard { metrics: self.clone(), behind: false };
-        if usize::try_from(before).is_ok_and(|before| before >= max) {
-            self.0.turned_away.inc();
-            return None;
-        }
-        if resumes {
-            self.0.resumes.inc();
-        }
-        Some(guard)
+    /// A page of history was read for streams.
+    pub fn page_read(&self) {
+        self.0.page_reads.inc();
     }
+
+    /// Something was handed to subscribers' connections.
+    pub fn delivered(&self, events: usize, bytes: usize) {
+        self.0.deliveries.inc_by(events as u64);
+        self.0.sent.inc_by(bytes as u64);
+    }
+
+    /// A stream ended.
+    pub fn closed(&self, reason: &'static str) {
+        self.0.subscribers_closed.get_or_create(&ClosedLabels { reason }).inc();
+    }
+
+    /// A subscriber came, and `max` are welcome.
+    #[must_use]
+    pub fn subscriber(&self, resumes: bool, max: usize) -> Admission {
+        let before = usize::try_from(self.0.subscribers.inc()).unwrap_or(0);
+        let guard = SubscriberGuard { metrics: Some(self.clone()), behind: false };
+        if before < max {
+            if resumes {
+                self.0.resumes.inc();
+            }
+            return Admission::Admitted(guard);
+        }
+        self.0.turned_away.inc();
+        // Those that are being turned away count as well.
+        if before < max.saturating_add(max.div_ceil(10)) { Admission::TurnedAway(guard) } else { Admission::Refused }
+    }
+}
+
+/// Whether there is room for one more subscriber.
+#[derive(Debug)]
+pub enum Admission {
+    /// There is. It is counted until the guard is dropped.
+    Admitted(SubscriberGuard),
+    /// There is not, which can be told it. It is counted until the guard is dropped.
+    TurnedAway(SubscriberGuard),
+    /// So many are being told that already that there is no time for it.
+    Refused,
 }
 
 impl Inner {
@@ -146,6 +183,12 @@ impl Inner {
             self.subscribers_behind_tail.clone(),
         );
         registry.register("behind_tail", "Times that a stream fell behind the tail", self.behind_tail.clone());
+        registry.register(
+            "page_reads",
+            "Pages of history that were read from the log for streams; one serves all that stand at the same place",
+            self.page_reads.clone(),
+        );
+        registry.register("subscribers_closed", "Streams that ended, by reason", self.subscribers_closed.clone());
         self
     }
 }
@@ -153,31 +196,44 @@ impl Inner {
 /// Counts one subscriber while it lives.
 #[derive(Debug)]
 pub struct SubscriberGuard {
-    metrics: Metrics,
+    /// None once another guard counts the subscriber.
+    metrics: Option<Metrics>,
     behind: bool,
 }
 
 impl SubscriberGuard {
+    /// The guard that counts the subscriber from now on, in place of this one.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self { metrics: self.metrics.take(), behind: std::mem::take(&mut self.behind) }
+    }
+
     /// Something was handed to a subscriber's connection.
     pub fn delivered(&self, events: usize, bytes: usize) {
-        self.metrics.0.deliveries.inc_by(events as u64);
-        self.metrics.0.sent.inc_by(bytes as u64);
+        if let Some(metrics) = &self.metrics {
+            metrics.delivered(events, bytes);
+        }
     }
 
     /// A subscriber was told of a gap.
     pub fn gap(&self, reason: GapReason) {
-        self.metrics.0.gaps.get_or_create(&GapLabels { reason: reason.as_str().to_owned() }).inc();
+        if let Some(metrics) = &self.metrics {
+            metrics.0.gaps.get_or_create(&GapLabels { reason: reason.as_str().to_owned() }).inc();
+        }
     }
 
     /// Says whether the subscriber is behind the tail.
     pub fn behind(&mut self, behind: bool) {
-        if behind != self.behind {
-            self.behind = behind;
+        if behind == self.behind {
+            return;
+        }
+        self.behind = behind;
+        if let Some(metrics) = &self.metrics {
             if behind {
-                self.metrics.0.behind_tail.inc();
-                self.metrics.0.subscribers_behind_tail.inc();
+                metrics.0.behind_tail.inc();
+                metrics.0.subscribers_behind_tail.inc();
             } else {
-                self.metrics.0.subscribers_behind_tail.dec();
+                metrics.0.subscribers_behind_tail.dec();
             }
         }
     }
@@ -186,7 +242,9 @@ impl SubscriberGuard {
 impl Drop for SubscriberGuard {
     fn drop(&mut self) {
         self.behind(false);
-        self.metrics.0.subscribers.dec();
+        if let Some(metrics) = &self.metrics {
+            metrics.0.subscribers.dec();
+        }
     }
 }
 
