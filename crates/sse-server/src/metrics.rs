@@ -253,6 +253,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn beyond_the_limit_subscribers_are_turned_away_and_a_tenth_beyond_that_refused() {
+        let metrics = Metrics::new();
+        let (mut admitted, mut turned_away) = (Vec::new(), Vec::new());
+        let refused = loop {
+            match metrics.subscriber(false, 20) {
+                Admission::Admitted(guard) => admitted.push(guard),
+                Admission::TurnedAway(guard) => turned_away.push(guard),
+                refused @ Admission::Refused => break refused,
+            }
+        };
+        assert!(matches!(refused, Admission::Refused));
+        assert_eq!((admitted.len(), turned_away.len()), (20, 2));
+        // One that was taken over by another guard counts once.
+        let moved = admitted[0].take();
+        drop((turned_away, admitted.drain(..1).collect::<Vec<_>>()));
+        assert!(matches!(metrics.subscriber(false, 20), Admission::TurnedAway(_)));
+        drop(moved);
+        assert!(matches!(metrics.subscriber(false, 20), Admission::Admitted(_)));
+    }
+
+    #[test]
     fn the_readme_lists_every_metric() {
         let readme = include_str!("../../../README.md");
         let text = Metrics::new().render();

@@ -265,6 +265,8 @@ mod tests {
 
     #[test]
     fn a_subscriber_is_small() {
-        assert!(size_of::<Subscriber>() <= 72, "{}", size_of::<Subscriber>());
+        // mio checks more in development.
+        let most = 72 + if cfg!(debug_assertions) { 8 } else { 0 };
+        assert!(size_of::<Subscriber>() <= most, "{}", size_of::<Subscriber>());
     }
 }

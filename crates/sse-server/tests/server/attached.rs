@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "cases that only the other program has use the rest")]
 mod common;
 mod ends;
+mod fanout;
 mod faults;
 mod footprint;
 mod forks;
