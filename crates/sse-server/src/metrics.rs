@@ -38,6 +38,13 @@ struct Inner {
     behind_tail: Counter<u64, AtomicU64>,
     forks: Counter<u64, AtomicU64>,
     gap_records: Counter<u64, AtomicU64>,
+    page_reads: Counter<u64, AtomicU64>,
+    subscribers_closed: Family<ClosedLabels, Counter<u64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,6 +83,8 @@ impl Metrics {
             behind_tail: Counter::default(),
             forks: Counter::default(),
             gap_records: Counter::default(),
+            page_reads: Counter::default(),
+            subscribers_closed: Family::default(),
         };
         Self(Arc::new(inner.registered()))
     }
@@ -121,20 +130,48 @@ impl Metrics {
         self.0.history_read.inc_by(events as u64);
     }
 
-    /// A subscriber came; it is counted until the guard is dropped. None if there are `max` already.
-    #[must_use]
-    pub fn subscriber(&self, resumes: bool, max: usize) -> Option<SubscriberGuard> {
-        let before = self.0.subscribers.inc();
-        let guard = SubscriberGuard { metrics: self.clone(), behind: false };
-        if usize::try_from(before).is_ok_and(|before| before >= max) {
-            self.0.turned_away.inc();
-            return None;
-        }
-        if resumes {
-            self.0.resumes.inc();
-        }
-        Some(guard)
+    /// A page of history was read for streams.
+    pub fn page_read(&self) {
+        self.0.page_reads.inc();
     }
+
+    /// Something was handed to subscribers' connections.
+    pub fn delivered(&self, events: usize, bytes: usize) {
+        self.0.deliveries.inc_by(events as u64);
+        self.0.sent.inc_by(bytes as u64);
+    }
+
+    /// A stream ended.
+    pub fn closed(&self, reason: &'static str) {
+        self.0.subscribers_closed.get_or_create(&ClosedLabels { reason }).inc();
+    }
+
+    /// A subscriber came, and `max` are welcome.
+    #[must_use]
+    pub fn subscriber(&self, resumes: bool, max: usize) -> Admission {
+        let before = usize::try_from(self.0.subscribers.inc()).unwrap_or(0);
+        let guard = SubscriberGuard { metrics: Some(self.clone()), behind: false };
+        if before < max {
+            if resumes {
+                self.0.resumes.inc();
+            }
+            return Admission::Admitted(guard);
+        }
+        self.0.turned_away.inc();
+        // Those that are being turned away count as well.
+        if before < max.saturating_add(max.div_ceil(10)) { Admission::TurnedAway(guard) } else { Admission::Refused }
+    }
+}
+
+/// Whether there is room for one more subscriber.
+#[derive(Debug)]
+pub enum Admission {
+    /// There is. It is counted until the guard is dropped.
+    Admitted(SubscriberGuard),
+    /// There is not, which can be told it. It is counted until the guard is dropped.
+    TurnedAway(SubscriberGuard),
+    /// So many are being told that already that there is no time for it.
+    Refused,
 }
 
 impl Inner {
@@ -174,6 +211,12 @@ impl Inner {
         registry.register("behind_tail", "Times that a stream fell behind the tail", self.behind_tail.clone());
         registry.register("forks", "Times that Redis was found to have lost acknowledged events", self.forks.clone());
         registry.register("gap_records", "Gap records that this node wrote to the log", self.gap_records.clone());
+        registry.register(
+            "page_reads",
+            "Pages of history that were read from the log for streams; one serves all that stand at the same place",
+            self.page_reads.clone(),
+        );
+        registry.register("subscribers_closed", "Streams that ended, by reason", self.subscribers_closed.clone());
         self
     }
 }
@@ -181,31 +224,44 @@ impl Inner {
 /// Counts one subscriber while it lives.
 #[derive(Debug)]
 pub struct SubscriberGuard {
-    metrics: Metrics,
+    /// None once another guard counts the subscriber.
+    metrics: Option<Metrics>,
     behind: bool,
 }
 
 impl SubscriberGuard {
+    /// The guard that counts the subscriber from now on, in place of this one.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self { metrics: self.metrics.take(), behind: std::mem::take(&mut self.behind) }
+    }
+
     /// Something was handed to a subscriber's connection.
     pub fn delivered(&self, events: usize, bytes: usize) {
-        self.metrics.0.deliveries.inc_by(events as u64);
-        self.metrics.0.sent.inc_by(bytes as u64);
+        if let Some(metrics) = &self.metrics {
+            metrics.delivered(events, bytes);
+        }
     }
 
     /// A subscriber was told of a gap.
     pub fn gap(&self, reason: GapReason) {
-        self.metrics.0.gaps.get_or_create(&GapLabels { reason: reason.as_str().to_owned() }).inc();
+        if let Some(metrics) = &self.metrics {
+            metrics.0.gaps.get_or_create(&GapLabels { reason: reason.as_str().to_owned() }).inc();
+        }
     }
 
     /// Says whether the subscriber is behind the tail.
     pub fn behind(&mut self, behind: bool) {
-        if behind != self.behind {
-            self.behind = behind;
+        if behind == self.behind {
+            return;
+        }
+        self.behind = behind;
+        if let Some(metrics) = &self.metrics {
             if behind {
-                self.metrics.0.behind_tail.inc();
-                self.metrics.0.subscribers_behind_tail.inc();
+                metrics.0.behind_tail.inc();
+                metrics.0.subscribers_behind_tail.inc();
             } else {
-                self.metrics.0.subscribers_behind_tail.dec();
+                metrics.0.subscribers_behind_tail.dec();
             }
         }
     }
@@ -214,13 +270,36 @@ impl SubscriberGuard {
 impl Drop for SubscriberGuard {
     fn drop(&mut self) {
         self.behind(false);
-        self.metrics.0.subscribers.dec();
+        if let Some(metrics) = &self.metrics {
+            metrics.0.subscribers.dec();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beyond_the_limit_subscribers_are_turned_away_and_a_tenth_beyond_that_refused() {
+        let metrics = Metrics::new();
+        let (mut admitted, mut turned_away) = (Vec::new(), Vec::new());
+        let refused = loop {
+            match metrics.subscriber(false, 20) {
+                Admission::Admitted(guard) => admitted.push(guard),
+                Admission::TurnedAway(guard) => turned_away.push(guard),
+                refused @ Admission::Refused => break refused,
+            }
+        };
+        assert!(matches!(refused, Admission::Refused));
+        assert_eq!((admitted.len(), turned_away.len()), (20, 2));
+        // One that was taken over by another guard counts once.
+        let moved = admitted[0].take();
+        drop((turned_away, admitted.drain(..1).collect::<Vec<_>>()));
+        assert!(matches!(metrics.subscriber(false, 20), Admission::TurnedAway(_)));
+        drop(moved);
+        assert!(matches!(metrics.subscriber(false, 20), Admission::Admitted(_)));
+    }
 
     #[test]
     fn the_readme_lists_every_metric() {

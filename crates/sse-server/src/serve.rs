@@ -1,8 +1,18 @@
 //! Puts the parts together: opens the broker, listens, serves until told to stop, and stops cleanly.
 
-use std::{future::Future, io::ErrorKind, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
 
-use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt::net::TcpStream};
+use actix_http::{Extensions, HttpService, error::DispatchError};
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::{App, dev::AppConfig, middleware::from_fn, rt::net::TcpStream};
 use actix_web_lab::middleware::ConditionOption;
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -15,7 +25,12 @@ use crate::{
         redis::without_password,
     },
     channel::{Hub, TailLimits},
-    fanout::body::StreamSettings,
+    fanout::{
+        body::{StreamSettings, Streams},
+        detach::{Connection, Open},
+        pages::Pages,
+        threads::{Fanout, FanoutSettings},
+    },
     http::{self, BodyMemory, Edge, Limits},
     limits::raise_open_files,
     metrics::Metrics,
@@ -26,13 +41,15 @@ use crate::{
 const BACKLOG: u32 = 4096;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection lingers whose request body was not read to its end.
+const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// What publishes in flight get at the end; streams end at once.
 const SHUTDOWN_WITHIN_S: u64 = 3;
 /// A peer that acknowledges nothing for this long is gone.
 const USER_TIMEOUT: Duration = Duration::from_mins(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a slow subscriber can hold in the kernel.
-const SEND_BUFFER_BYTES: usize = 64 << 10;
+const SEND_BUFFER_BYTES: usize = 32 << 10;
 /// What actix buffers for a connection before it stops asking for more.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
@@ -49,51 +66,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
     let address = listener.local_addr().context("the address of the socket")?;
 
     let stopping = CancellationToken::new();
-    let tail = TailLimits { events_max: settings.tail_events, bytes_max: bytes(settings.tail_bytes) };
-    let edge = Edge {
-        hub: Hub::new(broker.clone(), tail, Handle::current()),
-        metrics,
-        limits: Limits {
-            event_bytes_max: bytes(settings.event_bytes_max),
-            batch_bytes_max: bytes(settings.batch_bytes_max),
-            batch_events_max: settings.batch_events_max.get(),
-            keys_max: settings.idempotency_keys.get(),
-            // A tenth of the connections, and not too few, are for publishers and health checks.
-            subscribers_max: connections_max.saturating_sub((connections_max / 10).max(16)).max(1),
-        },
-        body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
-        origins: settings.origins(),
-        stream: StreamSettings { heartbeat: settings.heartbeat, retry: settings.retry },
-        stopping: stopping.clone(),
-        broker_name: broker_name(&settings.broker.kind),
-    };
-
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let server = HttpServer::new(move || {
-        let edge = edge.clone();
-        App::new()
-            .wrap(ConditionOption::from(edge.origins.cors()))
-            .wrap(from_fn(http::say_why_refused))
-            .configure(move |config| http::routes(config, edge))
-    })
-    .workers(workers)
-    .max_connections((connections_max / workers).max(1))
-    .tcp_nodelay(true)
-    // Otherwise a subscriber that closes its side is noticed only when the next event fails to reach it.
-    .h1_allow_half_closed(false)
-    .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(REQUEST_HEAD_WITHIN)
-    .shutdown_timeout(SHUTDOWN_WITHIN_S)
-    .disable_signals()
-    .on_connect(|connection, _| {
-        if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-            tune(stream);
-        }
-    })
-    .listen(listener)
-    .with_context(|| format!("cannot serve on {address}"))?
-    .run();
+    let edge = edge(&settings, broker.clone(), metrics, address, connections_max, stopping.clone())?;
+    let fanout = edge.streams.fanout.clone();
+    let server = serve_http(listener, edge, connections_max).with_context(|| format!("cannot serve on {address}"))?;
 
     announce(&settings, address, connections_max);
     let handle = server.handle();
@@ -102,8 +77,11 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
         reason = stop => Ok(reason),
         Ok(error) = log_lost => Err(error),
     };
-    stop_serving(&handle, &stopping, &reason).await;
+    stop_serving(&handle, &stopping, fanout.as_ref(), &reason).await;
     serving.await.context("the server's task")?.context("serving")?;
+    if let Some(fanout) = fanout {
+        tokio::task::spawn_blocking(move || fanout.close()).await.context("the end of the fan-out threads")?;
+    }
     if let Broker::Embedded(log) = &broker {
         log.close();
     }
@@ -111,12 +89,129 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
     reason.map(drop).map_err(|error| anyhow::Error::new(error).context("the log was given up"))
 }
 
-async fn stop_serving(handle: &ServerHandle, stopping: &CancellationToken, reason: &Result<&str, BrokerError>) {
+/// Puts together what request handlers need.
+fn edge(
+    settings: &Settings,
+    broker: Broker,
+    metrics: Metrics,
+    address: SocketAddr,
+    connections_max: usize,
+    stopping: CancellationToken,
+) -> anyhow::Result<Edge> {
+    let tail = TailLimits { events_max: settings.tail_events, bytes_max: bytes(settings.tail_bytes) };
+    let hub = Hub::new(broker.clone(), tail, Handle::current());
+    let pages = Pages::new(broker, bytes(settings.event_bytes_max), metrics.clone(), Handle::current());
+    let how = FanoutSettings {
+        coalesce: settings.coalesce,
+        heartbeat: settings.heartbeat,
+        write_timeout: settings.write_timeout,
+    };
+    let threads = settings.fanout_threads.unwrap_or_else(|| (cores() / 2).max(1));
+    let fanout = NonZeroUsize::new(threads)
+        .map(|threads| Fanout::start(threads, how, hub.clone(), pages.clone(), metrics.clone(), Handle::current()))
+        .transpose()
+        .context("cannot start the fan-out threads")?;
+    let stream = StreamSettings { heartbeat: settings.heartbeat, retry: settings.retry };
+    Ok(Edge {
+        limits: Limits {
+            event_bytes_max: bytes(settings.event_bytes_max),
+            batch_bytes_max: bytes(settings.batch_bytes_max),
+            batch_events_max: settings.batch_events_max.get(),
+            keys_max: settings.idempotency_keys.get(),
+            subscribers_max: subscribers_max(settings, connections_max),
+        },
+        body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
+        origins: settings.origins(),
+        streams: Streams { hub: hub.clone(), pages, settings: stream, fanout, stopping },
+        address,
+        broker_name: broker_name(&settings.broker.kind),
+        hub,
+        metrics,
+    })
+}
+
+/// How many streams may be open: a tenth of the connections, and not too few, are for publishers and health checks.
+fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
+    let most = connections_max.saturating_sub((connections_max / 10).max(16)).max(1);
+    match settings.max_subscribers.map(NonZeroUsize::get) {
+        Some(wanted) if wanted > most => {
+            tracing::warn!("--max-subscribers {wanted} is more than this system's open files allow: it is {most}");
+            most
+        }
+        Some(wanted) => wanted,
+        None => most,
+    }
+}
+
+/// Starts to answer. As actix-web's `HttpServer` does it, but over connections whose socket a stream can take with it.
+fn serve_http(listener: TcpListener, edge: Edge, connections_max: usize) -> std::io::Result<Server> {
+    let workers = cores();
+    let open = Open::default();
+    let builder = Server::build();
+    let shutdown = builder.graceful_shutdown_signal();
+    let builder = builder
+        .workers(workers)
+        .max_concurrent_connections((connections_max / workers).max(1))
+        .shutdown_timeout(SHUTDOWN_WITHIN_S)
+        .disable_signals();
+    let builder = builder.listen("sse-server", listener, move || {
+        let (edge, open, shutdown) = (edge.clone(), open.clone(), shutdown.clone());
+        let local = edge.address;
+        let app = App::new()
+            .wrap(ConditionOption::from(edge.origins.cors()))
+            .wrap(from_fn(http::say_why_refused))
+            .configure(move |config| http::routes(config, edge))
+            .into_factory()
+            .map_err(|error: actix_web::Error| error.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let shutdown = shutdown.clone();
+                async move { shutdown.notified().await }
+            })
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(REQUEST_HEAD_WITHIN)
+            .client_disconnect_timeout(DISCONNECT_WITHIN)
+            // Otherwise a subscriber that closes its side is noticed only when the next event fails to reach it.
+            .h1_allow_half_closed(false)
+            .h1_write_buffer_size(WRITE_BUFFER_BYTES)
+            .local_addr(local)
+            .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+                data.insert(connection.clone());
+            })
+            .h1(map_config(app, |()| AppConfig::default()));
+        fn_service(move |socket: TcpStream| {
+            // actix does not count the sockets that have left it.
+            let is_full = open.count() >= connections_max;
+            let connection = (!is_full).then(|| {
+                tune(&socket);
+                let peer = socket.peer_addr().ok();
+                (Connection::new(socket, &open), peer)
+            });
+            ready(connection.ok_or(DispatchError::DisconnectTimeout))
+        })
+        .and_then(http)
+    })?;
+    Ok(builder.run())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+async fn stop_serving(
+    handle: &ServerHandle,
+    stopping: &CancellationToken,
+    fanout: Option<&Fanout>,
+    reason: &Result<&str, BrokerError>,
+) {
     match reason {
         Ok(signal) => tracing::info!(signal, "stopping: no new connections, streams end, publishes finish"),
         Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
     }
     stopping.cancel();
+    if let Some(fanout) = fanout {
+        fanout.end_streams();
+    }
     handle.stop(true).await;
 }
 
@@ -189,6 +284,7 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 
 /// Socket options of a connection. One that cannot be set is no reason to refuse the connection.
 fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);

@@ -33,6 +33,10 @@ neither a flag nor an SSE_ variable chooses a broker.
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 misused.";
 
+/// More fan-out threads than any machine has use for.
+const THREADS_MAX: usize = 256;
+const COALESCE_MAX: Duration = Duration::from_millis(100);
+
 /// Takes events over HTTP and sends them to any number of readers over Server-Sent Events. Loses nothing.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sse-server", version, after_help = AFTER_HELP, max_term_width = 100)]
@@ -165,6 +169,32 @@ pub struct Settings {
     /// Tell subscribers to wait this long before they reconnect
     #[arg(long, env = "SSE_RETRY", default_value = "3s", value_name = "DURATION", value_parser = parse_duration, help_heading = "Streams")]
     pub retry: Duration,
+
+    /// Have at most this many streams open [default: nine tenths of the open files that the system allows]
+    ///
+    /// One more is answered with a stream that ends at once and says when to come back, which browsers do. (They
+    /// would never come back after an error.) When a tenth more come at a time, their connections are closed instead.
+    #[arg(long, env = "SSE_MAX_SUBSCRIBERS", value_name = "STREAMS", help_heading = "Streams")]
+    pub max_subscribers: Option<NonZeroUsize>,
+
+    /// Close a stream whose client took nothing for this time, although there was something for it
+    ///
+    /// It comes back with its last event id and loses nothing.
+    #[arg(long, env = "SSE_WRITE_TIMEOUT", default_value = "60s", value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "Streams")]
+    pub write_timeout: Duration,
+
+    /// Write to streams with this many threads [default: half the cores, at least 1]
+    ///
+    /// With 0 streams stay with the threads that answer HTTP: each takes some 12 KB more, and a large crowd slows
+    /// publishing.
+    #[arg(long, env = "SSE_FANOUT_THREADS", value_name = "THREADS", value_parser = parse_threads, help_heading = "Streams")]
+    pub fanout_threads: Option<usize>,
+
+    /// While a channel is busy, collect its events for this time (0 to 100ms) and send them as one piece
+    ///
+    /// The first event after a pause leaves at once. Higher rates need fewer writes, and so less CPU, the longer it is.
+    #[arg(long, env = "SSE_COALESCE", default_value = "5ms", value_name = "DURATION", value_parser = parse_coalesce, help_heading = "Streams")]
+    pub coalesce: Duration,
 
     /// Log on stderr from this level on: error, warn, info, debug, trace, or a filter like `info,sse_server=debug`
     #[arg(long, env = "SSE_LOG", default_value = "info", value_name = "LEVEL")]
@@ -316,6 +346,22 @@ fn parse_switch(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_threads(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|threads| *threads <= THREADS_MAX)
+        .ok_or_else(|| format!("write a number from 0 to {THREADS_MAX}"))
+}
+
+fn parse_coalesce(text: &str) -> Result<Duration, String> {
+    // "0" alone has no unit, and needs none.
+    let duration = if text == "0" { Duration::ZERO } else { parse_duration(text)? };
+    if duration > COALESCE_MAX {
+        return Err("write a time from 0 to 100ms: events wait for it".to_owned());
+    }
+    Ok(duration)
+}
+
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text.to_socket_addrs().map_err(|_| {
         format!("{text:?} is not an address and a port: write 127.0.0.1:5000, [::1]:5000 or localhost:5000")
@@ -376,6 +422,12 @@ mod tests {
         for bad in [
             ["--heartbeat", "15"],
             ["--heartbeat", "0s"],
+            ["--coalesce", "101ms"],
+            ["--coalesce", "5"],
+            ["--fanout-threads", "-1"],
+            ["--fanout-threads", "1000"],
+            ["--write-timeout", "0s"],
+            ["--max-subscribers", "0"],
             ["--history-events", "0"],
             ["--event-bytes-max", "17MiB"],
             ["--publish-memory", "1MiB"],

@@ -77,7 +77,7 @@ pub struct Appended {
 }
 
 /// Where to start reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum From {
     /// The oldest event that is kept.
     Oldest,

@@ -22,7 +22,7 @@ use super::{
 use crate::broker::GAP;
 
 /// How the data of events is wrapped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Envelope {
     /// Not at all.
     #[default]

@@ -14,4 +14,4 @@ pub use hub::{Hub, LiveChannel};
 pub use locate::Beginning;
 pub use multi::MultiSubscription;
 pub use subscription::{Chunk, Filter, Start, Step, Subscription, Wanted};
-pub use tail::{Frames, Tail, TailLimits};
+pub use tail::{Frames, Listener, Tail, TailLimits};

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use sse_proto::{Channel, Cursor, EventId, Position};
 
 use super::{
-    Frames,
+    Envelope, Filter, Frames,
     dress::Neighbours,
     subscription::{CHUNK_BYTES_MAX, Chunk, Start, Step, Subscription, Wanted},
 };
@@ -44,8 +44,8 @@ pub struct Fetch {
     pub generation: u64,
 }
 
-/// One subscriber of some channels.
-#[derive(Debug)]
+/// One subscriber of some channels. Two that are equal do the same from here on, whatever comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MultiSubscription {
     /// In the order in which the channels stand in a cursor.
     channels: SmallVec<[Subscription; 1]>,
@@ -64,6 +64,13 @@ impl MultiSubscription {
     /// The channels, in order.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.channels.iter().map(Subscription::channel)
+    }
+
+    /// Which events it wants, and how their data is wrapped.
+    #[must_use]
+    pub fn wishes(&self) -> (Filter, Envelope) {
+        let first = self.channels.first().map(Subscription::wishes);
+        first.map(|(filter, envelope)| (filter.clone(), envelope)).unwrap_or_default()
     }
 
     /// Where it stands in each channel, in order.

@@ -28,13 +28,16 @@ pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
 const ECHO_CHARS_MAX: usize = 64;
 
 /// Which events a subscriber wants: those of some types, or all.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Filter(Option<Arc<[EventType]>>);
 
 impl Filter {
     /// Events of these types; without any, all events.
     #[must_use]
-    pub fn new(kinds: Vec<EventType>) -> Self {
+    pub fn new(mut kinds: Vec<EventType>) -> Self {
+        // So that the same wishes are the same filter, in whatever order they were written.
+        kinds.sort_unstable();
+        kinds.dedup();
         Self((!kinds.is_empty()).then(|| kinds.into()))
     }
 
@@ -109,8 +112,8 @@ pub struct Chunk {
     pub gap: Option<GapReason>,
 }
 
-/// One subscriber of one channel.
-#[derive(Debug)]
+/// One subscriber of one channel. Two that are equal do the same from here on, whatever comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     channel: Channel,
     filter: Filter,
@@ -128,7 +131,7 @@ pub struct Subscription {
 }
 
 /// What a subscriber was sent before a fork of the log, and is not sent again.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Fork {
     /// Everything up to here.
     sent: EventId,
@@ -136,7 +139,7 @@ struct Fork {
     recorded: EventId,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     Begin(Start),
     /// Everything up to here was sent or is not wanted, under this generation of the tail.
@@ -147,7 +150,7 @@ enum Place {
 }
 
 /// Where a subscription ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Until {
     /// The last id that is wanted.
     bound: EventId,
@@ -197,6 +200,11 @@ impl Subscription {
     #[must_use]
     pub const fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Which events it wants, and how their data is wrapped.
+    pub(super) const fn wishes(&self) -> (&Filter, Envelope) {
+        (&self.filter, self.envelope)
     }
 
     /// Where it stands: what lies before was sent, or is not wanted.

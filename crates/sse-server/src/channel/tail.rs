@@ -7,8 +7,9 @@
 use std::{
     borrow::Cow,
     collections::VecDeque,
+    fmt,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -178,18 +179,25 @@ impl Frames {
     }
 }
 
+/// Somebody who is told of every change of a tail, and does no more in that moment than note it.
+pub trait Listener: fmt::Debug + Send + Sync {
+    /// The tail has changed.
+    fn tail_changed(&self);
+}
+
 /// The tail of a channel, shared by those who feed it and those who read it.
 #[derive(Debug)]
 pub struct Tail {
     frames: Mutex<Frames>,
     changed: watch::Sender<()>,
+    listeners: Mutex<Vec<Weak<dyn Listener>>>,
 }
 
 impl Tail {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { frames: Mutex::new(Frames::new(limits)), changed: watch::Sender::new(()) }
+        Self { frames: Mutex::new(Frames::new(limits)), changed: watch::Sender::new(()), listeners: Mutex::default() }
     }
 
     /// The frames, for a look: hold them only for as long as it takes to copy what is needed.
@@ -204,10 +212,28 @@ impl Tail {
         self.changed.subscribe()
     }
 
-    /// Changes the frames and wakes whoever watches.
+    /// Tells `listener` of every change from now on, for as long as somebody holds it.
+    pub fn listen(&self, listener: Weak<dyn Listener>) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if listeners.len() == listeners.capacity() {
+            // Instead of growing for ever on a channel where nothing happens.
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(listener);
+    }
+
+    /// Changes the frames and wakes whoever watches or listens.
     pub fn update(&self, change: impl FnOnce(&mut Frames)) {
         change(&mut self.frames());
         self.changed.send_replace(());
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| {
+            let listener = listener.upgrade();
+            if let Some(listener) = &listener {
+                listener.tail_changed();
+            }
+            listener.is_some()
+        });
     }
 }
 

@@ -1,10 +1,10 @@
-//! A subscription as an HTTP response body: the driver for a socket that actix owns.
+//! A subscription as an HTTP response body: how every stream begins, and the driver for a socket that stays with actix.
 //!
 //! It does what the subscription says, and what that must not know: reads pages, waits, sends heartbeats on an idle
 //! stream, asks the log's clock when there is a time to end, and ends the stream at a block's end. A body that is not
 //! polled, because the socket is full, does nothing and holds at most one chunk.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{fmt::Display, io, sync::Arc, time::Duration};
 
 use actix_web::body::{BodyStream, MessageBody};
 use bytes::{Bytes, BytesMut};
@@ -21,9 +21,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::begin::Begun;
+use super::{
+    Framing,
+    begin::Begun,
+    detach::Connection,
+    pages::{Ask, Pages, SharedPage},
+    threads::{Fanout, Joining},
+};
 use crate::{
-    broker::{BrokerError, From, Page, PageLimits, Settled},
+    broker::{BrokerError, Settled},
     channel::{
         Chunk, Hub, LiveChannel, MultiSubscription,
         multi::{Fetch, MultiStep},
@@ -31,8 +37,6 @@ use crate::{
     metrics::SubscriberGuard,
 };
 
-/// One read of history for one subscriber: with the fields around the data it makes about one chunk.
-const PAGE_BYTES_MAX: usize = 48 << 10;
 /// Between two attempts to reach a broker that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Between two looks at the log's clock, which may be set: not too often, and not too seldom.
@@ -47,87 +51,156 @@ pub struct StreamSettings {
     pub retry: Duration,
 }
 
-/// The body of a stream, which ends with `stopping`, or when nothing up to `until` can come any more.
+/// What streams are made from.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    /// The channels.
+    pub hub: Hub,
+    /// Their history.
+    pub pages: Pages,
+    /// What all streams share.
+    pub settings: StreamSettings,
+    /// The threads that sockets leave for; none if they stay.
+    pub fanout: Option<Fanout>,
+    /// Ends the streams.
+    pub stopping: CancellationToken,
+}
+
+/// A way out of actix.
+#[derive(Debug)]
+pub struct Exit {
+    /// What actix takes for the connection.
+    pub connection: Connection,
+    /// How the response goes over it.
+    pub framing: Framing,
+}
+
+/// The body of a stream, which ends with `stopping`, when nothing up to `until` can come any more, or, given a way out,
+/// by taking the socket with it.
 pub fn stream_body(
-    hub: Hub,
+    streams: Streams,
     begun: Begun,
     until: Option<EventId>,
     comment: &str,
-    settings: StreamSettings,
     guard: SubscriberGuard,
-    stopping: CancellationToken,
+    exit: Option<Exit>,
 ) -> impl MessageBody + use<> {
     let mut opening = BytesMut::new();
     let position = match &begun {
         Begun::Placed(subscription) => subscription.opening(),
         Begun::Looking(_) => None,
     };
-    wire::opening(&mut opening, settings.retry, position, comment);
+    wire::opening(&mut opening, streams.settings.retry, position, comment);
+    let exit = exit.and_then(|exit| Some((exit, streams.fanout.clone()?)));
     let state = match begun {
-        Begun::Placed(subscription) => State::Live(Live::new(hub, subscription, until)),
-        Begun::Looking(looking) => State::Looking(looking.map(move |found| Live::new(hub, found, until)).boxed()),
+        Begun::Placed(subscription) => State::Placed(subscription),
+        Begun::Looking(looking) => State::Looking(looking),
     };
     // In a box, because `unfold` moves it with every chunk.
     let driver =
-        Box::new(Driver { state, opening: Some(opening.freeze()), settings, guard, stopping, spoke: Instant::now() });
+        Box::new(Driver { streams, state, until, exit, opening: Some(opening.freeze()), guard, spoke: Instant::now() });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
-        let bytes = driver.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(bytes), driver))
+        match driver.next().await {
+            Next::Bytes(bytes) => Some((Ok(bytes), driver)),
+            Next::End => None,
+            Next::Leave => Some((driver.leave().await, driver)),
+        }
     }))
 }
 
 /// One stream.
 struct Driver {
+    streams: Streams,
     state: State,
+    until: Option<EventId>,
+    exit: Option<(Exit, Fanout)>,
     opening: Option<Bytes>,
-    settings: StreamSettings,
     guard: SubscriberGuard,
-    stopping: CancellationToken,
     /// When something was last sent.
     spoke: Instant,
 }
 
-#[expect(clippy::large_enum_variant, reason = "all streams but those with the broker away are live")]
 enum State {
     /// It is not known yet where the subscription begins.
-    Looking(BoxFuture<'static, Live>),
-    Live(Live),
+    Looking(BoxFuture<'static, MultiSubscription>),
+    /// It has not begun.
+    Placed(MultiSubscription),
+    Live(Box<Live>),
+    /// Somebody else has it.
+    Gone,
+}
+
+/// What the body does next.
+enum Next {
+    /// Sends this, which is never empty.
+    Bytes(Bytes),
+    /// Hands the socket over.
+    Leave,
+    End,
 }
 
 impl Driver {
-    /// The next bytes to send, never empty; none at the end of the stream.
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Next {
         if let Some(opening) = self.opening.take() {
-            return Some(self.speak(opening, 0));
+            return Next::Bytes(self.speak(opening, 0));
         }
-        let stopping = self.stopping.clone();
-        let heartbeat_due = self.spoke + self.settings.heartbeat;
+        match self.state {
+            State::Placed(_) if self.exit.is_some() => return Next::Leave,
+            // Not an end: actix would go on with the requests that were sent behind this one.
+            State::Gone => return std::future::pending().await,
+            _ => {}
+        }
+        let stopping = self.streams.stopping.clone();
+        let heartbeat_due = self.spoke + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
-            () = stopping.cancelled() => None,
-            said = self.advance() => said.map(|(bytes, events)| self.speak(bytes, events)),
-            () = sleep_until(heartbeat_due) => Some(self.heartbeat()),
+            () = stopping.cancelled() => Next::End,
+            said = self.advance() => match said {
+                Some((bytes, events)) => Next::Bytes(self.speak(bytes, events)),
+                None => Next::End,
+            },
+            () = sleep_until(heartbeat_due) => Next::Bytes(self.heartbeat()),
         }
+    }
+
+    /// Hands the socket over, with all that belongs to it. The byte returned is for actix, which finds that the
+    /// connection does not take it, and drops connection and body.
+    async fn leave(&mut self) -> io::Result<Bytes> {
+        let (state, exit) = (std::mem::replace(&mut self.state, State::Gone), self.exit.take());
+        if let (State::Placed(subscription), Some((Exit { connection, framing }, fanout))) = (state, exit)
+            && let Some(socket) = connection.detach().await?
+        {
+            fanout.join(Joining { socket, framing, subscription, until: self.until, guard: self.guard.take() });
+        }
+        Ok(Bytes::from_static(b":"))
     }
 
     /// What the subscription has to say next; none when it is over. Dropped half-way, it goes on where it was.
     async fn advance(&mut self) -> Option<(Bytes, usize)> {
-        match &mut self.state {
-            State::Looking(looking) => {
-                let live = looking.await;
-                // The opening could not tell where it is.
-                let position = live.subscription.opening();
-                let said = heartbeat(position);
-                self.state = State::Live(live);
-                Some((said, 0))
+        loop {
+            match &mut self.state {
+                State::Looking(looking) => {
+                    let subscription = looking.await;
+                    // The opening could not tell where it is.
+                    let said = heartbeat(subscription.opening());
+                    self.state = State::Placed(subscription);
+                    return Some((said, 0));
+                }
+                State::Live(live) => return live.advance(&mut self.guard).await,
+                State::Placed(_) | State::Gone => {
+                    let State::Placed(subscription) = std::mem::replace(&mut self.state, State::Gone) else {
+                        return None;
+                    };
+                    self.state = State::Live(Box::new(Live::new(&self.streams, subscription, self.until)));
+                }
             }
-            State::Live(live) => live.advance(&mut self.guard).await,
         }
     }
 
     fn heartbeat(&mut self) -> Bytes {
         let bytes = match &mut self.state {
-            State::Looking(_) => heartbeat(None::<EventId>),
+            State::Looking(_) | State::Gone => heartbeat(None::<EventId>),
+            State::Placed(subscription) => heartbeat(subscription.tell()),
             State::Live(live) => heartbeat(live.subscription.tell()),
         };
         self.speak(bytes, 0)
@@ -142,7 +215,7 @@ impl Driver {
 
 /// A subscription and what it reads from.
 struct Live {
-    hub: Hub,
+    pages: Pages,
     subscription: MultiSubscription,
     /// In the order of the subscription.
     tails: SmallVec<[LiveTail; 1]>,
@@ -162,11 +235,12 @@ struct LiveTail {
 struct Fetching {
     fetch: Fetch,
     /// An error comes after a pause.
-    page: BoxFuture<'static, Result<Page, BrokerError>>,
+    page: BoxFuture<'static, Result<SharedPage, BrokerError>>,
 }
 
 impl Live {
-    fn new(hub: Hub, subscription: MultiSubscription, until: Option<EventId>) -> Self {
+    fn new(streams: &Streams, subscription: MultiSubscription, until: Option<EventId>) -> Self {
+        let hub = &streams.hub;
         let tails = subscription.channels().map(|channel| {
             let channel = hub.join(channel);
             LiveTail { changed: channel.tail.watch(), channel }
@@ -176,7 +250,7 @@ impl Live {
             let channels: Vec<Channel> = subscription.channels().cloned().collect();
             settled(hub.clone(), channels, bound).boxed()
         });
-        Self { hub, subscription, tails, fetching: None, settling, said_damaged: false }
+        Self { pages: streams.pages.clone(), subscription, tails, fetching: None, settling, said_damaged: false }
     }
 
     async fn advance(&mut self, guard: &mut SubscriberGuard) -> Option<(Bytes, usize)> {
@@ -222,12 +296,18 @@ impl Live {
 
     fn fetch(&mut self, fetch: Fetch) {
         let Some(channel) = self.subscription.channels().nth(fetch.nth) else { return };
-        let limits = PageLimits { events_max: self.subscription.page_events_max(), bytes_max: PAGE_BYTES_MAX };
-        let page = read(self.hub.clone(), channel.clone(), fetch.from, limits).boxed();
+        let ask = Ask {
+            channel: channel.clone(),
+            from: fetch.from,
+            events_max: self.subscription.page_events_max(),
+            generation: fetch.generation,
+        };
+        let pages = self.pages.clone();
+        let page = async move { pages.read(ask).await }.boxed();
         self.fetching = Some(Fetching { fetch, page });
     }
 
-    fn fetched(&mut self, page: Result<Page, BrokerError>, guard: &SubscriberGuard) -> Option<(Bytes, usize)> {
+    fn fetched(&mut self, page: Result<SharedPage, BrokerError>, guard: &SubscriberGuard) -> Option<(Bytes, usize)> {
         let Fetching { fetch, .. } = self.fetching.take()?;
         if let Err(error @ BrokerError::Damaged(_)) = &page
             && !std::mem::replace(&mut self.said_damaged, true)
@@ -235,7 +315,7 @@ impl Live {
             let channel = self.subscription.channels().nth(fetch.nth).map(Channel::as_str);
             tracing::error!(channel, %error, "a subscriber cannot be served from history");
         }
-        let Chunk { bytes, events, gap } = self.subscription.page(fetch, &page.ok()?)?;
+        let Chunk { bytes, events, gap } = self.subscription.page(fetch, &*page.ok()?)?;
         if let Some(reason) = gap {
             guard.gap(reason);
         }
@@ -244,7 +324,7 @@ impl Live {
 }
 
 /// The page that is on its way, if one is.
-async fn arrived(fetching: &mut Option<Fetching>) -> Result<Page, BrokerError> {
+async fn arrived(fetching: &mut Option<Fetching>) -> Result<SharedPage, BrokerError> {
     match fetching {
         Some(fetching) => (&mut fetching.page).await,
         None => std::future::pending().await,
@@ -275,17 +355,8 @@ async fn changed(tails: &mut [LiveTail], busy: Option<usize>) {
     }
 }
 
-/// Reads a page of history. With the broker away it pauses, and the stream stays open.
-async fn read(hub: Hub, channel: Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
-    let page = hub.broker().read(&channel, from, limits).await;
-    if page.is_err() {
-        sleep(RETRY_AFTER).await;
-    }
-    page
-}
-
 /// Waits until no event up to `bound` can come any more, in any channel; returns their last ids.
-async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) -> Vec<EventId> {
+pub(super) async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) -> Vec<EventId> {
     let mut lasts = Vec::with_capacity(channels.len());
     for channel in &channels {
         lasts.push(loop {

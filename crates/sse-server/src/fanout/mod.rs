@@ -1,4 +1,18 @@
 //! The connections of subscribers: what drives a [`MultiSubscription`](crate::channel::MultiSubscription) for a socket.
+//!
+//! A stream begins (`begin`) as the body of an ordinary response (`body`). Once its opening is out, its socket leaves
+//! actix (`detach`) for a fan-out thread (`threads`, `reactor`), which drives it from then on; a socket that cannot leave
+//! is driven by its body to the end. Either way history is read through `pages`.
 
 pub mod begin;
 pub mod body;
+pub mod detach;
+pub mod pages;
+pub mod threads;
+
+mod reactor;
+mod subscriber;
+mod view;
+mod wheel;
+
+pub use view::Framing;

@@ -7,7 +7,10 @@ use actix_web::{
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::error::{ApiError, shortened};
+use super::{
+    error::{ApiError, shortened},
+    local_address,
+};
 
 /// The types of body that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +74,7 @@ pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
 pub(super) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
     let named = text_of(request, header::HOST);
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte));
-    let host =
-        if !named.is_empty() && is_plain(&named) { named } else { request.app_config().local_addr().to_string() };
+    let host = if !named.is_empty() && is_plain(&named) { named } else { local_address(request).to_string() };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).replace('\'', "%27");
     format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
 }

@@ -25,21 +25,20 @@ mod query;
 mod start;
 mod subscribe;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, Route, guard,
     web::{self, ServiceConfig},
 };
 use actix_web_lab::extract::LocalData;
-use tokio_util::sync::CancellationToken;
 
 use self::error::{ApiError, shortened};
 pub use self::{
     body::BodyMemory,
     origin::{Origins, say_why_refused},
 };
-use crate::{channel::Hub, fanout::body::StreamSettings, metrics::Metrics};
+use crate::{channel::Hub, fanout::body::Streams, metrics::Metrics};
 
 /// What a request may bring.
 #[derive(Debug, Clone, Copy)]
@@ -69,10 +68,10 @@ pub struct Edge {
     pub body_memory: Arc<BodyMemory>,
     /// Other sites that may read and publish.
     pub origins: Origins,
-    /// What every stream shares.
-    pub stream: StreamSettings,
-    /// Ends the streams.
-    pub stopping: CancellationToken,
+    /// What streams are made from.
+    pub streams: Streams,
+    /// Where the server listens.
+    pub address: SocketAddr,
     /// Which broker it is, for people.
     pub broker_name: &'static str,
 }
@@ -108,6 +107,12 @@ fn only(allow: &'static str) -> Route {
     web::to(move |request: HttpRequest| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed { method: shortened(request.method()), allow })
     })
+}
+
+/// Where the server listens.
+fn local_address(request: &HttpRequest) -> SocketAddr {
+    // actix's own default is a loopback address, under which origins are checked most strictly.
+    request.app_data::<LocalData<Edge>>().map_or_else(|| request.app_config().local_addr(), |edge| edge.address)
 }
 
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {

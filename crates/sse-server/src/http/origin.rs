@@ -11,7 +11,10 @@ use actix_web::{
 
 use url::Host;
 
-use super::error::{ApiError, shortened};
+use super::{
+    error::{ApiError, shortened},
+    local_address,
+};
 
 /// The origins of other sites that may read and publish.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +47,7 @@ impl Origins {
             let host = value(header::HOST).unwrap_or_default();
             let same = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
             // A name of somebody else's that leads to this machine makes a page of theirs look like ours.
-            let rebound = request.app_config().local_addr().ip().is_loopback() && !is_loopback(&origin);
+            let rebound = local_address(request).ip().is_loopback() && !is_loopback(&origin);
             return if (same && !rebound) || self.allows(&origin) {
                 Ok(())
             } else {

@@ -1,10 +1,10 @@
 //! `GET /stream`: a stream of one or several channels, which ends by itself only if it is told when.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    body::MessageBody,
+    body::{BodyStream, MessageBody},
     http::{
         ConnectionType, Version,
         header::{self, HeaderName},
@@ -12,6 +12,7 @@ use actix_web::{
 };
 use actix_web_lab::extract::LocalData;
 use bytes::BytesMut;
+use futures::stream;
 use rand::RngExt as _;
 use sse_proto::{Channel, EventId, EventType, event::InvalidName, wire};
 
@@ -24,9 +25,12 @@ use super::{
 use crate::{
     channel::{Envelope, Filter, Wanted},
     fanout::{
+        Framing,
         begin::{Begun, begin, is_over},
-        body,
+        body::{self, Exit},
+        detach::Connection,
     },
+    metrics::{Admission, SubscriberGuard},
 };
 
 /// For nginx: do not buffer this response.
@@ -41,8 +45,10 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
     let wanted = Wanted { filter: filter(&params)?, envelope: envelope(&params)?, until: start::until(&params)? };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
-    let Some(guard) = edge.metrics.subscriber(resumes, edge.limits.subscribers_max) else {
-        return Ok(turned_away(&request));
+    let guard = match edge.metrics.subscriber(resumes, edge.limits.subscribers_max) {
+        Admission::Admitted(guard) => guard,
+        Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
+        Admission::Refused => return Ok(refused(&request)),
     };
     let comment = comment(&channels);
     let until = wanted.until;
@@ -54,8 +60,9 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         // To an `EventSource`, the one answer that means "do not come back".
         return Ok(HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish());
     }
-    let stopping = edge.stopping.clone();
-    let body = body::stream_body(edge.hub.clone(), begun, until, &comment, edge.stream, guard, stopping);
+    let framing = if has_chunks(&request) { Framing::Chunked } else { Framing::Plain };
+    let exit = request.conn_data::<Connection>().map(|connection| Exit { connection: connection.clone(), framing });
+    let body = body::stream_body(edge.streams.clone(), begun, until, &comment, guard, exit);
     Ok(event_stream(&request, body))
 }
 
@@ -66,11 +73,34 @@ fn comment(channels: &[Channel]) -> String {
 
 /// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
 /// would never come back after a 503.) Not all at the same moment, so the time is random.
-fn turned_away(request: &HttpRequest) -> HttpResponse {
+fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
     wire::opening(&mut opening, retry, None::<EventId>, "there are too many subscribers: come back later");
-    event_stream(request, opening.freeze())
+    let opening = opening.freeze();
+    // It counts until it is gone.
+    event_stream(
+        request,
+        BodyStream::new(stream::once(async move {
+            let _counted = guard;
+            Ok::<_, Infallible>(opening)
+        })),
+    )
+}
+
+/// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that
+/// is a broken connection, after which it comes back.
+fn refused(request: &HttpRequest) -> HttpResponse {
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.close();
+    }
+    // Where the connection cannot be closed, this is as short as it gets.
+    event_stream(request, ())
+}
+
+/// HTTP/1.0 has no chunks: the stream is what comes until the connection closes.
+fn has_chunks(request: &HttpRequest) -> bool {
+    request.version() >= Version::HTTP_11
 }
 
 fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
@@ -80,10 +110,10 @@ fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> Http
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
         .body(body);
-    if request.version() < Version::HTTP_11 {
-        // HTTP/1.0 has no chunks: the stream is what comes until the connection closes.
+    // Nobody parses HTTP on the connection after this.
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    if !has_chunks(request) {
         response.head_mut().no_chunking(true);
-        response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
 }

@@ -5,6 +5,7 @@
 mod broker_contract;
 mod common;
 mod ends;
+mod fanout;
 mod faults;
 mod footprint;
 mod forks;

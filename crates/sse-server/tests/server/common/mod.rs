@@ -34,6 +34,9 @@ pub(crate) use self::{
 /// Longer than anything takes on a slow machine; only a broken test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Whether the servers of this test program keep the sockets of streams with their HTTP workers.
+pub(crate) const STAYS_ATTACHED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"attached");
+
 /// The brokers that every promise is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
@@ -305,6 +308,9 @@ fn clean(mut command: Command) -> Command {
     command.env_remove("REDIS_URL").stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSE_")) {
         command.env_remove(name);
+    }
+    if STAYS_ATTACHED {
+        command.env("SSE_FANOUT_THREADS", "0");
     }
     command
 }

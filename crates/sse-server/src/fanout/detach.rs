@@ -1,0 +1,155 @@
+//! How a stream's socket leaves actix once the head of its response is out.
+//!
+//! actix keeps two buffers and a task for each connection, for as long as it lasts: some 12 KB for a subscriber that
+//! needs nothing but its socket. So actix is given a [`Connection`], out of which the response's body takes the socket
+//! when everything that actix had to write is written. The empty connection refuses what comes after, and actix drops
+//! it, with whatever requests the client sent behind this one.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// The connections that are open, wherever their sockets are.
+#[derive(Debug, Clone, Default)]
+pub struct Open(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct Counted(Open);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket that has left actix.
+#[derive(Debug)]
+pub struct Detached {
+    /// The socket, which does not block.
+    pub socket: std::net::TcpStream,
+    /// Counts it.
+    pub counted: Counted,
+}
+
+impl Open {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What actix takes for the connection; clones share it. Without its socket it is at its end.
+#[derive(Clone)]
+pub struct Connection(Rc<Inner>);
+
+struct Inner {
+    socket: RefCell<Option<TcpStream>>,
+    counted: Cell<Option<Counted>>,
+    /// The last write was refused: not everything that actix has written is out.
+    is_blocked: Cell<bool>,
+    /// Whoever waits for it to be out.
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("socket", &self.0.socket).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// A connection over this socket, which counts as open until it is closed.
+    #[must_use]
+    pub fn new(socket: TcpStream, open: &Open) -> Self {
+        open.0.fetch_add(1, Ordering::Relaxed);
+        Self(Rc::new(Inner {
+            socket: RefCell::new(Some(socket)),
+            counted: Cell::new(Some(Counted(open.clone()))),
+            is_blocked: Cell::new(false),
+            waiting: RefCell::default(),
+        }))
+    }
+
+    /// Closes it, whatever was still to be written.
+    pub fn close(&self) {
+        drop((self.0.socket.take(), self.0.counted.take()));
+    }
+
+    /// Waits, in the body of a response, until everything before is written, and takes the socket; what the client has
+    /// sent beyond its request stays behind. None if somebody has taken it already.
+    ///
+    /// # Errors
+    /// The runtime cannot let go of the socket.
+    pub async fn detach(&self) -> io::Result<Option<Detached>> {
+        let mut is_flushed = false;
+        poll_fn(|cx| {
+            // actix writes out what it has whenever a body is pending, so it is out by the second time.
+            if std::mem::replace(&mut is_flushed, true) && !self.0.is_blocked.get() {
+                return Poll::Ready(());
+            }
+            if self.0.is_blocked.get() {
+                self.0.waiting.replace(Some(cx.waker().clone()));
+            } else {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await;
+        let (Some(socket), Some(counted)) = (self.0.socket.take(), self.0.counted.take()) else { return Ok(None) };
+        Ok(Some(Detached { socket: socket.into_std()?, counted }))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.0.socket.borrow_mut().as_mut() {
+            Some(socket) => Pin::new(socket).poll_read(cx, buffer),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match self.0.socket.borrow_mut().as_mut() {
+            Some(socket) => Pin::new(socket).poll_write(cx, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        };
+        self.0.is_blocked.set(written.is_pending());
+        if written.is_ready()
+            && let Some(waiting) = self.0.waiting.take()
+        {
+            waiting.wake();
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP stream has nothing to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.socket.borrow_mut().as_mut() {
+            Some(socket) => Pin::new(socket).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}

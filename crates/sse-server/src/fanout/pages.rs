@@ -1,0 +1,226 @@
+//! Pages of history for streams that are behind the tail: read away from the threads that write, once for all that
+//! stand at the same place, and never more of them at a time than fit into a fixed memory.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use sse_proto::Channel;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::sleep,
+};
+
+use crate::{
+    broker::{Broker, BrokerError, From, Page, PageLimits, Start, Stored},
+    metrics::Metrics,
+};
+
+/// One read of history: with the fields around the data it makes about one chunk.
+const PAGE_BYTES_MAX: usize = 48 << 10;
+/// All pages together: those that are read now, wait for their subscribers, or are kept for the next one.
+const BYTES_MAX: usize = 32 << 20;
+/// Those of them that are kept for the next one.
+const KEPT_BYTES_MAX: usize = BYTES_MAX / 2;
+/// How long a page is kept: long enough for a crowd that comes back at once and reads at different speeds.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+/// What an event takes beyond its text.
+const EVENT_BYTES: usize = 64;
+/// Between two attempts to reach a broker that is away.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// Which page is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// Of this channel.
+    pub channel: Channel,
+    /// From here on.
+    pub from: From,
+    /// At most so many events.
+    pub events_max: usize,
+    /// Of the channel's tail: after a fork of the log its old pages are wrong.
+    pub generation: u64,
+}
+
+/// A page, and its share of the memory for all of them.
+#[derive(Debug, Clone)]
+pub struct SharedPage(Arc<(Page, OwnedSemaphorePermit)>);
+
+impl Deref for SharedPage {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        &self.0.0
+    }
+}
+
+impl SharedPage {
+    /// Whether they are the same one.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+type Answer = Result<SharedPage, BrokerError>;
+type Flight = Shared<BoxFuture<'static, Answer>>;
+
+/// Reads pages, and keeps them for a moment; clones share them.
+#[derive(Clone)]
+pub struct Pages(Arc<Inner>);
+
+struct Inner {
+    broker: Broker,
+    metrics: Metrics,
+    runtime: Handle,
+    /// In KiB.
+    room: Arc<Semaphore>,
+    /// What a page is taken to be until it is read.
+    reserve_kib: u32,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    flights: HashMap<Ask, Flight>,
+    pages: HashMap<Ask, SharedPage>,
+    /// In the order in which they came.
+    order: VecDeque<(Ask, usize, Instant)>,
+    bytes: usize,
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").finish_non_exhaustive()
+    }
+}
+
+impl Pages {
+    /// Pages of this broker, read on `runtime`. A page has one event at least, and that may have `event_bytes_max`.
+    #[must_use]
+    pub fn new(broker: Broker, event_bytes_max: usize, metrics: Metrics, runtime: Handle) -> Self {
+        let reserve = event_bytes_max.clamp(PAGE_BYTES_MAX, BYTES_MAX / 4);
+        let inner = Inner {
+            broker,
+            metrics,
+            runtime,
+            room: Arc::new(Semaphore::new(BYTES_MAX >> 10)),
+            reserve_kib: kib(reserve),
+            kept: Mutex::default(),
+        };
+        Self(Arc::new(inner))
+    }
+
+    /// The page, which may have been read for somebody else a moment ago. With the broker away the error comes after a
+    /// pause.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Damaged`.
+    pub async fn read(&self, ask: Ask) -> Answer {
+        let flight = {
+            let mut kept = self.0.kept();
+            match kept.page(&ask) {
+                Some(page) => return Ok(page),
+                None => kept.flights.get(&ask).cloned().unwrap_or_else(|| self.take_off(&mut kept, ask)),
+            }
+        };
+        flight.await
+    }
+
+    /// Runs to its end even if nobody waits any more, so that it gives back what it holds.
+    fn take_off(&self, kept: &mut Kept, ask: Ask) -> Flight {
+        let (done, answer) = oneshot::channel();
+        let inner = self.0.clone();
+        let asked = ask.clone();
+        self.0.runtime.spawn(async move {
+            let answer = inner.read(&asked).await;
+            inner.land(asked, &answer);
+            // Nobody may wait any more.
+            let _ = done.send(answer);
+        });
+        let lost = || BrokerError::Unavailable("the server is stopping".to_owned());
+        let flight = answer.map(move |answer| answer.unwrap_or_else(|_| Err(lost()))).boxed().shared();
+        kept.flights.insert(ask, flight.clone());
+        flight
+    }
+}
+
+impl Inner {
+    async fn read(&self, ask: &Ask) -> Answer {
+        let room = self.room.clone().acquire_many_owned(self.reserve_kib);
+        let mut room = room.await.expect("it is never closed");
+        let limits = PageLimits { events_max: ask.events_max, bytes_max: PAGE_BYTES_MAX };
+        self.metrics.page_read();
+        match self.broker.read(&ask.channel, ask.from, limits).await {
+            Ok(page) => {
+                let unused = self.reserve_kib.saturating_sub(kib(size(&page)));
+                drop(room.split(unused as usize));
+                Ok(SharedPage(Arc::new((page, room))))
+            }
+            Err(error) => {
+                sleep(RETRY_AFTER).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn land(&self, ask: Ask, answer: &Answer) {
+        let mut kept = self.kept();
+        kept.flights.remove(&ask);
+        // One without an event would be asked for again and again; a gap is a matter of the moment.
+        if let Ok(page) = answer
+            && page.start == Start::Contiguous
+            && !page.events.is_empty()
+        {
+            kept.keep(ask, page.clone());
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics while it holds this lock.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn page(&mut self, ask: &Ask) -> Option<SharedPage> {
+        self.discard();
+        self.pages.get(ask).cloned()
+    }
+
+    fn keep(&mut self, ask: Ask, page: SharedPage) {
+        let bytes = size(&page);
+        self.bytes += bytes;
+        self.pages.insert(ask.clone(), page);
+        self.order.push_back((ask, bytes, Instant::now()));
+        self.discard();
+    }
+
+    /// Throws away what is too old or too much.
+    fn discard(&mut self) {
+        while let Some((ask, bytes, at)) = self.order.front()
+            && (self.bytes > KEPT_BYTES_MAX || at.elapsed() > KEPT_FOR)
+        {
+            self.pages.remove(ask);
+            self.bytes -= bytes;
+            self.order.pop_front();
+        }
+    }
+}
+
+fn size(page: &Page) -> usize {
+    page.events.iter().map(Stored::size).sum::<usize>() + page.events.len() * EVENT_BYTES
+}
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,272 @@
+//! One detached socket: what is written to it, and what of that is still on its way.
+//!
+//! It is kept small, because there are very many that do nothing; what only a blocked or waiting one needs is in a box.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    rc::Rc,
+    time::Instant,
+};
+
+use bytes::{Buf as _, Bytes};
+use mio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use super::{
+    detach::Counted,
+    view::{Framing, Said, Standing},
+    wheel::Tick,
+};
+use crate::{channel::multi::Fetch, metrics::SubscriberGuard};
+
+/// What a client may send after its request: it is thrown away, and beyond it so is the client.
+const RECEIVED_MAX: u32 = 64 << 10;
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// The client closed its side, or is gone.
+    Client,
+    /// It acknowledged nothing for too long.
+    Stalled,
+    /// It sent too much.
+    Chatty,
+    /// Nothing that is wanted can come any more.
+    Ended,
+    /// The server stops.
+    Stopping,
+}
+
+impl Closed {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Stalled => "stalled",
+            Self::Chatty => "chatty",
+            Self::Ended => "ended",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// One subscriber.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) socket: TcpStream,
+    pub(super) view: u32,
+    /// Among the members of its view.
+    pub(super) place: u32,
+    /// When something was last sent.
+    pub(super) spoke: Tick,
+    /// Where it was filed for its next heartbeat.
+    pub(super) due: Tick,
+    received: u32,
+    pub(super) framing: Framing,
+    /// It has more to do at once, and waits for its turn.
+    pub(super) is_queued: bool,
+    pub(super) standing: Rc<Standing>,
+    pub(super) guard: SubscriberGuard,
+    _counted: Counted,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few subscribers need at a time.
+#[derive(Debug, Default)]
+struct Rare {
+    blocked: Option<Blocked>,
+    fetching: Option<(u64, Fetch)>,
+    settling: Option<(u64, AbortHandle)>,
+    /// Everything has been said.
+    is_ending: bool,
+}
+
+/// The socket takes no more for now.
+#[derive(Debug)]
+struct Blocked {
+    /// The rest of what was begun, which must be finished with these very bytes.
+    rest: Bytes,
+    /// When it last took something.
+    progressed: Instant,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    Blocked,
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        socket: TcpStream,
+        framing: Framing,
+        standing: Rc<Standing>,
+        (guard, counted): (SubscriberGuard, Counted),
+        spoke: Tick,
+    ) -> Self {
+        Self {
+            socket,
+            view: 0,
+            place: 0,
+            spoke,
+            due: spoke,
+            received: 0,
+            framing,
+            is_queued: false,
+            standing,
+            guard,
+            _counted: counted,
+            rare: None,
+        }
+    }
+
+    /// Writes as much as the socket takes.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) fn say(&mut self, said: &Said, now: Instant) -> io::Result<Written> {
+        let bytes = said.framed(self.framing);
+        self.write(bytes, now)
+    }
+
+    pub(super) fn write(&mut self, bytes: &Bytes, now: Instant) -> io::Result<Written> {
+        debug_assert!(!self.is_blocked(), "what was begun comes first");
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.socket.write(&bytes[written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.rare().blocked = Some(Blocked { rest: bytes.slice(written..), progressed: now });
+                    return Ok(Written::Blocked);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Written::All)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.blocked.is_some())
+    }
+
+    /// Goes on with what was begun.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) fn flush(&mut self, now: Instant) -> io::Result<Written> {
+        let Some(rare) = &mut self.rare else { return Ok(Written::All) };
+        let Some(blocked) = &mut rare.blocked else { return Ok(Written::All) };
+        while !blocked.rest.is_empty() {
+            match self.socket.write(&blocked.rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    blocked.rest.advance(count);
+                    blocked.progressed = now;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
+                Err(error) => return Err(error),
+            }
+        }
+        rare.blocked = None;
+        self.tidy();
+        Ok(Written::All)
+    }
+
+    /// When its socket last took something, if it is blocked.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        self.rare.as_ref()?.blocked.as_ref().map(|blocked| blocked.progressed)
+    }
+
+    /// Throws away what the client has sent.
+    ///
+    /// # Errors
+    /// Why it should be closed.
+    pub(super) fn discard(&mut self) -> Result<(), Closed> {
+        let mut scratch = [0; 4096];
+        loop {
+            match self.socket.read(&mut scratch) {
+                Ok(0) => return Err(Closed::Client),
+                Ok(count) => {
+                    self.received = self.received.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                    if self.received > RECEIVED_MAX {
+                        return Err(Closed::Chatty);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(Closed::Client),
+            }
+        }
+    }
+
+    /// The page that it waits for, and the number of its request.
+    pub(super) fn fetching(&self) -> Option<(u64, Fetch)> {
+        self.rare.as_ref().and_then(|rare| rare.fetching)
+    }
+
+    pub(super) fn set_fetching(&mut self, fetching: Option<(u64, Fetch)>) {
+        if fetching.is_some() || self.rare.is_some() {
+            self.rare().fetching = fetching;
+            self.tidy();
+        }
+    }
+
+    pub(super) fn set_settling(&mut self, ticket: u64, task: AbortHandle) {
+        self.rare().settling = Some((ticket, task));
+    }
+
+    /// Whether this is the answer it waits for, which it does not do any more then.
+    pub(super) fn take_settling(&mut self, ticket: u64) -> bool {
+        let Some(rare) = &mut self.rare else { return false };
+        let is_it = rare.settling.as_ref().is_some_and(|(waits_for, _)| *waits_for == ticket);
+        if is_it {
+            rare.settling = None;
+            self.tidy();
+        }
+        is_it
+    }
+
+    pub(super) fn end(&mut self) {
+        self.rare().is_ending = true;
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_ending)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn tidy(&mut self) {
+        let is_needless = |rare: &Rare| {
+            rare.blocked.is_none() && rare.fetching.is_none() && rare.settling.is_none() && !rare.is_ending
+        };
+        if self.rare.as_deref().is_some_and(is_needless) {
+            self.rare = None;
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if let Some((_, task)) = self.rare.as_mut().and_then(|rare| rare.settling.take()) {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_is_small() {
+        // mio checks more in development.
+        let most = 72 + if cfg!(debug_assertions) { 8 } else { 0 };
+        assert!(size_of::<Subscriber>() <= most, "{}", size_of::<Subscriber>());
+    }
+}

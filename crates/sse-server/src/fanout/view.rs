@@ -1,0 +1,280 @@
+//! What subscribers have in common: the channels they read and what they want of them, and, for all that stand at the
+//! same place, the very same state and the very same bytes.
+//!
+//! A [`Standing`] is a subscription's whole state, which never changes: a step leads from one to another. What a step
+//! writes is worked out for the first subscriber that takes it; the others find it there. So a thousand subscribers at
+//! the end of the tail cost one look at it, one chunk, and a pointer each.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use smallvec::SmallVec;
+use sse_proto::{Channel, api::GapReason, wire};
+
+use super::pages::SharedPage;
+use crate::channel::{
+    Chunk, Envelope, Filter, LiveChannel, MultiSubscription,
+    multi::{Fetch, MultiStep},
+};
+
+/// Among so many standings a new one is looked for before it is one of its own.
+const RECENT_MAX: usize = 8;
+/// What is worked out and remembered at a time: each may hold a chunk.
+const REMEMBERED_MAX: usize = 256;
+
+/// The channels and the wishes by which subscribers are in one view.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Wishes {
+    pub(super) channels: SmallVec<[Channel; 1]>,
+    filter: Filter,
+    envelope: Envelope,
+}
+
+impl Wishes {
+    pub(super) fn of(subscription: &MultiSubscription) -> Self {
+        let (filter, envelope) = subscription.wishes();
+        Self { channels: subscription.channels().cloned().collect(), filter, envelope }
+    }
+}
+
+/// How a chunk goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// As a chunk of HTTP/1.1 (RFC 9112 §7.1).
+    Chunked,
+    /// As it is: HTTP/1.0, until the connection closes.
+    Plain,
+}
+
+impl Framing {
+    /// What ends the body.
+    pub(super) const fn terminator(self) -> &'static [u8] {
+        match self {
+            Self::Chunked => b"0\r\n\r\n",
+            Self::Plain => b"",
+        }
+    }
+}
+
+/// Bytes that many are sent.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) events: usize,
+    pub(super) gap: Option<GapReason>,
+    plain: Bytes,
+    chunked: Bytes,
+}
+
+impl Said {
+    fn new(chunk: Chunk) -> Self {
+        let Chunk { bytes, events, gap } = chunk;
+        Self { events, gap, chunked: chunked(&bytes), plain: bytes }
+    }
+
+    fn heartbeat(position: Option<impl std::fmt::Display>) -> Self {
+        let mut bytes = BytesMut::new();
+        wire::heartbeat(&mut bytes, position);
+        Self::new(Chunk { bytes: bytes.freeze(), events: 0, gap: None })
+    }
+
+    pub(super) fn framed(&self, framing: Framing) -> &Bytes {
+        match framing {
+            Framing::Chunked => &self.chunked,
+            Framing::Plain => &self.plain,
+        }
+    }
+
+    /// How many bytes of the stream there are.
+    pub(super) fn len(&self) -> usize {
+        self.plain.len()
+    }
+}
+
+fn chunked(bytes: &[u8]) -> Bytes {
+    let mut chunk = BytesMut::with_capacity(bytes.len() + 16);
+    chunk.put_slice(format!("{:X}\r\n", bytes.len()).as_bytes());
+    chunk.put_slice(bytes);
+    chunk.put_slice(b"\r\n");
+    chunk.freeze()
+}
+
+/// What a subscriber does next.
+#[derive(Debug, Clone)]
+pub(super) enum Act {
+    Write(Rc<Said>),
+    Fetch(Fetch),
+    Wait,
+    End,
+}
+
+/// One step of a subscriber: what it does, and where it stands then.
+#[derive(Debug, Clone)]
+pub(super) struct Turn {
+    pub(super) act: Act,
+    /// None if it stays where it is.
+    pub(super) then: Option<Rc<Standing>>,
+}
+
+/// Where a subscriber stands.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) subscription: MultiSubscription,
+    next: RefCell<Option<Turn>>,
+    heartbeat: RefCell<Option<Turn>>,
+}
+
+impl Standing {
+    fn new(subscription: MultiSubscription) -> Self {
+        Self { subscription, next: RefCell::default(), heartbeat: RefCell::default() }
+    }
+}
+
+/// All subscribers of one thread that read the same channels and want the same of them.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) wishes: Wishes,
+    pub(super) channels: SmallVec<[Arc<LiveChannel>; 1]>,
+    /// Their keys.
+    pub(super) members: Vec<u32>,
+    /// The newest last.
+    recent: Vec<Rc<Standing>>,
+    /// Those that remember a turn.
+    remembered: Vec<Rc<Standing>>,
+    page: Option<PageTurn>,
+    pub(super) said_damaged: bool,
+}
+
+/// What a page became for the last one that it was for.
+#[derive(Debug)]
+struct PageTurn {
+    before: Rc<Standing>,
+    fetch: Fetch,
+    page: SharedPage,
+    turn: Turn,
+}
+
+impl View {
+    pub(super) fn new(wishes: Wishes, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
+        Self {
+            wishes,
+            channels,
+            members: Vec::new(),
+            recent: Vec::new(),
+            remembered: Vec::new(),
+            page: None,
+            said_damaged: false,
+        }
+    }
+
+    /// Adds a member; returns its place among them.
+    pub(super) fn add(&mut self, key: u32) -> u32 {
+        self.members.push(key);
+        u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Removes the member at `place`; returns the one that is there now.
+    pub(super) fn remove(&mut self, place: u32) -> Option<u32> {
+        self.members.swap_remove(place as usize);
+        self.members.get(place as usize).copied()
+    }
+
+    /// The standing of a subscription, shared with whoever stood there lately.
+    pub(super) fn standing(&mut self, subscription: MultiSubscription) -> Rc<Standing> {
+        if let Some(found) = self.recent.iter().rev().find(|recent| recent.subscription == subscription) {
+            return found.clone();
+        }
+        let standing = Rc::new(Standing::new(subscription));
+        if self.recent.len() == RECENT_MAX {
+            self.recent.remove(0);
+        }
+        self.recent.push(standing.clone());
+        standing
+    }
+
+    /// What comes next at this standing, by the tails as they are, or were when it was last asked.
+    pub(super) fn next(&mut self, standing: &Rc<Standing>) -> Turn {
+        if let Some(turn) = &*standing.next.borrow() {
+            return turn.clone();
+        }
+        let turn = self.step(standing, None);
+        *standing.next.borrow_mut() = Some(turn.clone());
+        self.remember(standing);
+        turn
+    }
+
+    /// What comes next while a page is on its way for one of the channels.
+    pub(super) fn next_without(&mut self, standing: &Rc<Standing>, busy: usize) -> Turn {
+        self.step(standing, Some(busy))
+    }
+
+    fn step(&mut self, standing: &Rc<Standing>, busy: Option<usize>) -> Turn {
+        let mut subscription = standing.subscription.clone();
+        let step = subscription.next(|nth| self.channels[nth].tail.frames(), busy);
+        let act = match step {
+            MultiStep::Write(chunk) => Act::Write(Rc::new(Said::new(chunk))),
+            MultiStep::Fetch(fetch) => Act::Fetch(fetch),
+            MultiStep::Wait => Act::Wait,
+            MultiStep::End => Act::End,
+        };
+        Turn { act, then: self.moved(standing, subscription) }
+    }
+
+    /// The heartbeat for this standing, which tells the position if the subscriber does not know it.
+    pub(super) fn heartbeat(&mut self, standing: &Rc<Standing>) -> Turn {
+        if let Some(turn) = &*standing.heartbeat.borrow() {
+            return turn.clone();
+        }
+        let mut subscription = standing.subscription.clone();
+        let said = Said::heartbeat(subscription.tell());
+        let turn = Turn { act: Act::Write(Rc::new(said)), then: self.moved(standing, subscription) };
+        *standing.heartbeat.borrow_mut() = Some(turn.clone());
+        self.remember(standing);
+        turn
+    }
+
+    /// What the page that this standing asked for makes of it.
+    pub(super) fn page(&mut self, standing: &Rc<Standing>, fetch: Fetch, page: &SharedPage) -> Turn {
+        if let Some(last) = &self.page
+            && Rc::ptr_eq(&last.before, standing)
+            && last.fetch == fetch
+            && last.page.is(page)
+        {
+            return last.turn.clone();
+        }
+        let mut subscription = standing.subscription.clone();
+        let act = match subscription.page(fetch, page) {
+            Some(chunk) => Act::Write(Rc::new(Said::new(chunk))),
+            None => Act::Wait,
+        };
+        let turn = Turn { act, then: self.moved(standing, subscription) };
+        self.page = Some(PageTurn { before: standing.clone(), fetch, page: page.clone(), turn: turn.clone() });
+        turn
+    }
+
+    /// Lets go of everything that was worked out: the tails have changed since, or nobody needs it for now.
+    pub(super) fn forget(&mut self) {
+        for standing in self.remembered.drain(..) {
+            standing.next.take();
+            standing.heartbeat.take();
+        }
+        self.page = None;
+    }
+
+    fn moved(&mut self, from: &Standing, to: MultiSubscription) -> Option<Rc<Standing>> {
+        (from.subscription != to).then(|| self.standing(to))
+    }
+
+    fn remember(&mut self, standing: &Rc<Standing>) {
+        self.remembered.push(standing.clone());
+        if self.remembered.len() > REMEMBERED_MAX {
+            self.forget();
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // What is remembered may lead in a circle.
+        self.forget();
+    }
+}

@@ -1,0 +1,192 @@
+//! Streams on their own threads: whoever reads slowly, not at all, or too many at a time costs nobody else anything,
+//! and loses nothing.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::common::{Backend, STAYS_ATTACHED, TestServer, all_at_once, until, within};
+
+/// A stream read as raw bytes, with little room for them on this side.
+struct Raw {
+    socket: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    async fn open(server: &TestServer, path: &str) -> Self {
+        let address = server.url.trim_start_matches("http://").parse().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut socket = within("a connection", socket.connect(address)).await.unwrap();
+        // Without chunks the body is what comes.
+        socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut raw = Self { socket, bytes: Vec::new() };
+        while !raw.text().contains("\n\n") {
+            assert!(raw.read_some().await > 0);
+        }
+        raw
+    }
+
+    async fn read_some(&mut self) -> usize {
+        within("something on the stream", self.socket.read_buf(&mut self.bytes)).await.unwrap_or(0)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// Reads until an event has this data, or the end; returns the numbers that all events began with.
+    async fn numbers_until(mut self, last: usize) -> Vec<usize> {
+        let marker = format!("data: {last} ");
+        let mut searched = 0_usize;
+        loop {
+            let found = self.bytes[searched..].windows(marker.len()).any(|window| window == marker.as_bytes());
+            searched = self.bytes.len().saturating_sub(marker.len());
+            if found || self.read_some().await == 0 {
+                break;
+            }
+        }
+        let number = |line: &str| line.strip_prefix("data: ")?.split(' ').next()?.parse().ok();
+        self.text().lines().filter_map(number).collect()
+    }
+}
+
+/// Publishes numbers with something behind them, as one batch.
+async fn publish(server: &TestServer, numbers: std::ops::Range<usize>, bytes: usize) {
+    let rest = "x".repeat(bytes);
+    let lines: Vec<String> = numbers.map(|number| format!(r#"{{"event":"n","data":"{number} {rest}"}}"#)).collect();
+    let response = server.try_publish_batch("sse", lines.join("\n")).await.expect("an answer");
+    assert!(response.status().is_success());
+}
+
+async fn closed(server: &TestServer, reason: &str) -> usize {
+    let text = server.get("/metrics").await.unwrap().text().await.unwrap();
+    let name = format!(r#"sse_subscribers_closed_total{{reason="{reason}"}} "#);
+    text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+}
+
+fn peak_mib(server: &TestServer) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
+    let kib: usize =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())?;
+    Some(kib >> 10)
+}
+
+crate::on_every_broker! {
+    async fn slow_and_stopped_readers_lose_nothing_and_take_no_memory(backend: Backend) {
+        const EVENTS: usize = 10_000;
+        let server = TestServer::start_with(backend, &["--tail-events", "500", "--history-events", "20000"]).await;
+        let mut healthy = server.subscribe("/stream").await;
+        let (mut slow, mut stopped) = (Vec::new(), Vec::new());
+        for _ in 0..50 {
+            slow.push(Raw::open(&server, "/stream").await);
+            stopped.push(Raw::open(&server, "/stream").await);
+        }
+        for start in (0..EVENTS).step_by(500) {
+            publish(&server, start..start + 500, 200).await;
+            for reader in &mut slow {
+                reader.read_some().await;
+            }
+            // One that reads is not held up by those that do not.
+            for _ in 0..500 {
+                healthy.next_event().await;
+            }
+        }
+        let all: Vec<usize> = (0..EVENTS).collect();
+        for numbers in all_at_once(slow.into_iter().chain(stopped), |reader| reader.numbers_until(EVENTS - 1)).await {
+            assert!(numbers == all, "{} events, the first {:?}", numbers.len(), numbers.first());
+        }
+        assert!(server.metric("sse_behind_tail_total").await >= 100.0, "they never fell behind");
+        if let Some(peak) = peak_mib(&server) {
+            println!("the server's peak is {peak} MiB");
+            assert!(peak < 160, "the server had {peak} MiB");
+        }
+    }
+
+    async fn a_crowd_that_comes_back_from_one_place_shares_its_pages(backend: Backend) {
+        const PAGES: u16 = 39;
+        const EVENTS: usize = PAGES as usize * 256;
+        const READERS: usize = 100;
+        let server = TestServer::start_with(backend, &["--tail-events", "100"]).await;
+        let before = server.subscribe("/stream").await.last_event_id;
+        publish(&server, 0..EVENTS, 20).await;
+        // So that the tail begins at the end.
+        let _keeps_the_tail = server.subscribe("/stream").await;
+        let path = format!("/stream?last_event_id={before}");
+        let read = |_| async { Raw::open(&server, &path).await.numbers_until(EVENTS - 1).await };
+        for numbers in all_at_once(0..READERS, read).await {
+            assert!(numbers.iter().copied().eq(0..EVENTS), "{} events", numbers.len());
+        }
+        let reads = server.metric("sse_page_reads_total").await;
+        println!("{reads} pages were read for {READERS} readers of {PAGES}");
+        assert!(reads >= f64::from(PAGES) - 1.0 && reads < 20.0 * f64::from(PAGES), "{reads} pages were read");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_is_closed_and_goes_on_by_its_last_id() {
+    if STAYS_ATTACHED {
+        return; // TCP gives up on it, after minutes
+    }
+    let server = TestServer::start_with(Backend::Memory, &["--write-timeout", "300ms"]).await;
+    let stalled = Raw::open(&server, "/stream").await;
+    let mut steady = Raw::open(&server, "/stream").await;
+    for start in (0..2000).step_by(100) {
+        publish(&server, start..start + 100, 200).await;
+    }
+    // This one reads little at a time, for longer than the time-out, and is left alone.
+    until("the stalled one is closed", async || (closed(&server, "stalled").await > 0).then_some(())).await;
+    steady.read_some().await;
+    let opening = stalled.text();
+    let first = opening.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    let seen = stalled.numbers_until(1999).await;
+    assert!(seen.len() < 2000 && seen.iter().copied().eq(0..seen.len()), "{} events", seen.len());
+    let path = format!("/stream?last_event_id={first}");
+    let again = Raw::open(&server, &path).await.numbers_until(1999).await;
+    assert!(again.iter().copied().eq(0..2000), "{} events", again.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
+    let server = TestServer::start(Backend::Memory).await;
+    let mut talks = server.connect().await;
+    // A request behind the stream's is not one: nobody reads HTTP there any more.
+    let request = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n";
+    talks.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\n\n\r\n") {
+        assert!(within("the opening", talks.read_buf(&mut bytes)).await.unwrap() > 0);
+    }
+    talks.write_all(b"GET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    server.publish("sse", "click", "x").await;
+    while !bytes.ends_with(b"data: x\n\n\r\n") {
+        assert!(within("the event", talks.read_buf(&mut bytes)).await.unwrap() > 0);
+    }
+    if !STAYS_ATTACHED {
+        let too_much = vec![b'x'; 1 << 20];
+        // It may be closed before all of it is sent.
+        let _ = within("it is sent", talks.write_all(&too_much)).await;
+        until("it is closed", async || (closed(&server, "chatty").await == 1).then_some(())).await;
+    }
+    drop(talks);
+    until("it is gone", async || (server.metric("sse_subscribers").await < 0.5).then_some(())).await;
+    assert_eq!(server.history("sse").await.len(), 1, "a request behind a stream was taken for one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_beyond_the_limit_are_told_to_come_back() {
+    let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "2"]).await;
+    let subscribers = [server.subscribe("/stream").await, server.subscribe("/stream").await];
+    let turned_away = Raw::open(&server, "/stream").await.text();
+    let retry_ms = turned_away.lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
+    assert!(retry_ms.is_some_and(|ms| (5_000..15_000).contains(&ms)), "{turned_away}");
+    assert!(turned_away.contains("too many subscribers"), "{turned_away}");
+    drop(subscribers);
+    until("there is room again", async || {
+        let answer = Raw::open(&server, "/stream").await.text();
+        (!answer.contains("too many")).then_some(())
+    })
+    .await;
+}
