@@ -15,6 +15,10 @@ demo-redis *options:
 test:
     scripts/test
 
+# Kill, freeze, cut, fill the disk, step the clock; then count: ten minutes of each broker, or as the options say
+torture *options='--minutes 10':
+    scripts/torture {{ options }}
+
 # The quick part of it: format and lints
 check:
     cargo fmt --all --check

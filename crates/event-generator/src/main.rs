@@ -10,10 +10,12 @@
 //! | `payload` | which event: its type and its data |
 //! | `request` | events as requests: ours, batches, templates (pure) |
 //! | `publisher` | sends a request |
+//! | `retry` | sends a request again, with the same key |
 //! | `outcome` | what an answer says about events (pure) |
 //! | `in_flight` | the requests that wait for their answers |
 //! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
+//! | `breather` | a pause of a run without a schedule, when nobody listens (pure) |
 //! | `alarm` | wakes the loop on time |
 //! | `signals` | Ctrl-C and SIGTERM |
 //! | `results` | what is done with each outcome: the five below |
@@ -25,6 +27,7 @@
 
 mod alarm;
 mod base_url;
+mod breather;
 mod complaints;
 mod completions;
 mod in_flight;
@@ -38,6 +41,7 @@ mod record;
 mod report;
 mod request;
 mod results;
+mod retry;
 mod run;
 mod settings;
 mod signals;

@@ -140,7 +140,8 @@ fn ids(asked: Asked, body: &[u8]) -> Option<Ids> {
     match asked {
         Asked::Event | Asked::Anything => Some(Ids::One(serde_json::from_slice::<Published>(body).ok()?.id)),
         Asked::Batch(count) => {
-            let BatchPublished { first_id: first, last_id: last, count: stored } = serde_json::from_slice(body).ok()?;
+            let BatchPublished { first_id: first, last_id: last, count: stored, .. } =
+                serde_json::from_slice(body).ok()?;
             (u64::try_from(stored) == Ok(count)).then_some(Ids::Batch { first, last, count })
         }
     }

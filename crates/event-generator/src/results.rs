@@ -14,6 +14,7 @@ use crate::{
     lanes::Lane,
     outcome::{Failure, Outcome},
     payload::{ReplayError, Stamper},
+    publisher::Proxy,
     record::{Record, RecordError},
     report::Report,
     settings::Settings,
@@ -126,10 +127,16 @@ impl Results {
 
 /// What to do if the first event finds no server.
 fn advice(settings: &Settings) -> String {
-    format!(
-        "cannot connect to {}: start the server with `cargo run -p sse-server`, or give its address by --url; \
-         still trying, at {}",
-        settings.url,
-        settings.curve()
-    )
+    let (url, curve) = (&settings.url, settings.curve());
+    match Proxy::before(url) {
+        Some(proxy) => format!(
+            "cannot connect to {url} through {proxy}: correct or unset {}, or name the server's host in NO_PROXY; still \
+             trying, at {curve}",
+            proxy.variable
+        ),
+        None => format!(
+            "cannot connect to {url}: start the server with `cargo run -p sse-server`, or give its address by --url; \
+             still trying, at {curve}"
+        ),
+    }
 }

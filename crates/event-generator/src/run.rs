@@ -14,16 +14,18 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     alarm::Alarm,
+    breather::Breather,
     in_flight::{Answered, Events, InFlight},
     lanes::Lanes,
     outcome::{Asked, Failure, Outcome},
-    pace::{Next, Pace},
+    pace::{Curve, Next, Pace},
     payload::{Moment, Payload, ReplayError},
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     record::RecordError,
     report::{Report, ReportError, ReportFile},
     request::{Batch, Gathered, Outgoing, Requests},
     results::{Results, RunError},
+    retry::Retry,
     settings::Settings,
     signals::Signals,
 };
@@ -43,8 +45,11 @@ pub(crate) struct Run {
     /// Where events gather, if they go in batches.
     batch: Option<Batch>,
     publisher: Rc<Publisher>,
+    retry: Option<Rc<Retry>>,
     in_flight: InFlight,
     lanes: Lanes,
+    /// Only without a schedule: one that is kept does not wait for a server.
+    breather: Option<Breather>,
     alarm: Alarm,
     results: Results,
     report_file: Option<ReportFile>,
@@ -103,8 +108,10 @@ impl Run {
             requests: settings.requests(),
             batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
+            retry: settings.retry.map(|times| Rc::new(Retry::new(times))),
             in_flight: InFlight::new(settings.concurrency),
             lanes: Lanes::default(),
+            breather: (settings.curve() == Curve::ClosedLoop).then(Breather::default),
             alarm: Alarm::new().map_err(StartError::Alarm)?,
             report_file,
             data: String::new(),
@@ -122,6 +129,9 @@ impl Run {
         self.settle(end, signals).await;
         if let Payload::Replay(replay) = &self.payload {
             self.results.report.skipped = replay.skipped();
+        }
+        if let Some(retry) = &self.retry {
+            self.results.report.sent_again = retry.sent_again();
         }
         let (report, error) = self.results.finish();
         let complete = end == End::Done && error.is_none();
@@ -169,7 +179,7 @@ impl Run {
     fn send_due(&mut self, start: Instant) -> Next {
         for _ in 0..TURN_MAX {
             let elapsed = start.elapsed();
-            let next = self.pace.next(elapsed);
+            let next = self.next(start, elapsed);
             match next {
                 Next::Send(at) if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() => {
                     self.post(start + at);
@@ -177,7 +187,19 @@ impl Run {
                 _ => return next,
             }
         }
-        self.pace.next(start.elapsed())
+        self.next(start, start.elapsed())
+    }
+
+    /// What the schedule says next, after the pause if there is one, which does not outlast the run.
+    fn next(&self, start: Instant, elapsed: Duration) -> Next {
+        let pause = self.breather.as_ref().and_then(Breather::until);
+        match (self.pace.next(elapsed), pause) {
+            (Next::Send(at), Some(until)) => {
+                let until = until.saturating_duration_since(start);
+                Next::Send(at.max(self.pace.end().map_or(until, |end| until.min(end))))
+            }
+            (next, _) => next,
+        }
     }
 
     /// Takes the answers that have come already.
@@ -192,6 +214,9 @@ impl Run {
         let Answered { events, outcome, .. } = answered;
         if events.frees_lane {
             self.lanes.ended(events.lane, events.dues.len() as u64, outcome);
+        }
+        if let Some(breather) = &mut self.breather {
+            breather.take(outcome, Instant::now());
         }
         self.results.take(answered);
     }
@@ -268,6 +293,10 @@ impl Run {
 
     fn start(&mut self, events: Events, asked: Asked, outgoing: Outgoing) {
         let publisher = Rc::clone(&self.publisher);
+        if let Some(retry) = self.retry.clone() {
+            self.in_flight.push(events, async move { retry.send(&publisher, asked, outgoing).await });
+            return;
+        }
         self.in_flight.push(events, async move {
             let reply = publisher.send(outgoing).await;
             (reply.as_ref().ok().map(|reply| reply.status), Outcome::of(asked, reply))

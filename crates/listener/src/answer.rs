@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::{
     StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
 };
 
 /// What to do after an answer.
@@ -61,10 +62,15 @@ fn wrong_content(headers: &HeaderMap) -> Option<Wrong> {
     said(CONTENT_ENCODING).filter(|coding| !coding.trim().eq_ignore_ascii_case("identity")).map(Wrong::Compressed)
 }
 
-/// `Retry-After` in its form of seconds; a date is not read, because clocks differ.
+/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is taken from the server's own `Date` because clocks differ.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = said.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text| DateTime::parse_from_rfc2822(text).ok();
+    let now = headers.get(DATE).and_then(|now| date(now.to_str().ok()?)).map_or_else(Utc::now, Into::into);
+    Some((date(said)?.to_utc() - now).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -110,8 +116,21 @@ mod tests {
 
     #[test]
     fn the_server_says_when_to_come_back() {
-        for (said, wait) in [("7", Some(7)), (" 0 ", Some(0)), ("-1", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)] {
-            assert_eq!(answer(429, &[(RETRY_AFTER, said)]), Answer::TryLater(wait.map(Duration::from_secs)), "{said}");
+        for (said, wait) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("Wed, 21 Oct 2026 07:28:07 GMT", Some(7)),
+            ("Wed, 21 Oct 2026 07:27:00 GMT", Some(0)),
+        ] {
+            let headers = [(RETRY_AFTER, said), (DATE, "Wed, 21 Oct 2026 07:28:00 GMT")];
+            assert_eq!(answer(429, &headers), Answer::TryLater(wait.map(Duration::from_secs)), "{said}");
         }
+        // Without its clock, by ours.
+        assert_eq!(
+            answer(503, &[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]),
+            Answer::TryLater(Some(Duration::ZERO))
+        );
     }
 }

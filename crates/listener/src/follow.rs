@@ -29,8 +29,10 @@ pub struct Follower {
     nodes: Vec<Node>,
     /// Which of them is asked.
     node: usize,
-    /// Nodes that were not there, one after the other; when all were, there is a wait.
+    /// Nodes that gave no stream, one after the other; when all did so, there is a wait.
     failed_nodes: usize,
+    /// Of these, those that refused; when all did so, that is the end.
+    refused_nodes: usize,
     resume: Resume,
     event_bytes_max: usize,
     comments: bool,
@@ -107,12 +109,15 @@ impl Follower {
     /// The record file, the state file, or TLS.
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
         let state = settings.state.as_deref().map(StateFile::open).transpose()?;
-        let kept = state.as_ref().and_then(StateFile::last_event_id).map(ToOwned::to_owned);
+        // A run that was killed before it had an id has left an empty one.
+        let kept = state.as_ref().and_then(StateFile::last_event_id).filter(|id| !id.is_empty());
+        let kept = kept.map(ToOwned::to_owned);
         let node = |url: &StreamUrl| Ok(Node { url: url.clone(), request: Request::new(settings, url)? });
         Ok(Self {
             nodes: settings.target.urls.iter().map(node).collect::<reqwest::Result<_>>().map_err(Failure::Client)?,
             node: 0,
             failed_nodes: 0,
+            refused_nodes: 0,
             resume: Resume::after(kept.or_else(|| settings.target.last_event_id.clone()).unwrap_or_default()),
             delivery: Delivery::new(settings, state).map_err(DeliveryError::from)?,
             event_bytes_max: settings.max_event_size,
@@ -136,27 +141,50 @@ impl Follower {
             }
             let wait = self.wait_after(&trouble);
             self.progress.trouble(&self.nodes[self.node].url, &trouble, wait);
-            self.node = (self.node + 1) % self.nodes.len();
+            self.next_node();
             sleep(wait).await;
         }
         Ok(())
     }
 
+    fn next_node(&mut self) {
+        self.node = (self.node + 1) % self.nodes.len();
+    }
+
+    /// The end, however it came about: notes that what was printed is whole, if it is.
+    ///
+    /// # Errors
+    /// The state file.
+    pub fn close(&mut self) -> Result<(), Failure> {
+        self.delivery.output.close().map_err(|error| Failure::Delivery(error.into()))
+    }
+
     async fn connect(&mut self) -> Result<Outcome, Failure> {
-        let Node { url, request } = &self.nodes[self.node];
         if id_header(self.resume.last_event_id()).is_none() {
             self.progress.unsendable_id();
+            self.resume.forget_id();
         }
+        let Node { url, request } = &self.nodes[self.node];
         let opened = connection::open(request, self.resume.last_event_id()).await;
-        match opened.map_err(|source| Failure::Refused { url: url.to_string(), source })? {
-            Opened::Trouble(trouble) => Ok(Outcome::Again(trouble)),
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(refusal) if self.refused_nodes + 1 < self.nodes.len() => Opened::Trouble(Trouble::Refused(refusal)),
+            Err(source) => return Err(Failure::Refused { url: url.to_string(), source }),
+        };
+        match opened {
+            Opened::Trouble(trouble) => {
+                self.failed_nodes += 1;
+                let refused = matches!(trouble, Trouble::Refused(_));
+                self.refused_nodes = if refused { self.refused_nodes + 1 } else { 0 };
+                Ok(Outcome::Again(trouble))
+            }
             Opened::NoContent => {
                 self.progress.over(url);
                 Ok(Outcome::Done)
             }
             Opened::Stream(connection) => {
                 self.progress.connected(url, &self.resume);
-                self.failed_nodes = 0;
+                (self.failed_nodes, self.refused_nodes) = (0, 0);
                 let opened_at = Instant::now();
                 let outcome = self.read(connection).await?;
                 if opened_at.elapsed() >= STEADY_AFTER {
@@ -214,10 +242,9 @@ impl Follower {
         Ok(false)
     }
 
-    /// The next node is asked at once if this one is not there, until all have been asked.
+    /// The next node is asked at once if this one gave no stream, until all have been asked.
     fn wait_after(&mut self, trouble: &Trouble) -> Duration {
-        self.failed_nodes += 1;
-        if trouble.is_no_connection() && self.failed_nodes < self.nodes.len() {
+        if (1..self.nodes.len()).contains(&self.failed_nodes) {
             return Duration::ZERO;
         }
         self.failed_nodes = 0;

@@ -18,7 +18,8 @@
 //! | [`reconnect`] | how long to wait before the next connection, and when to give up (pure) |
 //! | [`follow`] | the loop over connections |
 //! | [`delivery`] | what is done with an event |
-//! | [`output`], [`raw`], [`terminal`] | stdout, which is data only, and what may be shown on a terminal |
+//! | [`output`], [`raw`], [`terminal`] | what is printed, which is data only, and what may be shown on a terminal |
+//! | [`stdout`] | whether somebody reads it, and whether it is on disk |
 //! | [`state`] | the file that keeps the last event id from one run to the next |
 //! | [`record`] | the record file by which loss is counted |
 //! | [`gap`], [`progress`], [`talk`] | what is said to people, on stderr |
@@ -45,6 +46,7 @@ pub mod resume;
 pub mod settings;
 pub mod signals;
 pub mod state;
+pub mod stdout;
 pub mod stream;
 pub mod talk;
 pub mod terminal;
@@ -66,10 +68,12 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
     // Whenever the follower waits, what it got is written or being written: dropping it there tears no event apart.
     tokio::select! {
         biased;
-        () = signals.stop() => Ok(()),
+        () = signals.stop() => {}
         outcome = follower.follow() => match outcome {
-            Err(Failure::Delivery(error)) if error.is_closed_pipe() => Ok(()),
-            outcome => outcome,
+            Err(Failure::Delivery(error)) if error.is_closed_pipe() => return Ok(()),
+            outcome => outcome?,
         },
+        () = stdout::closed() => {}
     }
+    follower.close()
 }

@@ -15,6 +15,7 @@ use crate::{
     raw::Raw,
     settings::Format,
     state::{StateError, StateFile},
+    stdout,
     stream::Event,
     terminal,
 };
@@ -56,6 +57,9 @@ impl Output {
     /// Prints in this format, and keeps in this file how far it is.
     #[must_use]
     pub fn new(format: Format, state: Option<StateFile>) -> Self {
+        // The last run may have left half a line, which ends here. In raw bytes nothing can end it.
+        let is_torn = format != Format::Raw && state.as_ref().is_some_and(StateFile::is_torn);
+        let bytes = if is_torn { b"\n".to_vec() } else { Vec::new() };
         let stdout = io::stdout();
         let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
         Self {
@@ -63,7 +67,7 @@ impl Output {
             raw: Raw::default(),
             terminal: stdout.is_terminal(),
             colours: stdout.is_terminal() && colours,
-            batch: Batch { bytes: Vec::new(), state },
+            batch: Batch { bytes, state },
         }
     }
 
@@ -142,6 +146,18 @@ impl Output {
         Ok(())
     }
 
+    /// The end: what was printed is whole, unless a write was given up in the middle or has failed.
+    ///
+    /// # Errors
+    /// That cannot be noted in the state file.
+    pub fn close(&mut self) -> Result<(), OutputError> {
+        // It is where the write is, if one is still under way.
+        match &mut self.batch.state {
+            Some(state) => Ok(state.close()?),
+            None => Ok(()),
+        }
+    }
+
     fn line(&mut self, text: &str) {
         self.batch.bytes.extend_from_slice(text.as_bytes());
         self.batch.bytes.push(b'\n');
@@ -173,8 +189,14 @@ impl Batch {
     /// Writes the bytes, then the id; its memory serves for the next batch.
     fn write(mut self, last_event_id: Option<&str>) -> Result<Self, OutputError> {
         if !self.bytes.is_empty() {
+            if let Some(state) = &mut self.state {
+                state.begin()?;
+            }
             let mut stdout = io::stdout().lock();
             stdout.write_all(&self.bytes).and_then(|()| stdout.flush()).map_err(OutputError::Stdout)?;
+            if self.state.is_some() {
+                stdout::sync().map_err(OutputError::Stdout)?;
+            }
         }
         if let (Some(state), Some(id)) = (&mut self.state, last_event_id) {
             state.save(id)?;

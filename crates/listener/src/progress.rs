@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{endpoint::StreamUrl, resume::Resume, talk, trouble::Trouble};
 
+/// Characters of an id that are shown.
+const ID_CHARACTERS_MAX: usize = 200;
+
 /// What has been said so far.
 #[derive(Debug)]
 pub struct Progress {
@@ -25,7 +28,7 @@ impl Progress {
         let again = if self.connected_before { " again" } else { "" };
         let after = match resume.last_event_id() {
             "" => String::new(),
-            id => format!(", going on after {id}"),
+            id => format!(", going on after {}", shortened(id)),
         };
         talk::say(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
@@ -68,8 +71,17 @@ impl Progress {
             Trouble::NoServer => {
                 format!("no server at {url} yet (connection refused); trying again {until}")
             }
+            other if wait.is_zero() => format!("{url}: {other}; trying again at once"),
             other => format!("{url}: {other}; trying again in {:?}", rounded(wait)),
         }
+    }
+}
+
+/// An id is the server's, and may be of any length.
+fn shortened(id: &str) -> String {
+    match id.char_indices().nth(ID_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &id[..end]),
+        None => id.to_owned(),
     }
 }
 

@@ -28,6 +28,11 @@ impl Resume {
         }
     }
 
+    /// Gives up an id that cannot be sent.
+    pub fn forget_id(&mut self) {
+        self.last_event_id.clear();
+    }
+
     /// The id to come back with; empty for none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {

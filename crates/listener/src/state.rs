@@ -2,6 +2,8 @@
 //!
 //! It is replaced whole (written beside, made durable, renamed), so that a crash leaves the old one or the new one. It
 //! is written after the events up to that id have been written to stdout: what a crash loses is the note, not the event.
+//! It also notes whether what was written may be torn, because the listener did not come to its end: then the next run
+//! must not begin its first line where the last one broke off.
 
 use std::{
     fs::{self, File},
@@ -18,12 +20,21 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    saved: Option<String>,
+    state: Option<State>,
+    /// Held as long as this listener lives: two would overwrite each other's position.
+    _lock: File,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     last_event_id: String,
+    /// The listener ended when all that it had begun to write was written.
+    #[serde(default = "yes")]
+    clean: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The position cannot be kept.
@@ -43,6 +54,12 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody else keeps his position in it.
+    #[error("another listener uses the state file {}: give each its own", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be replaced.
     #[error("cannot write the state file {}", path.display())]
     Write {
@@ -54,33 +71,46 @@ pub enum StateError {
 }
 
 impl StateFile {
-    /// Reads the file, if there is one, and makes sure that it can be replaced.
+    /// Reads the file, if there is one, and makes sure that it is ours alone.
     ///
     /// # Errors
     /// See [`StateError`].
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let mut file = Self { path: path.to_owned(), saved: None };
-        let bytes = match fs::metadata(path) {
-            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => return Err(StateError::Foreign { path: file.path }),
-            Ok(_) => fs::read(path).map_err(|source| file.unreadable(source))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // At once, not after an hour of events.
-                File::create(file.beside()).map_err(|source| file.unwritable(source))?;
-                return Ok(file);
-            }
-            Err(source) => return Err(file.unreadable(source)),
-        };
-        let Ok(state) = serde_json::from_slice::<State>(&bytes) else {
-            return Err(StateError::Foreign { path: file.path });
-        };
-        file.saved = Some(state.last_event_id);
-        Ok(file)
+        // Where a link leads, so that it stays a link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let unwritable = |source| StateError::Write { path: path.clone(), source };
+        let lock = File::create(beside(&path, ".lock")).map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StateError::InUse { path }),
+            Err(fs::TryLockError::Error(source)) => return Err(unwritable(source)),
+        }
+        let state = read(&path)?;
+        Ok(Self { path, state, _lock: lock })
     }
 
     /// The id that is in the file; none if there is no file yet.
     #[must_use]
     pub fn last_event_id(&self) -> Option<&str> {
-        self.saved.as_deref()
+        self.state.as_ref().map(|state| state.last_event_id.as_str())
+    }
+
+    /// Whether what was written last may be torn: whoever wrote it did not come to its end.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| !state.clean)
+    }
+
+    /// From now on what is written may be torn, until [`close`](Self::close).
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is as it was.
+    pub fn begin(&mut self) -> Result<(), StateError> {
+        if self.is_torn() {
+            return Ok(());
+        }
+        let last_event_id = self.last_event_id().unwrap_or_default().to_owned();
+        self.replace(State { last_event_id, clean: false })
     }
 
     /// Keeps this id.
@@ -88,37 +118,59 @@ impl StateFile {
     /// # Errors
     /// [`StateError::Write`]; the file is as it was.
     pub fn save(&mut self, last_event_id: &str) -> Result<(), StateError> {
-        self.replace(last_event_id).map_err(|source| self.unwritable(source))?;
-        self.saved = Some(last_event_id.to_owned());
+        let clean = !self.is_torn();
+        self.replace(State { last_event_id: last_event_id.to_owned(), clean })
+    }
+
+    /// All that was begun is written.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is as it was.
+    pub fn close(&mut self) -> Result<(), StateError> {
+        match self.state.clone() {
+            Some(state) if !state.clean => self.replace(State { clean: true, ..state }),
+            _ => Ok(()),
+        }
+    }
+
+    fn replace(&mut self, state: State) -> Result<(), StateError> {
+        let mut text = serde_json::to_vec(&state).expect("a string and a truth are always JSON");
+        text.push(b'\n');
+        self.write(&text).map_err(|source| StateError::Write { path: self.path.clone(), source })?;
+        self.state = Some(state);
         Ok(())
     }
 
-    fn replace(&self, last_event_id: &str) -> io::Result<()> {
-        let state = State { last_event_id: last_event_id.to_owned() };
-        let mut text = serde_json::to_vec(&state).expect("a string is always JSON");
-        text.push(b'\n');
-        let beside = self.beside();
-        let mut file = File::create(&beside)?;
-        file.write_all(&text)?;
+    fn write(&self, text: &[u8]) -> io::Result<()> {
+        // In the same directory, so that it can be renamed.
+        let new = beside(&self.path, ".new");
+        let mut file = File::create(&new)?;
+        if let Ok(old) = fs::metadata(&self.path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(text)?;
         // Before the renaming: after a power cut the name could otherwise stand for an empty file.
         file.sync_data()?;
-        fs::rename(&beside, &self.path)
+        fs::rename(&new, &self.path)
     }
+}
 
-    /// In the same directory, so that it can be renamed.
-    fn beside(&self) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push(".new");
-        path.into()
-    }
+fn read(path: &Path) -> Result<Option<State>, StateError> {
+    let bytes = match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Ok(Vec::new()),
+        Ok(_) => fs::read(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+    };
+    let bytes = bytes.map_err(|source| StateError::Read { path: path.to_owned(), source })?;
+    let state = serde_json::from_slice(&bytes).map_err(|_| StateError::Foreign { path: path.to_owned() })?;
+    Ok(Some(state))
+}
 
-    fn unreadable(&self, source: io::Error) -> StateError {
-        StateError::Read { path: self.path.clone(), source }
-    }
-
-    fn unwritable(&self, source: io::Error) -> StateError {
-        StateError::Write { path: self.path.clone(), source }
-    }
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(ending);
+    path.into()
 }
 
 #[cfg(test)]
@@ -129,15 +181,56 @@ mod tests {
     fn an_id_is_there_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("orders.state");
-        let mut state = StateFile::open(&path).unwrap();
-        assert_eq!(state.last_event_id(), None);
+        assert_eq!(StateFile::open(&path).unwrap().last_event_id(), None);
         for id in ["", "1700-0", "a \"b\" é"] {
-            state.save(id).unwrap();
+            StateFile::open(&path).unwrap().save(id).unwrap();
             assert_eq!(StateFile::open(&path).unwrap().last_event_id(), Some(id));
         }
-        let names: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["orders.state"]);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"last_event_id\":\"a \\\"b\\\" é\"}\n");
+        assert!(!directory.path().join("orders.state.new").exists());
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"last_event_id\":\"a \\\"b\\\" é\",\"clean\":true}\n");
+    }
+
+    #[test]
+    fn what_was_begun_may_be_torn_until_it_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        fs::write(&path, "{\"last_event_id\":\"1-0\"}").unwrap();
+        let mut state = StateFile::open(&path).unwrap();
+        assert!(!state.is_torn());
+        state.begin().unwrap();
+        state.save("2-0").unwrap();
+        drop(state);
+        let mut state = StateFile::open(&path).unwrap();
+        assert!(state.is_torn() && state.last_event_id() == Some("2-0"));
+        state.close().unwrap();
+        drop(state);
+        assert!(!StateFile::open(&path).unwrap().is_torn());
+    }
+
+    #[test]
+    fn a_file_is_one_listeners_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let first = StateFile::open(&path).unwrap();
+        assert!(matches!(StateFile::open(&path), Err(StateError::InUse { .. })));
+        drop(first);
+        assert!(StateFile::open(&path).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_and_the_rights_of_a_file_stay_what_they_are() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, "{\"last_event_id\":\"1-0\"}").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        StateFile::open(&link).unwrap().save("2-0").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&real).unwrap().contains("2-0"));
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]
@@ -158,5 +251,6 @@ mod tests {
         let error = StateFile::open(&directory.path().join("absent").join("state")).unwrap_err();
         assert!(matches!(error, StateError::Write { .. }), "{error}");
         assert!(matches!(StateFile::open(directory.path()), Err(StateError::Read { .. })));
+        fs::remove_file(beside(&fs::canonicalize(directory.path()).unwrap(), ".lock")).unwrap();
     }
 }

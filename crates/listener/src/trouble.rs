@@ -29,6 +29,9 @@ pub enum Trouble {
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// It refused, but there are other nodes to ask.
+    #[error("{0}")]
+    Refused(Refusal),
     /// It was open, or seemed so, but nothing came.
     #[error("nothing came for {0:?}")]
     Idle(Duration),

@@ -19,10 +19,13 @@ pub struct Published {
 pub struct BatchPublished {
     /// Id of the first event of the batch.
     pub first_id: EventId,
-    /// Id of the last one; in the channel, nothing lies between but the batch.
+    /// Id of the last one. In the channel nothing lies between but the batch, unless its lines had keys.
     pub last_id: EventId,
     /// How many events the batch had.
     pub count: usize,
+    /// If lines had keys, the id of each event in the order of the batch: of those whose key was known, the first id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<EventId>>,
 }
 
 /// Body of every answer with a 4xx or 5xx status.
@@ -135,6 +138,9 @@ pub struct BatchLine<'a> {
     /// The event's data: a string is sent as its text, any other value as its JSON.
     #[serde(borrow)]
     pub data: &'a RawValue,
+    /// With it the event can be sent again, and is stored once.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Cow<'a, str>>,
     /// Ignored: what history gives can be posted back.
     #[serde(borrow, default, skip_serializing)]
     pub id: Option<&'a RawValue>,

@@ -24,6 +24,7 @@ struct Inner {
     registry: Registry,
     events_published: Counter<u64, AtomicU64>,
     published: Counter<u64, AtomicU64>,
+    events_repeated: Counter<u64, AtomicU64>,
     publish_latency: Histogram,
     group_events: Histogram,
     subscribers: Gauge<i64, AtomicI64>,
@@ -66,6 +67,7 @@ impl Metrics {
             registry: Registry::with_prefix("sse"),
             events_published: Counter::default(),
             published: Counter::default(),
+            events_repeated: Counter::default(),
             publish_latency,
             group_events,
             subscribers: Gauge::default(),
@@ -97,6 +99,11 @@ impl Metrics {
         self.0.events_published.inc_by(events as u64);
         self.0.published.inc_by(bytes as u64);
         self.0.publish_latency.observe(took.as_secs_f64());
+    }
+
+    /// Events came again with a key that was known, and were not stored again.
+    pub fn repeated(&self, events: usize) {
+        self.0.events_repeated.inc_by(events as u64);
     }
 
     /// The broker stored a group of events as one.
@@ -162,6 +169,11 @@ impl Inner {
             "Data of the events acknowledged to publishers",
             Unit::Bytes,
             self.published.clone(),
+        );
+        registry.register(
+            "events_repeated",
+            "Events that came again with a known key, and were answered with their first id",
+            self.events_repeated.clone(),
         );
         registry.register_with_unit(
             "publish_latency",

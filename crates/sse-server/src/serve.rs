@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, redis::RedisBroker, redis::without_password,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, once::KeyLimits, redis::RedisBroker,
+        redis::without_password,
     },
     channel::{Hub, TailLimits},
     fanout::{
@@ -38,6 +39,8 @@ use crate::{
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// Connections that subscribers never get.
+const CONNECTIONS_RESERVE: usize = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection lingers whose request body was not read to its end.
@@ -116,6 +119,7 @@ fn edge(
             event_bytes_max: bytes(settings.event_bytes_max),
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
+            keys_max: settings.idempotency_keys.get(),
             subscribers_max: subscribers_max(settings, connections_max),
         },
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
@@ -128,17 +132,18 @@ fn edge(
     })
 }
 
-/// How many streams may be open: a tenth of the connections, and not too few, are for publishers and health checks.
+/// How many streams may be open: unless the settings say it, a tenth of the connections, and not too few, are for
+/// publishers and health checks.
 fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
-    let most = connections_max.saturating_sub((connections_max / 10).max(16)).max(1);
-    match settings.max_subscribers.map(NonZeroUsize::get) {
-        Some(wanted) if wanted > most => {
-            tracing::warn!("--max-subscribers {wanted} is more than this system's open files allow: it is {most}");
-            most
-        }
-        Some(wanted) => wanted,
-        None => most,
+    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
+    let Some(wanted) = settings.max_subscribers.map(NonZeroUsize::get) else {
+        return without((connections_max / 10).max(CONNECTIONS_RESERVE));
+    };
+    let most = without(CONNECTIONS_RESERVE);
+    if wanted > most {
+        tracing::warn!("--max-subscribers {wanted} is more than this system's open files allow: it is {most}");
     }
+    wanted.min(most)
 }
 
 /// Starts to answer. As actix-web's `HttpServer` does it, but over connections whose socket a stream can take with it.
@@ -223,6 +228,7 @@ async fn open_broker(
         age_max: settings.history_age,
         bytes_max: settings.history_bytes.0,
         channels_max: settings.channels_max.get(),
+        keys: KeyLimits { window: settings.idempotency_window, keys_max: settings.idempotency_keys.get() },
     };
     let place = match &settings.broker.kind {
         BrokerKind::Redis(url) => {

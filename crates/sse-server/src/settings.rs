@@ -120,6 +120,27 @@ pub struct Settings {
     #[arg(long, env = "SSE_PUBLISH_MEMORY", default_value = "256MiB", value_name = "SIZE", value_parser = parse_size, help_heading = "Publishing")]
     pub publish_memory: ByteSize,
 
+    /// Know the Idempotency-Key of a publish for this time
+    ///
+    /// A publish that comes again with its key within it is answered with its first id, and adds nothing. A key keeps the
+    /// time that it got when it came, also across a restart.
+    #[arg(long, env = "SSE_IDEMPOTENCY_WINDOW", default_value = "10m", value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "Publishing")]
+    pub idempotency_window: Duration,
+
+    /// Know at most this many keys of a channel
+    ///
+    /// A publish with one more is refused (503) until the oldest expires; without a key it is taken. So a channel takes
+    /// this many in each window: with the defaults, 1666 a second all the time. A batch needs only one. Each costs about
+    /// 180 bytes, on disk or in Redis' memory.
+    #[arg(
+        long,
+        env = "SSE_IDEMPOTENCY_KEYS",
+        default_value = "1000000",
+        value_name = "KEYS",
+        help_heading = "Publishing"
+    )]
+    pub idempotency_keys: NonZeroUsize,
+
     /// Keep this many of a channel's newest events in memory
     ///
     /// Subscribers inside this tail are served without touching the log; one that falls behind it is served from
@@ -243,6 +264,9 @@ impl Settings {
         }
         if self.publish_memory > ByteSize::tib(1) {
             return Err("--publish-memory must be less than 1TiB".to_owned());
+        }
+        if self.idempotency_window > Duration::from_hours(365 * 24) {
+            return Err("--idempotency-window must be at most 365d".to_owned());
         }
         // A word alone would be taken for a part of the program, and nothing would be logged.
         let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
@@ -401,6 +425,9 @@ mod tests {
             ["--log", "loud"],
             ["--log", "info,sse_server=loud"],
             ["--history-bytes", "0"],
+            ["--idempotency-keys", "0"],
+            ["--idempotency-window", "0s"],
+            ["--idempotency-window", "366d"],
             ["--cors-origin", "https://app.example/"],
             ["--cors-origin", "app.example"],
         ] {

@@ -8,16 +8,18 @@ use rand::{
 };
 use sse_proto::{EventType, event::InvalidName};
 
+use super::Kind;
+
 /// At least one action, each with its share of the events.
 #[derive(Debug, Clone)]
 pub(crate) struct Actions {
-    names: Vec<EventType>,
+    names: Vec<Kind>,
     shares: WeightedIndex<f64>,
 }
 
 impl Actions {
     /// The actions, in the order in which they were given.
-    pub(crate) fn names(&self) -> &[EventType] {
+    pub(crate) fn names(&self) -> &[Kind] {
         &self.names
     }
 
@@ -38,15 +40,15 @@ impl FromStr for Actions {
     }
 }
 
-fn action(part: &str) -> Result<(EventType, f64), InvalidActions> {
+fn action(part: &str) -> Result<(Kind, f64), InvalidActions> {
     // From the right: a name may hold "=" if a weight follows.
     let (name, weight) = match part.rsplit_once('=') {
         Some((name, weight)) => (name.trim(), parse_weight(weight.trim())?),
         None => (part.trim(), 1.0),
     };
     let invalid = |reason| InvalidActions::Name { name: name.to_owned(), reason };
-    let kind = name.parse().map_err(invalid)?;
-    if matches!(name, "." | "..") { Err(InvalidActions::Dots) } else { Ok((kind, weight)) }
+    let kind: EventType = name.parse().map_err(invalid)?;
+    if matches!(name, "." | "..") { Err(InvalidActions::Dots) } else { Ok((kind.into(), weight)) }
 }
 
 fn parse_weight(text: &str) -> Result<f64, InvalidActions> {

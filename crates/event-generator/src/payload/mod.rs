@@ -11,6 +11,7 @@
 //! events again.
 
 pub(crate) mod actions;
+mod kind;
 pub(crate) mod replay;
 mod sequenced;
 mod session;
@@ -18,13 +19,13 @@ mod stamper;
 mod tutorial;
 
 use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
-use sse_proto::EventType;
 
 use crate::lanes::Lane;
 
 pub(crate) use self::{
     actions::Actions,
-    replay::{Replay, ReplayError},
+    kind::Kind,
+    replay::{Replay, ReplayError, Types},
     sequenced::Sequenced,
     session::{Session, USERS_MAX},
     stamper::Stamper,
@@ -53,7 +54,7 @@ pub(crate) struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Drawn {
     /// Its type.
-    pub(crate) kind: EventType,
+    pub(crate) kind: Kind,
     /// What its data is.
     pub(crate) form: Form,
 }

@@ -1,18 +1,22 @@
 //! Simulated users with sessions, for streams that are worth analysing.
 //!
 //! Each user comes, views pages, clicks on some of them, closes the last one, and comes back after a pause with a new
-//! session. Who does what next is decided by a simulation in virtual time: a heap of users by when each acts again. The
-//! wall clock and the rate have no part in it, so the same seed and number of users give the same stream of user,
-//! session, action and page; only the timestamps say when an event was due in this run.
+//! session. Who does what next, and when, is decided by a simulation in virtual time: a heap of users by when each acts
+//! again. The wall clock and the rate have no part in it, so the same seed and number of users give the same stream of
+//! user, session, action and page, with the same times between them.
+//!
+//! The timestamps are the simulation's: the first is when the first event was due, and from there they go on by virtual
+//! time, so think times and lengths of sessions are in the data however fast it is sent. The chances and times below
+//! make a session 6.42 events and 43 s long, and so a user 6.42 events in 343 s: 0.0187 a second. At that rate times
+//! the users the two clocks go alike; the README and `--help` say so.
 
 use std::{cmp::Reverse, collections::BinaryHeap, fmt::Write as _};
 
 use chrono::{DateTime, SecondsFormat};
 use rand::{Rng, RngExt as _, rngs::Xoshiro256PlusPlus};
-use sse_proto::EventType;
 use uuid::Uuid;
 
-use super::{Drawn, Form, Moment, Stamper, rng};
+use super::{Drawn, Form, Kind, Moment, Stamper, rng};
 
 /// More users than this are refused: each takes some hundred bytes.
 pub(crate) const USERS_MAX: u32 = 1_000_000;
@@ -57,14 +61,23 @@ struct User {
     page: &'static str,
 }
 
+/// Virtual time as timestamps.
+#[derive(Debug, Default)]
+struct Clock {
+    /// When the first event was due, and what virtual time it was then.
+    start: Option<(u64, u64)>,
+    last_us: u64,
+}
+
 /// All users of a run.
 #[derive(Debug)]
 pub(crate) struct Session {
     users: Vec<User>,
-    /// Virtual milliseconds, and the place in `users`: the next to act is on top.
+    /// Virtual microseconds, and the place in `users`: the next to act is on top.
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
+    clock: Clock,
     rng: Xoshiro256PlusPlus,
-    kinds: [EventType; 3],
+    kinds: [Kind; 3],
     stamper: Option<Stamper>,
 }
 
@@ -74,20 +87,21 @@ impl Session {
         let mut rng = rng(seed);
         let newcomer = |rng: &mut _| User { id: uuid(rng), session: Uuid::nil(), last: Action::Close, page: "/" };
         let users: Vec<User> = (0..users).map(|_| newcomer(&mut rng)).collect();
-        let agenda = (0..users.len()).map(|place| Reverse((exponential_ms(&mut rng, PAUSE_MS), place))).collect();
+        let agenda = (0..users.len()).map(|place| Reverse((exponential_us(&mut rng, PAUSE_MS), place))).collect();
         let kinds = ["view", "click", "close"].map(|kind| kind.parse().expect("a plain word is a type"));
-        Self { users, agenda, rng, kinds, stamper }
+        Self { users, agenda, clock: Clock::default(), rng, kinds, stamper }
     }
 
     /// The next event.
     pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
-        let (place, action) = self.act();
+        let (now, place, action) = self.act();
+        let timestamp = timestamp(self.clock.read(now, moment.due_us));
         let User { id, session, page, .. } = &self.users[place];
         let kind = self.kinds[action as usize].clone();
-        let timestamp = timestamp(moment.due_us);
         write!(
             data,
-            r#"{{"user_id":"{id}","session_id":"{session}","action":"{kind}","page":"{page}","timestamp":"{timestamp}""#
+            r#"{{"user_id":"{id}","session_id":"{session}","action":"{}","page":"{page}","timestamp":"{timestamp}""#,
+            kind.as_str()
         )
         .expect("a String takes any text");
         if let Some(stamper) = &self.stamper {
@@ -98,22 +112,35 @@ impl Session {
         Drawn { kind, form: Form::Json }
     }
 
-    /// Lets the next user act: their place, and what they do.
-    fn act(&mut self) -> (usize, Action) {
+    /// Lets the next user act: when in virtual time, their place, and what they do.
+    fn act(&mut self) -> (u64, usize, Action) {
         let Reverse((now, place)) = self.agenda.pop().expect("there is at least one user, and each acts again");
         let (user, rng) = (&mut self.users[place], &mut self.rng);
         let action = next_action(user.last, rng);
+        if action == Action::View {
+            // Whoever comes may come to any page; from there it goes to another one.
+            let from = (user.last != Action::Close).then_some(user.page);
+            user.page = page(rng, from);
+        }
         if user.last == Action::Close {
             user.session = uuid(rng);
-        }
-        if action == Action::View {
-            user.page = page(rng);
         }
         user.last = action;
         let mean = if action == Action::Close { PAUSE_MS } else { THINK_MS };
         // At least a millisecond: a user does one thing at a time.
-        self.agenda.push(Reverse((now + 1 + exponential_ms(rng, mean), place)));
-        (place, action)
+        self.agenda.push(Reverse((now + 1000 + exponential_us(rng, mean), place)));
+        (now, place, action)
+    }
+}
+
+impl Clock {
+    /// The time of an event, in microseconds since the Unix epoch: later than that of every event before it.
+    fn read(&mut self, virtual_us: u64, due_us: u64) -> u64 {
+        let (start_us, start) = *self.start.get_or_insert((due_us, virtual_us));
+        let time = start_us.saturating_add(virtual_us.saturating_sub(start));
+        // Two users may act in the same microsecond.
+        self.last_us = time.max(self.last_us.saturating_add(1));
+        self.last_us
     }
 }
 
@@ -127,25 +154,28 @@ fn next_action(last: Action, rng: &mut impl Rng) -> Action {
     }
 }
 
-fn page(rng: &mut impl Rng) -> &'static str {
-    let mut chance: f64 = rng.random();
-    for (page, share) in PAGES {
-        if chance < share {
-            return page;
-        }
+/// A page other than that which is left.
+fn page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
+    let others = || PAGES.into_iter().filter(|(page, _)| Some(*page) != from);
+    let mut chance = rng.random::<f64>() * others().map(|(_, share)| share).sum::<f64>();
+    let chosen = others().find(|(_, share)| {
         chance -= share;
-    }
-    PAGES[0].0
+        chance < 0.0
+    });
+    // Rounding may leave the last one out.
+    chosen.or_else(|| others().next_back()).map_or(PAGES[0].0, |(page, _)| page)
 }
 
 fn uuid(rng: &mut impl Rng) -> Uuid {
     uuid::Builder::from_random_bytes(rng.random()).into_uuid()
 }
 
-/// Whole milliseconds, so that the last bit of a logarithm, which differs between machines, does not matter.
+/// Whole milliseconds, so that the last bit of a logarithm, which differs between machines, does not matter; and some
+/// microseconds, so that not all users act at the ticks of a clock.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and below 2^40")]
-fn exponential_ms(rng: &mut impl Rng, mean: f64) -> u64 {
-    (-(1.0 - rng.random::<f64>()).ln() * mean).round() as u64
+fn exponential_us(rng: &mut impl Rng, mean_ms: f64) -> u64 {
+    let whole_ms = (-(1.0 - rng.random::<f64>()).ln() * mean_ms) as u64;
+    whole_ms * 1000 + rng.random_range(0..1000)
 }
 
 /// RFC 3339, UTC, microseconds.
@@ -186,14 +216,44 @@ mod tests {
         (0..count).map(&mut body).collect()
     }
 
+    impl Body {
+        fn us(&self) -> i64 {
+            DateTime::parse_from_rfc3339(&self.timestamp).unwrap().timestamp_micros()
+        }
+    }
+
     #[test]
-    fn the_same_seed_gives_the_same_stream_whatever_the_time() {
-        let without_time =
-            |bodies: Vec<Body>| bodies.into_iter().map(|body| Body { timestamp: String::new(), ..body }).collect();
-        let [a, b, c]: [Vec<Body>; 3] =
-            [stream(10, 7, 0, 500), stream(10, 7, 1_795_523_086_339_397, 500), stream(10, 8, 0, 500)].map(without_time);
-        assert_eq!(a, b);
-        assert_ne!(a, c);
+    fn the_same_seed_gives_the_same_stream_with_the_same_times_between_whenever_it_starts() {
+        const START: i64 = 1_795_523_086_339_397;
+        let since = |start: i64, bodies: Vec<Body>| {
+            let plain = |body: Body| (body.us() - start, Body { timestamp: String::new(), ..body });
+            bodies.into_iter().map(plain).collect::<Vec<_>>()
+        };
+        let a = since(1, stream(10, 7, 1, 500));
+        assert_eq!(a[0].0, 0, "the first is when the run began");
+        assert_eq!(a, since(START, stream(10, 7, START.unsigned_abs(), 500)));
+        assert_ne!(a, since(1, stream(10, 8, 1, 500)));
+    }
+
+    #[test]
+    fn timestamps_grow_strictly_however_many_users_there_are() {
+        for pair in stream(100_000, 3, 0, 20_000).windows(2) {
+            assert!(pair[0].us() < pair[1].us(), "{pair:?}");
+        }
+        let mut clock = Clock::default();
+        assert_eq!([7, 7, 7, 8, 20].map(|now| clock.read(now, 100)), [100, 101, 102, 103, 113]);
+    }
+
+    /// What the README and the help say.
+    #[test]
+    fn a_user_makes_about_0_0187_events_a_second() {
+        let bodies = stream(1000, 4, 0, 300_000);
+        // Without the first sessions: all users begin with a pause.
+        let (from, to) = (bodies[20_000].us(), bodies[299_999].us());
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let seconds = (to - from) as f64 / 1e6;
+        let rate = 279_999.0 / seconds / 1000.0;
+        assert!((0.0183..0.0191).contains(&rate), "{rate}");
     }
 
     #[test]
@@ -210,8 +270,10 @@ mod tests {
             closed += usize::from(close.is_some_and(|at| at + 1 == events.len()));
             for pair in events.windows(2) {
                 assert_ne!(pair[0].action, "close");
-                // A click, and a close, are on the page that was viewed.
-                assert!(pair[1].action == "view" || pair[1].page == pair[0].page, "{pair:?}");
+                // A click, and a close, are on the page that was viewed; a view goes to another one.
+                assert_eq!(pair[1].action == "view", pair[1].page != pair[0].page, "{pair:?}");
+                // Think times.
+                assert!(pair[1].us() >= pair[0].us() + 1000, "{pair:?}");
             }
         }
         let users: BTreeSet<&str> = sessions.values().map(|events| events[0].user_id.as_str()).collect();

@@ -1,17 +1,19 @@
 //! One request: sends it once and says what was answered.
 //!
-//! It never sends an event twice: that would publish two. Requests may run at the same time; each takes an idle
-//! connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in between, and [`client`] for
-//! TLS, proxies and passwords.
+//! It never sends an event twice, which would publish two; only `retry` may, with a key. Requests may run at the same
+//! time; each takes an idle connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in
+//! between, and [`client`] for TLS, proxies and passwords.
 
 mod client;
 mod direct;
+mod proxy;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 
+pub(crate) use self::proxy::Proxy;
 use self::{client::Client, direct::Direct};
 use crate::{base_url::BaseUrl, request::Outgoing};
 
@@ -25,8 +27,6 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// More of an answer than this is not read: an id or an error is far smaller.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// With one of these set, requests to other machines go by way of a proxy.
-const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 
 /// Sends requests to one server.
 #[derive(Debug)]
@@ -71,9 +71,7 @@ impl Publisher {
     /// # Errors
     /// The client cannot be set up: for https, the system has no certificates.
     pub(crate) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, PublisherError> {
-        let is_proxied =
-            || PROXY_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|url| !url.is_empty()));
-        if base.is_plain() && !base.has_user() && (base.is_loopback() || !is_proxied()) {
+        if base.is_plain() && !base.has_user() && Proxy::before(base).is_none() {
             return Ok(Self::Direct(Direct::new(base, request_timeout)));
         }
         match Client::new(base, request_timeout) {

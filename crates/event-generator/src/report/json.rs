@@ -63,6 +63,7 @@ struct Json<'a> {
     unknown: u64,
     unsent: u64,
     skipped: u64,
+    sent_again: u64,
     statuses: &'a BTreeMap<u16, u64>,
     latency_us: Option<Latency>,
 }
@@ -118,6 +119,7 @@ fn text(setup: &Setup, report: &Report, complete: bool, duration: Duration) -> S
         unknown: counts.unknown,
         unsent: report.unsent,
         skipped: report.skipped,
+        sent_again: report.sent_again,
         statuses: &report.statuses,
         latency_us: (!report.latency_us.is_empty()).then(latency),
     };
@@ -166,6 +168,7 @@ mod tests {
                 "arrivals": "constant", "concurrency": 256, "batch": 1, "seed": null,
                 "complete": true, "duration_s": 1.5, "sending_s": 1.0, "rate_achieved": 10.0,
                 "sent": 11, "acknowledged": 11, "failed": 0, "unknown": 0, "unsent": 0, "skipped": 0,
+                "sent_again": 0,
                 "statuses": {"200": 2},
                 "latency_us": {"mean": 100.0, "p50": 100, "p90": 100, "p99": 100, "p99.9": 100, "max": 100},
             })

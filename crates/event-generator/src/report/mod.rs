@@ -41,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) unprinted: u64,
     /// Events of a recording that were left out because of their types.
     pub(crate) skipped: u64,
+    /// Requests that were sent again, each time counted.
+    pub(crate) sent_again: u64,
 }
 
 /// Events by what became of them.
@@ -65,6 +67,7 @@ impl Report {
             untold: 0,
             unprinted: 0,
             skipped: 0,
+            sent_again: 0,
         }
     }
 
@@ -146,6 +149,7 @@ impl Display for Report {
             (self.untold, "more failures, of the kinds above"),
             (self.unprinted, "status lines were left out: stdout was not read fast enough"),
             (self.skipped, "recorded events were left out: the types gap, open and error cannot be published"),
+            (self.sent_again, "requests were sent again"),
         ] {
             if count > 0 {
                 write!(f, "\n{count} {what}")?;

@@ -3,7 +3,10 @@
 use hyper::header::AUTHORIZATION;
 
 use super::{PayloadKind, Settings};
-use crate::pace::{Curve, Spread};
+use crate::{
+    pace::{Curve, Spread},
+    retry::KEY,
+};
 
 impl Settings {
     /// Whether everything that was given has a meaning beside the rest.
@@ -56,6 +59,12 @@ impl Settings {
             return Err(
                 "--batch is for the batches of our API: leave it out, or --method, --path and --body".to_owned()
             );
+        }
+        if self.retry.is_some() && !wishes.are_ours() {
+            return Err("--retry needs the keys of our API: leave it out, or --method, --path and --body".to_owned());
+        }
+        if self.retry.is_some() && self.header.iter().any(|header| header.name == KEY) {
+            return Err("--retry gives each request a key of its own: leave --header idempotency-key out".to_owned());
         }
         if self.record.is_some() && !wishes.carry_data() {
             return Err(

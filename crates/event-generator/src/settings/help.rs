@@ -21,8 +21,13 @@ Examples:
     event-generator --rate 500 --count 1000 --seed 7
   Keep a record to count loss with, together with `listener --record received.ndjson`:
     event-generator --rate 50 --duration 30s --channel orders --record sent.ndjson
+  Every event once, also when the server is restarted meanwhile:
+    event-generator --rate 50 --duration 30s --retry 20 --record sent.ndjson
   Users with sessions, to analyse; independent of one another, more and more of them:
     event-generator --payload session --users 1000 --ramp 10..500/5m --arrivals poisson
+  The same users in real time, and a day of them as fast as it goes:
+    event-generator --payload session --users 1000 --rate 18.7
+    event-generator --payload session --users 1000 --rate max --count 1615680
   Load, in batches, with its figures as JSON:
     event-generator --payload sequenced --rate 100000 --batch 100 --count 1000000 --report out.json
   Play a recorded stream again:

@@ -18,7 +18,7 @@ use sse_proto::{Channel, units};
 use crate::{
     base_url::BaseUrl,
     pace::{Curve, Spread, parse_ramp, parse_rate},
-    payload::{Actions, USERS_MAX, replay::Recording},
+    payload::{Actions, replay::Recording},
     request::{Bearer, Header, Template, Unquoted},
     talk::Progress,
 };
@@ -36,13 +36,14 @@ pub(crate) struct Settings {
     /// Address of the server
     ///
     /// http or https. A path is a prefix: with `https://example.org/live`, events go to
-    /// `https://example.org/live/event/view`. A user name and a password in it are sent as basic authentication.
+    /// `https://example.org/live/event/view`. A user name and a password in it are sent as basic authentication, and never printed.
     /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are honoured, but not for this machine's own addresses.
     #[arg(
         long,
         env = "GENERATOR_URL",
         hide_env_values = true,
         default_value = "http://127.0.0.1:5000",
+        value_parser = Unquoted(BaseUrl::parse),
         value_name = "URL"
     )]
     pub(crate) url: BaseUrl,
@@ -55,6 +56,7 @@ pub(crate) struct Settings {
     ///
     /// The word max sends as fast as answers come, always with --concurrency requests under way. Such a closed loop has
     /// no schedule: while the server is slow fewer events are sent, so its latencies look better than users' would be.
+    /// When nobody listens it pauses, for 50 ms at first and at most for a second.
     #[arg(
         long,
         env = "GENERATOR_RATE",
@@ -76,7 +78,7 @@ pub(crate) struct Settings {
     pub(crate) arrivals: Spread,
 
     /// Stop after this many events, those that failed included; without it, go on until stopped
-    #[arg(long, env = "GENERATOR_COUNT", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
+    #[arg(long, env = "GENERATOR_COUNT", value_parser = values::parse_count, allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
     pub(crate) count: Option<u64>,
 
     /// Stop after this long, like 500ms, 10s, 5m or 1h
@@ -114,14 +116,20 @@ pub(crate) struct Settings {
     pub(crate) data_size: Option<usize>,
 
     /// Simulated users of --payload session, at most 1000000 [default: 100]
-    #[arg(long, env = "GENERATOR_USERS", value_parser = clap::value_parser!(u32).range(1..=i64::from(USERS_MAX)), allow_negative_numbers = true, value_name = "USERS", help_heading = help::EVENTS)]
+    ///
+    /// The timestamps of the events are those of the users, with think times of 8 s and pauses of 5 min on average: the
+    /// first is when the run began, whatever --rate sends them at. By nature a user makes about 0.0187 events a second:
+    /// at --rate 1.87 for 100 users (18.7 for 1000) the timestamps go with the wall clock, at ten times that ten times as
+    /// fast.
+    #[arg(long, env = "GENERATOR_USERS", value_parser = values::parse_users, allow_negative_numbers = true, value_name = "USERS", help_heading = help::EVENTS)]
     pub(crate) users: Option<u32>,
 
     /// Play recorded events instead, from a file of NDJSON or from stdin (-)
     ///
     /// Takes what `listener --format json` prints, what `GET /events` gives as NDJSON, and what goes to `POST /events`:
-    /// a line for each event, with the keys "event" and "data"; others are ignored. A string in "data" stands for its
-    /// text. The rate is that of the schedule. The file is read as it is played; a bad line ends the run with code 1.
+    /// a line for each event, with the keys "event" and "data"; others are ignored, and so are lines that are comments. A
+    /// string in "data" stands for its text. Types that our server would refuse are played only with --method, --path or
+    /// --body. The rate is that of the schedule. The file is read as it is played; a bad line ends the run with code 1.
     #[arg(long, env = "GENERATOR_REPLAY", value_parser = values::parse_recording, value_name = "FILE", help_heading = help::EVENTS)]
     pub(crate) replay: Option<Recording>,
 
@@ -129,7 +137,7 @@ pub(crate) struct Settings {
     ///
     /// Times differ, and so does the publisher id of a record: two runs can always be told apart. Poisson arrivals come
     /// at the same moments again.
-    #[arg(long, env = "GENERATOR_SEED", value_name = "NUMBER", help_heading = help::EVENTS)]
+    #[arg(long, env = "GENERATOR_SEED", value_parser = values::parse_seed, allow_negative_numbers = true, value_name = "NUMBER", help_heading = help::EVENTS)]
     pub(crate) seed: Option<u64>,
 
     /// Method of the requests, for another server than ours [default: POST]
@@ -169,6 +177,15 @@ pub(crate) struct Settings {
     #[arg(long, env = "GENERATOR_BEARER", hide_env_values = true, value_name = "TOKEN", help_heading = help::REQUESTS)]
     #[arg(value_parser = Unquoted(Bearer::parse))]
     pub(crate) bearer: Option<Bearer>,
+
+    /// Send a request again, up to so many times, when its outcome is not known; each with a key, so that it is stored once
+    ///
+    /// Every event (or batch) goes with a random `Idempotency-Key`, by which our server knows it again. After a time-out, a
+    /// broken or refused connection, a 503, or another server error whose outcome is unknown, it is sent again with that
+    /// key: after 100 ms, then twice as long each time, up to 5 s, for at most a minute. What counts is the last outcome;
+    /// what may have been stored stays unknown until it is acknowledged. At most 100; only for our API.
+    #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry, allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]
+    pub(crate) retry: Option<u32>,
 
     /// Write a line of JSON to this file for every event that must arrive, or may
     ///
@@ -216,7 +233,8 @@ pub(crate) enum PayloadKind {
     Tutorial,
     /// The least to measure with: {"publisher","sequence","sent_us"}, sent_us being when the event was due
     Sequenced,
-    /// Simulated users with sessions: {"user_id","session_id","action","page","timestamp"}
+    /// Simulated users with sessions: {"user_id","session_id","action","page","timestamp"}, timestamp being when the
+    /// user acted, by the clock of the simulation (see --users)
     Session,
 }
 

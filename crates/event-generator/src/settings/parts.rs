@@ -5,7 +5,7 @@ use clap::ValueEnum as _;
 use super::{PayloadKind, Settings};
 use crate::{
     pace::{Arrivals, Curve, Limits, Pace},
-    payload::{Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial},
+    payload::{Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial, Types},
     report::Setup,
     request::{Requests, Wishes},
 };
@@ -46,7 +46,8 @@ impl Settings {
     /// The recording cannot be opened.
     pub(crate) fn payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
-            return Replay::start(recording.clone()).map(Payload::Replay);
+            let types = if self.wishes().are_ours() { Types::Ours } else { Types::Any };
+            return Replay::start(recording.clone(), types).map(Payload::Replay);
         }
         let actions = || self.actions.clone().unwrap_or_else(default_actions);
         Ok(match self.payload.unwrap_or_default() {

@@ -50,6 +50,8 @@ fn misuse_is_refused() {
         &["--rate", "max", "--arrivals", "poisson"],
         &["--arrivals", "never"],
         &["--count", "0"],
+        &["--count", "x"],
+        &["--seed", "-1"],
         &["--duration", "10"],
         &["--duration", "0s"],
         &["--concurrency", "0"],
@@ -58,6 +60,10 @@ fn misuse_is_refused() {
         &["--batch", "2", "--path", "/x"],
         &["--batch", "2", "--body", "{data}"],
         &["--url", "ftp://127.0.0.1"],
+        &["--retry", "0"],
+        &["--retry", "101"],
+        &["--retry", "2", "--path", "/x"],
+        &["--retry", "2", "--header", "Idempotency-Key: a"],
         &["--channel", "a b"],
         &["--actions", "view=0"],
         &["--payload", "session", "--actions", "view"],
@@ -100,7 +106,7 @@ fn what_goes_together_is_taken() {
         &["--payload", "sequenced", "--data-size", "1KiB", "--actions", "a"],
         &["--replay", "-", "--seed", "1", "--batch", "5"],
         &["--method", "get", "--path", "/x?d={data}", "--record", "x"],
-        &["--header", "A: {seq}", "--header", "B: c", "--batch", "2", "--bearer", "t"],
+        &["--header", "A: {seq}", "--header", "B: c", "--batch", "2", "--bearer", "t", "--retry", "5"],
     ] {
         assert!(parsed(good).is_ok(), "{good:?}");
     }
@@ -110,6 +116,11 @@ fn what_goes_together_is_taken() {
 fn a_secret_is_in_no_message() {
     for bad in [
         &["--bearer", "two secret"][..],
+        &["--url", "ftp://me:secret@127.0.0.1"],
+        &["--url", "http://me:secret@127.0.0.1:x"],
+        &["--url", "http://me:secret@127.0.0.1?a"],
+        &["--url", "me:secret@127.0.0.1"],
+        &["--url", "http://me:secret@127.0.0.1", "--bearer", "secret"],
         &["--header", "secret"],
         &["--header", "X: secret\n"],
         &["--header", "X:", "secret"],
@@ -120,5 +131,7 @@ fn a_secret_is_in_no_message() {
         assert!(!error.to_string().contains("secret"), "{error}");
     }
     let settings = parsed(&["--bearer", "secret", "--header", "X: secret"]).unwrap();
+    assert!(!format!("{settings:?}").contains("secret"));
+    let settings = parsed(&["--url", "http://me:secret@127.0.0.1"]).unwrap();
     assert!(!format!("{settings:?}").contains("secret"));
 }

@@ -1,5 +1,7 @@
 //! How values of flags are read, where a type of their own would be too much.
 
+use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
+
 use clap::{
     CommandFactory as _,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -8,12 +10,17 @@ use hyper::{Method, Uri};
 use sse_proto::units;
 
 use super::Settings;
-use crate::{payload::replay::Recording, request::Template};
+use crate::{
+    payload::{USERS_MAX, replay::Recording},
+    request::Template,
+};
 
 /// Each takes a file descriptor and some memory.
 const CONCURRENCY_MAX: usize = 16_384;
 /// As many as a server may be told to take; ours takes 10 000 unless told otherwise.
 const BATCH_MAX: usize = 100_000;
+/// A minute is over before that.
+const RETRY_MAX: u32 = 100;
 /// Larger events are refused by every server.
 const DATA_SIZE_MAX: u64 = 16 << 20;
 
@@ -26,16 +33,32 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
 }
 
 pub(super) fn parse_concurrency(text: &str) -> Result<usize, String> {
-    count(text, CONCURRENCY_MAX)
+    whole_number(text, 1..=CONCURRENCY_MAX)
 }
 
 pub(super) fn parse_batch(text: &str) -> Result<usize, String> {
-    count(text, BATCH_MAX)
+    whole_number(text, 1..=BATCH_MAX)
 }
 
-fn count(text: &str, max: usize) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| format!("write a whole number from 1 to {max}"))
+pub(super) fn parse_count(text: &str) -> Result<u64, String> {
+    whole_number(text, 1..=u64::MAX)
+}
+
+pub(super) fn parse_users(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=USERS_MAX)
+}
+
+pub(super) fn parse_retry(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=RETRY_MAX)
+}
+
+pub(super) fn parse_seed(text: &str) -> Result<u64, String> {
+    whole_number(text, 0..=u64::MAX)
+}
+
+fn whole_number<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("write a whole number from {} to {}", range.start(), range.end()))
 }
 
 pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {

@@ -31,10 +31,48 @@ fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
 }
 
 #[test]
+fn a_proxy_that_is_in_the_way_is_named_without_its_password() {
+    // A port that was free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket").to_string();
+    drop(listener);
+    let proxy = format!("http://me:secret@{address}");
+    for (url, variable) in [
+        ("http://sse.invalid", "HTTP_PROXY"),
+        ("http://sse.invalid", "http_proxy"),
+        ("http://sse.invalid", "ALL_PROXY"),
+        ("https://sse.invalid", "HTTPS_PROXY"),
+    ] {
+        let ended = Program::start_with(["--url", url, "--count", "1"], &[(variable, &proxy)]).end();
+        let said = ended.said();
+        let named = format!("cannot connect to {url} through the proxy http://{address} ({variable}): ");
+        assert!(said.contains(&named) && said.contains("NO_PROXY"), "{said}");
+        assert!(!said.contains("secret") && !said.contains("sse-server`"), "{said}");
+    }
+}
+
+#[test]
+fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
+    drop(listener);
+    let arguments = ["--url", &url, "--rate", "max", "--concurrency", "1", "--duration", "500ms"];
+    let ended = Program::run(arguments);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    // At 0, 50, 150 and 350 ms: without pauses it would be thousands. However slow the machine is, there are no more.
+    let sent = |count| ended.said().contains(&format!("sent {count}, acknowledged 0, failed {count}, unknown 0"));
+    assert!((1..=4).any(sent), "{ended:?}");
+}
+
+#[test]
 fn misuse_ends_with_code_two_and_says_what_is_taken() {
     for (arguments, hint) in [
-        (&["--url", "ftp://127.0.0.1"][..], "http or https"),
+        (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
         (&["--url", "127.0.0.1:5000"], "http://127.0.0.1:5000"),
+        (&["--count", "0"], "a whole number from 1 to "),
+        (&["--count", "x"], "a whole number from 1 to "),
+        (&["--seed", "x"], "a whole number from 0 to "),
+        (&["--payload", "session", "--users", "0"], "a whole number from 1 to 1000000"),
         (&["--rate", "0"], "more than 0"),
         (&["--rate", "-1"], "more than 0"),
         (&["--rate", "inf"], "at most 1000000"),
@@ -53,6 +91,17 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         let ended = Program::run(arguments.iter().copied());
         assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{arguments:?}");
         assert!(ended.said().contains(hint), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_refused_address_is_not_printed_wherever_it_came_from() {
+    for url in ["ftp://me:secret@127.0.0.1", "http://me:secret@127.0.0.1:x", "me:secret@127.0.0.1:5000"] {
+        for ended in [Program::run(["--url", url]), Program::start_with([], &[("GENERATOR_URL", url)]).end()] {
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            let said = ended.said();
+            assert!(said.contains("http://127.0.0.1:5000") && !said.contains("secret"), "{said}");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod program;
 mod record;
 mod reports;
 mod requests;
+mod retry;
 mod schedule;
 mod server;
 mod stopping;

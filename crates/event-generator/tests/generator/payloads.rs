@@ -91,6 +91,7 @@ fn a_recording_is_played_in_order_with_its_types_and_texts() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("recorded.ndjson");
     let lines = [
+        r#"{"comment":"channel sse"}"#,
         r#"{"id":"5-0","event":"view","data":"two\nlines"}"#,
         r#"{"id":"@5-0","event":"gap","data":"{}"}"#,
         r#"{"id":"5-1","event":"buy now","data":"{\"a\": 1}","time":"2026-11-24T00:00:00.000Z"}"#,
@@ -112,6 +113,26 @@ fn a_recording_is_played_in_order_with_its_types_and_texts() {
     ]) {
         assert_eq!((request.target(), request.header("content-type"), request.body.as_str()), (target, media, body));
     }
+}
+
+#[test]
+fn a_recording_of_another_server_is_played_to_another_server_with_its_types() {
+    let server = Server::willing();
+    let url = server.url();
+    let play = |extra: &[&str]| {
+        let arguments = ["--url", &url, "--rate", "1000", "--concurrency", "1", "--replay", "-"];
+        let (program, mut stdin) = Program::start_fed(arguments.into_iter().chain(extra.iter().copied()));
+        stdin.write_all(b"{\"event\":\"a/b\",\"data\":\"1\"}\n{\"event\":\"c\",\"data\":\"2\"}\n").expect("it reads");
+        drop(stdin);
+        program.end()
+    };
+    assert_eq!(play(&["--path", "/publish/{action}"]).code, Some(0));
+    let targets = server.requests(2).iter().map(|request| request.target().to_owned()).collect::<Vec<_>>();
+    assert_eq!(targets, ["/publish/a%2Fb", "/publish/c"]);
+
+    let ended = play(&[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.said().contains("stdin, line 1: event: an event type is"), "{ended:?}");
 }
 
 #[test]

@@ -23,10 +23,36 @@ pub(crate) struct Publisher {
     pub(crate) name: Box<str>,
     /// The highest number that any connection saw.
     pub(crate) highest: u64,
-    /// When any connection saw its first event.
-    pub(crate) first_seen: Instant,
+    /// The lowest-numbered event that any connection saw.
+    lowest: Lowest,
     /// What every connection has to reach, once the time is up.
     pub(crate) target: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lowest {
+    number: u64,
+    /// When any connection saw it first.
+    seen: Instant,
+    /// When it was sent, if it says so, in microseconds since the Unix epoch.
+    sent_us: Option<u64>,
+}
+
+/// When a connection's stream opened for the first time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
+    pub(crate) at: Instant,
+    /// The same by the clock, in microseconds since the Unix epoch.
+    pub(crate) at_us: u64,
+}
+
+/// A numbered event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbered<'a> {
+    pub(crate) publisher: &'a str,
+    pub(crate) number: u64,
+    /// When it was sent, if it says so.
+    pub(crate) sent_us: Option<u64>,
 }
 
 /// What one connection got of all publishers.
@@ -49,32 +75,57 @@ impl Publishers {
         self.known.iter_mut().for_each(|publisher| publisher.target = Some(publisher.highest));
     }
 
-    fn find_or_add(&mut self, name: &str, now: Instant) -> Option<usize> {
-        if let Some(at) = self.by_name.get(name) {
+    fn find_or_add(&mut self, event: Numbered<'_>, now: Instant) -> Option<usize> {
+        if let Some(at) = self.by_name.get(event.publisher) {
             return Some(*at);
         }
         if self.known.len() == PUBLISHERS_MAX {
             return None;
         }
+        let name = event.publisher;
         self.by_name.insert(name.into(), self.known.len());
-        self.known.push(Publisher { name: name.into(), highest: 0, first_seen: now, target: None });
+        self.known.push(Publisher {
+            name: name.into(),
+            highest: 0,
+            lowest: Lowest { number: event.number, seen: now, sent_us: event.sent_us },
+            target: None,
+        });
         Some(self.known.len() - 1)
+    }
+}
+
+impl Publisher {
+    /// The number from which on a connection is owed everything: it was open before the lowest that is known was sent.
+    ///
+    /// Both clocks have to say so, as the sender's may be ahead of ours. If the event does not say when it was sent, it may
+    /// have been before the stream opened; then only whoever got nothing at all is owed it.
+    fn owed(&self, opened: Option<Opened>, got_some: bool) -> Option<u64> {
+        let (opened, lowest) = (opened?, self.lowest);
+        let by_the_clock = lowest.sent_us.map_or(!got_some, |sent_us| opened.at_us < sent_us);
+        (by_the_clock && opened.at < lowest.seen).then_some(lowest.number)
+    }
+
+    fn saw(&mut self, event: Numbered<'_>, now: Instant) {
+        self.highest = self.highest.max(event.number);
+        if event.number < self.lowest.number {
+            self.lowest = Lowest { number: event.number, seen: now, sent_us: event.sent_us };
+        }
     }
 }
 
 impl Book {
     /// Enters an event.
-    pub(crate) fn take(&mut self, publishers: &mut Publishers, name: &str, number: u64, moment: Moment, now: Instant) {
-        let same = |(at, _): &&(usize, Track)| &*publishers.known[*at].name == name;
+    pub(crate) fn take(&mut self, publishers: &mut Publishers, event: Numbered<'_>, moment: Moment, now: Instant) {
+        let same = |(at, _): &&(usize, Track)| &*publishers.known[*at].name == event.publisher;
         let publisher = match self.tracks.get(self.last).filter(same) {
             Some((publisher, _)) => *publisher,
-            None => match publishers.find_or_add(name, now) {
+            None => match publishers.find_or_add(event, now) {
                 Some(publisher) => publisher,
                 None => return publishers.unjudged_events += 1,
             },
         };
-        let highest = &mut publishers.known[publisher].highest;
-        *highest = number.max(*highest);
+        let number = event.number;
+        publishers.known[publisher].saw(event, now);
         if self.tracks.get(self.last).is_none_or(|(last, _)| *last != publisher) {
             self.last = match self.find(publisher) {
                 Ok(at) => at,
@@ -88,18 +139,34 @@ impl Book {
         self.tracks[self.last].1.take(number, moment);
     }
 
-    /// It has not yet seen what it has to see.
-    pub(crate) fn is_behind(&self, publishers: &Publishers) -> bool {
-        let behind = |(publisher, track): &(usize, Track)| {
-            publishers.known[*publisher].target.is_some_and(|target| track.is_behind(target))
-        };
-        self.tracks.iter().any(behind)
+    /// It has not yet seen what it has to see, since its stream opened.
+    pub(crate) fn is_behind(&self, publishers: &Publishers, opened: Option<Opened>) -> bool {
+        let mut tracks = self.tracks.iter().peekable();
+        publishers.known.iter().enumerate().any(|(nth, publisher)| {
+            let track = tracks.next_if(|(of, _)| *of == nth).map(|(_, track)| track);
+            let owed = publisher.owed(opened, track.is_some());
+            publisher.target.is_some_and(|target| match track {
+                Some(track) => track.is_behind(owed, target),
+                None => owed.is_some_and(|owed| owed <= target),
+            })
+        })
     }
 
-    /// What became of a publisher's events; none if there was not one.
-    pub(crate) fn verdict(&self, publisher: usize, target: Option<u64>, moment: Moment) -> Option<Verdict> {
-        let (_, track) = &self.tracks[self.find(publisher).ok()?];
-        Some(track.verdict(target, moment))
+    /// What became of a publisher's events up to a target; none if nothing came and nothing is owed.
+    pub(crate) fn verdict(
+        &self,
+        (nth, publisher): (usize, &Publisher),
+        opened: Option<Opened>,
+        target: Option<u64>,
+        moment: Moment,
+    ) -> Option<Verdict> {
+        let track = self.find(nth).ok().map(|at| &self.tracks[at].1);
+        let owed = publisher.owed(opened, track.is_some());
+        if let Some(track) = track {
+            return Some(track.verdict(owed, target, moment));
+        }
+        let (owed, target) = owed.zip(target).filter(|(owed, target)| owed <= target)?;
+        Some(Verdict::of_nothing(owed, target, moment))
     }
 
     /// Where its track is, or would be.
@@ -110,34 +177,81 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const OPEN: Moment = Moment { opens: 1, gaps: 0 };
+
+    fn event(publisher: &str, number: u64) -> Numbered<'_> {
+        Numbered { publisher, number, sent_us: None }
+    }
 
     #[test]
     fn publishers_are_judged_apart_and_the_furthest_connection_sets_the_target() {
         let (mut publishers, now) = (Publishers::default(), Instant::now());
         let (mut one, mut other) = (Book::default(), Book::default());
         for (name, number) in [("a", 0), ("b", 7), ("a", 1), ("b", 8), ("a", 2)] {
-            one.take(&mut publishers, name, number, OPEN, now);
+            one.take(&mut publishers, event(name, number), OPEN, now);
         }
-        other.take(&mut publishers, "a", 1, OPEN, now);
-        assert!(!other.is_behind(&publishers));
+        other.take(&mut publishers, event("a", 1), OPEN, now);
+        assert!(!other.is_behind(&publishers, None));
         publishers.set_targets();
-        assert!(!one.is_behind(&publishers) && other.is_behind(&publishers));
+        assert!(!one.is_behind(&publishers, None) && other.is_behind(&publishers, None));
         let lost = |book: &Book, publisher: usize| {
-            book.verdict(publisher, publishers.list()[publisher].target, OPEN).map(|verdict| verdict.lost.total)
+            let of = &publishers.list()[publisher];
+            book.verdict((publisher, of), None, of.target, OPEN).map(|verdict| verdict.lost.total)
         };
         assert_eq!([lost(&one, 0), lost(&one, 1), lost(&other, 0), lost(&other, 1)], [Some(0), Some(0), Some(1), None]);
-        other.take(&mut publishers, "a", 2, OPEN, now);
-        assert!(!other.is_behind(&publishers));
+        other.take(&mut publishers, event("a", 2), OPEN, now);
+        assert!(!other.is_behind(&publishers, None));
+    }
+
+    #[test]
+    fn whoever_was_open_before_the_lowest_event_was_sent_is_owed_it() {
+        let (mut publishers, start) = (Publishers::default(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let opened = |ms: u64| Some(Opened { at: at(ms), at_us: ms * 1_000 });
+        let (mut one, mut late, none) = (Book::default(), Book::default(), Book::default());
+        let sent = |number, ms: u64| Numbered { sent_us: Some(ms * 1_000), ..event("p", number) };
+        // The lowest is not the first to be seen.
+        one.take(&mut publishers, sent(6, 102), OPEN, at(110));
+        one.take(&mut publishers, sent(5, 100), OPEN, at(120));
+        late.take(&mut publishers, sent(7, 104), OPEN, at(130));
+        publishers.set_targets();
+        let lost = |book: &Book, opened| {
+            let publisher = &publishers.list()[0];
+            let verdict = book.verdict((0, publisher), opened, publisher.target, OPEN);
+            assert_eq!(book.is_behind(&publishers, opened), verdict.as_ref().is_some_and(|one| one.lost.total > 0));
+            verdict.map(|verdict| verdict.lost.total)
+        };
+        assert_eq!([lost(&late, opened(99)), lost(&none, opened(99))], [Some(2), Some(3)]);
+        // It opened after the lowest was sent, or never: Flask-SSE opens a stream with its first event.
+        assert_eq!([lost(&late, opened(101)), lost(&none, opened(101)), lost(&none, None)], [Some(0), None, None]);
+        // A sender whose clock is far ahead accuses nobody who opened after the event was seen.
+        let ahead = Some(Opened { at: at(140), at_us: 1_000 });
+        assert_eq!([lost(&late, ahead), lost(&none, ahead)], [Some(0), None]);
+    }
+
+    #[test]
+    fn without_a_time_only_whoever_got_nothing_is_owed_something() {
+        let (mut publishers, start) = (Publishers::default(), Instant::now());
+        let opened = Some(Opened { at: start, at_us: 0 });
+        let (mut one, mut late, none) = (Book::default(), Book::default(), Book::default());
+        let later = start + Duration::from_millis(1);
+        for number in [0, 1] {
+            one.take(&mut publishers, event("p", number), OPEN, later);
+        }
+        late.take(&mut publishers, event("p", 1), OPEN, later);
+        publishers.set_targets();
+        assert!(!late.is_behind(&publishers, opened) && none.is_behind(&publishers, opened));
     }
 
     #[test]
     fn too_many_publishers_are_counted_and_not_judged() {
         let (mut publishers, mut book, now) = (Publishers::default(), Book::default(), Instant::now());
         for nth in 0..PUBLISHERS_MAX + 3 {
-            book.take(&mut publishers, &nth.to_string(), 0, OPEN, now);
+            book.take(&mut publishers, event(&nth.to_string(), 0), OPEN, now);
         }
         assert_eq!((publishers.list().len(), publishers.unjudged_events), (PUBLISHERS_MAX, 3));
     }

@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 
 use super::{
     body::{Body, Part},
+    books::Opened,
     events::{EventReader, Scratch},
     head::{self, Answer, BadHead, HEAD_BYTES_MAX, Refusal},
     tally::{Got, Shared, wall_clock_us},
@@ -34,7 +35,7 @@ pub(crate) struct Connection {
     /// When bytes came last.
     pub(crate) active: Instant,
     /// When its stream opened for the first time.
-    pub(crate) first_opened: Option<Instant>,
+    pub(crate) first_opened: Option<Opened>,
     /// When its stream opened last.
     pub(crate) opened: Instant,
     /// When and how the stream before was lost, until there is another.
@@ -243,7 +244,7 @@ impl Connection {
         self.detours = 0;
         self.got.moment.opens = self.got.moment.opens.wrapping_add(1);
         if self.first_opened.is_none() {
-            self.first_opened = Some(now);
+            self.first_opened = Some(Opened { at: now, at_us: wall_clock_us() });
             figures.connects.ever_open += 1;
         } else if self.asked_with_id {
             figures.connects.resumed += 1;

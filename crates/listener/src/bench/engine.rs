@@ -138,6 +138,8 @@ pub(crate) struct Engine<'p> {
     cuts: Option<Cuts>,
     sweep: Every,
     catching_up: Every,
+    /// A connection that was behind when that was last looked at.
+    last_behind: usize,
     /// Streams that were lost or closed.
     closed_streams: u64,
     /// Connections that are over for good.
@@ -177,6 +179,7 @@ impl<'p> Engine<'p> {
             cuts: plan.cuts.map(|(every, share)| Cuts::new(start, every, share)),
             sweep: Every::new(start, (plan.idle_timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1))),
             catching_up: Every::new(start, CAUGHT_UP_EVERY),
+            last_behind: 0,
             closed_streams: 0,
             done: 0,
             tried_in_vain: 0,
@@ -500,9 +503,14 @@ impl<'p> Engine<'p> {
         self.stage = Stage::Over { reason, time_up, at: now };
     }
 
-    fn is_anyone_behind(&self) -> bool {
+    /// Begins with whoever was behind when it was asked last: mostly it still is, and the others need not be looked at.
+    fn is_anyone_behind(&mut self) -> bool {
         let publishers = &self.shared.publishers;
-        self.connections.iter().any(|connection| !connection.is_done() && connection.got.book.is_behind(publishers))
+        let (before, from) = self.connections.split_at(self.last_behind);
+        let is_behind = |one: &Connection| !one.is_done() && one.got.book.is_behind(publishers, one.first_opened);
+        let found = from.iter().chain(before).position(is_behind);
+        self.last_behind = found.map_or(0, |found| (self.last_behind + found) % self.connections.len());
+        found.is_some()
     }
 
     fn streaming(&self) -> u64 {

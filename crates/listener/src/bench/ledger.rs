@@ -1,7 +1,7 @@
 //! What a connection got of a publisher's numbered events, exactly: what it lost, got twice or out of order. Pure.
 //!
-//! A [`Track`] begins with the first event that the connection gets; it joined later than those before. From then on a
-//! number that is skipped is a hole, which a late event fills. Holes know why they may be there. Memory is bounded: when
+//! A [`Track`] begins with the first event that the connection gets, unless the connection is known to be owed earlier ones:
+//! those are missing at its head. From then on a number that is skipped is a hole, which a late event fills. Holes know why they may be there. Memory is bounded: when
 //! there are too many holes the lowest are closed for good, and a still later event that could have filled one is
 //! counted as [`unjudged`](Verdict::unjudged).
 
@@ -21,6 +21,22 @@ pub(crate) struct Moment {
     pub(crate) opens: u32,
     /// Gaps announced so far.
     pub(crate) gaps: u32,
+}
+
+impl Moment {
+    /// The first stream has just opened.
+    const FIRST_OPEN: Self = Self { opens: 1, gaps: 0 };
+
+    /// What happened up to `now`.
+    const fn circumstance(self, now: Self) -> Circumstance {
+        if now.gaps != self.gaps {
+            Circumstance::Announced
+        } else if now.opens != self.opens {
+            Circumstance::AcrossReconnect
+        } else {
+            Circumstance::WhileOpen
+        }
+    }
 }
 
 /// What happened where events are missing.
@@ -47,6 +63,8 @@ pub(crate) struct Hole {
 pub(crate) struct Track {
     /// The number of the first event that came.
     first: u64,
+    /// When that came.
+    began: Moment,
     /// The number after the highest that came.
     next: u64,
     /// When the highest came.
@@ -61,6 +79,8 @@ struct Trouble {
     holes: Vec<Hole>,
     /// Came, but are below `first`: ascending, disjoint.
     early: Vec<Range<u64>>,
+    /// Some came for which `early` had no room: what is missing below `first` cannot be told.
+    early_is_incomplete: bool,
     twice: u64,
     /// The first doubled ones.
     twice_listed: Vec<Range<u64>>,
@@ -105,6 +125,13 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// Nothing came of what was owed, from a number up to and with `target`.
+    pub(crate) fn of_nothing(from: u64, target: u64, moment: Moment) -> Self {
+        let numbers = from..target.saturating_add(1);
+        let holes = vec![Hole { numbers, circumstance: Moment::FIRST_OPEN.circumstance(moment) }];
+        Self { lost: total(Lost::default(), &holes), holes, ..Self::default() }
+    }
+
     /// Every event came once and in order.
     pub(crate) fn is_clean(&self) -> bool {
         self.lost.total == 0 && self.twice == 0 && self.out_of_order == 0 && self.unjudged == 0
@@ -136,13 +163,35 @@ impl Lost {
 impl Track {
     /// Begins with an event. Its number is less than the largest there is.
     pub(crate) fn starting_with(number: u64, moment: Moment) -> Self {
-        Self { first: number, next: number.saturating_add(1), moment, trouble: None }
+        Self { first: number, began: moment, next: number.saturating_add(1), moment, trouble: None }
     }
 
-    /// Something up to and with `target` has not come yet, and could still be told.
-    pub(crate) fn is_behind(&self, target: u64) -> bool {
+    /// Something up to and with `target` has not come yet, and could still be told. The connection is owed what is from
+    /// `owed` on, or only what follows its first event.
+    pub(crate) fn is_behind(&self, owed: Option<u64>, target: u64) -> bool {
         let first_hole = self.trouble.as_ref().and_then(|trouble| trouble.holes.first());
-        self.next <= target || first_hole.is_some_and(|hole| hole.numbers.start <= target)
+        self.next <= target
+            || first_hole.is_some_and(|hole| hole.numbers.start <= target)
+            || !self.missing_at_the_head(owed, target.saturating_add(1)).is_empty()
+    }
+
+    /// What is owed, below `end`, but was before the first event that came, and has not come after it either.
+    fn missing_at_the_head(&self, owed: Option<u64>, end: u64) -> Vec<Hole> {
+        let end = end.min(self.first);
+        let Some(mut at) = owed.filter(|owed| *owed < end) else { return Vec::new() };
+        let (early, incomplete) =
+            self.trouble.as_ref().map_or((&[][..], false), |trouble| (&trouble.early[..], trouble.early_is_incomplete));
+        if incomplete {
+            return Vec::new();
+        }
+        let mut missing = Vec::new();
+        for came in early.iter().chain([&(end..end)]) {
+            missing.push(at..came.start.min(end));
+            at = at.max(came.end);
+        }
+        let circumstance = Moment::FIRST_OPEN.circumstance(self.began);
+        let holes = missing.into_iter().filter(|numbers| !numbers.is_empty());
+        holes.map(|numbers| Hole { numbers, circumstance }).collect()
     }
 
     /// Takes an event. Its number is less than the largest there is.
@@ -150,7 +199,7 @@ impl Track {
         if number >= self.next {
             if number > self.next {
                 let numbers = self.next..number;
-                let hole = Hole { numbers, circumstance: self.circumstance(moment) };
+                let hole = Hole { numbers, circumstance: self.moment.circumstance(moment) };
                 self.trouble().open(hole);
             }
             self.next = number.saturating_add(1);
@@ -162,17 +211,19 @@ impl Track {
         }
     }
 
-    /// What became of the events up to and with `target`, or up to the highest that came.
-    pub(crate) fn verdict(&self, target: Option<u64>, moment: Moment) -> Verdict {
+    /// What became of the events from `owed`, or from the first that came, up to and with `target`, or up to the highest
+    /// that came.
+    pub(crate) fn verdict(&self, owed: Option<u64>, target: Option<u64>, moment: Moment) -> Verdict {
         let trouble = self.trouble.as_deref();
         let end = target.map_or(self.next, |target| target.saturating_add(1));
         let known = trouble.map(|trouble| trouble.holes.as_slice()).unwrap_or_default();
-        let tail = Hole { numbers: self.next..end, circumstance: self.circumstance(moment) };
+        let tail = Hole { numbers: self.next..end, circumstance: self.moment.circumstance(moment) };
         let clipped = known.iter().chain([&tail]).map(|hole| Hole {
             numbers: hole.numbers.start..hole.numbers.end.min(end),
             circumstance: hole.circumstance,
         });
-        let holes: Vec<_> = clipped.filter(|hole| !hole.numbers.is_empty()).collect();
+        let mut holes = self.missing_at_the_head(owed, end);
+        holes.extend(clipped.filter(|hole| !hole.numbers.is_empty()));
         let Some(trouble) = trouble else {
             return Verdict { lost: total(Lost::default(), &holes), holes, ..Verdict::default() };
         };
@@ -189,16 +240,6 @@ impl Track {
 
     fn trouble(&mut self) -> &mut Trouble {
         self.trouble.get_or_insert_default()
-    }
-
-    fn circumstance(&self, now: Moment) -> Circumstance {
-        if now.gaps != self.moment.gaps {
-            Circumstance::Announced
-        } else if now.opens != self.moment.opens {
-            Circumstance::AcrossReconnect
-        } else {
-            Circumstance::WhileOpen
-        }
     }
 }
 
@@ -257,6 +298,7 @@ impl Trouble {
         } else if insert(&mut self.early, at, number, RANGES_MAX) {
             self.out_of_order += 1;
         } else {
+            self.early_is_incomplete = true;
             self.unjudged += 1;
         }
     }
@@ -310,13 +352,13 @@ mod tests {
     #[test]
     fn in_order_nothing_is_wrong_and_nothing_is_kept() {
         let track = track(&[5, 6, 7]);
-        assert!(track.trouble.is_none() && track.verdict(Some(7), OPEN).is_clean());
-        assert_eq!(track.verdict(None, OPEN), Verdict::default());
+        assert!(track.trouble.is_none() && track.verdict(None, Some(7), OPEN).is_clean());
+        assert_eq!(track.verdict(None, None, OPEN), Verdict::default());
     }
 
     #[test]
     fn a_late_event_fills_its_hole_and_a_repeated_one_is_counted() {
-        let verdict = track(&[5, 9, 7, 7, 5, 3, 3]).verdict(None, OPEN);
+        let verdict = track(&[5, 9, 7, 7, 5, 3, 3]).verdict(None, None, OPEN);
         assert_eq!(holes(&verdict), [(6, 6), (8, 8)]);
         assert_eq!((verdict.lost.total, verdict.twice, verdict.out_of_order), (2, 3, 2));
         assert_eq!(verdict.twice_listed, [3..4, 5..6, 7..8]);
@@ -324,19 +366,19 @@ mod tests {
 
     #[test]
     fn what_is_missing_up_to_the_target_is_lost_and_what_is_beyond_is_not_judged() {
-        assert_eq!(holes(&track(&[5, 6]).verdict(Some(9), OPEN)), [(7, 9)]);
-        assert_eq!(holes(&track(&[5, 8, 12]).verdict(Some(6), OPEN)), [(6, 6)]);
-        assert!(track(&[5, 6]).verdict(Some(3), OPEN).is_clean());
+        assert_eq!(holes(&track(&[5, 6]).verdict(None, Some(9), OPEN)), [(7, 9)]);
+        assert_eq!(holes(&track(&[5, 8, 12]).verdict(None, Some(6), OPEN)), [(6, 6)]);
+        assert!(track(&[5, 6]).verdict(None, Some(3), OPEN).is_clean());
     }
 
     #[test]
     fn it_is_behind_until_the_last_hole_is_filled() {
         let mut track = track(&[5, 6]);
-        assert!(track.is_behind(8));
+        assert!(track.is_behind(None, 8));
         track.take(8, OPEN);
-        assert!(track.is_behind(8) && track.is_behind(7) && !track.is_behind(6));
+        assert!(track.is_behind(None, 8) && track.is_behind(None, 7) && !track.is_behind(None, 6));
         track.take(7, OPEN);
-        assert!(!track.is_behind(8));
+        assert!(!track.is_behind(None, 8));
     }
 
     #[test]
@@ -345,8 +387,42 @@ mod tests {
         track.take(2, Moment { opens: 1, gaps: 0 });
         track.take(5, Moment { opens: 2, gaps: 0 });
         track.take(9, Moment { opens: 3, gaps: 1 });
-        let lost = track.verdict(Some(13), Moment { opens: 4, gaps: 1 }).lost;
+        let lost = track.verdict(None, Some(13), Moment { opens: 4, gaps: 1 }).lost;
         assert_eq!(lost, Lost { total: 10, announced: 3, across_reconnect: 6, while_open: 1 });
+    }
+
+    #[test]
+    fn what_is_owed_before_the_first_event_is_missing_until_it_comes() {
+        let mut track = track(&[5, 6, 2]);
+        let verdict = track.verdict(Some(0), Some(6), OPEN);
+        assert_eq!((holes(&verdict), verdict.lost.while_open), (vec![(0, 1), (3, 4)], 4));
+        assert_eq!(holes(&track.verdict(Some(1), Some(3), OPEN)), [(1, 1), (3, 3)]);
+        assert_eq!(holes(&track.verdict(Some(5), Some(6), OPEN)), []);
+        assert!(track.is_behind(Some(0), 6) && !track.is_behind(Some(2), 2) && !track.is_behind(None, 6));
+        for number in [0, 1, 3, 4] {
+            track.take(number, OPEN);
+        }
+        assert!(!track.is_behind(Some(0), 6) && track.verdict(Some(0), Some(6), OPEN).lost.total == 0);
+    }
+
+    #[test]
+    fn what_is_missing_at_the_head_knows_what_happened() {
+        let circumstance =
+            |moment| Track::starting_with(3, moment).verdict(Some(0), None, moment).holes[0].circumstance;
+        assert_eq!(circumstance(OPEN), Circumstance::WhileOpen);
+        assert_eq!(circumstance(Moment { opens: 2, gaps: 0 }), Circumstance::AcrossReconnect);
+        assert_eq!(circumstance(Moment { opens: 2, gaps: 1 }), Circumstance::Announced);
+        let nothing = Verdict::of_nothing(2, 4, OPEN);
+        assert_eq!((holes(&nothing), nothing.lost.while_open), (vec![(2, 4)], 3));
+    }
+
+    #[test]
+    fn with_too_many_early_ones_the_head_is_not_judged() {
+        let first = 2 * RANGES_MAX as u64 + 10;
+        let mut track = Track::starting_with(first, OPEN);
+        (0..=RANGES_MAX as u64).for_each(|n| track.take(2 * n, OPEN));
+        let verdict = track.verdict(Some(0), None, OPEN);
+        assert_eq!((verdict.lost.total, verdict.unjudged), (0, 1));
     }
 
     #[test]
@@ -356,7 +432,7 @@ mod tests {
         (1..=count).for_each(|n| track.take(2 * n, OPEN));
         track.take(1, OPEN);
         track.take(2 * count - 1, OPEN);
-        let verdict = track.verdict(None, OPEN);
+        let verdict = track.verdict(None, None, OPEN);
         assert_eq!((verdict.lost.total, verdict.unjudged, verdict.out_of_order), (count - 1, 1, 1));
         assert_eq!(verdict.holes.len() as u64 + verdict.holes_unlisted, count - 1);
     }
@@ -365,7 +441,7 @@ mod tests {
     fn the_largest_numbers_do_not_overflow() {
         let mut track = Track::starting_with(0, OPEN);
         track.take(u64::MAX - 1, OPEN);
-        assert_eq!(track.verdict(Some(u64::MAX - 1), OPEN).lost.total, u64::MAX - 2);
+        assert_eq!(track.verdict(None, Some(u64::MAX - 1), OPEN).lost.total, u64::MAX - 2);
     }
 
     /// The same from a set of all that came.
@@ -389,13 +465,24 @@ mod tests {
             numbers in prop::collection::vec(0_u64..60, 1..80),
             target in prop::option::of(0_u64..80),
         ) {
-            let verdict = track(&numbers).verdict(target, OPEN);
+            let verdict = track(&numbers).verdict(None, target, OPEN);
             let (lost, twice, late) = naive(&numbers, target);
             let found: Vec<u64> = verdict.holes.iter().flat_map(|hole| hole.numbers.clone()).collect();
             prop_assert_eq!(verdict.lost.total, lost.len() as u64);
             prop_assert_eq!(verdict.lost.while_open, lost.len() as u64);
             prop_assert_eq!((found, verdict.twice, verdict.out_of_order), (lost, twice, late));
             prop_assert_eq!((verdict.holes_unlisted, verdict.unjudged), (0, 0));
+        }
+
+        #[test]
+        fn it_agrees_when_all_are_owed(numbers in prop::collection::vec(0_u64..60, 1..80), target in 0_u64..80) {
+            let came: BTreeSet<_> = numbers.iter().copied().collect();
+            let lost: Vec<u64> = (0..=target).filter(|number| !came.contains(number)).collect();
+            let track = track(&numbers);
+            let verdict = track.verdict(Some(0), Some(target), OPEN);
+            let found: Vec<u64> = verdict.holes.iter().flat_map(|hole| hole.numbers.clone()).collect();
+            prop_assert_eq!((verdict.lost.total, track.is_behind(Some(0), target)), (lost.len() as u64, !lost.is_empty()));
+            prop_assert_eq!(found, lost);
         }
 
         #[test]
@@ -408,7 +495,7 @@ mod tests {
                 let last = numbers.len() - 1;
                 numbers.swap(at.min(last), (at + by).min(last));
             }
-            let verdict = track(&numbers).verdict(Some(420), OPEN);
+            let verdict = track(&numbers).verdict(None, Some(420), OPEN);
             let (lost, twice, late) = naive(&numbers, Some(420));
             prop_assert_eq!((verdict.lost.total, verdict.twice, verdict.out_of_order), (lost.len() as u64, twice, late));
         }

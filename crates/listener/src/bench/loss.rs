@@ -5,7 +5,6 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
-    connection::Connection,
     engine::Finished,
     ledger::{Circumstance, Hole, Lost, Verdict},
 };
@@ -39,8 +38,6 @@ pub(crate) struct Totals {
     pub(crate) out_of_order: u64,
     /// Events that came too late to tell whether they had come before.
     pub(crate) unjudged: u64,
-    /// Connections that were open before the publisher's first event, and got none of its events.
-    pub(crate) left_out: u64,
 }
 
 /// One publisher on all connections.
@@ -49,7 +46,7 @@ pub(crate) struct OfPublisher {
     pub(crate) publisher: String,
     /// What each connection had to see: the highest number that any had seen when the time was up.
     pub(crate) target: Option<u64>,
-    /// Connections that got its events.
+    /// Connections that got its events, or were to get them: they were open before the first one was sent.
     pub(crate) connections: u64,
     /// Of these, those on which each event came once and in order.
     pub(crate) clean_connections: u64,
@@ -116,19 +113,14 @@ impl Loss {
             let enough = connection.got.is_enough(rules);
             // Whoever was closed because it had enough did not have to see what came after.
             let target = publisher.target.filter(|_| !enough);
-            match connection.got.book.verdict(nth, target, connection.got.moment) {
-                Some(verdict) => {
-                    of_publisher.connections += 1;
-                    of_publisher.clean_connections += u64::from(verdict.is_clean());
-                    of_publisher.totals.add(&verdict);
-                    if !verdict.is_clean() {
-                        self.list(number, &publisher.name, &verdict);
-                    }
+            let got = &connection.got;
+            if let Some(verdict) = got.book.verdict((nth, publisher), connection.first_opened, target, got.moment) {
+                of_publisher.connections += 1;
+                of_publisher.clean_connections += u64::from(verdict.is_clean());
+                of_publisher.totals.add(&verdict);
+                if !verdict.is_clean() {
+                    self.list(number, &publisher.name, &verdict);
                 }
-                None if !enough && was_there_before(connection, publisher.first_seen) => {
-                    of_publisher.totals.left_out += 1;
-                }
-                None => {}
             }
         }
         self.totals.add_all(&of_publisher.totals);
@@ -161,10 +153,6 @@ impl Loss {
     }
 }
 
-fn was_there_before(connection: &Connection, first_seen: std::time::Instant) -> bool {
-    connection.first_opened.is_some_and(|opened| opened < first_seen)
-}
-
 impl Totals {
     fn add(&mut self, verdict: &Verdict) {
         self.lost.add_all(&verdict.lost);
@@ -178,12 +166,11 @@ impl Totals {
         self.twice += other.twice;
         self.out_of_order += other.out_of_order;
         self.unjudged += other.unjudged;
-        self.left_out += other.left_out;
     }
 
     /// Nothing is wrong.
     pub(crate) const fn is_clean(&self) -> bool {
-        self.lost.total == 0 && self.twice == 0 && self.out_of_order == 0 && self.unjudged == 0 && self.left_out == 0
+        self.lost.total == 0 && self.twice == 0 && self.out_of_order == 0 && self.unjudged == 0
     }
 }
 

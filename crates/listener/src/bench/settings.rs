@@ -37,7 +37,11 @@ Examples:
 /// stdout what came: connects, times to the first byte and to the open stream, events by type, rates and bytes, how
 /// long events took when they say when they were sent, and for numbered events (`event-generator`'s) exactly what each
 /// connection lost, got twice or out of order. Streams that end are resumed with their last event id as the listener
-/// does it. Only http is spoken; several --url share the connections.
+/// does it.
+///
+/// Only plain http is spoken, whatever the flags that it shares with the listener say: no https (and so no --insecure), no
+/// proxies, and redirects are not followed but counted as refusals. Several --url share the
+/// connections in turn; whoever gets no stream goes on to the next.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Settings {
@@ -70,8 +74,8 @@ pub struct Settings {
 
     /// When the time is up, wait so long for connections that have not seen what others have seen
     ///
-    /// What any connection has seen of a publisher when the time is up is what each has to see. What is missing then is
-    /// lost. It ends as soon as nobody is behind, and all holes are filled.
+    /// What any connection has seen of a publisher when the time is up is what each has to see, also one that has nothing
+    /// of it yet but was open before its first event was sent. What is missing then is lost. It ends as soon as nobody is behind, and all holes are filled.
     #[arg(long, env = "LISTENER_BENCH_SETTLE", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = parse_duration)]
     pub settle: Duration,
@@ -143,6 +147,12 @@ impl Settings {
                 "bench speaks plain http only, and {url} is https: give the address of the server behind the proxy that has \
                  the certificate"
             ));
+        }
+        if self.target.insecure {
+            return Err(
+                "--insecure (LISTENER_INSECURE) means nothing to bench, which speaks plain http only: leave it out"
+                    .to_owned(),
+            );
         }
         if self.expect_no_loss
             && let Some(why) = self.why_loss_is_not_judged()
@@ -241,6 +251,12 @@ mod tests {
     fn https_is_refused_and_says_what_to_do() {
         let said = parsed(&["--url", "https://user:secret@example.org"]).check().expect_err("refused");
         assert!(said.contains("plain http only") && !said.contains("secret"), "{said}");
+    }
+
+    #[test]
+    fn there_is_no_certificate_to_leave_unchecked() {
+        let said = parsed(&["--insecure"]).check().expect_err("refused");
+        assert!(said.contains("--insecure") && said.contains("plain http only"), "{said}");
     }
 
     #[test]

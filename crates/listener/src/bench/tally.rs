@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sse_proto::api::Gap;
 
 use super::{
-    books::{Book, Publishers},
+    books::{Book, Numbered, Publishers},
     events::{EventRef, Item},
     figures::{Figures, count_kind},
     ledger::Moment,
@@ -72,7 +72,8 @@ impl Got {
                 figures.count_latency(sent_us, now_us);
             }
             if let Some((publisher, number)) = stamp.sequenced.filter(|_| rules.judged) {
-                self.book.take(publishers, &publisher, number, self.moment, now);
+                let event = Numbered { publisher: &publisher, number, sent_us: stamp.sent_us };
+                self.book.take(publishers, event, self.moment, now);
             }
         });
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::terminal::visible;
 
-/// Types, and connections with trouble, that are shown; the JSON report has more.
+/// Types, publishers and connections with trouble that are shown; the JSON report has more.
 const SHOWN_MAX: usize = 10;
 
 impl Display for Report {
@@ -120,7 +120,7 @@ impl Display for Loss {
         if self.publishers.is_empty() {
             return line(f, "loss", "not judged: no numbered events came");
         }
-        for one in &self.publishers {
+        for one in self.publishers.iter().take(SHOWN_MAX) {
             let target = one.target.map(|target| format!(" up to {}", N(target))).unwrap_or_default();
             let (clean, all) = (N(one.clean_connections), N(one.connections));
             let name = visible(&one.publisher);
@@ -130,12 +130,15 @@ impl Display for Loss {
                 format_args!("{name}{target}: whole, once and in order on {clean} of {all} connections"),
             )?;
         }
+        let more = self.publishers.len().saturating_sub(SHOWN_MAX) as u64;
+        if more > 0 {
+            line(f, "publisher", format_args!("{} more, not listed here but counted below", N(more)))?;
+        }
         let t = &self.totals;
         line(f, "lost", LostText(&t.lost))?;
         line(f, "twice", N(t.twice))?;
         line(f, "out of order", N(t.out_of_order))?;
         for (count, what) in [
-            (t.left_out, "connections got nothing of a publisher although they were open before its first event"),
             (t.unjudged, "events came too late to tell whether they had come before"),
             (self.events_of_further_publishers, "events of still more publishers were not judged"),
         ] {

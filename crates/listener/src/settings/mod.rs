@@ -113,7 +113,7 @@ pub struct Settings {
 
     /// Fail on an event that is larger than this, like 512KiB or 16MiB
     ///
-    /// It bounds the memory that a server can make the listener use.
+    /// It bounds the memory that a server can make the listener use. The names of its fields and its line ends count.
     #[arg(long, env = "LISTENER_MAX_EVENT_SIZE", value_parser = parse_event_size, default_value = "16MiB")]
     #[arg(value_name = "SIZE", allow_negative_numbers = true)]
     pub max_event_size: usize,
@@ -121,7 +121,7 @@ pub struct Settings {
     /// End after this many events
     ///
     /// `gap` events do not count.
-    #[arg(long, env = "LISTENER_COUNT", value_name = "N")]
+    #[arg(long, env = "LISTENER_COUNT", value_name = "N", value_parser = target::parse_count)]
     pub count: Option<NonZeroU64>,
 
     /// How to print an event
@@ -247,6 +247,16 @@ mod tests {
             let twin = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(twin.as_str()));
             assert!(flag.get_help().is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_readme_lists_every_flag() {
+        let readme = include_str!("../../README.md");
+        let command = command();
+        let bench = command.find_subcommand("bench").expect("a subcommand");
+        for flag in command.get_arguments().chain(bench.get_arguments()).filter_map(clap::Arg::get_long) {
+            assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
         }
     }
 

@@ -22,12 +22,12 @@ pub struct Target {
     /// Where the stream is: http or https; may be repeated
     ///
     /// Without a path, /stream is meant. A query is sent as it is, with --channel and its like added to it. Several URLs
-    /// are the nodes of one system: they are tried in turn, each from the last event id (in the variable they are
-    /// separated by spaces). Proxies are taken from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, but never for this
+    /// are the nodes of one system: when one gives no stream the next one is asked at once, from the last event id (in the
+    /// variable they are separated by spaces). Proxies are taken from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, but never for this
     /// machine itself.
     // A URL may hold a password: help does not print the environment's.
     #[arg(long = "url", env = "LISTENER_URL", hide_env_values = true, default_value = "http://127.0.0.1:5000")]
-    #[arg(value_name = "URL", value_delimiter = ' ')]
+    #[arg(value_name = "URL", value_delimiter = ' ', value_parser = Unquoted(str::parse::<StreamUrl>))]
     pub urls: Vec<StreamUrl>,
 
     /// Send this as well: `Authorization: Bearer TOKEN`
@@ -95,6 +95,7 @@ pub struct Target {
     ///
     /// Sent as the query parameter `last`, which sse-server knows. Like --since, it counts until the first id has come.
     #[arg(long, env = "LISTENER_LAST", value_name = "N", group = "start", allow_negative_numbers = true)]
+    #[arg(value_parser = parse_count)]
     pub last: Option<NonZeroU64>,
 
     /// Do not check the server's certificate
@@ -163,6 +164,11 @@ impl Target {
             None => Ok(()),
         }
     }
+}
+
+/// A number of events.
+pub(super) fn parse_count(text: &str) -> Result<NonZeroU64, &'static str> {
+    text.parse().map_err(|_| "write a whole number from 1 on")
 }
 
 /// `true`, `false`, `1` or `0`.

@@ -85,16 +85,21 @@ fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
         stream
     };
     let mut streams: Vec<_> = streams.into_iter().map(come_back).collect();
-    streams[0].send(events(0..5));
-    streams[1].send(events(0..3));
+    // They do not say when they were sent: one that was sent before would be no loss.
+    let unstamped = |numbers| events(numbers).replace(",\"sent_us\":1", "");
+    streams[0].send(unstamped(0..5));
+    streams[1].send(unstamped(0..3));
     // What was sent before a stream ended was read when it comes back.
     let _streams: Vec<_> = streams.into_iter().map(come_back).collect();
     bench.interrupt();
     let done = bench.done();
     done.assert_code(0);
     assert_eq!(done.report["ended_by"], "signal");
-    assert_eq!(done.numbers(["/loss/publishers/0/target", "/loss/publishers/0/connections"]), [4, 2]);
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/left_out", "/loss/connections/0/lost/total"]), [2, 1, 2]);
+    assert_eq!(done.numbers(["/loss/publishers/0/target", "/loss/publishers/0/connections"]), [4, 3]);
+    assert_eq!(done.numbers(["/loss/lost/total", "/loss/connections_unlisted"]), [7, 0]);
+    let mut lost = [0, 1].map(|nth| done.number(&format!("/loss/connections/{nth}/lost/total")));
+    lost.sort_unstable();
+    assert_eq!(lost, [2, 5]);
 }
 
 #[test]
@@ -116,6 +121,114 @@ fn it_goes_on_reading_until_everybody_has_caught_up() {
     let done = bench.done();
     done.assert_code(0);
     assert_eq!(done.numbers(["/events/total", "/loss/lost/total"]), [6, 0]);
+}
+
+/// Streams that the bench knows to be open before anything else is sent.
+#[cfg(unix)]
+fn open_streams(server: &Server, count: usize) -> Vec<Exchange> {
+    let first: Vec<_> = (0..count).map(|_| server.stream("retry: 0\n\n")).collect();
+    // Whoever comes back has read the head of its first answer.
+    first.into_iter().for_each(Exchange::end);
+    (0..count).map(|_| server.stream(": open\n\n")).collect()
+}
+
+/// Numbered events of a publisher that are sent now.
+#[cfg(unix)]
+fn sent_now(publisher: &str, numbers: std::ops::Range<u64>) -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let event = |number| {
+        let sent_us = since.as_micros();
+        format!("data: {{\"publisher\":\"{publisher}\",\"sequence\":{number},\"sent_us\":{sent_us}}}\n\n")
+    };
+    numbers.map(event).collect()
+}
+
+/// Ends the streams, so that all was read that was sent when they have come back.
+#[cfg(unix)]
+fn come_back(server: &Server, streams: Vec<Exchange>) -> Vec<Exchange> {
+    streams
+        .into_iter()
+        .map(|stream| {
+            stream.end();
+            server.stream(": back\n\n")
+        })
+        .collect()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_stream_that_is_open_and_gets_nothing_has_lost_everything() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--connections", "5", "--settle", "50ms", "--expect-no-loss"]);
+    let mut streams = open_streams(&server, 5);
+    streams[1..].iter_mut().for_each(|stream| stream.send(sent_now("p", 0..100)));
+    let _streams = come_back(&server, streams);
+    bench.interrupt();
+    let done = bench.done();
+    done.assert_code(1);
+    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/connections"]), [100, 5]);
+    assert_eq!(done.numbers(["/loss/publishers/0/clean_connections", "/loss/connections/0/lost/total"]), [4, 100]);
+    assert_eq!(
+        done.numbers(["/loss/connections/0/lost_ranges/0/first", "/loss/connections/0/lost_ranges/0/last"]),
+        [0, 99]
+    );
+    assert!(done.ended.stdout.contains("of p: lost 100 (0-99)"), "{done:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_missing_at_the_head_of_an_open_stream_is_lost() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--connections", "5", "--settle", "50ms", "--expect-no-loss"]);
+    let mut streams = open_streams(&server, 5);
+    let all = sent_now("p", 0..100);
+    streams[1..].iter_mut().for_each(|stream| stream.send(&*all));
+    streams[0].send(sent_now("p", 5..100));
+    let _streams = come_back(&server, streams);
+    bench.interrupt();
+    let done = bench.done();
+    done.assert_code(1);
+    assert!(done.ended.stdout.contains("of p: lost 5 (0-4)"), "{done:?}");
+    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]), [5, 4]);
+}
+
+#[test]
+#[cfg(unix)]
+fn it_waits_for_those_who_have_nothing_yet_of_a_publisher() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--connections", "5", "--settle", "1h", "--expect-no-loss"]);
+    let mut streams = open_streams(&server, 5);
+    let event = sent_now("p2", 0..1);
+    let mut first = streams.remove(0);
+    first.send(&*event);
+    let _first = come_back(&server, vec![first]);
+    bench.interrupt();
+    for stream in &mut streams {
+        stream.send(&*event);
+    }
+    let done = bench.done();
+    done.assert_code(0);
+    assert_eq!(done.numbers(["/events/total", "/loss/lost/total", "/loss/publishers/0/clean_connections"]), [5, 0, 5]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_stream_that_opens_with_its_first_event_is_not_accused_of_those_before() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--connections", "2", "--settle", "1h", "--expect-no-loss"]);
+    let requests = [server.request(), server.request()];
+    // Sent before either has a head, as Flask-SSE does it.
+    let (all, rest) = (sent_now("p", 0..10), sent_now("p", 4..10));
+    let streams = requests.into_iter().zip([all, rest]).map(|(mut stream, events)| {
+        stream.open_stream();
+        stream.send("retry: 0\n\n".to_owned() + &events);
+        stream
+    });
+    let _streams = come_back(&server, streams.collect());
+    bench.interrupt();
+    let done = bench.done();
+    done.assert_code(0);
+    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]), [0, 2]);
 }
 
 #[test]

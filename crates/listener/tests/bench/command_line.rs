@@ -9,6 +9,7 @@ use crate::{
 fn misuse_ends_with_2_and_says_what_to_write() {
     for (arguments, hint) in [
         (&["--url", "https://example.org"][..], "plain http only"),
+        (&["--insecure"], "--insecure (LISTENER_INSECURE) means nothing to bench"),
         (&["--url", "localhost:1"], "write http://"),
         (&["--connections", "0"], "--connections"),
         (&["--cut-every", "5s", "--cut-share", "0"], "write a share"),
@@ -39,7 +40,9 @@ fn too_few_open_files_are_said_before_it_begins() {
 fn help_teaches_by_examples_of_several_servers() {
     let ended = Listener::start(&["bench", "--help"]).ended();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for word in ["Exit codes:", "Nchan", "Mercure", "Flask-SSE", "--cut-every 5s", "LISTENER_BENCH_CONNECTIONS"] {
+    for word in
+        ["Exit codes:", "Nchan", "Mercure", "Flask-SSE", "--cut-every 5s", "LISTENER_BENCH_CONNECTIONS", "no proxies"]
+    {
         assert!(ended.stdout.contains(word), "{word}:\n{}", ended.stdout);
     }
 }

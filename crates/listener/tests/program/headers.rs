@@ -115,6 +115,8 @@ fn misuse_ends_with_2_and_shows_no_value() {
         (&["--bearer", ""], "one word"),
         (&["--bearer", "secret", "--header", "authorization: secret"], "both set Authorization"),
         (&["--bearer", "secret", "--url", "http://user:secret@h"], "both set Authorization"),
+        (&["--url", "ftp://user:secret@h"], "write http:// or https:// in front"),
+        (&["--url", "http://user:secret@"], "not a URL"),
     ] {
         let ended = Listener::start(arguments).ended();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");

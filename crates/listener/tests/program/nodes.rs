@@ -31,13 +31,27 @@ fn a_node_that_is_not_there_is_passed_over() {
 }
 
 #[test]
-fn a_refusal_of_one_is_final() {
+fn a_node_that_refuses_or_cannot_now_is_passed_over() {
+    let servers = [Server::start(), Server::start(), Server::start()];
+    let urls = servers.each_ref().map(Server::url).join(" ");
+    let listener = Listener::start(&["--url", &urls, "--count", "1", "--format", "data"]);
+    servers[0].request().answer("404 Not Found", &[], "not here");
+    listener.said("404 Not Found: not here; trying again at once");
+    servers[1].request().answer("503 Service Unavailable", &["Retry-After: 3000"], "");
+    listener.said("trying again at once");
+    let _stream = servers[2].stream("data: a\n\n");
+    assert_eq!(listener.ended().stdout, "a\n");
+}
+
+#[test]
+fn a_refusal_of_all_is_final() {
     let (one, two) = (Server::start(), Server::start());
     let listener = Listener::start(&["--url", &one.url(), "--url", &two.url()]);
-    one.request().answer("403 Forbidden", &[], "not you");
+    one.request().answer("404 Not Found", &[], "");
+    two.request().answer("403 Forbidden", &[], "not you");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains(&format!("{}/stream: the server answered 403", one.url())), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("{}/stream: the server answered 403", two.url())), "{ended:?}");
 }
 
 #[test]

@@ -128,3 +128,13 @@ fn comments_are_shown_where_they_came() {
     stream.send("\ndata: a\n: two\n\n");
     assert_eq!(listener.ended().stdout, ": two\nevent: message \ndata: a\n");
 }
+
+#[test]
+fn it_ends_when_nobody_reads_any_more_though_nothing_comes() {
+    let server = Server::start();
+    let mut command = Listener::command(&["--url", &server.url()]);
+    let listener = Listener::spawn(&mut command, Reading::Lines(2));
+    let _stream = server.stream("data: a\n\n");
+    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+    assert_eq!(listener.ended().code, Some(0));
+}

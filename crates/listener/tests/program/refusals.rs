@@ -34,7 +34,7 @@ fn a_refusal_is_shown_with_the_servers_message() {
 fn another_text_is_shown_cut_and_plain() {
     let (code, stderr) = ends("403 Forbidden", &[], &format!("\x1b[31m<h1>No</h1>\n{}", "x".repeat(1000)));
     assert_eq!(code, Some(1));
-    let start = "[31m<h1>No</h1>";
+    let start = "[31m<h1>No</h1> ";
     let expected = format!("403 Forbidden: {start}{}\n", "x".repeat(200 - start.len()));
     assert!(stderr.ends_with(&expected), "{stderr}");
 }

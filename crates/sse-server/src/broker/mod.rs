@@ -7,6 +7,9 @@
 //! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
 //!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
 //! - An id is never given out twice, and ids of a channel only grow.
+//! - [`append_once`](Broker::append_once) does the same for parts that may have keys. A part whose key is known in the
+//!   channel is not added again, and gets the ids of the first time. Keys are kept in the same step as the events, for
+//!   at least the window that was set when they came, also when the events were trimmed meanwhile.
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
 //!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
 //!   end early but for its limits, and [`Page::more`] says so.
@@ -20,6 +23,7 @@
 pub mod bells;
 pub mod continuity;
 pub mod embedded;
+pub mod once;
 pub mod redis;
 
 use std::{num::NonZeroUsize, time::Duration};
@@ -27,7 +31,12 @@ use std::{num::NonZeroUsize, time::Duration};
 use bytestring::ByteString;
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 
-use self::{bells::Bell, embedded::Embedded, redis::RedisBroker};
+use self::{
+    bells::Bell,
+    embedded::Embedded,
+    once::{KeyLimits, Part, Placed},
+    redis::RedisBroker,
+};
 
 /// Where events are kept: a closed set, chosen at start.
 #[derive(Debug, Clone)]
@@ -49,6 +58,8 @@ pub struct Retention {
     pub bytes_max: u64,
     /// Channels; a publish to one more is refused, unless one whose events are all too old can be forgotten.
     pub channels_max: usize,
+    /// Keys of publishes that may be sent again.
+    pub keys: KeyLimits,
 }
 
 /// The ids that a batch got.
@@ -184,6 +195,23 @@ pub enum BrokerError {
     /// The log has no room by its own limits or the disk's. Nothing was stored.
     #[error("{0}")]
     Full(String),
+    /// A key came again with other content. Nothing was stored.
+    #[error("the key of part {part} was used for other content")]
+    KeyReused {
+        /// The part of the append, counted from zero.
+        part: usize,
+    },
+    /// The channel knows as many keys as it may. Nothing was stored.
+    #[error(
+        "the channel has {keys_max} keys of publishes already, which is the limit (--idempotency-keys); the oldest \
+         expires in {expires_in:?}"
+    )]
+    TooManyKeys {
+        /// The limit.
+        keys_max: usize,
+        /// When there will be room for one.
+        expires_in: Duration,
+    },
     /// What was read is not what was written. Reading on would be silent loss.
     #[error("the log is damaged: {0}")]
     Damaged(String),
@@ -193,11 +221,24 @@ impl Broker {
     /// Appends `events`, at least one, to `channel`.
     ///
     /// # Errors
-    /// All variants but `Damaged`: see [`BrokerError`].
+    /// `Unavailable`, `OutcomeUnknown`, `Full`: see [`BrokerError`].
     pub async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append(channel, events).await,
             Self::Redis(broker) => broker.append(channel, events).await,
+        }
+    }
+
+    /// Appends those of `parts`, at least one, whose key is not known in `channel`: all of them or none, in order.
+    /// Tells for each where it is.
+    ///
+    /// # Errors
+    /// Any: see [`BrokerError`]. After `OutcomeUnknown` the same parts may be appended again; those with keys are not
+    /// doubled.
+    pub async fn append_once(&self, channel: &Channel, parts: Vec<Part>) -> Result<Vec<Placed>, BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.append_once(channel, parts).await,
+            Self::Redis(broker) => broker.append_once(channel, &parts).await,
         }
     }
 

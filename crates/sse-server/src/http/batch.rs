@@ -1,6 +1,6 @@
 //! `POST /events`: many events in, all or none.
 
-use std::{borrow::Cow, fmt, time::Instant};
+use std::{borrow::Cow, fmt};
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
@@ -21,8 +21,10 @@ use super::{
     body::{self, BodyLimit},
     error::{ApiError, shortened},
     media::{self, Media},
+    once,
     query::Params,
 };
+use crate::broker::once::{Fingerprint, Once, Part};
 
 /// Publishes a batch to one channel.
 pub(super) async fn events(
@@ -32,6 +34,7 @@ pub(super) async fn events(
 ) -> Result<HttpResponse, ApiError> {
     edge.origins.check_publish(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
+    let key = once::header(&request)?;
     let media = media::of(&request);
     let limit = BodyLimit { bytes_max: edge.limits.batch_bytes_max, what: "the batch", flag: "--batch-bytes-max" };
     let body = match media {
@@ -42,33 +45,88 @@ pub(super) async fn events(
         Err(found) => return Err(unsupported(found, &request)),
     };
     let text = media::json_text(body.bytes.clone())?;
-    let events = match media {
+    let lines = match media {
         Ok(Media::Json) => items(&text, &edge.limits)?,
         _ => lines(&text, &edge.limits)?,
     };
 
-    let started = Instant::now();
-    let count = events.len();
-    let bytes = events.iter().map(|event| event.data.len()).sum();
-    let appended = edge.hub.broker().append(&channel, events).await?;
-    edge.metrics.published(count, bytes, started.elapsed());
-    Ok(HttpResponse::Ok().json(BatchPublished { first_id: appended.first, last_id: appended.last, count }))
+    let count = lines.len();
+    let stands: Vec<Place> = lines.iter().map(|line| line.place).collect();
+    let (parts, by_line) = parts(lines, key, &edge.limits)?;
+    let whose = |part: usize| match stands.get(part) {
+        Some(place) if by_line => format!("the key of {place}"),
+        _ => "the Idempotency-Key".to_owned(),
+    };
+    let placed = once::publish(&edge, &channel, parts, whose).await?;
+    let ends = once::ends(&placed)?;
+    let ids = by_line.then(|| placed.iter().map(|line| line.ids.first).collect());
+    Ok(HttpResponse::Ok().json(BatchPublished { first_id: ends.first, last_id: ends.last, count, ids }))
+}
+
+/// An event of a batch, as it was sent.
+struct Line {
+    place: Place,
+    event: Event,
+    key: Option<Fingerprint>,
+}
+
+/// Where in the body an event stands.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Line(usize),
+    Item(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Item(number) => write!(f, "item {number}"),
+        }
+    }
+}
+
+/// A part for each line if lines have keys, which is told; else the whole batch is one.
+fn parts(lines: Vec<Line>, key: Option<Fingerprint>, limits: &Limits) -> Result<(Vec<Part>, bool), ApiError> {
+    let keyed = lines.iter().filter(|line| line.key.is_some()).count();
+    if keyed == 0 {
+        let events: Vec<Event> = lines.into_iter().map(|line| line.event).collect();
+        let once = key.map(|key| Once { key, content: Fingerprint::of_events(&events) });
+        return Ok((vec![Part { events, once }], false));
+    }
+    if key.is_some() {
+        return Err(ApiError::InvalidKey("the batch has one, and so have lines of it: use one kind"));
+    }
+    if keyed > limits.keys_max {
+        // It would never fit.
+        return Err(ApiError::TooLarge {
+            what: "the batch".to_owned(),
+            max: limits.keys_max,
+            unit: "keys",
+            flag: "--idempotency-keys",
+        });
+    }
+    let part = |line: Line| {
+        let once = line.key.map(|key| Once { key, content: Fingerprint::of_events([&line.event]) });
+        Part { events: vec![line.event], once }
+    };
+    Ok((lines.into_iter().map(part).collect(), true))
 }
 
 /// The events of NDJSON: one a line, blank lines apart.
-fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
-    let mut events = Vec::new();
-    for (line, number) in text.split('\n').zip(1..) {
-        if !line.trim().is_empty() {
-            room_for_one_more(events.len(), limits)?;
-            events.push(event(line, &format!("line {number}"), limits)?);
+fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
+    let mut lines = Vec::new();
+    for (json, number) in text.split('\n').zip(1..) {
+        if !json.trim().is_empty() {
+            room_for_one_more(lines.len(), limits)?;
+            lines.push(line(json, Place::Line(number), limits)?);
         }
     }
-    if events.is_empty() { Err(ApiError::EmptyBatch) } else { Ok(events) }
+    if lines.is_empty() { Err(ApiError::EmptyBatch) } else { Ok(lines) }
 }
 
 /// The events of a JSON array.
-fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
+fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
     let mut array = Array { items: Vec::new(), too_many: None, limits };
     let mut json = serde_json::Deserializer::from_str(text);
     let read = (&mut array).deserialize(&mut json).and_then(|()| json.end());
@@ -80,7 +138,7 @@ fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Event>, ApiError> {
         return Err(ApiError::EmptyBatch);
     }
     let numbered = array.items.into_iter().zip(1..);
-    numbered.map(|(item, number)| event(item.get(), &format!("item {number}"), limits)).collect()
+    numbered.map(|(item, number)| line(item.get(), Place::Item(number), limits)).collect()
 }
 
 /// Takes the items of an array as they are, and no more of them than may be.
@@ -129,8 +187,8 @@ fn room_for_one_more(events: usize, limits: &Limits) -> Result<(), ApiError> {
     })
 }
 
-fn event(json: &str, place: &str, limits: &Limits) -> Result<Event, ApiError> {
-    let wrong = |why: String| ApiError::InvalidBatch { place: place.to_owned(), why };
+fn line(json: &str, place: Place, limits: &Limits) -> Result<Line, ApiError> {
+    let wrong = |why: String| ApiError::InvalidBatch { place: place.to_string(), why };
     if !json.trim_start().starts_with('{') {
         return Err(wrong(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned()));
     }
@@ -146,7 +204,8 @@ fn event(json: &str, place: &str, limits: &Limits) -> Result<Event, ApiError> {
             flag: "--event-bytes-max",
         });
     }
-    Ok(Event { kind, data })
+    let key = line.key.map(|key| once::key(key.as_bytes())).transpose().map_err(|why| wrong(format!("key: {why}")))?;
+    Ok(Line { place, event: Event { kind, data }, key })
 }
 
 /// What serde says, without its own idea of a line (it saw only this one), and not at any length.
@@ -184,13 +243,13 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits =
-        Limits { event_bytes_max: 20, batch_bytes_max: 1000, batch_events_max: 3, subscribers_max: 1 };
+        Limits { event_bytes_max: 20, batch_bytes_max: 1000, batch_events_max: 3, subscribers_max: 1, keys_max: 2 };
 
     fn datas(text: &str) -> Result<Vec<String>, String> {
         let text = ByteString::from(text);
-        let events = if text.starts_with('[') { items(&text, &LIMITS) } else { lines(&text, &LIMITS) };
-        let data = |event: Event| event.data.to_string();
-        events.map(|events| events.into_iter().map(data).collect()).map_err(|error| error.to_string())
+        let lines = if text.starts_with('[') { items(&text, &LIMITS) } else { lines(&text, &LIMITS) };
+        let data = |line: Line| line.event.data.to_string();
+        lines.map(|lines| lines.into_iter().map(data).collect()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -218,6 +277,8 @@ mod tests {
             r#"["a",1]"#,
             "nonsense",
             r#"{"event":"a","data":1} x"#,
+            r#"{"event":"a","data":1,"key":"a b"}"#,
+            r#"{"event":"a","data":1,"key":7}"#,
             r#"{"event":"a","data":"123456789012345678901"}"#,
         ] {
             assert!(datas(&format!("{good}\n\n{bad}\n")).unwrap_err().contains("line 3"), "{bad}");
@@ -227,5 +288,24 @@ mod tests {
         }
         assert!(datas(&[good; 4].join("\n")).unwrap_err().contains("more than 3 events"));
         assert!(datas("\n \n").is_err() && datas("[]").is_err() && datas("[").is_err());
+    }
+
+    #[test]
+    fn keys_are_of_the_batch_or_of_its_lines() {
+        let keyed = |text: &str, key: Option<&str>| {
+            let lines = lines(&text.into(), &LIMITS).unwrap();
+            let key = key.map(|key| once::key(key.as_bytes()).unwrap());
+            let (parts, by_line) = parts(lines, key, &LIMITS).map_err(|error| error.to_string())?;
+            let parts: Vec<_> = parts.iter().map(|part| (part.events.len(), part.once.is_some())).collect();
+            Ok::<_, String>((parts, by_line))
+        };
+        let without = r#"{"event":"a","data":1}"#;
+        let with = r#"{"event":"a","data":1,"key":"k"}"#;
+        let none = r#"{"event":"a","data":1,"key":null}"#;
+        assert_eq!(keyed(&[without, none].join("\n"), None), Ok((vec![(2, false)], false)));
+        assert_eq!(keyed(&[without, none].join("\n"), Some("k")), Ok((vec![(2, true)], false)));
+        assert_eq!(keyed(&[without, with].join("\n"), None), Ok((vec![(1, false), (1, true)], true)));
+        assert!(keyed(&[without, with].join("\n"), Some("k")).unwrap_err().contains("one kind"));
+        assert!(keyed(&[with; 3].join("\n"), None).unwrap_err().contains("more than 2 keys"));
     }
 }

@@ -71,6 +71,15 @@ pub enum ApiError {
     /// A batch without events.
     #[error("the batch has no events: send a line {{\"event\":\"click\",\"data\":\"x\"}} for each")]
     EmptyBatch,
+    /// A key of a publish that cannot be one.
+    #[error("the Idempotency-Key cannot be used: {0}")]
+    InvalidKey(&'static str),
+    /// A key that came again with other content.
+    #[error(
+        "{0} was used for something else within the --idempotency-window, so nothing was published: repeat exactly \
+         what was sent with it, or use a new key"
+    )]
+    KeyReused(String),
     /// A publish that a page of another site sent, or made a browser send.
     #[error("pages of {0} may not publish here: name that origin with --cors-origin to allow it")]
     ForeignOrigin(String),
@@ -120,7 +129,7 @@ pub enum ApiError {
     #[error("the server is reading too many bodies at once; try again (--publish-memory sets the limit)")]
     Busy,
     /// The broker could not do it.
-    #[error(transparent)]
+    #[error("{0}{advice}", advice = advice(.0))]
     Broker(#[from] BrokerError),
 }
 
@@ -137,6 +146,7 @@ impl ApiError {
             Self::InvalidText => (StatusCode::BAD_REQUEST, "invalid_text"),
             Self::InvalidBatch { .. } => (StatusCode::BAD_REQUEST, "invalid_batch"),
             Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty_batch"),
+            Self::InvalidKey(_) => (StatusCode::BAD_REQUEST, "invalid_key"),
             Self::BodyBroken => (StatusCode::BAD_REQUEST, "broken_body"),
             Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Preflight(_) => (StatusCode::FORBIDDEN, "preflight_refused"),
@@ -145,11 +155,23 @@ impl ApiError {
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::UnsupportedType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type"),
+            Self::KeyReused(_) | Self::Broker(BrokerError::KeyReused { .. }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "key_reused")
+            }
+            Self::Broker(BrokerError::TooManyKeys { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_keys"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Broker(BrokerError::Unavailable(_)) => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable"),
             Self::Broker(BrokerError::OutcomeUnknown(_)) => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
             Self::Broker(BrokerError::Damaged(_)) => (StatusCode::SERVICE_UNAVAILABLE, "log_damaged"),
             Self::Broker(BrokerError::Full(_)) => (StatusCode::INSUFFICIENT_STORAGE, "log_full"),
+        }
+    }
+
+    /// How long to wait before trying again, after a 503.
+    fn retry_after_s(&self) -> u64 {
+        match self {
+            Self::Broker(BrokerError::TooManyKeys { expires_in, .. }) => expires_in.as_secs() + 1,
+            _ => 1,
         }
     }
 
@@ -175,12 +197,23 @@ impl ResponseError for ApiError {
         }
         let mut response = HttpResponse::build(status);
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.insert_header((header::RETRY_AFTER, "1"));
+            response.insert_header((header::RETRY_AFTER, self.retry_after_s()));
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
         response.json(self.body())
+    }
+}
+
+/// What a publisher can do about an error of the broker, where that is not plain.
+const fn advice(error: &BrokerError) -> &'static str {
+    match error {
+        BrokerError::OutcomeUnknown(_) => {
+            "; what was published may be stored or not. With the Idempotency-Key that it had, it can be sent again and is \
+             stored once; what had none may be doubled"
+        }
+        _ => "",
     }
 }
 

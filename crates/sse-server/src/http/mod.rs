@@ -7,6 +7,7 @@
 //! | `subscribe` | `GET /stream` |
 //! | `history` | `GET /events` |
 //! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
+//! | `once` | publishing with a key, for `publish` and `batch` |
 //! | `error` | the one table from errors to statuses |
 //! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
 //! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
@@ -17,6 +18,7 @@ mod error;
 mod health;
 mod history;
 mod media;
+mod once;
 mod origin;
 mod publish;
 mod query;
@@ -47,6 +49,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Events of a batch.
     pub batch_events_max: usize,
+    /// Keys of a channel: a batch with more would never fit.
+    pub keys_max: usize,
     /// Open streams; publishers and health checks need connections too.
     pub subscribers_max: usize,
 }

@@ -68,7 +68,7 @@ impl Origins {
         }
         let cors = Cors::default()
             .allowed_methods(["GET", "POST"])
-            .allowed_headers(["accept", "cache-control", "content-type", "last-event-id"])
+            .allowed_headers(["accept", "cache-control", "content-type", "idempotency-key", "last-event-id"])
             .expose_headers(["retry-after"])
             .max_age(3600);
         Some(if self.any {

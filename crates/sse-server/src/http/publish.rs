@@ -1,7 +1,5 @@
 //! `GET` and `POST /event/{action}`: one event in. Answered when it is durable.
 
-use std::time::Instant;
-
 use actix_web::{HttpRequest, HttpResponse, http::Method, web::Payload};
 use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
@@ -15,8 +13,10 @@ use super::{
     body::{self, Body, BodyLimit},
     error::{ApiError, shortened},
     media::{self, Media},
+    once,
     query::{Params, decoded},
 };
+use crate::broker::once::{Fingerprint, Once, Part};
 
 /// Publishes one event. Its type is the action; its data the body, or the tutorial's text if there is no body.
 pub(super) async fn event(
@@ -27,21 +27,23 @@ pub(super) async fn event(
     edge.origins.check_publish(&request)?;
     let kind = action(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
+    let key = once::header(&request)?;
     let posted = request.method() == Method::POST;
     // The body's share of the memory is held until the event is stored.
     let (data, _body) = if posted {
         let body = posted_body(&request, payload, &edge).await?;
         (posted_data(&request, &body)?, Some(body))
     } else {
-        (tutorial_data(), None)
+        (None, None)
     };
 
-    let started = Instant::now();
-    let bytes = data.len();
-    let appended = edge.hub.broker().append(&channel, vec![Event { kind, data }]).await?;
-    edge.metrics.published(1, bytes, started.elapsed());
+    // Of what was sent: the tutorial's text is another each time.
+    let once = key.map(|key| Once { key, content: Fingerprint::of_sent(&kind, data.as_ref()) });
+    let event = Event { kind, data: data.unwrap_or_else(tutorial_data) };
+    let parts = vec![Part { events: vec![event], once }];
+    let placed = once::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
     Ok(if posted {
-        HttpResponse::Ok().json(Published { id: appended.first })
+        HttpResponse::Ok().json(Published { id: once::ends(&placed)?.first })
     } else {
         HttpResponse::Ok().json(serde_json::json!({}))
     })
@@ -61,12 +63,13 @@ async fn posted_body<'a>(request: &HttpRequest, payload: Payload, edge: &'a Edge
     body::read(request, payload, limit, &edge.body_memory).await
 }
 
-fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<ByteString, ApiError> {
+/// The data in a body; none if there is no body.
+fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteString>, ApiError> {
     let bytes = body.bytes.clone();
     match media::of(request) {
-        Ok(Media::Json) => compact(bytes),
-        Ok(Media::Text) => media::text(bytes),
-        _ if bytes.is_empty() => Ok(tutorial_data()),
+        Ok(Media::Json) => compact(bytes).map(Some),
+        Ok(Media::Text) => media::text(bytes).map(Some),
+        _ if bytes.is_empty() => Ok(None),
         Ok(Media::Unsaid) => Err(unsupported("the body has no type, or that of an HTML form".to_owned(), request)),
         Ok(Media::NdJson) => Err(unsupported("lines of JSON are a batch, and go to POST /events".to_owned(), request)),
         Err(found) => Err(unsupported(found, request)),

@@ -1,12 +1,19 @@
 //! The contract of `broker/mod.rs`, on every broker, without HTTP between.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+
+use proptest::{
+    collection::vec,
+    strategy::{Strategy as _, ValueTree as _},
+    test_runner::TestRunner,
+};
 
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
         embedded::{Embedded, Place},
+        once::{Fingerprint, KeyLimits, Once, Part, Placed},
         redis::RedisBroker,
     },
     metrics::Metrics,
@@ -31,6 +38,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
         age_max: Duration::from_hours(1),
         bytes_max: 1 << 30,
         channels_max: 1000,
+        keys: KeyLimits { window: Duration::from_mins(10), keys_max: 1000 },
     };
     change(&mut retention);
     let directory = TempDir::new().unwrap();
@@ -58,6 +66,13 @@ fn channel(name: &str) -> Channel {
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
     range.map(|number| Event { kind: "number".parse().unwrap(), data: number.to_string().into() }).collect()
+}
+
+/// An event with this data and key; 0 is none.
+fn part(key: u128, data: u128) -> Part {
+    let events = vec![Event { kind: "number".parse().unwrap(), data: data.to_string().into() }];
+    let once = Once { key: Fingerprint::from(key), content: Fingerprint::of_events(&events) };
+    Part { events, once: (key > 0).then_some(once) }
 }
 
 async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> EventId {
@@ -136,6 +151,53 @@ crate::on_every_broker! {
         }
         acknowledged.sort_unstable();
         assert_eq!(all(&own.broker, "a").await, acknowledged);
+    }
+
+    async fn appends_with_keys_do_what_a_model_does(backend: Backend) {
+        const KEYS_MAX: usize = 5;
+        let own = own(backend, |retention| retention.keys.keys_max = KEYS_MAX).await;
+        // Of each part its key (0 is none) and its data.
+        let appends = vec(vec((0..8_u128, 0..2_u128), 1..5), 150);
+        let appends = appends.new_tree(&mut TestRunner::deterministic()).unwrap().current();
+        let mut known: HashMap<u128, (u128, EventId)> = HashMap::new();
+        let mut log = Vec::new();
+        let (mut conflicts, mut refused, mut repeated) = (0, 0, 0);
+        for parts in appends {
+            let mut new = known.clone();
+            let conflict = parts.iter().position(|(key, data)| {
+                *key > 0 && new.entry(*key).or_insert((*data, EventId::ZERO)).0 != *data
+            });
+            let asked = parts.iter().map(|(key, data)| part(*key, *data)).collect();
+            match own.broker.append_once(&channel("a"), asked).await {
+                Err(BrokerError::KeyReused { part }) => {
+                    assert_eq!(conflict, Some(part), "{parts:?}");
+                    conflicts += 1;
+                }
+                Err(BrokerError::TooManyKeys { keys_max, .. }) => {
+                    assert!(conflict.is_none() && keys_max == KEYS_MAX && new.len() > KEYS_MAX, "{parts:?}");
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+                Ok(placed) => {
+                    assert!(conflict.is_none() && new.len() <= KEYS_MAX && placed.len() == parts.len(), "{parts:?}");
+                    for ((key, data), Placed { ids, repeated: again }) in parts.into_iter().zip(placed) {
+                        assert_eq!(ids.first, ids.last);
+                        if let Some((_, id)) = known.get(&key) {
+                            assert_eq!((*id, again), (ids.first, true));
+                        } else {
+                            assert!(!again, "{key}");
+                            log.push((ids.first, data.to_string()));
+                            if key > 0 {
+                                known.insert(key, (data, ids.first));
+                            }
+                        }
+                        repeated += usize::from(again);
+                    }
+                }
+            }
+        }
+        assert_eq!(all(&own.broker, "a").await, log);
+        assert!(conflicts > 5 && refused > 5 && repeated > 5, "{conflicts} {refused} {repeated}");
     }
 
     async fn pages_are_cut_by_count_and_by_bytes_and_say_so(backend: Backend) {

@@ -369,11 +369,12 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     .await;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let large = |number: usize| format!("{number} {}", "x".repeat(200_000));
     let mut acknowledged = 0;
     let refused = loop {
         let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
-        let data = format!("{acknowledged} {}", "x".repeat(200_000));
-        let response = within("an answer", request.body(data).send()).await.expect("an answer");
+        let request = request.header("idempotency-key", acknowledged.to_string()).body(large(acknowledged));
+        let response = within("an answer", request.send()).await.expect("an answer");
         if response.status() != StatusCode::OK {
             break response;
         }
@@ -391,5 +392,12 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     for (number, data) in data.iter().enumerate() {
         assert!(data.starts_with(&format!("{number} ")), "event {number}");
     }
+    // With its key, the one of which nothing is known can be sent again; it is there once.
+    for number in (0..=acknowledged).rev() {
+        let request = again.http.post(again.at("/event/click")).header("content-type", "text/plain");
+        let request = request.header("idempotency-key", number.to_string()).body(large(number));
+        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
+    }
+    assert_eq!(kept(&again, "sse").await.len(), acknowledged + 1);
     again.publish("sse", "click", "goes on").await;
 }

@@ -10,6 +10,7 @@ mod faults;
 mod footprint;
 mod forks;
 mod limits;
+mod once;
 mod redis_refuses;
 mod requests;
 mod resume;

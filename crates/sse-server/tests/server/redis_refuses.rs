@@ -5,10 +5,13 @@ use reqwest::{Response, StatusCode};
 
 use crate::common::{RedisServer, TestServer, free_port, refusal, until};
 
-/// A publish of each kind: one event, a batch of one, a batch of many, and the first one of a channel.
+/// A publish of each kind: one event, a batch of one, a batch of many, the first one of a channel, and one with a key.
 async fn publishes(server: &TestServer) -> Vec<Response> {
     let line = r#"{"event":"click","data":"x"}"#;
+    let keyed = server.http.post(server.at("/event/click")).header("content-type", "text/plain").body("x");
+    let keyed = keyed.header("idempotency-key", uuid::Uuid::new_v4().to_string());
     vec![
+        keyed.send().await.unwrap(),
         server.try_publish("sse", "click", "x").await.unwrap(),
         server.try_publish_batch("sse", line.to_owned()).await.unwrap(),
         server.try_publish_batch("sse", [line; 100].join("\n")).await.unwrap(),
@@ -102,6 +105,13 @@ async fn a_redis_that_speaks_resp3_serves_as_any_other() {
         server.publish_numbers("busy", start..start + 100).await;
     }
     assert!(server.history("busy").await.len() <= 300);
+    let keyed = async |data: &'static str| {
+        let request = server.http.post(server.at("/event/click?channel=keyed")).header("content-type", "text/plain");
+        request.header("idempotency-key", "k").body(data).send().await.unwrap()
+    };
+    let once = [keyed("x").await.text().await.unwrap(), keyed("x").await.text().await.unwrap()];
+    assert!(once[0].contains("id") && once[0] == once[1], "{once:?}");
+    refusal(keyed("y").await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
     redis.run("SET sse:{wrong} x").await;
     let wrong = server.try_publish("wrong", "click", "x").await.unwrap();
     let message = refusal(wrong, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;

@@ -4,7 +4,7 @@
 //! A thread reads ahead, at most a few chunks: neither a large file nor a slow pipe holds up the answers that are
 //! waited for, and a full queue only makes the thread wait. Keys besides `event` and `data` are ignored. A string in
 //! `data` stands for its text, any other value for its JSON. Events of the types that cannot be published (`gap`, `open`,
-//! `error`), which a recording of a stream may well hold, are left out and counted.
+//! `error`), which a recording of a stream may well hold, are left out and counted; comments are no events.
 
 mod reader;
 
@@ -33,6 +33,15 @@ pub(crate) enum Recording {
     Stdin,
     /// A file.
     File(PathBuf),
+}
+
+/// Which types may be played. Those that our server reserves never are: no subscriber could tell what they mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Types {
+    /// Those that our server takes.
+    Ours,
+    /// Those that a request can carry, for any server.
+    Any,
 }
 
 /// The recording cannot be played, or not to its end.
@@ -75,7 +84,7 @@ impl Replay {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(crate) fn start(recording: Recording) -> Result<Self, ReplayError> {
+    pub(crate) fn start(recording: Recording, types: Types) -> Result<Self, ReplayError> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let input: Box<dyn Read + Send> = match &recording {
             Recording::Stdin => Box::new(io::stdin()),
@@ -85,7 +94,7 @@ impl Replay {
             },
         };
         // Ends when the recording does, or when nobody receives any more; a read of stdin that hangs ends with the process.
-        thread::spawn(move || Reader::new(input, recording).send_all(&sender));
+        thread::spawn(move || Reader::new(input, recording, types).send_all(&sender));
         Ok(Self { chunks, events: VecDeque::new(), error: None, read: Instant::now(), skipped: 0 })
     }
 
@@ -162,7 +171,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = format!("{{\"event\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(1000));
         std::fs::write(file.path(), line.repeat(1000)).unwrap();
-        let mut replay = Replay::start(Recording::File(file.path().to_owned())).unwrap();
+        let mut replay = Replay::start(Recording::File(file.path().to_owned()), Types::Ours).unwrap();
         let (mut data, mut count) = (String::new(), 0);
         while replay.ready().await.unwrap() {
             assert!(replay.draw(&mut data).is_some() && data.len() == 1000);

@@ -7,13 +7,13 @@ use std::{
     time::Instant,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use sse_proto::{EventType, event::InvalidName, json};
 use tokio::sync::mpsc::Sender;
 
-use super::{Chunk, Recorded, Recording, ReplayError};
-use crate::payload::{Drawn, Form};
+use super::{Chunk, Recorded, Recording, ReplayError, Types};
+use crate::payload::{Drawn, Form, Kind};
 
 /// A longer line is refused: no event is that large.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -24,13 +24,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(super) struct Reader<R> {
     input: BufReader<R>,
     recording: Recording,
+    types: Types,
     line: u64,
     text: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
-    pub(super) fn new(input: R, recording: Recording) -> Self {
-        Self { input: BufReader::with_capacity(CHUNK_BYTES, input), recording, line: 0, text: Vec::new() }
+    pub(super) fn new(input: R, recording: Recording, types: Types) -> Self {
+        Self { input: BufReader::with_capacity(CHUNK_BYTES, input), recording, types, line: 0, text: Vec::new() }
     }
 
     /// Hands over everything, until there is no more or nobody receives it.
@@ -64,7 +65,7 @@ impl<R: Read> Reader<R> {
                 Ok(true) => {}
             }
             bytes += self.text.len();
-            match parse(&self.text) {
+            match parse(&self.text, self.types) {
                 Ok(Some(Parsed::Event(event))) => chunk.events.push_back(event),
                 Ok(Some(Parsed::Reserved)) => chunk.skipped += 1,
                 Ok(None) => {}
@@ -115,8 +116,16 @@ struct Line<'a> {
     data: &'a RawValue,
 }
 
-/// The event of a line; none if it is blank. The error says what is wrong with it.
-fn parse(line: &[u8]) -> Result<Option<Parsed>, String> {
+/// A comment of a stream, as `listener --show-comments --format json` prints it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Comment {
+    #[serde(rename = "comment")]
+    _text: IgnoredAny,
+}
+
+/// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
+fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
     let text = str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?.trim();
     if text.is_empty() {
         return Ok(None);
@@ -124,11 +133,16 @@ fn parse(line: &[u8]) -> Result<Option<Parsed>, String> {
     if !text.starts_with('{') {
         return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
     }
-    let line: Line<'_> = serde_json::from_str(text).map_err(|error| words(&error))?;
-    let kind = match line.event.parse::<EventType>() {
-        Ok(kind) => kind,
-        Err(InvalidName::ReservedType) => return Ok(Some(Parsed::Reserved)),
-        Err(why) => return Err(format!("event: {why}")),
+    let line: Line<'_> = match serde_json::from_str(text) {
+        Ok(line) => line,
+        Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
+        Err(error) => return Err(words(&error)),
+    };
+    let kind: Kind = match (line.event.parse::<EventType>(), types) {
+        (Ok(kind), _) => kind.into(),
+        (Err(InvalidName::ReservedType), _) => return Ok(Some(Parsed::Reserved)),
+        (Err(why), Types::Ours) => return Err(format!("event: {why}")),
+        (Err(_), Types::Any) => line.event.parse().map_err(|why| format!("event: {why}"))?,
     };
     let value = line.data.get();
     let (form, data) = if value.starts_with('"') {
@@ -156,7 +170,11 @@ mod tests {
 
     /// What is read, as type and data, and the error at the end if there is one.
     fn read(text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
-        let mut reader = Reader::new(text, Recording::Stdin);
+        read_of(Types::Ours, text)
+    }
+
+    fn read_of(types: Types, text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
+        let mut reader = Reader::new(text, Recording::Stdin, types);
         let (mut events, mut skipped) = (Vec::new(), 0);
         loop {
             let (chunk, end) = reader.chunk();
@@ -173,7 +191,7 @@ mod tests {
 
     impl Drawn {
         fn kind_text(&self) -> String {
-            self.kind.to_string()
+            self.kind.as_str().to_owned()
         }
     }
 
@@ -202,7 +220,40 @@ mod tests {
     #[test]
     fn events_of_reserved_types_are_left_out() {
         let text = br#"{"event":"gap","data":"{}"}"#;
-        assert_eq!(read(text), (vec![], 1, None));
+        for types in [Types::Ours, Types::Any] {
+            assert_eq!(read_of(types, text), (vec![], 1, None));
+        }
+    }
+
+    #[test]
+    fn comments_are_no_events() {
+        let text = concat!(
+            r#"{"comment":"channel sse"}"#,
+            "\n",
+            r#"{"event":"a","data":"x"}"#,
+            "\n",
+            r#"{"comment":""}"#,
+            "\n",
+            r#"{"comment":"beside an event","event":"b","data":"y"}"#,
+        );
+        let event = |kind: &str, data: &str| (kind.to_owned(), Form::Text, data.to_owned());
+        assert_eq!(read(text.as_bytes()), (vec![event("a", "x"), event("b", "y")], 0, None));
+    }
+
+    #[test]
+    fn another_server_may_have_other_types() {
+        let long = "x".repeat(200);
+        for kind in ["a/b", &long] {
+            let line = serde_json::json!({ "event": kind, "data": "x" }).to_string();
+            let expected = (vec![(kind.to_owned(), Form::Text, "x".to_owned())], 0, None);
+            assert_eq!(read_of(Types::Any, line.as_bytes()), expected);
+            assert!(read(line.as_bytes()).2.is_some_and(|error| error.contains("1 to 128 bytes")), "{kind}");
+        }
+        for bad in ["", "a\nb"] {
+            let line = serde_json::json!({ "event": bad, "data": "x" }).to_string();
+            let (_, _, error) = read_of(Types::Any, line.as_bytes());
+            assert!(error.is_some_and(|error| error.contains("without control characters")), "{bad:?}");
+        }
     }
 
     #[test]
@@ -210,6 +261,7 @@ mod tests {
         for bad in [
             &br#"{"event":"a"}"#[..],
             br#"{"data":1}"#,
+            br#"{"comment":"c","data":1}"#,
             br#"{"event":"a/b","data":1}"#,
             br#"{"event":"a","data":"\ud800"}"#,
             br#"{"event":"a","data":1"#,
@@ -227,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
-        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin);
+        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, Types::Ours);
         assert!(reader.chunk().1.unwrap_err().to_string().contains("line 1: longer than"));
     }
 

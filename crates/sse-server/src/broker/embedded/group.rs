@@ -6,20 +6,26 @@
 use std::collections::HashMap;
 
 use redb::{ReadableTable, Table, WriteTransaction};
-use sse_proto::{Channel, Event, EventId};
+use sse_proto::{Channel, EventId};
 
 use super::{
     clock::Clock,
+    keys::{Keys, Tally},
     record::{Key, Row, encode_event, id_of, key},
     store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
 };
-use crate::broker::{Appended, BrokerError, Retention};
+use crate::broker::{
+    Appended, BrokerError, Retention,
+    once::{Part, Placed, Plan, plan},
+};
 
 /// What the writer knows of the log: the same as its tables, as of the last commit.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) rows: HashMap<Channel, Row>,
     pub(super) clock: Clock,
+    /// The keys of channels, by the channel's number; none where there are no keys.
+    pub(super) tallies: HashMap<u32, Tally>,
     /// The number for the next new channel.
     pub(super) next_number: u32,
     /// The last ids of channels that were forgotten: where they begin if they come again.
@@ -34,6 +40,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Change {
     rows: HashMap<Channel, Option<Row>>,
+    tallies: HashMap<u32, Tally>,
     /// Channels that are forgotten now, and those that no longer are.
     forgotten: HashMap<Channel, Option<EventId>>,
     clock: Clock,
@@ -51,6 +58,12 @@ impl State {
             match row {
                 Some(row) => drop(self.rows.insert(channel, row)),
                 None => drop(self.rows.remove(&channel)),
+            }
+        }
+        for (number, tally) in change.tallies {
+            match tally.count {
+                0 => drop(self.tallies.remove(&number)),
+                _ => drop(self.tallies.insert(number, tally)),
             }
         }
         for (channel, last) in change.forgotten {
@@ -96,6 +109,7 @@ pub(super) struct Group<'a> {
     channels: Table<'a, &'static str, &'static [u8]>,
     forgotten: Table<'a, &'static str, (u64, u64)>,
     meta: Table<'a, &'static str, u64>,
+    keys: Keys<'a>,
     record: Vec<u8>,
     /// How many events this commit may still remove.
     trims_left: u64,
@@ -114,6 +128,7 @@ impl<'a> Group<'a> {
             state,
             change: Change {
                 rows: HashMap::new(),
+                tallies: HashMap::new(),
                 forgotten: HashMap::new(),
                 clock: state.clock,
                 next_number: state.next_number,
@@ -127,26 +142,87 @@ impl<'a> Group<'a> {
             channels: transaction.open_table(CHANNELS)?,
             forgotten: transaction.open_table(FORGOTTEN)?,
             meta: transaction.open_table(META)?,
+            keys: Keys::new(transaction, retention.keys, &state.tallies),
             record: Vec::new(),
             trims_left: trims_max,
         })
     }
 
-    /// Appends events to a channel. The inner error refuses these events and leaves the group as it was.
+    /// Appends to a channel the parts that it does not have yet. The inner error refuses all parts, and leaves the group
+    /// as it was. Where there is no `room` for events, parts that are known are told all the same.
     pub(super) fn append(
         &mut self,
         channel: &Channel,
-        events: &[Event],
-    ) -> Result<Result<Appended, BrokerError>, StoreError> {
-        let mut row = match self.row(channel) {
+        parts: &[Part],
+        room: &Result<(), BrokerError>,
+    ) -> Result<Result<Vec<Placed>, BrokerError>, StoreError> {
+        let row = self.row(channel);
+        let plans = match self.plan(row, parts) {
+            Ok(Ok(plans)) => plans,
+            Ok(Err(refused)) => return Ok(Err(refused)),
+            // Only of this key: the group can go on.
+            Err(StoreError::Damaged(what)) => {
+                return Ok(Err(BrokerError::Damaged(format!("channel {channel}: {what}"))));
+            }
+            Err(error) => return Err(error),
+        };
+        let before = |plan: &Plan| match plan {
+            Plan::Before(ids) => Some(Placed { ids: *ids, repeated: true }),
+            Plan::Add | Plan::As(_) => None,
+        };
+        if let Some(placed) = plans.iter().map(before).collect() {
+            return Ok(Ok(placed)); // there is nothing to add
+        }
+        if let Err(full) = room {
+            return Ok(Err(full.clone()));
+        }
+        let mut row = match row {
             Some(row) => row,
             None => match self.admit(channel)? {
                 Ok(row) => row,
                 Err(refused) => return Ok(Err(refused)),
             },
         };
+        let mut placed: Vec<Placed> = Vec::with_capacity(parts.len());
+        for (part, plan) in parts.iter().zip(plans) {
+            placed.push(match plan {
+                Plan::Add => Placed { ids: self.add(&mut row, part)?, repeated: false },
+                Plan::Before(ids) => Placed { ids, repeated: true },
+                Plan::As(nth) => Placed { repeated: true, ..placed[nth] },
+            });
+        }
+        self.change.rows.insert(channel.clone(), Some(row));
+        let over = row.count.saturating_sub(self.retention.events_max.get() as u64);
+        if over > 0 {
+            self.trim(channel, over)?;
+        }
+        Ok(Ok(placed))
+    }
+
+    /// Decides what is to be done with parts, and sees that there is room for their keys.
+    fn plan(&mut self, row: Option<Row>, parts: &[Part]) -> Result<Result<Vec<Plan>, BrokerError>, StoreError> {
+        let now_ms = self.log_ms();
+        let planned = plan(parts, |key| match row {
+            Some(row) => self.keys.look(row.number, key, now_ms),
+            None => Ok(None),
+        })?;
+        let Ok(plans) = planned else { return Ok(planned) };
+        let is_new = |(part, plan): &(&Part, &Plan)| part.once.is_some() && **plan == Plan::Add;
+        let wanted = parts.iter().zip(&plans).filter(is_new).count() as u64;
+        if wanted > 0 {
+            // A channel that has no row yet has no keys, under any number.
+            let number = row.map_or(self.change.next_number, |row| row.number);
+            if let Err(refused) = self.keys.make_room(number, wanted, now_ms)? {
+                return Ok(Err(refused));
+            }
+        }
+        Ok(Ok(plans))
+    }
+
+    /// Adds the events of a part to the end of a channel, and keeps its key.
+    fn add(&mut self, row: &mut Row, part: &Part) -> Result<Appended, StoreError> {
         let mut first = None;
-        for event in events {
+        for event in &part.events {
             let id = self.change.clock.next(self.now_ms);
             let key = key(row.number, id);
             encode_event(&mut self.record, key, row.last, event.kind.as_str(), &event.data);
@@ -162,13 +238,16 @@ impl<'a> Group<'a> {
             self.trims_left += 2;
             first.get_or_insert(id);
         }
-        self.change.rows.insert(channel.clone(), Some(row));
-        let first = first.unwrap_or(row.last);
-        let over = row.count.saturating_sub(self.retention.events_max.get() as u64);
-        if over > 0 {
-            self.trim(channel, over)?;
+        let ids = Appended { first: first.unwrap_or(row.last), last: row.last };
+        if let Some(once) = part.once {
+            self.keys.remember(row.number, once, ids, self.log_ms())?;
         }
-        Ok(Ok(Appended { first, last: row.last }))
+        Ok(ids)
+    }
+
+    /// The log's clock: it never goes back.
+    fn log_ms(&self) -> u64 {
+        self.now_ms.max(self.change.clock.highest().ms)
     }
 
     /// Lets the clock go past `bound`, if it is time.
@@ -183,7 +262,8 @@ impl<'a> Group<'a> {
             let cutoff = self.cutoff_ms();
             let dead = self
                 .all_rows()
-                .filter(|(_, row)| row.last.ms < cutoff && row.count <= 1)
+                // While it has keys a publish may be sent again, and must find its channel.
+                .filter(|(_, row)| row.last.ms < cutoff && row.count <= 1 && !self.keys.any(row.number))
                 .min_by_key(|(_, row)| row.last)
                 .map(|(channel, row)| (channel.clone(), row));
             let Some((channel, row)) = dead else {
@@ -239,8 +319,9 @@ impl<'a> Group<'a> {
         unchanged.map(|(channel, last)| (channel, *last)).chain(changed)
     }
 
-    /// Trims by count, by age and by total bytes, as far as this commit may.
+    /// Trims by count, by age and by total bytes, and forgets expired keys, as far as this commit may.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
+        self.change.more_to_trim |= self.keys.sweep(self.log_ms())?;
         let events_max = self.retention.events_max.get() as u64;
         let over: Vec<(Channel, u64)> = self
             .all_rows()
@@ -335,6 +416,7 @@ impl<'a> Group<'a> {
         ] {
             self.meta.insert(name, number)?;
         }
+        self.change.tallies = self.keys.finish()?;
         Ok(self.change)
     }
 
@@ -366,15 +448,17 @@ const fn record_bytes(record: usize) -> u64 {
 mod tests {
     use std::{num::NonZeroUsize, time::Duration};
 
-    use sse_proto::Position;
+    use proptest::{collection::vec, prelude::*};
+    use sse_proto::{Event, Position};
 
     use super::*;
     use crate::broker::{
         From, PageLimits, Start,
         embedded::{
             load_state, reader,
-            store::{Place, Store},
+            store::{KEYS, Place, Store},
         },
+        once::{Fingerprint, KeyLimits, Once},
     };
 
     /// A log whose clock the test sets, with room for two channels and events of a second.
@@ -393,6 +477,7 @@ mod tests {
                 age_max: Duration::from_secs(1),
                 bytes_max: u64::MAX,
                 channels_max: 2,
+                keys: KeyLimits { window: Duration::from_millis(100), keys_max: 3 },
             };
             Self { store, state, retention }
         }
@@ -400,14 +485,24 @@ mod tests {
         /// Appends to a channel and sweeps, in one commit that may trim only `trims_max` events more than it should.
         fn append(&mut self, channel: &str, count: usize, now_ms: u64, trims_max: u64) -> Result<bool, BrokerError> {
             let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
+            let part = Part { events: vec![event; count], once: None };
+            let parts = if count == 0 { vec![] } else { vec![part] };
+            self.append_parts(channel, &parts, now_ms, trims_max).map(|(_, more_to_trim)| more_to_trim)
+        }
+
+        /// The same for parts; returns where they are, too.
+        fn append_parts(
+            &mut self,
+            channel: &str,
+            parts: &[Part],
+            now_ms: u64,
+            trims_max: u64,
+        ) -> Result<(Vec<Placed>, bool), BrokerError> {
             let (answer, change) = self
                 .store
                 .write(|transaction| {
                     let mut group = Group::open(transaction, &self.state, &self.retention, now_ms, trims_max)?;
-                    let answer = match count {
-                        0 => Ok(()),
-                        _ => group.append(&channel.parse().unwrap(), &vec![event; count])?.map(drop),
-                    };
+                    let answer = group.append(&channel.parse().unwrap(), parts, &Ok(()))?;
                     group.sweep()?;
                     Ok((answer, group.finish()?))
                 })
@@ -418,7 +513,8 @@ mod tests {
             let loaded = load_state(&self.store, self.state.clock.highest(), 0).unwrap();
             assert_eq!((&loaded.rows, &loaded.forgotten), (&self.state.rows, &self.state.forgotten));
             assert_eq!((loaded.bytes, loaded.origin), (self.state.bytes, self.state.origin));
-            answer.map(|()| more_to_trim)
+            assert_eq!(loaded.tallies, self.state.tallies);
+            answer.map(|placed| (placed, more_to_trim))
         }
 
         fn start(&self, channel: &str, after: EventId) -> Start {
@@ -476,5 +572,132 @@ mod tests {
         log.retention.events_max = NonZeroUsize::new(5).unwrap();
         log.append("b", 50, 5000, 0).unwrap();
         assert_eq!(log.count("b"), 5);
+    }
+
+    /// An event with this data and key.
+    fn part(key: u128, data: &str) -> Part {
+        let events = vec![Event { kind: "click".parse().unwrap(), data: data.into() }];
+        let once = Some(Once { key: key.into(), content: Fingerprint::of_events(&events) });
+        Part { events, once }
+    }
+
+    /// Where one event with a key is, and whether it was there before.
+    fn keyed(log: &mut Log, channel: &str, part: Part, now_ms: u64) -> Result<(u64, bool), BrokerError> {
+        let (placed, _) = log.append_parts(channel, &[part], now_ms, 100)?;
+        Ok((placed[0].ids.first.ms, placed[0].repeated))
+    }
+
+    #[test]
+    fn a_key_expires_by_the_clock_of_the_log() {
+        let mut log = Log::new();
+        assert_eq!(keyed(&mut log, "a", part(1, "x"), 1000).unwrap(), (1000, false));
+        assert_eq!(keyed(&mut log, "a", part(1, "x"), 1099).unwrap(), (1000, true));
+        assert!(matches!(keyed(&mut log, "a", part(1, "y"), 1099), Err(BrokerError::KeyReused { part: 0 })));
+        // The clock of the machine goes back, that of the log does not.
+        log.append("b", 1, 1050, 100).unwrap();
+        assert_eq!(keyed(&mut log, "a", part(1, "x"), 10).unwrap(), (1000, true));
+        log.append("b", 1, 1100, 100).unwrap();
+        assert_eq!(keyed(&mut log, "a", part(1, "y"), 10).unwrap(), (1100, false));
+        // A shorter window is for new keys only.
+        log.retention.keys.window = Duration::from_millis(1);
+        assert_eq!(keyed(&mut log, "a", part(1, "y"), 1199).unwrap(), (1100, true));
+        assert_eq!(keyed(&mut log, "a", part(2, "y"), 1199).unwrap(), (1199, false));
+        assert_eq!(keyed(&mut log, "a", part(2, "y"), 1200).unwrap(), (1200, false));
+    }
+
+    #[test]
+    fn keys_beyond_the_limit_are_refused_until_the_oldest_expires() {
+        let mut log = Log::new();
+        for (key, now_ms) in [(1, 1000), (2, 1010), (3, 1020)] {
+            keyed(&mut log, "a", part(key, "x"), now_ms).unwrap();
+        }
+        match keyed(&mut log, "a", part(4, "x"), 1030) {
+            Err(BrokerError::TooManyKeys { keys_max: 3, expires_in }) => {
+                assert_eq!(expires_in, Duration::from_millis(70));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(keyed(&mut log, "a", part(3, "x"), 1099).unwrap(), (1020, true));
+        assert_eq!(keyed(&mut log, "a", part(4, "x"), 1100).unwrap(), (1100, false));
+        let two = [part(5, "x"), part(6, "x")];
+        assert!(matches!(log.append_parts("a", &two, 1110, 100), Err(BrokerError::TooManyKeys { .. })));
+        log.append_parts("a", &two, 1120, 100).unwrap();
+    }
+
+    #[test]
+    fn a_commit_forgets_a_bounded_number_of_expired_keys() {
+        let mut log = Log::new();
+        log.retention.keys.keys_max = 5000;
+        let all: Vec<Part> = (1..=2500).map(|key| part(key, "x")).collect();
+        log.append_parts("a", &all, 1000, 100).unwrap();
+        let count = |log: &Log| log.state.tallies.values().map(|tally| tally.count).sum::<u64>();
+        assert!(log.append("a", 0, 1100, 100).unwrap(), "more is left");
+        assert_eq!(count(&log), 1500);
+        // What has expired is not known any more, forgotten or not; and it is counted once.
+        assert_eq!(keyed(&mut log, "a", part(2500, "y"), 1100).unwrap(), (1100, false));
+        while log.append("a", 0, 1150, 100).unwrap() {}
+        assert_eq!(count(&log), 1);
+        assert_eq!(keyed(&mut log, "a", part(2500, "y"), 1199).unwrap(), (1100, true));
+        while log.append("a", 0, 1200, 100).unwrap() {}
+        assert!(log.state.tallies.is_empty());
+    }
+
+    #[test]
+    fn a_channel_with_keys_is_not_dead() {
+        let mut log = Log::new();
+        log.retention.keys.window = Duration::from_secs(10);
+        keyed(&mut log, "a", part(1, "x"), 1000).unwrap();
+        log.append("b", 1, 1500, 100).unwrap();
+        log.append("c", 1, 5000, 100).unwrap();
+        assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
+        assert!(matches!(log.append("d", 1, 5001, 100), Err(BrokerError::Full(_))));
+        assert_eq!(keyed(&mut log, "a", part(1, "x"), 10_999).unwrap(), (1000, true));
+        // Without keys it is.
+        log.append("c", 0, 11_000, 100).unwrap();
+        log.append("d", 1, 11_001, 100).unwrap();
+        assert_eq!(log.count("d"), 1);
+    }
+
+    #[test]
+    fn a_changed_row_of_a_key_is_an_error_of_that_key_only() {
+        let mut log = Log::new();
+        keyed(&mut log, "a", part(1, "x"), 1000).unwrap();
+        keyed(&mut log, "a", part(2, "x"), 1000).unwrap();
+        let change = |transaction: &WriteTransaction| {
+            let mut keys = transaction.open_table(KEYS)?;
+            let mut row = keys.get((1, 1))?.expect("it is there").value().to_vec();
+            row[20] ^= 1;
+            keys.insert((1, 1), row.as_slice())?;
+            Ok(())
+        };
+        log.store.write(change).unwrap();
+        assert!(matches!(keyed(&mut log, "a", part(1, "x"), 1001), Err(BrokerError::Damaged(_))));
+        assert_eq!(keyed(&mut log, "a", part(2, "x"), 1001).unwrap(), (1000, true));
+        assert_eq!(log.count("a"), 2);
+    }
+
+    proptest! {
+        /// Of each publish its key, its data, and how much later than the one before it comes.
+        #[test]
+        fn keys_do_what_a_model_does(publishes in vec((1..7_u128, "[xy]", 0..60_u64), 1..40)) {
+            let mut log = Log::new();
+            let mut known: HashMap<u128, (String, u64)> = HashMap::new();
+            let mut now_ms = 1000;
+            for (key, data, later_ms) in publishes {
+                now_ms += later_ms;
+                known.retain(|_, (_, since_ms)| *since_ms + 100 > now_ms);
+                let answer = keyed(&mut log, "a", part(key, &data), now_ms);
+                match (known.get(&key), answer) {
+                    (Some((same, since_ms)), Ok((ms, true))) => prop_assert_eq!((same, *since_ms), (&data, ms)),
+                    (Some((other, _)), Err(BrokerError::KeyReused { part: 0 })) => prop_assert_ne!(other, &data),
+                    (None, Err(BrokerError::TooManyKeys { .. })) => prop_assert_eq!(known.len(), 3),
+                    (None, Ok((ms, false))) => {
+                        prop_assert!(known.len() < 3 && ms == now_ms);
+                        known.insert(key, (data, now_ms));
+                    }
+                    (expected, found) => prop_assert!(false, "{expected:?} {found:?}"),
+                }
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `writer` | the thread: groups what is queued, commits, answers |
 //! | `group` | one commit: appends, limits, trims |
+//! | `keys` | the keys of publishes that may be sent again |
 //! | `reader` | a page out of a snapshot, with the proof that it is whole |
 //! | `record` | the bytes of an event and of a channel's row |
 //! | `store` | the file: opening, tables, transactions |
@@ -15,6 +16,7 @@
 mod clock;
 mod disk;
 mod group;
+mod keys;
 mod reader;
 mod record;
 mod store;
@@ -31,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata as _};
 use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -40,13 +42,15 @@ use self::{
     clock::Clock,
     disk::FreeSpace,
     group::{Change, State},
+    keys::Tally,
     record::Row,
-    store::{CHANNELS, FORGOTTEN, META, Store, StoreError},
+    store::{CHANNELS, FORGOTTEN, KEY_TALLIES, META, Store, StoreError},
     writer::{Request, Writer},
 };
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     bells::{Bell, Bells},
+    once::{Part, Placed},
 };
 use crate::metrics::Metrics;
 
@@ -173,9 +177,16 @@ impl Embedded {
     }
 
     pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
-        let bytes = events.iter().map(|event| event.kind.as_str().len() + event.data.len()).sum();
+        let placed = self.append_once(channel, vec![Part { events, once: None }]).await?;
+        let first = placed.first().map(|placed| placed.ids);
+        first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
+    }
+
+    pub(super) async fn append_once(&self, channel: &Channel, parts: Vec<Part>) -> Result<Vec<Placed>, BrokerError> {
+        let events = parts.iter().flat_map(|part| &part.events);
+        let bytes = events.map(|event| event.kind.as_str().len() + event.data.len()).sum();
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Append { channel: channel.clone(), events, bytes, answer })?;
+        self.ask(Request::Append { channel: channel.clone(), parts, bytes, answer })?;
         answered.await.unwrap_or_else(|_| Err(BrokerError::OutcomeUnknown("the log was closed meanwhile".to_owned())))
     }
 
@@ -260,17 +271,25 @@ impl Embedded {
 }
 
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
-fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, BrokerError> {
-    store.read(|transaction| {
+fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, StoreError> {
+    store.try_read(|transaction| {
         let meta = transaction.open_table(META)?;
         let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
         let highest = EventId::new(number("highest_ms")?, number("highest_seq")?);
         let mut rows = HashMap::new();
-        for entry in transaction.open_table(CHANNELS)?.iter()? {
+        let channels = transaction.open_table(CHANNELS)?;
+        for entry in channels.iter()? {
             let (name, row) = entry?;
             let damaged = || StoreError::Damaged(format!("the row of channel {:?}", name.value()));
             let channel: Channel = name.value().parse().map_err(|_| damaged())?;
-            rows.insert(channel, Row::decode(row.value()).ok_or_else(damaged)?);
+            // A channel that a reader does not find would be taken for one that never was.
+            let is_found = channels.get(name.value())?.is_some_and(|found| found.value() == row.value());
+            let row = Row::decode(row.value()).filter(|_| is_found).ok_or_else(damaged)?;
+            rows.insert(channel, row);
+        }
+        if rows.len() as u64 != channels.len()? {
+            let (found, expected) = (rows.len(), channels.len()?);
+            return Err(StoreError::Damaged(format!("{found} of {expected} channels are there")));
         }
         let mut forgotten = HashMap::new();
         for entry in transaction.open_table(FORGOTTEN)?.iter()? {
@@ -279,11 +298,18 @@ fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State
             let (ms, seq) = last.value();
             forgotten.insert(name.value().parse().map_err(|_| damaged())?, EventId::new(ms, seq));
         }
+        let mut tallies = HashMap::new();
+        for entry in transaction.open_table(KEY_TALLIES)?.iter()? {
+            let (number, tally) = entry?;
+            let (count, oldest_ms) = tally.value();
+            tallies.insert(number.value(), Tally { count, oldest_ms });
+        }
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
         Ok(State {
             bytes: rows.values().map(|row| row.bytes).sum(),
             rows,
+            tallies,
             forgotten,
             clock: Clock::new(given_out.max(highest).max(last), first_seq),
             // Numbers start at 1; none is given out twice.

@@ -1,10 +1,10 @@
 //! Reads a page out of a snapshot of the log, and proves that nothing is missing in it.
 
-use redb::ReadTransaction;
+use redb::{ReadTransaction, ReadableTable};
 use sse_proto::{Channel, EventId, Position};
 
 use super::{
-    record::{Row, decode_event, id_of, key},
+    record::{Key, Row, decode_event, id_of, key},
     store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
 };
 use crate::broker::{
@@ -107,6 +107,12 @@ pub(super) fn page(
         From::Position(position) => {
             let (Position::After(id) | Position::At(id)) = position;
             let present = row.count > 0 && events.get(key(row.number, id))?.is_some();
+            // What follows the last id is proved by the row alone.
+            let is_within = row.count > 0 && row.oldest <= id && id <= row.last;
+            let is_to_be_found = is_within && position != Position::After(row.last);
+            if !present && is_to_be_found && !is_absent(&events, &row, id)? {
+                return Err(damaged(&format!("event {id} is missing")));
+            }
             match judge(position, present, &row.extent()) {
                 // The event at the position is read along with the rest: it proves the link to the next one.
                 Start::Contiguous if present => (Start::Contiguous, id, None),
@@ -154,11 +160,23 @@ pub(super) fn page(
     Ok(Page { start, events: found, more, last: row.last })
 }
 
+/// Whether the event that follows `id` proves that there never was an event with that id.
+///
+/// In a damaged file an event may not be found that is there all the same. To tell a gap for it, and to begin anew from
+/// the oldest event, would never come to an end.
+fn is_absent(events: &impl ReadableTable<Key, &'static [u8]>, row: &Row, id: EventId) -> Result<bool, StoreError> {
+    let Some(following) = events.range(key(row.number, id)..=key(row.number, row.last))?.next() else {
+        return Ok(false);
+    };
+    let (entry_key, record) = following?;
+    Ok(decode_event(entry_key.value(), record.value()).is_some_and(|(event, before)| before < id && id < event.id))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
-    use redb::{ReadableTable as _, WriteTransaction};
+    use redb::WriteTransaction;
     use sse_proto::Event;
 
     use super::*;
@@ -169,16 +187,23 @@ mod tests {
             group::{Group, State},
             store::{Place, Store},
         },
+        once::{KeyLimits, Part},
     };
 
     const LIMITS: PageLimits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
 
     /// A log of events 1-0 to 1-9 in one channel, changed behind its back.
     fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
-        let retention =
-            Retention { events_max: NonZeroUsize::MAX, age_max: Duration::MAX, bytes_max: u64::MAX, channels_max: 10 };
+        let retention = Retention {
+            events_max: NonZeroUsize::MAX,
+            age_max: Duration::MAX,
+            bytes_max: u64::MAX,
+            channels_max: 10,
+            keys: KeyLimits { window: Duration::MAX, keys_max: 0 },
+        };
         let state = State {
             rows: HashMap::new(),
+            tallies: HashMap::new(),
             clock: Clock::new(EventId::ZERO, 0),
             next_number: 1,
             forgotten: HashMap::new(),
@@ -189,7 +214,8 @@ mod tests {
         let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
         let append = |transaction: &WriteTransaction| {
             let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
-            group.append(&Channel::default_channel(), &vec![event; 10])?.unwrap();
+            let part = Part { events: vec![event; 10], once: None };
+            group.append(&Channel::default_channel(), &[part], &Ok(()))?.unwrap();
             group.finish()
         };
         drop(store.write(append).unwrap());
@@ -257,6 +283,25 @@ mod tests {
                 assert!(matches!(&error, BrokerError::Damaged(what) if what.contains("missing")), "{missing}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn an_event_that_the_others_name_is_no_strangers_id() {
+        let store = log(|transaction| {
+            transaction.open_table(EVENTS).unwrap().remove((1, 1, 5)).unwrap().expect("it was there");
+        });
+        // A page that ends before the hole: nothing else would tell of it.
+        let short = PageLimits { events_max: 2, ..LIMITS };
+        for position in [Position::After(EventId::new(1, 5)), Position::At(EventId::new(1, 5))] {
+            let from = From::Position(position);
+            let read = store.read(|transaction| page(transaction, &Channel::default_channel(), from, short));
+            assert!(matches!(&read, Err(BrokerError::Damaged(what)) if what.contains("1-5 is missing")), "{read:?}");
+        }
+        let store = log(|transaction| {
+            transaction.open_table(EVENTS).unwrap().remove((1, 1, 9)).unwrap().expect("it was there");
+        });
+        let last = From::Position(Position::At(EventId::new(1, 9)));
+        assert!(matches!(read(&store, last), Err(BrokerError::Damaged(_))));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(super) const fn id_of(key: Key) -> EventId {
 }
 
 const EVENT_HEAD: usize = 17;
-const CHECKSUM: usize = 4;
+/// Bytes of a checksum.
+pub(super) const CHECKSUM: usize = 4;
 
 /// Writes an event's record into `out`, which is cleared first.
 pub(super) fn encode_event(out: &mut Vec<u8>, key: Key, previous: EventId, kind: &str, data: &str) {
@@ -141,12 +142,14 @@ impl Row {
     }
 }
 
-fn put_id(out: &mut Vec<u8>, id: EventId) {
+/// Writes an id.
+pub(super) fn put_id(out: &mut Vec<u8>, id: EventId) {
     out.extend_from_slice(&id.ms.to_le_bytes());
     out.extend_from_slice(&id.seq.to_le_bytes());
 }
 
-fn take_id(bytes: &[u8]) -> Option<(EventId, &[u8])> {
+/// Reads an id off the front.
+pub(super) fn take_id(bytes: &[u8]) -> Option<(EventId, &[u8])> {
     let (ms, rest) = bytes.split_first_chunk::<8>()?;
     let (seq, rest) = rest.split_first_chunk::<8>()?;
     Some((EventId::new(u64::from_le_bytes(*ms), u64::from_le_bytes(*seq)), rest))

@@ -9,7 +9,7 @@ use std::{
 
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction, backends::InMemoryBackend,
+    TableHandle as _, WriteTransaction, backends::InMemoryBackend,
 };
 
 use sse_proto::EventId;
@@ -23,6 +23,12 @@ pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition:
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
 /// The last ids of channels that were forgotten to make room, as long as there are not too many.
 pub(super) const FORGOTTEN: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("forgotten");
+/// What was stored under a key, by the number of its channel and its fingerprint; see [`keys`](super::keys).
+pub(super) const KEYS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("keys");
+/// The same keys in the order in which they expire, by milliseconds.
+pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> = TableDefinition::new("key_expiries");
+/// How many keys a channel has, and when the oldest expires, by the channel's number.
+pub(super) const KEY_TALLIES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("key_tallies");
 /// Numbers of the whole log, by name.
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
@@ -109,10 +115,27 @@ impl Store {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
-        self.guarded(|database| work(&database.begin_read()?)).map_err(|error| match error {
-            StoreError::Damaged(what) => BrokerError::Damaged(what),
-            StoreError::Redb(error) => BrokerError::Damaged(error.to_string()),
-        })
+        self.try_read(work).map_err(|error| BrokerError::Damaged(self.with_advice(&error)))
+    }
+
+    /// The same, for those who say themselves which log it is.
+    pub(super) fn try_read<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.guarded(|database| work(&database.begin_read()?))
+    }
+
+    /// What is wrong, with which file, and the way out.
+    fn with_advice(&self, error: &StoreError) -> String {
+        match &self.place {
+            Place::Memory => error.to_string(),
+            Place::Directory(directory) => format!(
+                "{error}, in {}: stop the server, and restore the file from a backup, or move it away and start with \
+                 an empty one",
+                directory.join(FILE).display()
+            ),
+        }
     }
 
     /// Runs `work` and commits: when this returns, it is on disk. Otherwise nothing is known until [`Self::reopen`].
@@ -168,7 +191,7 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
     let database = match opened {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if error.kind() != io::ErrorKind::InvalidData => {
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_a_damaged_file(&error) => {
             return Err(io_error(error));
         }
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
@@ -179,6 +202,12 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
     }
+}
+
+/// A damaged file leads redb to places that are not there.
+fn is_of_a_damaged_file(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 /// redb would take a gigabyte for its cache; the system's own cache of the file serves as well.
@@ -214,7 +243,18 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 /// Makes the tables that are not there; returns the format of the file.
 fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
+    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
+    let of_every_log = [META.name(), EVENTS.name(), CHANNELS.name(), FORGOTTEN.name()];
+    if let Some(missing) = of_every_log.iter().find(|name| !tables.iter().any(|table| table == *name))
+        && !tables.is_empty()
+    {
+        return Err(StoreError::Damaged(format!("the table {missing} is missing")));
+    }
     let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    if found.is_none() && !tables.is_empty() {
+        return Err(StoreError::Damaged("its format is missing".to_owned()));
+    }
     if let Some(found) = found
         && found != FORMAT
     {
@@ -230,6 +270,9 @@ fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
     transaction.open_table(FORGOTTEN)?;
+    transaction.open_table(KEYS)?;
+    transaction.open_table(KEY_EXPIRIES)?;
+    transaction.open_table(KEY_TALLIES)?;
     transaction.commit()?;
     Ok(FORMAT)
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sse_proto::{Channel, Event, EventId};
+use sse_proto::{Channel, EventId};
 use tokio::sync::oneshot;
 
 use super::{
@@ -24,7 +24,10 @@ use super::{
     load_state,
     store::StoreError,
 };
-use crate::broker::{Appended, BrokerError, Retention};
+use crate::broker::{
+    BrokerError, Retention,
+    once::{Part, Placed},
+};
 
 /// A group takes no more appends once it has this many bytes. (One batch may be larger; it lies in one group.)
 const GROUP_BYTES_MAX: usize = 4 << 20;
@@ -33,13 +36,13 @@ const TRIMS_PER_COMMIT: u64 = 1000;
 
 /// What the writer is asked for.
 pub(super) enum Request {
-    /// Add events to a channel.
+    /// Add to a channel what it does not have yet.
     Append {
         channel: Channel,
-        events: Vec<Event>,
+        parts: Vec<Part>,
         /// Of types and data, for the size of the group.
         bytes: usize,
-        answer: oneshot::Sender<Result<Appended, BrokerError>>,
+        answer: oneshot::Sender<Result<Vec<Placed>, BrokerError>>,
     },
     /// Commit, to see that it can be done.
     Check { answer: oneshot::Sender<Result<(), BrokerError>> },
@@ -48,7 +51,8 @@ pub(super) enum Request {
     Pass { bound: EventId, answer: oneshot::Sender<Result<(), BrokerError>> },
 }
 
-type Answers = Vec<Result<Appended, BrokerError>>;
+/// Where the parts of each request are; those that are no append have none.
+type Answers = Vec<Result<Vec<Placed>, BrokerError>>;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -64,7 +68,8 @@ impl Writer {
     /// # Errors
     /// The log cannot be written and cannot be reopened.
     pub(super) fn run(mut self) -> Result<(), BrokerError> {
-        let sweep_every = (self.retention.age_max / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
+        let shortest = self.retention.age_max.min(self.retention.keys.window);
+        let sweep_every = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
         let mut sweep_due = Instant::now() + sweep_every;
         loop {
             let first = match self.requests.recv_timeout(sweep_due.saturating_duration_since(Instant::now())) {
@@ -105,12 +110,14 @@ impl Writer {
         group
     }
 
-    /// Whether a channel has events that are too old or too many.
+    /// Whether a channel has events that are too old or too many, or keys that have expired.
     fn has_excess(&self) -> bool {
         let age_ms = u64::try_from(self.retention.age_max.as_millis()).unwrap_or(u64::MAX);
-        let cutoff = now_ms().saturating_sub(age_ms);
+        let now_ms = now_ms().max(self.state.clock.highest().ms);
+        let cutoff = now_ms.saturating_sub(age_ms);
         let events_max = self.retention.events_max.get() as u64;
         self.state.rows.values().any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
+            || self.state.tallies.values().any(|tally| tally.oldest_ms <= now_ms)
     }
 
     /// Commits a group and answers it; returns whether trimming is left to do.
@@ -144,15 +151,13 @@ impl Writer {
         self.shared.store.write(|transaction| {
             let mut staged = Group::open(transaction, &self.state, &self.retention, now_ms(), TRIMS_PER_COMMIT)?;
             let mut answers = Vec::with_capacity(group.len());
-            let nothing = Appended { first: self.state.clock.highest(), last: self.state.clock.highest() };
             for request in group {
-                answers.push(match (request, room) {
-                    (Request::Append { .. }, Err(full)) => Err(full.clone()),
-                    (Request::Append { channel, events, .. }, Ok(())) => staged.append(channel, events)?,
-                    (Request::Check { .. }, _) => room.clone().map(|()| nothing),
-                    (Request::Pass { bound, .. }, _) => {
+                answers.push(match request {
+                    Request::Append { channel, parts, .. } => staged.append(channel, parts, room)?,
+                    Request::Check { .. } => room.clone().map(|()| Vec::new()),
+                    Request::Pass { bound, .. } => {
                         staged.pass(*bound);
-                        Ok(nothing)
+                        Ok(Vec::new())
                     }
                 });
             }
@@ -169,9 +174,12 @@ impl Writer {
         for (request, outcome) in group.into_iter().zip(answers) {
             // A publisher that went away does not hear its answer; its event is in the log all the same.
             match request {
-                Request::Append { channel, events, answer, .. } => {
-                    if outcome.is_ok() {
-                        events_count += events.len();
+                Request::Append { channel, parts, answer, .. } => {
+                    let placed = outcome.as_deref().unwrap_or_default();
+                    let new = parts.iter().zip(placed).filter(|(_, placed)| !placed.repeated);
+                    let added: usize = new.map(|(part, _)| part.events.len()).sum();
+                    if added > 0 {
+                        events_count += added;
                         self.shared.bells.ring(&channel);
                     }
                     let _ = answer.send(outcome);

@@ -6,7 +6,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation,
+    aio::MultiplexedConnection,
+};
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -88,7 +91,25 @@ impl Link {
         commands: &Pipeline,
     ) -> Result<Result<T, RedisError>, BrokerError> {
         let mut connection = self.connection().await?;
-        let Ok(answer) = timeout(self.timeout, commands.query_async(&mut connection)).await else {
+        self.answer(commands.query_async(&mut connection)).await
+    }
+
+    /// Runs a script once and waits for its answer; the same errors as of [`send`](Self::send). A Redis that does not
+    /// know it is given it first.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<Result<T, RedisError>, BrokerError> {
+        let mut connection = self.connection().await?;
+        self.answer(script.invoke_async(&mut connection)).await
+    }
+
+    /// The answer to what is sent, if it comes in time.
+    async fn answer<T>(
+        &self,
+        sent: impl Future<Output = RedisResult<T>>,
+    ) -> Result<Result<T, RedisError>, BrokerError> {
+        let Ok(answer) = timeout(self.timeout, sent).await else {
             self.suspect.notify_one();
             return Err(self.unknown(&format!("no answer within {:?}", self.timeout)));
         };

@@ -268,7 +268,7 @@ impl Log {
     /// Enters a channel into the registry before its first event, if there is room for one more.
     ///
     /// Nodes that enter channels at the same moment may exceed the limit by as many.
-    async fn register(&self, channel: &Channel) -> Result<(), BrokerError> {
+    pub(super) async fn register(&self, channel: &Channel) -> Result<(), BrokerError> {
         if self.registered().contains(channel) {
             return Ok(());
         }
@@ -313,7 +313,7 @@ impl Log {
 }
 
 /// What an error that Redis answered means. Where it is an answer at all, nothing was stored.
-fn refused(error: &RedisError) -> BrokerError {
+pub(super) fn refused(error: &RedisError) -> BrokerError {
     let Some(errors) = error.clone().into_server_errors() else {
         return BrokerError::OutcomeUnknown(format!("Redis gave an answer that makes no sense: {error}"));
     };
@@ -332,7 +332,8 @@ fn garbled(what: &str) -> BrokerError {
     BrokerError::Damaged(format!("Redis sent {what}"))
 }
 
-fn added_id(answer: Value) -> Result<EventId, BrokerError> {
+/// The id that an `XADD` answered with.
+pub(super) fn added_id(answer: Value) -> Result<EventId, BrokerError> {
     if let Value::ServerError(error) = answer {
         return Err(refused(&error.into()));
     }

@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `link` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
+//! | `once` | streams: append what has a key |
 //! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
 //! | `upkeep` | trims by age and forgets dead channels |
 
 mod doorbell;
 mod link;
 mod log;
+mod once;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +27,7 @@ use self::{link::Link, log::Log};
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     bells::{Bell, Bells},
+    once::{Part, Placed},
 };
 use crate::metrics::Metrics;
 
@@ -73,6 +76,16 @@ impl Names {
     /// The channel of a stream.
     fn channel(&self, stream: &str) -> Option<Channel> {
         stream.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix('}')?.parse().ok()
+    }
+
+    /// The hash of what was published under a key in a channel.
+    fn keys(&self, channel: &Channel) -> String {
+        format!("{}:keys", self.stream(channel))
+    }
+
+    /// The list of these keys in the order in which they expire.
+    fn expiries(&self, channel: &Channel) -> String {
+        format!("{}:expiries", self.stream(channel))
     }
 
     /// A sorted set of all channels, by when they were first used.
@@ -124,6 +137,16 @@ impl RedisBroker {
         let appended = self.log.append(channel, &events).await?;
         self.metrics.group_committed(events.len());
         Ok(appended)
+    }
+
+    pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
+        let placed = self.log.append_once(channel, parts).await?;
+        let new = parts.iter().zip(&placed).filter(|(_, placed)| !placed.repeated);
+        let added: usize = new.map(|(part, _)| part.events.len()).sum();
+        if added > 0 {
+            self.metrics.group_committed(added);
+        }
+        Ok(placed)
     }
 
     pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
@@ -195,8 +218,10 @@ mod tests {
         let names = Names { prefix: "sse:".to_owned() };
         let channel: Channel = "orders:eu".parse().unwrap();
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
-        assert_eq!(names.channel("sse:{orders:eu}"), Some(channel));
-        assert_eq!(names.channel("sse:channels"), None);
+        assert_eq!(names.channel("sse:{orders:eu}"), Some(channel.clone()));
+        for other in [names.channels(), names.keys(&channel), names.expiries(&channel)] {
+            assert_eq!(names.channel(&other), None);
+        }
     }
 
     #[test]

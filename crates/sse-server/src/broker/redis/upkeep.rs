@@ -1,9 +1,9 @@
-//! Trims streams by age, and forgets dead channels when there is no room for new ones. Any node does it for all; doing
+//! Trims streams by age, and forgets expired keys of publishes, and dead channels when there is no room for new ones. Any node does it for all; doing
 //! it twice is harmless.
 //!
 //! `XADD` trims by count only (it refuses `MAXLEN` and `MINID` together). The newest event of a channel stays: it is
 //! the anchor of those who have seen everything. Only when as many channels are registered as there may be, channels
-//! whose events are all too old, and to which nobody listens, are deleted; who comes back to one is told of a gap.
+//! whose events are all too old, that have no keys of publishes, and to which nobody listens, are deleted; who comes back to one is told of a gap.
 
 use std::{
     sync::{Arc, Weak},
@@ -25,7 +25,7 @@ const NEW_MS: u64 = 60_000;
 /// Trims one stream by age, or deletes it and its registration; in one step, so that no new event can come between look
 /// and deed.
 ///
-/// `KEYS`: the stream, and the registry. `ARGV`: the channel, the age to keep in milliseconds by Redis' own clock, which
+/// `KEYS`: the stream, the registry, and the keys of publishes. `ARGV`: the channel, the age to keep in milliseconds by Redis' own clock, which
 /// also makes the ids, whether a dead channel is to be forgotten, and how old a registration without a stream must be.
 const TRIM: &str = r"
     local time = redis.call('TIME')
@@ -41,7 +41,8 @@ const TRIM: &str = r"
         return 0
     end
     local newest_ms = tonumber(string.match(newest[1], '^%d+'))
-    if ARGV[3] == '1' and newest_ms < from_ms and redis.call('PUBSUB', 'NUMSUB', KEYS[1])[2] == 0 then
+    local dead = newest_ms < from_ms and redis.call('EXISTS', KEYS[3]) == 0
+    if ARGV[3] == '1' and dead and redis.call('PUBSUB', 'NUMSUB', KEYS[1])[2] == 0 then
         redis.call('DEL', KEYS[1])
         redis.call('ZREM', KEYS[2], ARGV[1])
         return 1
@@ -73,8 +74,12 @@ async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
     let mut to_forget = if channels.len() >= most { channels.len() - most + most.div_ceil(10) } else { 0 };
     let age_ms = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
     for channel in channels.iter().filter_map(|channel| channel.parse::<Channel>().ok()) {
+        while log.forget_keys(&channel).await? {
+            sleep(PAUSE).await;
+        }
         let mut commands = redis::pipe();
-        commands.cmd("EVAL").arg(TRIM).arg(2).arg(log.names.stream(&channel)).arg(&registry);
+        commands.cmd("EVAL").arg(TRIM).arg(3);
+        commands.arg(log.names.stream(&channel)).arg(&registry).arg(log.names.keys(&channel));
         commands.arg(channel.as_str()).arg(age_ms).arg(u8::from(to_forget > 0)).arg(NEW_MS);
         match log.link.send::<(bool,)>(&commands).await? {
             Ok((gone,)) => to_forget = to_forget.saturating_sub(usize::from(gone)),

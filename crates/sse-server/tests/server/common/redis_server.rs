@@ -62,6 +62,10 @@ impl RedisServer {
         self.command(command).await.expect("Redis does it")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the process as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a running Redis");

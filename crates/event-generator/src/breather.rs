@@ -1,0 +1,83 @@
+//! A pause after connections that failed, for a run without a schedule.
+//!
+//! Nothing else keeps a closed loop from asking at once again, thousands of times a second, a machine where nobody
+//! listens. Pure: the caller says what time it is, and waits.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::outcome::{Kind, Outcome};
+
+/// The first pause. Each further one is twice as long.
+const FIRST: Duration = Duration::from_millis(50);
+/// No pause is longer: a server that comes back is soon found.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Grows with each failure after a pause, and is over with the first answer of any kind.
+#[derive(Debug, Default)]
+pub(crate) struct Breather {
+    pause: Option<(Instant, Duration)>,
+}
+
+impl Breather {
+    /// Takes what became of a request that ended now.
+    pub(crate) fn take(&mut self, outcome: &Outcome, now: Instant) {
+        let failure = match outcome {
+            Outcome::Acknowledged(_) => None,
+            Outcome::Refused(failure) | Outcome::Unknown(failure) => Some(failure.kind()),
+        };
+        self.pause = match (failure, self.pause) {
+            (Some(Kind::Connect), None) => Some((now + FIRST, FIRST)),
+            // Many requests fail together: only the first of them counts.
+            (Some(Kind::Connect), Some((until, last))) if until <= now => {
+                let pause = (last * 2).min(LONGEST);
+                Some((now + pause, pause))
+            }
+            (Some(Kind::Connect | Kind::Unsendable), pause) => pause,
+            _ => None,
+        };
+    }
+
+    /// Nothing is to be sent before this.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.pause.map(|(until, _)| until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Failure, Ids};
+
+    fn refused() -> Outcome {
+        Outcome::Refused(Failure::Connect("refused".to_owned()))
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_second_and_count_a_burst_once() {
+        let (mut breather, mut now) = (Breather::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            breather.take(&refused(), now);
+            breather.take(&refused(), now + Duration::from_millis(1));
+            let until = breather.until().unwrap();
+            pauses.push((until - now).as_millis());
+            now = until;
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn an_answer_ends_the_pause_and_makes_the_next_one_short() {
+        let (mut breather, now) = (Breather::default(), Instant::now());
+        breather.take(&refused(), now);
+        breather.take(&refused(), now + FIRST);
+        breather.take(&Outcome::Acknowledged(Ids::Unsaid), now + FIRST);
+        assert_eq!(breather.until(), None);
+        breather.take(&refused(), now + FIRST);
+        assert_eq!(breather.until(), Some(now + 2 * FIRST));
+        breather.take(&Outcome::Unknown(Failure::Timeout), now + FIRST);
+        assert_eq!(breather.until(), None);
+    }
+}

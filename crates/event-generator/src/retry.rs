@@ -1,0 +1,142 @@
+//! Sends a request again, with the same key, while its outcome is not certain or the server cannot take it now.
+//!
+//! The key makes that safe: our server stores what comes with it once, and answers with the first id however often it
+//! comes. How often and how long a request is sent again is bounded; its lane waits meanwhile, so that order is kept.
+
+use std::{cell::Cell, time::Duration};
+
+use hyper::{
+    StatusCode,
+    header::{HeaderName, HeaderValue},
+};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::{
+    outcome::{Asked, Kind, Outcome},
+    publisher::Publisher,
+    request::Outgoing,
+};
+
+/// The header that carries the key.
+pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// About the first pause. Each further one is twice as long.
+const FIRST: Duration = Duration::from_millis(100);
+/// No pause is longer.
+const LONGEST: Duration = Duration::from_secs(5);
+/// A request is not sent again when more than this has passed since it was first: well within the time for which a server
+/// keeps a key.
+const WITHIN: Duration = Duration::from_mins(1);
+
+/// How requests are sent again.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    times: u32,
+    sent_again: Cell<u64>,
+}
+
+impl Retry {
+    /// Each request at most so many times more.
+    pub(crate) fn new(times: u32) -> Self {
+        Self { times, sent_again: Cell::new(0) }
+    }
+
+    /// How many requests were sent again, each time counted.
+    pub(crate) fn sent_again(&self) -> u64 {
+        self.sent_again.get()
+    }
+
+    /// Sends a request until that is enough: the last status, and what is known of its events then.
+    pub(crate) async fn send(
+        &self,
+        publisher: &Publisher,
+        asked: Asked,
+        mut outgoing: Outgoing,
+    ) -> (Option<StatusCode>, Outcome) {
+        outgoing.headers.insert(KEY, random_key());
+        let deadline = Instant::now() + WITHIN;
+        let (mut tries, mut may_be_stored) = (0, false);
+        loop {
+            let reply = publisher.send(outgoing.clone()).await;
+            let status = reply.as_ref().ok().map(|reply| reply.status);
+            let outcome = Outcome::of(asked, reply);
+            let pause = pause(tries).mul_f64(rand::random_range(0.5..=1.0));
+            let is_over = tries >= self.times || Instant::now() + pause > deadline;
+            if is_over || !is_worth_another(&outcome) {
+                return (status, in_all(may_be_stored, outcome));
+            }
+            may_be_stored |= matches!(outcome, Outcome::Unknown(_));
+            tries += 1;
+            self.sent_again.set(self.sent_again.get() + 1);
+            sleep(pause).await;
+        }
+    }
+}
+
+fn random_key() -> HeaderValue {
+    HeaderValue::try_from(Uuid::new_v4().to_string()).expect("a UUID is plain text")
+}
+
+fn pause(tries: u32) -> Duration {
+    FIRST.saturating_mul(1 << tries.min(16)).min(LONGEST)
+}
+
+/// Whether the same again may end better.
+fn is_worth_another(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Acknowledged(_) => false,
+        Outcome::Refused(failure) => matches!(failure.kind(), Kind::Connect | Kind::Status(503)),
+        Outcome::Unknown(failure) => matches!(failure.kind(), Kind::Timeout | Kind::Broken | Kind::Status(_)),
+    }
+}
+
+/// A refusal says that this request was not stored, and nothing of those before it.
+fn in_all(may_be_stored: bool, last: Outcome) -> Outcome {
+    match last {
+        Outcome::Refused(failure) if may_be_stored => Outcome::Unknown(failure),
+        last => last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Failure, Ids};
+
+    fn status(code: u16) -> Failure {
+        Failure::Status { status: StatusCode::from_u16(code).unwrap(), message: String::new() }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_limit() {
+        assert_eq!([0, 1, 2, 5, 6, 90].map(|tries| pause(tries).as_millis()), [100, 200, 400, 3200, 5000, 5000]);
+    }
+
+    #[test]
+    fn what_cannot_end_better_is_not_sent_again() {
+        for again in [
+            Outcome::Unknown(Failure::Timeout),
+            Outcome::Unknown(Failure::Broken("reset".to_owned())),
+            Outcome::Unknown(status(503)),
+            Outcome::Refused(status(503)),
+            Outcome::Refused(Failure::Connect("refused".to_owned())),
+        ] {
+            assert!(is_worth_another(&again), "{again:?}");
+        }
+        for over in [
+            Outcome::Acknowledged(Ids::Unsaid),
+            Outcome::Refused(status(422)),
+            Outcome::Refused(status(507)),
+            Outcome::Unknown(Failure::Unreadable),
+        ] {
+            assert!(!is_worth_another(&over), "{over:?}");
+        }
+    }
+
+    #[test]
+    fn after_doubt_only_an_acknowledgement_is_certain() {
+        assert_eq!(in_all(true, Outcome::Refused(status(503))), Outcome::Unknown(status(503)));
+        assert_eq!(in_all(false, Outcome::Refused(status(503))), Outcome::Refused(status(503)));
+        assert_eq!(in_all(true, Outcome::Acknowledged(Ids::Unsaid)), Outcome::Acknowledged(Ids::Unsaid));
+    }
+}

@@ -1,0 +1,195 @@
+//! The checker of the torture finds what it is there for, and nothing where nothing is wrong.
+
+use sse_proto::{
+    EventId,
+    api::{Gap, GapReason},
+    record::{Outcome, Received, Sent, Stamp},
+};
+
+use crate::checker::{Breach, Figures, Follows, Joined, Ledger};
+
+/// Events 1 to 5 of one channel are acknowledged, as views and clicks in turn; the outcome of number 6 is unknown.
+fn sent() -> Vec<(&'static str, Sent)> {
+    let sent = |sequence: u64, outcome| {
+        let id = (outcome == Outcome::Acknowledged).then(|| format!("{sequence}-0"));
+        let kind = if sequence % 2 == 1 { "view" } else { "click" };
+        (kind, Sent { outcome, id, channel: "orders".to_owned(), publisher: "p".to_owned(), sequence })
+    };
+    let mut all: Vec<_> = (1..=5).map(|sequence| sent(sequence, Outcome::Acknowledged)).collect();
+    all.push(sent(6, Outcome::Unknown));
+    all
+}
+
+fn got(sequence: u64) -> Received {
+    got_as(sequence, &format!("{sequence}-0"))
+}
+
+fn got_as(sequence: u64, id: &str) -> Received {
+    let stamp = Stamp { publisher: "p".to_owned(), sequence, sent_us: 0 };
+    let event = if sequence % 2 == 1 { "view" } else { "click" };
+    Received::Event { id: id.to_owned(), event: event.to_owned(), received_us: 0, stamp: Some(stamp) }
+}
+
+fn gap(id: &str, after: &str, oldest: Option<&str>) -> Received {
+    let oldest = oldest.map(|id| id.parse::<EventId>().unwrap());
+    let channel = "orders".parse().unwrap();
+    Received::Gap {
+        id: id.to_owned(),
+        gap: Gap { channel, after: after.to_owned(), oldest, reason: GapReason::Trimmed },
+    }
+}
+
+fn follows(kinds: &[&str], joined: Joined) -> Follows {
+    let kinds = kinds.iter().map(ToString::to_string).collect();
+    Follows { name: "l".to_owned(), channels: vec!["orders".parse().unwrap()], kinds, joined }
+}
+
+/// What the checker says of listeners that got these events.
+fn check(listeners: Vec<(Follows, Vec<Received>)>) -> (Figures, Vec<Breach>) {
+    let mut ledger = Ledger::default();
+    for (kind, sent) in sent() {
+        ledger.sent(kind, sent);
+    }
+    let seen: Vec<_> = listeners.into_iter().map(|(follows, received)| ledger.follow(follows, received)).collect();
+    let (figures, breaches) = ledger.conclude(&seen);
+    (figures, breaches.kinds())
+}
+
+/// What it says of one that follows everything.
+fn breaches(received: Vec<Received>) -> Vec<Breach> {
+    check(vec![(follows(&[], Joined::BeforeAll), received)]).1
+}
+
+#[test]
+fn all_events_in_order_are_no_breach() {
+    let (figures, found) = check(vec![(follows(&[], Joined::BeforeAll), (1..=5).map(got).collect())]);
+    assert_eq!(found, []);
+    let expected = Figures { acknowledged: 5, unknown: 1, deliveries: 5, due: 5, ..Figures::default() };
+    assert_eq!(figures, expected);
+}
+
+#[test]
+fn each_kind_of_wrong_is_found_as_what_it_is() {
+    assert_eq!(breaches([1, 2, 4, 5].map(got).to_vec()), [Breach::Lost]);
+    assert_eq!(breaches(vec![]), [Breach::Lost]);
+    assert_eq!(breaches([1, 2, 3, 4].map(got).to_vec()), [Breach::Lost], "the last one");
+    assert_eq!(breaches([1, 2, 2, 3, 4, 5].map(got).to_vec()), [Breach::Repeated]);
+    assert_eq!(breaches([1, 3, 2, 4, 5].map(got).to_vec()), [Breach::Disordered]);
+    assert_eq!(breaches([1, 2, 3, 4, 5, 9].map(got).to_vec()), [Breach::Foreign]);
+    let wrong_id = vec![got(1), got(2), got_as(3, "3-1"), got(4), got(5)];
+    assert_eq!(breaches(wrong_id), [Breach::WrongId]);
+    for id in ["", "x", "@3-0", "users=3-0"] {
+        let no_id = vec![got(1), got(2), got_as(3, id), got(4), got(5)];
+        assert_eq!(breaches(no_id), [Breach::Lost, Breach::WrongId], "{id:?}");
+    }
+}
+
+#[test]
+fn an_event_without_a_stamp_or_of_another_type_is_foreign() {
+    let mut all: Vec<Received> = (1..=5).map(got).collect();
+    all.push(Received::Event { id: "7-0".to_owned(), event: "view".to_owned(), received_us: 0, stamp: None });
+    assert_eq!(breaches(all), [Breach::Foreign]);
+    let (_, found) = check(vec![(follows(&["view"], Joined::BeforeAll), [1, 2, 3, 5].map(got).to_vec())]);
+    assert_eq!(found, [Breach::Foreign]);
+}
+
+#[test]
+fn a_filtered_listener_is_owed_its_types_only() {
+    let (figures, found) = check(vec![(follows(&["click"], Joined::BeforeAll), [2, 4].map(got).to_vec())]);
+    assert_eq!((found, figures.due), (vec![], 2));
+}
+
+#[test]
+fn an_unknown_outcome_is_seen_by_all_or_by_none_and_once() {
+    let all = || (follows(&[], Joined::BeforeAll), (1..=6).map(got).collect::<Vec<_>>());
+    let without = || (follows(&[], Joined::BeforeAll), (1..=5).map(got).collect::<Vec<_>>());
+    let (figures, found) = check(vec![all(), all()]);
+    assert_eq!((found, figures.unknown_stored), (vec![], 1));
+    assert_eq!(check(vec![without(), without()]).1, []);
+    assert_eq!(check(vec![all(), without()]).1, [Breach::Uneven]);
+    assert_eq!(check(vec![without(), all()]).1, [Breach::Uneven]);
+    let twice = (follows(&[], Joined::BeforeAll), [1, 2, 3, 4, 5, 6, 6].map(got).to_vec());
+    assert_eq!(check(vec![twice]).1, [Breach::Repeated]);
+    let elsewhere = (follows(&[], Joined::BeforeAll), vec![got(1), got(2), got(3), got(4), got(5), got_as(6, "6-1")]);
+    assert_eq!(check(vec![all(), elsewhere]).1, [Breach::WrongId]);
+    // It is a view only for those who follow clicks: nothing is owed to them.
+    let clicks = (follows(&["view"], Joined::BeforeAll), [1, 3, 5].map(got).to_vec());
+    assert_eq!(check(vec![all(), clicks]).1, []);
+}
+
+#[test]
+fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
+    let told = |gap: Received| vec![got(1), gap, got(4), got(5)];
+    let (figures, found) = check(vec![(follows(&[], Joined::BeforeAll), told(gap("@4-0", "1-0", Some("4-0"))))]);
+    assert_eq!((found, figures.gaps, figures.in_gaps), (vec![], 1, 2));
+    assert_eq!(breaches(told(gap("@3-0", "1-0", Some("3-0")))), [Breach::Lost], "3 is said to be there");
+    assert_eq!(breaches(told(gap("@4-0", "2-0", Some("4-0")))), [Breach::Lost], "2 lies before the gap");
+    assert_eq!(breaches(vec![got(1), gap("5-0", "1-0", None)]), [], "nothing is kept up to where it goes on");
+    assert_eq!(breaches(vec![got(1), gap("4-0", "1-0", None)]), [Breach::Lost]);
+    assert_eq!(breaches(told(gap("@4-0", "garbage", Some("4-0")))), []);
+    let of_another = Gap {
+        channel: "users".parse().unwrap(),
+        after: "1-0".to_owned(),
+        oldest: Some(EventId::new(4, 0)),
+        reason: GapReason::Trimmed,
+    };
+    assert_eq!(breaches(told(Received::Gap { id: "@4-0".to_owned(), gap: of_another })), [Breach::Lost]);
+}
+
+#[test]
+fn a_late_listener_is_owed_what_comes_after_its_first_position() {
+    let after = |cursor: &str| Joined::After(cursor.parse().unwrap());
+    let late = |joined: Joined, from: u64| check(vec![(follows(&[], joined), (from..=5).map(got).collect())]).1;
+    assert_eq!(late(after("2-0"), 3), []);
+    assert_eq!(late(after("2-0"), 4), [Breach::Lost]);
+    assert_eq!(late(after("@3-0"), 3), []);
+    assert_eq!(late(after("users=9-0,orders=2-0"), 3), []);
+    assert_eq!(late(after("users=9-0,orders=2-0"), 4), [Breach::Lost]);
+}
+
+#[test]
+fn a_composite_id_counts_for_the_channel_of_its_event() {
+    let ids = [1, 2, 3, 4, 5].map(|sequence| got_as(sequence, &format!("orders={sequence}-0,users=7-0")));
+    assert_eq!(breaches(ids.to_vec()), []);
+}
+
+#[test]
+fn an_event_of_a_batch_has_the_id_that_listeners_tell_and_is_owed_all_the_same() {
+    let check = |received: Vec<Received>| {
+        let mut ledger = Ledger::default();
+        for (kind, mut sent) in sent() {
+            sent.id = sent.id.filter(|_| sent.sequence != 3);
+            ledger.sent(kind, sent);
+        }
+        let seen = ledger.follow(follows(&[], Joined::BeforeAll), received);
+        ledger.conclude(&[seen]).1.kinds()
+    };
+    assert_eq!(check((1..=5).map(got).collect()), []);
+    assert_eq!(check([1, 2, 4, 5].map(got).to_vec()), [Breach::Lost]);
+}
+
+#[test]
+fn what_was_sent_after_an_answer_stands_after_it() {
+    let mut ledger = Ledger::default();
+    for (kind, mut sent) in sent() {
+        sent.id = match sent.sequence {
+            3 => Some("4-0".to_owned()),
+            4 => Some("3-0".to_owned()),
+            _ => sent.id,
+        };
+        ledger.sent(kind, sent);
+    }
+    assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::Disordered]);
+}
+
+#[test]
+fn two_events_with_one_id_are_found() {
+    let mut ledger = Ledger::default();
+    for (kind, mut sent) in sent() {
+        if sent.sequence == 3 {
+            sent.id = Some("2-0".to_owned());
+        }
+        ledger.sent(kind, sent);
+    }
+    assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::Disordered, Breach::WrongId]);
+}

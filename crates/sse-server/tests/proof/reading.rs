@@ -1,0 +1,283 @@
+//! Whatever is appended, trimmed, cut and moved, and however pages and tails interleave: the real [`Subscription`] gives
+//! each reader each event once and in order, or tells a gap that is one. And a subscription whose seam between history
+//! and tail is off by one does not pass.
+
+use std::num::NonZeroUsize;
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestCaseError, TestError, TestRunner},
+};
+use sse_proto::{
+    Channel, Cursor, EventId, Position,
+    api::Gap,
+    blocks::{BlockSplitter, Item},
+};
+use sse_server::{
+    broker::{From, PageLimits},
+    channel::{Filter, Frames, Neighbours, Start, Step, Subscription, TailLimits, Wanted},
+};
+
+use crate::model::{KINDS, Log, Node};
+
+const READERS: usize = 3;
+const NODES: usize = 2;
+
+/// What may be wrong with a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutation {
+    None,
+    /// A page asked for after an id begins with that id again.
+    PageStartsEarly,
+    /// A page asked for after an id begins one event too late.
+    PageStartsLate,
+    /// The tail is taken for reaching one event further back than it does.
+    TailSkipsOne,
+}
+
+/// What happens.
+#[derive(Debug, Clone)]
+enum Act {
+    Append {
+        count: usize,
+        pause_ms: u64,
+    },
+    Trim {
+        count: usize,
+    },
+    Feed {
+        node: usize,
+        count: usize,
+    },
+    RestartNode {
+        node: usize,
+    },
+    /// A reader takes so many steps. A page that it asks for comes at once, or only at its next turn.
+    Read {
+        reader: usize,
+        steps: usize,
+    },
+    /// Its connection breaks; it comes back to this node, with its last id.
+    Reconnect {
+        reader: usize,
+        node: usize,
+    },
+    /// A heartbeat tells it how far a filter has moved it.
+    Heartbeat {
+        reader: usize,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let (reader, node) = (0..READERS, 0..NODES);
+    prop_oneof![
+        4 => (1_usize..6, 0_u64..3).prop_map(|(count, pause_ms)| Act::Append { count, pause_ms }),
+        1 => (1_usize..5).prop_map(|count| Act::Trim { count }),
+        4 => (node.clone(), 1_usize..5).prop_map(|(node, count)| Act::Feed { node, count }),
+        1 => node.clone().prop_map(|node| Act::RestartNode { node }),
+        8 => (reader.clone(), 1_usize..5).prop_map(|(reader, steps)| Act::Read { reader, steps }),
+        2 => (reader.clone(), node).prop_map(|(reader, node)| Act::Reconnect { reader, node }),
+        1 => reader.prop_map(|reader| Act::Heartbeat { reader }),
+    ]
+}
+
+/// One who reads: its connection, and what it has got over all of them.
+struct Reader {
+    kinds: Vec<&'static str>,
+    node: usize,
+    subscription: Subscription,
+    /// A page that was asked for, and the tail's generation then.
+    asked: Option<(From, u64)>,
+    last_id: String,
+    got: Vec<EventId>,
+    gaps: Vec<(EventId, Option<EventId>)>,
+}
+
+fn channel() -> Channel {
+    Channel::default_channel()
+}
+
+impl Reader {
+    fn new(kinds: Vec<&'static str>, node: usize) -> Self {
+        let subscription = subscription(&kinds, Position::After(EventId::ZERO));
+        let (asked, last_id) = (None, EventId::ZERO.to_string());
+        Self { kinds, node, subscription, asked, last_id, got: Vec::new(), gaps: Vec::new() }
+    }
+
+    fn reconnect(&mut self, node: usize) {
+        let Ok(Cursor::Plain(position)) = self.last_id.parse() else { panic!("{:?} is no position", self.last_id) };
+        self.node = node;
+        self.asked = None;
+        self.subscription = subscription(&self.kinds, position);
+    }
+
+    /// One step of its driver; false if there was nothing to do.
+    fn step(&mut self, log: &Log, frames: &Frames, mutation: Mutation) -> bool {
+        if let Some((from, generation)) = self.asked.take() {
+            let page = mutated_read(log, from, mutation);
+            if let Some(chunk) = self.subscription.page(&page, generation, Neighbours::NONE) {
+                self.take(&chunk.bytes);
+            }
+            return true;
+        }
+        match self.subscription.next(frames, Neighbours::NONE) {
+            Step::Write(chunk) => self.take(&chunk.bytes),
+            Step::Fetch(from) => self.asked = Some((from, frames.generation())),
+            Step::Wait | Step::End => return false,
+        }
+        true
+    }
+
+    /// What arrives, read as a client reads it.
+    fn take(&mut self, bytes: &[u8]) {
+        let mut splitter = BlockSplitter::new(1 << 20);
+        splitter.push(bytes).unwrap();
+        while let Some(item) = splitter.next_item() {
+            let Item::Block(block) = item else { continue };
+            let field = |name: &str| block.text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let id = block.id.clone().unwrap();
+            if field("event: ") == "gap" {
+                let gap: Gap = serde_json::from_str(field("data: ")).unwrap();
+                let after = gap.after.parse::<Position>().unwrap().floor();
+                let until = gap.oldest.or_else(|| match id.parse::<Position>().unwrap() {
+                    Position::After(id) => Some(EventId::new(id.ms, id.seq + 1)),
+                    Position::At(id) => Some(id),
+                });
+                self.gaps.push((after, until));
+            } else {
+                assert_eq!(field("data: "), id, "the event is the one of its id");
+                self.got.push(id.parse().unwrap());
+            }
+            self.last_id = id;
+        }
+    }
+}
+
+fn subscription(kinds: &[&str], position: Position) -> Subscription {
+    let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
+    let wanted = Wanted { filter, ..Wanted::default() };
+    Subscription::new(channel(), &wanted, Start::Claimed(position))
+}
+
+/// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had
+/// counted wrongly where history ends and the tail begins.
+fn mutated_read(log: &Log, from: From, mutation: Mutation) -> sse_server::broker::Page {
+    let mut page = log.read(from, PageLimits { events_max: 3, bytes_max: usize::MAX });
+    let From::Position(Position::After(after)) = from else { return page };
+    if page.start != sse_server::broker::Start::Contiguous {
+        return page;
+    }
+    match mutation {
+        Mutation::PageStartsEarly => {
+            if let Some(event) = log.kept().iter().find(|event| event.id == after) {
+                page.events.insert(0, event.clone());
+            }
+        }
+        Mutation::PageStartsLate if page.events.len() > 1 => drop(page.events.remove(0)),
+        _ => {}
+    }
+    page
+}
+
+/// The tail as a mutated subscription takes it: without the first event after its floor.
+fn mutated_frames(log: &Log, node: &Node, mutation: Mutation) -> Option<Frames> {
+    (mutation == Mutation::TailSkipsOne).then(|| {
+        let floor = node.frames.floor();
+        let mut frames = Frames::new(TailLimits { events_max: NonZeroUsize::MAX, bytes_max: usize::MAX });
+        (0..node.frames.generation()).for_each(|_| frames.join(floor));
+        let following = log.all.iter().filter(|event| event.id > floor && event.id <= node.frames.end());
+        frames.push(following.skip(1).cloned().collect());
+        frames
+    })
+}
+
+/// Plays it all, lets everybody catch up, and checks what each reader got.
+fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
+    let mut log = Log::default();
+    let mut nodes = [Node::join(&log, 4), Node::join(&log, 2)];
+    let kinds = [vec![], vec![KINDS[1]], vec![]];
+    let mut readers: Vec<Reader> =
+        kinds.into_iter().enumerate().map(|(number, kinds)| Reader::new(kinds, number % NODES)).collect();
+    for act in acts {
+        match *act {
+            Act::Append { count, pause_ms } => (0..count).for_each(|_| log.append(pause_ms)),
+            Act::Trim { count } => log.trim(count),
+            Act::Feed { node, count } => nodes[node].feed(&log, count),
+            Act::RestartNode { node } => {
+                nodes[node].restart(&log);
+                readers.iter_mut().filter(|reader| reader.node == node).for_each(|reader| reader.reconnect(node));
+            }
+            Act::Read { reader, steps } => {
+                for _ in 0..steps {
+                    step(&mut readers[reader], &log, &nodes, mutation);
+                }
+            }
+            Act::Reconnect { reader, node } => readers[reader].reconnect(node),
+            Act::Heartbeat { reader } => {
+                if let Some(position) = readers[reader].subscription.tell() {
+                    readers[reader].last_id = position.to_string();
+                }
+            }
+        }
+    }
+    for reader in &mut readers {
+        for node in &mut nodes {
+            while node.frames.end() < log.last() {
+                node.feed(&log, 100);
+            }
+        }
+        let mut steps = 0;
+        while step(reader, &log, &nodes, mutation) {
+            steps += 1;
+            prop_assert!(steps < 10_000, "it never comes to an end");
+        }
+        judge(reader, &log)?;
+    }
+    Ok(())
+}
+
+fn step(reader: &mut Reader, log: &Log, nodes: &[Node], mutation: Mutation) -> bool {
+    let node = &nodes[reader.node];
+    let mutated = mutated_frames(log, node, mutation);
+    reader.step(log, mutated.as_ref().unwrap_or(&node.frames), mutation)
+}
+
+fn judge(reader: &Reader, log: &Log) -> Result<(), TestCaseError> {
+    prop_assert!(reader.got.is_sorted_by(|one, next| one < next), "not once and in order: {:?}", reader.got);
+    let trimmed_through = log.trimmed.checked_sub(1).map(|newest| log.all[newest].id);
+    for event in &log.all {
+        let wanted = reader.kinds.is_empty() || reader.kinds.contains(&&*event.kind);
+        let in_gap = |(after, until): &(EventId, Option<EventId>)| {
+            event.id > *after && until.is_none_or(|until| event.id < until)
+        };
+        let told = reader.gaps.iter().any(in_gap);
+        let got = reader.got.binary_search(&event.id).is_ok();
+        prop_assert!(!got || wanted, "{} is not of its types", event.id);
+        prop_assert!(got || !wanted || told, "{} was lost", event.id);
+        // A gap is true: what it names as missing is not there any more.
+        prop_assert!(!told || trimmed_through.is_some_and(|through| event.id <= through), "{} is kept", event.id);
+    }
+    Ok(())
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    prop::collection::vec(act(), 1..120)
+}
+
+proptest! {
+    #![proptest_config(Config::with_cases(2_000))]
+
+    #[test]
+    fn every_reader_gets_each_event_once_in_order_or_a_true_gap(acts in acts()) {
+        play(&acts, Mutation::None)?;
+    }
+}
+
+#[test]
+fn a_seam_that_is_off_by_one_is_found() {
+    for mutation in [Mutation::PageStartsEarly, Mutation::PageStartsLate, Mutation::TailSkipsOne] {
+        let config = Config { failure_persistence: None, ..Config::with_cases(2_000) };
+        let found = TestRunner::new(config).run(&acts(), |acts| play(&acts, mutation));
+        assert!(matches!(found, Err(TestError::Fail(..))), "{mutation:?} was not found: {found:?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! The torture: real programs under faults, and a check that no acknowledged event was lost, doubled or disordered.
+//!
+//! `scripts/torture` runs it with its options. As a test (`cargo test --test torture`) it runs 20 seconds of each broker
+//! with a fixed seed, and then tests itself: an event that its own proxy drops, doubles or swaps must be found.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `plan` | who publishes, who listens and how, which fault when: all from the seed |
+//! | `cluster`, `clock`, `disk`, `processes`, `programs` | what is tortured, and what it stands on |
+//! | `proxy`, `opening`, `planter` | the way between clients and nodes, which is cut and made narrow |
+//! | `publishers`, `listeners`, `records` | the clients and their records |
+//! | `faults` | breaks things, and measures the effect |
+//! | `checker` | whether what was promised was kept (pure; tested in `tests/proof`) |
+//! | `run`, `report` | one run, and what is printed of it |
+
+mod checker;
+mod clock;
+mod cluster;
+mod disk;
+mod faults;
+mod listeners;
+mod opening;
+mod options;
+mod plan;
+mod planter;
+mod processes;
+mod programs;
+mod proxy;
+mod publishers;
+mod records;
+mod report;
+mod run;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser as _, ValueEnum as _};
+
+use crate::{
+    checker::Breach,
+    options::{Options, Plant},
+    report::Report,
+    run::{Orders, run},
+};
+
+/// Of the runs that are tests.
+const TEST_SEED: u64 = 1;
+const PLANT_DURATION: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if options.list {
+        println!("torture: test");
+        return ExitCode::SUCCESS;
+    }
+    if options.is_filtered_out() {
+        return ExitCode::SUCCESS;
+    }
+    match torture(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every promise was kept.
+fn torture(options: &Options) -> anyhow::Result<bool> {
+    programs::build()?;
+    // Fails only when one is installed already, and then that one serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // The listeners' tasks stay on this thread; the proxies have the others.
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            kept = all_runs(options) => kept,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("cannot listen for Ctrl-C")?;
+                bail!("interrupted")
+            }
+        }
+    })
+}
+
+async fn all_runs(options: &Options) -> anyhow::Result<bool> {
+    let seed = options.seed.unwrap_or_else(|| if options.is_test() { TEST_SEED } else { rand::random() });
+    let mut kept = true;
+    for broker in options.brokers() {
+        let orders = Orders { broker, duration: options.duration(), seed, plant: options.plant };
+        kept &= one_run(orders, if options.keep { Keep::Always } else { Keep::Failed }).await?.breaches.is_empty();
+    }
+    if options.is_test() {
+        test_of_the_test(seed).await?;
+    }
+    Ok(kept)
+}
+
+/// Which runs leave their records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Always,
+    Failed,
+    Never,
+}
+
+/// Runs and prints.
+async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
+    let Orders { broker, duration, seed, plant } = orders;
+    let planted = plant.map_or_else(String::new, |plant| format!(", planted: {plant:?}"));
+    println!("torture: broker {}, {} s, seed {seed}{planted}", broker.as_str(), duration.as_secs());
+    let mut directory = tempfile::Builder::new().prefix("torture-").tempdir().context("cannot make a directory")?;
+    let outcome = run(orders, directory.path()).await;
+    let failed = !outcome.as_ref().is_ok_and(|report| report.breaches.is_empty());
+    let is_kept = keep == Keep::Always || (failed && keep == Keep::Failed);
+    directory.disable_cleanup(is_kept);
+    if let Ok(report) = &outcome {
+        print!("{}", report.text());
+    }
+    if is_kept {
+        println!("records and logs are in {}", directory.path().display());
+    }
+    if failed {
+        let (broker, seconds) = (broker.as_str(), duration.as_secs());
+        let plant = plant.map_or_else(String::new, |plant| format!(" --plant {plant:?}").to_lowercase());
+        let options = format!("--broker {broker} --seconds {seconds} --seed {seed}{plant}");
+        println!("FAILED; again by: scripts/torture {options}");
+    } else {
+        println!("passed: no promise was broken");
+    }
+    outcome
+}
+
+/// What the proxy does to one event must be found, each as what it is.
+async fn test_of_the_test(seed: u64) -> anyhow::Result<()> {
+    for plant in Plant::value_variants() {
+        let broker = options::BrokerName::Embedded;
+        let orders = Orders { broker, duration: PLANT_DURATION, seed, plant: Some(*plant) };
+        let report = one_run(orders, Keep::Never).await?;
+        let expected = match plant {
+            Plant::Drop => vec![Breach::Lost],
+            Plant::Double => vec![Breach::Repeated],
+            Plant::Swap => vec![Breach::Disordered],
+        };
+        if report.breaches.kinds() != expected {
+            bail!("the torture is blind: {plant:?} was planted, and it found {:?}", report.breaches.kinds());
+        }
+        println!("as it must be: {plant:?} was planted, and found as {expected:?}");
+    }
+    Ok(())
+}

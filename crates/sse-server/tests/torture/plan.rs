@@ -1,0 +1,202 @@
+//! The plan: who publishes, who listens and how, and which fault comes when. All of it follows from the seed.
+
+use std::time::Duration;
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+
+use crate::options::BrokerName;
+
+/// The channels.
+pub(crate) const CHANNELS: [&str; 3] = ["orders", "users", "site"];
+
+/// Where chance comes from: a stream of its own for each purpose, so that one does not disturb another.
+pub(crate) fn chance(seed: u64, purpose: u64) -> StdRng {
+    StdRng::seed_from_u64(seed ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// A random duration between two numbers of milliseconds.
+pub(crate) fn between_ms(chance: &mut StdRng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(chance.random_range(from..=to))
+}
+
+/// A generator that publishes events of one type to one channel.
+#[derive(Debug, Clone)]
+pub(crate) struct PublisherPlan {
+    pub(crate) channel: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) rate: u32,
+    /// Events of a request.
+    pub(crate) batch: u32,
+    /// Which node it publishes to.
+    pub(crate) node: usize,
+    /// Whether its connections go through the proxy, and are cut.
+    pub(crate) proxied: bool,
+}
+
+/// A listener.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerPlan {
+    pub(crate) channels: Vec<&'static str>,
+    pub(crate) kinds: Vec<&'static str>,
+    pub(crate) behaviour: Behaviour,
+    /// The nodes it knows, in its order.
+    pub(crate) nodes: Vec<usize>,
+}
+
+/// What a listener does, or what is done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    /// Follows.
+    Steady,
+    /// Reads from its connection slowly for a while, again and again.
+    Slow,
+    /// Whoever reads its output is slow.
+    SlowOutput,
+    /// Is cut at random, and comes back with its last id.
+    Reconnecting,
+    /// The same, and comes back to another node each time.
+    Hopping,
+    /// Is cut right after the opening, before its first event, several times, and kept away while events come.
+    CutFirst,
+    /// Is stopped and started again with `--state`.
+    Restarted,
+    /// Comes when events are flowing already.
+    Late,
+}
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Fault {
+    KillNode,
+    StopNode,
+    KillRedis,
+    StopRedis,
+    Cut,
+    FullDisk,
+    ClockForward,
+    ClockBack,
+}
+
+impl Fault {
+    /// The kinds that a broker can suffer.
+    pub(crate) fn of(broker: BrokerName) -> Vec<Self> {
+        let mut kinds = vec![Self::KillNode, Self::StopNode, Self::Cut, Self::ClockForward, Self::ClockBack];
+        match broker {
+            BrokerName::Embedded => kinds.push(Self::FullDisk),
+            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis]),
+        }
+        kinds
+    }
+
+    /// For people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::KillNode => "kill -9 and restart of a node",
+            Self::StopNode => "a node stopped (SIGSTOP)",
+            Self::KillRedis => "kill -9 and restart of Redis",
+            Self::StopRedis => "Redis stopped (SIGSTOP)",
+            Self::Cut => "connection cut in a frame",
+            Self::FullDisk => "disk full",
+            Self::ClockForward => "clock stepped forward",
+            Self::ClockBack => "clock stepped back",
+        }
+    }
+
+    /// What its effect is counted in.
+    pub(crate) const fn effect(self) -> &'static str {
+        match self {
+            Self::KillNode => "connections broken",
+            Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
+            Self::Cut => "frames cut in two",
+            Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
+            Self::ClockForward => "ms that ids leapt",
+            Self::ClockBack => "ms that ids stayed ahead of the clock",
+        }
+    }
+}
+
+/// The faults, without end: first each kind once, then whatever comes.
+#[derive(Debug)]
+pub(crate) struct FaultPlan {
+    kinds: Vec<Fault>,
+    round: Vec<Fault>,
+    pub(crate) chance: StdRng,
+}
+
+impl FaultPlan {
+    /// For these kinds.
+    pub(crate) fn new(seed: u64, kinds: Vec<Fault>) -> Self {
+        let mut chance = chance(seed, 1);
+        let mut round = kinds.clone();
+        round.shuffle(&mut chance);
+        Self { kinds, round, chance }
+    }
+
+    /// The next fault, and how long to wait before it.
+    pub(crate) fn next(&mut self) -> (Duration, Fault) {
+        let fault = self.round.pop().unwrap_or_else(|| self.kinds[self.chance.random_range(0..self.kinds.len())]);
+        (between_ms(&mut self.chance, 300, 900), fault)
+    }
+
+    /// Whether each kind has had its first turn.
+    pub(crate) fn each_had_its_turn(&self) -> bool {
+        self.round.is_empty()
+    }
+}
+
+/// Who publishes.
+pub(crate) fn publishers(nodes: usize) -> Vec<PublisherPlan> {
+    let of = |number: usize, channel, kind, rate| PublisherPlan {
+        channel,
+        kind,
+        rate,
+        batch: if number == 3 { 5 } else { 1 },
+        node: number % nodes,
+        proxied: number == 1,
+    };
+    vec![
+        of(0, CHANNELS[0], "view", 60),
+        of(1, CHANNELS[0], "click", 60),
+        of(2, CHANNELS[1], "view", 60),
+        of(3, CHANNELS[1], "click", 40),
+        of(4, CHANNELS[2], "close", 60),
+    ]
+}
+
+/// Who listens. With `several`, some follow several channels in one stream.
+pub(crate) fn listeners(seed: u64, nodes: usize, several: bool) -> Vec<ListenerPlan> {
+    use Behaviour::{CutFirst, Hopping, Late, Reconnecting, Restarted, Slow, SlowOutput, Steady};
+    let [orders, users, site] = CHANNELS;
+    let mut plans = vec![
+        (vec![orders], vec![], Steady),
+        (vec![users], vec![], Steady),
+        (vec![site], vec![], Steady),
+        (vec![orders], vec![], Slow),
+        (vec![users], vec![], SlowOutput),
+        (vec![orders], vec!["click"], Reconnecting),
+        (vec![users], vec![], Reconnecting),
+        (vec![site], vec![], Hopping),
+        (vec![orders], vec![], Hopping),
+        (vec![users], vec![], CutFirst),
+        (vec![orders], vec![], Restarted),
+        (vec![users], vec!["view"], Late),
+    ];
+    if several {
+        plans.extend([
+            (vec![orders, users], vec![], Reconnecting),
+            (vec![orders, users, site], vec![], Hopping),
+            (vec![users, site], vec!["close", "click"], Restarted),
+        ]);
+    }
+    let mut chance = chance(seed, 2);
+    let plan = |(number, (channels, kinds, behaviour))| {
+        let mut order: Vec<usize> = (0..nodes).collect();
+        order.shuffle(&mut chance);
+        if behaviour != Hopping {
+            // Spread evenly: whichever node is broken, somebody hears of it.
+            order = vec![number % nodes];
+        }
+        ListenerPlan { channels, kinds, behaviour, nodes: order }
+    };
+    plans.into_iter().enumerate().map(plan).collect()
+}

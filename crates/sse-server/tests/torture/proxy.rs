@@ -1,0 +1,288 @@
+//! The way from a client to a node, which can be made narrow, cut and closed: a TCP proxy of one client and one node.
+//!
+//! Each client has a link of its own to each node that it knows, so a link tells who is at its end.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{opening::Opening, options::Plant, planter::Planter};
+
+/// A cut waits so long for a frame to be cut in; then it comes anyway.
+const FRAME_WITHIN: Duration = Duration::from_secs(1);
+/// What is read at once from a node, and at a narrow link.
+const READ_BYTES: usize = 64 << 10;
+const NARROW_READ_BYTES: usize = 1024;
+/// A node that cannot be reached for so long is not there.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A listening port that leads to a node.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) port: u16,
+    pub(crate) control: Arc<Control>,
+    accepting: AbortHandle,
+}
+
+/// What is done to the connections of a link, and what has been.
+#[derive(Debug)]
+pub(crate) struct Control {
+    node: SocketAddr,
+    cuts: watch::Sender<u64>,
+    /// Bytes a second towards the client; 0 for no limit.
+    rate: AtomicU64,
+    /// Connections are taken and closed at once.
+    closed: AtomicBool,
+    /// So many connections are cut right after their opening.
+    cuts_after_opening: AtomicU32,
+    plant: Mutex<Option<Plant>>,
+    pub(crate) counts: Counts,
+    /// The first position that the client was told on this link.
+    opening: Mutex<Option<String>>,
+}
+
+/// What has happened on a link.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) connections: AtomicU64,
+    pub(crate) cut_in_a_frame: AtomicU64,
+    pub(crate) cut_elsewhere: AtomicU64,
+    pub(crate) cut_after_opening: AtomicU64,
+    /// Connections that the node ended, or its death.
+    pub(crate) broken: AtomicU64,
+    pub(crate) planted: AtomicU64,
+}
+
+impl Link {
+    /// A link to the node at this port.
+    pub(crate) async fn open(node_port: u16, plant: Option<Plant>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot open a proxy's port")?;
+        let port = listener.local_addr()?.port();
+        let control = Arc::new(Control {
+            node: (Ipv4Addr::LOCALHOST, node_port).into(),
+            cuts: watch::Sender::new(0),
+            rate: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            cuts_after_opening: AtomicU32::new(0),
+            plant: Mutex::new(plant),
+            counts: Counts::default(),
+            opening: Mutex::new(None),
+        });
+        let accepting = tokio::spawn(accept(listener, control.clone())).abort_handle();
+        Ok(Self { port, control, accepting })
+    }
+
+    /// What a client is given.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Control {
+    /// Cuts the connections that are open now, each in the middle of the next frame.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Lets so many bytes a second through; 0 for all.
+    pub(crate) fn narrow(&self, bytes_per_second: u64) {
+        self.rate.store(bytes_per_second, Relaxed);
+    }
+
+    /// Takes no connections any more, or takes them again. Those that are open stay.
+    pub(crate) fn close(&self, closed: bool) {
+        self.closed.store(closed, Relaxed);
+    }
+
+    /// Cuts so many connections right after the opening of their stream.
+    pub(crate) fn cut_after_opening(&self, connections: u32) {
+        self.cuts_after_opening.store(connections, Relaxed);
+    }
+
+    /// The first position that the client was told on this link.
+    pub(crate) fn opening(&self) -> Option<String> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often it was cut, wherever.
+    pub(crate) fn cut_count(&self) -> u64 {
+        let counts = &self.counts;
+        [&counts.cut_in_a_frame, &counts.cut_elsewhere, &counts.cut_after_opening]
+            .map(|count| count.load(Relaxed))
+            .iter()
+            .sum()
+    }
+}
+
+async fn accept(listener: TcpListener, control: Arc<Control>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        if !control.closed.load(Relaxed) {
+            let control = control.clone();
+            // It ends with its connection; a connection that is lost with an error is just lost.
+            tokio::spawn(async move {
+                let _ = relay(&client, &control).await;
+            });
+        }
+    }
+}
+
+async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
+    let cuts = control.cuts.subscribe();
+    let socket = TcpSocket::new_v4()?;
+    if control.rate.load(Relaxed) > 0 {
+        socket.set_recv_buffer_size(4096)?;
+    }
+    let node = timeout_at(Instant::now() + CONNECT_WITHIN, socket.connect(control.node)).await??;
+    client.set_nodelay(true)?;
+    node.set_nodelay(true)?;
+    control.counts.connections.fetch_add(1, Relaxed);
+    tokio::select! {
+        ended = upwards(client, &node) => ended,
+        end = downwards(&node, client, control, cuts) => {
+            let (count, may_reset) = match end {
+                Ok(End::Node) | Err(_) => (&control.counts.broken, false),
+                Ok(End::CutInAFrame) => (&control.counts.cut_in_a_frame, true),
+                Ok(End::CutElsewhere) => (&control.counts.cut_elsewhere, true),
+                // The client is to have the opening, so that it knows where it stands.
+                Ok(End::CutAfterOpening) => (&control.counts.cut_after_opening, false),
+            };
+            if count.fetch_add(1, Relaxed) % 2 == 0 && may_reset {
+                // Every other time by a reset, which may also take back what was sent.
+                SockRef::from(client).set_linger(Some(Duration::ZERO))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What ended the way down.
+enum End {
+    Node,
+    CutInAFrame,
+    CutElsewhere,
+    CutAfterOpening,
+}
+
+async fn upwards(client: &TcpStream, node: &TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match read(client, &mut buffer).await? {
+            0 => return Ok(()),
+            count => write_all(node, &buffer[..count]).await?,
+        }
+    }
+}
+
+async fn downwards(
+    node: &TcpStream,
+    client: &TcpStream,
+    control: &Control,
+    mut cuts: watch::Receiver<u64>,
+) -> io::Result<End> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut planter: Option<Planter> = None;
+    let mut opening = Opening::default();
+    let mut cut_by: Option<Instant> = None;
+    loop {
+        let rate = control.rate.load(Relaxed);
+        let room = if rate > 0 { NARROW_READ_BYTES } else { READ_BYTES };
+        let count = tokio::select! {
+            count = read(node, &mut buffer[..room]) => count?,
+            changed = cuts.changed(), if cut_by.is_none() => {
+                changed.map_err(io::Error::other)?;
+                cut_by = Some(Instant::now() + FRAME_WITHIN);
+                continue;
+            }
+            () = reached(cut_by) => return Ok(End::CutElsewhere),
+        };
+        if count == 0 {
+            return Ok(End::Node);
+        }
+        if planter.is_none() {
+            planter = control.plant.lock().unwrap_or_else(PoisonError::into_inner).take().map(Planter::new);
+        }
+        let changed = planter.as_mut().map(|planter| planter.push(&buffer[..count], &control.counts.planted));
+        let bytes = changed.as_deref().unwrap_or(&buffer[..count]);
+        if cut_by.is_some()
+            && let Some(inside) = inside_a_frame(bytes)
+        {
+            write_all(client, &bytes[..inside]).await?;
+            return Ok(End::CutInAFrame);
+        }
+        write_all(client, bytes).await?;
+        if opening.push(bytes) {
+            let mut first = control.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_none() {
+                *first = opening.id().map(ToOwned::to_owned);
+            }
+            drop(first);
+            if control.cuts_after_opening.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                return Ok(End::CutAfterOpening);
+            }
+        }
+        if let Some(micros) = (1_000_000 * count as u64).checked_div(rate) {
+            sleep(Duration::from_micros(micros)).await;
+        }
+    }
+}
+
+/// A place in the bytes that lies within an event: its data has begun and not ended.
+fn inside_a_frame(bytes: &[u8]) -> Option<usize> {
+    let data = bytes.windows(6).position(|window| window == b"data: ")?;
+    // With a few bytes of the data, if there are any.
+    Some((data + 12).min(bytes.len() - 1))
+}
+
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

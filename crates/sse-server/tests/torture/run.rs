@@ -1,0 +1,224 @@
+//! One run: everything is started, publishers publish, listeners listen, things break; then all is put in order, everybody
+//! catches up, and the records are checked.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use sse_proto::{Channel, EventId};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    checker::{Breach, Breaches, Ledger},
+    cluster::Cluster,
+    faults::Faults,
+    listeners::Listener,
+    options::{BrokerName, LONG_ENOUGH, Plant},
+    plan::{self, Fault, FaultPlan, ListenerPlan},
+    processes::until,
+    publishers::Publisher,
+    report::Report,
+};
+
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(90);
+/// The last events of each publisher: when a listener has them, it has all before them.
+const CLOSING_EVENTS: u32 = 3;
+/// In a run with a planted fault these listeners are enough; the first is the victim.
+const LISTENERS_OF_A_PLANT: usize = 3;
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Orders {
+    pub(crate) broker: BrokerName,
+    pub(crate) duration: Duration,
+    pub(crate) seed: u64,
+    pub(crate) plant: Option<Plant>,
+}
+
+/// Runs, with all files in this directory.
+pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Report> {
+    let mut cluster = Cluster::start(orders.broker, directory).await?;
+    let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
+    let several = cluster.has_streams_of_several_channels().await?;
+    let (kinds, mut skipped) = kinds(&cluster, orders);
+    if !several {
+        skipped.push("listeners on several channels: this server has no such streams".to_owned());
+    }
+    let mut breaches = Breaches::default();
+
+    let mut listeners = Vec::new();
+    for (number, plan) in listener_plans(orders, ports.len(), several).iter().enumerate() {
+        let plant = orders.plant.filter(|_| number == 0);
+        let mut listener = Listener::new(number, plan, &ports, directory, plant).await?;
+        listener.join().await?;
+        listeners.push(listener);
+    }
+    let mut links: Vec<_> = listeners.iter().flat_map(Listener::shared_controls).collect();
+    let mut publishers = Vec::new();
+    for (number, plan) in plan::publishers(ports.len()).iter().enumerate() {
+        let files = directory.join(format!("publisher-{number}"));
+        let publisher = Publisher::start(plan, ports[plan.node], &files, None).await?;
+        links.extend(publisher.link.as_ref().map(|link| (plan.node, link.control.clone())));
+        publishers.push(publisher);
+    }
+    let stop = CancellationToken::new();
+    let live = |(number, listener): (usize, Listener)| {
+        tokio::task::spawn_local(listener.live(orders.seed.wrapping_add(number as u64), stop.clone()))
+    };
+    let living: Vec<JoinHandle<_>> = listeners.into_iter().enumerate().map(live).collect();
+    let behind_tail = tokio::spawn(watch_behind_tail(cluster.http(), ports.clone(), stop.clone()));
+
+    let plan = FaultPlan::new(orders.seed, kinds.clone());
+    let (effects, gave_up) = if kinds.is_empty() {
+        sleep(orders.duration).await;
+        (BTreeMap::new(), 0)
+    } else {
+        let (effects, gave_up) = (BTreeMap::new(), 0);
+        let (cluster, publishers, breaches) = (&mut cluster, &mut publishers[..], &mut breaches);
+        let mut faults = Faults { cluster, publishers, links, plan, effects, breaches, gave_up };
+        faults.run(orders.duration).await?;
+        (faults.effects, faults.gave_up)
+    };
+
+    stop.cancel();
+    let mut listeners = Vec::new();
+    for one in living {
+        listeners.push(one.await.context("a listener's task")??);
+    }
+    breaches.add_all(Breach::Trouble, cluster.revive().await?);
+    finish(&mut publishers, &mut listeners, &ports, directory, &mut breaches).await?;
+    breaches.add_all(Breach::Trouble, cluster.panics());
+
+    let idle: Vec<String> = listeners.iter().filter_map(Listener::idle_behaviour).collect();
+    let summaries = listeners.iter().map(Listener::summary).collect();
+    let refused = publishers.iter_mut().map(|publisher| publisher.known().refused).sum();
+    let (figures, found) = check(&publishers, &listeners)?;
+    breaches.extend(found);
+    let behind_tail = behind_tail.await.context("the task that asks for metrics")?;
+    let mut report =
+        Report { kinds, effects, figures, refused, behind_tail, gave_up, listeners: summaries, skipped, breaches };
+    report.demand_few_gaps();
+    if orders.duration >= LONG_ENOUGH {
+        report.demand_effects(idle);
+    }
+    if !report.breaches.is_empty() {
+        cluster.keep_disk(directory);
+    }
+    Ok(report)
+}
+
+/// The kinds of faults of this run, and those that are not possible here.
+fn kinds(cluster: &Cluster, orders: Orders) -> (Vec<Fault>, Vec<String>) {
+    let mut skipped = Vec::new();
+    if orders.plant.is_some() {
+        return (Vec::new(), skipped);
+    }
+    let mut kinds = Fault::of(orders.broker);
+    if cluster.clock.is_none() {
+        kinds.retain(|kind| !matches!(kind, Fault::ClockForward | Fault::ClockBack));
+        skipped.push(
+            "stepping the clock: libfaketime is not there (Debian's package is faketime), or not for this program"
+                .to_owned(),
+        );
+    }
+    if orders.broker == BrokerName::Embedded && cluster.disk.is_none() {
+        kinds.retain(|kind| *kind != Fault::FullDisk);
+        skipped.push("a full disk: only root may mount a small one".to_owned());
+    }
+    (kinds, skipped)
+}
+
+fn listener_plans(orders: Orders, nodes: usize, several: bool) -> Vec<ListenerPlan> {
+    let mut plans = plan::listeners(orders.seed, nodes, several);
+    if orders.plant.is_some() {
+        plans.truncate(LISTENERS_OF_A_PLANT);
+    }
+    plans
+}
+
+/// The last events are published, everybody gets them, and all clients end.
+async fn finish(
+    publishers: &mut Vec<Publisher>,
+    listeners: &mut [Listener],
+    ports: &[u16],
+    directory: &Path,
+    breaches: &mut Breaches,
+) -> anyhow::Result<()> {
+    for publisher in &mut *publishers {
+        publisher.stop().await?;
+    }
+    for number in 0..publishers.len() {
+        let plan = plan::PublisherPlan { proxied: false, batch: 1, ..publishers[number].plan.clone() };
+        let files = directory.join(format!("closing-{number}"));
+        let mut closing = Publisher::start(&plan, ports[plan.node], &files, Some(CLOSING_EVENTS)).await?;
+        closing.end().await?;
+        if closing.known().acknowledged != u64::from(CLOSING_EVENTS) {
+            breaches.add(Breach::Trouble, format!("with everything up, the {} is not answered", closing.name()));
+        }
+        publishers.push(closing);
+    }
+    let deadline = Instant::now() + CATCH_UP_WITHIN;
+    for listener in &mut *listeners {
+        let ends = ends(publishers, &listener.plan)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if until(left, async || listener.has_reached(&ends).then_some(())).await.is_none() {
+            let what = format!("{} has not got everything {CATCH_UP_WITHIN:?} after the last fault", listener.name);
+            breaches.add(Breach::Trouble, what);
+        }
+    }
+    for listener in &mut *listeners {
+        if let Err(error) = listener.stop().await {
+            breaches.add(Breach::Trouble, format!("{error:#}"));
+        }
+    }
+    Ok(())
+}
+
+/// The highest acknowledged ids of what a listener follows.
+fn ends(publishers: &mut [Publisher], listener: &ListenerPlan) -> anyhow::Result<Vec<(Channel, EventId)>> {
+    let mut ends = Vec::new();
+    for channel in &listener.channels {
+        let followed = publishers.iter_mut().filter(|publisher| {
+            let plan = &publisher.plan;
+            plan.channel == *channel && (listener.kinds.is_empty() || listener.kinds.contains(&plan.kind))
+        });
+        let end = followed.map(|publisher| publisher.known().newest).max().unwrap_or_default();
+        ends.push((channel.parse()?, end));
+    }
+    Ok(ends)
+}
+
+fn check(publishers: &[Publisher], listeners: &[Listener]) -> anyhow::Result<(crate::checker::Figures, Breaches)> {
+    let mut ledger = Ledger::default();
+    for publisher in publishers {
+        for sent in publisher.sent()? {
+            ledger.sent(publisher.plan.kind, sent?);
+        }
+    }
+    let mut all = Vec::new();
+    for listener in listeners {
+        if let Some(follows) = listener.follows() {
+            all.push(ledger.follow(follows, listener.received()?));
+        }
+    }
+    Ok(ledger.conclude(&all))
+}
+
+/// Counts how often subscribers fell behind the tails of nodes, which begin to count anew when they are killed.
+async fn watch_behind_tail(http: reqwest::Client, ports: Vec<u16>, stop: CancellationToken) -> u64 {
+    let mut last = vec![0; ports.len()];
+    let mut sum = 0;
+    while !stop.is_cancelled() {
+        for (port, last) in ports.iter().zip(&mut last) {
+            if let Some(now) = Cluster::behind_tail(&http, *port).await {
+                sum += if now >= *last { now - *last } else { now };
+                *last = now;
+            }
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+    sum
+}
