@@ -47,7 +47,7 @@ const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// What publishes in flight get at the end; streams end at once.
 const SHUTDOWN_WITHIN_S: u64 = 3;
-/// A peer that acknowledges nothing for this long is gone.
+/// A peer that acknowledges nothing for this long is gone; for streams `--write-timeout` comes first.
 const USER_TIMEOUT: Duration = Duration::from_mins(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a slow subscriber can hold in the kernel.
@@ -70,7 +70,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
     let stopping = CancellationToken::new();
     let edge = edge(&settings, broker.clone(), metrics, address, connections_max, stopping.clone())?;
     let fanout = edge.streams.fanout.clone();
-    let server = serve_http(listener, edge, connections_max).with_context(|| format!("cannot serve on {address}"))?;
+    let server = serve_http(listener, edge, connections_max, settings.write_timeout)
+        .with_context(|| format!("cannot serve on {address}"))?;
 
     announce(&settings, address, connections_max);
     let handle = server.handle();
@@ -147,8 +148,14 @@ fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
 }
 
 /// Starts to answer. As actix-web's `HttpServer` does it, but over connections whose socket a stream can take with it.
-fn serve_http(listener: TcpListener, edge: Edge, connections_max: usize) -> std::io::Result<Server> {
+fn serve_http(
+    listener: TcpListener,
+    edge: Edge,
+    connections_max: usize,
+    write_timeout: Duration,
+) -> std::io::Result<Server> {
     let workers = cores();
+    let user_timeout = USER_TIMEOUT.max(write_timeout.saturating_mul(2));
     let open = Open::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
@@ -186,7 +193,7 @@ fn serve_http(listener: TcpListener, edge: Edge, connections_max: usize) -> std:
             // actix does not count the sockets that have left it.
             let is_full = open.count() >= connections_max;
             let connection = (!is_full).then(|| {
-                tune(&socket);
+                tune(&socket, user_timeout);
                 let peer = socket.peer_addr().ok();
                 (Connection::new(socket, &open), peer)
             });
@@ -285,14 +292,14 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 /// Socket options of a connection. One that cannot be set is no reason to refuse the connection.
-fn tune(stream: &TcpStream) {
+fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = socket.set_tcp_user_timeout(Some(user_timeout));
 }
 
 /// Says where the server is, and the settings in force.
