@@ -39,13 +39,15 @@ use crate::{
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// Connections that subscribers never get.
+const CONNECTIONS_RESERVE: usize = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection lingers whose request body was not read to its end.
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// What publishes in flight get at the end; streams end at once.
 const SHUTDOWN_WITHIN_S: u64 = 3;
-/// A peer that acknowledges nothing for this long is gone.
+/// A peer that acknowledges nothing for this long is gone; for streams `--write-timeout` comes first.
 const USER_TIMEOUT: Duration = Duration::from_mins(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// What a slow subscriber can hold in the kernel.
@@ -68,7 +70,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
     let stopping = CancellationToken::new();
     let edge = edge(&settings, broker.clone(), metrics, address, connections_max, stopping.clone())?;
     let fanout = edge.streams.fanout.clone();
-    let server = serve_http(listener, edge, connections_max).with_context(|| format!("cannot serve on {address}"))?;
+    let server = serve_http(listener, edge, connections_max, settings.write_timeout)
+        .with_context(|| format!("cannot serve on {address}"))?;
 
     announce(&settings, address, connections_max);
     let handle = server.handle();
@@ -130,22 +133,29 @@ fn edge(
     })
 }
 
-/// How many streams may be open: a tenth of the connections, and not too few, are for publishers and health checks.
+/// How many streams may be open: unless the settings say it, a tenth of the connections, and not too few, are for
+/// publishers and health checks.
 fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
-    let most = connections_max.saturating_sub((connections_max / 10).max(16)).max(1);
-    match settings.max_subscribers.map(NonZeroUsize::get) {
-        Some(wanted) if wanted > most => {
-            tracing::warn!("--max-subscribers {wanted} is more than this system's open files allow: it is {most}");
-            most
-        }
-        Some(wanted) => wanted,
-        None => most,
+    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
+    let Some(wanted) = settings.max_subscribers.map(NonZeroUsize::get) else {
+        return without((connections_max / 10).max(CONNECTIONS_RESERVE));
+    };
+    let most = without(CONNECTIONS_RESERVE);
+    if wanted > most {
+        tracing::warn!("--max-subscribers {wanted} is more than this system's open files allow: it is {most}");
     }
+    wanted.min(most)
 }
 
 /// Starts to answer. As actix-web's `HttpServer` does it, but over connections whose socket a stream can take with it.
-fn serve_http(listener: TcpListener, edge: Edge, connections_max: usize) -> std::io::Result<Server> {
+fn serve_http(
+    listener: TcpListener,
+    edge: Edge,
+    connections_max: usize,
+    write_timeout: Duration,
+) -> std::io::Result<Server> {
     let workers = cores();
+    let user_timeout = USER_TIMEOUT.max(write_timeout.saturating_mul(2));
     let open = Open::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
@@ -183,7 +193,7 @@ fn serve_http(listener: TcpListener, edge: Edge, connections_max: usize) -> std:
             // actix does not count the sockets that have left it.
             let is_full = open.count() >= connections_max;
             let connection = (!is_full).then(|| {
-                tune(&socket);
+                tune(&socket, user_timeout);
                 let peer = socket.peer_addr().ok();
                 (Connection::new(socket, &open), peer)
             });
@@ -283,14 +293,14 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 }
 
 /// Socket options of a connection. One that cannot be set is no reason to refuse the connection.
-fn tune(stream: &TcpStream) {
+fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = socket.set_tcp_user_timeout(Some(user_timeout));
 }
 
 /// Says where the server is, and the settings in force.

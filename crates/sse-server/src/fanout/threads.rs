@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -100,6 +100,7 @@ pub(super) struct Post {
 pub(super) struct Door {
     post: Mutex<Post>,
     waker: mio::Waker,
+    tickets: AtomicU64,
 }
 
 impl Door {
@@ -114,6 +115,11 @@ impl Door {
                 self.post().is_woken = false;
             }
         }
+    }
+
+    /// A number for a question, which no other has, of an earlier reactor neither.
+    pub(super) fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn take(&self) -> Post {
@@ -184,7 +190,7 @@ impl Fanout {
         for number in 0..threads.get() {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), WAKE)?;
-            let door = Arc::new(Door { post: Mutex::default(), waker });
+            let door = Arc::new(Door { post: Mutex::default(), waker, tickets: AtomicU64::new(0) });
             doors.push(door.clone());
             let parts = parts.clone();
             let thread = std::thread::Builder::new().name(format!("fan-out {number}"));

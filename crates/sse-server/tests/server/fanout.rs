@@ -149,6 +149,30 @@ async fn a_client_that_takes_nothing_is_closed_and_goes_on_by_its_last_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_busy_channel_go_out_together() {
+    if STAYS_ATTACHED {
+        return; // nothing is collected for one stream
+    }
+    let server = TestServer::start_with(Backend::Memory, &["--coalesce", "100ms"]).await;
+    let mut socket = server.connect().await;
+    socket.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\n\n\r\n") {
+        assert!(within("the opening", socket.read_buf(&mut bytes)).await.unwrap() > 0);
+    }
+    bytes.clear();
+    server.publish("sse", "click", "first").await;
+    all_at_once(0..200, async |number| server.publish("sse", "click", &number.to_string()).await).await;
+    let events = |bytes: &[u8]| bytes.windows(6).filter(|window| window == b"data: ").count();
+    while events(&bytes) < 201 || !bytes.ends_with(b"\n\n\r\n") {
+        assert!(within("all events", socket.read_buf(&mut bytes)).await.unwrap() > 0);
+    }
+    // The end of a block is the end of a chunk only where nothing followed in time.
+    let chunks = bytes.windows(4).filter(|window| window == b"\n\n\r\n").count();
+    assert!(chunks < 100, "{chunks} writes for 201 events");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
     let server = TestServer::start(Backend::Memory).await;
     let mut talks = server.connect().await;

@@ -152,6 +152,7 @@ async fn no_request_makes_the_server_fail() {
     }
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "still here").await;
-    assert_eq!(subscriber.next_event().await.data, "still here");
+    // A publish whose client did not wait for the answer may still have been on its way.
+    while subscriber.next_event().await.data != "still here" {}
     assert!(!server.log().contains("panicked"));
 }

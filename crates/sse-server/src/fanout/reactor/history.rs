@@ -1,0 +1,82 @@
+//! Pages that streams wait for, and what else is answered to them.
+
+use std::time::Instant;
+
+use super::{Reactor, small};
+use crate::{
+    broker::BrokerError,
+    channel::multi::Fetch,
+    fanout::{
+        pages::Ask,
+        threads::{Answer, Answered},
+        view::Act,
+    },
+};
+
+impl Reactor<'_> {
+    pub(super) fn fetch(&mut self, key: usize, fetch: Fetch) {
+        let subscriber = &mut self.subscribers[key];
+        let (Some(watched), Ok(small_key)) = (self.views.get(subscriber.view as usize), small(key)) else { return };
+        let ask = Ask {
+            channel: watched.view.wishes.channels[fetch.nth].clone(),
+            from: fetch.from,
+            events_max: subscriber.standing.subscription.page_events_max(),
+            generation: fetch.generation,
+        };
+        let ticket = self.door.ticket();
+        subscriber.set_fetching(Some((ticket, fetch)));
+        let (pages, door) = (self.parts.pages.clone(), self.door.clone());
+        self.parts.runtime.spawn(async move {
+            let what = Answered::Page(fetch, pages.read(ask).await);
+            door.put(|post| post.answers.push(Answer { key: small_key, ticket, what }));
+        });
+    }
+
+    pub(super) fn take_answer(&mut self, _: Instant) -> bool {
+        let Some(Answer { key, ticket, what }) = self.answers.pop_front() else { return false };
+        let key = key as usize;
+        // The stream may be gone, and its key another's.
+        let Some(subscriber) = self.subscribers.get_mut(key) else { return true };
+        let Some(watched) = self.views.get_mut(subscriber.view as usize) else { return true };
+        self.touched.push(subscriber.view as usize);
+        match what {
+            Answered::Settled(lasts) if subscriber.take_settling(ticket) => {
+                let mut subscription = subscriber.standing.subscription.clone();
+                subscription.settle(&lasts);
+                subscriber.standing = watched.view.standing(subscription);
+            }
+            Answered::Page(fetch, page) if subscriber.fetching() == Some((ticket, fetch)) => {
+                subscriber.set_fetching(None);
+                match page {
+                    // One whose socket is full holds no page: it asks again when it has room.
+                    Ok(_) if subscriber.is_blocked() => return true,
+                    Ok(page) => {
+                        let turn = watched.view.page(&subscriber.standing, fetch, &page);
+                        if let Some(then) = turn.then {
+                            subscriber.standing = then;
+                        }
+                        if let Act::Write(said) = turn.act
+                            && !self.say(key, &said)
+                        {
+                            return true;
+                        }
+                    }
+                    Err(error) => self.not_read(key, &error),
+                }
+            }
+            _ => return true,
+        }
+        self.drive(key);
+        true
+    }
+
+    pub(super) fn not_read(&mut self, key: usize, error: &BrokerError) {
+        let view = self.subscribers.get(key).map(|subscriber| subscriber.view as usize);
+        if let Some(watched) = view.and_then(|view| self.views.get_mut(view))
+            && matches!(error, BrokerError::Damaged(_))
+            && !std::mem::replace(&mut watched.view.said_damaged, true)
+        {
+            tracing::error!(channels = ?watched.view.wishes.channels, %error, "subscribers cannot be served from history");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! One fan-out thread: an event loop that owns the sockets of thousands of streams and never waits for one of them.
+//!
+//! Work is done in slices, so that new streams are admitted and closed ones noticed while a pass over a large crowd is
+//! under way: live events first, then streams that catch up, heartbeats last.
+
+mod arrivals;
+mod history;
+mod passes;
+mod stream;
+mod time;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mio::{Events, Poll, Token};
+use slab::Slab;
+
+use super::{
+    subscriber::{Closed, Subscriber},
+    threads::{Answer, Door, Joining, Parts, ViewBell},
+    view::{View, Wishes},
+    wheel::Wheel,
+};
+
+/// The waker's token.
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// What one kind of work gets before the others have their turn.
+const SLICE: Duration = Duration::from_micros(1500);
+/// So many streams are served between two looks at the clock.
+const BETWEEN_LOOKS: usize = 16;
+/// Chunks for one stream before others have their turn.
+const CHUNKS_IN_A_ROW: usize = 4;
+/// Between two looks at who is stalled, at the most.
+const STALLED_LOOKS: Duration = Duration::from_secs(1);
+
+/// What one thread owns.
+pub(super) struct Reactor<'p> {
+    poll: &'p mut Poll,
+    door: Arc<Door>,
+    parts: Parts,
+    subscribers: Slab<Subscriber>,
+    views: Slab<Watched>,
+    by_wishes: HashMap<Wishes, usize>,
+    /// Views whose pass is due or under way, in turn.
+    due: VecDeque<usize>,
+    /// Views whose pass may not begin yet.
+    waiting: BinaryHeap<Reverse<(Instant, usize)>>,
+    joining: VecDeque<Joining>,
+    answers: VecDeque<Answer>,
+    /// Streams that have more to do at once.
+    queued: VecDeque<usize>,
+    /// Streams whose sockets are full.
+    blocked: HashSet<usize>,
+    stalled_look: Instant,
+    wheel: Wheel,
+    /// Views that have worked something out outside of a pass.
+    touched: Vec<usize>,
+    /// Deliveries and bytes that are not in the metrics yet.
+    tally: (usize, usize),
+    is_stopping: bool,
+    is_closed: bool,
+    now: Instant,
+}
+
+/// A view, and when it gets its passes.
+struct Watched {
+    view: View,
+    bell: Arc<ViewBell>,
+    pass: Pass,
+    /// Before that no pass may begin.
+    rests_until: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Everybody has everything.
+    None,
+    /// One will be due.
+    Waiting,
+    /// One is due, or under way: so many members are left. `again` if a tail has changed meanwhile.
+    Due { left: Option<usize>, again: bool },
+}
+
+impl<'p> Reactor<'p> {
+    pub(super) fn new(poll: &'p mut Poll, door: Arc<Door>, parts: Parts) -> Self {
+        let now = Instant::now();
+        Self {
+            poll,
+            door,
+            wheel: Wheel::new(parts.settings.heartbeat, now),
+            parts,
+            subscribers: Slab::new(),
+            views: Slab::new(),
+            by_wishes: HashMap::new(),
+            due: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+            joining: VecDeque::new(),
+            answers: VecDeque::new(),
+            queued: VecDeque::new(),
+            blocked: HashSet::new(),
+            stalled_look: now,
+            touched: Vec::new(),
+            tally: (0, 0),
+            is_stopping: false,
+            is_closed: false,
+            now,
+        }
+    }
+
+    /// Serves until the door is closed.
+    ///
+    /// # Errors
+    /// The event queue does not work.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        // What came while there was no loop did not wake this one.
+        self.take_post();
+        loop {
+            self.now = Instant::now();
+            match self.poll.poll(&mut events, self.rests_for()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => done?,
+            }
+            self.now = Instant::now();
+            for event in &events {
+                if event.token() != WAKE {
+                    self.socket_ready(event);
+                }
+            }
+            self.take_post();
+            if self.is_stopping {
+                self.end_streams();
+                if self.is_closed {
+                    return Ok(());
+                }
+                continue;
+            }
+            self.begin_passes();
+            self.slice(Self::pass_on);
+            self.slice(Self::admit);
+            self.slice(Self::take_answer);
+            self.slice(Self::go_on);
+            if self.due.is_empty() {
+                self.slice(Self::heartbeat);
+            }
+            self.look_for_stalled();
+            self.tidy();
+        }
+    }
+
+    /// Does one kind of work for a slice, or until there is none.
+    fn slice(&mut self, work: impl Fn(&mut Self, Instant) -> bool) {
+        let end = Instant::now() + SLICE;
+        let mut done = 0_usize;
+        while work(self, end) {
+            done += 1;
+            if done.is_multiple_of(BETWEEN_LOOKS) {
+                self.now = Instant::now();
+                if self.now >= end {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// How long nothing is to do; none if only somebody else can change that.
+    fn rests_for(&self) -> Option<Duration> {
+        if self.is_stopping {
+            return None;
+        }
+        let has_work =
+            !(self.due.is_empty() && self.joining.is_empty() && self.answers.is_empty() && self.queued.is_empty());
+        if has_work {
+            return Some(Duration::ZERO);
+        }
+        let pass = self.waiting.peek().map(|Reverse((at, _))| at.saturating_duration_since(self.now));
+        let stalled = (!self.blocked.is_empty()).then(|| self.stalled_look.saturating_duration_since(self.now));
+        [pass, stalled, self.wheel.rests_for(self.now)].into_iter().flatten().min()
+    }
+
+    fn take_post(&mut self) {
+        let post = self.door.take();
+        self.joining.extend(post.joining);
+        self.answers.extend(post.answers);
+        for view in post.rung {
+            self.rung(view);
+        }
+        self.is_stopping |= post.is_stopping;
+        self.is_closed |= post.is_closed;
+    }
+
+    /// Ends all streams: properly where that is possible at once.
+    fn end_streams(&mut self) {
+        while self.admit(self.now) {}
+        let keys: Vec<usize> = self.subscribers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(subscriber) = self.subscribers.get_mut(key) {
+                if !subscriber.is_blocked() {
+                    let terminator = Bytes::from_static(subscriber.framing.terminator());
+                    // It is over either way.
+                    let _ = subscriber.write(&terminator, self.now);
+                }
+                self.close(key, Closed::Stopping);
+            }
+        }
+        self.tidy();
+    }
+
+    /// After every round.
+    fn tidy(&mut self) {
+        for view in self.touched.drain(..) {
+            if let Some(watched) = self.views.get_mut(view)
+                && !matches!(watched.pass, Pass::Due { left: Some(_), .. })
+            {
+                watched.view.forget();
+            }
+        }
+        let (events, bytes) = std::mem::take(&mut self.tally);
+        if bytes > 0 {
+            self.parts.metrics.delivered(events, bytes);
+        }
+    }
+}
+
+/// Keys are kept small; there are never so many descriptors that one does not fit.
+fn small(key: usize) -> io::Result<u32> {
+    u32::try_from(key).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}

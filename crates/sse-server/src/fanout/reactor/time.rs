@@ -1,0 +1,66 @@
+//! What happens to streams because time passes: heartbeats to the silent, and an end to the stalled.
+
+use std::time::{Duration, Instant};
+
+use super::{Reactor, STALLED_LOOKS};
+use crate::fanout::{
+    subscriber::{Closed, Subscriber},
+    view::Act,
+};
+
+impl Reactor<'_> {
+    /// Looks at one stream that may have been silent for long.
+    pub(super) fn heartbeat(&mut self, _: Instant) -> bool {
+        let Some((small_key, due)) = self.wheel.pop(self.now) else { return false };
+        let key = small_key as usize;
+        let Some(subscriber) = self.subscribers.get_mut(key) else { return true };
+        if subscriber.due != due {
+            return true; // of a stream that is gone, whose key another has now
+        }
+        let mut spoke = subscriber.spoke;
+        if self.wheel.is_due(spoke, small_key, due) {
+            spoke = self.wheel.tick(self.now);
+            if !subscriber.is_blocked() {
+                self.beat(key);
+            }
+        }
+        if let Some(subscriber) = self.subscribers.get_mut(key) {
+            subscriber.due = self.wheel.due(spoke, small_key);
+            self.wheel.file(small_key, subscriber.due, self.now);
+        }
+        true
+    }
+
+    pub(super) fn beat(&mut self, key: usize) {
+        let subscriber = &mut self.subscribers[key];
+        let Some(watched) = self.views.get_mut(subscriber.view as usize) else { return };
+        self.touched.push(subscriber.view as usize);
+        let turn = watched.view.heartbeat(&subscriber.standing);
+        if let Some(then) = turn.then {
+            subscriber.standing = then;
+        }
+        if let Act::Write(said) = turn.act {
+            self.say(key, &said);
+        }
+    }
+
+    /// Closes whoever took nothing for too long. It is offered the rest before, because a socket says that it has room
+    /// only when it has much.
+    pub(super) fn look_for_stalled(&mut self) {
+        if self.blocked.is_empty() || self.stalled_look > self.now {
+            return;
+        }
+        self.stalled_look = self.now + self.looks_for_stalled_every();
+        for key in self.blocked.iter().copied().collect::<Vec<_>>() {
+            self.flush(key);
+            let since = self.subscribers.get(key).and_then(Subscriber::blocked_since);
+            if since.is_some_and(|since| self.now.duration_since(since) > self.parts.settings.write_timeout) {
+                self.close(key, Closed::Stalled);
+            }
+        }
+    }
+
+    pub(super) fn looks_for_stalled_every(&self) -> Duration {
+        (self.parts.settings.write_timeout / 4).clamp(Duration::from_millis(1), STALLED_LOOKS)
+    }
+}
