@@ -42,6 +42,8 @@ pub struct Fetch {
     pub from: From,
     /// Of the channel's tail when the page was asked for.
     pub generation: u64,
+    /// Of that tail, likewise.
+    pub epoch: u64,
 }
 
 /// One subscriber of some channels. Two that are equal do the same from here on, whatever comes.
@@ -98,7 +100,7 @@ impl MultiSubscription {
             let (channel, neighbours) = self.split(nth);
             let frames = tail(nth);
             let step = channel.next(&frames, neighbours);
-            let generation = frames.generation();
+            let (generation, epoch) = (frames.generation(), frames.epoch());
             drop(frames);
             match step {
                 Step::Write(chunk) => {
@@ -107,7 +109,7 @@ impl MultiSubscription {
                 }
                 Step::Fetch(from) if fetching.is_none() => {
                     self.turn = (nth + 1) % count;
-                    return MultiStep::Fetch(Fetch { nth, from, generation });
+                    return MultiStep::Fetch(Fetch { nth, from, generation, epoch });
                 }
                 Step::Fetch(_) | Step::Wait => {}
                 Step::End => over += 1,

@@ -9,7 +9,10 @@ use std::{
     collections::VecDeque,
     fmt,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -85,6 +88,11 @@ impl Frame {
     }
 }
 
+fn next_epoch() -> u64 {
+    static EPOCHS: AtomicU64 = AtomicU64::new(1);
+    EPOCHS.fetch_add(1, Ordering::Relaxed)
+}
+
 /// The frames of a tail, as of one moment.
 #[derive(Debug)]
 pub struct Frames {
@@ -92,6 +100,8 @@ pub struct Frames {
     /// False until the channel's place in the log is known: then everything after `floor` is here.
     joined: bool,
     generation: u64,
+    /// See [`Frames::epoch`].
+    epoch: u64,
     floor: EventId,
     newest: VecDeque<Frame>,
     bytes: usize,
@@ -101,7 +111,7 @@ impl Frames {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { limits, joined: false, generation: 0, floor: EventId::ZERO, newest: VecDeque::new(), bytes: 0 }
+        Self { limits, joined: false, generation: 0, epoch: 0, floor: EventId::ZERO, newest: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether the channel's place in the log is known.
@@ -114,6 +124,13 @@ impl Frames {
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Changes when what was read of the log before is wrong now: with the generation, and when the tail went back. No
+    /// two tails have the same.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Every event after this id is here.
@@ -143,6 +160,7 @@ impl Frames {
     /// Starts anew after `head`, a place in the log.
     pub fn join(&mut self, head: EventId) {
         self.generation += 1;
+        self.epoch = next_epoch();
         self.joined = true;
         self.floor = head;
         self.newest.clear();
@@ -152,6 +170,7 @@ impl Frames {
     /// Goes back to `id`, which is still in the log: what came after it was lost there. What follows it now is to be
     /// pushed; cursors that are further go on from where they stand.
     pub fn rewind(&mut self, id: EventId) {
+        self.epoch = next_epoch();
         while self.newest.back().is_some_and(|frame| frame.id > id)
             && let Some(lost) = self.newest.pop_back()
         {
@@ -286,11 +305,12 @@ mod tests {
         for (back_to, floor, kept) in [(4, 2, vec![3, 4]), (2, 2, vec![]), (1, 1, vec![])] {
             let mut frames = frames(3, usize::MAX);
             frames.push((1..=5).map(stored).collect());
-            let generation = frames.generation();
+            let (generation, epoch) = (frames.generation(), frames.epoch());
             frames.rewind(EventId::new(back_to, 0));
             assert_eq!((frames.floor(), frames.end()), (EventId::new(floor, 0), EventId::new(back_to, 0)));
             assert_eq!(frames.after(EventId::ZERO).map(|frame| frame.id.ms).collect::<Vec<_>>(), kept);
             assert_eq!((frames.generation(), frames.knows(EventId::new(5, 0))), (generation, false));
+            assert_ne!(frames.epoch(), epoch, "what was read before may have been lost");
             frames.push(vec![stored(7)]);
             assert_eq!(frames.bytes, frames.after(EventId::ZERO).map(Frame::size).sum::<usize>());
         }

@@ -300,7 +300,7 @@ impl Live {
             channel: channel.clone(),
             from: fetch.from,
             events_max: self.subscription.page_events_max(),
-            generation: fetch.generation,
+            epoch: fetch.epoch,
         };
         let pages = self.pages.clone();
         let page = async move { pages.read(ask).await }.boxed();

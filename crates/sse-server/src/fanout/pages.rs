@@ -48,7 +48,7 @@ pub struct Ask {
     /// At most so many events.
     pub events_max: usize,
     /// Of the channel's tail: after a fork of the log its old pages are wrong.
-    pub generation: u64,
+    pub epoch: u64,
 }
 
 /// A page, and its share of the memory for all of them.

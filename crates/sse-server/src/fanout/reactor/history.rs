@@ -21,7 +21,7 @@ impl Reactor<'_> {
             channel: watched.view.wishes.channels[fetch.nth].clone(),
             from: fetch.from,
             events_max: subscriber.standing.subscription.page_events_max(),
-            generation: fetch.generation,
+            epoch: fetch.epoch,
         };
         let ticket = self.door.ticket();
         subscriber.set_fetching(Some((ticket, fetch)));
