@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{free_port, until};
+use super::{PATIENCE, free_port, until};
 
 /// A `redis-server` process on a free port, with an append-only file that is written before each answer.
 pub(crate) struct RedisServer {
@@ -52,7 +52,9 @@ impl RedisServer {
     /// Sends a command over a connection of its own.
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        // The crate's own limit is half a second, which a busy machine takes for a SAVE.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
         command.query_async(&mut connection).await
     }
 
