@@ -10,9 +10,14 @@ use std::{
     cell::RefCell,
     future::Future,
     io::{BufRead as _, BufReader},
+    iter,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -360,10 +365,15 @@ pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) 
     answer["error"]["message"].as_str().expect("a message").to_owned()
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody uses, for a program that must get it again after it was away.
+///
+/// It is below those that the system gives to connections and to port 0, and no other test gets it: while its program
+/// is down nobody takes it.
 pub(crate) fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("its address").port()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(10_000..30_000)));
+    let mut tries = iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(2_000);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    tries.find(is_free).expect("a free port")
 }
 
 /// Tries until `condition` gives something.

@@ -1,10 +1,14 @@
 //! A real Redis of the test's own.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use tempfile::TempDir;
+use tokio::time::interval;
 
-use super::{PATIENCE, free_port, until};
+use super::{PATIENCE, free_port, within};
 
 /// A `redis-server` process on a free port, with an append-only file that is written before each answer.
 pub(crate) struct RedisServer {
@@ -24,7 +28,7 @@ impl RedisServer {
         let directory = TempDir::new().expect("a temporary directory");
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let child = Self::launch(port, &directory, &flags);
-        let redis = Self { child, port, directory, flags };
+        let mut redis = Self { child, port, directory, flags };
         redis.wait_until_ready().await;
         redis
     }
@@ -37,8 +41,17 @@ impl RedisServer {
         command.spawn().unwrap_or_else(|error| panic!("{program} is needed (scripts/test installs it): {error}"))
     }
 
-    async fn wait_until_ready(&self) {
-        until("Redis answers", async || self.command::<String>(redis::cmd("PING")).await.ok()).await;
+    async fn wait_until_ready(&mut self) {
+        let mut tick = interval(Duration::from_millis(10));
+        let answering = async {
+            while self.command::<String>(redis::cmd("PING")).await.is_err() {
+                if let Some(status) = self.child.try_wait().expect("its state") {
+                    panic!("redis-server ended at once ({status}); is port {} in use?", self.port);
+                }
+                tick.tick().await;
+            }
+        };
+        within("Redis answers", answering).await;
     }
 
     pub(crate) fn port(&self) -> u16 {
