@@ -50,8 +50,11 @@ const SHUTDOWN_WITHIN_S: u64 = 3;
 /// A peer that acknowledges nothing for this long is gone; for streams `--write-timeout` comes first.
 const USER_TIMEOUT: Duration = Duration::from_mins(2);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-/// What a slow subscriber can hold in the kernel.
-const SEND_BUFFER_BYTES: usize = 32 << 10;
+/// What may be on its way to a subscriber, or wait for it in the kernel.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// What of that may wait to be sent: a slow subscriber holds no more.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 32 << 10;
 /// What actix buffers for a connection before it stops asking for more.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
@@ -300,7 +303,10 @@ fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(user_timeout));
+    {
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+        let _ = socket.set_tcp_user_timeout(Some(user_timeout));
+    }
 }
 
 /// Says where the server is, and the settings in force.

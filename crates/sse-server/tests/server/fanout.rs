@@ -1,6 +1,7 @@
 //! Streams on their own threads: whoever reads slowly, not at all, or too many at a time costs nobody else anything,
 //! and loses nothing.
 
+use memchr::memmem;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -42,7 +43,7 @@ impl Raw {
         let marker = format!("data: {last} ");
         let mut searched = 0_usize;
         loop {
-            let found = self.bytes[searched..].windows(marker.len()).any(|window| window == marker.as_bytes());
+            let found = memmem::find(&self.bytes[searched..], marker.as_bytes()).is_some();
             searched = self.bytes.len().saturating_sub(marker.len());
             if found || self.read_some().await == 0 {
                 break;

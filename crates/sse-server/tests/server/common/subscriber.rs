@@ -1,5 +1,6 @@
 //! A subscriber that sees the wire.
 
+use memchr::memmem;
 use reqwest::Response;
 use tokio::time::timeout;
 
@@ -31,7 +32,7 @@ impl Subscriber {
     /// The next block, without its blank line; none at the end of the stream.
     pub(crate) async fn try_next_block(&mut self) -> Option<String> {
         loop {
-            let found = self.bytes[self.searched..].windows(2).position(|pair| pair == b"\n\n");
+            let found = memmem::find(&self.bytes[self.searched..], b"\n\n");
             if let Some(end) = found.map(|end| self.searched + end) {
                 self.searched = 0;
                 let block: Vec<u8> = self.bytes.drain(..end + 2).take(end).collect();
