@@ -46,7 +46,7 @@ impl Wheel {
     }
 
     /// When a stream is due that spoke at `spoke`. Those of one moment are spread by their keys.
-    pub(super) fn due(&self, spoke: Tick, key: u32) -> Tick {
+    fn due(&self, spoke: Tick, key: u32) -> Tick {
         let spread = key.wrapping_mul(0x9E37_79B9) >> 16;
         Tick(spoke.0.wrapping_add(self.silence + spread % SPREAD))
     }
@@ -56,15 +56,21 @@ impl Wheel {
         self.due(spoke, key).0.wrapping_sub(due.0).cast_signed() <= 0
     }
 
-    /// Files a stream under the moment it is due.
-    pub(super) fn file(&mut self, key: u32, due: Tick, now: Instant) {
+    /// Files a stream that spoke at `spoke` under the moment it is due, and returns that.
+    pub(super) fn file(&mut self, key: u32, spoke: Tick, now: Instant) -> Tick {
         if self.entries == 0 {
             // What passed while it was empty need not be looked at.
             self.at = self.ticks(now);
         }
+        let at = wrapped(self.at).0;
+        // While the wheel is late, a moment may be a whole turn ahead: the last bucket comes before it, and there it
+        // is not due yet.
+        let ahead = self.due(spoke, key).0.wrapping_sub(at).min(self.last_bucket());
+        let due = Tick(at.wrapping_add(ahead));
         let bucket = self.bucket(due);
         self.buckets[bucket].push(key);
         self.entries += 1;
+        due
     }
 
     /// The next stream whose bucket has come, with its tick: it is due if it was filed under that very tick last.
@@ -91,7 +97,12 @@ impl Wheel {
     }
 
     const fn bucket(&self, tick: Tick) -> usize {
-        tick.0 as usize & (self.buckets.len() - 1)
+        (tick.0 & self.last_bucket()) as usize
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "there are few")]
+    const fn last_bucket(&self) -> u32 {
+        self.buckets.len() as u32 - 1
     }
 }
 
@@ -102,6 +113,8 @@ const fn wrapped(ticks: u64) -> Tick {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     #[test]
@@ -111,9 +124,7 @@ mod tests {
             let mut wheel = Wheel::new(heartbeat, start);
             let mut filed = Vec::new();
             for key in 0..1000 {
-                let due = wheel.due(Tick::default(), key);
-                wheel.file(key, due, start);
-                filed.push(due);
+                filed.push(wheel.file(key, Tick::default(), start));
             }
             let (mut now, mut seen, mut moments) = (start, 0, Vec::new());
             while seen < 1000 {
@@ -138,10 +149,35 @@ mod tests {
         let start = Instant::now();
         let mut wheel = Wheel::new(Duration::from_secs(15), start);
         let later = start + Duration::from_hours(100);
-        let due = wheel.due(wheel.tick(later), 7);
-        wheel.file(7, due, later);
+        let due = wheel.file(7, wheel.tick(later), later);
         assert_eq!(wheel.pop(later), None);
         assert!(wheel.rests_for(later).is_some_and(|rest| rest <= Duration::from_secs(1)));
         assert_eq!(wheel.pop(later + Duration::from_secs(20)), Some((7, due)));
+    }
+
+    #[test]
+    fn nobody_is_forgotten_by_a_wheel_that_is_late() {
+        let (heartbeat, start) = (Duration::from_millis(100), Instant::now());
+        for late in (0..1000).map(Duration::from_millis) {
+            let mut wheel = Wheel::new(heartbeat, start);
+            wheel.file(0, Tick::default(), start);
+            let mut now = start + late;
+            let (spoke, mut filed) = (wheel.tick(now), HashMap::new());
+            for key in 1..50 {
+                filed.insert(key, wheel.file(key, spoke, now));
+            }
+            while !filed.is_empty() {
+                while let Some((key, due)) = wheel.pop(now) {
+                    if key != 0 && wheel.is_due(spoke, key, due) {
+                        assert_eq!(filed.remove(&key), Some(due), "after {late:?}");
+                        assert!(now - start >= late + heartbeat);
+                    } else if key != 0 {
+                        assert_eq!(filed.insert(key, wheel.file(key, spoke, now)), Some(due), "after {late:?}");
+                    }
+                }
+                now += Duration::from_millis(1);
+                assert!(now - start < late + heartbeat * 3, "{filed:?} are left after {late:?}");
+            }
+        }
     }
 }

@@ -125,7 +125,8 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
     // An EventSource gives up for ever on any other answer than 200.
     let mut during = server.subscribe("/stream").await;
     let mut resumed = server.subscribe_after("/stream", Some(&first)).await;
-    assert_eq!(during.next_block().await, ":");
+    // A heartbeat; it has the position if the node knows one.
+    assert!(during.next_block().await.ends_with(':'));
 
     redis.restart().await;
     until("ready again", async || server.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;

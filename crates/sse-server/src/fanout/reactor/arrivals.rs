@@ -43,8 +43,7 @@ impl Reactor<'_> {
             Subscriber::new(socket, framing, watched.view.standing(subscription), (guard, counted), spoke);
         subscriber.view = small_view;
         subscriber.place = watched.view.add(small_key);
-        subscriber.due = self.wheel.due(spoke, small_key);
-        self.wheel.file(small_key, subscriber.due, self.now);
+        subscriber.due = self.wheel.file(small_key, spoke, self.now);
         if let Some(bound) = until {
             let (ticket, door, hub) = (self.door.ticket(), self.door.clone(), self.parts.hub.clone());
             let channels = watched.view.wishes.channels.to_vec();

@@ -25,8 +25,7 @@ impl Reactor<'_> {
             }
         }
         if let Some(subscriber) = self.subscribers.get_mut(key) {
-            subscriber.due = self.wheel.due(spoke, small_key);
-            self.wheel.file(small_key, subscriber.due, self.now);
+            subscriber.due = self.wheel.file(small_key, spoke, self.now);
         }
         true
     }

@@ -47,7 +47,11 @@ impl Subscriber {
             self.searched = self.bytes.len().saturating_sub(1);
             match timeout(PATIENCE, self.response.chunk()).await.expect("something on the stream in time") {
                 Ok(Some(bytes)) => self.bytes.extend_from_slice(&bytes),
-                Ok(None) | Err(_) => return None,
+                Ok(None) => return None,
+                Err(error) => {
+                    eprintln!("the stream broke: {error:?}, after {:?}", String::from_utf8_lossy(&self.bytes));
+                    return None;
+                }
             }
         }
     }
