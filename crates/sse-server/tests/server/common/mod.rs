@@ -9,7 +9,6 @@ mod subscriber;
 use std::{
     cell::RefCell,
     future::Future,
-    io::{BufRead as _, BufReader},
     iter,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -138,17 +137,28 @@ impl TestServer {
 
     async fn spawn_as(program: Command, args: Vec<String>, directory: TempDir) -> Self {
         let log = directory.path().join("stderr");
-        let (child, url) = launch(program, &args, "127.0.0.1:0", &log);
+        let address = format!("127.0.0.1:{}", free_port());
+        let child = launch(program, &args, &address, &log);
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
-        let server = Self { child, url, http, args, _keep: vec![Keep::Directory(directory)], redis: None, log };
+        let url = format!("http://{address}");
+        let mut server = Self { child, url, http, args, _keep: vec![Keep::Directory(directory)], redis: None, log };
         server.wait_until_live().await;
         server
     }
 
-    async fn wait_until_live(&self) {
-        until("the server answers", async || self.get("/health/live").await.ok()).await;
+    async fn wait_until_live(&mut self) {
+        let mut tick = interval(Duration::from_millis(10));
+        let answering = async {
+            while self.get("/health/live").await.is_err() {
+                if let Some(status) = self.child.try_wait().expect("its state") {
+                    panic!("the server did not start ({status})");
+                }
+                tick.tick().await;
+            }
+        };
+        within("the server answers", answering).await;
     }
 
     /// Kills the process as `kill -9` does and starts it again on the same port.
@@ -166,8 +176,7 @@ impl TestServer {
     /// Starts the process again, on the same port and broker.
     pub(crate) async fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        let (child, _) = launch(server_command(), &self.args, &address, &self.log);
-        self.child = child;
+        self.child = launch(server_command(), &self.args, &address, &self.log);
         self.wait_until_live().await;
     }
 
@@ -291,17 +300,13 @@ impl Drop for TestServer {
     }
 }
 
-fn launch(mut command: Command, args: &[String], bind: &str, log: &Path) -> (Child, String) {
+/// Starts a server that says what it does into `log`.
+fn launch(mut command: Command, args: &[String], address: &str, log: &Path) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
-    command.args(args).args(["--bind", bind]).stdout(Stdio::piped()).stderr(log);
-    let mut child = command.spawn().expect("the server starts");
-    if !bind.ends_with(":0") {
-        return (child, format!("http://{bind}"));
-    }
-    let mut url = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut url).expect("a line");
-    assert!(url.starts_with("http://"), "the server did not start");
-    (child, url.trim().to_owned())
+    // Long, because a busy disk may hold up a Redis that writes before each answer. A flag beats it.
+    command.env("SSE_REDIS_TIMEOUT", "30s");
+    command.args(args).args(["--bind", address]).stdout(Stdio::null()).stderr(log);
+    command.spawn().expect("the server starts")
 }
 
 /// The server's program, with nothing of our own environment that it would read.
