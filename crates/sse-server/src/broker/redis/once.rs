@@ -27,8 +27,8 @@ const FORGET_AT_ONCE: usize = 1000;
 
 impl Log {
     pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
-        self.register(channel).await?;
-        let era = self.forks.era();
+        let mut errand = self.link.errand().await?;
+        self.register(channel, &mut errand).await?;
         let limits = self.retention.keys;
         let mut script = APPEND.prepare_invoke();
         script.key(self.names.keys(channel)).key(self.names.expiries(channel)).key(self.names.stream(channel));
@@ -45,13 +45,13 @@ impl Log {
                 script.arg(event.kind.as_str()).arg(event.data.as_bytes().as_ref());
             }
         }
-        let answer: Value = self.link.run(&script).await?.map_err(|error| refused(&error))?;
+        let answer: Value = errand.run(&script).await?.map_err(|error| refused(&error))?;
         let placed = answer_of(answer, limits.keys_max)?;
         if placed.len() != parts.len() {
             return Err(senseless());
         }
         if let Some(last) = placed.iter().map(|placed| placed.ids.last).max() {
-            self.forks.saw(channel, last, era);
+            self.forks.saw(channel, last, errand.era());
         }
         Ok(placed)
     }
@@ -60,7 +60,7 @@ impl Log {
     pub(super) async fn forget_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
         let mut script = FORGET.prepare_invoke();
         script.key(self.names.keys(channel)).key(self.names.expiries(channel)).arg(FORGET_AT_ONCE);
-        let forgotten: usize = self.link.run(&script).await?.map_err(|error| refused(&error))?;
+        let forgotten: usize = self.link.errand().await?.run(&script).await?.map_err(|error| refused(&error))?;
         Ok(forgotten == FORGET_AT_ONCE)
     }
 }
