@@ -6,7 +6,10 @@
 use std::ops::Range;
 
 use serde_json::Value;
-use sse_proto::api::{Envelope, Gap, GapReason, Lost};
+use sse_proto::{
+    EventId,
+    api::{Envelope, Gap, GapReason, Lost},
+};
 
 use crate::common::{Proxy, RedisServer, Subscriber, TestServer, until};
 
@@ -356,6 +359,53 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
         let record = lost.before.to_string();
         let first = Next::Gap(told(&system.ids[6], Some(&record), lost));
         expect(&mut inside, "inside", [first, data("new")]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let proxy = Proxy::start(redis.port()).await;
+    let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
+    // The clock was set back since.
+    redis.run("XADD sse:{sse} 99999999999999-5 event number data kept").await;
+    let kept = knew.publish("sse", "number", "kept").await;
+    redis.run("SAVE").await;
+    let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
+    let mut lost = Vec::new();
+    for number in 0..3 {
+        lost.push(knew.publish("sse", "number", &number.to_string()).await);
+    }
+    assert_eq!(live.take_data(3).await, ["0", "1", "2"]);
+    proxy.switch(crate::common::free_port());
+    redis.kill();
+    redis.restart().await;
+    // A node that knows nothing of them publishes first, in each way that there is.
+    let fresh = TestServer::node(&redis, &[]).await;
+    let other = TestServer::node(&redis, &[]).await;
+    let keyed = other.http.post(other.at("/event/number")).header("content-type", "text/plain");
+    let keyed = keyed.header("idempotency-key", "k").body("keyed").send().await.unwrap();
+    assert!(keyed.status().is_success());
+    fresh.publish("sse", "number", "early").await;
+    fresh.publish("sse", "number", "early too").await;
+    let id = |text: &str| -> EventId { text.parse().unwrap() };
+    let newest_lost = lost.iter().map(|lost| id(lost)).max().unwrap();
+    let early: Vec<EventId> = fresh.history("sse").await[2..].iter().map(|event| id(&event.id)).collect();
+    assert!(early.len() == 3 && early.iter().all(|id| *id > newest_lost), "{early:?} {lost:?}");
+    proxy.switch(redis.port());
+    // Whoever has seen them goes on with what came instead, and is told.
+    let mut got = Vec::new();
+    while got.len() < 4 {
+        got.push(next(&mut live).await);
+    }
+    let (gaps, events): (Vec<Next>, Vec<Next>) = got.into_iter().partition(|next| matches!(next, Next::Gap(_)));
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(events, ["keyed", "early", "early too"].map(data));
+    for lost in &lost {
+        let mut subscriber = fresh.subscribe_after("/stream", Some(lost)).await;
+        let Next::Gap(gap) = next(&mut subscriber).await else { panic!("nothing is told to {lost}") };
+        assert!(gap.lost.unwrap().has(id(lost)), "{gap:?}");
+        expect(&mut subscriber, lost, ["keyed", "early", "early too"].map(data)).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Channels as Redis Streams: `XADD`, `XRANGE`, `XREVRANGE`, `XINFO STREAM`; and the clock of that Redis.
 //!
 //! An entry has the fields `event` and `data`; others are ignored, so that a newer node may add some. A publish is one
-//! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`.
+//! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`. The first one to a channel on each
+//! connection goes through the script of `once`, which sees to it that no id is given out again that Redis has lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,6 +26,7 @@ use super::{
 use crate::broker::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored, Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
+    once::Part,
 };
 
 /// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
@@ -42,10 +44,18 @@ pub(super) struct Log {
     pub(super) retention: Retention,
     /// What must still be there after the next reconnect.
     pub(super) forks: Arc<Forks>,
-    /// Channels known to be in the registry. Emptied now and then: another node may have forgotten one.
-    registered: Mutex<HashSet<Channel>>,
+    /// Emptied now and then: another node may have forgotten a channel.
+    begun: Mutex<Begun>,
     /// How the entries of a channel turned out to be, for the size of the next read.
     sizes: Mutex<HashMap<Channel, Sizes>>,
+}
+
+/// Channels that got an event from this node on its connection of one era. They are in the registry, and all ids that
+/// Redis gives out in them now are above those that it has lost, if it has; see `once.lua`.
+#[derive(Debug, Default)]
+struct Begun {
+    era: u64,
+    channels: HashSet<Channel>,
 }
 
 /// What the last read of a channel says of the next one.
@@ -70,12 +80,19 @@ struct Known {
 
 impl Log {
     pub(super) fn new(link: Link, names: Names, retention: Retention, forks: Arc<Forks>) -> Self {
-        Self { link, names, retention, forks, registered: Mutex::default(), sizes: Mutex::default() }
+        Self { link, names, retention, forks, begun: Mutex::default(), sizes: Mutex::default() }
     }
 
-    pub(super) async fn append(&self, channel: &Channel, events: &[Event]) -> Result<Appended, BrokerError> {
-        let mut errand = self.link.errand().await?;
-        self.register(channel, &mut errand).await?;
+    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+        let errand = &mut self.link.errand().await?;
+        if self.has_begun(channel, errand) {
+            return self.add(channel, &events, errand).await;
+        }
+        let placed = self.append_parts(channel, &[Part { events, once: None }], errand).await?;
+        Ok(placed.first().ok_or_else(|| garbled("no ids for a publish"))?.ids)
+    }
+
+    async fn add(&self, channel: &Channel, events: &[Event], errand: &mut Errand<'_>) -> Result<Appended, BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         if events.len() > 1 {
@@ -335,37 +352,50 @@ impl Log {
     ///
     /// Nodes that enter channels at the same moment may exceed the limit by as many.
     pub(super) async fn register(&self, channel: &Channel, errand: &mut Errand<'_>) -> Result<(), BrokerError> {
-        if self.registered().contains(channel) {
-            return Ok(());
-        }
         let registry = self.names.channels();
         let mut commands = redis::pipe();
         commands.cmd("ZSCORE").arg(&registry).arg(channel.as_str());
         commands.cmd("ZCARD").arg(&registry);
         let (known, channels): (Option<f64>, usize) = errand.query(&commands).await?;
-        if known.is_none() && channels >= self.retention.channels_max {
+        if known.is_some() {
+            return Ok(());
+        }
+        if channels >= self.retention.channels_max {
             return Err(BrokerError::Full(format!(
                 "there are {channels} channels already, which is the limit (--channels-max)"
             )));
         }
-        if known.is_none() {
-            let mut commands = redis::pipe();
-            let now_ms = chrono::Utc::now().timestamp_millis();
-            commands.cmd("ZADD").arg(&registry).arg("NX").arg(now_ms).arg(channel.as_str()).ignore();
-            errand.query::<()>(&commands).await?;
+        let mut commands = redis::pipe();
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        commands.cmd("ZADD").arg(&registry).arg("NX").arg(now_ms).arg(channel.as_str()).ignore();
+        errand.query::<()>(&commands).await
+    }
+
+    /// Whether the channel got an event from here on this connection.
+    pub(super) fn has_begun(&self, channel: &Channel, errand: &Errand<'_>) -> bool {
+        let begun = self.begun();
+        begun.era == errand.era() && begun.channels.contains(channel)
+    }
+
+    /// It got one.
+    pub(super) fn begin(&self, channel: &Channel, errand: &Errand<'_>) {
+        let mut begun = self.begun();
+        if begun.era < errand.era() {
+            *begun = Begun { era: errand.era(), channels: HashSet::new() };
         }
-        self.registered().insert(channel.clone());
-        Ok(())
+        if begun.era == errand.era() {
+            begun.channels.insert(channel.clone());
+        }
     }
 
     /// Looks into the registry again before the next event of each channel, and forgets how large events are.
     pub(super) fn look_up_again(&self) {
-        self.registered().clear();
+        self.begun().channels.clear();
         self.sizes().clear();
     }
 
-    fn registered(&self) -> MutexGuard<'_, HashSet<Channel>> {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends what changes no event, and is all there is to send.

@@ -171,8 +171,9 @@ impl RedisBroker {
     }
 
     pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
-        let appended = self.log.append(channel, &events).await?;
-        self.metrics.group_committed(events.len());
+        let count = events.len();
+        let appended = self.log.append(channel, events).await?;
+        self.metrics.group_committed(count);
         Ok(appended)
     }
 
