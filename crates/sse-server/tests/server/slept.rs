@@ -63,3 +63,34 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
         assert_eq!(subscriber.next_event().await.data, "new");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_is_wiped_without_a_reconnect_is_told_though_nobody_publishes() {
+    raise_the_limit_of_open_files();
+    let redis = RedisServer::start().await;
+    let node = TestServer::node(&redis, &[]).await;
+    let paths = ["/stream", "/stream?event=other", "/stream?channel=sse&channel=quiet&envelope=json"];
+    let mut subscribers = Vec::new();
+    for path in paths {
+        subscribers.extend(subscribe(&node, path, SUBSCRIBERS / paths.len()).await);
+    }
+    for wipe in ["FLUSHALL", "DEL sse:{sse}"] {
+        let last = node.publish("sse", "other", wipe).await;
+        for subscriber in &mut subscribers {
+            assert!(subscriber.next_event().await.data.contains(wipe));
+        }
+        let before = node.metric("sse_page_reads_total").await;
+        redis.run(wipe).await;
+        for subscriber in &mut subscribers {
+            let said = json!({ "channel": "sse", "after": last, "oldest": null, "reason": "unknown" });
+            assert_eq!(gap(subscriber).await, said, "after {wipe}");
+        }
+        let reads = node.metric("sse_page_reads_total").await - before;
+        println!("{reads} pages were read after {wipe}");
+        assert!(reads <= READS_MAX, "{reads} pages were read after {wipe}");
+    }
+    node.publish("sse", "other", "new").await;
+    for subscriber in &mut subscribers {
+        assert!(subscriber.next_event().await.data.contains("new"));
+    }
+}
