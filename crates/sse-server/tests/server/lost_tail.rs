@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use reqwest::StatusCode;
 use serde_json::Value;
 use sse_proto::{
     EventId,
@@ -97,6 +98,11 @@ impl System {
     /// The Redis of now.
     fn now(&self) -> &RedisServer {
         self.replica.as_ref().map_or(&self.primary, |(replica, _)| replica)
+    }
+
+    /// The ids that it has.
+    async fn now_ids(&self) -> Vec<String> {
+        entries(self.now()).await.into_iter().map(|(id, _)| id).collect()
     }
 
     /// The lost range, from the one record of it that there is.
@@ -281,6 +287,73 @@ async fn everyone_is_told(how: Loss, early: bool) {
     assert!((written - 1.0).abs() < f64::EPSILON, "{written} records");
     for node in &system.knew {
         assert!(node.metric("sse_forks_total").await > 0.0);
+    }
+}
+
+/// Everything up to the end of a stream, and the answer to whoever comes back then.
+async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, StatusCode) {
+    let mut subscriber = node.subscribe_after(path, Some(after)).await;
+    let mut said = Vec::new();
+    while let Some(block) = subscriber.try_next_block().await {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        match (field("event"), field("data")) {
+            (Some("gap"), Some(gap)) => said.push(Next::Gap(serde_json::from_str(gap).unwrap())),
+            (Some(_), Some(text)) => said.push(data(text)),
+            _ => {}
+        }
+    }
+    let again = node.http.get(node.at(path)).header("last-event-id", &subscriber.last_event_id).send().await.unwrap();
+    (said, again.status())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_nothing_else() {
+    for early in [false, true] {
+        let mut system = System::start(Loss::OlderSnapshot, async |_| {}).await;
+        system.lose(early).await;
+        system.knew[1].publish("sse", "number", "new").await;
+        let lost = system.lost().await;
+        let record = lost.before.to_string();
+        let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
+        let fresh = TestServer::on(&["--redis-url", &system.redis.redis_url()], &["--tail-events", "1"]).await;
+        let early_id = if early { Some(system.now_ids().await.swap_remove(5)) } else { None };
+        for node in [&system.knew[0], &fresh] {
+            // Before the first lost one; that, and the last; what came instead, if anything did; the record.
+            let mut ends = vec![(4, &*system.ids[4]), (5, &*system.ids[5]), (7, &*system.ids[7]), (9, &*record)];
+            ends.extend(early_id.as_deref().map(|id| (8, id)));
+            for (nth, until) in ends {
+                let came_instead = (early && nth >= 8).then(|| data("early"));
+                let expected: Vec<Next> = numbers(3..5).chain(came_instead).chain((nth > 4).then(gap)).collect();
+                let path = format!("/stream?until={until}");
+                let (said, again) = to_the_end(node, &path, &system.ids[2]).await;
+                assert_eq!((said, again), (expected, StatusCode::NO_CONTENT), "{early} {path}");
+                let history =
+                    node.get(&format!("/events?until={until}&last_event_id={}", system.ids[4])).await.unwrap();
+                let history: Value = history.json().await.unwrap();
+                let gaps = history["events"].as_array().unwrap().iter().filter(|event| event["event"] == "gap").count();
+                assert_eq!(gaps, usize::from(nth > 4), "{history}");
+                let next = format!("/events?until={until}&last_event_id={}", history["next"].as_str().unwrap());
+                let next: Value = node.get(&next).await.unwrap().json().await.unwrap();
+                assert_eq!((&next["events"], &next["gap"]), (&serde_json::json!([]), &Value::Null), "told twice");
+            }
+            // Who stood among the lost ones is told that, once; whoever stands behind, nothing.
+            let inside = to_the_end(node, &format!("/stream?until={}", system.ids[7]), &system.ids[5]).await;
+            assert!(
+                matches!(inside, (ref said, StatusCode::NO_CONTENT) if matches!(said[..], [Next::Gap(_)])),
+                "{inside:?}"
+            );
+            let behind = node.http.get(node.at(&format!("/stream?until={}", system.ids[7])));
+            let behind = behind.header("last-event-id", &record).send().await.unwrap();
+            assert_eq!(behind.status(), StatusCode::NO_CONTENT);
+            // What came instead is not lost on whoever goes on without an end.
+            if early {
+                let path = format!("/stream?until={}", system.ids[7]);
+                let mut until = node.subscribe_after(&path, Some(&system.ids[4])).await;
+                assert_eq!(next(&mut until).await, gap());
+                let mut on = node.subscribe_after("/stream", Some(&until.last_event_id)).await;
+                expect(&mut on, "going on", [data("early"), gap(), data("new")]).await;
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::common::{RedisServer, Subscriber, TestServer, all_at_once};
 
 const SUBSCRIBERS: usize = 1000;
 /// A few pages and a few repeats on a busy machine; far from one for each subscriber.
-const READS_MAX: f64 = SUBSCRIBERS as f64 / 20.0;
+const READS_MAX: f64 = 50.0;
 
 /// A socket for each of them.
 fn raise_the_limit_of_open_files() {

@@ -15,7 +15,7 @@ use bytestring::ByteString;
 use redis::{FromRedisValue, Pipeline, RedisError, Value};
 use sse_proto::{
     Channel, Event, EventId, Position,
-    api::{GapReason, Lost},
+    api::{Gap, GapReason, Lost},
 };
 
 use super::{
@@ -323,6 +323,22 @@ impl Log {
             return Ok(Settled::Through(last));
         }
         Ok(Settled::NotFor(Duration::from_millis((settled_ms - now_ms).saturating_add(1))))
+    }
+
+    /// The record of a loss of ids up to `bound`, if it comes after that. There is one at the most: a later loss that goes
+    /// back so far has taken the earlier record with it.
+    pub(super) async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+        let errand = &mut self.link.errand().await?;
+        let mut commands = redis::pipe();
+        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(format!("({bound}")).arg("+");
+        let (records,): (Value,) = errand.query(&commands).await?;
+        for lost in records_of(records).into_iter().filter(|lost| lost.after < bound) {
+            let entries = self.entries(channel, &lost.before.to_string(), 1, errand).await?;
+            if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
+                return Ok(record.gap());
+            }
+        }
+        Ok(None)
     }
 
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
