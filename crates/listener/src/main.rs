@@ -11,8 +11,9 @@ use listener::{
     talk,
 };
 
-/// How long a batch that is being written to stdout may take to finish when the listener is told to stop.
-const LAST_WRITE_MAX: Duration = Duration::from_millis(200);
+/// How long a batch that is being written to stdout, and the note of how far that is, may take to finish when the listener is
+/// told to stop: a busy disk needs its time, and what is not noted comes again.
+const LAST_WRITE_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let done = match Invocation::from_args(std::env::args_os()) {

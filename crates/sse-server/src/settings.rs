@@ -77,6 +77,8 @@ pub struct Settings {
     pub redis_prefix: String,
 
     /// Give up on an answer of Redis after this time: publishing answers 503 then
+    ///
+    /// A publish has this time for all that it asks of Redis.
     #[arg(long, env = "SSE_REDIS_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = parse_positive_duration, help_heading = "Broker")]
     pub redis_timeout: Duration,
 

@@ -130,6 +130,12 @@ impl Stored {
         self.kind == GAP
     }
 
+    /// What a gap record tells.
+    #[must_use]
+    pub fn gap(&self) -> Option<Gap> {
+        self.is_gap().then(|| serde_json::from_str(&self.data).ok()).flatten()
+    }
+
     /// What a gap record says was lost.
     #[must_use]
     pub fn lost(&self) -> Option<Lost> {
@@ -322,6 +328,18 @@ impl Broker {
         match self {
             Self::Embedded(broker) => broker.settle(channel, bound).await,
             Self::Redis(broker) => broker.settle(channel, bound).await,
+        }
+    }
+
+    /// The gap of a loss that reaches to `bound` or below, though its record comes after that in the log; other events may
+    /// lie between. Only Redis can have such a one.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Damaged`.
+    pub async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+        match self {
+            Self::Embedded(_) => Ok(None),
+            Self::Redis(broker) => broker.loss_across(channel, bound).await,
         }
     }
 

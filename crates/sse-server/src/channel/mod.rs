@@ -13,5 +13,5 @@ pub use dress::{Envelope, Neighbours};
 pub use hub::{Hub, LiveChannel};
 pub use locate::Beginning;
 pub use multi::MultiSubscription;
-pub use subscription::{Chunk, Filter, Start, Step, Subscription, Wanted};
+pub use subscription::{Chunk, Filter, Settlement, Start, Step, Subscription, Wanted};
 pub use tail::{Frames, Listener, Tail, TailLimits};

@@ -12,7 +12,7 @@ use sse_proto::{
 };
 
 use super::{
-    Envelope, Filter, Frames, MultiSubscription, Start, TailLimits, Wanted,
+    Envelope, Filter, Frames, MultiSubscription, Settlement, Start, TailLimits, Wanted,
     multi::{Fetch, MultiStep},
 };
 use crate::broker::{
@@ -257,8 +257,8 @@ impl System {
     /// Nothing more happens: the subscriber gets everything that is left, and its end if there is one.
     fn settle(&mut self) {
         self.logs.iter_mut().for_each(Log::feed);
-        let lasts: Vec<EventId> = self.logs.iter().map(Log::last).collect();
-        self.subscription.settle(&lasts);
+        let settlements = self.logs.iter().map(|log| Settlement { last: log.last(), loss: None }).collect();
+        self.subscription.settle(settlements);
         let done = if self.wanted.until.is_some() { MultiStep::End } else { MultiStep::Wait };
         let mut steps = 0;
         while self.step() != done || self.fetching.is_some() {

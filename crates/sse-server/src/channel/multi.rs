@@ -7,12 +7,12 @@
 use std::{fmt, ops::Deref};
 
 use smallvec::SmallVec;
-use sse_proto::{Channel, Cursor, EventId, Position};
+use sse_proto::{Channel, Cursor, Position};
 
 use super::{
     Envelope, Filter, Frames,
     dress::Neighbours,
-    subscription::{CHUNK_BYTES_MAX, Chunk, Start, Step, Subscription, Wanted},
+    subscription::{CHUNK_BYTES_MAX, Chunk, Settlement, Start, Step, Subscription, Wanted},
 };
 use crate::broker::{From, Page};
 
@@ -138,10 +138,10 @@ impl MultiSubscription {
         (CHUNK_BYTES_MAX / cursor_bytes).min(PAGE_EVENTS_MAX)
     }
 
-    /// No event up to the bound can come any more in any channel, and these were their last ids at a later moment.
-    pub fn settle(&mut self, lasts: &[EventId]) {
-        for (channel, last) in self.channels.iter_mut().zip(lasts) {
-            channel.settle(*last);
+    /// No event up to the bound can come any more in any channel, and this is how they end there.
+    pub fn settle(&mut self, settlements: Vec<Settlement>) {
+        for (channel, settlement) in self.channels.iter_mut().zip(settlements) {
+            channel.settle(settlement);
         }
     }
 
@@ -194,6 +194,8 @@ impl MultiSubscription {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
+
+    use sse_proto::EventId;
 
     use super::*;
     use crate::{broker::Stored, channel::TailLimits};

@@ -118,7 +118,7 @@ pub struct Subscription {
     channel: Channel,
     filter: Filter,
     envelope: Envelope,
-    until: Option<Until>,
+    until: Option<Box<Until>>,
     place: Place,
     /// Served from history, because it fell behind the tail.
     is_behind: bool,
@@ -150,21 +150,50 @@ enum Place {
 }
 
 /// Where a subscription ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Until {
     /// The last id that is wanted.
     bound: EventId,
-    /// Whoever has read the log up to here has everything up to the bound. The bound itself, until more is known.
-    end: EventId,
+    /// The first event beyond, once it was met. The log is in order, so none after it is wanted.
+    beyond: Option<EventId>,
+    /// Nothing more can come, and this is how it stands with what is there; without it there is no end yet.
+    settled: Option<Settlement>,
+}
+
+/// How a log ends at the bound of a subscription, once no event up to there can come any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The log's last id at a later moment.
+    pub last: EventId,
+    /// A loss that reaches to the bound or below, though its record comes after that.
+    pub loss: Option<Gap>,
+}
+
+impl Settlement {
+    /// The record of the loss, if whoever stands here was not told of it.
+    ///
+    /// Who was told of it by an end stands *at* the first event beyond, so that this is not lost on those who go on.
+    #[must_use]
+    pub fn untold(&self, position: Position, bound: EventId) -> Option<EventId> {
+        let record = self.loss.as_ref()?.lost?.before;
+        let is_told = match position {
+            Position::After(id) => id >= record,
+            Position::At(id) => id > bound,
+        };
+        (!is_told).then_some(record)
+    }
 }
 
 impl Until {
-    /// Takes note of whether an event is within the bound. The log is in order, so none is that comes after one that is
-    /// not.
-    fn ends(&mut self, is_within: impl Fn(EventId) -> bool) -> bool {
+    const fn new(bound: EventId) -> Self {
+        Self { bound, beyond: None, settled: None }
+    }
+
+    /// Takes note of whether this event is within the bound.
+    fn ends(&mut self, id: EventId, is_within: impl Fn(EventId) -> bool) -> bool {
         let ends = !is_within(self.bound);
         if ends {
-            self.end = EventId::ZERO;
+            self.beyond.get_or_insert(id);
         }
         ends
     }
@@ -187,7 +216,7 @@ impl Subscription {
             channel,
             filter: wanted.filter.clone(),
             envelope: wanted.envelope,
-            until: wanted.until.map(|bound| Until { bound, end: bound }),
+            until: wanted.until.map(|bound| Box::new(Until::new(bound))),
             place: Place::Begin(start),
             is_behind: false,
             told,
@@ -243,8 +272,8 @@ impl Subscription {
             self.place = Place::Begin(Start::Claimed(position));
             return Step::Fetch(From::Position(position));
         }
-        if self.is_over() {
-            return Step::End;
+        if let Some(step) = self.end(neighbours) {
+            return step;
         }
         if position.floor() < tail.floor() {
             self.is_behind = true;
@@ -252,9 +281,31 @@ impl Subscription {
         }
         match self.write(position.floor(), tail, neighbours) {
             Some(chunk) => Step::Write(chunk),
-            None if self.is_over() => Step::End,
-            None => Step::Wait,
+            None => self.end(neighbours).unwrap_or(Step::Wait),
         }
+    }
+
+    /// What is left to do once all that is wanted was sent; none while more may be there.
+    fn end(&mut self, neighbours: Neighbours<'_>) -> Option<Step> {
+        let Place::Proved { position, generation } = self.place else { return None };
+        let until = self.until.as_deref_mut()?;
+        let Some(settled) = &until.settled else {
+            return until.beyond.map(|_| Step::Wait);
+        };
+        let untold = settled.untold(position, until.bound);
+        let Some(beyond) = until.beyond else {
+            // A record without an event before it comes in its place.
+            let end = untold.unwrap_or_else(|| until.bound.min(settled.last));
+            return (position.floor() >= end).then_some(Step::End);
+        };
+        let record = untold.filter(|record| !was_sent(self.fork.as_deref(), *record));
+        let (Some(_), Some(gap)) = (record, &settled.loss) else { return Some(Step::End) };
+        let position = Position::At(beyond);
+        let mut bytes = BytesMut::new();
+        Dress::new(&self.channel, self.envelope, neighbours).gap(&mut bytes, position, gap);
+        self.prove(position, generation);
+        self.told = Some(position);
+        Some(Step::Write(Chunk { bytes: bytes.freeze(), events: 0, gap: Some(GapReason::LostTail) }))
     }
 
     /// What follows `after` in the tail, as one chunk; none if nothing wanted does.
@@ -262,7 +313,7 @@ impl Subscription {
         let mut joined = Joined::new(&self.channel, self.envelope, neighbours);
         let (mut end, mut last, mut gap) = (None, None, None);
         for frame in tail.after(after) {
-            if self.until.as_mut().is_some_and(|until| until.ends(|bound| frame.is_within(bound))) {
+            if self.until.as_mut().is_some_and(|until| until.ends(frame.id, |bound| frame.is_within(bound))) {
                 break;
             }
             if self.filter.passes(&frame.kind) && !was_sent(self.fork.as_deref(), frame.id) {
@@ -313,7 +364,7 @@ impl Subscription {
             self.told = Some(position);
         }
         for event in &page.events {
-            if self.until.as_mut().is_some_and(|until| until.ends(|bound| event.is_within(bound))) {
+            if self.until.as_mut().is_some_and(|until| until.ends(event.id, |bound| event.is_within(bound))) {
                 break;
             }
             position = Position::After(event.id);
@@ -365,15 +416,11 @@ impl Subscription {
         Some(Gap { channel: self.channel.clone(), after, oldest, reason, lost })
     }
 
-    /// No event up to the bound can come any more, and `last` was the log's last id at a later moment.
-    pub fn settle(&mut self, last: EventId) {
+    /// No event up to the bound can come any more.
+    pub fn settle(&mut self, settlement: Settlement) {
         if let Some(until) = &mut self.until {
-            until.end = until.end.min(last);
+            until.settled = Some(settlement);
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| self.position().floor() >= until.end)
     }
 
     /// The position, if the subscriber does not know it: it moved past events that were filtered out.
@@ -606,26 +653,75 @@ mod tests {
         assert_eq!(written(inside.next(&frames, ALONE)), "id: 9-0\nevent: click\ndata: 9\n\n");
     }
 
+    /// With events 4 and, published before the loss of 5 to 7 was found, `early`; then the record and 9.
+    fn ends_after_a_loss(until: u64, early: Option<u64>, history: bool) -> (Vec<String>, Position) {
+        let (_, record) = record();
+        let events: Vec<Stored> = [stored(4, "click")]
+            .into_iter()
+            .chain(early.map(|ms| stored(ms, "click")))
+            .chain([record.clone(), stored(9, "click")])
+            .collect();
+        let mut frames = tail(if history { 9 } else { 3 }, &[]);
+        if !history {
+            frames.push(events.clone());
+        }
+        let wanted = Wanted { until: Some(id(until)), ..Wanted::default() };
+        let start = Start::Claimed(Position::After(id(3)));
+        let mut reader = Subscription::new(Channel::default_channel(), &wanted, start);
+        let mut said = Vec::new();
+        for settled in [false, true] {
+            if settled {
+                let loss = record.gap().filter(|gap| gap.lost.unwrap().after < id(until));
+                reader.settle(Settlement { last: id(9), loss });
+            }
+            loop {
+                match reader.next(&frames, ALONE) {
+                    Step::Write(chunk) => said.push(text(&chunk)),
+                    Step::Fetch(_) => {
+                        let all = Page { events: events.clone(), ..page(broker::Start::Contiguous, &[], 9) };
+                        said.extend(reader.page(&all, frames.generation(), ALONE).map(|chunk| text(&chunk)));
+                    }
+                    Step::Wait if !settled => break,
+                    Step::End if settled => break,
+                    other => panic!("{other:?} with until={until}"),
+                }
+            }
+        }
+        let said = said.concat();
+        (said.split_terminator("\n\n").map(ToOwned::to_owned).collect(), reader.position())
+    }
+
     #[test]
     fn what_was_lost_before_the_end_of_a_subscription_is_told_before_it_ends() {
         let (_, record) = record();
-        for (until, is_told) in [(4, false), (5, true), (7, true)] {
-            let mut frames = tail(3, &[4]);
-            frames.push(vec![record.clone(), stored(9, "click")]);
-            let wanted = Wanted { until: Some(id(until)), ..Wanted::default() };
-            let start = Start::Claimed(Position::After(id(3)));
-            let mut reader = Subscription::new(Channel::default_channel(), &wanted, start);
-            assert!(matches!(reader.next(&frames, ALONE), Step::Write(Chunk { events: 1, gap: None, .. })));
-            if is_told {
-                let told = Step::Write(Chunk {
-                    bytes: frames.after(id(4)).next().unwrap().bytes.clone(),
-                    events: 0,
-                    gap: Some(GapReason::LostTail),
-                });
-                assert_eq!(reader.next(&frames, ALONE), told);
+        let event = |ms: u64| format!("id: {ms}-0\nevent: click\ndata: {ms}");
+        let gap = |at: &str| format!("id: {at}\nevent: gap\ndata: {}", record.data);
+        for history in [false, true] {
+            for until in [5, 7] {
+                // In its place, or behind events that are not wanted, to which whoever goes on from there comes back.
+                let told = (vec![event(4), gap("8-0")], Position::After(id(8)));
+                assert_eq!(ends_after_a_loss(until, None, history), told);
             }
-            assert_eq!(reader.next(&frames, ALONE), Step::End);
+            let told = (vec![event(4), gap("@6-0")], Position::At(id(6)));
+            assert_eq!(ends_after_a_loss(5, Some(6), history), told);
+            for until in [6, 7] {
+                let told = (vec![event(4), event(6), gap("8-0")], Position::After(id(8)));
+                assert_eq!(ends_after_a_loss(until, Some(6), history), told);
+            }
+            // Nothing that is wanted was lost.
+            for early in [None, Some(6)] {
+                let (said, position) = ends_after_a_loss(4, early, history);
+                assert_eq!((said, position), (vec![event(4)], Position::After(id(4))));
+            }
         }
+    }
+
+    #[test]
+    fn who_was_told_of_a_loss_is_not_told_again() {
+        let settlement = Settlement { last: id(9), loss: record().1.gap() };
+        let untold = |position| settlement.untold(position, id(5)).is_some();
+        assert!(untold(Position::After(id(4))) && untold(Position::At(id(4))) && untold(Position::After(id(6))));
+        assert!(!untold(Position::At(id(6))) && !untold(Position::After(id(8))) && !untold(Position::After(id(9))));
     }
 
     #[test]

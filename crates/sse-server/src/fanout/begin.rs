@@ -12,8 +12,8 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    broker::{self, From, PageLimits, Settled},
-    channel::{Beginning, Filter, Hub, MultiSubscription, Start, Wanted, locate::SCAN_LIMITS},
+    broker::{self, Broker, BrokerError, From, PageLimits, Settled},
+    channel::{Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, locate::SCAN_LIMITS},
 };
 
 /// How long the first byte waits for the log to say where the subscription begins.
@@ -68,7 +68,10 @@ pub async fn begin(hub: &Hub, channels: Vec<(Channel, Asked)>, wanted: &Wanted) 
 pub async fn is_over(hub: &Hub, subscription: &MultiSubscription, filter: &Filter, bound: EventId) -> bool {
     let nothing_is_left = async {
         for (channel, position) in subscription.positions() {
-            let Ok(Settled::Through(_)) = hub.broker().settle(channel, bound).await else { return false };
+            let Ok(Ok(settlement)) = settlement(hub.broker(), channel, bound).await else { return false };
+            if settlement.untold(position, bound).is_some() {
+                return false;
+            }
             let from = From::Position(position);
             let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else { return false };
             let mut within = page.events.iter().take_while(|event| event.is_within(bound));
@@ -80,6 +83,18 @@ pub async fn is_over(hub: &Hub, subscription: &MultiSubscription, filter: &Filte
         true
     };
     timeout(WITHIN, nothing_is_left).await.unwrap_or(false)
+}
+
+/// How a channel ends at `bound`; or for about how long events up to there can still come.
+pub(super) async fn settlement(
+    broker: &Broker,
+    channel: &Channel,
+    bound: EventId,
+) -> Result<Result<Settlement, Duration>, BrokerError> {
+    Ok(match broker.settle(channel, bound).await? {
+        Settled::Through(last) => Ok(Settlement { last, loss: broker.loss_across(channel, bound).await? }),
+        Settled::NotFor(wait) => Err(wait),
+    })
 }
 
 /// Looks for as long as it takes.

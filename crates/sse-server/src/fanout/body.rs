@@ -23,15 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Framing,
-    begin::Begun,
+    begin::{Begun, settlement},
     detach::Connection,
     pages::{Ask, Pages, SharedPage},
     threads::{Fanout, Joining},
 };
 use crate::{
-    broker::{BrokerError, Settled},
+    broker::BrokerError,
     channel::{
-        Chunk, Hub, LiveChannel, MultiSubscription,
+        Chunk, Hub, LiveChannel, MultiSubscription, Settlement,
         multi::{Fetch, MultiStep},
     },
     metrics::SubscriberGuard,
@@ -221,8 +221,8 @@ struct Live {
     tails: SmallVec<[LiveTail; 1]>,
     /// A read of history that is under way. A heartbeat does not start it again.
     fetching: Option<Fetching>,
-    /// Waits until nothing up to the end can come any more; gives the last id of each channel.
-    settling: Option<BoxFuture<'static, Vec<EventId>>>,
+    /// Waits until nothing up to the end can come any more; gives how each channel ends.
+    settling: Option<BoxFuture<'static, Vec<Settlement>>>,
     /// Our log has it that this subscriber cannot be served.
     said_damaged: bool,
 }
@@ -281,9 +281,9 @@ impl Live {
             let page = tokio::select! {
                 biased;
                 page = arrived(&mut self.fetching) => page,
-                lasts = given(&mut self.settling) => {
+                settlements = given(&mut self.settling) => {
                     self.settling = None;
-                    self.subscription.settle(&lasts);
+                    self.subscription.settle(settlements);
                     continue;
                 }
                 () = changed(&mut self.tails, busy) => continue,
@@ -355,19 +355,19 @@ async fn changed(tails: &mut [LiveTail], busy: Option<usize>) {
     }
 }
 
-/// Waits until no event up to `bound` can come any more, in any channel; returns their last ids.
-pub(super) async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) -> Vec<EventId> {
-    let mut lasts = Vec::with_capacity(channels.len());
+/// Waits until no event up to `bound` can come any more, in any channel; returns how they end there.
+pub(super) async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) -> Vec<Settlement> {
+    let mut settlements = Vec::with_capacity(channels.len());
     for channel in &channels {
-        lasts.push(loop {
-            match hub.broker().settle(channel, bound).await {
-                Ok(Settled::Through(last)) => break last,
-                Ok(Settled::NotFor(wait)) => sleep(wait.clamp(*CLOCK_LOOKS.start(), *CLOCK_LOOKS.end())).await,
+        settlements.push(loop {
+            match settlement(hub.broker(), channel, bound).await {
+                Ok(Ok(settlement)) => break settlement,
+                Ok(Err(wait)) => sleep(wait.clamp(*CLOCK_LOOKS.start(), *CLOCK_LOOKS.end())).await,
                 Err(_) => sleep(RETRY_AFTER).await,
             }
         });
     }
-    lasts
+    settlements
 }
 
 fn heartbeat(moved_to: Option<impl Display>) -> Bytes {

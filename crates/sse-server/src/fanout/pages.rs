@@ -13,7 +13,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use sse_proto::Channel;
+use sse_proto::{Channel, api::GapReason};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -176,10 +176,8 @@ impl Inner {
     fn land(&self, ask: Ask, answer: &Answer) {
         let mut kept = self.kept();
         kept.flights.remove(&ask);
-        // One without an event would be asked for again and again; a gap is a matter of the moment.
         if let Ok(page) = answer
-            && page.start == Start::Contiguous
-            && !page.events.is_empty()
+            && is_true_for_a_while(page)
         {
             kept.keep(ask, page.clone());
         }
@@ -214,6 +212,15 @@ impl Kept {
             self.bytes -= bytes;
             self.order.pop_front();
         }
+    }
+}
+
+/// What was trimmed or wiped stays so: the crowd of a node that slept is told by one read. But the record of a loss may be
+/// found a moment later, and a page without an event would be asked for again and again.
+fn is_true_for_a_while(page: &Page) -> bool {
+    match page.start {
+        Start::Contiguous => !page.events.is_empty(),
+        Start::Gap { reason, .. } => reason != GapReason::LostTail,
     }
 }
 

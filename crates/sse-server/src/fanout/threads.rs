@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    channel::{Hub, Listener, MultiSubscription, multi::Fetch},
+    channel::{Hub, Listener, MultiSubscription, Settlement, multi::Fetch},
     metrics::{Metrics, SubscriberGuard},
 };
 
@@ -77,7 +77,7 @@ pub(super) struct Answer {
 pub(super) enum Answered {
     Page(Fetch, Result<SharedPage, BrokerError>),
     /// Nothing up to its end can come any more; these are the last ids of its channels.
-    Settled(Vec<EventId>),
+    Settled(Vec<Settlement>),
 }
 
 /// What lies behind a door.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     broker::{self, From, GAP, Page, PageLimits, Stored},
-    channel::{Beginning, Filter, locate::SCAN_LIMITS, subscription::echo},
+    channel::{Beginning, Filter, Settlement, locate::SCAN_LIMITS, subscription::echo},
 };
 
 const EVENTS_DEFAULT: usize = 1000;
@@ -41,7 +41,10 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         (None, _) => EVENTS_DEFAULT,
     };
     let claim = Claim::of(whence.as_ref(), &channel, &edge).await?;
-    let history = read(&edge, channel, &claim, until, limit).await?;
+    let mut history = read(&edge, channel, &claim, until, limit).await?;
+    if let Some(bound) = until {
+        add_untold(&edge, &claim, bound, &mut history).await?;
+    }
     edge.metrics.history_read(count(&history));
     if wants_lines(&request) {
         let gap = history.gap.iter().map(|gap| gap_line(gap, &history.next)).collect::<Vec<_>>();
@@ -147,6 +150,33 @@ async fn read(
         from = From::Position(end);
     }
     Ok(history)
+}
+
+/// A loss that reaches to the end or below is told by it, wherever its record is in the log.
+async fn add_untold(edge: &Edge, claim: &Claim, bound: EventId, history: &mut History) -> Result<(), ApiError> {
+    if history.more {
+        return Ok(());
+    }
+    let loss = edge.hub.broker().loss_across(&history.channel, bound).await?;
+    let settlement = Settlement { last: EventId::ZERO, loss };
+    let position = match claim.from {
+        From::Position(position) => position,
+        From::Time(ms) => Position::After(EventId::new(ms, 0).before()),
+        From::Oldest => Position::After(EventId::ZERO),
+    };
+    let told_first = history.gap.as_ref().and_then(|gap| gap.lost).map(|lost| lost.before);
+    if let (Some(id), Some(gap)) = (settlement.untold(position, bound), &settlement.loss)
+        && told_first != Some(id)
+        && !history.events.iter().any(|event| event.event == GAP && event.id == id.to_string())
+    {
+        history.events.push(HistoryEvent {
+            id: id.to_string(),
+            event: GAP.to_owned(),
+            data: serde_json::to_string(gap).expect("a gap has only strings"),
+            time: time_text(id.ms),
+        });
+    }
+    Ok(())
 }
 
 /// How many events there are, without the records of gaps between them.

@@ -2,11 +2,11 @@
 
 use sse_proto::{
     EventId,
-    api::{Gap, GapReason},
+    api::{Gap, GapReason, Lost},
     record::{Outcome, Received, Sent, Stamp},
 };
 
-use crate::checker::{Breach, Figures, Follows, Joined, Ledger};
+use crate::checker::{Breach, Figures, Follows, Joined, Ledger, LostEvent};
 
 /// Events 1 to 5 of one channel are acknowledged, as views and clicks in turn; the outcome of number 6 is unknown.
 fn sent() -> Vec<(&'static str, Sent)> {
@@ -135,6 +135,49 @@ fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
         lost: None,
     };
     assert_eq!(breaches(told(Received::Gap { id: "@4-0".to_owned(), gap: of_another })), [Breach::Lost]);
+}
+
+/// Says that all between these was lost.
+fn gap_of_lost(after: &str, before: &str) -> Received {
+    let (id, lost) = (before.to_owned(), Lost { after: after.parse().unwrap(), before: before.parse().unwrap() });
+    let (channel, oldest) = ("orders".parse().unwrap(), Some(lost.before));
+    let gap = Gap { channel, after: after.to_owned(), oldest, reason: GapReason::LostTail, lost: Some(lost) };
+    Received::Gap { id, gap }
+}
+
+/// What the checker says where the log has lost these events, with these ids.
+fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Breach>) {
+    let mut ledger = Ledger::default();
+    for (kind, mut sent) in sent() {
+        // Of a batch, perhaps.
+        sent.id = sent.id.filter(|_| sent.sequence != 4);
+        ledger.sent(kind, sent);
+    }
+    for (sequence, id) in lost {
+        let (channel, id) = ("orders".parse().unwrap(), id.parse().unwrap());
+        ledger.lost(LostEvent { channel, id, publisher: "p".to_owned(), sequence: *sequence });
+    }
+    let seen = ledger.follow(follows(&[], Joined::BeforeAll), received);
+    let (figures, breaches) = ledger.conclude(&[seen]);
+    (figures, breaches.kinds())
+}
+
+#[test]
+fn lost_events_are_to_be_told_and_a_gap_excuses_no_others() {
+    let lost = [(3, "3-0"), (4, "4-0"), (6, "4-5")];
+    let told = |before: &str| vec![got(1), got(2), gap_of_lost("2-0", before), got(5)];
+    let (figures, found) = check_lost(&lost, told("4-9"));
+    assert_eq!((found, figures.lost, figures.in_gaps, figures.unknown_stored), (vec![], 2, 3, 1));
+    // Some of them may have been seen before they were lost.
+    let seen = vec![got(1), got(2), got(3), gap_of_lost("2-0", "4-9"), got(5)];
+    assert_eq!(check_lost(&lost, seen).1, []);
+    assert_eq!(check_lost(&lost, vec![got(1), got(2), got(5)]).1, [Breach::Lost, Breach::Uneven]);
+    assert_eq!(check_lost(&lost, told("4-1")).1, [Breach::Uneven], "the last one is not told");
+    assert_eq!(check_lost(&lost[1..], told("4-9")).1, [Breach::Lost], "3 is still in the log");
+    let beside = vec![got(1), gap_of_lost("1-0", "4-9"), got(5)];
+    assert_eq!(check_lost(&lost, beside).1, [Breach::Lost], "2 is still in the log");
+    assert_eq!(check_lost(&[(3, "3-1"), (4, "4-0"), (6, "4-5")], told("4-9")).1, [Breach::WrongId]);
+    assert_eq!(check_lost(&[(3, "3-0"), (4, "4-0"), (6, "4-5"), (7, "4-6")], told("4-9")).1, [Breach::Foreign]);
 }
 
 #[test]

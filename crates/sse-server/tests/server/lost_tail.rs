@@ -5,8 +5,12 @@
 
 use std::ops::Range;
 
+use reqwest::StatusCode;
 use serde_json::Value;
-use sse_proto::api::{Envelope, Gap, GapReason, Lost};
+use sse_proto::{
+    EventId,
+    api::{Envelope, Gap, GapReason, Lost},
+};
 
 use crate::common::{Proxy, RedisServer, Subscriber, TestServer, until};
 
@@ -94,6 +98,11 @@ impl System {
     /// The Redis of now.
     fn now(&self) -> &RedisServer {
         self.replica.as_ref().map_or(&self.primary, |(replica, _)| replica)
+    }
+
+    /// The ids that it has.
+    async fn now_ids(&self) -> Vec<String> {
+        entries(self.now()).await.into_iter().map(|(id, _)| id).collect()
     }
 
     /// The lost range, from the one record of it that there is.
@@ -281,6 +290,73 @@ async fn everyone_is_told(how: Loss, early: bool) {
     }
 }
 
+/// Everything up to the end of a stream, and the answer to whoever comes back then.
+async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, StatusCode) {
+    let mut subscriber = node.subscribe_after(path, Some(after)).await;
+    let mut said = Vec::new();
+    while let Some(block) = subscriber.try_next_block().await {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        match (field("event"), field("data")) {
+            (Some("gap"), Some(gap)) => said.push(Next::Gap(serde_json::from_str(gap).unwrap())),
+            (Some(_), Some(text)) => said.push(data(text)),
+            _ => {}
+        }
+    }
+    let again = node.http.get(node.at(path)).header("last-event-id", &subscriber.last_event_id).send().await.unwrap();
+    (said, again.status())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_nothing_else() {
+    for early in [false, true] {
+        let mut system = System::start(Loss::OlderSnapshot, async |_| {}).await;
+        system.lose(early).await;
+        system.knew[1].publish("sse", "number", "new").await;
+        let lost = system.lost().await;
+        let record = lost.before.to_string();
+        let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
+        let fresh = TestServer::on(&["--redis-url", &system.redis.redis_url()], &["--tail-events", "1"]).await;
+        let early_id = if early { Some(system.now_ids().await.swap_remove(5)) } else { None };
+        for node in [&system.knew[0], &fresh] {
+            // Before the first lost one; that, and the last; what came instead, if anything did; the record.
+            let mut ends = vec![(4, &*system.ids[4]), (5, &*system.ids[5]), (7, &*system.ids[7]), (9, &*record)];
+            ends.extend(early_id.as_deref().map(|id| (8, id)));
+            for (nth, until) in ends {
+                let came_instead = (early && nth >= 8).then(|| data("early"));
+                let expected: Vec<Next> = numbers(3..5).chain(came_instead).chain((nth > 4).then(gap)).collect();
+                let path = format!("/stream?until={until}");
+                let (said, again) = to_the_end(node, &path, &system.ids[2]).await;
+                assert_eq!((said, again), (expected, StatusCode::NO_CONTENT), "{early} {path}");
+                let history =
+                    node.get(&format!("/events?until={until}&last_event_id={}", system.ids[4])).await.unwrap();
+                let history: Value = history.json().await.unwrap();
+                let gaps = history["events"].as_array().unwrap().iter().filter(|event| event["event"] == "gap").count();
+                assert_eq!(gaps, usize::from(nth > 4), "{history}");
+                let next = format!("/events?until={until}&last_event_id={}", history["next"].as_str().unwrap());
+                let next: Value = node.get(&next).await.unwrap().json().await.unwrap();
+                assert_eq!((&next["events"], &next["gap"]), (&serde_json::json!([]), &Value::Null), "told twice");
+            }
+            // Who stood among the lost ones is told that, once; whoever stands behind, nothing.
+            let inside = to_the_end(node, &format!("/stream?until={}", system.ids[7]), &system.ids[5]).await;
+            assert!(
+                matches!(inside, (ref said, StatusCode::NO_CONTENT) if matches!(said[..], [Next::Gap(_)])),
+                "{inside:?}"
+            );
+            let behind = node.http.get(node.at(&format!("/stream?until={}", system.ids[7])));
+            let behind = behind.header("last-event-id", &record).send().await.unwrap();
+            assert_eq!(behind.status(), StatusCode::NO_CONTENT);
+            // What came instead is not lost on whoever goes on without an end.
+            if early {
+                let path = format!("/stream?until={}", system.ids[7]);
+                let mut until = node.subscribe_after(&path, Some(&system.ids[4])).await;
+                assert_eq!(next(&mut until).await, gap());
+                let mut on = node.subscribe_after("/stream", Some(&until.last_event_id)).await;
+                expect(&mut on, "going on", [data("early"), gap(), data("new")]).await;
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_came_back_empty_is_told_even_at_the_beginning_of_a_channel() {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
@@ -356,6 +432,53 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
         let record = lost.before.to_string();
         let first = Next::Gap(told(&system.ids[6], Some(&record), lost));
         expect(&mut inside, "inside", [first, data("new")]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let proxy = Proxy::start(redis.port()).await;
+    let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
+    // The clock was set back since.
+    redis.run("XADD sse:{sse} 99999999999999-5 event number data kept").await;
+    let kept = knew.publish("sse", "number", "kept").await;
+    redis.run("SAVE").await;
+    let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
+    let mut lost = Vec::new();
+    for number in 0..3 {
+        lost.push(knew.publish("sse", "number", &number.to_string()).await);
+    }
+    assert_eq!(live.take_data(3).await, ["0", "1", "2"]);
+    proxy.switch(crate::common::free_port());
+    redis.kill();
+    redis.restart().await;
+    // A node that knows nothing of them publishes first, in each way that there is.
+    let fresh = TestServer::node(&redis, &[]).await;
+    let other = TestServer::node(&redis, &[]).await;
+    let keyed = other.http.post(other.at("/event/number")).header("content-type", "text/plain");
+    let keyed = keyed.header("idempotency-key", "k").body("keyed").send().await.unwrap();
+    assert!(keyed.status().is_success());
+    fresh.publish("sse", "number", "early").await;
+    fresh.publish("sse", "number", "early too").await;
+    let id = |text: &str| -> EventId { text.parse().unwrap() };
+    let newest_lost = lost.iter().map(|lost| id(lost)).max().unwrap();
+    let early: Vec<EventId> = fresh.history("sse").await[2..].iter().map(|event| id(&event.id)).collect();
+    assert!(early.len() == 3 && early.iter().all(|id| *id > newest_lost), "{early:?} {lost:?}");
+    proxy.switch(redis.port());
+    // Whoever has seen them goes on with what came instead, and is told.
+    let mut got = Vec::new();
+    while got.len() < 4 {
+        got.push(next(&mut live).await);
+    }
+    let (gaps, events): (Vec<Next>, Vec<Next>) = got.into_iter().partition(|next| matches!(next, Next::Gap(_)));
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(events, ["keyed", "early", "early too"].map(data));
+    for lost in &lost {
+        let mut subscriber = fresh.subscribe_after("/stream", Some(lost)).await;
+        let Next::Gap(gap) = next(&mut subscriber).await else { panic!("nothing is told to {lost}") };
+        assert!(gap.lost.unwrap().has(id(lost)), "{gap:?}");
+        expect(&mut subscriber, lost, ["keyed", "early", "early too"].map(data)).await;
     }
 }
 

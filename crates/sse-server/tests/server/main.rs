@@ -20,6 +20,7 @@ mod resume;
 mod settings;
 mod several;
 mod shutdown;
+mod slept;
 mod starts;
 mod stream;
 mod trimming;

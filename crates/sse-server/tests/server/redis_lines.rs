@@ -82,3 +82,44 @@ async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_publish_to_a_channel_has_one_time_out_for_all_that_it_asks() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let server = TestServer::on(&["--redis-url", &proxy.redis_url()], &["--redis-timeout", "5s"]).await;
+    server.publish("known", "click", "first").await;
+    // Each answer is in time, and two are not.
+    proxy.delay(Duration::from_secs(3));
+    let (known, new) = tokio::join!(server.try_publish("known", "click", "x"), server.try_publish("new", "click", "x"));
+    assert_eq!(known.unwrap().status(), StatusCode::OK);
+    refusal(new.unwrap(), StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
+    proxy.delay(Duration::ZERO);
+    let later = until("it works again", async || {
+        let response = server.try_publish("new", "click", "later").await.unwrap();
+        response.status().is_success().then_some(response)
+    });
+    let later: Value = later.await.json().await.unwrap();
+    let kept = server.history("new").await;
+    assert_eq!(kept.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), [later["id"].as_str().unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_freezes_before_the_first_publish_to_a_channel_has_surely_not_stored_it() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "1s"]).await;
+    server.publish("sse", "click", "first").await;
+    let signal = |name: &str| {
+        let kill = std::process::Command::new("kill").args([name, &redis.pid().to_string()]).status();
+        assert!(kill.expect("kill").success());
+    };
+    signal("-STOP");
+    let response = server.try_publish("new", "click", "x").await.unwrap();
+    refusal(response, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
+    signal("-CONT");
+    until("it works again", async || {
+        server.try_publish("sse", "click", "later").await.unwrap().status().is_success().then_some(())
+    })
+    .await;
+    assert_eq!(redis.run("EXISTS sse:{new}").await, redis::Value::Int(0));
+}

@@ -2,13 +2,14 @@
 //!
 //! - Every acknowledged event was seen by every listener that follows its channel and type, once and in the channel's
 //!   order, or lies inside a gap that this listener was told of.
+//! - A gap that says that the log lost events excuses only those that it did lose.
 //! - No event was seen that was not published, nor one that was refused.
 //! - An event of unknown outcome was seen by all who follow it or by none, and once.
 //! - The ids of a channel only grow, for every listener, and are those that the publishers were answered.
 //! - What a publisher sent after the answer to something else stands after it in the channel (numbers of a
 //!   [`Stamp`](sse_proto::record::Stamp) grow along a lane of such events).
 //!
-//! First the [`Ledger`] takes the publishers' records, then [`Ledger::follow`] each listener's, and
+//! First the [`Ledger`] takes the publishers' records and what the log has lost, then [`Ledger::follow`] each listener's, and
 //! [`Ledger::conclude`] compares them all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,19 @@ use sse_proto::{
 
 /// Breaches of one kind that are told one by one.
 const TOLD_MAX: usize = 5;
+
+/// An event that the log had, and lost: a fail-over went back to before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostEvent {
+    /// Where it was.
+    pub(crate) channel: Channel,
+    /// Its id there.
+    pub(crate) id: EventId,
+    /// As in its [`Stamp`](sse_proto::record::Stamp).
+    pub(crate) publisher: String,
+    /// Likewise.
+    pub(crate) sequence: u64,
+}
 
 /// What a listener follows, and from where on everything is due to it.
 #[derive(Debug, Clone)]
@@ -57,6 +71,7 @@ struct Event {
     channel: Channel,
     kind: String,
     acknowledged: bool,
+    lost: bool,
     /// As the publisher was answered; of an unknown outcome, as the first listener saw it.
     id: Option<EventId>,
 }
@@ -78,6 +93,8 @@ struct Told {
     channel: Channel,
     after: EventId,
     before: Option<EventId>,
+    /// It says that the log lost what lies there, and nothing else.
+    of_lost: bool,
 }
 
 /// What was broken, by kind.
@@ -120,6 +137,8 @@ pub(crate) struct Figures {
     pub(crate) in_gaps: u64,
     /// Gaps told.
     pub(crate) gaps: u64,
+    /// Acknowledged events that the log lost.
+    pub(crate) lost: u64,
 }
 
 impl Breaches {
@@ -180,8 +199,24 @@ impl Ledger {
             channel: sent.channel.parse().expect("a channel"),
             kind: kind.to_owned(),
             acknowledged,
+            lost: false,
             id,
         });
+    }
+
+    /// Takes an event that the log lost, once all that was sent is known. (Of a batch, nobody but the log may know its id.)
+    pub(crate) fn lost(&mut self, lost: LostEvent) {
+        let LostEvent { channel, id, publisher, sequence } = lost;
+        let Some(&number) = self.by_stamp.get(&(publisher, sequence)) else {
+            self.breaches.add(Breach::Foreign, format!("{channel} had {id}, which was refused or never sent"));
+            return;
+        };
+        let event = &mut self.events[number];
+        event.lost = true;
+        if event.channel != channel || *event.id.get_or_insert(id) != id {
+            let what = format!("{channel} had {id}, which others know as {:?} of {}", event.id, event.channel);
+            self.breaches.add(Breach::WrongId, what);
+        }
     }
 
     /// Takes all that a listener recorded, in order.
@@ -252,6 +287,7 @@ impl Ledger {
                 continue;
             };
             figures.unknown_stored += u64::from(!event.acknowledged);
+            figures.lost += u64::from(event.acknowledged && event.lost);
             if !ids.insert((event.channel.clone(), id)) {
                 self.breaches.add(Breach::WrongId, format!("two events of {} have the id {id}", event.channel));
             }
@@ -260,11 +296,12 @@ impl Ledger {
                 if seen.events.contains(&number) {
                     continue;
                 }
-                if seen.gaps.iter().any(|gap| gap.covers(&event.channel, id)) {
+                if seen.gaps.iter().any(|gap| gap.covers(&event.channel, id) && (event.lost || !gap.of_lost)) {
                     figures.in_gaps += 1;
                     continue;
                 }
-                let what = format!("{} did not get {id} of {}", seen.follows.name, event.channel);
+                let kept = if event.lost { "" } else { ", which the log has never lost" };
+                let what = format!("{} did not get {id} of {}{kept}", seen.follows.name, event.channel);
                 self.breaches.add(if event.acknowledged { Breach::Lost } else { Breach::Uneven }, what);
             }
         }
@@ -307,6 +344,11 @@ impl Follows {
 impl Seen {
     /// A gap ends at the oldest event kept, or where nothing is kept at the position that it puts the listener at.
     fn gap(&mut self, id: &str, gap: Gap) {
+        if let Some(lost) = gap.lost {
+            let (after, before) = (lost.after, Some(lost.before));
+            self.gaps.push(Told { channel: gap.channel, after, before, of_lost: true });
+            return;
+        }
         let position = |text: &str| text.parse::<Cursor>().ok().and_then(|cursor| cursor.position_in(&gap.channel));
         // What is no cursor of ours may have been before everything.
         let after = position(&gap.after).map_or(EventId::ZERO, Position::floor);
@@ -315,7 +357,7 @@ impl Seen {
             Some(Position::At(id)) => Some(id),
             None => None,
         });
-        self.gaps.push(Told { channel: gap.channel, after, before });
+        self.gaps.push(Told { channel: gap.channel, after, before, of_lost: false });
     }
 }
 

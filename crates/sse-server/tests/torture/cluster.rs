@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::{
     clock::Clock,
     disk::Disk,
+    failover::FailOver,
     options::BrokerName,
     processes::{Output, Process, free_port, until},
 };
@@ -29,6 +30,9 @@ pub(crate) struct Cluster {
     pub(crate) redis: Option<Server>,
     pub(crate) disk: Option<Disk>,
     pub(crate) clock: Option<Clock>,
+    directory: PathBuf,
+    /// Primaries of Redis that there have been.
+    primaries: usize,
     /// The connections for health checks are not kept: a node that was killed would leave them half-open.
     http: reqwest::Client,
 }
@@ -41,6 +45,7 @@ pub(crate) struct Server {
     program: PathBuf,
     arguments: Vec<String>,
     by_the_clock: bool,
+    directory: PathBuf,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -49,7 +54,7 @@ pub(crate) struct Server {
 pub(crate) type Node = Server;
 
 impl Server {
-    fn start(&mut self, clock: Option<&Clock>) -> anyhow::Result<()> {
+    pub(crate) fn start(&mut self, clock: Option<&Clock>) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
         if let Some(clock) = clock.filter(|_| self.by_the_clock) {
@@ -68,6 +73,16 @@ impl Server {
         if let Some(process) = &self.process {
             process.signal(signal);
         }
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Goes on with the running program of another one.
+    pub(crate) fn take_process_of(&mut self, mut other: Self) {
+        self.process = other.process.take();
     }
 
     /// How it ended by itself, if it did.
@@ -91,6 +106,8 @@ impl Cluster {
             redis: None,
             disk: None,
             clock: Clock::find(directory)?,
+            directory: directory.to_owned(),
+            primaries: 1,
             http: http.build().context("cannot set up HTTP")?,
         };
         let broker_arguments = match broker {
@@ -101,7 +118,7 @@ impl Cluster {
                 vec!["--data-dir".to_owned(), data.display().to_string(), "--disk-reserve=1MiB".to_owned()]
             }
             BrokerName::Redis => {
-                let redis = redis(directory)?;
+                let redis = redis_server(free_port()?, &directory.join("redis-1"))?;
                 let url = format!("redis://127.0.0.1:{}", redis.port);
                 cluster.redis = Some(redis);
                 vec!["--redis-url".to_owned(), url, "--redis-timeout=1s".to_owned()]
@@ -151,6 +168,14 @@ impl Cluster {
         Ok(ended)
     }
 
+    /// Begins a fail-over of Redis to a replica.
+    pub(crate) async fn begin_fail_over(&mut self) -> anyhow::Result<FailOver> {
+        self.primaries += 1;
+        let directory = self.directory.join(format!("redis-{}", self.primaries));
+        let primary = self.redis.as_ref().context("no Redis to fail over from")?;
+        FailOver::begin(primary, self.clock.as_ref(), &directory).await
+    }
+
     /// Whether one stream can follow several channels.
     pub(crate) async fn has_streams_of_several_channels(&self) -> anyhow::Result<bool> {
         let url = format!("http://127.0.0.1:{}/stream?channel=one&channel=two", self.nodes[0].port);
@@ -191,17 +216,19 @@ impl Cluster {
     }
 }
 
-fn redis(directory: &Path) -> anyhow::Result<Server> {
-    let data = directory.join("redis");
-    std::fs::create_dir_all(&data).context("cannot make a directory for Redis")?;
-    let port = free_port()?;
+/// A Redis on this port, with its files in this directory.
+pub(crate) fn redis_server(port: u16, directory: &Path) -> anyhow::Result<Server> {
+    std::fs::create_dir_all(directory).context("cannot make a directory for Redis")?;
     let port_text = port.to_string();
-    let data = data.display().to_string();
+    let data = directory.display().to_string();
     let arguments = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--dir", &data].into_iter().chain([
         "--appendonly",
         "yes",
         "--appendfsync",
         "always",
+        // A replica gets its copy at once.
+        "--repl-diskless-sync-delay",
+        "0",
     ]);
     Ok(Server {
         name: "redis-server".to_owned(),
@@ -209,7 +236,8 @@ fn redis(directory: &Path) -> anyhow::Result<Server> {
         program: std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()).into(),
         arguments: arguments.map(ToOwned::to_owned).collect(),
         by_the_clock: true,
-        log: directory.join("redis.log"),
+        directory: directory.to_owned(),
+        log: directory.with_extension("log"),
         process: None,
     })
 }
@@ -229,6 +257,7 @@ fn node(number: usize, broker: BrokerName, broker_arguments: &[String], director
         arguments,
         // Over Redis ids come from its clock alone.
         by_the_clock: broker == BrokerName::Embedded,
+        directory: directory.to_owned(),
         log: directory.join(format!("node-{number}.log")),
         process: None,
     })

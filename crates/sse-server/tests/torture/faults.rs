@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    checker::{Breach, Breaches},
+    checker::{Breach, Breaches, LostEvent},
     cluster::Cluster,
     plan::{Fault, FaultPlan, between_ms},
     processes::until,
@@ -26,6 +26,8 @@ use crate::{
 const RECOVER_WITHIN: Duration = Duration::from_secs(30);
 /// For an effect to show.
 const EFFECT_WITHIN: Duration = Duration::from_secs(5);
+/// Acknowledged events that a fail-over loses, and a few more: few enough for the gaps that tell of them to be rare.
+const LOST_AT_LEAST: std::ops::Range<u64> = 5..15;
 /// Nothing is acknowledged for so long: what was under way when a process was stopped has arrived.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -40,6 +42,8 @@ pub(crate) struct Faults<'a> {
     pub(crate) breaches: &'a mut Breaches,
     /// Times that a node gave up by itself, where it may.
     pub(crate) gave_up: u64,
+    /// What Redis had and lost, by fail-overs.
+    pub(crate) lost: Vec<LostEvent>,
 }
 
 /// What the faults of one kind did.
@@ -106,6 +110,7 @@ impl Faults<'_> {
                 self.redis()?.signal(Signal::CONT);
                 return Ok(still);
             }
+            Fault::FailOver => self.fail_over().await?,
             Fault::Cut => return Ok(self.cut().await),
             Fault::FullDisk => {
                 let disk = self.cluster.disk.as_ref().context("no disk to fill")?;
@@ -138,6 +143,17 @@ impl Faults<'_> {
         self.wait(500, 2_500).await;
         let still = self.publishers.iter_mut().filter(|publisher| which(publisher)).map(|one| one.known().acknowledged);
         if still.sum::<u64>() == before { u64::try_from(since.elapsed().as_millis()).unwrap_or(0) } else { 0 }
+    }
+
+    /// Lets Redis lose what it acknowledges in a short while. How much that is, the records tell at the end.
+    async fn fail_over(&mut self) -> anyhow::Result<()> {
+        let fail_over = self.cluster.begin_fail_over().await?;
+        let enough = self.known().acknowledged + self.plan.chance.random_range(LOST_AT_LEAST);
+        // If nothing is acknowledged, nothing is lost, and a fault without an effect is found.
+        let _ = until(EFFECT_WITHIN, async || (self.known().acknowledged >= enough).then_some(())).await;
+        let lost = fail_over.finish(self.redis()?).await?;
+        self.lost.extend(lost);
+        Ok(())
     }
 
     /// Cuts some connections, each within a frame.

@@ -9,7 +9,7 @@
 //! | `cluster`, `clock`, `disk`, `processes`, `programs` | what is tortured, and what it stands on |
 //! | `proxy`, `opening`, `planter` | the way between clients and nodes, which is cut and made narrow |
 //! | `publishers`, `listeners`, `records` | the clients and their records |
-//! | `faults` | breaks things, and measures the effect |
+//! | `faults`, `failover` | breaks things, and measures the effect |
 //! | `checker` | whether what was promised was kept (pure; tested in `tests/proof`) |
 //! | `run`, `report` | one run, and what is printed of it |
 
@@ -17,6 +17,7 @@ mod checker;
 mod clock;
 mod cluster;
 mod disk;
+mod failover;
 mod faults;
 mod listeners;
 mod opening;

@@ -71,6 +71,7 @@ pub(crate) enum Fault {
     StopNode,
     KillRedis,
     StopRedis,
+    FailOver,
     Cut,
     FullDisk,
     ClockForward,
@@ -83,7 +84,7 @@ impl Fault {
         let mut kinds = vec![Self::KillNode, Self::StopNode, Self::Cut, Self::ClockForward, Self::ClockBack];
         match broker {
             BrokerName::Embedded => kinds.push(Self::FullDisk),
-            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis]),
+            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::FailOver]),
         }
         kinds
     }
@@ -95,6 +96,7 @@ impl Fault {
             Self::StopNode => "a node stopped (SIGSTOP)",
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
+            Self::FailOver => "fail-over that loses events",
             Self::Cut => "connection cut in a frame",
             Self::FullDisk => "disk full",
             Self::ClockForward => "clock stepped forward",
@@ -108,6 +110,7 @@ impl Fault {
             Self::KillNode => "connections broken",
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
             Self::Cut => "frames cut in two",
+            Self::FailOver => "acknowledged events lost",
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",
             Self::ClockBack => "ms that ids stayed ahead of the clock",

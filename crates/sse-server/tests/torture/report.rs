@@ -74,7 +74,7 @@ impl Report {
         }
         self.skipped.iter().for_each(|what| line(format!("left out: {what}")));
         self.listeners.iter().for_each(|listener| line(listener.clone()));
-        let Figures { acknowledged, unknown, unknown_stored, deliveries, due, in_gaps, gaps } = self.figures;
+        let Figures { acknowledged, unknown, unknown_stored, deliveries, due, in_gaps, gaps, lost: _ } = self.figures;
         line(format!(
             "events: {acknowledged} acknowledged, {unknown} of unknown outcome ({unknown_stored} of them stored), \
              {} answered with a refusal",

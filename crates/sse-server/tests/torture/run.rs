@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checker::{Breach, Breaches, Ledger},
+    checker::{Breach, Breaches, Figures, Ledger, LostEvent},
     cluster::Cluster,
     faults::Faults,
     listeners::Listener,
@@ -72,15 +72,15 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let behind_tail = tokio::spawn(watch_behind_tail(cluster.http(), ports.clone(), stop.clone()));
 
     let plan = FaultPlan::new(orders.seed, kinds.clone());
-    let (effects, gave_up) = if kinds.is_empty() {
+    let (mut effects, gave_up, lost) = if kinds.is_empty() {
         sleep(orders.duration).await;
-        (BTreeMap::new(), 0)
+        (BTreeMap::new(), 0, Vec::new())
     } else {
-        let (effects, gave_up) = (BTreeMap::new(), 0);
+        let (effects, gave_up, lost) = (BTreeMap::new(), 0, Vec::new());
         let (cluster, publishers, breaches) = (&mut cluster, &mut publishers[..], &mut breaches);
-        let mut faults = Faults { cluster, publishers, links, plan, effects, breaches, gave_up };
+        let mut faults = Faults { cluster, publishers, links, plan, effects, breaches, gave_up, lost };
         faults.run(orders.duration).await?;
-        (faults.effects, faults.gave_up)
+        (faults.effects, faults.gave_up, faults.lost)
     };
 
     stop.cancel();
@@ -95,8 +95,9 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let idle: Vec<String> = listeners.iter().filter_map(Listener::idle_behaviour).collect();
     let summaries = listeners.iter().map(Listener::summary).collect();
     let refused = publishers.iter_mut().map(|publisher| publisher.known().refused).sum();
-    let (figures, found) = check(&publishers, &listeners)?;
+    let (figures, found) = check(&publishers, lost, &listeners)?;
     breaches.extend(found);
+    effects.entry(Fault::FailOver).and_modify(|effect| effect.sum = figures.lost);
     let behind_tail = behind_tail.await.context("the task that asks for metrics")?;
     let mut report =
         Report { kinds, effects, figures, refused, behind_tail, gave_up, listeners: summaries, skipped, breaches };
@@ -191,12 +192,19 @@ fn ends(publishers: &mut [Publisher], listener: &ListenerPlan) -> anyhow::Result
     Ok(ends)
 }
 
-fn check(publishers: &[Publisher], listeners: &[Listener]) -> anyhow::Result<(crate::checker::Figures, Breaches)> {
+fn check(
+    publishers: &[Publisher],
+    lost: Vec<LostEvent>,
+    listeners: &[Listener],
+) -> anyhow::Result<(Figures, Breaches)> {
     let mut ledger = Ledger::default();
     for publisher in publishers {
         for sent in publisher.sent()? {
             ledger.sent(publisher.plan.kind, sent?);
         }
+    }
+    for event in lost {
+        ledger.lost(event);
     }
     let mut all = Vec::new();
     for listener in listeners {

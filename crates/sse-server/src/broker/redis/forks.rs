@@ -68,8 +68,9 @@ impl Forks {
         Self { names, age_max, channels_max, seen: Mutex::default(), era: AtomicU64::new(0), metrics }
     }
 
-    /// To be taken before a command is sent whose answer [`saw`](Self::saw) is told.
-    pub(super) fn era(&self) -> u64 {
+    /// Counts the connections that [`doubt_all`](Self::doubt_all) was told of. To be known of a command whose answer
+    /// [`saw`](Self::saw) is told.
+    fn era(&self) -> u64 {
         self.era.load(Ordering::SeqCst)
     }
 
@@ -93,13 +94,14 @@ impl Forks {
         all.insert(channel.clone(), Seen { newest: id, doubted });
     }
 
-    /// It is not certain any more that Redis has what it had.
-    pub(super) fn doubt_all(&self) {
+    /// It is not certain any more that Redis has what it had. Returns the era that begins.
+    pub(super) fn doubt_all(&self) -> u64 {
         let mut all = self.seen();
-        self.era.fetch_add(1, Ordering::SeqCst);
+        let era = self.era.fetch_add(1, Ordering::SeqCst) + 1;
         for seen in all.values_mut() {
             seen.doubted.get_or_insert(seen.newest);
         }
+        era
     }
 
     /// Looks at one channel, whether it is in doubt or not.

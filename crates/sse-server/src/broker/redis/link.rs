@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RedisSetupError, durability, forks::Forks};
+use super::{RedisSetupError, durability, forks::Forks, log::refused};
 use crate::broker::BrokerError;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +41,8 @@ pub(super) struct Link {
 #[derive(Clone)]
 enum State {
     Down(String),
-    Up(MultiplexedConnection),
+    /// With the era of what is sent on it; see [`Forks::era`].
+    Up(MultiplexedConnection, u64),
     TooOld(String),
 }
 
@@ -49,7 +50,7 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Down(_) => "down",
-            Self::Up(_) => "up",
+            Self::Up(..) => "up",
             Self::TooOld(_) => "too old",
         })
     }
@@ -89,28 +90,14 @@ impl Link {
         Ok(())
     }
 
-    /// Sends commands once and waits for their answers; all together for the time-out at the most.
+    /// Begins with something that may take several commands, and waits for a connection.
     ///
     /// # Errors
-    /// `Unavailable`: nothing was sent. `OutcomeUnknown`: no answer came. The inner error is an answer of Redis.
-    pub(super) async fn send<T: FromRedisValue>(
-        &self,
-        commands: &Pipeline,
-    ) -> Result<Result<T, RedisError>, BrokerError> {
+    /// `Unavailable`: there is none in time.
+    pub(super) async fn errand(&self) -> Result<Errand<'_>, BrokerError> {
         let deadline = Instant::now() + self.timeout;
-        let mut connection = self.connection(deadline).await?;
-        self.answer(deadline, commands.query_async(&mut connection)).await
-    }
-
-    /// Runs a script once and waits for its answer; the same errors as of [`send`](Self::send). A Redis that does not
-    /// know it is given it first.
-    pub(super) async fn run<T: FromRedisValue>(
-        &self,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<Result<T, RedisError>, BrokerError> {
-        let deadline = Instant::now() + self.timeout;
-        let mut connection = self.connection(deadline).await?;
-        self.answer(deadline, script.invoke_async(&mut connection)).await
+        let (connection, era) = self.connection(deadline).await?;
+        Ok(Errand { link: self, deadline, connection, era })
     }
 
     /// The answer to what is sent, if it comes in time.
@@ -138,35 +125,93 @@ impl Link {
         }
     }
 
-    /// Looks whether a channel has lost its end; see [`Forks`].
-    pub(super) async fn look_at(&self, channel: &Channel, forks: &Forks) -> Result<(), BrokerError> {
-        let deadline = Instant::now() + self.timeout;
-        let mut connection = self.connection(deadline).await?;
-        match timeout_at(deadline, forks.look_at(channel, &mut connection)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(BrokerError::Unavailable(format!("Redis at {}: {error}", self.address))),
-            Err(_) => Err(BrokerError::Unavailable(format!("Redis at {}: no answer in time", self.address))),
-        }
-    }
-
-    async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, BrokerError> {
+    async fn connection(&self, deadline: Instant) -> Result<(MultiplexedConnection, u64), BrokerError> {
         let mut state = self.state.clone();
-        let up = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Up(_)))).await;
+        let up = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Up(..)))).await;
         if let Ok(Ok(state)) = up
-            && let State::Up(connection) = &*state
+            && let State::Up(connection, era) = &*state
         {
-            return Ok(connection.clone());
+            return Ok((connection.clone(), *era));
         }
         let why = match &*self.state.borrow() {
             State::Down(why) => why.clone(),
             State::TooOld(found) => format!("its version {found} is too old"),
-            State::Up(_) => "it came back just now".to_owned(),
+            State::Up(..) => "it came back just now".to_owned(),
         };
         Err(BrokerError::Unavailable(format!("Redis at {}: {why}", self.address)))
     }
 
     fn unknown(&self, why: &str) -> BrokerError {
         BrokerError::OutcomeUnknown(format!("Redis at {}: {why}", self.address))
+    }
+}
+
+/// Commands that belong together: all on one connection, and all together for the time-out at the most.
+#[derive(Debug)]
+pub(super) struct Errand<'a> {
+    link: &'a Link,
+    deadline: Instant,
+    connection: MultiplexedConnection,
+    era: u64,
+}
+
+impl Errand<'_> {
+    /// That of its connection; see [`Forks::era`].
+    pub(super) const fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// Sends commands once and waits for their answers.
+    ///
+    /// # Errors
+    /// `Unavailable`: nothing was sent. `OutcomeUnknown`: no answer came. The inner error is an answer of Redis.
+    pub(super) async fn send<T: FromRedisValue>(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Result<Result<T, RedisError>, BrokerError> {
+        self.is_in_time()?;
+        self.link.answer(self.deadline, commands.query_async(&mut self.connection)).await
+    }
+
+    /// Sends what changes no event: without an answer, nothing is unknown.
+    ///
+    /// # Errors
+    /// `Unavailable`, and whatever an answer of Redis means.
+    pub(super) async fn query<T: FromRedisValue>(&mut self, commands: &Pipeline) -> Result<T, BrokerError> {
+        match self.send(commands).await {
+            Ok(answer) => answer.map_err(|error| refused(&error)),
+            Err(BrokerError::OutcomeUnknown(why)) => Err(BrokerError::Unavailable(why)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a script once and waits for its answer; the same errors as of [`send`](Self::send). A Redis that does not
+    /// know it is given it first.
+    pub(super) async fn run<T: FromRedisValue>(
+        &mut self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<Result<T, RedisError>, BrokerError> {
+        self.is_in_time()?;
+        self.link.answer(self.deadline, script.invoke_async(&mut self.connection)).await
+    }
+
+    /// Looks whether a channel has lost its end; see [`Forks`].
+    pub(super) async fn look_at(&mut self, channel: &Channel, forks: &Forks) -> Result<(), BrokerError> {
+        let address = &self.link.address;
+        match timeout_at(self.deadline, forks.look_at(channel, &mut self.connection)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(BrokerError::Unavailable(format!("Redis at {address}: {error}"))),
+            Err(_) => Err(BrokerError::Unavailable(format!("Redis at {address}: no answer in time"))),
+        }
+    }
+
+    /// What is surely not sent has no unknown outcome.
+    fn is_in_time(&self) -> Result<(), BrokerError> {
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        let Link { address, timeout, .. } = self.link;
+        Err(BrokerError::Unavailable(format!("Redis at {address}: no answer within {timeout:?}")))
     }
 }
 
@@ -200,7 +245,7 @@ async fn supervise(
             }
             Ok(Connected::Ready(mut connection, timeline)) => {
                 // Before anything else is published or read, so that what was known is not taken for what is there.
-                forks.doubt_all();
+                let era = forks.doubt_all();
                 if let Err(error) = forks.look(&mut connection).await {
                     state.send_replace(State::Down(error.to_string()));
                     back_off.wait().await;
@@ -212,7 +257,7 @@ async fn supervise(
                 }
                 was_up = true;
                 back_off = BackOff::default();
-                state.send_replace(State::Up(connection.clone()));
+                state.send_replace(State::Up(connection.clone(), era));
                 let why = tokio::select! {
                     why = watch_over(connection, limit, &suspect, &forks, timeline) => why,
                     () = demoted.notified() => "it is a read-only replica".to_owned(),

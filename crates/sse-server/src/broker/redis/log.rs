@@ -1,7 +1,8 @@
 //! Channels as Redis Streams: `XADD`, `XRANGE`, `XREVRANGE`, `XINFO STREAM`; and the clock of that Redis.
 //!
 //! An entry has the fields `event` and `data`; others are ignored, so that a newer node may add some. A publish is one
-//! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`.
+//! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`. The first one to a channel on each
+//! connection goes through the script of `once`, which sees to it that no id is given out again that Redis has lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,13 +15,18 @@ use bytestring::ByteString;
 use redis::{FromRedisValue, Pipeline, RedisError, Value};
 use sse_proto::{
     Channel, Event, EventId, Position,
-    api::{GapReason, Lost},
+    api::{Gap, GapReason, Lost},
 };
 
-use super::{Names, durability, forks::Forks, link::Link};
+use super::{
+    Names, durability,
+    forks::Forks,
+    link::{Errand, Link},
+};
 use crate::broker::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored, Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
+    once::Part,
 };
 
 /// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
@@ -38,10 +44,18 @@ pub(super) struct Log {
     pub(super) retention: Retention,
     /// What must still be there after the next reconnect.
     pub(super) forks: Arc<Forks>,
-    /// Channels known to be in the registry. Emptied now and then: another node may have forgotten one.
-    registered: Mutex<HashSet<Channel>>,
+    /// Emptied now and then: another node may have forgotten a channel.
+    begun: Mutex<Begun>,
     /// How the entries of a channel turned out to be, for the size of the next read.
     sizes: Mutex<HashMap<Channel, Sizes>>,
+}
+
+/// Channels that got an event from this node on its connection of one era. They are in the registry, and all ids that
+/// Redis gives out in them now are above those that it has lost, if it has; see `once.lua`.
+#[derive(Debug, Default)]
+struct Begun {
+    era: u64,
+    channels: HashSet<Channel>,
 }
 
 /// What the last read of a channel says of the next one.
@@ -66,12 +80,19 @@ struct Known {
 
 impl Log {
     pub(super) fn new(link: Link, names: Names, retention: Retention, forks: Arc<Forks>) -> Self {
-        Self { link, names, retention, forks, registered: Mutex::default(), sizes: Mutex::default() }
+        Self { link, names, retention, forks, begun: Mutex::default(), sizes: Mutex::default() }
     }
 
-    pub(super) async fn append(&self, channel: &Channel, events: &[Event]) -> Result<Appended, BrokerError> {
-        self.register(channel).await?;
-        let era = self.forks.era();
+    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+        let errand = &mut self.link.errand().await?;
+        if self.has_begun(channel, errand) {
+            return self.add(channel, &events, errand).await;
+        }
+        let placed = self.append_parts(channel, &[Part { events, once: None }], errand).await?;
+        Ok(placed.first().ok_or_else(|| garbled("no ids for a publish"))?.ids)
+    }
+
+    async fn add(&self, channel: &Channel, events: &[Event], errand: &mut Errand<'_>) -> Result<Appended, BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         if events.len() > 1 {
@@ -93,14 +114,14 @@ impl Log {
         commands.cmd("PUBLISH").arg(&stream).arg("");
         // The bell may fail (a lost one costs nothing); the events must not.
         commands.ignore_errors();
-        let answers: Vec<Value> = self.link.send(&commands).await?.map_err(|error| refused(&error))?;
+        let answers: Vec<Value> = errand.send(&commands).await?.map_err(|error| refused(&error))?;
         let mut ids = answers.into_iter().take(events.len()).map(added_id);
         let first = ids.next().unwrap_or_else(|| added_id(Value::Nil))?;
         let mut last = first;
         for id in ids {
             last = id?;
         }
-        self.forks.saw(channel, last, era);
+        self.forks.saw(channel, last, errand.era());
         Ok(Appended { first, last })
     }
 
@@ -108,16 +129,17 @@ impl Log {
         let count = self.entries_to_ask(channel, limits);
         // One more to see whether more follow, and one for the event at the position itself.
         let asked = count + 2;
-        let era = self.forks.era();
+        let errand = &mut self.link.errand().await?;
         // Until it is known how they are: a read that failed for its size must not fail for ever.
         self.sizes().remove(channel);
         let (start, mut entries, last) = match from {
-            From::Oldest => self.oldest_run(channel, asked).await?,
+            From::Oldest => self.oldest_run(channel, asked, errand).await?,
             From::Time(ms) => {
-                let (entries, known) = self.entries_and_extent(channel, &ms.to_string(), asked).await?;
-                self.or_oldest_run(channel, asked, judge_time(ms, &known.after), entries, known.last).await?
+                let (entries, known) = self.entries_and_extent(channel, &ms.to_string(), asked, errand).await?;
+                let run = (judge_time(ms, &known.after), entries, known.last);
+                self.or_oldest_run(channel, asked, run, errand).await?
             }
-            From::Position(position) => self.run_after(channel, position, asked).await?,
+            From::Position(position) => self.run_after(channel, position, asked, errand).await?,
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
         if largest > 0 {
@@ -127,36 +149,41 @@ impl Log {
         let more = entries.len() > fit;
         entries.truncate(fit);
         if let Some(entry) = entries.last() {
-            self.forks.saw(channel, entry.id, era);
+            self.forks.saw(channel, entry.id, errand.era());
         }
         let last = entries.last().map_or(last, |entry| entry.id.max(last));
         Ok(Page { start, events: entries, more, last })
     }
 
     /// What follows a position. The common case, that its event is still there, is proved by the same `XRANGE`.
-    async fn run_after(&self, channel: &Channel, position: Position, asked: usize) -> Result<Run, BrokerError> {
+    async fn run_after(
+        &self,
+        channel: &Channel,
+        position: Position,
+        asked: usize,
+        errand: &mut Errand<'_>,
+    ) -> Result<Run, BrokerError> {
         let (Position::After(id) | Position::At(id)) = position;
-        let era = self.forks.era();
         let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
-        let mut entries = self.entries(channel, &id.to_string(), asked).await?;
+        let mut entries = self.entries(channel, &id.to_string(), asked, errand).await?;
         let mut start = Start::Contiguous;
         let mut last = id;
         if is_present(&entries) {
-            self.forks.saw(channel, id, era);
+            self.forks.saw(channel, id, errand.era());
         }
         if !is_present(&entries) {
             let known;
-            (entries, known) = self.entries_and_extent(channel, &id.to_string(), asked).await?;
+            (entries, known) = self.entries_and_extent(channel, &id.to_string(), asked, errand).await?;
             start = judge(position, is_present(&entries), &known.after);
             last = known.last;
         }
         if let Start::Gap { reason: GapReason::LostTail | GapReason::Unknown, .. } = start
-            && let Some(run) = self.run_instead_of_lost(channel, position, start, asked).await?
+            && let Some(run) = self.run_instead_of_lost(channel, position, start, asked, errand).await?
         {
             return Ok(run);
         }
         entries.retain(|entry| entry.id > position.floor());
-        self.or_oldest_run(channel, asked, start, entries, last).await
+        self.or_oldest_run(channel, asked, (start, entries, last), errand).await
     }
 
     /// Where a position lies among lost events of which there is a record, what came after all that was not lost.
@@ -166,19 +193,20 @@ impl Log {
         position: Position,
         start: Start,
         asked: usize,
+        errand: &mut Errand<'_>,
     ) -> Result<Option<Run>, BrokerError> {
         let Start::Gap { reason, .. } = start else { return Ok(None) };
         if reason == GapReason::LostTail {
             // Without a reconnect, or before its look: what this node knows may be lost as well, and not recorded yet.
-            self.link.look_at(channel, &self.forks).await?;
+            errand.look_at(channel, &self.forks).await?;
         }
         let (Position::After(id) | Position::At(id)) = position;
         let mut commands = redis::pipe();
         commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(format!("({id}")).arg("+");
-        let (records,): (Value,) = self.query(&commands).await?;
+        let (records,): (Value,) = errand.query(&commands).await?;
         let Some(lost) = records_of(records).into_iter().find(|lost| lost.has(id)) else { return Ok(None) };
         let begin = format!("({}", lost.after);
-        let (entries, known) = self.entries_and_extent(channel, &begin, asked).await?;
+        let (entries, known) = self.entries_and_extent(channel, &begin, asked, errand).await?;
         // Its record must be there: the stream may be another one since.
         let is_kept = known.after.oldest.is_some_and(|oldest| oldest <= lost.before) && known.last >= lost.before;
         let oldest = entries.first().map(|entry| entry.id);
@@ -191,18 +219,17 @@ impl Log {
         &self,
         channel: &Channel,
         asked: usize,
-        start: Start,
-        entries: Vec<Stored>,
-        last: EventId,
+        run: Run,
+        errand: &mut Errand<'_>,
     ) -> Result<Run, BrokerError> {
-        let Start::Gap { reason, .. } = start else { return Ok((start, entries, last)) };
-        let (_, entries, last) = self.oldest_run(channel, asked).await?;
+        let (Start::Gap { reason, .. }, ..) = run else { return Ok(run) };
+        let (_, entries, last) = self.oldest_run(channel, asked, errand).await?;
         let oldest = entries.first().map(|entry| entry.id);
         Ok((Start::Gap { reason, oldest, lost: None }, entries, last))
     }
 
-    async fn oldest_run(&self, channel: &Channel, asked: usize) -> Result<Run, BrokerError> {
-        let (entries, known) = self.entries_and_extent(channel, "-", asked).await?;
+    async fn oldest_run(&self, channel: &Channel, asked: usize, errand: &mut Errand<'_>) -> Result<Run, BrokerError> {
+        let (entries, known) = self.entries_and_extent(channel, "-", asked, errand).await?;
         Ok((Start::Contiguous, entries, known.last))
     }
 
@@ -221,10 +248,16 @@ impl Log {
     }
 
     /// `XRANGE` from `begin` on.
-    async fn entries(&self, channel: &Channel, begin: &str, count: usize) -> Result<Vec<Stored>, BrokerError> {
+    async fn entries(
+        &self,
+        channel: &Channel,
+        begin: &str,
+        count: usize,
+        errand: &mut Errand<'_>,
+    ) -> Result<Vec<Stored>, BrokerError> {
         let mut commands = redis::pipe();
         commands.cmd("XRANGE").arg(self.names.stream(channel)).arg(begin).arg("+").arg("COUNT").arg(count);
-        let (entries,): (Value,) = self.query(&commands).await?;
+        let (entries,): (Value,) = errand.query(&commands).await?;
         entries_of(entries)
     }
 
@@ -235,6 +268,7 @@ impl Log {
         channel: &Channel,
         begin: &str,
         count: usize,
+        errand: &mut Errand<'_>,
     ) -> Result<(Vec<Stored>, Known), BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
@@ -242,7 +276,7 @@ impl Log {
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
         commands.cmd("XRANGE").arg(&stream).arg(begin).arg("+").arg("COUNT").arg(count);
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
-        let answers: Vec<Value> = self.query(&commands).await?;
+        let answers: Vec<Value> = errand.query(&commands).await?;
         let [before, entries, after] = <[Value; 3]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
         Ok((entries_of(entries)?, Known { last: extent_of(before)?.last, after: extent_of(after)? }))
     }
@@ -291,6 +325,22 @@ impl Log {
         Ok(Settled::NotFor(Duration::from_millis((settled_ms - now_ms).saturating_add(1))))
     }
 
+    /// The record of a loss of ids up to `bound`, if it comes after that. There is one at the most: a later loss that goes
+    /// back so far has taken the earlier record with it.
+    pub(super) async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+        let errand = &mut self.link.errand().await?;
+        let mut commands = redis::pipe();
+        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(format!("({bound}")).arg("+");
+        let (records,): (Value,) = errand.query(&commands).await?;
+        for lost in records_of(records).into_iter().filter(|lost| lost.after < bound) {
+            let entries = self.entries(channel, &lost.before.to_string(), 1, errand).await?;
+            if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
+                return Ok(record.gap());
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
         let mut commands = redis::pipe();
         commands.cmd("TIME");
@@ -307,56 +357,66 @@ impl Log {
 
     /// A write, so that a replica, a full memory or a failing disk shows; and a look at how Redis is set up.
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
+        let mut errand = self.link.errand().await?;
         let mut commands = redis::pipe();
         commands.cmd("SET").arg(self.names.check()).arg(1).arg("PX").arg(1000).ignore();
-        self.query::<()>(&commands).await?;
-        self.query(&durability::questions()).await.map(durability::warnings)
+        errand.query::<()>(&commands).await?;
+        errand.query(&durability::questions()).await.map(durability::warnings)
     }
 
     /// Enters a channel into the registry before its first event, if there is room for one more.
     ///
     /// Nodes that enter channels at the same moment may exceed the limit by as many.
-    pub(super) async fn register(&self, channel: &Channel) -> Result<(), BrokerError> {
-        if self.registered().contains(channel) {
-            return Ok(());
-        }
+    pub(super) async fn register(&self, channel: &Channel, errand: &mut Errand<'_>) -> Result<(), BrokerError> {
         let registry = self.names.channels();
         let mut commands = redis::pipe();
         commands.cmd("ZSCORE").arg(&registry).arg(channel.as_str());
         commands.cmd("ZCARD").arg(&registry);
-        let (known, channels): (Option<f64>, usize) = self.query(&commands).await?;
-        if known.is_none() && channels >= self.retention.channels_max {
+        let (known, channels): (Option<f64>, usize) = errand.query(&commands).await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        if channels >= self.retention.channels_max {
             return Err(BrokerError::Full(format!(
                 "there are {channels} channels already, which is the limit (--channels-max)"
             )));
         }
-        if known.is_none() {
-            let mut commands = redis::pipe();
-            let now_ms = chrono::Utc::now().timestamp_millis();
-            commands.cmd("ZADD").arg(&registry).arg("NX").arg(now_ms).arg(channel.as_str()).ignore();
-            self.query::<()>(&commands).await?;
+        let mut commands = redis::pipe();
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        commands.cmd("ZADD").arg(&registry).arg("NX").arg(now_ms).arg(channel.as_str()).ignore();
+        errand.query::<()>(&commands).await
+    }
+
+    /// Whether the channel got an event from here on this connection.
+    pub(super) fn has_begun(&self, channel: &Channel, errand: &Errand<'_>) -> bool {
+        let begun = self.begun();
+        begun.era == errand.era() && begun.channels.contains(channel)
+    }
+
+    /// It got one.
+    pub(super) fn begin(&self, channel: &Channel, errand: &Errand<'_>) {
+        let mut begun = self.begun();
+        if begun.era < errand.era() {
+            *begun = Begun { era: errand.era(), channels: HashSet::new() };
         }
-        self.registered().insert(channel.clone());
-        Ok(())
+        if begun.era == errand.era() {
+            begun.channels.insert(channel.clone());
+        }
     }
 
     /// Looks into the registry again before the next event of each channel, and forgets how large events are.
     pub(super) fn look_up_again(&self) {
-        self.registered().clear();
+        self.begun().channels.clear();
         self.sizes().clear();
     }
 
-    fn registered(&self) -> MutexGuard<'_, HashSet<Channel>> {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what changes no event: without an answer, nothing is unknown.
+    /// Sends what changes no event, and is all there is to send.
     pub(super) async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BrokerError> {
-        match self.link.send(commands).await {
-            Ok(answer) => answer.map_err(|error| refused(&error)),
-            Err(BrokerError::OutcomeUnknown(why)) => Err(BrokerError::Unavailable(why)),
-            Err(error) => Err(error),
-        }
+        self.link.errand().await?.query(commands).await
     }
 }
 

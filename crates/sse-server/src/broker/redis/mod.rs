@@ -23,7 +23,7 @@ mod upkeep;
 use std::{sync::Arc, time::Duration};
 
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
-use sse_proto::{Channel, Event, EventId};
+use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -171,8 +171,9 @@ impl RedisBroker {
     }
 
     pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
-        let appended = self.log.append(channel, &events).await?;
-        self.metrics.group_committed(events.len());
+        let count = events.len();
+        let appended = self.log.append(channel, events).await?;
+        self.metrics.group_committed(count);
         Ok(appended)
     }
 
@@ -205,6 +206,10 @@ impl RedisBroker {
 
     pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
         self.log.settle(channel, bound).await
+    }
+
+    pub(super) async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+        self.log.loss_across(channel, bound).await
     }
 
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {

@@ -2,14 +2,15 @@
 -- Goes on after sweep.lua, which says what is kept, and has `now` and `sweep`.
 --
 -- KEYS: a channel's keys, the order in which they expire, and its stream.
--- ARGV: the window (ms), how many keys there may be, how many events to keep; then for each part its key (16 bytes, or
--- none), its content (16 bytes), how many events it has, and the type and data of each.
+-- ARGV: the window (ms), how many keys there may be, how many events to keep, whether this is the first append on a
+-- connection (1 or 0); then for each part its key (16 bytes, or none), its content (16 bytes), how many events it has, and
+-- the type and data of each.
 
 local window, keys_max = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 -- Look at every part before anything is done.
 local parts, new, fresh = {}, {}, 0
-local at = 4
+local at = 5
 while at <= #ARGV do
     local part = { key = ARGV[at], content = ARGV[at + 1], first = at + 3, last = at + 1 + 2 * ARGV[at + 2] }
     if part.key ~= '' then
@@ -38,6 +39,21 @@ if fresh > 0 then
     end
 end
 
+-- The id of the first event. Redis may have lost events since the connection before this, and must not give their ids out
+-- again. Its clock has gone on since; but while the clock is behind the newest id (it was set back), ids go on within the
+-- millisecond of that: the lost ones are in it too, and the next one is above them.
+local next_id = '*'
+if ARGV[4] == '1' and redis.call('EXISTS', KEYS[3]) == 1 then
+    local stream = redis.call('XINFO', 'STREAM', KEYS[3])
+    for at = 1, #stream, 2 do
+        if stream[at] == 'last-generated-id' then
+            local ms = tonumber(string.match(stream[at + 1], '^%d+'))
+            -- Beyond 2^53 a number of Lua is no longer exact.
+            if ms >= now and ms < 2^53 - 1 then next_id = string.format('%.0f-0', ms + 1) end
+        end
+    end
+end
+
 local answer, appended = {'placed'}, false
 local function append()
     local placed = {}
@@ -48,13 +64,13 @@ local function append()
             first, last = string.match(value, '^%d+ (%d+%-%d+) (%d+%-%d+) ')
         else
             for event = part.first, part.last, 2 do
-                last = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], '*',
+                last = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], next_id,
                     'event', ARGV[event], 'data', ARGV[event + 1])
                 if type(last) == 'table' then
                     if appended then error(last.err) end
                     return last
                 end
-                first, appended = first or last, true
+                first, appended, next_id = first or last, true, '*'
             end
             if part.key ~= '' then
                 local expires = string.format('%.0f', now + window)

@@ -12,7 +12,10 @@ use std::{sync::LazyLock, time::Duration};
 use redis::{Script, Value};
 use sse_proto::{Channel, EventId};
 
-use super::log::{Log, added_id, refused};
+use super::{
+    link::Errand,
+    log::{Log, added_id, refused},
+};
 use crate::broker::{
     Appended, BrokerError,
     once::{Part, Placed},
@@ -27,12 +30,24 @@ const FORGET_AT_ONCE: usize = 1000;
 
 impl Log {
     pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
-        self.register(channel).await?;
-        let era = self.forks.era();
+        self.append_parts(channel, parts, &mut self.link.errand().await?).await
+    }
+
+    pub(super) async fn append_parts(
+        &self,
+        channel: &Channel,
+        parts: &[Part],
+        errand: &mut Errand<'_>,
+    ) -> Result<Vec<Placed>, BrokerError> {
+        let has_begun = self.has_begun(channel, errand);
+        if !has_begun {
+            self.register(channel, errand).await?;
+        }
         let limits = self.retention.keys;
         let mut script = APPEND.prepare_invoke();
         script.key(self.names.keys(channel)).key(self.names.expiries(channel)).key(self.names.stream(channel));
         script.arg(limits.window_ms()).arg(limits.keys_max).arg(self.retention.events_max.get());
+        script.arg(u8::from(!has_begun));
         for part in parts {
             match part.once {
                 Some(once) => script
@@ -45,13 +60,16 @@ impl Log {
                 script.arg(event.kind.as_str()).arg(event.data.as_bytes().as_ref());
             }
         }
-        let answer: Value = self.link.run(&script).await?.map_err(|error| refused(&error))?;
+        let answer: Value = errand.run(&script).await?.map_err(|error| refused(&error))?;
         let placed = answer_of(answer, limits.keys_max)?;
         if placed.len() != parts.len() {
             return Err(senseless());
         }
         if let Some(last) = placed.iter().map(|placed| placed.ids.last).max() {
-            self.forks.saw(channel, last, era);
+            self.forks.saw(channel, last, errand.era());
+        }
+        if placed.iter().any(|placed| !placed.repeated) {
+            self.begin(channel, errand);
         }
         Ok(placed)
     }
@@ -60,7 +78,7 @@ impl Log {
     pub(super) async fn forget_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
         let mut script = FORGET.prepare_invoke();
         script.key(self.names.keys(channel)).key(self.names.expiries(channel)).arg(FORGET_AT_ONCE);
-        let forgotten: usize = self.link.run(&script).await?.map_err(|error| refused(&error))?;
+        let forgotten: usize = self.link.errand().await?.run(&script).await?.map_err(|error| refused(&error))?;
         Ok(forgotten == FORGET_AT_ONCE)
     }
 }

@@ -83,7 +83,7 @@ async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
         commands.arg(log.names.stream(&channel)).arg(&registry);
         commands.arg(log.names.keys(&channel)).arg(log.names.gaps(&channel));
         commands.arg(channel.as_str()).arg(age_ms).arg(u8::from(to_forget > 0)).arg(NEW_MS);
-        match log.link.send::<(bool,)>(&commands).await? {
+        match log.link.errand().await?.send::<(bool,)>(&commands).await? {
             Ok((gone,)) => to_forget = to_forget.saturating_sub(usize::from(gone)),
             // Of this channel alone: its key is not a stream, perhaps.
             Err(error) => tracing::warn!(%channel, %error, "a channel cannot be trimmed"),

@@ -40,9 +40,9 @@ impl Reactor<'_> {
         let Some(watched) = self.views.get_mut(subscriber.view as usize) else { return true };
         self.touched.push(subscriber.view as usize);
         match what {
-            Answered::Settled(lasts) if subscriber.take_settling(ticket) => {
+            Answered::Settled(settlements) if subscriber.take_settling(ticket) => {
                 let mut subscription = subscriber.standing.subscription.clone();
-                subscription.settle(&lasts);
+                subscription.settle(settlements);
                 subscriber.standing = watched.view.standing(subscription);
             }
             Answered::Page(fetch, page) if subscriber.fetching() == Some((ticket, fetch)) => {

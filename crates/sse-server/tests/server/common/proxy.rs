@@ -1,5 +1,5 @@
 //! A TCP proxy of the test's own, for faults between two programs: a peer that is another one by now, a line that is
-//! cut, a line on which nothing comes any more.
+//! cut, a line on which nothing comes any more, or everything late.
 
 use std::{
     net::SocketAddr,
@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -15,8 +16,9 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::AbortHandle,
+    time::{Instant, sleep_until},
 };
 
 /// Forwards connections to a port of this machine.
@@ -37,6 +39,8 @@ struct Shared {
     subscribers: AtomicUsize,
     /// Only those are silenced.
     only_subscribers: bool,
+    /// How long answers are under way, in milliseconds.
+    late_ms: AtomicU64,
 }
 
 impl Proxy {
@@ -59,6 +63,7 @@ impl Proxy {
             connections: AtomicU64::new(0),
             subscribers: AtomicUsize::new(0),
             only_subscribers,
+            late_ms: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
         Self { port, shared, accepting }
@@ -81,6 +86,11 @@ impl Proxy {
     /// The connections there are stay open, and nothing comes through any more.
     pub(crate) fn silence(&self) {
         self.shared.silent.send_replace(self.shared.connections.load(Ordering::SeqCst));
+    }
+
+    /// What comes back from now on comes so much later.
+    pub(crate) fn delay(&self, late: Duration) {
+        self.shared.late_ms.store(u64::try_from(late.as_millis()).expect("a short time"), Ordering::SeqCst);
     }
 
     /// Connections so far on which a client has subscribed.
@@ -108,19 +118,32 @@ async fn serve(client: TcpStream, shared: Arc<Shared>, number: u64) {
     let Ok(server) = TcpStream::connect(target).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let (to_wait, waiting) = mpsc::unbounded_channel();
     let has_subscribed = watch::Sender::new(!shared.only_subscribers);
     let mut closed = shared.closed.subscribe();
     tokio::select! {
-        () = forward(from_client, to_server, &shared, number, &has_subscribed) => {}
-        () = forward(from_server, to_client, &shared, number, &has_subscribed) => {}
+        () = forward(from_client, To::Server(to_server), &shared, number, &has_subscribed) => {}
+        // Its end is the end of what waits.
+        () = async {
+            forward(from_server, To::Waiting(to_wait), &shared, number, &has_subscribed).await;
+            std::future::pending::<()>().await;
+        } => {}
+        () = deliver(waiting, to_client) => {}
         _ = closed.wait_for(|closed| *closed >= number) => {}
     }
+}
+
+/// Where bytes go on.
+enum To {
+    Server(OwnedWriteHalf),
+    /// To the client, each at its time.
+    Waiting(mpsc::UnboundedSender<(Instant, Vec<u8>)>),
 }
 
 /// Forwards until the end of one side, or for ever if the connection is silent.
 async fn forward(
     mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut to: To,
     shared: &Shared,
     number: u64,
     has_subscribed: &watch::Sender<bool>,
@@ -134,11 +157,31 @@ async fn forward(
             shared.subscribers.fetch_add(1, Ordering::SeqCst);
         }
         let is_silent = *shared.silent.borrow() >= number && *has_subscribed.borrow();
-        if !is_silent && to.write_all(&bytes[..read]).await.is_err() {
+        if is_silent {
+            continue;
+        }
+        let sent = match &mut to {
+            To::Server(server) => server.write_all(&bytes[..read]).await.is_ok(),
+            To::Waiting(waiting) => {
+                let late = Duration::from_millis(shared.late_ms.load(Ordering::SeqCst));
+                waiting.send((Instant::now() + late, bytes[..read].to_vec())).is_ok()
+            }
+        };
+        if !sent {
             return;
         }
     }
     if *shared.silent.borrow() >= number && *has_subscribed.borrow() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Gives the client what has waited long enough, in order.
+async fn deliver(mut waiting: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, mut client: OwnedWriteHalf) {
+    while let Some((due, bytes)) = waiting.recv().await {
+        sleep_until(due).await;
+        if client.write_all(&bytes).await.is_err() {
+            return;
+        }
     }
 }

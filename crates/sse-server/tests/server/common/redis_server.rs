@@ -65,8 +65,9 @@ impl RedisServer {
     /// Sends a command over a connection of its own.
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.url())?;
-        // The crate's own limit is half a second, which a busy machine takes for a SAVE.
-        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        // The crate's own limits are a second and half a second, which a busy machine takes for a SAVE.
+        let patient = redis::AsyncConnectionConfig::new();
+        let patient = patient.set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
         command.query_async(&mut connection).await
     }

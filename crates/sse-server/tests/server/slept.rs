@@ -1,0 +1,96 @@
+//! A log that does not go on where a node's subscribers stand: the node slept while it was trimmed, or it was wiped under
+//! them and nobody says so. A thousand of them are told, each its own gap, and the log is not read once for each.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+
+use crate::common::{RedisServer, Subscriber, TestServer, all_at_once};
+
+const SUBSCRIBERS: usize = 1000;
+/// A few pages and a few repeats on a busy machine; far from one for each subscriber.
+const READS_MAX: f64 = 50.0;
+
+/// A socket for each of them.
+fn raise_the_limit_of_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+}
+
+async fn subscribe(server: &TestServer, path: &str, count: usize) -> Vec<Subscriber> {
+    all_at_once(0..count, async |_| server.subscribe(path).await).await
+}
+
+/// What the next event says, which is a gap.
+async fn gap(subscriber: &mut Subscriber) -> Value {
+    let event = subscriber.next_event().await;
+    assert_eq!(event.event, "gap", "{event:?}");
+    serde_json::from_str(&event.data).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_all_of_them() {
+    raise_the_limit_of_open_files();
+    let redis = RedisServer::start().await;
+    let flags = ["--history-events", "200", "--tail-events", "50"];
+    let (sleeper, awake) = (TestServer::node(&redis, &flags).await, TestServer::node(&redis, &flags).await);
+    let mut subscribers = subscribe(&sleeper, "/stream", SUBSCRIBERS).await;
+    let last = awake.publish("sse", "number", "seen").await;
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.next_event().await.data, "seen");
+    }
+    let before = sleeper.metric("sse_page_reads_total").await;
+    sleeper.signal("STOP");
+    for batch in 0..10 {
+        awake.publish_numbers("sse", batch * 200..(batch + 1) * 200).await;
+    }
+    let kept = awake.history("sse").await;
+    assert!(kept.len() < 400, "nothing was trimmed");
+    sleeper.signal("CONT");
+    let said = json!({ "channel": "sse", "after": last, "oldest": kept[0].id, "reason": "trimmed" });
+    all_at_once(&mut subscribers, async |subscriber| {
+        assert_eq!(gap(subscriber).await, said);
+        for event in &kept {
+            assert_eq!(subscriber.next_event().await, *event);
+        }
+    })
+    .await;
+    let reads = sleeper.metric("sse_page_reads_total").await - before;
+    println!("{reads} pages were read for {SUBSCRIBERS} subscribers");
+    assert!(reads <= READS_MAX, "{reads} pages were read for {SUBSCRIBERS} subscribers");
+    // And it goes on.
+    awake.publish("sse", "number", "new").await;
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.next_event().await.data, "new");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_is_wiped_without_a_reconnect_is_told_though_nobody_publishes() {
+    raise_the_limit_of_open_files();
+    let redis = RedisServer::start().await;
+    let node = TestServer::node(&redis, &[]).await;
+    let paths = ["/stream", "/stream?event=other", "/stream?channel=sse&channel=quiet&envelope=json"];
+    let mut subscribers = Vec::new();
+    for path in paths {
+        subscribers.extend(subscribe(&node, path, SUBSCRIBERS / paths.len()).await);
+    }
+    for wipe in ["FLUSHALL", "DEL sse:{sse}"] {
+        let last = node.publish("sse", "other", wipe).await;
+        for subscriber in &mut subscribers {
+            assert!(subscriber.next_event().await.data.contains(wipe));
+        }
+        let before = node.metric("sse_page_reads_total").await;
+        redis.run(wipe).await;
+        for subscriber in &mut subscribers {
+            let said = json!({ "channel": "sse", "after": last, "oldest": null, "reason": "unknown" });
+            assert_eq!(gap(subscriber).await, said, "after {wipe}");
+        }
+        let reads = node.metric("sse_page_reads_total").await - before;
+        println!("{reads} pages were read after {wipe}");
+        assert!(reads <= READS_MAX, "{reads} pages were read after {wipe}");
+    }
+    node.publish("sse", "other", "new").await;
+    for subscriber in &mut subscribers {
+        assert!(subscriber.next_event().await.data.contains("new"));
+    }
+}

@@ -1,0 +1,101 @@
+//! A fail-over that loses acknowledged events: a replica that never got them takes over the address of its primary.
+//!
+//! The replica is promoted while the primary still works, as by somebody who cannot reach that any more. What the primary
+//! acknowledges from then on is lost when it dies. It is asked for just that in its last moment, so the checker knows which
+//! events a gap may excuse, and that it may excuse no others.
+
+use std::{net::Ipv4Addr, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
+use sse_proto::record::Stamp;
+
+use crate::{
+    checker::LostEvent,
+    clock::Clock,
+    cluster::{Server, redis_server},
+    plan::CHANNELS,
+    processes::{free_port, until},
+};
+
+/// Longer than a replica takes to get everything and to have it in its file.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
+/// Longer than it takes to ask the primary for what is lost; then it is killed.
+const LAST_MOMENT: Duration = Duration::from_secs(20);
+
+/// A fail-over under way: both believe that they are the primary.
+#[derive(Debug)]
+pub(crate) struct FailOver {
+    promoted: Server,
+    old: MultiplexedConnection,
+    new: MultiplexedConnection,
+}
+
+impl FailOver {
+    /// Starts a replica with its files in `directory`, lets it catch up, and promotes it.
+    pub(crate) async fn begin(primary: &Server, clock: Option<&Clock>, directory: &Path) -> anyhow::Result<Self> {
+        let mut promoted = redis_server(free_port()?, directory)?;
+        promoted.start(clock)?;
+        let listens = async || connection(promoted.port).await.ok();
+        let mut new = until(CATCH_UP_WITHIN, listens).await.context("the replica does not start")?;
+        let old = connection(primary.port).await.context("the primary is not there")?;
+        ask::<()>(&mut new, redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port)).await?;
+        let caught_up = async || {
+            let info: String = ask(&mut new, &redis::cmd("INFO")).await.ok()?;
+            // It has everything, and its file has too: it will be killed in its turn.
+            let all = ["master_link_status:up", "loading:0", "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
+            all.iter().all(|line| info.lines().any(|other| other == *line)).then_some(())
+        };
+        until(CATCH_UP_WITHIN, caught_up).await.context("the replica does not catch up")?;
+        ask::<()>(&mut new, redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await?;
+        Ok(Self { promoted, old, new })
+    }
+
+    /// Kills the primary, and lets the promoted one take its address and place. Returns what is lost.
+    pub(crate) async fn finish(mut self, primary: &mut Server) -> anyhow::Result<Vec<LostEvent>> {
+        let last_moment = u64::try_from(LAST_MOMENT.as_millis())?;
+        ask::<()>(&mut self.old, redis::cmd("CLIENT").arg("PAUSE").arg(last_moment).arg("WRITE")).await?;
+        let mut lost = Vec::new();
+        for channel in CHANNELS {
+            lost.extend(self.lost_of(channel).await.with_context(|| format!("what {channel} has lost"))?);
+        }
+        primary.kill();
+        ask::<()>(&mut self.new, redis::cmd("CONFIG").arg("SET").arg("port").arg(primary.port)).await?;
+        std::fs::remove_dir_all(primary.directory()).context("cannot remove the files of the old primary")?;
+        // Whenever it is started again, it is at that address.
+        *primary = redis_server(primary.port, self.promoted.directory())?;
+        primary.take_process_of(self.promoted);
+        Ok(lost)
+    }
+
+    /// What only the old primary has.
+    async fn lost_of(&mut self, channel: &str) -> anyhow::Result<Vec<LostEvent>> {
+        let stream = format!("sse:{{{channel}}}");
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let newest: Vec<(String, redis::Value)> = ask(&mut self.new, &newest).await?;
+        let from = newest.first().map_or_else(|| "-".to_owned(), |(id, _)| format!("({id}"));
+        let entries: Vec<(String, Vec<String>)> =
+            ask(&mut self.old, redis::cmd("XRANGE").arg(&stream).arg(from).arg("+")).await?;
+        let event = |(id, fields): (String, Vec<String>)| {
+            // A gap record has no stamp, and is no event.
+            let stamp: Stamp = serde_json::from_str(fields.get(3)?).ok()?;
+            let (publisher, sequence) = (stamp.publisher, stamp.sequence);
+            Some(LostEvent { channel: channel.parse().ok()?, id: id.parse().ok()?, publisher, sequence })
+        };
+        Ok(entries.into_iter().filter_map(event).collect())
+    }
+}
+
+async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
+    let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), port))?;
+    let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(LAST_MOMENT));
+    let patient = patient.set_response_timeout(Some(LAST_MOMENT));
+    Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
+}
+
+async fn ask<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &Cmd) -> anyhow::Result<T> {
+    let name =
+        || format!("Redis does not do {}", String::from_utf8_lossy(&command.get_packed_command()).escape_debug());
+    command.query_async(connection).await.with_context(name)
+}
