@@ -5,14 +5,19 @@ import signal
 import sys
 import time
 
+import ceiling
 import fanout
 import idle
 import ingest
 import options as command_line
 import processes
 import procfs
+import replay
 import results
 import servers
+import slow
+import soak
+import storm
 import table
 
 SCENARIOS = {
@@ -20,8 +25,14 @@ SCENARIOS = {
     "B": fanout.b,
     "C": fanout.c,
     "D": idle.d,
+    "E": ceiling.e,
     "F": ingest.f,
+    "G": storm.g,
+    "H": replay.h,
+    "I": slow.i,
 }
+# Not a part of a full run.
+SOAK = {"soak": soak.soak}
 
 
 def say(text):
@@ -49,7 +60,7 @@ def measure(place, subject):
 
 def run_scenario(options, place, letter, about):
     """All runs of a scenario; whether all was well."""
-    scenario = SCENARIOS[letter]
+    scenario = (SCENARIOS | SOAK)[letter]
     kept = results.Results(options, letter, title(scenario), about)
     is_well = True
     for run in range(kept.first_run, kept.first_run + options.runs):

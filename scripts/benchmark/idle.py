@@ -20,12 +20,12 @@ def measure(place, server, count, seconds):
         before = _memory(server)
         with load.Subscribers(place, server, directory, count) as subscribers:
             subscribers.wait_open(300.0)
-            time.sleep(SETTLING_S)
+            time.sleep(min(SETTLING_S, 2 * seconds))
             resident, buffers, slab = (now - then for now, then in zip(_memory(server), before, strict=True))
             cpu, since = server.cpu(), time.monotonic()
             time.sleep(seconds)
             idle_cores = (server.cpu() - cpu).total / (time.monotonic() - since)
-            published = load.publish(place, server, directory, rate=1, count=3)
+            published = load.publish(place, server, directory, rate=5, count=3)
             subscribers.wait_events(published["acknowledged"] * count, 60.0)
             subscribed = subscribers.finish()
     return Measured(

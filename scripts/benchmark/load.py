@@ -8,7 +8,6 @@ from processes import Failed, Program, tail
 from servers import plain_environment
 
 _PROGRESS = re.compile(r"(\d+) of \d+ streams, (\d+) events")
-DATA_BYTES = 128
 
 
 @dataclass
@@ -84,20 +83,34 @@ class Subscribers:
             raise Failed(f"the subscribers left no report:\n{self.program.said()}") from None
 
 
-def publish(place, server, directory, *, rate, seconds=None, count=None, batch=1, concurrency=256, data_bytes=DATA_BYTES):
-    """Publishes numbered events; the report of the generator."""
-    report = directory / "publishers.json"
-    command = [place.bin / "event-generator", "--url", server.url, *server.publishing]
-    command += ["--payload", "sequenced", "--data-size", data_bytes, "--rate", rate, "--concurrency", concurrency]
-    command += ["--report", report, "--print-status=false", "--progress", "off"]
-    command += ["--batch", batch] if batch > 1 else []
-    command += ["--duration", f"{seconds}s"] if seconds else []
-    command += ["--count", count] if count else []
-    program = Program("publishers", command, directory, plain_environment())
-    code = program.finish((seconds or 120.0) + 60.0)
-    if code != 0:
-        raise Failed(f"the publishers ended with {code}:\n{program.said()}")
-    return json.loads(report.read_text())
+class Publishers:
+    """Publishers of numbered events at work; `rate` is a number or `max`."""
+
+    def __init__(self, place, server, directory, *, rate, seconds=None, count=None, batch=1, concurrency=256, data=128):
+        self._report = directory / "publishers.json"
+        command = [place.bin / "event-generator", "--url", server.url, *server.publishing]
+        command += ["--payload", "sequenced", "--data-size", data, "--rate", rate, "--concurrency", concurrency]
+        command += ["--report", self._report, "--print-status=false", "--progress", "off"]
+        command += ["--batch", batch] if batch > 1 else []
+        command += ["--duration", f"{seconds}s"] if seconds else []
+        command += ["--count", count] if count else []
+        self._program = Program("publishers", command, directory, plain_environment())
+        self._seconds_max = (seconds or 120.0) + 60.0
+
+    def is_running(self):
+        """Whether they still publish."""
+        return self._program.process.poll() is None
+
+    def report(self):
+        """Waits for the end, and gives the report."""
+        if (code := self._program.finish(self._seconds_max)) != 0:
+            raise Failed(f"the publishers ended with {code}:\n{self._program.said()}")
+        return json.loads(self._report.read_text())
+
+
+def publish(place, server, directory, **what):
+    """Publishes to the end; the report."""
+    return Publishers(place, server, directory, **what).report()
 
 
 def problems(subscribed, published, subscribers, lost_while_away=False):

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-QUICK_SECONDS = 1.0
+QUICK_SECONDS = 0.5
 EPILOG = """\
 examples:
   scripts/bench --scenario A,D --peers       two scenarios, with the other servers beside ours
@@ -64,7 +64,7 @@ def parse(arguments, known):
     parser.add_argument("--peers", action="store_true", help="measure Nchan, actix-web-lab and Flask-SSE too; installs them")
     parser.add_argument("--only", default="", help="only these servers, like 'ours,floor'")
     parser.add_argument("--add", action="store_true", help="add the runs to those of before, instead of beginning anew")
-    parser.add_argument("--quick", action="store_true", help="few connections, a second each, one run")
+    parser.add_argument("--quick", action="store_true", help="few connections, half a second each, one run")
     parser.add_argument("--soak", metavar="TIME", help="nothing but the soak, so long: 10m, 90s")
     parser.add_argument("--debug", action="store_true", help="with debug builds")
     parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
@@ -78,8 +78,8 @@ def parse(arguments, known):
     if given.seconds is not None and not 0.5 <= given.seconds <= 600:
         parser.error("--seconds must be from 0.5 to 600")
     return Options(
-        scenarios=scenarios,
-        runs=given.runs or (1 if given.quick else 3),
+        scenarios=["soak"] if given.soak else scenarios,
+        runs=given.runs or (1 if given.quick or given.soak else 3),
         seconds=given.seconds or (QUICK_SECONDS if given.quick else 10.0),
         is_quick=given.quick,
         has_peers=given.peers,

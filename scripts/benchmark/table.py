@@ -8,21 +8,24 @@ from goals import PEERS, ROWS
 
 def markdown(scenarios):
     """A Markdown table of all that was measured, by scenario."""
-    lines = []
+    if not scenarios:
+        return "nothing was measured\n"
+    lines = _about(scenarios)
+    if any(data["quick"] for data in scenarios.values()):
+        lines += ["", "**A quick run: it shows that the benchmark works, and its figures mean nothing.**"]
     for letter in sorted(scenarios):
         data = scenarios[letter]
-        if rows := [line for row in ROWS if row.scenario == letter and (line := _line(row, data))]:
-            lines += ["", f"**{letter}.** {data['title']}", "", _HEAD, _RULE, *rows, ""]
-            lines += [f"- {note}" for note in _notes(data)]
-    if not lines:
-        return "nothing was measured\n"
-    quick = ["", "**A quick run: it shows that the benchmark works, and its figures mean nothing.**"]
-    return "\n".join([*_about(scenarios), *(quick if any(one["quick"] for one in scenarios.values()) else []), *lines, ""])
+        peers = [peer for peer in PEERS if any(run["subject"] == peer for run in data["runs"])]
+        columns = [*_COLUMNS, *(f"{peer} (ours / it)" for peer in peers), "must reach", "met?"]
+        rule = "|---|" + "---:|" * (len(columns) - 3) + "---|---|"
+        rows = [line for row in ROWS if row.scenario == letter and (line := _line(row, data, peers))]
+        lines += ["", f"**{letter}.** {data['title']}", "", "| " + " | ".join(columns) + " |", rule, *rows]
+        if notes := [f"- {note}" for note in _notes(data)]:
+            lines += ["", *notes]
+    return "\n".join([*lines, ""])
 
 
-_COLUMNS = ["figure", "ours", "floor", "ours / floor", *(f"{peer} (ours / it)" for peer in PEERS), "must reach", "met?"]
-_HEAD = "| " + " | ".join(_COLUMNS) + " |"
-_RULE = "|---|" + "---:|" * (len(_COLUMNS) - 3) + "---|---|"
+_COLUMNS = ["figure", "ours", "floor", "ours / floor"]
 
 
 def _about(scenarios):
@@ -52,14 +55,14 @@ def ratio(data, figure, ours, other):
     return median(ratios) if ratios else None
 
 
-def _line(row, data):
+def _line(row, data, peers):
     mine = values(data, row.ours, row.figure)
     if not mine:
         return None
     cells = [row.label, _number(median(mine.values()))]
     floor = values(data, row.floor, row.figure)
     cells += [_number(median(floor.values())), _times(ratio(data, row.figure, row.ours, row.floor))] if floor else ["", ""]
-    cells += [_peer(data, row, peer) for peer in PEERS]
+    cells += [_peer(data, row, peer) for peer in peers]
     cells += ["; ".join(map(str, row.goals)), _met(data, row)]
     return "| " + " | ".join(cells) + " |"
 
