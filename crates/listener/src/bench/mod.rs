@@ -103,7 +103,8 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     let file = settings.report.as_deref().map(create).transpose()?;
     let engine = Engine::new(&plan).map_err(Failure::Loop)?;
     ask_to_stop_on_signals(engine.stop()).map_err(Failure::Signals)?;
-    let (started, mut progress) = (Utc::now(), Progress::new(Instant::now(), plan.duration));
+    let mut progress = Progress::new(Instant::now(), plan.duration, settings.progress_every);
+    let started = Utc::now();
     let finished = engine.run(&mut progress);
     progress.end();
     let finished = finished.map_err(Failure::Loop)?;

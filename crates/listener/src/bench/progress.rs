@@ -35,9 +35,9 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// For a run of this duration, if it has one.
-    pub(crate) fn new(now: Instant, duration: Option<Duration>) -> Self {
+    pub(crate) fn new(now: Instant, duration: Option<Duration>, every: Option<Duration>) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let every = Every::new(now, if terminal { ON_A_TERMINAL } else { IN_LINES });
+        let every = Every::new(now, every.unwrap_or(if terminal { ON_A_TERMINAL } else { IN_LINES }));
         Self { every, bar: terminal.then(|| bar(duration)), duration, before: None }
     }
 

@@ -118,6 +118,19 @@ pub struct Settings {
     #[arg(value_parser = event_size)]
     pub max_event_size: usize,
 
+    /// Judge loss although events are filtered by type: the filter passes every numbered event
+    ///
+    /// Otherwise a number that is missing behind a filter (--event) means nothing, and loss is not judged.
+    #[arg(long, env = "LISTENER_BENCH_FILTER_PASSES_ALL", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch)]
+    pub filter_passes_all: bool,
+
+    /// Say on stderr this often how it goes
+    ///
+    /// Without it, every 5 seconds, and on a terminal five times a second.
+    #[arg(long, env = "LISTENER_BENCH_PROGRESS_EVERY", value_name = "DURATION", value_parser = parse_positive_duration)]
+    pub progress_every: Option<Duration>,
+
     /// Also write the report to this file, as JSON and with more in it
     #[arg(long, env = "LISTENER_BENCH_REPORT", value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -169,8 +182,11 @@ impl Settings {
             let url = url.with_query(NOTHING);
             url.query_pairs().any(|(name, _)| name == "event")
         };
-        (!self.target.events.is_empty() || self.target.urls.iter().any(in_the_query))
-            .then_some("the server leaves out events by their type (--event, or `event` in the URL)")
+        let is_filtered = !self.target.events.is_empty() || self.target.urls.iter().any(in_the_query);
+        (is_filtered && !self.filter_passes_all).then_some(
+            "the server leaves out events by their type (--event, or `event` in the URL; if it leaves out none, say \
+             --filter-passes-all)",
+        )
     }
 }
 
@@ -264,6 +280,8 @@ mod tests {
         for filter in [&["--event", "a"][..], &["--url", "http://h/s?event=a"]] {
             assert!(parsed(filter).why_loss_is_not_judged().is_some() && parsed(filter).check().is_ok());
             assert!(parsed(&[filter, &["--expect-no-loss"]].concat()).check().is_err());
+            let passing = parsed(&[filter, &["--expect-no-loss", "--filter-passes-all"]].concat());
+            assert!(passing.why_loss_is_not_judged().is_none() && passing.check().is_ok());
         }
         assert!(parsed(&["--url", "http://h/s?events=a"]).why_loss_is_not_judged().is_none());
     }

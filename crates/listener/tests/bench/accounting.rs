@@ -240,6 +240,13 @@ fn behind_a_filter_loss_is_not_judged() {
 }
 
 #[test]
+fn a_filter_that_passes_all_hides_no_loss() {
+    let done = got(&[1, 2, 9], &["--event", "tick", "--filter-passes-all", "--expect-no-loss"]);
+    done.assert_code(1);
+    assert_eq!(done.number("/loss/lost/while_open"), 6, "{done:?}");
+}
+
+#[test]
 fn stamps_are_found_when_the_data_is_encoded_twice() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "2"]);

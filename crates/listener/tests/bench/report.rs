@@ -58,3 +58,13 @@ fn a_report_that_cannot_be_written_is_known_before_anything_is_asked() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("cannot write the report to") && ended.stdout.is_empty(), "{ended:?}");
 }
+
+#[test]
+fn how_it_goes_is_said_as_often_as_asked_for() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--count", "2", "--progress-every", "10ms"]);
+    let mut stream = server.stream(event(0));
+    bench.said("1 of 1 streams, 1 events");
+    stream.send(event(1));
+    bench.done().assert_code(0);
+}

@@ -43,6 +43,11 @@ impl Bench {
         rustix::process::kill_process(self.listener.id(), rustix::process::Signal::INT).expect("it runs");
     }
 
+    /// Waits until it says so on stderr.
+    pub(crate) fn said(&self, part: &str) -> String {
+        self.listener.said(part)
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn done(self) -> Done {
         let ended = self.listener.ended();

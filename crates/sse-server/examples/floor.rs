@@ -1,0 +1,199 @@
+//! The floor of the benchmark: how fast it could go if a server did nothing but write.
+//!
+//! It writes the same bytes as sse-server to as many sockets by the same rule of coalescing: no channels, filters, heartbeats
+//! or log. `GET` subscribes (with `from=oldest` to all that was), `POST /event/{action}` and `POST /events` publish.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use clap::Parser;
+use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener, net::TcpStream};
+use slab::Slab;
+use sse_proto::{api::BatchLine, cursor::EventId, units::parse_duration, wire};
+
+/// The cheapest server that a benchmark can be against
+#[derive(Parser)]
+struct Settings {
+    /// Threads that write; with 0 it only takes events
+    #[arg(long, default_value = "1")]
+    threads: usize,
+    /// The least time between two passes; with 0 each event is a write of its own
+    #[arg(long, default_value = "5ms", value_parser = parse_duration)]
+    coalesce: Duration,
+}
+
+/// What a thread is given: a subscriber with the chunk to begin with, or events.
+enum Post {
+    Join(TcpStream, usize),
+    Events(Vec<Bytes>),
+}
+
+/// Its socket, the chunk that is next, and how much of that is out.
+struct Subscriber(TcpStream, usize, usize);
+
+/// A thread that writes, and keeps all that was published: it runs for minutes.
+struct Fanout {
+    poll: Poll,
+    inbox: Receiver<Post>,
+    coalesce: Duration,
+    subscribers: Slab<Subscriber>,
+    tail: Vec<Bytes>,
+}
+
+const OTHER: Token = Token(usize::MAX);
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n\
+    17\r\nretry: 3000\nid: 0-0\n:\n\n\r\n";
+
+impl Fanout {
+    fn run(mut self) -> io::Result<()> {
+        let (mut events, mut pass_ended, mut due) = (Events::with_capacity(1024), Instant::now(), None::<Instant>);
+        loop {
+            self.poll.poll(&mut events, due.map(|due| due.saturating_duration_since(Instant::now())))?;
+            for event in &events {
+                let Some(one) = self.subscribers.get_mut(event.token().0) else {
+                    // At once after a pause; while it is busy, so long after the end of the last pass.
+                    due.get_or_insert(pass_ended + self.coalesce);
+                    continue;
+                };
+                if event.is_readable() && !read(&mut one.0, &mut Vec::new()) {
+                    self.subscribers.remove(event.token().0);
+                } else if event.is_writable() {
+                    self.write(event.token().0);
+                }
+            }
+            if due.is_some_and(|due| due <= Instant::now()) {
+                self.pass()?;
+                (due, pass_ended) = (None, Instant::now());
+            }
+        }
+    }
+
+    fn pass(&mut self) -> io::Result<()> {
+        let mut frames = Vec::new();
+        while let Ok(post) = self.inbox.try_recv() {
+            match post {
+                Post::Events(events) => frames.extend(events),
+                Post::Join(mut socket, from) => {
+                    let key = self.subscribers.vacant_key();
+                    self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
+                    self.subscribers.insert(Subscriber(socket, from.min(self.tail.len()), 0));
+                }
+            }
+        }
+        let at_a_time = if self.coalesce.is_zero() { 1 } else { frames.len().max(1) };
+        for frames in frames.chunks(at_a_time).map(<[Bytes]>::concat) {
+            self.tail.push([format!("{:X}\r\n", frames.len()).as_bytes(), &frames, b"\r\n"].concat().into());
+        }
+        for key in 0..if frames.is_empty() { 0 } else { self.subscribers.capacity() } {
+            self.write(key);
+        }
+        Ok(())
+    }
+
+    /// Writes until the end of the tail or a full socket.
+    fn write(&mut self, key: usize) {
+        let Some(Subscriber(socket, next, sent)) = self.subscribers.get_mut(key) else { return };
+        while let Some(chunk) = self.tail.get(*next) {
+            match socket.write(&chunk[*sent..]) {
+                Ok(n) if *sent + n == chunk.len() => (*next, *sent) = (*next + 1, 0),
+                Ok(n) => *sent += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return drop(self.subscribers.remove(key)),
+            }
+        }
+    }
+}
+
+/// Reads what there is; false when the client has closed.
+fn read(socket: &mut TcpStream, input: &mut Vec<u8>) -> bool {
+    matches!(socket.read_to_end(input), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// The thread that speaks HTTP: the doors to the others, and the id of the last event, as long as ours.
+struct Edge(Vec<(Sender<Post>, Waker)>, EventId);
+
+impl Edge {
+    /// Publishes the body of a request; the answer, to one event or to many.
+    fn publish(&mut self, path: &str, body: &str) -> io::Result<String> {
+        let (Self(threads, last), mut frames) = (self, Vec::new());
+        let first = EventId::new(last.ms, last.seq + 1);
+        let mut push = |kind: &str, data: &str| {
+            let mut frame = BytesMut::new();
+            last.seq += 1;
+            wire::event(&mut frame, *last, kind, data);
+            frames.push(frame.freeze());
+        };
+        match path.strip_prefix("/event/") {
+            Some(action) => push(action, body),
+            None => body
+                .lines()
+                .map(serde_json::from_str::<BatchLine<'_>>)
+                .try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?,
+        }
+        for (thread, waker) in threads {
+            thread.send(Post::Events(frames.clone())).map_err(io::Error::other)?;
+            waker.wake()?;
+        }
+        let answer = format!(r#"{{"id":"{last}","first_id":"{first}","last_id":"{last}","count":{}}}"#, frames.len());
+        Ok(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()))
+    }
+
+    /// Answers a request that is whole. `Some` if it subscribes: from which chunk on.
+    fn answer(&mut self, socket: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        let Some(head) = memchr::memmem::find(input, b"\r\n\r\n") else { return Ok(None) };
+        let text = String::from_utf8_lossy(&input[..head]).to_ascii_lowercase();
+        let length = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+        let end = head + 4 + length.unwrap_or(0);
+        let Some(body) = input.get(head + 4..end) else { return Ok(None) };
+        let path = text.split(' ').nth(1).unwrap_or_default();
+        if text.starts_with("get ") {
+            return socket.write_all(HEAD).map(|()| Some(if path.contains("from=oldest") { 0 } else { usize::MAX }));
+        }
+        let answer = self.publish(path, &String::from_utf8_lossy(body))?;
+        input.drain(..end);
+        socket.write_all(answer.as_bytes()).map(|()| None)
+    }
+}
+
+fn main() -> io::Result<()> {
+    let Settings { threads, coalesce } = Settings::parse();
+    let mut edge = Edge(Vec::new(), EventId::new(1_700_000_000_000, 0));
+    for _ in 0..threads {
+        let (poll, (sender, inbox)) = (Poll::new()?, channel());
+        edge.0.push((sender, Waker::new(poll.registry(), OTHER)?));
+        let fanout = Fanout { poll, inbox, coalesce, subscribers: Slab::new(), tail: Vec::new() };
+        std::thread::spawn(move || fanout.run().expect("the event loop works"));
+    }
+    let (mut poll, mut events, mut connections) = (Poll::new()?, Events::with_capacity(1024), Slab::new());
+    let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+    poll.registry().register(&mut listener, OTHER, Interest::READABLE)?;
+    println!("http://{}", listener.local_addr()?);
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            while event.token() == OTHER
+                && let Ok((mut socket, _)) = listener.accept()
+            {
+                poll.registry().register(&mut socket, Token(connections.vacant_key()), Interest::READABLE)?;
+                connections.insert((socket, Vec::new()));
+            }
+            let Some((socket, input)) = connections.get_mut(event.token().0) else { continue };
+            match read(socket, input).then(|| edge.answer(socket, input)) {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(from))) => {
+                    let (mut socket, _) = connections.remove(event.token().0);
+                    poll.registry().deregister(&mut socket)?;
+                    edge.0.rotate_left(1);
+                    let (thread, waker) = &edge.0[0];
+                    thread.send(Post::Join(socket, from)).map_err(io::Error::other)?;
+                    waker.wake()?;
+                }
+                _ => drop(connections.remove(event.token().0)),
+            }
+        }
+    }
+}

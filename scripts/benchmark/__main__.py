@@ -1,0 +1,104 @@
+"""`scripts/bench`: runs scenarios, keeps what was measured, and writes the table."""
+
+import os
+import signal
+import sys
+import time
+
+import ceiling
+import fanout
+import idle
+import ingest
+import options as command_line
+import processes
+import procfs
+import replay
+import results
+import servers
+import slow
+import soak
+import storm
+import table
+
+SCENARIOS = {
+    "A": fanout.a,
+    "B": fanout.b,
+    "C": fanout.c,
+    "D": idle.d,
+    "E": ceiling.e,
+    "F": ingest.f,
+    "G": storm.g,
+    "H": replay.h,
+    "I": slow.i,
+}
+# Not a part of a full run.
+SOAK = {"soak": soak.soak}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def title(scenario):
+    """The first line of what it says about itself."""
+    return scenario.__doc__.splitlines()[0]
+
+
+def in_turn(subjects, run):
+    """The order of a run: the next one goes the other way round, so that nobody is always first."""
+    return subjects if run % 2 else subjects[::-1]
+
+
+def measure(place, subject):
+    """Measures a subject; how many cores others had meanwhile comes with it."""
+    mine = {os.getpid()}
+    before, since = procfs.cpu_of_others(mine), time.monotonic()
+    measured = subject.run(place)
+    after, elapsed = procfs.cpu_of_others(mine), time.monotonic() - since
+    return measured, sum(used - before.get(pid, used) for pid, used in after.items()) / elapsed
+
+
+def run_scenario(options, place, letter, about):
+    """All runs of a scenario; whether all was well."""
+    scenario = (SCENARIOS | SOAK)[letter]
+    kept = results.Results(options, letter, title(scenario), about)
+    is_well = True
+    for run in range(kept.first_run, kept.first_run + options.runs):
+        for subject in in_turn(scenario(options), run):
+            if options.only and subject.name not in options.only:
+                continue
+            try:
+                measured, others = measure(place, subject)
+            except processes.Failed as error:
+                say(f"{letter} {run}  {subject.name}: {error}")
+                is_well = is_well and subject.is_peer
+                continue
+            kept.add(run, subject.name, measured, others)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in measured.figures.items())
+            say(f"{letter} {run}  {subject.name}: {shown}")
+            for problem in measured.problems:
+                say(f"{letter} {run}  {subject.name}: INVALID: {problem}")
+                is_well = is_well and subject.is_peer
+    return is_well
+
+
+def main():
+    options = command_line.parse(sys.argv[1:], list(SCENARIOS))
+    # A stop from outside ends what was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    place = servers.Place(options.bin, options.out.resolve() / "work", command_line.fanout_threads())
+    about = {"machine": results.machine(), "date": results.now(), "versions": results.versions(options)}
+    try:
+        is_well = all([run_scenario(options, place, letter, about) for letter in options.scenarios])
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        processes.stop_all()
+    text = table.markdown(results.read_all(options.out))
+    (options.out / "table.md").write_text(text)
+    print(text, end="")
+    return 0 if is_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""D: what a subscriber costs that gets nothing."""
+
+import time
+
+import load
+import peers
+import procfs
+import servers
+from subject import Measured, Subject
+
+SETTLING_S = 3.0
+
+
+def measure(place, server, count, seconds):
+    """Opens streams, and looks at the memory before and after; then publishes, to see that they all live."""
+    with place.directory("tools") as directory:
+        # So that whatever is made once is there already.
+        load.publish(place, server, directory, rate=50, count=5)
+        time.sleep(0.5)
+        before = _memory(server)
+        with load.Subscribers(place, server, directory, count) as subscribers:
+            subscribers.wait_open(300.0)
+            time.sleep(min(SETTLING_S, 2 * seconds))
+            resident, buffers, slab = (now - then for now, then in zip(_memory(server), before, strict=True))
+            cpu, since = server.cpu(), time.monotonic()
+            time.sleep(seconds)
+            idle_cores = (server.cpu() - cpu).total / (time.monotonic() - since)
+            published = load.publish(place, server, directory, rate=5, count=3)
+            subscribers.wait_events(published["acknowledged"] * count, 60.0)
+            subscribed = subscribers.finish()
+    return Measured(
+        {
+            "resident_b": resident / count,
+            "socket_buffers_b": buffers / count,
+            "kernel_objects_b": slab / count,
+            "idle_cpu_percent": 100 * idle_cores,
+            "subscribers": count,
+        },
+        load.problems(subscribed, published, subscribers),
+        {"published": published, "subscribed": subscribed},
+    )
+
+
+def _memory(server):
+    return server.resident_bytes(), procfs.socket_buffer_bytes(), procfs.slab_bytes()
+
+
+def _of(start, count, seconds):
+    def run(place):
+        with start(place) as server:
+            return measure(place, server, count, seconds)
+
+    return run
+
+
+def d(options):
+    """Resident memory for each of 19 000 idle subscribers (a process may open 20 000 files).
+
+    Flask-SSE has 5 000: each takes it two files, one of them a connection to Redis.
+    """
+    count, seconds = options.few(19_000), options.seconds
+    # The default keeps a tenth of the files for publishers.
+    limit = ("--max-subscribers", count)
+    return [
+        Subject("ours", _of(lambda place: servers.ours(place, *limit), count, seconds)),
+        Subject("floor", _of(servers.floor, count, seconds)),
+        Subject("ours, durable", _of(lambda place: servers.ours(place, *limit, broker="durable"), count, seconds)),
+    ] + options.peers(
+        Subject("nchan", _of(peers.nchan, count, seconds)),
+        Subject("actix-web-lab", _of(peers.actix_lab, count, seconds)),
+        Subject("flask-sse", _of(peers.flask_sse, min(count, 5000), seconds)),
+    )

@@ -1,0 +1,139 @@
+"""Load, by our own tools: subscribers are `listener bench`, publishers are `event-generator`; both report in JSON."""
+
+import json
+import re
+from dataclasses import dataclass, field
+
+from processes import Failed, Program, tail
+from servers import plain_environment
+
+_PROGRESS = re.compile(r"(\d+) of \d+ streams, (\d+) events")
+
+
+@dataclass
+class Subscribers:
+    """Streams that are open, and an account of every event on each of them."""
+
+    place: object
+    server: object
+    directory: object
+    count: int
+    flags: list = field(default_factory=list)
+
+    def __enter__(self):
+        self.report = self.directory / "subscribers.json"
+        urls = [part for url in self.server.streams for part in ("--url", url)]
+        command = [self.place.bin / "listener", "bench", *urls, "--connections", self.count, "--report", self.report]
+        command += ["--progress-every", "100ms", "--settle", "60s", "--idle-timeout", "120s", "--seed", "1"]
+        command += ["--filter-passes-all", *self.flags]
+        self.program = Program("subscribers", command, self.directory, plain_environment())
+        return self
+
+    def __exit__(self, *_):
+        self.program.stop()
+
+    def progress(self):
+        """Streams that are open now, and events that have come on all of them."""
+        found = _PROGRESS.findall(tail(self.program.err, 1024))
+        return tuple(map(int, found[-1])) if found else (0, 0)
+
+    def wait_open(self, seconds=120.0):
+        """Waits until every stream is open; how many events have come by then."""
+        if self.server.opens_with_event:
+            self._open_with_events(seconds)
+        else:
+            self.program.until(lambda: self.progress()[0] == self.count, f"{self.count} streams", seconds)
+        self.before = self.progress()[1]
+
+    def _open_with_events(self, seconds):
+        """Publishes events without numbers until one has reached every stream, and all have arrived."""
+        flags = ["--payload", "tutorial", "--rate", "2", "--duration", f"{seconds:.0f}s", "--print-status=false"]
+        command = [self.place.bin / "event-generator", "--url", self.server.url, *self.server.publishing, *flags]
+        opener = Program("opener", command, self.directory, plain_environment())
+        try:
+            self.program.until(lambda: self.progress()[0] == self.count, f"{self.count} streams", seconds)
+        finally:
+            opener.stop()
+        self.program.until(self._stands_still, "silence", 30.0)
+
+    def _stands_still(self):
+        before, self._last = getattr(self, "_last", None), self.progress()
+        return before == self._last
+
+    def wait_events(self, count, seconds):
+        """Waits until so many events have come since all were open; whether they did."""
+        try:
+            self.program.until(lambda: self.progress()[1] - self.before >= count, f"{count} events", seconds)
+        except Failed:
+            if self.program.process.poll() is not None:
+                raise
+            return False
+        return True
+
+    def finish(self):
+        """Waits for those behind, ends, and gives the report."""
+        self.program.stop(seconds=90.0)
+        return self.read()
+
+    def read(self):
+        """The report of a bench that has ended."""
+        try:
+            return json.loads(self.report.read_text())
+        except (OSError, ValueError):
+            raise Failed(f"the subscribers left no report:\n{self.program.said()}") from None
+
+
+class Publishers:
+    """Publishers of numbered events at work; `rate` is a number or `max`."""
+
+    def __init__(self, place, server, directory, *, rate, seconds=None, count=None, batch=1, concurrency=256, data=128):
+        self._report = directory / "publishers.json"
+        command = [place.bin / "event-generator", "--url", server.url, *server.publishing]
+        command += ["--payload", "sequenced", "--data-size", data, "--rate", rate, "--concurrency", concurrency]
+        command += ["--report", self._report, "--print-status=false", "--progress", "off"]
+        command += ["--batch", batch] if batch > 1 else []
+        command += ["--duration", f"{seconds}s"] if seconds else []
+        command += ["--count", count] if count else []
+        self._program = Program("publishers", command, directory, plain_environment())
+        self._seconds_max = (seconds or 120.0) + 60.0
+
+    def is_running(self):
+        """Whether they still publish."""
+        return self._program.process.poll() is None
+
+    def report(self):
+        """Waits for the end, and gives the report."""
+        if (code := self._program.finish(self._seconds_max)) != 0:
+            raise Failed(f"the publishers ended with {code}:\n{self._program.said()}")
+        return json.loads(self._report.read_text())
+
+
+def publish(place, server, directory, **what):
+    """Publishes to the end; the report."""
+    return Publishers(place, server, directory, **what).report()
+
+
+def problems(subscribed, published, subscribers, lost_while_away=False):
+    """What is wrong with a run, in words; empty if every subscriber got every acknowledged event once and in order.
+
+    `lost_while_away`: the server has no history, so what streams lose while they are cut is none of its faults.
+    """
+    found = []
+    loss, streams = subscribed["loss"], subscribers.count
+    lost = loss["lost"]["while_open"] if lost_while_away else loss["lost"]["total"]
+    for kind, number in (("lost", lost), *((kind, loss[kind]) for kind in ("twice", "out_of_order", "unjudged"))):
+        if number:
+            found.append(f"{number} {kind.replace('_', ' ')}")
+    if not loss["judged"] or not loss["publishers"]:
+        found.append("no numbered events came")
+    if (streaming := subscribed["connections"]["streaming_at_the_end"]) != streams:
+        found.append(f"{streaming} of {streams} streams at the end")
+    if subscribed["gaps"]:
+        found.append(f"gaps were told: {subscribed['gaps']}")
+    if not lost_while_away:
+        # What nobody got has no number that is missing: so it is counted too.
+        acknowledged, unknown = published["acknowledged"] * streams, published["unknown"] * streams
+        came = subscribed["events"]["total"] - subscribers.before
+        if not acknowledged <= came <= acknowledged + unknown:
+            found.append(f"{acknowledged} deliveries were due, {came} were made")
+    return found

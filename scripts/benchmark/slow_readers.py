@@ -1,0 +1,56 @@
+"""Subscribers that are a burden: some read a kilobyte a second, some have stopped. A program of its own.
+
+It says "open" on stdout when every stream has begun, and goes on until it is told to end; who is cut off comes back.
+"""
+
+import argparse
+import socket
+import time
+from urllib.parse import urlsplit
+
+# The kernel doubles it; with the default a reader could leave megabytes unread without anybody noticing.
+RECEIVE_BUFFER_BYTES = 4096
+BYTES_A_SECOND = 1024
+
+
+def connect(url):
+    """A stream whose head has been read."""
+    stream = socket.socket()
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    stream.settimeout(30)
+    stream.connect((url.hostname, url.port))
+    path = f"{url.path}?{url.query}" if url.query else url.path
+    stream.sendall(f"GET {path} HTTP/1.1\r\nhost: {url.netloc}\r\naccept: text/event-stream\r\n\r\n".encode())
+    if not stream.recv(512).startswith(b"HTTP/1.1 200"):
+        raise SystemExit(f"no stream at {url.geturl()}")
+    stream.setblocking(False)
+    return stream
+
+
+def take(stream):
+    """Reads a second's worth; false if the server has closed it."""
+    try:
+        return bool(stream.recv(BYTES_A_SECOND))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url", type=urlsplit)
+    parser.add_argument("--slow", type=int, default=0)
+    parser.add_argument("--stopped", type=int, default=0)
+    options = parser.parse_args()
+    slow = [connect(options.url) for _ in range(options.slow)]
+    stopped = [connect(options.url) for _ in range(options.stopped)]
+    print("open", flush=True)
+    while True:
+        time.sleep(1)
+        slow = [stream if take(stream) else connect(options.url) for stream in slow]
+        assert len(stopped) == options.stopped
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""G: everybody's connection breaks at once, and all come back with their last event id."""
+
+import load
+import peers
+import servers
+from subject import Measured, Subject
+
+RATE = 10
+
+
+def measure(place, server, count, seconds, has_history=True):
+    """Cuts all streams once while events are published."""
+    # The cut comes when all have been open for a while, and leaves time to come back before the end.
+    every = 3.0 + count / 1250
+    with place.directory("tools") as directory:
+        flags = ["--cut-every", f"{every:.1f}s", "--cut-share", "100%"]
+        with load.Subscribers(place, server, directory, count, flags) as subscribers:
+            subscribers.wait_open(every - 0.5)
+            published = load.publish(place, server, directory, rate=RATE, seconds=max(seconds, every))
+            subscribers.program.until(lambda: subscribers.progress()[0] == count, "all to be back", 60.0)
+            if has_history:
+                subscribers.wait_events(published["acknowledged"] * count, 60.0)
+            subscribed = subscribers.finish()
+    back = subscribed["back_after_cut"]
+    found = load.problems(subscribed, published, subscribers, lost_while_away=not has_history)
+    if back["count"] < count:
+        found.append(f"{back['count']} of {count} came back")
+    figures = {f"back_{name}_s": back[f"{name}_us"] / 1e6 for name in ("p50", "p99", "max")}
+    figures |= {"resumed": subscribed["connects"]["resumed_with_id"], "subscribers": count}
+    return Measured(figures, found, {"published": published, "subscribed": subscribed})
+
+
+def _of(start, count, options, **how):
+    def run(place):
+        with start(place) as server:
+            return measure(place, server, count, options.seconds, **how)
+
+    return run
+
+
+def g(options):
+    """10 000 subscribers are cut at once and resume: how long until all are streaming again.
+
+    The floor has no history: it shows how long it takes to connect again, and what is missed is not held against it.
+    """
+    count = options.few(10_000)
+    return [
+        Subject("ours", _of(servers.ours, count, options)),
+        Subject("floor", _of(servers.floor, count, options, has_history=False)),
+        Subject("ours, durable", _of(lambda place: servers.ours(place, broker="durable"), count, options)),
+    ] + options.peers(Subject("nchan", _of(peers.nchan, count, options)))

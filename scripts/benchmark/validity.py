@@ -1,0 +1,45 @@
+"""Which runs do not count: something was lost, or something else was running on the machine."""
+
+# A machine like the one of the first measurements (2 cores) does not do worse than this by itself.
+FLOOR_A_CPU_US_MAX = 10.0
+# By scenario, figure and peer, what was measured then, and whether more is worse.
+BEFORE = {
+    ("A", "nchan", "cpu_us"): 13.95,
+    ("A", "actix-web-lab", "cpu_us"): 12.9,
+    ("A", "flask-sse", "cpu_us"): 329.0,
+    ("B", "actix-web-lab", "delivery_p99_ms"): 372.0,
+    ("B", "nchan", "delivery_p99_ms"): 3793.0,
+}
+WORSE_BY = 1.25
+# Cores that processes other than ours may use meanwhile.
+OTHERS_CORES_MAX = 0.15
+
+
+def of_run(data, run):
+    """Why a measurement does not count; empty if it does."""
+    if run["problems"]:
+        return "; ".join(run["problems"])
+    if noise := noise_of(data["scenario"], run):
+        return f"something else was running: {noise}"
+    same = (other for other in data["runs"] if other["run"] == run["run"] and other["subject"] == "floor")
+    for floor in same:
+        if noise := _slow_floor(data["scenario"], floor):
+            return f"something else was running: {noise}"
+    return ""
+
+
+def noise_of(scenario, run):
+    """The sign that others were at work, in words; empty if there is none."""
+    if run["others_cores"] > OTHERS_CORES_MAX:
+        return f"other processes had {run['others_cores']:.2f} cores"
+    for figure, value in run["figures"].items():
+        before = BEFORE.get((scenario, run["subject"], figure))
+        if before and value > before * WORSE_BY:
+            return f"{figure} of {run['subject']} is {value:.4g}, on an idle machine it was {before:.4g}"
+    return _slow_floor(scenario, run)
+
+
+def _slow_floor(scenario, run):
+    if scenario == "A" and run["subject"] == "floor" and run["figures"]["cpu_us"] > FLOOR_A_CPU_US_MAX:
+        return f"the floor took {run['figures']['cpu_us']:.1f} µs for a delivery, more than {FLOOR_A_CPU_US_MAX:.0f}"
+    return ""
