@@ -29,6 +29,7 @@ use crate::{
         body::{StreamSettings, Streams},
         detach::{Connection, Open},
         pages::Pages,
+        patience::{SEND_BUFFER_BYTES, patience_max},
         threads::{Fanout, FanoutSettings},
     },
     http::{self, BodyMemory, Edge, Limits},
@@ -47,11 +48,10 @@ const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// What publishes in flight get at the end; streams end at once.
 const SHUTDOWN_WITHIN_S: u64 = 3;
-/// A peer that acknowledges nothing for this long is gone; for streams `--write-timeout` comes first.
-const USER_TIMEOUT: Duration = Duration::from_mins(2);
+/// A peer that acknowledges nothing for this long beyond our own patience is gone. (Linux takes one with no room for such
+/// a peer.)
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-/// What a slow subscriber can hold in the kernel.
-const SEND_BUFFER_BYTES: usize = 32 << 10;
 /// What actix buffers for a connection before it stops asking for more.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
@@ -155,7 +155,7 @@ fn serve_http(
     write_timeout: Duration,
 ) -> std::io::Result<Server> {
     let workers = cores();
-    let user_timeout = USER_TIMEOUT.max(write_timeout.saturating_mul(2));
+    let user_timeout = patience_max(write_timeout).saturating_add(USER_TIMEOUT);
     let open = Open::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
@@ -195,7 +195,7 @@ fn serve_http(
             let connection = (!is_full).then(|| {
                 tune(&socket, user_timeout);
                 let peer = socket.peer_addr().ok();
-                (Connection::new(socket, &open), peer)
+                (Connection::new(socket, &open, write_timeout), peer)
             });
             ready(connection.ok_or(DispatchError::DisconnectTimeout))
         })

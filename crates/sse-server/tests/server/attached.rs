@@ -15,6 +15,7 @@ mod lost_tail;
 mod resume;
 mod several;
 mod shutdown;
+mod slow;
 mod starts;
 mod stream;
 mod trimming;

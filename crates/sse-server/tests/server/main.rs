@@ -20,6 +20,7 @@ mod resume;
 mod settings;
 mod several;
 mod shutdown;
+mod slow;
 mod starts;
 mod stream;
 mod trimming;
