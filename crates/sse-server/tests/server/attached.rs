@@ -5,6 +5,7 @@
 
 #[expect(dead_code, reason = "cases that only the other program has use the rest")]
 mod common;
+mod damaged;
 mod ends;
 mod fanout;
 mod faults;

@@ -4,6 +4,7 @@
 
 mod broker_contract;
 mod common;
+mod damaged;
 mod ends;
 mod fanout;
 mod faults;
