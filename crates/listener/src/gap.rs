@@ -22,6 +22,7 @@ pub fn sentence(gap: &Gap) -> String {
         GapReason::Trimmed => "the server's history does not go back that far",
         GapReason::Unknown => "the server does not know that position: its log is new, or the id is another server's",
         GapReason::LostTail => "the server itself lost events, by a fail-over or an older copy of its log",
+        GapReason::Damaged => "the server's log is damaged there",
     };
     let on = match gap.oldest {
         Some(oldest) => format!("going on with {oldest}, the oldest that is kept"),
@@ -56,6 +57,8 @@ mod tests {
             "gap: events of channel orders after 1-0 may be missing, because the server's history does not go back \
              that far; going on with 5-0, the oldest that is kept"
         );
+        let damaged = gap(r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"damaged"}"#);
+        assert!(damaged.contains("after 1-0 may be missing, because the server's log is damaged there"), "{damaged}");
         let nothing_kept = gap(r#"{"channel":"sse","after":"","oldest":null,"reason":"lost-tail"}"#);
         assert!(nothing_kept.starts_with("gap: events of channel sse may be missing"), "{nothing_kept}");
         assert!(nothing_kept.ends_with("nothing is kept, going on with what comes next"), "{nothing_kept}");

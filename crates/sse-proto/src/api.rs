@@ -51,7 +51,7 @@ pub struct Gap {
     pub channel: Channel,
     /// The cursor that could not be continued, as it was sent (cut to 64 characters).
     pub after: String,
-    /// The oldest event that is kept, with which the stream goes on; none if nothing is kept.
+    /// The oldest event that is kept, or can be read, with which the stream goes on; none if there is none.
     pub oldest: Option<EventId>,
     /// Why.
     pub reason: GapReason,
@@ -87,6 +87,8 @@ pub enum GapReason {
     Unknown,
     /// The log lost acknowledged events, the cursor's among them (a fail-over, an older snapshot).
     LostTail,
+    /// What follows the cursor cannot be read: the log's file is damaged there.
+    Damaged,
 }
 
 impl GapReason {
@@ -97,6 +99,7 @@ impl GapReason {
             Self::Trimmed => "trimmed",
             Self::Unknown => "unknown",
             Self::LostTail => "lost-tail",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -192,7 +195,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
         assert!(lost.has(EventId::new(1, 1)) && lost.has(EventId::new(4, 9)));
         assert!(!lost.has(lost.after) && !lost.has(lost.before));
-        for reason in [GapReason::Trimmed, GapReason::Unknown, GapReason::LostTail] {
+        for reason in [GapReason::Trimmed, GapReason::Unknown, GapReason::LostTail, GapReason::Damaged] {
             assert_eq!(serde_json::to_value(reason).expect("serialisable"), reason.as_str());
         }
     }

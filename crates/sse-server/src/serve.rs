@@ -29,6 +29,7 @@ use crate::{
         body::{StreamSettings, Streams},
         detach::{Connection, Open},
         pages::Pages,
+        patience::{self, patience_max},
         threads::{Fanout, FanoutSettings},
     },
     http::{self, BodyMemory, Edge, Limits},
@@ -47,14 +48,12 @@ const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(5);
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// What publishes in flight get at the end; streams end at once.
 const SHUTDOWN_WITHIN_S: u64 = 3;
-/// A peer that acknowledges nothing for this long is gone; for streams `--write-timeout` comes first.
-const USER_TIMEOUT: Duration = Duration::from_mins(2);
+/// A peer that acknowledges nothing for this long beyond our own patience is gone. (Linux takes one with no room for such
+/// a peer.)
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// What may be on its way to a subscriber, or wait for it in the kernel.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// What of that may wait to be sent: a slow subscriber holds no more.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 32 << 10;
 /// What actix buffers for a connection before it stops asking for more.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
@@ -158,7 +157,7 @@ fn serve_http(
     write_timeout: Duration,
 ) -> std::io::Result<Server> {
     let workers = cores();
-    let user_timeout = USER_TIMEOUT.max(write_timeout.saturating_mul(2));
+    let user_timeout = patience_max(write_timeout).saturating_add(USER_TIMEOUT);
     let open = Open::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
@@ -198,7 +197,7 @@ fn serve_http(
             let connection = (!is_full).then(|| {
                 tune(&socket, user_timeout);
                 let peer = socket.peer_addr().ok();
-                (Connection::new(socket, &open), peer)
+                (Connection::new(socket, &open, write_timeout), peer)
             });
             ready(connection.ok_or(DispatchError::DisconnectTimeout))
         })
@@ -304,7 +303,7 @@ fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
     {
-        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+        let _ = socket.set_tcp_notsent_lowat(patience::UNSENT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(user_timeout));
     }
 }

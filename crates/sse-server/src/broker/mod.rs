@@ -12,8 +12,10 @@
 //!   at least the window that was set when they came, also when the events were trimmed meanwhile.
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
 //!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
-//!   end early but for its limits, and [`Page::more`] says so.
-//! - [`read_back`](Broker::read_back) returns such a run too, newest first, and the same holds for its end.
+//!   end early but for its limits, or before events that are damaged, and [`Page::more`] says so. Reading on from there
+//!   tells a gap.
+//! - [`read_back`](Broker::read_back) returns events newest first. It may pass over damaged ones, which are told to
+//!   whoever reads forwards from where it ended.
 //! - A log that has lost its newest events has a *gap record* in their place, where somebody knew of them: an entry that
 //!   reads as an event of the type `gap` ([`Stored::is_gap`]), with a `Gap` for its data.
 //! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
@@ -168,7 +170,7 @@ pub struct Page {
     pub start: Start,
     /// In id order, without holes.
     pub events: Vec<Stored>,
-    /// The page ended at its limits: more events follow.
+    /// The page ended at its limits, or where the log is damaged: more follows.
     pub more: bool,
     /// The last id ever given out in the channel, as far as this read has seen; all there is unless `more`.
     pub last: EventId,
@@ -186,10 +188,10 @@ impl Page {
     }
 }
 
-/// A run of consecutive events, read towards the beginning of the log.
+/// Events, read towards the beginning of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackPage {
-    /// In falling id order, without holes.
+    /// In falling id order, without holes but for damaged ones.
     pub events: Vec<Stored>,
     /// The page ended at its limits: older events precede it.
     pub more: bool,
@@ -212,11 +214,11 @@ pub enum Start {
     /// Nothing lies between the position and the page.
     Contiguous,
     /// It cannot be proved that nothing was missed; the page starts at the oldest event that is kept, or after the lost
-    /// ones.
+    /// or damaged ones.
     Gap {
         /// Why.
         reason: GapReason,
-        /// The oldest event that is kept; of those after `lost`, if it is known.
+        /// The oldest event that is kept; of those after `lost`, or after the damaged ones.
         oldest: Option<EventId>,
         /// The position lies among these ids, which the log lost: whoever stood there has seen all up to `after`, from
         /// where the page goes on. The record of the loss is still to come in the log.
@@ -263,7 +265,7 @@ pub enum BrokerError {
         /// When there will be room for one.
         expires_in: Duration,
     },
-    /// What was read is not what was written. Reading on would be silent loss.
+    /// The log cannot be read there, and so not what lies behind it.
     #[error("the log is damaged: {0}")]
     Damaged(String),
 }

@@ -51,6 +51,8 @@ impl Beginning {
 async fn first(broker: &Broker, channel: &Channel, from: From) -> Result<Position, BrokerError> {
     let page = broker.read(channel, from, ONE_EVENT).await?;
     Ok(match (page.start, from, page.events.first()) {
+        // The oldest events are damaged. No event has this position either.
+        (broker::Start::Gap { .. }, From::Oldest, _) => Position::At(EventId::ZERO),
         // Older than the oldest event, so no event has this position: it says `trimmed` whenever it is asked for.
         (broker::Start::Gap { .. }, From::Time(ms), _) => Position::At(EventId::new(ms, 0)),
         (_, _, Some(event)) => Position::At(event.id),
@@ -64,6 +66,13 @@ async fn newest(broker: &Broker, channel: &Channel, mut search: Search<'_>) -> R
     while search.take(&page) {
         let before = page.events.last().map(|event| event.id);
         page = broker.read_back(channel, before, search.page()).await?;
+    }
+    if search.wanted > 0 && !page.more {
+        // It has come to the beginning. What is damaged there may have been wanted.
+        let oldest = first(broker, channel, From::Oldest).await?;
+        if oldest == Position::At(EventId::ZERO) {
+            return Ok(oldest);
+        }
     }
     Ok(search.found.map_or(Position::After(head), Position::At))
 }

@@ -17,12 +17,16 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
 };
+
+use super::patience::Given;
 
 /// The connections that are open, wherever their sockets are.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +49,8 @@ pub struct Detached {
     pub socket: std::net::TcpStream,
     /// Counts it.
     pub counted: Counted,
+    /// What it has taken so far.
+    pub given: Given,
 }
 
 impl Open {
@@ -66,6 +72,10 @@ struct Inner {
     is_blocked: Cell<bool>,
     /// Whoever waits for it to be out.
     waiting: RefCell<Option<Waker>>,
+    write_timeout: Duration,
+    given: Cell<Given>,
+    /// When a client is stalled that takes nothing until then.
+    stalled: RefCell<Option<Pin<Box<Sleep>>>>,
 }
 
 impl fmt::Debug for Connection {
@@ -75,15 +85,19 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// A connection over this socket, which counts as open until it is closed.
+    /// A connection over this socket, which counts as open until it is closed. While it is here, a client that takes
+    /// nothing is an error after `write_timeout` (see [`patience`](super::patience)).
     #[must_use]
-    pub fn new(socket: TcpStream, open: &Open) -> Self {
+    pub fn new(socket: TcpStream, open: &Open, write_timeout: Duration) -> Self {
         open.0.fetch_add(1, Ordering::Relaxed);
         Self(Rc::new(Inner {
             socket: RefCell::new(Some(socket)),
             counted: Cell::new(Some(Counted(open.clone()))),
             is_blocked: Cell::new(false),
             waiting: RefCell::default(),
+            write_timeout,
+            given: Cell::default(),
+            stalled: RefCell::default(),
         }))
     }
 
@@ -113,7 +127,25 @@ impl Connection {
         })
         .await;
         let (Some(socket), Some(counted)) = (self.0.socket.take(), self.0.counted.take()) else { return Ok(None) };
-        Ok(Some(Detached { socket: socket.into_std()?, counted }))
+        Ok(Some(Detached { socket: socket.into_std()?, counted, given: self.0.given.get() }))
+    }
+
+    /// The client takes nothing: ready when it has done so for too long.
+    fn poll_stalled(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut stalled = self.0.stalled.borrow_mut();
+        let timer = stalled.get_or_insert_with(|| {
+            let patience = self.0.given.get().patience(self.0.write_timeout);
+            Box::pin(sleep_until(Instant::now() + patience))
+        });
+        timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+    }
+
+    /// The client took so many bytes.
+    fn took(&self, count: usize) {
+        let mut given = self.0.given.get();
+        given.add(count);
+        self.0.given.set(given);
+        self.0.stalled.take();
     }
 }
 
@@ -131,6 +163,13 @@ impl AsyncWrite for Connection {
         let written = match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => Pin::new(socket).poll_write(cx, bytes),
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        };
+        let written = match written {
+            Poll::Pending => self.poll_stalled(cx).map(Err),
+            Poll::Ready(written) => {
+                self.took(*written.as_ref().unwrap_or(&0));
+                Poll::Ready(written)
+            }
         };
         self.0.is_blocked.set(written.is_pending());
         if written.is_ready()
@@ -151,5 +190,48 @@ impl AsyncWrite for Connection {
             Some(socket) => Pin::new(socket).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::ErrorKind, net::TcpListener};
+
+    use socket2::SockRef;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// Writes until the client takes no more; tells how much it took, and how long it was waited for.
+    async fn fill(connection: &mut Connection) -> (usize, Duration) {
+        let (mut taken, mut last) = (0, Instant::now());
+        loop {
+            match connection.write(&[b'x'; 4096]).await {
+                Ok(count) => (taken, last) = (taken + count, Instant::now()),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::TimedOut);
+                    return (taken, last.elapsed());
+                }
+            }
+        }
+    }
+
+    /// The clock goes on whenever there is nothing else to wait for.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up_when_the_slowest_would_have_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        SockRef::from(&socket).set_send_buffer_size(32 << 10).unwrap();
+        let mut connection = Connection::new(TcpStream::from_std(socket).unwrap(), &Open::default(), WRITE_TIMEOUT);
+        let (taken, waited) = fill(&mut connection).await;
+        let mut given = Given::default();
+        given.add(taken);
+        let patience = given.patience(WRITE_TIMEOUT);
+        assert!(patience > 2 * WRITE_TIMEOUT, "the client took only {taken}");
+        assert!((patience..patience + WRITE_TIMEOUT).contains(&waited), "{waited:?} for {patience:?}");
     }
 }

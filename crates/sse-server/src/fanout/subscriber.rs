@@ -5,7 +5,7 @@
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf as _, Bytes};
@@ -14,20 +14,21 @@ use tokio::task::AbortHandle;
 
 use super::{
     detach::Counted,
+    patience::Given,
     view::{Framing, Said, Standing},
     wheel::Tick,
 };
 use crate::{channel::multi::Fetch, metrics::SubscriberGuard};
 
 /// What a client may send after its request: it is thrown away, and beyond it so is the client.
-const RECEIVED_MAX: u32 = 64 << 10;
+const RECEIVED_MAX: u16 = u16::MAX;
 
 /// Why a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
     /// The client closed its side, or is gone.
     Client,
-    /// It acknowledged nothing for too long.
+    /// It took nothing for too long.
     Stalled,
     /// It sent too much.
     Chatty,
@@ -60,7 +61,8 @@ pub(super) struct Subscriber {
     pub(super) spoke: Tick,
     /// Where it was filed for its next heartbeat.
     pub(super) due: Tick,
-    received: u32,
+    received: u16,
+    given: Given,
     pub(super) framing: Framing,
     /// It has more to do at once, and waits for its turn.
     pub(super) is_queued: bool,
@@ -101,7 +103,7 @@ impl Subscriber {
         socket: TcpStream,
         framing: Framing,
         standing: Rc<Standing>,
-        (guard, counted): (SubscriberGuard, Counted),
+        (guard, counted, given): (SubscriberGuard, Counted, Given),
         spoke: Tick,
     ) -> Self {
         Self {
@@ -111,6 +113,7 @@ impl Subscriber {
             spoke,
             due: spoke,
             received: 0,
+            given,
             framing,
             is_queued: false,
             standing,
@@ -135,7 +138,10 @@ impl Subscriber {
         while written < bytes.len() {
             match self.socket.write(&bytes[written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => written += count,
+                Ok(count) => {
+                    written += count;
+                    self.given.add(count);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.rare().blocked = Some(Blocked { rest: bytes.slice(written..), progressed: now });
@@ -163,6 +169,7 @@ impl Subscriber {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     blocked.rest.advance(count);
+                    self.given.add(count);
                     blocked.progressed = now;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -175,9 +182,10 @@ impl Subscriber {
         Ok(Written::All)
     }
 
-    /// When its socket last took something, if it is blocked.
-    pub(super) fn blocked_since(&self) -> Option<Instant> {
-        self.rare.as_ref()?.blocked.as_ref().map(|blocked| blocked.progressed)
+    /// Whether its socket is blocked and has taken nothing for too long.
+    pub(super) fn is_stalled(&self, now: Instant, write_timeout: Duration) -> bool {
+        let blocked = self.rare.as_ref().and_then(|rare| rare.blocked.as_ref());
+        blocked.is_some_and(|blocked| now.duration_since(blocked.progressed) > self.given.patience(write_timeout))
     }
 
     /// Throws away what the client has sent.
@@ -190,8 +198,8 @@ impl Subscriber {
             match self.socket.read(&mut scratch) {
                 Ok(0) => return Err(Closed::Client),
                 Ok(count) => {
-                    self.received = self.received.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-                    if self.received > RECEIVED_MAX {
+                    self.received = self.received.saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
+                    if self.received == RECEIVED_MAX {
                         return Err(Closed::Chatty);
                     }
                 }

@@ -81,7 +81,7 @@ impl Claim {
         let broker = edge.hub.broker();
         let at = |position: Position| (From::Position(position), position.to_string());
         let (from, shown) = match whence {
-            None | Some(Whence::Oldest) => (From::Oldest, String::new()),
+            None | Some(Whence::Oldest) => (From::Oldest, EventId::ZERO.to_string()),
             Some(Whence::Cursor(text)) => match start::position_in(text, channel) {
                 Some(position) => at(position),
                 None => return Ok(Self { from: From::Oldest, shown: echo(text), is_unreadable: true }),

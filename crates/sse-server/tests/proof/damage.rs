@@ -1,11 +1,12 @@
-//! Six hundred damaged copies of a log: each opens and serves only verified runs of events, or says what is wrong and
-//! what to do. None panics, none gives a damaged event, none takes a shorter history for the whole one.
+//! Six hundred damaged copies of a log: each opens and serves only verified runs of events, with a gap told wherever one is
+//! missing, or says what is wrong and what to do. None panics, none gives a damaged event, none takes a shorter history for
+//! the whole one.
 
 use std::{collections::BTreeMap, fmt::Display, fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use redb::TableHandle as _;
-use sse_proto::{Channel, Event, EventId, Position};
+use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
@@ -31,6 +32,10 @@ struct Tally {
     refused: u64,
     whole: u64,
     damaged_reads: u64,
+    /// Gaps that were told, and reads that ended with an error.
+    gaps: u64,
+    errors: u64,
+    served: u64,
     appended: u64,
     wrong: Vec<String>,
 }
@@ -56,26 +61,6 @@ fn event(data: String) -> Event {
     Event { kind: "view".parse().unwrap(), data: data.into() }
 }
 
-/// All events that a channel keeps, read in pages; with where reading stopped, if it did.
-async fn read(broker: &Broker, name: &str, from: From) -> (Option<Start>, Vec<Stored>, Option<BrokerError>) {
-    let (mut start, mut all, mut asked) = (None, Vec::new(), from);
-    loop {
-        match broker.read(&channel(name), asked, LIMITS).await {
-            Ok(page) => {
-                let end = page.end(asked);
-                start.get_or_insert(page.start);
-                all.extend(page.events);
-                // More than there can be are no run of what was there, and are told as such.
-                if !page.more || all.len() > 2 * EVENTS_KEPT {
-                    return (start, all, None);
-                }
-                asked = From::Position(end);
-            }
-            Err(error) => return (start, all, Some(error)),
-        }
-    }
-}
-
 /// A log with trimmed channels, large and small events, and one channel that has few.
 async fn make(directory: &Path) -> Truth {
     let log = open(directory).unwrap();
@@ -91,15 +76,49 @@ async fn make(directory: &Path) -> Truth {
     }
     let mut truth = Truth::new();
     for name in CHANNELS {
-        let (start, events, error) = read(&broker, name, From::Oldest).await;
-        assert!(start == Some(Start::Contiguous) && error.is_none());
-        truth.insert(name, events);
+        let (parts, error) = read(&broker, name, From::Oldest).await;
+        assert!(error.is_none());
+        let event = |part| match part {
+            Part::Event(event) => event,
+            gap @ Part::Gap(..) => panic!("{gap:?} in a sound log"),
+        };
+        truth.insert(name, parts.into_iter().map(event).collect());
     }
     assert_eq!(truth["orders"].len(), 180);
     assert_eq!(truth["users"].len(), EVENTS_KEPT);
     assert_eq!(truth["quiet"].len(), 3);
     log.close();
     truth
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+enum Part {
+    Event(Stored),
+    /// What came before the event with this id, or before the end, may be missing.
+    Gap(GapReason, Option<EventId>),
+}
+
+/// Everything from there on, read in pages; with where reading stopped, if it did.
+async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Part>, Option<BrokerError>) {
+    let (mut parts, mut asked) = (Vec::new(), from);
+    loop {
+        match broker.read(&channel(name), asked, LIMITS).await {
+            Ok(page) => {
+                let end = page.end(asked);
+                if let Start::Gap { reason, oldest, .. } = page.start {
+                    parts.push(Part::Gap(reason, oldest));
+                }
+                parts.extend(page.events.into_iter().map(Part::Event));
+                // More than there can be are no run of what was there, and are told as such.
+                if !page.more || parts.len() > 4 * EVENTS_KEPT {
+                    return (parts, None);
+                }
+                asked = From::Position(end);
+            }
+            Err(error) => return (parts, Some(error)),
+        }
+    }
 }
 
 /// What stands in the few pages on which everything else depends: the names of tables, of numbers, of channels.
@@ -160,48 +179,86 @@ impl Examined<'_> {
         self.hold(helps, format_args!("no file or no way out in: {text}"));
     }
 
-    /// Reads are a part of what there was, from where they were asked for, and the whole unless they say so.
-    async fn read(
-        &mut self,
-        broker: &Broker,
-        name: &str,
-        from: From,
-        starts: fn(Start) -> bool,
-        truth: &[Stored],
-    ) -> bool {
-        let (start, events, error) = read(broker, name, from).await;
+    /// What is read is what there was, from where it was asked for; what is missing lies in a gap that was told, and there
+    /// is no gap in which nothing is missing.
+    async fn read(&mut self, broker: &Broker, name: &str, from: From, truth: &[Stored], is_stranger: bool) -> bool {
+        let (parts, error) = read(broker, name, from).await;
         let asked = format!("{name} from {from:?}");
-        self.hold(start.is_none_or(starts), format_args!("{asked} starts as {start:?}"));
-        let is_run = events.len() <= truth.len() && events == truth[..events.len()];
-        self.hold(is_run, format_args!("{asked} gives {} events that are no run of what was there", events.len()));
+        let (mut left, mut gap, gaps_before) = (truth, None, self.tally.gaps);
+        let mut parts = parts.iter().peekable();
+        if is_stranger {
+            // Told of a gap, whether or not something is missing.
+            let told = parts.next_if(|part| matches!(part, Part::Gap(..)));
+            self.hold(told.is_some() || error.is_some(), format_args!("{asked} is taken for an id of this log"));
+            gap = told.and_then(|told| match told {
+                Part::Gap(GapReason::Damaged, oldest) => Some(*oldest),
+                _ => None,
+            });
+        }
+        for part in parts {
+            match part {
+                Part::Gap(reason, oldest) => {
+                    self.tally.gaps += 1;
+                    self.hold(*reason == GapReason::Damaged, format_args!("{asked}: a gap {reason:?}"));
+                    self.hold(gap.is_none(), format_args!("{asked}: a gap after a gap"));
+                    gap = Some(*oldest);
+                }
+                Part::Event(event) => {
+                    self.tally.served += 1;
+                    let Some(skipped) = left.iter().position(|expected| expected == event) else {
+                        self.hold(false, format_args!("{asked}: {} is not what was there, or not in order", event.id));
+                        return false;
+                    };
+                    let told = gap.take();
+                    self.hold(
+                        told.is_some() == (skipped > 0),
+                        format_args!("{asked}: {skipped} are missing before {}, gap {told:?}", event.id),
+                    );
+                    self.hold(
+                        told.is_none_or(|oldest| oldest == Some(event.id)),
+                        format_args!("{asked}: a gap to {told:?}"),
+                    );
+                    left = &left[skipped + 1..];
+                }
+            }
+        }
         match &error {
             None => self.hold(
-                events.len() == truth.len(),
-                format_args!("{asked} takes {} events for all {}", events.len(), truth.len()),
+                (gap == Some(None)) != left.is_empty(),
+                format_args!("{asked}: {} are missing at the end, gap {gap:?}", left.len()),
             ),
-            Some(BrokerError::Damaged(why)) => self.hold_helpful(why),
+            Some(BrokerError::Damaged(why)) => {
+                self.tally.errors += 1;
+                self.hold_helpful(why);
+            }
             Some(other) => self.hold(false, format_args!("{asked} fails as {other:?}")),
         }
-        error.is_none()
+        error.is_none() && self.tally.gaps == gaps_before
+    }
+
+    /// Backwards come only events that were there, each once.
+    async fn read_back(&mut self, broker: &Broker, name: &str, truth: &[Stored]) {
+        let Ok(page) = broker.read_back(&channel(name), None, LIMITS).await else { return };
+        let ordered = page.events.is_sorted_by(|newer, older| newer.id > older.id);
+        self.hold(ordered && page.events.iter().all(|event| truth.contains(event)), format_args!("{name} backwards"));
     }
 
     async fn check(&mut self, broker: &Broker) {
-        let contiguous = |start| start == Start::Contiguous;
-        let gap = |start| matches!(start, Start::Gap { .. });
         let mut sound = true;
         for (name, events) in self.truth {
-            sound &= self.read(broker, name, From::Oldest, contiguous, events).await;
+            sound &= self.read(broker, name, From::Oldest, events, false).await;
             let (middle, last) = (events.len() / 2, events.len() - 1);
             for (position, following) in [
                 (Position::After(events[middle].id), &events[middle + 1..]),
                 (Position::At(events[middle].id), &events[middle..]),
                 (Position::After(events[last].id), &[][..]),
             ] {
-                sound &= self.read(broker, name, From::Position(position), contiguous, following).await;
+                sound &= self.read(broker, name, From::Position(position), following, false).await;
             }
             // A stranger's id is not proved by damage.
             let stranger = From::Position(Position::After(EventId::new(1, 1)));
-            sound &= self.read(broker, name, stranger, gap, events).await;
+            sound &= self.read(broker, name, stranger, events, true).await;
+            self.read_back(broker, name, events).await;
         }
         *(if sound { &mut self.tally.whole } else { &mut self.tally.damaged_reads }) += 1;
     }
@@ -213,11 +270,11 @@ impl Examined<'_> {
         let last = self.truth["orders"].last().unwrap().id;
         let newest = self.truth.values().flatten().map(|event| event.id).max().unwrap();
         self.hold(appended.first > newest, format_args!("{} was given out before", appended.first));
-        let (start, following, error) = read(broker, "orders", From::Position(Position::After(last))).await;
-        let is_new = following.len() == 1 && following[0].id == appended.first && following[0].data == "new";
+        let (parts, error) = read(broker, "orders", From::Position(Position::After(last))).await;
+        let is_new = |event: &Stored| event.id == appended.first && event.data == "new";
         self.hold(
-            error.is_some() || (start == Some(Start::Contiguous) && is_new),
-            format_args!("after an append {start:?} with {} events follow", following.len()),
+            error.is_some() || matches!(parts.as_slice(), [Part::Event(event)] if is_new(event)),
+            format_args!("after an append follows {parts:?}"),
         );
     }
 }

@@ -1,8 +1,8 @@
 //! A model of the log and of a node's tail: the simplest thing that keeps the broker's promises.
 
-use std::num::NonZeroUsize;
+use std::{collections::BTreeSet, num::NonZeroUsize};
 
-use sse_proto::{EventId, Position};
+use sse_proto::{EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         From, Page, PageLimits, Start, Stored,
@@ -21,6 +21,8 @@ pub(crate) struct Log {
     pub(crate) all: Vec<Stored>,
     /// How many of the oldest are gone.
     pub(crate) trimmed: usize,
+    /// Those that cannot be read any more.
+    pub(crate) damaged: BTreeSet<EventId>,
 }
 
 impl Log {
@@ -39,6 +41,12 @@ impl Log {
     /// Removes some of the oldest; the newest stays.
     pub(crate) fn trim(&mut self, count: usize) {
         self.trimmed = (self.trimmed + count).min(self.all.len().saturating_sub(1)).max(self.trimmed);
+    }
+
+    /// Makes some unreadable, counted from the newest.
+    pub(crate) fn damage(&mut self, back: usize, count: usize) {
+        let kept = self.kept().iter().rev().skip(back).take(count).map(|event| event.id).collect::<Vec<_>>();
+        self.damaged.extend(kept);
     }
 
     pub(crate) fn last(&self) -> EventId {
@@ -68,9 +76,16 @@ impl Log {
         };
         let floor = if start == Start::Contiguous { floor } else { EventId::ZERO };
         let following: Vec<&Stored> = kept.iter().filter(|event| event.id > floor).collect();
-        let fit = limits.fit(following.iter().map(|event| event.size()));
-        let events = following[..fit].iter().copied().cloned().collect();
-        Page { start, events, more: fit < following.len(), last: self.last() }
+        let is_damaged = |event: &&Stored| self.damaged.contains(&event.id);
+        let skipped = following.iter().copied().take_while(is_damaged).count();
+        let run: Vec<&Stored> = following[skipped..].iter().copied().take_while(|event| !is_damaged(event)).collect();
+        let fit = limits.fit(run.iter().map(|event| event.size()));
+        let events: Vec<Stored> = run[..fit].iter().copied().cloned().collect();
+        let start = match skipped {
+            0 => start,
+            _ => Start::Gap { reason: GapReason::Damaged, oldest: events.first().map(|event| event.id), lost: None },
+        };
+        Page { start, events, more: skipped + fit < following.len(), last: self.last() }
     }
 }
 

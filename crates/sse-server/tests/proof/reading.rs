@@ -45,6 +45,11 @@ enum Act {
     Trim {
         count: usize,
     },
+    /// Some events cannot be read any more.
+    Damage {
+        back: usize,
+        count: usize,
+    },
     Feed {
         node: usize,
         count: usize,
@@ -73,6 +78,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (1_usize..6, 0_u64..3).prop_map(|(count, pause_ms)| Act::Append { count, pause_ms }),
         1 => (1_usize..5).prop_map(|count| Act::Trim { count }),
+        1 => (0_usize..12, 1_usize..4).prop_map(|(back, count)| Act::Damage { back, count }),
         4 => (node.clone(), 1_usize..5).prop_map(|(node, count)| Act::Feed { node, count }),
         1 => node.clone().prop_map(|node| Act::RestartNode { node }),
         8 => (reader.clone(), 1_usize..5).prop_map(|(reader, steps)| Act::Read { reader, steps }),
@@ -202,6 +208,7 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
         match *act {
             Act::Append { count, pause_ms } => (0..count).for_each(|_| log.append(pause_ms)),
             Act::Trim { count } => log.trim(count),
+            Act::Damage { back, count } => log.damage(back, count),
             Act::Feed { node, count } => nodes[node].feed(&log, count),
             Act::RestartNode { node } => {
                 nodes[node].restart(&log);
@@ -255,7 +262,8 @@ fn judge(reader: &Reader, log: &Log) -> Result<(), TestCaseError> {
         prop_assert!(!got || wanted, "{} is not of its types", event.id);
         prop_assert!(got || !wanted || told, "{} was lost", event.id);
         // A gap is true: what it names as missing is not there any more.
-        prop_assert!(!told || trimmed_through.is_some_and(|through| event.id <= through), "{} is kept", event.id);
+        let is_gone = trimmed_through.is_some_and(|through| event.id <= through) || log.damaged.contains(&event.id);
+        prop_assert!(!told || is_gone, "{} is kept", event.id);
     }
     Ok(())
 }

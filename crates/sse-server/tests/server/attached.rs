@@ -5,6 +5,7 @@
 
 #[expect(dead_code, reason = "cases that only the other program has use the rest")]
 mod common;
+mod damaged;
 mod ends;
 mod fanout;
 mod faults;
@@ -15,6 +16,7 @@ mod lost_tail;
 mod resume;
 mod several;
 mod shutdown;
+mod slow;
 mod starts;
 mod stream;
 mod trimming;

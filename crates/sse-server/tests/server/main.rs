@@ -4,6 +4,7 @@
 
 mod broker_contract;
 mod common;
+mod damaged;
 mod ends;
 mod fanout;
 mod faults;
@@ -21,6 +22,7 @@ mod settings;
 mod several;
 mod shutdown;
 mod slept;
+mod slow;
 mod starts;
 mod stream;
 mod trimming;

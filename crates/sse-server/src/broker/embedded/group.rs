@@ -383,7 +383,7 @@ impl<'a> Group<'a> {
         }
         for (entry_key, bytes) in &removed {
             self.events.remove(*entry_key)?;
-            row.trimmed = id_of(*entry_key);
+            row.trimmed = row.trimmed.max(id_of(*entry_key));
             row.count = row.count.saturating_sub(1);
             row.bytes = row.bytes.saturating_sub(*bytes);
             self.change.bytes = self.change.bytes.saturating_sub(*bytes);

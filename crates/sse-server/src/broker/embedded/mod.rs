@@ -9,11 +9,13 @@
 //! | `keys` | the keys of publishes that may be sent again |
 //! | `reader` | a page out of a snapshot, with the proof that it is whole |
 //! | `record` | the bytes of an event and of a channel's row |
+//! | `damage` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
 //! | `clock` | ids that only grow |
 //! | `disk` | the reserve of free space |
 
 mod clock;
+mod damage;
 mod disk;
 mod group;
 mod keys;
@@ -34,12 +36,13 @@ use std::{
 };
 
 use redb::{ReadableTable, ReadableTableMetadata as _};
-use sse_proto::{Channel, Event, EventId};
+use sse_proto::{Channel, Event, EventId, api::GapReason};
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::store::{OpenError, Place};
 use self::{
     clock::Clock,
+    damage::Damage,
     disk::FreeSpace,
     group::{Change, State},
     keys::Tally,
@@ -48,7 +51,7 @@ use self::{
     writer::{Request, Writer},
 };
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
     bells::{Bell, Bells},
     once::{Part, Placed},
 };
@@ -77,6 +80,7 @@ struct Shared {
     bells: Bells,
     heads: RwLock<Heads>,
     metrics: Metrics,
+    damage: Damage,
 }
 
 /// The last id of each channel, as of the last commit.
@@ -145,7 +149,8 @@ impl Embedded {
         let state = load_state(&store, origin, first_seq)
             .map_err(|error| OpenError::Unreadable { path: name, why: error.to_string() })?;
         let heads = RwLock::new(Heads::of(&state));
-        let shared = Arc::new(Shared { store, bells: Bells::default(), heads, metrics });
+        let damage = Damage::default();
+        let shared = Arc::new(Shared { store, bells: Bells::default(), heads, metrics, damage });
 
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
@@ -212,9 +217,13 @@ impl Embedded {
     pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
         let shared = self.shared.clone();
         let channel = channel.clone();
-        let read = self
-            .blocking
-            .spawn_blocking(move || shared.store.read(|transaction| reader::page(transaction, &channel, from, limits)));
+        let read = self.blocking.spawn_blocking(move || {
+            let page = shared.store.read(|transaction| reader::page(transaction, &channel, from, limits))?;
+            if let Start::Gap { reason: GapReason::Damaged, oldest, .. } = page.start {
+                shared.damage.found(&shared.store, &channel, from, oldest);
+            }
+            Ok(page)
+        });
         read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
     }
 

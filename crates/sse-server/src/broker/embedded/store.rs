@@ -130,11 +130,19 @@ impl Store {
     fn with_advice(&self, error: &StoreError) -> String {
         match &self.place {
             Place::Memory => error.to_string(),
-            Place::Directory(directory) => format!(
+            Place::Directory(_) => format!(
                 "{error}, in {}: stop the server, and restore the file from a backup, or move it away and start with \
                  an empty one",
-                directory.join(FILE).display()
+                self.name()
             ),
+        }
+    }
+
+    /// The file, for people.
+    pub(super) fn name(&self) -> String {
+        match &self.place {
+            Place::Memory => "the log in memory".to_owned(),
+            Place::Directory(directory) => directory.join(FILE).display().to_string(),
         }
     }
 

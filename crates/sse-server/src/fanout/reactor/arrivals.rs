@@ -29,7 +29,7 @@ impl Reactor<'_> {
 
     pub(super) fn try_admit(&mut self, joining: Joining) -> io::Result<()> {
         let Joining { socket, framing, subscription, until, guard } = joining;
-        let Detached { socket, counted } = socket;
+        let Detached { socket, counted, given } = socket;
         let mut socket = TcpStream::from_std(socket);
         let entry = self.subscribers.vacant_entry();
         let (key, small_key) = (entry.key(), small(entry.key())?);
@@ -40,7 +40,7 @@ impl Reactor<'_> {
         let watched = &mut self.views[view];
         let spoke = self.wheel.tick(self.now);
         let mut subscriber =
-            Subscriber::new(socket, framing, watched.view.standing(subscription), (guard, counted), spoke);
+            Subscriber::new(socket, framing, watched.view.standing(subscription), (guard, counted, given), spoke);
         subscriber.view = small_view;
         subscriber.place = watched.view.add(small_key);
         subscriber.due = self.wheel.file(small_key, spoke, self.now);

@@ -3,10 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Reactor, STALLED_LOOKS};
-use crate::fanout::{
-    subscriber::{Closed, Subscriber},
-    view::Act,
-};
+use crate::fanout::{subscriber::Closed, view::Act};
 
 impl Reactor<'_> {
     /// Looks at one stream that may have been silent for long.
@@ -52,8 +49,8 @@ impl Reactor<'_> {
         self.stalled_look = self.now + self.looks_for_stalled_every();
         for key in self.blocked.iter().copied().collect::<Vec<_>>() {
             self.flush(key);
-            let since = self.subscribers.get(key).and_then(Subscriber::blocked_since);
-            if since.is_some_and(|since| self.now.duration_since(since) > self.parts.settings.write_timeout) {
+            let write_timeout = self.parts.settings.write_timeout;
+            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.is_stalled(self.now, write_timeout)) {
                 self.close(key, Closed::Stalled);
             }
         }
