@@ -2,7 +2,7 @@
 //!
 //! # The contract
 //!
-//! A channel is a log. Both brokers keep these promises, and both pass `tests/broker_contract.rs`:
+//! A channel is a log. All brokers keep these promises, and all pass `tests/broker_contract.rs`:
 //!
 //! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
 //!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
@@ -23,8 +23,10 @@
 //! There is no order across channels.
 
 pub mod bells;
+mod clock;
 pub mod continuity;
 pub mod embedded;
+pub mod memory;
 pub mod once;
 pub mod redis;
 
@@ -39,6 +41,7 @@ use sse_proto::{
 use self::{
     bells::Bell,
     embedded::Embedded,
+    memory::Memory,
     once::{KeyLimits, Part, Placed},
     redis::RedisBroker,
 };
@@ -46,8 +49,10 @@ use self::{
 /// Where events are kept: a closed set, chosen at start.
 #[derive(Debug, Clone)]
 pub enum Broker {
-    /// In this process, in a file or in memory.
+    /// In a file of this process.
     Embedded(Embedded),
+    /// In the memory of this process.
+    Memory(Memory),
     /// In Redis Streams, shared by many nodes.
     Redis(RedisBroker),
 }
@@ -270,6 +275,7 @@ impl Broker {
     pub async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append(channel, events).await,
+            Self::Memory(broker) => broker.append(channel, events),
             Self::Redis(broker) => broker.append(channel, events).await,
         }
     }
@@ -283,6 +289,7 @@ impl Broker {
     pub async fn append_once(&self, channel: &Channel, parts: Vec<Part>) -> Result<Vec<Placed>, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append_once(channel, parts).await,
+            Self::Memory(broker) => broker.append_once(channel, &parts),
             Self::Redis(broker) => broker.append_once(channel, &parts).await,
         }
     }
@@ -294,6 +301,7 @@ impl Broker {
     pub async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.read(channel, from, limits).await,
+            Self::Memory(broker) => Ok(broker.read(channel, from, limits)),
             Self::Redis(broker) => broker.read(channel, from, limits).await,
         }
     }
@@ -310,6 +318,7 @@ impl Broker {
     ) -> Result<BackPage, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.read_back(channel, before, limits).await,
+            Self::Memory(broker) => Ok(broker.read_back(channel, before, limits)),
             Self::Redis(broker) => broker.read_back(channel, before, limits).await,
         }
     }
@@ -321,6 +330,7 @@ impl Broker {
     pub async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.settle(channel, bound).await,
+            Self::Memory(broker) => Ok(broker.settle(channel, bound)),
             Self::Redis(broker) => broker.settle(channel, bound).await,
         }
     }
@@ -332,6 +342,7 @@ impl Broker {
     pub async fn now_ms(&self) -> Result<u64, BrokerError> {
         match self {
             Self::Embedded(broker) => Ok(broker.now_ms()),
+            Self::Memory(broker) => Ok(broker.now_ms()),
             Self::Redis(broker) => broker.now_ms().await,
         }
     }
@@ -343,6 +354,7 @@ impl Broker {
     pub async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         match self {
             Self::Embedded(broker) => Ok(broker.head(channel)),
+            Self::Memory(broker) => Ok(broker.head(channel)),
             Self::Redis(broker) => broker.head(channel).await,
         }
     }
@@ -352,6 +364,7 @@ impl Broker {
     pub fn follow(&self, channel: &Channel) -> Bell {
         match self {
             Self::Embedded(broker) => broker.follow(channel),
+            Self::Memory(broker) => broker.follow(channel),
             Self::Redis(broker) => broker.follow(channel),
         }
     }
@@ -363,6 +376,7 @@ impl Broker {
     pub async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.check().await.map(|()| Vec::new()),
+            Self::Memory(_) => Ok(Vec::new()),
             Self::Redis(broker) => broker.check().await,
         }
     }
