@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, once::KeyLimits, redis, redis::RedisBroker,
-        redis::without_password,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, memory::Memory, once::KeyLimits, redis,
+        redis::RedisBroker, redis::without_password,
     },
     channel::{Hub, TailLimits},
     fanout::{
@@ -239,27 +239,25 @@ async fn open_broker(
         channels_max: settings.channels_max.get(),
         keys: KeyLimits { window: settings.idempotency_window, keys_max: settings.idempotency_keys.get() },
     };
-    let place = match &settings.broker.kind {
+    match &settings.broker.kind {
         BrokerKind::Redis(url) => {
             tracing::info!("broker: Redis at {} (chosen by {})", without_password(url), settings.broker.chosen_by);
             let runtime = Handle::current();
             let place = redis::Place { url, prefix: &settings.redis_prefix, timeout: settings.redis_timeout };
-            let redis = RedisBroker::connect(place, retention, metrics, &runtime).await?;
-            return Ok(Broker::Redis(redis));
+            Ok(Broker::Redis(RedisBroker::connect(place, retention, metrics, &runtime).await?))
         }
         BrokerKind::Memory => {
             tracing::info!("broker: embedded log in memory (chosen by {})", settings.broker.chosen_by);
-            embedded::Place::Memory
+            Ok(Broker::Memory(Memory::new(retention, metrics, &Handle::current())))
         }
         BrokerKind::Directory => {
             let directory = settings.data_dir.display();
             tracing::info!("broker: embedded log in {directory} (chosen by {})", settings.broker.chosen_by);
-            embedded::Place::Directory(settings.data_dir.clone())
+            let place = embedded::Place::Directory(settings.data_dir.clone());
+            let reserve = settings.disk_reserve.0;
+            Ok(Broker::Embedded(Embedded::open(place, retention, reserve, metrics, Handle::current(), gave_up)?))
         }
-    };
-    let reserve = settings.disk_reserve.0;
-    let log = Embedded::open(place, retention, reserve, metrics, Handle::current(), gave_up)?;
-    Ok(Broker::Embedded(log))
+    }
 }
 
 const fn broker_name(kind: &BrokerKind) -> &'static str {

@@ -32,6 +32,14 @@ pub enum Trimmed {
 }
 
 impl Trimmed {
+    /// Of a channel that began after `origin` and was trimmed through `mark`, which is the origin until it was.
+    #[must_use]
+    pub fn through(mark: EventId, origin: EventId) -> Self {
+        // A channel that was forgotten and came again begins at its last id, behind what was trimmed of it.
+        let began_empty = origin.ms == 0;
+        if began_empty && mark == origin { Self::NothingSince(origin) } else { Self::Through(mark) }
+    }
+
     /// The id after which everything is kept, if it is known.
     const fn mark(self) -> Option<EventId> {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! # The contract
 //!
-//! A channel is a log. Both brokers keep these promises, and both pass `tests/broker_contract.rs`:
+//! A channel is a log. All brokers keep these promises, and all pass `tests/broker_contract.rs`:
 //!
 //! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
 //!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
@@ -25,8 +25,10 @@
 //! There is no order across channels.
 
 pub mod bells;
+mod clock;
 pub mod continuity;
 pub mod embedded;
+pub mod memory;
 pub mod once;
 pub mod redis;
 
@@ -41,6 +43,7 @@ use sse_proto::{
 use self::{
     bells::Bell,
     embedded::Embedded,
+    memory::Memory,
     once::{KeyLimits, Part, Placed},
     redis::RedisBroker,
 };
@@ -48,8 +51,10 @@ use self::{
 /// Where events are kept: a closed set, chosen at start.
 #[derive(Debug, Clone)]
 pub enum Broker {
-    /// In this process, in a file or in memory.
+    /// In a file of this process.
     Embedded(Embedded),
+    /// In the memory of this process.
+    Memory(Memory),
     /// In Redis Streams, shared by many nodes.
     Redis(RedisBroker),
 }
@@ -278,6 +283,7 @@ impl Broker {
     pub async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append(channel, events).await,
+            Self::Memory(broker) => broker.append(channel, events),
             Self::Redis(broker) => broker.append(channel, events).await,
         }
     }
@@ -291,6 +297,7 @@ impl Broker {
     pub async fn append_once(&self, channel: &Channel, parts: Vec<Part>) -> Result<Vec<Placed>, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append_once(channel, parts).await,
+            Self::Memory(broker) => broker.append_once(channel, &parts),
             Self::Redis(broker) => broker.append_once(channel, &parts).await,
         }
     }
@@ -302,6 +309,7 @@ impl Broker {
     pub async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.read(channel, from, limits).await,
+            Self::Memory(broker) => Ok(broker.read(channel, from, limits)),
             Self::Redis(broker) => broker.read(channel, from, limits).await,
         }
     }
@@ -318,6 +326,7 @@ impl Broker {
     ) -> Result<BackPage, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.read_back(channel, before, limits).await,
+            Self::Memory(broker) => Ok(broker.read_back(channel, before, limits)),
             Self::Redis(broker) => broker.read_back(channel, before, limits).await,
         }
     }
@@ -329,6 +338,7 @@ impl Broker {
     pub async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.settle(channel, bound).await,
+            Self::Memory(broker) => Ok(broker.settle(channel, bound)),
             Self::Redis(broker) => broker.settle(channel, bound).await,
         }
     }
@@ -340,7 +350,7 @@ impl Broker {
     /// `Unavailable`, `Damaged`.
     pub async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
         match self {
-            Self::Embedded(_) => Ok(None),
+            Self::Embedded(_) | Self::Memory(_) => Ok(None),
             Self::Redis(broker) => broker.loss_across(channel, bound).await,
         }
     }
@@ -352,6 +362,7 @@ impl Broker {
     pub async fn now_ms(&self) -> Result<u64, BrokerError> {
         match self {
             Self::Embedded(broker) => Ok(broker.now_ms()),
+            Self::Memory(broker) => Ok(broker.now_ms()),
             Self::Redis(broker) => broker.now_ms().await,
         }
     }
@@ -363,6 +374,7 @@ impl Broker {
     pub async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         match self {
             Self::Embedded(broker) => Ok(broker.head(channel)),
+            Self::Memory(broker) => Ok(broker.head(channel)),
             Self::Redis(broker) => broker.head(channel).await,
         }
     }
@@ -372,6 +384,7 @@ impl Broker {
     pub fn follow(&self, channel: &Channel) -> Bell {
         match self {
             Self::Embedded(broker) => broker.follow(channel),
+            Self::Memory(broker) => broker.follow(channel),
             Self::Redis(broker) => broker.follow(channel),
         }
     }
@@ -383,6 +396,7 @@ impl Broker {
     pub async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.check().await.map(|()| Vec::new()),
+            Self::Memory(_) => Ok(Vec::new()),
             Self::Redis(broker) => broker.check().await,
         }
     }

@@ -119,7 +119,7 @@ fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
     for (json, number) in text.split('\n').zip(1..) {
         if !json.trim().is_empty() {
             room_for_one_more(lines.len(), limits)?;
-            lines.push(line(json, Place::Line(number), limits)?);
+            lines.push(line(text, json, Place::Line(number), limits)?);
         }
     }
     if lines.is_empty() { Err(ApiError::EmptyBatch) } else { Ok(lines) }
@@ -138,7 +138,7 @@ fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
         return Err(ApiError::EmptyBatch);
     }
     let numbered = array.items.into_iter().zip(1..);
-    numbered.map(|(item, number)| line(item.get(), Place::Item(number), limits)).collect()
+    numbered.map(|(item, number)| line(text, item.get(), Place::Item(number), limits)).collect()
 }
 
 /// Takes the items of an array as they are, and no more of them than may be.
@@ -187,15 +187,16 @@ fn room_for_one_more(events: usize, limits: &Limits) -> Result<(), ApiError> {
     })
 }
 
-fn line(json: &str, place: Place, limits: &Limits) -> Result<Line, ApiError> {
+/// One event, which shares the memory of `text` where it can.
+fn line(text: &ByteString, json: &str, place: Place, limits: &Limits) -> Result<Line, ApiError> {
     let wrong = |why: String| ApiError::InvalidBatch { place: place.to_string(), why };
     if !json.trim_start().starts_with('{') {
         return Err(wrong(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned()));
     }
     let line: BatchLine<'_> = serde_json::from_str(json).map_err(|error| wrong(words(&error)))?;
-    let kind = ByteString::from(line.event.as_ref());
-    let kind = kind.try_into().map_err(|why: sse_proto::event::InvalidName| wrong(why.to_string()))?;
-    let data = data(line.data).map_err(|error| wrong(format!("data: {}", words(&error))))?;
+    let kind =
+        shared(text, line.event).try_into().map_err(|why: sse_proto::event::InvalidName| wrong(why.to_string()))?;
+    let data = data(text, line.data).map_err(|error| wrong(format!("data: {}", words(&error))))?;
     if data.len() > limits.event_bytes_max {
         return Err(ApiError::TooLarge {
             what: format!("the data of {place}"),
@@ -216,16 +217,23 @@ fn words(error: &serde_json::Error) -> String {
 }
 
 /// A string stands for its text, any other value for its JSON.
-fn data(value: &RawValue) -> Result<ByteString, serde_json::Error> {
+fn data(text: &ByteString, value: &RawValue) -> Result<ByteString, serde_json::Error> {
     let json = value.get();
     if json.starts_with('"') {
-        let text: Cow<'_, str> = serde_json::from_str::<BorrowedText<'_>>(json)?.0;
-        return Ok(ByteString::from(text.as_ref()));
+        return Ok(shared(text, serde_json::from_str::<BorrowedText<'_>>(json)?.0));
     }
-    Ok(json::without_white_space(&ByteString::from(json)))
+    Ok(json::without_white_space(&text.slice_ref(json)))
 }
 
-/// A string without escapes is not copied twice.
+/// A part of `text`, without a copy; what was escaped in it has memory of its own.
+fn shared(text: &ByteString, part: Cow<'_, str>) -> ByteString {
+    match part {
+        Cow::Borrowed(part) => text.slice_ref(part),
+        Cow::Owned(part) => part.into(),
+    }
+}
+
+/// A string without escapes is borrowed.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);

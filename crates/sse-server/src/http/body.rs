@@ -109,6 +109,9 @@ pub(super) async fn read<'a>(
             // All at once, because bodies that each hold a part would wait for one another; and only now that something
             // has come, so that an upload which sends nothing holds nothing.
             share.grow_to(declared.unwrap_or(limit.bytes_max)).await?;
+            if bytes.is_empty() {
+                bytes.reserve(declared.unwrap_or(piece.len()));
+            }
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes.freeze())

@@ -13,6 +13,7 @@ use sse_server::{
     broker::{
         Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
         embedded::{Embedded, Place},
+        memory::Memory,
         once::{Fingerprint, KeyLimits, Once, Part, Placed},
         redis::{Place as RedisPlace, RedisBroker},
     },
@@ -50,7 +51,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
             let broker = RedisBroker::connect(place, retention, Metrics::new(), &Handle::current()).await;
             Broker::Redis(broker.unwrap())
         }
-        (None, Backend::Memory) => embedded(Place::Memory, retention),
+        (None, Backend::Memory) => Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current())),
         (None, _) => embedded(Place::Directory(directory.path().join("log")), retention),
     };
     Own { broker, _redis: redis, _directory: directory }

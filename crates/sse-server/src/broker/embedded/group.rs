@@ -9,13 +9,13 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use sse_proto::{Channel, EventId};
 
 use super::{
-    clock::Clock,
     keys::{Keys, Tally},
     record::{Key, Row, encode_event, id_of, key},
     store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
 };
 use crate::broker::{
     Appended, BrokerError, Retention,
+    clock::Clock,
     once::{Part, Placed, Plan, plan},
 };
 
@@ -470,8 +470,8 @@ mod tests {
 
     impl Log {
         fn new() -> Self {
-            let store = Store::open(Place::Memory, EventId::ZERO).unwrap();
-            let state = load_state(&store, EventId::ZERO, 0).unwrap();
+            let store = Store::open(Place::Memory).unwrap();
+            let state = load_state(&store, EventId::ZERO).unwrap();
             let retention = Retention {
                 events_max: NonZeroUsize::new(5).unwrap(),
                 age_max: Duration::from_secs(1),
@@ -510,7 +510,7 @@ mod tests {
             let more_to_trim = change.more_to_trim;
             self.state.apply(change);
             // What is on disk is what is in memory.
-            let loaded = load_state(&self.store, self.state.clock.highest(), 0).unwrap();
+            let loaded = load_state(&self.store, self.state.clock.highest()).unwrap();
             assert_eq!((&loaded.rows, &loaded.forgotten), (&self.state.rows, &self.state.forgotten));
             assert_eq!((loaded.bytes, loaded.origin), (self.state.bytes, self.state.origin));
             assert_eq!(loaded.tallies, self.state.tallies);

@@ -1,6 +1,6 @@
 //! The embedded broker: a log in redb, one writer thread, nothing to install.
 //!
-//! An event is acknowledged after the fsync of its group. [`Place::Memory`] is the same contract without a file.
+//! An event is acknowledged after the fsync of its group.
 //!
 //! | file | holds |
 //! |---|---|
@@ -11,10 +11,8 @@
 //! | `record` | the bytes of an event and of a channel's row |
 //! | `damage` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
-//! | `clock` | ids that only grow |
 //! | `disk` | the reserve of free space |
 
-mod clock;
 mod damage;
 mod disk;
 mod group;
@@ -41,7 +39,6 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::store::{OpenError, Place};
 use self::{
-    clock::Clock,
     damage::Damage,
     disk::FreeSpace,
     group::{Change, State},
@@ -53,6 +50,7 @@ use self::{
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
     bells::{Bell, Bells},
+    clock::{self, Clock},
     once::{Part, Placed},
 };
 use crate::metrics::Metrics;
@@ -139,15 +137,10 @@ impl Embedded {
         blocking: Handle,
         gave_up: oneshot::Sender<BrokerError>,
     ) -> Result<Self, OpenError> {
-        let (directory, first_seq) = match &place {
-            Place::Directory(directory) => (Some(directory.clone()), 0),
-            Place::Memory => (None, u64::from(rand::random::<u32>().max(1))),
-        };
-        let name = directory.clone().unwrap_or_else(|| "memory".into());
-        let origin = EventId::new(0, first_seq);
-        let store = Store::open(place, origin)?;
-        let state = load_state(&store, origin, first_seq)
-            .map_err(|error| OpenError::Unreadable { path: name, why: error.to_string() })?;
+        let directory = place.directory().to_owned();
+        let store = Store::open(place)?;
+        let state = load_state(&store, EventId::ZERO)
+            .map_err(|error| OpenError::Unreadable { path: directory.clone(), why: error.to_string() })?;
         let heads = RwLock::new(Heads::of(&state));
         let damage = Damage::default();
         let shared = Arc::new(Shared { store, bells: Bells::default(), heads, metrics, damage });
@@ -163,7 +156,7 @@ impl Embedded {
             }
             ended
         });
-        let thread = thread.map_err(|error| OpenError::Io(directory.unwrap_or_default(), error))?;
+        let thread = thread.map_err(|error| OpenError::Io(directory, error))?;
         Ok(Self {
             shared,
             requests: Arc::new(Mutex::new(Some(requests))),
@@ -280,7 +273,7 @@ impl Embedded {
 }
 
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
-fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, StoreError> {
+fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
     store.try_read(|transaction| {
         let meta = transaction.open_table(META)?;
         let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
@@ -320,7 +313,7 @@ fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State
             rows,
             tallies,
             forgotten,
-            clock: Clock::new(given_out.max(highest).max(last), first_seq),
+            clock: Clock::new(given_out.max(highest).max(last), 0),
             // Numbers start at 1; none is given out twice.
             next_number: u32::try_from(number("next_number")?).unwrap_or(u32::MAX).max(last_number + 1),
             origin: reader::origin(transaction)?,

@@ -196,8 +196,8 @@ mod tests {
     use super::*;
     use crate::broker::{
         BrokerError, Retention,
+        clock::Clock,
         embedded::{
-            clock::Clock,
             group::{Group, State},
             store::{Place, Store},
         },
@@ -224,7 +224,7 @@ mod tests {
             origin: EventId::ZERO,
             bytes: 0,
         };
-        let store = Store::open(Place::Memory, EventId::ZERO).unwrap();
+        let store = Store::open(Place::Memory).unwrap();
         let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
         let append = |transaction: &WriteTransaction| {
             let mut group = Group::open(transaction, &state, &retention, 1, 0)?;

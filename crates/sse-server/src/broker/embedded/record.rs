@@ -102,13 +102,7 @@ impl Row {
 
     /// What of it decides whether a position can be continued.
     pub(super) fn extent(&self) -> Extent {
-        // A channel that was forgotten and came again begins at its last id, behind what was trimmed of it.
-        let began_empty = self.origin.ms == 0;
-        let trimmed = if began_empty && self.trimmed == self.origin {
-            Trimmed::NothingSince(self.origin)
-        } else {
-            Trimmed::Through(self.trimmed)
-        };
+        let trimmed = Trimmed::through(self.trimmed, self.origin);
         Extent { oldest: (self.count > 0).then_some(self.oldest), last: self.last, trimmed }
     }
 

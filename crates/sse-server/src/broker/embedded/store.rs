@@ -9,10 +9,8 @@ use std::{
 
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    TableHandle as _, WriteTransaction, backends::InMemoryBackend,
+    TableHandle as _, WriteTransaction,
 };
-
-use sse_proto::EventId;
 
 use super::record::Key;
 use crate::broker::BrokerError;
@@ -36,16 +34,34 @@ pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::ne
 const FORMAT: u64 = 1;
 const FILE: &str = "events.redb";
 const CACHE_BYTES: usize = 32 << 20;
-/// What is in memory need not be cached in memory.
-const MEMORY_CACHE_BYTES: usize = 1 << 20;
 
 /// Where the log lives.
 #[derive(Debug, Clone)]
 pub enum Place {
     /// In a directory of its own.
     Directory(PathBuf),
-    /// In memory, for as long as the process runs.
+    /// In memory: a disk that is fast enough for tests of what stands on it.
+    #[cfg(test)]
     Memory,
+}
+
+impl Place {
+    pub(super) fn directory(&self) -> &Path {
+        match self {
+            Self::Directory(directory) => directory,
+            #[cfg(test)]
+            Self::Memory => Path::new("memory"),
+        }
+    }
+
+    /// Makes the log there, if there is none, and opens it.
+    fn open(&self) -> Result<Database, DatabaseError> {
+        match self {
+            Self::Directory(directory) => create_in(directory),
+            #[cfg(test)]
+            Self::Memory => builder().create_with_backend(redb::backends::InMemoryBackend::new()),
+        }
+    }
 }
 
 /// Why the log could not be opened.
@@ -88,25 +104,21 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(super) struct Store {
     place: Place,
-    origin: EventId,
     database: RwLock<Option<Database>>,
 }
 
 impl Store {
-    /// Opens the log; channels of a new one begin after `origin`.
-    pub(super) fn open(place: Place, origin: EventId) -> Result<Self, OpenError> {
-        let database = open_database(&place, origin)?;
-        Ok(Self { place, origin, database: RwLock::new(Some(database)) })
+    /// Opens the log.
+    pub(super) fn open(place: Place) -> Result<Self, OpenError> {
+        let database = open_database(&place)?;
+        Ok(Self { place, database: RwLock::new(Some(database)) })
     }
 
     /// Closes the file and opens it again: redb repairs it, and what was not committed is gone.
     pub(super) fn reopen(&self) -> Result<(), OpenError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if let Place::Memory = self.place {
-            return Ok(()); // there is nothing to read back from; the failed transaction was undone
-        }
         *database = None;
-        *database = Some(open_database(&self.place, self.origin)?);
+        *database = Some(open_database(&self.place)?);
         Ok(())
     }
 
@@ -128,22 +140,16 @@ impl Store {
 
     /// What is wrong, with which file, and the way out.
     fn with_advice(&self, error: &StoreError) -> String {
-        match &self.place {
-            Place::Memory => error.to_string(),
-            Place::Directory(_) => format!(
-                "{error}, in {}: stop the server, and restore the file from a backup, or move it away and start with \
-                 an empty one",
-                self.name()
-            ),
-        }
+        format!(
+            "{error}, in {}: stop the server, and restore the file from a backup, or move it away and start with an empty \
+             one",
+            self.name()
+        )
     }
 
     /// The file, for people.
     pub(super) fn name(&self) -> String {
-        match &self.place {
-            Place::Memory => "the log in memory".to_owned(),
-            Place::Directory(directory) => directory.join(FILE).display().to_string(),
-        }
+        self.place.directory().join(FILE).display().to_string()
     }
 
     /// Runs `work` and commits: when this returns, it is on disk. Otherwise nothing is known until [`Self::reopen`].
@@ -185,18 +191,11 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
-fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> {
-    let directory = match place {
-        Place::Memory => Path::new("memory"),
-        Place::Directory(directory) => directory,
-    };
+fn open_database(place: &Place) -> Result<Database, OpenError> {
+    let directory = place.directory();
     let io_error = |error| OpenError::Io(directory.to_owned(), error);
     let unreadable = |why| OpenError::Unreadable { path: directory.to_owned(), why };
-    let opened = quietly(|| match place {
-        Place::Memory => builder(MEMORY_CACHE_BYTES).create_with_backend(InMemoryBackend::new()),
-        Place::Directory(directory) => create_in(directory),
-    });
-    let database = match opened {
+    let database = match quietly(|| place.open()) {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
         Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_a_damaged_file(&error) => {
@@ -205,7 +204,7 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
         Err(why) => return Err(unreadable(why)),
     };
-    match quietly(|| prepare(&database, origin)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
+    match quietly(|| prepare(&database)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
         Ok(FORMAT) => Ok(database),
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
@@ -219,9 +218,9 @@ fn is_of_a_damaged_file(error: &io::Error) -> bool {
 }
 
 /// redb would take a gigabyte for its cache; the system's own cache of the file serves as well.
-fn builder(cache_bytes: usize) -> Builder {
+fn builder() -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(cache_bytes);
+    builder.set_cache_size(CACHE_BYTES);
     builder
 }
 
@@ -230,7 +229,7 @@ fn create_in(directory: &Path) -> Result<Database, DatabaseError> {
         return Err(StorageError::Io(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")).into());
     }
     std::fs::create_dir_all(directory)?;
-    let database = builder(CACHE_BYTES).create(directory.join(FILE))?;
+    let database = builder().create(directory.join(FILE))?;
     // The file's name must survive a power loss too.
     std::fs::File::open(directory)?.sync_all()?;
     Ok(database)
@@ -249,7 +248,7 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// Makes the tables that are not there; returns the format of the file.
-fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
+fn prepare(database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
     // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
@@ -271,7 +270,7 @@ fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     }
     if found.is_none() {
         let mut meta = transaction.open_table(META)?;
-        for (name, number) in [("format", FORMAT), ("origin_ms", origin.ms), ("origin_seq", origin.seq)] {
+        for (name, number) in [("format", FORMAT), ("origin_ms", 0), ("origin_seq", 0)] {
             meta.insert(name, number)?;
         }
     }

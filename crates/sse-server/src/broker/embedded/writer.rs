@@ -18,7 +18,6 @@ use tokio::sync::oneshot;
 
 use super::{
     Shared,
-    clock::now_ms,
     disk::FreeSpace,
     group::{Change, Group, State},
     load_state,
@@ -26,6 +25,7 @@ use super::{
 };
 use crate::broker::{
     BrokerError, Retention,
+    clock::now_ms,
     once::{Part, Placed},
 };
 
@@ -197,8 +197,8 @@ impl Writer {
     fn reopen(&mut self) -> Result<(), BrokerError> {
         let lost = |error: String| BrokerError::Unavailable(format!("the log cannot be opened again: {error}"));
         self.shared.store.reopen().map_err(|error| lost(error.to_string()))?;
-        self.state = load_state(&self.shared.store, self.state.clock.highest(), self.state.clock.first_seq())
-            .map_err(|error| lost(error.to_string()))?;
+        self.state =
+            load_state(&self.shared.store, self.state.clock.highest()).map_err(|error| lost(error.to_string()))?;
         self.shared.reset_heads(&self.state);
         Ok(())
     }

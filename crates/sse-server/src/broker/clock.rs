@@ -6,7 +6,7 @@ use sse_proto::EventId;
 
 /// Gives out event ids.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(in crate::broker) struct Clock {
     highest: EventId,
     /// The sequence number of the first event in a millisecond.
     ///
@@ -17,29 +17,24 @@ pub(super) struct Clock {
 
 impl Clock {
     /// A clock that has given out every id up to `highest`.
-    pub(super) const fn new(highest: EventId, first_seq: u64) -> Self {
+    pub(in crate::broker) const fn new(highest: EventId, first_seq: u64) -> Self {
         Self { highest, first_seq }
     }
 
     /// The highest id given out.
-    pub(super) const fn highest(&self) -> EventId {
+    pub(in crate::broker) const fn highest(&self) -> EventId {
         self.highest
     }
 
     /// Goes past `bound` without giving out an id, if the time `now_ms` is past it: none up to it is given out then.
-    pub(super) fn pass(&mut self, bound: EventId, now_ms: u64) {
+    pub(in crate::broker) fn pass(&mut self, bound: EventId, now_ms: u64) {
         if now_ms > bound.ms {
             self.highest = self.highest.max(bound);
         }
     }
 
-    /// The sequence number of the first event in a millisecond.
-    pub(super) const fn first_seq(&self) -> u64 {
-        self.first_seq
-    }
-
     /// The next id, at the time `now_ms`.
-    pub(super) fn next(&mut self, now_ms: u64) -> EventId {
+    pub(in crate::broker) fn next(&mut self, now_ms: u64) -> EventId {
         self.highest = if now_ms > self.highest.ms {
             EventId::new(now_ms, self.first_seq)
         } else if let Some(seq) = self.highest.seq.checked_add(1) {
@@ -52,7 +47,7 @@ impl Clock {
 }
 
 /// Milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> u64 {
+pub(in crate::broker) fn now_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
