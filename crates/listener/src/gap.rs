@@ -14,9 +14,16 @@ pub fn told_by(event: &Event) -> Option<Gap> {
     }
 }
 
-/// What may be missing, why, and where it goes on.
+/// What was lost or may be missing, why, and where it goes on.
 #[must_use]
 pub fn sentence(gap: &Gap) -> String {
+    if let Some(lost) = gap.lost {
+        return format!(
+            "gap: the server has lost events of channel {}, between {} and {}, by a fail-over or an older copy of its log; \
+             going on with what came instead",
+            gap.channel, lost.after, lost.before
+        );
+    }
     let after = if gap.after.is_empty() { String::new() } else { format!(" after {}", gap.after) };
     let why = match gap.reason {
         GapReason::Trimmed => "the server's history does not go back that far",
@@ -59,6 +66,13 @@ mod tests {
         );
         let damaged = gap(r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"damaged"}"#);
         assert!(damaged.contains("after 1-0 may be missing, because the server's log is damaged there"), "{damaged}");
+        assert_eq!(
+            gap(
+                r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"lost-tail","lost":{"after":"1-0","before":"5-0"}}"#
+            ),
+            "gap: the server has lost events of channel orders, between 1-0 and 5-0, by a fail-over or an older copy of its \
+             log; going on with what came instead"
+        );
         let nothing_kept = gap(r#"{"channel":"sse","after":"","oldest":null,"reason":"lost-tail"}"#);
         assert!(nothing_kept.starts_with("gap: events of channel sse may be missing"), "{nothing_kept}");
         assert!(nothing_kept.ends_with("nothing is kept, going on with what comes next"), "{nothing_kept}");

@@ -31,13 +31,6 @@ impl Bells {
         }
     }
 
-    /// Tells everyone to look: bells may have been lost.
-    pub fn ring_all(&self) {
-        for bell in self.lock().values().flatten() {
-            bell.notify_one();
-        }
-    }
-
     /// The channels that somebody follows, in no order.
     #[must_use]
     pub fn followed(&self) -> Vec<Channel> {

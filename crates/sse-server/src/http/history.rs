@@ -15,6 +15,7 @@ use sse_proto::{
 use super::{
     Edge,
     error::ApiError,
+    filter,
     query::Params,
     start::{self, PARAMETERS, Whence},
 };
@@ -25,14 +26,19 @@ use crate::{
 
 const EVENTS_DEFAULT: usize = 1000;
 const EVENTS_MAX: usize = 10_000;
-/// An answer ends after this many bytes of data, or one event; `more` says so.
+/// An answer ends after this many bytes of data, or one event; `more` says so. What a filter keeps back counts.
 const BYTES_MAX: usize = 4 << 20;
+/// And when a filter has kept back so many events.
+const LOOKED_THROUGH_MAX: usize = 100_000;
+/// With a filter, one read of the log.
+const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 
 /// Reads history, oldest first.
 pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
-    let known = [&["channel", "limit"], &PARAMETERS[..]].concat();
+    let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
+    let filter = filter::of(&params)?;
     let whence = Whence::of(&request, &params)?;
     let until = start::until(&params)?;
     let limit = match (limit(&params)?, &whence) {
@@ -40,8 +46,8 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         (None, Some(Whence::Last(count))) => (*count).clamp(1, EVENTS_MAX),
         (None, _) => EVENTS_DEFAULT,
     };
-    let claim = Claim::of(whence.as_ref(), &channel, &edge).await?;
-    let mut history = read(&edge, channel, &claim, until, limit).await?;
+    let claim = Claim::of(whence.as_ref(), &channel, &filter, &edge).await?;
+    let mut history = read(&edge, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
         add_untold(&edge, &claim, bound, &mut history).await?;
     }
@@ -77,7 +83,7 @@ struct Claim {
 }
 
 impl Claim {
-    async fn of(whence: Option<&Whence>, channel: &Channel, edge: &Edge) -> Result<Self, ApiError> {
+    async fn of(whence: Option<&Whence>, channel: &Channel, filter: &Filter, edge: &Edge) -> Result<Self, ApiError> {
         let broker = edge.hub.broker();
         let at = |position: Position| (From::Position(position), position.to_string());
         let (from, shown) = match whence {
@@ -91,7 +97,7 @@ impl Claim {
                 (From::Time(ms), Position::At(EventId::new(ms, 0)).to_string())
             }
             Some(Whence::Last(count)) => {
-                at(Beginning::Newest(*count).locate(broker, channel, &Filter::default(), SCAN_LIMITS).await?)
+                at(Beginning::Newest(*count).locate(broker, channel, filter, SCAN_LIMITS).await?)
             }
         };
         Ok(Self { from, shown, is_unreadable: false })
@@ -118,13 +124,16 @@ async fn read(
     channel: Channel,
     claim: &Claim,
     until: Option<EventId>,
+    filter: &Filter,
     limit: usize,
 ) -> Result<History, ApiError> {
     let mut from = claim.from;
     let mut history = History { channel, gap: None, events: Vec::new(), next: String::new(), more: true };
-    let mut bytes = 0;
-    while history.more && count(&history) < limit && bytes < BYTES_MAX {
-        let limits = PageLimits { events_max: limit - count(&history), bytes_max: BYTES_MAX - bytes };
+    let (mut bytes, mut looked_through) = (0, 0);
+    while history.more && count(&history) < limit && bytes < BYTES_MAX && looked_through < LOOKED_THROUGH_MAX {
+        let wanted = limit - count(&history);
+        let events_max = if filter.is_all() { wanted } else { wanted.max(LOOKED_THROUGH_AT_ONCE) };
+        let limits = PageLimits { events_max, bytes_max: BYTES_MAX - bytes };
         let mut page = edge.hub.broker().read(&history.channel, from, limits).await?;
         if history.next.is_empty() {
             history.gap = claim.gap(&history.channel, &page);
@@ -142,9 +151,20 @@ async fn read(
             page.more = false;
         }
         bytes += page.events.iter().map(Stored::size).sum::<usize>();
+        looked_through += page.events.len();
+        let passes = |event: &Stored| filter.passes(&event.kind);
+        let mut passing = page.events.iter().enumerate().filter(|(_, event)| !event.is_gap() && passes(event));
+        if let Some((last, event)) = passing.nth(wanted - 1)
+            && last + 1 < page.events.len()
+        {
+            end = Position::After(event.id);
+            page.events.truncate(last + 1);
+            page.more = true;
+        }
         // What the gap says already is not said again by its record.
         let told = history.gap.as_ref().and_then(|gap| gap.lost).map(|lost| lost.before);
-        history.events.extend(page.events.iter().filter(|event| told != Some(event.id)).map(line));
+        let lines = page.events.iter().filter(|event| told != Some(event.id) && passes(event)).map(line);
+        history.events.extend(lines);
         history.more = page.more;
         history.next = end.to_string();
         from = From::Position(end);

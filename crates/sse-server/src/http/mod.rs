@@ -10,11 +10,13 @@
 //! | `once` | publishing with a key, for `publish` and `batch` |
 //! | `error` | the one table from errors to statuses |
 //! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
+//! | `filter` | which types of events such a reader wants |
 //! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
 
 mod batch;
 mod body;
 mod error;
+mod filter;
 mod health;
 mod history;
 mod media;

@@ -14,16 +14,17 @@ use actix_web_lab::extract::LocalData;
 use bytes::BytesMut;
 use futures::stream;
 use rand::RngExt as _;
-use sse_proto::{Channel, EventId, EventType, event::InvalidName, wire};
+use sse_proto::{Channel, EventId, wire};
 
 use super::{
     Edge,
-    error::{ApiError, shortened},
+    error::ApiError,
+    filter,
     query::Params,
     start::{self, PARAMETERS, Whence},
 };
 use crate::{
-    channel::{Envelope, Filter, Wanted},
+    channel::{Envelope, Wanted},
     fanout::{
         Framing,
         begin::{Begun, begin, is_over},
@@ -35,14 +36,13 @@ use crate::{
 
 /// For nginx: do not buffer this response.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-const TYPES_MAX: usize = 64;
 
 /// Subscribes to one or several channels.
 pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channels = params.channels()?;
-    let wanted = Wanted { filter: filter(&params)?, envelope: envelope(&params)?, until: start::until(&params)? };
+    let wanted = Wanted { filter: filter::of(&params)?, envelope: envelope(&params)?, until: start::until(&params)? };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
     let guard = match edge.metrics.subscriber(resumes, edge.limits.subscribers_max) {
@@ -124,19 +124,4 @@ fn envelope(params: &Params) -> Result<Envelope, ApiError> {
         Some("json") => Ok(Envelope::Json),
         Some(_) => Err(ApiError::InvalidParameter { name: "envelope", why: "can only be \"json\"".to_owned() }),
     }
-}
-
-fn filter(params: &Params) -> Result<Filter, ApiError> {
-    let mut kinds: Vec<EventType> = Vec::new();
-    for text in params.all("event") {
-        if EventType::RESERVED.contains(&text) {
-            continue; // a gap passes every filter, and the others are never published
-        }
-        let wrong = |why: InvalidName| ApiError::InvalidName { what: "event type", value: shortened(text), why };
-        kinds.push(text.parse().map_err(wrong)?);
-    }
-    if kinds.len() > TYPES_MAX {
-        return Err(ApiError::InvalidParameter { name: "event", why: format!("is given more than {TYPES_MAX} times") });
-    }
-    Ok(Filter::new(kinds))
 }

@@ -90,10 +90,51 @@ crate::on_every_broker! {
         for (last, expected) in [(2, vec!["2100", "2800"]), (9, vec!["0", "700", "1400", "2100", "2800"])] {
             let mut rare = server.subscribe(&format!("/stream?event=rare&last={last}")).await;
             assert_eq!(rare.take_data(expected.len()).await, expected);
+            assert_eq!(data_of(&events(&server, &format!("event=rare&last={last}")).await), expected);
         }
         let mut none = server.subscribe("/stream?event=none&last=3").await;
         server.publish("sse", "none", "at last").await;
         assert_eq!(none.next_event().await.data, "at last");
+    }
+
+    async fn history_is_read_by_type_in_pages_that_fit_together(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        let kind = |number: usize| match number {
+            _ if number.is_multiple_of(900) => "rare",
+            _ if number.is_multiple_of(2) => "even",
+            _ => "odd",
+        };
+        let lines = (0..4000).map(|number| format!(r#"{{"event":"{}","data":"{number}"}}"#, kind(number)));
+        let response = server.try_publish_batch("sse", lines.collect::<Vec<_>>().join("\n")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        for (query, kinds) in [("event=rare", &["rare"][..]), ("event=even&event=rare", &["even", "rare"]), ("event=x", &[])] {
+            let expected: Vec<String> =
+                (0..4000).filter(|number| kinds.contains(&kind(*number))).map(|number| number.to_string()).collect();
+            for limit in [1, 2, 3, 700, 10_000] {
+                if expected.len() > 1000 * limit {
+                    continue;
+                }
+                let (mut got, mut path) = (Vec::new(), format!("{query}&limit={limit}"));
+                loop {
+                    let page = events(&server, &path).await;
+                    let data = data_of(&page);
+                    assert!(data.len() <= limit && page["gap"].is_null(), "{path}: {page}");
+                    got.extend(data.into_iter().map(ToOwned::to_owned));
+                    if page["more"] == false {
+                        break;
+                    }
+                    path = format!("{query}&limit={limit}&last_event_id={}", page["next"].as_str().unwrap());
+                }
+                assert_eq!(got, expected, "{query} by {limit}");
+            }
+        }
+        // What ends somewhere, and as lines.
+        let all = server.history("sse").await;
+        let answer = events(&server, &format!("event=rare&until={}", all[1800].id)).await;
+        assert_eq!(data_of(&answer), ["0", "900", "1800"]);
+        assert_eq!(answer["more"], false);
+        let lines = server.http.get(server.at("/events?event=rare&limit=2")).header("accept", "application/x-ndjson");
+        assert_eq!(lines.send().await.unwrap().text().await.unwrap().lines().count(), 2);
     }
 
     async fn since_a_time_what_is_as_late_comes(backend: Backend) {
