@@ -68,44 +68,7 @@ async fn closed(server: &TestServer, reason: &str) -> usize {
     text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
 }
 
-fn peak_mib(server: &TestServer) -> Option<usize> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-    let kib: usize =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())?;
-    Some(kib >> 10)
-}
-
 crate::on_every_broker! {
-    async fn slow_and_stopped_readers_lose_nothing_and_take_no_memory(backend: Backend) {
-        const EVENTS: usize = 10_000;
-        let server = TestServer::start_with(backend, &["--tail-events", "500", "--history-events", "20000"]).await;
-        let mut healthy = server.subscribe("/stream").await;
-        let (mut slow, mut stopped) = (Vec::new(), Vec::new());
-        for _ in 0..50 {
-            slow.push(Raw::open(&server, "/stream").await);
-            stopped.push(Raw::open(&server, "/stream").await);
-        }
-        for start in (0..EVENTS).step_by(500) {
-            publish(&server, start..start + 500, 200).await;
-            for reader in &mut slow {
-                reader.read_some().await;
-            }
-            // One that reads is not held up by those that do not.
-            for _ in 0..500 {
-                healthy.next_event().await;
-            }
-        }
-        let all: Vec<usize> = (0..EVENTS).collect();
-        for numbers in all_at_once(slow.into_iter().chain(stopped), |reader| reader.numbers_until(EVENTS - 1)).await {
-            assert!(numbers == all, "{} events, the first {:?}", numbers.len(), numbers.first());
-        }
-        assert!(server.metric("sse_behind_tail_total").await >= 100.0, "they never fell behind");
-        if let Some(peak) = peak_mib(&server) {
-            println!("the server's peak is {peak} MiB");
-            assert!(peak < 160, "the server had {peak} MiB");
-        }
-    }
-
     async fn a_crowd_that_comes_back_from_one_place_shares_its_pages(backend: Backend) {
         const PAGES: u16 = 39;
         const EVENTS: usize = PAGES as usize * 256;

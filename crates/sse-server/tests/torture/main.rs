@@ -36,6 +36,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Parser as _, ValueEnum as _};
+use futures::future::try_join_all;
 
 use crate::{
     checker::Breach,
@@ -87,15 +88,17 @@ fn torture(options: &Options) -> anyhow::Result<bool> {
 
 async fn all_runs(options: &Options) -> anyhow::Result<bool> {
     let seed = options.seed.unwrap_or_else(|| if options.is_test() { TEST_SEED } else { rand::random() });
-    let mut kept = true;
-    for broker in options.brokers() {
-        let orders = Orders { broker, duration: options.duration(), seed, plant: options.plant };
-        kept &= one_run(orders, if options.keep { Keep::Always } else { Keep::Failed }).await?.breaches.is_empty();
-    }
+    let keep = if options.keep { Keep::Always } else { Keep::Failed };
+    // Side by side, because most of each is waiting.
+    let runs = options
+        .brokers()
+        .into_iter()
+        .map(|broker| one_run(Orders { broker, duration: options.duration(), seed, plant: options.plant }, keep));
+    let reports = try_join_all(runs).await?;
     if options.is_test() {
-        test_of_the_test(seed).await?;
+        try_join_all(Plant::value_variants().iter().map(|plant| is_found(*plant, seed))).await?;
     }
-    Ok(kept)
+    Ok(reports.iter().all(|report| report.breaches.is_empty()))
 }
 
 /// Which runs leave their records.
@@ -110,14 +113,15 @@ enum Keep {
 async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     let Orders { broker, duration, seed, plant } = orders;
     let planted = plant.map_or_else(String::new, |plant| format!(", planted: {plant:?}"));
-    println!("torture: broker {}, {} s, seed {seed}{planted}", broker.as_str(), duration.as_secs());
+    let title = format!("torture: broker {}, {} s, seed {seed}{planted}", broker.as_str(), duration.as_secs());
+    println!("{title}");
     let mut directory = tempfile::Builder::new().prefix("torture-").tempdir().context("cannot make a directory")?;
     let outcome = run(orders, directory.path()).await;
     let failed = !outcome.as_ref().is_ok_and(|report| report.breaches.is_empty());
     let is_kept = keep == Keep::Always || (failed && keep == Keep::Failed);
     directory.disable_cleanup(is_kept);
     if let Ok(report) = &outcome {
-        print!("{}", report.text());
+        print!("\n{title}, is over\n{}", report.text());
     }
     if is_kept {
         println!("records and logs are in {}", directory.path().display());
@@ -133,21 +137,19 @@ async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     outcome
 }
 
-/// What the proxy does to one event must be found, each as what it is.
-async fn test_of_the_test(seed: u64) -> anyhow::Result<()> {
-    for plant in Plant::value_variants() {
-        let broker = options::BrokerName::Embedded;
-        let orders = Orders { broker, duration: PLANT_DURATION, seed, plant: Some(*plant) };
-        let report = one_run(orders, Keep::Never).await?;
-        let expected = match plant {
-            Plant::Drop => vec![Breach::Lost],
-            Plant::Double => vec![Breach::Repeated],
-            Plant::Swap => vec![Breach::Disordered],
-        };
-        if report.breaches.kinds() != expected {
-            bail!("the torture is blind: {plant:?} was planted, and it found {:?}", report.breaches.kinds());
-        }
-        println!("as it must be: {plant:?} was planted, and found as {expected:?}");
+/// What the proxy does to one event must be found as what it is.
+async fn is_found(plant: Plant, seed: u64) -> anyhow::Result<()> {
+    let broker = options::BrokerName::Embedded;
+    let orders = Orders { broker, duration: PLANT_DURATION, seed, plant: Some(plant) };
+    let report = one_run(orders, Keep::Never).await?;
+    let expected = match plant {
+        Plant::Drop => vec![Breach::Lost],
+        Plant::Double => vec![Breach::Repeated],
+        Plant::Swap => vec![Breach::Disordered],
+    };
+    if report.breaches.kinds() != expected {
+        bail!("the torture is blind: {plant:?} was planted, and it found {:?}", report.breaches.kinds());
     }
+    println!("as it must be: {plant:?} was planted, and found as {expected:?}");
     Ok(())
 }
