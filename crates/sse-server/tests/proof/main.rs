@@ -10,3 +10,5 @@ mod checking;
 mod damage;
 mod model;
 mod reading;
+mod seen;
+mod several;

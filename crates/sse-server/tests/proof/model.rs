@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, num::NonZeroUsize};
 
-use sse_proto::{EventId, Position, api::GapReason};
+use sse_proto::{
+    Channel, EventId, Position,
+    api::{Gap, GapReason, Lost},
+};
 use sse_server::{
     broker::{
-        From, Page, PageLimits, Start, Stored,
+        From, GAP, Page, PageLimits, Start, Stored,
         continuity::{Extent, Trimmed, judge, judge_time},
     },
     channel::{Frames, TailLimits},
@@ -15,77 +18,128 @@ use sse_server::{
 pub(crate) const KINDS: [&str; 3] = ["view", "click", "close"];
 
 /// One channel's log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Log {
+    pub(crate) channel: Channel,
     /// Every event that there ever was.
     pub(crate) all: Vec<Stored>,
-    /// How many of the oldest are gone.
-    pub(crate) trimmed: usize,
-    /// Those that cannot be read any more.
+    /// What is kept: events, and records of losses.
+    pub(crate) kept: Vec<Stored>,
+    /// The newest that was trimmed.
+    pub(crate) trimmed: Option<EventId>,
+    /// Events that were lost by fail-overs.
+    pub(crate) lost: BTreeSet<EventId>,
+    /// Events that cannot be read any more.
     pub(crate) damaged: BTreeSet<EventId>,
+    /// What the records say, those that are gone included.
+    pub(crate) losses: Vec<Lost>,
+    last: EventId,
 }
 
 impl Log {
+    pub(crate) fn new(channel: Channel) -> Self {
+        let (all, kept, losses) = (Vec::new(), Vec::new(), Vec::new());
+        let (lost, damaged) = (BTreeSet::new(), BTreeSet::new());
+        Self { channel, all, kept, trimmed: None, lost, damaged, losses, last: EventId::ZERO }
+    }
+
     /// Adds an event, `pause_ms` later than the one before.
     pub(crate) fn append(&mut self, pause_ms: u64) {
-        let last = self.last();
-        let id = if pause_ms == 0 && last != EventId::ZERO {
-            EventId::new(last.ms, last.seq + 1)
+        self.last = if pause_ms == 0 && self.last != EventId::ZERO {
+            EventId::new(self.last.ms, self.last.seq + 1)
         } else {
-            EventId::new(last.ms + pause_ms.max(1), 0)
+            EventId::new(self.last.ms + pause_ms.max(1), 0)
         };
         let kind = KINDS[self.all.len() % KINDS.len()];
-        self.all.push(Stored { id, kind: kind.into(), data: id.to_string().into() });
+        let event = Stored { id: self.last, kind: kind.into(), data: self.last.to_string().into() };
+        self.all.push(event.clone());
+        self.kept.push(event);
     }
 
     /// Removes some of the oldest; the newest stays.
     pub(crate) fn trim(&mut self, count: usize) {
-        self.trimmed = (self.trimmed + count).min(self.all.len().saturating_sub(1)).max(self.trimmed);
+        let gone = self.kept.drain(..count.min(self.kept.len().saturating_sub(1)));
+        self.trimmed = gone.last().map(|entry| entry.id).or(self.trimmed);
     }
 
-    /// Makes some unreadable, counted from the newest.
+    /// Makes some unreadable, counted from the newest. A log that has fail-overs is Redis', which verifies what it has.
     pub(crate) fn damage(&mut self, back: usize, count: usize) {
-        let kept = self.kept().iter().rev().skip(back).take(count).map(|event| event.id).collect::<Vec<_>>();
-        self.damaged.extend(kept);
+        if self.losses.is_empty() {
+            self.damaged.extend(self.kept.iter().rev().skip(back).take(count).map(|event| event.id));
+        }
     }
 
-    pub(crate) fn last(&self) -> EventId {
-        self.all.last().map_or(EventId::ZERO, |event| event.id)
+    /// A fail-over: the newest entries are lost, somebody publishes so many events, and then it is found and recorded.
+    pub(crate) fn fail_over(&mut self, lost: usize, early: usize) {
+        let mut left = self.kept.len().saturating_sub(lost);
+        // Left over, and stated in the README: a record is lost, and not what was published just before it. So all goes.
+        while let Some(earlier) = self.kept[left..].iter().filter_map(Stored::lost).map(|lost| lost.after).min()
+            && left > 0
+            && self.kept[left - 1].id > earlier
+        {
+            left -= 1;
+        }
+        if left == self.kept.len() || (left == 0 && self.trimmed.is_some()) || !self.damaged.is_empty() {
+            return; // there is nothing to lose, or no event to go back to, or this is no Redis
+        }
+        let gone = self.kept.split_off(left);
+        self.lost.extend(gone.iter().filter(|entry| !entry.is_gap()).map(|entry| entry.id));
+        let after = self.kept.last().map_or(EventId::ZERO, |entry| entry.id);
+        (0..early).for_each(|_| self.append(1));
+        self.last = EventId::new(self.last.ms + 1, 0);
+        let lost = Lost { after, before: self.last };
+        let gap = Gap {
+            channel: self.channel.clone(),
+            after: after.to_string(),
+            oldest: Some(lost.before),
+            reason: GapReason::LostTail,
+            lost: Some(lost),
+        };
+        let data = serde_json::to_string(&gap).unwrap();
+        self.kept.push(Stored { id: lost.before, kind: GAP.into(), data: data.into() });
+        self.losses.push(lost);
     }
 
-    pub(crate) fn kept(&self) -> &[Stored] {
-        &self.all[self.trimmed..]
+    pub(crate) const fn last(&self) -> EventId {
+        self.last
+    }
+
+    fn has(&self, id: EventId) -> bool {
+        self.kept.iter().any(|entry| entry.id == id)
     }
 
     /// A page, as the brokers give it.
     pub(crate) fn read(&self, from: From, limits: PageLimits) -> Page {
-        let kept = self.kept();
-        let trimmed = match self.trimmed.checked_sub(1) {
-            Some(newest) => Trimmed::Through(self.all[newest].id),
-            None => Trimmed::NothingSince(EventId::ZERO),
-        };
-        let extent = Extent { oldest: kept.first().map(|event| event.id), last: self.last(), trimmed };
-        let (start, floor) = match from {
+        let trimmed = self.trimmed.map_or(Trimmed::NothingSince(EventId::ZERO), Trimmed::Through);
+        let extent = Extent { oldest: self.kept.first().map(|entry| entry.id), last: self.last, trimmed };
+        let (mut start, mut floor) = match from {
             From::Oldest => (Start::Contiguous, EventId::ZERO),
             From::Time(ms) => (judge_time(ms, &extent), EventId::new(ms, 0).before()),
             From::Position(position) => {
                 let (Position::After(id) | Position::At(id)) = position;
-                let present = kept.iter().any(|event| event.id == id);
-                (judge(position, present, &extent), position.floor())
+                (judge(position, self.has(id), &extent), position.floor())
             }
         };
-        let floor = if start == Start::Contiguous { floor } else { EventId::ZERO };
-        let following: Vec<&Stored> = kept.iter().filter(|event| event.id > floor).collect();
+        if let (Start::Gap { reason, .. }, From::Position(Position::After(id) | Position::At(id))) = (start, from) {
+            floor = EventId::ZERO;
+            let recorded = self.losses.iter().find(|lost| lost.has(id) && self.has(lost.before));
+            if let (GapReason::LostTail | GapReason::Unknown, Some(lost)) = (reason, recorded) {
+                floor = lost.after;
+                let oldest = self.kept.iter().map(|entry| entry.id).find(|id| *id > floor);
+                start = Start::Gap { reason: GapReason::LostTail, oldest, lost: Some(*lost) };
+            }
+        }
+        let following: Vec<&Stored> = self.kept.iter().filter(|event| event.id > floor).collect();
         let is_damaged = |event: &&Stored| self.damaged.contains(&event.id);
         let skipped = following.iter().copied().take_while(is_damaged).count();
         let run: Vec<&Stored> = following[skipped..].iter().copied().take_while(|event| !is_damaged(event)).collect();
         let fit = limits.fit(run.iter().map(|event| event.size()));
         let events: Vec<Stored> = run[..fit].iter().copied().cloned().collect();
-        let start = match skipped {
-            0 => start,
-            _ => Start::Gap { reason: GapReason::Damaged, oldest: events.first().map(|event| event.id), lost: None },
-        };
-        Page { start, events, more: skipped + fit < following.len(), last: self.last() }
+        if skipped > 0 {
+            let oldest = events.first().map(|event| event.id);
+            start = Start::Gap { reason: GapReason::Damaged, oldest, lost: None };
+        }
+        Page { start, events, more: skipped + fit < following.len(), last: self.last }
     }
 }
 
@@ -112,6 +166,10 @@ impl Node {
         let page = log.read(From::Position(Position::After(self.frames.end())), limits);
         match page.start {
             Start::Contiguous => self.frames.push(page.events),
+            Start::Gap { lost: Some(lost), .. } => {
+                self.frames.rewind(lost.after);
+                self.frames.push(page.events);
+            }
             Start::Gap { .. } => self.frames.join(page.last),
         }
     }

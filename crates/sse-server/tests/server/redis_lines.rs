@@ -123,3 +123,31 @@ async fn a_redis_that_freezes_before_the_first_publish_to_a_channel_has_surely_n
     .await;
     assert_eq!(redis.run("EXISTS sse:{new}").await, redis::Value::Int(0));
 }
+
+/// A line of an `INFO`.
+async fn info(redis: &RedisServer, section: &str, name: &str) -> String {
+    let text: String = redis.command(redis::cmd("INFO").arg(section).to_owned()).await.unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_gets_its_first_replica_is_looked_at_and_no_connection_is_broken() {
+    let redis = RedisServer::start_with(&["--appendonly", "yes", "--repl-diskless-sync-delay", "0"]).await;
+    let server = TestServer::node(&redis, &[]).await;
+    server.publish("sse", "click", "first").await;
+    let history = info(&redis, "replication", "master_replid:").await;
+    let scripts = info(&redis, "commandstats", "cmdstat_evalsha:").await;
+    let replica = RedisServer::start().await;
+    replica.run(&format!("REPLICAOF 127.0.0.1 {}", redis.port())).await;
+    until("the primary begins another history", async || {
+        (info(&redis, "replication", "master_replid:").await != history).then_some(())
+    })
+    .await;
+    until("the node looks whether all is there", async || {
+        (info(&redis, "commandstats", "cmdstat_evalsha:").await != scripts).then_some(())
+    })
+    .await;
+    server.publish("sse", "click", "second").await;
+    assert!(!server.log().contains("connection to Redis broke"), "{}", server.log());
+    assert!(server.metric("sse_gap_records_total").await.abs() < f64::EPSILON);
+}

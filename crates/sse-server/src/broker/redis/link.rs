@@ -259,7 +259,7 @@ async fn supervise(
                 back_off = BackOff::default();
                 state.send_replace(State::Up(connection.clone(), era));
                 let why = tokio::select! {
-                    why = watch_over(connection, limit, &suspect, &forks, timeline) => why,
+                    why = watch_over(connection, limit, &suspect, &forks, timeline, &state) => why,
                     () = demoted.notified() => "it is a read-only replica".to_owned(),
                 };
                 tracing::warn!(address, why, "the connection to Redis broke; connecting again");
@@ -325,14 +325,20 @@ async fn watch_over(
     limit: Duration,
     suspect: &Notify,
     forks: &Forks,
-    timeline: Timeline,
+    mut timeline: Timeline,
+    state: &watch::Sender<State>,
 ) -> String {
     loop {
         // Whichever comes first; both lead to the same question.
         let _ = timeout(CHECK_EVERY, suspect.notified()).await;
         match within(limit, Timeline::of(&mut connection)).await {
             Ok(now) if now == timeline => {}
-            Ok(_) => return "its data are of another history than before".to_owned(),
+            Ok(now) => {
+                // As on a new connection. (It is no reason to break this one: a primary that gets its first replica begins
+                // another history as well, and has all it had.)
+                timeline = now;
+                state.send_replace(State::Up(connection.clone(), forks.doubt_all()));
+            }
             Err(why) => return why,
         }
         // What could not be settled when the connection was made.
