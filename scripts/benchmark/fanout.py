@@ -61,7 +61,7 @@ def _own(shape, *flags, filters=False):
     return [
         Subject("ours", _of(lambda place: servers.ours(place, *flags), shape, filters=filters)),
         Subject("floor", _of(lambda place: servers.floor(place, *flags), shape)),
-        Subject("ours, durable", _of(lambda place: servers.ours(place, *flags, broker="durable"), shape, filters=filters)),
+        Subject("ours durable", _of(lambda place: servers.ours(place, *flags, broker="durable"), shape, filters=filters)),
     ]
 
 

@@ -67,7 +67,7 @@ def f(options):
     seconds = options.seconds
     ours = [
         Subject(
-            f"ours, {broker}",
+            f"ours {broker}",
             _of(lambda place, b=broker: servers.ours(place, broker=b), seconds, batch=PUBLISHERS, check=read_back),
         )
         for broker in options.brokers
@@ -76,7 +76,7 @@ def f(options):
     return [
         *ours,
         Subject("floor", _of(lambda place: servers.floor(place, threads=0), seconds, batch=PUBLISHERS)),
-        Subject("ours, durable, 512 publishers", many),
+        Subject("ours durable 512 publishers", many),
     ] + options.peers(
         Subject("nchan", _of(peers.nchan, seconds)),
         Subject("actix-web-lab", _of(peers.actix_lab, seconds)),

@@ -9,7 +9,7 @@ from subject import Measured, Subject
 
 SUBSCRIBERS = 5000
 RATE = 200
-CUT_EVERY_S = 5.0
+CUT_EVERY_S_MAX = 5.0
 CUT_SHARE = "10%"
 # History is full, and so as large as it gets, before the first minute is over.
 HISTORY_EVENTS = 8000
@@ -24,7 +24,7 @@ def measure(place, seconds, count, rate):
     """Runs so long with a share of the streams being cut all the time, and compares the end with the first minute."""
     minute = min(60.0, seconds / 3)
     samples = []
-    flags = ["--cut-every", f"{CUT_EVERY_S}s", "--cut-share", CUT_SHARE]
+    flags = ["--cut-every", f"{min(CUT_EVERY_S_MAX, seconds / 8):.1f}s", "--cut-share", CUT_SHARE]
     with (
         servers.ours(place, "--history-events", HISTORY_EVENTS, broker="durable") as server,
         place.directory("tools") as directory,
