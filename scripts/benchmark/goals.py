@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-
 PEERS = ("nchan", "actix-web-lab", "flask-sse")
 
 
@@ -34,7 +33,7 @@ class Row:
     goals: list = field(default_factory=list)
     ours: str = "ours"
     floor: str = "floor"
-    """Those that can be compared in this row."""
+    # Those that can be compared in this row.
     peers: tuple = PEERS
 
 
@@ -60,7 +59,15 @@ ROWS = [
     Row("A", "p99 of a publish, ms", "publish_p99_ms", peers=PEERS[:2]),
     Row("A", "durable log: CPU for a delivery, µs", "cpu_us", _CPU_A, ours="ours durable", peers=PEERS[:2]),
     Row("A", "durable log: p99 of a delivery, ms", "delivery_p99_ms", ours="ours durable", peers=PEERS[:2]),
-    Row("A", "100 subscribers × 30/s: CPU for a delivery, µs", "cpu_us", [most(1 / 25, "flask-sse")], "ours for flask-sse", "", PEERS[2:]),
+    Row(
+        "A",
+        "100 subscribers × 30/s: CPU for a delivery, µs",
+        "cpu_us",
+        [most(1 / 25, "flask-sse")],
+        "ours for flask-sse",
+        "",
+        PEERS[2:],
+    ),
     Row("B", "of the CPU for a delivery in user space, µs", "user_us", [most(0.3)]),
     Row("B", "CPU for a delivery, µs", "cpu_us"),
     Row("B", "p50 of a delivery, ms", "delivery_p50_ms"),
@@ -82,7 +89,9 @@ ROWS = [
     Row("E", "deliveries/s held, 20 ms", "deliveries_per_s", [least(4_000_000)], "ours 20 ms", "floor 20 ms", ()),
     Row("F", "single events/s, memory", "single_per_s", [least(45_000)], "ours memory"),
     Row("F", "single events/s, durable", "single_per_s", [least(10_000)], "ours durable"),
-    Row("F", "single events/s, durable, 512 publishers", "single_per_s", [least(30_000)], "ours durable 512 publishers"),
+    Row(
+        "F", "single events/s, durable, 512 publishers", "single_per_s", [least(30_000)], "ours durable 512 publishers"
+    ),
     Row("F", "single events/s, Redis", "single_per_s", [least(30_000)], "ours redis"),
     Row("F", "batches of 100, events/s, memory", "batch_per_s", [least(500_000)], "ours memory"),
     Row("F", "batches of 100, events/s, durable", "batch_per_s", [least(80_000)], "ours durable"),

@@ -29,7 +29,7 @@ def measure(place, server, count, seconds):
             time.sleep(seconds)
             idle_cores = (server.cpu() - cpu).total / (time.monotonic() - since)
             published = load.publish(place, server, directory, rate=5, count=3)
-            subscribers.wait_events(published["acknowledged"] * count, 60.0)
+            subscribers.wait_events(published["acknowledged"] * count)
             subscribed = subscribers.finish()
     return Measured(
         {

@@ -20,7 +20,7 @@ def measure(place, server, count, seconds, has_history=True):
             published = load.publish(place, server, directory, rate=RATE, seconds=max(seconds, every))
             subscribers.program.until(lambda: subscribers.progress()[0] == count, "all to be back", 60.0)
             if has_history:
-                subscribers.wait_events(published["acknowledged"] * count, 60.0)
+                subscribers.wait_events(published["acknowledged"] * count)
             subscribed = subscribers.finish()
     back = subscribed["back_after_cut"]
     found = load.problems(subscribed, published, subscribers, lost_while_away=not has_history)

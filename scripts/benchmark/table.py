@@ -37,8 +37,10 @@ def _about(scenarios):
 
 
 def values(data, subject, figure):
-    """A figure of a subject, by run: of the runs that count; if none does, of those in which at least nothing was lost."""
-    runs = [run for run in data["runs"] if run["subject"] == subject and figure in run["figures"] and not run["problems"]]
+    """A figure of a subject, by run: of the runs that count; if none does, of those in which nothing was lost."""
+    runs = [
+        run for run in data["runs"] if run["subject"] == subject and figure in run["figures"] and not run["problems"]
+    ]
     valid = [run for run in runs if not validity.of_run(data, run)]
     return {run["run"]: run["figures"][figure] for run in valid or runs}
 
@@ -61,7 +63,9 @@ def _line(row, data, peers):
         return None
     cells = [row.label, _number(median(mine.values()))]
     floor = values(data, row.floor, row.figure)
-    cells += [_number(median(floor.values())), _times(ratio(data, row.figure, row.ours, row.floor))] if floor else ["", ""]
+    cells += (
+        [_number(median(floor.values())), _times(ratio(data, row.figure, row.ours, row.floor))] if floor else ["", ""]
+    )
     cells += [_peer(data, row, peer) for peer in peers]
     cells += ["; ".join(map(str, row.goals)), _met(data, row)]
     return "| " + " | ".join(cells) + " |"

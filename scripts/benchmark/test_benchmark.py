@@ -37,7 +37,9 @@ class Table(unittest.TestCase):
             *(run(number, "floor", cpu_us=cpu) for number, cpu in ((1, 4.0), (2, 4.0), (3, 9.0))),
         )
         cells = line(table.markdown({"A": data}), "CPU for a delivery, µs")
-        self.assertEqual(cells, ["CPU for a delivery, µs", "8", "4", "1.00 ×", "≤ 1.08 × floor; ≤ 0.65 × nchan", "yes; not measured"])
+        self.assertEqual(
+            cells, ["CPU for a delivery, µs", "8", "4", "1.00 ×", "≤ 1.08 × floor; ≤ 0.65 × nchan", "yes; not measured"]
+        )
 
     def test_a_goal_that_is_missed_is_said(self):
         text = table.markdown({"D": scenario("D", run(1, "ours", resident_b=301.0), run(1, "floor", resident_b=100.0))})
@@ -99,15 +101,20 @@ class Loss(unittest.TestCase):
         loss = {"judged": True, "publishers": [{}], "lost": {"total": lost, "while_open": 0}}
         loss |= {"twice": 0, "out_of_order": 0, "unjudged": 0} | kinds
         report = {"loss": loss, "connections": {"streaming_at_the_end": streaming}, "gaps": gaps or {}}
-        return load.problems(
-            report | {"events": {"total": came}}, {"acknowledged": 5, "unknown": 0}, self.Subscribers
-        )
+        return load.problems(report | {"events": {"total": came}}, {"acknowledged": 5, "unknown": 0}, self.Subscribers)
 
     def test_each_event_once_and_in_order_is_well(self):
         self.assertEqual(self.judged(), [])
 
     def test_whatever_else_is_said(self):
-        for wrong in ({"lost": 1}, {"came": 16}, {"came": 18}, {"gaps": {"trimmed": 1}}, {"streaming": 1}, {"twice": 1}):
+        for wrong in (
+            {"lost": 1},
+            {"came": 16},
+            {"came": 18},
+            {"gaps": {"trimmed": 1}},
+            {"streaming": 1},
+            {"twice": 1},
+        ):
             self.assertEqual(len(self.judged(**wrong)), 1, wrong)
 
 
@@ -120,7 +127,11 @@ class Growth(unittest.TestCase):
         self.assertEqual(soak.growth(self.figures(resident=105e6, files=5010)), [])
 
     def test_what_grows_is_named(self):
-        for wrong, word in (({"resident": 120e6}, "memory"), ({"files": 5200}, "open files"), ({"after": 99}, "all had gone")):
+        for wrong, word in (
+            ({"resident": 120e6}, "memory"),
+            ({"files": 5200}, "open files"),
+            ({"after": 99}, "all had gone"),
+        ):
             self.assertIn(word, "".join(soak.growth(self.figures(**wrong))), wrong)
 
 
