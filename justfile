@@ -19,6 +19,10 @@ test:
 torture *options='--minutes 10':
     scripts/torture {{ options }}
 
+# What it costs and how fast it is, beside a floor and other servers; see crates/sse-server/BENCH.md
+bench *options:
+    scripts/bench {{ options }}
+
 # The quick part of it: format and lints
 check:
     cargo fmt --all --check

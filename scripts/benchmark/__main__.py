@@ -19,6 +19,7 @@ import slow
 import soak
 import storm
 import table
+from subject import Measured
 
 SCENARIOS = {
     "A": fanout.a,
@@ -53,7 +54,11 @@ def measure(place, subject):
     """Measures a subject; how many cores others had meanwhile comes with it."""
     mine = {os.getpid()}
     before, since = procfs.cpu_of_others(mine), time.monotonic()
-    measured = subject.run(place)
+    try:
+        measured = subject.run(place)
+    except processes.Failed as error:
+        say(str(error))
+        measured = Measured({}, [str(error).splitlines()[0]])
     after, elapsed = procfs.cpu_of_others(mine), time.monotonic() - since
     return measured, sum(used - before.get(pid, used) for pid, used in after.items()) / elapsed
 
@@ -67,12 +72,7 @@ def run_scenario(options, place, letter, about):
         for subject in in_turn(scenario(options), run):
             if options.only and subject.name not in options.only:
                 continue
-            try:
-                measured, others = measure(place, subject)
-            except processes.Failed as error:
-                say(f"{letter} {run}  {subject.name}: {error}")
-                is_well = is_well and subject.is_peer
-                continue
+            measured, others = measure(place, subject)
             kept.add(run, subject.name, measured, others)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in measured.figures.items())
             say(f"{letter} {run}  {subject.name}: {shown}")

@@ -19,12 +19,15 @@ class Shape:
 
 def measure(place, server, shape):
     """Publishes at a steady rate to open streams."""
-    with place.directory("tools") as directory, load.Subscribers(place, server, directory, shape.subscribers) as subscribers:
+    with (
+        place.directory("tools") as directory,
+        load.Subscribers(place, server, directory, shape.subscribers) as subscribers,
+    ):
         subscribers.wait_open()
         before = server.cpu()
         published = load.publish(place, server, directory, rate=shape.rate, seconds=shape.seconds)
         deliveries = published["acknowledged"] * shape.subscribers
-        subscribers.wait_events(deliveries, 60.0)
+        subscribers.wait_events(deliveries)
         cpu = server.cpu() - before
         subscribed = subscribers.finish()
     latency = subscribed["latency"]
@@ -61,7 +64,9 @@ def _own(shape, *flags, filters=False):
     return [
         Subject("ours", _of(lambda place: servers.ours(place, *flags), shape, filters=filters)),
         Subject("floor", _of(lambda place: servers.floor(place, *flags), shape)),
-        Subject("ours, durable", _of(lambda place: servers.ours(place, *flags, broker="durable"), shape, filters=filters)),
+        Subject(
+            "ours durable", _of(lambda place: servers.ours(place, *flags, broker="durable"), shape, filters=filters)
+        ),
     ]
 
 

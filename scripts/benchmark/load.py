@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from processes import Failed, Program, tail
 from servers import plain_environment
 
+SETTLE = "30s"
 _PROGRESS = re.compile(r"(\d+) of \d+ streams, (\d+) events")
 
 
@@ -24,7 +25,7 @@ class Subscribers:
         self.report = self.directory / "subscribers.json"
         urls = [part for url in self.server.streams for part in ("--url", url)]
         command = [self.place.bin / "listener", "bench", *urls, "--connections", self.count, "--report", self.report]
-        command += ["--progress-every", "100ms", "--settle", "60s", "--idle-timeout", "120s", "--seed", "1"]
+        command += ["--progress-every", "100ms", "--settle", SETTLE, "--idle-timeout", "120s", "--seed", "1"]
         command += ["--filter-passes-all", *self.flags]
         self.program = Program("subscribers", command, self.directory, plain_environment())
         return self
@@ -60,7 +61,7 @@ class Subscribers:
         before, self._last = getattr(self, "_last", None), self.progress()
         return before == self._last
 
-    def wait_events(self, count, seconds):
+    def wait_events(self, count, seconds=30.0):
         """Waits until so many events have come since all were open; whether they did."""
         try:
             self.program.until(lambda: self.progress()[1] - self.before >= count, f"{count} events", seconds)

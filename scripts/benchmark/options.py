@@ -14,8 +14,8 @@ examples:
   scripts/bench --soak 10m                   5 000 subscribers that come and go
   scripts/bench --quick                      does it work? The figures mean nothing
 
-Every run checks that each subscriber got each event once and in order. Exit code 1 if ours or the floor lost anything, if
-something could not be run, or if the soak leaks. Results: target/bench/*.json and target/bench/table.md;
+Every run checks that each subscriber got each event once and in order. Exit code 1 if ours or the floor lost anything, or
+if something could not be run, or if the soak leaks. Results: target/bench/*.json and target/bench/table.md;
 crates/sse-server/BENCH.md says what they mean.
 """
 
@@ -61,14 +61,18 @@ def parse(arguments, known):
     parser.add_argument("--scenario", default=",".join(known), help=f"which of {letters}, like A,B (default: all)")
     parser.add_argument("--runs", type=int, default=None, help="runs of each; the table has medians (default: 3)")
     parser.add_argument("--seconds", type=float, default=None, help="how long each measurement lasts (default: 10)")
-    parser.add_argument("--peers", action="store_true", help="measure Nchan, actix-web-lab and Flask-SSE too; installs them")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure Nchan, actix-web-lab and Flask-SSE too; installs them"
+    )
     parser.add_argument("--only", default="", help="only these servers, like 'ours,floor'")
     parser.add_argument("--add", action="store_true", help="add the runs to those of before, instead of beginning anew")
     parser.add_argument("--quick", action="store_true", help="few connections, half a second each, one run")
     parser.add_argument("--soak", metavar="TIME", help="nothing but the soak, so long: 10m, 90s")
     parser.add_argument("--debug", action="store_true", help="with debug builds")
     parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("target/bench"), help="where results go (default: target/bench)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("target/bench"), help="where results go (default: target/bench)"
+    )
     given = parser.parse_args(arguments)
     scenarios = [letter.strip().upper() for letter in given.scenario.split(",")]
     if unknown := [letter for letter in scenarios if letter not in known]:

@@ -50,7 +50,7 @@ def h(options):
     count = EVENTS if not options.is_quick else 20 * BATCH
     keep = ("--history-events", count + 1000, "--history-bytes", "8GiB")
     ours = [
-        Subject(f"ours, {broker}", _of(lambda place, b=broker: servers.ours(place, *keep, broker=b), count))
+        Subject(f"ours {broker}", _of(lambda place, b=broker: servers.ours(place, *keep, broker=b), count))
         for broker in options.brokers
     ]
     return [*ours, Subject("floor", _of(servers.floor, count))]

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,6 @@ def versions(options):
     """Of all that is measured."""
     commands = {
         "commit": ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"],
-        "sse-server": [options.bin / "sse-server", "--version"],
         "rustc": ["rustc", "--version"],
         "redis-server": [os.environ.get("REDIS_SERVER", "redis-server"), "--version"],
     }
@@ -45,7 +45,14 @@ def versions(options):
         commands["nchan"] = ["dpkg-query", "-W", "libnginx-mod-nchan"]
         commands["python"] = [os.environ["PYTHON"], "-c", peers]
         commands["actix-web-lab"] = ["cargo", "pkgid", "actix-web-lab"]
-    return {name: _said(command) for name, command in commands.items()}
+    said = {name: _said(command) for name, command in commands.items()}
+    plain = ("commit", "python")
+    return {name: text if name in plain else _version(text) for name, text in said.items() if text}
+
+
+def _version(text):
+    found = re.search(r"\d+(\.\d+)+[^\s,]*", text)
+    return found[0] if found else text
 
 
 def _said(command):

@@ -25,11 +25,11 @@ class Server:
 
     program: Program
     url: str
-    """Where streams are: `listener bench` opens them in turn."""
+    # Where streams are: `listener bench` opens them in turn.
     streams: list
-    """Flags of `event-generator` for a server that is not ours."""
+    # Flags of `event-generator` for a server that is not ours.
     publishing: list = field(default_factory=list)
-    """It sends no response head before the first event."""
+    # It sends no response head before the first event.
     opens_with_event: bool = False
 
     def cpu(self):
@@ -101,10 +101,22 @@ def floor(place, *flags, threads=None):
 
 @contextlib.contextmanager
 def redis(directory, *flags):
-    """A redis-server that keeps what it gets as Redis' documentation advises: an append-only file, synced each second."""
+    """A redis-server; by default its data is in an append-only file, synced each second, as Redis advises."""
     program = os.environ.get("REDIS_SERVER", "redis-server")
     socket = directory / "redis.sock"
-    command = [program, "--port", "0", "--unixsocket", socket, "--dir", directory, "--save", "", "--maxclients", "50000"]
+    command = [
+        program,
+        "--port",
+        "0",
+        "--unixsocket",
+        socket,
+        "--dir",
+        directory,
+        "--save",
+        "",
+        "--maxclients",
+        "50000",
+    ]
     server = Program("redis", [*command, *(flags or ("--appendonly", "yes"))], directory)
     try:
         server.until(socket.exists, "it listened")

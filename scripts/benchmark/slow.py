@@ -53,7 +53,7 @@ def i(options):
     return [
         Subject("ours", _of(servers.ours, options)),
         Subject("floor", _of(servers.floor, options)),
-        Subject("ours, durable", _of(lambda place: servers.ours(place, broker="durable"), options)),
+        Subject("ours durable", _of(lambda place: servers.ours(place, broker="durable"), options)),
     ] + options.peers(
         Subject("nchan", _of(peers.nchan, options)), Subject("actix-web-lab", _of(peers.actix_lab, options))
     )

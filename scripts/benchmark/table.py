@@ -31,14 +31,16 @@ _COLUMNS = ["figure", "ours", "floor", "ours / floor"]
 def _about(scenarios):
     data = scenarios[min(scenarios)]
     machine, versions = data["machine"], data["versions"]
-    versions = ", ".join(f"{name} {said}" for name, said in versions.items() if said)
+    versions = ", ".join(said if name == "python" else f"{name} {said}" for name, said in versions.items())
     memory = f"{machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}"
     return [f"{data['date'][:10]}, {machine['cpu']}, {memory}; {versions}."]
 
 
 def values(data, subject, figure):
-    """A figure of a subject, by run: of the runs that count; if none does, of those in which at least nothing was lost."""
-    runs = [run for run in data["runs"] if run["subject"] == subject and figure in run["figures"] and not run["problems"]]
+    """A figure of a subject, by run: of the runs that count; if none does, of those in which nothing was lost."""
+    runs = [
+        run for run in data["runs"] if run["subject"] == subject and figure in run["figures"] and not run["problems"]
+    ]
     valid = [run for run in runs if not validity.of_run(data, run)]
     return {run["run"]: run["figures"][figure] for run in valid or runs}
 
@@ -61,7 +63,9 @@ def _line(row, data, peers):
         return None
     cells = [row.label, _number(median(mine.values()))]
     floor = values(data, row.floor, row.figure)
-    cells += [_number(median(floor.values())), _times(ratio(data, row.figure, row.ours, row.floor))] if floor else ["", ""]
+    cells += (
+        [_number(median(floor.values())), _times(ratio(data, row.figure, row.ours, row.floor))] if floor else ["", ""]
+    )
     cells += [_peer(data, row, peer) for peer in peers]
     cells += ["; ".join(map(str, row.goals)), _met(data, row)]
     return "| " + " | ".join(cells) + " |"

@@ -2,7 +2,7 @@
 
 # A machine like the one of the first measurements (2 cores) does not do worse than this by itself.
 FLOOR_A_CPU_US_MAX = 10.0
-# By scenario, figure and peer, what was measured then, and whether more is worse.
+# By scenario, peer and figure, what was measured then.
 BEFORE = {
     ("A", "nchan", "cpu_us"): 13.95,
     ("A", "actix-web-lab", "cpu_us"): 12.9,
@@ -16,30 +16,26 @@ OTHERS_CORES_MAX = 0.15
 
 
 def of_run(data, run):
-    """Why a measurement does not count; empty if it does."""
+    """Why a measurement does not count; empty if it does.
+
+    A floor or a peer that is too slow spoils all that was measured in its run.
+    """
     if run["problems"]:
         return "; ".join(run["problems"])
-    if noise := noise_of(data["scenario"], run):
-        return f"something else was running: {noise}"
-    same = (other for other in data["runs"] if other["run"] == run["run"] and other["subject"] == "floor")
-    for floor in same:
-        if noise := _slow_floor(data["scenario"], floor):
-            return f"something else was running: {noise}"
+    if run["others_cores"] > OTHERS_CORES_MAX:
+        return f"something else was running: other processes had {run['others_cores']:.2f} cores"
+    for other in data["runs"]:
+        if other["run"] == run["run"] and (sign := _sign(data["scenario"], other)):
+            return f"something else was running: {sign}"
     return ""
 
 
-def noise_of(scenario, run):
-    """The sign that others were at work, in words; empty if there is none."""
-    if run["others_cores"] > OTHERS_CORES_MAX:
-        return f"other processes had {run['others_cores']:.2f} cores"
+def _sign(scenario, run):
+    """That others were at work, in words; empty if nothing says so."""
     for figure, value in run["figures"].items():
         before = BEFORE.get((scenario, run["subject"], figure))
         if before and value > before * WORSE_BY:
-            return f"{figure} of {run['subject']} is {value:.4g}, on an idle machine it was {before:.4g}"
-    return _slow_floor(scenario, run)
-
-
-def _slow_floor(scenario, run):
-    if scenario == "A" and run["subject"] == "floor" and run["figures"]["cpu_us"] > FLOOR_A_CPU_US_MAX:
+            return f"{figure} of {run['subject']} was {value:.4g}, on an idle machine {before:.4g}"
+    if scenario == "A" and run["subject"] == "floor" and run["figures"].get("cpu_us", 0) > FLOOR_A_CPU_US_MAX:
         return f"the floor took {run['figures']['cpu_us']:.1f} µs for a delivery, more than {FLOOR_A_CPU_US_MAX:.0f}"
     return ""

@@ -127,19 +127,17 @@ impl Edge {
             wire::event(&mut frame, *last, kind, data);
             frames.push(frame.freeze());
         };
+        let mut lines = body.lines().map(serde_json::from_str::<BatchLine<'_>>);
         match path.strip_prefix("/event/") {
             Some(action) => push(action, body),
-            None => body
-                .lines()
-                .map(serde_json::from_str::<BatchLine<'_>>)
-                .try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?,
+            None => lines.try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?,
         }
         for (thread, waker) in threads {
             thread.send(Post::Events(frames.clone())).map_err(io::Error::other)?;
             waker.wake()?;
         }
-        let answer = format!(r#"{{"id":"{last}","first_id":"{first}","last_id":"{last}","count":{}}}"#, frames.len());
-        Ok(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len()))
+        let ids = format!(r#"{{"id":"{last}","first_id":"{first}","last_id":"{last}","count":{}}}"#, frames.len());
+        Ok(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{ids}", ids.len()))
     }
 
     /// Answers a request that is whole. `Some` if it subscribes: from which chunk on.
@@ -170,6 +168,7 @@ fn main() -> io::Result<()> {
     }
     let (mut poll, mut events, mut connections) = (Poll::new()?, Events::with_capacity(1024), Slab::new());
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+    socket2::SockRef::from(&listener).listen(4096)?;
     poll.registry().register(&mut listener, OTHER, Interest::READABLE)?;
     println!("http://{}", listener.local_addr()?);
     loop {

@@ -1,5 +1,6 @@
-//! The programs together, as people meet them: the demo, the commands of the README, the tutorial's Python clients.
+//! The programs together, as people meet them: demo, benchmark, the README's commands, the tutorial's Python clients.
 
+mod bench;
 mod commands;
 mod demo;
 mod loss;
