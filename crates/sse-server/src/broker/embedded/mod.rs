@@ -46,8 +46,8 @@ use self::{
     disk::FreeSpace,
     group::{Change, State},
     keys::Tally,
-    record::Row,
-    store::{CHANNELS, FORGOTTEN, KEY_TALLIES, META, Store, StoreError},
+    record::{Row, decode_forgotten},
+    store::{CHANNELS, FORGOTTEN, KEY_TALLIES, Store, StoreError},
     writer::{Request, Writer},
 };
 use super::{
@@ -282,9 +282,7 @@ impl Embedded {
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
 fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State, StoreError> {
     store.try_read(|transaction| {
-        let meta = transaction.open_table(META)?;
-        let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
-        let highest = EventId::new(number("highest_ms")?, number("highest_seq")?);
+        let numbers = reader::numbers(transaction)?;
         let mut rows = HashMap::new();
         let channels = transaction.open_table(CHANNELS)?;
         for entry in channels.iter()? {
@@ -293,7 +291,7 @@ fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State
             let channel: Channel = name.value().parse().map_err(|_| damaged())?;
             // A channel that a reader does not find would be taken for one that never was.
             let is_found = channels.get(name.value())?.is_some_and(|found| found.value() == row.value());
-            let row = Row::decode(row.value()).filter(|_| is_found).ok_or_else(damaged)?;
+            let row = Row::decode(name.value(), row.value()).filter(|_| is_found).ok_or_else(damaged)?;
             rows.insert(channel, row);
         }
         if rows.len() as u64 != channels.len()? {
@@ -301,17 +299,22 @@ fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State
             return Err(StoreError::Damaged(format!("{found} of {expected} channels are there")));
         }
         let mut forgotten = HashMap::new();
-        for entry in transaction.open_table(FORGOTTEN)?.iter()? {
+        let forgotten_rows = transaction.open_table(FORGOTTEN)?;
+        for entry in forgotten_rows.iter()? {
             let (name, last) = entry?;
             let damaged = || StoreError::Damaged(format!("the forgotten channel {:?}", name.value()));
-            let (ms, seq) = last.value();
-            forgotten.insert(name.value().parse().map_err(|_| damaged())?, EventId::new(ms, seq));
+            let last = decode_forgotten(name.value(), last.value()).ok_or_else(damaged)?;
+            forgotten.insert(name.value().parse().map_err(|_| damaged())?, last);
+        }
+        if forgotten.len() as u64 != forgotten_rows.len()? {
+            let (found, expected) = (forgotten.len(), forgotten_rows.len()?);
+            return Err(StoreError::Damaged(format!("{found} of {expected} forgotten channels are there")));
         }
         let mut tallies = HashMap::new();
         for entry in transaction.open_table(KEY_TALLIES)?.iter()? {
             let (number, tally) = entry?;
-            let (count, oldest_ms) = tally.value();
-            tallies.insert(number.value(), Tally { count, oldest_ms });
+            let damaged = || StoreError::Damaged(format!("the count of the keys of channel {}", number.value()));
+            tallies.insert(number.value(), Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?);
         }
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
@@ -320,10 +323,10 @@ fn load_state(store: &Store, given_out: EventId, first_seq: u64) -> Result<State
             rows,
             tallies,
             forgotten,
-            clock: Clock::new(given_out.max(highest).max(last), first_seq),
+            clock: Clock::new(given_out.max(numbers.highest).max(last), first_seq),
             // Numbers start at 1; none is given out twice.
-            next_number: u32::try_from(number("next_number")?).unwrap_or(u32::MAX).max(last_number + 1),
-            origin: reader::origin(transaction)?,
+            next_number: numbers.next_number.max(last_number + 1),
+            origin: numbers.origin,
         })
     })
 }

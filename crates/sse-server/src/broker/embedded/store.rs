@@ -14,7 +14,7 @@ use redb::{
 
 use sse_proto::EventId;
 
-use super::record::Key;
+use super::record::{Key, Numbers};
 use crate::broker::BrokerError;
 
 /// Events of all channels, by channel and id.
@@ -22,18 +22,20 @@ pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition:
 /// A [`Row`](super::record::Row) for each channel.
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
 /// The last ids of channels that were forgotten to make room, as long as there are not too many.
-pub(super) const FORGOTTEN: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("forgotten");
+pub(super) const FORGOTTEN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("forgotten");
 /// What was stored under a key, by the number of its channel and its fingerprint; see [`keys`](super::keys).
 pub(super) const KEYS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("keys");
 /// The same keys in the order in which they expire, by milliseconds.
 pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> = TableDefinition::new("key_expiries");
 /// How many keys a channel has, and when the oldest expires, by the channel's number.
-pub(super) const KEY_TALLIES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("key_tallies");
-/// Numbers of the whole log, by name.
-pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+pub(super) const KEY_TALLIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("key_tallies");
+/// What belongs to the whole log: [`Numbers`], in one row.
+pub(super) const NUMBERS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
+/// Has the format, in the same place and form in every version.
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 /// Changes when an older version could not read what this one writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const FILE: &str = "events.redb";
 const CACHE_BYTES: usize = 32 << 20;
 /// What is in memory need not be cached in memory.
@@ -60,6 +62,17 @@ pub enum OpenError {
     /// The directory or file cannot be made, read or written.
     #[error("cannot open the log in {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
+    /// Written by an older version, before there was a release.
+    #[error(
+        "the log in {} has format {found}, and this version reads only {FORMAT}: go on with the version that wrote it, or \
+         give this one another --data-dir", path.display()
+    )]
+    TooOld {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
     /// Written by a newer version.
     #[error(
         "the log in {} has format {found}, and this version reads up to {FORMAT}: run the newer version again, or \
@@ -207,6 +220,7 @@ fn open_database(place: &Place, origin: EventId) -> Result<Database, OpenError> 
     };
     match quietly(|| prepare(&database, origin)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
         Ok(FORMAT) => Ok(database),
+        Ok(found) if found < FORMAT => Err(OpenError::TooOld { path: directory.to_owned(), found }),
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
     }
@@ -253,26 +267,24 @@ fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
     // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
-    let of_every_log = [META.name(), EVENTS.name(), CHANNELS.name(), FORGOTTEN.name()];
-    if let Some(missing) = of_every_log.iter().find(|name| !tables.iter().any(|table| table == *name))
-        && !tables.is_empty()
-    {
-        return Err(StoreError::Damaged(format!("the table {missing} is missing")));
-    }
-    let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-    if found.is_none() && !tables.is_empty() {
-        return Err(StoreError::Damaged("its format is missing".to_owned()));
-    }
-    if let Some(found) = found
-        && found != FORMAT
-    {
-        transaction.abort()?;
-        return Ok(found);
-    }
-    if found.is_none() {
-        let mut meta = transaction.open_table(META)?;
-        for (name, number) in [("format", FORMAT), ("origin_ms", origin.ms), ("origin_seq", origin.seq)] {
-            meta.insert(name, number)?;
+    let is_there = |name: &str| tables.iter().any(|table| table == name);
+    let missing = |name: &str| StoreError::Damaged(format!("the table {name} is missing"));
+    if tables.is_empty() {
+        transaction.open_table(META)?.insert("format", FORMAT)?;
+        let numbers = Numbers { highest: EventId::ZERO, origin, next_number: 1 };
+        transaction.open_table(NUMBERS)?.insert(Numbers::KEY, numbers.encode().as_slice())?;
+    } else if !is_there(META.name()) {
+        return Err(missing(META.name()));
+    } else {
+        let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+        let found = found.ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))?;
+        if found != FORMAT {
+            transaction.abort()?;
+            return Ok(found);
+        }
+        let of_every_log = [EVENTS.name(), CHANNELS.name(), FORGOTTEN.name(), NUMBERS.name()];
+        if let Some(name) = of_every_log.iter().find(|name| !is_there(name)) {
+            return Err(missing(name));
         }
     }
     transaction.open_table(EVENTS)?;
