@@ -297,19 +297,22 @@ async fn a_log_of_another_version_is_refused_and_left_alone() {
     let mut server = TestServer::on_directory(&path, &[]).await;
     server.publish("sse", "click", "x").await;
     server.stop("TERM").await;
-    let file = path.join("events.redb");
-    for (format, way_out) in [(99, "run the newer version again"), (1, "go on with the version that wrote it")] {
-        {
-            let database = redb::Database::open(&file).unwrap();
-            let transaction = database.begin_write().unwrap();
-            let meta = redb::TableDefinition::<&str, u64>::new("meta");
-            transaction.open_table(meta).unwrap().insert("format", format).unwrap();
-            transaction.commit().unwrap();
-        }
-        let before = std::fs::metadata(&file).unwrap().len();
-        assert_refuses(&path, &[&format!("format {format}"), way_out, "--data-dir"]).await;
-        assert_eq!(std::fs::metadata(&file).unwrap().len(), before);
-    }
+    let set_format = |format| {
+        let database = redb::Database::open(path.join("events.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        let before =
+            transaction.open_table(meta).unwrap().insert("format", format).unwrap().map(|before| before.value());
+        transaction.commit().unwrap();
+        before.expect("it had one")
+    };
+    let own = set_format(99);
+    assert_refuses(&path, &["format 99", "run the newer version again", "--data-dir"]).await;
+    set_format(1);
+    assert_refuses(&path, &["format 1", "go on with the version that wrote it", "--data-dir"]).await;
+    set_format(own);
+    server.restart().await;
+    assert_eq!(kept(&server, "sse").await, ["x"]);
 }
 
 #[tokio::test]

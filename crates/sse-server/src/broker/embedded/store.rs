@@ -8,7 +8,7 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableDefinition,
     TableHandle as _, WriteTransaction, backends::InMemoryBackend,
 };
 
@@ -264,28 +264,17 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 
 /// Makes the tables that are not there; returns the format of the file.
 fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
+    let found = format(database)?;
+    if let Some(found) = found
+        && found != FORMAT
+    {
+        return Ok(found);
+    }
     let transaction = database.begin_write()?;
-    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
-    // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
-    let is_there = |name: &str| tables.iter().any(|table| table == name);
-    let missing = |name: &str| StoreError::Damaged(format!("the table {name} is missing"));
-    if tables.is_empty() {
+    if found.is_none() {
         transaction.open_table(META)?.insert("format", FORMAT)?;
         let numbers = Numbers { highest: EventId::ZERO, origin, next_number: 1 };
         transaction.open_table(NUMBERS)?.insert(Numbers::KEY, numbers.encode().as_slice())?;
-    } else if !is_there(META.name()) {
-        return Err(missing(META.name()));
-    } else {
-        let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-        let found = found.ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))?;
-        if found != FORMAT {
-            transaction.abort()?;
-            return Ok(found);
-        }
-        let of_every_log = [EVENTS.name(), CHANNELS.name(), FORGOTTEN.name(), NUMBERS.name()];
-        if let Some(name) = of_every_log.iter().find(|name| !is_there(name)) {
-            return Err(missing(name));
-        }
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
@@ -295,4 +284,26 @@ fn prepare(database: &Database, origin: EventId) -> Result<u64, StoreError> {
     transaction.open_table(KEY_TALLIES)?;
     transaction.commit()?;
     Ok(FORMAT)
+}
+
+/// The format of the file; none of a new one. A file of ours has all that every log has.
+fn format(database: &Database) -> Result<Option<u64>, StoreError> {
+    let transaction = database.begin_read()?;
+    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    let is_missing = |name: &&str| !tables.iter().any(|table| table == name);
+    let missing = |name: &str| StoreError::Damaged(format!("the table {name} is missing"));
+    if is_missing(&META.name()) {
+        return Err(missing(META.name()));
+    }
+    let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    let found = found.ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))?;
+    // Opening a table to write makes it: what a damaged name hides would quietly begin anew, empty.
+    let of_this_one = [EVENTS.name(), CHANNELS.name(), FORGOTTEN.name(), NUMBERS.name()];
+    match of_this_one.into_iter().find(is_missing) {
+        Some(name) if found == FORMAT => Err(missing(name)),
+        _ => Ok(Some(found)),
+    }
 }
