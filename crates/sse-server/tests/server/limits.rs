@@ -375,11 +375,14 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     let large = |number: usize| format!("{number} {}", "x".repeat(200_000));
+    let publish = async |number: usize| {
+        let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
+        let request = request.header("idempotency-key", number.to_string()).body(large(number));
+        within("an answer", request.send()).await.expect("an answer")
+    };
     let mut acknowledged = 0;
     let refused = loop {
-        let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
-        let request = request.header("idempotency-key", acknowledged.to_string()).body(large(acknowledged));
-        let response = within("an answer", request.send()).await.expect("an answer");
+        let response = publish(acknowledged).await;
         if response.status() != StatusCode::OK {
             break response;
         }
@@ -388,6 +391,11 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     };
     assert!(acknowledged > 0);
     refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
+    for _ in 0..20 {
+        refusal(publish(acknowledged).await, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
+    }
+    // It is told when it begins, not each time.
+    assert_eq!(said().matches("ERROR").count(), 1, "{}", said());
     assert!(!said().contains("panicked"), "{}", said());
     server.0.kill().unwrap();
     server.0.wait().unwrap();

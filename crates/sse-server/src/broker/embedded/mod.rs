@@ -11,6 +11,8 @@
 //! | `record` | the bytes of an event and of a channel's row |
 //! | `damage` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
+//! | `quiet` | panics of redb, which become errors |
+//! | `outage` | how often it is told that the log cannot be written |
 //! | `clock` | ids that only grow |
 //! | `disk` | the reserve of free space |
 
@@ -19,6 +21,8 @@ mod damage;
 mod disk;
 mod group;
 mod keys;
+mod outage;
+mod quiet;
 mod reader;
 mod record;
 mod store;
@@ -46,6 +50,7 @@ use self::{
     disk::FreeSpace,
     group::{Change, State},
     keys::Tally,
+    outage::Outage,
     record::{Row, decode_forgotten},
     store::{CHANNELS, FORGOTTEN, KEY_TALLIES, Store, StoreError},
     writer::{Request, Writer},
@@ -154,7 +159,8 @@ impl Embedded {
 
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
-        let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space };
+        let outage = Outage::default();
+        let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space, outage };
         let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
             let panicked = |_| Err(BrokerError::Unavailable("the writer of the log panicked".to_owned()));
             let ended = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(panicked);

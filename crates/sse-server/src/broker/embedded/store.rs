@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
@@ -14,7 +13,10 @@ use redb::{
 
 use sse_proto::EventId;
 
-use super::record::{Key, Numbers};
+use super::{
+    quiet::quietly,
+    record::{Key, Numbers},
+};
 use crate::broker::BrokerError;
 
 /// Events of all channels, by channel and id.
@@ -178,8 +180,8 @@ impl Store {
         let Some(database) = database.as_ref() else {
             return Err(StoreError::Damaged("the log file is closed".to_owned()));
         };
-        catch_unwind(AssertUnwindSafe(|| work(database)))
-            .unwrap_or_else(|_| Err(StoreError::Damaged("reading the log file panicked".to_owned())))
+        quietly(|| work(database))
+            .unwrap_or_else(|why| Err(StoreError::Damaged(format!("what is there makes no sense ({why})"))))
     }
 }
 
@@ -248,18 +250,6 @@ fn create_in(directory: &Path) -> Result<Database, DatabaseError> {
     // The file's name must survive a power loss too.
     std::fs::File::open(directory)?.sync_all()?;
     Ok(database)
-}
-
-/// The result of `work`, or what it said when it panicked; without the words that a panic leaves on stderr.
-fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-        text.unwrap_or("it is damaged").to_owned()
-    })
 }
 
 /// Makes the tables that are not there; returns the format of the file.
