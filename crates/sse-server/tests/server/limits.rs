@@ -291,23 +291,28 @@ async fn a_data_directory_that_cannot_be_written_is_a_clear_error() {
 }
 
 #[tokio::test]
-async fn a_log_of_a_newer_version_is_refused_and_left_alone() {
+async fn a_log_of_another_version_is_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     let mut server = TestServer::on_directory(&path, &[]).await;
     server.publish("sse", "click", "x").await;
     server.stop("TERM").await;
-    let file = path.join("events.redb");
-    {
-        let database = redb::Database::open(&file).unwrap();
+    let set_format = |format| {
+        let database = redb::Database::open(path.join("events.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
         let meta = redb::TableDefinition::<&str, u64>::new("meta");
-        transaction.open_table(meta).unwrap().insert("format", 99).unwrap();
+        let before =
+            transaction.open_table(meta).unwrap().insert("format", format).unwrap().map(|before| before.value());
         transaction.commit().unwrap();
-    }
-    let before = std::fs::metadata(&file).unwrap().len();
-    assert_refuses(&path, &["format 99", "newer version"]).await;
-    assert_eq!(std::fs::metadata(&file).unwrap().len(), before);
+        before.expect("it had one")
+    };
+    let own = set_format(99);
+    assert_refuses(&path, &["format 99", "run the newer version again", "--data-dir"]).await;
+    set_format(1);
+    assert_refuses(&path, &["format 1", "go on with the version that wrote it", "--data-dir"]).await;
+    set_format(own);
+    server.restart().await;
+    assert_eq!(kept(&server, "sse").await, ["x"]);
 }
 
 #[tokio::test]
@@ -370,11 +375,14 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     let large = |number: usize| format!("{number} {}", "x".repeat(200_000));
+    let publish = async |number: usize| {
+        let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
+        let request = request.header("idempotency-key", number.to_string()).body(large(number));
+        within("an answer", request.send()).await.expect("an answer")
+    };
     let mut acknowledged = 0;
     let refused = loop {
-        let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
-        let request = request.header("idempotency-key", acknowledged.to_string()).body(large(acknowledged));
-        let response = within("an answer", request.send()).await.expect("an answer");
+        let response = publish(acknowledged).await;
         if response.status() != StatusCode::OK {
             break response;
         }
@@ -383,6 +391,11 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     };
     assert!(acknowledged > 0);
     refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
+    for _ in 0..20 {
+        refusal(publish(acknowledged).await, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
+    }
+    // It is told when it begins, not each time.
+    assert_eq!(said().matches("ERROR").count(), 1, "{}", said());
     assert!(!said().contains("panicked"), "{}", said());
     server.0.kill().unwrap();
     server.0.wait().unwrap();

@@ -10,8 +10,8 @@ use sse_proto::{Channel, EventId};
 
 use super::{
     keys::{Keys, Tally},
-    record::{Key, Row, encode_event, id_of, key},
-    store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
+    record::{Key, Numbers, Row, encode_event, encode_forgotten, id_of, key},
+    store::{CHANNELS, EVENTS, FORGOTTEN, NUMBERS, StoreError},
 };
 use crate::broker::{
     Appended, BrokerError, Retention,
@@ -107,8 +107,8 @@ pub(super) struct Group<'a> {
     now_ms: u64,
     events: Table<'a, Key, &'static [u8]>,
     channels: Table<'a, &'static str, &'static [u8]>,
-    forgotten: Table<'a, &'static str, (u64, u64)>,
-    meta: Table<'a, &'static str, u64>,
+    forgotten: Table<'a, &'static str, &'static [u8]>,
+    numbers: Table<'a, &'static str, &'static [u8]>,
     keys: Keys<'a>,
     record: Vec<u8>,
     /// How many events this commit may still remove.
@@ -141,7 +141,7 @@ impl<'a> Group<'a> {
             events: transaction.open_table(EVENTS)?,
             channels: transaction.open_table(CHANNELS)?,
             forgotten: transaction.open_table(FORGOTTEN)?,
-            meta: transaction.open_table(META)?,
+            numbers: transaction.open_table(NUMBERS)?,
             keys: Keys::new(transaction, retention.keys, &state.tallies),
             record: Vec::new(),
             trims_left: trims_max,
@@ -397,25 +397,24 @@ impl<'a> Group<'a> {
     pub(super) fn finish(mut self) -> Result<Change, StoreError> {
         for (channel, row) in &self.change.rows {
             if let Some(row) = row {
-                self.channels.insert(channel.as_str(), row.encode().as_slice())?;
+                self.channels.insert(channel.as_str(), row.encode(channel.as_str()).as_slice())?;
             }
         }
         for (channel, last) in &self.change.forgotten {
             match last {
-                Some(last) => drop(self.forgotten.insert(channel.as_str(), (last.ms, last.seq))?),
+                Some(last) => {
+                    let row = encode_forgotten(channel.as_str(), *last);
+                    drop(self.forgotten.insert(channel.as_str(), row.as_slice())?);
+                }
                 None => drop(self.forgotten.remove(channel.as_str())?),
             }
         }
-        let highest = self.change.clock.highest();
-        for (name, number) in [
-            ("highest_ms", highest.ms),
-            ("highest_seq", highest.seq),
-            ("origin_ms", self.change.origin.ms),
-            ("origin_seq", self.change.origin.seq),
-            ("next_number", u64::from(self.change.next_number)),
-        ] {
-            self.meta.insert(name, number)?;
-        }
+        let numbers = Numbers {
+            highest: self.change.clock.highest(),
+            origin: self.change.origin,
+            next_number: self.change.next_number,
+        };
+        self.numbers.insert(Numbers::KEY, numbers.encode().as_slice())?;
         self.change.tallies = self.keys.finish()?;
         Ok(self.change)
     }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! key      expires ms u64 · first id · last id (16 bytes each) · content u128 · crc32c u32, over the key too
+//! tally    count u64 · oldest ms u64 · crc32c u32, over the channel too
 //! ```
 
 use std::{collections::HashMap, time::Duration};
@@ -13,7 +14,7 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 use sse_proto::EventId;
 
 use super::{
-    record::{CHECKSUM, put_id, take_id},
+    record::{CHECKSUM, put_id, seal, take_id, unseal},
     store::{KEY_EXPIRIES, KEY_TALLIES, KEYS, StoreError},
 };
 use crate::broker::{
@@ -33,6 +34,19 @@ pub(super) struct Tally {
     pub(super) count: u64,
     /// When the oldest expires.
     pub(super) oldest_ms: u64,
+}
+
+impl Tally {
+    fn encode(&self, channel: u32) -> Vec<u8> {
+        seal(&channel.to_le_bytes(), [self.count.to_le_bytes(), self.oldest_ms.to_le_bytes()].concat())
+    }
+
+    /// Reads a tally; none if it is not what was written.
+    pub(super) fn decode(channel: u32, sealed: &[u8]) -> Option<Self> {
+        let (count, oldest_ms) = unseal(&channel.to_le_bytes(), sealed)?.split_first_chunk()?;
+        let (count, oldest_ms) = (u64::from_le_bytes(*count), u64::from_le_bytes(oldest_ms.try_into().ok()?));
+        Some(Self { count, oldest_ms })
+    }
 }
 
 /// The keys as a transaction has them. Channels go by their numbers, and times by the log's clock.
@@ -133,7 +147,7 @@ impl<'a> Keys<'a> {
             for (channel, tally) in &self.changed {
                 match tally.count {
                     0 => drop(tallies.remove(channel)?),
-                    count => drop(tallies.insert(channel, (count, tally.oldest_ms))?),
+                    _ => drop(tallies.insert(channel, tally.encode(*channel).as_slice())?),
                 }
             }
         }

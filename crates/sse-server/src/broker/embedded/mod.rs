@@ -11,12 +11,16 @@
 //! | `record` | the bytes of an event and of a channel's row |
 //! | `damage` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
+//! | `quiet` | panics of redb, which become errors |
+//! | `outage` | how often it is told that the log cannot be written |
 //! | `disk` | the reserve of free space |
 
 mod damage;
 mod disk;
 mod group;
 mod keys;
+mod outage;
+mod quiet;
 mod reader;
 mod record;
 mod store;
@@ -43,8 +47,9 @@ use self::{
     disk::FreeSpace,
     group::{Change, State},
     keys::Tally,
-    record::Row,
-    store::{CHANNELS, FORGOTTEN, KEY_TALLIES, META, Store, StoreError},
+    outage::Outage,
+    record::{Row, decode_forgotten},
+    store::{CHANNELS, FORGOTTEN, KEY_TALLIES, Store, StoreError},
     writer::{Request, Writer},
 };
 use super::{
@@ -147,7 +152,8 @@ impl Embedded {
 
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
-        let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space };
+        let outage = Outage::default();
+        let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space, outage };
         let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
             let panicked = |_| Err(BrokerError::Unavailable("the writer of the log panicked".to_owned()));
             let ended = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(panicked);
@@ -275,9 +281,7 @@ impl Embedded {
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
 fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
     store.try_read(|transaction| {
-        let meta = transaction.open_table(META)?;
-        let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
-        let highest = EventId::new(number("highest_ms")?, number("highest_seq")?);
+        let numbers = reader::numbers(transaction)?;
         let mut rows = HashMap::new();
         let channels = transaction.open_table(CHANNELS)?;
         for entry in channels.iter()? {
@@ -286,7 +290,7 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
             let channel: Channel = name.value().parse().map_err(|_| damaged())?;
             // A channel that a reader does not find would be taken for one that never was.
             let is_found = channels.get(name.value())?.is_some_and(|found| found.value() == row.value());
-            let row = Row::decode(row.value()).filter(|_| is_found).ok_or_else(damaged)?;
+            let row = Row::decode(name.value(), row.value()).filter(|_| is_found).ok_or_else(damaged)?;
             rows.insert(channel, row);
         }
         if rows.len() as u64 != channels.len()? {
@@ -294,17 +298,22 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
             return Err(StoreError::Damaged(format!("{found} of {expected} channels are there")));
         }
         let mut forgotten = HashMap::new();
-        for entry in transaction.open_table(FORGOTTEN)?.iter()? {
+        let forgotten_rows = transaction.open_table(FORGOTTEN)?;
+        for entry in forgotten_rows.iter()? {
             let (name, last) = entry?;
             let damaged = || StoreError::Damaged(format!("the forgotten channel {:?}", name.value()));
-            let (ms, seq) = last.value();
-            forgotten.insert(name.value().parse().map_err(|_| damaged())?, EventId::new(ms, seq));
+            let last = decode_forgotten(name.value(), last.value()).ok_or_else(damaged)?;
+            forgotten.insert(name.value().parse().map_err(|_| damaged())?, last);
+        }
+        if forgotten.len() as u64 != forgotten_rows.len()? {
+            let (found, expected) = (forgotten.len(), forgotten_rows.len()?);
+            return Err(StoreError::Damaged(format!("{found} of {expected} forgotten channels are there")));
         }
         let mut tallies = HashMap::new();
         for entry in transaction.open_table(KEY_TALLIES)?.iter()? {
             let (number, tally) = entry?;
-            let (count, oldest_ms) = tally.value();
-            tallies.insert(number.value(), Tally { count, oldest_ms });
+            let damaged = || StoreError::Damaged(format!("the count of the keys of channel {}", number.value()));
+            tallies.insert(number.value(), Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?);
         }
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
@@ -313,10 +322,10 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
             rows,
             tallies,
             forgotten,
-            clock: Clock::new(given_out.max(highest).max(last), 0),
+            clock: Clock::new(given_out.max(numbers.highest).max(last), 0),
             // Numbers start at 1; none is given out twice.
-            next_number: u32::try_from(number("next_number")?).unwrap_or(u32::MAX).max(last_number + 1),
-            origin: reader::origin(transaction)?,
+            next_number: numbers.next_number.max(last_number + 1),
+            origin: numbers.origin,
         })
     })
 }

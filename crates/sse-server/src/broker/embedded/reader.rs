@@ -6,25 +6,31 @@ use redb::ReadTransaction;
 use sse_proto::{Channel, EventId, Position, api::GapReason};
 
 use super::{
-    record::{Key, Row, decode_event, key},
-    store::{CHANNELS, EVENTS, FORGOTTEN, META, StoreError},
+    record::{Key, Numbers, Row, decode_event, decode_forgotten, key},
+    store::{CHANNELS, EVENTS, FORGOTTEN, NUMBERS, StoreError},
 };
 use crate::broker::{
     BackPage, From, Page, PageLimits, Start, Stored,
     continuity::{judge, judge_time},
 };
 
-/// Where a channel begins that has no row: after its last id, if it was forgotten and that is known.
+/// Where a channel begins that has no row: after its last id, if it was forgotten and that is known; or else where all
+/// such channels begin.
 fn origin_of(transaction: &ReadTransaction, channel: &Channel) -> Result<EventId, StoreError> {
-    let forgotten = transaction.open_table(FORGOTTEN)?.get(channel.as_str())?.map(|last| last.value());
-    forgotten.map_or_else(|| origin(transaction), |(ms, seq)| Ok(EventId::new(ms, seq)))
+    match transaction.open_table(FORGOTTEN)?.get(channel.as_str())? {
+        Some(last) => decode_forgotten(channel.as_str(), last.value())
+            .ok_or_else(|| damaged(channel, "its last id has a wrong checksum")),
+        None => numbers(transaction).map(|numbers| numbers.origin),
+    }
 }
 
-/// Where all other channels begin that have no row: after everything that was ever forgotten for good.
-pub(super) fn origin(transaction: &ReadTransaction) -> Result<EventId, StoreError> {
-    let meta = transaction.open_table(META)?;
-    let number = |name| meta.get(name).map(|number| number.map_or(0, |number| number.value()));
-    Ok(EventId::new(number("origin_ms")?, number("origin_seq")?))
+/// What belongs to the whole log.
+pub(super) fn numbers(transaction: &ReadTransaction) -> Result<Numbers, StoreError> {
+    let row = transaction.open_table(NUMBERS)?.get(Numbers::KEY)?;
+    let numbers = row.and_then(|row| Numbers::decode(row.value()));
+    numbers.ok_or_else(|| {
+        StoreError::Damaged("the row of the log's numbers is missing or has a wrong checksum".to_owned())
+    })
 }
 
 fn damaged(channel: &Channel, what: &str) -> StoreError {
@@ -33,7 +39,9 @@ fn damaged(channel: &Channel, what: &str) -> StoreError {
 
 fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<Row, StoreError> {
     match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
-        Some(bytes) => Row::decode(bytes.value()).ok_or_else(|| damaged(channel, "its row has a wrong checksum")),
+        Some(bytes) => {
+            Row::decode(channel.as_str(), bytes.value()).ok_or_else(|| damaged(channel, "its row has a wrong checksum"))
+        }
         None => Ok(Row::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
     }
 }
@@ -380,8 +388,8 @@ mod tests {
     fn a_row_that_is_older_than_its_events_is_an_error() {
         let store = log(|transaction| {
             let mut channels = transaction.open_table(CHANNELS).unwrap();
-            let row = Row::decode(channels.get("sse").unwrap().unwrap().value()).unwrap();
-            channels.insert("sse", Row { last: id(7), ..row }.encode().as_slice()).unwrap();
+            let row = Row::decode("sse", channels.get("sse").unwrap().unwrap().value()).unwrap();
+            channels.insert("sse", Row { last: id(7), ..row }.encode("sse").as_slice()).unwrap();
         });
         assert!(matches!(read(&store, From::Oldest), Err(BrokerError::Damaged(_))));
     }

@@ -1,11 +1,13 @@
-//! The bytes of an event and of a channel's row, each with a checksum.
+//! The bytes of an event, of a channel's row and of what else the log remembers, each with a checksum.
 //!
 //! An event record carries the id of the event before it in its channel, so that a reader can prove that none is
-//! missing between the two; its CRC32C covers key and value, because redb checks no checksums on ordinary reads.
+//! missing between the two. A CRC32C covers key and value, because redb checks no checksums on ordinary reads.
 //!
 //! ```text
 //! event    previous ms u64 · previous seq u64 · type length u8 · type · data · crc32c u32     (little endian)
 //! channel  number u32 · origin · last · trimmed · oldest (16 bytes each) · count u64 · bytes u64 · crc32c u32
+//! numbers  highest · origin (16 bytes each) · next number u32 · crc32c u32
+//! others   what they are · crc32c u32
 //! ```
 
 use bytes::Bytes;
@@ -75,6 +77,65 @@ fn key_checksum((number, ms, seq): Key) -> u32 {
     crc32c::crc32c(&bytes)
 }
 
+/// Adds a checksum of `content` and of the key that it stands under.
+pub(super) fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(key), &content);
+    content.extend_from_slice(&checksum.to_le_bytes());
+    content
+}
+
+/// The content of what was sealed under this key; none if it is not what was written.
+pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (content, checksum) = sealed.split_last_chunk::<CHECKSUM>()?;
+    let is_whole = crc32c::crc32c_append(crc32c::crc32c(key), content) == u32::from_le_bytes(*checksum);
+    is_whole.then_some(content)
+}
+
+/// The last id of a forgotten channel, sealed.
+pub(super) fn encode_forgotten(channel: &str, last: EventId) -> Vec<u8> {
+    let mut content = Vec::with_capacity(16 + CHECKSUM);
+    put_id(&mut content, last);
+    seal(channel.as_bytes(), content)
+}
+
+/// The same read; none if it is not what was written.
+pub(super) fn decode_forgotten(channel: &str, sealed: &[u8]) -> Option<EventId> {
+    let (last, rest) = take_id(unseal(channel.as_bytes(), sealed)?)?;
+    rest.is_empty().then_some(last)
+}
+
+/// What belongs to the whole log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Numbers {
+    /// The highest id given out, or passed.
+    pub(super) highest: EventId,
+    /// Where channels begin of which nothing is known.
+    pub(super) origin: EventId,
+    /// For the next new channel.
+    pub(super) next_number: u32,
+}
+
+impl Numbers {
+    /// The key that they stand under.
+    pub(super) const KEY: &'static str = "log";
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut content = Vec::with_capacity(36 + CHECKSUM);
+        put_id(&mut content, self.highest);
+        put_id(&mut content, self.origin);
+        content.extend_from_slice(&self.next_number.to_le_bytes());
+        seal(Self::KEY.as_bytes(), content)
+    }
+
+    /// Reads them; none if they are not what was written.
+    pub(super) fn decode(sealed: &[u8]) -> Option<Self> {
+        let content = unseal(Self::KEY.as_bytes(), sealed)?;
+        let (highest, rest) = take_id(content)?;
+        let (origin, rest) = take_id(rest)?;
+        Some(Self { highest, origin, next_number: u32::from_le_bytes(rest.try_into().ok()?) })
+    }
+}
+
 /// What the log knows of a channel, kept in step with its events by the same transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
@@ -106,8 +167,8 @@ impl Row {
         Extent { oldest: (self.count > 0).then_some(self.oldest), last: self.last, trimmed }
     }
 
-    /// The row's bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// The bytes of the row of this channel.
+    pub(super) fn encode(&self, channel: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(88);
         out.extend_from_slice(&self.number.to_le_bytes());
         for id in [self.origin, self.last, self.trimmed, self.oldest] {
@@ -115,18 +176,12 @@ impl Row {
         }
         out.extend_from_slice(&self.count.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
-        let checksum = crc32c::crc32c(&out);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        out
+        seal(channel.as_bytes(), out)
     }
 
-    /// Reads a row; none if it is not what was written.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (content, checksum) = bytes.split_last_chunk::<CHECKSUM>()?;
-        if crc32c::crc32c(content) != u32::from_le_bytes(*checksum) {
-            return None;
-        }
-        let (number, rest) = content.split_first_chunk::<4>()?;
+    /// Reads the row of a channel; none if it is not what was written.
+    pub(super) fn decode(channel: &str, bytes: &[u8]) -> Option<Self> {
+        let (number, rest) = unseal(channel.as_bytes(), bytes)?.split_first_chunk::<4>()?;
         let (origin, rest) = take_id(rest)?;
         let (last, rest) = take_id(rest)?;
         let (trimmed, rest) = take_id(rest)?;
@@ -181,11 +236,27 @@ mod tests {
     }
 
     #[test]
-    fn a_row_reads_back_and_notices_a_changed_byte() {
+    fn what_is_remembered_reads_back_and_notices_a_changed_byte_a_cut_and_another_name() {
         let row = Row { oldest: EventId::new(3, 4), count: 5, bytes: 6, ..Row::new(9, EventId::new(1, 2)) };
-        let mut bytes = row.encode();
-        assert_eq!(Row::decode(&bytes), Some(row));
-        bytes[5] ^= 1;
-        assert_eq!(Row::decode(&bytes), None);
+        let numbers = Numbers { highest: EventId::new(5, 6), origin: EventId::new(1, 0), next_number: 7 };
+        let last = EventId::new(8, 9);
+        let (a_row, a_last) = (row.encode("orders"), encode_forgotten("orders", last));
+        assert_eq!(Row::decode("orders", &a_row), Some(row));
+        assert_eq!(Row::decode("order", &a_row), None);
+        assert_eq!(decode_forgotten("orders", &a_last), Some(last));
+        assert_eq!(decode_forgotten("users", &a_last), None);
+        assert_eq!(Numbers::decode(&numbers.encode()), Some(numbers));
+        for good in [a_row, a_last, numbers.encode()] {
+            let is_refused = |bytes: &[u8]| {
+                Row::decode("orders", bytes).is_none()
+                    && decode_forgotten("orders", bytes).is_none()
+                    && Numbers::decode(bytes).is_none()
+            };
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                assert!(is_refused(&bad) && is_refused(&good[..at]), "{at}");
+            }
+        }
     }
 }

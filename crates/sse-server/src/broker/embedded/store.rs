@@ -2,17 +2,21 @@
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
 
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableDefinition,
     TableHandle as _, WriteTransaction,
 };
 
-use super::record::Key;
+use sse_proto::EventId;
+
+use super::{
+    quiet::quietly,
+    record::{Key, Numbers},
+};
 use crate::broker::BrokerError;
 
 /// Events of all channels, by channel and id.
@@ -20,18 +24,20 @@ pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition:
 /// A [`Row`](super::record::Row) for each channel.
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
 /// The last ids of channels that were forgotten to make room, as long as there are not too many.
-pub(super) const FORGOTTEN: TableDefinition<'static, &str, (u64, u64)> = TableDefinition::new("forgotten");
+pub(super) const FORGOTTEN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("forgotten");
 /// What was stored under a key, by the number of its channel and its fingerprint; see [`keys`](super::keys).
 pub(super) const KEYS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("keys");
 /// The same keys in the order in which they expire, by milliseconds.
 pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> = TableDefinition::new("key_expiries");
 /// How many keys a channel has, and when the oldest expires, by the channel's number.
-pub(super) const KEY_TALLIES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("key_tallies");
-/// Numbers of the whole log, by name.
-pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+pub(super) const KEY_TALLIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("key_tallies");
+/// What belongs to the whole log: [`Numbers`], in one row.
+pub(super) const NUMBERS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
+/// Has the format, in the same place and form in every version.
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 /// Changes when an older version could not read what this one writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 const FILE: &str = "events.redb";
 const CACHE_BYTES: usize = 32 << 20;
 
@@ -76,6 +82,17 @@ pub enum OpenError {
     /// The directory or file cannot be made, read or written.
     #[error("cannot open the log in {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
+    /// Written by an older version, before there was a release.
+    #[error(
+        "the log in {} has format {found}, and this version reads only {FORMAT}: go on with the version that wrote it, or \
+         give this one another --data-dir", path.display()
+    )]
+    TooOld {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
     /// Written by a newer version.
     #[error(
         "the log in {} has format {found}, and this version reads up to {FORMAT}: run the newer version again, or \
@@ -171,8 +188,8 @@ impl Store {
         let Some(database) = database.as_ref() else {
             return Err(StoreError::Damaged("the log file is closed".to_owned()));
         };
-        catch_unwind(AssertUnwindSafe(|| work(database)))
-            .unwrap_or_else(|_| Err(StoreError::Damaged("reading the log file panicked".to_owned())))
+        quietly(|| work(database))
+            .unwrap_or_else(|why| Err(StoreError::Damaged(format!("what is there makes no sense ({why})"))))
     }
 }
 
@@ -206,6 +223,7 @@ fn open_database(place: &Place) -> Result<Database, OpenError> {
     };
     match quietly(|| prepare(&database)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
         Ok(FORMAT) => Ok(database),
+        Ok(found) if found < FORMAT => Err(OpenError::TooOld { path: directory.to_owned(), found }),
         Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
         Err(error) => Err(unreadable(error.to_string())),
     }
@@ -235,44 +253,19 @@ fn create_in(directory: &Path) -> Result<Database, DatabaseError> {
     Ok(database)
 }
 
-/// The result of `work`, or what it said when it panicked; without the words that a panic leaves on stderr.
-fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-        text.unwrap_or("it is damaged").to_owned()
-    })
-}
-
 /// Makes the tables that are not there; returns the format of the file.
 fn prepare(database: &Database) -> Result<u64, StoreError> {
-    let transaction = database.begin_write()?;
-    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
-    // Opening a table makes it: what a damaged name hides would quietly begin anew, empty.
-    let of_every_log = [META.name(), EVENTS.name(), CHANNELS.name(), FORGOTTEN.name()];
-    if let Some(missing) = of_every_log.iter().find(|name| !tables.iter().any(|table| table == *name))
-        && !tables.is_empty()
-    {
-        return Err(StoreError::Damaged(format!("the table {missing} is missing")));
-    }
-    let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-    if found.is_none() && !tables.is_empty() {
-        return Err(StoreError::Damaged("its format is missing".to_owned()));
-    }
+    let found = format(database)?;
     if let Some(found) = found
         && found != FORMAT
     {
-        transaction.abort()?;
         return Ok(found);
     }
+    let transaction = database.begin_write()?;
     if found.is_none() {
-        let mut meta = transaction.open_table(META)?;
-        for (name, number) in [("format", FORMAT), ("origin_ms", 0), ("origin_seq", 0)] {
-            meta.insert(name, number)?;
-        }
+        transaction.open_table(META)?.insert("format", FORMAT)?;
+        let numbers = Numbers { highest: EventId::ZERO, origin: EventId::ZERO, next_number: 1 };
+        transaction.open_table(NUMBERS)?.insert(Numbers::KEY, numbers.encode().as_slice())?;
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
@@ -282,4 +275,26 @@ fn prepare(database: &Database) -> Result<u64, StoreError> {
     transaction.open_table(KEY_TALLIES)?;
     transaction.commit()?;
     Ok(FORMAT)
+}
+
+/// The format of the file; none of a new one. A file of ours has all that every log has.
+fn format(database: &Database) -> Result<Option<u64>, StoreError> {
+    let transaction = database.begin_read()?;
+    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    let is_missing = |name: &&str| !tables.iter().any(|table| table == name);
+    let missing = |name: &str| StoreError::Damaged(format!("the table {name} is missing"));
+    if is_missing(&META.name()) {
+        return Err(missing(META.name()));
+    }
+    let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    let found = found.ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))?;
+    // Opening a table to write makes it: what a damaged name hides would quietly begin anew, empty.
+    let of_this_one = [EVENTS.name(), CHANNELS.name(), FORGOTTEN.name(), NUMBERS.name()];
+    match of_this_one.into_iter().find(is_missing) {
+        Some(name) if found == FORMAT => Err(missing(name)),
+        _ => Ok(Some(found)),
+    }
 }

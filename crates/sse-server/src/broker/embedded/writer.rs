@@ -21,6 +21,7 @@ use super::{
     disk::FreeSpace,
     group::{Change, Group, State},
     load_state,
+    outage::Outage,
     store::StoreError,
 };
 use crate::broker::{
@@ -60,6 +61,7 @@ pub(super) struct Writer {
     pub(super) state: State,
     pub(super) retention: Retention,
     pub(super) free_space: FreeSpace,
+    pub(super) outage: Outage,
 }
 
 impl Writer {
@@ -129,10 +131,18 @@ impl Writer {
                 self.shared.committed(&change);
                 self.state.apply(change);
                 self.answer(group, answers);
+                if let Some(unsaid) = self.outage.succeeded(Instant::now()) {
+                    tracing::info!(unsaid, "the log can be written again");
+                }
                 Ok(more_to_trim)
             }
             Err(error) => {
-                tracing::error!(%error, "writing the log failed; it is opened again, and the outcome is unknown");
+                if let Some(unsaid) = self.outage.failed(Instant::now()) {
+                    tracing::error!(
+                        %error, unsaid,
+                        "writing the log failed; it is opened again, and the outcome is unknown (told every 30 s at the most)"
+                    );
+                }
                 let reopened = self.reopen();
                 let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
                 let answers = group.iter().map(|_| Err(unknown.clone())).collect();

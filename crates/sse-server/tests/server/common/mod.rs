@@ -125,40 +125,57 @@ impl TestServer {
     /// A server on memory that a shell starts after `limit`, such as `ulimit -n 200`.
     #[cfg(unix)]
     pub(crate) async fn under(limit: &str, flags: &[&str]) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)]).arg(server_command().get_program());
+        let command = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)]).arg(server_command().get_program());
+            clean(command)
+        };
         let args = ["--memory"].iter().chain(flags).map(|arg| (*arg).to_owned()).collect();
-        Self::spawn_as(clean(command), args, TempDir::new().expect("a temporary directory")).await
+        Self::spawn_as(command, args, TempDir::new().expect("a temporary directory")).await
     }
 
     async fn spawn(args: Vec<String>, directory: TempDir) -> Self {
-        Self::spawn_as(server_command(), args, directory).await
+        Self::spawn_as(server_command, args, directory).await
     }
 
-    async fn spawn_as(program: Command, args: Vec<String>, directory: TempDir) -> Self {
+    async fn spawn_as(program: impl Fn() -> Command, args: Vec<String>, directory: TempDir) -> Self {
         let log = directory.path().join("stderr");
-        let address = format!("127.0.0.1:{}", free_port());
-        let child = launch(program, &args, &address, &log);
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+        // One that the system does not give to others, so that a restart gets it again.
+        let address = format!("127.0.0.1:{}", free_port());
+        let child = launch(program(), &args, &address, &log);
+        let keep = vec![Keep::Directory(directory)];
         let url = format!("http://{address}");
-        let mut server = Self { child, url, http, args, _keep: vec![Keep::Directory(directory)], redis: None, log };
-        server.wait_until_live().await;
-        server
+        let mut server = Self { child, url, http, args, _keep: keep, redis: None, log };
+        // Another program may have been faster.
+        for _ in 0..10 {
+            if server.is_live().await {
+                return server;
+            }
+            let address = format!("127.0.0.1:{}", free_port());
+            server.child = launch(program(), &server.args, &address, &server.log);
+            server.url = format!("http://{address}");
+        }
+        panic!("the server does not start");
     }
 
-    async fn wait_until_live(&mut self) {
+    /// Waits until it answers; false if it ends instead.
+    async fn is_live(&mut self) -> bool {
         let mut tick = interval(Duration::from_millis(10));
-        let answering = async {
-            while self.get("/health/live").await.is_err() {
-                if let Some(status) = self.child.try_wait().expect("its state") {
-                    panic!("the server did not start ({status})");
+        let starting = async {
+            loop {
+                if self.child.try_wait().expect("its state").is_some() {
+                    return false;
+                }
+                if self.get("/health/live").await.is_ok() {
+                    return true;
                 }
                 tick.tick().await;
             }
         };
-        within("the server answers", answering).await;
+        within("the server answers", starting).await
     }
 
     /// Kills the process as `kill -9` does and starts it again on the same port.
@@ -176,8 +193,16 @@ impl TestServer {
     /// Starts the process again, on the same port and broker.
     pub(crate) async fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        self.child = launch(server_command(), &self.args, &address, &self.log);
-        self.wait_until_live().await;
+        let starting = async {
+            loop {
+                self.child = launch(server_command(), &self.args, &address, &self.log);
+                // Somebody may have its port for a moment.
+                if self.is_live().await {
+                    break;
+                }
+            }
+        };
+        within("the server is back", starting).await;
     }
 
     /// Sends a signal (`TERM`, `INT`) and waits for the end of the process.
