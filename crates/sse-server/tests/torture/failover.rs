@@ -9,6 +9,7 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use anyhow::Context as _;
 use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
 use sse_proto::record::Stamp;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     checker::LostEvent,
@@ -22,6 +23,25 @@ use crate::{
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
 /// Longer than it takes to ask the primary for what is lost; then it is killed.
 const LAST_MOMENT: Duration = Duration::from_secs(20);
+/// Publishers that were held up come with all of it at once. More than they publish otherwise, in this time, is not calm.
+const CALM_EVENTS: u64 = 60;
+const CALM_FOR: Duration = Duration::from_millis(100);
+const CALM_WITHIN: Duration = Duration::from_secs(10);
+/// Few events come between two looks at how many are lost.
+const LOSE_WITHIN: Duration = Duration::from_secs(5);
+const LOSE_LOOK: Duration = Duration::from_millis(1);
+/// How many entries these streams ever had.
+const ADDED: &str = "
+    local added = 0
+    for _, stream in ipairs(KEYS) do
+        if redis.call('EXISTS', stream) == 1 then
+            local info = redis.call('XINFO', 'STREAM', stream)
+            for at = 1, #info, 2 do
+                if info[at] == 'entries-added' then added = added + info[at + 1] end
+            end
+        end
+    end
+    return added";
 
 /// A fail-over under way: both believe that they are the primary.
 #[derive(Debug)]
@@ -47,30 +67,50 @@ impl FailOver {
             all.iter().all(|line| info.lines().any(|other| other == *line)).then_some(())
         };
         until(CATCH_UP_WITHIN, caught_up).await.context("the replica does not catch up")?;
-        ask::<()>(&mut new, redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await?;
-        Ok(Self { promoted, old, new })
+        let mut fail_over = Self { promoted, old, new };
+        let calm = async || {
+            let before = added(&mut fail_over.old).await.ok()?;
+            sleep(CALM_FOR).await;
+            let count = added(&mut fail_over.old).await.ok()? - before;
+            (count <= CALM_EVENTS).then_some(())
+        };
+        // If it never is, more are lost; whether that is too much, the report says.
+        let _ = until(CALM_WITHIN, calm).await;
+        ask::<()>(&mut fail_over.new, redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await?;
+        Ok(fail_over)
     }
 
-    /// Kills the primary, and lets the promoted one take its address and place. Returns what is lost.
-    pub(crate) async fn finish(mut self, primary: &mut Server) -> anyhow::Result<Vec<LostEvent>> {
+    /// Lets the primary store so many events that the promoted one will never have, and a few more, and then no others.
+    pub(crate) async fn lose(&mut self, at_least: u64) -> anyhow::Result<Vec<LostEvent>> {
+        let kept = added(&mut self.new).await?;
+        // If nothing is published, nothing is lost, and a fault without an effect is found.
+        let end = Instant::now() + LOSE_WITHIN;
+        while added(&mut self.old).await? < kept + at_least && Instant::now() < end {
+            sleep(LOSE_LOOK).await;
+        }
         let last_moment = u64::try_from(LAST_MOMENT.as_millis())?;
         ask::<()>(&mut self.old, redis::cmd("CLIENT").arg("PAUSE").arg(last_moment).arg("WRITE")).await?;
         let mut lost = Vec::new();
         for channel in CHANNELS {
             lost.extend(self.lost_of(channel).await.with_context(|| format!("what {channel} has lost"))?);
         }
+        Ok(lost)
+    }
+
+    /// Kills the primary, and lets the promoted one take its address and place.
+    pub(crate) async fn finish(mut self, primary: &mut Server) -> anyhow::Result<()> {
         primary.kill();
         ask::<()>(&mut self.new, redis::cmd("CONFIG").arg("SET").arg("port").arg(primary.port)).await?;
         std::fs::remove_dir_all(primary.directory()).context("cannot remove the files of the old primary")?;
         // Whenever it is started again, it is at that address.
         *primary = redis_server(primary.port, self.promoted.directory())?;
         primary.take_process_of(self.promoted);
-        Ok(lost)
+        Ok(())
     }
 
     /// What only the old primary has.
     async fn lost_of(&mut self, channel: &str) -> anyhow::Result<Vec<LostEvent>> {
-        let stream = format!("sse:{{{channel}}}");
+        let stream = stream(channel);
         let mut newest = redis::cmd("XREVRANGE");
         newest.arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
         let newest: Vec<(String, redis::Value)> = ask(&mut self.new, &newest).await?;
@@ -85,6 +125,14 @@ impl FailOver {
         };
         Ok(entries.into_iter().filter_map(event).collect())
     }
+}
+
+fn stream(channel: &str) -> String {
+    format!("sse:{{{channel}}}")
+}
+
+async fn added(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
+    ask(connection, redis::cmd("EVAL").arg(ADDED).arg(CHANNELS.len()).arg(&CHANNELS.map(stream))).await
 }
 
 async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {

@@ -26,8 +26,8 @@ use crate::{
 const RECOVER_WITHIN: Duration = Duration::from_secs(30);
 /// For an effect to show.
 const EFFECT_WITHIN: Duration = Duration::from_secs(5);
-/// Acknowledged events that a fail-over loses, and a few more: few enough for the gaps that tell of them to be rare.
-const LOST_AT_LEAST: std::ops::Range<u64> = 5..15;
+/// Events that a fail-over loses, and a few more: few enough for the gaps that tell of them to be rare.
+const LOST_AT_LEAST: std::ops::Range<u64> = 3..10;
 /// Nothing is acknowledged for so long: what was under way when a process was stopped has arrived.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -147,11 +147,18 @@ impl Faults<'_> {
 
     /// Lets Redis lose what it acknowledges in a short while. How much that is, the records tell at the end.
     async fn fail_over(&mut self) -> anyhow::Result<()> {
-        let fail_over = self.cluster.begin_fail_over().await?;
-        let enough = self.known().acknowledged + self.plan.chance.random_range(LOST_AT_LEAST);
-        // If nothing is acknowledged, nothing is lost, and a fault without an effect is found.
-        let _ = until(EFFECT_WITHIN, async || (self.known().acknowledged >= enough).then_some(())).await;
-        let lost = fail_over.finish(self.redis()?).await?;
+        let mut fail_over = self.cluster.begin_fail_over().await?;
+        let lost = fail_over.lose(self.plan.chance.random_range(LOST_AT_LEAST)).await?;
+        // Their publishers are told that they are stored, and then they are lost.
+        let acknowledged = async || {
+            let is_told = |publisher: &mut Publisher| {
+                let newest = publisher.known().newest;
+                lost.iter().any(|event| event.channel.as_str() == publisher.plan.channel && event.id <= newest)
+            };
+            self.publishers.iter_mut().any(is_told).then_some(())
+        };
+        let _ = until(EFFECT_WITHIN, acknowledged).await;
+        fail_over.finish(self.redis()?).await?;
         self.lost.extend(lost);
         Ok(())
     }
