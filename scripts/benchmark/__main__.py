@@ -1,6 +1,5 @@
 """`scripts/bench`: runs scenarios, keeps what was measured, and writes the table."""
 
-import os
 import signal
 import sys
 import time
@@ -52,15 +51,15 @@ def in_turn(subjects, run):
 
 def measure(place, subject):
     """Measures a subject; how many cores others had meanwhile comes with it."""
-    mine = {os.getpid()}
-    before, since = procfs.cpu_of_others(mine), time.monotonic()
+    before, since = procfs.cpu_of_others(), time.monotonic()
     try:
         measured = subject.run(place)
     except processes.Failed as error:
         say(str(error))
         measured = Measured({}, [str(error).splitlines()[0]])
-    after, elapsed = procfs.cpu_of_others(mine), time.monotonic() - since
-    return measured, sum(used - before.get(pid, used) for pid, used in after.items()) / elapsed
+    # What is still running would count as others.
+    processes.stop_all()
+    return measured, max(0.0, procfs.cpu_of_others() - before) / (time.monotonic() - since)
 
 
 def run_scenario(options, place, letter, about):

@@ -14,8 +14,8 @@ examples:
   scripts/bench --soak 10m                   5 000 subscribers that come and go
   scripts/bench --quick                      does it work? The figures mean nothing
 
-Every run checks that each subscriber got each event once and in order. Exit code 1 if ours or the floor lost anything, or
-if something could not be run, or if the soak leaks. Results: target/bench/*.json and target/bench/table.md;
+Every run checks that each subscriber got each event once and in order. Exit code 1 if ours or the floor lost anything,
+or if something could not be run, or if the soak leaks. Results: target/bench/*.json and target/bench/table.md;
 crates/sse-server/BENCH.md says what they mean.
 """
 

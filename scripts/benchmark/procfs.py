@@ -1,10 +1,14 @@
 """What the kernel says about processes: CPU, memory, open files."""
 
+import contextlib
 import os
+import resource
 from dataclasses import dataclass
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# The parent of the kernel's own threads.
+KTHREADD = 2
 
 
 @dataclass
@@ -45,10 +49,8 @@ def tree(pid):
     """A process and all below it."""
     children = {}
     for other in _pids():
-        try:
+        with contextlib.suppress(OSError):  # it has ended
             children.setdefault(int(_stat(other)[1]), []).append(other)
-        except OSError:
-            pass  # it has ended
     found = [pid]
     for parent in found:
         found.extend(children.get(parent, []))
@@ -85,17 +87,26 @@ def slab_bytes():
     raise RuntimeError("/proc/meminfo has no Slab")
 
 
-def cpu_of_others(ours):
-    """CPU seconds of each process that is none of `ours`: a set of process ids with all below them."""
-    mine = {below for pid in ours for below in tree(pid)}
-    used = {}
+def cpu_of_others():
+    """CPU seconds of this machine that neither we, nor our children that have ended, nor the kernel had.
+
+    What the kernel's own threads do is mostly our traffic. What a hypervisor gave to its other guests is in it.
+    """
+    fields = _read("/proc/stat").splitlines()[0].split()
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    ticks = dict(zip(names, map(int, fields[1:]), strict=False))
+    busy = sum(ticks[name] for name in names if name not in ("idle", "iowait")) / TICKS_PER_SECOND
+    ours = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return busy - sum(usage.ru_utime + usage.ru_stime for usage in ours) - _cpu_of_the_kernel()
+
+
+def _cpu_of_the_kernel():
+    used = Cpu()
     for pid in _pids():
-        try:
-            if pid not in mine:
-                used[pid] = cpu(pid).total
-        except OSError:
-            pass  # it has ended
-    return used
+        with contextlib.suppress(OSError):  # it has ended
+            if _stat(pid)[1] == str(KTHREADD):
+                used += cpu(pid)
+    return used.total
 
 
 def _pids():

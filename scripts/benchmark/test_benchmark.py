@@ -55,7 +55,7 @@ class Table(unittest.TestCase):
         text = table.markdown({"D": scenario("D", run(1, "ours", others=1.2, resident_b=200.0))})
         cells = line(text, "resident memory of an idle subscriber, B")
         self.assertEqual((cells[1], cells[-1]), ("200", "invalid: something else was running"))
-        self.assertIn("other processes had 1.20 cores", text)
+        self.assertIn("others had 1.20 cores", text)
 
     def test_every_row_has_a_figure_of_a_scenario(self):
         self.assertEqual(len({(row.scenario, row.label) for row in ROWS}), len(ROWS))
