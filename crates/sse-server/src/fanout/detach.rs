@@ -24,6 +24,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::metrics::SubscriberGuard;
+
 /// The connections that are open, wherever their sockets are.
 #[derive(Debug, Clone, Default)]
 pub struct Open(Arc<AtomicUsize>);
@@ -62,6 +64,8 @@ pub struct Connection(Rc<Inner>);
 struct Inner {
     socket: RefCell<Option<TcpStream>>,
     counted: Cell<Option<Counted>>,
+    /// Counts a subscriber that is being turned away.
+    turned_away: Cell<Option<SubscriberGuard>>,
     /// The last write was refused: not everything that actix has written is out.
     is_blocked: Cell<bool>,
     /// Whoever waits for it to be out.
@@ -82,9 +86,15 @@ impl Connection {
         Self(Rc::new(Inner {
             socket: RefCell::new(Some(socket)),
             counted: Cell::new(Some(Counted(open.clone()))),
+            turned_away: Cell::default(),
             is_blocked: Cell::new(false),
             waiting: RefCell::default(),
         }))
+    }
+
+    /// Counts a subscriber for as long as it takes to tell it to come back later.
+    pub fn hold(&self, turned_away: SubscriberGuard) {
+        self.0.turned_away.set(Some(turned_away));
     }
 
     /// Closes it, whatever was still to be written.
