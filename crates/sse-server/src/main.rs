@@ -36,7 +36,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("broker")
         .enable_all()

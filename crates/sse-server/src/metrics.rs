@@ -250,6 +250,13 @@ impl SubscriberGuard {
         }
     }
 
+    /// The stream has ended.
+    pub fn closed(&self, reason: &'static str) {
+        if let Some(metrics) = &self.metrics {
+            metrics.closed(reason);
+        }
+    }
+
     /// Says whether the subscriber is behind the tail.
     pub fn behind(&mut self, behind: bool) {
         if behind == self.behind {

@@ -100,15 +100,16 @@ async fn feed(broker: Broker, channel: Channel, tail: Arc<Tail>) {
     // Follow before reading: the other order loses every event published between the two.
     let bell = broker.follow(&channel);
     let mut trouble = Trouble::default();
+    // In boxes, because very many channels do nothing but wait for their bell.
     let mut position = loop {
-        match broker.head(&channel).await {
+        match Box::pin(broker.head(&channel)).await {
             Ok(head) => break head,
-            Err(error) => trouble.pause(&channel, &error).await,
+            Err(error) => Box::pin(trouble.pause(&channel, &error)).await,
         }
     };
     tail.update(|frames| frames.join(position));
     loop {
-        match read_on(&broker, &channel, position, &tail).await {
+        match Box::pin(read_on(&broker, &channel, position, &tail)).await {
             Ok((end, more)) => {
                 trouble = Trouble::default();
                 position = end;
@@ -116,7 +117,7 @@ async fn feed(broker: Broker, channel: Channel, tail: Arc<Tail>) {
                     bell.rung().await;
                 }
             }
-            Err(error) => trouble.pause(&channel, &error).await,
+            Err(error) => Box::pin(trouble.pause(&channel, &error)).await,
         }
     }
 }

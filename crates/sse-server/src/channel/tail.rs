@@ -208,7 +208,8 @@ pub trait Listener: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Tail {
     frames: Mutex<Frames>,
-    changed: watch::Sender<()>,
+    /// Made for the first one that watches: it is larger than the rest of a tail without events.
+    changed: OnceLock<watch::Sender<()>>,
     listeners: Mutex<Vec<Weak<dyn Listener>>>,
 }
 
@@ -216,7 +217,7 @@ impl Tail {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { frames: Mutex::new(Frames::new(limits)), changed: watch::Sender::new(()), listeners: Mutex::default() }
+        Self { frames: Mutex::new(Frames::new(limits)), changed: OnceLock::new(), listeners: Mutex::default() }
     }
 
     /// The frames, for a look: hold them only for as long as it takes to copy what is needed.
@@ -228,7 +229,7 @@ impl Tail {
     /// Hears of every change from now on.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+        self.changed.get_or_init(|| watch::Sender::new(())).subscribe()
     }
 
     /// Tells `listener` of every change from now on, for as long as somebody holds it.
@@ -244,7 +245,9 @@ impl Tail {
     /// Changes the frames and wakes whoever watches or listens.
     pub fn update(&self, change: impl FnOnce(&mut Frames)) {
         change(&mut self.frames());
-        self.changed.send_replace(());
+        if let Some(changed) = self.changed.get() {
+            changed.send_replace(());
+        }
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|listener| {
             let listener = listener.upgrade();

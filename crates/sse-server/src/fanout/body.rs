@@ -26,6 +26,7 @@ use super::{
     begin::{Begun, settlement},
     detach::Connection,
     pages::{Ask, Pages, SharedPage},
+    subscriber::Closed,
     threads::{Fanout, Joining},
 };
 use crate::{
@@ -97,8 +98,8 @@ pub fn stream_body(
         Begun::Looking(looking) => State::Looking(looking),
     };
     // In a box, because `unfold` moves it with every chunk.
-    let driver =
-        Box::new(Driver { streams, state, until, exit, opening: Some(opening.freeze()), guard, spoke: Instant::now() });
+    let (opening, spoke, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
+    let driver = Box::new(Driver { streams, state, until, exit, opening, guard, spoke, closed });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
         match driver.next().await {
             Next::Bytes(bytes) => Some((Ok(bytes), driver)),
@@ -118,6 +119,15 @@ struct Driver {
     guard: SubscriberGuard,
     /// When something was last sent.
     spoke: Instant,
+    /// Why it ends: unless it is said, because actix has dropped it.
+    closed: Closed,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // A guard that was taken over counts elsewhere.
+        self.guard.closed(self.closed.as_str());
+    }
 }
 
 enum State {
@@ -154,13 +164,18 @@ impl Driver {
         let heartbeat_due = self.spoke + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
-            () = stopping.cancelled() => Next::End,
+            () = stopping.cancelled() => self.end(Closed::Stopping),
             said = self.advance() => match said {
                 Some((bytes, events)) => Next::Bytes(self.speak(bytes, events)),
-                None => Next::End,
+                None => self.end(Closed::Ended),
             },
             () = sleep_until(heartbeat_due) => Next::Bytes(self.heartbeat()),
         }
+    }
+
+    fn end(&mut self, reason: Closed) -> Next {
+        self.closed = reason;
+        Next::End
     }
 
     /// Hands the socket over, with all that belongs to it. The byte returned is for actix, which finds that the

@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use super::patience::Given;
+use crate::metrics::SubscriberGuard;
 
 /// The connections that are open, wherever their sockets are.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +69,8 @@ pub struct Connection(Rc<Inner>);
 struct Inner {
     socket: RefCell<Option<TcpStream>>,
     counted: Cell<Option<Counted>>,
+    /// Counts a subscriber that is being turned away.
+    turned_away: Cell<Option<SubscriberGuard>>,
     /// The last write was refused: not everything that actix has written is out.
     is_blocked: Cell<bool>,
     /// Whoever waits for it to be out.
@@ -93,12 +96,18 @@ impl Connection {
         Self(Rc::new(Inner {
             socket: RefCell::new(Some(socket)),
             counted: Cell::new(Some(Counted(open.clone()))),
+            turned_away: Cell::default(),
             is_blocked: Cell::new(false),
             waiting: RefCell::default(),
             write_timeout,
             given: Cell::default(),
             stalled: RefCell::default(),
         }))
+    }
+
+    /// Counts a subscriber for as long as it takes to tell it to come back later.
+    pub fn hold(&self, turned_away: SubscriberGuard) {
+        self.0.turned_away.set(Some(turned_away));
     }
 
     /// Closes it, whatever was still to be written.

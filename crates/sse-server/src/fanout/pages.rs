@@ -1,8 +1,9 @@
 //! Pages of history for streams that are behind the tail: read away from the threads that write, once for all that
-//! stand at the same place, and never more of them at a time than fit into a fixed memory.
+//! stand at the same place, and never more of them at a time than fit into a fixed memory. For whoever reads on, the
+//! next page is read while this one is written.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,6 +52,13 @@ pub struct Ask {
     pub epoch: u64,
 }
 
+impl Ask {
+    /// For the page behind this one; none if nothing is there yet.
+    fn following(&self, page: &Page) -> Option<Self> {
+        page.more.then(|| Self { from: From::Position(page.end(self.from)), ..self.clone() })
+    }
+}
+
 /// A page, and its share of the memory for all of them.
 #[derive(Debug, Clone)]
 pub struct SharedPage(Arc<(Page, OwnedSemaphorePermit)>);
@@ -93,6 +101,8 @@ struct Inner {
 struct Kept {
     flights: HashMap<Ask, Flight>,
     pages: HashMap<Ask, SharedPage>,
+    /// What follows a page that is kept: whoever asks for it reads on.
+    expected: HashSet<Ask>,
     /// In the order in which they came.
     order: VecDeque<(Ask, usize, Instant)>,
     bytes: usize,
@@ -120,6 +130,12 @@ impl Pages {
         Self(Arc::new(inner))
     }
 
+    /// The page, if it is at hand.
+    #[must_use]
+    pub fn at_hand(&self, ask: &Ask) -> Option<SharedPage> {
+        self.kept_page(&mut self.0.kept(), ask)
+    }
+
     /// The page, which may have been read for somebody else a moment ago. With the broker away the error comes after a
     /// pause.
     ///
@@ -128,22 +144,36 @@ impl Pages {
     pub async fn read(&self, ask: Ask) -> Answer {
         let flight = {
             let mut kept = self.0.kept();
-            match kept.page(&ask) {
-                Some(page) => return Ok(page),
-                None => kept.flights.get(&ask).cloned().unwrap_or_else(|| self.take_off(&mut kept, ask)),
+            if let Some(page) = self.kept_page(&mut kept, &ask) {
+                return Ok(page);
             }
+            let reads_on = kept.expected.contains(&ask);
+            kept.flights.get(&ask).cloned().unwrap_or_else(|| self.take_off(&mut kept, ask, reads_on))
         };
         flight.await
     }
 
+    fn kept_page(&self, kept: &mut Kept, ask: &Ask) -> Option<SharedPage> {
+        let page = kept.page(ask)?;
+        if kept.expected.contains(ask) {
+            self.read_ahead(kept, ask, &page);
+        }
+        Some(page)
+    }
+
     /// Runs to its end even if nobody waits any more, so that it gives back what it holds.
-    fn take_off(&self, kept: &mut Kept, ask: Ask) -> Flight {
+    fn take_off(&self, kept: &mut Kept, ask: Ask, reads_on: bool) -> Flight {
         let (done, answer) = oneshot::channel();
-        let inner = self.0.clone();
+        let pages = self.clone();
         let asked = ask.clone();
         self.0.runtime.spawn(async move {
-            let answer = inner.read(&asked).await;
-            inner.land(asked, &answer);
+            let answer = pages.0.read(&asked).await;
+            let mut kept = pages.0.kept();
+            kept.land(&asked, &answer);
+            if let (true, Ok(page)) = (reads_on, &answer) {
+                pages.read_ahead(&mut kept, &asked, page);
+            }
+            drop(kept);
             // Nobody may wait any more.
             let _ = done.send(answer);
         });
@@ -151,6 +181,18 @@ impl Pages {
         let flight = answer.map(move |answer| answer.unwrap_or_else(|_| Err(lost()))).boxed().shared();
         kept.flights.insert(ask, flight.clone());
         flight
+    }
+
+    /// Reads what follows a page, unless the memory is wanted for pages that somebody waits for.
+    fn read_ahead(&self, kept: &mut Kept, ask: &Ask, page: &Page) {
+        let has_room = self.0.room.available_permits() >= 2 * self.0.reserve_kib as usize;
+        if let Some(next) = ask.following(page)
+            && has_room
+            && !kept.pages.contains_key(&next)
+            && !kept.flights.contains_key(&next)
+        {
+            drop(self.take_off(kept, next, false));
+        }
     }
 }
 
@@ -173,16 +215,6 @@ impl Inner {
         }
     }
 
-    fn land(&self, ask: Ask, answer: &Answer) {
-        let mut kept = self.kept();
-        kept.flights.remove(&ask);
-        if let Ok(page) = answer
-            && is_true_for_a_while(page)
-        {
-            kept.keep(ask, page.clone());
-        }
-    }
-
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // Nothing panics while it holds this lock.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -190,6 +222,15 @@ impl Inner {
 }
 
 impl Kept {
+    fn land(&mut self, ask: &Ask, answer: &Answer) {
+        self.flights.remove(ask);
+        if let Ok(page) = answer
+            && is_true_for_a_while(page)
+        {
+            self.keep(ask.clone(), page.clone());
+        }
+    }
+
     fn page(&mut self, ask: &Ask) -> Option<SharedPage> {
         self.discard();
         self.pages.get(ask).cloned()
@@ -198,6 +239,7 @@ impl Kept {
     fn keep(&mut self, ask: Ask, page: SharedPage) {
         let bytes = size(&page);
         self.bytes += bytes;
+        self.expected.extend(ask.following(&page));
         self.pages.insert(ask.clone(), page);
         self.order.push_back((ask, bytes, Instant::now()));
         self.discard();
@@ -208,7 +250,9 @@ impl Kept {
         while let Some((ask, bytes, at)) = self.order.front()
             && (self.bytes > KEPT_BYTES_MAX || at.elapsed() > KEPT_FOR)
         {
-            self.pages.remove(ask);
+            if let Some(following) = self.pages.remove(ask).and_then(|page| ask.following(&page)) {
+                self.expected.remove(&following);
+            }
             self.bytes -= bytes;
             self.order.pop_front();
         }
@@ -230,4 +274,44 @@ fn size(page: &Page) -> usize {
 
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use sse_proto::Event;
+
+    use super::*;
+    use crate::broker::{Retention, memory::Memory, once::KeyLimits};
+
+    #[tokio::test]
+    async fn for_whoever_reads_on_the_next_page_is_there_before_it_is_asked_for() {
+        let retention = Retention {
+            events_max: NonZeroUsize::MAX,
+            age_max: Duration::MAX,
+            bytes_max: u64::MAX,
+            channels_max: 1,
+            keys: KeyLimits { window: Duration::MAX, keys_max: 0 },
+        };
+        let broker = Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()));
+        let event = |number: usize| Event { kind: "number".parse().unwrap(), data: number.to_string().into() };
+        broker.append(&Channel::default_channel(), (0..25).map(event).collect()).await.unwrap();
+        let pages = Pages::new(broker, 1000, Metrics::new(), Handle::current());
+        let mut ask = Ask { channel: Channel::default_channel(), from: From::Oldest, events_max: 10, epoch: 1 };
+
+        let first = pages.read(ask.clone()).await.unwrap();
+        ask = ask.following(&first).unwrap();
+        assert!(pages.at_hand(&ask).is_none(), "nobody has read on yet");
+        let second = pages.read(ask.clone()).await.unwrap();
+        ask = ask.following(&second).unwrap();
+        while pages.at_hand(&ask).is_none() {
+            tokio::task::yield_now().await;
+        }
+        let third = pages.at_hand(&ask).unwrap();
+        let data = |page: &SharedPage| page.events.iter().map(|event| event.data.to_string()).collect::<Vec<_>>();
+        let read = [data(&first), data(&second), data(&third)].concat();
+        assert!(read.into_iter().eq((0..25).map(|number: usize| number.to_string())));
+        assert_eq!(ask.following(&third), None, "this is the end for now");
+    }
 }

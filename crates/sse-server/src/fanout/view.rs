@@ -119,8 +119,8 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) subscription: MultiSubscription,
-    next: RefCell<Option<Turn>>,
-    heartbeat: RefCell<Option<Turn>>,
+    next: RefCell<Option<Box<Turn>>>,
+    heartbeat: RefCell<Option<Box<Turn>>>,
 }
 
 impl Standing {
@@ -140,7 +140,7 @@ pub(super) struct View {
     recent: Vec<Rc<Standing>>,
     /// Those that remember a turn.
     remembered: Vec<Rc<Standing>>,
-    page: Option<PageTurn>,
+    page: Option<Box<PageTurn>>,
     pub(super) said_damaged: bool,
 }
 
@@ -194,10 +194,10 @@ impl View {
     /// What comes next at this standing, by the tails as they are, or were when it was last asked.
     pub(super) fn next(&mut self, standing: &Rc<Standing>) -> Turn {
         if let Some(turn) = &*standing.next.borrow() {
-            return turn.clone();
+            return Turn::clone(turn);
         }
         let turn = self.step(standing, None);
-        *standing.next.borrow_mut() = Some(turn.clone());
+        *standing.next.borrow_mut() = Some(Box::new(turn.clone()));
         self.remember(standing);
         turn
     }
@@ -222,12 +222,12 @@ impl View {
     /// The heartbeat for this standing, which tells the position if the subscriber does not know it.
     pub(super) fn heartbeat(&mut self, standing: &Rc<Standing>) -> Turn {
         if let Some(turn) = &*standing.heartbeat.borrow() {
-            return turn.clone();
+            return Turn::clone(turn);
         }
         let mut subscription = standing.subscription.clone();
         let said = Said::heartbeat(subscription.tell());
         let turn = Turn { act: Act::Write(Rc::new(said)), then: self.moved(standing, subscription) };
-        *standing.heartbeat.borrow_mut() = Some(turn.clone());
+        *standing.heartbeat.borrow_mut() = Some(Box::new(turn.clone()));
         self.remember(standing);
         turn
     }
@@ -247,7 +247,8 @@ impl View {
             None => Act::Wait,
         };
         let turn = Turn { act, then: self.moved(standing, subscription) };
-        self.page = Some(PageTurn { before: standing.clone(), fetch, page: page.clone(), turn: turn.clone() });
+        let turned = PageTurn { before: standing.clone(), fetch, page: page.clone(), turn: turn.clone() };
+        self.page = Some(Box::new(turned));
         turn
     }
 
@@ -258,6 +259,8 @@ impl View {
             standing.heartbeat.take();
         }
         self.page = None;
+        // Where nobody stands any more nobody comes back to.
+        self.recent.retain(|standing| Rc::strong_count(standing) > 1);
     }
 
     fn moved(&mut self, from: &Standing, to: MultiSubscription) -> Option<Rc<Standing>> {

@@ -77,15 +77,12 @@ fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
     wire::opening(&mut opening, retry, None::<EventId>, "there are too many subscribers: come back later");
+    // It counts until its connection is gone.
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.hold(guard);
+    }
     let opening = opening.freeze();
-    // It counts until it is gone.
-    event_stream(
-        request,
-        BodyStream::new(stream::once(async move {
-            let _counted = guard;
-            Ok::<_, Infallible>(opening)
-        })),
-    )
+    event_stream(request, BodyStream::new(stream::once(async move { Ok::<_, Infallible>(opening) })))
 }
 
 /// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that

@@ -178,3 +178,80 @@ async fn subscribers_beyond_the_limit_are_told_to_come_back() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_too_many_are_being_turned_away_connections_close_without_a_response() {
+    let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "1"]).await;
+    let _subscriber = server.subscribe("/stream").await;
+    // The body that it promises does not come, so its connection lasts a moment longer than the answer.
+    let come = async || {
+        let mut socket = server.connect().await;
+        socket.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let is_told = |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many subscribers");
+        // Whether the connection is closed or reset, nothing more is to be read on it.
+        while !is_told(&answer) && within("an answer", socket.read_buf(&mut answer)).await.is_ok_and(|count| count > 0)
+        {
+        }
+        (socket, is_told(&answer), answer)
+    };
+    let turned_away = tokio::sync::Mutex::new(Vec::new());
+    until("a connection that closes", async || {
+        let (socket, is_told, answer) = come().await;
+        turned_away.lock().await.push(socket);
+        assert!(is_told || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+        answer.is_empty().then_some(())
+    })
+    .await;
+    assert!(turned_away.lock().await.len() > 1, "nobody was told");
+    assert_eq!(server.get("/health/live").await.unwrap().status(), 200);
+    drop(turned_away);
+    until("there is time again to say it", async || {
+        let response = server.get("/stream").await.ok()?.text().await.ok()?;
+        response.contains("too many subscribers").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_end_are_counted_by_reason() {
+    let server = TestServer::start(Backend::Memory).await;
+    drop(server.subscribe("/stream").await);
+    until("it is gone", async || (closed(&server, "client").await == 1).then_some(())).await;
+    server.publish_numbers("sse", 0..3).await;
+    let last = server.history("sse").await.swap_remove(2).id;
+    let mut to_its_end = server.subscribe(&format!("/stream?from=oldest&until={last}")).await;
+    while to_its_end.try_next_block().await.is_some() {}
+    until("it has ended", async || (closed(&server, "ended").await == 1).then_some(())).await;
+    assert_eq!(closed(&server, "client").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_on_one_channel_holds_up_no_other() {
+    let server = TestServer::start(Backend::Memory).await;
+    let mut quiet = server.subscribe("/stream?channel=quiet").await;
+    let flooded = (0..20).map(|_| async {
+        let mut stream = Raw::open(&server, "/stream").await;
+        loop {
+            stream.bytes.clear();
+            stream.read_some().await;
+        }
+    });
+    let flood = (0..4).map(|_| async {
+        loop {
+            publish(&server, 0..100, 1000).await;
+        }
+    });
+    let others = async {
+        for number in 0..50 {
+            // It would never come if it waited for the flood to end.
+            server.publish("quiet", "click", &number.to_string()).await;
+            assert_eq!(quiet.next_event().await.data, number.to_string());
+        }
+    };
+    tokio::select! {
+        () = others => (),
+        _ = futures::future::join_all(flooded) => unreachable!("it reads for ever"),
+        _ = futures::future::join_all(flood) => unreachable!("it publishes for ever"),
+    }
+}

@@ -2,8 +2,9 @@
 
 use reqwest::StatusCode;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::common::{Backend, RedisServer, Subscriber, TestServer, all_at_once, until, within};
+use crate::common::{Backend, RedisServer, STAYS_ATTACHED, Subscriber, TestServer, all_at_once, until, within};
 
 const MIB: usize = 1 << 20;
 
@@ -186,4 +187,56 @@ async fn turned_away_subscribers_are_not_counted_as_subscribers() {
     assert!((server.metric("sse_subscribers").await - 2.0).abs() < 0.5);
     assert!(server.metric("sse_turned_away_total").await < 0.5);
     drop(subscribers);
+}
+
+/// The memory that the server has now, in KiB; none where the system does not tell.
+fn resident_kib(server: &TestServer) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
+/// Opens streams of these channels, one after another, so that what is measured is not how many came at once.
+async fn open_streams(server: &TestServer, channels: impl Iterator<Item = String>) -> Vec<tokio::net::TcpStream> {
+    let mut streams = Vec::new();
+    for channel in channels {
+        let mut stream = server.connect().await;
+        stream
+            .write_all(format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut opening = Vec::new();
+        while !opening.ends_with(b"\n\n\r\n") {
+            assert!(within("the opening", stream.read_buf(&mut opening)).await.unwrap() > 0);
+        }
+        streams.push(stream);
+    }
+    streams
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_costs_little_and_without_subscribers_nothing() {
+    const CHANNELS: u16 = 400;
+    if STAYS_ATTACHED {
+        return; // what a subscriber costs there hides what a channel does
+    }
+    let server = TestServer::start(Backend::Memory).await;
+    let Some(_) = resident_kib(&server) else { return };
+    let warm = open_streams(&server, (0..CHANNELS * 2).map(|_| "one".to_owned())).await;
+    let before = resident_kib(&server).unwrap();
+    let mut peaks = Vec::new();
+    for round in 0..5 {
+        // Each time channels that were never heard of.
+        let two_each = open_streams(&server, (0..CHANNELS * 2).map(|nth| format!("{round}-{}", nth / 2))).await;
+        peaks.push(resident_kib(&server).unwrap().saturating_sub(before));
+        let there = f64::from(CHANNELS * 4);
+        assert!((server.metric("sse_subscribers").await - there).abs() < 0.5);
+        drop(two_each);
+        until("they are gone", async || (server.metric("sse_subscribers").await < there / 2.0 + 0.5).then_some(()))
+            .await;
+    }
+    println!("{CHANNELS} channels with two subscribers took these KiB, round after round: {peaks:?}");
+    let channels = usize::from(CHANNELS);
+    assert!(peaks[0] < channels * 4, "{} KiB for {CHANNELS} channels", peaks[0]);
+    assert!(peaks[4] < peaks[0] + channels, "channels that are gone still cost something: {peaks:?}");
+    drop(warm);
 }

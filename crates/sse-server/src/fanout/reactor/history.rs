@@ -25,6 +25,10 @@ impl Reactor<'_> {
         };
         let ticket = self.door.ticket();
         subscriber.set_fetching(Some((ticket, fetch)));
+        if let Some(page) = self.parts.pages.at_hand(&ask) {
+            let what = Answered::Page(fetch, Ok(page));
+            return self.answers.push_back(Answer { key: small_key, ticket, what });
+        }
         let (pages, door) = (self.parts.pages.clone(), self.door.clone());
         self.parts.runtime.spawn(async move {
             let what = Answered::Page(fetch, pages.read(ask).await);
