@@ -17,11 +17,11 @@ class Shape:
     seconds: float
 
 
-def measure(place, server, shape):
+def measure(place, server, shape, patience=load.PATIENCE_S):
     """Publishes at a steady rate to open streams."""
     with (
         place.directory("tools") as directory,
-        load.Subscribers(place, server, directory, shape.subscribers) as subscribers,
+        load.Subscribers(place, server, directory, shape.subscribers, patience=patience) as subscribers,
     ):
         subscribers.wait_open()
         before = server.cpu()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from processes import Failed, Program, tail
 from servers import plain_environment
 
-SETTLE = "30s"
+PATIENCE_S = 30.0
 _PROGRESS = re.compile(r"(\d+) of \d+ streams, (\d+) events")
 
 
@@ -20,12 +20,23 @@ class Subscribers:
     directory: object
     count: int
     flags: list = field(default_factory=list)
+    # How long those that are behind may take at the end.
+    patience: float = PATIENCE_S
 
     def __enter__(self):
         self.report = self.directory / "subscribers.json"
         urls = [part for url in self.server.streams for part in ("--url", url)]
         command = [self.place.bin / "listener", "bench", *urls, "--connections", self.count, "--report", self.report]
-        command += ["--progress-every", "100ms", "--settle", SETTLE, "--idle-timeout", "120s", "--seed", "1"]
+        command += [
+            "--progress-every",
+            "100ms",
+            "--settle",
+            f"{self.patience:.0f}s",
+            "--idle-timeout",
+            "120s",
+            "--seed",
+            "1",
+        ]
         command += ["--filter-passes-all", *self.flags]
         self.program = Program("subscribers", command, self.directory, plain_environment())
         return self
@@ -61,10 +72,10 @@ class Subscribers:
         before, self._last = getattr(self, "_last", None), self.progress()
         return before == self._last
 
-    def wait_events(self, count, seconds=30.0):
+    def wait_events(self, count):
         """Waits until so many events have come since all were open; whether they did."""
         try:
-            self.program.until(lambda: self.progress()[1] - self.before >= count, f"{count} events", seconds)
+            self.program.until(lambda: self.progress()[1] - self.before >= count, f"{count} events", self.patience)
         except Failed:
             if self.program.process.poll() is not None:
                 raise
