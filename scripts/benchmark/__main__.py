@@ -1,5 +1,7 @@
 """`scripts/bench`: runs scenarios, keeps what was measured, and writes the table."""
 
+import os
+import shutil
 import signal
 import sys
 import time
@@ -67,6 +69,10 @@ def run_scenario(options, place, letter, about):
     scenario = (SCENARIOS | SOAK)[letter]
     kept = results.Results(options, letter, title(scenario), about)
     is_well = True
+    names = [subject.name for subject in scenario(options)]
+    if unknown := [name for name in options.only if name not in names]:
+        say(f"{letter}: there is no {', '.join(unknown)}; there are {', '.join(names)}")
+        return False
     for run in range(kept.first_run, kept.first_run + options.runs):
         for subject in in_turn(scenario(options), run):
             if options.only and subject.name not in options.only:
@@ -85,7 +91,7 @@ def main():
     options = command_line.parse(sys.argv[1:], list(SCENARIOS))
     # A stop from outside ends what was started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    place = servers.Place(options.bin, options.out.resolve() / "work", command_line.fanout_threads())
+    place = servers.Place(options.bin, options.out.resolve() / f"work-{os.getpid()}", command_line.fanout_threads())
     about = {"machine": results.machine(), "date": results.now(), "versions": results.versions(options)}
     try:
         is_well = all([run_scenario(options, place, letter, about) for letter in options.scenarios])
@@ -93,6 +99,7 @@ def main():
         return 130
     finally:
         processes.stop_all()
+        shutil.rmtree(place.work, ignore_errors=True)
     text = table.markdown(results.read_all(options.out))
     (options.out / "table.md").write_text(text)
     print(text, end="")
