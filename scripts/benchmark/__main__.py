@@ -91,6 +91,7 @@ def main():
     options = command_line.parse(sys.argv[1:], list(SCENARIOS))
     # A stop from outside ends what was started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options.out.mkdir(parents=True, exist_ok=True)
     place = servers.Place(options.bin, options.out.resolve() / f"work-{os.getpid()}", command_line.fanout_threads())
     about = {"machine": results.machine(), "date": results.now(), "versions": results.versions(options)}
     try:

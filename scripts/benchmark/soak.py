@@ -35,7 +35,7 @@ def measure(place, seconds, count, rate):
             publishers = load.Publishers(place, server, directory, rate=rate, seconds=seconds)
             start = time.monotonic()
             while publishers.is_running():
-                time.sleep(SAMPLE_EVERY_S)
+                time.sleep(min(SAMPLE_EVERY_S, seconds / 20))
                 samples.append((time.monotonic() - start, server.resident_bytes(), server.open_files()))
             published = publishers.report()
             subscribers.wait_events(published["acknowledged"] * count)
@@ -43,17 +43,18 @@ def measure(place, seconds, count, rate):
         time.sleep(2.0)
         files_after = server.open_files()
     found = load.problems(subscribed, published, subscribers)
-    figures = compare(samples, minute, seconds)
+    figures = compare(samples, minute)
     figures |= {"files_before": files_before, "files_after": files_after, "cut": subscribed["ends"]["cut_by_us"]}
     found += growth(figures)
     return Measured(figures, found, {"samples": samples, "published": published, "subscribed": subscribed})
 
 
-def compare(samples, minute, end):
+def compare(samples, minute):
     """Medians of ten seconds after the first minute, and of the last ten."""
-    window = min(10.0, minute)
-    first = [sample for sample in samples if minute <= sample[0] <= minute + window]
-    last = [sample for sample in samples if end - window <= sample[0] <= end]
+    window, end = min(10.0, minute), samples[-1][0]
+    # The last one stands in where a machine was too busy for samples.
+    first = [sample for sample in samples if minute <= sample[0] <= minute + window] or samples[-1:]
+    last = [sample for sample in samples if end - window <= sample[0]]
     return {
         "resident_first_b": median(sample[1] for sample in first),
         "resident_last_b": median(sample[1] for sample in last),
