@@ -75,7 +75,8 @@ def _peer(data, row, peer):
     theirs = values(data, peer, row.figure)
     if not theirs or peer not in row.peers:
         return ""
-    return f"{_number(median(theirs.values()))} ({_times(ratio(data, row.figure, row.ours, peer))})"
+    times = _times(ratio(data, row.figure, row.ours, peer))
+    return _number(median(theirs.values())) + (f" ({times})" if times else "")
 
 
 def _met(data, row):
