@@ -21,6 +21,7 @@ use std::{
 };
 
 use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use smallvec::SmallVec;
 use sse_proto::{Channel, EventId, api::Lost};
 
 use super::Names;
@@ -29,6 +30,8 @@ use crate::metrics::Metrics;
 const FORK: &str = include_str!("fork.lua");
 /// Channels that are looked at in one pipeline.
 const LOOKS_AT_ONCE: usize = 64;
+/// Ids of a channel that may be in doubt at a time.
+const DOUBTS_MAX: usize = 8;
 /// Gap records that a channel's index keeps. Whoever stands in the range of an older one reads from the oldest event on.
 const RECORDS_KEPT: usize = 32;
 
@@ -44,12 +47,24 @@ pub(super) struct Forks {
     metrics: Metrics,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Seen {
     /// The newest id that was acknowledged or read.
     newest: EventId,
-    /// The newest one of a connection before this, if it is not known yet whether it is still there.
-    doubted: Option<EventId>,
+    /// Those of connections before this of which it is not known yet whether they are still there; the oldest first. Each
+    /// may be there or not whatever becomes of the others: Redis may have lost its end between any two.
+    doubted: SmallVec<[EventId; 1]>,
+}
+
+impl Seen {
+    fn doubt(&mut self, id: EventId) {
+        let Err(place) = self.doubted.binary_search(&id) else { return };
+        self.doubted.insert(place, id);
+        if self.doubted.len() > DOUBTS_MAX {
+            // Of those between the oldest and the newest; a loss only of what lies there is found by other nodes.
+            self.doubted.remove(1);
+        }
+    }
 }
 
 /// What a look found.
@@ -81,17 +96,19 @@ impl Forks {
             return;
         }
         let mut all = self.seen();
-        // Under the lock, by which an era ends.
-        let doubted = (era != self.era()).then_some(id);
+        if !all.contains_key(channel) {
+            if all.len() >= self.channels_max {
+                forget_half(&mut all);
+            }
+            all.insert(channel.clone(), Seen { newest: id, doubted: SmallVec::new() });
+        }
         if let Some(seen) = all.get_mut(channel) {
             seen.newest = seen.newest.max(id);
-            seen.doubted = seen.doubted.max(doubted);
-            return;
+            // Under the lock, by which an era ends.
+            if era != self.era() {
+                seen.doubt(id);
+            }
         }
-        if all.len() >= self.channels_max {
-            forget_half(&mut all);
-        }
-        all.insert(channel.clone(), Seen { newest: id, doubted });
     }
 
     /// It is not certain any more that Redis has what it had. Returns the era that begins.
@@ -99,7 +116,7 @@ impl Forks {
         let mut all = self.seen();
         let era = self.era.fetch_add(1, Ordering::SeqCst) + 1;
         for seen in all.values_mut() {
-            seen.doubted.get_or_insert(seen.newest);
+            seen.doubt(seen.newest);
         }
         era
     }
@@ -109,11 +126,14 @@ impl Forks {
     /// # Errors
     /// The connection failed.
     pub(super) async fn look_at(&self, channel: &Channel, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let id = match self.seen().get_mut(channel) {
-            Some(seen) => *seen.doubted.get_or_insert(seen.newest),
+        let doubted: Vec<(Channel, EventId)> = match self.seen().get_mut(channel) {
+            Some(seen) => {
+                seen.doubt(seen.newest);
+                seen.doubted.iter().map(|id| (channel.clone(), *id)).collect()
+            }
             None => return Ok(()),
         };
-        self.look_at_these(&[(channel.clone(), id)], connection).await
+        self.look_at_these(&doubted, connection).await
     }
 
     /// Looks at every channel that is in doubt. One that cannot be settled (Redis is a replica, or full) stays so.
@@ -123,7 +143,10 @@ impl Forks {
     pub(super) async fn look(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let doubted: Vec<(Channel, EventId)> = {
             let all = self.seen();
-            all.iter().filter_map(|(channel, seen)| Some((channel.clone(), seen.doubted?))).collect()
+            let of_one = |(channel, seen): (&Channel, &Seen)| {
+                seen.doubted.iter().map(|id| (channel.clone(), *id)).collect::<Vec<_>>()
+            };
+            all.iter().flat_map(of_one).collect()
         };
         self.look_at_these(&doubted, connection).await
     }
@@ -173,9 +196,9 @@ impl Forks {
             }
         };
         if let Some(seen) = self.seen().get_mut(channel)
-            && seen.doubted == Some(id)
+            && let Ok(place) = seen.doubted.binary_search(&id)
         {
-            seen.doubted = None;
+            seen.doubted.remove(place);
             seen.newest = seen.newest.max(lost.map_or(EventId::ZERO, |lost| lost.before));
         }
         if let Some(lost) = lost {
@@ -202,7 +225,7 @@ fn forget_half(all: &mut HashMap<Channel, Seen>) {
     let middle = newest.len() / 2;
     if let Some((_, middle, _)) = (!newest.is_empty()).then(|| newest.select_nth_unstable(middle)) {
         let middle = *middle;
-        all.retain(|_, seen| seen.newest > middle || seen.doubted.is_some());
+        all.retain(|_, seen| seen.newest > middle || !seen.doubted.is_empty());
     }
 }
 
@@ -256,11 +279,11 @@ mod tests {
             forks.saw(&channel(number), EventId::new(100 + number, 0), forks.era());
         }
         forks.doubt_all();
-        assert_eq!(forks.seen()[&channel(1)].doubted, Some(EventId::new(1, 0)));
+        assert_eq!(forks.seen()[&channel(1)].doubted.as_slice(), [EventId::new(1, 0), EventId::new(101, 0)]);
         let record = ["wrote", "200-0", "0-0"].map(|word| Value::SimpleString(word.to_owned())).to_vec();
         assert!(forks.take(&channel(1), EventId::new(1, 0), Value::Array(record)));
-        let seen = forks.seen()[&channel(1)];
-        assert_eq!((seen.newest, seen.doubted), (EventId::new(200, 0), None));
+        let seen = forks.seen()[&channel(1)].clone();
+        assert_eq!((seen.newest, seen.doubted.as_slice()), (EventId::new(200, 0), &[EventId::new(101, 0)][..]));
     }
 
     #[test]
@@ -272,7 +295,28 @@ mod tests {
         assert!(!forks.take(&channel(1), EventId::new(1, 0), Value::Array(vec![Value::SimpleString("there".into())])));
         forks.saw(&channel(1), EventId::new(2, 0), era);
         forks.saw(&channel(1), EventId::new(3, 0), forks.era());
-        let seen = forks.seen()[&channel(1)];
-        assert_eq!((seen.newest, seen.doubted), (EventId::new(3, 0), Some(EventId::new(2, 0))));
+        let seen = forks.seen()[&channel(1)].clone();
+        assert_eq!((seen.newest, seen.doubted.as_slice()), (EventId::new(3, 0), &[EventId::new(2, 0)][..]));
+    }
+
+    #[test]
+    fn every_era_that_is_not_settled_has_its_own_doubt() {
+        let forks = forks(4);
+        for number in 1..=3 {
+            forks.saw(&channel(1), EventId::new(number, 0), forks.era());
+            forks.doubt_all();
+        }
+        let there = || Value::Array(vec![Value::SimpleString("there".into())]);
+        assert!(!forks.take(&channel(1), EventId::new(1, 0), there()));
+        assert_eq!(forks.seen()[&channel(1)].doubted.as_slice(), [EventId::new(2, 0), EventId::new(3, 0)]);
+        for number in 4..100 {
+            forks.saw(&channel(1), EventId::new(number, 0), forks.era());
+            forks.doubt_all();
+        }
+        let doubted = forks.seen()[&channel(1)].doubted.clone();
+        assert_eq!(
+            (doubted.len(), doubted[0], doubted[DOUBTS_MAX - 1]),
+            (DOUBTS_MAX, EventId::new(2, 0), EventId::new(99, 0))
+        );
     }
 }
