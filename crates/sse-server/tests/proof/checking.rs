@@ -237,3 +237,17 @@ fn two_events_with_one_id_are_found() {
     }
     assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::Disordered, Breach::WrongId]);
 }
+
+#[test]
+fn history_may_begin_again_only_where_the_log_lost_something_and_a_gap_says_so() {
+    // 5 was lost, and seen before; a node that does not know that goes back to the oldest event.
+    let back = || gap("@2-0", "5-0", Some("2-0"));
+    let again = || vec![got(1), got(2), got(3), got(4), got(5), back(), got(2), got(3), got(4)];
+    let (figures, found) = check_lost(&[(5, "5-0")], again());
+    assert_eq!((found, figures.rounds), (vec![], 1));
+    assert_eq!(check_lost(&[], again()).1, [Breach::Repeated]);
+    let twice = vec![got(1), got(2), got(3), got(4), got(5), back(), got(2), got(3), got(3), got(4)];
+    assert_eq!(check_lost(&[(5, "5-0")], twice).1, [Breach::Repeated]);
+    let swapped = vec![got(1), got(2), got(3), got(4), got(5), back(), got(2), got(4), got(3)];
+    assert_eq!(check_lost(&[(5, "5-0")], swapped).1, [Breach::Disordered]);
+}

@@ -3,6 +3,8 @@
 //! - Every acknowledged event was seen by every listener that follows its channel and type, once and in the channel's
 //!   order, or lies inside a gap that this listener was told of.
 //! - A gap that says that the log lost events excuses only those that it did lose.
+//! - Where the log lost events of a channel, a gap without a range may send a listener back to the oldest event kept: a node
+//!   that did not know the lost ids cannot tell how far back is far enough. Then history comes again, in order.
 //! - No event was seen that was not published, nor one that was refused.
 //! - An event of unknown outcome was seen by all who follow it or by none, and once.
 //! - The ids of a channel only grow, for every listener, and are those that the publishers were answered.
@@ -80,8 +82,10 @@ struct Event {
 #[derive(Debug)]
 pub(crate) struct Seen {
     follows: Follows,
-    /// By the number of the event.
-    events: BTreeSet<usize>,
+    /// By the number of the event, with the round in which it was seen last.
+    events: BTreeMap<usize, u32>,
+    /// How often history began again, by channel.
+    rounds: BTreeMap<Channel, u32>,
     gaps: Vec<Told>,
     /// How many events it got, those it should not have included.
     pub(crate) deliveries: u64,
@@ -139,6 +143,8 @@ pub(crate) struct Figures {
     pub(crate) gaps: u64,
     /// Acknowledged events that the log lost.
     pub(crate) lost: u64,
+    /// How often history began again for a listener.
+    pub(crate) rounds: u64,
 }
 
 impl Breaches {
@@ -221,11 +227,21 @@ impl Ledger {
 
     /// Takes all that a listener recorded, in order.
     pub(crate) fn follow(&mut self, follows: Follows, received: impl IntoIterator<Item = Received>) -> Seen {
-        let mut seen = Seen { follows, events: BTreeSet::new(), gaps: Vec::new(), deliveries: 0 };
+        let (events, rounds) = (BTreeMap::new(), BTreeMap::new());
+        let mut seen = Seen { follows, events, rounds, gaps: Vec::new(), deliveries: 0 };
         let mut newest: HashMap<Channel, EventId> = HashMap::new();
         for line in received {
             match line {
-                Received::Gap { id, gap } => seen.gap(&id, gap),
+                Received::Gap { id, gap } => {
+                    if let (None, Some(oldest)) = (gap.lost, gap.oldest)
+                        && newest.get(&gap.channel).is_some_and(|newest| *newest >= oldest)
+                        && self.events.iter().any(|event| event.lost && event.channel == gap.channel)
+                    {
+                        newest.remove(&gap.channel);
+                        *seen.rounds.entry(gap.channel.clone()).or_default() += 1;
+                    }
+                    seen.gap(&id, gap);
+                }
                 Received::Event { id, event, stamp, .. } => {
                     seen.deliveries += 1;
                     let name = &seen.follows.name;
@@ -259,7 +275,8 @@ impl Ledger {
             let what = format!("{name} got {at} of {}, which others know as {:?}", event.channel, event.id);
             self.breaches.add(Breach::WrongId, what);
         }
-        if !seen.events.insert(number) {
+        let round = seen.rounds.get(&event.channel).copied().unwrap_or(0);
+        if seen.events.insert(number, round) == Some(round) {
             self.breaches.add(Breach::Repeated, format!("{name} got {at} of {} again", event.channel));
         } else if let Some(before) = newest.get(&event.channel)
             && at <= *before
@@ -274,6 +291,7 @@ impl Ledger {
         let mut figures = Figures {
             deliveries: all.iter().map(|seen| seen.deliveries).sum(),
             gaps: all.iter().map(|seen| seen.gaps.len() as u64).sum(),
+            rounds: all.iter().flat_map(|seen| seen.rounds.values()).map(|rounds| u64::from(*rounds)).sum(),
             ..Figures::default()
         };
         let mut ids = BTreeSet::new();
@@ -293,7 +311,7 @@ impl Ledger {
             }
             for seen in all.iter().filter(|seen| seen.follows.wants(event) && seen.follows.joined_before(event, id)) {
                 figures.due += 1;
-                if seen.events.contains(&number) {
+                if seen.events.contains_key(&number) {
                     continue;
                 }
                 if seen.gaps.iter().any(|gap| gap.covers(&event.channel, id) && (event.lost || !gap.of_lost)) {

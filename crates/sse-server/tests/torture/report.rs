@@ -74,13 +74,17 @@ impl Report {
         }
         self.skipped.iter().for_each(|what| line(format!("left out: {what}")));
         self.listeners.iter().for_each(|listener| line(listener.clone()));
-        let Figures { acknowledged, unknown, unknown_stored, deliveries, due, in_gaps, gaps, lost: _ } = self.figures;
+        let Figures { acknowledged, unknown, unknown_stored, deliveries, due, in_gaps, gaps, lost: _, rounds } =
+            self.figures;
         line(format!(
             "events: {acknowledged} acknowledged, {unknown} of unknown outcome ({unknown_stored} of them stored), \
              {} answered with a refusal",
             self.refused
         ));
         line(format!("deliveries: {deliveries} of {due} due; gaps: {gaps}, with {in_gaps} events in them"));
+        if rounds > 0 {
+            line(format!("history began again {rounds} times, after a gap that said so"));
+        }
         line(format!("listeners fell behind the tail {} times", self.behind_tail));
         self.breaches.lines().into_iter().for_each(&mut line);
         text
