@@ -10,6 +10,11 @@ use tracing_subscriber::EnvFilter;
 /// Threads that read history from the log.
 const BLOCKING_THREADS: usize = 8;
 
+// What actix took for a crowd that came at once is given back when they have left it.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {
         Ok(settings) => settings,

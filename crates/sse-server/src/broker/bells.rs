@@ -8,12 +8,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use smallvec::SmallVec;
 use sse_proto::Channel;
 use tokio::sync::Notify;
 
 /// The bells of all followed channels.
 #[derive(Debug, Clone, Default)]
-pub struct Bells(Arc<Mutex<HashMap<Channel, Vec<Arc<Notify>>>>>);
+pub struct Bells(Arc<Mutex<HashMap<Channel, Followers>>>);
+
+/// Mostly one: the feed of the channel's tail.
+type Followers = SmallVec<[Arc<Notify>; 1]>;
 
 impl Bells {
     /// A bell on `channel`.
@@ -43,7 +47,7 @@ impl Bells {
         self.lock().contains_key(channel)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Vec<Arc<Notify>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Followers>> {
         // No code panics while it holds this lock, and a map of bells is valid at every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,6 +17,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
+use smallvec::SmallVec;
 use sse_proto::{EventId, wire};
 use tokio::sync::watch;
 
@@ -210,7 +211,8 @@ pub struct Tail {
     frames: Mutex<Frames>,
     /// Made for the first one that watches: it is larger than the rest of a tail without events.
     changed: OnceLock<watch::Sender<()>>,
-    listeners: Mutex<Vec<Weak<dyn Listener>>>,
+    /// Mostly one: that of the only view of the channel.
+    listeners: Mutex<SmallVec<[Weak<dyn Listener>; 1]>>,
 }
 
 impl Tail {

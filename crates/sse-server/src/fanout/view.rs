@@ -137,9 +137,9 @@ pub(super) struct View {
     /// Their keys.
     pub(super) members: Vec<u32>,
     /// The newest last.
-    recent: Vec<Rc<Standing>>,
+    recent: SmallVec<[Rc<Standing>; 1]>,
     /// Those that remember a turn.
-    remembered: Vec<Rc<Standing>>,
+    remembered: SmallVec<[Rc<Standing>; 1]>,
     page: Option<Box<PageTurn>>,
     pub(super) said_damaged: bool,
 }
@@ -159,8 +159,8 @@ impl View {
             wishes,
             channels,
             members: Vec::new(),
-            recent: Vec::new(),
-            remembered: Vec::new(),
+            recent: SmallVec::new(),
+            remembered: SmallVec::new(),
             page: None,
             said_damaged: false,
         }
