@@ -16,17 +16,18 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::patience::Given;
+use super::patience::{Given, offers_every};
 use crate::metrics::SubscriberGuard;
 
 /// The connections that are open, wherever their sockets are.
@@ -77,8 +78,15 @@ struct Inner {
     waiting: RefCell<Option<Waker>>,
     write_timeout: Duration,
     given: Cell<Given>,
-    /// When a client is stalled that takes nothing until then.
-    stalled: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// The client takes nothing.
+    refused: RefCell<Option<Refused>>,
+}
+
+/// A client takes nothing.
+struct Refused {
+    since: Instant,
+    /// When it is offered the rest again.
+    offer: Pin<Box<Sleep>>,
 }
 
 impl fmt::Debug for Connection {
@@ -101,7 +109,7 @@ impl Connection {
             waiting: RefCell::default(),
             write_timeout,
             given: Cell::default(),
-            stalled: RefCell::default(),
+            refused: RefCell::default(),
         }))
     }
 
@@ -139,14 +147,26 @@ impl Connection {
         Ok(Some(Detached { socket: socket.into_std()?, counted, given: self.0.given.get() }))
     }
 
-    /// The client takes nothing: ready when it has done so for too long.
-    fn poll_stalled(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let mut stalled = self.0.stalled.borrow_mut();
-        let timer = stalled.get_or_insert_with(|| {
-            let patience = self.0.given.get().patience(self.0.write_timeout);
-            Box::pin(sleep_until(Instant::now() + patience))
+    /// The client takes nothing: it is offered the rest now and then, because a socket says that it has room only when it
+    /// has much. Ready when it took some after all, or took nothing for too long.
+    fn poll_offer(&self, cx: &mut Context<'_>, socket: &TcpStream, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let every = offers_every(self.0.write_timeout);
+        let mut refused = self.0.refused.borrow_mut();
+        let refused = refused.get_or_insert_with(|| {
+            let since = Instant::now();
+            Refused { since, offer: Box::pin(sleep_until(since + every)) }
         });
-        timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+        loop {
+            ready!(refused.offer.as_mut().poll(cx));
+            match SockRef::from(socket).send(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                taken => return Poll::Ready(taken),
+            }
+            if refused.since.elapsed() > self.0.given.get().patience(self.0.write_timeout) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            refused.offer.as_mut().reset(Instant::now() + every);
+        }
     }
 
     /// The client took so many bytes.
@@ -154,7 +174,7 @@ impl Connection {
         let mut given = self.0.given.get();
         given.add(count);
         self.0.given.set(given);
-        self.0.stalled.take();
+        self.0.refused.take();
     }
 }
 
@@ -170,16 +190,15 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match self.0.socket.borrow_mut().as_mut() {
-            Some(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Some(socket) => match Pin::new(&mut *socket).poll_write(cx, bytes) {
+                Poll::Pending => self.poll_offer(cx, socket, bytes),
+                written => written,
+            },
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
-        let written = match written {
-            Poll::Pending => self.poll_stalled(cx).map(Err),
-            Poll::Ready(written) => {
-                self.took(*written.as_ref().unwrap_or(&0));
-                Poll::Ready(written)
-            }
-        };
+        if let Poll::Ready(Ok(count)) = &written {
+            self.took(*count);
+        }
         self.0.is_blocked.set(written.is_pending());
         if written.is_ready()
             && let Some(waiting) = self.0.waiting.take()
@@ -206,7 +225,6 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::{io::ErrorKind, net::TcpListener};
 
-    use socket2::SockRef;
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;

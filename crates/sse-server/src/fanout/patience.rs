@@ -44,6 +44,13 @@ pub fn patience_max(write_timeout: Duration) -> Duration {
     write_timeout.saturating_add(reading(UNREAD_MAX))
 }
 
+/// Between two times that a client which takes nothing is offered the rest: its socket says that it has room only when it
+/// has much.
+#[must_use]
+pub fn offers_every(write_timeout: Duration) -> Duration {
+    (write_timeout / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
+}
+
 /// How long the slowest client reads so much.
 const fn reading(bytes: u64) -> Duration {
     Duration::from_millis(bytes * 1000 / SLOWEST_BYTES_PER_S)

@@ -36,8 +36,6 @@ const SLICE: Duration = Duration::from_micros(1500);
 const BETWEEN_LOOKS: usize = 16;
 /// Chunks for one stream before others have their turn.
 const CHUNKS_IN_A_ROW: usize = 4;
-/// Between two looks at who is stalled, at the most.
-const STALLED_LOOKS: Duration = Duration::from_secs(1);
 
 /// What one thread owns.
 pub(super) struct Reactor<'p> {

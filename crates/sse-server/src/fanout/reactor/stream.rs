@@ -7,6 +7,7 @@ use mio::event::Event;
 
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
+    patience::offers_every,
     subscriber::{Closed, Written},
     view::{Act, Said},
 };
@@ -67,7 +68,7 @@ impl Reactor<'_> {
             Ok(Written::All) => return true,
             Ok(Written::Blocked) => {
                 if self.blocked.is_empty() {
-                    self.stalled_look = self.now + self.looks_for_stalled_every();
+                    self.stalled_look = self.now + offers_every(self.parts.settings.write_timeout);
                 }
                 self.blocked.insert(key);
             }

@@ -1,9 +1,9 @@
 //! What happens to streams because time passes: heartbeats to the silent, and an end to the stalled.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Reactor, STALLED_LOOKS};
-use crate::fanout::{subscriber::Closed, view::Act};
+use super::Reactor;
+use crate::fanout::{patience::offers_every, subscriber::Closed, view::Act};
 
 impl Reactor<'_> {
     /// Looks at one stream that may have been silent for long.
@@ -46,7 +46,7 @@ impl Reactor<'_> {
         if self.blocked.is_empty() || self.stalled_look > self.now {
             return;
         }
-        self.stalled_look = self.now + self.looks_for_stalled_every();
+        self.stalled_look = self.now + offers_every(self.parts.settings.write_timeout);
         for key in self.blocked.iter().copied().collect::<Vec<_>>() {
             self.flush(key);
             let write_timeout = self.parts.settings.write_timeout;
@@ -54,9 +54,5 @@ impl Reactor<'_> {
                 self.close(key, Closed::Stalled);
             }
         }
-    }
-
-    pub(super) fn looks_for_stalled_every(&self) -> Duration {
-        (self.parts.settings.write_timeout / 4).clamp(Duration::from_millis(1), STALLED_LOOKS)
     }
 }
