@@ -437,15 +437,31 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
+    no_lost_id_is_given_out_again(false).await;
+}
+
+/// The first one that a node published on its connection is lost too.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lost_id_is_given_out_again_though_the_first_one_behind_the_clock_is_lost() {
+    no_lost_id_is_given_out_again(true).await;
+}
+
+async fn no_lost_id_is_given_out_again(first_too: bool) {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
     let proxy = Proxy::start(redis.port()).await;
     let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
     // The clock was set back since.
     redis.run("XADD sse:{sse} 99999999999999-5 event number data kept").await;
-    let kept = knew.publish("sse", "number", "kept").await;
-    redis.run("SAVE").await;
-    let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
-    let mut lost = Vec::new();
+    if first_too {
+        redis.run("SAVE").await;
+    }
+    let first = knew.publish("sse", "number", "first").await;
+    if !first_too {
+        redis.run("SAVE").await;
+    }
+    let mut live = knew.subscribe_after("/stream", Some(&first)).await;
+    let mut lost = if first_too { vec![first] } else { Vec::new() };
+    let kept = 2 - lost.len();
     for number in 0..3 {
         lost.push(knew.publish("sse", "number", &number.to_string()).await);
     }
@@ -463,7 +479,7 @@ async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
     fresh.publish("sse", "number", "early too").await;
     let id = |text: &str| -> EventId { text.parse().unwrap() };
     let newest_lost = lost.iter().map(|lost| id(lost)).max().unwrap();
-    let early: Vec<EventId> = fresh.history("sse").await[2..].iter().map(|event| id(&event.id)).collect();
+    let early: Vec<EventId> = fresh.history("sse").await[kept..].iter().map(|event| id(&event.id)).collect();
     assert!(early.len() == 3 && early.iter().all(|id| *id > newest_lost), "{early:?} {lost:?}");
     proxy.switch(redis.port());
     // Whoever has seen them goes on with what came instead, and is told.

@@ -1,7 +1,8 @@
 -- Looks whether an event that a node knows of is still in its channel, and if it was lost, says so in the log.
 --
 -- KEYS: the stream of the channel, and the index of its gap records.
--- ARGV: the id of the event, the channel, the age that is kept (ms), and how many records the index keeps.
+-- ARGV: the id of the event, the channel, the age that is kept (ms), how many records the index keeps, and a random number
+-- below a million.
 --
 -- Answers one word of what was found, and for a record its id and the newest id before the lost ones. Ids are compared
 -- as text, because a number of Lua has 53 bits.
@@ -49,8 +50,10 @@ else
     end
 end
 
--- Above the lost ids, those that other nodes know of as well: Redis gave them out before now, by about this clock.
-local id = string.format('%.0f-0', math.max(now_ms, ms(seen) + 1, ms(last) + 1))
+-- Above the lost ids, those that other nodes know of as well: Redis gave them out before now, by about this clock. Nobody
+-- chooses the same one: this record may be lost too.
+local id_ms = math.max(now_ms, ms(seen) + 1, ms(last) + 1)
+local id = string.format('%.0f-%.0f%06d', id_ms, now_ms % 1e13, ARGV[5])
 local gap = cjson.encode({
     channel = ARGV[2], after = after, oldest = id, reason = 'lost-tail', lost = { after = after, before = id },
 })

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use rand::RngExt as _;
 use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use sse_proto::{Channel, EventId, api::Lost};
 
@@ -157,6 +158,7 @@ impl Forks {
             commands.cmd("EVALSHA").arg(script.get_hash()).arg(2);
             commands.arg(self.names.stream(channel)).arg(self.names.gaps(channel));
             commands.arg(id.to_string()).arg(channel.as_str()).arg(age_ms).arg(RECORDS_KEPT);
+            commands.arg(one_of_a_million());
         }
         commands
     }
@@ -194,6 +196,11 @@ impl Forks {
         // No code panics while it holds this lock, and the map is valid at every step.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For an id that no other node chooses, together with the millisecond in which it is chosen.
+pub(super) fn one_of_a_million() -> u32 {
+    rand::rng().random_range(0..1_000_000)
 }
 
 /// Forgets the half that was quiet for longest, but nothing that is in doubt.
