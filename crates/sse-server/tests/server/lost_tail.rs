@@ -499,6 +499,46 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let proxy = Proxy::start(redis.port()).await;
+    let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
+    let kept = knew.publish("sse", "number", "kept").await;
+    redis.run("SAVE").await;
+    let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
+    // Of a clock that is an hour ahead of the one that goes on.
+    let lost = EventId::new(kept.parse::<EventId>().unwrap().ms + 3_600_000, 0);
+    redis.run(&format!("XADD sse:{{sse}} {lost} event number data lost")).await;
+    assert_eq!(live.take_data(1).await, ["lost"]);
+    proxy.switch(crate::common::free_port());
+    redis.kill();
+    redis.restart().await;
+    let fresh = TestServer::node(&redis, &[]).await;
+    let early = fresh.publish("sse", "number", "early").await;
+    assert!(early.parse::<EventId>().unwrap() < lost);
+    proxy.switch(redis.port());
+    let record = until("it is recorded", async || {
+        let entries = entries(&redis).await;
+        entries.iter().find(|(_, fields)| fields[1] == "gap").map(|(id, _)| id.clone())
+    })
+    .await;
+    knew.publish("sse", "number", "new").await;
+    let range = Lost { after: kept.parse().unwrap(), before: record.parse().unwrap() };
+    let inside = || [Next::Gap(told(&lost.to_string(), Some(&early), range)), data("early"), data("new")];
+    expect(&mut live, "live", inside()).await;
+    for node in [&knew, &fresh] {
+        let mut behind = node.subscribe_after("/stream", Some(&lost.to_string())).await;
+        expect(&mut behind, "inside", inside()).await;
+        for cursor in [&kept, &early] {
+            let mut before = node.subscribe_after("/stream", Some(cursor)).await;
+            let gap = Next::Gap(told(&kept, Some(&record), range));
+            let early = (*cursor == kept).then(|| data("early"));
+            expect(&mut before, cursor, early.into_iter().chain([gap, data("new")])).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_trimmed_is_not_lost() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;

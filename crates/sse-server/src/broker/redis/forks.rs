@@ -7,7 +7,11 @@
 //! every node, now and at any later replay. `fork.lua` does it in one step, so that a fork has one record however many
 //! nodes find it; a small index beside the stream finds the record of a cursor that stands among the lost ids.
 //!
-//! The memory is bounded: one id for each of as many channels as there may be. Beyond, the half that was quiet for
+//! What survived is what lies before the lost event, as long as the clock of Redis goes on. A promoted replica's may be
+//! behind, and then what is published after the loss may lie there too. So a node also keeps a few older ids: an event
+//! that it has seen before the loss and that is still there lies before all that came after.
+//!
+//! The memory is bounded: a few ids for each of as many channels as there may be. Beyond, the half that was quiet for
 //! longest is forgotten, and a loss in those is found only by nodes that still know. Nobody finds it when all nodes that
 //! knew the lost ids are gone too.
 
@@ -17,7 +21,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::RngExt as _;
@@ -33,6 +37,9 @@ const LOOKS_AT_ONCE: usize = 64;
 /// Gap records that a channel's index keeps. Whoever stands in the range of an older one reads from the oldest event on.
 const RECORDS_KEPT: usize = 32;
 
+/// How old a channel's newest id is at least when it is kept as one that is probably in every replica.
+const ANCHOR_AGE: Duration = Duration::from_secs(10);
+
 /// What this node knows of the ends of channels.
 #[derive(Debug)]
 pub(super) struct Forks {
@@ -47,10 +54,50 @@ pub(super) struct Forks {
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    /// The newest id that was acknowledged or read.
-    newest: EventId,
+    /// The newest id that was acknowledged or read, and when.
+    newest: (EventId, Instant),
     /// The newest one of a connection before this, if it is not known yet whether it is still there.
-    doubted: Option<EventId>,
+    doubted: Option<(EventId, Instant)>,
+    /// Older ones; the last that was found to be there by a look, or the first that was seen.
+    found: EventId,
+    /// One that was the newest when `coming_anchor` became that, and one that will take its place.
+    anchor: EventId,
+    coming_anchor: (EventId, Instant),
+}
+
+impl Seen {
+    fn first(id: EventId, at: Instant) -> Self {
+        Self { newest: (id, at), doubted: None, found: id, anchor: id, coming_anchor: (id, at) }
+    }
+
+    fn saw(&mut self, id: EventId, at: Instant) {
+        if id <= self.newest.0 {
+            return;
+        }
+        if at.duration_since(self.coming_anchor.1) >= ANCHOR_AGE {
+            self.anchor = self.coming_anchor.0;
+            self.coming_anchor = (self.newest.0, at);
+        }
+        self.newest = (id, at);
+    }
+
+    /// What is to be looked at.
+    fn doubt(&self) -> Option<Doubt> {
+        let (id, since) = self.doubted?;
+        let mut older = [self.coming_anchor.0, self.anchor, self.found];
+        older.sort_unstable_by(|a, b| b.cmp(a));
+        Some(Doubt { id, since, older })
+    }
+}
+
+/// An event that may be lost.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    id: EventId,
+    /// When it was acknowledged or read.
+    since: Instant,
+    /// Other ids that are known, the newest first.
+    older: [EventId; 3],
 }
 
 /// What a look found.
@@ -82,17 +129,18 @@ impl Forks {
             return;
         }
         let mut all = self.seen();
+        let now = Instant::now();
         // Under the lock, by which an era ends.
-        let doubted = (era != self.era()).then_some(id);
+        let doubted = (era != self.era()).then_some((id, now));
         if let Some(seen) = all.get_mut(channel) {
-            seen.newest = seen.newest.max(id);
+            seen.saw(id, now);
             seen.doubted = seen.doubted.max(doubted);
             return;
         }
         if all.len() >= self.channels_max {
             forget_half(&mut all);
         }
-        all.insert(channel.clone(), Seen { newest: id, doubted });
+        all.insert(channel.clone(), Seen { doubted, ..Seen::first(id, now) });
     }
 
     /// It is not certain any more that Redis has what it had. Returns the era that begins.
@@ -110,11 +158,14 @@ impl Forks {
     /// # Errors
     /// The connection failed.
     pub(super) async fn look_at(&self, channel: &Channel, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let id = match self.seen().get_mut(channel) {
-            Some(seen) => *seen.doubted.get_or_insert(seen.newest),
-            None => return Ok(()),
-        };
-        self.look_at_these(&[(channel.clone(), id)], connection).await
+        let doubt = self.seen().get_mut(channel).and_then(|seen| {
+            seen.doubted.get_or_insert(seen.newest);
+            seen.doubt()
+        });
+        match doubt {
+            Some(doubt) => self.look_at_these(&[(channel.clone(), doubt)], connection).await,
+            None => Ok(()),
+        }
     }
 
     /// Looks at every channel that is in doubt. One that cannot be settled (Redis is a replica, or full) stays so.
@@ -122,24 +173,24 @@ impl Forks {
     /// # Errors
     /// The connection failed.
     pub(super) async fn look(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let doubted: Vec<(Channel, EventId)> = {
+        let doubted: Vec<(Channel, Doubt)> = {
             let all = self.seen();
-            all.iter().filter_map(|(channel, seen)| Some((channel.clone(), seen.doubted?))).collect()
+            all.iter().filter_map(|(channel, seen)| Some((channel.clone(), seen.doubt()?))).collect()
         };
         self.look_at_these(&doubted, connection).await
     }
 
     async fn look_at_these(
         &self,
-        channels: &[(Channel, EventId)],
+        channels: &[(Channel, Doubt)],
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         let mut lost = 0;
         for some in channels.chunks(LOOKS_AT_ONCE) {
             let answers: Vec<Value> = self.looks(some).query_async(connection).await?;
             // The first one is the script's name.
-            for ((channel, id), answer) in some.iter().zip(answers.into_iter().skip(1)) {
-                lost += usize::from(self.take(channel, *id, answer));
+            for ((channel, doubt), answer) in some.iter().zip(answers.into_iter().skip(1)) {
+                lost += usize::from(self.take(channel, doubt.id, answer));
             }
         }
         if lost > 0 {
@@ -148,24 +199,27 @@ impl Forks {
         Ok(())
     }
 
-    fn looks(&self, channels: &[(Channel, EventId)]) -> Pipeline {
+    fn looks(&self, channels: &[(Channel, Doubt)]) -> Pipeline {
         let mut commands = redis::pipe();
         commands.ignore_errors();
         commands.cmd("SCRIPT").arg("LOAD").arg(FORK);
         let script = redis::Script::new(FORK);
-        let age_ms = u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX);
-        for (channel, id) in channels {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        for (channel, doubt) in channels {
             commands.cmd("EVALSHA").arg(script.get_hash()).arg(2);
             commands.arg(self.names.stream(channel)).arg(self.names.gaps(channel));
-            commands.arg(id.to_string()).arg(channel.as_str()).arg(age_ms).arg(RECORDS_KEPT);
-            commands.arg(one_of_a_million());
+            commands.arg(doubt.id.to_string()).arg(channel.as_str()).arg(ms(self.age_max)).arg(RECORDS_KEPT);
+            commands.arg(one_of_a_million()).arg(ms(doubt.since.elapsed()));
+            commands.arg(doubt.older.map(|id| id.to_string()).as_slice());
         }
         commands
     }
 
     /// Takes what was found of a channel; returns whether it has lost its end.
     fn take(&self, channel: &Channel, id: EventId, answer: Value) -> bool {
-        let (lost, is_new) = match found(answer) {
+        let found = found(answer);
+        let is_there = found == Ok(Found::There);
+        let (lost, is_new) = match found {
             Ok(Found::There | Found::Trimmed) => (None, false),
             Ok(Found::Told(lost)) => (Some(lost), false),
             Ok(Found::Wrote(lost)) => (Some(lost), true),
@@ -175,10 +229,15 @@ impl Forks {
             }
         };
         if let Some(seen) = self.seen().get_mut(channel)
-            && seen.doubted == Some(id)
+            && seen.doubted.is_some_and(|(doubted, _)| doubted == id)
         {
             seen.doubted = None;
-            seen.newest = seen.newest.max(lost.map_or(EventId::ZERO, |lost| lost.before));
+            if is_there {
+                seen.found = id;
+            }
+            if let Some(lost) = lost {
+                seen.saw(lost.before, Instant::now());
+            }
         }
         if let Some(lost) = lost {
             tracing::warn!(
@@ -205,11 +264,11 @@ pub(super) fn one_of_a_million() -> u32 {
 
 /// Forgets the half that was quiet for longest, but nothing that is in doubt.
 fn forget_half(all: &mut HashMap<Channel, Seen>) {
-    let mut newest: Vec<EventId> = all.values().map(|seen| seen.newest).collect();
+    let mut newest: Vec<EventId> = all.values().map(|seen| seen.newest.0).collect();
     let middle = newest.len() / 2;
     if let Some((_, middle, _)) = (!newest.is_empty()).then(|| newest.select_nth_unstable(middle)) {
         let middle = *middle;
-        all.retain(|_, seen| seen.newest > middle || seen.doubted.is_some());
+        all.retain(|_, seen| seen.newest.0 > middle || seen.doubted.is_some());
     }
 }
 
@@ -263,11 +322,11 @@ mod tests {
             forks.saw(&channel(number), EventId::new(100 + number, 0), forks.era());
         }
         forks.doubt_all();
-        assert_eq!(forks.seen()[&channel(1)].doubted, Some(EventId::new(1, 0)));
+        assert_eq!(forks.seen()[&channel(1)].doubt().map(|doubt| doubt.id), Some(EventId::new(1, 0)));
         let record = ["wrote", "200-0", "0-0"].map(|word| Value::SimpleString(word.to_owned())).to_vec();
         assert!(forks.take(&channel(1), EventId::new(1, 0), Value::Array(record)));
         let seen = forks.seen()[&channel(1)];
-        assert_eq!((seen.newest, seen.doubted), (EventId::new(200, 0), None));
+        assert_eq!((seen.newest.0, seen.doubted), (EventId::new(200, 0), None));
     }
 
     #[test]
@@ -280,6 +339,19 @@ mod tests {
         forks.saw(&channel(1), EventId::new(2, 0), era);
         forks.saw(&channel(1), EventId::new(3, 0), forks.era());
         let seen = forks.seen()[&channel(1)];
-        assert_eq!((seen.newest, seen.doubted), (EventId::new(3, 0), Some(EventId::new(2, 0))));
+        let doubt = seen.doubt().unwrap();
+        assert_eq!((seen.newest.0, doubt.id), (EventId::new(3, 0), EventId::new(2, 0)));
+        assert_eq!(doubt.older, [EventId::new(1, 0); 3]);
+    }
+
+    #[test]
+    fn older_ids_are_known_too() {
+        let (id, start) = (|number| EventId::new(number, 0), Instant::now());
+        let mut seen = Seen::first(id(0), start);
+        for second in 1..=45 {
+            seen.saw(id(second), start + Duration::from_secs(second));
+        }
+        seen.doubted = Some(seen.newest);
+        assert_eq!(seen.doubt().unwrap().older, [id(39), id(29), id(0)]);
     }
 }

@@ -41,18 +41,21 @@ end
 
 -- The id of the first event. Redis may have lost events since the connection before this, and must not give their ids out
 -- again. Its clock has gone on since; but while the clock is behind the newest id (it was set back), ids go on within the
--- millisecond of that: the lost ones are in it too, and the next one is above them. The first of the next one may be lost
--- itself, so its second number is one that nobody else chooses: this moment of the clock and a random number. It is above
--- all lost ones too, unless the clock was set back once more.
+-- millisecond of that. There the second number becomes one that nobody else chooses: this moment of the clock and a random
+-- number. So it is above that of the lost ones too, for the clock has gone on.
 local next_id = '*'
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[3]) == 1 then
     local stream = redis.call('XINFO', 'STREAM', KEYS[3])
     for at = 1, #stream, 2 do
         if stream[at] == 'last-generated-id' then
-            local ms = tonumber(string.match(stream[at + 1], '^%d+'))
-            -- Beyond 2^53 a number of Lua is no longer exact.
+            local ms, seq = string.match(stream[at + 1], '^(%d+)%-(%d+)$')
+            local unique = string.format('%.0f%06d', now % 1e13, ARGV[5])
+            -- Beyond 2^53 a number of Lua is no longer exact, so this is compared as text.
+            local is_above = #unique > #seq or #unique == #seq and unique > seq
+            ms = tonumber(ms)
             if ms >= now and ms < 2^53 - 1 then
-                next_id = string.format('%.0f-%.0f%06d', ms + 1, now % 1e13, ARGV[5])
+                -- In the next one only if the clock was set back once more.
+                next_id = string.format('%.0f-%s', is_above and ms or ms + 1, unique)
             end
         end
     end
