@@ -140,7 +140,7 @@ pub struct Settings {
 
     /// Know at most this many keys of a channel
     ///
-    /// A publish with one more is refused (503) until the oldest expires; without a key it is taken. So a channel takes
+    /// A publish with one more is refused (503) until one expires; without a key it is taken. So a channel takes
     /// this many in each window: with the defaults, 1666 a second all the time. A batch needs only one. Each costs about
     /// 180 bytes, on disk or in Redis' memory.
     #[arg(

@@ -132,7 +132,12 @@ async fn read_on(
     let asked = From::Position(Position::After(position));
     let page = broker.read(channel, asked, FEED_LIMITS).await?;
     let (end, more) = (page.end(asked).floor(), page.more);
-    if let broker::Start::Gap { lost: Some(lost), .. } = page.start {
+    // What came instead lies before lost events that were sent (the clock of the log was set back): there is no tail that has
+    // both in order.
+    let is_interleaved = page.events.first().is_some_and(|first| first.id <= position);
+    if let broker::Start::Gap { lost: Some(lost), .. } = page.start
+        && !is_interleaved
+    {
         tracing::warn!(%channel, after = %position, ?lost, "the log has lost its end; going on with what came instead");
         // The gap is told by its record, which is one of these or follows them.
         tail.update(|frames| {

@@ -192,7 +192,7 @@ impl AsyncWrite for Connection {
         let written = match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => match Pin::new(&mut *socket).poll_write(cx, bytes) {
                 Poll::Pending => self.poll_offer(cx, socket, bytes),
-                written => written,
+                written @ Poll::Ready(_) => written,
             },
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };

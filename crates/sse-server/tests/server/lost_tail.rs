@@ -437,15 +437,31 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
+    no_lost_id_is_given_out_again(false).await;
+}
+
+/// The first one that a node published on its connection is lost too.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lost_id_is_given_out_again_though_the_first_one_behind_the_clock_is_lost() {
+    no_lost_id_is_given_out_again(true).await;
+}
+
+async fn no_lost_id_is_given_out_again(first_too: bool) {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
     let proxy = Proxy::start(redis.port()).await;
     let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
     // The clock was set back since.
     redis.run("XADD sse:{sse} 99999999999999-5 event number data kept").await;
-    let kept = knew.publish("sse", "number", "kept").await;
-    redis.run("SAVE").await;
-    let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
-    let mut lost = Vec::new();
+    if first_too {
+        redis.run("SAVE").await;
+    }
+    let first = knew.publish("sse", "number", "first").await;
+    if !first_too {
+        redis.run("SAVE").await;
+    }
+    let mut live = knew.subscribe_after("/stream", Some(&first)).await;
+    let mut lost = if first_too { vec![first] } else { Vec::new() };
+    let kept = 2 - lost.len();
     for number in 0..3 {
         lost.push(knew.publish("sse", "number", &number.to_string()).await);
     }
@@ -463,7 +479,7 @@ async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
     fresh.publish("sse", "number", "early too").await;
     let id = |text: &str| -> EventId { text.parse().unwrap() };
     let newest_lost = lost.iter().map(|lost| id(lost)).max().unwrap();
-    let early: Vec<EventId> = fresh.history("sse").await[2..].iter().map(|event| id(&event.id)).collect();
+    let early: Vec<EventId> = fresh.history("sse").await[kept..].iter().map(|event| id(&event.id)).collect();
     assert!(early.len() == 3 && early.iter().all(|id| *id > newest_lost), "{early:?} {lost:?}");
     proxy.switch(redis.port());
     // Whoever has seen them goes on with what came instead, and is told.
@@ -479,6 +495,46 @@ async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
         let Next::Gap(gap) = next(&mut subscriber).await else { panic!("nothing is told to {lost}") };
         assert!(gap.lost.unwrap().has(id(lost)), "{gap:?}");
         expect(&mut subscriber, lost, ["keyed", "early", "early too"].map(data)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let proxy = Proxy::start(redis.port()).await;
+    let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
+    let kept = knew.publish("sse", "number", "kept").await;
+    redis.run("SAVE").await;
+    let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
+    // Of a clock that is an hour ahead of the one that goes on.
+    let lost = EventId::new(kept.parse::<EventId>().unwrap().ms + 3_600_000, 0);
+    redis.run(&format!("XADD sse:{{sse}} {lost} event number data lost")).await;
+    assert_eq!(live.take_data(1).await, ["lost"]);
+    proxy.switch(crate::common::free_port());
+    redis.kill();
+    redis.restart().await;
+    let fresh = TestServer::node(&redis, &[]).await;
+    let early = fresh.publish("sse", "number", "early").await;
+    assert!(early.parse::<EventId>().unwrap() < lost);
+    proxy.switch(redis.port());
+    let record = until("it is recorded", async || {
+        let entries = entries(&redis).await;
+        entries.iter().find(|(_, fields)| fields[1] == "gap").map(|(id, _)| id.clone())
+    })
+    .await;
+    knew.publish("sse", "number", "new").await;
+    let range = Lost { after: kept.parse().unwrap(), before: record.parse().unwrap() };
+    let inside = || [Next::Gap(told(&lost.to_string(), Some(&early), range)), data("early"), data("new")];
+    expect(&mut live, "live", inside()).await;
+    for node in [&knew, &fresh] {
+        let mut behind = node.subscribe_after("/stream", Some(&lost.to_string())).await;
+        expect(&mut behind, "inside", inside()).await;
+        for cursor in [&kept, &early] {
+            let mut before = node.subscribe_after("/stream", Some(cursor)).await;
+            let gap = Next::Gap(told(&kept, Some(&record), range));
+            let early = (*cursor == kept).then(|| data("early"));
+            expect(&mut before, cursor, early.into_iter().chain([gap, data("new")])).await;
+        }
     }
 }
 

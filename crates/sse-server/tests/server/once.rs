@@ -420,7 +420,7 @@ async fn keys_leave_nothing_in_redis_when_they_have_expired() {
     for key in ["a", "b"] {
         id(keyed(&server, "sse", key, key)).await;
     }
-    assert_eq!(redis.run("LLEN sse:{sse}:expiries").await, ::redis::Value::Int(2));
+    assert_eq!(redis.run("ZCARD sse:{sse}:expiries").await, ::redis::Value::Int(2));
     until("they expire", async || {
         let left = redis.run("EXISTS sse:{sse}:keys sse:{sse}:expiries").await;
         (left == ::redis::Value::Int(0)).then_some(())
@@ -431,6 +431,32 @@ async fn keys_leave_nothing_in_redis_when_they_have_expired() {
     for name in ["sse:{sse}:keys", "sse:{sse}:expiries", "sse:{sse}"] {
         assert_eq!(redis.run(&format!("PTTL {name}")).await, ::redis::Value::Int(-1), "{name}");
     }
+}
+
+/// As do nodes with other windows, a clock that was ahead for a while leaves keys that expire long after later ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_known_for_long_keeps_no_expired_one_in_its_place() {
+    let redis = RedisServer::start().await;
+    let node =
+        async |window| TestServer::node(&redis, &["--idempotency-window", window, "--idempotency-keys", "3"]).await;
+    let (long, middling, short) = (node("1h").await, node("1m").await, node("300ms").await);
+    let first = id(keyed(&long, "sse", "long", "x")).await;
+    for key in ["a", "b", "c", "d"] {
+        until("there is room", async || {
+            let status = sent(keyed(&short, "sse", key, "x")).await.status();
+            (status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(id(keyed(&long, "sse", "long", "x")).await, first);
+    // Whoever finds no room is told when there is some.
+    for (node, key) in [(&long, "1"), (&long, "2"), (&middling, "3")] {
+        id(keyed(node, "full", key, "x")).await;
+    }
+    let full = sent(keyed(&long, "full", "4", "x")).await;
+    let after: u64 = full.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(after <= 60, "{after}");
+    refusal(full, StatusCode::SERVICE_UNAVAILABLE, "too_many_keys").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

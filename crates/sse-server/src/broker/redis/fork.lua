@@ -1,7 +1,8 @@
 -- Looks whether an event that a node knows of is still in its channel, and if it was lost, says so in the log.
 --
 -- KEYS: the stream of the channel, and the index of its gap records.
--- ARGV: the id of the event, the channel, the age that is kept (ms), and how many records the index keeps.
+-- ARGV: the id of the event, the channel, the age that is kept (ms), how many records the index keeps, a random number
+-- below a million, how long (ms) the node has known the event; and older ids that it knows, the newest first.
 --
 -- Answers one word of what was found, and for a record its id and the newest id before the lost ones. Ids are compared
 -- as text, because a number of Lua has 53 bits.
@@ -28,6 +29,13 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local is_old = ms(seen) < now_ms - ARGV[3]
 
+local function newest_known()
+    for at = 7, #ARGV do
+        if has(KEYS[1], ARGV[at]) then return ARGV[at] end
+    end
+    return '0-0'
+end
+
 local last, after = '0-0', '0-0'
 if redis.call('EXISTS', KEYS[1]) == 0 then
     -- A channel whose events are all too old may have been forgotten.
@@ -41,6 +49,11 @@ else
     local older = redis.call('XREVRANGE', KEYS[1], '(' .. seen, '-', 'COUNT', 1)[1]
     if older then
         after = older[1]
+        -- If the clock was set back (a replica was promoted whose clock is behind), this one may have come after the loss,
+        -- and those who saw the lost event would miss it. Whatever came then is above an event that the node knows. (A
+        -- clock is a little off, and runs a little fast.)
+        local behind_ms = ms(seen) + ARGV[6] - now_ms
+        if behind_ms > 100 + ARGV[6] / 1000 and ms(after) <= now_ms then after = newest_known() end
     elseif before(last, seen) then
         after = last
     elseif is_old or info['length'] == 0 or info['length'] ~= info['entries-added'] then
@@ -49,8 +62,13 @@ else
     end
 end
 
--- Above the lost ids, those that other nodes know of as well: Redis gave them out before now, by about this clock.
-local id = string.format('%.0f-0', math.max(now_ms, ms(seen) + 1, ms(last) + 1))
+-- Above the lost ids, those that other nodes know of as well: Redis gave them out before now, by about this clock. Nobody
+-- chooses the same one, as in once.lua: this record may be lost too.
+local unique = string.format('%.0f%06d', now_ms % 1e13, ARGV[5])
+local newest_ms, newest_seq = string.match(before(seen, last) and last or seen, '^(%d+)%-(%d+)$')
+local id_ms = now_ms
+if tonumber(newest_ms) >= now_ms then id_ms = smaller(newest_seq, unique) and newest_ms or newest_ms + 1 end
+local id = string.format('%.0f-%s', id_ms, unique)
 local gap = cjson.encode({
     channel = ARGV[2], after = after, oldest = id, reason = 'lost-tail', lost = { after = after, before = id },
 })

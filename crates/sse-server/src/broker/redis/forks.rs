@@ -7,7 +7,11 @@
 //! every node, now and at any later replay. `fork.lua` does it in one step, so that a fork has one record however many
 //! nodes find it; a small index beside the stream finds the record of a cursor that stands among the lost ids.
 //!
-//! The memory is bounded: one id for each of as many channels as there may be. Beyond, the half that was quiet for
+//! What survived is what lies before the lost event, as long as the clock of Redis goes on. A promoted replica's may be
+//! behind, and then what is published after the loss may lie there too. So a node also keeps a few older ids: an event
+//! that it has seen before the loss and that is still there lies before all that came after.
+//!
+//! The memory is bounded: a few ids for each of as many channels as there may be. Beyond, the half that was quiet for
 //! longest is forgotten, and a loss in those is found only by nodes that still know. Nobody finds it when all nodes that
 //! knew the lost ids are gone too.
 
@@ -17,9 +21,10 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use rand::RngExt as _;
 use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use smallvec::SmallVec;
 use sse_proto::{Channel, EventId, api::Lost};
@@ -30,10 +35,14 @@ use crate::metrics::Metrics;
 const FORK: &str = include_str!("fork.lua");
 /// Channels that are looked at in one pipeline.
 const LOOKS_AT_ONCE: usize = 64;
-/// Ids of a channel that may be in doubt at a time.
-const DOUBTS_MAX: usize = 8;
 /// Gap records that a channel's index keeps. Whoever stands in the range of an older one reads from the oldest event on.
 const RECORDS_KEPT: usize = 32;
+
+/// How old a channel's newest id is at least when it is kept as one that is probably in every replica.
+const ANCHOR_AGE: Duration = Duration::from_secs(10);
+
+/// Ids of a channel that may be in doubt at a time.
+const DOUBTS_MAX: usize = 8;
 
 /// What this node knows of the ends of channels.
 #[derive(Debug)]
@@ -49,22 +58,67 @@ pub(super) struct Forks {
 
 #[derive(Debug, Clone)]
 struct Seen {
-    /// The newest id that was acknowledged or read.
-    newest: EventId,
-    /// Those of connections before this of which it is not known yet whether they are still there; the oldest first. Each
+    /// The newest id that was acknowledged or read, and when.
+    newest: (EventId, Instant),
+    /// Those of connections before this of which it is not known yet whether they are still there, the oldest first. Each
     /// may be there or not whatever becomes of the others: Redis may have lost its end between any two.
-    doubted: SmallVec<[EventId; 1]>,
+    doubted: SmallVec<[(EventId, Instant); 1]>,
+    /// Older ones; the last that was found to be there by a look, or the first that was seen.
+    found: EventId,
+    /// One that was the newest when `coming_anchor` became that, and one that will take its place.
+    anchor: EventId,
+    coming_anchor: (EventId, Instant),
 }
 
 impl Seen {
-    fn doubt(&mut self, id: EventId) {
-        let Err(place) = self.doubted.binary_search(&id) else { return };
-        self.doubted.insert(place, id);
+    fn first(id: EventId, at: Instant) -> Self {
+        Self { newest: (id, at), doubted: SmallVec::new(), found: id, anchor: id, coming_anchor: (id, at) }
+    }
+
+    fn saw(&mut self, id: EventId, at: Instant) {
+        if id <= self.newest.0 {
+            return;
+        }
+        if at.duration_since(self.coming_anchor.1) >= ANCHOR_AGE {
+            self.anchor = self.coming_anchor.0;
+            self.coming_anchor = (self.newest.0, at);
+        }
+        self.newest = (id, at);
+    }
+
+    fn doubt(&mut self, id: EventId, since: Instant) {
+        let Err(place) = self.place(id) else { return };
+        self.doubted.insert(place, (id, since));
         if self.doubted.len() > DOUBTS_MAX {
-            // Of those between the oldest and the newest; a loss only of what lies there is found by other nodes.
+            // Not the oldest and not the newest; a loss of nothing but what lies there is found by other nodes.
             self.doubted.remove(1);
         }
     }
+
+    /// Where an id is among those in doubt, or would be.
+    fn place(&self, id: EventId) -> Result<usize, usize> {
+        self.doubted.binary_search_by_key(&id, |(id, _)| *id)
+    }
+
+    /// What is to be looked at.
+    fn doubts(&self) -> impl Iterator<Item = Doubt> {
+        self.doubted.iter().map(|(id, since)| {
+            let known = [self.coming_anchor.0, self.anchor, self.found];
+            let mut older = known.map(|known| if known < *id { known } else { EventId::ZERO });
+            older.sort_unstable_by(|a, b| b.cmp(a));
+            Doubt { id: *id, since: *since, older }
+        })
+    }
+}
+
+/// An event that may be lost.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    id: EventId,
+    /// When it was acknowledged or read.
+    since: Instant,
+    /// Other ids that are known, the newest first.
+    older: [EventId; 3],
 }
 
 /// What a look found.
@@ -96,17 +150,18 @@ impl Forks {
             return;
         }
         let mut all = self.seen();
+        let now = Instant::now();
         if !all.contains_key(channel) {
             if all.len() >= self.channels_max {
                 forget_half(&mut all);
             }
-            all.insert(channel.clone(), Seen { newest: id, doubted: SmallVec::new() });
+            all.insert(channel.clone(), Seen::first(id, now));
         }
         if let Some(seen) = all.get_mut(channel) {
-            seen.newest = seen.newest.max(id);
+            seen.saw(id, now);
             // Under the lock, by which an era ends.
             if era != self.era() {
-                seen.doubt(id);
+                seen.doubt(id, now);
             }
         }
     }
@@ -116,7 +171,7 @@ impl Forks {
         let mut all = self.seen();
         let era = self.era.fetch_add(1, Ordering::SeqCst) + 1;
         for seen in all.values_mut() {
-            seen.doubt(seen.newest);
+            seen.doubt(seen.newest.0, seen.newest.1);
         }
         era
     }
@@ -126,14 +181,14 @@ impl Forks {
     /// # Errors
     /// The connection failed.
     pub(super) async fn look_at(&self, channel: &Channel, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let doubted: Vec<(Channel, EventId)> = match self.seen().get_mut(channel) {
+        let doubts: Vec<(Channel, Doubt)> = match self.seen().get_mut(channel) {
             Some(seen) => {
-                seen.doubt(seen.newest);
-                seen.doubted.iter().map(|id| (channel.clone(), *id)).collect()
+                seen.doubt(seen.newest.0, seen.newest.1);
+                seen.doubts().map(|doubt| (channel.clone(), doubt)).collect()
             }
             None => return Ok(()),
         };
-        self.look_at_these(&doubted, connection).await
+        self.look_at_these(&doubts, connection).await
     }
 
     /// Looks at every channel that is in doubt. One that cannot be settled (Redis is a replica, or full) stays so.
@@ -141,27 +196,24 @@ impl Forks {
     /// # Errors
     /// The connection failed.
     pub(super) async fn look(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let doubted: Vec<(Channel, EventId)> = {
-            let all = self.seen();
-            let of_one = |(channel, seen): (&Channel, &Seen)| {
-                seen.doubted.iter().map(|id| (channel.clone(), *id)).collect::<Vec<_>>()
-            };
-            all.iter().flat_map(of_one).collect()
-        };
-        self.look_at_these(&doubted, connection).await
+        let mut doubts = Vec::new();
+        for (channel, seen) in &*self.seen() {
+            doubts.extend(seen.doubts().map(|doubt| (channel.clone(), doubt)));
+        }
+        self.look_at_these(&doubts, connection).await
     }
 
     async fn look_at_these(
         &self,
-        channels: &[(Channel, EventId)],
+        channels: &[(Channel, Doubt)],
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         let mut lost = 0;
         for some in channels.chunks(LOOKS_AT_ONCE) {
             let answers: Vec<Value> = self.looks(some).query_async(connection).await?;
             // The first one is the script's name.
-            for ((channel, id), answer) in some.iter().zip(answers.into_iter().skip(1)) {
-                lost += usize::from(self.take(channel, *id, answer));
+            for ((channel, doubt), answer) in some.iter().zip(answers.into_iter().skip(1)) {
+                lost += usize::from(self.take(channel, doubt.id, answer));
             }
         }
         if lost > 0 {
@@ -170,23 +222,27 @@ impl Forks {
         Ok(())
     }
 
-    fn looks(&self, channels: &[(Channel, EventId)]) -> Pipeline {
+    fn looks(&self, channels: &[(Channel, Doubt)]) -> Pipeline {
         let mut commands = redis::pipe();
         commands.ignore_errors();
         commands.cmd("SCRIPT").arg("LOAD").arg(FORK);
         let script = redis::Script::new(FORK);
-        let age_ms = u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX);
-        for (channel, id) in channels {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        for (channel, doubt) in channels {
             commands.cmd("EVALSHA").arg(script.get_hash()).arg(2);
             commands.arg(self.names.stream(channel)).arg(self.names.gaps(channel));
-            commands.arg(id.to_string()).arg(channel.as_str()).arg(age_ms).arg(RECORDS_KEPT);
+            commands.arg(doubt.id.to_string()).arg(channel.as_str()).arg(ms(self.age_max)).arg(RECORDS_KEPT);
+            commands.arg(one_of_a_million()).arg(ms(doubt.since.elapsed()));
+            commands.arg(doubt.older.map(|id| id.to_string()).as_slice());
         }
         commands
     }
 
     /// Takes what was found of a channel; returns whether it has lost its end.
     fn take(&self, channel: &Channel, id: EventId, answer: Value) -> bool {
-        let (lost, is_new) = match found(answer) {
+        let found = found(answer);
+        let is_there = found == Ok(Found::There);
+        let (lost, is_new) = match found {
             Ok(Found::There | Found::Trimmed) => (None, false),
             Ok(Found::Told(lost)) => (Some(lost), false),
             Ok(Found::Wrote(lost)) => (Some(lost), true),
@@ -196,10 +252,15 @@ impl Forks {
             }
         };
         if let Some(seen) = self.seen().get_mut(channel)
-            && let Ok(place) = seen.doubted.binary_search(&id)
+            && let Ok(place) = seen.place(id)
         {
             seen.doubted.remove(place);
-            seen.newest = seen.newest.max(lost.map_or(EventId::ZERO, |lost| lost.before));
+            if is_there {
+                seen.found = id;
+            }
+            if let Some(lost) = lost {
+                seen.saw(lost.before, Instant::now());
+            }
         }
         if let Some(lost) = lost {
             tracing::warn!(
@@ -219,13 +280,18 @@ impl Forks {
     }
 }
 
+/// For an id that no other node chooses, together with the millisecond in which it is chosen.
+pub(super) fn one_of_a_million() -> u32 {
+    rand::rng().random_range(0..1_000_000)
+}
+
 /// Forgets the half that was quiet for longest, but nothing that is in doubt.
 fn forget_half(all: &mut HashMap<Channel, Seen>) {
-    let mut newest: Vec<EventId> = all.values().map(|seen| seen.newest).collect();
+    let mut newest: Vec<EventId> = all.values().map(|seen| seen.newest.0).collect();
     let middle = newest.len() / 2;
     if let Some((_, middle, _)) = (!newest.is_empty()).then(|| newest.select_nth_unstable(middle)) {
         let middle = *middle;
-        all.retain(|_, seen| seen.newest > middle || !seen.doubted.is_empty());
+        all.retain(|_, seen| seen.newest.0 > middle || !seen.doubted.is_empty());
     }
 }
 
@@ -259,6 +325,11 @@ mod tests {
         format!("c{number}").parse().unwrap()
     }
 
+    /// The milliseconds of those of the first channel.
+    fn doubted(forks: &Forks) -> Vec<u64> {
+        forks.seen()[&channel(1)].doubts().map(|doubt| doubt.id.ms).collect()
+    }
+
     #[test]
     fn the_newest_channels_are_remembered_and_never_more_than_the_limit() {
         let forks = forks(10);
@@ -279,11 +350,11 @@ mod tests {
             forks.saw(&channel(number), EventId::new(100 + number, 0), forks.era());
         }
         forks.doubt_all();
-        assert_eq!(forks.seen()[&channel(1)].doubted.as_slice(), [EventId::new(1, 0), EventId::new(101, 0)]);
+        assert_eq!(doubted(&forks), [1, 101]);
         let record = ["wrote", "200-0", "0-0"].map(|word| Value::SimpleString(word.to_owned())).to_vec();
         assert!(forks.take(&channel(1), EventId::new(1, 0), Value::Array(record)));
-        let seen = forks.seen()[&channel(1)].clone();
-        assert_eq!((seen.newest, seen.doubted.as_slice()), (EventId::new(200, 0), &[EventId::new(101, 0)][..]));
+        assert_eq!(forks.seen()[&channel(1)].newest.0, EventId::new(200, 0));
+        assert_eq!(doubted(&forks), [101]);
     }
 
     #[test]
@@ -296,7 +367,9 @@ mod tests {
         forks.saw(&channel(1), EventId::new(2, 0), era);
         forks.saw(&channel(1), EventId::new(3, 0), forks.era());
         let seen = forks.seen()[&channel(1)].clone();
-        assert_eq!((seen.newest, seen.doubted.as_slice()), (EventId::new(3, 0), &[EventId::new(2, 0)][..]));
+        let doubt = seen.doubts().next().unwrap();
+        assert_eq!((seen.newest.0, doubt.id), (EventId::new(3, 0), EventId::new(2, 0)));
+        assert_eq!(doubt.older, [EventId::new(1, 0); 3]);
     }
 
     #[test]
@@ -308,15 +381,27 @@ mod tests {
         }
         let there = || Value::Array(vec![Value::SimpleString("there".into())]);
         assert!(!forks.take(&channel(1), EventId::new(1, 0), there()));
-        assert_eq!(forks.seen()[&channel(1)].doubted.as_slice(), [EventId::new(2, 0), EventId::new(3, 0)]);
+        assert_eq!(doubted(&forks), [2, 3]);
         for number in 4..100 {
             forks.saw(&channel(1), EventId::new(number, 0), forks.era());
             forks.doubt_all();
         }
-        let doubted = forks.seen()[&channel(1)].doubted.clone();
-        assert_eq!(
-            (doubted.len(), doubted[0], doubted[DOUBTS_MAX - 1]),
-            (DOUBTS_MAX, EventId::new(2, 0), EventId::new(99, 0))
-        );
+        assert_eq!(doubted(&forks), [2, 93, 94, 95, 96, 97, 98, 99]);
+        // An id that is not older is none to go back to.
+        forks.saw(&channel(2), EventId::new(5, 0), forks.era());
+        forks.saw(&channel(2), EventId::new(4, 0), forks.era() - 1);
+        let seen = forks.seen()[&channel(2)].clone();
+        assert_eq!(seen.doubts().next().unwrap().older, [EventId::ZERO; 3]);
+    }
+
+    #[test]
+    fn older_ids_are_known_too() {
+        let (id, start) = (|number| EventId::new(number, 0), Instant::now());
+        let mut seen = Seen::first(id(0), start);
+        for second in 1..=45 {
+            seen.saw(id(second), start + Duration::from_secs(second));
+        }
+        seen.doubt(seen.newest.0, seen.newest.1);
+        assert_eq!(seen.doubts().next().unwrap().older, [id(39), id(29), id(0)]);
     }
 }

@@ -118,7 +118,7 @@ impl Names {
         format!("{}:keys", self.stream(channel))
     }
 
-    /// The list of these keys in the order in which they expire.
+    /// The sorted set of these keys, by when they expire.
     fn expiries(&self, channel: &Channel) -> String {
         format!("{}:expiries", self.stream(channel))
     }

@@ -1,7 +1,7 @@
 //! Publishing exactly once over Redis: one script that looks up, appends, keeps the keys and rings.
 //!
-//! Its keys lie in the slot of the channel: the stream `sse:{channel}`, the hash `sse:{channel}:keys` and the list
-//! `sse:{channel}:expiries`. These two have no time to live: a Redis that evicts what has one when it is full would forget
+//! Its keys lie in the slot of the channel: the stream `sse:{channel}`, the hash `sse:{channel}:keys` and the sorted
+//! set `sse:{channel}:expiries`. These two have no time to live: a Redis that evicts what has one when it is full would forget
 //! keys too early. Publishes forget what has expired, and so does `upkeep` where there are none.
 //!
 //! A Redis that has forgotten the script says so and is given it, which is no resending: it did
@@ -13,6 +13,7 @@ use redis::{Script, Value};
 use sse_proto::{Channel, EventId};
 
 use super::{
+    forks::one_of_a_million,
     link::Errand,
     log::{Log, added_id, refused},
 };
@@ -47,7 +48,7 @@ impl Log {
         let mut script = APPEND.prepare_invoke();
         script.key(self.names.keys(channel)).key(self.names.expiries(channel)).key(self.names.stream(channel));
         script.arg(limits.window_ms()).arg(limits.keys_max).arg(self.retention.events_max.get());
-        script.arg(u8::from(!has_begun));
+        script.arg(u8::from(!has_begun)).arg(one_of_a_million());
         for part in parts {
             match part.once {
                 Some(once) => script
