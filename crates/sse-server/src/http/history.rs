@@ -17,7 +17,7 @@ use super::{
     error::ApiError,
     filter,
     query::Params,
-    start::{self, PARAMETERS, Whence},
+    start::{self, PARAMETERS, STARTS, Whence},
 };
 use crate::{
     broker::{self, From, GAP, Page, PageLimits, Stored},
@@ -52,17 +52,26 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         add_untold(&edge, &claim, bound, &mut history).await?;
     }
     edge.metrics.history_read(count(&history));
+    let next = history.more.then(|| (header::LINK, link_to_next(request.path(), &params, &history.next)));
     if wants_lines(&request) {
         let gap = history.gap.iter().map(|gap| gap_line(gap, &history.next)).collect::<Vec<_>>();
         let lines = gap.into_iter().chain(history.events);
-        return Ok(Either::Left(
-            NdJson::new_infallible(stream::iter(lines))
-                .into_responder()
-                .customize()
-                .insert_header((header::CACHE_CONTROL, "no-store")),
-        ));
+        let mut response = NdJson::new_infallible(stream::iter(lines)).into_responder().customize();
+        if let Some(next) = next {
+            response = response.insert_header(next);
+        }
+        return Ok(Either::Left(response.insert_header((header::CACHE_CONTROL, "no-store"))));
     }
-    Ok(Either::Right(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(history)))
+    let mut response = HttpResponse::Ok();
+    if let Some(next) = next {
+        response.insert_header(next);
+    }
+    Ok(Either::Right(response.insert_header((header::CACHE_CONTROL, "no-store")).json(history)))
+}
+
+/// What to ask for to read on (RFC 8288): lines have no other place that says whether there is more.
+fn link_to_next(path: &str, params: &Params, next: &str) -> String {
+    format!("<{path}?{}>; rel=\"next\"", params.with_instead_of(&STARTS, ("last_event_id", next)))
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, ApiError> {
