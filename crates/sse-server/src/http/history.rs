@@ -47,7 +47,7 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         (None, _) => EVENTS_DEFAULT,
     };
     let turn = edge.answers.turn().await?;
-    let claim = Claim::of(whence.as_ref(), &channel, &filter, &edge).await?;
+    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &edge).await?;
     let mut history = read(&edge, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
         add_untold(&edge, &claim, bound, &mut history).await?;
@@ -106,7 +106,13 @@ struct Claim {
 }
 
 impl Claim {
-    async fn of(whence: Option<&Whence>, channel: &Channel, filter: &Filter, edge: &Edge) -> Result<Self, ApiError> {
+    async fn of(
+        whence: Option<&Whence>,
+        channel: &Channel,
+        filter: &Filter,
+        until: Option<EventId>,
+        edge: &Edge,
+    ) -> Result<Self, ApiError> {
         let broker = edge.hub.broker();
         let at = |position: Position| (From::Position(position), position.to_string());
         let (from, shown) = match whence {
@@ -120,7 +126,7 @@ impl Claim {
                 (From::Time(ms), Position::At(EventId::new(ms, 0)).to_string())
             }
             Some(Whence::Last(count)) => {
-                at(Beginning::Newest(*count).locate(broker, channel, filter, SCAN_LIMITS).await?)
+                at(Beginning::Newest(*count).locate(broker, channel, filter, until, SCAN_LIMITS).await?)
             }
         };
         Ok(Self { from, shown, is_unreadable: false })

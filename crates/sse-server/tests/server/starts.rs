@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use sse_proto::{EventId, units::time_text};
 
-use crate::common::{RedisServer, Subscriber, TestServer, refusal, until};
+use crate::common::{RedisServer, Subscriber, TestServer, refusal, until, within};
 
 fn ms(id: &str) -> u64 {
     id.parse::<EventId>().unwrap().ms
@@ -95,6 +95,33 @@ crate::on_every_broker! {
         let mut none = server.subscribe("/stream?event=none&last=3").await;
         server.publish("sse", "none", "at last").await;
         assert_eq!(none.next_event().await.data, "at last");
+    }
+
+    async fn the_newest_n_are_those_up_to_the_end_that_is_asked_for(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        server.publish_numbers("sse", 0..40).await;
+        server.publish("sse", "rare", "40").await;
+        let all = server.history("sse").await;
+        for (query, expected) in [
+            (format!("last=1&until={}", all[20].id), 20..21),
+            (format!("last=3&until={}", all[20].id), 18..21),
+            (format!("last=3&event=number&until={}", all[40].id), 37..40),
+            (format!("last=99&until={}", all[2].id), 0..3),
+            ("last=2&until=99999999999999".to_owned(), 39..41),
+            ("last=2&until=0-1".to_owned(), 0..0),
+            (format!("last=2&event=rare&until={}", all[39].id), 0..0),
+        ] {
+            let page = events(&server, &query).await;
+            assert_eq!(data_of(&page), numbers(expected.clone()), "{query}");
+            assert!(page["gap"].is_null(), "{query}: {page}");
+            if query.contains("until=99") {
+                continue; // such a stream does not end
+            }
+            let stream = server.get(&format!("/stream?{query}")).await.unwrap();
+            let text = within("the end of the stream", stream.text()).await.unwrap();
+            let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+            assert_eq!(data, numbers(expected), "{query}");
+        }
     }
 
     async fn history_is_read_by_type_in_pages_that_fit_together(backend: Backend) {
