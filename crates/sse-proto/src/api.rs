@@ -85,7 +85,8 @@ pub enum GapReason {
     Trimmed,
     /// The cursor was never in this log: it was wiped, or the cursor is another server's, or no cursor at all.
     Unknown,
-    /// The log lost acknowledged events, the cursor's among them (a fail-over, an older snapshot).
+    /// The log lost acknowledged events, the cursor's among them (a fail-over, an older snapshot). A stranger's cursor that
+    /// lies where such an event would have been cannot be told from it.
     LostTail,
     /// What follows the cursor cannot be read: the log's file is damaged there.
     Damaged,

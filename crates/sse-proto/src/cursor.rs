@@ -44,6 +44,16 @@ impl EventId {
             (ms, seq) => Self::new(ms, seq - 1),
         }
     }
+
+    /// The least id above this one; none is above the greatest.
+    #[must_use]
+    pub const fn next(self) -> Option<Self> {
+        match (self.ms, self.seq) {
+            (u64::MAX, u64::MAX) => None,
+            (ms, u64::MAX) => Some(Self::new(ms + 1, 0)),
+            (ms, seq) => Some(Self::new(ms, seq + 1)),
+        }
+    }
 }
 
 impl fmt::Display for EventId {

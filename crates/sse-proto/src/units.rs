@@ -10,8 +10,9 @@ use chrono::{DateTime, SecondsFormat};
 /// # Errors
 /// The text to show to whoever wrote it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a duration: write a number and a unit, like 5ms, 15s, 10m, 24h or 1d"))
+    humantime::parse_duration(text).map_err(|_| {
+        format!("{:?} is not a duration: write a number and a unit, like 5ms, 15s, 10m, 24h or 1d", shown(text))
+    })
 }
 
 /// A duration that is not zero.
@@ -42,7 +43,7 @@ pub fn parse_moment(text: &str) -> Result<Moment, String> {
     }
     humantime::parse_duration(text)
         .map(Moment::Ago)
-        .map_err(|_| format!("{text:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}"))
+        .map_err(|_| format!("{:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}", shown(text)))
 }
 
 /// What is wrong may come from anywhere, so not at any length.
@@ -85,7 +86,8 @@ pub fn time_text(ms: u64) -> String {
 /// The text to show to whoever wrote it.
 pub fn parse_size(text: &str) -> Result<ByteSize, String> {
     text.parse().map_err(|_| {
-        format!("{text:?} is not a size: write a number and a unit, like 512KiB, 1MiB or 1GiB, or a number of bytes")
+        let shown = shown(text);
+        format!("{shown:?} is not a size: write a number and a unit, like 512KiB, 1MiB or 1GiB, or a number of bytes")
     })
 }
 
@@ -128,6 +130,18 @@ mod tests {
             assert!(parse_moment(bad).is_err() && parse_time_ms(bad).is_err(), "{bad:?}");
         }
         assert!(parse_time_ms("18446744073709551616").is_err() && parse_time_ms("10m").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_in_short() {
+        let long = "x".repeat(100_000);
+        let said = [
+            parse_duration(&long).unwrap_err(),
+            parse_moment(&long).unwrap_err(),
+            parse_time_ms(&long).unwrap_err(),
+            parse_size(&long).unwrap_err(),
+        ];
+        assert!(said.iter().all(|why| why.contains("xxx") && why.len() < 250), "{said:?}");
     }
 
     #[test]

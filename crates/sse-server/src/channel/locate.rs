@@ -22,12 +22,12 @@ pub enum Beginning {
     Oldest,
     /// At the first event of this millisecond, by the log's clock, or later. A time to come is now.
     Since(u64),
-    /// Before the newest so many events that pass the filter.
+    /// Before the newest so many events that pass the filter; if the reader ends somewhere, before the newest up to there.
     Newest(usize),
 }
 
 impl Beginning {
-    /// The position in `channel`. A search for the newest stops at the limits of `scan`, with what it has found.
+    /// The position in `channel`, for a reader that ends at `until`. A search for the newest stops at the limits of `scan`, with what it has found.
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
@@ -36,13 +36,14 @@ impl Beginning {
         broker: &Broker,
         channel: &Channel,
         filter: &Filter,
+        until: Option<EventId>,
         scan: PageLimits,
     ) -> Result<Position, BrokerError> {
         match self {
             Self::Now | Self::Newest(0) => broker.head(channel).await.map(Position::After),
             Self::Oldest => first(broker, channel, From::Oldest).await,
             Self::Since(ms) => first(broker, channel, From::Time(ms)).await,
-            Self::Newest(count) => newest(broker, channel, Search::new(filter, count, scan)).await,
+            Self::Newest(count) => newest(broker, channel, until, Search::new(filter, count, scan)).await,
         }
     }
 }
@@ -60,8 +61,13 @@ async fn first(broker: &Broker, channel: &Channel, from: From) -> Result<Positio
     })
 }
 
-async fn newest(broker: &Broker, channel: &Channel, mut search: Search<'_>) -> Result<Position, BrokerError> {
-    let mut page = broker.read_back(channel, None, search.page()).await?;
+async fn newest(
+    broker: &Broker,
+    channel: &Channel,
+    until: Option<EventId>,
+    mut search: Search<'_>,
+) -> Result<Position, BrokerError> {
+    let mut page = broker.read_back(channel, until.and_then(EventId::next), search.page()).await?;
     let head = page.last;
     while search.take(&page) {
         let before = page.events.last().map(|event| event.id);

@@ -105,16 +105,14 @@ async fn look(hub: Hub, channels: Vec<(Channel, Asked)>, wanted: Wanted) -> Mult
     let starts = join_all(channels.into_iter().map(async |(channel, asked)| {
         let start = match asked {
             Asked::Start(start) => start,
-            Asked::Beginning(beginning) => {
-                Start::Claimed(position(&hub, &channel, beginning, &wanted.filter, scan).await)
-            }
+            Asked::Beginning(beginning) => Start::Claimed(position(&hub, &channel, beginning, &wanted, scan).await),
         };
         (channel, start)
     }));
     MultiSubscription::new(starts.await, &wanted)
 }
 
-async fn position(hub: &Hub, channel: &Channel, beginning: Beginning, filter: &Filter, scan: PageLimits) -> Position {
+async fn position(hub: &Hub, channel: &Channel, beginning: Beginning, wanted: &Wanted, scan: PageLimits) -> Position {
     let beginning = match beginning {
         Beginning::Now => match now(hub, channel).await {
             Ok(position) => return position,
@@ -123,7 +121,7 @@ async fn position(hub: &Hub, channel: &Channel, beginning: Beginning, filter: &F
         other => other,
     };
     loop {
-        if let Ok(position) = beginning.locate(hub.broker(), channel, filter, scan).await {
+        if let Ok(position) = beginning.locate(hub.broker(), channel, &wanted.filter, wanted.until, scan).await {
             return position;
         }
         sleep(RETRY_AFTER).await;

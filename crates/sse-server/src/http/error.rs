@@ -128,6 +128,9 @@ pub enum ApiError {
     /// Too many bodies are being read.
     #[error("the server is reading too many bodies at once; try again (--publish-memory sets the limit)")]
     Busy,
+    /// Clients are slow to read what they have asked for.
+    #[error("too many answers of GET /events are being read at once; try again, with a smaller limit if need be")]
+    TooManyAnswers,
     /// The broker could not do it.
     #[error("{0}{advice}", advice = advice(.0))]
     Broker(#[from] BrokerError),
@@ -159,7 +162,7 @@ impl ApiError {
                 (StatusCode::UNPROCESSABLE_ENTITY, "key_reused")
             }
             Self::Broker(BrokerError::TooManyKeys { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_keys"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Busy | Self::TooManyAnswers => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Broker(BrokerError::Unavailable(_)) => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable"),
             Self::Broker(BrokerError::OutcomeUnknown(_)) => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
             Self::Broker(BrokerError::Damaged(_)) => (StatusCode::SERVICE_UNAVAILABLE, "log_damaged"),

@@ -1,11 +1,11 @@
 //! `GET /events`: the same log as plain JSON, or as lines that can be posted back.
 
 use actix_web::{
-    Either, HttpRequest, HttpResponse, Responder,
+    HttpRequest, HttpResponse,
     http::header::{self, HeaderValue},
 };
-use actix_web_lab::{extract::LocalData, respond::NdJson};
-use futures::stream;
+use actix_web_lab::extract::LocalData;
+use serde::Serialize;
 use sse_proto::{
     Channel, EventId, Position,
     api::{Gap, GapReason, History, HistoryEvent},
@@ -17,7 +17,7 @@ use super::{
     error::ApiError,
     filter,
     query::Params,
-    start::{self, PARAMETERS, Whence},
+    start::{self, PARAMETERS, STARTS, Whence},
 };
 use crate::{
     broker::{self, From, GAP, Page, PageLimits, Stored},
@@ -34,7 +34,7 @@ const LOOKED_THROUGH_MAX: usize = 100_000;
 const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 
 /// Reads history, oldest first.
-pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
+pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
@@ -46,23 +46,46 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         (None, Some(Whence::Last(count))) => (*count).clamp(1, EVENTS_MAX),
         (None, _) => EVENTS_DEFAULT,
     };
-    let claim = Claim::of(whence.as_ref(), &channel, &filter, &edge).await?;
+    let turn = edge.answers.turn().await?;
+    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &edge).await?;
     let mut history = read(&edge, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
         add_untold(&edge, &claim, bound, &mut history).await?;
     }
     edge.metrics.history_read(count(&history));
-    if wants_lines(&request) {
-        let gap = history.gap.iter().map(|gap| gap_line(gap, &history.next)).collect::<Vec<_>>();
-        let lines = gap.into_iter().chain(history.events);
-        return Ok(Either::Left(
-            NdJson::new_infallible(stream::iter(lines))
-                .into_responder()
-                .customize()
-                .insert_header((header::CACHE_CONTROL, "no-store")),
-        ));
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    if history.more {
+        response.insert_header((header::LINK, link_to_next(request.path(), &params, &history.next)));
     }
-    Ok(Either::Right(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(history)))
+    let answer = if wants_lines(&request) {
+        response.content_type("application/x-ndjson");
+        lines(&history)
+    } else {
+        response.content_type("application/json");
+        json(&history)
+    };
+    drop(history);
+    Ok(response.body(turn.body(answer).await?))
+}
+
+fn json(content: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(content).expect("history has only strings")
+}
+
+fn lines(history: &History) -> Vec<u8> {
+    let gap = history.gap.as_ref().map(|gap| gap_line(gap, &history.next));
+    let mut lines = Vec::new();
+    for event in gap.iter().chain(&history.events) {
+        lines.extend(json(event));
+        lines.push(b'\n');
+    }
+    lines
+}
+
+/// What to ask for to read on (RFC 8288): lines have no other place that says whether there is more.
+fn link_to_next(path: &str, params: &Params, next: &str) -> String {
+    format!("<{path}?{}>; rel=\"next\"", params.with_instead_of(&STARTS, ("last_event_id", next)))
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, ApiError> {
@@ -83,7 +106,13 @@ struct Claim {
 }
 
 impl Claim {
-    async fn of(whence: Option<&Whence>, channel: &Channel, filter: &Filter, edge: &Edge) -> Result<Self, ApiError> {
+    async fn of(
+        whence: Option<&Whence>,
+        channel: &Channel,
+        filter: &Filter,
+        until: Option<EventId>,
+        edge: &Edge,
+    ) -> Result<Self, ApiError> {
         let broker = edge.hub.broker();
         let at = |position: Position| (From::Position(position), position.to_string());
         let (from, shown) = match whence {
@@ -97,7 +126,7 @@ impl Claim {
                 (From::Time(ms), Position::At(EventId::new(ms, 0)).to_string())
             }
             Some(Whence::Last(count)) => {
-                at(Beginning::Newest(*count).locate(broker, channel, filter, SCAN_LIMITS).await?)
+                at(Beginning::Newest(*count).locate(broker, channel, filter, until, SCAN_LIMITS).await?)
             }
         };
         Ok(Self { from, shown, is_unreadable: false })

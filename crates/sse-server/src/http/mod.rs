@@ -9,10 +9,12 @@
 //! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
 //! | `once` | publishing with a key, for `publish` and `batch` |
 //! | `error` | the one table from errors to statuses |
+//! | `answer` | the memory of what `history` answers |
 //! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
 //! | `filter` | which types of events such a reader wants |
 //! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
 
+mod answer;
 mod batch;
 mod body;
 mod error;
@@ -37,6 +39,7 @@ use actix_web_lab::extract::LocalData;
 
 use self::error::{ApiError, shortened};
 pub use self::{
+    answer::Answers,
     body::BodyMemory,
     origin::{Origins, say_why_refused},
 };
@@ -68,6 +71,8 @@ pub struct Edge {
     pub limits: Limits,
     /// Memory for the bodies of all requests.
     pub body_memory: Arc<BodyMemory>,
+    /// Room for the answers of `GET /events`.
+    pub answers: Answers,
     /// Other sites that may read and publish.
     pub origins: Origins,
     /// What streams are made from.

@@ -69,7 +69,7 @@ impl Origins {
         let cors = Cors::default()
             .allowed_methods(["GET", "POST"])
             .allowed_headers(["accept", "cache-control", "content-type", "idempotency-key", "last-event-id"])
-            .expose_headers(["retry-after"])
+            .expose_headers(["retry-after", "link"])
             .max_age(3600);
         Some(if self.any {
             cors.allow_any_origin().send_wildcard()

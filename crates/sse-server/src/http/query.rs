@@ -1,10 +1,14 @@
 //! Paths and query strings, read strictly: what is not UTF-8 is refused, never replaced, and a parameter that the route
 //! does not have is refused too, because it is most often a mistyped one.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sse_proto::{Channel, Cursor, event::InvalidName};
 
 use super::error::{ApiError, shortened};
+
+/// What is written with `%`: all but what means nothing in a query, nor in a header.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@');
 
 /// The parameters of a query string, in order.
 #[derive(Debug)]
@@ -28,6 +32,15 @@ impl Params {
             params.push((name, value));
         }
         Ok(Self(params))
+    }
+
+    /// The query string of the same request but for these parameters, with this one in their place.
+    pub(super) fn with_instead_of(&self, names: &[&str], (name, value): (&str, &str)) -> String {
+        let kept = self.0.iter().filter(|(found, _)| !names.contains(&found.as_str()));
+        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+        let encoded = |text| utf8_percent_encode(text, ENCODED);
+        let pairs = kept.chain([(name, value)]).map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        pairs.collect::<Vec<_>>().join("&")
     }
 
     /// All values of a parameter.
@@ -100,6 +113,14 @@ mod tests {
         assert!(matches!(Params::parse("chanel=a", &["channel"]), Err(ApiError::UnknownParameter { .. })));
         assert!(Params::parse("channel=a&channel=b", &["channel"]).unwrap().channel().is_err());
         assert!(Params::parse("channel=", &["channel"]).unwrap().channel().is_err());
+    }
+
+    #[test]
+    fn a_query_is_written_as_it_is_read() {
+        let known = ["event", "last", "limit"];
+        let params = Params::parse("event=a%26b%3E&last=3&event=%C3%A9+x&limit=2&_=1", &known).unwrap();
+        let next = params.with_instead_of(&["last"], ("last_event_id", "@5-0"));
+        assert_eq!(next, "event=a%26b%3E&event=%C3%A9%20x&limit=2&last_event_id=@5-0");
     }
 
     #[test]

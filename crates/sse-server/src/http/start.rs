@@ -19,6 +19,8 @@ use crate::{
 
 /// The parameters that say where to start and where to end.
 pub(super) const PARAMETERS: [&str; 6] = ["last_event_id", "lastEventId", "since", "last", "from", "until"];
+/// Those of them that say where to start.
+pub(super) const STARTS: [&str; 5] = ["last_event_id", "lastEventId", "since", "last", "from"];
 /// The last event id of an `EventSource` (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Events that `last` may ask for.

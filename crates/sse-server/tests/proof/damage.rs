@@ -11,7 +11,7 @@ use sse_server::{
     broker::{
         Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
         embedded::{Embedded, OpenError, Place},
-        once::KeyLimits,
+        once::{Fingerprint, KeyLimits, Once, Part},
     },
     metrics::Metrics,
 };
@@ -20,6 +20,8 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 const COPIES: u64 = 600;
 const CHANNELS: [&str; 4] = ["orders", "users", "site", "quiet"];
+/// The channel whose events have keys.
+const KEYED: &str = "orders";
 const EVENTS_KEPT: usize = 200;
 const LIMITS: PageLimits = PageLimits { events_max: 64, bytes_max: 1 << 20 };
 
@@ -37,6 +39,7 @@ struct Tally {
     errors: u64,
     served: u64,
     appended: u64,
+    repeated: u64,
     wrong: Vec<String>,
 }
 
@@ -61,6 +64,14 @@ fn event(data: String) -> Event {
     Event { kind: "view".parse().unwrap(), data: data.into() }
 }
 
+/// An event whose data is its key.
+fn keyed(data: String) -> Part {
+    let key = Fingerprint::of_key(data.as_bytes());
+    let events = vec![event(data)];
+    let once = Once { key, content: Fingerprint::of_events(&events) };
+    Part { events, once: Some(once) }
+}
+
 /// A log with trimmed channels, large and small events, and one channel that has few.
 async fn make(directory: &Path) -> Truth {
     let log = open(directory).unwrap();
@@ -70,7 +81,10 @@ async fn make(directory: &Path) -> Truth {
             let count = if *name == "quiet" { usize::from(round == 0) * 3 } else { 3 + number * 2 };
             for nth in 0..count {
                 let data = format!("{name} {round} {nth} {}", "x".repeat((round * 37 + nth * 411) % 1500));
-                broker.append(&channel(name), vec![event(data)]).await.unwrap();
+                match *name {
+                    KEYED => drop(broker.append_once(&channel(name), vec![keyed(data)]).await.unwrap()),
+                    _ => drop(broker.append(&channel(name), vec![event(data)]).await.unwrap()),
+                }
             }
         }
     }
@@ -79,8 +93,8 @@ async fn make(directory: &Path) -> Truth {
         let (parts, error) = read(&broker, name, From::Oldest).await;
         assert!(error.is_none());
         let event = |part| match part {
-            Part::Event(event) => event,
-            gap @ Part::Gap(..) => panic!("{gap:?} in a sound log"),
+            Read::Event(event) => event,
+            gap @ Read::Gap(..) => panic!("{gap:?} in a sound log"),
         };
         truth.insert(name, parts.into_iter().map(event).collect());
     }
@@ -93,23 +107,23 @@ async fn make(directory: &Path) -> Truth {
 
 /// What a reader gets.
 #[derive(Debug)]
-enum Part {
+enum Read {
     Event(Stored),
     /// What came before the event with this id, or before the end, may be missing.
     Gap(GapReason, Option<EventId>),
 }
 
 /// Everything from there on, read in pages; with where reading stopped, if it did.
-async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Part>, Option<BrokerError>) {
+async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Read>, Option<BrokerError>) {
     let (mut parts, mut asked) = (Vec::new(), from);
     loop {
         match broker.read(&channel(name), asked, LIMITS).await {
             Ok(page) => {
                 let end = page.end(asked);
                 if let Start::Gap { reason, oldest, .. } = page.start {
-                    parts.push(Part::Gap(reason, oldest));
+                    parts.push(Read::Gap(reason, oldest));
                 }
-                parts.extend(page.events.into_iter().map(Part::Event));
+                parts.extend(page.events.into_iter().map(Read::Event));
                 // More than there can be are no run of what was there, and are told as such.
                 if !page.more || parts.len() > 4 * EVENTS_KEPT {
                     return (parts, None);
@@ -188,22 +202,22 @@ impl Examined<'_> {
         let mut parts = parts.iter().peekable();
         if is_stranger {
             // Told of a gap, whether or not something is missing.
-            let told = parts.next_if(|part| matches!(part, Part::Gap(..)));
+            let told = parts.next_if(|part| matches!(part, Read::Gap(..)));
             self.hold(told.is_some() || error.is_some(), format_args!("{asked} is taken for an id of this log"));
             gap = told.and_then(|told| match told {
-                Part::Gap(GapReason::Damaged, oldest) => Some(*oldest),
+                Read::Gap(GapReason::Damaged, oldest) => Some(*oldest),
                 _ => None,
             });
         }
         for part in parts {
             match part {
-                Part::Gap(reason, oldest) => {
+                Read::Gap(reason, oldest) => {
                     self.tally.gaps += 1;
                     self.hold(*reason == GapReason::Damaged, format_args!("{asked}: a gap {reason:?}"));
                     self.hold(gap.is_none(), format_args!("{asked}: a gap after a gap"));
                     gap = Some(*oldest);
                 }
-                Part::Event(event) => {
+                Read::Event(event) => {
                     self.tally.served += 1;
                     let Some(skipped) = left.iter().position(|expected| expected == event) else {
                         self.hold(false, format_args!("{asked}: {} is not what was there, or not in order", event.id));
@@ -263,6 +277,18 @@ impl Examined<'_> {
         *(if sound { &mut self.tally.whole } else { &mut self.tally.damaged_reads }) += 1;
     }
 
+    /// What was published with a key is not stored again while the log is opened and says nothing of damage.
+    async fn check_keys(&mut self, broker: &Broker) {
+        let events = &self.truth[KEYED];
+        let parts = events.iter().map(|event| keyed(event.data.to_string())).collect();
+        let Ok(placed) = broker.append_once(&channel(KEYED), parts).await else { return };
+        for (event, placed) in events.iter().zip(placed) {
+            let is_known = placed.repeated && placed.ids.first == event.id;
+            self.hold(is_known, format_args!("the key of {} is not known: {placed:?}", event.id));
+        }
+        self.tally.repeated += 1;
+    }
+
     /// A new event is stored or not: either way what is read is true.
     async fn check_append(&mut self, broker: &Broker) {
         let Ok(appended) = broker.append(&channel("orders"), vec![event("new".to_owned())]).await else { return };
@@ -273,7 +299,7 @@ impl Examined<'_> {
         let (parts, error) = read(broker, "orders", From::Position(Position::After(last))).await;
         let is_new = |event: &Stored| event.id == appended.first && event.data == "new";
         self.hold(
-            error.is_some() || matches!(parts.as_slice(), [Part::Event(event)] if is_new(event)),
+            error.is_some() || matches!(parts.as_slice(), [Read::Event(event)] if is_new(event)),
             format_args!("after an append follows {parts:?}"),
         );
     }
@@ -302,6 +328,7 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
                 let broker = Broker::Embedded(log.clone());
                 examined.check(&broker).await;
                 examined.check_append(&broker).await;
+                examined.check_keys(&broker).await;
                 log.close();
             }
         }
@@ -349,7 +376,17 @@ async fn a_changed_name_or_number_of_the_log_is_refused() {
 /// Opening a table makes it, so one whose name is damaged would begin anew, empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_not_found_is_damage_and_no_empty_log() {
-    for missing in ["events", "channels", "forgotten", "numbers", "meta"] {
+    let tables = [
+        ("events", "the table events is missing"),
+        ("channels", "the table channels is missing"),
+        ("forgotten", "the table forgotten is missing"),
+        ("numbers", "the table numbers is missing"),
+        ("meta", "the table meta is missing"),
+        ("keys", "0 of 180 keys of publishes are there"),
+        ("key_expiries", "0 of 180 keys of publishes are there"),
+        ("key_tallies", "180 of 0 keys of publishes are there"),
+    ];
+    for (missing, why) in tables {
         let directory = TempDir::new().unwrap();
         make(directory.path()).await;
         {
@@ -361,6 +398,6 @@ async fn a_table_that_is_not_found_is_damage_and_no_empty_log() {
         }
         let error = open(directory.path()).unwrap_err();
         assert!(matches!(error, OpenError::Unreadable { .. }), "{missing}: {error}");
-        assert!(error.to_string().contains(&format!("the table {missing} is missing")), "{error}");
+        assert!(error.to_string().contains(why), "{missing}: {error}");
     }
 }

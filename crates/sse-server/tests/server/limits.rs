@@ -4,9 +4,14 @@ use std::{path::Path, process::Stdio};
 
 use reqwest::StatusCode;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
 
-use crate::common::{Backend, KilledWhenDropped, Said, TestServer, refusal, run, server_command, until, within};
+use crate::common::{
+    Backend, KilledWhenDropped, Said, TestServer, peak_memory, refusal, run, server_command, until, within,
+};
 
 /// The data of the events that a channel still has, in pages, whatever is trimmed meanwhile.
 async fn kept(server: &TestServer, channel: &str) -> Vec<String> {
@@ -203,6 +208,48 @@ async fn uploads_that_have_sent_nothing_do_not_hold_the_memory_of_others() {
     }
     server.publish("sse", "click", "x").await;
     drop(silent);
+}
+
+/// A client that asks for history and reads nothing of the answer.
+async fn stalled_reader(server: &TestServer) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = server.url.trim_start_matches("http://").parse().unwrap();
+    let mut socket = within("a connection", socket.connect(address)).await.unwrap();
+    socket.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() {
+    let server = TestServer::start(Backend::Memory).await;
+    for _ in 0..6 {
+        server.publish("sse", "click", &"x".repeat(900 << 10)).await;
+    }
+    let mut stalled = Vec::new();
+    for _ in 0..60 {
+        stalled.push(stalled_reader(&server).await);
+    }
+    let refused = until("the memory is taken", async || {
+        let response = server.get("/events").await.unwrap();
+        (response.status() != StatusCode::OK).then_some(response)
+    })
+    .await;
+    assert!(refused.headers().contains_key("retry-after"));
+    let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
+    assert!(message.contains("GET /events"), "{message}");
+    // Whoever publishes or follows has nothing to do with it.
+    let mut subscriber = server.subscribe("/stream").await;
+    server.publish("sse", "click", "new").await;
+    assert_eq!(subscriber.next_event().await.data, "new");
+    let peak = peak_memory(&server);
+    println!("with {} stalled readers: {} KiB at the most", stalled.len(), peak >> 10);
+    assert!(peak < 160 << 20, "{} KiB", peak >> 10);
+    drop(stalled);
+    until("there is memory again", async || {
+        (server.get("/events").await.unwrap().status() == StatusCode::OK).then_some(())
+    })
+    .await;
 }
 
 fn on(directory: &Path) -> std::process::Command {

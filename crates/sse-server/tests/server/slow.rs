@@ -1,7 +1,7 @@
 //! Subscribers that read slower than events come, or not at all for a while, at the rates that were promised: each gets
 //! every event that is kept, once and in order, or is told exactly what it missed; and they cost no memory to speak of.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, pin::pin, time::Duration};
 
 use serde_json::Value;
 use socket2::SockRef;
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, interval},
 };
 
-use crate::common::{Backend, TestServer, all_at_once, until, within};
+use crate::common::{Backend, TestServer, all_at_once, peak_memory, within};
 
 /// 5 000 events/s of 200 bytes, for two seconds.
 const EVENTS: usize = 10_000;
@@ -29,8 +29,12 @@ const READERS: usize = 50;
 const SIP_BYTES: usize = 250;
 const SIP_EVERY: Duration = Duration::from_millis(250);
 const MEMORY_MAX: usize = 64 << 20;
-/// In which the kernel counts.
-const PAGE_BYTES: usize = 4096;
+/// What our kernel takes for a byte that waits in a socket, at the most.
+const KERNEL_FACTOR: usize = 2;
+/// `--tail-events`, as it is unless it is set.
+const TAIL_EVENTS: usize = 1024;
+/// What a stream has at the most of what was made for it and not yet given to its socket, and more.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// How much room a subscriber has on its side.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +59,7 @@ struct Reader {
     /// With the last event id after each.
     told: Vec<(String, Told)>,
     last_event_id: String,
+    bytes_read: usize,
 }
 
 impl Reader {
@@ -72,7 +77,8 @@ impl Reader {
             head.push(within("the head", socket.read_u8()).await.unwrap());
         }
         let (opening, last_event_id) = (String::new(), String::new());
-        let mut reader = Self { socket, blocks: BlockSplitter::new(1 << 20), opening, told: Vec::new(), last_event_id };
+        let (blocks, told) = (BlockSplitter::new(1 << 20), Vec::new());
+        let mut reader = Self { socket, blocks, opening, told, last_event_id, bytes_read: 0 };
         while reader.last_event_id.is_empty() {
             reader.read(256).await;
         }
@@ -84,6 +90,7 @@ impl Reader {
     async fn read(&mut self, most: usize) -> bool {
         let mut bytes = vec![0; most];
         let count = within("something on the stream", self.socket.read(&mut bytes)).await.unwrap_or(0);
+        self.bytes_read += count;
         self.blocks.push(&bytes[..count]).unwrap();
         while let Some(item) = self.blocks.next_item() {
             let Item::Block(block) = item else { continue };
@@ -108,6 +115,22 @@ impl Reader {
             tick.tick().await;
             self.read(SIP_BYTES).await;
         }
+    }
+
+    /// With all events published, this one is behind the tail: even with all that waits for it in sockets, or may be on
+    /// its way there, it has been given fewer events than were published before the tail begins.
+    fn assert_behind_the_tail(&self, server: &TestServer) {
+        let (here, there) = (self.socket.local_addr().unwrap().port(), server_port(server));
+        let unread: usize = sockets()
+            .iter()
+            .map(|socket| match (socket.local, socket.remote) {
+                ends if ends == (there, here) => socket.unsent,
+                ends if ends == (here, there) => socket.unread,
+                _ => 0,
+            })
+            .sum();
+        let given = self.bytes_read + unread + CHUNK_BYTES;
+        assert!(given < (EVENTS - TAIL_EVENTS) * EVENT_BYTES, "{given} bytes were given: not behind the tail");
     }
 
     /// Reads at full speed until the event with this number.
@@ -166,19 +189,50 @@ async fn publish_all(server: &TestServer) {
     }
 }
 
-/// What the server takes: its own memory, and the kernel's for all connections, which were `before`.
-fn memory(server: &TestServer, before: usize) -> Option<usize> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    Some((kib?.parse::<usize>().ok()? << 10) + kernel_memory()?.saturating_sub(before))
+/// A TCP connection as one of its ends has it.
+struct Socket {
+    local: u16,
+    remote: u16,
+    /// Bytes that the other end has not acknowledged, and bytes that nobody has read.
+    unsent: usize,
+    unread: usize,
 }
 
-/// What the kernel holds for the TCP connections of this machine.
-fn kernel_memory() -> Option<usize> {
-    let sockstat = std::fs::read_to_string("/proc/net/sockstat").ok()?;
-    let tcp = sockstat.lines().find_map(|line| line.strip_prefix("TCP: "))?;
-    let pages = tcp.split_once("mem ")?.1.split(' ').next()?.parse::<usize>().ok()?;
-    Some(pages * PAGE_BYTES)
+/// The sockets of this machine (`proc_pid_net(5)`).
+fn sockets() -> Vec<Socket> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let socket = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok();
+        let (local, remote) = (port()?, port()?);
+        let (unsent, unread) = fields.nth(1)?.split_once(':')?;
+        let bytes = |hex| usize::from_str_radix(hex, 16).ok();
+        Some(Socket { local, remote, unsent: bytes(unsent)?, unread: bytes(unread)? })
+    };
+    table.lines().skip(1).map(|line| socket(line).expect("a socket")).collect()
+}
+
+fn server_port(server: &TestServer) -> u16 {
+    server.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+}
+
+/// What waits in the sockets of the server.
+fn unsent(server: &TestServer) -> usize {
+    let port = server_port(server);
+    sockets().iter().filter(|socket| socket.local == port && socket.remote != 0).map(|socket| socket.unsent).sum()
+}
+
+/// Looks at what waits in the server's sockets until `work` is done; returns the most that it saw.
+async fn most_unsent<T>(server: &TestServer, work: impl Future<Output = T>) -> (usize, T) {
+    let mut tick = interval(BATCH_EVERY);
+    let mut most = 0;
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return (most.max(unsent(server)), done),
+            _ = tick.tick() => most = most.max(unsent(server)),
+        }
+    }
 }
 
 /// The number of the oldest event that is kept.
@@ -190,7 +244,6 @@ async fn oldest(server: &TestServer) -> usize {
 /// Fifty that read 1 KB/s, fifty that read nothing, and three that read everything, while events come; then all read on.
 /// Returns where the gaps end that the slow ones were told.
 async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
-    let kernel_before = kernel_memory().unwrap_or(0);
     let mut healthy = Vec::new();
     let (mut slow, mut stopped) = (Vec::new(), Vec::new());
     for number in 0..READERS {
@@ -205,6 +258,7 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         let goes_on = goes_on.clone();
         async move {
             reader.sip(goes_on).await;
+            reader.assert_behind_the_tail(server);
             reader.read_until(EVENTS - 1).await;
             reader
         }
@@ -214,16 +268,17 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         reader
     });
     let stopped_ones = async {
-        let ((), healthy) = tokio::join!(publish_all(server), healthy_ones);
+        let (unsent, ((), healthy)) =
+            most_unsent(server, async { tokio::join!(publish_all(server), healthy_ones) }).await;
         for reader in healthy {
             assert_eq!(reader.judge(), None, "one that reads was held up");
         }
-        // What a neighbour of this test takes for a moment does not count against the server.
-        until("memory stays small", async || match memory(server, kernel_before) {
-            Some(bytes) if bytes > MEMORY_MAX => None,
-            bytes => Some(bytes.map(|bytes| println!("with all of them behind: {} KiB", bytes >> 10))),
-        })
-        .await;
+        let (own, in_sockets) = (peak_memory(server), unsent * KERNEL_FACTOR);
+        println!("at the most: {} KiB, and {} KiB in the kernel", own >> 10, in_sockets >> 10);
+        assert!(unsent > 0 && own + in_sockets <= MEMORY_MAX, "{own} and {in_sockets} bytes");
+        for reader in &stopped {
+            reader.assert_behind_the_tail(server);
+        }
         go_on.send_replace(true);
         all_at_once(stopped, |mut reader| async move {
             reader.read_until(EVENTS - 1).await;

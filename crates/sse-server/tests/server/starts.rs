@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use sse_proto::{EventId, units::time_text};
 
-use crate::common::{RedisServer, Subscriber, TestServer, refusal, until};
+use crate::common::{RedisServer, Subscriber, TestServer, refusal, until, within};
 
 fn ms(id: &str) -> u64 {
     id.parse::<EventId>().unwrap().ms
@@ -95,6 +95,33 @@ crate::on_every_broker! {
         let mut none = server.subscribe("/stream?event=none&last=3").await;
         server.publish("sse", "none", "at last").await;
         assert_eq!(none.next_event().await.data, "at last");
+    }
+
+    async fn the_newest_n_are_those_up_to_the_end_that_is_asked_for(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        server.publish_numbers("sse", 0..40).await;
+        server.publish("sse", "rare", "40").await;
+        let all = server.history("sse").await;
+        for (query, expected) in [
+            (format!("last=1&until={}", all[20].id), 20..21),
+            (format!("last=3&until={}", all[20].id), 18..21),
+            (format!("last=3&event=number&until={}", all[40].id), 37..40),
+            (format!("last=99&until={}", all[2].id), 0..3),
+            ("last=2&until=99999999999999".to_owned(), 39..41),
+            ("last=2&until=0-1".to_owned(), 0..0),
+            (format!("last=2&event=rare&until={}", all[39].id), 0..0),
+        ] {
+            let page = events(&server, &query).await;
+            assert_eq!(data_of(&page), numbers(expected.clone()), "{query}");
+            assert!(page["gap"].is_null(), "{query}: {page}");
+            if query.contains("until=99") {
+                continue; // such a stream does not end
+            }
+            let stream = server.get(&format!("/stream?{query}")).await.unwrap();
+            let text = within("the end of the stream", stream.text()).await.unwrap();
+            let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+            assert_eq!(data, numbers(expected), "{query}");
+        }
     }
 
     async fn history_is_read_by_type_in_pages_that_fit_together(backend: Backend) {
@@ -252,6 +279,54 @@ crate::on_every_broker! {
             assert_eq!(data, numbers(first..40), "{start}");
         }
     }
+
+    async fn lines_are_read_to_the_end_by_the_links_to_the_next_pages(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        server.publish_numbers("sse", 0..30).await;
+        let oldest = server.history("sse").await[0].id.clone();
+        let rare = server.publish("sse", "rare & <odd>", "30").await;
+        // More than one page of what another filter keeps back.
+        server.publish("far", "number", "0").await;
+        for _ in 0..5 {
+            server.publish("far", "other", &"x".repeat(1 << 20)).await;
+        }
+        let last = server.publish("far", "number", "1").await;
+        for (start, expected, has_empty_pages) in [
+            ("from=oldest&limit=7", 0..31, false),
+            ("last=25&limit=10&event=number", 5..30, false),
+            (&format!("last_event_id={oldest}&limit=29&until={rare}"), 1..31, false),
+            ("event=rare%20%26%20%3Codd%3E&limit=1", 30..31, false),
+            (&format!("channel=far&event=none&event=number&until={last}"), 0..2, false),
+            ("channel=far&event=none", 0..0, true),
+        ] {
+            let (mut got, mut empty_pages) = (Vec::new(), 0);
+            let mut next = Some(format!("/events?{start}"));
+            while let Some(page) = next {
+                let request = server.http.get(server.at(&page)).header("accept", "application/x-ndjson");
+                let answer = request.send().await.unwrap();
+                assert_eq!(answer.status(), StatusCode::OK, "{page}");
+                next = next_page(&answer);
+                let text = answer.text().await.unwrap();
+                empty_pages += usize::from(text.is_empty() && next.is_some());
+                let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+                got.extend(lines.map(|line| line["data"].as_str().unwrap().to_owned()));
+                assert!(got.len() <= expected.len() && empty_pages < 10, "{start} goes on: {got:?}");
+            }
+            assert_eq!(got, numbers(expected), "{start}");
+            assert_eq!(empty_pages > 0, has_empty_pages, "{start}: {empty_pages} empty pages");
+        }
+        // The same for JSON, and none where nothing is left.
+        let answer = server.get("/events?limit=30").await.unwrap();
+        assert!(next_page(&answer).unwrap().starts_with("/events?limit=30&last_event_id="));
+        let answer = server.get("/events").await.unwrap();
+        assert_eq!(next_page(&answer), None);
+    }
+}
+
+/// Where the header leads that says how to read on.
+fn next_page(answer: &reqwest::Response) -> Option<String> {
+    let link = answer.headers().get("link")?.to_str().unwrap();
+    Some(link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned())
 }
 
 /// The next block with an id.

@@ -10,7 +10,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redb::{ReadableTable as _, Table, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction};
 use sse_proto::EventId;
 
 use super::{
@@ -201,6 +201,28 @@ impl Tables<'_> {
         let oldest = entries.next().transpose()?;
         Ok(oldest.map_or(u64::MAX, |(entry, _)| entry.value().1))
     }
+}
+
+/// Sees that all keys are there, each where it is looked for: one that is not found would be taken for one that never was,
+/// and its events be stored again.
+pub(super) fn verify(transaction: &ReadTransaction, expected: u64) -> Result<(), StoreError> {
+    let keys = transaction.open_table(KEYS)?;
+    let mut found = 0;
+    for entry in keys.iter()? {
+        let (key, row) = entry?;
+        let (channel, fingerprint) = key.value();
+        let is_found = keys.get((channel, fingerprint))?.is_some_and(|found| found.value() == row.value());
+        if !is_found || decode(channel, fingerprint.into(), row.value()).is_none() {
+            return Err(StoreError::Damaged("the key of a publish is not what was written".to_owned()));
+        }
+        found += 1;
+    }
+    for found in [found, keys.len()?, transaction.open_table(KEY_EXPIRIES)?.len()?] {
+        if found != expected {
+            return Err(StoreError::Damaged(format!("{found} of {expected} keys of publishes are there")));
+        }
+    }
+    Ok(())
 }
 
 fn encode(channel: u32, once: Once, ids: Appended, expires_ms: u64) -> Vec<u8> {

@@ -315,6 +315,7 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
             let damaged = || StoreError::Damaged(format!("the count of the keys of channel {}", number.value()));
             tallies.insert(number.value(), Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?);
         }
+        keys::verify(transaction, tallies.values().map(|tally| tally.count).sum())?;
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
         Ok(State {

@@ -406,6 +406,13 @@ pub(crate) fn free_port() -> u16 {
     tries.find(is_free).expect("a free port")
 }
 
+/// The most memory that the server's process has had, in bytes.
+pub(crate) fn peak_memory(server: &TestServer) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("a running server");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<usize>().ok()).expect("a number of KiB") << 10
+}
+
 /// Tries until `condition` gives something.
 pub(crate) async fn until<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
     let trying = async {
