@@ -23,6 +23,8 @@ const EVENTS: usize = 10_000;
 const BATCH: usize = 100;
 const BATCH_EVERY: Duration = Duration::from_millis(20);
 const EVENT_BYTES: usize = 200;
+/// Between two looks at what waits in sockets.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Of each kind.
 const READERS: usize = 50;
 /// What a slow one reads in one go, four times a second: 1 KB/s.
@@ -89,7 +91,8 @@ impl Reader {
     /// Reads so many bytes at the most; false at the end.
     async fn read(&mut self, most: usize) -> bool {
         let mut bytes = vec![0; most];
-        let count = within("something on the stream", self.socket.read(&mut bytes)).await.unwrap_or(0);
+        let count = within("something on the stream", self.socket.read(&mut bytes)).await;
+        let count = count.inspect_err(|error| eprintln!("the stream broke: {error}")).unwrap_or(0);
         self.bytes_read += count;
         self.blocks.push(&bytes[..count]).unwrap();
         while let Some(item) = self.blocks.next_item() {
@@ -121,7 +124,7 @@ impl Reader {
     /// its way there, it has been given fewer events than were published before the tail begins.
     fn assert_behind_the_tail(&self, server: &TestServer) {
         let (here, there) = (self.socket.local_addr().unwrap().port(), server_port(server));
-        let unread: usize = sockets()
+        let unread: usize = sockets(there)
             .iter()
             .map(|socket| match (socket.local, socket.remote) {
                 ends if ends == (there, here) => socket.unsent,
@@ -141,7 +144,7 @@ impl Reader {
         }
     }
 
-    /// Every event came once and in order, but for those of one gap at the most; returns where that ends.
+    /// Every event came once and in order, but for those of the gaps that were told; returns where the last of them ends.
     fn judge(&self) -> Option<usize> {
         let (mut expected, mut before, mut gap_end) = (0, &self.opening, None);
         let mut told = self.told.iter().peekable();
@@ -152,7 +155,6 @@ impl Reader {
                     expected += 1;
                 }
                 Told::Gap(gap) => {
-                    assert!(gap_end.is_none(), "a second gap: {gap:?}");
                     assert_eq!(gap.reason, GapReason::Trimmed);
                     assert!(gap.after == *before, "{gap:?} after {before}");
                     let Some((next, Told::Number(number))) = told.peek() else { panic!("{gap:?} and nothing more") };
@@ -198,9 +200,10 @@ struct Socket {
     unread: usize,
 }
 
-/// The sockets of this machine (`proc_pid_net(5)`).
-fn sockets() -> Vec<Socket> {
+/// The sockets of this machine that have this port on one side (`proc_pid_net(5)`).
+fn sockets(port: u16) -> Vec<Socket> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let port = format!(":{port:04X} ");
     let socket = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
         let mut port = || u16::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok();
@@ -209,7 +212,7 @@ fn sockets() -> Vec<Socket> {
         let bytes = |hex| usize::from_str_radix(hex, 16).ok();
         Some(Socket { local, remote, unsent: bytes(unsent)?, unread: bytes(unread)? })
     };
-    table.lines().skip(1).map(|line| socket(line).expect("a socket")).collect()
+    table.lines().filter(|line| line.contains(&port)).map(|line| socket(line).expect("a socket")).collect()
 }
 
 fn server_port(server: &TestServer) -> u16 {
@@ -219,12 +222,12 @@ fn server_port(server: &TestServer) -> u16 {
 /// What waits in the sockets of the server.
 fn unsent(server: &TestServer) -> usize {
     let port = server_port(server);
-    sockets().iter().filter(|socket| socket.local == port && socket.remote != 0).map(|socket| socket.unsent).sum()
+    sockets(port).iter().filter(|socket| socket.local == port && socket.remote != 0).map(|socket| socket.unsent).sum()
 }
 
 /// Looks at what waits in the server's sockets until `work` is done; returns the most that it saw.
 async fn most_unsent<T>(server: &TestServer, work: impl Future<Output = T>) -> (usize, T) {
-    let mut tick = interval(BATCH_EVERY);
+    let mut tick = interval(LOOK_EVERY);
     let mut most = 0;
     let mut work = pin!(work);
     loop {
