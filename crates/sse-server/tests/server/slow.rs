@@ -1,7 +1,7 @@
 //! Subscribers that read slower than events come, or not at all for a while, at the rates that were promised: each gets
 //! every event that is kept, once and in order, or is told exactly what it missed; and they cost no memory to speak of.
 
-use std::{ops::Range, pin::pin, time::Duration};
+use std::{ops::Range, pin::pin, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use socket2::SockRef;
@@ -24,7 +24,7 @@ const BATCH: usize = 100;
 const BATCH_EVERY: Duration = Duration::from_millis(20);
 const EVENT_BYTES: usize = 200;
 /// Between two looks at what waits in sockets.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Of each kind.
 const READERS: usize = 50;
 /// What a slow one reads in one go, four times a second: 1 KB/s.
@@ -112,27 +112,20 @@ impl Reader {
     }
 
     /// Sips until told to go on.
-    async fn sip(&mut self, mut goes_on: watch::Receiver<bool>) {
+    async fn sip(&mut self, mut goes_on: watch::Receiver<Option<Sockets>>) {
         let mut tick = interval(SIP_EVERY);
-        while !*goes_on.borrow_and_update() {
+        while goes_on.borrow_and_update().is_none() {
             tick.tick().await;
             self.read(SIP_BYTES).await;
         }
     }
 
-    /// With all events published, this one is behind the tail: even with all that waits for it in sockets, or may be on
+    /// With all events published, this one is behind the tail: even with all that waited for it in sockets, or may be on
     /// its way there, it has been given fewer events than were published before the tail begins.
-    fn assert_behind_the_tail(&self, server: &TestServer) {
-        let (here, there) = (self.socket.local_addr().unwrap().port(), server_port(server));
-        let unread: usize = sockets(there)
-            .iter()
-            .map(|socket| match (socket.local, socket.remote) {
-                ends if ends == (there, here) => socket.unsent,
-                ends if ends == (here, there) => socket.unread,
-                _ => 0,
-            })
-            .sum();
-        let given = self.bytes_read + unread + CHUNK_BYTES;
+    fn assert_behind_the_tail(&self, sockets: &[Socket]) {
+        let here = self.socket.local_addr().unwrap().port();
+        let ours = sockets.iter().filter(|socket| socket.client == here);
+        let given = self.bytes_read + ours.map(|socket| socket.unsent + socket.unread).sum::<usize>() + CHUNK_BYTES;
         assert!(given < (EVENTS - TAIL_EVENTS) * EVENT_BYTES, "{given} bytes were given: not behind the tail");
     }
 
@@ -191,38 +184,42 @@ async fn publish_all(server: &TestServer) {
     }
 }
 
-/// A TCP connection as one of its ends has it.
+/// One end of a connection to the server.
 struct Socket {
-    local: u16,
-    remote: u16,
-    /// Bytes that the other end has not acknowledged, and bytes that nobody has read.
+    /// The port of the client.
+    client: u16,
+    /// In the server's end: bytes that the client has not acknowledged.
     unsent: usize,
+    /// In the client's end: bytes that nobody has read.
     unread: usize,
 }
 
-/// The sockets of this machine that have this port on one side (`proc_pid_net(5)`).
-fn sockets(port: u16) -> Vec<Socket> {
+type Sockets = Arc<Vec<Socket>>;
+
+/// Both ends of all connections to the server (`proc_pid_net(5)`). The kernel takes long for that: seldom, please.
+fn sockets(server: &TestServer) -> Sockets {
+    let server_port: u16 = server.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
-    let port = format!(":{port:04X} ");
+    let text = format!(":{server_port:04X} ");
     let socket = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
         let mut port = || u16::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok();
         let (local, remote) = (port()?, port()?);
-        let (unsent, unread) = fields.nth(1)?.split_once(':')?;
+        let (sending, receiving) = fields.nth(1)?.split_once(':')?;
         let bytes = |hex| usize::from_str_radix(hex, 16).ok();
-        Some(Socket { local, remote, unsent: bytes(unsent)?, unread: bytes(unread)? })
+        Some(if local == server_port {
+            Socket { client: remote, unsent: bytes(sending)?, unread: 0 }
+        } else {
+            Socket { client: local, unsent: 0, unread: bytes(receiving)? }
+        })
     };
-    table.lines().filter(|line| line.contains(&port)).map(|line| socket(line).expect("a socket")).collect()
-}
-
-fn server_port(server: &TestServer) -> u16 {
-    server.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+    let of_server = table.lines().filter(|line| line.contains(&text));
+    Arc::new(of_server.map(|line| socket(line).expect("a socket")).collect())
 }
 
 /// What waits in the sockets of the server.
 fn unsent(server: &TestServer) -> usize {
-    let port = server_port(server);
-    sockets(port).iter().filter(|socket| socket.local == port && socket.remote != 0).map(|socket| socket.unsent).sum()
+    sockets(server).iter().map(|socket| socket.unsent).sum()
 }
 
 /// Looks at what waits in the server's sockets until `work` is done; returns the most that it saw.
@@ -256,12 +253,12 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
             healthy.push(Reader::open(server, Room::Usual).await);
         }
     }
-    let (go_on, goes_on) = watch::channel(false);
+    let (go_on, goes_on) = watch::channel(None);
     let slow_ones = all_at_once(slow, |mut reader| {
         let goes_on = goes_on.clone();
         async move {
-            reader.sip(goes_on).await;
-            reader.assert_behind_the_tail(server);
+            reader.sip(goes_on.clone()).await;
+            reader.assert_behind_the_tail(goes_on.borrow().as_ref().expect("it goes on"));
             reader.read_until(EVENTS - 1).await;
             reader
         }
@@ -279,10 +276,11 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         let (own, in_sockets) = (peak_memory(server), unsent * KERNEL_FACTOR);
         println!("at the most: {} KiB, and {} KiB in the kernel", own >> 10, in_sockets >> 10);
         assert!(unsent > 0 && own + in_sockets <= MEMORY_MAX, "{own} and {in_sockets} bytes");
+        let sockets = sockets(server);
         for reader in &stopped {
-            reader.assert_behind_the_tail(server);
+            reader.assert_behind_the_tail(&sockets);
         }
-        go_on.send_replace(true);
+        go_on.send_replace(Some(sockets));
         all_at_once(stopped, |mut reader| async move {
             reader.read_until(EVENTS - 1).await;
             reader
@@ -323,10 +321,10 @@ async fn a_reader_of_a_kilobyte_a_second_is_not_stalled_however_much_its_kernel_
     }
     let begun = Instant::now();
     all_at_once(readers, |mut reader| async move {
-        let (stop, goes_on) = watch::channel(false);
+        let (stop, goes_on) = watch::channel(None);
         tokio::join!(reader.sip(goes_on), async {
             tokio::time::sleep_until(begun + 4 * write_timeout).await;
-            stop.send_replace(true);
+            stop.send_replace(Some(Sockets::default()));
         });
         reader.read_until(EVENTS - 1).await;
         assert_eq!(reader.judge(), None);
