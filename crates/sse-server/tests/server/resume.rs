@@ -1,5 +1,6 @@
 //! Coming back with a last event id: nothing is missing, nothing comes twice, or a gap says so.
 
+use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::common::{Subscriber, TestEvent, TestServer, until};
@@ -148,6 +149,19 @@ crate::on_every_broker! {
             assert_eq!(event.id, format!("@{oldest}"));
             assert!(said["after"].as_str().unwrap().len() <= 64);
             assert_eq!(subscriber.take_data(2).await, ["0", "1"]);
+        }
+        // The highest id there can be, after which nothing has a place.
+        let highest = format!("{}-{}", u64::MAX, u64::MAX);
+        for id in [&highest, &format!("@{highest}")] {
+            let mut subscriber = server.subscribe_after("/stream", Some(id)).await;
+            gap(&mut subscriber).await;
+            assert_eq!(subscriber.take_data(2).await, ["0", "1"]);
+        }
+        for until in [&highest, &u64::MAX.to_string()] {
+            let answer = server.get(&format!("/events?until={until}")).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            let page: Value = answer.json().await.unwrap();
+            assert_eq!(page["events"].as_array().map(Vec::len), Some(2), "{page}");
         }
     }
 

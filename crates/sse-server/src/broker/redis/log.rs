@@ -201,10 +201,8 @@ impl Log {
             errand.look_at(channel, &self.forks).await?;
         }
         let (Position::After(id) | Position::At(id)) = position;
-        let mut commands = redis::pipe();
-        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(format!("({id}")).arg("+");
-        let (records,): (Value,) = errand.query(&commands).await?;
-        let Some(lost) = records_of(records).into_iter().find(|lost| lost.has(id)) else { return Ok(None) };
+        let records = self.records_after(channel, id, errand).await?;
+        let Some(lost) = records.into_iter().find(|lost| lost.has(id)) else { return Ok(None) };
         let begin = format!("({}", lost.after);
         let (entries, known) = self.entries_and_extent(channel, &begin, asked, errand).await?;
         // Its record must be there: the stream may be another one since.
@@ -212,6 +210,21 @@ impl Log {
         let oldest = entries.first().map(|entry| entry.id);
         let start = Start::Gap { reason: GapReason::LostTail, oldest, lost: Some(lost) };
         Ok(is_kept.then_some((start, entries, known.last)))
+    }
+
+    /// What the records of losses say whose ids are above this one.
+    async fn records_after(
+        &self,
+        channel: &Channel,
+        id: EventId,
+        errand: &mut Errand<'_>,
+    ) -> Result<Vec<Lost>, BrokerError> {
+        // Redis refuses a range after the highest id there can be.
+        let Some(next) = id.next() else { return Ok(Vec::new()) };
+        let mut commands = redis::pipe();
+        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(next.to_string()).arg("+");
+        let (records,): (Value,) = errand.query(&commands).await?;
+        Ok(records_of(records))
     }
 
     /// After a gap, history begins with the oldest event that is kept.
@@ -329,10 +342,8 @@ impl Log {
     /// back so far has taken the earlier record with it.
     pub(super) async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
         let errand = &mut self.link.errand().await?;
-        let mut commands = redis::pipe();
-        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(format!("({bound}")).arg("+");
-        let (records,): (Value,) = errand.query(&commands).await?;
-        for lost in records_of(records).into_iter().filter(|lost| lost.after < bound) {
+        let records = self.records_after(channel, bound, errand).await?;
+        for lost in records.into_iter().filter(|lost| lost.after < bound) {
             let entries = self.entries(channel, &lost.before.to_string(), 1, errand).await?;
             if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
                 return Ok(record.gap());
