@@ -1,6 +1,6 @@
 //! History is trimmed under everybody's hands, and what a subscriber has not seen is never trimmed in silence.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::HashMap};
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -110,6 +110,13 @@ async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
     for subscriber in [&mut here, &mut there] {
         assert_eq!(subscriber.next_event().await.data, "x");
     }
+    until("both nodes listen", async || {
+        let mut count = redis::cmd("PUBSUB");
+        count.arg("NUMSUB").arg(&["sse:{here}", "sse:{there}"]);
+        let counts: HashMap<String, u64> = redis.command(count).await.unwrap();
+        counts.values().all(|count| *count > 0).then_some(())
+    })
+    .await;
     until("the dead channel made room", async || {
         let response = server.try_publish("new", "click", "y").await.unwrap();
         if response.status() == StatusCode::OK {
