@@ -3,15 +3,19 @@
 //! The parts are checked when they are made, so whoever holds one need not check again: a channel name cannot
 //! break a cursor, and an event type cannot forge a line on the wire.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
-/// Names a sequence of events: `[A-Za-z0-9._:~-]{1,64}`.
+/// Names a sequence of events: `[A-Za-z0-9._:~-]{1,64}`. Clones share the name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Channel(ByteString);
+pub struct Channel(Arc<str>);
 
 impl Channel {
     /// Longest name, in bytes.
@@ -20,7 +24,8 @@ impl Channel {
     /// The channel of a request that names none, as in Flask-SSE: `sse`.
     #[must_use]
     pub fn default_channel() -> Self {
-        Self(ByteString::from_static("sse"))
+        static SSE: LazyLock<Channel> = LazyLock::new(|| Channel("sse".into()));
+        SSE.clone()
     }
 
     /// The name.

@@ -19,8 +19,8 @@
 //! - A log that has lost its newest events has a *gap record* in their place, where somebody knew of them: an entry that
 //!   reads as an event of the type `gap` ([`Stored::is_gap`]), with a `Gap` for its data.
 //! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
-//! - [`follow`](Broker::follow) gives a [`Bell`] that rings after every append to the channel, by any node. It may
-//!   ring in vain; whoever follows first and then reads misses nothing.
+//! - A [`Follower`] of a channel ([`follow`](Broker::follow)) is told to look after every append to it, by any node. It
+//!   may be in vain; whoever follows first and then reads misses nothing.
 //!
 //! There is no order across channels.
 
@@ -32,7 +32,7 @@ pub mod memory;
 pub mod once;
 pub mod redis;
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Weak, time::Duration};
 
 use bytestring::ByteString;
 use sse_proto::{
@@ -41,7 +41,7 @@ use sse_proto::{
 };
 
 use self::{
-    bells::Bell,
+    bells::{Bells, Follower},
     embedded::Embedded,
     memory::Memory,
     once::{KeyLimits, Part, Placed},
@@ -379,13 +379,24 @@ impl Broker {
         }
     }
 
-    /// A bell that rings after every append to `channel`, until it is dropped.
-    #[must_use]
-    pub fn follow(&self, channel: &Channel) -> Bell {
+    /// From now on `follower` is told of every append to `channel`, for as long as somebody holds it.
+    pub fn follow(&self, channel: &Channel, follower: Weak<dyn Follower>) {
+        self.bells().follow(channel, follower);
+        if let Self::Redis(broker) = self {
+            broker.follows_changed();
+        }
+    }
+
+    /// Lets go of the followers of `channel` that nobody holds any more.
+    pub fn forget_gone_followers(&self, channel: &Channel) {
+        self.bells().forget_gone(channel);
+    }
+
+    fn bells(&self) -> &Bells {
         match self {
-            Self::Embedded(broker) => broker.follow(channel),
-            Self::Memory(broker) => broker.follow(channel),
-            Self::Redis(broker) => broker.follow(channel),
+            Self::Embedded(broker) => broker.bells(),
+            Self::Memory(broker) => broker.bells(),
+            Self::Redis(broker) => broker.bells(),
         }
     }
 

@@ -98,8 +98,7 @@ fn next_epoch() -> u64 {
 #[derive(Debug)]
 pub struct Frames {
     limits: TailLimits,
-    /// False until the channel's place in the log is known: then everything after `floor` is here.
-    joined: bool,
+    /// 0 until the channel's place in the log is known: then everything after `floor` is here.
     generation: u64,
     /// See [`Frames::epoch`].
     epoch: u64,
@@ -112,13 +111,13 @@ impl Frames {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { limits, joined: false, generation: 0, epoch: 0, floor: EventId::ZERO, newest: VecDeque::new(), bytes: 0 }
+        Self { limits, generation: 0, epoch: 0, floor: EventId::ZERO, newest: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether the channel's place in the log is known.
     #[must_use]
     pub const fn is_joined(&self) -> bool {
-        self.joined
+        self.generation > 0
     }
 
     /// Changes when the log did not continue the tail.
@@ -149,7 +148,7 @@ impl Frames {
     /// Whether the log had this very id, as far as the tail knows.
     #[must_use]
     pub fn knows(&self, id: EventId) -> bool {
-        self.joined && (id == self.floor || self.newest.binary_search_by_key(&id, |frame| frame.id).is_ok())
+        self.is_joined() && (id == self.floor || self.newest.binary_search_by_key(&id, |frame| frame.id).is_ok())
     }
 
     /// The frames after `id`, in order.
@@ -162,7 +161,6 @@ impl Frames {
     pub fn join(&mut self, head: EventId) {
         self.generation += 1;
         self.epoch = next_epoch();
-        self.joined = true;
         self.floor = head;
         self.newest.clear();
         self.bytes = 0;

@@ -78,6 +78,7 @@ pub struct Exit {
 
 /// The body of a stream, which ends with `stopping`, when nothing up to `until` can come any more, or, given a way out,
 /// by taking the socket with it.
+#[must_use]
 pub fn stream_body(
     streams: Streams,
     begun: Begun,

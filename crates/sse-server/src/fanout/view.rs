@@ -119,27 +119,33 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) subscription: MultiSubscription,
-    next: RefCell<Option<Box<Turn>>>,
-    heartbeat: RefCell<Option<Box<Turn>>>,
+    known: RefCell<Known>,
+}
+
+/// What was worked out for a standing, and may be asked for again.
+#[derive(Debug, Default)]
+struct Known {
+    next: Option<Box<Turn>>,
+    heartbeat: Option<Box<Turn>>,
 }
 
 impl Standing {
     fn new(subscription: MultiSubscription) -> Self {
-        Self { subscription, next: RefCell::default(), heartbeat: RefCell::default() }
+        Self { subscription, known: RefCell::default() }
     }
 }
 
 /// All subscribers of one thread that read the same channels and want the same of them.
 #[derive(Debug)]
 pub(super) struct View {
-    pub(super) wishes: Wishes,
+    pub(super) wishes: Rc<Wishes>,
     pub(super) channels: SmallVec<[Arc<LiveChannel>; 1]>,
     /// Their keys.
     pub(super) members: Vec<u32>,
     /// The newest last.
-    recent: SmallVec<[Rc<Standing>; 1]>,
+    recent: SmallVec<[Rc<Standing>; 2]>,
     /// Those that remember a turn.
-    remembered: SmallVec<[Rc<Standing>; 1]>,
+    remembered: SmallVec<[Rc<Standing>; 2]>,
     page: Option<Box<PageTurn>>,
     pub(super) said_damaged: bool,
 }
@@ -154,7 +160,7 @@ struct PageTurn {
 }
 
 impl View {
-    pub(super) fn new(wishes: Wishes, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
+    pub(super) fn new(wishes: Rc<Wishes>, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
         Self {
             wishes,
             channels,
@@ -193,11 +199,11 @@ impl View {
 
     /// What comes next at this standing, by the tails as they are, or were when it was last asked.
     pub(super) fn next(&mut self, standing: &Rc<Standing>) -> Turn {
-        if let Some(turn) = &*standing.next.borrow() {
+        if let Some(turn) = &standing.known.borrow().next {
             return Turn::clone(turn);
         }
         let turn = self.step(standing, None);
-        *standing.next.borrow_mut() = Some(Box::new(turn.clone()));
+        standing.known.borrow_mut().next = Some(Box::new(turn.clone()));
         self.remember(standing);
         turn
     }
@@ -221,13 +227,13 @@ impl View {
 
     /// The heartbeat for this standing, which tells the position if the subscriber does not know it.
     pub(super) fn heartbeat(&mut self, standing: &Rc<Standing>) -> Turn {
-        if let Some(turn) = &*standing.heartbeat.borrow() {
+        if let Some(turn) = &standing.known.borrow().heartbeat {
             return Turn::clone(turn);
         }
         let mut subscription = standing.subscription.clone();
         let said = Said::heartbeat(subscription.tell());
         let turn = Turn { act: Act::Write(Rc::new(said)), then: self.moved(standing, subscription) };
-        *standing.heartbeat.borrow_mut() = Some(Box::new(turn.clone()));
+        standing.known.borrow_mut().heartbeat = Some(Box::new(turn.clone()));
         self.remember(standing);
         turn
     }
@@ -255,12 +261,14 @@ impl View {
     /// Lets go of everything that was worked out: the tails have changed since, or nobody needs it for now.
     pub(super) fn forget(&mut self) {
         for standing in self.remembered.drain(..) {
-            standing.next.take();
-            standing.heartbeat.take();
+            standing.known.take();
         }
         self.page = None;
         // Where nobody stands any more nobody comes back to.
         self.recent.retain(|standing| Rc::strong_count(standing) > 1);
+        if self.recent.len() <= self.recent.inline_size() {
+            self.recent.shrink_to_fit();
+        }
     }
 
     fn moved(&mut self, from: &Standing, to: MultiSubscription) -> Option<Rc<Standing>> {

@@ -1,6 +1,6 @@
 //! The contract of `broker/mod.rs`, on every broker, without HTTP between.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use proptest::{
     collection::vec,
@@ -12,6 +12,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
+        bells::Follower,
         embedded::{Embedded, Place},
         memory::Memory,
         once::{Fingerprint, KeyLimits, Once, Part, Placed},
@@ -20,27 +21,44 @@ use sse_server::{
     metrics::Metrics,
 };
 use tempfile::TempDir;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
 
 use crate::common::{Backend, RedisServer, until, within};
 
 const ALL: PageLimits = PageLimits { events_max: 100_000, bytes_max: usize::MAX };
 
+/// A follower that somebody waits for.
+#[derive(Debug, Default)]
+struct Bell(Notify);
+
+impl Follower for Bell {
+    fn rung(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
 /// A broker of our own, and what it stands on.
 struct Own {
     broker: Broker,
     _redis: Option<RedisServer>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
-async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
-    let mut retention = Retention {
+fn retention() -> Retention {
+    Retention {
         events_max: NonZeroUsize::new(1_000_000).unwrap(),
         age_max: Duration::from_hours(1),
         bytes_max: 1 << 30,
         channels_max: 1000,
         keys: KeyLimits { window: Duration::from_mins(10), keys_max: 1000 },
-    };
+    }
+}
+
+async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
+    let mut retention = retention();
     change(&mut retention);
     let directory = TempDir::new().unwrap();
     let redis = if backend == Backend::Redis { Some(RedisServer::start().await) } else { None };
@@ -54,7 +72,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
         (None, Backend::Memory) => Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current())),
         (None, _) => embedded(Place::Directory(directory.path().join("log")), retention),
     };
-    Own { broker, _redis: redis, _directory: directory }
+    Own { broker, _redis: redis, directory }
 }
 
 fn embedded(place: Place, retention: Retention) -> Broker {
@@ -288,14 +306,16 @@ crate::on_every_broker! {
 
     async fn a_bell_rings_for_every_append_to_its_channel(backend: Backend) {
         let own = own(backend, |_| {}).await;
-        let bell = own.broker.follow(&channel("a"));
+        let bell = Arc::new(Bell::default());
+        let follower: Arc<dyn Follower> = bell.clone();
+        own.broker.follow(&channel("a"), Arc::downgrade(&follower));
         let mut seen = 0;
         let head = own.broker.head(&channel("a")).await.unwrap();
         for number in 0..20 {
             append(&own.broker, "a", number..number + 1).await;
             // Rings may come together or in vain; what counts is that one comes after each append.
             while seen <= number {
-                within("a ring after an append", bell.rung()).await;
+                within("a ring after an append", bell.0.notified()).await;
                 seen = read(&own.broker, "a", after(head)).await.events.len();
             }
         }
@@ -383,6 +403,10 @@ crate::on_every_broker! {
         if let Broker::Embedded(log) = &own.broker {
             log.close();
             assert!(own.broker.check().await.is_err());
+            let read = own.broker.read(&channel("a"), From::Oldest, ALL).await;
+            assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
+            // Its file is closed for good, although we still have a handle: another may open it.
+            embedded(Place::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
         }
     }
 }

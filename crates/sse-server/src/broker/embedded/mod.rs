@@ -54,7 +54,7 @@ use self::{
 };
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
-    bells::{Bell, Bells},
+    bells::Bells,
     clock::{self, Clock},
     once::{Part, Placed},
 };
@@ -171,13 +171,15 @@ impl Embedded {
         })
     }
 
-    /// Finishes what is queued and stops the writer. Later appends are refused.
+    /// Finishes what is queued, stops the writer and closes the file, whoever else still has a handle. Later appends and
+    /// reads are refused.
     pub fn close(&self) {
         drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err(_panicked)) = writer.map(JoinHandle::join) {
             tracing::error!("the writer of the log panicked");
         }
+        self.shared.store.close();
     }
 
     pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
@@ -273,8 +275,8 @@ impl Embedded {
         self.shared.heads.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn follow(&self, channel: &Channel) -> Bell {
-        self.shared.bells.follow(channel)
+    pub(super) fn bells(&self) -> &Bells {
+        &self.shared.bells
     }
 }
 

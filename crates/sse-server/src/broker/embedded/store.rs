@@ -139,12 +139,23 @@ impl Store {
         Ok(())
     }
 
+    /// Closes the file for good, once all readers are done: then the next one who opens it has nothing to repair.
+    pub(super) fn close(&self) {
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Err(why) = quietly(|| drop(database)) {
+            tracing::error!("{} could not be closed properly ({why}); it is repaired when it is opened", self.name());
+        }
+    }
+
     /// Runs `work` on a snapshot of the log.
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
-        self.try_read(work).map_err(|error| BrokerError::Damaged(self.with_advice(&error)))
+        self.try_read(work).map_err(|error| match error {
+            StoreError::Closed => BrokerError::Unavailable(error.to_string()),
+            error => BrokerError::Damaged(self.with_advice(&error)),
+        })
     }
 
     /// The same, for those who say themselves which log it is.
@@ -186,7 +197,7 @@ impl Store {
     fn guarded<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = database.as_ref() else {
-            return Err(StoreError::Damaged("the log file is closed".to_owned()));
+            return Err(StoreError::Closed);
         };
         quietly(|| work(database))
             .unwrap_or_else(|why| Err(StoreError::Damaged(format!("what is there makes no sense ({why})"))))
@@ -196,6 +207,8 @@ impl Store {
 /// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
+    #[error("the log is closed")]
+    Closed,
     #[error("{0}")]
     Damaged(String),
     #[error(transparent)]

@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, time::sleep};
 use self::log::Log;
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
-    bells::{Bell, Bells},
+    bells::Bells,
     clock::now_ms,
     once::{Part, Placed},
 };
@@ -101,8 +101,8 @@ impl Memory {
         self.log().now_ms(now_ms())
     }
 
-    pub(super) fn follow(&self, channel: &Channel) -> Bell {
-        self.0.bells.follow(channel)
+    pub(super) fn bells(&self) -> &Bells {
+        &self.0.bells
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -30,7 +30,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::{forks::Forks, link::Link, log::Log};
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
-    bells::{Bell, Bells},
+    bells::Bells,
     once::{Part, Placed},
 };
 use crate::metrics::Metrics;
@@ -216,10 +216,13 @@ impl RedisBroker {
         self.log.now_ms().await
     }
 
-    pub(super) fn follow(&self, channel: &Channel) -> Bell {
-        let bell = self.bells.follow(channel);
+    pub(super) const fn bells(&self) -> &Bells {
+        &self.bells
+    }
+
+    /// Has the bells of newly followed channels heard.
+    pub(super) fn follows_changed(&self) {
         self.follows_changed.notify_one();
-        bell
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {

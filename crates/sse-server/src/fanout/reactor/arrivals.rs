@@ -1,6 +1,6 @@
 //! How a stream is taken over.
 
-use std::{collections::HashMap, io, sync::Arc, time::Instant};
+use std::{collections::HashMap, io, rc::Rc, sync::Arc, time::Instant};
 
 use mio::{Interest, Token, net::TcpStream};
 use slab::Slab;
@@ -62,7 +62,7 @@ impl Reactor<'_> {
 /// The view of these wishes.
 fn watch(
     views: &mut Slab<Watched>,
-    by_wishes: &mut HashMap<Wishes, usize>,
+    by_wishes: &mut HashMap<Rc<Wishes>, usize>,
     door: &Arc<Door>,
     parts: &Parts,
     wishes: Wishes,
@@ -73,6 +73,7 @@ fn watch(
     let entry = views.vacant_entry();
     let key = entry.key();
     let bell = Arc::new(ViewBell::new(door.clone(), key));
+    let wishes = Rc::new(wishes);
     let channels = wishes.channels.iter().map(|channel| parts.hub.join(channel)).collect();
     let view = View::new(wishes.clone(), channels);
     for channel in &view.channels {

@@ -13,6 +13,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     io,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,7 +45,7 @@ pub(super) struct Reactor<'p> {
     parts: Parts,
     subscribers: Slab<Subscriber>,
     views: Slab<Watched>,
-    by_wishes: HashMap<Wishes, usize>,
+    by_wishes: HashMap<Rc<Wishes>, usize>,
     /// Views whose pass is due or under way, in turn.
     due: VecDeque<usize>,
     /// Views whose pass may not begin yet.
