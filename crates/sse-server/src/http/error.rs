@@ -173,7 +173,10 @@ impl ApiError {
     /// How long to wait before trying again, after a 503.
     fn retry_after_s(&self) -> u64 {
         match self {
-            Self::Broker(BrokerError::TooManyKeys { expires_in, .. }) => expires_in.as_secs() + 1,
+            Self::Broker(BrokerError::TooManyKeys { expires_in, .. }) => {
+                let part = u64::from(expires_in.subsec_nanos() > 0);
+                expires_in.as_secs().saturating_add(part).max(1)
+            }
             _ => 1,
         }
     }

@@ -400,7 +400,11 @@ pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) 
 /// It is below those that the system gives to connections and to port 0, and no other test gets it: while its program
 /// is down nobody takes it.
 pub(crate) fn free_port() -> u16 {
-    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(10_000..30_000)));
+    // Copies of a test that run side by side begin apart from each other.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let apart = u64::from(std::process::id()) * 32 % 20_000;
+        AtomicU16::new(10_000 + u16::try_from(apart).expect("below 20 000"))
+    });
     let mut tries = iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(2_000);
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     tries.find(is_free).expect("a free port")
