@@ -8,7 +8,8 @@ import procfs
 import servers
 from subject import Measured, Subject
 
-SETTLING_S = 3.0
+# Allocators give back only after a while what they needed in between (jemalloc: ten seconds).
+SETTLING_S = 30.0
 # Not a storm of connects: what a server needs for that moment would look like the subscribers' own.
 CONNECTS_A_SECOND = 2000
 
@@ -23,7 +24,7 @@ def measure(place, server, count, seconds):
         ramp = ["--ramp", f"{count / CONNECTS_A_SECOND:.1f}s"]
         with load.Subscribers(place, server, directory, count, ramp) as subscribers:
             subscribers.wait_open(300.0)
-            time.sleep(min(SETTLING_S, 2 * seconds))
+            time.sleep(min(SETTLING_S, 3 * seconds))
             resident, buffers, slab = (now - then for now, then in zip(_memory(server), before, strict=True))
             cpu, since = server.cpu(), time.monotonic()
             time.sleep(seconds)

@@ -177,6 +177,7 @@ fn main() -> io::Result<()> {
             while event.token() == OTHER
                 && let Ok((mut socket, _)) = listener.accept()
             {
+                socket.set_nodelay(true)?;
                 poll.registry().register(&mut socket, Token(connections.vacant_key()), Interest::READABLE)?;
                 connections.insert((socket, Vec::new()));
             }
