@@ -73,7 +73,7 @@ def _own(shape, *flags, filters=False):
 def a(options):
     """1 000 subscribers × 50 events/s, a write for each: what a delivery costs.
 
-    Flask-SSE cannot serve so many: it, and ours beside it, have 100 subscribers × 30 events/s.
+    Flask-SSE cannot serve so many: it, and ours and the floor beside it, have 100 subscribers × 30 events/s.
     """
     shape = Shape(options.few(1000), 50, options.seconds)
     small = Shape(100, 30, options.seconds)
@@ -82,6 +82,7 @@ def a(options):
         Subject("actix-web-lab", _of(peers.actix_lab, shape)),
         Subject("flask-sse", _of(peers.flask_sse, small)),
         Subject("ours for flask-sse", _of(lambda place: servers.ours(place, "--coalesce", "0"), small)),
+        Subject("floor for flask-sse", _of(lambda place: servers.floor(place, "--coalesce", "0"), small)),
     )
 
 

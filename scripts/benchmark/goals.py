@@ -65,7 +65,7 @@ ROWS = [
         "cpu_us",
         [most(1 / 25, "flask-sse")],
         "ours for flask-sse",
-        "",
+        "floor for flask-sse",
         PEERS[2:],
     ),
     Row("B", "of the CPU for a delivery in user space, µs", "user_us", [most(0.3)]),
