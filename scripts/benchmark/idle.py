@@ -19,7 +19,7 @@ def measure(place, server, count, seconds):
     with place.directory("tools") as directory:
         # So that whatever is made once is there already.
         load.publish(place, server, directory, rate=50, count=5)
-        time.sleep(0.5)
+        time.sleep(min(SETTLING_S / 6, seconds))
         before = _memory(server)
         ramp = ["--ramp", f"{count / CONNECTS_A_SECOND:.1f}s"]
         with load.Subscribers(place, server, directory, count, ramp) as subscribers:
