@@ -125,12 +125,8 @@ class Growth(unittest.TestCase):
         samples = [(at, 100e6 if at < 80 else resident, 5000 if at < 80 else files) for at in range(1, 600)]
         return soak.compare(samples, 60.0) | {"files_before": 40, "files_after": after}
 
-    def growth(self, **wrong):
-        figures = self.figures(**wrong)
-        return soak.memory_growth(figures) + soak.file_growth(figures)
-
     def test_what_stays_has_not_grown(self):
-        self.assertEqual(self.growth(resident=105e6, files=5010), [])
+        self.assertEqual(soak.growth(self.figures(resident=105e6, files=5010)), [])
 
     def test_what_grows_is_named(self):
         for wrong, word in (
@@ -138,7 +134,7 @@ class Growth(unittest.TestCase):
             ({"files": 5200}, "open files"),
             ({"after": 99}, "all had gone"),
         ):
-            self.assertIn(word, "".join(self.growth(**wrong)), wrong)
+            self.assertIn(word, "".join(soak.growth(self.figures(**wrong))), wrong)
 
 
 if __name__ == "__main__":
