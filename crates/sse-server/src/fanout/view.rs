@@ -266,6 +266,7 @@ impl View {
         self.page = None;
         // Where nobody stands any more nobody comes back to.
         self.recent.retain(|standing| Rc::strong_count(standing) > 1);
+        // Channels with one or two streams may be very many.
         if self.recent.len() <= self.recent.inline_size() {
             self.recent.shrink_to_fit();
         }
