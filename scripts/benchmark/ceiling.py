@@ -79,6 +79,8 @@ def e(options):
         Subject("floor", _of(servers.floor, 1600, options)),
         Subject("ours 20 ms", _of(lambda place: servers.ours(place, *slow), 4000, options)),
         Subject("floor 20 ms", _of(lambda place: servers.floor(place, *slow), 4000, options)),
+        Subject("ours durable", _of(lambda place: servers.ours(place, broker="durable"), 1600, options)),
+        Subject("ours durable 20 ms", _of(lambda place: servers.ours(place, *slow, broker="durable"), 4000, options)),
     ] + options.peers(
         Subject("nchan", _of(peers.nchan, 75, options, is_peer=True)),
         Subject("actix-web-lab", _of(peers.actix_lab, 340, options, is_peer=True)),
