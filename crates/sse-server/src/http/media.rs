@@ -1,8 +1,10 @@
 //! What a body is, by its `Content-Type`: JSON, text, or lines of JSON.
 
+use std::borrow::Cow;
+
 use actix_web::{
     HttpMessage, HttpRequest,
-    http::header::{self, HeaderName},
+    http::header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -48,12 +50,9 @@ pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
     }
 }
 
-fn text_of(request: &HttpRequest, name: HeaderName) -> String {
-    request
-        .headers()
-        .get(name)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned())
-        .unwrap_or_default()
+fn text_of(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
+    let value = request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+    String::from_utf8_lossy(value.trim_ascii())
 }
 
 /// The body as text, shared, not copied.
@@ -74,7 +73,7 @@ pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
 pub(super) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
     let named = text_of(request, header::HOST);
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte));
-    let host = if !named.is_empty() && is_plain(&named) { named } else { local_address(request).to_string() };
+    let host = if !named.is_empty() && is_plain(&named) { named } else { local_address(request).to_string().into() };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).replace('\'', "%27");
     format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
 }

@@ -53,9 +53,9 @@ pub(super) async fn event(
 fn action(request: &HttpRequest) -> Result<EventType, ApiError> {
     // Not by its name: the router takes `/%65vent/` for the same route.
     let (_, raw) = request.uri().path()[1..].split_once('/').unwrap_or_default();
-    let text = decoded(raw, "path")?;
-    let value = shortened(&text);
-    ByteString::from(text).try_into().map_err(|why: InvalidName| ApiError::InvalidName { what: "action", value, why })
+    let text = ByteString::from(decoded(raw, "path")?);
+    let wrong = |why: InvalidName| ApiError::InvalidName { what: "action", value: shortened(&text), why };
+    text.clone().try_into().map_err(wrong)
 }
 
 async fn posted_body<'a>(request: &HttpRequest, payload: Payload, edge: &'a Edge) -> Result<Body<'a>, ApiError> {
