@@ -32,7 +32,10 @@ impl Alarm {
     /// An instant that has passed only gives the connections a turn, where a timer would take longer.
     pub(crate) async fn wait(&self, instant: Instant) {
         let now = Instant::now();
-        let Some(left) = instant.checked_duration_since(now).filter(|left| !left.is_zero()) else {
+        let Some(left) = instant
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+        else {
             yield_now().await;
             return;
         };
@@ -50,7 +53,8 @@ mod kernel {
     use std::{io, os::fd::OwnedFd, time::Duration};
 
     use rustix::time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
     };
     use tokio::io::unix::AsyncFd;
 
@@ -60,7 +64,10 @@ mod kernel {
 
     impl Timer {
         pub(super) fn new() -> io::Result<Self> {
-            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+            let timer = timerfd_create(
+                TimerfdClockId::Monotonic,
+                TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+            )?;
             #[expect(
                 deprecated,
                 reason = "what replaces it is unsafe, for types whose descriptor may change: ours cannot"
@@ -71,17 +78,25 @@ mod kernel {
         /// Sets the timer, which forgets what it was set to before, and waits for it.
         pub(super) async fn wait(&self, left: Duration) -> io::Result<()> {
             let value = Timespec::try_from(left).map_err(io::Error::other)?;
-            let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let interval = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             timerfd_settime(
                 &self.0,
                 TimerfdTimerFlags::empty(),
-                &Itimerspec { it_interval: interval, it_value: value },
+                &Itimerspec {
+                    it_interval: interval,
+                    it_value: value,
+                },
             )?;
             loop {
                 let mut ready = self.0.readable().await?;
                 let mut expirations = [0; 8];
                 // It would block where the readiness is that of an earlier setting.
-                if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?)) {
+                if let Ok(read) =
+                    ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?))
+                {
                     return read.map(|_| ());
                 }
             }

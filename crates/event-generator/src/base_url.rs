@@ -107,7 +107,9 @@ pub(crate) enum InvalidUrl {
     // What stands before the first colon may be a user or a token as well: it is not shown.
     #[error("an address begins with http:// or https://, like http://127.0.0.1:5000")]
     Scheme,
-    #[error("an address ends with its path: leave out \"?\" and \"#\" (--channel names the channel)")]
+    #[error(
+        "an address ends with its path: leave out \"?\" and \"#\" (--channel names the channel)"
+    )]
     Extra,
 }
 
@@ -122,19 +124,35 @@ mod tests {
     #[test]
     fn its_parts_are_those_of_the_connection_and_of_the_request() {
         let plain = base("http://me:secret@h:5000/a/");
-        assert_eq!((plain.prefix(), plain.authority(), plain.has_user()), ("/a", "h:5000", true));
-        assert_eq!(plain.join("/a/event/view?x=1").unwrap().as_str(), "http://me:secret@h:5000/a/event/view?x=1");
+        assert_eq!(
+            (plain.prefix(), plain.authority(), plain.has_user()),
+            ("/a", "h:5000", true)
+        );
+        assert_eq!(
+            plain.join("/a/event/view?x=1").unwrap().as_str(),
+            "http://me:secret@h:5000/a/event/view?x=1"
+        );
         assert_eq!(plain.join("//b/c").unwrap().host_str(), Some("h"));
         let bare = base("https://[::1]");
-        assert_eq!((bare.prefix(), bare.authority(), bare.endpoint()), ("", "[::1]", ("::1".to_owned(), 443)));
+        assert_eq!(
+            (bare.prefix(), bare.authority(), bare.endpoint()),
+            ("", "[::1]", ("::1".to_owned(), 443))
+        );
         assert!(!bare.has_user());
     }
 
     #[test]
     fn only_http_and_https_addresses_are_taken() {
-        for bad in
-            ["", "127.0.0.1:5000", "localhost:5000", "/event", "ftp://h", "file:///x", "http://", "http://h:99999"]
-        {
+        for bad in [
+            "",
+            "127.0.0.1:5000",
+            "localhost:5000",
+            "/event",
+            "ftp://h",
+            "file:///x",
+            "http://",
+            "http://h:99999",
+        ] {
             assert!(bad.parse::<BaseUrl>().is_err(), "{bad:?}");
         }
         assert_eq!("ws://h".parse::<BaseUrl>(), Err(InvalidUrl::Scheme));
@@ -146,8 +164,16 @@ mod tests {
     #[test]
     fn messages_show_no_password() {
         let url = base("https://me:secret@h/a/");
-        assert_eq!((url.to_string(), format!("{url:?}")), ("https://h/a".into(), "BaseUrl(\"https://h/a\")".into()));
-        for bad in ["secret:secret@h", "http://me:secret@h:x", "http://me:secret@h?secret", "http://secret@"] {
+        assert_eq!(
+            (url.to_string(), format!("{url:?}")),
+            ("https://h/a".into(), "BaseUrl(\"https://h/a\")".into())
+        );
+        for bad in [
+            "secret:secret@h",
+            "http://me:secret@h:x",
+            "http://me:secret@h?secret",
+            "http://secret@",
+        ] {
             let error = bad.parse::<BaseUrl>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
         }
@@ -155,12 +181,20 @@ mod tests {
 
     #[test]
     fn loopback_is_known_by_name_and_by_address() {
-        for url in
-            ["http://localhost", "http://a.localhost", "http://127.1.2.3", "http://[::1]", "http://[::ffff:127.0.0.1]"]
-        {
+        for url in [
+            "http://localhost",
+            "http://a.localhost",
+            "http://127.1.2.3",
+            "http://[::1]",
+            "http://[::ffff:127.0.0.1]",
+        ] {
             assert!(base(url).is_loopback(), "{url}");
         }
-        for url in ["http://localhost.example", "http://10.0.0.1", "http://[::2]"] {
+        for url in [
+            "http://localhost.example",
+            "http://10.0.0.1",
+            "http://[::2]",
+        ] {
             assert!(!base(url).is_loopback(), "{url}");
         }
     }

@@ -25,11 +25,19 @@ pub(crate) struct Complaints {
 impl Complaints {
     /// With the advice for a run whose first event finds no server.
     pub(crate) fn new(advice: String) -> Self {
-        Self { advice: Some(advice), kinds: BTreeMap::new() }
+        Self {
+            advice: Some(advice),
+            kinds: BTreeMap::new(),
+        }
     }
 
     /// The line to print about the events of a request, if one is due.
-    pub(crate) fn about(&mut self, sequences: Range<u64>, outcome: &Outcome, now: Instant) -> Option<String> {
+    pub(crate) fn about(
+        &mut self,
+        sequences: Range<u64>,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Option<String> {
         let advice = self.advice.take();
         let (verdict, failure) = match outcome {
             Outcome::Acknowledged(_) => return None,
@@ -41,11 +49,17 @@ impl Complaints {
         let held_back = self.admit(kind, count, now)?;
         let line = match count {
             1 => format!("event {} {verdict}: {failure}", sequences.start),
-            _ => format!("events {} to {} {verdict}: {failure}", sequences.start, sequences.end.saturating_sub(1)),
+            _ => format!(
+                "events {} to {} {verdict}: {failure}",
+                sequences.start,
+                sequences.end.saturating_sub(1)
+            ),
         };
         Some(match (kind, advice) {
             (Kind::Connect, Some(advice)) => format!("{line}\n{advice}"),
-            _ if held_back > 0 => format!("{line} ({held_back} more like it since the last message)"),
+            _ if held_back > 0 => {
+                format!("{line} ({held_back} more like it since the last message)")
+            }
             _ => line,
         })
     }
@@ -99,8 +113,17 @@ mod tests {
     fn a_kind_is_spoken_of_once_a_second_and_says_what_was_held_back() {
         let (mut complaints, start) = (complaints(), Instant::now());
         complaints.about(0..1, &acknowledged(), start);
-        let mut about = |first, ms| complaints.about(first..first + 1, &refused(), start + Duration::from_millis(ms));
-        assert_eq!(about(1, 0).as_deref(), Some("event 1 failed: no connection: refused"));
+        let mut about = |first, ms| {
+            complaints.about(
+                first..first + 1,
+                &refused(),
+                start + Duration::from_millis(ms),
+            )
+        };
+        assert_eq!(
+            about(1, 0).as_deref(),
+            Some("event 1 failed: no connection: refused")
+        );
         assert_eq!((about(2, 1), about(3, 999)), (None, None));
         let later = about(4, 1000);
         assert_eq!(
@@ -118,7 +141,9 @@ mod tests {
         let line = complaints.about(1..4, &unknown, now);
         assert_eq!(
             line.as_deref(),
-            Some("events 1 to 3 may or may not be stored: the connection broke before the answer: reset")
+            Some(
+                "events 1 to 3 may or may not be stored: the connection broke before the answer: reset"
+            )
         );
     }
 
@@ -126,11 +151,21 @@ mod tests {
     fn advice_is_given_once_and_only_if_the_first_event_finds_no_server() {
         let start = Instant::now();
         let mut lost = complaints();
-        assert!(lost.about(0..1, &refused(), start).is_some_and(|line| line.ends_with("\nstart a server")));
-        assert!(lost.about(1..2, &refused(), start + 2 * QUIET).is_some_and(|line| !line.contains("start a server")));
+        assert!(
+            lost.about(0..1, &refused(), start)
+                .is_some_and(|line| line.ends_with("\nstart a server"))
+        );
+        assert!(
+            lost.about(1..2, &refused(), start + 2 * QUIET)
+                .is_some_and(|line| !line.contains("start a server"))
+        );
 
         let mut found = complaints();
         assert_eq!(found.about(0..1, &acknowledged(), start), None);
-        assert!(found.about(1..2, &refused(), start).is_some_and(|line| !line.contains("start a server")));
+        assert!(
+            found
+                .about(1..2, &refused(), start)
+                .is_some_and(|line| !line.contains("start a server"))
+        );
     }
 }

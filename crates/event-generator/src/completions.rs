@@ -13,7 +13,12 @@ use crate::{settings::Settings, talk::say};
 /// Prints the script. A closed pipe is a quiet end.
 pub(crate) fn print(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Settings::command(), "event-generator", &mut script);
+    clap_complete::generate(
+        shell,
+        &mut Settings::command(),
+        "event-generator",
+        &mut script,
+    );
     match io::stdout().write_all(&script) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             say(format_args!("error: cannot write to stdout: {error}"));

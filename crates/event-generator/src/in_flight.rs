@@ -52,7 +52,11 @@ pub(crate) struct Answered {
 impl InFlight {
     /// For so many requests at a time.
     pub(crate) fn new(max: usize) -> Self {
-        Self { requests: FuturesUnordered::new(), events: BTreeMap::new(), max }
+        Self {
+            requests: FuturesUnordered::new(),
+            events: BTreeMap::new(),
+            max,
+        }
     }
 
     /// Whether no more request may start now.
@@ -76,8 +80,14 @@ impl InFlight {
         events: Events,
         request: impl Future<Output = (Option<StatusCode>, Outcome)> + 'static,
     ) {
-        self.events.insert(events.first, (events.dues.len() as u64, events.lane));
-        let answered = request.map(move |(status, outcome)| Answered { events, status, outcome, at: Instant::now() });
+        self.events
+            .insert(events.first, (events.dues.len() as u64, events.lane));
+        let answered = request.map(move |(status, outcome)| Answered {
+            events,
+            status,
+            outcome,
+            at: Instant::now(),
+        });
         self.requests.push(answered.boxed_local());
     }
 
@@ -92,8 +102,12 @@ impl InFlight {
     ///
     /// Wakes nobody: whoever finds nothing must wait in [`next`](Self::next).
     pub(crate) fn ended(&mut self) -> Option<Answered> {
-        let poll = self.requests.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Some(answered)) = poll else { return None };
+        let poll = self
+            .requests
+            .poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(answered)) = poll else {
+            return None;
+        };
         self.events.remove(&answered.events.first);
         Some(answered)
     }
@@ -101,7 +115,10 @@ impl InFlight {
     /// Gives up on all of them: the numbers of the events of each in the run, and their lane; in order.
     pub(crate) fn abandon(&mut self) -> Vec<(Range<u64>, Lane)> {
         self.requests.clear();
-        mem::take(&mut self.events).into_iter().map(|(first, (count, lane))| (first..first + count, lane)).collect()
+        mem::take(&mut self.events)
+            .into_iter()
+            .map(|(first, (count, lane))| (first..first + count, lane))
+            .collect()
     }
 }
 
@@ -115,7 +132,12 @@ mod tests {
     const LANE: Lane = Lane { number: 7, next: 0 };
 
     fn events(first: u64, count: usize) -> Events {
-        Events { first, lane: LANE, frees_lane: true, dues: vec![Instant::now(); count] }
+        Events {
+            first,
+            lane: LANE,
+            frees_lane: true,
+            dues: vec![Instant::now(); count],
+        }
     }
 
     fn refused() -> (Option<StatusCode>, Outcome) {
@@ -128,7 +150,10 @@ mod tests {
         in_flight.push(events(0, 1), future::pending());
         in_flight.push(events(1, 2), future::ready(refused()));
         in_flight.push(events(3, 5), future::pending());
-        assert_eq!(in_flight.next().await.map(|answered| answered.events.first), Some(1));
+        assert_eq!(
+            in_flight.next().await.map(|answered| answered.events.first),
+            Some(1)
+        );
         assert!(in_flight.ended().is_none());
         assert_eq!(in_flight.abandon(), [(0..1, LANE), (3..8, LANE)]);
         assert!(in_flight.is_empty() && in_flight.next().await.is_none());

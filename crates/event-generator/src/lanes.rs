@@ -44,7 +44,10 @@ impl Lanes {
     /// The request with so many events in this lane has ended.
     pub(crate) fn ended(&mut self, lane: Lane, events: u64, outcome: &Outcome) {
         match outcome {
-            Outcome::Acknowledged(_) => self.free.push(Lane { next: lane.next + events, ..lane }),
+            Outcome::Acknowledged(_) => self.free.push(Lane {
+                next: lane.next + events,
+                ..lane
+            }),
             Outcome::Refused(_) => self.free.push(lane),
             Outcome::Unknown(_) => {}
         }
@@ -60,12 +63,23 @@ mod tests {
     fn a_lane_goes_on_after_what_was_acknowledged_only() {
         let mut lanes = Lanes::default();
         let (first, second) = (lanes.take(), lanes.take());
-        assert_eq!((first, second), (Lane { number: 0, next: 0 }, Lane { number: 1, next: 0 }));
+        assert_eq!(
+            (first, second),
+            (Lane { number: 0, next: 0 }, Lane { number: 1, next: 0 })
+        );
         lanes.ended(first, 3, &Outcome::Acknowledged(Ids::Unsaid));
         assert_eq!(lanes.take(), Lane { number: 0, next: 3 });
-        lanes.ended(Lane { number: 0, next: 3 }, 2, &Outcome::Refused(Failure::Stopped));
+        lanes.ended(
+            Lane { number: 0, next: 3 },
+            2,
+            &Outcome::Refused(Failure::Stopped),
+        );
         assert_eq!(lanes.take(), Lane { number: 0, next: 3 });
         lanes.ended(second, 1, &Outcome::Unknown(Failure::Stopped));
-        assert_eq!(lanes.take(), Lane { number: 2, next: 0 }, "the second may still be stored");
+        assert_eq!(
+            lanes.take(),
+            Lane { number: 2, next: 0 },
+            "the second may still be stored"
+        );
     }
 }

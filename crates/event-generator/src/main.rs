@@ -77,8 +77,10 @@ fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     open_files::make_room_for(settings.concurrency);
     // One thread: a load generator should leave the other cores to the server that it measures.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
     let code = runtime.block_on(async {
         // Before the first request, so that no signal finds the default action.
         let mut signals = Signals::listen().context("cannot listen for signals")?;
@@ -87,7 +89,9 @@ fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
         if let Some(error) = ended.error {
             return Err(error.into());
         }
-        ended.report_error.map_or(Ok(ended.code), |error| Err(error.into()))
+        ended
+            .report_error
+            .map_or(Ok(ended.code), |error| Err(error.into()))
     });
     // Not dropped: that would wait for a name lookup that hangs.
     runtime.shutdown_background();

@@ -14,7 +14,13 @@ pub(crate) fn make_room_for(connections: usize) {
     if current.is_some_and(|current| current < needed) {
         let raised = maximum.map_or(needed, |maximum| needed.min(maximum));
         // Fails where a sandbox forbids it, which is as it was.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(raised),
+                maximum,
+            },
+        );
     }
 }
 

@@ -45,7 +45,11 @@ pub(crate) enum Ids {
     /// Of one event.
     One(EventId),
     /// Of the first and the last event of a batch of so many.
-    Batch { first: EventId, last: EventId, count: u64 },
+    Batch {
+        first: EventId,
+        last: EventId,
+        count: u64,
+    },
 }
 
 impl Ids {
@@ -60,7 +64,8 @@ impl Ids {
             Self::Batch { first, .. } if place == 0 => Some(first),
             Self::Batch { last, count, .. } if place + 1 == count => Some(last),
             Self::Batch { first, last, count } => {
-                let leaves_no_gap = first.ms == last.ms && last.seq.checked_sub(first.seq) == Some(count - 1);
+                let leaves_no_gap =
+                    first.ms == last.ms && last.seq.checked_sub(first.seq) == Some(count - 1);
                 (leaves_no_gap && place < count).then(|| EventId::new(first.ms, first.seq + place))
             }
         }
@@ -112,36 +117,52 @@ impl Outcome {
     fn of_answer(asked: Asked, status: StatusCode, body: &[u8]) -> Self {
         if asked == Asked::Anything && status.is_success() {
             let published = serde_json::from_slice::<Published>(body);
-            return Self::Acknowledged(published.map_or(Ids::Unsaid, |published| Ids::One(published.id)));
+            return Self::Acknowledged(
+                published.map_or(Ids::Unsaid, |published| Ids::One(published.id)),
+            );
         }
         if status == StatusCode::OK {
             return ids(asked, body).map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged);
         }
-        let error = serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.error);
+        let error = serde_json::from_slice::<ErrorBody>(body)
+            .ok()
+            .map(|body| body.error);
         let refused = match status {
             // Only our server's word proves it: a 503 of a proxy may hide an event that was stored.
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
-                error.as_ref().is_some_and(|error| error.code != OUTCOME_UNKNOWN)
-            }
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => error
+                .as_ref()
+                .is_some_and(|error| error.code != OUTCOME_UNKNOWN),
             _ => status.is_redirection() || status.is_client_error(),
         };
         let message = match error {
             Some(error) => printable(&format!("{} ({})", error.message, error.code)),
-            None if status.is_redirection() => "redirects are not followed, give the new address by --url".to_owned(),
+            None if status.is_redirection() => {
+                "redirects are not followed, give the new address by --url".to_owned()
+            }
             None => String::new(),
         };
         let failure = Failure::Status { status, message };
-        if refused { Self::Refused(failure) } else { Self::Unknown(failure) }
+        if refused {
+            Self::Refused(failure)
+        } else {
+            Self::Unknown(failure)
+        }
     }
 }
 
 /// The ids in an answer of our API, if it is one.
 fn ids(asked: Asked, body: &[u8]) -> Option<Ids> {
     match asked {
-        Asked::Event | Asked::Anything => Some(Ids::One(serde_json::from_slice::<Published>(body).ok()?.id)),
+        Asked::Event | Asked::Anything => {
+            Some(Ids::One(serde_json::from_slice::<Published>(body).ok()?.id))
+        }
         Asked::Batch(count) => {
-            let BatchPublished { first_id: first, last_id: last, count: stored, .. } =
-                serde_json::from_slice(body).ok()?;
+            let BatchPublished {
+                first_id: first,
+                last_id: last,
+                count: stored,
+                ..
+            } = serde_json::from_slice(body).ok()?;
             (u64::try_from(stored) == Ok(count)).then_some(Ids::Batch { first, last, count })
         }
     }
@@ -164,7 +185,13 @@ impl Failure {
 
 /// A server's text, cut, and unable to move the cursor of a terminal.
 fn printable(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let plain = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
     text.chars().take(MESSAGE_CHARS_MAX).map(plain).collect()
 }
 
@@ -177,7 +204,11 @@ mod tests {
     }
 
     fn asked(asked: Asked, status: u16, body: &str) -> Outcome {
-        Outcome::of_answer(asked, StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        Outcome::of_answer(
+            asked,
+            StatusCode::from_u16(status).unwrap(),
+            body.as_bytes(),
+        )
     }
 
     fn error(code: &str) -> String {
@@ -186,42 +217,84 @@ mod tests {
 
     #[test]
     fn an_id_is_an_acknowledgement() {
-        assert_eq!(outcome(200, r#"{"id":"5-1"}"#), Outcome::Acknowledged(Ids::One(EventId::new(5, 1))));
+        assert_eq!(
+            outcome(200, r#"{"id":"5-1"}"#),
+            Outcome::Acknowledged(Ids::One(EventId::new(5, 1)))
+        );
     }
 
     #[test]
     fn a_batch_is_acknowledged_only_as_a_whole() {
         let answer = r#"{"first_id":"5-1","last_id":"5-3","count":3}"#;
-        let ids = Ids::Batch { first: EventId::new(5, 1), last: EventId::new(5, 3), count: 3 };
-        assert_eq!(asked(Asked::Batch(3), 200, answer), Outcome::Acknowledged(ids));
+        let ids = Ids::Batch {
+            first: EventId::new(5, 1),
+            last: EventId::new(5, 3),
+            count: 3,
+        };
+        assert_eq!(
+            asked(Asked::Batch(3), 200, answer),
+            Outcome::Acknowledged(ids)
+        );
         for (count, body) in [(4, answer), (1, r#"{"id":"5-1"}"#), (3, "")] {
-            assert_eq!(asked(Asked::Batch(count), 200, body), Outcome::Unknown(Failure::Unreadable), "{body}");
+            assert_eq!(
+                asked(Asked::Batch(count), 200, body),
+                Outcome::Unknown(Failure::Unreadable),
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn an_id_within_a_batch_is_known_where_no_other_is_possible() {
         let known = |first, last: (u64, u64), count| {
-            let ids = Ids::Batch { first, last: EventId::new(last.0, last.1), count };
-            (0..=count).map(|place| ids.id(place).map(|id| (id.ms, id.seq))).collect::<Vec<_>>()
+            let ids = Ids::Batch {
+                first,
+                last: EventId::new(last.0, last.1),
+                count,
+            };
+            (0..=count)
+                .map(|place| ids.id(place).map(|id| (id.ms, id.seq)))
+                .collect::<Vec<_>>()
         };
         let first = EventId::new(5, 1);
-        assert_eq!(known(first, (5, 3), 3), [Some((5, 1)), Some((5, 2)), Some((5, 3)), None]);
-        assert_eq!(known(first, (5, 4), 3), [Some((5, 1)), None, Some((5, 4)), None]);
-        assert_eq!(known(first, (6, 2), 3), [Some((5, 1)), None, Some((6, 2)), None]);
+        assert_eq!(
+            known(first, (5, 3), 3),
+            [Some((5, 1)), Some((5, 2)), Some((5, 3)), None]
+        );
+        assert_eq!(
+            known(first, (5, 4), 3),
+            [Some((5, 1)), None, Some((5, 4)), None]
+        );
+        assert_eq!(
+            known(first, (6, 2), 3),
+            [Some((5, 1)), None, Some((6, 2)), None]
+        );
         assert_eq!(known(first, (5, 1), 1), [Some((5, 1)), None]);
-        assert_eq!((Ids::One(first).id(0), Ids::Unsaid.id(0)), (Some(first), None));
+        assert_eq!(
+            (Ids::One(first).id(0), Ids::Unsaid.id(0)),
+            (Some(first), None)
+        );
     }
 
     #[test]
     fn of_any_server_each_success_will_do() {
         for (status, body) in [(200, "urn:uuid:1"), (201, ""), (202, "{}"), (204, "")] {
-            assert_eq!(asked(Asked::Anything, status, body), Outcome::Acknowledged(Ids::Unsaid), "{status}");
+            assert_eq!(
+                asked(Asked::Anything, status, body),
+                Outcome::Acknowledged(Ids::Unsaid),
+                "{status}"
+            );
         }
         let own = asked(Asked::Anything, 200, r#"{"id":"5-1"}"#);
         assert_eq!(own, Outcome::Acknowledged(Ids::One(EventId::new(5, 1))));
-        assert!(matches!(asked(Asked::Anything, 403, ""), Outcome::Refused(_)));
-        assert!(matches!(asked(Asked::Anything, 500, ""), Outcome::Unknown(_)));
+        assert!(matches!(
+            asked(Asked::Anything, 403, ""),
+            Outcome::Refused(_)
+        ));
+        assert!(matches!(
+            asked(Asked::Anything, 500, ""),
+            Outcome::Unknown(_)
+        ));
     }
 
     #[test]
@@ -233,7 +306,10 @@ mod tests {
             (429, String::new()),
             (503, error("broker_unavailable")),
         ] {
-            assert!(matches!(outcome(status, &body), Outcome::Refused(_)), "{status} {body}");
+            assert!(
+                matches!(outcome(status, &body), Outcome::Refused(_)),
+                "{status} {body}"
+            );
         }
     }
 
@@ -252,7 +328,10 @@ mod tests {
             (503, &error(OUTCOME_UNKNOWN)),
             (504, ""),
         ] {
-            assert!(matches!(outcome(status, body), Outcome::Unknown(_)), "{status} {body}");
+            assert!(
+                matches!(outcome(status, body), Outcome::Unknown(_)),
+                "{status} {body}"
+            );
         }
     }
 
@@ -262,9 +341,15 @@ mod tests {
             Outcome::Refused(failure) | Outcome::Unknown(failure) => failure.to_string(),
             Outcome::Acknowledged(_) => String::new(),
         };
-        assert_eq!(shown(outcome(400, &error("bad"))), "400 Bad Request: do better (bad)");
+        assert_eq!(
+            shown(outcome(400, &error("bad"))),
+            "400 Bad Request: do better (bad)"
+        );
         assert_eq!(shown(outcome(502, "<html>")), "502 Bad Gateway");
-        assert_eq!(shown(outcome(400, &error(r"\u001b[2J"))), "400 Bad Request: do better (\u{fffd}[2J)");
+        assert_eq!(
+            shown(outcome(400, &error(r"\u001b[2J"))),
+            "400 Bad Request: do better (\u{fffd}[2J)"
+        );
         assert!(shown(outcome(400, &error(&"x".repeat(5000)))).len() < 400);
     }
 }

@@ -43,18 +43,39 @@ pub(crate) enum RecordError {
 
 impl Record {
     /// Creates the file, or empties it.
-    pub(crate) fn create(path: &Path, channel: &Channel, stamper: Stamper) -> Result<Self, RecordError> {
+    pub(crate) fn create(
+        path: &Path,
+        channel: &Channel,
+        stamper: Stamper,
+    ) -> Result<Self, RecordError> {
         let path = path.to_owned();
         let outcome = record::Outcome::Unknown;
-        let line = Sent { outcome, id: None, channel: channel.to_string(), publisher: String::new(), sequence: 0 };
+        let line = Sent {
+            outcome,
+            id: None,
+            channel: channel.to_string(),
+            publisher: String::new(),
+            sequence: 0,
+        };
         match File::create(&path) {
-            Ok(file) => Ok(Self { file, path, stamper, line, lines: Vec::new() }),
+            Ok(file) => Ok(Self {
+                file,
+                path,
+                stamper,
+                line,
+                lines: Vec::new(),
+            }),
             Err(source) => Err(RecordError::Create { path, source }),
         }
     }
 
     /// Writes the lines of so many events of a request, if they have any. `lane` has the number of the first.
-    pub(crate) fn write(&mut self, lane: Lane, events: u64, outcome: &Outcome) -> Result<(), RecordError> {
+    pub(crate) fn write(
+        &mut self,
+        lane: Lane,
+        events: u64,
+        outcome: &Outcome,
+    ) -> Result<(), RecordError> {
         let ids = match outcome {
             Outcome::Acknowledged(ids) => *ids,
             Outcome::Unknown(_) => Ids::Unsaid,
@@ -69,11 +90,17 @@ impl Record {
         for place in 0..events {
             self.line.sequence = lane.next + place;
             self.line.id = ids.id(place).map(|id| id.to_string());
-            serde_json::to_writer(&mut self.lines, &self.line).expect("strings and numbers are always JSON");
+            serde_json::to_writer(&mut self.lines, &self.line)
+                .expect("strings and numbers are always JSON");
             self.lines.push(b'\n');
         }
         // One write an answer: a reader that follows the file sees whole lines.
-        self.file.write_all(&self.lines).map_err(|source| RecordError::Write { path: self.path.clone(), source })
+        self.file
+            .write_all(&self.lines)
+            .map_err(|source| RecordError::Write {
+                path: self.path.clone(),
+                source,
+            })
     }
 }
 
@@ -93,14 +120,32 @@ mod tests {
         let publisher = stamper.publisher(2);
         let mut record = Record::create(&path, &Channel::default_channel(), stamper).unwrap();
         let lane = |next| Lane { number: 2, next };
-        record.write(lane(0), 1, &Outcome::Acknowledged(Ids::One(EventId::new(5, 1)))).unwrap();
-        record.write(lane(1), 1, &Outcome::Refused(Failure::Stopped)).unwrap();
-        record.write(lane(2), 1, &Outcome::Unknown(Failure::Stopped)).unwrap();
-        let batch = Ids::Batch { first: EventId::new(6, 0), last: EventId::new(7, 0), count: 3 };
-        record.write(lane(3), 3, &Outcome::Acknowledged(batch)).unwrap();
+        record
+            .write(
+                lane(0),
+                1,
+                &Outcome::Acknowledged(Ids::One(EventId::new(5, 1))),
+            )
+            .unwrap();
+        record
+            .write(lane(1), 1, &Outcome::Refused(Failure::Stopped))
+            .unwrap();
+        record
+            .write(lane(2), 1, &Outcome::Unknown(Failure::Stopped))
+            .unwrap();
+        let batch = Ids::Batch {
+            first: EventId::new(6, 0),
+            last: EventId::new(7, 0),
+            count: 3,
+        };
+        record
+            .write(lane(3), 3, &Outcome::Acknowledged(batch))
+            .unwrap();
         // Still open: nothing waits in memory.
         assert_eq!(
-            std::fs::read_to_string(&path).unwrap().replace(&publisher, "p"),
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .replace(&publisher, "p"),
             concat!(
                 r#"{"outcome":"acknowledged","id":"5-1","channel":"sse","publisher":"p","sequence":0}"#,
                 "\n",

@@ -45,10 +45,17 @@ pub(crate) enum RunError {
 
 impl Results {
     /// `stamper` names the run in its record, if it has one; `total` is about how many events there will be.
-    pub(crate) fn new(settings: &Settings, stamper: Option<&Stamper>, total: Option<u64>) -> Result<Self, RecordError> {
+    pub(crate) fn new(
+        settings: &Settings,
+        stamper: Option<&Stamper>,
+        total: Option<u64>,
+    ) -> Result<Self, RecordError> {
         let record = match (&settings.record, stamper) {
             (Some(path), Some(stamper)) => {
-                let channel = settings.channel.clone().unwrap_or_else(Channel::default_channel);
+                let channel = settings
+                    .channel
+                    .clone()
+                    .unwrap_or_else(Channel::default_channel);
                 Some(Record::create(path, &channel, stamper.clone())?)
             }
             _ => None,
@@ -66,15 +73,25 @@ impl Results {
 
     /// Takes what became of a request.
     pub(crate) fn take(&mut self, answered: &Answered) {
-        let Answered { events, status, outcome, at } = answered;
+        let Answered {
+            events,
+            status,
+            outcome,
+            at,
+        } = answered;
         if let Some(status) = *status {
             self.status_lines.push(status);
             self.report.count_status(status);
         }
         for due in &events.dues {
-            self.report.count_outcome(outcome, at.saturating_duration_since(*due));
+            self.report
+                .count_outcome(outcome, at.saturating_duration_since(*due));
         }
-        self.conclude(events.first..events.first + events.dues.len() as u64, events.lane, outcome);
+        self.conclude(
+            events.first..events.first + events.dues.len() as u64,
+            events.lane,
+            outcome,
+        );
     }
 
     /// Takes the events of a request whose answer nobody waits for any more.

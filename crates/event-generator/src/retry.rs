@@ -38,7 +38,10 @@ pub(crate) struct Retry {
 impl Retry {
     /// Each request at most so many times more.
     pub(crate) fn new(times: u32) -> Self {
-        Self { times, sent_again: Cell::new(0) }
+        Self {
+            times,
+            sent_again: Cell::new(0),
+        }
     }
 
     /// How many requests were sent again, each time counted.
@@ -86,7 +89,10 @@ fn is_worth_another(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Acknowledged(_) => false,
         Outcome::Refused(failure) => matches!(failure.kind(), Kind::Connect | Kind::Status(503)),
-        Outcome::Unknown(failure) => matches!(failure.kind(), Kind::Timeout | Kind::Broken | Kind::Status(_)),
+        Outcome::Unknown(failure) => matches!(
+            failure.kind(),
+            Kind::Timeout | Kind::Broken | Kind::Status(_)
+        ),
     }
 }
 
@@ -104,12 +110,18 @@ mod tests {
     use crate::outcome::{Failure, Ids};
 
     fn status(code: u16) -> Failure {
-        Failure::Status { status: StatusCode::from_u16(code).unwrap(), message: String::new() }
+        Failure::Status {
+            status: StatusCode::from_u16(code).unwrap(),
+            message: String::new(),
+        }
     }
 
     #[test]
     fn pauses_double_up_to_a_limit() {
-        assert_eq!([0, 1, 2, 5, 6, 90].map(|tries| pause(tries).as_millis()), [100, 200, 400, 3200, 5000, 5000]);
+        assert_eq!(
+            [0, 1, 2, 5, 6, 90].map(|tries| pause(tries).as_millis()),
+            [100, 200, 400, 3200, 5000, 5000]
+        );
     }
 
     #[test]
@@ -135,8 +147,17 @@ mod tests {
 
     #[test]
     fn after_doubt_only_an_acknowledgement_is_certain() {
-        assert_eq!(in_all(true, Outcome::Refused(status(503))), Outcome::Unknown(status(503)));
-        assert_eq!(in_all(false, Outcome::Refused(status(503))), Outcome::Refused(status(503)));
-        assert_eq!(in_all(true, Outcome::Acknowledged(Ids::Unsaid)), Outcome::Acknowledged(Ids::Unsaid));
+        assert_eq!(
+            in_all(true, Outcome::Refused(status(503))),
+            Outcome::Unknown(status(503))
+        );
+        assert_eq!(
+            in_all(false, Outcome::Refused(status(503))),
+            Outcome::Refused(status(503))
+        );
+        assert_eq!(
+            in_all(true, Outcome::Acknowledged(Ids::Unsaid)),
+            Outcome::Acknowledged(Ids::Unsaid)
+        );
     }
 }

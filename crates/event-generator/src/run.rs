@@ -98,8 +98,11 @@ impl Run {
     pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
         let publisher = Publisher::new(&settings.url, REQUEST_TIMEOUT)?;
         let stamper = settings.stamper();
-        let report_file =
-            settings.report.as_ref().map(|path| ReportFile::create(path, settings.setup())).transpose()?;
+        let report_file = settings
+            .report
+            .as_ref()
+            .map(|path| ReportFile::create(path, settings.setup()))
+            .transpose()?;
         let pace = settings.pace();
         Ok(Self {
             results: Results::new(settings, stamper.as_ref(), pace.total())?,
@@ -139,7 +142,12 @@ impl Run {
         let report_error = self.report_file.map(write).and_then(Result::err);
         // Whoever stops a run does not ask whether it has succeeded.
         let failed = end == End::Done && report.is_in_vain();
-        Ended { report, code: ExitCode::from(u8::from(failed)), error, report_error }
+        Ended {
+            report,
+            code: ExitCode::from(u8::from(failed)),
+            error,
+            report_error,
+        }
     }
 
     /// Sends by the schedule.
@@ -156,10 +164,16 @@ impl Run {
                 }
                 Next::End(at) | Next::Send(at) => at,
             };
-            self.results.talk.show(self.results.report.counts(), self.in_flight.len());
+            self.results
+                .talk
+                .show(self.results.report.counts(), self.in_flight.len());
             let elapsed = start.elapsed();
             // What is late already is sent at once, and nothing is sent before it is due.
-            let wake = if at <= elapsed { Instant::now() } else { start + at.max(elapsed + PULSE) };
+            let wake = if at <= elapsed {
+                Instant::now()
+            } else {
+                start + at.max(elapsed + PULSE)
+            };
             tokio::select! {
                 biased;
                 () = signals.next() => return End::Stopped,
@@ -181,7 +195,9 @@ impl Run {
             let elapsed = start.elapsed();
             let next = self.next(start, elapsed);
             match next {
-                Next::Send(at) if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() => {
+                Next::Send(at)
+                    if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() =>
+                {
                     self.post(start + at);
                 }
                 _ => return next,
@@ -205,15 +221,20 @@ impl Run {
     /// Takes the answers that have come already.
     fn take_ended(&mut self) {
         for _ in 0..TURN_MAX {
-            let Some(answered) = self.in_flight.ended() else { return };
+            let Some(answered) = self.in_flight.ended() else {
+                return;
+            };
             self.take(&answered);
         }
     }
 
     fn take(&mut self, answered: &Answered) {
-        let Answered { events, outcome, .. } = answered;
+        let Answered {
+            events, outcome, ..
+        } = answered;
         if events.frees_lane {
-            self.lanes.ended(events.lane, events.dues.len() as u64, outcome);
+            self.lanes
+                .ended(events.lane, events.dues.len() as u64, outcome);
         }
         if let Some(breather) = &mut self.breather {
             breather.take(outcome, Instant::now());
@@ -226,7 +247,9 @@ impl Run {
         let soon = || Instant::now() + STOP_WAIT;
         let mut deadline = (end == End::Stopped).then(soon);
         while !self.in_flight.is_empty() {
-            self.results.talk.show(self.results.report.counts(), self.in_flight.len());
+            self.results
+                .talk
+                .show(self.results.report.counts(), self.in_flight.len());
             tokio::select! {
                 biased;
                 // The first signal of a run that is done means soon; the second of any means now.
@@ -255,11 +278,18 @@ impl Run {
         // In this order: a pause between the two makes the event a little older, and never younger than it is.
         let (now_us, now) = (unix_us(), Instant::now());
         // What was not read yet could not be sent: that is no delay of the server's.
-        let due = if let Payload::Replay(replay) = &self.payload { due.max(replay.not_before().into()) } else { due };
+        let due = if let Payload::Replay(replay) = &self.payload {
+            due.max(replay.not_before().into())
+        } else {
+            due
+        };
         let sequence = self.results.report.counts().sent;
         let gathering = self.batch.as_ref().and_then(Batch::lane);
         let lane = gathering.unwrap_or_else(|| self.lanes.take());
-        let moment = Moment { lane, due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))) };
+        let moment = Moment {
+            lane,
+            due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))),
+        };
         let Some(drawn) = self.payload.draw(moment, &mut self.data) else {
             if gathering.is_none() {
                 self.lanes.put_back(lane);
@@ -274,32 +304,62 @@ impl Run {
             }
             return;
         }
-        let events = Events { first: sequence, lane, frees_lane: true, dues: vec![due] };
-        let asked = if self.requests.is_ours() { Asked::Event } else { Asked::Anything };
+        let events = Events {
+            first: sequence,
+            lane,
+            frees_lane: true,
+            dues: vec![due],
+        };
+        let asked = if self.requests.is_ours() {
+            Asked::Event
+        } else {
+            Asked::Anything
+        };
         match self.requests.one(&drawn, &self.data, sequence) {
             Ok(outgoing) => self.start(events, asked, outgoing),
             Err(error) => {
                 let outcome = Outcome::Refused(Failure::Unsendable(error.to_string()));
-                self.in_flight.push(events, std::future::ready((None, outcome)));
+                self.in_flight
+                    .push(events, std::future::ready((None, outcome)));
             }
         }
     }
 
     fn start_batch(&mut self, gathered: Gathered) {
-        let Gathered { first, lane, frees_lane, dues, lines } = gathered;
+        let Gathered {
+            first,
+            lane,
+            frees_lane,
+            dues,
+            lines,
+        } = gathered;
         let asked = Asked::Batch(dues.len() as u64);
-        self.start(Events { first, lane, frees_lane, dues }, asked, self.requests.batch(lines));
+        self.start(
+            Events {
+                first,
+                lane,
+                frees_lane,
+                dues,
+            },
+            asked,
+            self.requests.batch(lines),
+        );
     }
 
     fn start(&mut self, events: Events, asked: Asked, outgoing: Outgoing) {
         let publisher = Rc::clone(&self.publisher);
         if let Some(retry) = self.retry.clone() {
-            self.in_flight.push(events, async move { retry.send(&publisher, asked, outgoing).await });
+            self.in_flight.push(events, async move {
+                retry.send(&publisher, asked, outgoing).await
+            });
             return;
         }
         self.in_flight.push(events, async move {
             let reply = publisher.send(outgoing).await;
-            (reply.as_ref().ok().map(|reply| reply.status), Outcome::of(asked, reply))
+            (
+                reply.as_ref().ok().map(|reply| reply.status),
+                Outcome::of(asked, reply),
+            )
         });
     }
 }
@@ -334,7 +394,11 @@ async fn until(deadline: Option<Instant>) {
 
 /// Now, in microseconds since the Unix epoch. A clock before 1970 is wrong anyhow.
 fn unix_us() -> u64 {
-    micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    micros(
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default(),
+    )
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -17,7 +17,10 @@ pub(crate) struct Signals {
 impl Signals {
     /// From now on the signals no longer end the process by themselves.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// The next signal. Nothing is lost when the wait is given up.

@@ -41,7 +41,10 @@ impl StatusLines {
             thread::spawn(move || end.send(print(to_print)));
             Printer { lines, ended }
         };
-        Self { printer: enabled.then(start), left_out: 0 }
+        Self {
+            printer: enabled.then(start),
+            left_out: 0,
+        }
     }
 
     /// Prints a line soon. Never waits.
@@ -66,7 +69,9 @@ impl StatusLines {
     /// # Errors
     /// stdout failed in another way than being closed.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
-        let Some(Printer { lines, ended }) = self.printer.take() else { return Ok(()) };
+        let Some(Printer { lines, ended }) = self.printer.take() else {
+            return Ok(());
+        };
         drop(lines);
         match ended.await {
             Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

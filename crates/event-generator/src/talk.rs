@@ -68,9 +68,17 @@ impl Talk {
     pub(crate) fn start(progress: Progress, prints_status: bool, total: Option<u64>) -> Self {
         let (messages, to_print) = mpsc::sync_channel(MESSAGES_MAX);
         let figures = Arc::<Figures>::default();
-        let style = style(progress, prints_status && io::stdout().is_terminal(), io::stderr().is_terminal());
+        let style = style(
+            progress,
+            prints_status && io::stdout().is_terminal(),
+            io::stderr().is_terminal(),
+        );
         let shown = Shown::new(style, total, Arc::clone(&figures));
-        Self { messages, figures, thread: thread::spawn(move || shown.run(&to_print)) }
+        Self {
+            messages,
+            figures,
+            thread: thread::spawn(move || shown.run(&to_print)),
+        }
     }
 
     /// Says a line soon. Never waits: false if it was left out.
@@ -80,7 +88,13 @@ impl Talk {
 
     /// Shows these figures from now on.
     pub(crate) fn show(&self, counts: Counts, waiting: usize) {
-        let Figures { sent, acknowledged, failed, unknown, waiting: shown_waiting } = &*self.figures;
+        let Figures {
+            sent,
+            acknowledged,
+            failed,
+            unknown,
+            waiting: shown_waiting,
+        } = &*self.figures;
         sent.store(counts.sent, Relaxed);
         acknowledged.store(counts.acknowledged, Relaxed);
         failed.store(counts.failed, Relaxed);
@@ -118,18 +132,32 @@ struct Shown {
 
 impl Shown {
     fn new(style: Style, total: Option<u64>, figures: Arc<Figures>) -> Self {
-        let target = if style == Style::Bar { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if style == Style::Bar {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(total, target);
         let template = match total {
             Some(_) => "{elapsed_precise} [{bar:30}] {pos}/{len} {msg}",
             None => "{elapsed_precise} {spinner} {pos} {msg}",
         };
         bar.set_style(ProgressStyle::with_template(template).expect("a template of known keys"));
-        Self { style, bar, figures, started: Instant::now(), sent: 0 }
+        Self {
+            style,
+            bar,
+            figures,
+            started: Instant::now(),
+            sent: 0,
+        }
     }
 
     fn run(mut self, messages: &Receiver<String>) {
-        let step = if self.style == Style::Bar { BAR_EVERY } else { LINE_EVERY };
+        let step = if self.style == Style::Bar {
+            BAR_EVERY
+        } else {
+            LINE_EVERY
+        };
         let mut next = Instant::now() + step;
         loop {
             match messages.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -157,13 +185,23 @@ impl Shown {
             Style::Nothing => {}
             Style::Lines => {
                 let rate = counts.sent.saturating_sub(self.sent);
-                say(format_args!("{}s: {counts}; {rate}/s, {waiting} waiting", self.started.elapsed().as_secs()));
+                say(format_args!(
+                    "{}s: {counts}; {rate}/s, {waiting} waiting",
+                    self.started.elapsed().as_secs()
+                ));
                 self.sent = counts.sent;
             }
             Style::Bar => {
                 self.bar.set_position(counts.sent);
-                let Counts { acknowledged, failed, unknown, .. } = counts;
-                self.bar.set_message(format!("acknowledged {acknowledged}, failed {failed}, unknown {unknown}"));
+                let Counts {
+                    acknowledged,
+                    failed,
+                    unknown,
+                    ..
+                } = counts;
+                self.bar.set_message(format!(
+                    "acknowledged {acknowledged}, failed {failed}, unknown {unknown}"
+                ));
                 self.bar.tick();
             }
         }
@@ -189,7 +227,10 @@ mod tests {
             (Progress::Lines, true, true, Style::Lines),
             (Progress::Off, false, true, Style::Nothing),
         ] {
-            assert_eq!(style(progress, terminal_has_status, stderr_is_terminal), expected);
+            assert_eq!(
+                style(progress, terminal_has_status, stderr_is_terminal),
+                expected
+            );
         }
     }
 }

@@ -23,7 +23,11 @@ const RATIO_MAX: f64 = 3.0;
 
 fn main() -> ExitCode {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
-    let (bytes, rounds) = if is_bench { (EVENT_BYTES, ROUNDS) } else { (64 << 10, 1) };
+    let (bytes, rounds) = if is_bench {
+        (EVENT_BYTES, ROUNDS)
+    } else {
+        (64 << 10, 1)
+    };
     let streams = [
         ("events of 200 bytes", small_events(bytes)),
         ("one event, one line", one_event(bytes, usize::MAX)),
@@ -41,15 +45,23 @@ fn main() -> ExitCode {
         let ratio = median.as_secs_f64() / medians[0].as_secs_f64();
         is_linear &= ratio <= RATIO_MAX;
         let mib = f64::from(u32::try_from(stream.len()).expect("a few MiB")) / f64::from(1 << 20);
-        println!("{name:28} {mib:5.1} MiB {median:>10.2?} {:7.0} MiB/s  ratio {ratio:.2}", mib / median.as_secs_f64());
+        println!(
+            "{name:28} {mib:5.1} MiB {median:>10.2?} {:7.0} MiB/s  ratio {ratio:.2}",
+            mib / median.as_secs_f64()
+        );
     }
-    if is_linear || !is_bench { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_linear || !is_bench {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// How long it takes until all events are there.
 fn read(stream: &[u8]) -> Duration {
     let start = Instant::now();
-    let (mut decoder, mut resume, mut events) = (Decoder::new(2 * EVENT_BYTES), Resume::default(), 0);
+    let (mut decoder, mut resume, mut events) =
+        (Decoder::new(2 * EVENT_BYTES), Resume::default(), 0);
     for bytes in stream.chunks(READ_BYTES) {
         decoder.push(bytes).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {
@@ -68,7 +80,13 @@ fn median(mut times: Vec<Duration>) -> Duration {
 fn small_events(bytes: usize) -> Vec<u8> {
     let data = "x".repeat(160);
     let event = format!("id: 1700000000000-0\nevent: click\ndata: {data}\n\n");
-    event.as_bytes().iter().copied().cycle().take(bytes / event.len() * event.len()).collect()
+    event
+        .as_bytes()
+        .iter()
+        .copied()
+        .cycle()
+        .take(bytes / event.len() * event.len())
+        .collect()
 }
 
 /// One event of so many bytes, in lines of at most `line_bytes`.

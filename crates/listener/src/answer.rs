@@ -45,7 +45,9 @@ impl Answer {
                 None => Self::Stream,
             },
             StatusCode::NO_CONTENT => Self::NoContent,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::TryLater(retry_after(headers)),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Self::TryLater(retry_after(headers))
+            }
             _ if status.is_server_error() => Self::TryLater(retry_after(headers)),
             _ => Self::GiveUp(Wrong::Status(status)),
         }
@@ -53,13 +55,19 @@ impl Answer {
 }
 
 fn wrong_content(headers: &HeaderMap) -> Option<Wrong> {
-    let said = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let said = |name| {
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
     let content_type = said(CONTENT_TYPE).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("text/event-stream") {
         return Some(Wrong::ContentType(content_type));
     }
-    said(CONTENT_ENCODING).filter(|coding| !coding.trim().eq_ignore_ascii_case("identity")).map(Wrong::Compressed)
+    said(CONTENT_ENCODING)
+        .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
+        .map(Wrong::Compressed)
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is taken from the server's own `Date` because clocks differ.
@@ -69,7 +77,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let date = |text| DateTime::parse_from_rfc2822(text).ok();
-    let now = headers.get(DATE).and_then(|now| date(now.to_str().ok()?)).map_or_else(Utc::now, Into::into);
+    let now = headers
+        .get(DATE)
+        .and_then(|now| date(now.to_str().ok()?))
+        .map_or_else(Utc::now, Into::into);
     Some((date(said)?.to_utc() - now).to_std().unwrap_or_default())
 }
 
@@ -80,27 +91,61 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, headers: &[(HeaderName, &'static str)]) -> Answer {
-        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+            .collect();
         Answer::of(StatusCode::from_u16(status).unwrap(), &headers)
     }
 
     #[test]
     fn an_event_stream_is_told_by_the_essence_of_its_type() {
-        for good in ["text/event-stream", "text/event-stream;charset=utf-8", "Text/Event-Stream ; a=b"] {
-            assert_eq!(answer(200, &[(CONTENT_TYPE, good)]), Answer::Stream, "{good}");
+        for good in [
+            "text/event-stream",
+            "text/event-stream;charset=utf-8",
+            "Text/Event-Stream ; a=b",
+        ] {
+            assert_eq!(
+                answer(200, &[(CONTENT_TYPE, good)]),
+                Answer::Stream,
+                "{good}"
+            );
         }
-        for bad in ["text/html", "text/event-stream2", "application/json; a=text/event-stream", ""] {
+        for bad in [
+            "text/html",
+            "text/event-stream2",
+            "application/json; a=text/event-stream",
+            "",
+        ] {
             let wrong = Wrong::ContentType(bad.to_owned());
-            assert_eq!(answer(200, &[(CONTENT_TYPE, bad)]), Answer::GiveUp(wrong), "{bad}");
+            assert_eq!(
+                answer(200, &[(CONTENT_TYPE, bad)]),
+                Answer::GiveUp(wrong),
+                "{bad}"
+            );
         }
-        assert_eq!(answer(200, &[]), Answer::GiveUp(Wrong::ContentType(String::new())));
+        assert_eq!(
+            answer(200, &[]),
+            Answer::GiveUp(Wrong::ContentType(String::new()))
+        );
     }
 
     #[test]
     fn a_compressed_stream_would_be_read_as_garbage() {
-        let coded = |coding| answer(200, &[(CONTENT_TYPE, "text/event-stream"), (CONTENT_ENCODING, coding)]);
+        let coded = |coding| {
+            answer(
+                200,
+                &[
+                    (CONTENT_TYPE, "text/event-stream"),
+                    (CONTENT_ENCODING, coding),
+                ],
+            )
+        };
         assert_eq!(coded("identity"), Answer::Stream);
-        assert_eq!(coded("gzip"), Answer::GiveUp(Wrong::Compressed("gzip".to_owned())));
+        assert_eq!(
+            coded("gzip"),
+            Answer::GiveUp(Wrong::Compressed("gzip".to_owned()))
+        );
     }
 
     #[test]
@@ -110,7 +155,10 @@ mod tests {
             assert_eq!(answer(passing, &[]), Answer::TryLater(None), "{passing}");
         }
         for lasting in [201, 205, 206, 300, 304, 400, 401, 403, 404, 405, 410, 422] {
-            assert!(matches!(answer(lasting, &[]), Answer::GiveUp(Wrong::Status(_))), "{lasting}");
+            assert!(
+                matches!(answer(lasting, &[]), Answer::GiveUp(Wrong::Status(_))),
+                "{lasting}"
+            );
         }
     }
 
@@ -125,7 +173,11 @@ mod tests {
             ("Wed, 21 Oct 2026 07:27:00 GMT", Some(0)),
         ] {
             let headers = [(RETRY_AFTER, said), (DATE, "Wed, 21 Oct 2026 07:28:00 GMT")];
-            assert_eq!(answer(429, &headers), Answer::TryLater(wait.map(Duration::from_secs)), "{said}");
+            assert_eq!(
+                answer(429, &headers),
+                Answer::TryLater(wait.map(Duration::from_secs)),
+                "{said}"
+            );
         }
         // Without its clock, by ours.
         assert_eq!(

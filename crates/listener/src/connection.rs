@@ -41,7 +41,9 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
     let (response, route) = match timeout(idle, send(request, last_event_id)).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(Unanswered::NoRoute(error))) => return Err(Refusal::Redirect(error)),
-        Ok(Err(Unanswered::Http(error))) if error.is_builder() => return Err(Refusal::Request(error.without_url())),
+        Ok(Err(Unanswered::Http(error))) if error.is_builder() => {
+            return Err(Refusal::Request(error.without_url()));
+        }
         Ok(Err(Unanswered::Http(error))) => return Ok(Opened::Trouble(error.into())),
         Err(_elapsed) => return Ok(Opened::Trouble(Trouble::Idle(idle))),
     };
@@ -51,12 +53,20 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
         Answer::NoContent => Ok(Opened::NoContent),
         Answer::TryLater(retry_after) => {
             let message = message::read(response).await;
-            Ok(Opened::Trouble(Trouble::Status { status, message, retry_after }))
+            Ok(Opened::Trouble(Trouble::Status {
+                status,
+                message,
+                retry_after,
+            }))
         }
         Answer::GiveUp(wrong) => {
             let withheld = request.has_secrets() && !route.is_trusted();
             let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
-            Err(Refusal::Answer { wrong, message: message::read(response).await, without_secrets })
+            Err(Refusal::Answer {
+                wrong,
+                message: message::read(response).await,
+                without_secrets,
+            })
         }
     }
 }
@@ -71,8 +81,15 @@ enum Unanswered {
 async fn send(request: &Request, last_event_id: &str) -> Result<(Response, Route), Unanswered> {
     let mut route = request.route();
     loop {
-        let response = request.along(&route, last_event_id).send().await.map_err(Unanswered::Http)?;
-        if !route.follow(response.status(), response.headers()).map_err(Unanswered::NoRoute)? {
+        let response = request
+            .along(&route, last_event_id)
+            .send()
+            .await
+            .map_err(Unanswered::Http)?;
+        if !route
+            .follow(response.status(), response.headers())
+            .map_err(Unanswered::NoRoute)?
+        {
             return Ok((response, route));
         }
     }
@@ -115,7 +132,10 @@ mod tests {
         let (read, request_read) = oneshot::channel();
         std::thread::spawn(move || {
             let (socket, _) = server.accept().unwrap();
-            BufReader::new(&socket).lines().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).count();
+            BufReader::new(&socket)
+                .lines()
+                .take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+                .count();
             read.send(socket)
         });
         let settings = Settings::of_args(&["--url", &url]);
@@ -127,8 +147,12 @@ mod tests {
     /// An open stream whose first bytes, a comment, have been read.
     async fn opened() -> (Connection, TcpStream) {
         let (opened, mut server) = opening().await;
-        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n").unwrap();
-        let Opened::Stream(mut connection) = opened.await.unwrap().unwrap() else { panic!("expected a stream") };
+        server
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n")
+            .unwrap();
+        let Opened::Stream(mut connection) = opened.await.unwrap().unwrap() else {
+            panic!("expected a stream")
+        };
         assert_eq!(connection.next_bytes().await.unwrap(), ":\n\n");
         (connection, server)
     }
@@ -138,14 +162,20 @@ mod tests {
         let (opened, _server) = opening().await;
         // From here on the clock goes to the next time-out as soon as there is nothing to do.
         time::pause();
-        assert!(matches!(opened.await.unwrap(), Ok(Opened::Trouble(Trouble::Idle(_)))));
+        assert!(matches!(
+            opened.await.unwrap(),
+            Ok(Opened::Trouble(Trouble::Idle(_)))
+        ));
     }
 
     #[tokio::test]
     async fn a_stream_on_which_nothing_comes_is_given_up() {
         let (mut connection, _server) = opened().await;
         time::pause();
-        assert!(matches!(connection.next_bytes().await, Err(Trouble::Idle(_))));
+        assert!(matches!(
+            connection.next_bytes().await,
+            Err(Trouble::Idle(_))
+        ));
     }
 
     #[tokio::test]

@@ -74,7 +74,11 @@ impl Delivery {
         if let Some(wanted) = &mut self.wanted {
             *wanted -= 1;
         }
-        Ok(if self.wanted == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(if self.wanted == Some(0) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 
     /// Prints what was taken, and then keeps the last event id, if it is given.

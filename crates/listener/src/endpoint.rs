@@ -14,7 +14,10 @@ pub struct StreamUrl(Url);
 impl StreamUrl {
     /// The URL with these parameters added to its query, in order.
     #[must_use]
-    pub fn with_query<V: AsRef<str>>(&self, parameters: impl IntoIterator<Item = (&'static str, V)>) -> Url {
+    pub fn with_query<V: AsRef<str>>(
+        &self,
+        parameters: impl IntoIterator<Item = (&'static str, V)>,
+    ) -> Url {
         let mut url = self.0.clone();
         let mut query = url.query().unwrap_or_default().to_owned();
         for (name, value) in parameters {
@@ -24,7 +27,8 @@ impl StreamUrl {
             query.push_str(name);
             query.push('=');
             // A space as %20 is read alike by servers that decode forms and by those that do not; `+` is not.
-            let encoded: String = form_urlencoded::byte_serialize(value.as_ref().as_bytes()).collect();
+            let encoded: String =
+                form_urlencoded::byte_serialize(value.as_ref().as_bytes()).collect();
             query.push_str(&encoded.replace('+', "%20"));
         }
         url.set_query(Some(query.as_str()).filter(|query| !query.is_empty()));
@@ -77,7 +81,12 @@ impl FromStr for StreamUrl {
 impl fmt::Display for StreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = &self.0;
-        write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default())?;
+        write!(
+            f,
+            "{}://{}",
+            url.scheme(),
+            url.host_str().unwrap_or_default()
+        )?;
         if let Some(port) = url.port() {
             write!(f, ":{port}")?;
         }
@@ -109,7 +118,10 @@ mod tests {
         for (written, meant) in [
             ("http://127.0.0.1:5000", "http://127.0.0.1:5000/stream"),
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/stream"),
-            ("https://example.org?a=b#c", "https://example.org/stream?a=b"),
+            (
+                "https://example.org?a=b#c",
+                "https://example.org/stream?a=b",
+            ),
             ("http://[::1]:5000/live/", "http://[::1]:5000/live/"),
         ] {
             assert_eq!(url(written).with_query::<&str>([]).as_str(), meant);
@@ -118,11 +130,21 @@ mod tests {
 
     #[test]
     fn only_http_is_spoken() {
-        for bad in ["127.0.0.1:5000", "localhost:5000", "example.org/stream", "ftp://example.org", "", "file:///etc"] {
+        for bad in [
+            "127.0.0.1:5000",
+            "localhost:5000",
+            "example.org/stream",
+            "ftp://example.org",
+            "",
+            "file:///etc",
+        ] {
             assert_eq!(bad.parse::<StreamUrl>(), Err(InvalidUrl::Scheme), "{bad:?}");
         }
         for bad in ["http://", "http://a b", "http://127.0.0.1:99999"] {
-            assert!(matches!(bad.parse::<StreamUrl>(), Err(InvalidUrl::Malformed(_))), "{bad:?}");
+            assert!(
+                matches!(bad.parse::<StreamUrl>(), Err(InvalidUrl::Malformed(_))),
+                "{bad:?}"
+            );
         }
     }
 
@@ -133,7 +155,10 @@ mod tests {
             url("http://h/s?x=1").with_query(parameters).as_str(),
             "http://h/s?x=1&channel=a%3Ab&event=%C3%A9%20%26%20%2B"
         );
-        assert_eq!(url("http://h/s").with_query([("channel", "a")]).as_str(), "http://h/s?channel=a");
+        assert_eq!(
+            url("http://h/s").with_query([("channel", "a")]).as_str(),
+            "http://h/s?channel=a"
+        );
     }
 
     #[test]
@@ -144,10 +169,20 @@ mod tests {
 
     #[test]
     fn this_machine_is_known() {
-        for here in ["http://localhost:1", "http://a.localhost", "http://127.1.2.3", "https://[::1]"] {
+        for here in [
+            "http://localhost:1",
+            "http://a.localhost",
+            "http://127.1.2.3",
+            "https://[::1]",
+        ] {
             assert!(url(here).is_loopback(), "{here}");
         }
-        for elsewhere in ["http://example.org", "http://localhost.example.org", "http://10.0.0.1", "http://[::2]"] {
+        for elsewhere in [
+            "http://example.org",
+            "http://localhost.example.org",
+            "http://10.0.0.1",
+            "http://[::2]",
+        ] {
             assert!(!url(elsewhere).is_loopback(), "{elsewhere}");
         }
     }

@@ -110,15 +110,32 @@ impl Follower {
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
         let state = settings.state.as_deref().map(StateFile::open).transpose()?;
         // A run that was killed before it had an id has left an empty one.
-        let kept = state.as_ref().and_then(StateFile::last_event_id).filter(|id| !id.is_empty());
+        let kept = state
+            .as_ref()
+            .and_then(StateFile::last_event_id)
+            .filter(|id| !id.is_empty());
         let kept = kept.map(ToOwned::to_owned);
-        let node = |url: &StreamUrl| Ok(Node { url: url.clone(), request: Request::new(settings, url)? });
+        let node = |url: &StreamUrl| {
+            Ok(Node {
+                url: url.clone(),
+                request: Request::new(settings, url)?,
+            })
+        };
         Ok(Self {
-            nodes: settings.target.urls.iter().map(node).collect::<reqwest::Result<_>>().map_err(Failure::Client)?,
+            nodes: settings
+                .target
+                .urls
+                .iter()
+                .map(node)
+                .collect::<reqwest::Result<_>>()
+                .map_err(Failure::Client)?,
             node: 0,
             failed_nodes: 0,
             refused_nodes: 0,
-            resume: Resume::after(kept.or_else(|| settings.target.last_event_id.clone()).unwrap_or_default()),
+            resume: Resume::after(
+                kept.or_else(|| settings.target.last_event_id.clone())
+                    .unwrap_or_default(),
+            ),
             delivery: Delivery::new(settings, state).map_err(DeliveryError::from)?,
             event_bytes_max: settings.max_event_size,
             comments: settings.show_comments,
@@ -137,10 +154,15 @@ impl Follower {
         while let Outcome::Again(trouble) = self.connect().await? {
             if self.patience.fail() {
                 let (url, attempts) = (self.url(), self.patience.failures());
-                return Err(Failure::GaveUp { url, attempts, last: trouble });
+                return Err(Failure::GaveUp {
+                    url,
+                    attempts,
+                    last: trouble,
+                });
             }
             let wait = self.wait_after(&trouble);
-            self.progress.trouble(&self.nodes[self.node].url, &trouble, wait);
+            self.progress
+                .trouble(&self.nodes[self.node].url, &trouble, wait);
             self.next_node();
             sleep(wait).await;
         }
@@ -156,7 +178,10 @@ impl Follower {
     /// # Errors
     /// The state file.
     pub fn close(&mut self) -> Result<(), Failure> {
-        self.delivery.output.close().map_err(|error| Failure::Delivery(error.into()))
+        self.delivery
+            .output
+            .close()
+            .map_err(|error| Failure::Delivery(error.into()))
     }
 
     async fn connect(&mut self) -> Result<Outcome, Failure> {
@@ -168,8 +193,15 @@ impl Follower {
         let opened = connection::open(request, self.resume.last_event_id()).await;
         let opened = match opened {
             Ok(opened) => opened,
-            Err(refusal) if self.refused_nodes + 1 < self.nodes.len() => Opened::Trouble(Trouble::Refused(refusal)),
-            Err(source) => return Err(Failure::Refused { url: url.to_string(), source }),
+            Err(refusal) if self.refused_nodes + 1 < self.nodes.len() => {
+                Opened::Trouble(Trouble::Refused(refusal))
+            }
+            Err(source) => {
+                return Err(Failure::Refused {
+                    url: url.to_string(),
+                    source,
+                });
+            }
         };
         match opened {
             Opened::Trouble(trouble) => {
@@ -213,7 +245,9 @@ impl Follower {
             let pushed = decoder.push(&bytes);
             let taken = self.take_items(&mut decoder).await;
             // Whatever went wrong, the events before it are printed.
-            self.delivery.flush(Some(self.resume.last_event_id())).await?;
+            self.delivery
+                .flush(Some(self.resume.last_event_id()))
+                .await?;
             if taken? {
                 return Ok(Outcome::Done);
             }
@@ -223,7 +257,10 @@ impl Follower {
 
     /// Hands on what is whole. True after the last event that is wanted.
     async fn take_items(&mut self, decoder: &mut Decoder) -> Result<bool, Failure> {
-        while let Some(item) = decoder.next_item(&mut self.resume).map_err(|source| self.unreadable(source))? {
+        while let Some(item) = decoder
+            .next_item(&mut self.resume)
+            .map_err(|source| self.unreadable(source))?
+        {
             match item {
                 Item::Comment(text) => self.delivery.output.comment(&text),
                 Item::Event(event) => {
@@ -237,7 +274,9 @@ impl Follower {
         self.delivery.output.settled(decoder.settled());
         if self.delivery.output.held_bytes() > self.event_bytes_max {
             // Comments within an event, for ever.
-            return Err(self.unreadable(DecodeError::TooLarge(BlockTooLarge { bytes_max: self.event_bytes_max })));
+            return Err(self.unreadable(DecodeError::TooLarge(BlockTooLarge {
+                bytes_max: self.event_bytes_max,
+            })));
         }
         Ok(false)
     }
@@ -252,13 +291,20 @@ impl Follower {
             self.starting = false;
             self.backoff.reset();
         }
-        let pace = if self.starting { Pace::STARTING } else { Pace::of_retry(self.resume.retry()) };
+        let pace = if self.starting {
+            Pace::STARTING
+        } else {
+            Pace::of_retry(self.resume.retry())
+        };
         let wait = self.backoff.next_wait(pace, rand::random());
         wait.max(trouble.retry_after().min(ASKED_MAX))
     }
 
     fn unreadable(&self, source: DecodeError) -> Failure {
-        Failure::Unreadable { url: self.url(), source }
+        Failure::Unreadable {
+            url: self.url(),
+            source,
+        }
     }
 
     /// For people.
@@ -268,5 +314,9 @@ impl Follower {
 }
 
 fn in_a_row(attempts: u64) -> String {
-    if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts in a row") }
+    if attempts == 1 {
+        "1 attempt".to_owned()
+    } else {
+        format!("{attempts} attempts in a row")
+    }
 }

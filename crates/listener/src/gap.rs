@@ -24,18 +24,29 @@ pub fn sentence(gap: &Gap) -> String {
             gap.channel, lost.after, lost.before
         );
     }
-    let after = if gap.after.is_empty() { String::new() } else { format!(" after {}", gap.after) };
+    let after = if gap.after.is_empty() {
+        String::new()
+    } else {
+        format!(" after {}", gap.after)
+    };
     let why = match gap.reason {
         GapReason::Trimmed => "the server's history does not go back that far",
-        GapReason::Unknown => "the server does not know that position: its log is new, or the id is another server's",
-        GapReason::LostTail => "the server itself lost events, by a fail-over or an older copy of its log",
+        GapReason::Unknown => {
+            "the server does not know that position: its log is new, or the id is another server's"
+        }
+        GapReason::LostTail => {
+            "the server itself lost events, by a fail-over or an older copy of its log"
+        }
         GapReason::Damaged => "the server's log is damaged there",
     };
     let on = match gap.oldest {
         Some(oldest) => format!("going on with {oldest}, the oldest that is kept"),
         None => "nothing is kept, going on with what comes next".to_owned(),
     };
-    format!("gap: events of channel {}{after} may be missing, because {why}; {on}", gap.channel)
+    format!(
+        "gap: events of channel {}{after} may be missing, because {why}; {on}",
+        gap.channel
+    )
 }
 
 #[cfg(test)]
@@ -43,7 +54,12 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, data: &str) -> Event {
-        Event { id: String::new(), kind: kind.to_owned(), data: data.to_owned(), end: 0 }
+        Event {
+            id: String::new(),
+            kind: kind.to_owned(),
+            data: data.to_owned(),
+            end: 0,
+        }
     }
 
     #[test]
@@ -51,7 +67,13 @@ mod tests {
         let data = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"trimmed"}"#;
         assert!(told_by(&event("gap", data)).is_some());
         assert!(told_by(&event("click", data)).is_none());
-        for other in ["", "5 mm", "{}", r#"["sse","1-0","5-0","trimmed"]"#, r#"{"channel":"a b"}"#] {
+        for other in [
+            "",
+            "5 mm",
+            "{}",
+            r#"["sse","1-0","5-0","trimmed"]"#,
+            r#"{"channel":"a b"}"#,
+        ] {
             assert!(told_by(&event("gap", other)).is_none(), "{other:?}");
         }
     }
@@ -65,7 +87,10 @@ mod tests {
              that far; going on with 5-0, the oldest that is kept"
         );
         let damaged = gap(r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"damaged"}"#);
-        assert!(damaged.contains("after 1-0 may be missing, because the server's log is damaged there"), "{damaged}");
+        assert!(
+            damaged.contains("after 1-0 may be missing, because the server's log is damaged there"),
+            "{damaged}"
+        );
         assert_eq!(
             gap(
                 r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"lost-tail","lost":{"after":"1-0","before":"5-0"}}"#
@@ -73,8 +98,15 @@ mod tests {
             "gap: the server has lost events of channel orders, between 1-0 and 5-0, by a fail-over or an older copy of its \
              log; going on with what came instead"
         );
-        let nothing_kept = gap(r#"{"channel":"sse","after":"","oldest":null,"reason":"lost-tail"}"#);
-        assert!(nothing_kept.starts_with("gap: events of channel sse may be missing"), "{nothing_kept}");
-        assert!(nothing_kept.ends_with("nothing is kept, going on with what comes next"), "{nothing_kept}");
+        let nothing_kept =
+            gap(r#"{"channel":"sse","after":"","oldest":null,"reason":"lost-tail"}"#);
+        assert!(
+            nothing_kept.starts_with("gap: events of channel sse may be missing"),
+            "{nothing_kept}"
+        );
+        assert!(
+            nothing_kept.ends_with("nothing is kept, going on with what comes next"),
+            "{nothing_kept}"
+        );
     }
 }

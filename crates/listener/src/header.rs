@@ -11,8 +11,8 @@ use clap::{
     error::{Error, ErrorKind},
 };
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName,
+    HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 /// The header that a stream is resumed by (WHATWG HTML §9.2.4).
@@ -21,7 +21,15 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Set by the listener itself: with others it would not get a stream that it can read.
 const LISTENERS_OWN: [HeaderName; 3] = [ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL];
 /// About the connection and the length of the body, not about what is asked for: left to the HTTP client.
-const HTTPS_OWN: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const HTTPS_OWN: [HeaderName; 7] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// A header of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +57,9 @@ pub enum InvalidHeader {
     #[error("the value of the header {0} has control characters, which no header can carry")]
     ControlCharacters(HeaderName),
     /// A flag is there for it.
-    #[error("the listener sets the header last-event-id itself: give the first one by --last-event-id")]
+    #[error(
+        "the listener sets the header last-event-id itself: give the first one by --last-event-id"
+    )]
     LastEventId,
     /// It has to be what it is.
     #[error("the listener sets the header {0} itself")]
@@ -61,7 +71,9 @@ pub enum InvalidHeader {
 
 /// Why a text is not a bearer token. The text is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a token is one word of printable ASCII characters, without spaces, line ends and the word Bearer before it")]
+#[error(
+    "a token is one word of printable ASCII characters, without spaces, line ends and the word Bearer before it"
+)]
 pub struct InvalidBearer;
 
 impl Header {
@@ -98,7 +110,11 @@ impl Bearer {
     pub fn parse(token: &str) -> Result<Self, InvalidBearer> {
         // More than the standard's own characters: servers give out other ones too.
         let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        let value = if is_token { sensitive(&format!("Bearer {token}")) } else { None };
+        let value = if is_token {
+            sensitive(&format!("Bearer {token}"))
+        } else {
+            None
+        };
         value.map(Self).ok_or(InvalidBearer)
     }
 }
@@ -123,7 +139,9 @@ where
     fn parse_ref(&self, command: &Command, flag: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
         let flag = flag.map(ToString::to_string).unwrap_or_default();
         let misused = |why: &dyn std::fmt::Display| {
-            let message = format!("invalid value for '{flag}': {why}\n\nFor more information, try '--help'.\n");
+            let message = format!(
+                "invalid value for '{flag}': {why}\n\nFor more information, try '--help'.\n"
+            );
             Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
         };
         let text = value.to_str().ok_or_else(|| misused(&"it is not UTF-8"))?;
@@ -143,32 +161,65 @@ mod tests {
             ("Cookie:\t a=b; c=é ", "cookie", "a=b; c=é"),
         ] {
             let header = Header::parse(text).unwrap();
-            assert_eq!((header.name.as_str(), header.value.as_bytes()), (name, value.as_bytes()));
+            assert_eq!(
+                (header.name.as_str(), header.value.as_bytes()),
+                (name, value.as_bytes())
+            );
         }
     }
 
     #[test]
     fn what_is_no_header_is_refused_and_not_repeated() {
-        for bad in ["", "secret", ": secret", "a secret: secret", "Bearer\nsecret: x", "é: secret"] {
+        for bad in [
+            "",
+            "secret",
+            ": secret",
+            "a secret: secret",
+            "Bearer\nsecret: x",
+            "é: secret",
+        ] {
             assert_eq!(Header::parse(bad), Err(InvalidHeader::Shape), "{bad:?}");
         }
-        for bad in ["X-Key: secret\r\nX-Other: 1", "X-Key: secret\0", "X-Key: secret\n"] {
+        for bad in [
+            "X-Key: secret\r\nX-Other: 1",
+            "X-Key: secret\0",
+            "X-Key: secret\n",
+        ] {
             let error = Header::parse(bad).unwrap_err();
-            assert!(matches!(error, InvalidHeader::ControlCharacters(_)), "{bad:?}");
+            assert!(
+                matches!(error, InvalidHeader::ControlCharacters(_)),
+                "{bad:?}"
+            );
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        assert!(matches!(Header::parse("X-Key: "), Err(InvalidHeader::NoValue(_))));
+        assert!(matches!(
+            Header::parse("X-Key: "),
+            Err(InvalidHeader::NoValue(_))
+        ));
     }
 
     #[test]
     fn headers_of_the_listener_itself_are_refused() {
         for own in ["Accept: a", "accept-encoding: a", "Cache-Control: a"] {
-            assert!(matches!(Header::parse(own), Err(InvalidHeader::ListenersOwn(_))), "{own}");
+            assert!(
+                matches!(Header::parse(own), Err(InvalidHeader::ListenersOwn(_))),
+                "{own}"
+            );
         }
-        for own in ["Connection: close", "content-length: 0", "Transfer-Encoding: chunked"] {
-            assert!(matches!(Header::parse(own), Err(InvalidHeader::HttpsOwn(_))), "{own}");
+        for own in [
+            "Connection: close",
+            "content-length: 0",
+            "Transfer-Encoding: chunked",
+        ] {
+            assert!(
+                matches!(Header::parse(own), Err(InvalidHeader::HttpsOwn(_))),
+                "{own}"
+            );
         }
-        assert_eq!(Header::parse("Last-Event-ID: 1-0"), Err(InvalidHeader::LastEventId));
+        assert_eq!(
+            Header::parse("Last-Event-ID: 1-0"),
+            Err(InvalidHeader::LastEventId)
+        );
     }
 
     #[test]
@@ -181,7 +232,14 @@ mod tests {
 
     #[test]
     fn no_value_is_shown_by_debug() {
-        let shown = format!("{:?} {:?}", Header::parse("X-Key: secret").unwrap(), Bearer::parse("secret").unwrap());
-        assert!(shown.contains("x-key") && !shown.contains("secret"), "{shown}");
+        let shown = format!(
+            "{:?} {:?}",
+            Header::parse("X-Key: secret").unwrap(),
+            Bearer::parse("secret").unwrap()
+        );
+        assert!(
+            shown.contains("x-key") && !shown.contains("secret"),
+            "{shown}"
+        );
     }
 }

@@ -38,14 +38,18 @@ fn main() -> ExitCode {
 fn completions(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut settings::command(), "listener", &mut script);
-    std::io::stdout().write_all(&script).context("cannot write to standard output")
+    std::io::stdout()
+        .write_all(&script)
+        .context("cannot write to standard output")
 }
 
 fn follow(settings: &Settings) -> anyhow::Result<()> {
     // Fails only when one is installed already, and then that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
     let outcome = runtime.block_on(listener::run(settings));
     // A reader that has stopped reading would otherwise hold the last write, and so the process, for ever.
     runtime.shutdown_timeout(LAST_WRITE_MAX);

@@ -42,7 +42,9 @@ pub(crate) fn shown(body: &[u8]) -> String {
 
 fn plain(text: &str) -> impl Iterator<Item = char> {
     // Lines become one line.
-    text.chars().map(|c| if c == '\n' { ' ' } else { c }).filter(|c| !c.is_control())
+    text.chars()
+        .map(|c| if c == '\n' { ' ' } else { c })
+        .filter(|c| !c.is_control())
 }
 
 #[cfg(test)]
@@ -57,7 +59,10 @@ mod tests {
 
     #[test]
     fn another_text_is_cut_and_made_plain() {
-        assert_eq!(shown(b"\n<h1>Not\x1b[31m\r\nhere</h1>\xff\n"), "<h1>Not[31m here</h1>\u{fffd}");
+        assert_eq!(
+            shown(b"\n<h1>Not\x1b[31m\r\nhere</h1>\xff\n"),
+            "<h1>Not[31m here</h1>\u{fffd}"
+        );
         assert_eq!(shown("é".repeat(300).as_bytes()), "é".repeat(200));
         assert_eq!(shown(br#"{"error":"x"}"#), r#"{"error":"x"}"#);
         assert_eq!(shown(b""), "");

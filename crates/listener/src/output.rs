@@ -88,7 +88,10 @@ impl Output {
         match self.format {
             Format::Text => {
                 // The tutorial's two lines: `print(f"event: {event.event} \ndata: {event.data}")`.
-                let (kind, data) = (self.coloured(KIND, self.shown(&event.kind)), self.shown(&event.data));
+                let (kind, data) = (
+                    self.coloured(KIND, self.shown(&event.kind)),
+                    self.shown(&event.data),
+                );
                 self.line(&format!("event: {kind} \ndata: {data}"));
             }
             Format::Json => {
@@ -140,9 +143,14 @@ impl Output {
         if self.batch.bytes.is_empty() && last_event_id.is_none() {
             return Ok(());
         }
-        let (batch, last_event_id) = (mem::take(&mut self.batch), last_event_id.map(ToOwned::to_owned));
+        let (batch, last_event_id) = (
+            mem::take(&mut self.batch),
+            last_event_id.map(ToOwned::to_owned),
+        );
         let writing = tokio::task::spawn_blocking(move || batch.write(last_event_id.as_deref()));
-        self.batch = writing.await.map_err(|error| OutputError::Stdout(io::Error::other(error)))??;
+        self.batch = writing
+            .await
+            .map_err(|error| OutputError::Stdout(io::Error::other(error)))??;
         Ok(())
     }
 
@@ -164,15 +172,27 @@ impl Output {
     }
 
     fn coloured(&self, style: Style, text: String) -> String {
-        if self.colours { format!("{style}{text}{style:#}") } else { text }
+        if self.colours {
+            format!("{style}{text}{style:#}")
+        } else {
+            text
+        }
     }
 
     fn shown(&self, text: &str) -> String {
-        if self.terminal { terminal::visible(text).into_owned() } else { text.to_owned() }
+        if self.terminal {
+            terminal::visible(text).into_owned()
+        } else {
+            text.to_owned()
+        }
     }
 
     fn shown_json(&self, json: String) -> String {
-        if self.terminal { terminal::visible_json(&json).into_owned() } else { json }
+        if self.terminal {
+            terminal::visible_json(&json).into_owned()
+        } else {
+            json
+        }
     }
 }
 
@@ -183,7 +203,9 @@ fn json(event: &Event) -> String {
 impl Batch {
     /// There is a state file, with another id.
     fn is_to_be_kept(&self, last_event_id: &str) -> bool {
-        self.state.as_ref().is_some_and(|state| state.last_event_id() != Some(last_event_id))
+        self.state
+            .as_ref()
+            .is_some_and(|state| state.last_event_id() != Some(last_event_id))
     }
 
     /// Writes the bytes, then the id; its memory serves for the next batch.
@@ -193,7 +215,10 @@ impl Batch {
                 state.begin()?;
             }
             let mut stdout = io::stdout().lock();
-            stdout.write_all(&self.bytes).and_then(|()| stdout.flush()).map_err(OutputError::Stdout)?;
+            stdout
+                .write_all(&self.bytes)
+                .and_then(|()| stdout.flush())
+                .map_err(OutputError::Stdout)?;
             if self.state.is_some() {
                 stdout::sync().map_err(OutputError::Stdout)?;
             }
@@ -211,7 +236,13 @@ mod tests {
     use super::*;
 
     fn output(format: Format, terminal: bool) -> Output {
-        Output { format, raw: Raw::default(), terminal, colours: false, batch: Batch::default() }
+        Output {
+            format,
+            raw: Raw::default(),
+            terminal,
+            colours: false,
+            batch: Batch::default(),
+        }
     }
 
     fn text(output: Output) -> String {
@@ -221,21 +252,35 @@ mod tests {
     fn printed(format: Format, terminal: bool, data: &str) -> String {
         let mut output = output(format, terminal);
         let (id, kind) = ("1-0".to_owned(), "click".to_owned());
-        output.event(&Event { id, kind, data: data.to_owned(), end: 0 });
+        output.event(&Event {
+            id,
+            kind,
+            data: data.to_owned(),
+            end: 0,
+        });
         text(output)
     }
 
     #[test]
     fn text_is_the_tutorials_two_lines() {
-        assert_eq!(printed(Format::Text, false, "\"a\""), "event: click \ndata: \"a\"\n");
-        assert_eq!(printed(Format::Text, false, "a\nb"), "event: click \ndata: a\nb\n");
+        assert_eq!(
+            printed(Format::Text, false, "\"a\""),
+            "event: click \ndata: \"a\"\n"
+        );
+        assert_eq!(
+            printed(Format::Text, false, "a\nb"),
+            "event: click \ndata: a\nb\n"
+        );
         assert_eq!(printed(Format::Text, false, ""), "event: click \ndata: \n");
     }
 
     #[test]
     fn json_is_one_line_with_its_keys_in_order() {
         let line = printed(Format::Json, false, "a\n\"b\"");
-        assert_eq!(line, "{\"id\":\"1-0\",\"event\":\"click\",\"data\":\"a\\n\\\"b\\\"\"}\n");
+        assert_eq!(
+            line,
+            "{\"id\":\"1-0\",\"event\":\"click\",\"data\":\"a\\n\\\"b\\\"\"}\n"
+        );
     }
 
     #[test]
@@ -248,14 +293,23 @@ mod tests {
         let mut raw = output(Format::Raw, false);
         raw.received(b": x\ndata:a\r\n\r\ndata: b");
         raw.settled(4);
-        raw.event(&Event { end: 14, ..Event::default() });
-        assert_eq!((raw.held_bytes(), text(raw).as_str()), (7, ": x\ndata:a\r\n\r\n"));
+        raw.event(&Event {
+            end: 14,
+            ..Event::default()
+        });
+        assert_eq!(
+            (raw.held_bytes(), text(raw).as_str()),
+            (7, ": x\ndata:a\r\n\r\n")
+        );
     }
 
     #[test]
     fn comments_have_their_place_in_text_and_json() {
-        for (format, shown) in [(Format::Text, ": a b\n"), (Format::Json, "{\"comment\":\"a b\"}\n"), (Format::Raw, "")]
-        {
+        for (format, shown) in [
+            (Format::Text, ": a b\n"),
+            (Format::Json, "{\"comment\":\"a b\"}\n"),
+            (Format::Raw, ""),
+        ] {
             let mut output = output(format, false);
             output.comment("a b");
             assert_eq!(text(output), shown);
@@ -264,15 +318,31 @@ mod tests {
 
     #[test]
     fn colours_are_round_the_type_only() {
-        let mut output = Output { colours: true, ..output(Format::Text, true) };
-        output.event(&Event { kind: "click".to_owned(), data: "a".to_owned(), ..Event::default() });
-        assert_eq!(text(output), "event: \x1b[1m\x1b[36mclick\x1b[0m \ndata: a\n");
+        let mut output = Output {
+            colours: true,
+            ..output(Format::Text, true)
+        };
+        output.event(&Event {
+            kind: "click".to_owned(),
+            data: "a".to_owned(),
+            ..Event::default()
+        });
+        assert_eq!(
+            text(output),
+            "event: \x1b[1m\x1b[36mclick\x1b[0m \ndata: a\n"
+        );
     }
 
     #[test]
     fn only_a_terminal_is_protected() {
-        assert_eq!(printed(Format::Text, true, "\x1b[2J\ta"), "event: click \ndata: \u{fffd}[2J\ta\n");
-        assert_eq!(printed(Format::Text, false, "\x1b[2J\ta"), "event: click \ndata: \x1b[2J\ta\n");
+        assert_eq!(
+            printed(Format::Text, true, "\x1b[2J\ta"),
+            "event: click \ndata: \u{fffd}[2J\ta\n"
+        );
+        assert_eq!(
+            printed(Format::Text, false, "\x1b[2J\ta"),
+            "event: click \ndata: \x1b[2J\ta\n"
+        );
         assert!(printed(Format::Json, true, "\u{9b}").contains(r"\u009b"));
         assert!(printed(Format::Json, false, "\u{9b}").contains('\u{9b}'));
         let mut raw = output(Format::Raw, true);

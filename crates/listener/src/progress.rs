@@ -20,7 +20,11 @@ impl Progress {
     /// At the start. It is tried again so often; none for ever.
     #[must_use]
     pub const fn new(retries_max: Option<u64>) -> Self {
-        Self { retries_max, connected_before: false, troubles: BTreeMap::new() }
+        Self {
+            retries_max,
+            connected_before: false,
+            troubles: BTreeMap::new(),
+        }
     }
 
     /// The stream is open.
@@ -51,7 +55,9 @@ impl Progress {
 
     /// The last event id cannot be sent back.
     pub fn unsendable_id(&self) {
-        talk::say("the last event id has control characters and cannot be sent back: events may be missing");
+        talk::say(
+            "the last event id has control characters and cannot be sent back: events may be missing",
+        );
     }
 
     fn told(&self, url: &StreamUrl, trouble: &Trouble, wait: Duration) -> String {
@@ -96,8 +102,13 @@ mod tests {
 
     #[test]
     fn the_first_refusal_says_what_to_start() {
-        let (url, mut progress) = ("http://127.0.0.1:5000".parse().unwrap(), Progress::new(None));
-        let told = |progress: &Progress| progress.told(&url, &Trouble::NoServer, Duration::from_millis(250));
+        let (url, mut progress) = (
+            "http://127.0.0.1:5000".parse().unwrap(),
+            Progress::new(None),
+        );
+        let told = |progress: &Progress| {
+            progress.told(&url, &Trouble::NoServer, Duration::from_millis(250))
+        };
         assert!(told(&progress).starts_with("no server at http://127.0.0.1:5000/stream yet"));
         assert!(told(&progress).contains("cargo run -p sse-server"));
         progress.connected_before = true;
@@ -106,8 +117,14 @@ mod tests {
 
     #[test]
     fn a_cut_says_when_it_goes_on() {
-        let told =
-            Progress::new(None).told(&"http://h/s".parse().unwrap(), &Trouble::Ended, Duration::from_micros(20_300));
-        assert_eq!(told, "http://h/s: the server ended the stream; trying again in 20ms");
+        let told = Progress::new(None).told(
+            &"http://h/s".parse().unwrap(),
+            &Trouble::Ended,
+            Duration::from_micros(20_300),
+        );
+        assert_eq!(
+            told,
+            "http://h/s: the server ended the stream; trying again in 20ms"
+        );
     }
 }

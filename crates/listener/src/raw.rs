@@ -18,7 +18,10 @@ pub struct Raw {
 impl Raw {
     /// The next connection has begun: what is held is from before a cut.
     pub fn reconnected(&mut self) {
-        *self = Self { again: true, ..Self::default() };
+        *self = Self {
+            again: true,
+            ..Self::default()
+        };
     }
 
     /// Holds the next bytes.
@@ -34,7 +37,9 @@ impl Raw {
 
     /// Moves what is held up to here, in bytes since the connection's start, to `out`.
     pub fn take_to(&mut self, end: u64, out: &mut Vec<u8>) {
-        let length = usize::try_from(end.saturating_sub(self.before)).unwrap_or(usize::MAX).min(self.held.len());
+        let length = usize::try_from(end.saturating_sub(self.before))
+            .unwrap_or(usize::MAX)
+            .min(self.held.len());
         let mut bytes = &self.held[..length];
         if self.before == 0 && self.again {
             bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -56,7 +61,10 @@ mod tests {
         raw.take_to(8, &mut out);
         raw.push(b"ta: b\n\ndata: torn");
         raw.take_to(8, &mut out);
-        assert_eq!((out.as_slice(), raw.held_bytes()), (&b"\xEF\xBB\xBF: a\n\n"[..], 19));
+        assert_eq!(
+            (out.as_slice(), raw.held_bytes()),
+            (&b"\xEF\xBB\xBF: a\n\n"[..], 19)
+        );
         raw.take_to(17, &mut out);
         raw.reconnected();
         raw.push(b"\xEF\xBB\xBFdata: c\n\n");

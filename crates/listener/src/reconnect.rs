@@ -26,12 +26,18 @@ pub struct Pace {
 
 impl Pace {
     /// While no server has ever been reached: quick, because it is probably just being started.
-    pub const STARTING: Self = Self { base: Duration::from_millis(250), cap: Duration::from_secs(3) };
+    pub const STARTING: Self = Self {
+        base: Duration::from_millis(250),
+        cap: Duration::from_secs(3),
+    };
 
     /// With the `retry` of the server, if it set one. It is kept to even beyond the cap of the growth.
     #[must_use]
     pub fn of_retry(retry: Option<Duration>) -> Self {
-        Self { base: retry.unwrap_or(RETRY_DEFAULT).min(ASKED_MAX), cap: PAUSE_MAX }
+        Self {
+            base: retry.unwrap_or(RETRY_DEFAULT).min(ASKED_MAX),
+            cap: PAUSE_MAX,
+        }
     }
 
     /// The wait after `failures` failures in a row before this one; `chance` is evenly spread over 0 to 1.
@@ -40,7 +46,10 @@ impl Pace {
         if failures == 0 {
             return self.base;
         }
-        let grown = self.base.max(GROWTH_MIN).saturating_mul(2_u32.saturating_pow(failures));
+        let grown = self
+            .base
+            .max(GROWTH_MIN)
+            .saturating_mul(2_u32.saturating_pow(failures));
         let room = grown.min(self.cap).saturating_sub(self.base);
         self.base + room.mul_f64(chance.clamp(0.0, 1.0))
     }
@@ -77,13 +86,17 @@ impl Patience {
     /// For so many attempts after the first one of a row; none for ever.
     #[must_use]
     pub const fn of_retries(retries_max: Option<u64>) -> Self {
-        Self { retries_max, failures: 0 }
+        Self {
+            retries_max,
+            failures: 0,
+        }
     }
 
     /// One more failure. True if it was the last one to put up with.
     pub fn fail(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
-        self.retries_max.is_some_and(|retries_max| self.failures > retries_max)
+        self.retries_max
+            .is_some_and(|retries_max| self.failures > retries_max)
     }
 
     /// Failures in a row.
@@ -121,8 +134,14 @@ mod tests {
 
     #[test]
     fn further_waits_double_up_to_the_cap() {
-        assert_eq!(longest(Pace::of_retry(None)), [3_000, 6_000, 12_000, 24_000, 30_000, 30_000]);
-        assert_eq!(longest(Pace::STARTING), [250, 500, 1_000, 2_000, 3_000, 3_000]);
+        assert_eq!(
+            longest(Pace::of_retry(None)),
+            [3_000, 6_000, 12_000, 24_000, 30_000, 30_000]
+        );
+        assert_eq!(
+            longest(Pace::STARTING),
+            [250, 500, 1_000, 2_000, 3_000, 3_000]
+        );
         assert_eq!(longest(pace(0)), [0, 500, 1_000, 2_000, 4_000, 8_000]);
     }
 
@@ -137,7 +156,10 @@ mod tests {
     #[test]
     fn a_long_retry_is_kept_to_but_not_an_endless_one() {
         assert_eq!(longest(pace(60_000)), [60_000, 60_000]);
-        assert_eq!(longest(pace(u64::MAX)), [ASKED_MAX.as_millis(), ASKED_MAX.as_millis()]);
+        assert_eq!(
+            longest(pace(u64::MAX)),
+            [ASKED_MAX.as_millis(), ASKED_MAX.as_millis()]
+        );
     }
 
     #[test]
@@ -161,7 +183,10 @@ mod tests {
         patience.reset();
         assert_eq!(failed(&mut patience), [false, false, true]);
         assert_eq!(failed(&mut Patience::of_retries(None)), [false; 100]);
-        let mut endless = Patience { retries_max: Some(u64::MAX), failures: u64::MAX };
+        let mut endless = Patience {
+            retries_max: Some(u64::MAX),
+            failures: u64::MAX,
+        };
         assert!(!endless.fail());
     }
 }

@@ -70,26 +70,46 @@ impl Record {
     /// # Errors
     /// [`RecordError::Write`].
     pub fn gap(&mut self, event: &Event, gap: &Gap) -> Result<(), RecordError> {
-        self.line(&Received::Gap { id: event.id.clone(), gap: gap.clone() })
+        self.line(&Received::Gap {
+            id: event.id.clone(),
+            gap: gap.clone(),
+        })
     }
 
     fn line(&mut self, received: &Received) -> Result<(), RecordError> {
-        let line = serde_json::to_string(received).expect("strings and numbers are always JSON") + "\n";
-        self.file.write_all(line.as_bytes()).map_err(|source| RecordError::Write { path: self.path.clone(), source })
+        let line =
+            serde_json::to_string(received).expect("strings and numbers are always JSON") + "\n";
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|source| RecordError::Write {
+                path: self.path.clone(),
+                source,
+            })
     }
 }
 
 fn received(event: &Event, received_us: u64) -> Received {
-    Received::Event { id: event.id.clone(), event: event.kind.clone(), received_us, stamp: stamp(&event.data) }
+    Received::Event {
+        id: event.id.clone(),
+        event: event.kind.clone(),
+        received_us,
+        stamp: stamp(&event.data),
+    }
 }
 
 /// The publisher's stamp, if the data is a JSON object that has one. (An array of the three is not one.)
 fn stamp(data: &str) -> Option<Stamp> {
-    if data.trim_start().starts_with('{') { serde_json::from_str(data).ok() } else { None }
+    if data.trim_start().starts_with('{') {
+        serde_json::from_str(data).ok()
+    } else {
+        None
+    }
 }
 
 fn now_us() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -100,7 +120,14 @@ mod tests {
     #[test]
     fn the_stamp_is_taken_from_an_object_that_has_all_of_it() {
         let found = stamp(r#" {"user":"u","sequence":7,"publisher":"p","sent_us":8,"more":[1]}"#);
-        assert_eq!(found, Some(Stamp { publisher: "p".to_owned(), sequence: 7, sent_us: 8 }));
+        assert_eq!(
+            found,
+            Some(Stamp {
+                publisher: "p".to_owned(),
+                sequence: 7,
+                sent_us: 8
+            })
+        );
         for other in [
             r#"["p",7,8]"#,
             r#"{"publisher":"p","sequence":7}"#,
@@ -119,17 +146,26 @@ mod tests {
         let path = directory.path().join("got.ndjson");
         std::fs::write(&path, "old").unwrap();
         let mut record = Record::create(&path).unwrap();
-        let event = Event { id: "1-0".to_owned(), kind: "click".to_owned(), data: "a".to_owned(), end: 0 };
+        let event = Event {
+            id: "1-0".to_owned(),
+            kind: "click".to_owned(),
+            data: "a".to_owned(),
+            end: 0,
+        };
         record.event(&event).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with(r#"{"kind":"event","id":"1-0","event":"click","received_us":1"#), "{text}");
+        assert!(
+            text.starts_with(r#"{"kind":"event","id":"1-0","event":"click","received_us":1"#),
+            "{text}"
+        );
         assert!(text.ends_with("}\n"), "{text}");
     }
 
     #[test]
     fn a_file_that_cannot_be_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Record::create(&directory.path().join("absent").join("got.ndjson")).unwrap_err();
+        let error =
+            Record::create(&directory.path().join("absent").join("got.ndjson")).unwrap_err();
         assert!(error.to_string().contains("got.ndjson"), "{error}");
     }
 }

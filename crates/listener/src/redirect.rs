@@ -40,7 +40,14 @@ impl Route {
     /// At the URL that the user gave, with the method that the user wants.
     #[must_use]
     pub fn from(start: &Url, method: Method) -> Self {
-        Self { start: start.clone(), url: start.clone(), redirects: 0, trusted: true, method, has_body: true }
+        Self {
+            start: start.clone(),
+            url: start.clone(),
+            redirects: 0,
+            trusted: true,
+            method,
+            has_body: true,
+        }
     }
 
     /// Where to ask next. Its user and password are those that the user gave, or none.
@@ -74,7 +81,9 @@ impl Route {
     /// # Errors
     /// It is a redirect that cannot be followed.
     pub fn follow(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<bool, NoRoute> {
-        let Some(mut next) = self.target(status, headers) else { return Ok(false) };
+        let Some(mut next) = self.target(status, headers) else {
+            return Ok(false);
+        };
         if !matches!(next.scheme(), "http" | "https") {
             return Err(NoRoute::Scheme);
         }
@@ -84,7 +93,11 @@ impl Route {
         self.redirects += 1;
         self.trusted &= next.origin() == self.start.origin();
         let start = Some(&self.start).filter(|_| self.trusted);
-        set_user(&mut next, start.map_or("", Url::username), start.and_then(Url::password));
+        set_user(
+            &mut next,
+            start.map_or("", Url::username),
+            start.and_then(Url::password),
+        );
         self.url = next;
         if becomes_get(status, &self.method) {
             self.method = Method::GET;
@@ -98,7 +111,9 @@ impl Route {
             return None;
         }
         let location = headers.get(LOCATION)?;
-        self.url.join(std::str::from_utf8(location.as_bytes()).ok()?).ok()
+        self.url
+            .join(std::str::from_utf8(location.as_bytes()).ok()?)
+            .ok()
     }
 }
 
@@ -112,7 +127,9 @@ fn becomes_get(status: StatusCode, method: &Method) -> bool {
 }
 
 fn set_user(url: &mut Url, user: &str, password: Option<&str>) {
-    url.set_username(user).and_then(|()| url.set_password(password)).expect("an http URL has a host");
+    url.set_username(user)
+        .and_then(|()| url.set_password(password))
+        .expect("an http URL has a host");
 }
 
 #[cfg(test)]
@@ -134,19 +151,38 @@ mod tests {
 
     fn followed(route: &mut Route, location: &str) -> Result<bool, NoRoute> {
         let location = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-        route.follow(StatusCode::FOUND, &HeaderMap::from_iter([(LOCATION, location)]))
+        route.follow(
+            StatusCode::FOUND,
+            &HeaderMap::from_iter([(LOCATION, location)]),
+        )
     }
 
     #[test]
     fn secrets_stay_with_the_origin() {
-        for location in ["/t", "t", "http://h:1/t", "//h:1/t", "http://other:secret@h:1/t"] {
-            assert_eq!(way(&[location]), [("http://u:p@h:1/t".to_owned(), true)], "{location}");
+        for location in [
+            "/t",
+            "t",
+            "http://h:1/t",
+            "//h:1/t",
+            "http://other:secret@h:1/t",
+        ] {
+            assert_eq!(
+                way(&[location]),
+                [("http://u:p@h:1/t".to_owned(), true)],
+                "{location}"
+            );
         }
     }
 
     #[test]
     fn another_origin_gets_no_secrets() {
-        for location in ["http://h:2/", "https://h:1/", "http://h.example:1/", "http://a:b@h/", "http://h:1@evil/"] {
+        for location in [
+            "http://h:2/",
+            "https://h:1/",
+            "http://h.example:1/",
+            "http://a:b@h/",
+            "http://h:1@evil/",
+        ] {
             let [(url, trusted)] = way(&[location]).try_into().unwrap();
             assert!(!trusted && !url.contains('@'), "{location}: {url}");
         }
@@ -157,7 +193,13 @@ mod tests {
         let untrusted = |url: &str| (url.to_owned(), false);
         assert_eq!(
             way(&["http://evil/", "/again", "http://h:1/chosen", "/on"]),
-            ["http://evil/", "http://evil/again", "http://h:1/chosen", "http://h:1/on"].map(untrusted)
+            [
+                "http://evil/",
+                "http://evil/again",
+                "http://h:1/chosen",
+                "http://h:1/on"
+            ]
+            .map(untrusted)
         );
     }
 
@@ -165,10 +207,18 @@ mod tests {
     fn what_is_no_redirect_is_judged_as_it_is() {
         let mut route = Route::from(&"http://h/s".parse().unwrap(), Method::GET);
         let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
-        for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::NOT_MODIFIED, StatusCode::NOT_FOUND] {
+        for status in [
+            StatusCode::OK,
+            StatusCode::CREATED,
+            StatusCode::NOT_MODIFIED,
+            StatusCode::NOT_FOUND,
+        ] {
             assert_eq!(route.follow(status, &location), Ok(false));
         }
-        assert_eq!(route.follow(StatusCode::FOUND, &HeaderMap::new()), Ok(false));
+        assert_eq!(
+            route.follow(StatusCode::FOUND, &HeaderMap::new()),
+            Ok(false)
+        );
         assert_eq!(followed(&mut route, "http://"), Ok(false));
         assert_eq!(route.url().as_str(), "http://h/s");
     }
@@ -197,9 +247,15 @@ mod tests {
         ] {
             let mut route = Route::from(&"http://h/s".parse().unwrap(), method.clone());
             let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
-            route.follow(StatusCode::from_u16(status).unwrap(), &location).unwrap();
+            route
+                .follow(StatusCode::from_u16(status).unwrap(), &location)
+                .unwrap();
             let kept = then == method.as_str();
-            assert_eq!((route.method().as_str(), route.has_body()), (then, kept), "{status} {method}");
+            assert_eq!(
+                (route.method().as_str(), route.has_body()),
+                (then, kept),
+                "{status} {method}"
+            );
         }
     }
 }

@@ -55,7 +55,10 @@ impl Request {
     /// TLS cannot be set up.
     pub fn new(settings: &Settings, url: &StreamUrl) -> reqwest::Result<Self> {
         let target = &settings.target;
-        let timeouts = Timeouts { connect: CONNECT_MAX, idle: settings.idle_timeout };
+        let timeouts = Timeouts {
+            connect: CONNECT_MAX,
+            idle: settings.idle_timeout,
+        };
         Ok(Self {
             client: client(url, target, timeouts)?,
             url: url.with_query(target.query()),
@@ -75,14 +78,20 @@ impl Request {
 
     /// The request, at this point of its way, for what follows `last_event_id`; empty means for what comes next.
     pub fn along(&self, route: &Route, last_event_id: &str) -> RequestBuilder {
-        let mut headers = if route.is_trusted() { self.secrets.clone() } else { HeaderMap::new() };
+        let mut headers = if route.is_trusted() {
+            self.secrets.clone()
+        } else {
+            HeaderMap::new()
+        };
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(id) = id_header(last_event_id).filter(|id| !id.is_empty()) {
             headers.insert(LAST_EVENT_ID, id);
         }
-        let mut request = self.client.request(route.method().clone(), route.url().clone());
+        let mut request = self
+            .client
+            .request(route.method().clone(), route.url().clone());
         if route.has_body() {
             if let Some(content_type) = &self.content_type {
                 headers.insert(CONTENT_TYPE, content_type.clone());
@@ -124,13 +133,21 @@ fn client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Resu
 
 fn builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
     let builder = Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION")
+        ))
         .connect_timeout(timeouts.connect)
         .tcp_keepalive(TCP_KEEPALIVE)
         // They are followed by `redirect`, which keeps secrets where they belong.
         .redirect(Policy::none())
         .pool_max_idle_per_host(0);
-    if url.is_loopback() { builder.no_proxy() } else { builder }
+    if url.is_loopback() {
+        builder.no_proxy()
+    } else {
+        builder
+    }
 }
 
 #[cfg(test)]
@@ -141,16 +158,28 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = Settings::of_args(&[&["--url", "http://h"], arguments].concat());
         let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
-        request.along(&request.route(), last_event_id).build().unwrap()
+        request
+            .along(&request.route(), last_event_id)
+            .build()
+            .unwrap()
     }
 
     #[test]
     fn a_filter_becomes_a_query() {
         assert_eq!(built(&[], "").url().as_str(), "http://h/stream");
         let filtered = built(&["--channel", "orders", "--event", "a", "--event", "b"], "");
-        assert_eq!(filtered.url().query(), Some("channel=orders&event=a&event=b"));
-        let several = built(&["--channel", "a,b", "--channel", "c", "--since", "10m"], "");
-        assert_eq!(several.url().query(), Some("channel=a&channel=b&channel=c&since=10m"));
+        assert_eq!(
+            filtered.url().query(),
+            Some("channel=orders&event=a&event=b")
+        );
+        let several = built(
+            &["--channel", "a,b", "--channel", "c", "--since", "10m"],
+            "",
+        );
+        assert_eq!(
+            several.url().query(),
+            Some("channel=a&channel=b&channel=c&since=10m")
+        );
         assert_eq!(built(&["--last", "5"], "").url().query(), Some("last=5"));
     }
 
@@ -158,23 +187,47 @@ mod tests {
     fn a_body_is_posted_as_json_unless_said_otherwise() {
         let sent = |arguments: &[&str]| {
             let request = built(arguments, "1-0");
-            let value = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-            let body = request.body().and_then(reqwest::Body::as_bytes).map(<[u8]>::to_vec);
+            let value = |name| {
+                request
+                    .headers()
+                    .get(name)
+                    .map(|value| value.to_str().unwrap().to_owned())
+            };
+            let body = request
+                .body()
+                .and_then(reqwest::Body::as_bytes)
+                .map(<[u8]>::to_vec);
             assert_eq!(value("last-event-id").as_deref(), Some("1-0"));
             (request.method().to_string(), value("content-type"), body)
         };
         let json = || Some("application/json".to_owned());
         assert_eq!(sent(&[]), ("GET".to_owned(), None, None));
         assert_eq!(sent(&["--method", "post"]), ("POST".to_owned(), None, None));
-        assert_eq!(sent(&["--body", "{}"]), ("POST".to_owned(), json(), Some(b"{}".to_vec())));
-        assert_eq!(sent(&["--body", "{}", "--method", "REPORT"]), ("REPORT".to_owned(), json(), Some(b"{}".to_vec())));
-        let form = sent(&["--body", "a=b", "--header", "Content-Type: application/x-www-form-urlencoded"]);
+        assert_eq!(
+            sent(&["--body", "{}"]),
+            ("POST".to_owned(), json(), Some(b"{}".to_vec()))
+        );
+        assert_eq!(
+            sent(&["--body", "{}", "--method", "REPORT"]),
+            ("REPORT".to_owned(), json(), Some(b"{}".to_vec()))
+        );
+        let form = sent(&[
+            "--body",
+            "a=b",
+            "--header",
+            "Content-Type: application/x-www-form-urlencoded",
+        ]);
         assert_eq!(form.1.as_deref(), Some("application/x-www-form-urlencoded"));
     }
 
     #[test]
     fn the_last_event_id_is_sent_when_there_is_one_and_a_header_can_carry_it() {
-        let sent = |id| built(&[], id).headers().get("last-event-id").map(|value| value.as_bytes().to_vec());
+        let sent = |id| {
+            built(&[], id)
+                .headers()
+                .get("last-event-id")
+                .map(|value| value.as_bytes().to_vec())
+        };
         assert_eq!(sent("1700-0").as_deref(), Some("1700-0".as_bytes()));
         assert_eq!(sent("é").as_deref(), Some("é".as_bytes()));
         assert_eq!(sent(""), None);
@@ -191,7 +244,17 @@ mod tests {
     }
     #[test]
     fn headers_of_the_user_are_added_or_replace_the_usual_ones() {
-        let request = built(&["--header", "X-A: 1", "--header", "x-a: 2", "--header", "User-Agent: me"], "");
+        let request = built(
+            &[
+                "--header",
+                "X-A: 1",
+                "--header",
+                "x-a: 2",
+                "--header",
+                "User-Agent: me",
+            ],
+            "",
+        );
         let values: Vec<_> = request.headers().get_all("x-a").iter().collect();
         assert_eq!(values, ["1", "2"]);
         let values: Vec<_> = request.headers().get_all("user-agent").iter().collect();

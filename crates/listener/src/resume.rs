@@ -15,7 +15,10 @@ impl Resume {
     /// At the start: after an event that is known already, or with an empty id at what comes next.
     #[must_use]
     pub fn after(last_event_id: impl Into<String>) -> Self {
-        Self { last_event_id: last_event_id.into(), retry: None }
+        Self {
+            last_event_id: last_event_id.into(),
+            retry: None,
+        }
     }
 
     /// Takes from a whole block what it says: an empty id resets the id, no id keeps it.
@@ -53,11 +56,27 @@ mod tests {
     #[test]
     fn only_an_empty_id_resets_the_id() {
         let mut resume = Resume::after("1-0");
-        resume.take(&Block { has_data: true, retry_ms: Some(7), ..Block::default() });
-        assert_eq!((resume.last_event_id(), resume.retry()), ("1-0", Some(Duration::from_millis(7))));
-        resume.take(&Block { id: Some("2-0".to_owned()), ..Block::default() });
-        assert_eq!((resume.last_event_id(), resume.retry()), ("2-0", Some(Duration::from_millis(7))));
-        resume.take(&Block { id: Some(String::new()), ..Block::default() });
+        resume.take(&Block {
+            has_data: true,
+            retry_ms: Some(7),
+            ..Block::default()
+        });
+        assert_eq!(
+            (resume.last_event_id(), resume.retry()),
+            ("1-0", Some(Duration::from_millis(7)))
+        );
+        resume.take(&Block {
+            id: Some("2-0".to_owned()),
+            ..Block::default()
+        });
+        assert_eq!(
+            (resume.last_event_id(), resume.retry()),
+            ("2-0", Some(Duration::from_millis(7)))
+        );
+        resume.take(&Block {
+            id: Some(String::new()),
+            ..Block::default()
+        });
         assert_eq!(resume.last_event_id(), "");
     }
 }

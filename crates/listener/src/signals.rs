@@ -22,11 +22,16 @@ impl Signals {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
-            Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
         }
         #[cfg(windows)]
         {
-            Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+            Ok(Self {
+                interrupt: tokio::signal::windows::ctrl_c()?,
+            })
         }
     }
 

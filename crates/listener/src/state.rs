@@ -78,7 +78,10 @@ impl StateFile {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         // Where a link leads, so that it stays a link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let unwritable = |source| StateError::Write { path: path.clone(), source };
+        let unwritable = |source| StateError::Write {
+            path: path.clone(),
+            source,
+        };
         let lock = File::create(beside(&path, ".lock")).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -86,13 +89,19 @@ impl StateFile {
             Err(fs::TryLockError::Error(source)) => return Err(unwritable(source)),
         }
         let state = read(&path)?;
-        Ok(Self { path, state, _lock: lock })
+        Ok(Self {
+            path,
+            state,
+            _lock: lock,
+        })
     }
 
     /// The id that is in the file; none if there is no file yet.
     #[must_use]
     pub fn last_event_id(&self) -> Option<&str> {
-        self.state.as_ref().map(|state| state.last_event_id.as_str())
+        self.state
+            .as_ref()
+            .map(|state| state.last_event_id.as_str())
     }
 
     /// Whether what was written last may be torn: whoever wrote it did not come to its end.
@@ -110,7 +119,10 @@ impl StateFile {
             return Ok(());
         }
         let last_event_id = self.last_event_id().unwrap_or_default().to_owned();
-        self.replace(State { last_event_id, clean: false })
+        self.replace(State {
+            last_event_id,
+            clean: false,
+        })
     }
 
     /// Keeps this id.
@@ -119,7 +131,10 @@ impl StateFile {
     /// [`StateError::Write`]; the file is as it was.
     pub fn save(&mut self, last_event_id: &str) -> Result<(), StateError> {
         let clean = !self.is_torn();
-        self.replace(State { last_event_id: last_event_id.to_owned(), clean })
+        self.replace(State {
+            last_event_id: last_event_id.to_owned(),
+            clean,
+        })
     }
 
     /// All that was begun is written.
@@ -128,7 +143,10 @@ impl StateFile {
     /// [`StateError::Write`]; the file is as it was.
     pub fn close(&mut self) -> Result<(), StateError> {
         match self.state.clone() {
-            Some(state) if !state.clean => self.replace(State { clean: true, ..state }),
+            Some(state) if !state.clean => self.replace(State {
+                clean: true,
+                ..state
+            }),
             _ => Ok(()),
         }
     }
@@ -136,7 +154,10 @@ impl StateFile {
     fn replace(&mut self, state: State) -> Result<(), StateError> {
         let mut text = serde_json::to_vec(&state).expect("a string and a truth are always JSON");
         text.push(b'\n');
-        self.write(&text).map_err(|source| StateError::Write { path: self.path.clone(), source })?;
+        self.write(&text).map_err(|source| StateError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
         self.state = Some(state);
         Ok(())
     }
@@ -162,8 +183,13 @@ fn read(path: &Path) -> Result<Option<State>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => Err(error),
     };
-    let bytes = bytes.map_err(|source| StateError::Read { path: path.to_owned(), source })?;
-    let state = serde_json::from_slice(&bytes).map_err(|_| StateError::Foreign { path: path.to_owned() })?;
+    let bytes = bytes.map_err(|source| StateError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let state = serde_json::from_slice(&bytes).map_err(|_| StateError::Foreign {
+        path: path.to_owned(),
+    })?;
     Ok(Some(state))
 }
 
@@ -188,7 +214,10 @@ mod tests {
         }
         assert!(!directory.path().join("orders.state.new").exists());
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"last_event_id\":\"a \\\"b\\\" é\",\"clean\":true}\n");
+        assert_eq!(
+            text,
+            "{\"last_event_id\":\"a \\\"b\\\" é\",\"clean\":true}\n"
+        );
     }
 
     #[test]
@@ -213,7 +242,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         let first = StateFile::open(&path).unwrap();
-        assert!(matches!(StateFile::open(&path), Err(StateError::InUse { .. })));
+        assert!(matches!(
+            StateFile::open(&path),
+            Err(StateError::InUse { .. })
+        ));
         drop(first);
         assert!(StateFile::open(&path).is_ok());
     }
@@ -230,7 +262,10 @@ mod tests {
         StateFile::open(&link).unwrap().save("2-0").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&real).unwrap().contains("2-0"));
-        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
     }
 
     #[test]
@@ -240,7 +275,10 @@ mod tests {
         for foreign in ["", "1700-0\n", "{}", "[1]"] {
             fs::write(&path, foreign).unwrap();
             let error = StateFile::open(&path).unwrap_err();
-            assert!(matches!(error, StateError::Foreign { .. }), "{foreign:?}: {error}");
+            assert!(
+                matches!(error, StateError::Foreign { .. }),
+                "{foreign:?}: {error}"
+            );
             assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
         }
     }
@@ -250,7 +288,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error = StateFile::open(&directory.path().join("absent").join("state")).unwrap_err();
         assert!(matches!(error, StateError::Write { .. }), "{error}");
-        assert!(matches!(StateFile::open(directory.path()), Err(StateError::Read { .. })));
-        fs::remove_file(beside(&fs::canonicalize(directory.path()).unwrap(), ".lock")).unwrap();
+        assert!(matches!(
+            StateFile::open(directory.path()),
+            Err(StateError::Read { .. })
+        ));
+        fs::remove_file(beside(
+            &fs::canonicalize(directory.path()).unwrap(),
+            ".lock",
+        ))
+        .unwrap();
     }
 }

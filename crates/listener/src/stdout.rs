@@ -23,8 +23,9 @@ pub fn sync() -> io::Result<()> {
     #[cfg(unix)]
     {
         let stdout = io::stdout();
-        let is_file = rustix::fs::fstat(&stdout)
-            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile);
+        let is_file = rustix::fs::fstat(&stdout).is_ok_and(|stat| {
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+        });
         if is_file {
             rustix::fs::fdatasync(&stdout)?;
         }
@@ -41,7 +42,11 @@ fn wait_closed() -> bool {
         // No events are asked for: an error and a hang-up are always told.
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut watched, None) {
-            Ok(_) => return watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+            Ok(_) => {
+                return watched[0]
+                    .revents()
+                    .intersects(PollFlags::ERR | PollFlags::HUP);
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }

@@ -60,13 +60,17 @@ impl Decoder {
     /// At the start of a stream whose events have at most so many bytes.
     #[must_use]
     pub fn new(event_bytes_max: usize) -> Self {
-        Self { splitter: BlockSplitter::new(event_bytes_max) }
+        Self {
+            splitter: BlockSplitter::new(event_bytes_max),
+        }
     }
 
     /// Gives comments as well.
     #[must_use]
     pub fn with_comments(self) -> Self {
-        Self { splitter: self.splitter.with_comments() }
+        Self {
+            splitter: self.splitter.with_comments(),
+        }
     }
 
     /// Takes the next bytes.
@@ -91,7 +95,12 @@ impl Decoder {
             if block.has_data {
                 let parsed = parse(&block).ok_or(DecodeError::Unparsable)?;
                 let id = resume.last_event_id().to_owned();
-                return Ok(Some(Item::Event(Event { id, kind: parsed.event, data: parsed.data, end: block.end })));
+                return Ok(Some(Item::Event(Event {
+                    id,
+                    kind: parsed.event,
+                    data: parsed.data,
+                    end: block.end,
+                })));
             }
         }
         Ok(None)
@@ -118,13 +127,18 @@ fn parse(block: &Block) -> Option<eventsource_stream::Event> {
 mod tests {
     use super::*;
 
-    fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, resume: &mut Resume) -> Vec<(String, String, String)> {
+    fn decode<'a>(
+        chunks: impl IntoIterator<Item = &'a [u8]>,
+        resume: &mut Resume,
+    ) -> Vec<(String, String, String)> {
         let mut decoder = Decoder::new(16 << 20);
         let mut events = Vec::new();
         for chunk in chunks {
             decoder.push(chunk).unwrap();
             while let Some(item) = decoder.next_item(resume).unwrap() {
-                let Item::Event(event) = item else { panic!("{item:?}") };
+                let Item::Event(event) = item else {
+                    panic!("{item:?}")
+                };
                 events.push((event.id, event.kind, event.data));
             }
         }
@@ -136,7 +150,10 @@ mod tests {
         let mut resume = Resume::default();
         decode([b"retry: 10\n\n".as_slice()], &mut resume);
         assert_eq!(resume.retry().map(|retry| retry.as_millis()), Some(10));
-        decode([b"retry: 20\ndata: a\n\nretry: +30\n\n".as_slice()], &mut resume);
+        decode(
+            [b"retry: 20\ndata: a\n\nretry: +30\n\n".as_slice()],
+            &mut resume,
+        );
         assert_eq!(resume.retry().map(|retry| retry.as_millis()), Some(20));
     }
 
@@ -151,8 +168,13 @@ mod tests {
     #[test]
     fn an_event_beyond_the_limit_is_an_error_after_the_events_before_it() {
         let mut decoder = Decoder::new(20);
-        let error = decoder.push(b"data: a\n\ndata: 012345678901234567890\n\n").unwrap_err();
-        assert_eq!(error.to_string(), "an event is larger than 20 bytes; --max-event-size sets how large it may be");
+        let error = decoder
+            .push(b"data: a\n\ndata: 012345678901234567890\n\n")
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "an event is larger than 20 bytes; --max-event-size sets how large it may be"
+        );
         let before = decoder.next_item(&mut Resume::default()).unwrap();
         assert!(matches!(before, Some(Item::Event(event)) if event.data == "a"));
     }

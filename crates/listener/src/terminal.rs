@@ -6,7 +6,11 @@ use std::borrow::Cow;
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     let acts = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
-    if text.contains(acts) { text.replace(acts, "\u{fffd}").into() } else { text.into() }
+    if text.contains(acts) {
+        text.replace(acts, "\u{fffd}").into()
+    } else {
+        text.into()
+    }
 }
 
 /// JSON with its DEL and C1 characters escaped, which JSON itself leaves as they are. It means the same.
@@ -17,7 +21,13 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     if !json.contains(acts) {
         return json.into();
     }
-    let escaped = |c: char| if acts(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    let escaped = |c: char| {
+        if acts(c) {
+            format!("\\u{:04x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
     json.chars().map(escaped).collect::<String>().into()
 }
 
@@ -27,7 +37,10 @@ mod tests {
 
     #[test]
     fn control_characters_are_shown_and_not_obeyed() {
-        assert_eq!(visible("a\x1b[2Jb\0\r\x7f\u{9b}31m"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}\u{fffd}31m");
+        assert_eq!(
+            visible("a\x1b[2Jb\0\r\x7f\u{9b}31m"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}\u{fffd}31m"
+        );
         assert_eq!(visible("a\tb\né€😀"), "a\tb\né€😀");
     }
 
@@ -36,6 +49,9 @@ mod tests {
         let json = serde_json::to_string("a\x1b\x7f\u{9b}é").unwrap();
         let shown = visible_json(&json);
         assert_eq!(shown, r#""a\u001b\u007f\u009bé""#);
-        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), "a\x1b\x7f\u{9b}é");
+        assert_eq!(
+            serde_json::from_str::<String>(&shown).unwrap(),
+            "a\x1b\x7f\u{9b}é"
+        );
     }
 }

@@ -68,7 +68,10 @@ impl Trouble {
     /// Not even a connection was made.
     #[must_use]
     pub const fn is_no_connection(&self) -> bool {
-        matches!(self, Self::NoServer | Self::Unreachable(_) | Self::Untrusted(_))
+        matches!(
+            self,
+            Self::NoServer | Self::Unreachable(_) | Self::Untrusted(_)
+        )
     }
 
     /// The least time that the server asked to be left alone for.
@@ -102,12 +105,20 @@ fn is_refused(error: &reqwest::Error) -> bool {
 }
 
 fn is_untrusted(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| matches!(unwrapped(cause).downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
+    causes(error).any(|cause| {
+        matches!(
+            unwrapped(cause).downcast_ref(),
+            Some(rustls::Error::InvalidCertificate(_))
+        )
+    })
 }
 
 /// What an `io::Error`, or several round one another, stand for. They leave it out when they are asked for their cause.
 fn unwrapped<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
-    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+    while let Some(inner) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
         error = inner;
     }
     error
@@ -115,7 +126,10 @@ fn unwrapped<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'stat
 
 /// The innermost cause: the outer ones only say that a request failed, and repeat its URL with its secrets.
 fn root_cause(error: &reqwest::Error) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
+    causes(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
@@ -124,10 +138,18 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
 }
 
 fn withheld(origin: Option<&str>) -> String {
-    let told = |origin| format!(" (after a redirect to {origin}, which does not get --header, --bearer or a password)");
+    let told = |origin| {
+        format!(
+            " (after a redirect to {origin}, which does not get --header, --bearer or a password)"
+        )
+    };
     origin.map(told).unwrap_or_default()
 }
 
 fn after_colon(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    }
 }

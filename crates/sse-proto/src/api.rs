@@ -189,15 +189,29 @@ mod tests {
         let json = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"lost-tail"}"#;
         assert_eq!(serde_json::to_string(&gap).expect("serialisable"), json);
         assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
-        let lost = Lost { after: EventId::new(1, 0), before: EventId::new(5, 0) };
-        let gap = Gap { lost: Some(lost), ..gap };
+        let lost = Lost {
+            after: EventId::new(1, 0),
+            before: EventId::new(5, 0),
+        };
+        let gap = Gap {
+            lost: Some(lost),
+            ..gap
+        };
         let json = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"lost-tail","lost":{"after":"1-0","before":"5-0"}}"#;
         assert_eq!(serde_json::to_string(&gap).expect("serialisable"), json);
         assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
         assert!(lost.has(EventId::new(1, 1)) && lost.has(EventId::new(4, 9)));
         assert!(!lost.has(lost.after) && !lost.has(lost.before));
-        for reason in [GapReason::Trimmed, GapReason::Unknown, GapReason::LostTail, GapReason::Damaged] {
-            assert_eq!(serde_json::to_value(reason).expect("serialisable"), reason.as_str());
+        for reason in [
+            GapReason::Trimmed,
+            GapReason::Unknown,
+            GapReason::LostTail,
+            GapReason::Damaged,
+        ] {
+            assert_eq!(
+                serde_json::to_value(reason).expect("serialisable"),
+                reason.as_str()
+            );
         }
     }
 
@@ -211,16 +225,29 @@ mod tests {
             time: "1970-01-01T00:00:00.005Z".into(),
         };
         let json = r#"{"id":"5-1","channel":"sse","event":"a\"b","data":"x\r\ny","time":"1970-01-01T00:00:00.005Z"}"#;
-        assert_eq!(serde_json::to_string(&envelope).expect("serialisable"), json);
-        assert_eq!(serde_json::from_str::<Envelope<'_>>(json).expect("reads back"), envelope);
+        assert_eq!(
+            serde_json::to_string(&envelope).expect("serialisable"),
+            json
+        );
+        assert_eq!(
+            serde_json::from_str::<Envelope<'_>>(json).expect("reads back"),
+            envelope
+        );
     }
 
     #[test]
     fn a_batch_line_takes_what_history_gives_and_refuses_unknown_keys() {
         let line = r#"{"id":"5-0","event":"a\"b","data":"x","time":"2026-11-24T00:00:00.000Z"}"#;
         let parsed: BatchLine<'_> = serde_json::from_str(line).expect("a history line");
-        assert_eq!((parsed.event.as_ref(), parsed.data.get()), ("a\"b", "\"x\""));
-        for bad in [r#"{"event":"a"}"#, r#"{"data":1}"#, r#"{"event":"a","data":1,"x":1}"#] {
+        assert_eq!(
+            (parsed.event.as_ref(), parsed.data.get()),
+            ("a\"b", "\"x\"")
+        );
+        for bad in [
+            r#"{"event":"a"}"#,
+            r#"{"data":1}"#,
+            r#"{"event":"a","data":1,"x":1}"#,
+        ] {
             assert!(serde_json::from_str::<BatchLine<'_>>(bad).is_err(), "{bad}");
         }
     }

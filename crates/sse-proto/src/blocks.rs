@@ -67,7 +67,10 @@ impl BlockSplitter {
             pushed_before: 0,
             settled: 0,
         };
-        Self { lines: LineSplitter::default(), assembler }
+        Self {
+            lines: LineSplitter::default(),
+            assembler,
+        }
     }
 
     /// Gives comments as well.
@@ -95,7 +98,9 @@ impl BlockSplitter {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), BlockTooLarge> {
         let pushed = self.lines.push(bytes, &mut self.assembler);
         self.assembler.pushed_before += bytes.len() as u64;
-        pushed.map_err(|LineTooLong| BlockTooLarge { bytes_max: self.assembler.block_bytes_max })
+        pushed.map_err(|LineTooLong| BlockTooLarge {
+            bytes_max: self.assembler.block_bytes_max,
+        })
     }
 }
 
@@ -108,13 +113,17 @@ impl LineSink for Assembler {
         let end = self.pushed_before + end as u64;
         match Field::of(line) {
             Field::Blank => {
-                let block = Block { end, ..std::mem::take(&mut self.block) };
+                let block = Block {
+                    end,
+                    ..std::mem::take(&mut self.block)
+                };
                 if block.has_data || block.id.is_some() || block.retry_ms.is_some() {
                     self.whole.push_back(Item::Block(block));
                 }
             }
             Field::Comment(text) if self.comments => {
-                self.whole.push_back(Item::Comment(String::from_utf8_lossy(text).into_owned()));
+                self.whole
+                    .push_back(Item::Comment(String::from_utf8_lossy(text).into_owned()));
             }
             field => self.block.take(field),
         }
@@ -169,7 +178,9 @@ mod tests {
         for chunk in chunks {
             splitter.push(chunk).expect("within the limit");
         }
-        std::iter::from_fn(|| splitter.next_item()).map(block).collect()
+        std::iter::from_fn(|| splitter.next_item())
+            .map(block)
+            .collect()
     }
 
     fn block(item: Item) -> Block {
@@ -183,7 +194,14 @@ mod tests {
         let whole = blocks(&[stream]);
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
         let whole: Vec<_> = whole.into_iter().map(|block| block.text).collect();
-        assert_eq!(blocks(&bytes).into_iter().map(|block| block.text).collect::<Vec<_>>(), whole, "byte by byte");
+        assert_eq!(
+            blocks(&bytes)
+                .into_iter()
+                .map(|block| block.text)
+                .collect::<Vec<_>>(),
+            whole,
+            "byte by byte"
+        );
         whole
     }
 
@@ -195,7 +213,11 @@ mod tests {
             "data: a\r\n\r\ndata: b\r\n\r\n",
             "data: a\r\n\rdata: b\n\r\n",
         ] {
-            assert_eq!(texts(stream.as_bytes()), ["data: a\n", "data: b\n"], "{stream:?}");
+            assert_eq!(
+                texts(stream.as_bytes()),
+                ["data: a\n", "data: b\n"],
+                "{stream:?}"
+            );
         }
     }
 
@@ -208,31 +230,52 @@ mod tests {
 
     #[test]
     fn invalid_utf8_becomes_the_replacement_character() {
-        assert_eq!(texts(b"data: a\xFFb\xE2\x82\n\n"), ["data: a\u{fffd}b\u{fffd}\n"]);
+        assert_eq!(
+            texts(b"data: a\xFFb\xE2\x82\n\n"),
+            ["data: a\u{fffd}b\u{fffd}\n"]
+        );
         assert_eq!(texts("data: é€😀\n\n".as_bytes()), ["data: é€😀\n"]);
     }
 
     #[test]
     fn what_a_parser_ignores_is_dropped() {
-        assert_eq!(texts(b": comment\nfoo: bar\ndata:  a\ndata\nretry: +5\nid: a\0b\n\n"), ["data:  a\ndata: \n"]);
+        assert_eq!(
+            texts(b": comment\nfoo: bar\ndata:  a\ndata\nretry: +5\nid: a\0b\n\n"),
+            ["data:  a\ndata: \n"]
+        );
         assert!(texts(b"event: only\n\n:\n\n\n\ndata: unfinished\n").is_empty());
     }
 
     #[test]
     fn ids_and_retries_count_without_data() {
         let read = blocks(&[b"id: 5-0\nretry: 10\n\nid\n\nretry: 99999999999999999999\n\n"]);
-        let said: Vec<_> = read.iter().map(|b| (b.id.as_deref(), b.retry_ms, b.has_data)).collect();
-        assert_eq!(said, [(Some("5-0"), Some(10), false), (Some(""), None, false), (None, Some(u64::MAX), false)]);
+        let said: Vec<_> = read
+            .iter()
+            .map(|b| (b.id.as_deref(), b.retry_ms, b.has_data))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (Some("5-0"), Some(10), false),
+                (Some(""), None, false),
+                (None, Some(u64::MAX), false)
+            ]
+        );
     }
 
     #[test]
     fn a_block_beyond_the_limit_is_an_error_but_comments_do_not_add_up() {
         let mut splitter = BlockSplitter::new(20);
         for _ in 0..100 {
-            splitter.push(b": heartbeat\n").expect("comments are dropped");
+            splitter
+                .push(b": heartbeat\n")
+                .expect("comments are dropped");
         }
         splitter.push(b"data: a\n\n").expect("small");
-        assert_eq!(splitter.push(b"data: 0123456789\ndata: 0123456789\n"), Err(BlockTooLarge { bytes_max: 20 }));
+        assert_eq!(
+            splitter.push(b"data: 0123456789\ndata: 0123456789\n"),
+            Err(BlockTooLarge { bytes_max: 20 })
+        );
         assert!(splitter.next_item().is_some());
     }
 
@@ -241,8 +284,13 @@ mod tests {
         let mut splitter = BlockSplitter::new(100).with_comments();
         splitter.push(b": a\ndata: b\n:c\n\n:\xFF").unwrap();
         let comment = |text: &str| Some(Item::Comment(text.to_owned()));
-        assert_eq!([splitter.next_item(), splitter.next_item()], [comment("a"), comment("c")]);
-        assert!(matches!(splitter.next_item(), Some(Item::Block(block)) if block.text == "data: b\n"));
+        assert_eq!(
+            [splitter.next_item(), splitter.next_item()],
+            [comment("a"), comment("c")]
+        );
+        assert!(
+            matches!(splitter.next_item(), Some(Item::Block(block)) if block.text == "data: b\n")
+        );
         assert_eq!(splitter.next_item(), None);
         splitter.push(b"\n").unwrap();
         assert_eq!(splitter.next_item(), comment("\u{fffd}"));
@@ -258,8 +306,14 @@ mod tests {
             ("\ndata: b\n\nid: 1\n\nevent: x\n", &[33, 40], 40),
         ] {
             splitter.push(bytes.as_bytes()).unwrap();
-            let found: Vec<u64> = std::iter::from_fn(|| splitter.next_item()).map(|item| block(item).end).collect();
-            assert_eq!((found.as_slice(), splitter.settled()), (ends, settled), "{bytes:?}");
+            let found: Vec<u64> = std::iter::from_fn(|| splitter.next_item())
+                .map(|item| block(item).end)
+                .collect();
+            assert_eq!(
+                (found.as_slice(), splitter.settled()),
+                (ends, settled),
+                "{bytes:?}"
+            );
         }
     }
 }

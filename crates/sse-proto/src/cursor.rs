@@ -16,7 +16,9 @@ use crate::event::Channel;
 ///
 /// Ids of one log only ever grow, so their order is the order of the events; `ms` is milliseconds since 1970 by
 /// the log's own clock.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventId {
     /// Milliseconds since the Unix epoch.
@@ -74,7 +76,11 @@ impl FromStr for EventId {
 
 fn number(digits: &str) -> Result<u64, InvalidCursor> {
     let canonical = digits == "0" || !digits.starts_with(['0', '+']);
-    if canonical { digits.parse().map_err(|_| InvalidCursor) } else { Err(InvalidCursor) }
+    if canonical {
+        digits.parse().map_err(|_| InvalidCursor)
+    } else {
+        Err(InvalidCursor)
+    }
 }
 
 impl TryFrom<String> for EventId {
@@ -153,9 +159,10 @@ impl Cursor {
     pub fn position_in(&self, channel: &Channel) -> Option<Position> {
         match self {
             Self::Plain(position) => Some(*position),
-            Self::Composite(positions) => {
-                positions.iter().find(|(name, _)| name == channel).map(|(_, position)| *position)
-            }
+            Self::Composite(positions) => positions
+                .iter()
+                .find(|(name, _)| name == channel)
+                .map(|(_, position)| *position),
         }
     }
 }
@@ -189,7 +196,9 @@ impl FromStr for Cursor {
         for part in text.split(',') {
             let (channel, position) = part.split_once('=').ok_or(InvalidCursor)?;
             let channel: Channel = channel.parse().map_err(|_| InvalidCursor)?;
-            if positions.len() == Self::CHANNELS_MAX || positions.iter().any(|(seen, _)| *seen == channel) {
+            if positions.len() == Self::CHANNELS_MAX
+                || positions.iter().any(|(seen, _)| *seen == channel)
+            {
                 return Err(InvalidCursor);
             }
             positions.push((channel, position.parse()?));
@@ -212,7 +221,11 @@ mod tests {
     fn position() -> impl Strategy<Value = Position> {
         (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(ms, seq, at)| {
             let id = EventId::new(ms, seq);
-            if at { Position::At(id) } else { Position::After(id) }
+            if at {
+                Position::At(id)
+            } else {
+                Position::After(id)
+            }
         })
     }
 
@@ -275,19 +288,30 @@ mod tests {
     #[test]
     fn the_longest_cursor_is_read_and_one_channel_more_is_not() {
         let named = |nth: usize| format!("{nth:a>64}").parse().expect("a channel");
-        let longest =
-            |channels| (0..channels).map(|nth| (named(nth), Position::At(EventId::new(u64::MAX, u64::MAX)))).collect();
+        let longest = |channels| {
+            (0..channels)
+                .map(|nth| (named(nth), Position::At(EventId::new(u64::MAX, u64::MAX))))
+                .collect()
+        };
         let most = Cursor::Composite(longest(Cursor::CHANNELS_MAX));
         assert_eq!(most.to_string().len(), Cursor::BYTES_MAX - 1);
         assert_eq!(most.to_string().parse(), Ok(most));
-        let small = (0..=Cursor::CHANNELS_MAX).map(|nth| format!("c{nth}=1-0")).collect::<Vec<_>>().join(",");
+        let small = (0..=Cursor::CHANNELS_MAX)
+            .map(|nth| format!("c{nth}=1-0"))
+            .collect::<Vec<_>>()
+            .join(",");
         assert_eq!(small.parse::<Cursor>(), Err(InvalidCursor));
-        assert_eq!("9".repeat(Cursor::BYTES_MAX + 1).parse::<Cursor>(), Err(InvalidCursor));
+        assert_eq!(
+            "9".repeat(Cursor::BYTES_MAX + 1).parse::<Cursor>(),
+            Err(InvalidCursor)
+        );
     }
 
     #[test]
     fn a_composite_cursor_knows_only_the_channels_it_names() {
-        let cursor: Cursor = "orders=1700-0,users=@1702-4".parse().expect("a valid cursor");
+        let cursor: Cursor = "orders=1700-0,users=@1702-4"
+            .parse()
+            .expect("a valid cursor");
         let of = |name: &str| cursor.position_in(&name.parse().expect("a channel"));
         assert_eq!(of("users"), Some(Position::At(EventId::new(1702, 4))));
         assert_eq!(of("other"), None);

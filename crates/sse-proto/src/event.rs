@@ -146,23 +146,61 @@ mod tests {
     #[test]
     fn a_channel_is_a_short_plain_word() {
         for good in ["sse", "a", "Orders.eu:1~x_-", &"x".repeat(64)] {
-            assert_eq!(good.parse::<Channel>().map(String::from), Ok(good.to_owned()));
+            assert_eq!(
+                good.parse::<Channel>().map(String::from),
+                Ok(good.to_owned())
+            );
         }
-        for bad in ["", " ", "a b", "a/b", "a=b", "a,b", "@a", "é", "a\n", &"x".repeat(65)] {
+        for bad in [
+            "",
+            " ",
+            "a b",
+            "a/b",
+            "a=b",
+            "a,b",
+            "@a",
+            "é",
+            "a\n",
+            &"x".repeat(65),
+        ] {
             assert_eq!(bad.parse::<Channel>(), Err(InvalidName::Channel), "{bad:?}");
         }
     }
 
     #[test]
     fn an_event_type_cannot_forge_a_line_or_a_gap() {
-        for good in ["click", "événement", "a b", " x", "message", "gaps", &"x".repeat(128)] {
+        for good in [
+            "click",
+            "événement",
+            "a b",
+            " x",
+            "message",
+            "gaps",
+            &"x".repeat(128),
+        ] {
             assert!(good.parse::<EventType>().is_ok(), "{good:?}");
         }
-        for bad in ["", "a\nid: 5", "a\rb", "a\0", "a/b", "\u{85}", "\u{7f}", &"x".repeat(129)] {
-            assert_eq!(bad.parse::<EventType>(), Err(InvalidName::EventType), "{bad:?}");
+        for bad in [
+            "",
+            "a\nid: 5",
+            "a\rb",
+            "a\0",
+            "a/b",
+            "\u{85}",
+            "\u{7f}",
+            &"x".repeat(129),
+        ] {
+            assert_eq!(
+                bad.parse::<EventType>(),
+                Err(InvalidName::EventType),
+                "{bad:?}"
+            );
         }
         for reserved in EventType::RESERVED {
-            assert_eq!(reserved.parse::<EventType>(), Err(InvalidName::ReservedType));
+            assert_eq!(
+                reserved.parse::<EventType>(),
+                Err(InvalidName::ReservedType)
+            );
         }
     }
 }

@@ -55,7 +55,9 @@ mod tests {
     use super::*;
 
     fn compacted(text: &str) -> Option<String> {
-        compact(&text.into()).ok().map(|compact| compact.to_string())
+        compact(&text.into())
+            .ok()
+            .map(|compact| compact.to_string())
     }
 
     #[test]
@@ -65,8 +67,14 @@ mod tests {
             (r#"{"b": 1, "a": 2, "b": 3}"#, r#"{"b":1,"a":2,"b":3}"#),
             ("1.000", "1.000"),
             ("1e999", "1e999"),
-            ("123456789012345678901234567890", "123456789012345678901234567890"),
-            (r#"["\u00e9\/", "é \" x", "\\"]"#, r#"["\u00e9\/","é \" x","\\"]"#),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+            (
+                r#"["\u00e9\/", "é \" x", "\\"]"#,
+                r#"["\u00e9\/","é \" x","\\"]"#,
+            ),
             (r#""""#, r#""""#),
             (" null ", "null"),
             ("[ \"\u{2028} \u{a0}\" ]", "[\"\u{2028} \u{a0}\"]"),
@@ -77,7 +85,20 @@ mod tests {
 
     #[test]
     fn what_is_not_one_json_value_is_refused() {
-        for bad in ["", " ", "{", "1 2", "nul", "'a'", "\"a\nb\"", "[1,]", "\u{feff}1", "01", "NaN", &"[".repeat(200)] {
+        for bad in [
+            "",
+            " ",
+            "{",
+            "1 2",
+            "nul",
+            "'a'",
+            "\"a\nb\"",
+            "[1,]",
+            "\u{feff}1",
+            "01",
+            "NaN",
+            &"[".repeat(200),
+        ] {
             assert_eq!(compacted(bad), None, "{bad:?}");
         }
     }

@@ -34,7 +34,11 @@ pub struct LineTooLong;
 
 impl Default for LineSplitter {
     fn default() -> Self {
-        Self { unfinished: Vec::new(), after_cr: false, at_start: true }
+        Self {
+            unfinished: Vec::new(),
+            after_cr: false,
+            at_start: true,
+        }
     }
 }
 
@@ -72,7 +76,12 @@ impl LineSplitter {
         Ok(())
     }
 
-    fn end_line(&mut self, rest: &[u8], end: usize, sink: &mut impl LineSink) -> Result<(), LineTooLong> {
+    fn end_line(
+        &mut self,
+        rest: &[u8],
+        end: usize,
+        sink: &mut impl LineSink,
+    ) -> Result<(), LineTooLong> {
         let at_start = std::mem::take(&mut self.at_start);
         let content = |line| if at_start { without_mark(line) } else { line };
         if self.unfinished.is_empty() {
@@ -130,14 +139,17 @@ impl<'a> Field<'a> {
             b"data" => Self::Data(value),
             b"event" => Self::Event(value),
             b"id" if memchr::memchr(0, value).is_none() => Self::Id(value),
-            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => Self::Retry(number(value)),
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                Self::Retry(number(value))
+            }
             _ => Self::Ignored,
         }
     }
 }
 
 fn number(digits: &[u8]) -> u64 {
-    let add = |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let add =
+        |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
     digits.iter().try_fold(0, add).unwrap_or(u64::MAX)
 }
 
@@ -161,16 +173,30 @@ mod tests {
     }
 
     fn lines(pushes: &[&str]) -> Vec<(String, usize)> {
-        let (mut splitter, mut sink) = (LineSplitter::default(), Lines { room: 100, seen: Vec::new() });
+        let (mut splitter, mut sink) = (
+            LineSplitter::default(),
+            Lines {
+                room: 100,
+                seen: Vec::new(),
+            },
+        );
         for bytes in pushes {
             splitter.push(bytes.as_bytes(), &mut sink).unwrap();
         }
-        sink.seen.into_iter().map(|(line, end)| (String::from_utf8(line).unwrap(), end)).collect()
+        sink.seen
+            .into_iter()
+            .map(|(line, end)| (String::from_utf8(line).unwrap(), end))
+            .collect()
     }
 
     #[test]
     fn a_line_says_where_it_is_over() {
-        let seen = |pushes| lines(pushes).iter().map(|(line, end)| format!("{line} {end}")).collect::<Vec<_>>();
+        let seen = |pushes| {
+            lines(pushes)
+                .iter()
+                .map(|(line, end)| format!("{line} {end}"))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(seen(&["a\nb\r\nc\rd"]), ["a 2", "b 5", "c 7"]);
         assert_eq!(seen(&["a\r", "\nb\n"]), ["a 2", "b 3"]);
         assert_eq!(seen(&["a", "b", "\r", "\r", "\n"]), ["ab 1", " 1"]);
@@ -179,8 +205,19 @@ mod tests {
 
     #[test]
     fn a_line_has_only_so_much_room_whether_it_comes_at_once_or_not() {
-        for pushes in [&["abcde\n"][..], &["abc", "de\n"], &["abcde"], &["abcd", "e"]] {
-            let (mut splitter, mut sink) = (LineSplitter::default(), Lines { room: 4, seen: Vec::new() });
+        for pushes in [
+            &["abcde\n"][..],
+            &["abc", "de\n"],
+            &["abcde"],
+            &["abcd", "e"],
+        ] {
+            let (mut splitter, mut sink) = (
+                LineSplitter::default(),
+                Lines {
+                    room: 4,
+                    seen: Vec::new(),
+                },
+            );
             let mut pushed = Ok(());
             for bytes in pushes {
                 pushed = pushed.and_then(|()| splitter.push(bytes.as_bytes(), &mut sink));

@@ -82,17 +82,32 @@ mod tests {
 
     #[test]
     fn lines_read_back_with_and_without_a_stamp() {
-        let stamp = Stamp { publisher: "p".to_owned(), sequence: 7, sent_us: 8 };
+        let stamp = Stamp {
+            publisher: "p".to_owned(),
+            sequence: 7,
+            sent_us: 8,
+        };
         for (stamp, json) in [
-            (None, r#"{"kind":"event","id":"1-0","event":"click","received_us":9}"#),
+            (
+                None,
+                r#"{"kind":"event","id":"1-0","event":"click","received_us":9}"#,
+            ),
             (
                 Some(stamp),
                 r#"{"kind":"event","id":"1-0","event":"click","received_us":9,"publisher":"p","sequence":7,"sent_us":8}"#,
             ),
         ] {
-            let line = Received::Event { id: "1-0".to_owned(), event: "click".to_owned(), received_us: 9, stamp };
+            let line = Received::Event {
+                id: "1-0".to_owned(),
+                event: "click".to_owned(),
+                received_us: 9,
+                stamp,
+            };
             assert_eq!(serde_json::to_string(&line).expect("serialisable"), json);
-            assert_eq!(serde_json::from_str::<Received>(json).expect("reads back"), line);
+            assert_eq!(
+                serde_json::from_str::<Received>(json).expect("reads back"),
+                line
+            );
         }
     }
 }

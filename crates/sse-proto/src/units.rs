@@ -11,7 +11,10 @@ use chrono::{DateTime, SecondsFormat};
 /// The text to show to whoever wrote it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| {
-        format!("{:?} is not a duration: write a number and a unit, like 5ms, 15s, 10m, 24h or 1d", shown(text))
+        format!(
+            "{:?} is not a duration: write a number and a unit, like 5ms, 15s, 10m, 24h or 1d",
+            shown(text)
+        )
     })
 }
 
@@ -21,7 +24,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// The text to show to whoever wrote it.
 pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
-    if duration.is_zero() { Err("must be more than zero".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err("must be more than zero".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// A moment as a subscriber names it.
@@ -43,7 +50,12 @@ pub fn parse_moment(text: &str) -> Result<Moment, String> {
     }
     humantime::parse_duration(text)
         .map(Moment::Ago)
-        .map_err(|_| format!("{:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}", shown(text)))
+        .map_err(|_| {
+            format!(
+                "{:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}",
+                shown(text)
+            )
+        })
 }
 
 /// What is wrong may come from anywhere, so not at any length.
@@ -76,8 +88,11 @@ pub fn parse_time_ms(text: &str) -> Result<u64, String> {
 /// Milliseconds since the Unix epoch as RFC 3339, in UTC; empty beyond the years that it can write.
 #[must_use]
 pub fn time_text(ms: u64) -> String {
-    let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
-    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true)).unwrap_or_default()
+    let time = i64::try_from(ms)
+        .ok()
+        .and_then(DateTime::from_timestamp_millis);
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
+        .unwrap_or_default()
 }
 
 /// A number of bytes: a number and a unit, `512KiB 1MiB 1GiB` (or plain bytes).
@@ -97,7 +112,13 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit() {
-        for (text, ms) in [("5ms", 5), ("15s", 15_000), ("10m", 600_000), ("24h", 86_400_000), ("1d", 86_400_000)] {
+        for (text, ms) in [
+            ("5ms", 5),
+            ("15s", 15_000),
+            ("10m", 600_000),
+            ("24h", 86_400_000),
+            ("1d", 86_400_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)));
         }
         for bad in ["", "15", "-1s", "s", "1.5.s", "99999999999999999999d"] {
@@ -108,8 +129,17 @@ mod tests {
 
     #[test]
     fn a_moment_is_a_duration_ago_or_a_time() {
-        for (text, seconds) in [("10m", 600), ("90s", 90), ("2h", 7200), ("1d", 86_400), ("0s", 0)] {
-            assert_eq!(parse_moment(text), Ok(Moment::Ago(Duration::from_secs(seconds))));
+        for (text, seconds) in [
+            ("10m", 600),
+            ("90s", 90),
+            ("2h", 7200),
+            ("1d", 86_400),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                parse_moment(text),
+                Ok(Moment::Ago(Duration::from_secs(seconds)))
+            );
         }
         let ms = 1_795_521_996_855;
         for text in [
@@ -126,8 +156,22 @@ mod tests {
             assert_eq!(parse_time_ms(text), Ok(ms), "{text}");
         }
         assert_eq!(parse_time_ms("1960-01-01T00:00:00Z"), Ok(0));
-        for bad in ["", " ", "x", "-5", "10x", "2026-11-24", "12:06", "2026-13-01T00:00:00Z", "é 1", "          é "] {
-            assert!(parse_moment(bad).is_err() && parse_time_ms(bad).is_err(), "{bad:?}");
+        for bad in [
+            "",
+            " ",
+            "x",
+            "-5",
+            "10x",
+            "2026-11-24",
+            "12:06",
+            "2026-13-01T00:00:00Z",
+            "é 1",
+            "          é ",
+        ] {
+            assert!(
+                parse_moment(bad).is_err() && parse_time_ms(bad).is_err(),
+                "{bad:?}"
+            );
         }
         assert!(parse_time_ms("18446744073709551616").is_err() && parse_time_ms("10m").is_err());
     }
@@ -141,7 +185,11 @@ mod tests {
             parse_time_ms(&long).unwrap_err(),
             parse_size(&long).unwrap_err(),
         ];
-        assert!(said.iter().all(|why| why.contains("xxx") && why.len() < 250), "{said:?}");
+        assert!(
+            said.iter()
+                .all(|why| why.contains("xxx") && why.len() < 250),
+            "{said:?}"
+        );
     }
 
     #[test]
@@ -153,7 +201,12 @@ mod tests {
 
     #[test]
     fn sizes_are_bytes_or_have_a_unit() {
-        for (text, bytes) in [("1048576", 1 << 20), ("1MiB", 1 << 20), ("1GiB", 1 << 30), ("1KB", 1000)] {
+        for (text, bytes) in [
+            ("1048576", 1 << 20),
+            ("1MiB", 1 << 20),
+            ("1GiB", 1 << 30),
+            ("1KB", 1000),
+        ] {
             assert_eq!(parse_size(text), Ok(ByteSize(bytes)));
         }
         for bad in ["", "x", "1XB", "-1"] {

@@ -72,7 +72,11 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
         let Some(end) = memchr::memchr2(b'\r', b'\n', text.as_bytes()) else {
             return rest.take();
         };
-        let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };
+        let after = if text[end..].starts_with("\r\n") {
+            end + 2
+        } else {
+            end + 1
+        };
         rest = Some(&text[after..]);
         Some(&text[..end])
     })
@@ -95,7 +99,12 @@ mod tests {
     #[test]
     fn the_opening_dispatches_nothing_and_carries_the_position() {
         let mut out = BytesMut::new();
-        opening(&mut out, Duration::from_secs(3), Some("0-0"), "hello\nworld");
+        opening(
+            &mut out,
+            Duration::from_secs(3),
+            Some("0-0"),
+            "hello\nworld",
+        );
         assert_eq!(out, "retry: 3000\nid: 0-0\n: hello\n: world\n\n");
     }
 

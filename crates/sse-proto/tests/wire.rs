@@ -21,7 +21,11 @@ fn assert_golden(name: &str, write: impl FnOnce(&mut BytesMut)) {
     let path = format!("{}/tests/golden/{name}.sse", env!("CARGO_MANIFEST_DIR"));
     let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let written = written(write);
-    assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&golden), "{name}");
+    assert_eq!(
+        String::from_utf8_lossy(&written),
+        String::from_utf8_lossy(&golden),
+        "{name}"
+    );
     assert_eq!(written, golden, "{name}");
 }
 
@@ -35,15 +39,27 @@ fn what_we_write_is_what_the_golden_files_say() {
         ("line-feed", "click", "a\nb\n\nc\n"),
         ("carriage-return", "click", "a\rb\r\rc\r"),
         ("both", "click", "a\r\nb\r\n\r\nc\r\n"),
-        ("forgery", "click", "x\nid: 9-9\n\nevent: gap\ndata: {}\r\rretry: 1\n: no comment"),
+        (
+            "forgery",
+            "click",
+            "x\nid: 9-9\n\nevent: gap\ndata: {}\r\rretry: 1\n: no comment",
+        ),
         ("spaces", " ", " a  b "),
-        ("unicode", "événement", "é€😀 \u{feff}\u{2028}\u{85}\u{b}\u{0}"),
+        (
+            "unicode",
+            "événement",
+            "é€😀 \u{feff}\u{2028}\u{85}\u{b}\u{0}",
+        ),
     ] {
         assert_golden(name, |out| wire::event(out, id, kind, data));
     }
     let retry = std::time::Duration::from_secs(3);
-    assert_golden("opening", |out| wire::opening(out, retry, Some(id), "channel sse"));
-    assert_golden("opening-without-id", |out| wire::opening(out, retry, None::<EventId>, "channel sse"));
+    assert_golden("opening", |out| {
+        wire::opening(out, retry, Some(id), "channel sse")
+    });
+    assert_golden("opening-without-id", |out| {
+        wire::opening(out, retry, None::<EventId>, "channel sse")
+    });
     assert_golden("heartbeat", |out| wire::heartbeat(out, None::<EventId>));
     assert_golden("heartbeat-with-id", |out| wire::heartbeat(out, Some(id)));
 }

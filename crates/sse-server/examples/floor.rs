@@ -45,14 +45,19 @@ struct Fanout {
 }
 
 const OTHER: Token = Token(usize::MAX);
-const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n\
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n\
     17\r\nretry: 3000\nid: 0-0\n:\n\n\r\n";
 
 impl Fanout {
     fn run(mut self) -> io::Result<()> {
-        let (mut events, mut pass_ended, mut due) = (Events::with_capacity(1024), Instant::now(), None::<Instant>);
+        let (mut events, mut pass_ended, mut due) =
+            (Events::with_capacity(1024), Instant::now(), None::<Instant>);
         loop {
-            self.poll.poll(&mut events, due.map(|due| due.saturating_duration_since(Instant::now())))?;
+            self.poll.poll(
+                &mut events,
+                due.map(|due| due.saturating_duration_since(Instant::now())),
+            )?;
             for event in &events {
                 let Some(one) = self.subscribers.get_mut(event.token().0) else {
                     // At once after a pause; while it is busy, so long after the end of the last pass.
@@ -79,16 +84,37 @@ impl Fanout {
                 Post::Events(events) => frames.extend(events),
                 Post::Join(mut socket, from) => {
                     let key = self.subscribers.vacant_key();
-                    self.poll.registry().register(&mut socket, Token(key), Interest::READABLE | Interest::WRITABLE)?;
-                    self.subscribers.insert(Subscriber(socket, from.min(self.tail.len()), 0));
+                    self.poll.registry().register(
+                        &mut socket,
+                        Token(key),
+                        Interest::READABLE | Interest::WRITABLE,
+                    )?;
+                    self.subscribers
+                        .insert(Subscriber(socket, from.min(self.tail.len()), 0));
                 }
             }
         }
-        let at_a_time = if self.coalesce.is_zero() { 1 } else { frames.len().max(1) };
+        let at_a_time = if self.coalesce.is_zero() {
+            1
+        } else {
+            frames.len().max(1)
+        };
         for frames in frames.chunks(at_a_time).map(<[Bytes]>::concat) {
-            self.tail.push([format!("{:X}\r\n", frames.len()).as_bytes(), &frames, b"\r\n"].concat().into());
+            self.tail.push(
+                [
+                    format!("{:X}\r\n", frames.len()).as_bytes(),
+                    &frames,
+                    b"\r\n",
+                ]
+                .concat()
+                .into(),
+            );
         }
-        for key in 0..if frames.is_empty() { 0 } else { self.subscribers.capacity() } {
+        for key in 0..if frames.is_empty() {
+            0
+        } else {
+            self.subscribers.capacity()
+        } {
             self.write(key);
         }
         Ok(())
@@ -96,7 +122,9 @@ impl Fanout {
 
     /// Writes until the end of the tail or a full socket.
     fn write(&mut self, key: usize) {
-        let Some(Subscriber(socket, next, sent)) = self.subscribers.get_mut(key) else { return };
+        let Some(Subscriber(socket, next, sent)) = self.subscribers.get_mut(key) else {
+            return;
+        };
         while let Some(chunk) = self.tail.get(*next) {
             match socket.write(&chunk[*sent..]) {
                 Ok(n) if *sent + n == chunk.len() => (*next, *sent) = (*next + 1, 0),
@@ -130,26 +158,49 @@ impl Edge {
         let mut lines = body.lines().map(serde_json::from_str::<BatchLine<'_>>);
         match path.strip_prefix("/event/") {
             Some(action) => push(action, body),
-            None => lines.try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?,
+            None => {
+                lines.try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?
+            }
         }
         for (thread, waker) in threads {
-            thread.send(Post::Events(frames.clone())).map_err(io::Error::other)?;
+            thread
+                .send(Post::Events(frames.clone()))
+                .map_err(io::Error::other)?;
             waker.wake()?;
         }
-        let ids = format!(r#"{{"id":"{last}","first_id":"{first}","last_id":"{last}","count":{}}}"#, frames.len());
-        Ok(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{ids}", ids.len()))
+        let ids = format!(
+            r#"{{"id":"{last}","first_id":"{first}","last_id":"{last}","count":{}}}"#,
+            frames.len()
+        );
+        Ok(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{ids}",
+            ids.len()
+        ))
     }
 
     /// Answers a request that is whole. `Some` if it subscribes: from which chunk on.
     fn answer(&mut self, socket: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<Option<usize>> {
-        let Some(head) = memchr::memmem::find(input, b"\r\n\r\n") else { return Ok(None) };
+        let Some(head) = memchr::memmem::find(input, b"\r\n\r\n") else {
+            return Ok(None);
+        };
         let text = String::from_utf8_lossy(&input[..head]).to_ascii_lowercase();
-        let length = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+        let length = text
+            .split("content-length:")
+            .nth(1)
+            .and_then(|rest| rest.lines().next()?.trim().parse().ok());
         let end = head + 4 + length.unwrap_or(0);
-        let Some(body) = input.get(head + 4..end) else { return Ok(None) };
+        let Some(body) = input.get(head + 4..end) else {
+            return Ok(None);
+        };
         let path = text.split(' ').nth(1).unwrap_or_default();
         if text.starts_with("get ") {
-            return socket.write_all(HEAD).map(|()| Some(if path.contains("from=oldest") { 0 } else { usize::MAX }));
+            return socket.write_all(HEAD).map(|()| {
+                Some(if path.contains("from=oldest") {
+                    0
+                } else {
+                    usize::MAX
+                })
+            });
         }
         let answer = self.publish(path, &String::from_utf8_lossy(body))?;
         input.drain(..end);
@@ -163,13 +214,21 @@ fn main() -> io::Result<()> {
     for _ in 0..threads {
         let (poll, (sender, inbox)) = (Poll::new()?, channel());
         edge.0.push((sender, Waker::new(poll.registry(), OTHER)?));
-        let fanout = Fanout { poll, inbox, coalesce, subscribers: Slab::new(), tail: Vec::new() };
+        let fanout = Fanout {
+            poll,
+            inbox,
+            coalesce,
+            subscribers: Slab::new(),
+            tail: Vec::new(),
+        };
         std::thread::spawn(move || fanout.run().expect("the event loop works"));
     }
-    let (mut poll, mut events, mut connections) = (Poll::new()?, Events::with_capacity(1024), Slab::new());
+    let (mut poll, mut events, mut connections) =
+        (Poll::new()?, Events::with_capacity(1024), Slab::new());
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     socket2::SockRef::from(&listener).listen(4096)?;
-    poll.registry().register(&mut listener, OTHER, Interest::READABLE)?;
+    poll.registry()
+        .register(&mut listener, OTHER, Interest::READABLE)?;
     println!("http://{}", listener.local_addr()?);
     loop {
         poll.poll(&mut events, None)?;
@@ -178,10 +237,16 @@ fn main() -> io::Result<()> {
                 && let Ok((mut socket, _)) = listener.accept()
             {
                 socket.set_nodelay(true)?;
-                poll.registry().register(&mut socket, Token(connections.vacant_key()), Interest::READABLE)?;
+                poll.registry().register(
+                    &mut socket,
+                    Token(connections.vacant_key()),
+                    Interest::READABLE,
+                )?;
                 connections.insert((socket, Vec::new()));
             }
-            let Some((socket, input)) = connections.get_mut(event.token().0) else { continue };
+            let Some((socket, input)) = connections.get_mut(event.token().0) else {
+                continue;
+            };
             match read(socket, input).then(|| edge.answer(socket, input)) {
                 Some(Ok(None)) => {}
                 Some(Ok(Some(from))) => {
@@ -189,7 +254,9 @@ fn main() -> io::Result<()> {
                     poll.registry().deregister(&mut socket)?;
                     edge.0.rotate_left(1);
                     let (thread, waker) = &edge.0[0];
-                    thread.send(Post::Join(socket, from)).map_err(io::Error::other)?;
+                    thread
+                        .send(Post::Join(socket, from))
+                        .map_err(io::Error::other)?;
                     waker.wake()?;
                 }
                 _ => drop(connections.remove(event.token().0)),

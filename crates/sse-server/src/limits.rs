@@ -10,7 +10,13 @@ pub(crate) fn raise_open_files() -> usize {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // Without it there is room for fewer; not a reason to stop.
-        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        if let Err(error) = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        ) {
             tracing::warn!(%error, "the limit of open files could not be raised");
         }
     }

@@ -36,12 +36,17 @@ fn main() -> ExitCode {
 fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         // actix says in many lines what we say in one; --log actix_server=info brings them back.
-        .with_env_filter(EnvFilter::try_new(format!("actix_server=warn,{}", settings.log))?)
+        .with_env_filter(EnvFilter::try_new(format!(
+            "actix_server=warn,{}",
+            settings.log
+        ))?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
+        .worker_threads(
+            std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        )
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("broker")
         .enable_all()

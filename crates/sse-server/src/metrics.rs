@@ -112,7 +112,9 @@ impl Metrics {
 
     /// The broker stored a group of events as one.
     pub fn group_committed(&self, events: usize) {
-        self.0.group_events.observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
+        self.0
+            .group_events
+            .observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
     }
 
     /// Redis was found to have lost acknowledged events.
@@ -143,14 +145,20 @@ impl Metrics {
 
     /// A stream ended.
     pub fn closed(&self, reason: &'static str) {
-        self.0.subscribers_closed.get_or_create(&ClosedLabels { reason }).inc();
+        self.0
+            .subscribers_closed
+            .get_or_create(&ClosedLabels { reason })
+            .inc();
     }
 
     /// A subscriber came, and `max` are welcome.
     #[must_use]
     pub fn subscriber(&self, resumes: bool, max: usize) -> Admission {
         let before = usize::try_from(self.0.subscribers.inc()).unwrap_or(0);
-        let guard = SubscriberGuard { metrics: Some(self.clone()), behind: false };
+        let guard = SubscriberGuard {
+            metrics: Some(self.clone()),
+            behind: false,
+        };
         if before < max {
             if resumes {
                 self.0.resumes.inc();
@@ -159,7 +167,11 @@ impl Metrics {
         }
         self.0.turned_away.inc();
         // Those that are being turned away count as well.
-        if before < max.saturating_add(max.div_ceil(10)) { Admission::TurnedAway(guard) } else { Admission::Refused }
+        if before < max.saturating_add(max.div_ceil(10)) {
+            Admission::TurnedAway(guard)
+        } else {
+            Admission::Refused
+        }
     }
 }
 
@@ -177,7 +189,11 @@ pub enum Admission {
 impl Inner {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
-        registry.register("events_published", "Events acknowledged to publishers", self.events_published.clone());
+        registry.register(
+            "events_published",
+            "Events acknowledged to publishers",
+            self.events_published.clone(),
+        );
         registry.register_with_unit(
             "published",
             "Data of the events acknowledged to publishers",
@@ -195,28 +211,73 @@ impl Inner {
             Unit::Seconds,
             self.publish_latency.clone(),
         );
-        registry.register("group_events", "Events that the broker stored as one group", self.group_events.clone());
+        registry.register(
+            "group_events",
+            "Events that the broker stored as one group",
+            self.group_events.clone(),
+        );
         registry.register("subscribers", "Open streams", self.subscribers.clone());
-        registry.register("turned_away", "Subscribers told to come back later", self.turned_away.clone());
-        registry.register("deliveries", "Events handed to subscribers' connections", self.deliveries.clone());
-        registry.register_with_unit("sent", "Handed to subscribers' connections", Unit::Bytes, self.sent.clone());
-        registry.register("history_read", "Events read by GET /events", self.history_read.clone());
-        registry.register("resumes", "Streams that began with a last event id", self.resumes.clone());
-        registry.register("gaps", "Gaps told to subscribers, by reason", self.gaps.clone());
+        registry.register(
+            "turned_away",
+            "Subscribers told to come back later",
+            self.turned_away.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Events handed to subscribers' connections",
+            self.deliveries.clone(),
+        );
+        registry.register_with_unit(
+            "sent",
+            "Handed to subscribers' connections",
+            Unit::Bytes,
+            self.sent.clone(),
+        );
+        registry.register(
+            "history_read",
+            "Events read by GET /events",
+            self.history_read.clone(),
+        );
+        registry.register(
+            "resumes",
+            "Streams that began with a last event id",
+            self.resumes.clone(),
+        );
+        registry.register(
+            "gaps",
+            "Gaps told to subscribers, by reason",
+            self.gaps.clone(),
+        );
         registry.register(
             "subscribers_behind_tail",
             "Streams that are served from history now, because they fell behind the tail",
             self.subscribers_behind_tail.clone(),
         );
-        registry.register("behind_tail", "Times that a stream fell behind the tail", self.behind_tail.clone());
-        registry.register("forks", "Times that Redis was found to have lost acknowledged events", self.forks.clone());
-        registry.register("gap_records", "Gap records that this node wrote to the log", self.gap_records.clone());
+        registry.register(
+            "behind_tail",
+            "Times that a stream fell behind the tail",
+            self.behind_tail.clone(),
+        );
+        registry.register(
+            "forks",
+            "Times that Redis was found to have lost acknowledged events",
+            self.forks.clone(),
+        );
+        registry.register(
+            "gap_records",
+            "Gap records that this node wrote to the log",
+            self.gap_records.clone(),
+        );
         registry.register(
             "page_reads",
             "Pages of history that were read from the log for streams; one serves all that stand at the same place",
             self.page_reads.clone(),
         );
-        registry.register("subscribers_closed", "Streams that ended, by reason", self.subscribers_closed.clone());
+        registry.register(
+            "subscribers_closed",
+            "Streams that ended, by reason",
+            self.subscribers_closed.clone(),
+        );
         self
     }
 }
@@ -233,7 +294,10 @@ impl SubscriberGuard {
     /// The guard that counts the subscriber from now on, in place of this one.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        Self { metrics: self.metrics.take(), behind: std::mem::take(&mut self.behind) }
+        Self {
+            metrics: self.metrics.take(),
+            behind: std::mem::take(&mut self.behind),
+        }
     }
 
     /// Something was handed to a subscriber's connection.
@@ -246,7 +310,13 @@ impl SubscriberGuard {
     /// A subscriber was told of a gap.
     pub fn gap(&self, reason: GapReason) {
         if let Some(metrics) = &self.metrics {
-            metrics.0.gaps.get_or_create(&GapLabels { reason: reason.as_str().to_owned() }).inc();
+            metrics
+                .0
+                .gaps
+                .get_or_create(&GapLabels {
+                    reason: reason.as_str().to_owned(),
+                })
+                .inc();
         }
     }
 
@@ -303,17 +373,25 @@ mod tests {
         // One that was taken over by another guard counts once.
         let moved = admitted[0].take();
         drop((turned_away, admitted.drain(..1).collect::<Vec<_>>()));
-        assert!(matches!(metrics.subscriber(false, 20), Admission::TurnedAway(_)));
+        assert!(matches!(
+            metrics.subscriber(false, 20),
+            Admission::TurnedAway(_)
+        ));
         drop(moved);
-        assert!(matches!(metrics.subscriber(false, 20), Admission::Admitted(_)));
+        assert!(matches!(
+            metrics.subscriber(false, 20),
+            Admission::Admitted(_)
+        ));
     }
 
     #[test]
     fn the_readme_lists_every_metric() {
         let readme = include_str!("../../../README.md");
         let text = Metrics::new().render();
-        let names: Vec<&str> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let names: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
         assert!(names.len() > 10, "{text}");
         for name in names {
             assert!(readme.contains(name), "README.md does not list {name}");

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, memory::Memory, once::KeyLimits, redis,
-        redis::RedisBroker, redis::without_password,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, memory::Memory,
+        once::KeyLimits, redis, redis::RedisBroker, redis::without_password,
     },
     channel::{Hub, TailLimits},
     fanout::{
@@ -61,7 +61,10 @@ const WRITE_BUFFER_BYTES: usize = 16 << 10;
 ///
 /// # Errors
 /// The broker cannot be opened, the address cannot be had, or the log can no longer be written.
-pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    stop: impl Future<Output = &'static str>,
+) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let (gave_up, log_lost) = oneshot::channel();
     let broker = open_broker(&settings, metrics.clone(), gave_up).await?;
@@ -70,7 +73,14 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
     let address = listener.local_addr().context("the address of the socket")?;
 
     let stopping = CancellationToken::new();
-    let edge = edge(&settings, broker.clone(), metrics, address, connections_max, stopping.clone())?;
+    let edge = edge(
+        &settings,
+        broker.clone(),
+        metrics,
+        address,
+        connections_max,
+        stopping.clone(),
+    )?;
     let fanout = edge.streams.fanout.clone();
     let server = serve_http(listener, edge, connections_max, settings.write_timeout)
         .with_context(|| format!("cannot serve on {address}"))?;
@@ -83,15 +93,22 @@ pub async fn run(settings: Settings, stop: impl Future<Output = &'static str>) -
         Ok(error) = log_lost => Err(error),
     };
     stop_serving(&handle, &stopping, fanout.as_ref(), &reason).await;
-    serving.await.context("the server's task")?.context("serving")?;
+    serving
+        .await
+        .context("the server's task")?
+        .context("serving")?;
     if let Some(fanout) = fanout {
-        tokio::task::spawn_blocking(move || fanout.close()).await.context("the end of the fan-out threads")?;
+        tokio::task::spawn_blocking(move || fanout.close())
+            .await
+            .context("the end of the fan-out threads")?;
     }
     if let Broker::Embedded(log) = &broker {
         log.close();
     }
     tracing::info!("stopped");
-    reason.map(drop).map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+    reason
+        .map(drop)
+        .map_err(|error| anyhow::Error::new(error).context("the log was given up"))
 }
 
 /// Puts together what request handlers need.
@@ -103,20 +120,42 @@ fn edge(
     connections_max: usize,
     stopping: CancellationToken,
 ) -> anyhow::Result<Edge> {
-    let tail = TailLimits { events_max: settings.tail_events, bytes_max: bytes(settings.tail_bytes) };
+    let tail = TailLimits {
+        events_max: settings.tail_events,
+        bytes_max: bytes(settings.tail_bytes),
+    };
     let hub = Hub::new(broker.clone(), tail, Handle::current());
-    let pages = Pages::new(broker, bytes(settings.event_bytes_max), metrics.clone(), Handle::current());
+    let pages = Pages::new(
+        broker,
+        bytes(settings.event_bytes_max),
+        metrics.clone(),
+        Handle::current(),
+    );
     let how = FanoutSettings {
         coalesce: settings.coalesce,
         heartbeat: settings.heartbeat,
         write_timeout: settings.write_timeout,
     };
-    let threads = settings.fanout_threads.unwrap_or_else(|| (cores() / 2).max(1));
+    let threads = settings
+        .fanout_threads
+        .unwrap_or_else(|| (cores() / 2).max(1));
     let fanout = NonZeroUsize::new(threads)
-        .map(|threads| Fanout::start(threads, how, hub.clone(), pages.clone(), metrics.clone(), Handle::current()))
+        .map(|threads| {
+            Fanout::start(
+                threads,
+                how,
+                hub.clone(),
+                pages.clone(),
+                metrics.clone(),
+                Handle::current(),
+            )
+        })
         .transpose()
         .context("cannot start the fan-out threads")?;
-    let stream = StreamSettings { heartbeat: settings.heartbeat, retry: settings.retry };
+    let stream = StreamSettings {
+        heartbeat: settings.heartbeat,
+        retry: settings.retry,
+    };
     Ok(Edge {
         limits: Limits {
             event_bytes_max: bytes(settings.event_bytes_max),
@@ -128,7 +167,13 @@ fn edge(
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
         answers: Answers::default(),
         origins: settings.origins(),
-        streams: Streams { hub: hub.clone(), pages, settings: stream, fanout, stopping },
+        streams: Streams {
+            hub: hub.clone(),
+            pages,
+            settings: stream,
+            fanout,
+            stopping,
+        },
         address,
         broker_name: broker_name(&settings.broker.kind),
         hub,
@@ -145,7 +190,9 @@ fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
     };
     let most = without(CONNECTIONS_RESERVE);
     if wanted > most {
-        tracing::warn!("--max-subscribers {wanted} is more than this system's open files allow: it is {most}");
+        tracing::warn!(
+            "--max-subscribers {wanted} is more than this system's open files allow: it is {most}"
+        );
     }
     wanted.min(most)
 }
@@ -218,7 +265,10 @@ async fn stop_serving(
     reason: &Result<&str, BrokerError>,
 ) {
     match reason {
-        Ok(signal) => tracing::info!(signal, "stopping: no new connections, streams end, publishes finish"),
+        Ok(signal) => tracing::info!(
+            signal,
+            "stopping: no new connections, streams end, publishes finish"
+        ),
         Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
     }
     stopping.cancel();
@@ -238,25 +288,55 @@ async fn open_broker(
         age_max: settings.history_age,
         bytes_max: settings.history_bytes.0,
         channels_max: settings.channels_max.get(),
-        keys: KeyLimits { window: settings.idempotency_window, keys_max: settings.idempotency_keys.get() },
+        keys: KeyLimits {
+            window: settings.idempotency_window,
+            keys_max: settings.idempotency_keys.get(),
+        },
     };
     match &settings.broker.kind {
         BrokerKind::Redis(url) => {
-            tracing::info!("broker: Redis at {} (chosen by {})", without_password(url), settings.broker.chosen_by);
+            tracing::info!(
+                "broker: Redis at {} (chosen by {})",
+                without_password(url),
+                settings.broker.chosen_by
+            );
             let runtime = Handle::current();
-            let place = redis::Place { url, prefix: &settings.redis_prefix, timeout: settings.redis_timeout };
-            Ok(Broker::Redis(RedisBroker::connect(place, retention, metrics, &runtime).await?))
+            let place = redis::Place {
+                url,
+                prefix: &settings.redis_prefix,
+                timeout: settings.redis_timeout,
+            };
+            Ok(Broker::Redis(
+                RedisBroker::connect(place, retention, metrics, &runtime).await?,
+            ))
         }
         BrokerKind::Memory => {
-            tracing::info!("broker: embedded log in memory (chosen by {})", settings.broker.chosen_by);
-            Ok(Broker::Memory(Memory::new(retention, metrics, &Handle::current())))
+            tracing::info!(
+                "broker: embedded log in memory (chosen by {})",
+                settings.broker.chosen_by
+            );
+            Ok(Broker::Memory(Memory::new(
+                retention,
+                metrics,
+                &Handle::current(),
+            )))
         }
         BrokerKind::Directory => {
             let directory = settings.data_dir.display();
-            tracing::info!("broker: embedded log in {directory} (chosen by {})", settings.broker.chosen_by);
+            tracing::info!(
+                "broker: embedded log in {directory} (chosen by {})",
+                settings.broker.chosen_by
+            );
             let place = embedded::Place::Directory(settings.data_dir.clone());
             let reserve = settings.disk_reserve.0;
-            Ok(Broker::Embedded(Embedded::open(place, retention, reserve, metrics, Handle::current(), gave_up)?))
+            Ok(Broker::Embedded(Embedded::open(
+                place,
+                retention,
+                reserve,
+                metrics,
+                Handle::current(),
+                gave_up,
+            )?))
         }
     }
 }
@@ -272,7 +352,11 @@ const fn broker_name(kind: &BrokerKind) -> &'static str {
 fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     let address = settings.bind;
     let bind = || -> std::io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         // So that a restart need not wait for the connections of the last run to be forgotten.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
@@ -282,11 +366,15 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
     };
     bind().map_err(|error| {
         let advice = match error.kind() {
-            ErrorKind::AddrInUse => "is another server running there? --bind 127.0.0.1:0 takes a free port",
+            ErrorKind::AddrInUse => {
+                "is another server running there? --bind 127.0.0.1:0 takes a free port"
+            }
             ErrorKind::AddrNotAvailable => {
                 "this machine does not have that address; --bind 127.0.0.1:5000 is the default"
             }
-            ErrorKind::PermissionDenied => "ports below 1024 need permission; choose a higher one with --bind",
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 need permission; choose a higher one with --bind"
+            }
             _ => "choose another address with --bind",
         };
         anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
@@ -297,7 +385,9 @@ fn listen(settings: &Settings) -> anyhow::Result<TcpListener> {
 fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
+    let keepalive = TcpKeepalive::new()
+        .with_time(TCP_KEEPALIVE)
+        .with_interval(TCP_KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]

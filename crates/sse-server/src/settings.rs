@@ -10,7 +10,9 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource};
+use clap::{
+    ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource,
+};
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -59,7 +61,13 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
 
     /// Keep the log in this directory
-    #[arg(long, env = "SSE_DATA_DIR", default_value = "./sse-data", value_name = "DIRECTORY", help_heading = "Broker")]
+    #[arg(
+        long,
+        env = "SSE_DATA_DIR",
+        default_value = "./sse-data",
+        value_name = "DIRECTORY",
+        help_heading = "Broker"
+    )]
     pub data_dir: PathBuf,
 
     /// Keep the log in memory only
@@ -67,7 +75,13 @@ pub struct Settings {
     pub memory: bool,
 
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
-    #[arg(long, env = "SSE_REDIS_URL", hide_env_values = true, value_name = "URL", help_heading = "Broker")]
+    #[arg(
+        long,
+        env = "SSE_REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Broker"
+    )]
     pub redis_url: Option<String>,
 
     /// Begin the names of all keys in Redis with this: systems with different prefixes do not see each other
@@ -83,7 +97,13 @@ pub struct Settings {
     pub redis_timeout: Duration,
 
     /// Keep this many of a channel's newest events; older ones are trimmed
-    #[arg(long, env = "SSE_HISTORY_EVENTS", default_value = "100000", value_name = "EVENTS", help_heading = "History")]
+    #[arg(
+        long,
+        env = "SSE_HISTORY_EVENTS",
+        default_value = "100000",
+        value_name = "EVENTS",
+        help_heading = "History"
+    )]
     pub history_events: NonZeroUsize,
 
     /// Keep events for this time; the newest event of a channel stays
@@ -100,7 +120,13 @@ pub struct Settings {
     ///
     /// A publish to one more is refused (507), unless a channel whose events are all too old can be forgotten for it;
     /// over Redis, which forgets in rounds, this takes up to a minute.
-    #[arg(long, env = "SSE_CHANNELS_MAX", default_value = "10000", value_name = "CHANNELS", help_heading = "History")]
+    #[arg(
+        long,
+        env = "SSE_CHANNELS_MAX",
+        default_value = "10000",
+        value_name = "CHANNELS",
+        help_heading = "History"
+    )]
     pub channels_max: NonZeroUsize,
 
     /// Keep this much of the disk free: below it publishing is refused (507), and trimming goes on
@@ -157,7 +183,13 @@ pub struct Settings {
     /// Subscribers inside this tail are served without touching the log; one that falls behind it is served from
     /// history until it has caught up. An event costs its frame, once, not per subscriber (and once more if somebody
     /// wants envelopes). Only channels that somebody listens to have a tail.
-    #[arg(long, env = "SSE_TAIL_EVENTS", default_value = "1024", value_name = "EVENTS", help_heading = "Streams")]
+    #[arg(
+        long,
+        env = "SSE_TAIL_EVENTS",
+        default_value = "1024",
+        value_name = "EVENTS",
+        help_heading = "Streams"
+    )]
     pub tail_events: NonZeroUsize,
 
     /// Keep at most this many bytes of a channel's newest events in memory
@@ -176,7 +208,12 @@ pub struct Settings {
     ///
     /// One more is answered with a stream that ends at once and says when to come back, which browsers do. (They
     /// would never come back after an error.) When a tenth more come at a time, their connections are closed instead.
-    #[arg(long, env = "SSE_MAX_SUBSCRIBERS", value_name = "STREAMS", help_heading = "Streams")]
+    #[arg(
+        long,
+        env = "SSE_MAX_SUBSCRIBERS",
+        value_name = "STREAMS",
+        help_heading = "Streams"
+    )]
     pub max_subscribers: Option<NonZeroUsize>,
 
     /// Close a stream whose client took nothing for this time, although there was something for it
@@ -234,15 +271,24 @@ impl Settings {
     ///
     /// # Errors
     /// What to print, with its exit code: help, or what is wrong and what to do.
-    pub fn from_args(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    pub fn from_args(
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
         let mut command = Self::command().mut_args(|arg| {
             // As a compose file leaves them: an empty variable is none.
             let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
-            if arg.get_env().is_some_and(is_empty) { arg.env(None) } else { arg }
+            if arg.get_env().is_some_and(is_empty) {
+                arg.env(None)
+            } else {
+                arg
+            }
         });
         let matches = command.try_get_matches_from_mut(args)?;
-        let mut settings = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        let redis_url = std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty());
+        let mut settings =
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let redis_url = std::env::var("REDIS_URL")
+            .ok()
+            .filter(|url| !url.is_empty());
         let misused = |why: String| Self::command().error(ErrorKind::ValueValidation, why);
         settings.broker = choose_broker(&settings, &matches, redis_url).map_err(misused)?;
         settings.check().map_err(misused)?;
@@ -264,11 +310,23 @@ impl Settings {
             ));
         }
         for (small, small_size, large, large_size) in [
-            ("--event-bytes-max", self.event_bytes_max, "--batch-bytes-max", self.batch_bytes_max),
-            ("--batch-bytes-max", self.batch_bytes_max, "--publish-memory", self.publish_memory),
+            (
+                "--event-bytes-max",
+                self.event_bytes_max,
+                "--batch-bytes-max",
+                self.batch_bytes_max,
+            ),
+            (
+                "--batch-bytes-max",
+                self.batch_bytes_max,
+                "--publish-memory",
+                self.publish_memory,
+            ),
         ] {
             if small_size > large_size {
-                return Err(format!("{small} {small_size} is more than {large} {large_size}: one would never fit"));
+                return Err(format!(
+                    "{small} {small_size} is more than {large} {large_size}: one would never fit"
+                ));
             }
         }
         if self.event_bytes_max.0 == 0 {
@@ -283,7 +341,10 @@ impl Settings {
         // A word alone would be taken for a part of the program, and nothing would be logged.
         let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
         if !self.log.split(',').all(is_level) || EnvFilter::try_new(&self.log).is_err() {
-            return Err(format!("--log {:?} is not a level: use error, warn, info, debug or trace", self.log));
+            return Err(format!(
+                "--log {:?} is not a level: use error, warn, info, debug or trace",
+                self.log
+            ));
         }
         if self.history_bytes.0 == 0 {
             return Err("--history-bytes must be more than zero: nothing would be kept".to_owned());
@@ -301,28 +362,69 @@ impl Settings {
 }
 
 /// A flag beats an `SSE_` variable, which beats `REDIS_URL`; two of one rank contradict each other.
-fn choose_broker(settings: &Settings, matches: &ArgMatches, redis_url: Option<String>) -> Result<BrokerChoice, String> {
+fn choose_broker(
+    settings: &Settings,
+    matches: &ArgMatches,
+    redis_url: Option<String>,
+) -> Result<BrokerChoice, String> {
     let redis = |url: &Option<String>| BrokerKind::Redis(url.clone().unwrap_or_default());
     let given = [
-        ("data_dir", "--data-dir", "SSE_DATA_DIR", true, BrokerKind::Directory),
-        ("memory", "--memory", "SSE_MEMORY", settings.memory, BrokerKind::Memory),
-        ("redis_url", "--redis-url", "SSE_REDIS_URL", settings.redis_url.is_some(), redis(&settings.redis_url)),
+        (
+            "data_dir",
+            "--data-dir",
+            "SSE_DATA_DIR",
+            true,
+            BrokerKind::Directory,
+        ),
+        (
+            "memory",
+            "--memory",
+            "SSE_MEMORY",
+            settings.memory,
+            BrokerKind::Memory,
+        ),
+        (
+            "redis_url",
+            "--redis-url",
+            "SSE_REDIS_URL",
+            settings.redis_url.is_some(),
+            redis(&settings.redis_url),
+        ),
     ];
     for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
         let from_flag = source == ValueSource::CommandLine;
-        let mut chosen = given.iter().filter(|(id, _, _, on, _)| *on && matches.value_source(id) == Some(source));
+        let mut chosen = given
+            .iter()
+            .filter(|(id, _, _, on, _)| *on && matches.value_source(id) == Some(source));
         if let Some((_, flag, variable, _, kind)) = chosen.next() {
-            let name = |flag: &str, variable: &str| if from_flag { flag.to_owned() } else { variable.to_owned() };
+            let name = |flag: &str, variable: &str| {
+                if from_flag {
+                    flag.to_owned()
+                } else {
+                    variable.to_owned()
+                }
+            };
             if let Some((_, other_flag, other_variable, ..)) = chosen.next() {
                 let (one, other) = (name(flag, variable), name(other_flag, other_variable));
-                return Err(format!("{one} and {other} choose different brokers: give one of them"));
+                return Err(format!(
+                    "{one} and {other} choose different brokers: give one of them"
+                ));
             }
-            return Ok(BrokerChoice { kind: kind.clone(), chosen_by: name(flag, variable) });
+            return Ok(BrokerChoice {
+                kind: kind.clone(),
+                chosen_by: name(flag, variable),
+            });
         }
     }
     Ok(match redis_url {
-        Some(url) => BrokerChoice { kind: BrokerKind::Redis(url), chosen_by: "REDIS_URL".to_owned() },
-        None => BrokerChoice { kind: BrokerKind::Directory, chosen_by: "the default".to_owned() },
+        Some(url) => BrokerChoice {
+            kind: BrokerKind::Redis(url),
+            chosen_by: "REDIS_URL".to_owned(),
+        },
+        None => BrokerChoice {
+            kind: BrokerKind::Directory,
+            chosen_by: "the default".to_owned(),
+        },
     })
 }
 
@@ -330,7 +432,10 @@ fn choose_broker(settings: &Settings, matches: &ArgMatches, redis_url: Option<St
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
     let command = Settings::command();
-    let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_env).collect();
+    let known: Vec<_> = command
+        .get_arguments()
+        .filter_map(clap::Arg::get_env)
+        .collect();
     let mut unknown: Vec<String> = std::env::vars_os()
         .filter(|(name, _)| !known.contains(&name.as_os_str()))
         .filter_map(|(name, _)| name.into_string().ok())
@@ -358,7 +463,11 @@ fn parse_threads(text: &str) -> Result<usize, String> {
 
 fn parse_coalesce(text: &str) -> Result<Duration, String> {
     // "0" alone has no unit, and needs none.
-    let duration = if text == "0" { Duration::ZERO } else { parse_duration(text)? };
+    let duration = if text == "0" {
+        Duration::ZERO
+    } else {
+        parse_duration(text)?
+    };
     if duration > COALESCE_MAX {
         return Err("write a time from 0 to 100ms: events wait for it".to_owned());
     }
@@ -369,15 +478,22 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text.to_socket_addrs().map_err(|_| {
         format!("{text:?} is not an address and a port: write 127.0.0.1:5000, [::1]:5000 or localhost:5000")
     })?;
-    addresses.next().ok_or_else(|| format!("{text:?} has no address"))
+    addresses
+        .next()
+        .ok_or_else(|| format!("{text:?} has no address"))
 }
 
 fn parse_origin(text: &str) -> Result<String, String> {
-    let parsed = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let parsed = url::Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
     match parsed {
         _ if text == "*" => Ok(text.to_owned()),
         Some(url) if url.origin().ascii_serialization() == text => Ok(text.to_owned()),
-        Some(url) => Err(format!("an origin has no path: write {}", url.origin().ascii_serialization())),
+        Some(url) => Err(format!(
+            "an origin has no path: write {}",
+            url.origin().ascii_serialization()
+        )),
         None => Err("write an origin like https://app.example, or *".to_owned()),
     }
 }
@@ -398,8 +514,14 @@ mod tests {
     #[test]
     fn the_readme_lists_every_flag() {
         let readme = include_str!("../../../README.md");
-        for flag in Settings::command().get_arguments().filter_map(clap::Arg::get_long) {
-            assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
+        for flag in Settings::command()
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+        {
+            assert!(
+                readme.contains(&format!("`--{flag}`")),
+                "README.md does not list --{flag}"
+            );
         }
     }
 
@@ -407,17 +529,40 @@ mod tests {
     fn an_address_beyond_this_machine_needs_consent() {
         assert!(settings(&["--bind", "127.0.0.1:0"]).is_ok());
         assert!(settings(&["--bind", "localhost:5000"]).is_ok());
-        assert!(settings(&["--bind", "0.0.0.0:5000"]).unwrap_err().contains("--allow-anonymous"));
+        assert!(
+            settings(&["--bind", "0.0.0.0:5000"])
+                .unwrap_err()
+                .contains("--allow-anonymous")
+        );
         assert!(settings(&["--bind", "0.0.0.0:5000", "--allow-anonymous"]).is_ok());
-        assert!(settings(&["--bind", "5000"]).unwrap_err().contains("127.0.0.1:5000"));
+        assert!(
+            settings(&["--bind", "5000"])
+                .unwrap_err()
+                .contains("127.0.0.1:5000")
+        );
     }
 
     #[test]
     fn two_brokers_on_one_command_line_contradict_each_other() {
-        assert!(settings(&["--memory", "--redis-url", "redis://localhost"]).unwrap_err().contains("give one"));
-        assert!(settings(&["--memory", "--data-dir", "x"]).unwrap_err().contains("give one"));
-        assert_eq!(settings(&["--memory"]).unwrap().broker.chosen_by, "--memory");
-        assert!(settings(&["--redis-url", "http://localhost"]).unwrap_err().contains("redis://"));
+        assert!(
+            settings(&["--memory", "--redis-url", "redis://localhost"])
+                .unwrap_err()
+                .contains("give one")
+        );
+        assert!(
+            settings(&["--memory", "--data-dir", "x"])
+                .unwrap_err()
+                .contains("give one")
+        );
+        assert_eq!(
+            settings(&["--memory"]).unwrap().broker.chosen_by,
+            "--memory"
+        );
+        assert!(
+            settings(&["--redis-url", "http://localhost"])
+                .unwrap_err()
+                .contains("redis://")
+        );
     }
 
     #[test]

@@ -43,13 +43,19 @@ impl Arrivals {
             Spread::Poisson => {
                 let seeded = |seed: u64| Xoshiro256PlusPlus::seed_from_u64(seed ^ SEED_MARK);
                 let mut rng = Box::new(seed.map_or_else(rand::make_rng, seeded));
-                Self::Poisson { next: step(&mut rng), rng }
+                Self::Poisson {
+                    next: step(&mut rng),
+                    rng,
+                }
             }
         }
     }
 
     /// The position of the next event.
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 events: 285 years at the highest rate")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2^53 events: 285 years at the highest rate"
+    )]
     pub(crate) fn position(&self) -> f64 {
         match self {
             Self::Constant { next } => *next as f64,
@@ -92,9 +98,18 @@ mod tests {
 
     #[test]
     fn poisson_arrivals_repeat_with_a_seed_and_only_then() {
-        assert_eq!(positions(Spread::Poisson, Some(7), 50), positions(Spread::Poisson, Some(7), 50));
-        assert_ne!(positions(Spread::Poisson, Some(7), 50), positions(Spread::Poisson, Some(8), 50));
-        assert_ne!(positions(Spread::Poisson, None, 50), positions(Spread::Poisson, None, 50));
+        assert_eq!(
+            positions(Spread::Poisson, Some(7), 50),
+            positions(Spread::Poisson, Some(7), 50)
+        );
+        assert_ne!(
+            positions(Spread::Poisson, Some(7), 50),
+            positions(Spread::Poisson, Some(8), 50)
+        );
+        assert_ne!(
+            positions(Spread::Poisson, None, 50),
+            positions(Spread::Poisson, None, 50)
+        );
     }
 
     #[test]
@@ -103,7 +118,10 @@ mod tests {
         let steps: Vec<f64> = positions.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let mean = steps.iter().sum::<f64>() / 100_000.0;
         let variance = steps.iter().map(|step| (step - mean).powi(2)).sum::<f64>() / 100_000.0;
-        assert!((mean - 1.0).abs() < 0.02 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        assert!(
+            (mean - 1.0).abs() < 0.02 && (variance - 1.0).abs() < 0.05,
+            "{mean} {variance}"
+        );
         assert!(steps.iter().all(|step| *step >= 0.0 && step.is_finite()));
     }
 }

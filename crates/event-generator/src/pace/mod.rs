@@ -55,7 +55,12 @@ pub(crate) enum Next {
 impl Pace {
     /// Before the first event.
     pub(crate) fn new(curve: Curve, arrivals: Arrivals, limits: Limits) -> Self {
-        Self { curve, arrivals, limits, sent: 0 }
+        Self {
+            curve,
+            arrivals,
+            limits,
+            sent: 0,
+        }
     }
 
     /// What to do now, when `elapsed` has passed since the start.
@@ -64,12 +69,15 @@ impl Pace {
             return Next::End(Duration::ZERO);
         }
         // Without a schedule an event is due now, and never late.
-        let due = self.curve.time_of(self.arrivals.position()).unwrap_or(elapsed);
+        let due = self
+            .curve
+            .time_of(self.arrivals.position())
+            .unwrap_or(elapsed);
         match self.limits.duration {
             Some(end) if due >= end => Next::End(end),
-            Some(end) if elapsed >= end && elapsed.saturating_sub(due) > LATE_MAX => {
-                Next::GiveUp { unsent: self.total().unwrap_or(0).saturating_sub(self.sent) }
-            }
+            Some(end) if elapsed >= end && elapsed.saturating_sub(due) > LATE_MAX => Next::GiveUp {
+                unsent: self.total().unwrap_or(0).saturating_sub(self.sent),
+            },
             _ => Next::Send(due),
         }
     }
@@ -92,7 +100,11 @@ impl Pace {
         reason = "not negative, and `as` saturates at numbers that no run reaches"
     )]
     pub(crate) fn total(&self) -> Option<u64> {
-        let due = self.limits.duration.and_then(|end| self.curve.events_before(end)).map(|events| events.ceil() as u64);
+        let due = self
+            .limits
+            .duration
+            .and_then(|end| self.curve.events_before(end))
+            .map(|events| events.ceil() as u64);
         self.limits.count.into_iter().chain(due).min()
     }
 }
@@ -105,7 +117,11 @@ mod tests {
 
     fn limited(rate: &str, count: Option<u64>, duration: Option<Duration>) -> Pace {
         let arrivals = Arrivals::new(Spread::Constant, None);
-        Pace::new(parse_rate(rate).unwrap(), arrivals, Limits { count, duration })
+        Pace::new(
+            parse_rate(rate).unwrap(),
+            arrivals,
+            Limits { count, duration },
+        )
     }
 
     fn after(mut pace: Pace, sent: u64) -> Pace {
@@ -117,15 +133,24 @@ mod tests {
     fn each_event_is_due_by_its_number_however_late_it_is() {
         for elapsed in [0, 250, 60_000] {
             let due = |sent| after(limited("10", None, None), sent).next(MS(elapsed));
-            assert_eq!([0, 1, 2, 3].map(due), [0, 100, 200, 300].map(|ms| Next::Send(MS(ms))));
+            assert_eq!(
+                [0, 1, 2, 3].map(due),
+                [0, 100, 200, 300].map(|ms| Next::Send(MS(ms)))
+            );
         }
     }
 
     #[test]
     fn the_schedule_does_not_drift() {
         let pace = after(limited("3", None, None), 3_000_000);
-        assert_eq!(pace.next(Duration::ZERO), Next::Send(Duration::from_secs(1_000_000)));
-        assert_eq!(after(limited("0.5", None, None), 3).next(Duration::ZERO), Next::Send(Duration::from_secs(6)));
+        assert_eq!(
+            pace.next(Duration::ZERO),
+            Next::Send(Duration::from_secs(1_000_000))
+        );
+        assert_eq!(
+            after(limited("0.5", None, None), 3).next(Duration::ZERO),
+            Next::Send(Duration::from_secs(6))
+        );
     }
 
     #[test]
@@ -140,7 +165,10 @@ mod tests {
     #[test]
     fn a_duration_holds_the_events_that_are_due_before_its_end() {
         let pace = after(limited("10", None, Some(MS(1000))), 9);
-        assert_eq!((pace.total(), pace.next(MS(0))), (Some(10), Next::Send(MS(900))));
+        assert_eq!(
+            (pace.total(), pace.next(MS(0))),
+            (Some(10), Next::Send(MS(900)))
+        );
         assert_eq!(after(pace, 1).next(MS(900)), Next::End(MS(1000)));
     }
 
@@ -167,7 +195,11 @@ mod tests {
     #[test]
     fn independent_arrivals_keep_the_rate_of_a_ramp() {
         let ramp = parse_ramp("100..1000/10s").unwrap();
-        let mut pace = Pace::new(ramp, Arrivals::new(Spread::Poisson, Some(3)), Limits::default());
+        let mut pace = Pace::new(
+            ramp,
+            Arrivals::new(Spread::Poisson, Some(3)),
+            Limits::default(),
+        );
         let (mut sent, mut last) = (0u32, Duration::ZERO);
         while let Next::Send(due) = pace.next(MS(0))
             && due < Duration::from_secs(20)

@@ -71,7 +71,8 @@ impl Curve {
                 } else {
                     let slope = (to.0 - from.0) / over;
                     // The form of the solution that does not subtract two nearly equal numbers.
-                    2.0 * position / (from.0 + (from.0 * from.0 + 2.0 * slope * position).max(0.0).sqrt())
+                    2.0 * position
+                        / (from.0 + (from.0 * from.0 + 2.0 * slope * position).max(0.0).sqrt())
                 }
             }
             Self::ClosedLoop => return None,
@@ -86,7 +87,11 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, InvalidRate> {
         let rate: f64 = text.parse().map_err(|_| InvalidRate)?;
         // NaN is in no range.
-        if rate > 0.0 && (..=Self::MAX).contains(&rate) { Ok(Self(rate)) } else { Err(InvalidRate) }
+        if rate > 0.0 && (..=Self::MAX).contains(&rate) {
+            Ok(Self(rate))
+        } else {
+            Err(InvalidRate)
+        }
     }
 }
 
@@ -109,12 +114,18 @@ impl fmt::Display for Curve {
 
 /// The text is not a [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a rate is a number of events a second, more than 0 and at most 1000000, like 0.5 or 200, or the word max")]
+#[error(
+    "a rate is a number of events a second, more than 0 and at most 1000000, like 0.5 or 200, or the word max"
+)]
 pub(crate) struct InvalidRate;
 
 /// Reads what `--rate` takes: a number, or `max`.
 pub(crate) fn parse_rate(text: &str) -> Result<Curve, InvalidRate> {
-    if text == "max" { Ok(Curve::ClosedLoop) } else { text.parse().map(Curve::Steady) }
+    if text == "max" {
+        Ok(Curve::ClosedLoop)
+    } else {
+        text.parse().map(Curve::Steady)
+    }
 }
 
 /// Reads what `--ramp` takes: `10..1000/60s`.
@@ -123,7 +134,11 @@ pub(crate) fn parse_ramp(text: &str) -> Result<Curve, String> {
     let (rates, over) = text.rsplit_once('/').ok_or_else(shape)?;
     let (from, to) = rates.split_once("..").ok_or_else(shape)?;
     let rate = |text: &str| text.parse::<Rate>().map_err(|error| error.to_string());
-    Ok(Curve::Ramp { from: rate(from)?, to: rate(to)?, over: units::parse_positive_duration(over)? })
+    Ok(Curve::Ramp {
+        from: rate(from)?,
+        to: rate(to)?,
+        over: units::parse_positive_duration(over)?,
+    })
 }
 
 #[cfg(test)]
@@ -150,9 +165,17 @@ mod tests {
 
     #[test]
     fn a_ramp_is_two_rates_and_a_duration() {
-        for bad in
-            ["", "10", "10..20", "10/60s", "0..10/60s", "10..2000000/60s", "10..20/0s", "10..20/60", "1..2..3/1s"]
-        {
+        for bad in [
+            "",
+            "10",
+            "10..20",
+            "10/60s",
+            "0..10/60s",
+            "10..2000000/60s",
+            "10..20/0s",
+            "10..20/60",
+            "1..2..3/1s",
+        ] {
             assert!(parse_ramp(bad).is_err(), "{bad:?}");
         }
         assert!(parse_ramp("1000..0.5/1m").is_ok());
@@ -163,7 +186,18 @@ mod tests {
         for good in ["1", "0.5", "1e3", "1000000"] {
             assert!(good.parse::<Rate>().is_ok(), "{good}");
         }
-        for bad in ["", "0", "-1", "-0", "nan", "inf", "-inf", "1000000.1", "1/s", " 1"] {
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "-0",
+            "nan",
+            "inf",
+            "-inf",
+            "1000000.1",
+            "1/s",
+            " 1",
+        ] {
             assert_eq!(bad.parse::<Rate>(), Err(InvalidRate), "{bad:?}");
         }
         assert_eq!(parse_rate("max"), Ok(Curve::ClosedLoop));
@@ -171,7 +205,10 @@ mod tests {
 
     #[test]
     fn the_slowest_rate_does_not_overflow() {
-        assert_eq!(parse_rate("1e-300").unwrap().time_of(1.0), Some(Duration::MAX));
+        assert_eq!(
+            parse_rate("1e-300").unwrap().time_of(1.0),
+            Some(Duration::MAX)
+        );
     }
 
     proptest! {

@@ -35,8 +35,12 @@ impl FromStr for Actions {
     /// `name` or `name=weight`, separated by commas. White space around them is ignored.
     fn from_str(text: &str) -> Result<Self, InvalidActions> {
         let parts: Vec<_> = text.split(',').map(action).collect::<Result<_, _>>()?;
-        let shares = WeightedIndex::new(parts.iter().map(|(_, weight)| *weight)).map_err(|_| InvalidActions::Sum)?;
-        Ok(Self { names: parts.into_iter().map(|(name, _)| name).collect(), shares })
+        let shares = WeightedIndex::new(parts.iter().map(|(_, weight)| *weight))
+            .map_err(|_| InvalidActions::Sum)?;
+        Ok(Self {
+            names: parts.into_iter().map(|(name, _)| name).collect(),
+            shares,
+        })
     }
 }
 
@@ -46,9 +50,16 @@ fn action(part: &str) -> Result<(Kind, f64), InvalidActions> {
         Some((name, weight)) => (name.trim(), parse_weight(weight.trim())?),
         None => (part.trim(), 1.0),
     };
-    let invalid = |reason| InvalidActions::Name { name: name.to_owned(), reason };
+    let invalid = |reason| InvalidActions::Name {
+        name: name.to_owned(),
+        reason,
+    };
     let kind: EventType = name.parse().map_err(invalid)?;
-    if matches!(name, "." | "..") { Err(InvalidActions::Dots) } else { Ok((kind.into(), weight)) }
+    if matches!(name, "." | "..") {
+        Err(InvalidActions::Dots)
+    } else {
+        Ok((kind.into(), weight))
+    }
 }
 
 fn parse_weight(text: &str) -> Result<f64, InvalidActions> {
@@ -123,7 +134,10 @@ mod tests {
             assert_eq!(bad.parse::<Actions>().err(), Some(error), "{bad:?}");
         }
         for bad in ["", "view,", "a/b", "gap", "error=2", "a\nb", "=2"] {
-            assert!(matches!(bad.parse::<Actions>(), Err(InvalidActions::Name { .. })), "{bad:?}");
+            assert!(
+                matches!(bad.parse::<Actions>(), Err(InvalidActions::Name { .. })),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -31,7 +31,11 @@ impl FromStr for Kind {
     type Err = InvalidKind;
 
     fn from_str(text: &str) -> Result<Self, InvalidKind> {
-        if text.is_empty() || text.contains(char::is_control) { Err(InvalidKind) } else { Ok(Self(text.into())) }
+        if text.is_empty() || text.contains(char::is_control) {
+            Err(InvalidKind)
+        } else {
+            Ok(Self(text.into()))
+        }
     }
 }
 

@@ -18,8 +18,18 @@ pub(crate) struct Sequenced {
 
 impl Sequenced {
     /// Events of at least so many `bytes`, exactly so many if the padding allows.
-    pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Stamper, bytes: Option<usize>) -> Self {
-        Self { actions, rng: rng(seed), stamper, bytes }
+    pub(crate) fn new(
+        actions: Actions,
+        seed: Option<u64>,
+        stamper: Stamper,
+        bytes: Option<usize>,
+    ) -> Self {
+        Self {
+            actions,
+            rng: rng(seed),
+            stamper,
+            bytes,
+        }
     }
 
     /// The next event.
@@ -36,7 +46,10 @@ impl Sequenced {
             _ => data.push('}'),
         }
         let action = self.actions.choose(&mut self.rng);
-        Drawn { kind: self.actions.names()[action].clone(), form: Form::Json }
+        Drawn {
+            kind: self.actions.names()[action].clone(),
+            form: Form::Json,
+        }
     }
 }
 
@@ -50,7 +63,16 @@ mod tests {
     fn data(bytes: Option<usize>, sequence: u64) -> String {
         let mut data = String::new();
         let mut sequenced = Sequenced::new("a".parse().unwrap(), None, Stamper::new(), bytes);
-        sequenced.draw(Moment { lane: Lane { number: 0, next: sequence }, due_us: 1_795_523_086_339_397 }, &mut data);
+        sequenced.draw(
+            Moment {
+                lane: Lane {
+                    number: 0,
+                    next: sequence,
+                },
+                due_us: 1_795_523_086_339_397,
+            },
+            &mut data,
+        );
         data
     }
 
@@ -65,7 +87,13 @@ mod tests {
     #[test]
     fn it_is_padded_to_its_size_and_stays_a_stamp() {
         let bare = data(None, 0).len();
-        for (bytes, expected) in [(0, bare), (bare, bare), (bare + 1, bare + 9), (bare + 9, bare + 9), (500, 500)] {
+        for (bytes, expected) in [
+            (0, bare),
+            (bare, bare),
+            (bare + 1, bare + 9),
+            (bare + 9, bare + 9),
+            (500, 500),
+        ] {
             let text = data(Some(bytes), 0);
             assert_eq!(text.len(), expected, "{bytes}");
             assert!(serde_json::from_str::<Stamp>(&text).is_ok(), "{text}");

@@ -85,18 +85,35 @@ impl Session {
     /// The first users come one after the other, spread over a pause.
     pub(crate) fn new(users: u32, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
         let mut rng = rng(seed);
-        let newcomer = |rng: &mut _| User { id: uuid(rng), session: Uuid::nil(), last: Action::Close, page: "/" };
+        let newcomer = |rng: &mut _| User {
+            id: uuid(rng),
+            session: Uuid::nil(),
+            last: Action::Close,
+            page: "/",
+        };
         let users: Vec<User> = (0..users).map(|_| newcomer(&mut rng)).collect();
-        let agenda = (0..users.len()).map(|place| Reverse((exponential_us(&mut rng, PAUSE_MS), place))).collect();
-        let kinds = ["view", "click", "close"].map(|kind| kind.parse().expect("a plain word is a type"));
-        Self { users, agenda, clock: Clock::default(), rng, kinds, stamper }
+        let agenda = (0..users.len())
+            .map(|place| Reverse((exponential_us(&mut rng, PAUSE_MS), place)))
+            .collect();
+        let kinds =
+            ["view", "click", "close"].map(|kind| kind.parse().expect("a plain word is a type"));
+        Self {
+            users,
+            agenda,
+            clock: Clock::default(),
+            rng,
+            kinds,
+            stamper,
+        }
     }
 
     /// The next event.
     pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
         let (now, place, action) = self.act();
         let timestamp = timestamp(self.clock.read(now, moment.due_us));
-        let User { id, session, page, .. } = &self.users[place];
+        let User {
+            id, session, page, ..
+        } = &self.users[place];
         let kind = self.kinds[action as usize].clone();
         write!(
             data,
@@ -109,12 +126,18 @@ impl Session {
             stamper.write(moment, data);
         }
         data.push('}');
-        Drawn { kind, form: Form::Json }
+        Drawn {
+            kind,
+            form: Form::Json,
+        }
     }
 
     /// Lets the next user act: when in virtual time, their place, and what they do.
     fn act(&mut self) -> (u64, usize, Action) {
-        let Reverse((now, place)) = self.agenda.pop().expect("there is at least one user, and each acts again");
+        let Reverse((now, place)) = self
+            .agenda
+            .pop()
+            .expect("there is at least one user, and each acts again");
         let (user, rng) = (&mut self.users[place], &mut self.rng);
         let action = next_action(user.last, rng);
         if action == Action::View {
@@ -126,9 +149,14 @@ impl Session {
             user.session = uuid(rng);
         }
         user.last = action;
-        let mean = if action == Action::Close { PAUSE_MS } else { THINK_MS };
+        let mean = if action == Action::Close {
+            PAUSE_MS
+        } else {
+            THINK_MS
+        };
         // At least a millisecond: a user does one thing at a time.
-        self.agenda.push(Reverse((now + 1000 + exponential_us(rng, mean), place)));
+        self.agenda
+            .push(Reverse((now + 1000 + exponential_us(rng, mean), place)));
         (now, place, action)
     }
 }
@@ -163,7 +191,9 @@ fn page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
         chance < 0.0
     });
     // Rounding may leave the last one out.
-    chosen.or_else(|| others().next_back()).map_or(PAGES[0].0, |(page, _)| page)
+    chosen
+        .or_else(|| others().next_back())
+        .map_or(PAGES[0].0, |(page, _)| page)
 }
 
 fn uuid(rng: &mut impl Rng) -> Uuid {
@@ -172,7 +202,11 @@ fn uuid(rng: &mut impl Rng) -> Uuid {
 
 /// Whole milliseconds, so that the last bit of a logarithm, which differs between machines, does not matter; and some
 /// microseconds, so that not all users act at the ticks of a clock.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and below 2^40")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "not negative, and below 2^40"
+)]
 fn exponential_us(rng: &mut impl Rng, mean_ms: f64) -> u64 {
     let whole_ms = (-(1.0 - rng.random::<f64>()).ln() * mean_ms) as u64;
     whole_ms * 1000 + rng.random_range(0..1000)
@@ -180,7 +214,10 @@ fn exponential_us(rng: &mut impl Rng, mean_ms: f64) -> u64 {
 
 /// RFC 3339, UTC, microseconds.
 fn timestamp(unix_us: u64) -> String {
-    let time = i64::try_from(unix_us).ok().and_then(DateTime::from_timestamp_micros).unwrap_or(DateTime::UNIX_EPOCH);
+    let time = i64::try_from(unix_us)
+        .ok()
+        .and_then(DateTime::from_timestamp_micros)
+        .unwrap_or(DateTime::UNIX_EPOCH);
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
@@ -208,7 +245,16 @@ mod tests {
         let mut data = String::new();
         let mut body = |sequence| {
             data.clear();
-            let drawn = session.draw(Moment { lane: Lane { number: 0, next: sequence }, due_us }, &mut data);
+            let drawn = session.draw(
+                Moment {
+                    lane: Lane {
+                        number: 0,
+                        next: sequence,
+                    },
+                    due_us,
+                },
+                &mut data,
+            );
             let body: Body = serde_json::from_str(&data).unwrap();
             assert_eq!(body.action, drawn.kind.as_str());
             body
@@ -218,7 +264,9 @@ mod tests {
 
     impl Body {
         fn us(&self) -> i64 {
-            DateTime::parse_from_rfc3339(&self.timestamp).unwrap().timestamp_micros()
+            DateTime::parse_from_rfc3339(&self.timestamp)
+                .unwrap()
+                .timestamp_micros()
         }
     }
 
@@ -226,7 +274,15 @@ mod tests {
     fn the_same_seed_gives_the_same_stream_with_the_same_times_between_whenever_it_starts() {
         const START: i64 = 1_795_523_086_339_397;
         let since = |start: i64, bodies: Vec<Body>| {
-            let plain = |body: Body| (body.us() - start, Body { timestamp: String::new(), ..body });
+            let plain = |body: Body| {
+                (
+                    body.us() - start,
+                    Body {
+                        timestamp: String::new(),
+                        ..body
+                    },
+                )
+            };
             bodies.into_iter().map(plain).collect::<Vec<_>>()
         };
         let a = since(1, stream(10, 7, 1, 500));
@@ -241,7 +297,10 @@ mod tests {
             assert!(pair[0].us() < pair[1].us(), "{pair:?}");
         }
         let mut clock = Clock::default();
-        assert_eq!([7, 7, 7, 8, 20].map(|now| clock.read(now, 100)), [100, 101, 102, 103, 113]);
+        assert_eq!(
+            [7, 7, 7, 8, 20].map(|now| clock.read(now, 100)),
+            [100, 101, 102, 103, 113]
+        );
     }
 
     /// What the README and the help say.
@@ -260,31 +319,51 @@ mod tests {
     fn a_session_is_one_users_and_goes_from_a_view_to_a_close() {
         let mut sessions: BTreeMap<String, Vec<Body>> = BTreeMap::new();
         for body in stream(20, 1, 0, 20_000) {
-            sessions.entry(body.session_id.clone()).or_default().push(body);
+            sessions
+                .entry(body.session_id.clone())
+                .or_default()
+                .push(body);
         }
         let mut closed = 0;
         for events in sessions.values() {
             assert_eq!(events[0].action, "view");
-            assert!(events.iter().all(|event| event.user_id == events[0].user_id));
+            assert!(
+                events
+                    .iter()
+                    .all(|event| event.user_id == events[0].user_id)
+            );
             let close = events.iter().position(|event| event.action == "close");
             closed += usize::from(close.is_some_and(|at| at + 1 == events.len()));
             for pair in events.windows(2) {
                 assert_ne!(pair[0].action, "close");
                 // A click, and a close, are on the page that was viewed; a view goes to another one.
-                assert_eq!(pair[1].action == "view", pair[1].page != pair[0].page, "{pair:?}");
+                assert_eq!(
+                    pair[1].action == "view",
+                    pair[1].page != pair[0].page,
+                    "{pair:?}"
+                );
                 // Think times.
                 assert!(pair[1].us() >= pair[0].us() + 1000, "{pair:?}");
             }
         }
-        let users: BTreeSet<&str> = sessions.values().map(|events| events[0].user_id.as_str()).collect();
+        let users: BTreeSet<&str> = sessions
+            .values()
+            .map(|events| events[0].user_id.as_str())
+            .collect();
         // All but the sessions that were open at the end.
-        assert!(users.len() == 20 && sessions.len() > 1000 && closed + 20 >= sessions.len(), "{closed}");
+        assert!(
+            users.len() == 20 && sessions.len() > 1000 && closed + 20 >= sessions.len(),
+            "{closed}"
+        );
     }
 
     #[test]
     fn users_act_side_by_side() {
         let bodies = stream(50, 2, 0, 1000);
-        let changes = bodies.windows(2).filter(|pair| pair[0].user_id != pair[1].user_id).count();
+        let changes = bodies
+            .windows(2)
+            .filter(|pair| pair[0].user_id != pair[1].user_id)
+            .count();
         assert!(changes > 500, "{changes}");
     }
 
@@ -292,9 +371,16 @@ mod tests {
     fn the_time_is_rfc_3339_and_the_stamp_comes_last() {
         let mut data = String::new();
         let mut session = Session::new(1, Some(1), Some(Stamper::new()));
-        session.draw(Moment { lane: Lane { number: 0, next: 3 }, due_us: 1_795_523_086_000_007 }, &mut data);
+        session.draw(
+            Moment {
+                lane: Lane { number: 0, next: 3 },
+                due_us: 1_795_523_086_000_007,
+            },
+            &mut data,
+        );
         assert!(
-            data.contains(r#""page":"#) && data.contains(r#""timestamp":"2026-11-24T12:24:46.000007Z","publisher":""#),
+            data.contains(r#""page":"#)
+                && data.contains(r#""timestamp":"2026-11-24T12:24:46.000007Z","publisher":""#),
             "{data}"
         );
         assert_eq!(serde_json::from_str::<Stamp>(&data).unwrap().sequence, 3);

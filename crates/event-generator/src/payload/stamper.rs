@@ -24,7 +24,11 @@ impl Stamper {
     /// Adds `"publisher":"…","sequence":…,"sent_us":…` to an object that is being written.
     pub(crate) fn write(&self, moment: Moment, out: &mut String) {
         let Moment { lane, due_us } = moment;
-        write!(out, r#""publisher":"{}/{}","sequence":{},"sent_us":{due_us}"#, self.0, lane.number, lane.next)
-            .expect("a String takes any text");
+        write!(
+            out,
+            r#""publisher":"{}/{}","sequence":{},"sent_us":{due_us}"#,
+            self.0, lane.number, lane.next
+        )
+        .expect("a String takes any text");
     }
 }

@@ -31,14 +31,21 @@ pub(crate) struct Tutorial {
 impl Tutorial {
     /// Without a seed, acts that nobody can foretell.
     pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
-        Self { actions, rng: rng(seed), stamper }
+        Self {
+            actions,
+            rng: rng(seed),
+            stamper,
+        }
     }
 
     /// The next event.
     pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
         let act = self.act();
         self.write(act.user_id, moment, Local::now(), data);
-        Drawn { kind: self.actions.names()[act.action].clone(), form: Form::Json }
+        Drawn {
+            kind: self.actions.names()[act.action].clone(),
+            form: Form::Json,
+        }
     }
 
     fn act(&mut self) -> Act {
@@ -51,8 +58,13 @@ impl Tutorial {
     /// that JSON would escape.
     fn write(&self, user_id: Uuid, moment: Moment, now: DateTime<Local>, out: &mut String) {
         let time = now.format("%d-%b-%Y (%H:%M:%S%.6f)");
-        let message = if self.stamper.is_some() { r#"{"message":"# } else { "" };
-        write!(out, r#"{message}"user_id: {user_id}, timestamp: {time}""#).expect("a String takes any text");
+        let message = if self.stamper.is_some() {
+            r#"{"message":"#
+        } else {
+            ""
+        };
+        write!(out, r#"{message}"user_id: {user_id}, timestamp: {time}""#)
+            .expect("a String takes any text");
         if let Some(stamper) = &self.stamper {
             out.push(',');
             stamper.write(moment, out);
@@ -80,8 +92,16 @@ mod tests {
 
     fn data(stamper: Option<Stamper>, now: DateTime<Local>) -> String {
         let mut data = String::new();
-        let moment = Moment { lane: Lane { number: 0, next: 5 }, due_us: 7 };
-        Tutorial::new("a".parse().unwrap(), None, stamper).write(Uuid::nil(), moment, now, &mut data);
+        let moment = Moment {
+            lane: Lane { number: 0, next: 5 },
+            due_us: 7,
+        };
+        Tutorial::new("a".parse().unwrap(), None, stamper).write(
+            Uuid::nil(),
+            moment,
+            now,
+            &mut data,
+        );
         data
     }
 
@@ -95,13 +115,19 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_acts_in_every_version() {
         let first = acts("view,click,close", Some(42)).swap_remove(0);
-        assert_eq!((first.action, first.user_id.to_string().as_str()), (2, "74fb6038-00ff-47da-b298-0070bbd45865"));
+        assert_eq!(
+            (first.action, first.user_id.to_string().as_str()),
+            (2, "74fb6038-00ff-47da-b298-0070bbd45865")
+        );
     }
 
     #[test]
     fn users_are_random_uuids_of_version_four() {
         for act in acts("a", None) {
-            assert_eq!((act.user_id.get_version_num(), act.user_id.get_variant()), (4, uuid::Variant::RFC4122));
+            assert_eq!(
+                (act.user_id.get_version_num(), act.user_id.get_variant()),
+                (4, uuid::Variant::RFC4122)
+            );
         }
     }
 
@@ -119,10 +145,16 @@ mod tests {
     fn a_stamped_event_carries_the_text_and_the_stamp() {
         let stamper = Stamper::new();
         let data = data(Some(stamper.clone()), tutorial_time());
-        let start =
-            r#"{"message":"user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)","#;
+        let start = r#"{"message":"user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)","#;
         assert!(data.starts_with(start), "{data}");
         let stamp: Stamp = serde_json::from_str(&data).unwrap();
-        assert_eq!(stamp, Stamp { publisher: stamper.publisher(0), sequence: 5, sent_us: 7 });
+        assert_eq!(
+            stamp,
+            Stamp {
+                publisher: stamper.publisher(0),
+                sequence: 5,
+                sent_us: 7
+            }
+        );
     }
 }

@@ -25,23 +25,48 @@ impl Client {
                 .tcp_nodelay(true)
                 .retry(retry::never())
                 .redirect(redirect::Policy::none());
-            if base.is_loopback() { builder.no_proxy() } else { builder }
+            if base.is_loopback() {
+                builder.no_proxy()
+            } else {
+                builder
+            }
         };
         let client = match builder().build() {
             // A machine without certificates, like a bare container, can still speak plain HTTP.
             Err(_) if base.is_plain() => builder().tls_certs_only([]).build(),
             built => built,
         }?;
-        Ok(Self { client, base: base.clone() })
+        Ok(Self {
+            client,
+            base: base.clone(),
+        })
     }
 
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
-        let Outgoing { method, target, headers, body } = outgoing;
-        let url = self.base.join(&target).map_err(|error| NoReply::Connect(error.to_string()))?;
-        match self.client.request(method, url).headers(headers).body(body).send().await {
+        let Outgoing {
+            method,
+            target,
+            headers,
+            body,
+        } = outgoing;
+        let url = self
+            .base
+            .join(&target)
+            .map_err(|error| NoReply::Connect(error.to_string()))?;
+        match self
+            .client
+            .request(method, url)
+            .headers(headers)
+            .body(body)
+            .send()
+            .await
+        {
             Ok(mut response) => {
                 let body = answer(&mut response).await.unwrap_or_default();
-                Ok(Reply { status: response.status(), body })
+                Ok(Reply {
+                    status: response.status(),
+                    body,
+                })
             }
             Err(error) => Err(no_reply(error)),
         }

@@ -40,24 +40,40 @@ struct Idle {
 
 impl Direct {
     pub(super) fn new(base: &BaseUrl, request_timeout: Duration) -> Self {
-        let host = HeaderValue::from_str(base.authority()).expect("the host of a URL is plain text");
-        Self { endpoint: base.endpoint(), host, idle: RefCell::default(), request_timeout }
+        let host =
+            HeaderValue::from_str(base.authority()).expect("the host of a URL is plain text");
+        Self {
+            endpoint: base.endpoint(),
+            host,
+            idle: RefCell::default(),
+            request_timeout,
+        }
     }
 
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
         let request = self.request(outgoing)?;
         let deadline = Instant::now() + self.request_timeout;
-        timeout_at(deadline, self.exchange(request)).await.unwrap_or(Err(NoReply::Timeout))
+        timeout_at(deadline, self.exchange(request))
+            .await
+            .unwrap_or(Err(NoReply::Timeout))
     }
 
     fn request(&self, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, NoReply> {
-        let Outgoing { method, target, headers, body } = outgoing;
+        let Outgoing {
+            method,
+            target,
+            headers,
+            body,
+        } = outgoing;
         let uri = Uri::try_from(target).map_err(|error| NoReply::Connect(error.to_string()))?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
+        request
+            .headers_mut()
+            .entry(HOST)
+            .or_insert_with(|| self.host.clone());
         Ok(request)
     }
 
@@ -90,17 +106,27 @@ impl Direct {
         let mut body = Bytes::new();
         while let Some(frame) = incoming.frame().await {
             let Ok(Ok(chunk)) = frame.map(hyper::body::Frame::into_data) else {
-                return Reply { status, body: Bytes::new() };
+                return Reply {
+                    status,
+                    body: Bytes::new(),
+                };
             };
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Reply { status, body };
             }
-            body = if body.is_empty() { chunk } else { [body, chunk].concat().into() };
+            body = if body.is_empty() {
+                chunk
+            } else {
+                [body, chunk].concat().into()
+            };
             if incoming.is_end_stream() {
                 break;
             }
         }
-        self.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
+        self.idle.borrow_mut().push(Idle {
+            sender,
+            since: Instant::now(),
+        });
         Reply { status, body }
     }
 
@@ -121,8 +147,9 @@ impl Direct {
         let stream = timeout(CONNECT_TIMEOUT, self.open()).await;
         let stream = stream.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
         let stream = stream.map_err(|error| NoReply::Connect(error.to_string()))?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| NoReply::Connect(root_cause(&error)))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| NoReply::Connect(root_cause(&error)))?;
         // How it ends is told to whoever waits for an answer of it.
         tokio::spawn(connection);
         Ok(sender)

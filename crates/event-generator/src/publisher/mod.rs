@@ -76,7 +76,10 @@ impl Publisher {
         }
         match Client::new(base, request_timeout) {
             Ok(client) => Ok(Self::Client(client)),
-            Err(source) => Err(PublisherError { url: base.clone(), source }),
+            Err(source) => Err(PublisherError {
+                url: base.clone(),
+                source,
+            }),
         }
     }
 
@@ -108,13 +111,25 @@ mod tests {
         request::{Requests, Wishes},
     };
 
-    async fn send(scheme: &str, address: SocketAddr, request_timeout: Duration) -> Result<Reply, NoReply> {
+    async fn send(
+        scheme: &str,
+        address: SocketAddr,
+        request_timeout: Duration,
+    ) -> Result<Reply, NoReply> {
         // Fails when another test was first, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
-        let drawn = Drawn { kind: "view".parse().unwrap(), form: Form::Json };
-        let outgoing = Requests::new(&base, None, Wishes::default()).one(&drawn, "1", 0).unwrap();
-        Publisher::new(&base, request_timeout).unwrap().send(outgoing).await
+        let drawn = Drawn {
+            kind: "view".parse().unwrap(),
+            form: Form::Json,
+        };
+        let outgoing = Requests::new(&base, None, Wishes::default())
+            .one(&drawn, "1", 0)
+            .unwrap();
+        Publisher::new(&base, request_timeout)
+            .unwrap()
+            .send(outgoing)
+            .await
     }
 
     /// Both ways to speak plain HTTP: a password needs the client.
@@ -127,7 +142,10 @@ mod tests {
         drop(listener);
         for scheme in PLAIN {
             let reply = send(scheme, address, REQUEST_TIMEOUT).await;
-            assert!(matches!(&reply, Err(NoReply::Connect(why)) if why.contains("refused")), "{reply:?}");
+            assert!(
+                matches!(&reply, Err(NoReply::Connect(why)) if why.contains("refused")),
+                "{reply:?}"
+            );
         }
     }
 
@@ -136,7 +154,12 @@ mod tests {
         // The kernel accepts the connection and the request; nobody ever answers.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for scheme in PLAIN {
-            let reply = send(scheme, listener.local_addr().unwrap(), Duration::from_millis(50)).await;
+            let reply = send(
+                scheme,
+                listener.local_addr().unwrap(),
+                Duration::from_millis(50),
+            )
+            .await;
             assert!(matches!(reply, Err(NoReply::Timeout)), "{reply:?}");
         }
     }

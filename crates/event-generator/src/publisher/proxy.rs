@@ -32,8 +32,13 @@ impl Proxy {
         // User name and password have been taken out; a name with a second @ in it would leave some of it behind.
         let host = authority.as_str().rsplit('@').next()?;
         let variables = if base.is_plain() { FOR_HTTP } else { FOR_HTTPS };
-        let variable = variables.into_iter().find(|name| env::var(name).is_ok_and(|value| value.contains(host)))?;
-        Some(Self { address: format!("{scheme}://{host}"), variable })
+        let variable = variables
+            .into_iter()
+            .find(|name| env::var(name).is_ok_and(|value| value.contains(host)))?;
+        Some(Self {
+            address: format!("{scheme}://{host}"),
+            variable,
+        })
     }
 }
 

@@ -90,10 +90,20 @@ impl ReportFile {
     }
 
     /// Writes the figures.
-    pub(crate) fn write(mut self, report: &Report, complete: bool, duration: Duration) -> Result<(), ReportError> {
+    pub(crate) fn write(
+        mut self,
+        report: &Report,
+        complete: bool,
+        duration: Duration,
+    ) -> Result<(), ReportError> {
         let mut text = text(&self.setup, report, complete, duration);
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(|source| ReportError::Write { path: self.path, source })
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|source| ReportError::Write {
+                path: self.path,
+                source,
+            })
     }
 }
 
@@ -145,7 +155,10 @@ mod tests {
         let start = Instant::now();
         for nth in 0..11 {
             report.count_sent(start + nth * Duration::from_millis(100));
-            report.count_outcome(&Outcome::Acknowledged(Ids::Unsaid), Duration::from_micros(100));
+            report.count_outcome(
+                &Outcome::Acknowledged(Ids::Unsaid),
+                Duration::from_micros(100),
+            );
         }
         report.count_status(StatusCode::OK);
         report.count_status(StatusCode::OK);

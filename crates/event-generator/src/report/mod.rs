@@ -61,7 +61,8 @@ impl Report {
             curve,
             counts: Counts::default(),
             statuses: BTreeMap::new(),
-            latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("within the limits of a histogram"),
+            latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3)
+                .expect("within the limits of a histogram"),
             sending: None,
             unsent: 0,
             untold: 0,
@@ -90,7 +91,8 @@ impl Report {
         match outcome {
             Outcome::Acknowledged(_) => {
                 self.counts.acknowledged += 1;
-                self.latency_us.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+                self.latency_us
+                    .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
             }
             Outcome::Refused(_) => self.counts.failed += 1,
             Outcome::Unknown(_) => self.counts.unknown += 1,
@@ -141,14 +143,26 @@ impl Display for Report {
             }
             write!(f, "max {}", Milliseconds(self.latency_us_at(1.0)))?;
             if *curve == Curve::ClosedLoop {
-                write!(f, " (from when each was sent: a closed loop hides what a slow server held up)")?;
+                write!(
+                    f,
+                    " (from when each was sent: a closed loop hides what a slow server held up)"
+                )?;
             }
         }
         for (count, what) in [
-            (self.unsent, "events were due but not sent: this rate is too high for the server, or for this machine"),
+            (
+                self.unsent,
+                "events were due but not sent: this rate is too high for the server, or for this machine",
+            ),
             (self.untold, "more failures, of the kinds above"),
-            (self.unprinted, "status lines were left out: stdout was not read fast enough"),
-            (self.skipped, "recorded events were left out: the types gap, open and error cannot be published"),
+            (
+                self.unprinted,
+                "status lines were left out: stdout was not read fast enough",
+            ),
+            (
+                self.skipped,
+                "recorded events were left out: the types gap, open and error cannot be published",
+            ),
             (self.sent_again, "requests were sent again"),
         ] {
             if count > 0 {
@@ -161,8 +175,16 @@ impl Display for Report {
 
 impl Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, acknowledged, failed, unknown } = self;
-        write!(f, "sent {sent}, acknowledged {acknowledged}, failed {failed}, unknown {unknown}")
+        let Self {
+            sent,
+            acknowledged,
+            failed,
+            unknown,
+        } = self;
+        write!(
+            f,
+            "sent {sent}, acknowledged {acknowledged}, failed {failed}, unknown {unknown}"
+        )
     }
 }
 
@@ -193,7 +215,10 @@ mod tests {
         let start = Instant::now();
         for nth in 0..100 {
             report.count_sent(start + nth * Duration::from_millis(125));
-            report.count_outcome(&Outcome::Acknowledged(Ids::Unsaid), Duration::from_millis(u64::from(nth) + 1));
+            report.count_outcome(
+                &Outcome::Acknowledged(Ids::Unsaid),
+                Duration::from_millis(u64::from(nth) + 1),
+            );
         }
         report.count_sent(start + Duration::from_millis(12_500));
         report.count_outcome(&Outcome::Refused(Failure::Stopped), Duration::from_secs(99));
@@ -227,9 +252,18 @@ mod tests {
     fn a_closed_loop_is_said_to_be_one() {
         let mut report = report("max");
         report.count_sent(Instant::now());
-        report.count_outcome(&Outcome::Acknowledged(Ids::Unsaid), Duration::from_millis(1));
+        report.count_outcome(
+            &Outcome::Acknowledged(Ids::Unsaid),
+            Duration::from_millis(1),
+        );
         let summary = report.to_string();
-        assert!(summary.contains("asked as fast as it goes (closed loop)\n"), "{summary}");
-        assert!(summary.ends_with("hides what a slow server held up)"), "{summary}");
+        assert!(
+            summary.contains("asked as fast as it goes (closed loop)\n"),
+            "{summary}"
+        );
+        assert!(
+            summary.ends_with("hides what a slow server held up)"),
+            "{summary}"
+        );
     }
 }

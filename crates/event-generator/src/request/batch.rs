@@ -40,12 +40,21 @@ pub(crate) struct Gathered {
 impl Batch {
     /// Batches of `size` events, more than one.
     pub(crate) fn new(size: usize) -> Self {
-        Self { size, lines: Vec::new(), dues: Vec::with_capacity(size.min(1024)), first: 0, lane: None }
+        Self {
+            size,
+            lines: Vec::new(),
+            dues: Vec::with_capacity(size.min(1024)),
+            first: 0,
+            lane: None,
+        }
     }
 
     /// The lane that the next event belongs to, if a batch has begun.
     pub(crate) fn lane(&self) -> Option<Lane> {
-        self.lane.map(|lane| Lane { next: lane.next + self.dues.len() as u64, ..lane })
+        self.lane.map(|lane| Lane {
+            next: lane.next + self.dues.len() as u64,
+            ..lane
+        })
     }
 
     /// Adds the event with this number in the run, in this lane: the batch that is complete then, if one is.
@@ -62,7 +71,10 @@ impl Batch {
         let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
             let last = self.lines.split_off(bytes);
             // The lane goes on with the next batch, which must not wait: here order is not promised.
-            let full = self.take().map(|full| Gathered { frees_lane: false, ..full });
+            let full = self.take().map(|full| Gathered {
+                frees_lane: false,
+                ..full
+            });
             self.lines = last;
             full
         } else {
@@ -74,14 +86,23 @@ impl Batch {
         }
         self.dues.push(due);
         // A batch of one is no batch: an event cannot both begin and complete one.
-        full.or_else(|| if self.dues.len() < self.size { None } else { self.take() })
+        full.or_else(|| {
+            if self.dues.len() < self.size {
+                None
+            } else {
+                self.take()
+            }
+        })
     }
 
     /// What has gathered, if anything has.
     pub(crate) fn take(&mut self) -> Option<Gathered> {
         let lane = self.lane.take()?;
         // The next batch is likely to be as long.
-        let (lines, dues) = (Vec::with_capacity(self.lines.len() + 256), Vec::with_capacity(self.dues.len()));
+        let (lines, dues) = (
+            Vec::with_capacity(self.lines.len() + 256),
+            Vec::with_capacity(self.dues.len()),
+        );
         Some(Gathered {
             first: self.first,
             lane,
@@ -119,8 +140,20 @@ mod tests {
     use super::*;
 
     fn push(batch: &mut Batch, sequence: u64, form: Form, data: &str) -> Option<Gathered> {
-        let lane = batch.lane().unwrap_or(Lane { number: 1, next: 10 });
-        batch.push(sequence, lane, Instant::now(), &Drawn { kind: "a\"b".parse().unwrap(), form }, data)
+        let lane = batch.lane().unwrap_or(Lane {
+            number: 1,
+            next: 10,
+        });
+        batch.push(
+            sequence,
+            lane,
+            Instant::now(),
+            &Drawn {
+                kind: "a\"b".parse().unwrap(),
+                form,
+            },
+            data,
+        )
     }
 
     #[test]
@@ -128,7 +161,10 @@ mod tests {
         let mut batch = Batch::new(2);
         assert!(push(&mut batch, 0, Form::Json, "0").is_none());
         let full = push(&mut batch, 1, Form::Json, "1").unwrap();
-        assert_eq!((full.first, full.lane.next, full.frees_lane, full.dues.len()), (0, 10, true, 2));
+        assert_eq!(
+            (full.first, full.lane.next, full.frees_lane, full.dues.len()),
+            (0, 10, true, 2)
+        );
         assert!(push(&mut batch, 2, Form::Json, "2").is_none());
         let rest = batch.take().unwrap();
         assert_eq!((rest.first, rest.dues.len()), (2, 1));
@@ -139,13 +175,26 @@ mod tests {
     fn a_batch_that_would_be_too_large_goes_without_its_last_event() {
         let mut batch = Batch::new(100);
         let large = format!("\"{}\"", "x".repeat(7 << 20));
-        assert!(push(&mut batch, 0, Form::Json, &large).is_none() && push(&mut batch, 1, Form::Json, &large).is_none());
+        assert!(
+            push(&mut batch, 0, Form::Json, &large).is_none()
+                && push(&mut batch, 1, Form::Json, &large).is_none()
+        );
         let full = push(&mut batch, 2, Form::Json, &large).unwrap();
-        assert_eq!((full.first, full.dues.len(), full.lines.ends_with(b"}\n")), (0, 2, true));
+        assert_eq!(
+            (full.first, full.dues.len(), full.lines.ends_with(b"}\n")),
+            (0, 2, true)
+        );
         assert!(!full.frees_lane);
         let rest = batch.take().unwrap();
         assert_eq!((rest.lane.next, rest.frees_lane), (12, true));
-        assert_eq!((rest.first, rest.dues.len(), rest.lines.len() < full.lines.len()), (2, 1, true));
+        assert_eq!(
+            (
+                rest.first,
+                rest.dues.len(),
+                rest.lines.len() < full.lines.len()
+            ),
+            (2, 1, true)
+        );
     }
 
     #[test]

@@ -11,13 +11,22 @@ use clap::{
     error::{Error, ErrorKind},
 };
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 
 use super::template::Template;
 
 /// About the connection and the length of the body: left to the HTTP client.
-const HTTPS_OWN: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const HTTPS_OWN: [HeaderName; 7] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// A header whose value may have placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +60,9 @@ pub(crate) enum InvalidHeader {
 
 /// Why a text is not a bearer token. The text is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a token is one word of printable ASCII characters, without spaces, line ends and the word Bearer before it")]
+#[error(
+    "a token is one word of printable ASCII characters, without spaces, line ends and the word Bearer before it"
+)]
 pub(crate) struct InvalidBearer;
 
 impl Header {
@@ -69,7 +80,10 @@ impl Header {
         if value_of(value).is_none() {
             return Err(InvalidHeader::ControlCharacters(name));
         }
-        Ok(Self { name, value: Template::parse(value) })
+        Ok(Self {
+            name,
+            value: Template::parse(value),
+        })
     }
 }
 
@@ -78,7 +92,11 @@ impl Bearer {
     pub(crate) fn parse(token: &str) -> Result<Self, InvalidBearer> {
         // More than the standard's own characters: servers give out other ones too.
         let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        let value = if is_token { value_of(&format!("Bearer {token}")) } else { None };
+        let value = if is_token {
+            value_of(&format!("Bearer {token}"))
+        } else {
+            None
+        };
         value.map(Self).ok_or(InvalidBearer)
     }
 }
@@ -104,7 +122,9 @@ where
     fn parse_ref(&self, command: &Command, flag: Option<&Arg>, value: &OsStr) -> Result<T, Error> {
         let flag = flag.map(ToString::to_string).unwrap_or_default();
         let misused = |why: &dyn std::fmt::Display| {
-            let message = format!("invalid value for '{flag}': {why}\n\nFor more information, try '--help'.\n");
+            let message = format!(
+                "invalid value for '{flag}': {why}\n\nFor more information, try '--help'.\n"
+            );
             Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
         };
         let text = value.to_str().ok_or_else(|| misused(&"it is not UTF-8"))?;
@@ -118,27 +138,56 @@ mod tests {
 
     #[test]
     fn a_header_is_a_name_and_a_value() {
-        for (text, name, value) in
-            [("X-Api-Key: a b", "x-api-key", "a b"), ("x:y:z", "x", "y:z"), ("Cookie:\t a=é ", "cookie", "a=é")]
-        {
+        for (text, name, value) in [
+            ("X-Api-Key: a b", "x-api-key", "a b"),
+            ("x:y:z", "x", "y:z"),
+            ("Cookie:\t a=é ", "cookie", "a=é"),
+        ] {
             let header = Header::parse(text).unwrap();
-            assert_eq!((header.name.as_str(), header.value.constant()), (name, Some(value)));
+            assert_eq!(
+                (header.name.as_str(), header.value.constant()),
+                (name, Some(value))
+            );
         }
     }
 
     #[test]
     fn what_is_no_header_is_refused_and_not_repeated() {
-        for bad in ["", "secret", ": secret", "a secret: secret", "Bearer\nsecret: x", "é: secret"] {
+        for bad in [
+            "",
+            "secret",
+            ": secret",
+            "a secret: secret",
+            "Bearer\nsecret: x",
+            "é: secret",
+        ] {
             assert_eq!(Header::parse(bad), Err(InvalidHeader::Shape), "{bad:?}");
         }
-        for bad in ["X-Key: secret\r\nX-Other: 1", "X-Key: secret\0", "X-Key: secret\n"] {
+        for bad in [
+            "X-Key: secret\r\nX-Other: 1",
+            "X-Key: secret\0",
+            "X-Key: secret\n",
+        ] {
             let error = Header::parse(bad).unwrap_err();
-            assert!(matches!(error, InvalidHeader::ControlCharacters(_)), "{bad:?}");
+            assert!(
+                matches!(error, InvalidHeader::ControlCharacters(_)),
+                "{bad:?}"
+            );
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        assert!(matches!(Header::parse("X-Key: "), Err(InvalidHeader::NoValue(_))));
-        for own in ["Connection: close", "content-length: 0", "Transfer-Encoding: chunked"] {
-            assert!(matches!(Header::parse(own), Err(InvalidHeader::HttpsOwn(_))), "{own}");
+        assert!(matches!(
+            Header::parse("X-Key: "),
+            Err(InvalidHeader::NoValue(_))
+        ));
+        for own in [
+            "Connection: close",
+            "content-length: 0",
+            "Transfer-Encoding: chunked",
+        ] {
+            assert!(
+                matches!(Header::parse(own), Err(InvalidHeader::HttpsOwn(_))),
+                "{own}"
+            );
         }
     }
 
@@ -148,7 +197,14 @@ mod tests {
         for bad in ["", "Bearer a", "a\n", "é"] {
             assert_eq!(Bearer::parse(bad), Err(InvalidBearer), "{bad:?}");
         }
-        let shown = format!("{:?} {:?}", Header::parse("X-Key: secret").unwrap(), Bearer::parse("secret").unwrap());
-        assert!(shown.contains("x-key") && !shown.contains("secret"), "{shown}");
+        let shown = format!(
+            "{:?} {:?}",
+            Header::parse("X-Key: secret").unwrap(),
+            Bearer::parse("secret").unwrap()
+        );
+        assert!(
+            shown.contains("x-key") && !shown.contains("secret"),
+            "{shown}"
+        );
     }
 }

@@ -28,7 +28,11 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// Text must not be taken for Latin-1.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+const AGENT: HeaderValue = HeaderValue::from_static(concat!(
+    env!("CARGO_PKG_NAME"),
+    "/",
+    env!("CARGO_PKG_VERSION")
+));
 
 /// A request, ready to be sent.
 #[derive(Debug, Clone)]
@@ -101,7 +105,10 @@ impl Wishes {
     }
 
     fn has_body(&self) -> bool {
-        !self.method.as_ref().is_some_and(|method| [Method::GET, Method::HEAD, Method::DELETE].contains(method))
+        !self
+            .method
+            .as_ref()
+            .is_some_and(|method| [Method::GET, Method::HEAD, Method::DELETE].contains(method))
     }
 }
 
@@ -109,7 +116,11 @@ impl Requests {
     /// Requests to this server; `channel` is named only if the user named it.
     pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, wishes: Wishes) -> Self {
         let (is_ours, has_body) = (wishes.are_ours(), wishes.has_body());
-        let query = if channel.is_some() { "?channel={channel}" } else { "" };
+        let query = if channel.is_some() {
+            "?channel={channel}"
+        } else {
+            ""
+        };
         let own = |path: &str| Template::parse(&format!("{path}{query}")).encoded();
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, AGENT);
@@ -131,7 +142,12 @@ impl Requests {
             None => Body::Nothing,
         };
         let channel = channel.cloned().unwrap_or_else(Channel::default_channel);
-        let values = Values { action: "", data: "", sequence: 0, channel: channel.as_str() };
+        let values = Values {
+            action: "",
+            data: "",
+            sequence: 0,
+            channel: channel.as_str(),
+        };
         let mut batch_target = base.prefix().to_owned();
         own("/events").render(&values, &mut batch_target);
         Self {
@@ -156,8 +172,18 @@ impl Requests {
     ///
     /// # Errors
     /// A header would break.
-    pub(crate) fn one(&self, drawn: &Drawn, data: &str, sequence: u64) -> Result<Outgoing, Unsendable> {
-        let values = Values { action: drawn.kind.as_str(), data, sequence, channel: self.channel.as_str() };
+    pub(crate) fn one(
+        &self,
+        drawn: &Drawn,
+        data: &str,
+        sequence: u64,
+    ) -> Result<Outgoing, Unsendable> {
+        let values = Values {
+            action: drawn.kind.as_str(),
+            data,
+            sequence,
+            channel: self.channel.as_str(),
+        };
         let mut target = String::with_capacity(self.prefix.len() + 64);
         target.push_str(&self.prefix);
         self.path.render(&values, &mut target);
@@ -170,7 +196,9 @@ impl Requests {
         }
         let (body, media) = match &self.body {
             Body::Nothing => (Bytes::new(), None),
-            Body::Data if drawn.form == Form::Text => (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT)),
+            Body::Data if drawn.form == Form::Text => {
+                (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT))
+            }
             Body::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
             Body::Template(template) => {
                 let mut body = String::new();
@@ -181,14 +209,24 @@ impl Requests {
         if let Some(media) = media {
             headers.entry(CONTENT_TYPE).or_insert(media);
         }
-        Ok(Outgoing { method: self.method.clone(), target, headers, body })
+        Ok(Outgoing {
+            method: self.method.clone(),
+            target,
+            headers,
+            body,
+        })
     }
 
     /// The request of a batch: `POST /events` of our API.
     pub(crate) fn batch(&self, lines: Bytes) -> Outgoing {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, NDJSON);
-        Outgoing { method: Method::POST, target: self.batch_target.clone(), headers, body: lines }
+        Outgoing {
+            method: Method::POST,
+            target: self.batch_target.clone(),
+            headers,
+            body: lines,
+        }
     }
 }
 
@@ -197,7 +235,10 @@ mod tests {
     use super::*;
 
     fn drawn(kind: &str, form: Form) -> Drawn {
-        Drawn { kind: kind.parse().unwrap(), form }
+        Drawn {
+            kind: kind.parse().unwrap(),
+            form,
+        }
     }
 
     fn requests(url: &str, channel: Option<&str>, wishes: Wishes) -> Requests {
@@ -206,7 +247,10 @@ mod tests {
     }
 
     fn target(url: &str, channel: Option<&str>, action: &str) -> String {
-        requests(url, channel, Wishes::default()).one(&drawn(action, Form::Json), "1", 0).unwrap().target
+        requests(url, channel, Wishes::default())
+            .one(&drawn(action, Form::Json), "1", 0)
+            .unwrap()
+            .target
     }
 
     fn header<'a>(outgoing: &'a Outgoing, name: &str) -> &'a str {
@@ -225,18 +269,29 @@ mod tests {
 
     #[test]
     fn an_action_is_percent_encoded_as_one_segment() {
-        for (action, path) in
-            [("a b", "a%20b"), ("50%", "50%25"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9"), (r"a\b", "a%5Cb")]
-        {
+        for (action, path) in [
+            ("a b", "a%20b"),
+            ("50%", "50%25"),
+            ("a?b#c", "a%3Fb%23c"),
+            ("é", "%C3%A9"),
+            (r"a\b", "a%5Cb"),
+        ] {
             assert_eq!(target("http://h", None, action), format!("/event/{path}"));
         }
     }
 
     #[test]
     fn the_channel_is_named_only_if_given() {
-        assert_eq!(target("http://h", Some("eu:a~b"), "view"), "/event/view?channel=eu%3Aa~b");
-        let batch = |channel| requests("http://h/x/", channel, Wishes::default()).batch(Bytes::new());
-        assert_eq!((batch(None).target, batch(Some("a")).target), ("/x/events".into(), "/x/events?channel=a".into()));
+        assert_eq!(
+            target("http://h", Some("eu:a~b"), "view"),
+            "/event/view?channel=eu%3Aa~b"
+        );
+        let batch =
+            |channel| requests("http://h/x/", channel, Wishes::default()).batch(Bytes::new());
+        assert_eq!(
+            (batch(None).target, batch(Some("a")).target),
+            ("/x/events".into(), "/x/events?channel=a".into())
+        );
         assert_eq!(header(&batch(None), "content-type"), "application/x-ndjson");
     }
 
@@ -244,9 +299,17 @@ mod tests {
     fn json_and_text_go_under_their_types() {
         let requests = requests("http://h", None, Wishes::default());
         let json = requests.one(&drawn("a", Form::Json), "{}", 0).unwrap();
-        assert_eq!((header(&json, "content-type"), &json.body[..]), ("application/json", &b"{}"[..]));
-        let text = requests.one(&drawn("a", Form::Text), "two\nlines", 0).unwrap();
-        assert_eq!((header(&text, "content-type"), &text.body[..]), ("text/plain; charset=utf-8", &b"two\nlines"[..]));
+        assert_eq!(
+            (header(&json, "content-type"), &json.body[..]),
+            ("application/json", &b"{}"[..])
+        );
+        let text = requests
+            .one(&drawn("a", Form::Text), "two\nlines", 0)
+            .unwrap();
+        assert_eq!(
+            (header(&text, "content-type"), &text.body[..]),
+            ("text/plain; charset=utf-8", &b"two\nlines"[..])
+        );
     }
 
     #[test]
@@ -255,36 +318,67 @@ mod tests {
             method: Some(Method::PUT),
             path: Some(Template::parse("/t/{channel}?n={seq}").encoded()),
             body: Some(Template::parse("topic={channel:url}&data={data:url}")),
-            headers: ["Content-Type: application/x-www-form-urlencoded", "X-Type: {action}", "X-A: 1", "X-A: 2"]
-                .map(|text| Header::parse(text).unwrap())
-                .into(),
+            headers: [
+                "Content-Type: application/x-www-form-urlencoded",
+                "X-Type: {action}",
+                "X-A: 1",
+                "X-A: 2",
+            ]
+            .map(|text| Header::parse(text).unwrap())
+            .into(),
             bearer: Some(Bearer::parse("token").unwrap()),
         };
         assert!(wishes.carry_data() && !wishes.are_ours());
-        let outgoing =
-            requests("http://h/p", Some("a:b"), wishes).one(&drawn("view", Form::Json), r#"{"a":1}"#, 3).unwrap();
-        assert_eq!((outgoing.method.as_str(), outgoing.target.as_str()), ("PUT", "/p/t/a%3Ab?n=3"));
+        let outgoing = requests("http://h/p", Some("a:b"), wishes)
+            .one(&drawn("view", Form::Json), r#"{"a":1}"#, 3)
+            .unwrap();
+        assert_eq!(
+            (outgoing.method.as_str(), outgoing.target.as_str()),
+            ("PUT", "/p/t/a%3Ab?n=3")
+        );
         assert_eq!(&outgoing.body[..], b"topic=a%3Ab&data=%7B%22a%22%3A1%7D");
-        assert_eq!(header(&outgoing, "content-type"), "application/x-www-form-urlencoded");
-        assert_eq!((header(&outgoing, "x-type"), header(&outgoing, "authorization")), ("view", "Bearer token"));
+        assert_eq!(
+            header(&outgoing, "content-type"),
+            "application/x-www-form-urlencoded"
+        );
+        assert_eq!(
+            (
+                header(&outgoing, "x-type"),
+                header(&outgoing, "authorization")
+            ),
+            ("view", "Bearer token")
+        );
         assert_eq!(outgoing.headers.get_all("x-a").iter().count(), 2);
         assert!(!format!("{outgoing:?}").contains("token"));
     }
 
     #[test]
     fn data_cannot_break_a_header() {
-        let wishes = Wishes { headers: vec![Header::parse("X-Data: {data}").unwrap()], ..Wishes::default() };
+        let wishes = Wishes {
+            headers: vec![Header::parse("X-Data: {data}").unwrap()],
+            ..Wishes::default()
+        };
         let requests = requests("http://h", None, wishes);
         assert!(requests.one(&drawn("a", Form::Text), "plain", 0).is_ok());
-        let error = requests.one(&drawn("a", Form::Text), "x\r\nX-Admin: 1", 0).unwrap_err();
-        assert_eq!(error.to_string(), "the header x-data would have control characters");
+        let error = requests
+            .one(&drawn("a", Form::Text), "x\r\nX-Admin: 1", 0)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the header x-data would have control characters"
+        );
     }
 
     #[test]
     fn a_method_without_a_body_carries_no_data() {
-        let wishes = Wishes { method: Some(Method::GET), ..Wishes::default() };
+        let wishes = Wishes {
+            method: Some(Method::GET),
+            ..Wishes::default()
+        };
         assert!(!wishes.carry_data());
-        let outgoing = requests("http://h", None, wishes).one(&drawn("view", Form::Json), "1", 0).unwrap();
+        let outgoing = requests("http://h", None, wishes)
+            .one(&drawn("view", Form::Json), "1", 0)
+            .unwrap();
         assert!(outgoing.body.is_empty() && outgoing.headers.get(CONTENT_TYPE).is_none());
     }
 }

@@ -9,7 +9,11 @@ use std::fmt::Write as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// All but the unreserved characters of RFC 3986: right in a path segment, in a query, and in an HTML form.
-const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ENCODED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A text with placeholders. `Debug` does not show it: it may be a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,7 +63,9 @@ impl Template {
         while let Some(open) = rest.find('{') {
             literal.push_str(&rest[..open]);
             rest = &rest[open..];
-            let found = rest.find('}').and_then(|close| Some((placeholder(&rest[1..close])?, close + 1)));
+            let found = rest
+                .find('}')
+                .and_then(|close| Some((placeholder(&rest[1..close])?, close + 1)));
             let Some((part, length)) = found else {
                 literal.push('{');
                 rest = &rest[1..];
@@ -100,13 +106,23 @@ impl Template {
     /// The text with plain words in place of the placeholders.
     pub(crate) fn sample(&self) -> String {
         let mut sample = String::new();
-        self.render(&Values { action: "a", data: "d", sequence: 0, channel: "c" }, &mut sample);
+        self.render(
+            &Values {
+                action: "a",
+                data: "d",
+                sequence: 0,
+                channel: "c",
+            },
+            &mut sample,
+        );
         sample
     }
 
     /// Whether the data of the event is in it.
     pub(crate) fn has_data(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Placeholder(Field::Data, _)))
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Placeholder(Field::Data, _)))
     }
 
     /// Appends the text with its placeholders filled in.
@@ -127,7 +143,9 @@ impl Template {
 }
 
 fn placeholder(text: &str) -> Option<Part> {
-    let (field, form) = text.split_once(':').map_or((text, None), |(field, form)| (field, Some(form)));
+    let (field, form) = text
+        .split_once(':')
+        .map_or((text, None), |(field, form)| (field, Some(form)));
     let field = match field {
         "action" => Field::Action,
         "data" => Field::Data,
@@ -166,7 +184,12 @@ mod tests {
 
     use super::*;
 
-    const VALUES: Values<'_> = Values { action: "buy now", data: r#"{"a":"é&"}"#, sequence: 7, channel: "c:1" };
+    const VALUES: Values<'_> = Values {
+        action: "buy now",
+        data: r#"{"a":"é&"}"#,
+        sequence: 7,
+        channel: "c:1",
+    };
 
     fn rendered(text: &str) -> String {
         let mut out = String::new();
@@ -179,13 +202,22 @@ mod tests {
         for (text, expected) in [
             ("", ""),
             ("plain", "plain"),
-            (r#"{"type":{action:json},"n":{seq},"data":{data}}"#, r#"{"type":"buy now","n":7,"data":{"a":"é&"}}"#),
-            ("topic={channel:url}&data={data:url}", "topic=c%3A1&data=%7B%22a%22%3A%22%C3%A9%26%22%7D"),
+            (
+                r#"{"type":{action:json},"n":{seq},"data":{data}}"#,
+                r#"{"type":"buy now","n":7,"data":{"a":"é&"}}"#,
+            ),
+            (
+                "topic={channel:url}&data={data:url}",
+                "topic=c%3A1&data=%7B%22a%22%3A%22%C3%A9%26%22%7D",
+            ),
             ("{data:json}", r#""{\"a\":\"é&\"}""#),
             ("{seq:json}{seq:url}", "77"),
             ("{{action}}", "{buy now}"),
             ("{action", "{action"),
-            ("{}{acton}{data:xml}{Action}{ seq }", "{}{acton}{data:xml}{Action}{ seq }"),
+            (
+                "{}{acton}{data:xml}{Action}{ seq }",
+                "{}{acton}{data:xml}{Action}{ seq }",
+            ),
             ("}{", "}{"),
         ] {
             assert_eq!(rendered(text), expected, "{text}");
@@ -195,7 +227,9 @@ mod tests {
     #[test]
     fn in_a_path_every_placeholder_is_encoded() {
         let mut out = String::new();
-        Template::parse("/e/{action}?d={data:json}").encoded().render(&VALUES, &mut out);
+        Template::parse("/e/{action}?d={data:json}")
+            .encoded()
+            .render(&VALUES, &mut out);
         assert_eq!(out, "/e/buy%20now?d=%7B%22a%22%3A%22%C3%A9%26%22%7D");
     }
 
@@ -203,7 +237,9 @@ mod tests {
     fn it_knows_whether_it_changes_and_has_the_data() {
         assert_eq!(Template::parse("a{b}").constant(), Some("a{b}"));
         assert_eq!(Template::parse("a{seq}").constant(), None);
-        assert!(Template::parse("{data:url}").has_data() && !Template::parse("{dat}{seq}").has_data());
+        assert!(
+            Template::parse("{data:url}").has_data() && !Template::parse("{dat}{seq}").has_data()
+        );
     }
 
     #[test]

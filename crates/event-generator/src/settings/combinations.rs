@@ -31,18 +31,30 @@ impl Settings {
         let refuse = |why: &str| Err(why.to_owned());
         if self.replay.is_some() {
             return match self {
-                Self { payload: Some(_), .. } => refuse("--replay brings its own events: leave --payload out"),
-                Self { actions: Some(_), .. } => refuse("recorded events have their own types: leave --actions out"),
-                Self { record: Some(_), .. } => {
-                    refuse("recorded events cannot carry the stamp by which --record names them: leave one of them out")
+                Self {
+                    payload: Some(_), ..
+                } => refuse("--replay brings its own events: leave --payload out"),
+                Self {
+                    actions: Some(_), ..
+                } => refuse("recorded events have their own types: leave --actions out"),
+                Self {
+                    record: Some(_), ..
+                } => refuse(
+                    "recorded events cannot carry the stamp by which --record names them: leave one of them out",
+                ),
+                Self {
+                    data_size: Some(_), ..
+                } => refuse("--data-size is for --payload sequenced: leave it out"),
+                Self { users: Some(_), .. } => {
+                    refuse("--users is for --payload session: leave it out")
                 }
-                Self { data_size: Some(_), .. } => refuse("--data-size is for --payload sequenced: leave it out"),
-                Self { users: Some(_), .. } => refuse("--users is for --payload session: leave it out"),
                 _ => Ok(()),
             };
         }
         if kind == PayloadKind::Session && self.actions.is_some() {
-            return refuse("the users of --payload session choose their own actions: leave --actions out");
+            return refuse(
+                "the users of --payload session choose their own actions: leave --actions out",
+            );
         }
         if kind != PayloadKind::Session && self.users.is_some() {
             return refuse("--users is for --payload session: add that, or leave it out");
@@ -61,10 +73,16 @@ impl Settings {
             );
         }
         if self.retry.is_some() && !wishes.are_ours() {
-            return Err("--retry needs the keys of our API: leave it out, or --method, --path and --body".to_owned());
+            return Err(
+                "--retry needs the keys of our API: leave it out, or --method, --path and --body"
+                    .to_owned(),
+            );
         }
         if self.retry.is_some() && self.header.iter().any(|header| header.name == KEY) {
-            return Err("--retry gives each request a key of its own: leave --header idempotency-key out".to_owned());
+            return Err(
+                "--retry gives each request a key of its own: leave --header idempotency-key out"
+                    .to_owned(),
+            );
         }
         if self.record.is_some() && !wishes.carry_data() {
             return Err(
@@ -73,13 +91,19 @@ impl Settings {
                     .to_owned(),
             );
         }
-        let headers = self.header.iter().filter(|header| header.name == AUTHORIZATION).count();
+        let headers = self
+            .header
+            .iter()
+            .filter(|header| header.name == AUTHORIZATION)
+            .count();
         let header = ["--header authorization"].into_iter().cycle().take(headers);
         let bearer = self.bearer.iter().map(|_| "--bearer");
         let url = Some("the user in --url").filter(|_| self.url.has_user());
         let given: Vec<_> = bearer.chain(header).chain(url).collect();
         match given[..] {
-            [one, other, ..] => Err(format!("{one} and {other} both set Authorization: give one of them")),
+            [one, other, ..] => Err(format!(
+                "{one} and {other} both set Authorization: give one of them"
+            )),
             _ => Ok(()),
         }
     }

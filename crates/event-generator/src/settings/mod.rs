@@ -243,7 +243,9 @@ impl Settings {
     ///
     /// # Errors
     /// It is misused, or asks for the help. No secret is in the message.
-    pub(crate) fn from_args(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    pub(crate) fn from_args(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
         let settings = Self::try_parse_from(arguments).map_err(values::without_stray_value)?;
         match settings.check() {
             Ok(()) => Ok(settings),

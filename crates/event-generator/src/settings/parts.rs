@@ -5,7 +5,9 @@ use clap::ValueEnum as _;
 use super::{PayloadKind, Settings};
 use crate::{
     pace::{Arrivals, Curve, Limits, Pace},
-    payload::{Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial, Types},
+    payload::{
+        Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial, Types,
+    },
     report::Setup,
     request::{Requests, Wishes},
 };
@@ -24,13 +26,24 @@ impl Settings {
 
     /// The schedule that was asked for.
     pub(crate) fn pace(&self) -> Pace {
-        let limits = Limits { count: self.count, duration: self.duration };
-        Pace::new(self.curve(), Arrivals::new(self.arrivals, self.seed), limits)
+        let limits = Limits {
+            count: self.count,
+            duration: self.duration,
+        };
+        Pace::new(
+            self.curve(),
+            Arrivals::new(self.arrivals, self.seed),
+            limits,
+        )
     }
 
     /// Whether to print status codes: as said, or by the rate.
     pub(crate) fn prints_status(&self) -> bool {
-        let is_slow = || self.curve().highest().is_some_and(|rate| rate <= PRINTED_RATE_MAX);
+        let is_slow = || {
+            self.curve()
+                .highest()
+                .is_some_and(|rate| rate <= PRINTED_RATE_MAX)
+        };
         self.print_status.unwrap_or_else(is_slow)
     }
 
@@ -46,15 +59,26 @@ impl Settings {
     /// The recording cannot be opened.
     pub(crate) fn payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
-            let types = if self.wishes().are_ours() { Types::Ours } else { Types::Any };
+            let types = if self.wishes().are_ours() {
+                Types::Ours
+            } else {
+                Types::Any
+            };
             return Replay::start(recording.clone(), types).map(Payload::Replay);
         }
         let actions = || self.actions.clone().unwrap_or_else(default_actions);
         Ok(match self.payload.unwrap_or_default() {
-            PayloadKind::Tutorial => Payload::Tutorial(Tutorial::new(actions(), self.seed, stamper)),
+            PayloadKind::Tutorial => {
+                Payload::Tutorial(Tutorial::new(actions(), self.seed, stamper))
+            }
             PayloadKind::Sequenced => {
                 let stamper = stamper.unwrap_or_else(Stamper::new);
-                Payload::Sequenced(Sequenced::new(actions(), self.seed, stamper, self.data_size))
+                Payload::Sequenced(Sequenced::new(
+                    actions(),
+                    self.seed,
+                    stamper,
+                    self.data_size,
+                ))
             }
             PayloadKind::Session => {
                 let users = self.users.unwrap_or(USERS);
@@ -75,7 +99,14 @@ impl Settings {
 
     /// What the user says about requests.
     pub(super) fn wishes(&self) -> Wishes {
-        let Self { method, path, body, header, bearer, .. } = self;
+        let Self {
+            method,
+            path,
+            body,
+            header,
+            bearer,
+            ..
+        } = self;
         Wishes {
             method: method.clone(),
             path: path.clone(),
@@ -87,7 +118,9 @@ impl Settings {
 
     /// What a report says about the run.
     pub(crate) fn setup(&self) -> Setup {
-        let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.map(|value| value.get_name().to_owned())
+        };
         let curve = self.curve();
         let payload = if self.replay.is_some() {
             "replay".to_owned()
@@ -97,7 +130,11 @@ impl Settings {
         Setup {
             url: self.url.to_string(),
             payload,
-            rate_asked: if matches!(curve, Curve::Steady(_)) { curve.highest() } else { None },
+            rate_asked: if matches!(curve, Curve::Steady(_)) {
+                curve.highest()
+            } else {
+                None
+            },
             ramp: self.ramp.map(|ramp| ramp.to_string()),
             closed_loop: curve == Curve::ClosedLoop,
             arrivals: name(self.arrivals.to_possible_value()).unwrap_or_default(),

@@ -1,7 +1,12 @@
 use super::*;
 
 fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
-    Settings::from_args([&["event-generator"], arguments].concat().into_iter().map(OsString::from))
+    Settings::from_args(
+        [&["event-generator"], arguments]
+            .concat()
+            .into_iter()
+            .map(OsString::from),
+    )
 }
 
 #[test]
@@ -9,17 +14,29 @@ fn the_command_is_well_formed_and_every_flag_has_its_twin() {
     let command = Settings::command();
     command.clone().debug_assert();
     let without_twin = ["help", "version", "completions"];
-    for flag in command.get_arguments().filter(|flag| !without_twin.contains(&flag.get_id().as_str())) {
+    for flag in command
+        .get_arguments()
+        .filter(|flag| !without_twin.contains(&flag.get_id().as_str()))
+    {
         let twin = format!("GENERATOR_{}", flag.get_id().as_str().to_uppercase());
-        assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(twin.as_str()));
+        assert_eq!(
+            flag.get_env().and_then(|env| env.to_str()),
+            Some(twin.as_str())
+        );
     }
 }
 
 #[test]
 fn the_readme_lists_every_flag() {
     let readme = include_str!("../../README.md");
-    for flag in Settings::command().get_arguments().filter_map(|flag| flag.get_long()) {
-        assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
+    for flag in Settings::command()
+        .get_arguments()
+        .filter_map(|flag| flag.get_long())
+    {
+        assert!(
+            readme.contains(&format!("`--{flag}`")),
+            "README.md does not list --{flag}"
+        );
     }
 }
 
@@ -35,7 +52,11 @@ fn status_codes_are_printed_up_to_a_hundred_a_second_unless_said_otherwise() {
         (&["--rate", "5000", "--print-status"], true),
         (&["--print-status=0"], false),
     ] {
-        assert_eq!(parsed(arguments).unwrap().prints_status(), printed, "{arguments:?}");
+        assert_eq!(
+            parsed(arguments).unwrap().prints_status(),
+            printed,
+            "{arguments:?}"
+        );
     }
 }
 
@@ -101,12 +122,29 @@ fn misuse_is_refused() {
 #[test]
 fn what_goes_together_is_taken() {
     for good in [
-        &["--ramp", "1..2/3s", "--arrivals", "poisson", "--batch", "100"][..],
+        &[
+            "--ramp",
+            "1..2/3s",
+            "--arrivals",
+            "poisson",
+            "--batch",
+            "100",
+        ][..],
         &["--payload", "session", "--users", "5", "--record", "x"],
-        &["--payload", "sequenced", "--data-size", "1KiB", "--actions", "a"],
+        &[
+            "--payload",
+            "sequenced",
+            "--data-size",
+            "1KiB",
+            "--actions",
+            "a",
+        ],
         &["--replay", "-", "--seed", "1", "--batch", "5"],
         &["--method", "get", "--path", "/x?d={data}", "--record", "x"],
-        &["--header", "A: {seq}", "--header", "B: c", "--batch", "2", "--bearer", "t", "--retry", "5"],
+        &[
+            "--header", "A: {seq}", "--header", "B: c", "--batch", "2", "--bearer", "t", "--retry",
+            "5",
+        ],
     ] {
         assert!(parsed(good).is_ok(), "{good:?}");
     }

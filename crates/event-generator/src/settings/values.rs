@@ -56,9 +56,18 @@ pub(super) fn parse_seed(text: &str) -> Result<u64, String> {
     whole_number(text, 0..=u64::MAX)
 }
 
-fn whole_number<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<T>) -> Result<T, String> {
+fn whole_number<T: FromStr + PartialOrd + Display>(
+    text: &str,
+    range: RangeInclusive<T>,
+) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("write a whole number from {} to {}", range.start(), range.end()))
+    number.ok_or_else(|| {
+        format!(
+            "write a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )
+    })
 }
 
 pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {
@@ -70,7 +79,11 @@ pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn parse_recording(text: &str) -> Result<Recording, &'static str> {
-    if text.is_empty() { Err("write the path of a file, or - for stdin") } else { Ok(text.into()) }
+    if text.is_empty() {
+        Err("write the path of a file, or - for stdin")
+    } else {
+        Ok(text.into())
+    }
 }
 
 pub(super) fn parse_method(text: &str) -> Result<Method, &'static str> {
@@ -91,20 +104,28 @@ pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
     let path = Template::parse(text).encoded();
     let sample = path.sample();
     if !sample.starts_with('/') {
-        return Err("a path begins with a slash, like /pub?id={channel}; the server's address is --url");
+        return Err(
+            "a path begins with a slash, like /pub?id={channel}; the server's address is --url",
+        );
     }
-    let is_plain = sample.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let is_plain = sample
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if is_plain && Uri::try_from(sample).is_ok() {
         Ok(path)
     } else {
-        Err("write spaces, \"#\" and what is not ASCII percent-encoded; placeholders are encoded already")
+        Err(
+            "write spaces, \"#\" and what is not ASCII percent-encoded; placeholders are encoded already",
+        )
     }
 }
 
 /// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
 pub(super) fn without_stray_value(error: clap::Error) -> clap::Error {
     match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(stray)) if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') => {
+        Some(ContextValue::String(stray))
+            if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') =>
+        {
             let why = "a value without a flag: give the server's address by --url, and write a value that has spaces \
                        in quotes";
             Settings::command().error(ErrorKind::UnknownArgument, why)

@@ -16,7 +16,9 @@ use crate::{
 fn stamps(request: &Request) -> Vec<u64> {
     let line = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
-        serde_json::from_value::<Stamp>(value["data"].clone()).expect("a stamp").sequence
+        serde_json::from_value::<Stamp>(value["data"].clone())
+            .expect("a stamp")
+            .sequence
     };
     request.body.lines().map(line).collect()
 }
@@ -30,11 +32,33 @@ fn storing() -> Server {
 fn events_go_in_batches_and_the_rest_goes_at_the_end() {
     let server = storing();
     let url = format!("{}/live", server.url());
-    let arguments = ["--url", &url, "--rate", "1000", "--count", "7", "--batch", "3", "--channel", "orders"];
-    let more = ["--concurrency", "1", "--payload", "sequenced", "--print-status"];
+    let arguments = [
+        "--url",
+        &url,
+        "--rate",
+        "1000",
+        "--count",
+        "7",
+        "--batch",
+        "3",
+        "--channel",
+        "orders",
+    ];
+    let more = [
+        "--concurrency",
+        "1",
+        "--payload",
+        "sequenced",
+        "--print-status",
+    ];
     let ended = Program::run(arguments.into_iter().chain(more));
     assert_eq!((ended.code, ended.stdout.len()), (Some(0), 3));
-    assert!(ended.said().contains("sent 7, acknowledged 7, failed 0, unknown 0"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 7, acknowledged 7, failed 0, unknown 0"),
+        "{ended:?}"
+    );
     let requests = server.requests(3);
     for request in &requests {
         assert_eq!(request.line, "POST /live/events?channel=orders HTTP/1.1");
@@ -47,11 +71,21 @@ fn events_go_in_batches_and_the_rest_goes_at_the_end() {
 #[test]
 fn the_tutorials_string_arrives_as_it_does_by_itself() {
     let server = storing();
-    Program::run(["--url", &server.url(), "--rate", "1000", "--count", "2", "--batch", "2"]);
+    Program::run([
+        "--url",
+        &server.url(),
+        "--rate",
+        "1000",
+        "--count",
+        "2",
+        "--batch",
+        "2",
+    ]);
     for line in server.request().body.lines() {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         // The server sends a string as its text: the text must be the JSON string.
-        let text: String = serde_json::from_str(line["data"].as_str().expect("a string")).expect("a JSON string");
+        let text: String =
+            serde_json::from_str(line["data"].as_str().expect("a string")).expect("a JSON string");
         assert!(text.starts_with("user_id: "), "{text}");
     }
 }
@@ -86,17 +120,40 @@ fn a_batch_is_recorded_event_by_event() {
         record,
     ]);
     assert_eq!(ended.code, Some(0));
-    assert!(ended.said().contains("sent 12, acknowledged 3, failed 3, unknown 6"), "{ended:?}");
-    assert!(ended.said().contains("events 6 to 8 failed: 413"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 12, acknowledged 3, failed 3, unknown 6"),
+        "{ended:?}"
+    );
+    assert!(
+        ended.said().contains("events 6 to 8 failed: 413"),
+        "{ended:?}"
+    );
     let text = fs::read_to_string(&path).expect("a record");
-    let lines: Vec<Sent> = text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
-    let lane = |line: &Sent| line.publisher.rsplit_once('/').expect("a lane").1.to_owned();
-    let known: Vec<_> =
-        lines.iter().map(|line| (lane(line), line.sequence, line.outcome, line.id.as_deref())).collect();
+    let lines: Vec<Sent> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line"))
+        .collect();
+    let lane = |line: &Sent| {
+        line.publisher
+            .rsplit_once('/')
+            .expect("a lane")
+            .1
+            .to_owned()
+    };
+    let known: Vec<_> = lines
+        .iter()
+        .map(|line| (lane(line), line.sequence, line.outcome, line.id.as_deref()))
+        .collect();
     let acknowledged = |sequence, id| ("0".to_owned(), sequence, Outcome::Acknowledged, Some(id));
     let unknown = |lane: &str, sequence| (lane.to_owned(), sequence, Outcome::Unknown, None);
     // Nothing fits between 7-0 and 7-2 but 7-1. The numbers of the refused batch are given out again.
-    let mut expected = vec![acknowledged(0, "7-0"), acknowledged(1, "7-1"), acknowledged(2, "7-2")];
+    let mut expected = vec![
+        acknowledged(0, "7-0"),
+        acknowledged(1, "7-1"),
+        acknowledged(2, "7-2"),
+    ];
     expected.extend([3, 4, 5].map(|sequence| unknown("0", sequence)));
     expected.extend([0, 1, 2].map(|sequence| unknown("1", sequence)));
     assert_eq!(known, expected);
@@ -107,13 +164,27 @@ fn a_batch_is_recorded_event_by_event() {
 fn a_signal_sends_what_has_gathered() {
     let server = storing();
     // The first event comes at once, the hundredth after 28 hours.
-    let program = Program::start(["--url", &server.url(), "--rate", "0.001", "--batch", "100", "--progress", "lines"]);
+    let program = Program::start([
+        "--url",
+        &server.url(),
+        "--rate",
+        "0.001",
+        "--batch",
+        "100",
+        "--progress",
+        "lines",
+    ]);
     // The first line of the progress tells that the first event has gathered.
     while !program.stderr_line().contains("sent 1, ") {}
     program.signal("TERM");
     let ended = program.end();
     assert_eq!(ended.code, Some(0));
-    assert!(ended.said().contains("sent 1, acknowledged 1, failed 0, unknown 0"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 1, acknowledged 1, failed 0, unknown 0"),
+        "{ended:?}"
+    );
     assert_eq!(server.request().body.lines().count(), 1);
 }
 
@@ -121,12 +192,36 @@ fn a_signal_sends_what_has_gathered() {
 fn no_more_requests_are_under_way_than_allowed() {
     // Two are answered only together: with one at a time, the second would never come.
     let gate = Gate::default();
-    let server = Server::start(move |_| if gate.arrive_and_wait_for(2) { Reply::acknowledge() } else { Reply::Break });
-    let ended = Program::run(["--url", &server.url(), "--rate", "max", "--count", "2", "--concurrency", "2"]);
+    let server = Server::start(move |_| {
+        if gate.arrive_and_wait_for(2) {
+            Reply::acknowledge()
+        } else {
+            Reply::Break
+        }
+    });
+    let ended = Program::run([
+        "--url",
+        &server.url(),
+        "--rate",
+        "max",
+        "--count",
+        "2",
+        "--concurrency",
+        "2",
+    ]);
     assert!(ended.said().contains("acknowledged 2,"), "{ended:?}");
 
     let (server, most) = Server::counting_together();
-    let ended = Program::run(["--url", &server.url(), "--rate", "max", "--count", "50", "--concurrency", "3"]);
+    let ended = Program::run([
+        "--url",
+        &server.url(),
+        "--rate",
+        "max",
+        "--count",
+        "50",
+        "--concurrency",
+        "3",
+    ]);
     assert!(ended.said().contains("acknowledged 50,"), "{ended:?}");
     let most = most.load(std::sync::atomic::Ordering::SeqCst);
     assert!((1..=3).contains(&most), "{most}");

@@ -10,9 +10,26 @@ use crate::{
 #[test]
 fn a_server_that_ends_each_connection_costs_no_event() {
     let server = Server::start(|_| Reply::AcknowledgeAndClose);
-    for url in [server.url(), server.url().replace("http://", "http://me:secret@")] {
-        let ended = Program::run(["--url", &url, "--rate", "max", "--count", "50", "--concurrency", "4"]);
-        assert!(ended.said().contains("sent 50, acknowledged 50, failed 0, unknown 0"), "{ended:?}");
+    for url in [
+        server.url(),
+        server.url().replace("http://", "http://me:secret@"),
+    ] {
+        let ended = Program::run([
+            "--url",
+            &url,
+            "--rate",
+            "max",
+            "--count",
+            "50",
+            "--concurrency",
+            "4",
+        ]);
+        assert!(
+            ended
+                .said()
+                .contains("sent 50, acknowledged 50, failed 0, unknown 0"),
+            "{ended:?}"
+        );
     }
 }
 
@@ -25,9 +42,19 @@ fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
     let ended = Program::run(["--url", &url, "--rate", "50", "--count", "5"]);
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
     let said = ended.said();
-    assert_eq!(said.matches("`cargo run -p sse-server`").count(), 1, "{said}");
-    assert!(said.contains(&format!("cannot connect to {url}: ")), "{said}");
-    assert!(said.contains("sent 5, acknowledged 0, failed 5, unknown 0"), "{said}");
+    assert_eq!(
+        said.matches("`cargo run -p sse-server`").count(),
+        1,
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("cannot connect to {url}: ")),
+        "{said}"
+    );
+    assert!(
+        said.contains("sent 5, acknowledged 0, failed 5, unknown 0"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -43,11 +70,16 @@ fn a_proxy_that_is_in_the_way_is_named_without_its_password() {
         ("http://sse.invalid", "ALL_PROXY"),
         ("https://sse.invalid", "HTTPS_PROXY"),
     ] {
-        let ended = Program::start_with(["--url", url, "--count", "1"], &[(variable, &proxy)]).end();
+        let ended =
+            Program::start_with(["--url", url, "--count", "1"], &[(variable, &proxy)]).end();
         let said = ended.said();
-        let named = format!("cannot connect to {url} through the proxy http://{address} ({variable}): ");
+        let named =
+            format!("cannot connect to {url} through the proxy http://{address} ({variable}): ");
         assert!(said.contains(&named) && said.contains("NO_PROXY"), "{said}");
-        assert!(!said.contains("secret") && !said.contains("sse-server`"), "{said}");
+        assert!(
+            !said.contains("secret") && !said.contains("sse-server`"),
+            "{said}"
+        );
     }
 }
 
@@ -56,11 +88,24 @@ fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
     drop(listener);
-    let arguments = ["--url", &url, "--rate", "max", "--concurrency", "1", "--duration", "500ms"];
+    let arguments = [
+        "--url",
+        &url,
+        "--rate",
+        "max",
+        "--concurrency",
+        "1",
+        "--duration",
+        "500ms",
+    ];
     let ended = Program::run(arguments);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     // At 0, 50, 150 and 350 ms: without pauses it would be thousands. However slow the machine is, there are no more.
-    let sent = |count| ended.said().contains(&format!("sent {count}, acknowledged 0, failed {count}, unknown 0"));
+    let sent = |count| {
+        ended.said().contains(&format!(
+            "sent {count}, acknowledged 0, failed {count}, unknown 0"
+        ))
+    };
     assert!((1..=4).any(sent), "{ended:?}");
 }
 
@@ -72,7 +117,10 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         (&["--count", "0"], "a whole number from 1 to "),
         (&["--count", "x"], "a whole number from 1 to "),
         (&["--seed", "x"], "a whole number from 0 to "),
-        (&["--payload", "session", "--users", "0"], "a whole number from 1 to 1000000"),
+        (
+            &["--payload", "session", "--users", "0"],
+            "a whole number from 1 to 1000000",
+        ),
         (&["--rate", "0"], "more than 0"),
         (&["--rate", "-1"], "more than 0"),
         (&["--rate", "inf"], "at most 1000000"),
@@ -84,23 +132,43 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         (&["--ramp", "10..20"], "10..1000/60s"),
         (&["--batch", "2", "--path", "/x"], "leave it out"),
         (&["--replay", "x", "--record", "y"], "leave one of them out"),
-        (&["--payload", "session", "--actions", "view"], "leave --actions out"),
+        (
+            &["--payload", "session", "--actions", "view"],
+            "leave --actions out",
+        ),
         (&["--path", "x"], "begins with a slash"),
-        (&["--bearer", "a", "--header", "Authorization: b"], "both set Authorization"),
+        (
+            &["--bearer", "a", "--header", "Authorization: b"],
+            "both set Authorization",
+        ),
     ] {
         let ended = Program::run(arguments.iter().copied());
-        assert_eq!((ended.code, ended.stdout.len()), (Some(2), 0), "{arguments:?}");
+        assert_eq!(
+            (ended.code, ended.stdout.len()),
+            (Some(2), 0),
+            "{arguments:?}"
+        );
         assert!(ended.said().contains(hint), "{ended:?}");
     }
 }
 
 #[test]
 fn a_refused_address_is_not_printed_wherever_it_came_from() {
-    for url in ["ftp://me:secret@127.0.0.1", "http://me:secret@127.0.0.1:x", "me:secret@127.0.0.1:5000"] {
-        for ended in [Program::run(["--url", url]), Program::start_with([], &[("GENERATOR_URL", url)]).end()] {
+    for url in [
+        "ftp://me:secret@127.0.0.1",
+        "http://me:secret@127.0.0.1:x",
+        "me:secret@127.0.0.1:5000",
+    ] {
+        for ended in [
+            Program::run(["--url", url]),
+            Program::start_with([], &[("GENERATOR_URL", url)]).end(),
+        ] {
             assert_eq!(ended.code, Some(2), "{ended:?}");
             let said = ended.said();
-            assert!(said.contains("http://127.0.0.1:5000") && !said.contains("secret"), "{said}");
+            assert!(
+                said.contains("http://127.0.0.1:5000") && !said.contains("secret"),
+                "{said}"
+            );
         }
     }
 }
@@ -111,5 +179,10 @@ fn help_documents_the_exit_codes_and_ends_with_examples() {
     assert_eq!(ended.code, Some(0));
     let help = ended.stdout.join("\n");
     assert!(help.contains("Exit codes:\n  0  done"), "{help}");
-    assert!(help.lines().last().is_some_and(|line| line.trim().starts_with("event-generator ")), "{help}");
+    assert!(
+        help.lines()
+            .last()
+            .is_some_and(|line| line.trim().starts_with("event-generator ")),
+        "{help}"
+    );
 }

@@ -22,15 +22,30 @@ fn json(request: &Request) -> serde_json::Value {
 #[test]
 fn sequenced_events_are_stamps_of_the_asked_size() {
     let server = Server::willing();
-    let arguments = ["--url", &server.url(), "--rate", "1000", "--count", "5", "--payload", "sequenced"];
+    let arguments = [
+        "--url",
+        &server.url(),
+        "--rate",
+        "1000",
+        "--count",
+        "5",
+        "--payload",
+        "sequenced",
+    ];
     // One request at a time, and so one lane.
     let arguments = arguments.into_iter().chain(["--concurrency", "1"]);
     Program::run(arguments.clone());
     let requests = server.requests(5);
-    let mut stamps: Vec<Stamp> = requests.iter().map(|request| serde_json::from_str(&request.body).unwrap()).collect();
+    let mut stamps: Vec<Stamp> = requests
+        .iter()
+        .map(|request| serde_json::from_str(&request.body).unwrap())
+        .collect();
     stamps.sort_by_key(|stamp| stamp.sequence);
     for (stamp, sequence) in stamps.iter().zip(0..) {
-        assert_eq!((stamp.sequence, &stamp.publisher), (sequence, &stamps[0].publisher));
+        assert_eq!(
+            (stamp.sequence, &stamp.publisher),
+            (sequence, &stamps[0].publisher)
+        );
     }
     assert_eq!(json(&requests[0]).as_object().expect("an object").len(), 3);
 
@@ -43,7 +58,12 @@ fn sequenced_events_are_stamps_of_the_asked_size() {
 
 #[test]
 fn the_time_of_a_stamp_is_when_the_event_was_due_not_when_it_was_sent() {
-    let now_us = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
+    let now_us = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_micros()
+    };
     let (sender, released) = mpsc::channel();
     let server = Server::start(move |request| {
         let stamp: Stamp = serde_json::from_str(&request.body).expect("a stamp");
@@ -56,11 +76,23 @@ fn the_time_of_a_stamp_is_when_the_event_was_due_not_when_it_was_sent() {
         }
         Reply::acknowledge()
     });
-    let arguments = ["--url", &server.url(), "--rate", "1000", "--count", "2", "--concurrency", "1"];
+    let arguments = [
+        "--url",
+        &server.url(),
+        "--rate",
+        "1000",
+        "--count",
+        "2",
+        "--concurrency",
+        "1",
+    ];
     Program::run(arguments.into_iter().chain(["--payload", "sequenced"]));
     let released = released.recv().expect("the first event came");
     let second: Stamp = serde_json::from_str(&server.requests(2)[1].body).expect("a stamp");
-    assert!(u128::from(second.sent_us) < released, "{second:?} {released}");
+    assert!(
+        u128::from(second.sent_us) < released,
+        "{second:?} {released}"
+    );
 }
 
 #[test]
@@ -68,14 +100,37 @@ fn sessions_repeat_with_a_seed_and_their_action_is_the_type() {
     let server = Server::willing();
     let url = server.url();
     let run = || {
-        let arguments = ["--url", &url, "--rate", "1000", "--count", "60", "--payload", "session", "--users", "5"];
+        let arguments = [
+            "--url",
+            &url,
+            "--rate",
+            "1000",
+            "--count",
+            "60",
+            "--payload",
+            "session",
+            "--users",
+            "5",
+        ];
         // One connection, so that the events come in order.
-        Program::run(arguments.into_iter().chain(["--seed", "7", "--concurrency", "1"]));
+        Program::run(
+            arguments
+                .into_iter()
+                .chain(["--seed", "7", "--concurrency", "1"]),
+        );
         let event = |request: &Request| {
             let body = json(request);
-            assert_eq!(request.target(), format!("/event/{}", body["action"].as_str().expect("an action")));
-            assert!(body["timestamp"].as_str().is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok()));
-            ["user_id", "session_id", "action", "page"].map(|key| body[key].as_str().expect("a text").to_owned())
+            assert_eq!(
+                request.target(),
+                format!("/event/{}", body["action"].as_str().expect("an action"))
+            );
+            assert!(
+                body["timestamp"]
+                    .as_str()
+                    .is_some_and(|time| chrono::DateTime::parse_from_rfc3339(time).is_ok())
+            );
+            ["user_id", "session_id", "action", "page"]
+                .map(|key| body[key].as_str().expect("a text").to_owned())
         };
         server.requests(60).iter().map(event).collect::<Vec<_>>()
     };
@@ -99,11 +154,21 @@ fn a_recording_is_played_in_order_with_its_types_and_texts() {
     ];
     fs::write(&path, lines.join("\n")).expect("a file");
     let replay = path.to_str().expect("a plain path");
-    let arguments = ["--url", &server.url(), "--rate", "1000", "--concurrency", "1", "--replay", replay];
+    let arguments = [
+        "--url",
+        &server.url(),
+        "--rate",
+        "1000",
+        "--concurrency",
+        "1",
+        "--replay",
+        replay,
+    ];
     let ended = Program::run(arguments);
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended.said().contains("sent 3, acknowledged 3,") && ended.said().contains("1 recorded events were left out")
+        ended.said().contains("sent 3, acknowledged 3,")
+            && ended.said().contains("1 recorded events were left out")
     );
     let text = Some("text/plain; charset=utf-8");
     for (request, (target, media, body)) in server.requests(3).iter().zip([
@@ -111,7 +176,14 @@ fn a_recording_is_played_in_order_with_its_types_and_texts() {
         ("/event/buy%20now", text, r#"{"a": 1}"#),
         ("/event/click", Some("application/json"), r#"{"b":[1,2]}"#),
     ]) {
-        assert_eq!((request.target(), request.header("content-type"), request.body.as_str()), (target, media, body));
+        assert_eq!(
+            (
+                request.target(),
+                request.header("content-type"),
+                request.body.as_str()
+            ),
+            (target, media, body)
+        );
     }
 }
 
@@ -120,25 +192,47 @@ fn a_recording_of_another_server_is_played_to_another_server_with_its_types() {
     let server = Server::willing();
     let url = server.url();
     let play = |extra: &[&str]| {
-        let arguments = ["--url", &url, "--rate", "1000", "--concurrency", "1", "--replay", "-"];
-        let (program, mut stdin) = Program::start_fed(arguments.into_iter().chain(extra.iter().copied()));
-        stdin.write_all(b"{\"event\":\"a/b\",\"data\":\"1\"}\n{\"event\":\"c\",\"data\":\"2\"}\n").expect("it reads");
+        let arguments = [
+            "--url",
+            &url,
+            "--rate",
+            "1000",
+            "--concurrency",
+            "1",
+            "--replay",
+            "-",
+        ];
+        let (program, mut stdin) =
+            Program::start_fed(arguments.into_iter().chain(extra.iter().copied()));
+        stdin
+            .write_all(b"{\"event\":\"a/b\",\"data\":\"1\"}\n{\"event\":\"c\",\"data\":\"2\"}\n")
+            .expect("it reads");
         drop(stdin);
         program.end()
     };
     assert_eq!(play(&["--path", "/publish/{action}"]).code, Some(0));
-    let targets = server.requests(2).iter().map(|request| request.target().to_owned()).collect::<Vec<_>>();
+    let targets = server
+        .requests(2)
+        .iter()
+        .map(|request| request.target().to_owned())
+        .collect::<Vec<_>>();
     assert_eq!(targets, ["/publish/a%2Fb", "/publish/c"]);
 
     let ended = play(&[]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.said().contains("stdin, line 1: event: an event type is"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("stdin, line 1: event: an event type is"),
+        "{ended:?}"
+    );
 }
 
 #[test]
 fn a_recording_comes_from_stdin_as_it_is_written() {
     let server = Server::willing();
-    let (program, mut stdin) = Program::start_fed(["--url", &server.url(), "--rate", "1000", "--replay", "-"]);
+    let (program, mut stdin) =
+        Program::start_fed(["--url", &server.url(), "--rate", "1000", "--replay", "-"]);
     // Each is posted before the next one is there.
     for nth in 0..3 {
         writeln!(stdin, r#"{{"event":"a","data":"{nth}"}}"#).expect("it reads");
@@ -147,7 +241,10 @@ fn a_recording_comes_from_stdin_as_it_is_written() {
     drop(stdin);
     let ended = program.end();
     assert_eq!(ended.code, Some(0));
-    assert!(ended.said().contains("sent 3, acknowledged 3,"), "{ended:?}");
+    assert!(
+        ended.said().contains("sent 3, acknowledged 3,"),
+        "{ended:?}"
+    );
 }
 
 #[cfg(unix)]
@@ -171,17 +268,26 @@ fn a_bad_line_ends_the_run_and_is_named() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("recorded.ndjson");
-    fs::write(&path, "{\"event\":\"a\",\"data\":1}\n\n{\"event\":\"a\"}\n{\"event\":\"a\",\"data\":2}\n")
-        .expect("a file");
+    fs::write(
+        &path,
+        "{\"event\":\"a\",\"data\":1}\n\n{\"event\":\"a\"}\n{\"event\":\"a\",\"data\":2}\n",
+    )
+    .expect("a file");
     let replay = path.to_str().expect("a plain path");
     let ended = Program::run(["--url", &server.url(), "--rate", "1000", "--replay", replay]);
     assert_eq!(ended.code, Some(1));
     let said = ended.said();
     assert!(said.contains("sent 1, acknowledged 1,"), "{said}");
-    assert!(said.contains(&format!("error: {replay}, line 3: missing field `data`")), "{said}");
+    assert!(
+        said.contains(&format!("error: {replay}, line 3: missing field `data`")),
+        "{said}"
+    );
 
     let absent = directory.path().join("absent");
     let ended = Program::run(["--replay", absent.to_str().expect("a plain path")]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.said().contains("cannot open the recording"), "{ended:?}");
+    assert!(
+        ended.said().contains("cannot open the recording"),
+        "{ended:?}"
+    );
 }

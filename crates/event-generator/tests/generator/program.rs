@@ -35,29 +35,59 @@ impl Program {
     }
 
     /// The same with environment variables.
-    pub(crate) fn start_with<'a>(arguments: impl IntoIterator<Item = &'a str>, env: &[(&str, &str)]) -> Self {
-        let mut child = command(arguments, env).stdout(Stdio::piped()).spawn().expect("the program starts");
+    pub(crate) fn start_with<'a>(
+        arguments: impl IntoIterator<Item = &'a str>,
+        env: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command(arguments, env)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let stdout = lines(child.stdout.take().expect("a pipe"));
         let stderr = lines(child.stderr.take().expect("a pipe"));
-        Self { child, stdout, stderr }
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     /// Starts it with a stdin to write to.
-    pub(crate) fn start_fed<'a>(arguments: impl IntoIterator<Item = &'a str>) -> (Self, ChildStdin) {
+    pub(crate) fn start_fed<'a>(
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> (Self, ChildStdin) {
         let mut command = command(arguments, &[]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let stdin = child.stdin.take().expect("a pipe");
         let stdout = lines(child.stdout.take().expect("a pipe"));
         let stderr = lines(child.stderr.take().expect("a pipe"));
-        (Self { child, stdout, stderr }, stdin)
+        (
+            Self {
+                child,
+                stdout,
+                stderr,
+            },
+            stdin,
+        )
     }
 
     /// Starts it with a stdout that is closed at once.
     pub(crate) fn start_unread<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut child = command(arguments, &[]).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = command(arguments, &[])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         drop(child.stdout.take());
         let stderr = lines(child.stderr.take().expect("a pipe"));
-        Self { child, stdout: mpsc::channel().1, stderr }
+        Self {
+            child,
+            stdout: mpsc::channel().1,
+            stderr,
+        }
     }
 
     /// Starts it and waits for its end.
@@ -67,18 +97,25 @@ impl Program {
 
     /// The next line of its stdout.
     pub(crate) fn stdout_line(&self) -> String {
-        self.stdout.recv_timeout(WITHIN).expect("a line on stdout in time")
+        self.stdout
+            .recv_timeout(WITHIN)
+            .expect("a line on stdout in time")
     }
 
     /// The next line of its stderr.
     pub(crate) fn stderr_line(&self) -> String {
-        self.stderr.recv_timeout(WITHIN).expect("a line on stderr in time")
+        self.stderr
+            .recv_timeout(WITHIN)
+            .expect("a line on stderr in time")
     }
 
     /// Sends it a signal, by its short name.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
         assert!(status.expect("kill starts").success());
     }
 
@@ -87,7 +124,11 @@ impl Program {
         let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
         // Both pipes are closed: the process is ending.
         let code = self.child.wait().expect("a child").code();
-        Ended { code, stdout, stderr }
+        Ended {
+            code,
+            stdout,
+            stderr,
+        }
     }
 }
 
@@ -108,7 +149,10 @@ impl Ended {
 
 fn command<'a>(arguments: impl IntoIterator<Item = &'a str>, env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_event-generator"));
-    command.args(arguments).env_clear().envs(env.iter().copied());
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(env.iter().copied());
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }

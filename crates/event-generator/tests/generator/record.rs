@@ -15,7 +15,9 @@ use crate::{
 
 fn lines(path: &Path) -> Vec<Sent> {
     let text = fs::read_to_string(path).expect("a record");
-    text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line"))
+        .collect()
 }
 
 fn stamp(request: &Request) -> Stamp {
@@ -39,18 +41,50 @@ fn every_outcome_that_is_not_a_refusal_has_a_line() {
     let path = directory.path().join("sent.ndjson");
     fs::write(&path, "from an earlier run\n").expect("a file");
     let record = path.to_str().expect("a plain path");
-    let arguments =
-        ["--url", &server.url(), "--rate", "100", "--count", "9", "--channel", "orders", "--record", record];
+    let arguments = [
+        "--url",
+        &server.url(),
+        "--rate",
+        "100",
+        "--count",
+        "9",
+        "--channel",
+        "orders",
+        "--record",
+        record,
+    ];
     let ended = Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
     assert_eq!(ended.code, Some(0));
-    assert!(ended.said().contains("sent 9, acknowledged 2, failed 2, unknown 5"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 9, acknowledged 2, failed 2, unknown 5"),
+        "{ended:?}"
+    );
 
     let stamps: Vec<Stamp> = server.requests(9).iter().map(stamp).collect();
-    let run = stamps[0].publisher.strip_suffix("/0").expect("the first lane").to_owned();
+    let run = stamps[0]
+        .publisher
+        .strip_suffix("/0")
+        .expect("the first lane")
+        .to_owned();
     // What was refused gives its number back; after an unknown outcome another lane is taken.
-    let lanes = [(0, 0), (0, 1), (0, 1), (1, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)];
+    let lanes = [
+        (0, 0),
+        (0, 1),
+        (0, 1),
+        (1, 0),
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (4, 0),
+        (5, 0),
+    ];
     for (stamp, (lane, sequence)) in stamps.iter().zip(lanes) {
-        assert_eq!((stamp.publisher.as_str(), stamp.sequence), (format!("{run}/{lane}").as_str(), sequence));
+        assert_eq!(
+            (stamp.publisher.as_str(), stamp.sequence),
+            (format!("{run}/{lane}").as_str(), sequence)
+        );
     }
     let line = |nth: usize, outcome| Sent {
         outcome,
@@ -71,12 +105,27 @@ fn the_channel_of_a_record_is_the_servers_default_when_none_is_given() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sent.ndjson");
-    Program::run(["--url", &server.url(), "--count", "1", "--record", path.to_str().expect("a plain path")]);
+    Program::run([
+        "--url",
+        &server.url(),
+        "--count",
+        "1",
+        "--record",
+        path.to_str().expect("a plain path"),
+    ]);
     assert_eq!(lines(&path)[0].channel, "sse");
     let request = server.request();
     assert!(!request.target().contains('?'));
-    let keys = ["{\"message\":\"user_id: ", "\",\"publisher\":\"", "\",\"sequence\":0,\"sent_us\":"];
-    assert!(keys.iter().all(|key| request.body.contains(key)), "{}", request.body);
+    let keys = [
+        "{\"message\":\"user_id: ",
+        "\",\"publisher\":\"",
+        "\",\"sequence\":0,\"sent_us\":",
+    ];
+    assert!(
+        keys.iter().all(|key| request.body.contains(key)),
+        "{}",
+        request.body
+    );
 }
 
 #[test]
@@ -86,5 +135,10 @@ fn a_record_that_cannot_be_made_ends_the_run_before_it_begins() {
     let record = path.to_str().expect("a plain path");
     let ended = Program::run(["--record", record]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.said().starts_with(&format!("error: cannot create the record file {record}: ")), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .starts_with(&format!("error: cannot create the record file {record}: ")),
+        "{ended:?}"
+    );
 }

@@ -22,9 +22,33 @@ fn a_report_has_the_figures_of_the_run() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("report.json");
     let url = server.url();
-    let arguments = ["--url", &url, "--rate", "500", "--count", "40", "--actions", "a,b", "--seed", "3", "--report"];
-    let more = ["--payload", "sequenced", "--concurrency", "7", "--arrivals", "poisson"];
-    let ended = Program::run(arguments.into_iter().chain([path.to_str().expect("a plain path")]).chain(more));
+    let arguments = [
+        "--url",
+        &url,
+        "--rate",
+        "500",
+        "--count",
+        "40",
+        "--actions",
+        "a,b",
+        "--seed",
+        "3",
+        "--report",
+    ];
+    let more = [
+        "--payload",
+        "sequenced",
+        "--concurrency",
+        "7",
+        "--arrivals",
+        "poisson",
+    ];
+    let ended = Program::run(
+        arguments
+            .into_iter()
+            .chain([path.to_str().expect("a plain path")])
+            .chain(more),
+    );
     assert_eq!(ended.code, Some(0));
     let report = read(&path);
     let answered = |status: &str| report["statuses"][status].as_u64().expect("a number");
@@ -45,8 +69,9 @@ fn a_report_has_the_figures_of_the_run() {
     ] {
         assert_eq!(report[key], value, "{key} in {report}");
     }
-    let latency: Vec<u64> =
-        ["p50", "p90", "p99", "p99.9", "max"].map(|name| report["latency_us"][name].as_u64().unwrap()).into();
+    let latency: Vec<u64> = ["p50", "p90", "p99", "p99.9", "max"]
+        .map(|name| report["latency_us"][name].as_u64().unwrap())
+        .into();
     assert!(latency.is_sorted() && latency[0] > 0, "{latency:?}");
 }
 
@@ -56,7 +81,14 @@ fn a_stopped_run_leaves_its_report() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("report.json");
-    let program = Program::start(["--url", &server.url(), "--rate", "100", "--report", path.to_str().expect("a path")]);
+    let program = Program::start([
+        "--url",
+        &server.url(),
+        "--rate",
+        "100",
+        "--report",
+        path.to_str().expect("a path"),
+    ]);
     assert_eq!(program.stdout_line(), "200");
     program.signal("INT");
     assert_eq!(program.end().code, Some(0));
@@ -68,9 +100,21 @@ fn a_stopped_run_leaves_its_report() {
 #[test]
 fn a_report_that_cannot_be_made_ends_the_run_before_it_begins() {
     let server = Server::willing();
-    let ended = Program::run(["--url", &server.url(), "--count", "1", "--report", "/absent/report.json"]);
+    let ended = Program::run([
+        "--url",
+        &server.url(),
+        "--count",
+        "1",
+        "--report",
+        "/absent/report.json",
+    ]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.said().contains("cannot create the report file /absent/report.json"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("cannot create the report file /absent/report.json"),
+        "{ended:?}"
+    );
     assert!(server.is_unasked());
 }
 
@@ -82,12 +126,17 @@ fn progress_is_a_line_a_second_where_there_is_no_terminal() {
     let arguments = ["--url", url.as_str(), "--rate", "50"];
     let program = Program::start(arguments);
     let line = program.stderr_line();
-    let is_progress = line.contains("s: sent ") && line.contains(", acknowledged ") && line.ends_with(" waiting");
+    let is_progress =
+        line.contains("s: sent ") && line.contains(", acknowledged ") && line.ends_with(" waiting");
     assert!(is_progress, "{line}");
     program.signal("TERM");
     assert_eq!(program.end().code, Some(0));
 
-    let ended = Program::run(arguments.into_iter().chain(["--count", "60", "--progress", "off"]));
+    let ended = Program::run(
+        arguments
+            .into_iter()
+            .chain(["--count", "60", "--progress", "off"]),
+    );
     assert_eq!(ended.stderr.len(), 3, "{ended:?}");
 }
 
@@ -98,6 +147,9 @@ fn completions_are_printed_for_every_shell() {
         let ended = Program::start_with(["--completions", shell], &[("GENERATOR_RATE", "5")]).end();
         assert_eq!((ended.code, ended.stderr.len()), (Some(0), 0), "{ended:?}");
         let script = ended.stdout.join("\n");
-        assert!(script.contains("event-generator") && script.contains("concurrency"), "{script}");
+        assert!(
+            script.contains("event-generator") && script.contains("concurrency"),
+            "{script}"
+        );
     }
 }

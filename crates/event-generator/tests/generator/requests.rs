@@ -17,7 +17,8 @@ fn user_of(text: &str) -> Uuid {
         .strip_prefix("user_id: ")
         .and_then(|rest| rest.split_once(", timestamp: "))
         .unwrap_or_else(|| panic!("not the tutorial's text: {text}"));
-    let at = NaiveDateTime::parse_from_str(timestamp, "%d-%b-%Y (%H:%M:%S%.6f)").expect("the tutorial's time");
+    let at = NaiveDateTime::parse_from_str(timestamp, "%d-%b-%Y (%H:%M:%S%.6f)")
+        .expect("the tutorial's time");
     assert_eq!(at.format("%d-%b-%Y (%H:%M:%S%.6f)").to_string(), timestamp);
     let id: Uuid = user.parse().expect("a uuid");
     assert_eq!((id.get_version_num(), id.to_string().as_str()), (4, user));
@@ -28,11 +29,26 @@ fn user_of(text: &str) -> Uuid {
 fn prints_the_status_of_each_answer_and_a_summary() {
     let server = Server::willing();
     // Its progress would come if this machine stood still for a second.
-    let ended = Program::run(["--url", &server.url(), "--rate", "100", "--count", "3", "--progress", "off"]);
-    assert_eq!((ended.code, ended.stdout), (Some(0), vec!["200".to_owned(); 3]));
+    let ended = Program::run([
+        "--url",
+        &server.url(),
+        "--rate",
+        "100",
+        "--count",
+        "3",
+        "--progress",
+        "off",
+    ]);
+    assert_eq!(
+        (ended.code, ended.stdout),
+        (Some(0), vec!["200".to_owned(); 3])
+    );
     let figures: Vec<&str> = ended.stderr.iter().map(String::as_str).collect();
     assert_eq!(figures[0], "sent 3, acknowledged 3, failed 0, unknown 0");
-    assert!(figures[1].starts_with("rate ") && figures[1].ends_with("/s, asked 100/s"), "{figures:?}");
+    assert!(
+        figures[1].starts_with("rate ") && figures[1].ends_with("/s, asked 100/s"),
+        "{figures:?}"
+    );
     for name in ["latency p50 ", ", p90 ", ", p99 ", ", p99.9 ", ", max "] {
         assert!(figures[2].contains(name), "{figures:?}");
     }
@@ -54,16 +70,35 @@ fn posts_the_tutorials_json_string() {
 fn the_three_actions_of_the_tutorial_are_sent_by_default() {
     let server = Server::willing();
     Program::run(["--url", &server.url(), "--rate", "1000", "--count", "60"]);
-    let targets: BTreeSet<String> = server.requests(60).iter().map(|request| request.target().to_owned()).collect();
-    assert_eq!(targets, BTreeSet::from(["/event/click", "/event/close", "/event/view"].map(str::to_owned)));
+    let targets: BTreeSet<String> = server
+        .requests(60)
+        .iter()
+        .map(|request| request.target().to_owned())
+        .collect();
+    assert_eq!(
+        targets,
+        BTreeSet::from(["/event/click", "/event/close", "/event/view"].map(str::to_owned))
+    );
 }
 
 #[test]
 fn prefix_action_and_channel_make_the_target() {
     let server = Server::willing();
     let url = format!("{}/live/", server.url());
-    Program::run(["--url", &url, "--count", "1", "--actions", "buy now=1", "--channel", "orders.eu"]);
-    assert_eq!(server.request().target(), "/live/event/buy%20now?channel=orders.eu");
+    Program::run([
+        "--url",
+        &url,
+        "--count",
+        "1",
+        "--actions",
+        "buy now=1",
+        "--channel",
+        "orders.eu",
+    ]);
+    assert_eq!(
+        server.request().target(),
+        "/live/event/buy%20now?channel=orders.eu"
+    );
 }
 
 #[test]
@@ -89,7 +124,10 @@ fn the_environment_speaks_for_absent_flags() {
 fn no_proxy_stands_before_a_server_on_this_machine() {
     let server = Server::willing();
     // Nothing listens on port 1: a request by way of this proxy would fail.
-    let env = [("HTTP_PROXY", "http://127.0.0.1:1"), ("ALL_PROXY", "http://127.0.0.1:1")];
+    let env = [
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ("ALL_PROXY", "http://127.0.0.1:1"),
+    ];
     let ended = Program::start_with(["--url", &server.url(), "--count", "1"], &env).end();
     assert_eq!(ended.stdout, ["200"]);
 }
@@ -99,7 +137,12 @@ fn above_a_hundred_a_second_status_codes_are_printed_only_if_asked_for() {
     let server = Server::willing();
     let arguments = ["--url", &server.url(), "--rate", "101", "--count", "3"];
     assert!(Program::run(arguments).stdout.is_empty());
-    assert_eq!(Program::run(arguments.into_iter().chain(["--print-status"])).stdout.len(), 3);
+    assert_eq!(
+        Program::run(arguments.into_iter().chain(["--print-status"]))
+            .stdout
+            .len(),
+        3
+    );
 }
 
 #[test]
@@ -110,7 +153,9 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
     let url = server.url();
     let run = || {
         let record = record.to_str().expect("a plain path");
-        let arguments = ["--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record];
+        let arguments = [
+            "--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record,
+        ];
         // One request at a time, and so one lane.
         Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
         let mut events: Vec<(u64, String, Uuid)> = Vec::new();
@@ -134,7 +179,20 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
 fn a_status_that_is_not_200_is_printed_and_the_servers_message_told() {
     let server = Server::start(|_| Reply::error(400, "invalid_channel", "name it otherwise"));
     let ended = Program::run(["--url", &server.url(), "--rate", "100", "--count", "2"]);
-    assert_eq!((ended.code, ended.stdout.as_slice()), (Some(1), &["400".to_owned(), "400".to_owned()][..]));
-    assert!(ended.said().contains("failed: 400 Bad Request: name it otherwise (invalid_channel)"), "{ended:?}");
-    assert!(ended.said().contains("sent 2, acknowledged 0, failed 2, unknown 0"), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_slice()),
+        (Some(1), &["400".to_owned(), "400".to_owned()][..])
+    );
+    assert!(
+        ended
+            .said()
+            .contains("failed: 400 Bad Request: name it otherwise (invalid_channel)"),
+        "{ended:?}"
+    );
+    assert!(
+        ended
+            .said()
+            .contains("sent 2, acknowledged 0, failed 2, unknown 0"),
+        "{ended:?}"
+    );
 }

@@ -29,16 +29,37 @@ fn key(request: &Request) -> &str {
 #[test]
 fn an_event_is_sent_again_with_its_key_until_it_is_acknowledged() {
     let refusal = Reply::error(503, "broker_unavailable", "later");
-    let server = scripted(vec![Reply::Break, Reply::Answer(503, String::new()), refusal]);
-    let ended = publish(&server, &["--count", "2", "--retry", "5", "--payload", "sequenced"]);
-    assert!(ended.said().contains("sent 2, acknowledged 2, failed 0, unknown 0"), "{ended:?}");
-    assert!(ended.said().contains("3 requests were sent again"), "{ended:?}");
+    let server = scripted(vec![
+        Reply::Break,
+        Reply::Answer(503, String::new()),
+        refusal,
+    ]);
+    let ended = publish(
+        &server,
+        &["--count", "2", "--retry", "5", "--payload", "sequenced"],
+    );
+    assert!(
+        ended
+            .said()
+            .contains("sent 2, acknowledged 2, failed 0, unknown 0"),
+        "{ended:?}"
+    );
+    assert!(
+        ended.said().contains("3 requests were sent again"),
+        "{ended:?}"
+    );
     let requests = server.requests(5);
     for request in &requests[1..4] {
-        assert_eq!((key(request), &request.body), (key(&requests[0]), &requests[0].body));
+        assert_eq!(
+            (key(request), &request.body),
+            (key(&requests[0]), &requests[0].body)
+        );
     }
     // The lane has waited, and goes on with a key of its own.
-    assert!(key(&requests[4]) != key(&requests[0]) && requests[4].body.contains("\"sequence\":1"), "{requests:?}");
+    assert!(
+        key(&requests[4]) != key(&requests[0]) && requests[4].body.contains("\"sequence\":1"),
+        "{requests:?}"
+    );
 }
 
 #[test]
@@ -46,7 +67,12 @@ fn it_is_not_sent_again_more_often_than_asked_and_stays_unknown_after_doubt() {
     let refusal = || Reply::error(503, "broker_unavailable", "later");
     let server = scripted(vec![Reply::Break, refusal(), refusal()]);
     let ended = publish(&server, &["--count", "1", "--retry", "1"]);
-    assert!(ended.said().contains("sent 1, acknowledged 0, failed 0, unknown 1"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 1, acknowledged 0, failed 0, unknown 1"),
+        "{ended:?}"
+    );
     server.requests(2);
     assert!(server.is_unasked());
 }
@@ -55,7 +81,12 @@ fn it_is_not_sent_again_more_often_than_asked_and_stays_unknown_after_doubt() {
 fn what_is_wrong_is_not_sent_again() {
     let server = scripted(vec![Reply::error(400, "invalid_channel", "no")]);
     let ended = publish(&server, &["--count", "1", "--retry", "5"]);
-    assert!(ended.said().contains("sent 1, acknowledged 0, failed 1, unknown 0"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 1, acknowledged 0, failed 1, unknown 0"),
+        "{ended:?}"
+    );
     server.request();
     assert!(server.is_unasked());
 }
@@ -64,8 +95,15 @@ fn what_is_wrong_is_not_sent_again() {
 fn a_batch_has_one_key() {
     let server = scripted(vec![Reply::Break, Reply::batch(3)]);
     let ended = publish(&server, &["--count", "3", "--batch", "3", "--retry", "5"]);
-    assert!(ended.said().contains("sent 3, acknowledged 3, failed 0, unknown 0"), "{ended:?}");
-    let [first, second] = &server.requests(2)[..] else { panic!("two") };
+    assert!(
+        ended
+            .said()
+            .contains("sent 3, acknowledged 3, failed 0, unknown 0"),
+        "{ended:?}"
+    );
+    let [first, second] = &server.requests(2)[..] else {
+        panic!("two")
+    };
     assert_eq!((key(first), &first.body), (key(second), &second.body));
 }
 

@@ -84,7 +84,9 @@ impl Server {
 
     /// The next request.
     pub(crate) fn request(&self) -> Request {
-        self.requests.recv_timeout(WITHIN).expect("a request in time")
+        self.requests
+            .recv_timeout(WITHIN)
+            .expect("a request in time")
     }
 
     /// Whether no request came that was not taken.
@@ -106,19 +108,31 @@ impl Reply {
 
     /// What the server answers when so many events of a batch are stored.
     pub(crate) fn batch(count: usize) -> Self {
-        Self::Answer(200, format!(r#"{{"first_id":"7-0","last_id":"7-{}","count":{count}}}"#, count - 1))
+        Self::Answer(
+            200,
+            format!(
+                r#"{{"first_id":"7-0","last_id":"7-{}","count":{count}}}"#,
+                count - 1
+            ),
+        )
     }
 
     /// What the server answers when it is not.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
-        Self::Answer(status, format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#))
+        Self::Answer(
+            status,
+            format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#),
+        )
     }
 }
 
 impl Request {
     /// The value of the header with this name, in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The target of the request line.
@@ -128,17 +142,26 @@ impl Request {
 }
 
 /// Serves one connection until it ends; how it ends does not matter here.
-fn serve(connection: &TcpStream, requests: &mpsc::Sender<Request>, reply: &dyn Fn(&Request) -> Reply) {
+fn serve(
+    connection: &TcpStream,
+    requests: &mpsc::Sender<Request>,
+    reply: &dyn Fn(&Request) -> Reply,
+) {
     let mut reader = BufReader::new(connection);
     while let Ok(request) = read_request(&mut reader) {
         // Nobody receives any more when the test is over.
         let _ = requests.send(request.clone());
         let (status, body, head) = match reply(&request) {
             Reply::Answer(status, body) => (status, body, ""),
-            Reply::AcknowledgeAndClose => (200, r#"{"id":"7-0"}"#.to_owned(), "connection: close\r\n"),
+            Reply::AcknowledgeAndClose => {
+                (200, r#"{"id":"7-0"}"#.to_owned(), "connection: close\r\n")
+            }
             Reply::Break => return,
         };
-        let answer = format!("HTTP/1.1 {status} Scripted\r\n{head}content-length: {}\r\n\r\n{body}", body.len());
+        let answer = format!(
+            "HTTP/1.1 {status} Scripted\r\n{head}content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         if (&mut &*connection).write_all(answer.as_bytes()).is_err() || !head.is_empty() {
             return;
         }
@@ -150,11 +173,20 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Request> {
     let mut headers = Vec::new();
     loop {
         let header = read_line(reader)?;
-        let Some((name, value)) = header.split_once(':') else { break };
+        let Some((name, value)) = header.split_once(':') else {
+            break;
+        };
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
-    let mut request = Request { line, headers, body: String::new() };
-    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut request = Request {
+        line,
+        headers,
+        body: String::new(),
+    };
+    let length = request
+        .header("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
     reader.take(length).read_to_string(&mut request.body)?;
     Ok(request)
 }
@@ -180,7 +212,9 @@ impl Gate {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         *arrived += 1;
         self.more.notify_all();
-        let waited = self.more.wait_timeout_while(arrived, WITHIN, |arrived| *arrived < count);
+        let waited = self
+            .more
+            .wait_timeout_while(arrived, WITHIN, |arrived| *arrived < count);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }

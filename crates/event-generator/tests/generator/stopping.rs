@@ -9,7 +9,10 @@ use crate::{
 
 fn assert_ended_well(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.said().contains("\nrate ") && !ended.said().contains("panicked"), "{ended:?}");
+    assert!(
+        ended.said().contains("\nrate ") && !ended.said().contains("panicked"),
+        "{ended:?}"
+    );
 }
 
 #[cfg(unix)]
@@ -17,12 +20,16 @@ fn assert_ended_well(ended: &Ended) {
 fn a_signal_ends_the_run_with_a_summary() {
     for signal in ["INT", "TERM"] {
         let server = Server::willing();
-        let program = Program::start(["--url", &server.url(), "--rate", "100", "--progress", "off"]);
+        let program =
+            Program::start(["--url", &server.url(), "--rate", "100", "--progress", "off"]);
         assert_eq!(program.stdout_line(), "200");
         program.signal(signal);
         let ended = program.end();
         assert_ended_well(&ended);
-        assert!(ended.said().starts_with("sent ") && ended.said().contains(", unknown 0\n"), "{ended:?}");
+        assert!(
+            ended.said().starts_with("sent ") && ended.said().contains(", unknown 0\n"),
+            "{ended:?}"
+        );
     }
 }
 
@@ -37,14 +44,29 @@ fn answers_that_do_not_come_after_a_signal_are_unknown_and_recorded() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sent.ndjson");
     let record = path.to_str().expect("a plain path");
-    let program = Program::start(["--url", &server.url(), "--rate", "0.001", "--record", record]);
+    let program = Program::start([
+        "--url",
+        &server.url(),
+        "--rate",
+        "0.001",
+        "--record",
+        record,
+    ]);
     server.request();
     program.signal("TERM");
     let ended = program.end();
     assert_ended_well(&ended);
-    assert!(ended.said().contains("sent 1, acknowledged 0, failed 0, unknown 1"), "{ended:?}");
+    assert!(
+        ended
+            .said()
+            .contains("sent 1, acknowledged 0, failed 0, unknown 1"),
+        "{ended:?}"
+    );
     let line = fs::read_to_string(&path).expect("a record");
-    assert!(line.starts_with(r#"{"outcome":"unknown","channel":"sse","publisher":""#), "{line}");
+    assert!(
+        line.starts_with(r#"{"outcome":"unknown","channel":"sse","publisher":""#),
+        "{line}"
+    );
     assert_eq!(line.lines().count(), 1);
 }
 
@@ -64,7 +86,11 @@ fn a_run_that_finds_no_server_can_still_be_stopped() {
 #[test]
 fn a_closed_stdout_ends_the_run_quietly() {
     let server = Server::willing();
-    let ended = Program::start_unread(["--url", &server.url(), "--rate", "100", "--progress", "off"]).end();
+    let ended =
+        Program::start_unread(["--url", &server.url(), "--rate", "100", "--progress", "off"]).end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.len() == 3 && ended.said().starts_with("sent "), "{ended:?}");
+    assert!(
+        ended.stderr.len() == 3 && ended.said().starts_with("sent "),
+        "{ended:?}"
+    );
 }

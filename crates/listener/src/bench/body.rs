@@ -73,12 +73,17 @@ impl Body {
 
     /// The connection may end here.
     pub(crate) const fn may_end(&self) -> bool {
-        matches!(self, Self::UntilClose | Self::Length(0) | Self::Chunked(Chunked::Ended))
+        matches!(
+            self,
+            Self::UntilClose | Self::Length(0) | Self::Chunked(Chunked::Ended)
+        )
     }
 }
 
 fn split<'a>(bytes: &'a [u8], rest: &mut u64) -> Part<'a> {
-    let here = usize::try_from(*rest).unwrap_or(usize::MAX).min(bytes.len());
+    let here = usize::try_from(*rest)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
     *rest -= here as u64;
     let (data, left) = bytes.split_at(here);
     Part::Data(data, left)
@@ -101,7 +106,9 @@ impl Chunked {
             if *self == Self::Ended {
                 return Ok(Part::Ended);
             }
-            let [byte, left @ ..] = bytes else { return Ok(Part::More) };
+            let [byte, left @ ..] = bytes else {
+                return Ok(Part::More);
+            };
             *self = self.after(*byte)?;
             bytes = left;
         }
@@ -110,32 +117,66 @@ impl Chunked {
     /// After a byte that is not data.
     fn after(self, byte: u8) -> Result<Self, NotChunked> {
         match (self, byte) {
-            (Self::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < SIZE_DIGITS_MAX => {
+            (Self::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+                if digits < SIZE_DIGITS_MAX =>
+            {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                Ok(Self::Size { size: size << 4 | digit, digits: digits + 1 })
+                Ok(Self::Size {
+                    size: size << 4 | digit,
+                    digits: digits + 1,
+                })
             }
-            (Self::Size { size, digits: 1.. }, b'\r' | b';' | b' ' | b'\t') => Ok(Self::Extension { size, skipped: 0 }),
-            (Self::Size { size, digits: 1.. } | Self::Extension { size, .. }, b'\n') => Ok(Self::sized(size)),
+            (Self::Size { size, digits: 1.. }, b'\r' | b';' | b' ' | b'\t') => {
+                Ok(Self::Extension { size, skipped: 0 })
+            }
+            (Self::Size { size, digits: 1.. } | Self::Extension { size, .. }, b'\n') => {
+                Ok(Self::sized(size))
+            }
             (Self::Extension { size, skipped }, _) if skipped < SKIPPED_BYTES_MAX => {
-                Ok(Self::Extension { size, skipped: skipped + 1 })
+                Ok(Self::Extension {
+                    size,
+                    skipped: skipped + 1,
+                })
             }
             (Self::DataCr, b'\r') => Ok(Self::DataLf),
             (Self::DataCr | Self::DataLf, b'\n') => Ok(Self::START),
-            (Self::Trailer { line_is_empty: true, .. }, b'\n') => Ok(Self::Ended),
+            (
+                Self::Trailer {
+                    line_is_empty: true,
+                    ..
+                },
+                b'\n',
+            ) => Ok(Self::Ended),
             (Self::Trailer { skipped, .. }, _) if skipped < SKIPPED_BYTES_MAX => {
                 let line_is_empty = byte == b'\n' || (byte == b'\r' && self.at_line_start());
-                Ok(Self::Trailer { skipped: skipped + 1, line_is_empty })
+                Ok(Self::Trailer {
+                    skipped: skipped + 1,
+                    line_is_empty,
+                })
             }
             _ => Err(NotChunked),
         }
     }
 
     const fn sized(size: u64) -> Self {
-        if size == 0 { Self::Trailer { skipped: 0, line_is_empty: true } } else { Self::Data { rest: size } }
+        if size == 0 {
+            Self::Trailer {
+                skipped: 0,
+                line_is_empty: true,
+            }
+        } else {
+            Self::Data { rest: size }
+        }
     }
 
     const fn at_line_start(self) -> bool {
-        matches!(self, Self::Trailer { line_is_empty: true, .. })
+        matches!(
+            self,
+            Self::Trailer {
+                line_is_empty: true,
+                ..
+            }
+        )
     }
 }
 
@@ -146,7 +187,10 @@ mod tests {
     use super::*;
 
     /// The data, and whether it has ended, of pushes one after the other.
-    fn read<'a>(mut body: Body, pushes: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u8>, bool), NotChunked> {
+    fn read<'a>(
+        mut body: Body,
+        pushes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(Vec<u8>, bool), NotChunked> {
         let mut data = Vec::new();
         for mut bytes in pushes {
             loop {
@@ -166,7 +210,12 @@ mod tests {
     fn in_every_way(body: Body, bytes: &[u8]) -> Result<(Vec<u8>, bool), NotChunked> {
         let whole = read(body, [bytes]);
         for size in [1, 2, 3, 5] {
-            assert_eq!(read(body, bytes.chunks(size)), whole, "{:?} by {size}", bytes.escape_ascii().to_string());
+            assert_eq!(
+                read(body, bytes.chunks(size)),
+                whole,
+                "{:?} by {size}",
+                bytes.escape_ascii().to_string()
+            );
         }
         whole
     }
@@ -174,7 +223,11 @@ mod tests {
     #[test]
     fn chunks_are_joined_and_end_with_their_trailers() {
         for (bytes, data, ended) in [
-            (&b"3\r\nabc\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n"[..], "abcabcdefghijklmnopqrstuvwxyz", false),
+            (
+                &b"3\r\nabc\r\n1A\r\nabcdefghijklmnopqrstuvwxyz\r\n"[..],
+                "abcabcdefghijklmnopqrstuvwxyz",
+                false,
+            ),
             (b"1;a=\"b\"\r\nx\r\n0\r\n\r\nrest", "x", true),
             (b"00002\nab\n0\n\n", "ab", true),
             (b"2 \r\nab\r\n0\r\nA: b\r\nC: d\r\n\r\n", "ab", true),
@@ -182,7 +235,11 @@ mod tests {
             (b"0\r\nA: b\r\n", "", false),
             (b"5\r\nab", "ab", false),
         ] {
-            assert_eq!(in_every_way(Body::CHUNKED, bytes), Ok((data.as_bytes().to_vec(), ended)), "{data:?}");
+            assert_eq!(
+                in_every_way(Body::CHUNKED, bytes),
+                Ok((data.as_bytes().to_vec(), ended)),
+                "{data:?}"
+            );
         }
     }
 
@@ -190,20 +247,43 @@ mod tests {
     fn what_is_not_chunked_is_an_error() {
         let long = [b"1;".as_slice(), &vec![b'x'; 20 << 10]].concat();
         let trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(4000)].concat();
-        for bad in
-            [&b"\r\n"[..], b"x", b"-1\r\n", b"1\r\nabc", b"1234567890123456\r\n", b"data: a\n\n", &long, &trailers]
-        {
-            assert_eq!(in_every_way(Body::CHUNKED, bad), Err(NotChunked), "{:?}", bad.escape_ascii().to_string());
+        for bad in [
+            &b"\r\n"[..],
+            b"x",
+            b"-1\r\n",
+            b"1\r\nabc",
+            b"1234567890123456\r\n",
+            b"data: a\n\n",
+            &long,
+            &trailers,
+        ] {
+            assert_eq!(
+                in_every_way(Body::CHUNKED, bad),
+                Err(NotChunked),
+                "{:?}",
+                bad.escape_ascii().to_string()
+            );
         }
     }
 
     #[test]
     fn a_length_ends_and_without_one_it_never_does() {
-        assert_eq!(in_every_way(Body::Length(3), b"abcd"), Ok((b"abc".to_vec(), true)));
-        assert_eq!(in_every_way(Body::Length(5), b"abcd"), Ok((b"abcd".to_vec(), false)));
+        assert_eq!(
+            in_every_way(Body::Length(3), b"abcd"),
+            Ok((b"abc".to_vec(), true))
+        );
+        assert_eq!(
+            in_every_way(Body::Length(5), b"abcd"),
+            Ok((b"abcd".to_vec(), false))
+        );
         assert_eq!(read(Body::Length(0), [b"".as_slice()]), Ok((vec![], true)));
-        assert_eq!(in_every_way(Body::UntilClose, b"abcd"), Ok((b"abcd".to_vec(), false)));
-        assert!(Body::UntilClose.may_end() && !Body::Length(1).may_end() && !Body::CHUNKED.may_end());
+        assert_eq!(
+            in_every_way(Body::UntilClose, b"abcd"),
+            Ok((b"abcd".to_vec(), false))
+        );
+        assert!(
+            Body::UntilClose.may_end() && !Body::Length(1).may_end() && !Body::CHUNKED.may_end()
+        );
     }
 
     proptest! {

@@ -72,7 +72,9 @@ impl Publishers {
 
     /// The time is up: what any connection has seen now is what every one has to see.
     pub(crate) fn set_targets(&mut self) {
-        self.known.iter_mut().for_each(|publisher| publisher.target = Some(publisher.highest));
+        self.known
+            .iter_mut()
+            .for_each(|publisher| publisher.target = Some(publisher.highest));
     }
 
     fn find_or_add(&mut self, event: Numbered<'_>, now: Instant) -> Option<usize> {
@@ -87,7 +89,11 @@ impl Publishers {
         self.known.push(Publisher {
             name: name.into(),
             highest: 0,
-            lowest: Lowest { number: event.number, seen: now, sent_us: event.sent_us },
+            lowest: Lowest {
+                number: event.number,
+                seen: now,
+                sent_us: event.sent_us,
+            },
             target: None,
         });
         Some(self.known.len() - 1)
@@ -101,21 +107,33 @@ impl Publisher {
     /// have been before the stream opened; then only whoever got nothing at all is owed it.
     fn owed(&self, opened: Option<Opened>, got_some: bool) -> Option<u64> {
         let (opened, lowest) = (opened?, self.lowest);
-        let by_the_clock = lowest.sent_us.map_or(!got_some, |sent_us| opened.at_us < sent_us);
+        let by_the_clock = lowest
+            .sent_us
+            .map_or(!got_some, |sent_us| opened.at_us < sent_us);
         (by_the_clock && opened.at < lowest.seen).then_some(lowest.number)
     }
 
     fn saw(&mut self, event: Numbered<'_>, now: Instant) {
         self.highest = self.highest.max(event.number);
         if event.number < self.lowest.number {
-            self.lowest = Lowest { number: event.number, seen: now, sent_us: event.sent_us };
+            self.lowest = Lowest {
+                number: event.number,
+                seen: now,
+                sent_us: event.sent_us,
+            };
         }
     }
 }
 
 impl Book {
     /// Enters an event.
-    pub(crate) fn take(&mut self, publishers: &mut Publishers, event: Numbered<'_>, moment: Moment, now: Instant) {
+    pub(crate) fn take(
+        &mut self,
+        publishers: &mut Publishers,
+        event: Numbered<'_>,
+        moment: Moment,
+        now: Instant,
+    ) {
         let same = |(at, _): &&(usize, Track)| &*publishers.known[*at].name == event.publisher;
         let publisher = match self.tracks.get(self.last).filter(same) {
             Some((publisher, _)) => *publisher,
@@ -126,11 +144,16 @@ impl Book {
         };
         let number = event.number;
         publishers.known[publisher].saw(event, now);
-        if self.tracks.get(self.last).is_none_or(|(last, _)| *last != publisher) {
+        if self
+            .tracks
+            .get(self.last)
+            .is_none_or(|(last, _)| *last != publisher)
+        {
             self.last = match self.find(publisher) {
                 Ok(at) => at,
                 Err(at) => {
-                    self.tracks.insert(at, (publisher, Track::starting_with(number, moment)));
+                    self.tracks
+                        .insert(at, (publisher, Track::starting_with(number, moment)));
                     self.last = at;
                     return;
                 }
@@ -171,7 +194,8 @@ impl Book {
 
     /// Where its track is, or would be.
     fn find(&self, publisher: usize) -> Result<usize, usize> {
-        self.tracks.binary_search_by_key(&publisher, |(known, _)| *known)
+        self.tracks
+            .binary_search_by_key(&publisher, |(known, _)| *known)
     }
 }
 
@@ -184,7 +208,11 @@ mod tests {
     const OPEN: Moment = Moment { opens: 1, gaps: 0 };
 
     fn event(publisher: &str, number: u64) -> Numbered<'_> {
-        Numbered { publisher, number, sent_us: None }
+        Numbered {
+            publisher,
+            number,
+            sent_us: None,
+        }
     }
 
     #[test]
@@ -200,9 +228,18 @@ mod tests {
         assert!(!one.is_behind(&publishers, None) && other.is_behind(&publishers, None));
         let lost = |book: &Book, publisher: usize| {
             let of = &publishers.list()[publisher];
-            book.verdict((publisher, of), None, of.target, OPEN).map(|verdict| verdict.lost.total)
+            book.verdict((publisher, of), None, of.target, OPEN)
+                .map(|verdict| verdict.lost.total)
         };
-        assert_eq!([lost(&one, 0), lost(&one, 1), lost(&other, 0), lost(&other, 1)], [Some(0), Some(0), Some(1), None]);
+        assert_eq!(
+            [
+                lost(&one, 0),
+                lost(&one, 1),
+                lost(&other, 0),
+                lost(&other, 1)
+            ],
+            [Some(0), Some(0), Some(1), None]
+        );
         other.take(&mut publishers, event("a", 2), OPEN, now);
         assert!(!other.is_behind(&publishers, None));
     }
@@ -211,9 +248,17 @@ mod tests {
     fn whoever_was_open_before_the_lowest_event_was_sent_is_owed_it() {
         let (mut publishers, start) = (Publishers::default(), Instant::now());
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let opened = |ms: u64| Some(Opened { at: at(ms), at_us: ms * 1_000 });
+        let opened = |ms: u64| {
+            Some(Opened {
+                at: at(ms),
+                at_us: ms * 1_000,
+            })
+        };
         let (mut one, mut late, none) = (Book::default(), Book::default(), Book::default());
-        let sent = |number, ms: u64| Numbered { sent_us: Some(ms * 1_000), ..event("p", number) };
+        let sent = |number, ms: u64| Numbered {
+            sent_us: Some(ms * 1_000),
+            ..event("p", number)
+        };
         // The lowest is not the first to be seen.
         one.take(&mut publishers, sent(6, 102), OPEN, at(110));
         one.take(&mut publishers, sent(5, 100), OPEN, at(120));
@@ -222,21 +267,40 @@ mod tests {
         let lost = |book: &Book, opened| {
             let publisher = &publishers.list()[0];
             let verdict = book.verdict((0, publisher), opened, publisher.target, OPEN);
-            assert_eq!(book.is_behind(&publishers, opened), verdict.as_ref().is_some_and(|one| one.lost.total > 0));
+            assert_eq!(
+                book.is_behind(&publishers, opened),
+                verdict.as_ref().is_some_and(|one| one.lost.total > 0)
+            );
             verdict.map(|verdict| verdict.lost.total)
         };
-        assert_eq!([lost(&late, opened(99)), lost(&none, opened(99))], [Some(2), Some(3)]);
+        assert_eq!(
+            [lost(&late, opened(99)), lost(&none, opened(99))],
+            [Some(2), Some(3)]
+        );
         // It opened after the lowest was sent, or never: Flask-SSE opens a stream with its first event.
-        assert_eq!([lost(&late, opened(101)), lost(&none, opened(101)), lost(&none, None)], [Some(0), None, None]);
+        assert_eq!(
+            [
+                lost(&late, opened(101)),
+                lost(&none, opened(101)),
+                lost(&none, None)
+            ],
+            [Some(0), None, None]
+        );
         // A sender whose clock is far ahead accuses nobody who opened after the event was seen.
-        let ahead = Some(Opened { at: at(140), at_us: 1_000 });
+        let ahead = Some(Opened {
+            at: at(140),
+            at_us: 1_000,
+        });
         assert_eq!([lost(&late, ahead), lost(&none, ahead)], [Some(0), None]);
     }
 
     #[test]
     fn without_a_time_only_whoever_got_nothing_is_owed_something() {
         let (mut publishers, start) = (Publishers::default(), Instant::now());
-        let opened = Some(Opened { at: start, at_us: 0 });
+        let opened = Some(Opened {
+            at: start,
+            at_us: 0,
+        });
         let (mut one, mut late, none) = (Book::default(), Book::default(), Book::default());
         let later = start + Duration::from_millis(1);
         for number in [0, 1] {
@@ -249,10 +313,14 @@ mod tests {
 
     #[test]
     fn too_many_publishers_are_counted_and_not_judged() {
-        let (mut publishers, mut book, now) = (Publishers::default(), Book::default(), Instant::now());
+        let (mut publishers, mut book, now) =
+            (Publishers::default(), Book::default(), Instant::now());
         for nth in 0..PUBLISHERS_MAX + 3 {
             book.take(&mut publishers, event(&nth.to_string(), 0), OPEN, now);
         }
-        assert_eq!((publishers.list().len(), publishers.unjudged_events), (PUBLISHERS_MAX, 3));
+        assert_eq!(
+            (publishers.list().len(), publishers.unjudged_events),
+            (PUBLISHERS_MAX, 3)
+        );
     }
 }

@@ -75,7 +75,12 @@ pub(crate) enum Phase {
     /// Events.
     Streaming(Body),
     /// The message in the body of a refusal.
-    Refused { refusal: Refusal, body: Body, message: Vec<u8>, since: Instant },
+    Refused {
+        refusal: Refusal,
+        body: Body,
+        message: Vec<u8>,
+        since: Instant,
+    },
     /// Nothing: it is over for good.
     Done,
 }
@@ -129,7 +134,8 @@ impl Connection {
 
     /// Sends what is left of the request.
     pub(crate) fn write(&mut self) -> Turn {
-        let (Some(socket), Phase::Sending { request, sent }) = (&mut self.socket, &mut self.phase) else {
+        let (Some(socket), Phase::Sending { request, sent }) = (&mut self.socket, &mut self.phase)
+        else {
             return Turn::Wait;
         };
         if let Ok(Some(error)) | Err(error) = socket.take_error() {
@@ -140,7 +146,12 @@ impl Connection {
                 Ok(written) => *sent += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Not connected yet: it will be said.
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                    ) =>
+                {
                     return Turn::Wait;
                 }
                 Err(error) => return Turn::Over(Over::Broken(kind_of(&error))),
@@ -159,12 +170,17 @@ impl Connection {
         now: Instant,
         closed: bool,
     ) -> Turn {
-        if matches!(self.phase, Phase::Waiting | Phase::Sending { .. } | Phase::Done) {
+        if matches!(
+            self.phase,
+            Phase::Waiting | Phase::Sending { .. } | Phase::Done
+        ) {
             return Turn::Wait;
         }
         let mut read = 0;
         while read < TURN_BYTES_MAX {
-            let Some(socket) = &mut self.socket else { return Turn::Wait };
+            let Some(socket) = &mut self.socket else {
+                return Turn::Wait;
+            };
             match socket.read(buffer) {
                 Ok(0) => return Turn::Over(self.at_the_end()),
                 Ok(count) => {
@@ -186,7 +202,13 @@ impl Connection {
         Turn::Again
     }
 
-    fn take(&mut self, bytes: &[u8], scratch: &mut Scratch, shared: &mut Shared, now: Instant) -> Option<Over> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Option<Over> {
         match &mut self.phase {
             Phase::Head { so_far } if so_far.is_empty() => {
                 shared.figures.first_byte.add(self.asked.elapsed());
@@ -206,11 +228,19 @@ impl Connection {
         }
     }
 
-    fn take_head(&mut self, bytes: &[u8], scratch: &mut Scratch, shared: &mut Shared, now: Instant) -> Option<Over> {
+    fn take_head(
+        &mut self,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Option<Over> {
         let head = match head::read(bytes) {
             Ok(Some(head)) => head,
             Ok(None) if bytes.len() < HEAD_BYTES_MAX => {
-                self.phase = Phase::Head { so_far: bytes.to_vec() };
+                self.phase = Phase::Head {
+                    so_far: bytes.to_vec(),
+                };
                 return None;
             }
             Ok(None) => return Some(Over::Broken(kind_of_head(BadHead::TooLarge))),
@@ -225,7 +255,12 @@ impl Connection {
             Answer::Refused(refusal) => {
                 let (mut body, mut message) = (head.body, Vec::new());
                 let ended = read_message(&mut body, &mut message, rest);
-                self.phase = Phase::Refused { refusal, body, message, since: now };
+                self.phase = Phase::Refused {
+                    refusal,
+                    body,
+                    message,
+                    since: now,
+                };
                 ended.then(|| self.at_the_end())
             }
             Answer::Stream => {
@@ -244,7 +279,10 @@ impl Connection {
         self.detours = 0;
         self.got.moment.opens = self.got.moment.opens.wrapping_add(1);
         if self.first_opened.is_none() {
-            self.first_opened = Some(Opened { at: now, at_us: wall_clock_us() });
+            self.first_opened = Some(Opened {
+                at: now,
+                at_us: wall_clock_us(),
+            });
             figures.connects.ever_open += 1;
         } else if self.asked_with_id {
             figures.connects.resumed += 1;
@@ -265,12 +303,21 @@ impl Connection {
         shared: &mut Shared,
         now: Instant,
     ) -> Option<Over> {
-        let Self { phase: Phase::Streaming(body), reader, got, .. } = self else { return None };
+        let Self {
+            phase: Phase::Streaming(body),
+            reader,
+            got,
+            ..
+        } = self
+        else {
+            return None;
+        };
         let (now_us, events_before) = (wall_clock_us(), shared.figures.events);
         let over = loop {
             match body.next(bytes) {
                 Ok(Part::Data(data, left)) => {
-                    let pushed = reader.push(scratch, data, |item| got.take(item, shared, now, now_us));
+                    let pushed =
+                        reader.push(scratch, data, |item| got.take(item, shared, now, now_us));
                     if pushed.is_err() {
                         break Some(Over::Broken("an event is larger than --max-event-size"));
                     }
@@ -278,7 +325,9 @@ impl Connection {
                 }
                 Ok(Part::More) => break None,
                 Ok(Part::Ended) => break Some(Over::Ended),
-                Err(_not_chunked) => break Some(Over::Broken("the body is not chunked as HTTP says")),
+                Err(_not_chunked) => {
+                    break Some(Over::Broken("the body is not chunked as HTTP says"));
+                }
             }
         };
         let figures = &mut shared.figures;
@@ -286,15 +335,23 @@ impl Connection {
             let first = figures.receiving.map_or(now, |(first, _)| first);
             figures.receiving = Some((first, now));
         }
-        if got.is_enough(&shared.rules) { Some(Over::Enough) } else { over }
+        if got.is_enough(&shared.rules) {
+            Some(Over::Enough)
+        } else {
+            over
+        }
     }
 
     /// The other side has closed the connection, or the body of a refusal has ended.
     fn at_the_end(&mut self) -> Over {
         match &mut self.phase {
-            Phase::Refused { refusal, message, .. } => Over::Refused(refusal.clone(), std::mem::take(message)),
+            Phase::Refused {
+                refusal, message, ..
+            } => Over::Refused(refusal.clone(), std::mem::take(message)),
             Phase::Streaming(body) if body.may_end() => Over::Ended,
-            Phase::Streaming(_) => Over::Broken("the connection was closed in the middle of the answer"),
+            Phase::Streaming(_) => {
+                Over::Broken("the connection was closed in the middle of the answer")
+            }
             _ => Over::Broken("the connection was closed without an answer"),
         }
     }
@@ -310,12 +367,18 @@ impl Connection {
     pub(crate) fn overdue(&mut self, now: Instant, limits: &Limits) -> Option<Over> {
         let since = |then: Instant| now.saturating_duration_since(then);
         match &self.phase {
-            Phase::Sending { .. } if since(self.asked) >= limits.connect => Some(Over::Broken("timed out")),
-            Phase::Head { .. } if since(self.asked) >= limits.idle => Some(Over::Broken("no answer in --idle-timeout")),
+            Phase::Sending { .. } if since(self.asked) >= limits.connect => {
+                Some(Over::Broken("timed out"))
+            }
+            Phase::Head { .. } if since(self.asked) >= limits.idle => {
+                Some(Over::Broken("no answer in --idle-timeout"))
+            }
             Phase::Streaming(_) if since(self.active) >= limits.idle => {
                 Some(Over::Broken("nothing came for --idle-timeout"))
             }
-            Phase::Refused { since: begun, .. } if since(*begun) >= limits.message => Some(self.at_the_end()),
+            Phase::Refused { since: begun, .. } if since(*begun) >= limits.message => {
+                Some(self.at_the_end())
+            }
             _ => None,
         }
     }
@@ -398,7 +461,9 @@ pub(crate) fn kind_of(error: &io::Error) -> &'static str {
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => "connection reset",
         Kind::TimedOut => "timed out",
         Kind::AddrNotAvailable | Kind::AddrInUse => NO_PORTS,
-        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => "no route to the server",
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
+            "no route to the server"
+        }
         Kind::PermissionDenied => "not permitted",
         _ => "another error",
     }

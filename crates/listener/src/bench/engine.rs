@@ -162,9 +162,18 @@ impl<'p> Engine<'p> {
         Ok(Self {
             plan,
             poll,
-            stop: Stop { asked: Arc::default(), waker },
-            connections: (0..plan.connections).map(|_| Connection::new(reader(), start)).collect(),
-            shared: Shared { figures: Figures::new(), publishers: Publishers::default(), rules: plan.rules.clone() },
+            stop: Stop {
+                asked: Arc::default(),
+                waker,
+            },
+            connections: (0..plan.connections)
+                .map(|_| Connection::new(reader(), start))
+                .collect(),
+            shared: Shared {
+                figures: Figures::new(),
+                publishers: Publishers::default(),
+                rules: plan.rules.clone(),
+            },
             buffer: vec![0; BUFFER_BYTES],
             scratch: Scratch::default(),
             rng: Xoshiro256PlusPlus::seed_from_u64(plan.seed),
@@ -176,8 +185,13 @@ impl<'p> Engine<'p> {
             flights: VecDeque::new(),
             in_flight: 0,
             unread: Vec::new(),
-            cuts: plan.cuts.map(|(every, share)| Cuts::new(start, every, share)),
-            sweep: Every::new(start, (plan.idle_timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1))),
+            cuts: plan
+                .cuts
+                .map(|(every, share)| Cuts::new(start, every, share)),
+            sweep: Every::new(
+                start,
+                (plan.idle_timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1)),
+            ),
             catching_up: Every::new(start, CAUGHT_UP_EVERY),
             last_behind: 0,
             closed_streams: 0,
@@ -204,7 +218,12 @@ impl<'p> Engine<'p> {
             if progress.is_due(now) {
                 progress.show(&self.snapshot(now));
             }
-            if let Stage::Over { reason, time_up, at } = self.stage {
+            if let Stage::Over {
+                reason,
+                time_up,
+                at,
+            } = self.stage
+            {
                 return Ok(Finished {
                     reason,
                     connections: self.connections,
@@ -214,7 +233,10 @@ impl<'p> Engine<'p> {
                     streaming: self.streaming_at_the_end,
                 });
             }
-            match self.poll.poll(&mut events, Some(self.patience(now, progress.due()))) {
+            match self
+                .poll
+                .poll(&mut events, Some(self.patience(now, progress.due())))
+            {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.take_turns(&events),
             }
@@ -224,7 +246,9 @@ impl<'p> Engine<'p> {
     fn take_turns(&mut self, events: &Events) {
         let now = Instant::now();
         for event in events {
-            let Ok(index) = u32::try_from(event.token().0) else { continue };
+            let Ok(index) = u32::try_from(event.token().0) else {
+                continue;
+            };
             if event.is_writable() || event.is_error() {
                 let turn = self.connection(index).write();
                 self.after(turn, index, now);
@@ -246,7 +270,13 @@ impl<'p> Engine<'p> {
 
     fn read(&mut self, index: u32, now: Instant, closed: bool) {
         let connection = &mut self.connections[index as usize];
-        let turn = connection.read(&mut self.buffer, &mut self.scratch, &mut self.shared, now, closed);
+        let turn = connection.read(
+            &mut self.buffer,
+            &mut self.scratch,
+            &mut self.shared,
+            now,
+            closed,
+        );
         self.after(turn, index, now);
     }
 
@@ -256,7 +286,9 @@ impl<'p> Engine<'p> {
             Turn::Again => self.unread.push(index),
             Turn::Over(over) => self.over(index, over, now),
         }
-        if self.connections[index as usize].in_flight && !self.connections[index as usize].is_asking() {
+        if self.connections[index as usize].in_flight
+            && !self.connections[index as usize].is_asking()
+        {
             self.land(index);
         }
     }
@@ -277,8 +309,12 @@ impl<'p> Engine<'p> {
         let running = matches!(self.stage, Stage::Running);
         let due = [
             self.waiting.next_due().filter(|_| room),
-            (room && running && self.begun < self.plan.connections).then(|| self.ramp.due(self.begun)),
-            self.flights.front().filter(|_| !room).map(|(asked, _)| *asked + IN_FLIGHT_TIME_MAX),
+            (room && running && self.begun < self.plan.connections)
+                .then(|| self.ramp.due(self.begun)),
+            self.flights
+                .front()
+                .filter(|_| !room)
+                .map(|(asked, _)| *asked + IN_FLIGHT_TIME_MAX),
             self.cuts.filter(|_| running).map(|cuts| cuts.due),
             self.time_up().filter(|_| running),
             (!running).then_some(self.catching_up.due),
@@ -286,7 +322,8 @@ impl<'p> Engine<'p> {
             Some(progress_due),
         ];
         let next = due.into_iter().flatten().min();
-        next.map_or(TURN_MAX, |next| next.saturating_duration_since(now)).min(TURN_MAX)
+        next.map_or(TURN_MAX, |next| next.saturating_duration_since(now))
+            .min(TURN_MAX)
     }
 
     fn time_up(&self) -> Option<Instant> {
@@ -305,7 +342,11 @@ impl<'p> Engine<'p> {
     }
 
     fn sweep(&mut self, now: Instant) {
-        let limits = Limits { connect: CONNECT_MAX, idle: self.plan.idle_timeout, message: MESSAGE_MAX };
+        let limits = Limits {
+            connect: CONNECT_MAX,
+            idle: self.plan.idle_timeout,
+            message: MESSAGE_MAX,
+        };
         for index in 0..self.plan.connections {
             if let Some(over) = self.connection(index).overdue(now, &limits) {
                 self.after(Turn::Over(over), index, now);
@@ -314,8 +355,9 @@ impl<'p> Engine<'p> {
     }
 
     fn cut(&mut self, now: Instant) {
-        let streams: Vec<u32> =
-            (0..self.plan.connections).filter(|index| self.connection(*index).has_stream()).collect();
+        let streams: Vec<u32> = (0..self.plan.connections)
+            .filter(|index| self.connection(*index).has_stream())
+            .collect();
         let Some(cuts) = &mut self.cuts else { return };
         let count = cuts.take(now, streams.len());
         for chosen in index::sample(&mut self.rng, streams.len(), count) {
@@ -331,7 +373,8 @@ impl<'p> Engine<'p> {
 
     fn connect_who_is_due(&mut self, now: Instant) {
         while let Some((asked, index)) = self.flights.front().copied()
-            && (now.saturating_duration_since(asked) >= IN_FLIGHT_TIME_MAX || !self.is_that_flight(asked, index))
+            && (now.saturating_duration_since(asked) >= IN_FLIGHT_TIME_MAX
+                || !self.is_that_flight(asked, index))
         {
             self.flights.pop_front();
             if self.is_that_flight(asked, index) {
@@ -345,7 +388,10 @@ impl<'p> Engine<'p> {
                 if running || self.connection(index).first_opened.is_some() {
                     self.connect(index, now);
                 }
-            } else if running && self.begun < self.plan.connections && self.ramp.due(self.begun) <= now {
+            } else if running
+                && self.begun < self.plan.connections
+                && self.ramp.due(self.begun) <= now
+            {
                 self.begun += 1;
                 self.connect(self.begun - 1, now);
             } else {
@@ -369,11 +415,16 @@ impl<'p> Engine<'p> {
         let (request, with_id) = endpoint.request.bytes(&connection.reader.last_event_id());
         connection.asked = Instant::now();
         connection.asked_with_id = with_id;
-        let socket = plan.sources.connect(index as usize, endpoint.address).and_then(|mut socket| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut socket, Token(index as usize), interest)?;
-            Ok(socket)
-        });
+        let socket = plan
+            .sources
+            .connect(index as usize, endpoint.address)
+            .and_then(|mut socket| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll
+                    .registry()
+                    .register(&mut socket, Token(index as usize), interest)?;
+                Ok(socket)
+            });
         match socket {
             Ok(socket) => {
                 let connection = self.connection(index);
@@ -401,12 +452,18 @@ impl<'p> Engine<'p> {
                 Phase::Done
             }
             Over::Refused(refusal, body) => {
-                let told = refusal.location.map_or_else(|| message::shown(&body), |to| format!("to {to}"));
+                let told = refusal
+                    .location
+                    .map_or_else(|| message::shown(&body), |to| format!("to {to}"));
                 if !told.is_empty() {
                     figures.connects.refusals.set_message(&refusal.kind, told);
                 }
                 asked_to_wait = refusal.retry_after.unwrap_or_default().min(ASKED_MAX);
-                if refusal.passes { Phase::Waiting } else { Phase::Done }
+                if refusal.passes {
+                    Phase::Waiting
+                } else {
+                    Phase::Done
+                }
             }
             Over::Ended if had_stream => {
                 figures.ends.by_server += 1;
@@ -433,7 +490,9 @@ impl<'p> Engine<'p> {
             connection.detours = connection.detours.wrapping_add(1);
         }
         if !is_done {
-            let wait = self.wait_before_next(index, had_stream, now).max(asked_to_wait);
+            let wait = self
+                .wait_before_next(index, had_stream, now)
+                .max(asked_to_wait);
             self.waiting.add(now + wait, index);
         }
     }
@@ -459,7 +518,10 @@ impl<'p> Engine<'p> {
         match self.stage {
             Stage::Running => {
                 let all_done = self.done == self.plan.connections;
-                if all_done && self.plan.rules.count.is_some() && self.shared.figures.connects.ever_open > 0 {
+                if all_done
+                    && self.plan.rules.count.is_some()
+                    && self.shared.figures.connects.ever_open > 0
+                {
                     self.end(Reason::Count, now, now);
                 } else if self.is_hopeless() {
                     self.end(Reason::NothingOpened, now, now);
@@ -472,7 +534,8 @@ impl<'p> Engine<'p> {
                 }
             }
             Stage::Settling { reason, since } => {
-                let too_late = now.saturating_duration_since(since) >= self.plan.settle || asked_to_stop > 1;
+                let too_late =
+                    now.saturating_duration_since(since) >= self.plan.settle || asked_to_stop > 1;
                 if too_late || (self.catching_up.is_due(now) && !self.is_anyone_behind()) {
                     self.end(reason, since, now);
                 }
@@ -483,7 +546,9 @@ impl<'p> Engine<'p> {
 
     fn is_hopeless(&self) -> bool {
         let tried = self.plan.connections.min(HOPELESS_AFTER);
-        self.shared.figures.connects.ever_open == 0 && self.tried_in_vain >= tried && self.in_flight == 0
+        self.shared.figures.connects.ever_open == 0
+            && self.tried_in_vain >= tried
+            && self.in_flight == 0
     }
 
     fn settle(&mut self, reason: Reason, now: Instant) {
@@ -500,16 +565,24 @@ impl<'p> Engine<'p> {
             self.shared.publishers.set_targets();
             self.streaming_at_the_end = self.streaming();
         }
-        self.stage = Stage::Over { reason, time_up, at: now };
+        self.stage = Stage::Over {
+            reason,
+            time_up,
+            at: now,
+        };
     }
 
     /// Begins with whoever was behind when it was asked last: mostly it still is, and the others need not be looked at.
     fn is_anyone_behind(&mut self) -> bool {
         let publishers = &self.shared.publishers;
         let (before, from) = self.connections.split_at(self.last_behind);
-        let is_behind = |one: &Connection| !one.is_done() && one.got.book.is_behind(publishers, one.first_opened);
+        let is_behind = |one: &Connection| {
+            !one.is_done() && one.got.book.is_behind(publishers, one.first_opened)
+        };
         let found = from.iter().chain(before).position(is_behind);
-        self.last_behind = found.map_or(0, |found| (self.last_behind + found) % self.connections.len());
+        self.last_behind = found.map_or(0, |found| {
+            (self.last_behind + found) % self.connections.len()
+        });
         found.is_some()
     }
 

@@ -100,7 +100,12 @@ impl EventReader {
     /// At the start of a stream whose events have at most so many bytes.
     #[must_use]
     pub fn new(event_bytes_max: usize) -> Self {
-        Self { lines: LineSplitter::default(), unfinished: None, position: Position::default(), event_bytes_max }
+        Self {
+            lines: LineSplitter::default(),
+            unfinished: None,
+            position: Position::default(),
+            event_bytes_max,
+        }
     }
 
     /// With a last event id that is known already.
@@ -124,11 +129,17 @@ impl EventReader {
         if let Some(unfinished) = self.unfinished.take() {
             block.load(unfinished);
         }
-        let mut assembler =
-            Assembler { block, position: &mut self.position, event_bytes_max: self.event_bytes_max, take };
+        let mut assembler = Assembler {
+            block,
+            position: &mut self.position,
+            event_bytes_max: self.event_bytes_max,
+            take,
+        };
         let pushed = self.lines.push(bytes, &mut assembler);
         self.unfinished = block.unload();
-        pushed.map_err(|LineTooLong| EventTooLarge { bytes_max: self.event_bytes_max })
+        pushed.map_err(|LineTooLong| EventTooLarge {
+            bytes_max: self.event_bytes_max,
+        })
     }
 
     /// The connection is over: what is unfinished is never an event, and another stream begins.
@@ -204,8 +215,16 @@ impl<F: FnMut(Item<'_>)> Assembler<'_, F> {
             position.retry_ms = block.retry_ms;
         }
         if block.has_data {
-            let kind = if block.kind.is_empty() { b"message".as_slice() } else { &block.kind };
-            (self.take)(Item::Event(EventRef { id: &position.last_event_id, kind, data: &block.data }));
+            let kind = if block.kind.is_empty() {
+                b"message".as_slice()
+            } else {
+                &block.kind
+            };
+            (self.take)(Item::Event(EventRef {
+                id: &position.last_event_id,
+                kind,
+                data: &block.data,
+            }));
         }
         block.clear();
     }
@@ -240,8 +259,17 @@ impl Block {
     }
 
     fn clone_from_kept(&mut self, kept: &Self) {
-        let Self { has_data, has_id, data, kind, id, retry_ms, bytes } = kept;
-        (self.has_data, self.has_id, self.retry_ms, self.bytes) = (*has_data, *has_id, *retry_ms, *bytes);
+        let Self {
+            has_data,
+            has_id,
+            data,
+            kind,
+            id,
+            retry_ms,
+            bytes,
+        } = kept;
+        (self.has_data, self.has_id, self.retry_ms, self.bytes) =
+            (*has_data, *has_id, *retry_ms, *bytes);
         replace(&mut self.data, data);
         replace(&mut self.kind, kind);
         replace(&mut self.id, id);
@@ -261,7 +289,9 @@ fn replace(kept: &mut Vec<u8>, value: &[u8]) {
 }
 
 fn value_digits(number: u64) -> usize {
-    number.checked_ilog10().map_or(1, |digits| digits as usize + 1)
+    number
+        .checked_ilog10()
+        .map_or(1, |digits| digits as usize + 1)
 }
 
 #[cfg(test)]
@@ -276,7 +306,11 @@ mod tests {
             reader
                 .push(&mut scratch, chunk, |item| {
                     let Item::Event(event) = item else { return };
-                    said.push((event.id_text().into(), event.kind_text().into(), event.data_text().into()));
+                    said.push((
+                        event.id_text().into(),
+                        event.kind_text().into(),
+                        event.data_text().into(),
+                    ));
                 })
                 .expect("within the limit");
         }
@@ -285,25 +319,70 @@ mod tests {
 
     #[test]
     fn streams_are_read_by_the_standard_however_they_are_cut() {
-        type Case = (&'static [u8], &'static [(&'static str, &'static str, &'static str)], &'static str);
+        type Case = (
+            &'static [u8],
+            &'static [(&'static str, &'static str, &'static str)],
+            &'static str,
+        );
         let cases: &[Case] = &[
             (b"data: a\n\n", &[("0-0", "message", "a")], "0-0"),
-            (b"\xEF\xBB\xBFid: 1\nevent: click\ndata: a\n\n", &[("1", "click", "a")], "1"),
-            (b"event:click\rdata:a\rdata: b\r\rdata\r\r", &[("0-0", "click", "a\nb"), ("0-0", "message", "")], "0-0"),
-            (b"data: a\r\n\r\ndata:  b\r\n\r\n", &[("0-0", "message", "a"), ("0-0", "message", " b")], "0-0"),
-            (b"id: 1\n\ndata: a\n\nid\ndata: b\n\n", &[("1", "message", "a"), ("", "message", "b")], ""),
-            (b"data: a\xFFb\xE2\x82\ndata: c\n\n", &[("0-0", "message", "a\u{fffd}b\u{fffd}\nc")], "0-0"),
+            (
+                b"\xEF\xBB\xBFid: 1\nevent: click\ndata: a\n\n",
+                &[("1", "click", "a")],
+                "1",
+            ),
+            (
+                b"event:click\rdata:a\rdata: b\r\rdata\r\r",
+                &[("0-0", "click", "a\nb"), ("0-0", "message", "")],
+                "0-0",
+            ),
+            (
+                b"data: a\r\n\r\ndata:  b\r\n\r\n",
+                &[("0-0", "message", "a"), ("0-0", "message", " b")],
+                "0-0",
+            ),
+            (
+                b"id: 1\n\ndata: a\n\nid\ndata: b\n\n",
+                &[("1", "message", "a"), ("", "message", "b")],
+                "",
+            ),
+            (
+                b"data: a\xFFb\xE2\x82\ndata: c\n\n",
+                &[("0-0", "message", "a\u{fffd}b\u{fffd}\nc")],
+                "0-0",
+            ),
             (b"id: 1\n\nid: 2\ndata: unfinished\n", &[], "1"),
-            (b"id: a\0b\nevent: x\nevent:\ndata: a\n\n", &[("0-0", "message", "a")], "0-0"),
-            (b"event: x\n\ndata:\ndata:\n\n: c\n\n", &[("0-0", "message", "\n")], "0-0"),
+            (
+                b"id: a\0b\nevent: x\nevent:\ndata: a\n\n",
+                &[("0-0", "message", "a")],
+                "0-0",
+            ),
+            (
+                b"event: x\n\ndata:\ndata:\n\n: c\n\n",
+                &[("0-0", "message", "\n")],
+                "0-0",
+            ),
         ];
         for (bytes, expected, last_event_id) in cases {
             for size in [1, 2, 3, 7, bytes.len()] {
                 let mut reader = EventReader::new(1 << 20).after("0-0");
                 let said = read(&bytes.chunks(size).collect::<Vec<_>>(), &mut reader);
-                let said: Vec<_> = said.iter().map(|(id, kind, data)| (&**id, &**kind, &**data)).collect();
-                assert_eq!(said, *expected, "{:?} by {size}", bytes.escape_ascii().to_string());
-                assert_eq!(reader.last_event_id(), *last_event_id, "{:?}", bytes.escape_ascii().to_string());
+                let said: Vec<_> = said
+                    .iter()
+                    .map(|(id, kind, data)| (&**id, &**kind, &**data))
+                    .collect();
+                assert_eq!(
+                    said,
+                    *expected,
+                    "{:?} by {size}",
+                    bytes.escape_ascii().to_string()
+                );
+                assert_eq!(
+                    reader.last_event_id(),
+                    *last_event_id,
+                    "{:?}",
+                    bytes.escape_ascii().to_string()
+                );
             }
         }
     }
@@ -317,10 +396,17 @@ mod tests {
         let mut push = |reader: &mut EventReader, bytes: &str| {
             let take = |item: Item<'_>| {
                 if let Item::Event(event) = item {
-                    said.push(format!("{} {} {}", event.id_text(), event.kind_text(), event.data_text()));
+                    said.push(format!(
+                        "{} {} {}",
+                        event.id_text(),
+                        event.kind_text(),
+                        event.data_text()
+                    ));
                 }
             };
-            reader.push(&mut scratch, bytes.as_bytes(), take).expect("small");
+            reader
+                .push(&mut scratch, bytes.as_bytes(), take)
+                .expect("small");
         };
         push(&mut one, "id: 1\nevent: a\nda");
         push(&mut other, &format!("id: 2\nevent: b\ndata: {large}\nda"));
@@ -335,7 +421,10 @@ mod tests {
         let mut reader = EventReader::new(1 << 20);
         assert!(read(&[b"id: 1\nretry: 20\n\nid: 2\ndata: a\nda"], &mut reader).is_empty());
         reader.disconnected();
-        assert_eq!((reader.last_event_id().as_ref(), reader.retry_ms()), ("1", Some(20)));
+        assert_eq!(
+            (reader.last_event_id().as_ref(), reader.retry_ms()),
+            ("1", Some(20))
+        );
         assert_eq!(read(&[b"\xEF\xBB\xBFdata: b\n\n"], &mut reader)[0].2, "b");
     }
 
@@ -343,7 +432,9 @@ mod tests {
     fn an_event_beyond_the_limit_is_an_error_after_the_events_before_it() {
         let (mut reader, mut scratch, mut events) = (EventReader::new(20), Scratch::default(), 0);
         let bytes = b": 0123456789\n: 0123456789\ndata: a\n\ndata: 012345678901234567890\n\n";
-        let pushed = reader.push(&mut scratch, bytes, |item| events += usize::from(matches!(item, Item::Event(_))));
+        let pushed = reader.push(&mut scratch, bytes, |item| {
+            events += usize::from(matches!(item, Item::Event(_)))
+        });
         assert_eq!((pushed, events), (Err(EventTooLarge { bytes_max: 20 }), 1));
     }
 
@@ -352,10 +443,14 @@ mod tests {
         let (mut reader, mut scratch) = (EventReader::new(4 << 20), Scratch::default());
         let line = format!("data: {}\n", "x".repeat(100 << 10));
         for _ in 0..20 {
-            reader.push(&mut scratch, line.as_bytes(), |_| {}).expect("within the limit");
+            reader
+                .push(&mut scratch, line.as_bytes(), |_| {})
+                .expect("within the limit");
         }
         assert_eq!(scratch.0.data.capacity(), 0, "moved to the connection");
-        reader.push(&mut scratch, b"\n", |_| {}).expect("within the limit");
+        reader
+            .push(&mut scratch, b"\n", |_| {})
+            .expect("within the limit");
         assert!(reader.unfinished.is_none() && scratch.0.data.capacity() <= SCRATCH_BYTES_MAX);
     }
 }

@@ -139,7 +139,11 @@ impl Refusals {
         } else if self.kinds.len() == KINDS_MAX {
             self.unlisted += 1;
         } else {
-            self.kinds.push(Refused { kind: kind.to_owned(), count: 1, message: String::new() });
+            self.kinds.push(Refused {
+                kind: kind.to_owned(),
+                count: 1,
+                message: String::new(),
+            });
             return true;
         }
         false
@@ -186,7 +190,9 @@ impl Types {
 
     /// All types and their counts.
     pub(crate) fn list(&self) -> impl Iterator<Item = (String, u64)> {
-        self.known.iter().map(|(kind, count)| (String::from_utf8_lossy(kind).into_owned(), *count))
+        self.known
+            .iter()
+            .map(|(kind, count)| (String::from_utf8_lossy(kind).into_owned(), *count))
     }
 }
 
@@ -238,18 +244,39 @@ mod tests {
         for kind in ["3", "3", "0", "new"] {
             types.count(kind.as_bytes());
         }
-        let count = |kind: &str| types.list().find(|(known, _)| known == kind).map(|(_, count)| count);
-        assert_eq!((count("3"), count("0"), count("new"), types.other), (Some(3), Some(2), None, 3));
+        let count = |kind: &str| {
+            types
+                .list()
+                .find(|(known, _)| known == kind)
+                .map(|(_, count)| count)
+        };
+        assert_eq!(
+            (count("3"), count("0"), count("new"), types.other),
+            (Some(3), Some(2), None, 3)
+        );
     }
 
     #[test]
     fn the_first_refusal_of_a_kind_is_told() {
         let mut refusals = Refusals::default();
-        assert_eq!(["503", "404", "503"].map(|kind| refusals.count(kind)), [true, true, false]);
+        assert_eq!(
+            ["503", "404", "503"].map(|kind| refusals.count(kind)),
+            [true, true, false]
+        );
         refusals.set_message("503", "busy".to_owned());
         let first = &refusals.list()[0];
-        assert_eq!((first.kind.as_str(), first.count, first.message.as_str(), refusals.total()), ("503", 2, "busy", 3));
-        (0..100).for_each(|nth| assert_eq!(refusals.count(&format!("kind {nth}")), nth < KINDS_MAX - 2));
+        assert_eq!(
+            (
+                first.kind.as_str(),
+                first.count,
+                first.message.as_str(),
+                refusals.total()
+            ),
+            ("503", 2, "busy", 3)
+        );
+        (0..100).for_each(|nth| {
+            assert_eq!(refusals.count(&format!("kind {nth}")), nth < KINDS_MAX - 2)
+        });
         assert_eq!((refusals.unlisted, refusals.total()), (38, 103));
     }
 

@@ -21,7 +21,10 @@ pub(crate) fn make_room_for(connections: usize) -> Result<(), TooFewFiles> {
     if u64::try_from(needed).is_ok_and(|needed| needed <= limit) {
         Ok(())
     } else {
-        Err(TooFewFiles { wanted: connections, limit })
+        Err(TooFewFiles {
+            wanted: connections,
+            limit,
+        })
     }
 }
 
@@ -32,7 +35,13 @@ fn raised() -> Option<u64> {
 
     let limit = getrlimit(Resource::Nofile);
     // Where it cannot be raised, what it is now counts.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
     getrlimit(Resource::Nofile).current
 }
 
@@ -49,8 +58,13 @@ mod tests {
     fn what_fits_is_fine_and_what_does_not_is_said_with_what_to_do() {
         assert_eq!(make_room_for(1), Ok(()));
         if raised().is_some() {
-            let said = make_room_for(usize::MAX).expect_err("no machine has as many").to_string();
-            assert!(said.contains("ulimit -Hn") && said.contains("--connections"), "{said}");
+            let said = make_room_for(usize::MAX)
+                .expect_err("no machine has as many")
+                .to_string();
+            assert!(
+                said.contains("ulimit -Hn") && said.contains("--connections"),
+                "{said}"
+            );
         }
     }
 }

@@ -128,8 +128,15 @@ impl Verdict {
     /// Nothing came of what was owed, from a number up to and with `target`.
     pub(crate) fn of_nothing(from: u64, target: u64, moment: Moment) -> Self {
         let numbers = from..target.saturating_add(1);
-        let holes = vec![Hole { numbers, circumstance: Moment::FIRST_OPEN.circumstance(moment) }];
-        Self { lost: total(Lost::default(), &holes), holes, ..Self::default() }
+        let holes = vec![Hole {
+            numbers,
+            circumstance: Moment::FIRST_OPEN.circumstance(moment),
+        }];
+        Self {
+            lost: total(Lost::default(), &holes),
+            holes,
+            ..Self::default()
+        }
     }
 
     /// Every event came once and in order.
@@ -163,24 +170,38 @@ impl Lost {
 impl Track {
     /// Begins with an event. Its number is less than the largest there is.
     pub(crate) fn starting_with(number: u64, moment: Moment) -> Self {
-        Self { first: number, began: moment, next: number.saturating_add(1), moment, trouble: None }
+        Self {
+            first: number,
+            began: moment,
+            next: number.saturating_add(1),
+            moment,
+            trouble: None,
+        }
     }
 
     /// Something up to and with `target` has not come yet, and could still be told. The connection is owed what is from
     /// `owed` on, or only what follows its first event.
     pub(crate) fn is_behind(&self, owed: Option<u64>, target: u64) -> bool {
-        let first_hole = self.trouble.as_ref().and_then(|trouble| trouble.holes.first());
+        let first_hole = self
+            .trouble
+            .as_ref()
+            .and_then(|trouble| trouble.holes.first());
         self.next <= target
             || first_hole.is_some_and(|hole| hole.numbers.start <= target)
-            || !self.missing_at_the_head(owed, target.saturating_add(1)).is_empty()
+            || !self
+                .missing_at_the_head(owed, target.saturating_add(1))
+                .is_empty()
     }
 
     /// What is owed, below `end`, but was before the first event that came, and has not come after it either.
     fn missing_at_the_head(&self, owed: Option<u64>, end: u64) -> Vec<Hole> {
         let end = end.min(self.first);
-        let Some(mut at) = owed.filter(|owed| *owed < end) else { return Vec::new() };
-        let (early, incomplete) =
-            self.trouble.as_ref().map_or((&[][..], false), |trouble| (&trouble.early[..], trouble.early_is_incomplete));
+        let Some(mut at) = owed.filter(|owed| *owed < end) else {
+            return Vec::new();
+        };
+        let (early, incomplete) = self.trouble.as_ref().map_or((&[][..], false), |trouble| {
+            (&trouble.early[..], trouble.early_is_incomplete)
+        });
         if incomplete {
             return Vec::new();
         }
@@ -191,7 +212,12 @@ impl Track {
         }
         let circumstance = Moment::FIRST_OPEN.circumstance(self.began);
         let holes = missing.into_iter().filter(|numbers| !numbers.is_empty());
-        holes.map(|numbers| Hole { numbers, circumstance }).collect()
+        holes
+            .map(|numbers| Hole {
+                numbers,
+                circumstance,
+            })
+            .collect()
     }
 
     /// Takes an event. Its number is less than the largest there is.
@@ -199,7 +225,10 @@ impl Track {
         if number >= self.next {
             if number > self.next {
                 let numbers = self.next..number;
-                let hole = Hole { numbers, circumstance: self.moment.circumstance(moment) };
+                let hole = Hole {
+                    numbers,
+                    circumstance: self.moment.circumstance(moment),
+                };
                 self.trouble().open(hole);
             }
             self.next = number.saturating_add(1);
@@ -213,11 +242,21 @@ impl Track {
 
     /// What became of the events from `owed`, or from the first that came, up to and with `target`, or up to the highest
     /// that came.
-    pub(crate) fn verdict(&self, owed: Option<u64>, target: Option<u64>, moment: Moment) -> Verdict {
+    pub(crate) fn verdict(
+        &self,
+        owed: Option<u64>,
+        target: Option<u64>,
+        moment: Moment,
+    ) -> Verdict {
         let trouble = self.trouble.as_deref();
         let end = target.map_or(self.next, |target| target.saturating_add(1));
-        let known = trouble.map(|trouble| trouble.holes.as_slice()).unwrap_or_default();
-        let tail = Hole { numbers: self.next..end, circumstance: self.moment.circumstance(moment) };
+        let known = trouble
+            .map(|trouble| trouble.holes.as_slice())
+            .unwrap_or_default();
+        let tail = Hole {
+            numbers: self.next..end,
+            circumstance: self.moment.circumstance(moment),
+        };
         let clipped = known.iter().chain([&tail]).map(|hole| Hole {
             numbers: hole.numbers.start..hole.numbers.end.min(end),
             circumstance: hole.circumstance,
@@ -225,7 +264,11 @@ impl Track {
         let mut holes = self.missing_at_the_head(owed, end);
         holes.extend(clipped.filter(|hole| !hole.numbers.is_empty()));
         let Some(trouble) = trouble else {
-            return Verdict { lost: total(Lost::default(), &holes), holes, ..Verdict::default() };
+            return Verdict {
+                lost: total(Lost::default(), &holes),
+                holes,
+                ..Verdict::default()
+            };
         };
         Verdict {
             lost: total(trouble.closed, &holes),
@@ -271,7 +314,9 @@ impl Trouble {
             self.unjudged += 1;
             return;
         }
-        let at = self.holes.partition_point(|hole| hole.numbers.end <= number);
+        let at = self
+            .holes
+            .partition_point(|hole| hole.numbers.end <= number);
         match self.holes.get(at) {
             Some(hole) if hole.numbers.contains(&number) => {
                 self.out_of_order += 1;
@@ -282,9 +327,20 @@ impl Trouble {
     }
 
     fn fill(&mut self, at: usize, number: u64) {
-        let Hole { numbers: Range { start, end }, circumstance } = self.holes[at].clone();
-        let left = [start..number, number + 1..end].into_iter().filter(|numbers| !numbers.is_empty());
-        self.holes.splice(at..=at, left.map(|numbers| Hole { numbers, circumstance }));
+        let Hole {
+            numbers: Range { start, end },
+            circumstance,
+        } = self.holes[at].clone();
+        let left = [start..number, number + 1..end]
+            .into_iter()
+            .filter(|numbers| !numbers.is_empty());
+        self.holes.splice(
+            at..=at,
+            left.map(|numbers| Hole {
+                numbers,
+                circumstance,
+            }),
+        );
         if self.holes.len() > RANGES_MAX {
             self.close_lowest();
         }
@@ -293,7 +349,11 @@ impl Trouble {
     /// An event from before the first.
     fn take_early(&mut self, number: u64) {
         let at = self.early.partition_point(|numbers| numbers.end <= number);
-        if self.early.get(at).is_some_and(|numbers| numbers.contains(&number)) {
+        if self
+            .early
+            .get(at)
+            .is_some_and(|numbers| numbers.contains(&number))
+        {
             self.count_twice(number);
         } else if insert(&mut self.early, at, number, RANGES_MAX) {
             self.out_of_order += 1;
@@ -305,8 +365,14 @@ impl Trouble {
 
     fn count_twice(&mut self, number: u64) {
         self.twice += 1;
-        let at = self.twice_listed.partition_point(|numbers| numbers.end <= number);
-        if !self.twice_listed.get(at).is_some_and(|numbers| numbers.contains(&number)) {
+        let at = self
+            .twice_listed
+            .partition_point(|numbers| numbers.end <= number);
+        if !self
+            .twice_listed
+            .get(at)
+            .is_some_and(|numbers| numbers.contains(&number))
+        {
             insert(&mut self.twice_listed, at, number, LISTED_TWICE_MAX);
         }
     }
@@ -315,7 +381,9 @@ impl Trouble {
 /// Adds a number, which none of the ranges has, before the range `at`; false if there is no room for a range of its own.
 fn insert(ranges: &mut Vec<Range<u64>>, at: usize, number: u64, ranges_max: usize) -> bool {
     let after = at > 0 && ranges[at - 1].end == number;
-    let before = ranges.get(at).is_some_and(|numbers| numbers.start == number + 1);
+    let before = ranges
+        .get(at)
+        .is_some_and(|numbers| numbers.start == number + 1);
     match (after, before) {
         (true, true) => {
             ranges[at - 1].end = ranges[at].end;
@@ -341,12 +409,18 @@ mod tests {
 
     fn track(numbers: &[u64]) -> Track {
         let mut track = Track::starting_with(numbers[0], OPEN);
-        numbers[1..].iter().for_each(|number| track.take(*number, OPEN));
+        numbers[1..]
+            .iter()
+            .for_each(|number| track.take(*number, OPEN));
         track
     }
 
     fn holes(verdict: &Verdict) -> Vec<(u64, u64)> {
-        verdict.holes.iter().map(|hole| (hole.numbers.start, hole.numbers.end - 1)).collect()
+        verdict
+            .holes
+            .iter()
+            .map(|hole| (hole.numbers.start, hole.numbers.end - 1))
+            .collect()
     }
 
     #[test]
@@ -360,14 +434,23 @@ mod tests {
     fn a_late_event_fills_its_hole_and_a_repeated_one_is_counted() {
         let verdict = track(&[5, 9, 7, 7, 5, 3, 3]).verdict(None, None, OPEN);
         assert_eq!(holes(&verdict), [(6, 6), (8, 8)]);
-        assert_eq!((verdict.lost.total, verdict.twice, verdict.out_of_order), (2, 3, 2));
+        assert_eq!(
+            (verdict.lost.total, verdict.twice, verdict.out_of_order),
+            (2, 3, 2)
+        );
         assert_eq!(verdict.twice_listed, [3..4, 5..6, 7..8]);
     }
 
     #[test]
     fn what_is_missing_up_to_the_target_is_lost_and_what_is_beyond_is_not_judged() {
-        assert_eq!(holes(&track(&[5, 6]).verdict(None, Some(9), OPEN)), [(7, 9)]);
-        assert_eq!(holes(&track(&[5, 8, 12]).verdict(None, Some(6), OPEN)), [(6, 6)]);
+        assert_eq!(
+            holes(&track(&[5, 6]).verdict(None, Some(9), OPEN)),
+            [(7, 9)]
+        );
+        assert_eq!(
+            holes(&track(&[5, 8, 12]).verdict(None, Some(6), OPEN)),
+            [(6, 6)]
+        );
         assert!(track(&[5, 6]).verdict(None, Some(3), OPEN).is_clean());
     }
 
@@ -387,33 +470,68 @@ mod tests {
         track.take(2, Moment { opens: 1, gaps: 0 });
         track.take(5, Moment { opens: 2, gaps: 0 });
         track.take(9, Moment { opens: 3, gaps: 1 });
-        let lost = track.verdict(None, Some(13), Moment { opens: 4, gaps: 1 }).lost;
-        assert_eq!(lost, Lost { total: 10, announced: 3, across_reconnect: 6, while_open: 1 });
+        let lost = track
+            .verdict(None, Some(13), Moment { opens: 4, gaps: 1 })
+            .lost;
+        assert_eq!(
+            lost,
+            Lost {
+                total: 10,
+                announced: 3,
+                across_reconnect: 6,
+                while_open: 1
+            }
+        );
     }
 
     #[test]
     fn what_is_owed_before_the_first_event_is_missing_until_it_comes() {
         let mut track = track(&[5, 6, 2]);
         let verdict = track.verdict(Some(0), Some(6), OPEN);
-        assert_eq!((holes(&verdict), verdict.lost.while_open), (vec![(0, 1), (3, 4)], 4));
-        assert_eq!(holes(&track.verdict(Some(1), Some(3), OPEN)), [(1, 1), (3, 3)]);
+        assert_eq!(
+            (holes(&verdict), verdict.lost.while_open),
+            (vec![(0, 1), (3, 4)], 4)
+        );
+        assert_eq!(
+            holes(&track.verdict(Some(1), Some(3), OPEN)),
+            [(1, 1), (3, 3)]
+        );
         assert_eq!(holes(&track.verdict(Some(5), Some(6), OPEN)), []);
-        assert!(track.is_behind(Some(0), 6) && !track.is_behind(Some(2), 2) && !track.is_behind(None, 6));
+        assert!(
+            track.is_behind(Some(0), 6)
+                && !track.is_behind(Some(2), 2)
+                && !track.is_behind(None, 6)
+        );
         for number in [0, 1, 3, 4] {
             track.take(number, OPEN);
         }
-        assert!(!track.is_behind(Some(0), 6) && track.verdict(Some(0), Some(6), OPEN).lost.total == 0);
+        assert!(
+            !track.is_behind(Some(0), 6) && track.verdict(Some(0), Some(6), OPEN).lost.total == 0
+        );
     }
 
     #[test]
     fn what_is_missing_at_the_head_knows_what_happened() {
-        let circumstance =
-            |moment| Track::starting_with(3, moment).verdict(Some(0), None, moment).holes[0].circumstance;
+        let circumstance = |moment| {
+            Track::starting_with(3, moment)
+                .verdict(Some(0), None, moment)
+                .holes[0]
+                .circumstance
+        };
         assert_eq!(circumstance(OPEN), Circumstance::WhileOpen);
-        assert_eq!(circumstance(Moment { opens: 2, gaps: 0 }), Circumstance::AcrossReconnect);
-        assert_eq!(circumstance(Moment { opens: 2, gaps: 1 }), Circumstance::Announced);
+        assert_eq!(
+            circumstance(Moment { opens: 2, gaps: 0 }),
+            Circumstance::AcrossReconnect
+        );
+        assert_eq!(
+            circumstance(Moment { opens: 2, gaps: 1 }),
+            Circumstance::Announced
+        );
         let nothing = Verdict::of_nothing(2, 4, OPEN);
-        assert_eq!((holes(&nothing), nothing.lost.while_open), (vec![(2, 4)], 3));
+        assert_eq!(
+            (holes(&nothing), nothing.lost.while_open),
+            (vec![(2, 4)], 3)
+        );
     }
 
     #[test]
@@ -433,15 +551,24 @@ mod tests {
         track.take(1, OPEN);
         track.take(2 * count - 1, OPEN);
         let verdict = track.verdict(None, None, OPEN);
-        assert_eq!((verdict.lost.total, verdict.unjudged, verdict.out_of_order), (count - 1, 1, 1));
-        assert_eq!(verdict.holes.len() as u64 + verdict.holes_unlisted, count - 1);
+        assert_eq!(
+            (verdict.lost.total, verdict.unjudged, verdict.out_of_order),
+            (count - 1, 1, 1)
+        );
+        assert_eq!(
+            verdict.holes.len() as u64 + verdict.holes_unlisted,
+            count - 1
+        );
     }
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
         let mut track = Track::starting_with(0, OPEN);
         track.take(u64::MAX - 1, OPEN);
-        assert_eq!(track.verdict(None, Some(u64::MAX - 1), OPEN).lost.total, u64::MAX - 2);
+        assert_eq!(
+            track.verdict(None, Some(u64::MAX - 1), OPEN).lost.total,
+            u64::MAX - 2
+        );
     }
 
     /// The same from a set of all that came.
@@ -456,7 +583,13 @@ mod tests {
             highest = highest.max(Some(*number));
         }
         let end = target.or(highest).unwrap_or_default();
-        ((numbers[0]..=end).filter(|number| !came.contains(number)).collect(), twice, late)
+        (
+            (numbers[0]..=end)
+                .filter(|number| !came.contains(number))
+                .collect(),
+            twice,
+            late,
+        )
     }
 
     proptest! {

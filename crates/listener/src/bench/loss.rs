@@ -114,7 +114,12 @@ impl Loss {
             // Whoever was closed because it had enough did not have to see what came after.
             let target = publisher.target.filter(|_| !enough);
             let got = &connection.got;
-            if let Some(verdict) = got.book.verdict((nth, publisher), connection.first_opened, target, got.moment) {
+            if let Some(verdict) = got.book.verdict(
+                (nth, publisher),
+                connection.first_opened,
+                target,
+                got.moment,
+            ) {
                 of_publisher.connections += 1;
                 of_publisher.clean_connections += u64::from(verdict.is_clean());
                 of_publisher.totals.add(&verdict);
@@ -133,7 +138,12 @@ impl Loss {
             // Those that only got events out of order make room for those that lost some.
             let minor = |listed: &OfConnection| listed.lost.total == 0 && listed.twice == 0;
             let is_minor = verdict.lost.total == 0 && verdict.twice == 0;
-            match self.connections.iter().rposition(minor).filter(|_| !is_minor) {
+            match self
+                .connections
+                .iter()
+                .rposition(minor)
+                .filter(|_| !is_minor)
+            {
                 Some(at) => drop(self.connections.remove(at)),
                 None => return,
             }
@@ -146,7 +156,11 @@ impl Loss {
             lost_ranges: verdict.holes[..listed].iter().map(Run::of_hole).collect(),
             lost_ranges_unlisted: verdict.holes_unlisted + (verdict.holes.len() - listed) as u64,
             twice: verdict.twice,
-            twice_ranges: verdict.twice_listed.iter().map(|numbers| Run::of(numbers, None)).collect(),
+            twice_ranges: verdict
+                .twice_listed
+                .iter()
+                .map(|numbers| Run::of(numbers, None))
+                .collect(),
             out_of_order: verdict.out_of_order,
             unjudged: verdict.unjudged,
         });
@@ -176,7 +190,11 @@ impl Totals {
 
 impl Run {
     fn of(numbers: &Range<u64>, circumstance: Option<Circumstance>) -> Self {
-        Self { first: numbers.start, last: numbers.end - 1, circumstance }
+        Self {
+            first: numbers.start,
+            last: numbers.end - 1,
+            circumstance,
+        }
     }
 
     fn of_hole(hole: &Hole) -> Self {

@@ -118,13 +118,20 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     }
     match report.loss.publishers.is_empty() {
         _ if !settings.expect_no_loss || report.is_without_loss() => Ok(()),
-        true => Err(Failure::Loss("no numbered events came, so nothing can be said")),
-        false => Err(Failure::Loss("events were lost, doubled or out of order; the report says which")),
+        true => Err(Failure::Loss(
+            "no numbered events came, so nothing can be said",
+        )),
+        false => Err(Failure::Loss(
+            "events were lost, doubled or out of order; the report says which",
+        )),
     }
 }
 
 fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
-    let file = File::create(path).map_err(|cause| Failure::Report { path: path.to_owned(), cause })?;
+    let file = File::create(path).map_err(|cause| Failure::Report {
+        path: path.to_owned(),
+        cause,
+    })?;
     Ok((path.to_owned(), file))
 }
 
@@ -144,7 +151,9 @@ fn print(report: &Report) -> Result<(), Failure> {
 
 /// Signals are waited for on a thread of their own, which sleeps until there is one.
 fn ask_to_stop_on_signals(stop: Stop) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let mut signals = {
         let _in_runtime = runtime.enter();
         Signals::install()?
@@ -157,5 +166,8 @@ fn ask_to_stop_on_signals(stop: Stop) -> io::Result<()> {
             }
         });
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)
+        .map(drop)
 }

@@ -45,7 +45,9 @@ pub(crate) struct Plan {
 
 /// A name has no address.
 #[derive(Debug, thiserror::Error)]
-#[error("the host of {url} has no address: look at its spelling, and whether names are resolved here")]
+#[error(
+    "the host of {url} has no address: look at its spelling, and whether names are resolved here"
+)]
 pub struct NoAddress {
     url: String,
     #[source]
@@ -60,9 +62,16 @@ impl Plan {
     pub(crate) fn new(settings: &Settings, seed: u64) -> Result<Self, NoAddress> {
         let target = &settings.target;
         let endpoint = |url: &StreamUrl| {
-            Ok(Endpoint { request: Request::new(target, url), address: address(&url.with_query(NOTHING), url)? })
+            Ok(Endpoint {
+                request: Request::new(target, url),
+                address: address(&url.with_query(NOTHING), url)?,
+            })
         };
-        let endpoints = target.urls.iter().map(endpoint).collect::<Result<Vec<_>, NoAddress>>()?;
+        let endpoints = target
+            .urls
+            .iter()
+            .map(endpoint)
+            .collect::<Result<Vec<_>, NoAddress>>()?;
         let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
         Ok(Self {
             sources: Sources::new(&settings.sources, &addresses, settings.connections as usize),
@@ -71,7 +80,9 @@ impl Plan {
             ramp: settings.ramp,
             duration: settings.duration,
             settle: settings.settle,
-            cuts: settings.cut_every.map(|every| (every, settings.cut_share.0)),
+            cuts: settings
+                .cut_every
+                .map(|every| (every, settings.cut_share.0)),
             seed: settings.seed.unwrap_or(seed),
             idle_timeout: settings.idle_timeout,
             event_bytes_max: settings.max_event_size,
@@ -87,7 +98,10 @@ impl Plan {
 
 /// The address of a URL's host; of several the first that answers, as `localhost` may have one that nobody serves.
 fn address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress> {
-    let none = |cause| NoAddress { url: shown.to_string(), cause };
+    let none = |cause| NoAddress {
+        url: shown.to_string(),
+        cause,
+    };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let found = (host, url.port_or_known_default().unwrap_or(80)).to_socket_addrs();
     let addresses: Vec<_> = found.map_err(|error| none(Some(error)))?.collect();
@@ -95,7 +109,8 @@ fn address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress> {
         [] => Err(none(None)),
         [only] => Ok(only),
         [first, ..] => {
-            let answers = |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_MAX).is_ok();
+            let answers =
+                |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_MAX).is_ok();
             Ok(*addresses.iter().find(answers).unwrap_or(&first))
         }
     }

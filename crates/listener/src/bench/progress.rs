@@ -37,8 +37,16 @@ impl Progress {
     /// For a run of this duration, if it has one.
     pub(crate) fn new(now: Instant, duration: Option<Duration>, every: Option<Duration>) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let every = Every::new(now, every.unwrap_or(if terminal { ON_A_TERMINAL } else { IN_LINES }));
-        Self { every, bar: terminal.then(|| bar(duration)), duration, before: None }
+        let every = Every::new(
+            now,
+            every.unwrap_or(if terminal { ON_A_TERMINAL } else { IN_LINES }),
+        );
+        Self {
+            every,
+            bar: terminal.then(|| bar(duration)),
+            duration,
+            before: None,
+        }
     }
 
     /// When it wants to be shown something.
@@ -77,19 +85,28 @@ impl Progress {
 
 fn bar(duration: Option<Duration>) -> ProgressBar {
     let length = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-    let template =
-        if length.is_some() { "{elapsed_precise} [{bar:20}] {msg}" } else { "{elapsed_precise} {spinner} {msg}" };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let template = if length.is_some() {
+        "{elapsed_precise} [{bar:20}] {msg}"
+    } else {
+        "{elapsed_precise} {spinner} {msg}"
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn sentence(before: Option<&Snapshot>, now: &Snapshot) -> String {
-    let (then, events, bytes) =
-        before.map_or((Duration::ZERO, 0, 0), |before| (before.elapsed, before.events, before.wire_bytes));
+    let (then, events, bytes) = before.map_or((Duration::ZERO, 0, 0), |before| {
+        (before.elapsed, before.events, before.wire_bytes)
+    });
     let seconds = now.elapsed.saturating_sub(then).as_secs_f64().max(1e-3);
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-    let settling = if now.settling { ", waiting for those behind" } else { "" };
+    let settling = if now.settling {
+        ", waiting for those behind"
+    } else {
+        ""
+    };
     format!(
         "{} of {} streams, {} events, {:.0}/s, {:.1} MB/s{settling}",
         now.streaming,
@@ -114,7 +131,10 @@ mod tests {
             wire_bytes,
             settling: seconds > 5,
         };
-        assert_eq!(sentence(None, &at(2, 100, 4_000_000)), "9 of 10 streams, 100 events, 50/s, 2.0 MB/s");
+        assert_eq!(
+            sentence(None, &at(2, 100, 4_000_000)),
+            "9 of 10 streams, 100 events, 50/s, 2.0 MB/s"
+        );
         assert_eq!(
             sentence(Some(&at(2, 100, 4_000_000)), &at(6, 500, 4_400_000)),
             "9 of 10 streams, 500 events, 100/s, 0.1 MB/s, waiting for those behind"

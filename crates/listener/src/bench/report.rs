@@ -124,7 +124,12 @@ pub(crate) struct Percentiles {
 
 impl Report {
     /// Of a run that began at `started`.
-    pub(crate) fn new(settings: &Settings, plan: &Plan, finished: &Finished, started: DateTime<Utc>) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        plan: &Plan,
+        finished: &Finished,
+        started: DateTime<Utc>,
+    ) -> Self {
         let figures = &finished.shared.figures;
         let span = figures.receiving.map(|(first, last)| last - first);
         Self {
@@ -134,8 +139,18 @@ impl Report {
             ended_by: ended_by(finished.reason),
             elapsed_s: finished.elapsed.as_secs_f64(),
             settled_s: finished.settled.as_secs_f64(),
-            urls: settings.target.urls.iter().map(ToString::to_string).collect(),
-            sources: plan.sources.list().iter().map(ToString::to_string).collect(),
+            urls: settings
+                .target
+                .urls
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            sources: plan
+                .sources
+                .list()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             seed: plan.seed,
             connections: Connections {
                 wanted: plan.connections,

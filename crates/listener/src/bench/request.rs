@@ -4,8 +4,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap,
+    HeaderName, HeaderValue, USER_AGENT,
 };
 use url::Url;
 
@@ -63,13 +63,20 @@ fn add(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 fn headers(target: &Target, url: &Url) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let host = url.host_str().unwrap_or_default();
-    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let host = url
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     if let Ok(host) = HeaderValue::try_from(host) {
         headers.insert(HOST, host);
     }
     headers.insert(
         USER_AGENT,
-        HeaderValue::from_static(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"), " (bench)")),
+        HeaderValue::from_static(concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION"),
+            " (bench)"
+        )),
     );
     if let Some(authorization) = basic(url) {
         headers.insert(AUTHORIZATION, authorization);
@@ -106,17 +113,43 @@ mod tests {
 
     fn sent(arguments: &[&str], last_event_id: &str) -> String {
         let target = Settings::of_args(arguments).target;
-        String::from_utf8(Request::new(&target, &target.urls[0]).bytes(last_event_id).0).expect("text")
+        String::from_utf8(
+            Request::new(&target, &target.urls[0])
+                .bytes(last_event_id)
+                .0,
+        )
+        .expect("text")
     }
 
     #[test]
     fn it_asks_for_the_stream_as_the_listener_does() {
-        let text = sent(&["--url", "http://h:8/s?x=1", "--channel", "a", "--event", "b c"], "");
-        assert!(text.starts_with("GET /s?x=1&channel=a&event=b%20c HTTP/1.1\r\n"), "{text}");
-        for line in ["host: h:8", "accept: text/event-stream", "accept-encoding: identity", "cache-control: no-store"] {
+        let text = sent(
+            &[
+                "--url",
+                "http://h:8/s?x=1",
+                "--channel",
+                "a",
+                "--event",
+                "b c",
+            ],
+            "",
+        );
+        assert!(
+            text.starts_with("GET /s?x=1&channel=a&event=b%20c HTTP/1.1\r\n"),
+            "{text}"
+        );
+        for line in [
+            "host: h:8",
+            "accept: text/event-stream",
+            "accept-encoding: identity",
+            "cache-control: no-store",
+        ] {
             assert!(text.contains(&format!("\r\n{line}\r\n")), "{text}");
         }
-        assert!(text.ends_with("\r\n\r\n") && !text.contains("last-event-id"), "{text}");
+        assert!(
+            text.ends_with("\r\n\r\n") && !text.contains("last-event-id"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -129,16 +162,39 @@ mod tests {
     fn a_body_has_its_length_and_type() {
         let text = sent(&["--url", "http://h", "--body", "{}"], "7");
         assert!(text.starts_with("POST /stream "), "{text}");
-        assert!(text.contains("\r\ncontent-type: application/json\r\n"), "{text}");
-        assert!(text.ends_with("content-length: 2\r\nlast-event-id: 7\r\n\r\n{}"), "{text}");
+        assert!(
+            text.contains("\r\ncontent-type: application/json\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("content-length: 2\r\nlast-event-id: 7\r\n\r\n{}"),
+            "{text}"
+        );
     }
 
     #[test]
     fn headers_of_the_user_replace_the_usual_ones() {
-        let text = sent(&["--url", "http://h", "--header", "User-Agent: me", "--bearer", "t"], "");
-        assert!(text.contains("\r\nuser-agent: me\r\n") && text.contains("\r\nauthorization: Bearer t\r\n"), "{text}");
+        let text = sent(
+            &[
+                "--url",
+                "http://h",
+                "--header",
+                "User-Agent: me",
+                "--bearer",
+                "t",
+            ],
+            "",
+        );
+        assert!(
+            text.contains("\r\nuser-agent: me\r\n")
+                && text.contains("\r\nauthorization: Bearer t\r\n"),
+            "{text}"
+        );
         assert_eq!(text.matches("user-agent").count(), 1);
         let text = sent(&["--url", "http://a%40b:c@h"], "");
-        assert!(text.contains("\r\nauthorization: Basic YUBiOmM=\r\n"), "{text}");
+        assert!(
+            text.contains("\r\nauthorization: Basic YUBiOmM=\r\n"),
+            "{text}"
+        );
     }
 }

@@ -17,7 +17,11 @@ pub(crate) struct Ramp {
 impl Ramp {
     /// Beginning at `start`; none at all means all at once.
     pub(crate) fn new(start: Instant, connections: u32, over: Option<Duration>) -> Self {
-        Self { start, connections, over: over.unwrap_or_default() }
+        Self {
+            start,
+            connections,
+            over: over.unwrap_or_default(),
+        }
     }
 
     /// When a connection, counted from 0, may be made.
@@ -39,14 +43,22 @@ pub(crate) struct Cuts {
 impl Cuts {
     /// First at one period after `start`.
     pub(crate) fn new(start: Instant, every: Duration, share: f64) -> Self {
-        Self { due: start + every, every, share }
+        Self {
+            due: start + every,
+            every,
+            share,
+        }
     }
 
     /// How many of so many streams to cut now; at least one of any. The next cuts are due a period later, or, after a
     /// stall, a period after now.
     pub(crate) fn take(&mut self, now: Instant, streams: usize) -> usize {
         self.due = (self.due + self.every).max(now);
-        if streams == 0 { 0 } else { share_of(streams, self.share).max(1) }
+        if streams == 0 {
+            0
+        } else {
+            share_of(streams, self.share).max(1)
+        }
     }
 }
 
@@ -93,7 +105,10 @@ pub(crate) struct Every {
 impl Every {
     /// First at one period after `start`.
     pub(crate) fn new(start: Instant, period: Duration) -> Self {
-        Self { due: start + period, period }
+        Self {
+            due: start + period,
+            period,
+        }
     }
 
     /// Whether it is due; then it is due again a period later.
@@ -116,7 +131,10 @@ mod tests {
     fn a_ramp_spreads_evenly_from_the_start() {
         let start = Instant::now();
         let ramp = Ramp::new(start, 4, Some(8 * SECOND));
-        assert_eq!([0, 1, 3].map(|nth| ramp.due(nth) - start), [Duration::ZERO, 2 * SECOND, 6 * SECOND]);
+        assert_eq!(
+            [0, 1, 3].map(|nth| ramp.due(nth) - start),
+            [Duration::ZERO, 2 * SECOND, 6 * SECOND]
+        );
         assert_eq!(Ramp::new(start, 4, None).due(3), start);
     }
 
@@ -125,7 +143,10 @@ mod tests {
         let start = Instant::now();
         let mut cuts = Cuts::new(start, SECOND, 0.1);
         assert_eq!(cuts.due, start + SECOND);
-        assert_eq!([1000, 4, 0].map(|streams| cuts.take(start + SECOND, streams)), [100, 1, 0]);
+        assert_eq!(
+            [1000, 4, 0].map(|streams| cuts.take(start + SECOND, streams)),
+            [100, 1, 0]
+        );
         assert_eq!(cuts.due, start + 4 * SECOND);
         cuts.take(start + 60 * SECOND, 1);
         assert_eq!(cuts.due, start + 60 * SECOND, "no burst after a stall");
@@ -140,7 +161,10 @@ mod tests {
         }
         assert_eq!(waiting.pop_due(start), None);
         let popped: Vec<_> = std::iter::from_fn(|| waiting.pop_due(start + 2 * SECOND)).collect();
-        assert_eq!((popped, waiting.next_due()), (vec![8, 9], Some(start + 3 * SECOND)));
+        assert_eq!(
+            (popped, waiting.next_due()),
+            (vec![8, 9], Some(start + 3 * SECOND))
+        );
     }
 
     #[test]

@@ -50,7 +50,12 @@ pub struct Settings {
     pub target: Target,
 
     /// Open this many streams
-    #[arg(long, env = "LISTENER_BENCH_CONNECTIONS", value_name = "N", default_value = "1")]
+    #[arg(
+        long,
+        env = "LISTENER_BENCH_CONNECTIONS",
+        value_name = "N",
+        default_value = "1"
+    )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000), allow_negative_numbers = true)]
     pub connections: u32,
 
@@ -76,7 +81,12 @@ pub struct Settings {
     ///
     /// What any connection has seen of a publisher when the time is up is what each has to see, also one that has nothing
     /// of it yet but was open before its first event was sent. What is missing then is lost. It ends as soon as nobody is behind, and all holes are filled.
-    #[arg(long, env = "LISTENER_BENCH_SETTLE", value_name = "DURATION", default_value = "5s")]
+    #[arg(
+        long,
+        env = "LISTENER_BENCH_SETTLE",
+        value_name = "DURATION",
+        default_value = "5s"
+    )]
     #[arg(value_parser = parse_duration)]
     pub settle: Duration,
 
@@ -84,7 +94,12 @@ pub struct Settings {
     ///
     /// An address has some 28 000 ports, and each connection takes one. To 127.0.0.0/8 on Linux, further addresses of
     /// this machine (127.0.0.2 and so on, one for 10 000 connections) are taken by themselves.
-    #[arg(long = "source", env = "LISTENER_BENCH_SOURCE", value_name = "ADDRESS", value_delimiter = ',')]
+    #[arg(
+        long = "source",
+        env = "LISTENER_BENCH_SOURCE",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
     pub sources: Vec<IpAddr>,
 
     /// Take the time at which an event was sent from this key of its JSON data
@@ -99,7 +114,13 @@ pub struct Settings {
     pub cut_every: Option<Duration>,
 
     /// The share of the streams to cut, like 10% or 0.1; at least one stream
-    #[arg(long, env = "LISTENER_BENCH_CUT_SHARE", value_name = "SHARE", default_value = "10%", requires = "cut_every")]
+    #[arg(
+        long,
+        env = "LISTENER_BENCH_CUT_SHARE",
+        value_name = "SHARE",
+        default_value = "10%",
+        requires = "cut_every"
+    )]
     pub cut_share: Share,
 
     /// Choose the streams to cut, and how long to wait, by this number: the same one gives the same choice
@@ -109,12 +130,22 @@ pub struct Settings {
     /// Take a connection for broken when nothing came for this long
     ///
     /// It is also the time that the server has to begin its answer.
-    #[arg(long, env = "LISTENER_BENCH_IDLE_TIMEOUT", value_name = "DURATION", default_value = "45s")]
+    #[arg(
+        long,
+        env = "LISTENER_BENCH_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "45s"
+    )]
     #[arg(value_parser = parse_positive_duration)]
     pub idle_timeout: Duration,
 
     /// Take a connection for broken when an event is larger than this
-    #[arg(long, env = "LISTENER_BENCH_MAX_EVENT_SIZE", value_name = "SIZE", default_value = "1MiB")]
+    #[arg(
+        long,
+        env = "LISTENER_BENCH_MAX_EVENT_SIZE",
+        value_name = "SIZE",
+        default_value = "1MiB"
+    )]
     #[arg(value_parser = event_size)]
     pub max_event_size: usize,
 
@@ -182,7 +213,8 @@ impl Settings {
             let url = url.with_query(NOTHING);
             url.query_pairs().any(|(name, _)| name == "event")
         };
-        let is_filtered = !self.target.events.is_empty() || self.target.urls.iter().any(in_the_query);
+        let is_filtered =
+            !self.target.events.is_empty() || self.target.urls.iter().any(in_the_query);
         (is_filtered && !self.filter_passes_all).then_some(
             "the server leaves out events by their type (--event, or `event` in the URL; if it leaves out none, say \
              --filter-passes-all)",
@@ -194,10 +226,14 @@ impl FromStr for Share {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |percent| (percent, 100.0));
+        let (number, whole) = text
+            .strip_suffix('%')
+            .map_or((text, 1.0), |percent| (percent, 100.0));
         match number.trim().parse::<f64>().map(|number| number / whole) {
             Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self(share)),
-            _ => Err("write a share, like 10% or 0.1, that is more than nothing and not more than all"),
+            _ => Err(
+                "write a share, like 10% or 0.1, that is more than nothing and not more than all",
+            ),
         }
     }
 }
@@ -237,18 +273,25 @@ mod tests {
     }
 
     fn parsed(arguments: &[&str]) -> Settings {
-        CommandLine::try_parse_from([&["bench"], arguments].concat()).expect("sound").settings
+        CommandLine::try_parse_from([&["bench"], arguments].concat())
+            .expect("sound")
+            .settings
     }
 
     #[test]
     fn the_definition_is_sound_and_flags_of_its_own_have_twins_of_their_own() {
         let command = CommandLine::command();
         command.clone().debug_assert();
-        let own = command.get_arguments().skip_while(|flag| flag.get_long() != Some("connections"));
+        let own = command
+            .get_arguments()
+            .skip_while(|flag| flag.get_long() != Some("connections"));
         for flag in own.filter(|flag| flag.get_long() != Some("help")) {
             let name = flag.get_long().expect("every setting is a flag");
             let twin = format!("LISTENER_BENCH_{}", name.to_uppercase().replace('-', "_"));
-            assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(twin.as_str()));
+            assert_eq!(
+                flag.get_env().and_then(|env| env.to_str()),
+                Some(twin.as_str())
+            );
             assert!(flag.get_help().is_some(), "{name}");
         }
     }
@@ -265,24 +308,42 @@ mod tests {
 
     #[test]
     fn https_is_refused_and_says_what_to_do() {
-        let said = parsed(&["--url", "https://user:secret@example.org"]).check().expect_err("refused");
-        assert!(said.contains("plain http only") && !said.contains("secret"), "{said}");
+        let said = parsed(&["--url", "https://user:secret@example.org"])
+            .check()
+            .expect_err("refused");
+        assert!(
+            said.contains("plain http only") && !said.contains("secret"),
+            "{said}"
+        );
     }
 
     #[test]
     fn there_is_no_certificate_to_leave_unchecked() {
         let said = parsed(&["--insecure"]).check().expect_err("refused");
-        assert!(said.contains("--insecure") && said.contains("plain http only"), "{said}");
+        assert!(
+            said.contains("--insecure") && said.contains("plain http only"),
+            "{said}"
+        );
     }
 
     #[test]
     fn a_filter_leaves_holes_that_are_no_loss() {
         for filter in [&["--event", "a"][..], &["--url", "http://h/s?event=a"]] {
-            assert!(parsed(filter).why_loss_is_not_judged().is_some() && parsed(filter).check().is_ok());
-            assert!(parsed(&[filter, &["--expect-no-loss"]].concat()).check().is_err());
+            assert!(
+                parsed(filter).why_loss_is_not_judged().is_some() && parsed(filter).check().is_ok()
+            );
+            assert!(
+                parsed(&[filter, &["--expect-no-loss"]].concat())
+                    .check()
+                    .is_err()
+            );
             let passing = parsed(&[filter, &["--expect-no-loss", "--filter-passes-all"]].concat());
             assert!(passing.why_loss_is_not_judged().is_none() && passing.check().is_ok());
         }
-        assert!(parsed(&["--url", "http://h/s?events=a"]).why_loss_is_not_judged().is_none());
+        assert!(
+            parsed(&["--url", "http://h/s?events=a"])
+                .why_loss_is_not_judged()
+                .is_none()
+        );
     }
 }

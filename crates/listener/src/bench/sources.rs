@@ -30,9 +30,15 @@ impl Sources {
         if !by_itself {
             return Self(named.to_vec());
         }
-        let count = u32::try_from(connections.div_ceil(CONNECTIONS_FOR_EACH)).unwrap_or(u32::MAX).min(1 << 16);
+        let count = u32::try_from(connections.div_ceil(CONNECTIONS_FOR_EACH))
+            .unwrap_or(u32::MAX)
+            .min(1 << 16);
         let first = u32::from(Ipv4Addr::LOCALHOST);
-        Self((first..first + count).map(|address| IpAddr::V4(address.into())).collect())
+        Self(
+            (first..first + count)
+                .map(|address| IpAddr::V4(address.into()))
+                .collect(),
+        )
     }
 
     /// All of them, for the report.
@@ -44,7 +50,11 @@ impl Sources {
     fn of(&self, connection: usize, target: SocketAddr) -> Option<IpAddr> {
         let fits = |address: &&IpAddr| address.is_ipv4() == target.is_ipv4();
         let fitting = self.0.iter().filter(fits).count();
-        self.0.iter().filter(fits).nth(connection.checked_rem(fitting)?).copied()
+        self.0
+            .iter()
+            .filter(fits)
+            .nth(connection.checked_rem(fitting)?)
+            .copied()
     }
 
     /// Begins to connect.
@@ -74,7 +84,10 @@ mod tests {
     use super::*;
 
     fn sources(named: &[&str], target: &str, connections: usize) -> Sources {
-        let named: Vec<IpAddr> = named.iter().map(|address| address.parse().expect("an address")).collect();
+        let named: Vec<IpAddr> = named
+            .iter()
+            .map(|address| address.parse().expect("an address"))
+            .collect();
         Sources::new(&named, &[target.parse().expect("an address")], connections)
     }
 
@@ -82,8 +95,14 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn many_connections_to_this_machine_get_more_sources() {
         assert!(sources(&[], "127.0.0.1:1", 10_000).list().is_empty());
-        assert_eq!(sources(&[], "127.0.0.1:1", 10_001), sources(&["127.0.0.1", "127.0.0.2"], "127.0.0.1:1", 1));
-        assert_eq!(sources(&[], "127.0.0.1:1", 3_000_000).list()[299].to_string(), "127.0.1.44");
+        assert_eq!(
+            sources(&[], "127.0.0.1:1", 10_001),
+            sources(&["127.0.0.1", "127.0.0.2"], "127.0.0.1:1", 1)
+        );
+        assert_eq!(
+            sources(&[], "127.0.0.1:1", 3_000_000).list()[299].to_string(),
+            "127.0.1.44"
+        );
         assert!(sources(&[], "10.0.0.1:1", 100_000).list().is_empty());
         assert!(sources(&[], "[::1]:1", 100_000).list().is_empty());
     }
@@ -91,11 +110,17 @@ mod tests {
     #[test]
     fn connections_take_them_in_turn() {
         let named = sources(&["127.0.0.5", "::1", "127.0.0.6"], "127.0.0.1:1", 1_000_000);
-        let of =
-            |connection, target: &str| named.of(connection, target.parse().expect("an address")).map(|a| a.to_string());
+        let of = |connection, target: &str| {
+            named
+                .of(connection, target.parse().expect("an address"))
+                .map(|a| a.to_string())
+        };
         assert_eq!(of(0, "127.0.0.1:1").as_deref(), Some("127.0.0.5"));
         assert_eq!(of(3, "127.0.0.1:1").as_deref(), Some("127.0.0.6"));
         assert_eq!(of(3, "[::1]:1").as_deref(), Some("::1"));
-        assert_eq!(sources(&["::1"], "127.0.0.1:1", 1).of(0, "127.0.0.1:1".parse().expect("an address")), None);
+        assert_eq!(
+            sources(&["::1"], "127.0.0.1:1", 1).of(0, "127.0.0.1:1".parse().expect("an address")),
+            None
+        );
     }
 }

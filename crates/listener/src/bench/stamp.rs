@@ -66,11 +66,18 @@ impl<'de> Visitor<'de> for Object<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Stamp<'de>, A::Error> {
         let (mut publisher, mut sequence, mut sent_us) = (None, None, None);
-        while let Some(key) = map.next_key_seed(Key { time_field: self.time_field })? {
+        while let Some(key) = map.next_key_seed(Key {
+            time_field: self.time_field,
+        })? {
             match key {
                 Known::Publisher => publisher = map.next_value_seed(Scalar)?.text(),
                 // The largest number has none after it, so nobody can count up to it.
-                Known::Sequence => sequence = map.next_value_seed(Scalar)?.whole().filter(|n| *n < u64::MAX),
+                Known::Sequence => {
+                    sequence = map
+                        .next_value_seed(Scalar)?
+                        .whole()
+                        .filter(|n| *n < u64::MAX)
+                }
                 Known::SentUs => sent_us = map.next_value_seed(Scalar)?.whole(),
                 Known::TimeField => sent_us = map.next_value_seed(Scalar)?.time_us(),
                 Known::Other => {
@@ -78,7 +85,10 @@ impl<'de> Visitor<'de> for Object<'_> {
                 }
             }
         }
-        Ok(Stamp { sequenced: publisher.zip(sequence), sent_us })
+        Ok(Stamp {
+            sequenced: publisher.zip(sequence),
+            sent_us,
+        })
     }
 }
 
@@ -132,11 +142,19 @@ enum Value<'de> {
 
 impl<'de> Value<'de> {
     fn text(self) -> Option<Cow<'de, str>> {
-        if let Self::Text(text) = self { Some(text) } else { None }
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     fn whole(self) -> Option<u64> {
-        if let Self::Whole(number) = self { Some(number) } else { None }
+        if let Self::Whole(number) = self {
+            Some(number)
+        } else {
+            None
+        }
     }
 
     fn time_us(self) -> Option<u64> {
@@ -236,7 +254,10 @@ fn text_to_us(text: &str) -> Option<u64> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return u64::try_from(time.timestamp_micros()).ok();
     }
-    text.parse().ok().and_then(whole_to_us).or_else(|| text.parse().ok().and_then(broken_to_us))
+    text.parse()
+        .ok()
+        .and_then(whole_to_us)
+        .or_else(|| text.parse().ok().and_then(broken_to_us))
 }
 
 #[cfg(test)]
@@ -248,19 +269,32 @@ mod tests {
     fn found(data: &str, time_field: Option<&str>) -> Found {
         let mut found = None;
         with_stamp(data.as_bytes(), time_field, |stamp| {
-            found = Some((stamp.sequenced.map(|(publisher, n)| (publisher.into_owned(), n)), stamp.sent_us));
+            found = Some((
+                stamp
+                    .sequenced
+                    .map(|(publisher, n)| (publisher.into_owned(), n)),
+                stamp.sent_us,
+            ));
         });
         found.expect("always told")
     }
 
     #[test]
     fn our_stamp_is_found_plain_and_encoded_twice() {
-        let stamp = sse_proto::record::Stamp { publisher: "p\"é".to_owned(), sequence: 7, sent_us: 8 };
+        let stamp = sse_proto::record::Stamp {
+            publisher: "p\"é".to_owned(),
+            sequence: 7,
+            sent_us: 8,
+        };
         let plain = serde_json::to_string(&stamp).unwrap();
         let among_others = plain.replacen('{', r#"{"message":"{a}","more":[{"sequence":1}],"#, 1);
         let twice = serde_json::to_string(&among_others).unwrap();
         for data in [plain, among_others, twice] {
-            assert_eq!(found(&data, None), (Some(("p\"é".to_owned(), 7)), Some(8)), "{data}");
+            assert_eq!(
+                found(&data, None),
+                (Some(("p\"é".to_owned(), 7)), Some(8)),
+                "{data}"
+            );
         }
     }
 
@@ -283,8 +317,14 @@ mod tests {
         ] {
             assert_eq!(found(data, None), (None, None), "{data}");
         }
-        assert_eq!(found(r#"{"publisher":"p","sequence":0}"#, None), (Some(("p".to_owned(), 0)), None));
-        assert_eq!(found(r#"{"sequence":0,"sent_us":5,"x":[1,{"a":null}]}"#, None), (None, Some(5)));
+        assert_eq!(
+            found(r#"{"publisher":"p","sequence":0}"#, None),
+            (Some(("p".to_owned(), 0)), None)
+        );
+        assert_eq!(
+            found(r#"{"sequence":0,"sent_us":5,"x":[1,{"a":null}]}"#, None),
+            (None, Some(5))
+        );
     }
 
     #[test]
@@ -297,7 +337,10 @@ mod tests {
             ("1700000000123456", Some(1_700_000_000_123_456)),
             ("1700000000123456789", Some(1_700_000_000_123_456)),
             (r#""2023-11-14T22:13:20.5Z""#, Some(1_700_000_000_500_000)),
-            (r#""2023-11-15T00:13:20+02:00""#, Some(1_700_000_000_000_000)),
+            (
+                r#""2023-11-15T00:13:20+02:00""#,
+                Some(1_700_000_000_000_000),
+            ),
             (r#""1700000000.25""#, Some(1_700_000_000_250_000)),
             ("0", None),
             ("-1", None),
@@ -306,14 +349,20 @@ mod tests {
             (r#""yesterday""#, None),
             (r#"{"at":1}"#, None),
         ] {
-            assert_eq!(found(&format!(r#"{{"sent_us":1,"at":{value}}}"#), Some("at")).1, us, "{value}");
+            assert_eq!(
+                found(&format!(r#"{{"sent_us":1,"at":{value}}}"#), Some("at")).1,
+                us,
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn invalid_utf8_elsewhere_does_not_hide_it() {
         let mut sent = None;
-        with_stamp(b"{\"a\":\"\xFF\",\"sent_us\":5}", None, |stamp| sent = stamp.sent_us);
+        with_stamp(b"{\"a\":\"\xFF\",\"sent_us\":5}", None, |stamp| {
+            sent = stamp.sent_us
+        });
         assert_eq!(sent, Some(5));
     }
 }

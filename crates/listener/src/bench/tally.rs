@@ -62,7 +62,11 @@ impl Got {
     }
 
     fn take_event(&mut self, event: EventRef<'_>, shared: &mut Shared, now: Instant, now_us: u64) {
-        let Shared { figures, publishers, rules } = shared;
+        let Shared {
+            figures,
+            publishers,
+            rules,
+        } = shared;
         self.events += 1;
         figures.events += 1;
         figures.data_bytes += event.data.len() as u64;
@@ -72,7 +76,11 @@ impl Got {
                 figures.count_latency(sent_us, now_us);
             }
             if let Some((publisher, number)) = stamp.sequenced.filter(|_| rules.judged) {
-                let event = Numbered { publisher: &publisher, number, sent_us: stamp.sent_us };
+                let event = Numbered {
+                    publisher: &publisher,
+                    number,
+                    sent_us: stamp.sent_us,
+                };
                 self.book.take(publishers, event, self.moment, now);
             }
         });
@@ -90,7 +98,9 @@ fn gap(event: EventRef<'_>) -> Option<Gap> {
 
 /// Microseconds since the Unix epoch, by this machine's clock.
 pub(crate) fn wall_clock_us() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -99,23 +109,51 @@ mod tests {
     use super::*;
 
     fn shared(rules: Rules) -> Shared {
-        Shared { figures: Figures::new(), publishers: Publishers::default(), rules }
+        Shared {
+            figures: Figures::new(),
+            publishers: Publishers::default(),
+            rules,
+        }
     }
 
     fn take(got: &mut Got, shared: &mut Shared, kind: &str, data: &str) {
-        let item = Item::Event(EventRef { id: b"", kind: kind.as_bytes(), data: data.as_bytes() });
+        let item = Item::Event(EventRef {
+            id: b"",
+            kind: kind.as_bytes(),
+            data: data.as_bytes(),
+        });
         got.take(item, shared, Instant::now(), 1_000);
     }
 
     #[test]
     fn an_event_is_counted_timed_and_entered() {
-        let (mut got, mut shared) = (Got::default(), shared(Rules { judged: true, ..Rules::default() }));
-        take(&mut got, &mut shared, "click", r#"{"publisher":"p","sequence":3,"sent_us":990}"#);
+        let (mut got, mut shared) = (
+            Got::default(),
+            shared(Rules {
+                judged: true,
+                ..Rules::default()
+            }),
+        );
+        take(
+            &mut got,
+            &mut shared,
+            "click",
+            r#"{"publisher":"p","sequence":3,"sent_us":990}"#,
+        );
         take(&mut got, &mut shared, "click", "plain");
         got.take(Item::Comment(b""), &mut shared, Instant::now(), 1_000);
         let figures = &shared.figures;
-        assert_eq!((figures.events, figures.comments, figures.data_bytes), (2, 1, 49));
-        assert_eq!((figures.latency.quantile_us(1.0), shared.publishers.list()[0].highest), (10, 3));
+        assert_eq!(
+            (figures.events, figures.comments, figures.data_bytes),
+            (2, 1, 49)
+        );
+        assert_eq!(
+            (
+                figures.latency.quantile_us(1.0),
+                shared.publishers.list()[0].highest
+            ),
+            (10, 3)
+        );
     }
 
     #[test]
@@ -124,19 +162,33 @@ mod tests {
         let ours = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"trimmed"}"#;
         take(&mut got, &mut shared, "gap", ours);
         take(&mut got, &mut shared, "gap", "5 mm");
-        assert_eq!((shared.figures.gaps["trimmed"], got.moment.gaps, got.events), (1, 1, 1));
+        assert_eq!(
+            (shared.figures.gaps["trimmed"], got.moment.gaps, got.events),
+            (1, 1, 1)
+        );
     }
 
     #[test]
     fn numbers_are_not_judged_behind_a_filter() {
         let (mut got, mut shared) = (Got::default(), shared(Rules::default()));
-        take(&mut got, &mut shared, "click", r#"{"publisher":"p","sequence":3,"sent_us":990}"#);
+        take(
+            &mut got,
+            &mut shared,
+            "click",
+            r#"{"publisher":"p","sequence":3,"sent_us":990}"#,
+        );
         assert!(shared.publishers.list().is_empty());
     }
 
     #[test]
     fn enough_is_enough() {
-        let (mut got, mut shared) = (Got::default(), shared(Rules { count: Some(2), ..Rules::default() }));
+        let (mut got, mut shared) = (
+            Got::default(),
+            shared(Rules {
+                count: Some(2),
+                ..Rules::default()
+            }),
+        );
         (0..5).for_each(|_| take(&mut got, &mut shared, "a", "b"));
         assert_eq!((got.events, shared.figures.events), (2, 2));
     }

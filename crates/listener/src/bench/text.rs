@@ -21,7 +21,9 @@ impl Display for Report {
         self.times(f)?;
         self.events(f)?;
         self.loss.fmt(f)?;
-        self.advice.iter().try_for_each(|advice| line(f, "advice", advice))
+        self.advice
+            .iter()
+            .try_for_each(|advice| line(f, "advice", advice))
     }
 }
 
@@ -32,13 +34,30 @@ impl Report {
         } else {
             String::new()
         };
-        line(f, "time", format_args!("{:.1} s{settled}; ended by: {}", self.elapsed_s, self.ended_by))?;
+        line(
+            f,
+            "time",
+            format_args!(
+                "{:.1} s{settled}; ended by: {}",
+                self.elapsed_s, self.ended_by
+            ),
+        )?;
         let all = &self.connections;
         let (wanted, opened, at_end) = (all.wanted.into(), all.opened, all.streaming_at_the_end);
-        let ratio = format_args!("{} of {} ({})", N(opened), N(wanted), Percent(opened, wanted));
-        line(f, "connections", format_args!("{ratio} opened; {} streaming at the end", N(at_end)))?;
+        let ratio = format_args!(
+            "{} of {} ({})",
+            N(opened),
+            N(wanted),
+            Percent(opened, wanted)
+        );
+        line(
+            f,
+            "connections",
+            format_args!("{ratio} opened; {} streaming at the end", N(at_end)),
+        )?;
         let c = &self.connects;
-        let (failed, refused, unfinished) = (N(c.failed_total), N(c.refused_total), N(c.unfinished));
+        let (failed, refused, unfinished) =
+            (N(c.failed_total), N(c.refused_total), N(c.unfinished));
         line(
             f,
             "connects",
@@ -50,22 +69,45 @@ impl Report {
         )?;
         kinds(f, "failed", &c.failed)?;
         for refused in &c.refused {
-            let message =
-                if refused.message.is_empty() { String::new() } else { format!(": {}", visible(&refused.message)) };
-            line(f, "refused", format_args!("{} × {}{message}", N(refused.count), visible(&refused.answer)))?;
+            let message = if refused.message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", visible(&refused.message))
+            };
+            line(
+                f,
+                "refused",
+                format_args!(
+                    "{} × {}{message}",
+                    N(refused.count),
+                    visible(&refused.answer)
+                ),
+            )?;
         }
         if c.no_content > 0 {
-            line(f, "ended", format_args!("{} × 204: the server has nothing more", N(c.no_content)))?;
+            line(
+                f,
+                "ended",
+                format_args!("{} × 204: the server has nothing more", N(c.no_content)),
+            )?;
         }
         let e = &self.ends;
         if e.cut_by_us + e.by_server + e.broken_total == 0 {
             return Ok(());
         }
         let (cut, by_server, broken) = (N(e.cut_by_us), N(e.by_server), N(e.broken_total));
-        line(f, "lost streams", format_args!("{cut} cut by us, {by_server} ended by the server, {broken} broken"))?;
+        line(
+            f,
+            "lost streams",
+            format_args!("{cut} cut by us, {by_server} ended by the server, {broken} broken"),
+        )?;
         kinds(f, "broken", &e.broken)?;
         let (with, without) = (N(c.resumed_with_id), N(c.reopened_without_id));
-        line(f, "resumed", format_args!("{with} with their last event id, {without} without one"))
+        line(
+            f,
+            "resumed",
+            format_args!("{with} with their last event id, {without} without one"),
+        )
     }
 
     fn times(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -84,31 +126,57 @@ impl Report {
             line(
                 f,
                 "latency",
-                format_args!("{} events with a time that is yet to come", N(self.events_from_the_future)),
+                format_args!(
+                    "{} events with a time that is yet to come",
+                    N(self.events_from_the_future)
+                ),
             )?;
         }
         Ok(())
     }
 
     fn events(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let rate = self.events.per_second.map(|rate| format!(", {rate:.0}/s")).unwrap_or_default();
+        let rate = self
+            .events
+            .per_second
+            .map(|rate| format!(", {rate:.0}/s"))
+            .unwrap_or_default();
         line(f, "events", format_args!("{}{rate}", N(self.events.total)))?;
         let mut types: Vec<_> = self.events.by_type.iter().collect();
         types.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for (kind, count) in types.iter().take(SHOWN_MAX) {
-            line(f, "type", format_args!("{} × {}", N(**count), visible(kind)))?;
+            line(
+                f,
+                "type",
+                format_args!("{} × {}", N(**count), visible(kind)),
+            )?;
         }
-        let rest = types.iter().skip(SHOWN_MAX).map(|(_, count)| **count).sum::<u64>() + self.events.of_other_types;
+        let rest = types
+            .iter()
+            .skip(SHOWN_MAX)
+            .map(|(_, count)| **count)
+            .sum::<u64>()
+            + self.events.of_other_types;
         if rest > 0 {
             line(f, "type", format_args!("{} × other types", N(rest)))?;
         }
-        let wire_rate = self.bytes.wire_per_second.map(|rate| format!(", {:.1} MB/s", rate / 1e6)).unwrap_or_default();
+        let wire_rate = self
+            .bytes
+            .wire_per_second
+            .map(|rate| format!(", {:.1} MB/s", rate / 1e6))
+            .unwrap_or_default();
         let (wire, data) = (Megabytes(self.bytes.wire), Megabytes(self.bytes.data));
-        line(f, "bytes", format_args!("{wire} on the wire{wire_rate}; {data} of event data"))?;
+        line(
+            f,
+            "bytes",
+            format_args!("{wire} on the wire{wire_rate}; {data} of event data"),
+        )?;
         if self.comments > 0 {
             line(f, "comments", N(self.comments))?;
         }
-        self.gaps.iter().try_for_each(|(reason, count)| line(f, "gaps", format_args!("{} × {reason}", N(*count))))
+        self.gaps.iter().try_for_each(|(reason, count)| {
+            line(f, "gaps", format_args!("{} × {reason}", N(*count)))
+        })
     }
 }
 
@@ -121,26 +189,41 @@ impl Display for Loss {
             return line(f, "loss", "not judged: no numbered events came");
         }
         for one in self.publishers.iter().take(SHOWN_MAX) {
-            let target = one.target.map(|target| format!(" up to {}", N(target))).unwrap_or_default();
+            let target = one
+                .target
+                .map(|target| format!(" up to {}", N(target)))
+                .unwrap_or_default();
             let (clean, all) = (N(one.clean_connections), N(one.connections));
             let name = visible(&one.publisher);
             line(
                 f,
                 "publisher",
-                format_args!("{name}{target}: whole, once and in order on {clean} of {all} connections"),
+                format_args!(
+                    "{name}{target}: whole, once and in order on {clean} of {all} connections"
+                ),
             )?;
         }
         let more = self.publishers.len().saturating_sub(SHOWN_MAX) as u64;
         if more > 0 {
-            line(f, "publisher", format_args!("{} more, not listed here but counted below", N(more)))?;
+            line(
+                f,
+                "publisher",
+                format_args!("{} more, not listed here but counted below", N(more)),
+            )?;
         }
         let t = &self.totals;
         line(f, "lost", LostText(&t.lost))?;
         line(f, "twice", N(t.twice))?;
         line(f, "out of order", N(t.out_of_order))?;
         for (count, what) in [
-            (t.unjudged, "events came too late to tell whether they had come before"),
-            (self.events_of_further_publishers, "events of still more publishers were not judged"),
+            (
+                t.unjudged,
+                "events came too late to tell whether they had come before",
+            ),
+            (
+                self.events_of_further_publishers,
+                "events of still more publishers were not judged",
+            ),
         ] {
             if count > 0 {
                 line(f, "also", format_args!("{} {what}", N(count)))?;
@@ -149,9 +232,14 @@ impl Display for Loss {
         for one in self.connections.iter().take(SHOWN_MAX) {
             line(f, "trouble", one)?;
         }
-        let more = self.connections.len().saturating_sub(SHOWN_MAX) as u64 + self.connections_unlisted;
+        let more =
+            self.connections.len().saturating_sub(SHOWN_MAX) as u64 + self.connections_unlisted;
         if more > 0 {
-            line(f, "trouble", format_args!("{} more connections, not listed here", N(more)))
+            line(
+                f,
+                "trouble",
+                format_args!("{} more connections, not listed here", N(more)),
+            )
         } else {
             Ok(())
         }
@@ -160,12 +248,27 @@ impl Display for Loss {
 
 impl Display for OfConnection {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "connection {} of {}:", self.connection, visible(&self.publisher))?;
+        write!(
+            f,
+            "connection {} of {}:",
+            self.connection,
+            visible(&self.publisher)
+        )?;
         if self.lost.total > 0 {
-            write!(f, " lost {} ({})", N(self.lost.total), Runs(&self.lost_ranges, self.lost_ranges_unlisted))?;
+            write!(
+                f,
+                " lost {} ({})",
+                N(self.lost.total),
+                Runs(&self.lost_ranges, self.lost_ranges_unlisted)
+            )?;
         }
         if self.twice > 0 {
-            write!(f, " twice {} ({})", N(self.twice), Runs(&self.twice_ranges, 0))?;
+            write!(
+                f,
+                " twice {} ({})",
+                N(self.twice),
+                Runs(&self.twice_ranges, 0)
+            )?;
         }
         if self.out_of_order > 0 {
             write!(f, " out of order {}", N(self.out_of_order))?;
@@ -178,7 +281,12 @@ struct LostText<'a>(&'a Lost);
 
 impl Display for LostText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Lost { total, announced, across_reconnect, while_open } = self.0;
+        let Lost {
+            total,
+            announced,
+            across_reconnect,
+            while_open,
+        } = self.0;
         write!(f, "{}", N(*total))?;
         if *total > 0 {
             let (announced, across, open) = (N(*announced), N(*across_reconnect), N(*while_open));
@@ -198,10 +306,18 @@ impl Display for Runs<'_> {
         let Self(runs, unlisted) = self;
         for (nth, Run { first, last, .. }) in runs.iter().take(SHOWN_MAX).enumerate() {
             let comma = if nth == 0 { "" } else { ", " };
-            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
+            if first == last {
+                write!(f, "{comma}{first}")?
+            } else {
+                write!(f, "{comma}{first}-{last}")?
+            }
         }
         let more = runs.len().saturating_sub(SHOWN_MAX) as u64 + unlisted;
-        if more > 0 { write!(f, ", {more} more runs") } else { Ok(()) }
+        if more > 0 {
+            write!(f, ", {more} more runs")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -214,7 +330,9 @@ impl Display for Percentiles {
             (", p99.9", self.p99_9_us),
             (", max", self.max_us),
         ];
-        times.iter().try_for_each(|(name, us)| write!(f, "{name} {}", Time(*us)))
+        times
+            .iter()
+            .try_for_each(|(name, us)| write!(f, "{name} {}", Time(*us)))
     }
 }
 
@@ -223,7 +341,9 @@ fn line(f: &mut Formatter<'_>, name: &str, what: impl Display) -> fmt::Result {
 }
 
 fn kinds(f: &mut Formatter<'_>, name: &str, kinds: &BTreeMap<&str, u64>) -> fmt::Result {
-    kinds.iter().try_for_each(|(kind, count)| line(f, name, format_args!("{} × {kind}", N(*count))))
+    kinds
+        .iter()
+        .try_for_each(|(kind, count)| line(f, name, format_args!("{} × {kind}", N(*count))))
 }
 
 /// A number in groups of three digits.
@@ -281,14 +401,29 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_times_have_their_unit() {
         let n = |number| N(number).to_string().replace('\u{202f}', " ");
-        assert_eq!([0, 999, 1_000, 1_234_567].map(n), ["0", "999", "1 000", "1 234 567"]);
-        assert_eq!([7, 1_500, 2_500_000].map(|us| Time(us).to_string()), ["7 µs", "1.50 ms", "2.50 s"]);
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(n),
+            ["0", "999", "1 000", "1 234 567"]
+        );
+        assert_eq!(
+            [7, 1_500, 2_500_000].map(|us| Time(us).to_string()),
+            ["7 µs", "1.50 ms", "2.50 s"]
+        );
         assert_eq!(Percent(1, 3).to_string(), "33.3%");
     }
 
     #[test]
     fn runs_are_short_and_say_what_is_left_out() {
-        let runs: Vec<_> = (0..12).map(|n| Run { first: 10 * n, last: 10 * n + n % 2, circumstance: None }).collect();
-        assert_eq!(Runs(&runs, 3).to_string(), "0, 10-11, 20, 30-31, 40, 50-51, 60, 70-71, 80, 90-91, 5 more runs");
+        let runs: Vec<_> = (0..12)
+            .map(|n| Run {
+                first: 10 * n,
+                last: 10 * n + n % 2,
+                circumstance: None,
+            })
+            .collect();
+        assert_eq!(
+            Runs(&runs, 3).to_string(),
+            "0, 10-11, 20, 30-31, 40, 50-51, 60, 70-71, 80, 90-91, 5 more runs"
+        );
     }
 }

@@ -41,7 +41,11 @@ impl Body {
             Some("-") => read("stdin", Ok(io::stdin()))?,
             Some(file) => read(file, File::open(file))?,
         };
-        if body.len() as u64 > BYTES_MAX { Err(InvalidBody::TooLarge) } else { Ok(Self(body)) }
+        if body.len() as u64 > BYTES_MAX {
+            Err(InvalidBody::TooLarge)
+        } else {
+            Ok(Self(body))
+        }
     }
 }
 
@@ -49,7 +53,10 @@ fn read(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody>
     let mut bytes = Vec::new();
     source
         .and_then(|source| source.take(BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| InvalidBody::Unreadable { name: name.to_owned(), why: error.to_string() })?;
+        .map_err(|error| InvalidBody::Unreadable {
+            name: name.to_owned(),
+            why: error.to_string(),
+        })?;
     Ok(bytes.into())
 }
 
@@ -70,14 +77,28 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("body");
         std::fs::write(&path, b"a\xFF").unwrap();
-        assert_eq!(Body::parse(&format!("@{}", path.display())).unwrap().0, b"a\xFF"[..]);
+        assert_eq!(
+            Body::parse(&format!("@{}", path.display())).unwrap().0,
+            b"a\xFF"[..]
+        );
         let error = Body::parse("@/absent").unwrap_err();
-        assert!(error.to_string().starts_with("cannot read the body from /absent: No such file"), "{error}");
-        assert_eq!(Body::parse(&"x".repeat((16 << 20) + 1)), Err(InvalidBody::TooLarge));
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot read the body from /absent: No such file"),
+            "{error}"
+        );
+        assert_eq!(
+            Body::parse(&"x".repeat((16 << 20) + 1)),
+            Err(InvalidBody::TooLarge)
+        );
     }
 
     #[test]
     fn it_is_not_shown() {
-        assert_eq!(format!("{:?}", Body::parse("secret").unwrap()), "Body(6 bytes)");
+        assert_eq!(
+            format!("{:?}", Body::parse("secret").unwrap()),
+            "Body(6 bytes)"
+        );
     }
 }

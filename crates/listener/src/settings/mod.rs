@@ -16,7 +16,8 @@ use sse_proto::units::{parse_positive_duration, parse_size};
 
 pub use self::{body::Body, target::Target};
 
-const STRAY: &str = "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
+const STRAY: &str =
+    "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
 
 const EXAMPLES: &str = "\
 Exit codes:
@@ -108,7 +109,12 @@ pub struct Settings {
     ///
     /// With 0 there is one attempt only, and no coming back after a cut. An event, or a stream that was open for 5s,
     /// begins the count anew. A stream that ends before that counts as a failure.
-    #[arg(long, env = "LISTENER_MAX_RETRIES", value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "LISTENER_MAX_RETRIES",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub max_retries: Option<u64>,
 
     /// Fail on an event that is larger than this, like 512KiB or 16MiB
@@ -125,14 +131,23 @@ pub struct Settings {
     pub count: Option<NonZeroU64>,
 
     /// How to print an event
-    #[arg(long, env = "LISTENER_FORMAT", value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        env = "LISTENER_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub format: Format,
 
     /// Print comments as well, by which servers show that they are there
     ///
     /// As text they are lines that begin with a colon, as JSON objects with the key comment. raw has them always.
     #[arg(long, env = "LISTENER_SHOW_COMMENTS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
-    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
     #[arg(value_parser = target::parse_switch)]
     pub show_comments: bool,
 
@@ -150,16 +165,22 @@ impl Invocation {
     ///
     /// # Errors
     /// What to print, with its exit code: help, or what is wrong and what to do.
-    pub fn from_args(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+    pub fn from_args(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
         let line = CommandLine::try_parse_from(arguments).map_err(without_stray_value)?;
         if let Some(shell) = line.completions {
             return Ok(Self::Completions(shell));
         }
         if let Some(Subcommand::Bench(bench)) = line.subcommand {
-            bench.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
+            bench
+                .check()
+                .map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
             return Ok(Self::Bench(bench));
         }
-        line.follow.check().map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
+        line.follow
+            .check()
+            .map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
         Ok(Self::Follow(Box::new(line.follow)))
     }
 }
@@ -182,7 +203,9 @@ impl Settings {
 
     fn check(&self) -> Result<(), String> {
         if self.show_comments && self.format == Format::Data {
-            return Err("--format data has no place for comments: leave out --show-comments".to_owned());
+            return Err(
+                "--format data has no place for comments: leave out --show-comments".to_owned(),
+            );
         }
         self.target.check()
     }
@@ -209,8 +232,14 @@ fn without_stray_value(error: clap::Error) -> clap::Error {
         Some(ContextValue::String(word)) => Some(word.as_str()),
         _ => None,
     };
-    let why = match (error.kind(), word(ContextKind::InvalidArg), word(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::ArgumentConflict, _, Some("bench")) => "write bench first: listener bench --url …",
+    let why = match (
+        error.kind(),
+        word(ContextKind::InvalidArg),
+        word(ContextKind::InvalidSubcommand),
+    ) {
+        (ErrorKind::ArgumentConflict, _, Some("bench")) => {
+            "write bench first: listener bench --url …"
+        }
         (ErrorKind::UnknownArgument, Some(stray), _) if !stray.starts_with('-') => STRAY,
         (_, _, Some(_)) => STRAY,
         _ => return error,
@@ -242,10 +271,16 @@ mod tests {
     fn the_definition_is_sound_and_every_flag_has_its_twin() {
         let command = command();
         command.clone().debug_assert();
-        for flag in command.get_arguments().filter(|flag| flag.get_long() != Some("completions")) {
+        for flag in command
+            .get_arguments()
+            .filter(|flag| flag.get_long() != Some("completions"))
+        {
             let name = flag.get_long().expect("every setting is a flag");
             let twin = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
-            assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(twin.as_str()));
+            assert_eq!(
+                flag.get_env().and_then(|env| env.to_str()),
+                Some(twin.as_str())
+            );
             assert!(flag.get_help().is_some(), "{name}");
         }
     }
@@ -255,26 +290,51 @@ mod tests {
         let readme = include_str!("../../README.md");
         let command = command();
         let bench = command.find_subcommand("bench").expect("a subcommand");
-        for flag in command.get_arguments().chain(bench.get_arguments()).filter_map(clap::Arg::get_long) {
-            assert!(readme.contains(&format!("`--{flag}`")), "README.md does not list --{flag}");
+        for flag in command
+            .get_arguments()
+            .chain(bench.get_arguments())
+            .filter_map(clap::Arg::get_long)
+        {
+            assert!(
+                readme.contains(&format!("`--{flag}`")),
+                "README.md does not list --{flag}"
+            );
         }
     }
 
     #[test]
     fn defaults_work_as_they_stand() {
         let settings = parsed(&[]).unwrap();
-        assert_eq!(settings.target.urls[0].to_string(), "http://127.0.0.1:5000/stream");
+        assert_eq!(
+            settings.target.urls[0].to_string(),
+            "http://127.0.0.1:5000/stream"
+        );
         assert_eq!(settings.format, Format::Text);
-        assert!(settings.target.channels.is_empty() && settings.target.events.is_empty() && settings.count.is_none());
-        assert_eq!((settings.idle_timeout, settings.max_event_size), (Duration::from_secs(45), 16 << 20));
         assert!(
-            settings.max_retries.is_none() && settings.target.headers.is_empty() && settings.target.bearer.is_none()
+            settings.target.channels.is_empty()
+                && settings.target.events.is_empty()
+                && settings.count.is_none()
+        );
+        assert_eq!(
+            (settings.idle_timeout, settings.max_event_size),
+            (Duration::from_secs(45), 16 << 20)
+        );
+        assert!(
+            settings.max_retries.is_none()
+                && settings.target.headers.is_empty()
+                && settings.target.bearer.is_none()
         );
     }
 
     #[test]
     fn types_come_one_by_one_or_with_commas() {
-        assert_eq!(parsed(&["--event", "a b,c", "--event", "d"]).unwrap().target.events, ["a b", "c", "d"]);
+        assert_eq!(
+            parsed(&["--event", "a b,c", "--event", "d"])
+                .unwrap()
+                .target
+                .events,
+            ["a b", "c", "d"]
+        );
     }
 
     #[test]
@@ -302,12 +362,20 @@ mod tests {
     fn only_one_may_set_authorization() {
         for bad in [
             &["--bearer", "t", "--header", "authorization: Basic x"][..],
-            &["--header", "Authorization: a", "--header", "authorization: b"],
+            &[
+                "--header",
+                "Authorization: a",
+                "--header",
+                "authorization: b",
+            ],
             &["--bearer", "t", "--url", "http://user@h"],
         ] {
             let error = parsed(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");
-            assert!(error.to_string().contains("both set Authorization"), "{error}");
+            assert!(
+                error.to_string().contains("both set Authorization"),
+                "{error}"
+            );
         }
         assert!(parsed(&["--bearer", "-t", "--header", "X-A: b"]).is_ok());
         assert!(parsed(&["--header", "Authorization: Basic x"]).is_ok());

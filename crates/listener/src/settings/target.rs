@@ -26,7 +26,12 @@ pub struct Target {
     /// variable they are separated by spaces). Proxies are taken from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, but never for this
     /// machine itself.
     // A URL may hold a password: help does not print the environment's.
-    #[arg(long = "url", env = "LISTENER_URL", hide_env_values = true, default_value = "http://127.0.0.1:5000")]
+    #[arg(
+        long = "url",
+        env = "LISTENER_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:5000"
+    )]
     #[arg(value_name = "URL", value_delimiter = ' ', value_parser = Unquoted(str::parse::<StreamUrl>))]
     pub urls: Vec<StreamUrl>,
 
@@ -34,7 +39,12 @@ pub struct Target {
     ///
     /// Give it by the variable rather than by the flag: every user of this machine can see a command line. It is never
     /// printed. It is sent to the scheme, host and port of --url only: a redirect to another one does not get it.
-    #[arg(long, env = "LISTENER_BEARER", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "LISTENER_BEARER",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     #[arg(value_parser = Unquoted(Bearer::parse), allow_hyphen_values = true)]
     pub bearer: Option<Bearer>,
 
@@ -43,7 +53,12 @@ pub struct Target {
     /// The variable holds one header. Accept, Accept-Encoding, Cache-Control, Last-Event-ID and the headers about the
     /// connection are set by the listener itself. Values are never printed, and like --bearer they are sent to the
     /// scheme, host and port of --url only. A secret is better kept in the variable than on the command line.
-    #[arg(long = "header", env = "LISTENER_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
+    #[arg(
+        long = "header",
+        env = "LISTENER_HEADER",
+        hide_env_values = true,
+        value_name = "NAME: VALUE"
+    )]
     #[arg(value_parser = Unquoted(Header::parse))]
     pub headers: Vec<Header>,
 
@@ -57,7 +72,13 @@ pub struct Target {
     ///
     /// Its Content-Type is application/json unless --header says otherwise. It is sent again with every reconnection,
     /// and along with a redirect (307, 308), to another host too.
-    #[arg(long, env = "LISTENER_BODY", hide_env_values = true, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        env = "LISTENER_BODY",
+        hide_env_values = true,
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     #[arg(value_parser = Unquoted(Body::parse))]
     pub body: Option<Body>,
 
@@ -65,14 +86,24 @@ pub struct Target {
     ///
     /// Sent as the query parameter `channel`. Several may also be given at once, separated by commas. Without it the server
     /// chooses; sse-server takes the channel `sse`.
-    #[arg(long = "channel", env = "LISTENER_CHANNEL", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long = "channel",
+        env = "LISTENER_CHANNEL",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     pub channels: Vec<Channel>,
 
     /// Get only events of this type; may be repeated
     ///
     /// Sent as query parameters `event`: the server filters. Several types may also be given at once, separated by
     /// commas. A `gap` event, by which the server says that events are missing, always comes through.
-    #[arg(long = "event", env = "LISTENER_EVENT", value_name = "TYPE", value_delimiter = ',')]
+    #[arg(
+        long = "event",
+        env = "LISTENER_EVENT",
+        value_name = "TYPE",
+        value_delimiter = ','
+    )]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub events: Vec<String>,
 
@@ -94,7 +125,13 @@ pub struct Target {
     /// Begin with the newest N events that are there (of each channel)
     ///
     /// Sent as the query parameter `last`, which sse-server knows. Like --since, it counts until the first id has come.
-    #[arg(long, env = "LISTENER_LAST", value_name = "N", group = "start", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "LISTENER_LAST",
+        value_name = "N",
+        group = "start",
+        allow_negative_numbers = true
+    )]
     #[arg(value_parser = parse_count)]
     pub last: Option<NonZeroU64>,
 
@@ -110,7 +147,10 @@ pub struct Target {
 impl Target {
     /// What the flags add to a URL's query, in order.
     pub fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let channels = self.channels.iter().map(|channel| ("channel", channel.to_string()));
+        let channels = self
+            .channels
+            .iter()
+            .map(|channel| ("channel", channel.to_string()));
         let events = self.events.iter().map(|kind| ("event", kind.clone()));
         let since = self.since.iter().map(|since| ("since", since.clone()));
         let last = self.last.iter().map(|last| ("last", last.to_string()));
@@ -145,21 +185,40 @@ impl Target {
     /// What the body is, if there is one or the user says so.
     #[must_use]
     pub fn content_type(&self) -> Option<HeaderValue> {
-        let said = self.headers.iter().find(|header| header.name == CONTENT_TYPE).map(|header| header.value.clone());
-        said.or_else(|| self.body.as_ref().map(|_| HeaderValue::from_static("application/json")))
+        let said = self
+            .headers
+            .iter()
+            .find(|header| header.name == CONTENT_TYPE)
+            .map(|header| header.value.clone());
+        said.or_else(|| {
+            self.body
+                .as_ref()
+                .map(|_| HeaderValue::from_static("application/json"))
+        })
     }
 
     /// A request has one `Authorization`, and which one is not for us to choose; and every node is named once.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let headers = self.headers.iter().filter(|header| header.name == AUTHORIZATION).count();
+        let headers = self
+            .headers
+            .iter()
+            .filter(|header| header.name == AUTHORIZATION)
+            .count();
         let header = ["--header authorization"].into_iter().cycle().take(headers);
         let bearer = self.bearer.iter().map(|_| "--bearer");
         let url = Some("the user in --url").filter(|_| self.urls.iter().any(StreamUrl::has_user));
         let given: Vec<_> = bearer.chain(header).chain(url).collect();
         if let [one, other, ..] = given[..] {
-            return Err(format!("{one} and {other} both set Authorization: give one of them"));
+            return Err(format!(
+                "{one} and {other} both set Authorization: give one of them"
+            ));
         }
-        match self.urls.iter().enumerate().find(|(nth, url)| self.urls[..*nth].contains(url)) {
+        match self
+            .urls
+            .iter()
+            .enumerate()
+            .find(|(nth, url)| self.urls[..*nth].contains(url))
+        {
             Some((_, twice)) => Err(format!("--url {twice} is given twice")),
             None => Ok(()),
         }

@@ -22,10 +22,17 @@ fn holes_doubles_and_late_events_are_found() {
     done.assert_code(1);
     assert!(done.ended.stderr.contains("--expect-no-loss"), "{done:?}");
     let loss = &done.report["loss"];
-    assert_eq!(loss["lost"], json!({"total": 3, "announced": 0, "across_reconnect": 0, "while_open": 3}), "{loss:#}");
+    assert_eq!(
+        loss["lost"],
+        json!({"total": 3, "announced": 0, "across_reconnect": 0, "while_open": 3}),
+        "{loss:#}"
+    );
     assert_eq!(done.numbers(["/loss/twice", "/loss/out_of_order"]), [1, 2]);
     let trouble = &loss["connections"][0];
-    assert_eq!((&trouble["connection"], &trouble["publisher"]), (&json!(0), &json!("p")));
+    assert_eq!(
+        (&trouble["connection"], &trouble["publisher"]),
+        (&json!(0), &json!("p"))
+    );
     assert_eq!(
         trouble["lost_ranges"],
         json!([
@@ -35,14 +42,22 @@ fn holes_doubles_and_late_events_are_found() {
     );
     assert_eq!(trouble["twice_ranges"], json!([{"first": 8, "last": 8}]));
     let text = &done.ended.stdout;
-    assert!(text.contains("connection 0 of p: lost 3 (7, 10-11) twice 1 (8) out of order 2"), "{text}");
+    assert!(
+        text.contains("connection 0 of p: lost 3 (7, 10-11) twice 1 (8) out of order 2"),
+        "{text}"
+    );
 }
 
 #[test]
 fn nothing_wrong_is_said_and_passes() {
     let done = got(&[5, 6, 7], &["--expect-no-loss"]);
     done.assert_code(0);
-    assert!(done.ended.stdout.contains("whole, once and in order on 1 of 1 connections"), "{done:?}");
+    assert!(
+        done.ended
+            .stdout
+            .contains("whole, once and in order on 1 of 1 connections"),
+        "{done:?}"
+    );
     assert_eq!(done.report["loss"]["connections"], json!([]));
 }
 
@@ -64,7 +79,10 @@ fn a_gap_that_the_server_tells_is_counted_apart() {
     let _stream = server.stream([&events([0]), gap, &events([4, 6])].concat());
     let done = bench.done();
     assert_eq!(done.numbers(["/gaps/trimmed", "/events/total"]), [1, 3]);
-    assert_eq!(done.numbers(["/loss/lost/announced", "/loss/lost/while_open"]), [3, 1]);
+    assert_eq!(
+        done.numbers(["/loss/lost/announced", "/loss/lost/while_open"]),
+        [3, 1]
+    );
 }
 
 #[test]
@@ -95,8 +113,17 @@ fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
     let done = bench.done();
     done.assert_code(0);
     assert_eq!(done.report["ended_by"], "signal");
-    assert_eq!(done.numbers(["/loss/publishers/0/target", "/loss/publishers/0/connections"]), [4, 3]);
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/connections_unlisted"]), [7, 0]);
+    assert_eq!(
+        done.numbers([
+            "/loss/publishers/0/target",
+            "/loss/publishers/0/connections"
+        ]),
+        [4, 3]
+    );
+    assert_eq!(
+        done.numbers(["/loss/lost/total", "/loss/connections_unlisted"]),
+        [7, 0]
+    );
     let mut lost = [0, 1].map(|nth| done.number(&format!("/loss/connections/{nth}/lost/total")));
     lost.sort_unstable();
     assert_eq!(lost, [2, 5]);
@@ -106,7 +133,10 @@ fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
 #[cfg(unix)]
 fn it_goes_on_reading_until_everybody_has_caught_up() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--connections", "2", "--settle", "1h", "--expect-no-loss"]);
+    let bench = Bench::start(
+        &server,
+        &["--connections", "2", "--settle", "1h", "--expect-no-loss"],
+    );
     let streams = [server.stream("retry: 0\n\n"), server.stream("retry: 0\n\n")];
     let [mut ahead, mut behind] = streams;
     ahead.send(events(0..3));
@@ -135,10 +165,14 @@ fn open_streams(server: &Server, count: usize) -> Vec<Exchange> {
 /// Numbered events of a publisher that are sent now.
 #[cfg(unix)]
 fn sent_now(publisher: &str, numbers: std::ops::Range<u64>) -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock after 1970");
     let event = |number| {
         let sent_us = since.as_micros();
-        format!("data: {{\"publisher\":\"{publisher}\",\"sequence\":{number},\"sent_us\":{sent_us}}}\n\n")
+        format!(
+            "data: {{\"publisher\":\"{publisher}\",\"sequence\":{number},\"sent_us\":{sent_us}}}\n\n"
+        )
     };
     numbers.map(event).collect()
 }
@@ -159,44 +193,75 @@ fn come_back(server: &Server, streams: Vec<Exchange>) -> Vec<Exchange> {
 #[cfg(unix)]
 fn a_stream_that_is_open_and_gets_nothing_has_lost_everything() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--connections", "5", "--settle", "50ms", "--expect-no-loss"]);
+    let bench = Bench::start(
+        &server,
+        &["--connections", "5", "--settle", "50ms", "--expect-no-loss"],
+    );
     let mut streams = open_streams(&server, 5);
-    streams[1..].iter_mut().for_each(|stream| stream.send(sent_now("p", 0..100)));
+    streams[1..]
+        .iter_mut()
+        .for_each(|stream| stream.send(sent_now("p", 0..100)));
     let _streams = come_back(&server, streams);
     bench.interrupt();
     let done = bench.done();
     done.assert_code(1);
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/connections"]), [100, 5]);
-    assert_eq!(done.numbers(["/loss/publishers/0/clean_connections", "/loss/connections/0/lost/total"]), [4, 100]);
     assert_eq!(
-        done.numbers(["/loss/connections/0/lost_ranges/0/first", "/loss/connections/0/lost_ranges/0/last"]),
+        done.numbers(["/loss/lost/total", "/loss/publishers/0/connections"]),
+        [100, 5]
+    );
+    assert_eq!(
+        done.numbers([
+            "/loss/publishers/0/clean_connections",
+            "/loss/connections/0/lost/total"
+        ]),
+        [4, 100]
+    );
+    assert_eq!(
+        done.numbers([
+            "/loss/connections/0/lost_ranges/0/first",
+            "/loss/connections/0/lost_ranges/0/last"
+        ]),
         [0, 99]
     );
-    assert!(done.ended.stdout.contains("of p: lost 100 (0-99)"), "{done:?}");
+    assert!(
+        done.ended.stdout.contains("of p: lost 100 (0-99)"),
+        "{done:?}"
+    );
 }
 
 #[test]
 #[cfg(unix)]
 fn what_is_missing_at_the_head_of_an_open_stream_is_lost() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--connections", "5", "--settle", "50ms", "--expect-no-loss"]);
+    let bench = Bench::start(
+        &server,
+        &["--connections", "5", "--settle", "50ms", "--expect-no-loss"],
+    );
     let mut streams = open_streams(&server, 5);
     let all = sent_now("p", 0..100);
-    streams[1..].iter_mut().for_each(|stream| stream.send(&*all));
+    streams[1..]
+        .iter_mut()
+        .for_each(|stream| stream.send(&*all));
     streams[0].send(sent_now("p", 5..100));
     let _streams = come_back(&server, streams);
     bench.interrupt();
     let done = bench.done();
     done.assert_code(1);
     assert!(done.ended.stdout.contains("of p: lost 5 (0-4)"), "{done:?}");
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]), [5, 4]);
+    assert_eq!(
+        done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]),
+        [5, 4]
+    );
 }
 
 #[test]
 #[cfg(unix)]
 fn it_waits_for_those_who_have_nothing_yet_of_a_publisher() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--connections", "5", "--settle", "1h", "--expect-no-loss"]);
+    let bench = Bench::start(
+        &server,
+        &["--connections", "5", "--settle", "1h", "--expect-no-loss"],
+    );
     let mut streams = open_streams(&server, 5);
     let event = sent_now("p2", 0..1);
     let mut first = streams.remove(0);
@@ -208,27 +273,43 @@ fn it_waits_for_those_who_have_nothing_yet_of_a_publisher() {
     }
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.numbers(["/events/total", "/loss/lost/total", "/loss/publishers/0/clean_connections"]), [5, 0, 5]);
+    assert_eq!(
+        done.numbers([
+            "/events/total",
+            "/loss/lost/total",
+            "/loss/publishers/0/clean_connections"
+        ]),
+        [5, 0, 5]
+    );
 }
 
 #[test]
 #[cfg(unix)]
 fn a_stream_that_opens_with_its_first_event_is_not_accused_of_those_before() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--connections", "2", "--settle", "1h", "--expect-no-loss"]);
+    let bench = Bench::start(
+        &server,
+        &["--connections", "2", "--settle", "1h", "--expect-no-loss"],
+    );
     let requests = [server.request(), server.request()];
     // Sent before either has a head, as Flask-SSE does it.
     let (all, rest) = (sent_now("p", 0..10), sent_now("p", 4..10));
-    let streams = requests.into_iter().zip([all, rest]).map(|(mut stream, events)| {
-        stream.open_stream();
-        stream.send("retry: 0\n\n".to_owned() + &events);
-        stream
-    });
+    let streams = requests
+        .into_iter()
+        .zip([all, rest])
+        .map(|(mut stream, events)| {
+            stream.open_stream();
+            stream.send("retry: 0\n\n".to_owned() + &events);
+            stream
+        });
     let _streams = come_back(&server, streams.collect());
     bench.interrupt();
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]), [0, 2]);
+    assert_eq!(
+        done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]),
+        [0, 2]
+    );
 }
 
 #[test]
@@ -236,12 +317,20 @@ fn behind_a_filter_loss_is_not_judged() {
     let done = got(&[1, 9], &["--event", "tick"]);
     done.assert_code(0);
     assert_eq!(done.report["loss"]["judged"], false);
-    assert!(done.ended.stdout.contains("not judged: the server leaves out events"), "{done:?}");
+    assert!(
+        done.ended
+            .stdout
+            .contains("not judged: the server leaves out events"),
+        "{done:?}"
+    );
 }
 
 #[test]
 fn a_filter_that_passes_all_hides_no_loss() {
-    let done = got(&[1, 2, 9], &["--event", "tick", "--filter-passes-all", "--expect-no-loss"]);
+    let done = got(
+        &[1, 2, 9],
+        &["--event", "tick", "--filter-passes-all", "--expect-no-loss"],
+    );
     done.assert_code(1);
     assert_eq!(done.number("/loss/lost/while_open"), 6, "{done:?}");
 }
@@ -251,7 +340,8 @@ fn stamps_are_found_when_the_data_is_encoded_twice() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "2"]);
     let twice = |number: u64| {
-        let inner = format!(r#"{{"publisher":"p","sequence":{number},"sent_us":1700000000000000}}"#);
+        let inner =
+            format!(r#"{{"publisher":"p","sequence":{number},"sent_us":1700000000000000}}"#);
         format!("data: {}\n\n", serde_json::to_string(&inner).expect("JSON"))
     };
     let _stream = server.stream(twice(0) + &twice(2));
@@ -267,13 +357,24 @@ fn any_key_may_hold_the_time() {
         "data: {\"at\":\"2023-11-14T22:13:20Z\"}\n\ndata: {\"at\":1700000000.5}\n\ndata: {\"at\":99999999999999}\n\n",
     );
     let done = bench.done();
-    assert_eq!(done.numbers(["/latency/count", "/events_from_the_future"]), [2, 1]);
+    assert_eq!(
+        done.numbers(["/latency/count", "/events_from_the_future"]),
+        [2, 1]
+    );
 }
 
 #[test]
 fn an_event_is_an_event_for_each_connection() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "2", "--connections", "2"]);
-    let _streams = [server.stream(event(0) + &event(1)), server.stream(event(0) + &event(1))];
-    assert_eq!(bench.done().numbers(["/events/total", "/loss/publishers/0/clean_connections"]), [4, 2]);
+    let _streams = [
+        server.stream(event(0) + &event(1)),
+        server.stream(event(0) + &event(1)),
+    ];
+    assert_eq!(
+        bench
+            .done()
+            .numbers(["/events/total", "/loss/publishers/0/clean_connections"]),
+        [4, 2]
+    );
 }

@@ -9,7 +9,10 @@ use crate::{
 fn misuse_ends_with_2_and_says_what_to_write() {
     for (arguments, hint) in [
         (&["--url", "https://example.org"][..], "plain http only"),
-        (&["--insecure"], "--insecure (LISTENER_INSECURE) means nothing to bench"),
+        (
+            &["--insecure"],
+            "--insecure (LISTENER_INSECURE) means nothing to bench",
+        ),
         (&["--url", "localhost:1"], "write http://"),
         (&["--connections", "0"], "--connections"),
         (&["--cut-every", "5s", "--cut-share", "0"], "write a share"),
@@ -20,7 +23,11 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (&["--format", "json"], "--format"),
     ] {
         let ended = Listener::start(&[&["bench"], arguments].concat()).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ended:?}");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}: {ended:?}"
+        );
         assert!(ended.stderr.contains(hint), "{arguments:?}: {ended:?}");
     }
 }
@@ -29,8 +36,11 @@ fn misuse_ends_with_2_and_says_what_to_write() {
 fn too_few_open_files_are_said_before_it_begins() {
     let server = Server::start();
     let mut shell = std::process::Command::new("sh");
-    let script =
-        format!("ulimit -n 64; exec {} bench --url {} --connections 100", env!("CARGO_BIN_EXE_listener"), server.url());
+    let script = format!(
+        "ulimit -n 64; exec {} bench --url {} --connections 100",
+        env!("CARGO_BIN_EXE_listener"),
+        server.url()
+    );
     let ended = Listener::spawn(shell.args(["-c", &script]).env_clear(), Reading::All).ended();
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("ulimit -Hn"), "{ended:?}");
@@ -40,9 +50,15 @@ fn too_few_open_files_are_said_before_it_begins() {
 fn help_teaches_by_examples_of_several_servers() {
     let ended = Listener::start(&["bench", "--help"]).ended();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    for word in
-        ["Exit codes:", "Nchan", "Mercure", "Flask-SSE", "--cut-every 5s", "LISTENER_BENCH_CONNECTIONS", "no proxies"]
-    {
+    for word in [
+        "Exit codes:",
+        "Nchan",
+        "Mercure",
+        "Flask-SSE",
+        "--cut-every 5s",
+        "LISTENER_BENCH_CONNECTIONS",
+        "no proxies",
+    ] {
         assert!(ended.stdout.contains(word), "{word}:\n{}", ended.stdout);
     }
 }
@@ -85,8 +101,18 @@ fn a_request_is_made_as_the_listener_makes_it() {
         ],
     );
     let mut stream = server.request();
-    assert_eq!(stream.posted(), ("POST /stream?channel=orders&since=10m", Some("application/json"), "{}"));
-    assert_eq!((stream.header("authorization"), stream.header("x-a")), (Some("Bearer t"), Some("b")));
+    assert_eq!(
+        stream.posted(),
+        (
+            "POST /stream?channel=orders&since=10m",
+            Some("application/json"),
+            "{}"
+        )
+    );
+    assert_eq!(
+        (stream.header("authorization"), stream.header("x-a")),
+        (Some("Bearer t"), Some("b"))
+    );
     stream.open_stream();
     stream.send(event(0));
     bench.done().assert_code(0);
@@ -95,8 +121,19 @@ fn a_request_is_made_as_the_listener_makes_it() {
 #[test]
 fn connections_come_from_the_sources_that_were_named() {
     let server = Server::start();
-    let bench =
-        Bench::start(&server, &["--source", "127.0.0.1", "--connections", "2", "--count", "1", "--ramp", "10ms"]);
+    let bench = Bench::start(
+        &server,
+        &[
+            "--source",
+            "127.0.0.1",
+            "--connections",
+            "2",
+            "--count",
+            "1",
+            "--ramp",
+            "10ms",
+        ],
+    );
     let _streams = [server.stream(event(0)), server.stream(event(0))];
     let done = bench.done();
     done.assert_code(0);

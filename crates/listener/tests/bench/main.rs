@@ -11,5 +11,9 @@ mod report;
 mod resuming;
 mod run;
 #[path = "../program/support/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the harness of the listener's own tests, of which only a part is needed")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the harness of the listener's own tests, of which only a part is needed"
+)]
 mod support;

@@ -32,29 +32,47 @@ impl RawServer {
     /// The next request.
     pub(crate) fn asked(&self) -> Asked {
         let listener = self.0.try_clone().expect("a live socket");
-        let (socket, _) = bounded("a connection", move || listener.accept().expect("a connection"));
+        let (socket, _) = bounded("a connection", move || {
+            listener.accept().expect("a connection")
+        });
         Asked::read(socket)
     }
 
     /// Answers every request on a thread of its own, until the test is over.
     pub(crate) fn answer_all(self, mut answer: impl FnMut(Asked) + Send + 'static) {
-        std::thread::spawn(move || self.0.incoming().flatten().map(Asked::read).for_each(&mut answer));
+        std::thread::spawn(move || {
+            self.0
+                .incoming()
+                .flatten()
+                .map(Asked::read)
+                .for_each(&mut answer)
+        });
     }
 }
 
 impl Asked {
     fn read(socket: TcpStream) -> Self {
-        socket.set_read_timeout(Some(WAIT_MAX)).expect("a live socket");
+        socket
+            .set_read_timeout(Some(WAIT_MAX))
+            .expect("a live socket");
         socket.set_nodelay(true).expect("a live socket");
-        let lines = BufReader::new(&socket).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        let lines = BufReader::new(&socket)
+            .lines()
+            .map_while(Result::ok)
+            .take_while(|line| !line.is_empty());
         let id = |line: String| line.strip_prefix("last-event-id: ").map(str::to_owned);
         let last_event_id = lines.filter_map(id).last();
-        Self { last_event_id, socket }
+        Self {
+            last_event_id,
+            socket,
+        }
     }
 
     /// Sends these bytes.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.socket.write_all(bytes.as_ref()).expect("the bench reads on");
+        self.socket
+            .write_all(bytes.as_ref())
+            .expect("the bench reads on");
     }
 
     /// Sends these bytes over and over until the bench has closed the connection.
@@ -65,7 +83,8 @@ impl Asked {
 
 /// As chunks of so many bytes.
 pub(crate) fn chunked(body: &str, size: usize) -> String {
-    let chunk = |chunk: &[u8]| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+    let chunk =
+        |chunk: &[u8]| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
     let wire: Vec<u8> = body.as_bytes().chunks(size).flat_map(chunk).collect();
     String::from_utf8(wire).expect("ASCII")
 }

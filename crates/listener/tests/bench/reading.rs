@@ -6,8 +6,11 @@ use crate::{
     support::Server,
 };
 
-const BODIES: [(&str, &str); 3] =
-    [("Transfer-Encoding: chunked", "chunked"), ("Content-Length: 100000", "plain"), ("X-Until: close", "plain")];
+const BODIES: [(&str, &str); 3] = [
+    ("Transfer-Encoding: chunked", "chunked"),
+    ("Content-Length: 100000", "plain"),
+    ("X-Until: close", "plain"),
+];
 
 fn head(framing: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n")
@@ -20,14 +23,24 @@ fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
         let bench = Bench::at(&[&server.url()], &["--count", "3"]);
         let mut asked = server.asked();
         let body = format!(": hello\n\n{}", events(0..3));
-        let answer = head(framing) + &if form == "chunked" { chunked(&body, 7) } else { body };
+        let answer = head(framing)
+            + &if form == "chunked" {
+                chunked(&body, 7)
+            } else {
+                body
+            };
         for byte in answer.bytes() {
             asked.send([byte]);
         }
         let done = bench.done();
         done.assert_code(0);
         assert_eq!(
-            done.numbers(["/events/total", "/events/by_type/tick", "/comments", "/connects/opened"]),
+            done.numbers([
+                "/events/total",
+                "/events/by_type/tick",
+                "/comments",
+                "/connects/opened"
+            ]),
             [3, 3, 1, 1],
             "{framing}"
         );
@@ -42,7 +55,10 @@ fn an_answer_is_read_cut_at_any_place() {
     let answer = STREAM.to_owned() + &chunked(&events(0..2), 40);
     let server = RawServer::start();
     let connections = answer.len() - 1;
-    let bench = Bench::at(&[&server.url()], &["--count", "2", "--connections", &connections.to_string()]);
+    let bench = Bench::at(
+        &[&server.url()],
+        &["--count", "2", "--connections", &connections.to_string()],
+    );
     let mut all: Vec<_> = (0..connections).map(|_| server.asked()).collect();
     for (at, asked) in all.iter_mut().enumerate() {
         asked.send(&answer.as_bytes()[..=at]);
@@ -53,8 +69,14 @@ fn an_answer_is_read_cut_at_any_place() {
     let done = bench.done();
     done.assert_code(0);
     let connections = connections as u64;
-    assert_eq!(done.numbers(["/connections/opened", "/events/total"]), [connections, 2 * connections]);
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]), [0, connections]);
+    assert_eq!(
+        done.numbers(["/connections/opened", "/events/total"]),
+        [connections, 2 * connections]
+    );
+    assert_eq!(
+        done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]),
+        [0, connections]
+    );
 }
 
 #[test]
@@ -64,7 +86,10 @@ fn what_is_not_http_is_said() {
     server.request().send_as_they_are("SSH-2.0-OpenSSH_9.2\r\n");
     let done = bench.done();
     done.assert_code(1);
-    assert_eq!(done.number("/connects/failed/the answer is not HTTP~11.1"), 1);
+    assert_eq!(
+        done.number("/connects/failed/the answer is not HTTP~11.1"),
+        1
+    );
 }
 
 #[test]
@@ -76,13 +101,24 @@ fn an_endless_head_and_an_endless_event_are_cut_off() {
     asked.send_until_closed("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
     let done = bench.done();
     done.assert_code(1);
-    assert_eq!(done.number("/connects/failed/the head of the answer is too large"), 1);
+    assert_eq!(
+        done.number("/connects/failed/the head of the answer is too large"),
+        1
+    );
 
     let server = Server::start();
     let bench = Bench::start(&server, &["--max-event-size", "1KiB", "--count", "2"]);
-    server.stream(format!("retry: 0\n\n{}", event(0))).send_until_closed("data: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n");
+    server
+        .stream(format!("retry: 0\n\n{}", event(0)))
+        .send_until_closed("data: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n");
     let _stream = server.stream(event(1));
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.numbers(["/ends/broken/an event is larger than --max-event-size", "/events/total"]), [1, 2]);
+    assert_eq!(
+        done.numbers([
+            "/ends/broken/an event is larger than --max-event-size",
+            "/events/total"
+        ]),
+        [1, 2]
+    );
 }

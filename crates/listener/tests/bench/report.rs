@@ -8,7 +8,15 @@ use crate::{
 #[test]
 fn the_json_report_has_everything() {
     let server = Server::start();
-    let bench = Bench::start(&server, &["--count", "2", "--url", &format!("{}/secret?token=secret", server.url())]);
+    let bench = Bench::start(
+        &server,
+        &[
+            "--count",
+            "2",
+            "--url",
+            &format!("{}/secret?token=secret", server.url()),
+        ],
+    );
     let _stream = server.stream(events(0..2));
     let done = bench.done();
     for pointer in [
@@ -30,9 +38,17 @@ fn the_json_report_has_everything() {
         "/loss/unjudged",
         "/advice",
     ] {
-        assert!(done.report.pointer(pointer).is_some(), "{pointer} in {:#}", done.report);
+        assert!(
+            done.report.pointer(pointer).is_some(),
+            "{pointer} in {:#}",
+            done.report
+        );
     }
-    assert!(!done.report.to_string().contains("token"), "{:#}", done.report);
+    assert!(
+        !done.report.to_string().contains("token"),
+        "{:#}",
+        done.report
+    );
 }
 
 #[test]
@@ -41,12 +57,29 @@ fn the_text_has_a_line_for_each_thing() {
     let bench = Bench::start(&server, &["--count", "1"]);
     let _stream = server.stream(format!(": hello\n\n{}", event(0)));
     let text = bench.done().ended.stdout;
-    for name in
-        ["time", "connections", "connects", "first byte", "open", "latency", "events", "bytes", "publisher", "lost"]
-    {
-        assert!(text.lines().any(|line| line.starts_with(&format!("{name:<14}  "))), "{name}:\n{text}");
+    for name in [
+        "time",
+        "connections",
+        "connects",
+        "first byte",
+        "open",
+        "latency",
+        "events",
+        "bytes",
+        "publisher",
+        "lost",
+    ] {
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with(&format!("{name:<14}  "))),
+            "{name}:\n{text}"
+        );
     }
-    assert!(text.lines().any(|line| line.starts_with("type") && line.ends_with("1 × tick")), "{text}");
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("type") && line.ends_with("1 × tick")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -54,9 +87,19 @@ fn a_report_that_cannot_be_written_is_known_before_anything_is_asked() {
     let server = Server::start();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("no-such-directory/report.json");
-    let ended = Listener::start(&["bench", "--url", &server.url(), "--report", path.to_str().expect("UTF-8")]).ended();
+    let ended = Listener::start(&[
+        "bench",
+        "--url",
+        &server.url(),
+        "--report",
+        path.to_str().expect("UTF-8"),
+    ])
+    .ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("cannot write the report to") && ended.stdout.is_empty(), "{ended:?}");
+    assert!(
+        ended.stderr.contains("cannot write the report to") && ended.stdout.is_empty(),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -27,8 +27,18 @@ fn a_stream_that_the_server_ends_is_resumed_after_its_last_event() {
     stream.send(events(2..4));
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.numbers(["/ends/by_server", "/ends/broken_total", "/connects/resumed_with_id"]), [1, 1, 2]);
-    assert_eq!(done.numbers(["/events/total", "/loss/lost/total", "/back_after_end/count"]), [4, 0, 2]);
+    assert_eq!(
+        done.numbers([
+            "/ends/by_server",
+            "/ends/broken_total",
+            "/connects/resumed_with_id"
+        ]),
+        [1, 1, 2]
+    );
+    assert_eq!(
+        done.numbers(["/events/total", "/loss/lost/total", "/back_after_end/count"]),
+        [4, 0, 2]
+    );
 }
 
 #[test]
@@ -43,9 +53,18 @@ fn without_an_id_it_comes_back_without_one_and_the_loss_is_seen() {
     stream.send(without_id(5));
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.numbers(["/connects/resumed_with_id", "/connects/reopened_without_id"]), [0, 1]);
-    assert_eq!(done.numbers(["/loss/lost/total", "/loss/lost/across_reconnect"]), [4, 4]);
-    assert_eq!(done.report["loss"]["connections"][0]["lost_ranges"][0]["circumstance"], "across_reconnect");
+    assert_eq!(
+        done.numbers(["/connects/resumed_with_id", "/connects/reopened_without_id"]),
+        [0, 1]
+    );
+    assert_eq!(
+        done.numbers(["/loss/lost/total", "/loss/lost/across_reconnect"]),
+        [4, 4]
+    );
+    assert_eq!(
+        done.report["loss"]["connections"][0]["lost_ranges"][0]["circumstance"],
+        "across_reconnect"
+    );
 }
 
 #[test]
@@ -53,21 +72,50 @@ fn a_storm_cuts_and_resumes_at_once() {
     let server = RawServer::start();
     let bench = Bench::at(
         &[&server.url()],
-        &["--connections", "4", "--cut-every", "50ms", "--cut-share", "50%", "--seed", "7", "--count", "4"],
+        &[
+            "--connections",
+            "4",
+            "--cut-every",
+            "50ms",
+            "--cut-share",
+            "50%",
+            "--seed",
+            "7",
+            "--count",
+            "4",
+        ],
     );
     // One event for each stream: whoever wants the next one has to come back, and only a cut makes it.
     let mut open = Vec::new();
     server.answer_all(move |mut asked| {
-        let next = asked.last_event_id.as_ref().map_or(0, |id| id.parse::<u64>().expect("ours") + 1);
+        let next = asked
+            .last_event_id
+            .as_ref()
+            .map_or(0, |id| id.parse::<u64>().expect("ours") + 1);
         asked.send(STREAM.to_owned() + &chunked(&event(next), 1000));
         open.push(asked);
     });
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.numbers(["/events/total", "/loss/lost/total", "/loss/twice", "/loss/out_of_order"]), [16, 0, 0, 0]);
-    let [cut, back, with_id] = done.numbers(["/ends/cut_by_us", "/back_after_cut/count", "/connects/resumed_with_id"]);
+    assert_eq!(
+        done.numbers([
+            "/events/total",
+            "/loss/lost/total",
+            "/loss/twice",
+            "/loss/out_of_order"
+        ]),
+        [16, 0, 0, 0]
+    );
+    let [cut, back, with_id] = done.numbers([
+        "/ends/cut_by_us",
+        "/back_after_cut/count",
+        "/connects/resumed_with_id",
+    ]);
     assert!(cut >= 12 && (back, with_id) == (cut, cut), "{done:#?}");
-    assert_eq!(done.numbers(["/ends/by_server", "/ends/broken_total", "/seed"]), [0, 0, 7]);
+    assert_eq!(
+        done.numbers(["/ends/by_server", "/ends/broken_total", "/seed"]),
+        [0, 0, 7]
+    );
 }
 
 #[test]
@@ -81,5 +129,8 @@ fn a_silent_stream_counts_as_broken() {
     stream.send(event(1));
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(done.number("/ends/broken/nothing came for --idle-timeout"), 1);
+    assert_eq!(
+        done.number("/ends/broken/nothing came for --idle-timeout"),
+        1
+    );
 }

@@ -34,13 +34,17 @@ impl Bench {
         }
         all.extend(arguments);
         let listener = Listener::start(&all);
-        Self { listener, directory }
+        Self {
+            listener,
+            directory,
+        }
     }
 
     /// Ctrl-C.
     #[cfg(unix)]
     pub(crate) fn interrupt(&self) {
-        rustix::process::kill_process(self.listener.id(), rustix::process::Signal::INT).expect("it runs");
+        rustix::process::kill_process(self.listener.id(), rustix::process::Signal::INT)
+            .expect("it runs");
     }
 
     /// Waits until it says so on stderr.
@@ -53,15 +57,24 @@ impl Bench {
         let ended = self.listener.ended();
         let json = std::fs::read(self.directory.path().join("report.json"));
         let json = json.unwrap_or_else(|error| panic!("no report: {error}; {ended:?}"));
-        Done { report: serde_json::from_slice(&json).unwrap_or_else(|error| panic!("{error}: {ended:?}")), ended }
+        Done {
+            report: serde_json::from_slice(&json)
+                .unwrap_or_else(|error| panic!("{error}: {ended:?}")),
+            ended,
+        }
     }
 }
 
 impl Done {
     /// A number in the report.
     pub(crate) fn number(&self, pointer: &str) -> u64 {
-        let value = self.report.pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {:#}", self.report));
-        value.as_u64().unwrap_or_else(|| panic!("{pointer} is {value}"))
+        let value = self
+            .report
+            .pointer(pointer)
+            .unwrap_or_else(|| panic!("{pointer} in {:#}", self.report));
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("{pointer} is {value}"))
     }
 
     /// Numbers in the report.
@@ -77,7 +90,9 @@ impl Done {
 
 /// A numbered event of the publisher `p`, with an id.
 pub(crate) fn event(number: u64) -> String {
-    format!("id: {number}\nevent: tick\ndata: {{\"publisher\":\"p\",\"sequence\":{number},\"sent_us\":1}}\n\n")
+    format!(
+        "id: {number}\nevent: tick\ndata: {{\"publisher\":\"p\",\"sequence\":{number},\"sent_us\":1}}\n\n"
+    )
 }
 
 /// Numbered events.

@@ -20,16 +20,28 @@ const fn case(
     bytes: &'static [u8],
     events: &'static [(&'static str, &'static str, &'static str)],
 ) -> Case {
-    Case { rule, bytes, events, last_event_id: "", retry_ms: None }
+    Case {
+        rule,
+        bytes,
+        events,
+        last_event_id: "",
+        retry_ms: None,
+    }
 }
 
 impl Case {
     const fn id(self, last_event_id: &'static str) -> Self {
-        Self { last_event_id, ..self }
+        Self {
+            last_event_id,
+            ..self
+        }
     }
 
     const fn retry(self, retry_ms: u64) -> Self {
-        Self { retry_ms: Some(retry_ms), ..self }
+        Self {
+            retry_ms: Some(retry_ms),
+            ..self
+        }
     }
 }
 

@@ -28,7 +28,8 @@ struct Read {
 
 /// The reader of `listener`, which parses with `eventsource-stream`.
 fn by_the_listener(pieces: &[&[u8]]) -> Read {
-    let (mut decoder, mut resume, mut events) = (Decoder::new(EVENT_BYTES_MAX), Resume::default(), Vec::new());
+    let (mut decoder, mut resume, mut events) =
+        (Decoder::new(EVENT_BYTES_MAX), Resume::default(), Vec::new());
     for piece in pieces {
         decoder.push(piece).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {
@@ -38,22 +39,42 @@ fn by_the_listener(pieces: &[&[u8]]) -> Read {
             }
         }
     }
-    let retry_ms = resume.retry().map(|retry| u64::try_from(retry.as_millis()).expect("came as 64 bits"));
-    Read { events, last_event_id: resume.last_event_id().to_owned(), retry_ms }
+    let retry_ms = resume
+        .retry()
+        .map(|retry| u64::try_from(retry.as_millis()).expect("came as 64 bits"));
+    Read {
+        events,
+        last_event_id: resume.last_event_id().to_owned(),
+        retry_ms,
+    }
 }
 
 /// The reader of `listener bench`, which makes no strings.
 fn by_the_bench(pieces: &[&[u8]]) -> Read {
-    let (mut reader, mut scratch, mut events) = (EventReader::new(EVENT_BYTES_MAX), Scratch::default(), Vec::new());
+    let (mut reader, mut scratch, mut events) = (
+        EventReader::new(EVENT_BYTES_MAX),
+        Scratch::default(),
+        Vec::new(),
+    );
     for piece in pieces {
         let take = |item: events::Item<'_>| {
             if let events::Item::Event(event) = item {
-                events.push((event.id_text().into(), event.kind_text().into(), event.data_text().into()));
+                events.push((
+                    event.id_text().into(),
+                    event.kind_text().into(),
+                    event.data_text().into(),
+                ));
             }
         };
-        reader.push(&mut scratch, piece, take).expect("small enough");
+        reader
+            .push(&mut scratch, piece, take)
+            .expect("small enough");
     }
-    Read { events, last_event_id: reader.last_event_id().into_owned(), retry_ms: reader.retry_ms() }
+    Read {
+        events,
+        last_event_id: reader.last_event_id().into_owned(),
+        retry_ms: reader.retry_ms(),
+    }
 }
 
 type Reader = fn(&[&[u8]]) -> Read;
@@ -63,13 +84,24 @@ const READERS: [(&str, Reader); 2] = [("listener", by_the_listener), ("bench", b
 /// Runs every case through every reader, in pieces that are cut by `cut`.
 fn run(how: &str, cut: impl for<'b> Fn(&'b [u8]) -> Vec<&'b [u8]>) {
     for case in CASES {
-        let events =
-            case.events.iter().map(|(id, kind, data)| ((*id).to_owned(), (*kind).to_owned(), (*data).to_owned()));
-        let expected =
-            Read { events: events.collect(), last_event_id: case.last_event_id.to_owned(), retry_ms: case.retry_ms };
+        let events = case
+            .events
+            .iter()
+            .map(|(id, kind, data)| ((*id).to_owned(), (*kind).to_owned(), (*data).to_owned()));
+        let expected = Read {
+            events: events.collect(),
+            last_event_id: case.last_event_id.to_owned(),
+            retry_ms: case.retry_ms,
+        };
         for (name, reader) in READERS {
             let read = reader(&cut(case.bytes));
-            assert_eq!(read, expected, "{name}, {how}: {} in {}", case.rule, case.bytes.escape_ascii());
+            assert_eq!(
+                read,
+                expected,
+                "{name}, {how}: {} in {}",
+                case.rule,
+                case.bytes.escape_ascii()
+            );
         }
     }
 }
@@ -93,14 +125,22 @@ fn every_case_byte_by_byte() {
 
 #[test]
 fn every_case_with_empty_reads_between() {
-    run("with empty reads", |bytes| bytes.chunks(1).flat_map(|byte| [byte, &[]]).collect());
+    run("with empty reads", |bytes| {
+        bytes.chunks(1).flat_map(|byte| [byte, &[]]).collect()
+    });
 }
 
 #[test]
 fn every_case_cut_at_every_place() {
-    let longest = CASES.iter().map(|case| case.bytes.len()).max().unwrap_or_default();
+    let longest = CASES
+        .iter()
+        .map(|case| case.bytes.len())
+        .max()
+        .unwrap_or_default();
     for place in 0..=longest {
-        run(&format!("cut at {place}"), |bytes| <[_; 2]>::from(bytes.split_at(place.min(bytes.len()))).to_vec());
+        run(&format!("cut at {place}"), |bytes| {
+            <[_; 2]>::from(bytes.split_at(place.min(bytes.len()))).to_vec()
+        });
     }
 }
 

@@ -5,8 +5,14 @@ use crate::support::{Listener, Reading, Server};
 #[test]
 fn misuse_ends_with_2_and_says_what_to_write() {
     for (arguments, hint) in [
-        (["--url", "localhost:5000"], "write http:// or https:// in front"),
-        (["--url", "ftp://example.org/"], "write http:// or https:// in front"),
+        (
+            ["--url", "localhost:5000"],
+            "write http:// or https:// in front",
+        ),
+        (
+            ["--url", "ftp://example.org/"],
+            "write http:// or https:// in front",
+        ),
         (["--channel", "a b"], "A-Z a-z 0-9"),
         (["--count", "0"], "--count"),
         (["--format", "xml"], "json"),
@@ -17,19 +23,32 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["--max-event-size", "0"], "more than zero"),
         (["--max-event-size", "much"], "like 512KiB"),
         (["--max-retries", "-1"], "--max-retries"),
-        (["http://127.0.0.1:5000", "--count=1"], "give a URL by --url"),
+        (
+            ["http://127.0.0.1:5000", "--count=1"],
+            "give a URL by --url",
+        ),
         (["--count=1", "bench"], "write bench first"),
         (["bench", "http://127.0.0.1:5000"], "give a URL by --url"),
         (["--method", "HEAD"], "the answer to HEAD has no stream"),
         (["--body", "@/absent"], "cannot read the body from /absent"),
         (["--last", "0"], "--last"),
         (["--last=5", "--since=10m"], "cannot be used with"),
-        (["--format=data", "--show-comments"], "no place for comments"),
-        (["--url=http://h/a", "--url=http://h/a"], "--url http://h/a is given twice"),
+        (
+            ["--format=data", "--show-comments"],
+            "no place for comments",
+        ),
+        (
+            ["--url=http://h/a", "--url=http://h/a"],
+            "--url http://h/a is given twice",
+        ),
         (["--completions", "tcsh"], "bash"),
     ] {
         let ended = Listener::start(&arguments).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
         assert!(ended.stderr.contains(hint), "{ended:?}");
     }
 }
@@ -41,7 +60,11 @@ fn help_documents_exit_codes_and_ends_with_examples() {
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         assert!(ended.stdout.contains("Exit codes:"), "{}", ended.stdout);
         assert!(
-            ended.stdout.lines().last().is_some_and(|line| line.starts_with("    listener --")),
+            ended
+                .stdout
+                .lines()
+                .last()
+                .is_some_and(|line| line.starts_with("    listener --")),
             "{}",
             ended.stdout
         );
@@ -74,7 +97,10 @@ fn every_flag_has_its_environment_twin() {
         .env("LISTENER_RECORD", &path);
     let listener = Listener::spawn(&mut command, Reading::All);
     let mut request = server.request();
-    assert_eq!(request.target(), "/stream?channel=orders&event=click&event=view");
+    assert_eq!(
+        request.target(),
+        "/stream?channel=orders&event=click&event=view"
+    );
     assert_eq!(request.header("last-event-id"), Some("1-0"));
     assert_eq!(request.posted().2, "{}");
     request.open_stream();
@@ -89,7 +115,11 @@ fn every_flag_has_its_environment_twin() {
 fn completions_are_printed_for_a_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = Listener::start(&["--completions", shell]).ended();
-        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert_eq!(
+            (ended.code, ended.stderr.as_str()),
+            (Some(0), ""),
+            "{shell}"
+        );
         assert!(ended.stdout.contains("max-event-size"), "{shell}");
     }
 }

@@ -7,7 +7,11 @@ fn it_asks_for_an_event_stream() {
     let server = Server::start();
     let _listener = Listener::start(&["--url", &server.url()]);
     let request = server.request();
-    assert!(request.head.starts_with("GET /stream HTTP/1.1\n"), "{}", request.head);
+    assert!(
+        request.head.starts_with("GET /stream HTTP/1.1\n"),
+        "{}",
+        request.head
+    );
     assert_eq!(request.header("accept"), Some("text/event-stream"));
     assert_eq!(request.header("cache-control"), Some("no-store"));
     assert_eq!(request.header("accept-encoding"), Some("identity"));
@@ -17,8 +21,20 @@ fn it_asks_for_an_event_stream() {
 fn channel_and_types_are_sent_as_a_query() {
     let server = Server::start();
     let url = format!("{}/live?x=1", server.url());
-    let _listener = Listener::start(&["--url", &url, "--channel", "orders", "--event", "a b", "--event", "view"]);
-    assert_eq!(server.request().target(), "/live?x=1&channel=orders&event=a%20b&event=view");
+    let _listener = Listener::start(&[
+        "--url",
+        &url,
+        "--channel",
+        "orders",
+        "--event",
+        "a b",
+        "--event",
+        "view",
+    ]);
+    assert_eq!(
+        server.request().target(),
+        "/live?x=1&channel=orders&event=a%20b&event=view"
+    );
 }
 
 #[test]
@@ -26,13 +42,22 @@ fn with_no_server_yet_it_says_so_once_and_joins_when_there_is_one() {
     let port = PortWithoutServer::take();
     let listener = Listener::start(&["--url", &port.url(), "--count", "1"]);
     let said = listener.said("no server at http://127.0.0.1:");
-    assert!(said.contains("connection refused") && said.contains("cargo run -p sse-server"), "{said}");
+    assert!(
+        said.contains("connection refused") && said.contains("cargo run -p sse-server"),
+        "{said}"
+    );
     let server = port.serve();
     let _stream = server.stream("data: a\n\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "event: message \ndata: a\n")
+    );
     assert!(!ended.stderr.contains("no server"), "said once: {ended:?}");
-    assert!(ended.stderr.contains("connected to http://127.0.0.1:"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("connected to http://127.0.0.1:"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -41,16 +66,26 @@ fn a_server_that_cannot_now_is_asked_again() {
     let listener = Listener::start(&["--url", &server.url(), "--count", "2"]);
     server.stream("retry: 1\n\nid: 1-0\ndata: a\n\n").end();
     let busy = r#"{"error":{"code":"broker_down","message":"the broker is away"}}"#;
-    server.request().answer("503 Service Unavailable", &["Retry-After: 0"], busy);
+    server
+        .request()
+        .answer("503 Service Unavailable", &["Retry-After: 0"], busy);
     listener.said("503 Service Unavailable: the broker is away");
-    server.request().answer("500 Internal Server Error", &[], "oops");
+    server
+        .request()
+        .answer("500 Internal Server Error", &[], "oops");
     server.request().answer("408 Request Timeout", &[], "");
     let mut again = server.request();
     assert_eq!(again.header("last-event-id"), Some("1-0"));
     again.open_stream();
     again.send("data: b\n\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\nevent: message \ndata: b\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (
+            Some(0),
+            "event: message \ndata: a\nevent: message \ndata: b\n"
+        )
+    );
 }
 
 #[test]
@@ -67,7 +102,9 @@ fn retry_after_is_kept_to() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 1\n\n").end();
-    server.request().answer("429 Too Many Requests", &["Retry-After: 2"], "slow down");
+    server
+        .request()
+        .answer("429 Too Many Requests", &["Retry-After: 2"], "slow down");
     let said = listener.said("429 Too Many Requests: slow down");
     assert!(said.contains("trying again in 2s"), "{said}");
     server.request();
@@ -92,7 +129,11 @@ fn a_server_that_ends_every_stream_at_once_is_asked_ever_more_rarely() {
         // An event is no stretch of success.
         server.stream(format!("retry: 5\ndata: {nth}\n\n")).end();
         let said = listener.said("the server ended the stream; trying again in ");
-        said.trim_end().rsplit(' ').next().expect("a wait").to_owned()
+        said.trim_end()
+            .rsplit(' ')
+            .next()
+            .expect("a wait")
+            .to_owned()
     });
     assert_eq!(waits[0], "5ms");
     assert!(waits.iter().any(|wait| wait != "5ms"), "{waits:?}");
@@ -102,11 +143,23 @@ fn a_server_that_ends_every_stream_at_once_is_asked_ever_more_rarely() {
 fn a_redirect_is_followed_with_the_id() {
     let elsewhere = Server::start();
     let server = Server::start();
-    let listener = Listener::start(&["--url", &server.url(), "--last-event-id", "1-0", "--count", "1"]);
+    let listener = Listener::start(&[
+        "--url",
+        &server.url(),
+        "--last-event-id",
+        "1-0",
+        "--count",
+        "1",
+    ]);
     let location = format!("Location: {}/moved", elsewhere.url());
-    server.request().answer("307 Temporary Redirect", &[&location], "");
+    server
+        .request()
+        .answer("307 Temporary Redirect", &[&location], "");
     let mut moved = elsewhere.request();
-    assert_eq!((moved.target(), moved.header("last-event-id")), ("/moved", Some("1-0")));
+    assert_eq!(
+        (moved.target(), moved.header("last-event-id")),
+        ("/moved", Some("1-0"))
+    );
     assert_eq!(moved.header("accept"), Some("text/event-stream"));
     moved.open_stream();
     moved.send("data: a\n\n");
@@ -119,7 +172,9 @@ fn plain_http_needs_no_certificates() {
     let nothing = tempfile::tempdir().unwrap();
     let no_file = nothing.path().join("absent.pem");
     let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
-    command.env("SSL_CERT_FILE", no_file).env("SSL_CERT_DIR", nothing.path());
+    command
+        .env("SSL_CERT_FILE", no_file)
+        .env("SSL_CERT_DIR", nothing.path());
     let listener = Listener::spawn(&mut command, Reading::All);
     let _stream = server.stream("data: a\n\n");
     assert_eq!(listener.ended().code, Some(0));
@@ -129,7 +184,9 @@ fn plain_http_needs_no_certificates() {
 fn this_machine_is_not_reached_through_a_proxy() {
     let (server, proxy) = (Server::start(), PortWithoutServer::take());
     let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
-    command.env("HTTP_PROXY", proxy.url()).env("ALL_PROXY", proxy.url());
+    command
+        .env("HTTP_PROXY", proxy.url())
+        .env("ALL_PROXY", proxy.url());
     let listener = Listener::spawn(&mut command, Reading::All);
     let _stream = server.stream("data: a\n\n");
     assert_eq!(listener.ended().code, Some(0));
@@ -152,10 +209,17 @@ fn another_machine_is_reached_through_a_proxy() {
 fn a_redirect_to_what_is_not_http_ends_it() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
-    server.request().answer("302 Found", &["Location: ftp://example.org/"], "");
+    server
+        .request()
+        .answer("302 Found", &["Location: ftp://example.org/"], "");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("redirects lead nowhere: to what is neither http nor https"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("redirects lead nowhere: to what is neither http nor https"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -37,12 +37,24 @@ const fn case(
     requests: &'static [(&'static str, Option<&'static str>)],
     data: &'static [&'static str],
 ) -> Case {
-    Case { what, arguments: &[], answers, requests, data, code: 0, said: "has no more to send (204 No Content)\n" }
+    Case {
+        what,
+        arguments: &[],
+        answers,
+        requests,
+        data,
+        code: 0,
+        said: "has no more to send (204 No Content)\n",
+    }
 }
 
 /// A case that ends with the one answer.
 const fn refused(what: &'static str, answers: &'static [Answer], said: &'static str) -> Case {
-    Case { code: 1, said, ..case(what, answers, &[("GET /stream", None)], &[]) }
+    Case {
+        code: 1,
+        said,
+        ..case(what, answers, &[("GET /stream", None)], &[])
+    }
 }
 
 const GET: &str = "GET /stream";
@@ -118,19 +130,37 @@ fn give(answer: &Answer, mut exchange: Exchange) {
 #[test]
 fn every_case_ends_as_it_should() {
     assert!(CASES.len() >= 15);
-    for Case { what, arguments, answers, requests, data, code, said } in CASES {
+    for Case {
+        what,
+        arguments,
+        answers,
+        requests,
+        data,
+        code,
+        said,
+    } in CASES
+    {
         let server = Server::start();
-        let listener = Listener::start(&[&["--url", &server.url(), "--format", "data"], *arguments].concat());
+        let listener =
+            Listener::start(&[&["--url", &server.url(), "--format", "data"], *arguments].concat());
         assert_eq!(answers.len(), requests.len(), "{what}");
         for (answer, (line, last_event_id)) in answers.iter().zip(*requests) {
             let exchange = server.request();
-            assert_eq!(exchange.head.lines().next(), Some(format!("{line} HTTP/1.1").as_str()), "{what}");
+            assert_eq!(
+                exchange.head.lines().next(),
+                Some(format!("{line} HTTP/1.1").as_str()),
+                "{what}"
+            );
             assert_eq!(exchange.header("last-event-id"), *last_event_id, "{what}");
             give(answer, exchange);
         }
         let ended = listener.ended();
         let printed: Vec<&str> = ended.stdout.lines().collect();
-        assert_eq!((printed.as_slice(), ended.code), (*data, Some(*code)), "{what}: {ended:?}");
+        assert_eq!(
+            (printed.as_slice(), ended.code),
+            (*data, Some(*code)),
+            "{what}: {ended:?}"
+        );
         assert!(ended.stderr.ends_with(said), "{what}: {ended:?}");
     }
 }

@@ -15,19 +15,42 @@ fn a_gap_goes_to_stderr_and_to_the_record_and_does_not_count() {
     for format in ["text", "json"] {
         let server = Server::start();
         let record = path.to_str().unwrap();
-        let listener =
-            Listener::start(&["--url", &server.url(), "--format", format, "--count", "1", "--record", record]);
+        let listener = Listener::start(&[
+            "--url",
+            &server.url(),
+            "--format",
+            format,
+            "--count",
+            "1",
+            "--record",
+            record,
+        ]);
         let mut stream = server.stream(GAP);
         let said = listener.said("gap: ");
-        assert!(said.contains("orders after 1-0") && said.contains("going on with 5-0"), "{said}");
+        assert!(
+            said.contains("orders after 1-0") && said.contains("going on with 5-0"),
+            "{said}"
+        );
         stream.send("id: 5-0\nevent: click\ndata: a\n\n");
         let ended = listener.ended();
         assert_eq!(ended.code, Some(0));
-        assert!(ended.stdout.contains("click") && !ended.stdout.contains("gap"), "{ended:?}");
-        let lines: Vec<Received> =
-            fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(matches!(&lines[0], Received::Gap { id, gap } if id == "@5-0" && gap.after == "1-0"), "{lines:?}");
-        assert!(matches!(&lines[1], Received::Event { id, event, .. } if id == "5-0" && event == "click"), "{lines:?}");
+        assert!(
+            ended.stdout.contains("click") && !ended.stdout.contains("gap"),
+            "{ended:?}"
+        );
+        let lines: Vec<Received> = fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert!(
+            matches!(&lines[0], Received::Gap { id, gap } if id == "@5-0" && gap.after == "1-0"),
+            "{lines:?}"
+        );
+        assert!(
+            matches!(&lines[1], Received::Event { id, event, .. } if id == "5-0" && event == "click"),
+            "{lines:?}"
+        );
         assert_eq!(lines.len(), 2);
     }
 }

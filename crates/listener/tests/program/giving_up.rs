@@ -31,10 +31,18 @@ fn it_gives_up_when_the_retries_are_used_up_and_says_what_came_last() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--max-retries", "2"]);
     drop(server.request());
-    server.request().answer("500 Internal Server Error", &["Retry-After: 0"], "");
-    server.request().answer("503 Service Unavailable", &[], "the broker is away");
+    server
+        .request()
+        .answer("500 Internal Server Error", &["Retry-After: 0"], "");
+    server
+        .request()
+        .answer("503 Service Unavailable", &[], "the broker is away");
     let ended = listener.ended();
-    assert_gave_up(&ended, "the server answered 503 Service Unavailable: the broker is away", "3 attempts in a row");
+    assert_gave_up(
+        &ended,
+        "the server answered 503 Service Unavailable: the broker is away",
+        "3 attempts in a row",
+    );
 }
 
 #[test]
@@ -47,7 +55,11 @@ fn an_event_begins_the_count_anew() {
     server.request().answer("503 Service Unavailable", &[], "");
     let ended = listener.ended();
     assert_eq!(ended.stdout, "event: message \ndata: a\n".repeat(3));
-    assert_gave_up(&ended, "the server answered 503 Service Unavailable", "2 attempts in a row");
+    assert_gave_up(
+        &ended,
+        "the server answered 503 Service Unavailable",
+        "2 attempts in a row",
+    );
 }
 
 #[test]
@@ -57,7 +69,11 @@ fn a_stream_without_an_event_does_not() {
     for _ in 0..2 {
         server.stream("retry: 1\n\n: nothing\n\n").end();
     }
-    assert_gave_up(&listener.ended(), "the server ended the stream", "2 attempts in a row");
+    assert_gave_up(
+        &listener.ended(),
+        "the server ended the stream",
+        "2 attempts in a row",
+    );
 }
 
 #[test]
@@ -65,6 +81,13 @@ fn with_a_limit_it_does_not_promise_to_try_for_ever() {
     let port = PortWithoutServer::take();
     let listener = Listener::start(&["--url", &port.url(), "--max-retries", "1"]);
     let said = listener.said("no server");
-    assert!(said.contains("trying again once") && !said.contains("until"), "{said}");
-    assert_gave_up(&listener.ended(), "connection refused", "2 attempts in a row");
+    assert!(
+        said.contains("trying again once") && !said.contains("until"),
+        "{said}"
+    );
+    assert_gave_up(
+        &listener.ended(),
+        "connection refused",
+        "2 attempts in a row",
+    );
 }

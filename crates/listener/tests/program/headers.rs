@@ -2,7 +2,14 @@
 
 use crate::support::{Listener, PortWithoutServer, Reading, Server};
 
-const SECRETS: [&str; 6] = ["--header", "X-Key: secret-key", "--header", "x-tag: a: b", "--bearer", "secret-token"];
+const SECRETS: [&str; 6] = [
+    "--header",
+    "X-Key: secret-key",
+    "--header",
+    "x-tag: a: b",
+    "--bearer",
+    "secret-token",
+];
 
 fn start(url: &str, arguments: &[&str]) -> Listener {
     Listener::start(&[&["--url", url], arguments].concat())
@@ -32,8 +39,14 @@ fn headers_and_the_token_are_sent_with_every_request() {
 fn a_redirect_within_the_server_keeps_them() {
     let server = Server::start();
     let _listener = start(&server.url(), &SECRETS);
-    server.request().answer("302 Found", &["Location: /relative"], "");
-    server.request().answer("308 Permanent Redirect", &[&location(&format!("{}/absolute", server.url()))], "");
+    server
+        .request()
+        .answer("302 Found", &["Location: /relative"], "");
+    server.request().answer(
+        "308 Permanent Redirect",
+        &[&location(&format!("{}/absolute", server.url()))],
+        "",
+    );
     let moved = server.request();
     assert_eq!(moved.target(), "/absolute");
     assert_eq!(moved.header("x-key"), Some("secret-key"));
@@ -55,7 +68,11 @@ fn another_server_gets_nothing_at_any_hop() {
         let hop = elsewhere.request();
         assert_bare(&hop.head);
         // A stranger may not choose the URL that gets the secrets either.
-        hop.answer("307 Temporary Redirect", &[&location(&format!("{}/chosen", server.url()))], "");
+        hop.answer(
+            "307 Temporary Redirect",
+            &[&location(&format!("{}/chosen", server.url()))],
+            "",
+        );
         let mut back = server.request();
         assert_bare(&back.head);
         back.open_stream();
@@ -79,12 +96,18 @@ fn assert_bare(head: &str) {
 fn a_refusal_elsewhere_says_what_was_kept_back() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let listener = start(&server.url(), &["--bearer", "secret-token"]);
-    server.request().answer("301 Moved Permanently", &[&location(&elsewhere.url())], "");
-    elsewhere.request().answer("401 Unauthorized", &[], "who are you?");
+    server
+        .request()
+        .answer("301 Moved Permanently", &[&location(&elsewhere.url())], "");
+    elsewhere
+        .request()
+        .answer("401 Unauthorized", &[], "who are you?");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
-    let expected =
-        format!("401 Unauthorized: who are you? (after a redirect to {}, which does not get", elsewhere.url());
+    let expected = format!(
+        "401 Unauthorized: who are you? (after a redirect to {}, which does not get",
+        elsewhere.url()
+    );
     assert!(ended.stderr.contains(&expected), "{ended:?}");
     assert!(!ended.stderr.contains("secret"), "{ended:?}");
 }
@@ -93,7 +116,9 @@ fn a_refusal_elsewhere_says_what_was_kept_back() {
 fn the_environment_holds_a_header_and_the_token() {
     let server = Server::start();
     let mut command = Listener::command(&["--url", &server.url()]);
-    command.env("LISTENER_HEADER", "X-Key: a, b").env("LISTENER_BEARER", "secret-token");
+    command
+        .env("LISTENER_HEADER", "X-Key: a, b")
+        .env("LISTENER_BEARER", "secret-token");
     let _listener = Listener::spawn(&mut command, Reading::All);
     let request = server.request();
     assert_eq!(request.header("x-key"), Some("a, b"));
@@ -105,35 +130,72 @@ fn misuse_ends_with_2_and_shows_no_value() {
     for (arguments, hint) in [
         (&["--header", "secret"][..], "'Name: value'"),
         (&["--header", "secret secret: secret"], "'Name: value'"),
-        (&["--header", "X-Key: secret\nX-Other: secret"], "control characters"),
+        (
+            &["--header", "X-Key: secret\nX-Other: secret"],
+            "control characters",
+        ),
         (&["--header", "X-Key:"], "has no value"),
         (&["--header", "X-Key:", "secret"], "in quotes"),
-        (&["--header", "Accept: secret"], "sets the header accept itself"),
+        (
+            &["--header", "Accept: secret"],
+            "sets the header accept itself",
+        ),
         (&["--header", "last-event-id: secret"], "--last-event-id"),
-        (&["--header", "Content-Length: 123456"], "set by the listener itself"),
+        (
+            &["--header", "Content-Length: 123456"],
+            "set by the listener itself",
+        ),
         (&["--bearer", "Bearer secret"], "without spaces"),
         (&["--bearer", ""], "one word"),
-        (&["--bearer", "secret", "--header", "authorization: secret"], "both set Authorization"),
-        (&["--bearer", "secret", "--url", "http://user:secret@h"], "both set Authorization"),
-        (&["--url", "ftp://user:secret@h"], "write http:// or https:// in front"),
+        (
+            &["--bearer", "secret", "--header", "authorization: secret"],
+            "both set Authorization",
+        ),
+        (
+            &["--bearer", "secret", "--url", "http://user:secret@h"],
+            "both set Authorization",
+        ),
+        (
+            &["--url", "ftp://user:secret@h"],
+            "write http:// or https:// in front",
+        ),
         (&["--url", "http://user:secret@"], "not a URL"),
     ] {
         let ended = Listener::start(arguments).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
         assert!(ended.stderr.contains(hint), "{arguments:?}: {ended:?}");
-        assert!(!ended.stderr.contains("secret") && !ended.stderr.contains("123456"), "{ended:?}");
+        assert!(
+            !ended.stderr.contains("secret") && !ended.stderr.contains("123456"),
+            "{ended:?}"
+        );
     }
 }
 
 #[test]
 fn help_shows_no_values_and_advises_the_variable() {
     let mut command = Listener::command(&["--help"]);
-    command.env("LISTENER_HEADER", "X-Key: hunter2").env("LISTENER_BEARER", "hunter2");
+    command
+        .env("LISTENER_HEADER", "X-Key: hunter2")
+        .env("LISTENER_BEARER", "hunter2");
     let ended = Listener::spawn(&mut command, Reading::All).ended();
     assert_eq!(ended.code, Some(0));
     assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("[env: LISTENER_BEARER]"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("Give it by the variable rather than by the flag"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("[env: LISTENER_BEARER]"),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended
+            .stdout
+            .contains("Give it by the variable rather than by the flag"),
+        "{}",
+        ended.stdout
+    );
 }
 
 #[test]
@@ -142,5 +204,8 @@ fn no_message_shows_them() {
     let url = port.url().replace("http://", "http://user:secret@") + "/s?token=secret";
     let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("connection refused") && !ended.stderr.contains("secret"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("connection refused") && !ended.stderr.contains("secret"),
+        "{ended:?}"
+    );
 }

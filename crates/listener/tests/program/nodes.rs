@@ -5,7 +5,16 @@ use crate::support::{Listener, PortWithoutServer, Server};
 #[test]
 fn after_a_cut_the_next_node_is_asked_from_the_last_id() {
     let (one, two) = (Server::start(), Server::start());
-    let listener = Listener::start(&["--url", &one.url(), "--url", &two.url(), "--count", "3", "--format", "data"]);
+    let listener = Listener::start(&[
+        "--url",
+        &one.url(),
+        "--url",
+        &two.url(),
+        "--count",
+        "3",
+        "--format",
+        "data",
+    ]);
     one.stream("retry: 1\n\nid: 1-0\ndata: a\n\n").end();
     let mut next = two.request();
     assert_eq!(next.header("last-event-id"), Some("1-0"));
@@ -24,7 +33,10 @@ fn a_node_that_is_not_there_is_passed_over() {
     let (absent, server) = (PortWithoutServer::take(), Server::start());
     let urls = format!("{} {}", absent.url(), server.url());
     let mut command = Listener::command(&["--count", "1", "--format", "data"]);
-    let listener = Listener::spawn(command.env("LISTENER_URL", urls), crate::support::Reading::All);
+    let listener = Listener::spawn(
+        command.env("LISTENER_URL", urls),
+        crate::support::Reading::All,
+    );
     listener.said(&format!("no server at {}", absent.url()));
     let _stream = server.stream("data: a\n\n");
     assert_eq!(listener.ended().stdout, "a\n");
@@ -35,9 +47,13 @@ fn a_node_that_refuses_or_cannot_now_is_passed_over() {
     let servers = [Server::start(), Server::start(), Server::start()];
     let urls = servers.each_ref().map(Server::url).join(" ");
     let listener = Listener::start(&["--url", &urls, "--count", "1", "--format", "data"]);
-    servers[0].request().answer("404 Not Found", &[], "not here");
+    servers[0]
+        .request()
+        .answer("404 Not Found", &[], "not here");
     listener.said("404 Not Found: not here; trying again at once");
-    servers[1].request().answer("503 Service Unavailable", &["Retry-After: 3000"], "");
+    servers[1]
+        .request()
+        .answer("503 Service Unavailable", &["Retry-After: 3000"], "");
     listener.said("trying again at once");
     let _stream = servers[2].stream("data: a\n\n");
     assert_eq!(listener.ended().stdout, "a\n");
@@ -51,13 +67,29 @@ fn a_refusal_of_all_is_final() {
     two.request().answer("403 Forbidden", &[], "not you");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains(&format!("{}/stream: the server answered 403", two.url())), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains(&format!("{}/stream: the server answered 403", two.url())),
+        "{ended:?}"
+    );
 }
 
 #[test]
 fn retries_are_counted_over_all_of_them() {
     let (one, two) = (PortWithoutServer::take(), PortWithoutServer::take());
-    let ended = Listener::start(&["--url", &one.url(), "--url", &two.url(), "--max-retries", "2"]).ended();
+    let ended = Listener::start(&[
+        "--url",
+        &one.url(),
+        "--url",
+        &two.url(),
+        "--max-retries",
+        "2",
+    ])
+    .ended();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("gave up after 3 attempts in a row"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("gave up after 3 attempts in a row"),
+        "{ended:?}"
+    );
 }

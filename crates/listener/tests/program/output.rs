@@ -38,7 +38,13 @@ fn count_ends_it_exactly_there() {
     let listener = Listener::start(&["--url", &server.url(), "--count", "2"]);
     let _stream = server.stream("data: a\n\ndata: b\n\ndata: c\n\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\nevent: message \ndata: b\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (
+            Some(0),
+            "event: message \ndata: a\nevent: message \ndata: b\n"
+        )
+    );
 }
 
 #[test]
@@ -46,9 +52,15 @@ fn an_event_is_printed_before_the_next_one_comes() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     let mut stream = server.stream("data: a\n\n");
-    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+    assert_eq!(
+        [listener.line(), listener.line()].concat(),
+        "event: message \ndata: a\n"
+    );
     stream.send("data: b\n\n");
-    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: b\n");
+    assert_eq!(
+        [listener.line(), listener.line()].concat(),
+        "event: message \ndata: b\n"
+    );
 }
 
 #[test]
@@ -56,22 +68,35 @@ fn a_pipe_gets_control_characters_as_they_are() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
     let _stream = server.stream("data: \x1b[31mred\x1b[0m\n\n");
-    assert_eq!(listener.ended().stdout, "event: message \ndata: \x1b[31mred\x1b[0m\n");
+    assert_eq!(
+        listener.ended().stdout,
+        "event: message \ndata: \x1b[31mred\x1b[0m\n"
+    );
 }
 
 #[test]
 fn a_closed_pipe_ends_it_quietly() {
     let server = Server::start();
-    let listener = Listener::spawn(&mut Listener::command(&["--url", &server.url()]), Reading::Lines(2));
+    let listener = Listener::spawn(
+        &mut Listener::command(&["--url", &server.url()]),
+        Reading::Lines(2),
+    );
     let stream = server.stream("data: a\n\n");
-    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+    assert_eq!(
+        [listener.line(), listener.line()].concat(),
+        "event: message \ndata: a\n"
+    );
     listener.stdout_closed();
     // Not only once: a program that another test is just starting may still hold the pipe for a moment.
     let sending = std::thread::spawn(move || stream.send_until_closed("data: b\n\n"));
     let ended = listener.ended();
     sending.join().unwrap();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stderr.lines().count(), 1, "only that it is connected: {ended:?}");
+    assert_eq!(
+        ended.stderr.lines().count(),
+        1,
+        "only that it is connected: {ended:?}"
+    );
 }
 
 #[test]
@@ -81,7 +106,10 @@ fn a_closed_stderr_does_not_matter() {
     let listener = Listener::spawn_without_stderr(&mut command);
     let _stream = server.stream("data: a\n\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "event: message \ndata: a\n")
+    );
 }
 
 #[test]
@@ -99,24 +127,47 @@ fn raw_is_what_came_without_what_a_cut_left_unfinished() {
     let mut stream = server.stream("\u{feff}retry: 1\r\n\r\n: hello\nfoo: bar\n");
     // Comments and fields that mean nothing belong to no event: they are not held.
     let lines: Vec<_> = (0..4).map(|_| listener.line()).collect();
-    assert_eq!(lines.concat(), "\u{feff}retry: 1\r\n\r\n: hello\nfoo: bar\n");
+    assert_eq!(
+        lines.concat(),
+        "\u{feff}retry: 1\r\n\r\n: hello\nfoo: bar\n"
+    );
     stream.send("data: a\n\nid: 7\nda");
     assert_eq!([listener.line(), listener.line()].concat(), "data: a\n\n");
     stream.send("ta: torn\n");
     drop(stream);
     let _stream = server.stream("\u{feff}event: b\ndata: b\n\ndata: c\n\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: b\ndata: b\n\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "event: b\ndata: b\n\n")
+    );
 }
 
 #[test]
 fn raw_holds_no_more_than_an_event_may_have() {
     let server = Server::start();
-    let listener = Listener::start(&["--url", &server.url(), "--format", "raw", "--max-event-size", "1KiB"]);
-    server.stream("data: a\n\ndata: b\n").send_until_closed(": within an event, for ever\n");
+    let listener = Listener::start(&[
+        "--url",
+        &server.url(),
+        "--format",
+        "raw",
+        "--max-event-size",
+        "1KiB",
+    ]);
+    server
+        .stream("data: a\n\ndata: b\n")
+        .send_until_closed(": within an event, for ever\n");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "data: a\n\n"));
-    assert!(ended.stderr.contains("larger than 1024 bytes; --max-event-size"), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(1), "data: a\n\n")
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("larger than 1024 bytes; --max-event-size"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -135,6 +186,9 @@ fn it_ends_when_nobody_reads_any_more_though_nothing_comes() {
     let mut command = Listener::command(&["--url", &server.url()]);
     let listener = Listener::spawn(&mut command, Reading::Lines(2));
     let _stream = server.stream("data: a\n\n");
-    assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+    assert_eq!(
+        [listener.line(), listener.line()].concat(),
+        "event: message \ndata: a\n"
+    );
     assert_eq!(listener.ended().code, Some(0));
 }

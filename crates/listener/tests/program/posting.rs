@@ -20,16 +20,25 @@ fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
         "data",
     ]);
     let first = server.request();
-    assert_eq!(first.posted(), ("POST /stream", Some("application/json"), BODY));
+    assert_eq!(
+        first.posted(),
+        ("POST /stream", Some("application/json"), BODY)
+    );
     first.answer("307 Temporary Redirect", &["Location: /answers?id=1"], "");
     let mut moved = server.request();
-    assert_eq!(moved.posted(), ("POST /answers?id=1", Some("application/json"), BODY));
+    assert_eq!(
+        moved.posted(),
+        ("POST /answers?id=1", Some("application/json"), BODY)
+    );
     assert_eq!(moved.header("authorization"), Some("Bearer token"));
     moved.open_stream();
     moved.send("retry: 1\nid: 1\ndata: a\n\n");
     moved.end();
     let mut again = server.request();
-    assert_eq!(again.posted(), ("POST /stream", Some("application/json"), BODY));
+    assert_eq!(
+        again.posted(),
+        ("POST /stream", Some("application/json"), BODY)
+    );
     assert_eq!(again.header("last-event-id"), Some("1"));
     again.open_stream();
     again.send("data: b\n\n");
@@ -39,8 +48,13 @@ fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
 #[test]
 fn another_host_gets_the_body_but_no_secrets() {
     let (server, elsewhere) = (Server::start(), Server::start());
-    let _listener = Listener::start(&["--url", &server.url(), "--bearer", "secret", "--body", BODY]);
-    server.request().answer("308 Permanent Redirect", &[&format!("Location: {}/a", elsewhere.url())], "");
+    let _listener =
+        Listener::start(&["--url", &server.url(), "--bearer", "secret", "--body", BODY]);
+    server.request().answer(
+        "308 Permanent Redirect",
+        &[&format!("Location: {}/a", elsewhere.url())],
+        "",
+    );
     let moved = elsewhere.request();
     assert_eq!(moved.posted(), ("POST /a", Some("application/json"), BODY));
     assert_eq!(moved.header("authorization"), None);
@@ -50,7 +64,9 @@ fn another_host_gets_the_body_but_no_secrets() {
 fn after_see_other_there_is_no_body() {
     let server = Server::start();
     let _listener = Listener::start(&["--url", &server.url(), "--body", BODY]);
-    server.request().answer("303 See Other", &["Location: /a"], "");
+    server
+        .request()
+        .answer("303 See Other", &["Location: /a"], "");
     assert_eq!(server.request().posted(), ("GET /a", None, ""));
 }
 
@@ -70,5 +86,8 @@ fn a_body_comes_from_a_file_with_the_method_and_type_that_are_said() {
         "--header",
         "content-type: x/y",
     ]);
-    assert_eq!(server.request().posted(), ("REPORT /stream", Some("x/y"), "a=b"));
+    assert_eq!(
+        server.request().posted(),
+        ("REPORT /stream", Some("x/y"), "a=b")
+    );
 }

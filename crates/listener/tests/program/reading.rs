@@ -12,18 +12,34 @@ fn read(case: &Case, piece_bytes: usize) -> (Vec<String>, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
     let server = Server::start();
-    let arguments = ["--url", &server.url(), "--format", "json", "--state", state.to_str().expect("a plain path")];
+    let arguments = [
+        "--url",
+        &server.url(),
+        "--format",
+        "json",
+        "--state",
+        state.to_str().expect("a plain path"),
+    ];
     let listener = Listener::start(&[&arguments[..], &["--max-retries", "0"]].concat());
     let mut exchange = server.stream("");
     for piece in case.bytes.chunks(piece_bytes) {
         exchange.send(piece);
     }
     exchange.end();
-    let lines = listener.ended().stdout.lines().map(ToOwned::to_owned).collect();
+    let lines = listener
+        .ended()
+        .stdout
+        .lines()
+        .map(ToOwned::to_owned)
+        .collect();
     // What has said nothing at all has left nothing.
-    let state = std::fs::read_to_string(&state).unwrap_or_else(|_| r#"{"last_event_id":""}"#.to_owned());
+    let state =
+        std::fs::read_to_string(&state).unwrap_or_else(|_| r#"{"last_event_id":""}"#.to_owned());
     let kept = serde_json::from_str::<serde_json::Value>(&state).expect("JSON");
-    (lines, kept["last_event_id"].as_str().expect("an id").to_owned())
+    (
+        lines,
+        kept["last_event_id"].as_str().expect("an id").to_owned(),
+    )
 }
 
 /// The cases of `parsing`, over a real connection.
@@ -36,7 +52,13 @@ fn every_case_comes_through_whole_and_byte_by_byte() {
         });
         let expected = (printed.collect::<Vec<_>>(), case.last_event_id.to_owned());
         for piece_bytes in [case.bytes.len().max(1), 1] {
-            assert_eq!(read(case, piece_bytes), expected, "{} by {piece_bytes}, retry {:?}", case.rule, case.retry_ms);
+            assert_eq!(
+                read(case, piece_bytes),
+                expected,
+                "{} by {piece_bytes}, retry {:?}",
+                case.rule,
+                case.retry_ms
+            );
         }
     };
     // Mostly waiting: several at a time.
@@ -69,8 +91,16 @@ fn an_event_beyond_the_limit_is_an_error() {
     // So far it is just as large as it may be.
     stream.send("x");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "event: message \ndata: a\n"));
-    assert!(ended.stderr.contains("an event is larger than 16777216 bytes; --max-event-size"), "{ended:?}");
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(1), "event: message \ndata: a\n")
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("an event is larger than 16777216 bytes; --max-event-size"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -79,9 +109,17 @@ fn the_limit_can_be_set() {
     let listener = Listener::start(&["--url", &server.url(), "--max-event-size", "1KiB"]);
     let whole = format!("data: {}\n", "x".repeat(1024 - "data: \n".len()));
     let mut stream = server.stream(format!("{whole}\n"));
-    assert_eq!([listener.line(), listener.line()].concat(), format!("event: message \n{whole}"));
+    assert_eq!(
+        [listener.line(), listener.line()].concat(),
+        format!("event: message \n{whole}")
+    );
     stream.send(format!("data: {}", "x".repeat(1024)));
     let ended = listener.ended();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-    assert!(ended.stderr.contains("an event is larger than 1024 bytes; --max-event-size"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("an event is larger than 1024 bytes; --max-event-size"),
+        "{ended:?}"
+    );
 }

@@ -19,7 +19,10 @@ fn no_content_ends_it_well() {
     server.stream("retry: 1\n\ndata: a\n\n").end();
     server.request().answer("204 No Content", &[], "");
     let ended = listener.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "event: message \ndata: a\n")
+    );
 }
 
 #[test]
@@ -27,12 +30,19 @@ fn a_refusal_is_shown_with_the_servers_message() {
     let body = r#"{"error":{"code":"no_such_path","message":"no such path: try GET /stream"}}"#;
     let (code, stderr) = ends("404 Not Found", &["Content-Type: application/json"], body);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("404 Not Found: no such path: try GET /stream\n"), "{stderr}");
+    assert!(
+        stderr.contains("404 Not Found: no such path: try GET /stream\n"),
+        "{stderr}"
+    );
 }
 
 #[test]
 fn another_text_is_shown_cut_and_plain() {
-    let (code, stderr) = ends("403 Forbidden", &[], &format!("\x1b[31m<h1>No</h1>\n{}", "x".repeat(1000)));
+    let (code, stderr) = ends(
+        "403 Forbidden",
+        &[],
+        &format!("\x1b[31m<h1>No</h1>\n{}", "x".repeat(1000)),
+    );
     assert_eq!(code, Some(1));
     let start = "[31m<h1>No</h1> ";
     let expected = format!("403 Forbidden: {start}{}\n", "x".repeat(200 - start.len()));
@@ -43,12 +53,20 @@ fn another_text_is_shown_cut_and_plain() {
 fn another_content_type_is_not_a_stream() {
     let (code, stderr) = ends("200 OK", &["Content-Type: text/html"], "<h1>Welcome</h1>");
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("\"text/html\", which is not text/event-stream: <h1>Welcome</h1>"), "{stderr}");
+    assert!(
+        stderr.contains("\"text/html\", which is not text/event-stream: <h1>Welcome</h1>"),
+        "{stderr}"
+    );
 }
 
 #[test]
 fn other_statuses_are_final_too() {
-    for status in ["201 Created", "304 Not Modified", "400 Bad Request", "410 Gone"] {
+    for status in [
+        "201 Created",
+        "304 Not Modified",
+        "400 Bad Request",
+        "410 Gone",
+    ] {
         let (code, stderr) = ends(status, &["Content-Type: text/event-stream"], "");
         assert_eq!(code, Some(1), "{status}");
         assert!(stderr.contains(status), "{stderr}");
@@ -60,7 +78,9 @@ fn a_circle_of_redirects_ends_it() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     for _ in 0..=10 {
-        server.request().answer("302 Found", &["Location: /stream"], "");
+        server
+            .request()
+            .answer("302 Found", &["Location: /stream"], "");
     }
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));

@@ -25,35 +25,55 @@ fn the_first_request_has_an_id_only_if_one_is_given() {
 fn it_goes_on_after_the_last_event() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "3"]);
-    server.stream("retry: 1\n\nid: 1-0\ndata: a\n\nid: 2-0\ndata: b\n\n").end();
+    server
+        .stream("retry: 1\n\nid: 1-0\ndata: a\n\nid: 2-0\ndata: b\n\n")
+        .end();
     let mut again = server.request();
     assert_eq!(again.header("last-event-id"), Some("2-0"));
     again.open_stream();
     again.send("id: 3-0\ndata: c\n\n");
     let ended = listener.ended();
-    assert_eq!(ended.stdout, "event: message \ndata: a\nevent: message \ndata: b\nevent: message \ndata: c\n");
+    assert_eq!(
+        ended.stdout,
+        "event: message \ndata: a\nevent: message \ndata: b\nevent: message \ndata: c\n"
+    );
     assert!(ended.stderr.contains("again"), "{ended:?}");
 }
 
 #[test]
 fn the_position_of_the_first_block_survives_a_cut_before_the_first_event() {
-    assert_eq!(sent_after(&[], "id: 5-0\n: welcome\n\n").as_deref(), Some("5-0"));
+    assert_eq!(
+        sent_after(&[], "id: 5-0\n: welcome\n\n").as_deref(),
+        Some("5-0")
+    );
 }
 
 #[test]
 fn events_without_an_id_keep_the_last_one() {
-    assert_eq!(sent_after(&[], "id: 5-0\ndata: a\n\ndata: b\n\n").as_deref(), Some("5-0"));
-    assert_eq!(sent_after(&["--last-event-id", "4-0"], "data: b\n\n").as_deref(), Some("4-0"));
+    assert_eq!(
+        sent_after(&[], "id: 5-0\ndata: a\n\ndata: b\n\n").as_deref(),
+        Some("5-0")
+    );
+    assert_eq!(
+        sent_after(&["--last-event-id", "4-0"], "data: b\n\n").as_deref(),
+        Some("4-0")
+    );
 }
 
 #[test]
 fn an_empty_id_resets_it() {
-    assert_eq!(sent_after(&["--last-event-id", "4-0"], "id: 5-0\ndata: a\n\nid:\n\n"), None);
+    assert_eq!(
+        sent_after(&["--last-event-id", "4-0"], "id: 5-0\ndata: a\n\nid:\n\n"),
+        None
+    );
 }
 
 #[test]
 fn an_unfinished_block_never_changes_it() {
-    assert_eq!(sent_after(&[], "id: 5-0\ndata: a\n\nid: 6-0\ndata: b\n").as_deref(), Some("5-0"));
+    assert_eq!(
+        sent_after(&[], "id: 5-0\ndata: a\n\nid: 6-0\ndata: b\n").as_deref(),
+        Some("5-0")
+    );
 }
 
 #[test]

@@ -10,11 +10,18 @@ fn a_signal_ends_it_while_it_waits_for_events() {
         let server = Server::start();
         let listener = Listener::start(&["--url", &server.url()]);
         let _stream = server.stream("data: a\n\n");
-        assert_eq!([listener.line(), listener.line()].concat(), "event: message \ndata: a\n");
+        assert_eq!(
+            [listener.line(), listener.line()].concat(),
+            "event: message \ndata: a\n"
+        );
         kill_process(listener.id(), signal).unwrap();
         let ended = listener.ended();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""));
-        assert_eq!(ended.stderr.lines().count(), 1, "only that it is connected: {ended:?}");
+        assert_eq!(
+            ended.stderr.lines().count(),
+            1,
+            "only that it is connected: {ended:?}"
+        );
     }
 }
 
@@ -30,7 +37,10 @@ fn a_signal_ends_it_while_there_is_no_server() {
 #[test]
 fn a_signal_ends_it_while_nobody_reads_what_it_prints() {
     let server = Server::start();
-    let mut listener = Listener::spawn(&mut Listener::command(&["--url", &server.url()]), Reading::Nothing);
+    let mut listener = Listener::spawn(
+        &mut Listener::command(&["--url", &server.url()]),
+        Reading::Nothing,
+    );
     // No pipe holds that much: once its first byte is there, the listener is stuck in the write.
     let _stream = server.stream(format!("data: {}\n\n", "x".repeat(4 << 20)));
     let _unread = first_byte(listener.take_stdout());

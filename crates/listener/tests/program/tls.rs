@@ -19,24 +19,37 @@ fn https_server() -> String {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("the usual versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .expect("the key of the certificate");
-    let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the usual versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("the key of the certificate");
+    let (config, listener) = (
+        Arc::new(config),
+        TcpListener::bind("127.0.0.1:0").expect("a free port"),
+    );
     let port = listener.local_addr().expect("a bound socket").port();
     // Ends with the test process.
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
-            let connection = ServerConnection::new(Arc::clone(&config)).expect("a sound configuration");
+            let connection =
+                ServerConnection::new(Arc::clone(&config)).expect("a sound configuration");
             let mut stream = BufReader::new(StreamOwned::new(connection, socket));
-            let head_lines = stream.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let head_lines = stream
+                .by_ref()
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty());
             // None from a client that does not trust us.
             if head_lines.count() > 0 {
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\n\n";
-                stream.get_mut().write_all(answer).expect("the listener reads");
+                let answer =
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\n\n";
+                stream
+                    .get_mut()
+                    .write_all(answer)
+                    .expect("the listener reads");
             }
         }
     });
@@ -48,7 +61,13 @@ fn a_certificate_of_its_own_is_refused_unless_that_is_wanted() {
     let url = https_server();
     let ended = Listener::start(&["--url", &url, "--max-retries", "0"]).ended();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-    assert!(ended.stderr.contains("certificate") && ended.stderr.contains("--insecure"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("certificate") && ended.stderr.contains("--insecure"),
+        "{ended:?}"
+    );
     let ended = Listener::start(&["--url", &url, "--insecure", "--count", "1"]).ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "event: message \ndata: a\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "event: message \ndata: a\n")
+    );
 }

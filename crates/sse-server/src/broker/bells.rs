@@ -27,7 +27,10 @@ type Followers = SmallVec<[Weak<dyn Follower>; 1]>;
 impl Bells {
     /// From now on `follower` hears of `channel`.
     pub fn follow(&self, channel: &Channel, follower: Weak<dyn Follower>) {
-        self.lock().entry(channel.clone()).or_default().push(follower);
+        self.lock()
+            .entry(channel.clone())
+            .or_default()
+            .push(follower);
     }
 
     /// Forgets the followers of `channel` that are gone.
@@ -56,7 +59,12 @@ impl Bells {
     }
 
     fn followers(&self, channel: &Channel) -> SmallVec<[Arc<dyn Follower>; 1]> {
-        self.lock().get(channel).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        self.lock()
+            .get(channel)
+            .into_iter()
+            .flatten()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Followers>> {

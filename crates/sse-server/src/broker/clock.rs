@@ -48,7 +48,9 @@ impl Clock {
 
 /// Milliseconds since the Unix epoch.
 pub(in crate::broker) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -61,7 +63,10 @@ mod tests {
         let mut clock = Clock::new(EventId::ZERO, 0);
         let ids = [1000, 1000, 400, 1001, 1000].map(|now| clock.next(now).to_string());
         assert_eq!(ids, ["1000-0", "1000-1", "1000-2", "1001-0", "1001-1"]);
-        assert_eq!(Clock::new(EventId::new(9000, 3), 0).next(1000), EventId::new(9000, 4));
+        assert_eq!(
+            Clock::new(EventId::new(9000, 3), 0).next(1000),
+            EventId::new(9000, 4)
+        );
     }
 
     #[test]

@@ -37,7 +37,11 @@ impl Trimmed {
     pub fn through(mark: EventId, origin: EventId) -> Self {
         // A channel that was forgotten and came again begins at its last id, behind what was trimmed of it.
         let began_empty = origin.ms == 0;
-        if began_empty && mark == origin { Self::NothingSince(origin) } else { Self::Through(mark) }
+        if began_empty && mark == origin {
+            Self::NothingSince(origin)
+        } else {
+            Self::Through(mark)
+        }
     }
 
     /// The id after which everything is kept, if it is known.
@@ -61,7 +65,11 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Start {
     if proved {
         return Start::Contiguous;
     }
-    Start::Gap { reason: reason(position, extent), oldest: extent.oldest, lost: None }
+    Start::Gap {
+        reason: reason(position, extent),
+        oldest: extent.oldest,
+        lost: None,
+    }
 }
 
 /// Judges the position "from this millisecond on": it is complete if nothing that late was ever trimmed.
@@ -77,7 +85,11 @@ pub fn judge_time(ms: u64, extent: &Extent) -> Start {
     if complete {
         Start::Contiguous
     } else {
-        Start::Gap { reason: GapReason::Trimmed, oldest: extent.oldest, lost: None }
+        Start::Gap {
+            reason: GapReason::Trimmed,
+            oldest: extent.oldest,
+            lost: None,
+        }
     }
 }
 
@@ -117,58 +129,129 @@ mod tests {
 
     #[test]
     fn an_id_in_the_log_the_last_one_and_the_newest_trimmed_one_are_proofs() {
-        let kept = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::Through(id(4)) };
+        let kept = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed: Trimmed::Through(id(4)),
+        };
         assert_eq!(after(7, true, kept), None);
         assert_eq!(after(9, false, kept), None);
         assert_eq!(after(4, false, kept), None);
-        let somewhere = Extent { trimmed: Trimmed::Somewhere, ..kept };
+        let somewhere = Extent {
+            trimmed: Trimmed::Somewhere,
+            ..kept
+        };
         assert_eq!(after(4, false, somewhere), Some(GapReason::Trimmed));
-        let emptied = Extent { oldest: None, last: id(9), trimmed: Trimmed::Through(id(9)) };
+        let emptied = Extent {
+            oldest: None,
+            last: id(9),
+            trimmed: Trimmed::Through(id(9)),
+        };
         assert_eq!(after(9, false, emptied), None);
     }
 
     #[test]
     fn zero_is_a_proof_only_while_nothing_was_trimmed() {
-        let whole = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::NothingSince(EventId::ZERO) };
+        let whole = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed: Trimmed::NothingSince(EventId::ZERO),
+        };
         assert_eq!(after(0, false, whole), None);
-        let cut = Extent { trimmed: Trimmed::Through(id(4)), ..whole };
+        let cut = Extent {
+            trimmed: Trimmed::Through(id(4)),
+            ..whole
+        };
         assert_eq!(after(0, false, cut), Some(GapReason::Trimmed));
-        let elsewhere = Extent { trimmed: Trimmed::NothingSince(EventId::new(0, 77)), ..whole };
+        let elsewhere = Extent {
+            trimmed: Trimmed::NothingSince(EventId::new(0, 77)),
+            ..whole
+        };
         assert_eq!(after(0, false, elsewhere), Some(GapReason::Unknown));
     }
 
     #[test]
     fn the_reason_goes_by_position() {
-        let kept = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::Through(id(4)) };
+        let kept = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed: Trimmed::Through(id(4)),
+        };
         assert_eq!(after(3, false, kept), Some(GapReason::Trimmed));
         assert_eq!(after(6, false, kept), Some(GapReason::LostTail));
         assert_eq!(after(10, false, kept), Some(GapReason::LostTail));
-        let never = Extent { oldest: None, last: id(0), trimmed: Trimmed::NothingSince(EventId::ZERO) };
+        let never = Extent {
+            oldest: None,
+            last: id(0),
+            trimmed: Trimmed::NothingSince(EventId::ZERO),
+        };
         assert_eq!(after(3, false, never), Some(GapReason::Unknown));
-        let wiped = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::NothingSince(EventId::ZERO) };
+        let wiped = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed: Trimmed::NothingSince(EventId::ZERO),
+        };
         assert_eq!(after(3, false, wiped), Some(GapReason::Unknown));
     }
 
     #[test]
     fn a_time_is_complete_unless_something_as_late_was_trimmed() {
-        let kept = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::Through(id(4)) };
+        let kept = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed: Trimmed::Through(id(4)),
+        };
         let complete = |ms, extent: &Extent| judge_time(ms, extent) == Start::Contiguous;
-        assert!(complete(5, &kept) && complete(12, &kept) && !complete(4, &kept) && !complete(1, &kept));
-        let somewhere = Extent { trimmed: Trimmed::Somewhere, ..kept };
+        assert!(
+            complete(5, &kept) && complete(12, &kept) && !complete(4, &kept) && !complete(1, &kept)
+        );
+        let somewhere = Extent {
+            trimmed: Trimmed::Somewhere,
+            ..kept
+        };
         assert!(complete(5, &somewhere) && complete(10, &somewhere) && !complete(4, &somewhere));
-        assert!(complete(0, &Extent { trimmed: Trimmed::NothingSince(EventId::ZERO), ..kept }));
+        assert!(complete(
+            0,
+            &Extent {
+                trimmed: Trimmed::NothingSince(EventId::ZERO),
+                ..kept
+            }
+        ));
     }
 
     #[test]
     fn at_an_id_is_complete_while_that_event_is_in_the_log() {
-        let kept = Extent { oldest: Some(id(5)), last: id(9), trimmed: Trimmed::Through(id(4)) };
-        let at = |ms, present, extent: &Extent| judge(Position::At(id(ms)), present, extent) == Start::Contiguous;
+        let kept = Extent {
+            oldest: Some(id(5)),
+            last: id(9),
+            trimmed: Trimmed::Through(id(4)),
+        };
+        let at = |ms, present, extent: &Extent| {
+            judge(Position::At(id(ms)), present, extent) == Start::Contiguous
+        };
         assert!(at(5, true, &kept));
         assert!(!at(6, false, &kept) && !at(99, false, &kept));
-        let whole = Extent { trimmed: Trimmed::NothingSince(EventId::ZERO), ..kept };
+        let whole = Extent {
+            trimmed: Trimmed::NothingSince(EventId::ZERO),
+            ..kept
+        };
         assert!(!at(6, false, &whole) && !at(3, false, &whole));
         assert!(!at(4, false, &kept));
-        assert!(!at(5, false, &Extent { trimmed: Trimmed::Somewhere, ..kept }));
-        assert!(at(5, true, &Extent { trimmed: Trimmed::Somewhere, ..kept }));
+        assert!(!at(
+            5,
+            false,
+            &Extent {
+                trimmed: Trimmed::Somewhere,
+                ..kept
+            }
+        ));
+        assert!(at(
+            5,
+            true,
+            &Extent {
+                trimmed: Trimmed::Somewhere,
+                ..kept
+            }
+        ));
     }
 }

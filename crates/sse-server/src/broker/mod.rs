@@ -140,7 +140,9 @@ impl Stored {
     /// What a gap record tells.
     #[must_use]
     pub fn gap(&self) -> Option<Gap> {
-        self.is_gap().then(|| serde_json::from_str(&self.data).ok()).flatten()
+        self.is_gap()
+            .then(|| serde_json::from_str(&self.data).ok())
+            .flatten()
     }
 
     /// What a gap record says was lost.
@@ -165,7 +167,9 @@ impl Stored {
 /// What an entry says was lost, if it is a gap record.
 #[must_use]
 pub fn lost_of(kind: &str, data: &str) -> Option<Lost> {
-    (kind == GAP).then(|| serde_json::from_str::<Gap>(data).ok()?.lost).flatten()
+    (kind == GAP)
+        .then(|| serde_json::from_str::<Gap>(data).ok()?.lost)
+        .flatten()
 }
 
 /// A run of consecutive events.
@@ -280,7 +284,11 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `OutcomeUnknown`, `Full`: see [`BrokerError`].
-    pub async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+    pub async fn append(
+        &self,
+        channel: &Channel,
+        events: Vec<Event>,
+    ) -> Result<Appended, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append(channel, events).await,
             Self::Memory(broker) => broker.append(channel, events),
@@ -294,7 +302,11 @@ impl Broker {
     /// # Errors
     /// Any: see [`BrokerError`]. After `OutcomeUnknown` the same parts may be appended again; those with keys are not
     /// doubled.
-    pub async fn append_once(&self, channel: &Channel, parts: Vec<Part>) -> Result<Vec<Placed>, BrokerError> {
+    pub async fn append_once(
+        &self,
+        channel: &Channel,
+        parts: Vec<Part>,
+    ) -> Result<Vec<Placed>, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.append_once(channel, parts).await,
             Self::Memory(broker) => broker.append_once(channel, &parts),
@@ -306,7 +318,12 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+    pub async fn read(
+        &self,
+        channel: &Channel,
+        from: From,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
         match self {
             Self::Embedded(broker) => broker.read(channel, from, limits).await,
             Self::Memory(broker) => Ok(broker.read(channel, from, limits)),
@@ -348,7 +365,11 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+    pub async fn loss_across(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Option<Gap>, BrokerError> {
         match self {
             Self::Embedded(_) | Self::Memory(_) => Ok(None),
             Self::Redis(broker) => broker.loss_across(channel, bound).await,

@@ -66,7 +66,9 @@ impl Fingerprint {
 
     fn finished(hash: Sha256) -> Self {
         let hash: [u8; 32] = hash.finalize().into();
-        let (half, _) = hash.split_first_chunk().expect("32 bytes have a first half");
+        let (half, _) = hash
+            .split_first_chunk()
+            .expect("32 bytes have a first half");
         Self(u128::from_be_bytes(*half))
     }
 }
@@ -174,13 +176,19 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, data: &str) -> Event {
-        Event { kind: kind.parse().unwrap(), data: data.into() }
+        Event {
+            kind: kind.parse().unwrap(),
+            data: data.into(),
+        }
     }
 
     #[test]
     fn a_fingerprint_is_what_sha256sum_prints_first() {
         // printf abc | sha256sum | cut -c 1-32
-        assert_eq!(Fingerprint::of_key(b"abc").number(), 0xba78_16bf_8f01_cfea_4141_40de_5dae_2223);
+        assert_eq!(
+            Fingerprint::of_key(b"abc").number(),
+            0xba78_16bf_8f01_cfea_4141_40de_5dae_2223
+        );
     }
 
     #[test]
@@ -201,27 +209,55 @@ mod tests {
             assert!(found[..nth].iter().all(|other| other != one), "{nth}");
         }
         let alone = event("a", "b");
-        assert_eq!(Fingerprint::of_events(&contents[0]), Fingerprint::of_sent(&alone.kind, Some(&alone.data)));
+        assert_eq!(
+            Fingerprint::of_events(&contents[0]),
+            Fingerprint::of_sent(&alone.kind, Some(&alone.data))
+        );
     }
 
     #[test]
     fn all_parts_are_decided_before_any_is_added() {
         let part = |key: u128, content: u128| Part {
             events: vec![event("a", "b")],
-            once: (key > 0).then_some(Once { key: Fingerprint(key), content: Fingerprint(content) }),
+            once: (key > 0).then_some(Once {
+                key: Fingerprint(key),
+                content: Fingerprint(content),
+            }),
         };
-        let ids = Appended { first: EventId::new(1, 0), last: EventId::new(1, 0) };
+        let ids = Appended {
+            first: EventId::new(1, 0),
+            last: EventId::new(1, 0),
+        };
         let planned = |parts: &[Part]| {
-            let look =
-                |key: Fingerprint| Ok::<_, Infallible>((key.0 == 1).then_some(Known { ids, content: Fingerprint(10) }));
+            let look = |key: Fingerprint| {
+                Ok::<_, Infallible>((key.0 == 1).then_some(Known {
+                    ids,
+                    content: Fingerprint(10),
+                }))
+            };
             let Ok(planned) = plan(parts, look);
             planned.map_err(|error| match error {
                 BrokerError::KeyReused { part } => part,
                 error => panic!("{error}"),
             })
         };
-        let good = [part(1, 10), part(2, 20), part(0, 0), part(2, 20), part(1, 10)];
-        assert_eq!(planned(&good), Ok(vec![Plan::Before(ids), Plan::Add, Plan::Add, Plan::As(1), Plan::Before(ids)]));
+        let good = [
+            part(1, 10),
+            part(2, 20),
+            part(0, 0),
+            part(2, 20),
+            part(1, 10),
+        ];
+        assert_eq!(
+            planned(&good),
+            Ok(vec![
+                Plan::Before(ids),
+                Plan::Add,
+                Plan::Add,
+                Plan::As(1),
+                Plan::Before(ids)
+            ])
+        );
         assert_eq!(planned(&[part(2, 20), part(1, 11)]), Err(1));
         assert_eq!(planned(&[part(2, 20), part(0, 0), part(2, 21)]), Err(2));
     }

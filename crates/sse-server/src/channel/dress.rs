@@ -40,7 +40,10 @@ pub struct Neighbours<'a> {
 
 impl Neighbours<'_> {
     /// Of a stream of one channel.
-    pub const NONE: Self = Self { left: &[], right: &[] };
+    pub const NONE: Self = Self {
+        left: &[],
+        right: &[],
+    };
 
     const fn are_none(self) -> bool {
         self.left.is_empty() && self.right.is_empty()
@@ -57,7 +60,11 @@ pub(super) struct Dress<'a> {
 }
 
 impl<'a> Dress<'a> {
-    pub(super) fn new(channel: &'a Channel, envelope: Envelope, neighbours: Neighbours<'_>) -> Self {
+    pub(super) fn new(
+        channel: &'a Channel,
+        envelope: Envelope,
+        neighbours: Neighbours<'_>,
+    ) -> Self {
         use std::fmt::Write as _;
         let (mut before, mut after) = (String::new(), String::new());
         if !neighbours.are_none() {
@@ -70,14 +77,21 @@ impl<'a> Dress<'a> {
                 let _ = write!(after, ",{}={}", other.channel(), other.position());
             }
         }
-        Self { channel, envelope, before, after }
+        Self {
+            channel,
+            envelope,
+            before,
+            after,
+        }
     }
 
     /// An event as the log has it.
     pub(super) fn event(&self, out: &mut BytesMut, id: EventId, kind: &str, data: &str) {
         let cursor = self.cursor(Position::After(id));
         match self.envelope {
-            Envelope::Json if kind != GAP => wire::event(out, cursor, kind, &self.enveloped(id, kind, data)),
+            Envelope::Json if kind != GAP => {
+                wire::event(out, cursor, kind, &self.enveloped(id, kind, data))
+            }
             Envelope::None | Envelope::Json => wire::event(out, cursor, kind, data),
         }
     }
@@ -93,7 +107,12 @@ impl<'a> Dress<'a> {
         match self.envelope {
             Envelope::Json if !frame.is_gap() => frame.enveloped(|data| {
                 let mut out = BytesMut::new();
-                wire::event(&mut out, frame.id, &frame.kind, &self.enveloped(frame.id, &frame.kind, data));
+                wire::event(
+                    &mut out,
+                    frame.id,
+                    &frame.kind,
+                    &self.enveloped(frame.id, &frame.kind, data),
+                );
                 out.freeze()
             }),
             Envelope::None | Envelope::Json => &frame.bytes,
@@ -127,24 +146,48 @@ impl<'a> Dress<'a> {
 
 /// Frames that become one chunk: shared as they are, unless the ids are those of several channels.
 pub(super) enum Joined<'a> {
-    Shared { dress: Dress<'a>, blocks: Vec<&'a Bytes>, bytes: usize },
-    Own { dress: Dress<'a>, out: BytesMut, events: usize },
+    Shared {
+        dress: Dress<'a>,
+        blocks: Vec<&'a Bytes>,
+        bytes: usize,
+    },
+    Own {
+        dress: Dress<'a>,
+        out: BytesMut,
+        events: usize,
+    },
 }
 
 impl<'a> Joined<'a> {
-    pub(super) fn new(channel: &'a Channel, envelope: Envelope, neighbours: Neighbours<'_>) -> Self {
+    pub(super) fn new(
+        channel: &'a Channel,
+        envelope: Envelope,
+        neighbours: Neighbours<'_>,
+    ) -> Self {
         let dress = Dress::new(channel, envelope, neighbours);
         if neighbours.are_none() {
-            Self::Shared { dress, blocks: Vec::new(), bytes: 0 }
+            Self::Shared {
+                dress,
+                blocks: Vec::new(),
+                bytes: 0,
+            }
         } else {
-            Self::Own { dress, out: BytesMut::new(), events: 0 }
+            Self::Own {
+                dress,
+                out: BytesMut::new(),
+                events: 0,
+            }
         }
     }
 
     /// Adds a frame, unless the chunk is full.
     pub(super) fn add(&mut self, frame: &'a Frame) -> bool {
         match self {
-            Self::Shared { dress, blocks, bytes } => {
+            Self::Shared {
+                dress,
+                blocks,
+                bytes,
+            } => {
                 let block = dress.block(frame);
                 let fits = blocks.is_empty() || *bytes + block.len() <= CHUNK_BYTES_MAX;
                 if fits {
@@ -184,6 +227,10 @@ impl<'a> Joined<'a> {
             Self::Own { events: 0, .. } => return None,
             Self::Own { out, events, .. } => (out.freeze(), events),
         };
-        Some(Chunk { bytes, events, gap: None })
+        Some(Chunk {
+            bytes,
+            events,
+            gap: None,
+        })
     }
 }

@@ -16,7 +16,10 @@ use super::tail::{Tail, TailLimits};
 use crate::broker::{self, Broker, BrokerError, From, Page, PageLimits, bells::Follower};
 
 /// One read of the log for a tail.
-const FEED_LIMITS: PageLimits = PageLimits { events_max: 1000, bytes_max: 1 << 20 };
+const FEED_LIMITS: PageLimits = PageLimits {
+    events_max: 1000,
+    bytes_max: 1 << 20,
+};
 /// Between two attempts to reach a broker that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -36,7 +39,12 @@ impl Hub {
     /// A hub that reads the log on `runtime`.
     #[must_use]
     pub fn new(broker: Broker, limits: TailLimits, runtime: Handle) -> Self {
-        Self(Arc::new(Inner { broker, limits, runtime, channels: Mutex::default() }))
+        Self(Arc::new(Inner {
+            broker,
+            limits,
+            runtime,
+            channels: Mutex::default(),
+        }))
     }
 
     /// The broker behind it.
@@ -103,7 +111,13 @@ impl LiveChannel {
     fn rests(&self, position: EventId) -> bool {
         let mut feed = self.feed();
         let has_rung = matches!(*feed, Feed::Reading { again: true });
-        *feed = if has_rung { Feed::Reading { again: false } } else { Feed::Resting { position: Some(position) } };
+        *feed = if has_rung {
+            Feed::Reading { again: false }
+        } else {
+            Feed::Resting {
+                position: Some(position),
+            }
+        };
         !has_rung
     }
 
@@ -113,8 +127,13 @@ impl LiveChannel {
         let (end, more) = (page.end(after(position)).floor(), page.more);
         // What came instead lies before lost events that were sent (the clock of the log was set back): there is no tail
         // that has both in order.
-        let is_interleaved = page.events.first().is_some_and(|first| first.id <= position);
-        if let broker::Start::Gap { lost: Some(lost), .. } = page.start
+        let is_interleaved = page
+            .events
+            .first()
+            .is_some_and(|first| first.id <= position);
+        if let broker::Start::Gap {
+            lost: Some(lost), ..
+        } = page.start
             && !is_interleaved
         {
             tracing::warn!(%channel, after = %position, ?lost, "the log has lost its end; going on with what came instead");
@@ -140,7 +159,9 @@ impl LiveChannel {
 
 impl Follower for LiveChannel {
     fn rung(self: Arc<Self>) {
-        let Some(hub) = self.hub.upgrade() else { return };
+        let Some(hub) = self.hub.upgrade() else {
+            return;
+        };
         let mut feed = self.feed();
         match &mut *feed {
             Feed::Reading { again } => *again = true,
@@ -148,7 +169,12 @@ impl Follower for LiveChannel {
                 let position = *position;
                 *feed = Feed::Reading { again: false };
                 drop(feed);
-                let task = read_on(hub.broker.clone(), self.channel.clone(), position, Arc::downgrade(&self));
+                let task = read_on(
+                    hub.broker.clone(),
+                    self.channel.clone(),
+                    position,
+                    Arc::downgrade(&self),
+                );
                 hub.runtime.spawn(task);
             }
         }
@@ -160,7 +186,10 @@ impl Drop for LiveChannel {
         if let Some(hub) = self.hub.upgrade() {
             let mut channels = hub.lock();
             // Somebody may have joined anew meanwhile.
-            if channels.get(&self.channel).is_some_and(|live| live.strong_count() == 0) {
+            if channels
+                .get(&self.channel)
+                .is_some_and(|live| live.strong_count() == 0)
+            {
                 channels.remove(&self.channel);
             }
             drop(channels);
@@ -170,13 +199,19 @@ impl Drop for LiveChannel {
 }
 
 /// Feeds a tail with what follows `position` in the log, until there is nothing more, or nobody listens.
-async fn read_on(broker: Broker, channel: Channel, mut position: Option<EventId>, live: Weak<LiveChannel>) {
+async fn read_on(
+    broker: Broker,
+    channel: Channel,
+    mut position: Option<EventId>,
+    live: Weak<LiveChannel>,
+) {
     let mut trouble = Trouble::default();
     loop {
         let found = match position {
-            Some(position) => {
-                broker.read(&channel, after(position), FEED_LIMITS).await.map(|page| (position, Some(page)))
-            }
+            Some(position) => broker
+                .read(&channel, after(position), FEED_LIMITS)
+                .await
+                .map(|page| (position, Some(page))),
             None => broker.head(&channel).await.map(|head| (head, None)),
         };
         // Only now: while a read is under way, everybody may leave.

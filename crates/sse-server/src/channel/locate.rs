@@ -8,10 +8,19 @@ use crate::broker::{self, BackPage, Broker, BrokerError, From, PageLimits};
 
 /// Events, and bytes of them, that a search for [`Beginning::Newest`] looks through at the most, because a filter may
 /// pass none of them. What lies beyond is not found.
-pub const SCAN_LIMITS: PageLimits = PageLimits { events_max: 100_000, bytes_max: 64 << 20 };
+pub const SCAN_LIMITS: PageLimits = PageLimits {
+    events_max: 100_000,
+    bytes_max: 64 << 20,
+};
 /// One read of such a search.
-const SCAN_PAGE: PageLimits = PageLimits { events_max: 1000, bytes_max: 1 << 20 };
-const ONE_EVENT: PageLimits = PageLimits { events_max: 1, bytes_max: 0 };
+const SCAN_PAGE: PageLimits = PageLimits {
+    events_max: 1000,
+    bytes_max: 1 << 20,
+};
+const ONE_EVENT: PageLimits = PageLimits {
+    events_max: 1,
+    bytes_max: 0,
+};
 
 /// Where to begin in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +52,9 @@ impl Beginning {
             Self::Now | Self::Newest(0) => broker.head(channel).await.map(Position::After),
             Self::Oldest => first(broker, channel, From::Oldest).await,
             Self::Since(ms) => first(broker, channel, From::Time(ms)).await,
-            Self::Newest(count) => newest(broker, channel, until, Search::new(filter, count, scan)).await,
+            Self::Newest(count) => {
+                newest(broker, channel, until, Search::new(filter, count, scan)).await
+            }
         }
     }
 }
@@ -67,7 +78,9 @@ async fn newest(
     until: Option<EventId>,
     mut search: Search<'_>,
 ) -> Result<Position, BrokerError> {
-    let mut page = broker.read_back(channel, until.and_then(EventId::next), search.page()).await?;
+    let mut page = broker
+        .read_back(channel, until.and_then(EventId::next), search.page())
+        .await?;
     let head = page.last;
     while search.take(&page) {
         let before = page.events.last().map(|event| event.id);
@@ -96,12 +109,21 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     const fn new(filter: &'a Filter, wanted: usize, left: PageLimits) -> Self {
-        Self { filter, wanted, found: None, left }
+        Self {
+            filter,
+            wanted,
+            found: None,
+            left,
+        }
     }
 
     /// What to read next: no more than is needed.
     fn page(&self) -> PageLimits {
-        let needed = if self.filter.is_all() { self.wanted } else { usize::MAX };
+        let needed = if self.filter.is_all() {
+            self.wanted
+        } else {
+            usize::MAX
+        };
         PageLimits {
             events_max: SCAN_PAGE.events_max.min(self.left.events_max).min(needed),
             bytes_max: SCAN_PAGE.bytes_max.min(self.left.bytes_max),
@@ -133,8 +155,17 @@ mod tests {
     use crate::broker::Stored;
 
     /// Searches a log whose events are of type `a` or `b`, as a broker would have it read.
-    fn search(log: &[bool], only_b: bool, wanted: usize, left: PageLimits) -> (Option<usize>, usize) {
-        let filter = Filter::new(if only_b { vec!["b".parse().unwrap()] } else { Vec::new() });
+    fn search(
+        log: &[bool],
+        only_b: bool,
+        wanted: usize,
+        left: PageLimits,
+    ) -> (Option<usize>, usize) {
+        let filter = Filter::new(if only_b {
+            vec!["b".parse().unwrap()]
+        } else {
+            Vec::new()
+        });
         let stored = |(nth, is_b): (usize, &bool)| Stored {
             id: EventId::new(nth as u64 + 1, 0),
             kind: if *is_b { "b".into() } else { "a".into() },
@@ -149,9 +180,16 @@ mod tests {
             let mut events = rest.split_off(rest.len() - count);
             events.reverse();
             read += count;
-            let page = BackPage { events, more: !rest.is_empty(), last: EventId::new(log.len() as u64, 0) };
+            let page = BackPage {
+                events,
+                more: !rest.is_empty(),
+                last: EventId::new(log.len() as u64, 0),
+            };
             if !search.take(&page) {
-                return (search.found.and_then(|id| usize::try_from(id.ms).ok()), read);
+                return (
+                    search.found.and_then(|id| usize::try_from(id.ms).ok()),
+                    read,
+                );
             }
         }
     }
@@ -176,9 +214,15 @@ mod tests {
     fn it_stops_at_its_limits_with_what_it_has() {
         let mut log = vec![false; 5000];
         (log[100], log[4900]) = (true, true);
-        let events = PageLimits { events_max: 1500, ..SCAN_LIMITS };
+        let events = PageLimits {
+            events_max: 1500,
+            ..SCAN_LIMITS
+        };
         assert_eq!(search(&log, true, 2, events), (Some(4901), 1500));
-        let bytes = PageLimits { bytes_max: 1500 * 9, ..SCAN_LIMITS };
+        let bytes = PageLimits {
+            bytes_max: 1500 * 9,
+            ..SCAN_LIMITS
+        };
         assert_eq!(search(&log, true, 2, bytes), (Some(4901), 1500));
         assert_eq!(search(&[false; 5000], true, 2, events), (None, 1500));
         assert_eq!(search(&log, true, 2, SCAN_LIMITS).0, Some(101));

@@ -32,10 +32,19 @@ struct Log {
 
 impl Log {
     fn new(name: &str) -> Self {
-        let limits = TailLimits { events_max: NonZeroUsize::new(3).unwrap(), bytes_max: usize::MAX };
+        let limits = TailLimits {
+            events_max: NonZeroUsize::new(3).unwrap(),
+            bytes_max: usize::MAX,
+        };
         let mut tail = Frames::new(limits);
         tail.join(EventId::ZERO);
-        Self { channel: name.parse().unwrap(), events: Vec::new(), trimmed: 0, tail, fed: 0 }
+        Self {
+            channel: name.parse().unwrap(),
+            events: Vec::new(),
+            trimmed: 0,
+            tail,
+            fed: 0,
+        }
     }
 
     fn kept(&self) -> &[Stored] {
@@ -54,24 +63,59 @@ impl Log {
     /// What the broker's contract says of a read.
     fn read(&self, from: From, events_max: usize) -> Page {
         let last = self.last();
-        let mark = self.trimmed.checked_sub(1).map_or(EventId::ZERO, |nth| self.events[nth].id);
-        let trimmed = if self.trimmed == 0 { Trimmed::NothingSince(mark) } else { Trimmed::Through(mark) };
+        let mark = self
+            .trimmed
+            .checked_sub(1)
+            .map_or(EventId::ZERO, |nth| self.events[nth].id);
+        let trimmed = if self.trimmed == 0 {
+            Trimmed::NothingSince(mark)
+        } else {
+            Trimmed::Through(mark)
+        };
         let oldest = self.kept().first().map(|event| event.id);
         let (start, floor) = match from {
             From::Position(position) => {
                 let (Position::After(id) | Position::At(id)) = position;
                 let present = self.kept().iter().any(|event| event.id == id);
-                let start = judge(position, present, &Extent { oldest, last, trimmed });
-                (start, if start == broker::Start::Contiguous { position.floor() } else { EventId::ZERO })
+                let start = judge(
+                    position,
+                    present,
+                    &Extent {
+                        oldest,
+                        last,
+                        trimmed,
+                    },
+                );
+                (
+                    start,
+                    if start == broker::Start::Contiguous {
+                        position.floor()
+                    } else {
+                        EventId::ZERO
+                    },
+                )
             }
             From::Oldest | From::Time(_) => (broker::Start::Contiguous, EventId::ZERO),
         };
-        let mut events: Vec<Stored> = self.kept().iter().filter(|event| event.id > floor).cloned().collect();
-        let limits = PageLimits { events_max, bytes_max: usize::MAX };
+        let mut events: Vec<Stored> = self
+            .kept()
+            .iter()
+            .filter(|event| event.id > floor)
+            .cloned()
+            .collect();
+        let limits = PageLimits {
+            events_max,
+            bytes_max: usize::MAX,
+        };
         let fit = limits.fit(events.iter().map(Stored::size));
         let more = events.len() > fit;
         events.truncate(fit);
-        Page { start, events, more, last }
+        Page {
+            start,
+            events,
+            more,
+            last,
+        }
     }
 }
 
@@ -124,10 +168,17 @@ struct Seen {
 
 impl Seen {
     fn block(&mut self, block: &str, logs: &[Log], wanted: &Wanted) {
-        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let field = |name: &str| {
+            block
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        };
         if let Some(id) = field("id") {
             id.clone_into(&mut self.last_event_id);
-            assert!(id.len() < Cursor::BYTES_MAX && id.parse::<Cursor>().is_ok(), "{id}");
+            assert!(
+                id.len() < Cursor::BYTES_MAX && id.parse::<Cursor>().is_ok(),
+                "{id}"
+            );
             assert_eq!(id.contains('='), logs.len() > 1, "{id}");
         }
         let Some(data) = field("data") else { return };
@@ -138,8 +189,14 @@ impl Seen {
             let cursor: Cursor = self.last_event_id.parse().unwrap();
             let floor = cursor.position_in(&log.channel).unwrap().floor();
             let oldest = log.events.partition_point(|event| event.id <= floor);
-            assert!(gap.oldest.is_none_or(|id| log.events[oldest].id == id), "{data}");
-            assert!(*due < oldest && oldest <= log.trimmed, "a false gap: {data}");
+            assert!(
+                gap.oldest.is_none_or(|id| log.events[oldest].id == id),
+                "{data}"
+            );
+            assert!(
+                *due < oldest && oldest <= log.trimmed,
+                "a false gap: {data}"
+            );
             *due = oldest;
             return;
         }
@@ -148,17 +205,29 @@ impl Seen {
         // The data says which event of which channel it is.
         let data = envelope.as_ref().map_or(data, |envelope| &envelope.data);
         let (channel, number) = data.split_once(' ').unwrap();
-        let log = logs.iter().find(|log| log.channel.as_str() == channel).unwrap();
+        let log = logs
+            .iter()
+            .find(|log| log.channel.as_str() == channel)
+            .unwrap();
         let number: usize = number.parse().unwrap();
         let due = self.due.entry(log.channel.clone()).or_default();
+        assert!(envelope.as_ref().is_none_or(
+            |envelope| envelope.id == log.events[number].id && envelope.channel == channel
+        ));
+        let missing = log.events[*due..number]
+            .iter()
+            .filter(|event| wanted.filter.passes(&event.kind))
+            .count();
         assert!(
-            envelope
-                .as_ref()
-                .is_none_or(|envelope| envelope.id == log.events[number].id && envelope.channel == channel)
+            number >= *due && missing == 0,
+            "event {data} where {due} was due"
         );
-        let missing = log.events[*due..number].iter().filter(|event| wanted.filter.passes(&event.kind)).count();
-        assert!(number >= *due && missing == 0, "event {data} where {due} was due");
-        assert!(wanted.until.is_none_or(|bound| log.events[number].id <= bound), "event {data} after the end");
+        assert!(
+            wanted
+                .until
+                .is_none_or(|bound| log.events[number].id <= bound),
+            "event {data} after the end"
+        );
         *due = number + 1;
     }
 }
@@ -176,14 +245,36 @@ struct System {
 
 impl System {
     fn new(channels: usize, only_wanted: bool, envelope: Envelope, until: Option<EventId>) -> Self {
-        let logs: Vec<Log> = (0..channels).map(|nth| Log::new(&format!("c{nth}"))).collect();
-        let kinds = if only_wanted { vec!["wanted".parse().unwrap()] } else { Vec::new() };
-        let wanted = Wanted { filter: Filter::new(kinds), envelope, until };
-        let starts = logs.iter().map(|log| (log.channel.clone(), Start::Claimed(Position::After(EventId::ZERO))));
+        let logs: Vec<Log> = (0..channels)
+            .map(|nth| Log::new(&format!("c{nth}")))
+            .collect();
+        let kinds = if only_wanted {
+            vec!["wanted".parse().unwrap()]
+        } else {
+            Vec::new()
+        };
+        let wanted = Wanted {
+            filter: Filter::new(kinds),
+            envelope,
+            until,
+        };
+        let starts = logs.iter().map(|log| {
+            (
+                log.channel.clone(),
+                Start::Claimed(Position::After(EventId::ZERO)),
+            )
+        });
         let subscription = MultiSubscription::new(starts, &wanted);
         let opening = format!("id: {}", subscription.opening().unwrap());
-        let mut system =
-            Self { logs, wanted, subscription, fetching: None, seen: Seen::default(), in_flight: Vec::new(), ids: 0 };
+        let mut system = Self {
+            logs,
+            wanted,
+            subscription,
+            fetching: None,
+            seen: Seen::default(),
+            in_flight: Vec::new(),
+            ids: 0,
+        };
         system.seen.block(&opening, &system.logs, &system.wanted);
         system
     }
@@ -196,7 +287,11 @@ impl System {
                     let log = &mut self.logs[channel];
                     let data = format!("{} {}", log.channel, log.events.len()).into();
                     let kind = if is_wanted { "wanted" } else { "other" }.into();
-                    log.events.push(Stored { id: EventId::new(self.ids, 0), kind, data });
+                    log.events.push(Stored {
+                        id: EventId::new(self.ids, 0),
+                        kind,
+                        data,
+                    });
                 }
             }
             Happening::Feed { channel } => self.logs[channel].feed(),
@@ -207,7 +302,10 @@ impl System {
             Happening::Step => drop(self.step()),
             Happening::Arrive => self.arrive(),
             Happening::Heartbeat => {
-                let told = self.subscription.tell().map(|position| format!("id: {position}"));
+                let told = self
+                    .subscription
+                    .tell()
+                    .map(|position| format!("id: {position}"));
                 if told.is_some() {
                     self.send(told.into_iter().collect());
                 }
@@ -249,7 +347,12 @@ impl System {
         self.in_flight.truncate(come);
         self.send(Vec::new());
         let cursor: Cursor = self.seen.last_event_id.parse().unwrap();
-        let start = |log: &Log| (log.channel.clone(), Start::Claimed(cursor.position_in(&log.channel).unwrap()));
+        let start = |log: &Log| {
+            (
+                log.channel.clone(),
+                Start::Claimed(cursor.position_in(&log.channel).unwrap()),
+            )
+        };
         self.subscription = MultiSubscription::new(self.logs.iter().map(start), &self.wanted);
         self.fetching = None;
     }
@@ -257,9 +360,20 @@ impl System {
     /// Nothing more happens: the subscriber gets everything that is left, and its end if there is one.
     fn settle(&mut self) {
         self.logs.iter_mut().for_each(Log::feed);
-        let settlements = self.logs.iter().map(|log| Settlement { last: log.last(), loss: None }).collect();
+        let settlements = self
+            .logs
+            .iter()
+            .map(|log| Settlement {
+                last: log.last(),
+                loss: None,
+            })
+            .collect();
         self.subscription.settle(settlements);
-        let done = if self.wanted.until.is_some() { MultiStep::End } else { MultiStep::Wait };
+        let done = if self.wanted.until.is_some() {
+            MultiStep::End
+        } else {
+            MultiStep::Wait
+        };
         let mut steps = 0;
         while self.step() != done || self.fetching.is_some() {
             self.arrive();
@@ -272,13 +386,25 @@ impl System {
         let last: Cursor = self.seen.last_event_id.parse().unwrap();
         for log in &self.logs {
             let due = self.seen.due.get(&log.channel).copied().unwrap_or(0);
-            let is_wanted = |event: &&Stored| event.id <= bound && self.wanted.filter.passes(&event.kind);
-            assert_eq!(log.events[due..].iter().find(is_wanted), None, "{} ends early", log.channel);
+            let is_wanted =
+                |event: &&Stored| event.id <= bound && self.wanted.filter.passes(&event.kind);
+            assert_eq!(
+                log.events[due..].iter().find(is_wanted),
+                None,
+                "{} ends early",
+                log.channel
+            );
             // Whoever comes back with the last id finds that nothing is left, unless that was trimmed since.
             let position = last.position_in(&log.channel).unwrap();
             let left = log.read(From::Position(position), usize::MAX);
-            let is_trimmed = log.events[..log.trimmed].iter().any(|event| event.id > position.floor());
-            assert!(left.start == broker::Start::Contiguous || is_trimmed, "{:?}", left.start);
+            let is_trimmed = log.events[..log.trimmed]
+                .iter()
+                .any(|event| event.id > position.floor());
+            assert!(
+                left.start == broker::Start::Contiguous || is_trimmed,
+                "{:?}",
+                left.start
+            );
             assert_eq!(left.events.iter().find(is_wanted), None);
         }
     }
@@ -286,7 +412,11 @@ impl System {
 
 fn blocks(bytes: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(bytes).unwrap();
-    text.strip_suffix("\n\n").expect("whole blocks").split("\n\n").map(ToOwned::to_owned).collect()
+    text.strip_suffix("\n\n")
+        .expect("whole blocks")
+        .split("\n\n")
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 proptest! {

@@ -60,7 +60,10 @@ impl MultiSubscription {
     #[must_use]
     pub fn new(starts: impl IntoIterator<Item = (Channel, Start)>, wanted: &Wanted) -> Self {
         let subscription = |(channel, start)| Subscription::new(channel, wanted, start);
-        Self { channels: starts.into_iter().map(subscription).collect(), turn: 0 }
+        Self {
+            channels: starts.into_iter().map(subscription).collect(),
+            turn: 0,
+        }
     }
 
     /// The channels, in order.
@@ -72,12 +75,16 @@ impl MultiSubscription {
     #[must_use]
     pub fn wishes(&self) -> (Filter, Envelope) {
         let first = self.channels.first().map(Subscription::wishes);
-        first.map(|(filter, envelope)| (filter.clone(), envelope)).unwrap_or_default()
+        first
+            .map(|(filter, envelope)| (filter.clone(), envelope))
+            .unwrap_or_default()
     }
 
     /// Where it stands in each channel, in order.
     pub fn positions(&self) -> impl Iterator<Item = (&Channel, Position)> {
-        self.channels.iter().map(|channel| (channel.channel(), channel.position()))
+        self.channels
+            .iter()
+            .map(|channel| (channel.channel(), channel.position()))
     }
 
     /// How many channels there are.
@@ -109,13 +116,22 @@ impl MultiSubscription {
                 }
                 Step::Fetch(from) if fetching.is_none() => {
                     self.turn = (nth + 1) % count;
-                    return MultiStep::Fetch(Fetch { nth, from, generation, epoch });
+                    return MultiStep::Fetch(Fetch {
+                        nth,
+                        from,
+                        generation,
+                        epoch,
+                    });
                 }
                 Step::Fetch(_) | Step::Wait => {}
                 Step::End => over += 1,
             }
         }
-        if over == count { MultiStep::End } else { MultiStep::Wait }
+        if over == count {
+            MultiStep::End
+        } else {
+            MultiStep::Wait
+        }
     }
 
     /// Takes the page that was asked for; returns what to write, if anything of it is wanted.
@@ -148,13 +164,20 @@ impl MultiSubscription {
     /// Where it stands in all channels, if the subscriber does not know it; whoever calls this sends it.
     pub fn tell(&mut self) -> Option<impl fmt::Display> {
         // Each of them, because all positions go along.
-        let moved = self.channels.iter_mut().filter_map(Subscription::tell).count();
+        let moved = self
+            .channels
+            .iter_mut()
+            .filter_map(Subscription::tell)
+            .count();
         (moved > 0).then(|| self.cursor())
     }
 
     /// Where it stands in all channels, unless one of its starts is no position at all.
     pub fn opening(&self) -> Option<impl fmt::Display> {
-        self.channels.iter().all(Subscription::is_placed).then(|| self.cursor())
+        self.channels
+            .iter()
+            .all(Subscription::is_placed)
+            .then(|| self.cursor())
     }
 
     /// Whether it is served from history in some channel because it fell behind the tail.
@@ -176,7 +199,9 @@ impl MultiSubscription {
     /// A channel, and the others.
     fn split(&mut self, nth: usize) -> (&mut Subscription, Neighbours<'_>) {
         let (left, rest) = self.channels.split_at_mut(nth);
-        let (channel, right) = rest.split_first_mut().expect("there are more than nth channels");
+        let (channel, right) = rest
+            .split_first_mut()
+            .expect("there are more than nth channels");
         (channel, Neighbours { left, right })
     }
 
@@ -201,33 +226,57 @@ mod tests {
     use crate::{broker::Stored, channel::TailLimits};
 
     fn tail(events: u64) -> Frames {
-        let mut frames = Frames::new(TailLimits { events_max: NonZeroUsize::MAX, bytes_max: usize::MAX });
+        let mut frames = Frames::new(TailLimits {
+            events_max: NonZeroUsize::MAX,
+            bytes_max: usize::MAX,
+        });
         frames.join(EventId::ZERO);
-        let event = |ms| Stored { id: EventId::new(ms, 0), kind: "click".into(), data: ms.to_string().into() };
+        let event = |ms| Stored {
+            id: EventId::new(ms, 0),
+            kind: "click".into(),
+            data: ms.to_string().into(),
+        };
         frames.push((1..=events).map(event).collect());
         frames
     }
 
     fn subscription(channels: usize, start: Position) -> MultiSubscription {
-        let start = |nth| (format!("{nth:0>64}").parse().unwrap(), Start::Claimed(start));
+        let start = |nth| {
+            (
+                format!("{nth:0>64}").parse().unwrap(),
+                Start::Claimed(start),
+            )
+        };
         MultiSubscription::new((0..channels).map(start), &Wanted::default())
     }
 
     #[test]
     fn a_chunk_is_bounded_however_long_the_ids_are() {
-        let tails: Vec<Frames> = (0..32).map(|nth| tail(if nth == 5 { 2000 } else { 0 })).collect();
+        let tails: Vec<Frames> = (0..32)
+            .map(|nth| tail(if nth == 5 { 2000 } else { 0 }))
+            .collect();
         let mut reader = subscription(32, Position::After(EventId::ZERO));
         let (mut chunks, mut text) = (0, String::new());
         while let MultiStep::Write(chunk) = reader.next(|nth| &tails[nth], None) {
-            assert!(chunk.bytes.len() <= CHUNK_BYTES_MAX, "{}", chunk.bytes.len());
+            assert!(
+                chunk.bytes.len() <= CHUNK_BYTES_MAX,
+                "{}",
+                chunk.bytes.len()
+            );
             text.push_str(std::str::from_utf8(&chunk.bytes).unwrap());
             chunks += 1;
         }
         assert!(chunks > 10);
-        let data: Vec<u64> =
-            text.lines().filter_map(|line| line.strip_prefix("data: ")).map(|data| data.parse().unwrap()).collect();
+        let data: Vec<u64> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .map(|data| data.parse().unwrap())
+            .collect();
         assert_eq!(data, (1..=2000).collect::<Vec<_>>());
-        assert_eq!(reader.page_events_max() * Cursor::BYTES_MAX / CHUNK_BYTES_MAX, 0);
+        assert_eq!(
+            reader.page_events_max() * Cursor::BYTES_MAX / CHUNK_BYTES_MAX,
+            0
+        );
     }
 
     #[test]
@@ -236,10 +285,17 @@ mod tests {
         // The one in the middle is behind its tail.
         tails[1].join(EventId::new(9, 0));
         let mut reader = subscription(3, Position::After(EventId::ZERO));
-        assert!(matches!(reader.next(|nth| &tails[nth], None), MultiStep::Write(_)));
-        let MultiStep::Fetch(fetch) = reader.next(|nth| &tails[nth], None) else { panic!("no turn for a page") };
+        assert!(matches!(
+            reader.next(|nth| &tails[nth], None),
+            MultiStep::Write(_)
+        ));
+        let MultiStep::Fetch(fetch) = reader.next(|nth| &tails[nth], None) else {
+            panic!("no turn for a page")
+        };
         assert_eq!(fetch.nth, 1);
-        let MultiStep::Write(chunk) = reader.next(|nth| &tails[nth], Some(1)) else { panic!("held up") };
+        let MultiStep::Write(chunk) = reader.next(|nth| &tails[nth], Some(1)) else {
+            panic!("held up")
+        };
         assert_eq!(chunk.events, 5);
         assert_eq!(reader.next(|nth| &tails[nth], Some(1)), MultiStep::Wait);
         // All positions went along with each event.

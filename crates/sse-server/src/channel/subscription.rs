@@ -50,7 +50,11 @@ impl Filter {
     /// Whether it passes events of this type. A gap passes every filter.
     #[must_use]
     pub fn passes(&self, kind: &str) -> bool {
-        kind == GAP || self.0.as_ref().is_none_or(|kinds| kinds.iter().any(|wanted| wanted.as_str() == kind))
+        kind == GAP
+            || self
+                .0
+                .as_ref()
+                .is_none_or(|kinds| kinds.iter().any(|wanted| wanted.as_str() == kind))
     }
 }
 
@@ -186,7 +190,11 @@ impl Settlement {
 
 impl Until {
     const fn new(bound: EventId) -> Self {
-        Self { bound, beyond: None, settled: None }
+        Self {
+            bound,
+            beyond: None,
+            settled: None,
+        }
     }
 
     /// Takes note of whether this event is within the bound.
@@ -266,7 +274,13 @@ impl Subscription {
             },
             Place::Proved { .. } => {}
         }
-        let Place::Proved { position, generation } = self.place else { return Step::Wait };
+        let Place::Proved {
+            position,
+            generation,
+        } = self.place
+        else {
+            return Step::Wait;
+        };
         if generation != tail.generation() {
             // The log did not continue the tail: what was proved before proves nothing now.
             self.place = Place::Begin(Start::Claimed(position));
@@ -287,7 +301,13 @@ impl Subscription {
 
     /// What is left to do once all that is wanted was sent; none while more may be there.
     fn end(&mut self, neighbours: Neighbours<'_>) -> Option<Step> {
-        let Place::Proved { position, generation } = self.place else { return None };
+        let Place::Proved {
+            position,
+            generation,
+        } = self.place
+        else {
+            return None;
+        };
         let until = self.until.as_deref_mut()?;
         let Some(settled) = &until.settled else {
             return until.beyond.map(|_| Step::Wait);
@@ -299,21 +319,36 @@ impl Subscription {
             return (position.floor() >= end).then_some(Step::End);
         };
         let record = untold.filter(|record| !was_sent(self.fork.as_deref(), *record));
-        let (Some(_), Some(gap)) = (record, &settled.loss) else { return Some(Step::End) };
+        let (Some(_), Some(gap)) = (record, &settled.loss) else {
+            return Some(Step::End);
+        };
         let position = Position::At(beyond);
         let mut bytes = BytesMut::new();
         Dress::new(&self.channel, self.envelope, neighbours).gap(&mut bytes, position, gap);
         self.prove(position, generation);
         self.told = Some(position);
-        Some(Step::Write(Chunk { bytes: bytes.freeze(), events: 0, gap: Some(GapReason::LostTail) }))
+        Some(Step::Write(Chunk {
+            bytes: bytes.freeze(),
+            events: 0,
+            gap: Some(GapReason::LostTail),
+        }))
     }
 
     /// What follows `after` in the tail, as one chunk; none if nothing wanted does.
-    fn write(&mut self, after: EventId, tail: &Frames, neighbours: Neighbours<'_>) -> Option<Chunk> {
+    fn write(
+        &mut self,
+        after: EventId,
+        tail: &Frames,
+        neighbours: Neighbours<'_>,
+    ) -> Option<Chunk> {
         let mut joined = Joined::new(&self.channel, self.envelope, neighbours);
         let (mut end, mut last, mut gap) = (None, None, None);
         for frame in tail.after(after) {
-            if self.until.as_mut().is_some_and(|until| until.ends(frame.id, |bound| frame.is_within(bound))) {
+            if self
+                .until
+                .as_mut()
+                .is_some_and(|until| until.ends(frame.id, |bound| frame.is_within(bound)))
+            {
                 break;
             }
             if self.filter.passes(&frame.kind) && !was_sent(self.fork.as_deref(), frame.id) {
@@ -347,9 +382,18 @@ impl Subscription {
     /// Takes the page that [`Step::Fetch`] asked for. `generation` is that of the tail when it was asked for.
     ///
     /// Returns what to write; none if nothing of it is wanted.
-    pub fn page(&mut self, page: &Page, generation: u64, neighbours: Neighbours<'_>) -> Option<Chunk> {
+    pub fn page(
+        &mut self,
+        page: &Page,
+        generation: u64,
+        neighbours: Neighbours<'_>,
+    ) -> Option<Chunk> {
         let mut bytes = BytesMut::new();
-        let mut chunk = Chunk { bytes: Bytes::new(), events: 0, gap: None };
+        let mut chunk = Chunk {
+            bytes: Bytes::new(),
+            events: 0,
+            gap: None,
+        };
         let mut position = self.position();
         let gap = self.gap(page);
         if let Some(gap) = &gap {
@@ -364,7 +408,11 @@ impl Subscription {
             self.told = Some(position);
         }
         for event in &page.events {
-            if self.until.as_mut().is_some_and(|until| until.ends(event.id, |bound| event.is_within(bound))) {
+            if self
+                .until
+                .as_mut()
+                .is_some_and(|until| until.ends(event.id, |bound| event.is_within(bound)))
+            {
                 break;
             }
             position = Position::After(event.id);
@@ -392,9 +440,15 @@ impl Subscription {
         let before = self.fork.as_ref().map_or(EventId::ZERO, |fork| fork.sent);
         let fork = match gap.lost {
             // The page goes on where the lost ones begin: nothing of it was sent before.
-            Some(lost) => Fork { sent: before.min(lost.after), recorded: lost.before },
+            Some(lost) => Fork {
+                sent: before.min(lost.after),
+                recorded: lost.before,
+            },
             // The events before the lost end are those that this connection was sent already.
-            None if gap.reason == GapReason::LostTail => Fork { sent: before.max(self.sent), ..Fork::default() },
+            None if gap.reason == GapReason::LostTail => Fork {
+                sent: before.max(self.sent),
+                ..Fork::default()
+            },
             None => return,
         };
         self.fork = Some(Box::new(fork));
@@ -403,17 +457,32 @@ impl Subscription {
     /// What the page says is missing before it.
     fn gap(&self, page: &Page) -> Option<Gap> {
         let (reason, oldest, lost): (_, _, Option<Lost>) = match (&self.place, page.start) {
-            (Place::Begin(Start::Unreadable(_)), _) => {
-                (GapReason::Unknown, page.events.first().map(|event| event.id), None)
-            }
-            (_, broker::Start::Gap { reason, oldest, lost }) => (reason, oldest, lost),
+            (Place::Begin(Start::Unreadable(_)), _) => (
+                GapReason::Unknown,
+                page.events.first().map(|event| event.id),
+                None,
+            ),
+            (
+                _,
+                broker::Start::Gap {
+                    reason,
+                    oldest,
+                    lost,
+                },
+            ) => (reason, oldest, lost),
             (_, broker::Start::Contiguous) => return None,
         };
         let after = match &self.place {
             Place::Begin(Start::Unreadable(text)) => text.clone(),
             _ => self.position().to_string(),
         };
-        Some(Gap { channel: self.channel.clone(), after, oldest, reason, lost })
+        Some(Gap {
+            channel: self.channel.clone(),
+            after,
+            oldest,
+            reason,
+            lost,
+        })
     }
 
     /// No event up to the bound can come any more.
@@ -427,7 +496,9 @@ impl Subscription {
     ///
     /// Whoever calls this sends it.
     pub fn tell(&mut self) -> Option<Position> {
-        let Place::Proved { position, .. } = self.place else { return None };
+        let Place::Proved { position, .. } = self.place else {
+            return None;
+        };
         (self.told != Some(position)).then(|| {
             self.told = Some(position);
             position
@@ -446,7 +517,10 @@ impl Subscription {
     }
 
     fn prove(&mut self, position: Position, generation: u64) {
-        self.place = Place::Proved { position, generation };
+        self.place = Place::Proved {
+            position,
+            generation,
+        };
     }
 }
 
@@ -464,11 +538,18 @@ mod tests {
     }
 
     fn stored(ms: u64, kind: &'static str) -> Stored {
-        Stored { id: id(ms), kind: kind.into(), data: ms.to_string().into() }
+        Stored {
+            id: id(ms),
+            kind: kind.into(),
+            data: ms.to_string().into(),
+        }
     }
 
     fn tail(floor: u64, events: &[u64]) -> Frames {
-        let mut frames = Frames::new(TailLimits { events_max: NonZeroUsize::MAX, bytes_max: usize::MAX });
+        let mut frames = Frames::new(TailLimits {
+            events_max: NonZeroUsize::MAX,
+            bytes_max: usize::MAX,
+        });
         frames.join(id(floor));
         frames.push(events.iter().map(|ms| stored(*ms, "click")).collect());
         frames
@@ -476,12 +557,24 @@ mod tests {
 
     fn subscription(start: Start, kinds: &[&str]) -> Subscription {
         let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
-        Subscription::new(Channel::default_channel(), &Wanted { filter, ..Wanted::default() }, start)
+        Subscription::new(
+            Channel::default_channel(),
+            &Wanted {
+                filter,
+                ..Wanted::default()
+            },
+            start,
+        )
     }
 
     fn page(start: broker::Start, events: &[u64], last: u64) -> Page {
         let events = events.iter().map(|ms| stored(*ms, "click")).collect();
-        Page { start, events, more: false, last: id(last) }
+        Page {
+            start,
+            events,
+            more: false,
+            last: id(last),
+        }
     }
 
     fn text(chunk: &Chunk) -> String {
@@ -512,11 +605,22 @@ mod tests {
         let frames = tail(1, &[2, 4]);
         let position = Position::After(id(3));
         let mut stranger = subscription(Start::Claimed(position), &[]);
-        assert_eq!(stranger.next(&frames, ALONE), Step::Fetch(From::Position(position)));
-        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(2)), lost: None };
-        let chunk = stranger.page(&page(lost, &[2, 4], 4), frames.generation(), ALONE).unwrap();
+        assert_eq!(
+            stranger.next(&frames, ALONE),
+            Step::Fetch(From::Position(position))
+        );
+        let lost = broker::Start::Gap {
+            reason: GapReason::LostTail,
+            oldest: Some(id(2)),
+            lost: None,
+        };
+        let chunk = stranger
+            .page(&page(lost, &[2, 4], 4), frames.generation(), ALONE)
+            .unwrap();
         let gap = r#"{"channel":"sse","after":"3-0","oldest":"2-0","reason":"lost-tail"}"#;
-        assert!(text(&chunk).starts_with(&format!("id: @2-0\nevent: gap\ndata: {gap}\n\nid: 2-0\n")));
+        assert!(
+            text(&chunk).starts_with(&format!("id: @2-0\nevent: gap\ndata: {gap}\n\nid: 2-0\n"))
+        );
         assert_eq!(stranger.next(&frames, ALONE), Step::Wait);
     }
 
@@ -525,11 +629,20 @@ mod tests {
         let mut frames = tail(1, &[2]);
         let position = Position::After(id(4));
         let mut ahead = subscription(Start::Claimed(position), &[]);
-        assert_eq!(ahead.next(&frames, ALONE), Step::Fetch(From::Position(position)));
-        assert_eq!(ahead.page(&page(broker::Start::Contiguous, &[], 4), 1, ALONE), None);
+        assert_eq!(
+            ahead.next(&frames, ALONE),
+            Step::Fetch(From::Position(position))
+        );
+        assert_eq!(
+            ahead.page(&page(broker::Start::Contiguous, &[], 4), 1, ALONE),
+            None
+        );
         assert_eq!(ahead.next(&frames, ALONE), Step::Wait);
         frames.push([3, 4, 5].map(|ms| stored(ms, "click")).into());
-        assert_eq!(written(ahead.next(&frames, ALONE)), "id: 5-0\nevent: click\ndata: 5\n\n");
+        assert_eq!(
+            written(ahead.next(&frames, ALONE)),
+            "id: 5-0\nevent: click\ndata: 5\n\n"
+        );
     }
 
     #[test]
@@ -537,14 +650,25 @@ mod tests {
         let frames = tail(10, &[11, 12]);
         let start = Position::After(id(5));
         let mut behind = subscription(Start::Claimed(start), &[]);
-        assert_eq!(behind.next(&frames, ALONE), Step::Fetch(From::Position(start)));
-        let first = Page { more: true, ..page(broker::Start::Contiguous, &[6, 7], 12) };
+        assert_eq!(
+            behind.next(&frames, ALONE),
+            Step::Fetch(From::Position(start))
+        );
+        let first = Page {
+            more: true,
+            ..page(broker::Start::Contiguous, &[6, 7], 12)
+        };
         assert_eq!(behind.page(&first, 1, ALONE).unwrap().events, 2);
         let then = From::Position(Position::After(id(7)));
         assert_eq!(behind.next(&frames, ALONE), Step::Fetch(then));
         assert!(behind.is_behind());
-        behind.page(&page(broker::Start::Contiguous, &[8, 11], 12), 1, ALONE).unwrap();
-        assert_eq!(written(behind.next(&frames, ALONE)), "id: 12-0\nevent: click\ndata: 12\n\n");
+        behind
+            .page(&page(broker::Start::Contiguous, &[8, 11], 12), 1, ALONE)
+            .unwrap();
+        assert_eq!(
+            written(behind.next(&frames, ALONE)),
+            "id: 12-0\nevent: click\ndata: 12\n\n"
+        );
     }
 
     #[test]
@@ -554,7 +678,10 @@ mod tests {
         let mut proved = subscription(Start::Claimed(position), &[]);
         assert_eq!(proved.next(&frames, ALONE), Step::Wait);
         frames.join(id(1));
-        assert_eq!(proved.next(&frames, ALONE), Step::Fetch(From::Position(position)));
+        assert_eq!(
+            proved.next(&frames, ALONE),
+            Step::Fetch(From::Position(position))
+        );
     }
 
     #[test]
@@ -571,9 +698,17 @@ mod tests {
         let frames = tail(3, &[]);
         let mut lost = subscription(Start::unreadable(&"x".repeat(500)), &["view"]);
         assert_eq!(lost.next(&frames, ALONE), Step::Fetch(From::Oldest));
-        let chunk = lost.page(&page(broker::Start::Contiguous, &[], 3), 1, ALONE).unwrap();
-        let data = format!(r#"{{"channel":"sse","after":"{}","oldest":null,"reason":"unknown"}}"#, "x".repeat(64));
-        assert_eq!(text(&chunk), format!("id: 3-0\nevent: gap\ndata: {data}\n\n"));
+        let chunk = lost
+            .page(&page(broker::Start::Contiguous, &[], 3), 1, ALONE)
+            .unwrap();
+        let data = format!(
+            r#"{{"channel":"sse","after":"{}","oldest":null,"reason":"unknown"}}"#,
+            "x".repeat(64)
+        );
+        assert_eq!(
+            text(&chunk),
+            format!("id: 3-0\nevent: gap\ndata: {data}\n\n")
+        );
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::Unknown)));
     }
 
@@ -581,27 +716,66 @@ mod tests {
     fn after_a_fork_nothing_is_sent_twice_on_one_connection() {
         let mut frames = tail(0, &[1, 2, 5]);
         let mut forked = subscription(Start::Claimed(Position::After(id(0))), &[]);
-        assert!(matches!(forked.next(&frames, ALONE), Step::Write(Chunk { events: 3, .. })));
+        assert!(matches!(
+            forked.next(&frames, ALONE),
+            Step::Write(Chunk { events: 3, .. })
+        ));
         // The log has lost 5, and got 7 since.
         frames.join(id(7));
         let asked = From::Position(Position::After(id(5)));
         assert_eq!(forked.next(&frames, ALONE), Step::Fetch(asked));
-        let lost = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(1)), lost: None };
-        let chunk = forked.page(&Page { more: true, ..page(lost, &[1], 7) }, frames.generation(), ALONE).unwrap();
+        let lost = broker::Start::Gap {
+            reason: GapReason::LostTail,
+            oldest: Some(id(1)),
+            lost: None,
+        };
+        let chunk = forked
+            .page(
+                &Page {
+                    more: true,
+                    ..page(lost, &[1], 7)
+                },
+                frames.generation(),
+                ALONE,
+            )
+            .unwrap();
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
         let then = From::Position(Position::After(id(1)));
         assert_eq!(forked.next(&frames, ALONE), Step::Fetch(then));
-        let chunk = forked.page(&page(broker::Start::Contiguous, &[2, 7], 7), frames.generation(), ALONE).unwrap();
+        let chunk = forked
+            .page(
+                &page(broker::Start::Contiguous, &[2, 7], 7),
+                frames.generation(),
+                ALONE,
+            )
+            .unwrap();
         assert_eq!(text(&chunk), "id: 7-0\nevent: click\ndata: 7\n\n");
     }
 
     /// The record that 5 to 7 were lost, which has the id 8.
     fn record() -> (Lost, Stored) {
-        let lost = Lost { after: id(4), before: id(8) };
+        let lost = Lost {
+            after: id(4),
+            before: id(8),
+        };
         let channel = Channel::default_channel();
         let (after, oldest, reason) = ("4-0".to_owned(), Some(id(8)), GapReason::LostTail);
-        let data = serde_json::to_string(&Gap { channel, after, oldest, reason, lost: Some(lost) }).unwrap();
-        (lost, Stored { id: id(8), kind: GAP.into(), data: data.into() })
+        let data = serde_json::to_string(&Gap {
+            channel,
+            after,
+            oldest,
+            reason,
+            lost: Some(lost),
+        })
+        .unwrap();
+        (
+            lost,
+            Stored {
+                id: id(8),
+                kind: GAP.into(),
+                data: data.into(),
+            },
+        )
     }
 
     #[test]
@@ -610,26 +784,57 @@ mod tests {
         let (_, record) = record();
         frames.push(vec![record.clone(), stored(9, "click")]);
         let block = format!("id: 8-0\nevent: gap\ndata: {}\n\n", record.data);
-        for (kinds, envelope) in [(&[][..], Envelope::None), (&[], Envelope::Json), (&["view"], Envelope::Json)] {
-            let filter = Filter::new(kinds.iter().map(|kind: &&str| kind.parse().unwrap()).collect());
-            let wanted = Wanted { filter, envelope, until: None };
+        for (kinds, envelope) in [
+            (&[][..], Envelope::None),
+            (&[], Envelope::Json),
+            (&["view"], Envelope::Json),
+        ] {
+            let filter = Filter::new(
+                kinds
+                    .iter()
+                    .map(|kind: &&str| kind.parse().unwrap())
+                    .collect(),
+            );
+            let wanted = Wanted {
+                filter,
+                envelope,
+                until: None,
+            };
             let start = || Start::Claimed(Position::After(id(3)));
             let mut reader = Subscription::new(Channel::default_channel(), &wanted, start());
             let events = usize::from(kinds.is_empty());
             if events > 0 {
-                assert!(matches!(reader.next(&frames, ALONE), Step::Write(Chunk { events: 1, gap: None, .. })));
+                assert!(matches!(
+                    reader.next(&frames, ALONE),
+                    Step::Write(Chunk {
+                        events: 1,
+                        gap: None,
+                        ..
+                    })
+                ));
             }
-            let Step::Write(chunk) = reader.next(&frames, ALONE) else { panic!("nothing is told") };
+            let Step::Write(chunk) = reader.next(&frames, ALONE) else {
+                panic!("nothing is told")
+            };
             assert!(text(&chunk).starts_with(&block), "{}", text(&chunk));
-            assert_eq!((chunk.events, chunk.gap), (events, Some(GapReason::LostTail)));
+            assert_eq!(
+                (chunk.events, chunk.gap),
+                (events, Some(GapReason::LostTail))
+            );
             assert_eq!(reader.next(&frames, ALONE), Step::Wait);
 
             let mut behind = Subscription::new(Channel::default_channel(), &wanted, start());
             let events = vec![stored(4, "click"), record.clone(), stored(9, "click")];
-            let all = Page { events, ..page(broker::Start::Contiguous, &[], 9) };
+            let all = Page {
+                events,
+                ..page(broker::Start::Contiguous, &[], 9)
+            };
             let chunk = behind.page(&all, 1, ALONE).unwrap();
             assert!(text(&chunk).contains(&block), "{}", text(&chunk));
-            assert_eq!((chunk.events, chunk.gap), (2 * usize::from(kinds.is_empty()), Some(GapReason::LostTail)));
+            assert_eq!(
+                (chunk.events, chunk.gap),
+                (2 * usize::from(kinds.is_empty()), Some(GapReason::LostTail))
+            );
         }
     }
 
@@ -640,17 +845,36 @@ mod tests {
         frames.push(vec![stored(6, "click"), record, stored(9, "click")]);
         let asked = Position::After(id(7));
         let mut inside = subscription(Start::Claimed(asked), &[]);
-        assert_eq!(inside.next(&frames, ALONE), Step::Fetch(From::Position(asked)));
-        let start = broker::Start::Gap { reason: GapReason::LostTail, oldest: Some(id(6)), lost: Some(lost) };
+        assert_eq!(
+            inside.next(&frames, ALONE),
+            Step::Fetch(From::Position(asked))
+        );
+        let start = broker::Start::Gap {
+            reason: GapReason::LostTail,
+            oldest: Some(id(6)),
+            lost: Some(lost),
+        };
         // 6 is an event of the log as it is now, though its id is below one that was seen.
-        let chunk = inside.page(&Page { more: true, ..page(start, &[6], 9) }, frames.generation(), ALONE).unwrap();
+        let chunk = inside
+            .page(
+                &Page {
+                    more: true,
+                    ..page(start, &[6], 9)
+                },
+                frames.generation(),
+                ALONE,
+            )
+            .unwrap();
         let gap = r#"{"channel":"sse","after":"7-0","oldest":"6-0","reason":"lost-tail","lost":{"after":"4-0","before":"8-0"}}"#;
         assert!(
             text(&chunk).starts_with(&format!("id: @6-0\nevent: gap\ndata: {gap}\n\nid: 6-0\n")),
             "{}",
             text(&chunk)
         );
-        assert_eq!(written(inside.next(&frames, ALONE)), "id: 9-0\nevent: click\ndata: 9\n\n");
+        assert_eq!(
+            written(inside.next(&frames, ALONE)),
+            "id: 9-0\nevent: click\ndata: 9\n\n"
+        );
     }
 
     /// With events 4 and, published before the loss of 5 to 7 was found, `early`; then the record and 9.
@@ -665,21 +889,33 @@ mod tests {
         if !history {
             frames.push(events.clone());
         }
-        let wanted = Wanted { until: Some(id(until)), ..Wanted::default() };
+        let wanted = Wanted {
+            until: Some(id(until)),
+            ..Wanted::default()
+        };
         let start = Start::Claimed(Position::After(id(3)));
         let mut reader = Subscription::new(Channel::default_channel(), &wanted, start);
         let mut said = Vec::new();
         for settled in [false, true] {
             if settled {
-                let loss = record.gap().filter(|gap| gap.lost.unwrap().after < id(until));
+                let loss = record
+                    .gap()
+                    .filter(|gap| gap.lost.unwrap().after < id(until));
                 reader.settle(Settlement { last: id(9), loss });
             }
             loop {
                 match reader.next(&frames, ALONE) {
                     Step::Write(chunk) => said.push(text(&chunk)),
                     Step::Fetch(_) => {
-                        let all = Page { events: events.clone(), ..page(broker::Start::Contiguous, &[], 9) };
-                        said.extend(reader.page(&all, frames.generation(), ALONE).map(|chunk| text(&chunk)));
+                        let all = Page {
+                            events: events.clone(),
+                            ..page(broker::Start::Contiguous, &[], 9)
+                        };
+                        said.extend(
+                            reader
+                                .page(&all, frames.generation(), ALONE)
+                                .map(|chunk| text(&chunk)),
+                        );
                     }
                     Step::Wait if !settled => break,
                     Step::End if settled => break,
@@ -688,7 +924,12 @@ mod tests {
             }
         }
         let said = said.concat();
-        (said.split_terminator("\n\n").map(ToOwned::to_owned).collect(), reader.position())
+        (
+            said.split_terminator("\n\n")
+                .map(ToOwned::to_owned)
+                .collect(),
+            reader.position(),
+        )
     }
 
     #[test]
@@ -718,15 +959,29 @@ mod tests {
 
     #[test]
     fn who_was_told_of_a_loss_is_not_told_again() {
-        let settlement = Settlement { last: id(9), loss: record().1.gap() };
+        let settlement = Settlement {
+            last: id(9),
+            loss: record().1.gap(),
+        };
         let untold = |position| settlement.untold(position, id(5)).is_some();
-        assert!(untold(Position::After(id(4))) && untold(Position::At(id(4))) && untold(Position::After(id(6))));
-        assert!(!untold(Position::At(id(6))) && !untold(Position::After(id(8))) && !untold(Position::After(id(9))));
+        assert!(
+            untold(Position::After(id(4)))
+                && untold(Position::At(id(4)))
+                && untold(Position::After(id(6)))
+        );
+        assert!(
+            !untold(Position::At(id(6)))
+                && !untold(Position::After(id(8)))
+                && !untold(Position::After(id(9)))
+        );
     }
 
     #[test]
     fn it_waits_while_the_tail_is_not_joined() {
-        let frames = Frames::new(TailLimits { events_max: NonZeroUsize::MIN, bytes_max: 1 });
+        let frames = Frames::new(TailLimits {
+            events_max: NonZeroUsize::MIN,
+            bytes_max: 1,
+        });
         let mut early = subscription(Start::unreadable("x"), &[]);
         assert_eq!(early.next(&frames, ALONE), Step::Wait);
     }
@@ -735,10 +990,20 @@ mod tests {
     fn a_chunk_is_bounded_but_one_event_always_fits() {
         let mut frames = tail(1, &[]);
         let large = "x".repeat(CHUNK_BYTES_MAX);
-        frames.push((2..5).map(|ms| Stored { data: large.as_str().into(), ..stored(ms, "click") }).collect());
+        frames.push(
+            (2..5)
+                .map(|ms| Stored {
+                    data: large.as_str().into(),
+                    ..stored(ms, "click")
+                })
+                .collect(),
+        );
         let mut reader = subscription(Start::Claimed(Position::After(id(1))), &[]);
         for _ in 0..3 {
-            assert!(matches!(reader.next(&frames, ALONE), Step::Write(Chunk { events: 1, .. })));
+            assert!(matches!(
+                reader.next(&frames, ALONE),
+                Step::Write(Chunk { events: 1, .. })
+            ));
         }
         assert_eq!(reader.next(&frames, ALONE), Step::Wait);
     }

@@ -51,7 +51,13 @@ impl Frame {
     fn new(event: Stored, encoded: &mut BytesMut) -> Self {
         wire::event(encoded, event.id, &event.kind, &event.data);
         let data = event.data.contains('\r').then(|| Box::from(&*event.data));
-        Self { id: event.id, kind: event.kind, bytes: encoded.split().freeze(), data, enveloped: OnceLock::new() }
+        Self {
+            id: event.id,
+            kind: event.kind,
+            bytes: encoded.split().freeze(),
+            data,
+            enveloped: OnceLock::new(),
+        }
     }
 
     /// Whether it is a gap record, which is no event: every filter passes it, and no envelope is put around it.
@@ -63,7 +69,9 @@ impl Frame {
     /// As [`Stored::is_within`].
     #[must_use]
     pub fn is_within(&self, bound: EventId) -> bool {
-        self.id <= bound || self.is_gap() && lost_of(&self.kind, &self.data()).is_some_and(|lost| lost.after < bound)
+        self.id <= bound
+            || self.is_gap()
+                && lost_of(&self.kind, &self.data()).is_some_and(|lost| lost.after < bound)
     }
 
     /// What it takes of the tail's room.
@@ -73,7 +81,8 @@ impl Frame {
 
     /// The block with its data in an envelope, which `encode` makes for the first one that asks.
     pub(super) fn enveloped(&self, encode: impl FnOnce(&str) -> Bytes) -> &Bytes {
-        self.enveloped.get_or_init(|| Box::new(encode(&self.data())))
+        self.enveloped
+            .get_or_init(|| Box::new(encode(&self.data())))
     }
 
     /// The data as it was published.
@@ -82,10 +91,19 @@ impl Frame {
             return Cow::Borrowed(data);
         }
         // Behind the lines of id and type.
-        let start = memchr::memchr_iter(b'\n', &self.bytes).nth(1).map_or(self.bytes.len(), |end| end + 1);
+        let start = memchr::memchr_iter(b'\n', &self.bytes)
+            .nth(1)
+            .map_or(self.bytes.len(), |end| end + 1);
         let block = std::str::from_utf8(&self.bytes[start..]).expect("written from text");
-        let lines = block.strip_prefix("data: ").and_then(|lines| lines.strip_suffix("\n\n")).unwrap_or_default();
-        if lines.contains('\n') { lines.replace("\ndata: ", "\n").into() } else { lines.into() }
+        let lines = block
+            .strip_prefix("data: ")
+            .and_then(|lines| lines.strip_suffix("\n\n"))
+            .unwrap_or_default();
+        if lines.contains('\n') {
+            lines.replace("\ndata: ", "\n").into()
+        } else {
+            lines.into()
+        }
     }
 }
 
@@ -111,7 +129,14 @@ impl Frames {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { limits, generation: 0, epoch: 0, floor: EventId::ZERO, newest: VecDeque::new(), bytes: 0 }
+        Self {
+            limits,
+            generation: 0,
+            epoch: 0,
+            floor: EventId::ZERO,
+            newest: VecDeque::new(),
+            bytes: 0,
+        }
     }
 
     /// Whether the channel's place in the log is known.
@@ -148,7 +173,12 @@ impl Frames {
     /// Whether the log had this very id, as far as the tail knows.
     #[must_use]
     pub fn knows(&self, id: EventId) -> bool {
-        self.is_joined() && (id == self.floor || self.newest.binary_search_by_key(&id, |frame| frame.id).is_ok())
+        self.is_joined()
+            && (id == self.floor
+                || self
+                    .newest
+                    .binary_search_by_key(&id, |frame| frame.id)
+                    .is_ok())
     }
 
     /// The frames after `id`, in order.
@@ -188,7 +218,8 @@ impl Frames {
             self.bytes += frame.size();
             self.newest.push_back(frame);
         }
-        while (self.newest.len() > self.limits.events_max.get() || self.bytes > self.limits.bytes_max)
+        while (self.newest.len() > self.limits.events_max.get()
+            || self.bytes > self.limits.bytes_max)
             && let Some(oldest) = self.newest.pop_front()
         {
             self.bytes -= oldest.size();
@@ -217,7 +248,11 @@ impl Tail {
     /// An empty tail that is not joined to a log.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
-        Self { frames: Mutex::new(Frames::new(limits)), changed: OnceLock::new(), listeners: Mutex::default() }
+        Self {
+            frames: Mutex::new(Frames::new(limits)),
+            changed: OnceLock::new(),
+            listeners: Mutex::default(),
+        }
     }
 
     /// The frames, for a look: hold them only for as long as it takes to copy what is needed.
@@ -229,12 +264,17 @@ impl Tail {
     /// Hears of every change from now on.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<()> {
-        self.changed.get_or_init(|| watch::Sender::new(())).subscribe()
+        self.changed
+            .get_or_init(|| watch::Sender::new(()))
+            .subscribe()
     }
 
     /// Tells `listener` of every change from now on, for as long as somebody holds it.
     pub fn listen(&self, listener: Weak<dyn Listener>) {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if listeners.len() == listeners.capacity() {
             // Instead of growing for ever on a channel where nothing happens.
             listeners.retain(|listener| listener.strong_count() > 0);
@@ -248,7 +288,10 @@ impl Tail {
         if let Some(changed) = self.changed.get() {
             changed.send_replace(());
         }
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|listener| {
             let listener = listener.upgrade();
             if let Some(listener) = &listener {
@@ -264,34 +307,72 @@ mod tests {
     use super::*;
 
     fn stored(ms: u64) -> Stored {
-        Stored { id: EventId::new(ms, 0), kind: "click".into(), data: "x".into() }
+        Stored {
+            id: EventId::new(ms, 0),
+            kind: "click".into(),
+            data: "x".into(),
+        }
     }
 
     fn frames(events_max: usize, bytes_max: usize) -> Frames {
-        let mut frames = Frames::new(TailLimits { events_max: NonZeroUsize::new(events_max).unwrap(), bytes_max });
+        let mut frames = Frames::new(TailLimits {
+            events_max: NonZeroUsize::new(events_max).unwrap(),
+            bytes_max,
+        });
         frames.join(EventId::ZERO);
         frames
     }
 
     #[test]
     fn the_floor_rises_to_the_newest_event_dropped() {
-        for mut frames in [frames(3, usize::MAX), frames(100, 3 * "id: 1-0\nevent: click\ndata: x\n\n".len())] {
+        for mut frames in [
+            frames(3, usize::MAX),
+            frames(100, 3 * "id: 1-0\nevent: click\ndata: x\n\n".len()),
+        ] {
             frames.push((1..=5).map(stored).collect());
             assert_eq!(frames.floor(), EventId::new(2, 0));
             assert_eq!(frames.end(), EventId::new(5, 0));
             assert!(frames.knows(EventId::new(2, 0)) && frames.knows(EventId::new(4, 0)));
             assert!(!frames.knows(EventId::new(1, 0)) && !frames.knows(EventId::new(4, 1)));
-            assert_eq!(frames.after(EventId::new(3, 7)).map(|frame| frame.id.ms).collect::<Vec<_>>(), [4, 5]);
+            assert_eq!(
+                frames
+                    .after(EventId::new(3, 7))
+                    .map(|frame| frame.id.ms)
+                    .collect::<Vec<_>>(),
+                [4, 5]
+            );
         }
     }
 
     #[test]
     fn a_frame_still_has_the_data_as_it_was_published() {
-        for data in ["", "x", "\n", "a\nb", "a\r\nb\rc\n", "\r", "data: x\ndata: y", "\ndata: ", " é\u{2028} "] {
-            let frame = Frame::new(Stored { data: data.into(), ..stored(1) }, &mut BytesMut::new());
+        for data in [
+            "",
+            "x",
+            "\n",
+            "a\nb",
+            "a\r\nb\rc\n",
+            "\r",
+            "data: x\ndata: y",
+            "\ndata: ",
+            " é\u{2028} ",
+        ] {
+            let frame = Frame::new(
+                Stored {
+                    data: data.into(),
+                    ..stored(1)
+                },
+                &mut BytesMut::new(),
+            );
             assert_eq!(frame.data(), data);
-            assert_eq!(frame.enveloped(|data| Bytes::from(format!("<{data}>"))), format!("<{data}>").as_bytes());
-            assert!(!frame.enveloped(|_| Bytes::new()).is_empty(), "it is made once");
+            assert_eq!(
+                frame.enveloped(|data| Bytes::from(format!("<{data}>"))),
+                format!("<{data}>").as_bytes()
+            );
+            assert!(
+                !frame.enveloped(|_| Bytes::new()).is_empty(),
+                "it is made once"
+            );
         }
     }
 
@@ -299,7 +380,10 @@ mod tests {
     fn an_event_larger_than_the_whole_tail_leaves_it_empty_but_known() {
         let mut frames = frames(10, 5);
         frames.push(vec![stored(1)]);
-        assert_eq!((frames.floor(), frames.end()), (EventId::new(1, 0), EventId::new(1, 0)));
+        assert_eq!(
+            (frames.floor(), frames.end()),
+            (EventId::new(1, 0), EventId::new(1, 0))
+        );
         assert_eq!(frames.after(EventId::ZERO).count(), 0);
     }
 
@@ -310,12 +394,31 @@ mod tests {
             frames.push((1..=5).map(stored).collect());
             let (generation, epoch) = (frames.generation(), frames.epoch());
             frames.rewind(EventId::new(back_to, 0));
-            assert_eq!((frames.floor(), frames.end()), (EventId::new(floor, 0), EventId::new(back_to, 0)));
-            assert_eq!(frames.after(EventId::ZERO).map(|frame| frame.id.ms).collect::<Vec<_>>(), kept);
-            assert_eq!((frames.generation(), frames.knows(EventId::new(5, 0))), (generation, false));
-            assert_ne!(frames.epoch(), epoch, "what was read before may have been lost");
+            assert_eq!(
+                (frames.floor(), frames.end()),
+                (EventId::new(floor, 0), EventId::new(back_to, 0))
+            );
+            assert_eq!(
+                frames
+                    .after(EventId::ZERO)
+                    .map(|frame| frame.id.ms)
+                    .collect::<Vec<_>>(),
+                kept
+            );
+            assert_eq!(
+                (frames.generation(), frames.knows(EventId::new(5, 0))),
+                (generation, false)
+            );
+            assert_ne!(
+                frames.epoch(),
+                epoch,
+                "what was read before may have been lost"
+            );
             frames.push(vec![stored(7)]);
-            assert_eq!(frames.bytes, frames.after(EventId::ZERO).map(Frame::size).sum::<usize>());
+            assert_eq!(
+                frames.bytes,
+                frames.after(EventId::ZERO).map(Frame::size).sum::<usize>()
+            );
         }
     }
 

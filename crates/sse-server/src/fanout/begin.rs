@@ -13,14 +13,19 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     broker::{self, Broker, BrokerError, From, PageLimits, Settled},
-    channel::{Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, locate::SCAN_LIMITS},
+    channel::{
+        Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, locate::SCAN_LIMITS,
+    },
 };
 
 /// How long the first byte waits for the log to say where the subscription begins.
 const WITHIN: Duration = Duration::from_millis(500);
 /// What is looked through for something that is left: a stream that ended says so far that only what it filtered out,
 /// or what came after its end, can lie here.
-const END_PAGE: PageLimits = PageLimits { events_max: 64, bytes_max: 256 << 10 };
+const END_PAGE: PageLimits = PageLimits {
+    events_max: 64,
+    bytes_max: 256 << 10,
+};
 /// Between two attempts to reach a broker that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How far the clocks of this machine and of the log may be apart.
@@ -65,18 +70,33 @@ pub async fn begin(hub: &Hub, channels: Vec<(Channel, Asked)>, wanted: &Wanted) 
 
 /// Whether nothing that is wanted up to `bound` is left for a subscription, no gap either, and nothing can come any
 /// more. If that cannot be found out soon it is taken to go on.
-pub async fn is_over(hub: &Hub, subscription: &MultiSubscription, filter: &Filter, bound: EventId) -> bool {
+pub async fn is_over(
+    hub: &Hub,
+    subscription: &MultiSubscription,
+    filter: &Filter,
+    bound: EventId,
+) -> bool {
     let nothing_is_left = async {
         for (channel, position) in subscription.positions() {
-            let Ok(Ok(settlement)) = settlement(hub.broker(), channel, bound).await else { return false };
+            let Ok(Ok(settlement)) = settlement(hub.broker(), channel, bound).await else {
+                return false;
+            };
             if settlement.untold(position, bound).is_some() {
                 return false;
             }
             let from = From::Position(position);
-            let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else { return false };
-            let mut within = page.events.iter().take_while(|event| event.is_within(bound));
+            let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else {
+                return false;
+            };
+            let mut within = page
+                .events
+                .iter()
+                .take_while(|event| event.is_within(bound));
             let is_all = !page.more || page.events.last().is_some_and(|event| event.id > bound);
-            if page.start != broker::Start::Contiguous || !is_all || within.any(|event| filter.passes(&event.kind)) {
+            if page.start != broker::Start::Contiguous
+                || !is_all
+                || within.any(|event| filter.passes(&event.kind))
+            {
                 return false;
             }
         }
@@ -92,7 +112,10 @@ pub(super) async fn settlement(
     bound: EventId,
 ) -> Result<Result<Settlement, Duration>, BrokerError> {
     Ok(match broker.settle(channel, bound).await? {
-        Settled::Through(last) => Ok(Settlement { last, loss: broker.loss_across(channel, bound).await? }),
+        Settled::Through(last) => Ok(Settlement {
+            last,
+            loss: broker.loss_across(channel, bound).await?,
+        }),
         Settled::NotFor(wait) => Err(wait),
     })
 }
@@ -101,18 +124,29 @@ pub(super) async fn settlement(
 async fn look(hub: Hub, channels: Vec<(Channel, Asked)>, wanted: Wanted) -> MultiSubscription {
     // So that a search in many channels costs no more than in one.
     let share = channels.len().max(1);
-    let scan = PageLimits { events_max: SCAN_LIMITS.events_max / share, bytes_max: SCAN_LIMITS.bytes_max / share };
+    let scan = PageLimits {
+        events_max: SCAN_LIMITS.events_max / share,
+        bytes_max: SCAN_LIMITS.bytes_max / share,
+    };
     let starts = join_all(channels.into_iter().map(async |(channel, asked)| {
         let start = match asked {
             Asked::Start(start) => start,
-            Asked::Beginning(beginning) => Start::Claimed(position(&hub, &channel, beginning, &wanted, scan).await),
+            Asked::Beginning(beginning) => {
+                Start::Claimed(position(&hub, &channel, beginning, &wanted, scan).await)
+            }
         };
         (channel, start)
     }));
     MultiSubscription::new(starts.await, &wanted)
 }
 
-async fn position(hub: &Hub, channel: &Channel, beginning: Beginning, wanted: &Wanted, scan: PageLimits) -> Position {
+async fn position(
+    hub: &Hub,
+    channel: &Channel,
+    beginning: Beginning,
+    wanted: &Wanted,
+    scan: PageLimits,
+) -> Position {
     let beginning = match beginning {
         Beginning::Now => match now(hub, channel).await {
             Ok(position) => return position,
@@ -121,7 +155,10 @@ async fn position(hub: &Hub, channel: &Channel, beginning: Beginning, wanted: &W
         other => other,
     };
     loop {
-        if let Ok(position) = beginning.locate(hub.broker(), channel, &wanted.filter, wanted.until, scan).await {
+        if let Ok(position) = beginning
+            .locate(hub.broker(), channel, &wanted.filter, wanted.until, scan)
+            .await
+        {
             return position;
         }
         sleep(RETRY_AFTER).await;
@@ -130,7 +167,10 @@ async fn position(hub: &Hub, channel: &Channel, beginning: Beginning, wanted: &W
 
 /// Where "now" is in a channel; with the broker away, a beginning as late as surely loses nothing.
 async fn now(hub: &Hub, channel: &Channel) -> Result<Position, Beginning> {
-    let asked_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(CLOCK_SKEW_MAX);
+    let asked_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .saturating_sub(CLOCK_SKEW_MAX);
     if let Ok(Ok(head)) = timeout(WITHIN, hub.broker().head(channel)).await {
         return Ok(Position::After(head));
     }
@@ -140,5 +180,7 @@ async fn now(hub: &Hub, channel: &Channel) -> Result<Position, Beginning> {
         return Ok(Position::After(frames.end()));
     }
     // By the clock, then, so that what comes when the broker is back is not missed.
-    Err(Beginning::Since(u64::try_from(asked_ms.as_millis()).unwrap_or(u64::MAX)))
+    Err(Beginning::Since(
+        u64::try_from(asked_ms.as_millis()).unwrap_or(u64::MAX),
+    ))
 }

@@ -41,7 +41,8 @@ use crate::{
 /// Between two attempts to reach a broker that is away.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Between two looks at the log's clock, which may be set: not too often, and not too seldom.
-const CLOCK_LOOKS: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_mins(1);
+const CLOCK_LOOKS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(20)..=Duration::from_mins(1);
 
 /// What every stream of a server shares.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +101,16 @@ pub fn stream_body(
     };
     // In a box, because `unfold` moves it with every chunk.
     let (opening, spoke, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
-    let driver = Box::new(Driver { streams, state, until, exit, opening, guard, spoke, closed });
+    let driver = Box::new(Driver {
+        streams,
+        state,
+        until,
+        exit,
+        opening,
+        guard,
+        spoke,
+        closed,
+    });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
         match driver.next().await {
             Next::Bytes(bytes) => Some((Ok(bytes), driver)),
@@ -182,11 +192,29 @@ impl Driver {
     /// Hands the socket over, with all that belongs to it. The byte returned is for actix, which finds that the
     /// connection does not take it, and drops connection and body.
     async fn leave(&mut self) -> io::Result<Bytes> {
-        let (state, exit) = (std::mem::replace(&mut self.state, State::Gone), self.exit.take());
-        if let (State::Placed(subscription), Some((Exit { connection, framing }, fanout))) = (state, exit)
+        let (state, exit) = (
+            std::mem::replace(&mut self.state, State::Gone),
+            self.exit.take(),
+        );
+        if let (
+            State::Placed(subscription),
+            Some((
+                Exit {
+                    connection,
+                    framing,
+                },
+                fanout,
+            )),
+        ) = (state, exit)
             && let Some(socket) = connection.detach().await?
         {
-            fanout.join(Joining { socket, framing, subscription, until: self.until, guard: self.guard.take() });
+            fanout.join(Joining {
+                socket,
+                framing,
+                subscription,
+                until: self.until,
+                guard: self.guard.take(),
+            });
         }
         Ok(Bytes::from_static(b":"))
     }
@@ -204,10 +232,13 @@ impl Driver {
                 }
                 State::Live(live) => return live.advance(&mut self.guard).await,
                 State::Placed(_) | State::Gone => {
-                    let State::Placed(subscription) = std::mem::replace(&mut self.state, State::Gone) else {
+                    let State::Placed(subscription) =
+                        std::mem::replace(&mut self.state, State::Gone)
+                    else {
                         return None;
                     };
-                    self.state = State::Live(Box::new(Live::new(&self.streams, subscription, self.until)));
+                    self.state =
+                        State::Live(Box::new(Live::new(&self.streams, subscription, self.until)));
                 }
             }
         }
@@ -259,14 +290,24 @@ impl Live {
         let hub = &streams.hub;
         let tails = subscription.channels().map(|channel| {
             let channel = hub.join(channel);
-            LiveTail { changed: channel.tail.watch(), channel }
+            LiveTail {
+                changed: channel.tail.watch(),
+                channel,
+            }
         });
         let tails = tails.collect();
         let settling = until.map(|bound| {
             let channels: Vec<Channel> = subscription.channels().cloned().collect();
             settled(hub.clone(), channels, bound).boxed()
         });
-        Self { pages: streams.pages.clone(), subscription, tails, fetching: None, settling, said_damaged: false }
+        Self {
+            pages: streams.pages.clone(),
+            subscription,
+            tails,
+            fetching: None,
+            settling,
+            said_damaged: false,
+        }
     }
 
     async fn advance(&mut self, guard: &mut SubscriberGuard) -> Option<(Bytes, usize)> {
@@ -283,7 +324,9 @@ impl Live {
                 tail.changed.borrow_and_update();
             }
             let busy = self.fetching.as_ref().map(|fetching| fetching.fetch.nth);
-            let step = self.subscription.next(|nth| self.tails[nth].channel.tail.frames(), busy);
+            let step = self
+                .subscription
+                .next(|nth| self.tails[nth].channel.tail.frames(), busy);
             guard.behind(self.subscription.is_behind());
             match step {
                 MultiStep::Write(chunk) => return Some((chunk.bytes, chunk.events)),
@@ -291,7 +334,12 @@ impl Live {
                     self.fetch(fetch);
                     continue;
                 }
-                MultiStep::End => return self.subscription.tell().map(|position| (heartbeat(Some(position)), 0)),
+                MultiStep::End => {
+                    return self
+                        .subscription
+                        .tell()
+                        .map(|position| (heartbeat(Some(position)), 0));
+                }
                 MultiStep::Wait => {}
             }
             let page = tokio::select! {
@@ -311,7 +359,9 @@ impl Live {
     }
 
     fn fetch(&mut self, fetch: Fetch) {
-        let Some(channel) = self.subscription.channels().nth(fetch.nth) else { return };
+        let Some(channel) = self.subscription.channels().nth(fetch.nth) else {
+            return;
+        };
         let ask = Ask {
             channel: channel.clone(),
             from: fetch.from,
@@ -323,12 +373,20 @@ impl Live {
         self.fetching = Some(Fetching { fetch, page });
     }
 
-    fn fetched(&mut self, page: Result<SharedPage, BrokerError>, guard: &SubscriberGuard) -> Option<(Bytes, usize)> {
+    fn fetched(
+        &mut self,
+        page: Result<SharedPage, BrokerError>,
+        guard: &SubscriberGuard,
+    ) -> Option<(Bytes, usize)> {
         let Fetching { fetch, .. } = self.fetching.take()?;
         if let Err(error @ BrokerError::Damaged(_)) = &page
             && !std::mem::replace(&mut self.said_damaged, true)
         {
-            let channel = self.subscription.channels().nth(fetch.nth).map(Channel::as_str);
+            let channel = self
+                .subscription
+                .channels()
+                .nth(fetch.nth)
+                .map(Channel::as_str);
             tracing::error!(channel, %error, "a subscriber cannot be served from history");
         }
         let Chunk { bytes, events, gap } = self.subscription.page(fetch, &*page.ok()?)?;
@@ -365,7 +423,10 @@ async fn changed(tails: &mut [LiveTail], busy: Option<usize>) {
         ([], _) | ([_], Some(0)) => std::future::pending().await,
         ([tail], _) => change(tail).await,
         (tails, busy) => {
-            let others = tails.iter_mut().enumerate().filter(|(nth, _)| Some(*nth) != busy);
+            let others = tails
+                .iter_mut()
+                .enumerate()
+                .filter(|(nth, _)| Some(*nth) != busy);
             select_all(others.map(|(_, tail)| Box::pin(change(tail)))).await;
         }
     }

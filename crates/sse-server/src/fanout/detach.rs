@@ -91,7 +91,9 @@ struct Refused {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("socket", &self.0.socket).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("socket", &self.0.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,18 +145,32 @@ impl Connection {
             Poll::Pending
         })
         .await;
-        let (Some(socket), Some(counted)) = (self.0.socket.take(), self.0.counted.take()) else { return Ok(None) };
-        Ok(Some(Detached { socket: socket.into_std()?, counted, given: self.0.given.get() }))
+        let (Some(socket), Some(counted)) = (self.0.socket.take(), self.0.counted.take()) else {
+            return Ok(None);
+        };
+        Ok(Some(Detached {
+            socket: socket.into_std()?,
+            counted,
+            given: self.0.given.get(),
+        }))
     }
 
     /// The client takes nothing: it is offered the rest now and then, because a socket says that it has room only when it
     /// has much. Ready when it took some after all, or took nothing for too long.
-    fn poll_offer(&self, cx: &mut Context<'_>, socket: &TcpStream, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_offer(
+        &self,
+        cx: &mut Context<'_>,
+        socket: &TcpStream,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let every = offers_every(self.0.write_timeout);
         let mut refused = self.0.refused.borrow_mut();
         let refused = refused.get_or_insert_with(|| {
             let since = Instant::now();
-            Refused { since, offer: Box::pin(sleep_until(since + every)) }
+            Refused {
+                since,
+                offer: Box::pin(sleep_until(since + every)),
+            }
         });
         loop {
             ready!(refused.offer.as_mut().poll(cx));
@@ -179,7 +195,11 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => Pin::new(socket).poll_read(cx, buffer),
             None => Poll::Ready(Ok(())),
@@ -188,7 +208,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => match Pin::new(&mut *socket).poll_write(cx, bytes) {
                 Poll::Pending => self.poll_offer(cx, socket, bytes),
@@ -252,13 +276,22 @@ mod tests {
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        SockRef::from(&socket).set_send_buffer_size(32 << 10).unwrap();
-        let mut connection = Connection::new(TcpStream::from_std(socket).unwrap(), &Open::default(), WRITE_TIMEOUT);
+        SockRef::from(&socket)
+            .set_send_buffer_size(32 << 10)
+            .unwrap();
+        let mut connection = Connection::new(
+            TcpStream::from_std(socket).unwrap(),
+            &Open::default(),
+            WRITE_TIMEOUT,
+        );
         let (taken, waited) = fill(&mut connection).await;
         let mut given = Given::default();
         given.add(taken);
         let patience = given.patience(WRITE_TIMEOUT);
         assert!(patience > 2 * WRITE_TIMEOUT, "the client took only {taken}");
-        assert!((patience..patience + WRITE_TIMEOUT).contains(&waited), "{waited:?} for {patience:?}");
+        assert!(
+            (patience..patience + WRITE_TIMEOUT).contains(&waited),
+            "{waited:?} for {patience:?}"
+        );
     }
 }

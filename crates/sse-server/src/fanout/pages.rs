@@ -55,7 +55,10 @@ pub struct Ask {
 impl Ask {
     /// For the page behind this one; none if nothing is there yet.
     fn following(&self, page: &Page) -> Option<Self> {
-        page.more.then(|| Self { from: From::Position(page.end(self.from)), ..self.clone() })
+        page.more.then(|| Self {
+            from: From::Position(page.end(self.from)),
+            ..self.clone()
+        })
     }
 }
 
@@ -148,7 +151,10 @@ impl Pages {
                 return Ok(page);
             }
             let reads_on = kept.expected.contains(&ask);
-            kept.flights.get(&ask).cloned().unwrap_or_else(|| self.take_off(&mut kept, ask, reads_on))
+            kept.flights
+                .get(&ask)
+                .cloned()
+                .unwrap_or_else(|| self.take_off(&mut kept, ask, reads_on))
         };
         flight.await
     }
@@ -178,7 +184,10 @@ impl Pages {
             let _ = done.send(answer);
         });
         let lost = || BrokerError::Unavailable("the server is stopping".to_owned());
-        let flight = answer.map(move |answer| answer.unwrap_or_else(|_| Err(lost()))).boxed().shared();
+        let flight = answer
+            .map(move |answer| answer.unwrap_or_else(|_| Err(lost())))
+            .boxed()
+            .shared();
         kept.flights.insert(ask, flight.clone());
         flight
     }
@@ -200,7 +209,10 @@ impl Inner {
     async fn read(&self, ask: &Ask) -> Answer {
         let room = self.room.clone().acquire_many_owned(self.reserve_kib);
         let mut room = room.await.expect("it is never closed");
-        let limits = PageLimits { events_max: ask.events_max, bytes_max: PAGE_BYTES_MAX };
+        let limits = PageLimits {
+            events_max: ask.events_max,
+            bytes_max: PAGE_BYTES_MAX,
+        };
         self.metrics.page_read();
         match self.broker.read(&ask.channel, ask.from, limits).await {
             Ok(page) => {
@@ -292,13 +304,27 @@ mod tests {
             age_max: Duration::MAX,
             bytes_max: u64::MAX,
             channels_max: 1,
-            keys: KeyLimits { window: Duration::MAX, keys_max: 0 },
+            keys: KeyLimits {
+                window: Duration::MAX,
+                keys_max: 0,
+            },
         };
         let broker = Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()));
-        let event = |number: usize| Event { kind: "number".parse().unwrap(), data: number.to_string().into() };
-        broker.append(&Channel::default_channel(), (0..25).map(event).collect()).await.unwrap();
+        let event = |number: usize| Event {
+            kind: "number".parse().unwrap(),
+            data: number.to_string().into(),
+        };
+        broker
+            .append(&Channel::default_channel(), (0..25).map(event).collect())
+            .await
+            .unwrap();
         let pages = Pages::new(broker, 1000, Metrics::new(), Handle::current());
-        let mut ask = Ask { channel: Channel::default_channel(), from: From::Oldest, events_max: 10, epoch: 1 };
+        let mut ask = Ask {
+            channel: Channel::default_channel(),
+            from: From::Oldest,
+            events_max: 10,
+            epoch: 1,
+        };
 
         let first = pages.read(ask.clone()).await.unwrap();
         ask = ask.following(&first).unwrap();
@@ -309,9 +335,17 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let third = pages.at_hand(&ask).unwrap();
-        let data = |page: &SharedPage| page.events.iter().map(|event| event.data.to_string()).collect::<Vec<_>>();
+        let data = |page: &SharedPage| {
+            page.events
+                .iter()
+                .map(|event| event.data.to_string())
+                .collect::<Vec<_>>()
+        };
         let read = [data(&first), data(&second), data(&third)].concat();
-        assert!(read.into_iter().eq((0..25).map(|number: usize| number.to_string())));
+        assert!(
+            read.into_iter()
+                .eq((0..25).map(|number: usize| number.to_string()))
+        );
         assert_eq!(ask.following(&third), None, "this is the end for now");
     }
 }

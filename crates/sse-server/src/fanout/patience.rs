@@ -33,7 +33,9 @@ impl Given {
     pub fn patience(self, write_timeout: Duration) -> Duration {
         let bytes = u64::from(self.0) * UNIT_BYTES as u64;
         // What our own kernel still has was not given to the client.
-        let unread = bytes.saturating_sub(u64::from(UNSENT_BYTES)).min(UNREAD_MAX);
+        let unread = bytes
+            .saturating_sub(u64::from(UNSENT_BYTES))
+            .min(UNREAD_MAX);
         write_timeout.saturating_add(reading(unread))
     }
 }
@@ -71,7 +73,10 @@ mod tests {
         assert_eq!(given.patience(TIMEOUT), TIMEOUT);
         given.add(100_000);
         let patience = given.patience(TIMEOUT);
-        assert!(patience >= TIMEOUT + Duration::from_secs(100) && patience < TIMEOUT + Duration::from_secs(101));
+        assert!(
+            patience >= TIMEOUT + Duration::from_secs(100)
+                && patience < TIMEOUT + Duration::from_secs(101)
+        );
         for _ in 0..1000 {
             given.add(usize::MAX);
             given.add(1 << 20);

@@ -144,7 +144,10 @@ impl Subscriber {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.rare().blocked = Some(Blocked { rest: bytes.slice(written..), progressed: now });
+                    self.rare().blocked = Some(Blocked {
+                        rest: bytes.slice(written..),
+                        progressed: now,
+                    });
                     return Ok(Written::Blocked);
                 }
                 Err(error) => return Err(error),
@@ -154,7 +157,9 @@ impl Subscriber {
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.blocked.is_some())
+        self.rare
+            .as_ref()
+            .is_some_and(|rare| rare.blocked.is_some())
     }
 
     /// Goes on with what was begun.
@@ -162,8 +167,12 @@ impl Subscriber {
     /// # Errors
     /// The client is gone.
     pub(super) fn flush(&mut self, now: Instant) -> io::Result<Written> {
-        let Some(rare) = &mut self.rare else { return Ok(Written::All) };
-        let Some(blocked) = &mut rare.blocked else { return Ok(Written::All) };
+        let Some(rare) = &mut self.rare else {
+            return Ok(Written::All);
+        };
+        let Some(blocked) = &mut rare.blocked else {
+            return Ok(Written::All);
+        };
         while !blocked.rest.is_empty() {
             match self.socket.write(&blocked.rest) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -185,7 +194,9 @@ impl Subscriber {
     /// Whether its socket is blocked and has taken nothing for too long.
     pub(super) fn is_stalled(&self, now: Instant, write_timeout: Duration) -> bool {
         let blocked = self.rare.as_ref().and_then(|rare| rare.blocked.as_ref());
-        blocked.is_some_and(|blocked| now.duration_since(blocked.progressed) > self.given.patience(write_timeout))
+        blocked.is_some_and(|blocked| {
+            now.duration_since(blocked.progressed) > self.given.patience(write_timeout)
+        })
     }
 
     /// Throws away what the client has sent.
@@ -198,7 +209,9 @@ impl Subscriber {
             match self.socket.read(&mut scratch) {
                 Ok(0) => return Err(Closed::Client),
                 Ok(count) => {
-                    self.received = self.received.saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
+                    self.received = self
+                        .received
+                        .saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
                     if self.received == RECEIVED_MAX {
                         return Err(Closed::Chatty);
                     }
@@ -228,8 +241,13 @@ impl Subscriber {
 
     /// Whether this is the answer it waits for, which it does not do any more then.
     pub(super) fn take_settling(&mut self, ticket: u64) -> bool {
-        let Some(rare) = &mut self.rare else { return false };
-        let is_it = rare.settling.as_ref().is_some_and(|(waits_for, _)| *waits_for == ticket);
+        let Some(rare) = &mut self.rare else {
+            return false;
+        };
+        let is_it = rare
+            .settling
+            .as_ref()
+            .is_some_and(|(waits_for, _)| *waits_for == ticket);
         if is_it {
             rare.settling = None;
             self.tidy();
@@ -251,7 +269,10 @@ impl Subscriber {
 
     fn tidy(&mut self) {
         let is_needless = |rare: &Rare| {
-            rare.blocked.is_none() && rare.fetching.is_none() && rare.settling.is_none() && !rare.is_ending
+            rare.blocked.is_none()
+                && rare.fetching.is_none()
+                && rare.settling.is_none()
+                && !rare.is_ending
         };
         if self.rare.as_deref().is_some_and(is_needless) {
             self.rare = None;
@@ -275,6 +296,10 @@ mod tests {
     fn a_subscriber_is_small() {
         // mio checks more in development.
         let most = 72 + if cfg!(debug_assertions) { 8 } else { 0 };
-        assert!(size_of::<Subscriber>() <= most, "{}", size_of::<Subscriber>());
+        assert!(
+            size_of::<Subscriber>() <= most,
+            "{}",
+            size_of::<Subscriber>()
+        );
     }
 }

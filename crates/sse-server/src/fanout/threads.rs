@@ -125,7 +125,14 @@ impl Door {
     pub(super) fn take(&self) -> Post {
         let mut post = self.post();
         let (is_stopping, is_closed) = (post.is_stopping, post.is_closed);
-        std::mem::replace(&mut *post, Post { is_stopping, is_closed, ..Post::default() })
+        std::mem::replace(
+            &mut *post,
+            Post {
+                is_stopping,
+                is_closed,
+                ..Post::default()
+            },
+        )
     }
 
     fn post(&self) -> MutexGuard<'_, Post> {
@@ -144,7 +151,11 @@ pub(super) struct ViewBell {
 
 impl ViewBell {
     pub(super) const fn new(door: Arc<Door>, view: usize) -> Self {
-        Self { door, view, has_rung: AtomicBool::new(false) }
+        Self {
+            door,
+            view,
+            has_rung: AtomicBool::new(false),
+        }
     }
 
     /// Call it before looking at the tails: a change during the look rings again.
@@ -185,18 +196,32 @@ impl Fanout {
         metrics: Metrics,
         runtime: Handle,
     ) -> io::Result<Self> {
-        let parts = Parts { settings, hub, pages, metrics, runtime };
+        let parts = Parts {
+            settings,
+            hub,
+            pages,
+            metrics,
+            runtime,
+        };
         let (mut doors, mut handles) = (Vec::new(), Vec::new());
         for number in 0..threads.get() {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), WAKE)?;
-            let door = Arc::new(Door { post: Mutex::default(), waker, tickets: AtomicU64::new(0) });
+            let door = Arc::new(Door {
+                post: Mutex::default(),
+                waker,
+                tickets: AtomicU64::new(0),
+            });
             doors.push(door.clone());
             let parts = parts.clone();
             let thread = std::thread::Builder::new().name(format!("fan-out {number}"));
             handles.push(thread.spawn(move || serve(poll, &door, &parts))?);
         }
-        Ok(Self(Arc::new(Inner { doors, turn: AtomicUsize::new(0), threads: Mutex::new(handles) })))
+        Ok(Self(Arc::new(Inner {
+            doors,
+            turn: AtomicUsize::new(0),
+            threads: Mutex::new(handles),
+        })))
     }
 
     /// Takes over a stream.
@@ -213,7 +238,13 @@ impl Fanout {
     /// Waits for the end of the threads. Nobody may join any more.
     pub fn close(&self) {
         self.each(|post| post.is_closed = true);
-        let threads = std::mem::take(&mut *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(
+            &mut *self
+                .0
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         for thread in threads {
             // A panic in it was told where it happened.
             let _ = thread.join();
@@ -231,11 +262,16 @@ impl Fanout {
 /// its thread.
 fn serve(mut poll: mio::Poll, door: &Arc<Door>, parts: &Parts) {
     loop {
-        let reactor = AssertUnwindSafe(|| Reactor::new(&mut poll, door.clone(), parts.clone()).run());
+        let reactor =
+            AssertUnwindSafe(|| Reactor::new(&mut poll, door.clone(), parts.clone()).run());
         match catch_unwind(reactor) {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::error!(%error, "a fan-out thread starts anew; its streams were closed"),
-            Err(_) => tracing::error!("a fan-out thread panicked and starts anew; its streams were closed"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a fan-out thread starts anew; its streams were closed")
+            }
+            Err(_) => tracing::error!(
+                "a fan-out thread panicked and starts anew; its streams were closed"
+            ),
         }
         // So that a defect that is there at once does not fill the log.
         std::thread::sleep(Duration::from_millis(100));

@@ -33,7 +33,11 @@ pub(super) struct Wishes {
 impl Wishes {
     pub(super) fn of(subscription: &MultiSubscription) -> Self {
         let (filter, envelope) = subscription.wishes();
-        Self { channels: subscription.channels().cloned().collect(), filter, envelope }
+        Self {
+            channels: subscription.channels().cloned().collect(),
+            filter,
+            envelope,
+        }
     }
 }
 
@@ -68,13 +72,22 @@ pub(super) struct Said {
 impl Said {
     fn new(chunk: Chunk) -> Self {
         let Chunk { bytes, events, gap } = chunk;
-        Self { events, gap, chunked: chunked(&bytes), plain: bytes }
+        Self {
+            events,
+            gap,
+            chunked: chunked(&bytes),
+            plain: bytes,
+        }
     }
 
     fn heartbeat(position: Option<impl std::fmt::Display>) -> Self {
         let mut bytes = BytesMut::new();
         wire::heartbeat(&mut bytes, position);
-        Self::new(Chunk { bytes: bytes.freeze(), events: 0, gap: None })
+        Self::new(Chunk {
+            bytes: bytes.freeze(),
+            events: 0,
+            gap: None,
+        })
     }
 
     pub(super) fn framed(&self, framing: Framing) -> &Bytes {
@@ -131,7 +144,10 @@ struct Known {
 
 impl Standing {
     fn new(subscription: MultiSubscription) -> Self {
-        Self { subscription, known: RefCell::default() }
+        Self {
+            subscription,
+            known: RefCell::default(),
+        }
     }
 }
 
@@ -186,7 +202,12 @@ impl View {
 
     /// The standing of a subscription, shared with whoever stood there lately.
     pub(super) fn standing(&mut self, subscription: MultiSubscription) -> Rc<Standing> {
-        if let Some(found) = self.recent.iter().rev().find(|recent| recent.subscription == subscription) {
+        if let Some(found) = self
+            .recent
+            .iter()
+            .rev()
+            .find(|recent| recent.subscription == subscription)
+        {
             return found.clone();
         }
         let standing = Rc::new(Standing::new(subscription));
@@ -222,7 +243,10 @@ impl View {
             MultiStep::Wait => Act::Wait,
             MultiStep::End => Act::End,
         };
-        Turn { act, then: self.moved(standing, subscription) }
+        Turn {
+            act,
+            then: self.moved(standing, subscription),
+        }
     }
 
     /// The heartbeat for this standing, which tells the position if the subscriber does not know it.
@@ -232,14 +256,22 @@ impl View {
         }
         let mut subscription = standing.subscription.clone();
         let said = Said::heartbeat(subscription.tell());
-        let turn = Turn { act: Act::Write(Rc::new(said)), then: self.moved(standing, subscription) };
+        let turn = Turn {
+            act: Act::Write(Rc::new(said)),
+            then: self.moved(standing, subscription),
+        };
         standing.known.borrow_mut().heartbeat = Some(Box::new(turn.clone()));
         self.remember(standing);
         turn
     }
 
     /// What the page that this standing asked for makes of it.
-    pub(super) fn page(&mut self, standing: &Rc<Standing>, fetch: Fetch, page: &SharedPage) -> Turn {
+    pub(super) fn page(
+        &mut self,
+        standing: &Rc<Standing>,
+        fetch: Fetch,
+        page: &SharedPage,
+    ) -> Turn {
         if let Some(last) = &self.page
             && Rc::ptr_eq(&last.before, standing)
             && last.fetch == fetch
@@ -252,8 +284,16 @@ impl View {
             Some(chunk) => Act::Write(Rc::new(Said::new(chunk))),
             None => Act::Wait,
         };
-        let turn = Turn { act, then: self.moved(standing, subscription) };
-        let turned = PageTurn { before: standing.clone(), fetch, page: page.clone(), turn: turn.clone() };
+        let turn = Turn {
+            act,
+            then: self.moved(standing, subscription),
+        };
+        let turned = PageTurn {
+            before: standing.clone(),
+            fetch,
+            page: page.clone(),
+            turn: turn.clone(),
+        };
         self.page = Some(Box::new(turned));
         turn
     }
@@ -265,7 +305,8 @@ impl View {
         }
         self.page = None;
         // Where nobody stands any more nobody comes back to.
-        self.recent.retain(|standing| Rc::strong_count(standing) > 1);
+        self.recent
+            .retain(|standing| Rc::strong_count(standing) > 1);
         // Channels with one or two streams may be very many.
         if self.recent.len() <= self.recent.inline_size() {
             self.recent.shrink_to_fit();

@@ -31,9 +31,17 @@ impl Wheel {
     pub(super) fn new(heartbeat: Duration, now: Instant) -> Self {
         let tick = (heartbeat / PARTS).max(TICK_MIN);
         // One more, because a stream may have spoken at the end of its tick.
-        let silence = u32::try_from(heartbeat.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(PARTS) + 1;
+        let silence =
+            u32::try_from(heartbeat.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(PARTS) + 1;
         let buckets = vec![Vec::new(); (silence + SPREAD + 2).next_power_of_two() as usize];
-        Self { started: now, tick, silence, buckets, entries: 0, at: 0 }
+        Self {
+            started: now,
+            tick,
+            silence,
+            buckets,
+            entries: 0,
+            at: 0,
+        }
     }
 
     pub(super) fn tick(&self, now: Instant) -> Tick {
@@ -65,7 +73,11 @@ impl Wheel {
         let at = wrapped(self.at).0;
         // While the wheel is late, a moment may be a whole turn ahead: the last bucket comes before it, and there it
         // is not due yet.
-        let ahead = self.due(spoke, key).0.wrapping_sub(at).min(self.last_bucket());
+        let ahead = self
+            .due(spoke, key)
+            .0
+            .wrapping_sub(at)
+            .min(self.last_bucket());
         let due = Tick(at.wrapping_add(ahead));
         let bucket = self.bucket(due);
         self.buckets[bucket].push(key);
@@ -119,7 +131,11 @@ mod tests {
 
     #[test]
     fn a_stream_comes_round_once_it_was_silent_long_enough_and_not_much_later() {
-        for heartbeat in [Duration::from_secs(15), Duration::from_millis(200), Duration::from_micros(1)] {
+        for heartbeat in [
+            Duration::from_secs(15),
+            Duration::from_millis(200),
+            Duration::from_micros(1),
+        ] {
             let start = Instant::now();
             let mut wheel = Wheel::new(heartbeat, start);
             let mut filed = Vec::new();
@@ -128,12 +144,18 @@ mod tests {
             }
             let (mut now, mut seen, mut moments) = (start, 0, Vec::new());
             while seen < 1000 {
-                now += wheel.rests_for(now).expect("streams are filed").max(Duration::from_micros(100));
+                now += wheel
+                    .rests_for(now)
+                    .expect("streams are filed")
+                    .max(Duration::from_micros(100));
                 while let Some((key, tick)) = wheel.pop(now) {
                     assert_eq!(filed[key as usize], tick);
                     let silent = now - start;
                     assert!(silent >= heartbeat, "after {silent:?}");
-                    assert!(silent <= heartbeat * 5 / 4 + TICK_MIN * 12, "after {silent:?}");
+                    assert!(
+                        silent <= heartbeat * 5 / 4 + TICK_MIN * 12,
+                        "after {silent:?}"
+                    );
                     seen += 1;
                     moments.push(silent);
                 }
@@ -151,7 +173,11 @@ mod tests {
         let later = start + Duration::from_hours(100);
         let due = wheel.file(7, wheel.tick(later), later);
         assert_eq!(wheel.pop(later), None);
-        assert!(wheel.rests_for(later).is_some_and(|rest| rest <= Duration::from_secs(1)));
+        assert!(
+            wheel
+                .rests_for(later)
+                .is_some_and(|rest| rest <= Duration::from_secs(1))
+        );
         assert_eq!(wheel.pop(later + Duration::from_secs(20)), Some((7, due)));
     }
 
@@ -172,11 +198,18 @@ mod tests {
                         assert_eq!(filed.remove(&key), Some(due), "after {late:?}");
                         assert!(now - start >= late + heartbeat);
                     } else if key != 0 {
-                        assert_eq!(filed.insert(key, wheel.file(key, spoke, now)), Some(due), "after {late:?}");
+                        assert_eq!(
+                            filed.insert(key, wheel.file(key, spoke, now)),
+                            Some(due),
+                            "after {late:?}"
+                        );
                     }
                 }
                 now += Duration::from_millis(1);
-                assert!(now - start < late + heartbeat * 3, "{filed:?} are left after {late:?}");
+                assert!(
+                    now - start < late + heartbeat * 3,
+                    "{filed:?} are left after {late:?}"
+                );
             }
         }
     }

@@ -39,7 +39,10 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         let memory_kib = Semaphore::new(MEMORY_KIB as usize);
-        Self { making: Arc::new(Semaphore::new(MADE_AT_ONCE)), memory_kib: Arc::new(memory_kib) }
+        Self {
+            making: Arc::new(Semaphore::new(MADE_AT_ONCE)),
+            memory_kib: Arc::new(memory_kib),
+        }
     }
 }
 
@@ -47,7 +50,10 @@ impl Answers {
     /// Waits until one more may be made.
     pub(super) async fn turn(&self) -> Result<Turn, ApiError> {
         let making = wait_for(&self.making, 1).await?;
-        Ok(Turn { memory_kib: self.memory_kib.clone(), _making: making })
+        Ok(Turn {
+            memory_kib: self.memory_kib.clone(),
+            _making: making,
+        })
     }
 }
 
@@ -65,7 +71,10 @@ impl Turn {
         let kib = u32::try_from(rest.len().div_ceil(1024)).unwrap_or(u32::MAX);
         // A single one may be larger than all should be together, where events may be so large.
         let memory = wait_for(&self.memory_kib, kib.min(MEMORY_KIB)).await?;
-        Ok(Answer { rest, _memory: memory })
+        Ok(Answer {
+            rest,
+            _memory: memory,
+        })
     }
 }
 
@@ -90,7 +99,10 @@ impl MessageBody for Answer {
         BodySize::Sized(self.rest.len() as u64)
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let length = self.rest.len().min(PIECE_BYTES);
         Poll::Ready((length > 0).then(|| Ok(self.rest.split_to(length))))
     }

@@ -36,11 +36,20 @@ pub(super) async fn events(
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
     let key = once::header(&request)?;
     let media = media::of(&request);
-    let limit = BodyLimit { bytes_max: edge.limits.batch_bytes_max, what: "the batch", flag: "--batch-bytes-max" };
+    let limit = BodyLimit {
+        bytes_max: edge.limits.batch_bytes_max,
+        what: "the batch",
+        flag: "--batch-bytes-max",
+    };
     let body = match media {
-        Ok(Media::Json | Media::NdJson) => body::read(&request, payload, limit, &edge.body_memory).await?,
+        Ok(Media::Json | Media::NdJson) => {
+            body::read(&request, payload, limit, &edge.body_memory).await?
+        }
         Ok(Media::Text | Media::Unsaid) => {
-            return Err(unsupported("the body is not said to be JSON".to_owned(), &request));
+            return Err(unsupported(
+                "the body is not said to be JSON".to_owned(),
+                &request,
+            ));
         }
         Err(found) => return Err(unsupported(found, &request)),
     };
@@ -60,7 +69,12 @@ pub(super) async fn events(
     let placed = once::publish(&edge, &channel, parts, whose).await?;
     let ends = once::ends(&placed)?;
     let ids = by_line.then(|| placed.iter().map(|line| line.ids.first).collect());
-    Ok(HttpResponse::Ok().json(BatchPublished { first_id: ends.first, last_id: ends.last, count, ids }))
+    Ok(HttpResponse::Ok().json(BatchPublished {
+        first_id: ends.first,
+        last_id: ends.last,
+        count,
+        ids,
+    }))
 }
 
 /// An event of a batch, as it was sent.
@@ -87,15 +101,24 @@ impl fmt::Display for Place {
 }
 
 /// A part for each line if lines have keys, which is told; else the whole batch is one.
-fn parts(lines: Vec<Line>, key: Option<Fingerprint>, limits: &Limits) -> Result<(Vec<Part>, bool), ApiError> {
+fn parts(
+    lines: Vec<Line>,
+    key: Option<Fingerprint>,
+    limits: &Limits,
+) -> Result<(Vec<Part>, bool), ApiError> {
     let keyed = lines.iter().filter(|line| line.key.is_some()).count();
     if keyed == 0 {
         let events: Vec<Event> = lines.into_iter().map(|line| line.event).collect();
-        let once = key.map(|key| Once { key, content: Fingerprint::of_events(&events) });
+        let once = key.map(|key| Once {
+            key,
+            content: Fingerprint::of_events(&events),
+        });
         return Ok((vec![Part { events, once }], false));
     }
     if key.is_some() {
-        return Err(ApiError::InvalidKey("the batch has one, and so have lines of it: use one kind"));
+        return Err(ApiError::InvalidKey(
+            "the batch has one, and so have lines of it: use one kind",
+        ));
     }
     if keyed > limits.keys_max {
         // It would never fit.
@@ -107,8 +130,14 @@ fn parts(lines: Vec<Line>, key: Option<Fingerprint>, limits: &Limits) -> Result<
         });
     }
     let part = |line: Line| {
-        let once = line.key.map(|key| Once { key, content: Fingerprint::of_events([&line.event]) });
-        Part { events: vec![line.event], once }
+        let once = line.key.map(|key| Once {
+            key,
+            content: Fingerprint::of_events([&line.event]),
+        });
+        Part {
+            events: vec![line.event],
+            once,
+        }
     };
     Ok((lines.into_iter().map(part).collect(), true))
 }
@@ -122,14 +151,24 @@ fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
             lines.push(line(text, json, Place::Line(number), limits)?);
         }
     }
-    if lines.is_empty() { Err(ApiError::EmptyBatch) } else { Ok(lines) }
+    if lines.is_empty() {
+        Err(ApiError::EmptyBatch)
+    } else {
+        Ok(lines)
+    }
 }
 
 /// The events of a JSON array.
 fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
-    let mut array = Array { items: Vec::new(), too_many: None, limits };
+    let mut array = Array {
+        items: Vec::new(),
+        too_many: None,
+        limits,
+    };
     let mut json = serde_json::Deserializer::from_str(text);
-    let read = (&mut array).deserialize(&mut json).and_then(|()| json.end());
+    let read = (&mut array)
+        .deserialize(&mut json)
+        .and_then(|()| json.end());
     if let Some(too_many) = array.too_many {
         return Err(too_many);
     }
@@ -138,7 +177,9 @@ fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
         return Err(ApiError::EmptyBatch);
     }
     let numbered = array.items.into_iter().zip(1..);
-    numbered.map(|(item, number)| line(text, item.get(), Place::Item(number), limits)).collect()
+    numbered
+        .map(|(item, number)| line(text, item.get(), Place::Item(number), limits))
+        .collect()
 }
 
 /// Takes the items of an array as they are, and no more of them than may be.
@@ -189,13 +230,19 @@ fn room_for_one_more(events: usize, limits: &Limits) -> Result<(), ApiError> {
 
 /// One event, which shares the memory of `text` where it can.
 fn line(text: &ByteString, json: &str, place: Place, limits: &Limits) -> Result<Line, ApiError> {
-    let wrong = |why: String| ApiError::InvalidBatch { place: place.to_string(), why };
+    let wrong = |why: String| ApiError::InvalidBatch {
+        place: place.to_string(),
+        why,
+    };
     if !json.trim_start().starts_with('{') {
-        return Err(wrong(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned()));
+        return Err(wrong(
+            r#"an event is an object like {"event":"click","data":"x"}"#.to_owned(),
+        ));
     }
     let line: BatchLine<'_> = serde_json::from_str(json).map_err(|error| wrong(words(&error)))?;
-    let kind =
-        shared(text, line.event).try_into().map_err(|why: sse_proto::event::InvalidName| wrong(why.to_string()))?;
+    let kind = shared(text, line.event)
+        .try_into()
+        .map_err(|why: sse_proto::event::InvalidName| wrong(why.to_string()))?;
     let data = data(text, line.data).map_err(|error| wrong(format!("data: {}", words(&error))))?;
     if data.len() > limits.event_bytes_max {
         return Err(ApiError::TooLarge {
@@ -205,14 +252,24 @@ fn line(text: &ByteString, json: &str, place: Place, limits: &Limits) -> Result<
             flag: "--event-bytes-max",
         });
     }
-    let key = line.key.map(|key| once::key(key.as_bytes())).transpose().map_err(|why| wrong(format!("key: {why}")))?;
-    Ok(Line { place, event: Event { kind, data }, key })
+    let key = line
+        .key
+        .map(|key| once::key(key.as_bytes()))
+        .transpose()
+        .map_err(|why| wrong(format!("key: {why}")))?;
+    Ok(Line {
+        place,
+        event: Event { kind, data },
+        key,
+    })
 }
 
 /// What serde says, without its own idea of a line (it saw only this one), and not at any length.
 fn words(error: &serde_json::Error) -> String {
     let said = error.to_string();
-    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    let what = said
+        .rsplit_once(" at line ")
+        .map_or(said.as_str(), |(what, _)| what);
     format!("{} (column {})", shortened(what), error.column())
 }
 
@@ -220,7 +277,10 @@ fn words(error: &serde_json::Error) -> String {
 fn data(text: &ByteString, value: &RawValue) -> Result<ByteString, serde_json::Error> {
     let json = value.get();
     if json.starts_with('"') {
-        return Ok(shared(text, serde_json::from_str::<BorrowedText<'_>>(json)?.0));
+        return Ok(shared(
+            text,
+            serde_json::from_str::<BorrowedText<'_>>(json)?.0,
+        ));
     }
     Ok(json::without_white_space(&text.slice_ref(json)))
 }
@@ -242,7 +302,11 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedType {
         found,
         expected: "application/x-ndjson, a line for each event, or a JSON array as application/json",
-        example: media::curl_line(request, "application/x-ndjson", r#"{"event":"click","data":"x"}"#),
+        example: media::curl_line(
+            request,
+            "application/x-ndjson",
+            r#"{"event":"click","data":"x"}"#,
+        ),
     }
 }
 
@@ -250,14 +314,25 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { event_bytes_max: 20, batch_bytes_max: 1000, batch_events_max: 3, subscribers_max: 1, keys_max: 2 };
+    const LIMITS: Limits = Limits {
+        event_bytes_max: 20,
+        batch_bytes_max: 1000,
+        batch_events_max: 3,
+        subscribers_max: 1,
+        keys_max: 2,
+    };
 
     fn datas(text: &str) -> Result<Vec<String>, String> {
         let text = ByteString::from(text);
-        let lines = if text.starts_with('[') { items(&text, &LIMITS) } else { lines(&text, &LIMITS) };
+        let lines = if text.starts_with('[') {
+            items(&text, &LIMITS)
+        } else {
+            lines(&text, &LIMITS)
+        };
         let data = |line: Line| line.event.data.to_string();
-        lines.map(|lines| lines.into_iter().map(data).collect()).map_err(|error| error.to_string())
+        lines
+            .map(|lines| lines.into_iter().map(data).collect())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -269,8 +344,14 @@ mod tests {
             "\n",
             r#"{"event":"a","data":null,"id":"5-0","time":"now"}"#,
         );
-        assert_eq!(datas(text).unwrap(), ["x\n\"y\"", r#"{"b":1.0,"b":[1,2]}"#, "null"]);
-        assert_eq!(datas(r#"[ {"event":"a","data":"1"}, {"data":1e999,"event":"b"} ]"#).unwrap(), ["1", "1e999"]);
+        assert_eq!(
+            datas(text).unwrap(),
+            ["x\n\"y\"", r#"{"b":1.0,"b":[1,2]}"#, "null"]
+        );
+        assert_eq!(
+            datas(r#"[ {"event":"a","data":"1"}, {"data":1e999,"event":"b"} ]"#).unwrap(),
+            ["1", "1e999"]
+        );
     }
 
     #[test]
@@ -289,12 +370,26 @@ mod tests {
             r#"{"event":"a","data":1,"key":7}"#,
             r#"{"event":"a","data":"123456789012345678901"}"#,
         ] {
-            assert!(datas(&format!("{good}\n\n{bad}\n")).unwrap_err().contains("line 3"), "{bad}");
+            assert!(
+                datas(&format!("{good}\n\n{bad}\n"))
+                    .unwrap_err()
+                    .contains("line 3"),
+                "{bad}"
+            );
             if bad != "nonsense" && !bad.ends_with('x') {
-                assert!(datas(&format!("[{good},{bad}]")).unwrap_err().contains("item 2"), "{bad}");
+                assert!(
+                    datas(&format!("[{good},{bad}]"))
+                        .unwrap_err()
+                        .contains("item 2"),
+                    "{bad}"
+                );
             }
         }
-        assert!(datas(&[good; 4].join("\n")).unwrap_err().contains("more than 3 events"));
+        assert!(
+            datas(&[good; 4].join("\n"))
+                .unwrap_err()
+                .contains("more than 3 events")
+        );
         assert!(datas("\n \n").is_err() && datas("[]").is_err() && datas("[").is_err());
     }
 
@@ -304,16 +399,36 @@ mod tests {
             let lines = lines(&text.into(), &LIMITS).unwrap();
             let key = key.map(|key| once::key(key.as_bytes()).unwrap());
             let (parts, by_line) = parts(lines, key, &LIMITS).map_err(|error| error.to_string())?;
-            let parts: Vec<_> = parts.iter().map(|part| (part.events.len(), part.once.is_some())).collect();
+            let parts: Vec<_> = parts
+                .iter()
+                .map(|part| (part.events.len(), part.once.is_some()))
+                .collect();
             Ok::<_, String>((parts, by_line))
         };
         let without = r#"{"event":"a","data":1}"#;
         let with = r#"{"event":"a","data":1,"key":"k"}"#;
         let none = r#"{"event":"a","data":1,"key":null}"#;
-        assert_eq!(keyed(&[without, none].join("\n"), None), Ok((vec![(2, false)], false)));
-        assert_eq!(keyed(&[without, none].join("\n"), Some("k")), Ok((vec![(2, true)], false)));
-        assert_eq!(keyed(&[without, with].join("\n"), None), Ok((vec![(1, false), (1, true)], true)));
-        assert!(keyed(&[without, with].join("\n"), Some("k")).unwrap_err().contains("one kind"));
-        assert!(keyed(&[with; 3].join("\n"), None).unwrap_err().contains("more than 2 keys"));
+        assert_eq!(
+            keyed(&[without, none].join("\n"), None),
+            Ok((vec![(2, false)], false))
+        );
+        assert_eq!(
+            keyed(&[without, none].join("\n"), Some("k")),
+            Ok((vec![(2, true)], false))
+        );
+        assert_eq!(
+            keyed(&[without, with].join("\n"), None),
+            Ok((vec![(1, false), (1, true)], true))
+        );
+        assert!(
+            keyed(&[without, with].join("\n"), Some("k"))
+                .unwrap_err()
+                .contains("one kind")
+        );
+        assert!(
+            keyed(&[with; 3].join("\n"), None)
+                .unwrap_err()
+                .contains("more than 2 keys")
+        );
     }
 }

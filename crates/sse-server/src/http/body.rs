@@ -31,7 +31,11 @@ impl BodyMemory {
 
     /// Room for what a body has so far. A body that has sent nothing holds nothing.
     const fn share(&self) -> Share<'_> {
-        Share { memory: self, held: None, kib: 0 }
+        Share {
+            memory: self,
+            held: None,
+            kib: 0,
+        }
     }
 }
 
@@ -49,8 +53,13 @@ impl Share<'_> {
         if more == 0 {
             return Ok(());
         }
-        let wanted = self.memory.0.acquire_many(u32::try_from(more).unwrap_or(u32::MAX));
-        let Ok(Ok(permit)) = timeout(MEMORY_WITHIN, wanted).await else { return Err(ApiError::Busy) };
+        let wanted = self
+            .memory
+            .0
+            .acquire_many(u32::try_from(more).unwrap_or(u32::MAX));
+        let Ok(Ok(permit)) = timeout(MEMORY_WITHIN, wanted).await else {
+            return Err(ApiError::Busy);
+        };
         match &mut self.held {
             Some(held) => held.merge(permit),
             None => self.held = Some(permit),
@@ -91,8 +100,12 @@ pub(super) async fn read<'a>(
     limit: BodyLimit,
     memory: &'a BodyMemory,
 ) -> Result<Body<'a>, ApiError> {
-    let too_large =
-        || ApiError::TooLarge { what: limit.what.to_owned(), max: limit.bytes_max, unit: "bytes", flag: limit.flag };
+    let too_large = || ApiError::TooLarge {
+        what: limit.what.to_owned(),
+        max: limit.bytes_max,
+        unit: "bytes",
+        flag: limit.flag,
+    };
     let declared = declared_length(request);
     if declared.is_some_and(|declared| declared > limit.bytes_max) {
         return Err(too_large());
@@ -116,12 +129,24 @@ pub(super) async fn read<'a>(
         }
         Ok(bytes.freeze())
     };
-    let bytes = timeout(WITHIN, reading).await.map_err(|_| ApiError::BodyTimeout(WITHIN.as_secs()))??;
+    let bytes = timeout(WITHIN, reading)
+        .await
+        .map_err(|_| ApiError::BodyTimeout(WITHIN.as_secs()))??;
     share.shrink_to(bytes.len());
-    Ok(Body { bytes, _memory: share })
+    Ok(Body {
+        bytes,
+        _memory: share,
+    })
 }
 
 /// The body's length as its head says it; none if it is chunked.
 fn declared_length(request: &HttpRequest) -> Option<usize> {
-    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    request
+        .headers()
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }

@@ -33,7 +33,9 @@ pub enum ApiError {
         why: InvalidName,
     },
     /// Percent-encoding that is broken, or does not give UTF-8.
-    #[error("the {0} is not percent-encoded UTF-8: write % as %25 and other characters as their UTF-8 bytes")]
+    #[error(
+        "the {0} is not percent-encoded UTF-8: write % as %25 and other characters as their UTF-8 bytes"
+    )]
     InvalidEncoding(&'static str),
     /// A query parameter with a value that it cannot have.
     #[error("the query parameter {name:?} {why}")]
@@ -126,10 +128,14 @@ pub enum ApiError {
         example: String,
     },
     /// Too many bodies are being read.
-    #[error("the server is reading too many bodies at once; try again (--publish-memory sets the limit)")]
+    #[error(
+        "the server is reading too many bodies at once; try again (--publish-memory sets the limit)"
+    )]
     Busy,
     /// Clients are slow to read what they have asked for.
-    #[error("too many answers of GET /events are being read at once; try again, with a smaller limit if need be")]
+    #[error(
+        "too many answers of GET /events are being read at once; try again, with a smaller limit if need be"
+    )]
     TooManyAnswers,
     /// The broker could not do it.
     #[error("{0}{advice}", advice = advice(.0))]
@@ -140,7 +146,9 @@ impl ApiError {
     /// The table.
     fn row(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::InvalidName { what: "channel", .. } => (StatusCode::BAD_REQUEST, "invalid_channel"),
+            Self::InvalidName {
+                what: "channel", ..
+            } => (StatusCode::BAD_REQUEST, "invalid_channel"),
             Self::InvalidName { .. } => (StatusCode::BAD_REQUEST, "invalid_action"),
             Self::InvalidEncoding(_) => (StatusCode::BAD_REQUEST, "invalid_encoding"),
             Self::InvalidParameter { .. } => (StatusCode::BAD_REQUEST, "invalid_parameter"),
@@ -157,15 +165,25 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::UnsupportedType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type"),
+            Self::UnsupportedType { .. } => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type")
+            }
             Self::KeyReused(_) | Self::Broker(BrokerError::KeyReused { .. }) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "key_reused")
             }
-            Self::Broker(BrokerError::TooManyKeys { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_keys"),
+            Self::Broker(BrokerError::TooManyKeys { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too_many_keys")
+            }
             Self::Busy | Self::TooManyAnswers => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Broker(BrokerError::Unavailable(_)) => (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable"),
-            Self::Broker(BrokerError::OutcomeUnknown(_)) => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
-            Self::Broker(BrokerError::Damaged(_)) => (StatusCode::SERVICE_UNAVAILABLE, "log_damaged"),
+            Self::Broker(BrokerError::Unavailable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable")
+            }
+            Self::Broker(BrokerError::OutcomeUnknown(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown")
+            }
+            Self::Broker(BrokerError::Damaged(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "log_damaged")
+            }
             Self::Broker(BrokerError::Full(_)) => (StatusCode::INSUFFICIENT_STORAGE, "log_full"),
         }
     }
@@ -184,7 +202,12 @@ impl ApiError {
     /// The JSON body.
     #[must_use]
     pub fn body(&self) -> ErrorBody {
-        ErrorBody { error: ErrorDetail { code: self.row().1.to_owned(), message: self.to_string() } }
+        ErrorBody {
+            error: ErrorDetail {
+                code: self.row().1.to_owned(),
+                message: self.to_string(),
+            },
+        }
     }
 }
 
@@ -196,7 +219,9 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let (status, code) = self.row();
         match self {
-            Self::Broker(error @ BrokerError::Damaged(_)) => tracing::error!(%error, "the log cannot be read"),
+            Self::Broker(error @ BrokerError::Damaged(_)) => {
+                tracing::error!(%error, "the log cannot be read")
+            }
             // The broker says by itself when it goes away and comes back; not once for each request.
             Self::Broker(error) => tracing::debug!(code, %error, "a request failed at the broker"),
             _ => {}

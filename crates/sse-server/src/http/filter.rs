@@ -18,11 +18,18 @@ pub(super) fn of(params: &Params) -> Result<Filter, ApiError> {
         if EventType::RESERVED.contains(&text) {
             continue; // a gap passes every filter, and the others are never published
         }
-        let wrong = |why: InvalidName| ApiError::InvalidName { what: "event type", value: shortened(text), why };
+        let wrong = |why: InvalidName| ApiError::InvalidName {
+            what: "event type",
+            value: shortened(text),
+            why,
+        };
         kinds.push(text.parse().map_err(wrong)?);
     }
     if kinds.len() > TYPES_MAX {
-        return Err(ApiError::InvalidParameter { name: "event", why: format!("is given more than {TYPES_MAX} times") });
+        return Err(ApiError::InvalidParameter {
+            name: "event",
+            why: format!("is given more than {TYPES_MAX} times"),
+        });
     }
     Ok(Filter::new(kinds))
 }

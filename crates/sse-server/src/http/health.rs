@@ -8,16 +8,22 @@ use super::{Edge, error::ApiError};
 
 /// The process answers.
 pub(super) async fn live() -> impl Responder {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({ "status": "live" }))
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(json!({ "status": "live" }))
 }
 
 /// A publish would work now: the broker did a real round trip for this answer.
 pub(super) async fn ready(edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
     let warnings = edge.hub.broker().check().await?;
-    let warnings: Vec<_> =
-        warnings.iter().map(|warning| json!({ "code": warning.code, "message": warning.message })).collect();
+    let warnings: Vec<_> = warnings
+        .iter()
+        .map(|warning| json!({ "code": warning.code, "message": warning.message }))
+        .collect();
     let answer = json!({ "status": "ready", "broker": edge.broker_name, "warnings": warnings });
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(answer))
 }
 
 /// All counters, for Prometheus.

@@ -34,7 +34,10 @@ const LOOKED_THROUGH_MAX: usize = 100_000;
 const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 
 /// Reads history, oldest first.
-pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn events(
+    request: HttpRequest,
+    edge: LocalData<Edge>,
+) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
@@ -56,7 +59,10 @@ pub(super) async fn events(request: HttpRequest, edge: LocalData<Edge>) -> Resul
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if history.more {
-        response.insert_header((header::LINK, link_to_next(request.path(), &params, &history.next)));
+        response.insert_header((
+            header::LINK,
+            link_to_next(request.path(), &params, &history.next),
+        ));
     }
     let answer = if wants_lines(&request) {
         response.content_type("application/x-ndjson");
@@ -85,14 +91,22 @@ fn lines(history: &History) -> Vec<u8> {
 
 /// What to ask for to read on (RFC 8288): lines have no other place that says whether there is more.
 fn link_to_next(path: &str, params: &Params, next: &str) -> String {
-    format!("<{path}?{}>; rel=\"next\"", params.with_instead_of(&STARTS, ("last_event_id", next)))
+    format!(
+        "<{path}?{}>; rel=\"next\"",
+        params.with_instead_of(&STARTS, ("last_event_id", next))
+    )
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, ApiError> {
-    let Some(text) = params.one("limit")? else { return Ok(None) };
+    let Some(text) = params.one("limit")? else {
+        return Ok(None);
+    };
     match text.parse() {
         Ok(limit) if (1..=EVENTS_MAX).contains(&limit) => Ok(Some(limit)),
-        _ => Err(ApiError::InvalidParameter { name: "limit", why: format!("is a number from 1 to {EVENTS_MAX}") }),
+        _ => Err(ApiError::InvalidParameter {
+            name: "limit",
+            why: format!("is a number from 1 to {EVENTS_MAX}"),
+        }),
     }
 }
 
@@ -119,17 +133,30 @@ impl Claim {
             None | Some(Whence::Oldest) => (From::Oldest, EventId::ZERO.to_string()),
             Some(Whence::Cursor(text)) => match start::position_in(text, channel) {
                 Some(position) => at(position),
-                None => return Ok(Self { from: From::Oldest, shown: echo(text), is_unreadable: true }),
+                None => {
+                    return Ok(Self {
+                        from: From::Oldest,
+                        shown: echo(text),
+                        is_unreadable: true,
+                    });
+                }
             },
             Some(Whence::Since(moment)) => {
                 let ms = start::moment_ms(*moment, broker).await;
-                (From::Time(ms), Position::At(EventId::new(ms, 0)).to_string())
+                (
+                    From::Time(ms),
+                    Position::At(EventId::new(ms, 0)).to_string(),
+                )
             }
-            Some(Whence::Last(count)) => {
-                at(Beginning::Newest(*count).locate(broker, channel, filter, until, SCAN_LIMITS).await?)
-            }
+            Some(Whence::Last(count)) => at(Beginning::Newest(*count)
+                .locate(broker, channel, filter, until, SCAN_LIMITS)
+                .await?),
         };
-        Ok(Self { from, shown, is_unreadable: false })
+        Ok(Self {
+            from,
+            shown,
+            is_unreadable: false,
+        })
     }
 
     fn gap(&self, channel: &Channel, page: &Page) -> Option<Gap> {
@@ -139,12 +166,21 @@ impl Claim {
             broker::Start::Contiguous => return None,
         };
         let oldest = page.events.first().map(|event| event.id);
-        Some(Gap { channel: channel.clone(), after: self.shown.clone(), oldest, reason, lost })
+        Some(Gap {
+            channel: channel.clone(),
+            after: self.shown.clone(),
+            oldest,
+            reason,
+            lost,
+        })
     }
 }
 
 fn wants_lines(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept: &HeaderValue| accept.to_str().ok());
+    let accept = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accept: &HeaderValue| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("ndjson") || accept.contains("jsonl"))
 }
 
@@ -157,13 +193,34 @@ async fn read(
     limit: usize,
 ) -> Result<History, ApiError> {
     let mut from = claim.from;
-    let mut history = History { channel, gap: None, events: Vec::new(), next: String::new(), more: true };
+    let mut history = History {
+        channel,
+        gap: None,
+        events: Vec::new(),
+        next: String::new(),
+        more: true,
+    };
     let (mut bytes, mut looked_through) = (0, 0);
-    while history.more && count(&history) < limit && bytes < BYTES_MAX && looked_through < LOOKED_THROUGH_MAX {
+    while history.more
+        && count(&history) < limit
+        && bytes < BYTES_MAX
+        && looked_through < LOOKED_THROUGH_MAX
+    {
         let wanted = limit - count(&history);
-        let events_max = if filter.is_all() { wanted } else { wanted.max(LOOKED_THROUGH_AT_ONCE) };
-        let limits = PageLimits { events_max, bytes_max: BYTES_MAX - bytes };
-        let mut page = edge.hub.broker().read(&history.channel, from, limits).await?;
+        let events_max = if filter.is_all() {
+            wanted
+        } else {
+            wanted.max(LOOKED_THROUGH_AT_ONCE)
+        };
+        let limits = PageLimits {
+            events_max,
+            bytes_max: BYTES_MAX - bytes,
+        };
+        let mut page = edge
+            .hub
+            .broker()
+            .read(&history.channel, from, limits)
+            .await?;
         if history.next.is_empty() {
             history.gap = claim.gap(&history.channel, &page);
         } else if page.start != broker::Start::Contiguous {
@@ -182,7 +239,11 @@ async fn read(
         bytes += page.events.iter().map(Stored::size).sum::<usize>();
         looked_through += page.events.len();
         let passes = |event: &Stored| filter.passes(&event.kind);
-        let mut passing = page.events.iter().enumerate().filter(|(_, event)| !event.is_gap() && passes(event));
+        let mut passing = page
+            .events
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| !event.is_gap() && passes(event));
         if let Some((last, event)) = passing.nth(wanted - 1)
             && last + 1 < page.events.len()
         {
@@ -191,8 +252,16 @@ async fn read(
             page.more = true;
         }
         // What the gap says already is not said again by its record.
-        let told = history.gap.as_ref().and_then(|gap| gap.lost).map(|lost| lost.before);
-        let lines = page.events.iter().filter(|event| told != Some(event.id) && passes(event)).map(line);
+        let told = history
+            .gap
+            .as_ref()
+            .and_then(|gap| gap.lost)
+            .map(|lost| lost.before);
+        let lines = page
+            .events
+            .iter()
+            .filter(|event| told != Some(event.id) && passes(event))
+            .map(line);
         history.events.extend(lines);
         history.more = page.more;
         history.next = end.to_string();
@@ -202,21 +271,40 @@ async fn read(
 }
 
 /// A loss that reaches to the end or below is told by it, wherever its record is in the log.
-async fn add_untold(edge: &Edge, claim: &Claim, bound: EventId, history: &mut History) -> Result<(), ApiError> {
+async fn add_untold(
+    edge: &Edge,
+    claim: &Claim,
+    bound: EventId,
+    history: &mut History,
+) -> Result<(), ApiError> {
     if history.more {
         return Ok(());
     }
-    let loss = edge.hub.broker().loss_across(&history.channel, bound).await?;
-    let settlement = Settlement { last: EventId::ZERO, loss };
+    let loss = edge
+        .hub
+        .broker()
+        .loss_across(&history.channel, bound)
+        .await?;
+    let settlement = Settlement {
+        last: EventId::ZERO,
+        loss,
+    };
     let position = match claim.from {
         From::Position(position) => position,
         From::Time(ms) => Position::After(EventId::new(ms, 0).before()),
         From::Oldest => Position::After(EventId::ZERO),
     };
-    let told_first = history.gap.as_ref().and_then(|gap| gap.lost).map(|lost| lost.before);
+    let told_first = history
+        .gap
+        .as_ref()
+        .and_then(|gap| gap.lost)
+        .map(|lost| lost.before);
     if let (Some(id), Some(gap)) = (settlement.untold(position, bound), &settlement.loss)
         && told_first != Some(id)
-        && !history.events.iter().any(|event| event.event == GAP && event.id == id.to_string())
+        && !history
+            .events
+            .iter()
+            .any(|event| event.event == GAP && event.id == id.to_string())
     {
         history.events.push(HistoryEvent {
             id: id.to_string(),
@@ -230,7 +318,11 @@ async fn add_untold(edge: &Edge, claim: &Claim, bound: EventId, history: &mut Hi
 
 /// How many events there are, without the records of gaps between them.
 fn count(history: &History) -> usize {
-    history.events.iter().filter(|event| event.event != GAP).count()
+    history
+        .events
+        .iter()
+        .filter(|event| event.event != GAP)
+        .count()
 }
 
 fn line(event: &Stored) -> HistoryEvent {
@@ -245,9 +337,15 @@ fn line(event: &Stored) -> HistoryEvent {
 /// A gap as the first line. It cannot be posted back, so that a hole is never copied in silence.
 fn gap_line(gap: &Gap, next: &str) -> HistoryEvent {
     HistoryEvent {
-        id: gap.oldest.map_or_else(|| next.to_owned(), |oldest| Position::At(oldest).to_string()),
+        id: gap.oldest.map_or_else(
+            || next.to_owned(),
+            |oldest| Position::At(oldest).to_string(),
+        ),
         event: GAP.to_owned(),
         data: serde_json::to_string(gap).expect("a gap has only strings"),
-        time: gap.oldest.map(|oldest| time_text(oldest.ms)).unwrap_or_default(),
+        time: gap
+            .oldest
+            .map(|oldest| time_text(oldest.ms))
+            .unwrap_or_default(),
     }
 }

@@ -31,15 +31,23 @@ pub(super) enum Media {
 pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
     let coding = text_of(request, header::CONTENT_ENCODING);
     if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
-        return Err(format!("the body has the encoding {}, which is not read here", shortened(coding)));
+        return Err(format!(
+            "the body has the encoding {}, which is not read here",
+            shortened(coding)
+        ));
     }
     let written = text_of(request, header::CONTENT_TYPE);
     let unknown = || format!("the body has the type {}", shortened(&written));
-    let Some(media) = request.mime_type().map_err(|_| unknown())? else { return Ok(Media::Unsaid) };
+    let Some(media) = request.mime_type().map_err(|_| unknown())? else {
+        return Ok(Media::Unsaid);
+    };
     if let Some(charset) = media.get_param(mime::CHARSET)
         && charset != mime::UTF_8
     {
-        return Err(format!("the body has the charset {}, and only UTF-8 is read here", shortened(charset)));
+        return Err(format!(
+            "the body has the charset {}, and only UTF-8 is read here",
+            shortened(charset)
+        ));
     }
     match media.essence_str() {
         "application/json" => Ok(Media::Json),
@@ -51,7 +59,11 @@ pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
 }
 
 fn text_of(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
-    let value = request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+    let value = request
+        .headers()
+        .get(name)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     String::from_utf8_lossy(value.trim_ascii())
 }
 
@@ -64,7 +76,9 @@ pub(super) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
 pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
     let text = text(bytes)?;
     if text.starts_with('\u{feff}') {
-        return Err(ApiError::InvalidJson("a byte order mark at line 1 column 1, which JSON must not have".to_owned()));
+        return Err(ApiError::InvalidJson(
+            "a byte order mark at line 1 column 1, which JSON must not have".to_owned(),
+        ));
     }
     Ok(text)
 }
@@ -72,8 +86,19 @@ pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
 /// A command line that would have worked, for the same host, path and query.
 pub(super) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
     let named = text_of(request, header::HOST);
-    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte));
-    let host = if !named.is_empty() && is_plain(&named) { named } else { local_address(request).to_string().into() };
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).replace('\'', "%27");
+    let is_plain = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte))
+    };
+    let host = if !named.is_empty() && is_plain(&named) {
+        named
+    } else {
+        local_address(request).to_string().into()
+    };
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str())
+        .replace('\'', "%27");
     format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
 }

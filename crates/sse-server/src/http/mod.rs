@@ -100,26 +100,45 @@ pub fn routes(config: &mut ServiceConfig, edge: Edge) {
                 .route(web::post().to(batch::events))
                 .default_service(only("GET, POST")),
         )
-        .service(web::resource("/stream").route(web::get().to(subscribe::stream)).default_service(only("GET")))
-        .service(web::resource("/health/live").route(get_or_head().to(health::live)).default_service(only("GET, HEAD")))
         .service(
-            web::resource("/health/ready").route(get_or_head().to(health::ready)).default_service(only("GET, HEAD")),
+            web::resource("/stream")
+                .route(web::get().to(subscribe::stream))
+                .default_service(only("GET")),
         )
-        .service(web::resource("/metrics").route(get_or_head().to(health::metrics)).default_service(only("GET, HEAD")))
+        .service(
+            web::resource("/health/live")
+                .route(get_or_head().to(health::live))
+                .default_service(only("GET, HEAD")),
+        )
+        .service(
+            web::resource("/health/ready")
+                .route(get_or_head().to(health::ready))
+                .default_service(only("GET, HEAD")),
+        )
+        .service(
+            web::resource("/metrics")
+                .route(get_or_head().to(health::metrics))
+                .default_service(only("GET, HEAD")),
+        )
         .default_service(web::to(not_found));
 }
 
 /// Refuses every other method, `HEAD` and `OPTIONS` too: they neither publish nor stream.
 fn only(allow: &'static str) -> Route {
     web::to(move |request: HttpRequest| async move {
-        Err::<HttpResponse, _>(ApiError::MethodNotAllowed { method: shortened(request.method()), allow })
+        Err::<HttpResponse, _>(ApiError::MethodNotAllowed {
+            method: shortened(request.method()),
+            allow,
+        })
     })
 }
 
 /// Where the server listens.
 fn local_address(request: &HttpRequest) -> SocketAddr {
     // actix's own default is a loopback address, under which origins are checked most strictly.
-    request.app_data::<LocalData<Edge>>().map_or_else(|| request.app_config().local_addr(), |edge| edge.address)
+    request
+        .app_data::<LocalData<Edge>>()
+        .map_or_else(|| request.app_config().local_addr(), |edge| edge.address)
 }
 
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {

@@ -25,11 +25,15 @@ pub(super) fn key(text: &[u8]) -> Result<Fingerprint, &'static str> {
 /// The key of the whole request, if it has one.
 pub(super) fn header(request: &HttpRequest) -> Result<Option<Fingerprint>, ApiError> {
     let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(ApiError::InvalidKey("the header is given more than once"));
     }
-    key(value.as_bytes()).map(Some).map_err(ApiError::InvalidKey)
+    key(value.as_bytes())
+        .map(Some)
+        .map_err(ApiError::InvalidKey)
 }
 
 /// Appends the parts of a publish and counts them. `whose` says of which key the publisher is told that it was used.
@@ -40,17 +44,31 @@ pub(super) async fn publish(
     whose: impl Fn(usize) -> String,
 ) -> Result<Vec<Placed>, ApiError> {
     let started = Instant::now();
-    let size = |part: &Part| (part.events.len(), part.events.iter().map(|event| event.data.len()).sum::<usize>());
+    let size = |part: &Part| {
+        (
+            part.events.len(),
+            part.events
+                .iter()
+                .map(|event| event.data.len())
+                .sum::<usize>(),
+        )
+    };
     let sizes: Vec<_> = parts.iter().map(size).collect();
     let broker = edge.hub.broker();
     let placed = if parts.iter().any(|part| part.once.is_some()) {
-        broker.append_once(channel, parts).await.map_err(|error| match error {
-            BrokerError::KeyReused { part } => ApiError::KeyReused(whose(part)),
-            error => error.into(),
-        })?
+        broker
+            .append_once(channel, parts)
+            .await
+            .map_err(|error| match error {
+                BrokerError::KeyReused { part } => ApiError::KeyReused(whose(part)),
+                error => error.into(),
+            })?
     } else {
         let events = parts.into_iter().flat_map(|part| part.events).collect();
-        vec![Placed { ids: broker.append(channel, events).await?, repeated: false }]
+        vec![Placed {
+            ids: broker.append(channel, events).await?,
+            repeated: false,
+        }]
     };
     let (mut events, mut bytes, mut repeated) = (0, 0, 0);
     for (placed, (part_events, part_bytes)) in placed.iter().zip(sizes) {
@@ -69,7 +87,10 @@ pub(super) async fn publish(
 /// The first and the last id of a publish.
 pub(super) fn ends(placed: &[Placed]) -> Result<Appended, ApiError> {
     match placed {
-        [first, .., last] => Ok(Appended { first: first.ids.first, last: last.ids.last }),
+        [first, .., last] => Ok(Appended {
+            first: first.ids.first,
+            last: last.ids.last,
+        }),
         [only] => Ok(only.ids),
         [] => Err(BrokerError::OutcomeUnknown("the broker told no id".to_owned()).into()),
     }
@@ -82,7 +103,13 @@ mod tests {
     #[test]
     fn a_key_is_short_and_can_be_seen() {
         let longest = "~".repeat(255);
-        for good in ["a", "!", "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", "a=b;c,d/e", &longest] {
+        for good in [
+            "a",
+            "!",
+            "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"",
+            "a=b;c,d/e",
+            &longest,
+        ] {
             assert!(key(good.as_bytes()).is_ok(), "{good}");
         }
         let longer = "~".repeat(256);

@@ -27,7 +27,10 @@ impl Origins {
     /// `*` stands for all.
     #[must_use]
     pub fn new(named: &[String]) -> Self {
-        Self { named: named.to_vec(), any: named.iter().any(|origin| origin == "*") }
+        Self {
+            named: named.to_vec(),
+            any: named.iter().any(|origin| origin == "*"),
+        }
     }
 
     fn allows(&self, origin: &str) -> bool {
@@ -42,10 +45,17 @@ impl Origins {
     /// `ApiError::ForeignOrigin`
     pub fn check_publish(&self, request: &HttpRequest) -> Result<(), ApiError> {
         const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-        let value = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let value = |name| {
+            request
+                .headers()
+                .get(name)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        };
         if let Some(origin) = value(header::ORIGIN) {
             let host = value(header::HOST).unwrap_or_default();
-            let same = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
+            let same = origin
+                .split_once("://")
+                .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
             // A name of somebody else's that leads to this machine makes a page of theirs look like ours.
             let rebound = local_address(request).ip().is_loopback() && !is_loopback(&origin);
             return if (same && !rebound) || self.allows(&origin) {
@@ -55,7 +65,9 @@ impl Origins {
             };
         }
         match value(SEC_FETCH_SITE).as_deref() {
-            Some("cross-site") if !self.any => Err(ApiError::ForeignOrigin("another site".to_owned())),
+            Some("cross-site") if !self.any => {
+                Err(ApiError::ForeignOrigin("another site".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -68,20 +80,30 @@ impl Origins {
         }
         let cors = Cors::default()
             .allowed_methods(["GET", "POST"])
-            .allowed_headers(["accept", "cache-control", "content-type", "idempotency-key", "last-event-id"])
+            .allowed_headers([
+                "accept",
+                "cache-control",
+                "content-type",
+                "idempotency-key",
+                "last-event-id",
+            ])
             .expose_headers(["retry-after", "link"])
             .max_age(3600);
         Some(if self.any {
             cors.allow_any_origin().send_wildcard()
         } else {
-            self.named.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+            self.named
+                .iter()
+                .fold(cors, |cors, origin| cors.allowed_origin(origin))
         })
     }
 }
 
 /// Whether an origin is of this very machine.
 fn is_loopback(origin: &str) -> bool {
-    let host = url::Url::parse(origin).ok().and_then(|url| url.host().map(|host| host.to_owned()));
+    let host = url::Url::parse(origin)
+        .ok()
+        .and_then(|url| url.host().map(|host| host.to_owned()));
     match host {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -99,11 +121,15 @@ pub async fn say_why_refused<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let response = next.call(request).await?;
-    let refused = response.response().error().and_then(|error| error.as_error::<CorsError>());
+    let refused = response
+        .response()
+        .error()
+        .and_then(|error| error.as_error::<CorsError>());
     match refused.map(|error| ApiError::Preflight(error.to_string())) {
-        Some(refusal) => {
-            Ok(response.into_response(refusal.error_response()).map_into_boxed_body().map_into_right_body())
-        }
+        Some(refusal) => Ok(response
+            .into_response(refusal.error_response())
+            .map_into_boxed_body()
+            .map_into_right_body()),
         None => Ok(response.map_into_left_body()),
     }
 }

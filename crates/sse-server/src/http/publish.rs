@@ -38,12 +38,24 @@ pub(super) async fn event(
     };
 
     // Of what was sent: the tutorial's text is another each time.
-    let once = key.map(|key| Once { key, content: Fingerprint::of_sent(&kind, data.as_ref()) });
-    let event = Event { kind, data: data.unwrap_or_else(tutorial_data) };
-    let parts = vec![Part { events: vec![event], once }];
-    let placed = once::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
+    let once = key.map(|key| Once {
+        key,
+        content: Fingerprint::of_sent(&kind, data.as_ref()),
+    });
+    let event = Event {
+        kind,
+        data: data.unwrap_or_else(tutorial_data),
+    };
+    let parts = vec![Part {
+        events: vec![event],
+        once,
+    }];
+    let placed =
+        once::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
     Ok(if posted {
-        HttpResponse::Ok().json(Published { id: once::ends(&placed)?.first })
+        HttpResponse::Ok().json(Published {
+            id: once::ends(&placed)?.first,
+        })
     } else {
         HttpResponse::Ok().json(serde_json::json!({}))
     })
@@ -52,14 +64,28 @@ pub(super) async fn event(
 /// The action in the path, decoded: what follows `/event/`.
 fn action(request: &HttpRequest) -> Result<EventType, ApiError> {
     // Not by its name: the router takes `/%65vent/` for the same route.
-    let (_, raw) = request.uri().path()[1..].split_once('/').unwrap_or_default();
+    let (_, raw) = request.uri().path()[1..]
+        .split_once('/')
+        .unwrap_or_default();
     let text = ByteString::from(decoded(raw, "path")?);
-    let wrong = |why: InvalidName| ApiError::InvalidName { what: "action", value: shortened(&text), why };
+    let wrong = |why: InvalidName| ApiError::InvalidName {
+        what: "action",
+        value: shortened(&text),
+        why,
+    };
     text.clone().try_into().map_err(wrong)
 }
 
-async fn posted_body<'a>(request: &HttpRequest, payload: Payload, edge: &'a Edge) -> Result<Body<'a>, ApiError> {
-    let limit = BodyLimit { bytes_max: edge.limits.event_bytes_max, what: "the event", flag: "--event-bytes-max" };
+async fn posted_body<'a>(
+    request: &HttpRequest,
+    payload: Payload,
+    edge: &'a Edge,
+) -> Result<Body<'a>, ApiError> {
+    let limit = BodyLimit {
+        bytes_max: edge.limits.event_bytes_max,
+        what: "the event",
+        flag: "--event-bytes-max",
+    };
     body::read(request, payload, limit, &edge.body_memory).await
 }
 
@@ -70,20 +96,32 @@ fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteStri
         Ok(Media::Json) => compact(bytes).map(Some),
         Ok(Media::Text) => media::text(bytes).map(Some),
         _ if bytes.is_empty() => Ok(None),
-        Ok(Media::Unsaid) => Err(unsupported("the body has no type, or that of an HTML form".to_owned(), request)),
-        Ok(Media::NdJson) => Err(unsupported("lines of JSON are a batch, and go to POST /events".to_owned(), request)),
+        Ok(Media::Unsaid) => Err(unsupported(
+            "the body has no type, or that of an HTML form".to_owned(),
+            request,
+        )),
+        Ok(Media::NdJson) => Err(unsupported(
+            "lines of JSON are a batch, and go to POST /events".to_owned(),
+            request,
+        )),
         Err(found) => Err(unsupported(found, request)),
     }
 }
 
 fn compact(body: Bytes) -> Result<ByteString, ApiError> {
-    json::compact(&media::json_text(body)?).map_err(|error| ApiError::InvalidJson(error.to_string()))
+    json::compact(&media::json_text(body)?)
+        .map_err(|error| ApiError::InvalidJson(error.to_string()))
 }
 
 /// What the tutorial's app sends: a JSON string with a random user and the local time.
 fn tutorial_data() -> ByteString {
     let timestamp = Local::now().format("%d-%b-%Y (%H:%M:%S%.6f)");
-    serde_json::Value::String(format!("user_id: {}, timestamp: {timestamp}", Uuid::new_v4())).to_string().into()
+    serde_json::Value::String(format!(
+        "user_id: {}, timestamp: {timestamp}",
+        Uuid::new_v4()
+    ))
+    .to_string()
+    .into()
 }
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {

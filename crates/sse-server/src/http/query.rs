@@ -7,8 +7,13 @@ use sse_proto::{Channel, Cursor, event::InvalidName};
 use super::error::{ApiError, shortened};
 
 /// What is written with `%`: all but what means nothing in a query, nor in a header.
-const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'@');
 
 /// The parameters of a query string, in order.
 #[derive(Debug)]
@@ -27,7 +32,10 @@ impl Params {
                 continue;
             }
             if !known.contains(&name.as_str()) {
-                return Err(ApiError::UnknownParameter { name: shortened(name), known: known.join(", ") });
+                return Err(ApiError::UnknownParameter {
+                    name: shortened(name),
+                    known: known.join(", "),
+                });
             }
             params.push((name, value));
         }
@@ -36,16 +44,24 @@ impl Params {
 
     /// The query string of the same request but for these parameters, with this one in their place.
     pub(super) fn with_instead_of(&self, names: &[&str], (name, value): (&str, &str)) -> String {
-        let kept = self.0.iter().filter(|(found, _)| !names.contains(&found.as_str()));
+        let kept = self
+            .0
+            .iter()
+            .filter(|(found, _)| !names.contains(&found.as_str()));
         let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
         let encoded = |text| utf8_percent_encode(text, ENCODED);
-        let pairs = kept.chain([(name, value)]).map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let pairs = kept
+            .chain([(name, value)])
+            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
         pairs.collect::<Vec<_>>().join("&")
     }
 
     /// All values of a parameter.
     pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The value of a parameter that may be given once.
@@ -53,24 +69,34 @@ impl Params {
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() {
-            return Err(ApiError::InvalidParameter { name, why: "is given more than once".to_owned() });
+            return Err(ApiError::InvalidParameter {
+                name,
+                why: "is given more than once".to_owned(),
+            });
         }
         Ok(first)
     }
 
     /// The channel; `sse` if none is given.
     pub(super) fn channel(&self) -> Result<Channel, ApiError> {
-        self.one("channel")?.map_or_else(|| Ok(Channel::default_channel()), channel)
+        self.one("channel")?
+            .map_or_else(|| Ok(Channel::default_channel()), channel)
     }
 
     /// The channels of one stream, each once, in their order by name; `sse` if none is given.
     pub(super) fn channels(&self) -> Result<Vec<Channel>, ApiError> {
-        let mut channels = self.all("channel").map(channel).collect::<Result<Vec<_>, _>>()?;
+        let mut channels = self
+            .all("channel")
+            .map(channel)
+            .collect::<Result<Vec<_>, _>>()?;
         channels.sort_unstable();
         channels.dedup();
         if channels.len() > Cursor::CHANNELS_MAX {
             let why = format!("is given for more than {} channels", Cursor::CHANNELS_MAX);
-            return Err(ApiError::InvalidParameter { name: "channel", why });
+            return Err(ApiError::InvalidParameter {
+                name: "channel",
+                why,
+            });
         }
         if channels.is_empty() {
             channels.push(Channel::default_channel());
@@ -80,16 +106,24 @@ impl Params {
 }
 
 fn channel(name: &str) -> Result<Channel, ApiError> {
-    name.parse().map_err(|why: InvalidName| ApiError::InvalidName { what: "channel", value: shortened(name), why })
+    name.parse()
+        .map_err(|why: InvalidName| ApiError::InvalidName {
+            what: "channel",
+            value: shortened(name),
+            why,
+        })
 }
 
 /// The text that `encoded` stands for.
 pub(super) fn decoded(encoded: &str, what: &'static str) -> Result<String, ApiError> {
-    let valid_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let valid_escape =
+        |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !encoded.split('%').skip(1).all(valid_escape) {
         return Err(ApiError::InvalidEncoding(what));
     }
-    let text = percent_decode_str(encoded).decode_utf8().map_err(|_| ApiError::InvalidEncoding(what))?;
+    let text = percent_decode_str(encoded)
+        .decode_utf8()
+        .map_err(|_| ApiError::InvalidEncoding(what))?;
     Ok(text.into_owned())
 }
 
@@ -107,20 +141,41 @@ mod tests {
 
     #[test]
     fn a_mistyped_parameter_is_refused_and_a_cache_buster_is_not() {
-        let params = Params::parse("channel=a%2Eb&event=x&event=y+z&_=17", &["channel", "event"]).unwrap();
+        let params = Params::parse(
+            "channel=a%2Eb&event=x&event=y+z&_=17",
+            &["channel", "event"],
+        )
+        .unwrap();
         assert_eq!(params.channel().unwrap().as_str(), "a.b");
         assert_eq!(params.all("event").collect::<Vec<_>>(), ["x", "y z"]);
-        assert!(matches!(Params::parse("chanel=a", &["channel"]), Err(ApiError::UnknownParameter { .. })));
-        assert!(Params::parse("channel=a&channel=b", &["channel"]).unwrap().channel().is_err());
-        assert!(Params::parse("channel=", &["channel"]).unwrap().channel().is_err());
+        assert!(matches!(
+            Params::parse("chanel=a", &["channel"]),
+            Err(ApiError::UnknownParameter { .. })
+        ));
+        assert!(
+            Params::parse("channel=a&channel=b", &["channel"])
+                .unwrap()
+                .channel()
+                .is_err()
+        );
+        assert!(
+            Params::parse("channel=", &["channel"])
+                .unwrap()
+                .channel()
+                .is_err()
+        );
     }
 
     #[test]
     fn a_query_is_written_as_it_is_read() {
         let known = ["event", "last", "limit"];
-        let params = Params::parse("event=a%26b%3E&last=3&event=%C3%A9+x&limit=2&_=1", &known).unwrap();
+        let params =
+            Params::parse("event=a%26b%3E&last=3&event=%C3%A9+x&limit=2&_=1", &known).unwrap();
         let next = params.with_instead_of(&["last"], ("last_event_id", "@5-0"));
-        assert_eq!(next, "event=a%26b%3E&event=%C3%A9%20x&limit=2&last_event_id=@5-0");
+        assert_eq!(
+            next,
+            "event=a%26b%3E&event=%C3%A9%20x&limit=2&last_event_id=@5-0"
+        );
     }
 
     #[test]
@@ -129,10 +184,18 @@ mod tests {
             let channels = Params::parse(query, &["channel"]).unwrap().channels();
             channels.map(|channels| channels.into_iter().map(String::from).collect::<Vec<_>>())
         };
-        assert_eq!(channels("channel=b&channel=a&channel=b").unwrap(), ["a", "b"]);
+        assert_eq!(
+            channels("channel=b&channel=a&channel=b").unwrap(),
+            ["a", "b"]
+        );
         assert_eq!(channels("").unwrap(), ["sse"]);
         assert!(channels("channel=a&channel=").is_err());
-        let many = |count| (0..count).map(|nth| format!("channel=c{nth}&channel=c{nth}")).collect::<Vec<_>>().join("&");
+        let many = |count| {
+            (0..count)
+                .map(|nth| format!("channel=c{nth}&channel=c{nth}"))
+                .collect::<Vec<_>>()
+                .join("&")
+        };
         assert_eq!(channels(&many(32)).unwrap().len(), 32);
         assert!(channels(&many(33)).is_err());
     }

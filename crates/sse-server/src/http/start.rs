@@ -18,7 +18,14 @@ use crate::{
 };
 
 /// The parameters that say where to start and where to end.
-pub(super) const PARAMETERS: [&str; 6] = ["last_event_id", "lastEventId", "since", "last", "from", "until"];
+pub(super) const PARAMETERS: [&str; 6] = [
+    "last_event_id",
+    "lastEventId",
+    "since",
+    "last",
+    "from",
+    "until",
+];
 /// Those of them that say where to start.
 pub(super) const STARTS: [&str; 5] = ["last_event_id", "lastEventId", "since", "last", "from"];
 /// The last event id of an `EventSource` (WHATWG HTML §9.2.4).
@@ -48,8 +55,14 @@ impl Whence {
     /// which some polyfills put it there, counts as that header. An empty id is none.
     pub(super) fn of(request: &HttpRequest, params: &Params) -> Result<Option<Self>, ApiError> {
         let in_url = Self::in_url(params)?;
-        let polyfilled = params.one("lastEventId")?.filter(|text| !text.is_empty()).map(ToOwned::to_owned);
-        Ok(header_id(request).or(polyfilled).map(Self::Cursor).or(in_url))
+        let polyfilled = params
+            .one("lastEventId")?
+            .filter(|text| !text.is_empty())
+            .map(ToOwned::to_owned);
+        Ok(header_id(request)
+            .or(polyfilled)
+            .map(Self::Cursor)
+            .or(in_url))
     }
 
     fn in_url(params: &Params) -> Result<Option<Self>, ApiError> {
@@ -58,7 +71,8 @@ impl Whence {
             given.push(("last_event_id", Self::Cursor(text.to_owned())));
         }
         if let Some(text) = params.one("since")? {
-            let moment = parse_moment(text).map_err(|why| invalid("since")(format!("cannot be read: {why}")))?;
+            let moment = parse_moment(text)
+                .map_err(|why| invalid("since")(format!("cannot be read: {why}")))?;
             given.push(("since", Self::Since(moment)));
         }
         if let Some(text) = params.one("last")? {
@@ -72,9 +86,9 @@ impl Whence {
             Some(_) => return Err(invalid("from")("can only be \"oldest\"".to_owned())),
         }
         match given.as_slice() {
-            [(one, _), (other, _), ..] => {
-                Err(invalid(other)(format!("and {one:?} both say where to start: give one of them")))
-            }
+            [(one, _), (other, _), ..] => Err(invalid(other)(format!(
+                "and {one:?} both say where to start: give one of them"
+            ))),
             _ => Ok(given.pop().map(|(_, whence)| whence)),
         }
     }
@@ -82,13 +96,15 @@ impl Whence {
 
 /// Where to end, if anywhere: the last id that is wanted.
 pub(super) fn until(params: &Params) -> Result<Option<EventId>, ApiError> {
-    let Some(text) = params.one("until")? else { return Ok(None) };
+    let Some(text) = params.one("until")? else {
+        return Ok(None);
+    };
     if let Ok(id) = text.parse() {
         return Ok(Some(id));
     }
     // With all of its millisecond.
-    let ms =
-        parse_time_ms(text).map_err(|why| invalid("until")(format!("cannot be read: {why}, or the id of an event")))?;
+    let ms = parse_time_ms(text)
+        .map_err(|why| invalid("until")(format!("cannot be read: {why}, or the id of an event")))?;
     Ok(Some(EventId::new(ms, u64::MAX)))
 }
 
@@ -110,7 +126,11 @@ pub(super) fn position_in(text: &str, channel: &Channel) -> Option<Position> {
 /// Where a stream of these channels is asked to begin in each.
 ///
 /// Garbage is told as a gap, not as an error: an `EventSource` would give up for ever.
-pub(super) async fn asked(whence: Option<&Whence>, channels: Vec<Channel>, broker: &Broker) -> Vec<(Channel, Asked)> {
+pub(super) async fn asked(
+    whence: Option<&Whence>,
+    channels: Vec<Channel>,
+    broker: &Broker,
+) -> Vec<(Channel, Asked)> {
     let beginning = match whence {
         Some(Whence::Cursor(text)) => return resumed(text, channels),
         Some(Whence::Since(moment)) => Beginning::Since(moment_ms(*moment, broker).await),
@@ -118,7 +138,10 @@ pub(super) async fn asked(whence: Option<&Whence>, channels: Vec<Channel>, broke
         Some(Whence::Oldest) => Beginning::Oldest,
         None => Beginning::Now,
     };
-    channels.into_iter().map(|channel| (channel, Asked::Beginning(beginning))).collect()
+    channels
+        .into_iter()
+        .map(|channel| (channel, Asked::Beginning(beginning)))
+        .collect()
 }
 
 fn resumed(text: &str, channels: Vec<Channel>) -> Vec<(Channel, Asked)> {
@@ -172,21 +195,41 @@ mod tests {
         assert_eq!(in_url("from=oldest"), Ok(Some(Whence::Oldest)));
         assert_eq!(in_url("since=5"), Ok(Some(Whence::Since(Moment::At(5)))));
         assert_eq!(in_url("last_event_id=&last=0"), Ok(Some(Whence::Last(0))));
-        for two in ["last=1&from=oldest", "since=5m&last=1", "last_event_id=x&since=5m", "from=oldest&last_event_id=x"]
-        {
-            assert!(in_url(two).unwrap_err().contains("give one of them"), "{two}");
+        for two in [
+            "last=1&from=oldest",
+            "since=5m&last=1",
+            "last_event_id=x&since=5m",
+            "from=oldest&last_event_id=x",
+        ] {
+            assert!(
+                in_url(two).unwrap_err().contains("give one of them"),
+                "{two}"
+            );
         }
-        for bad in ["last=10001", "last=-1", "last=", "from=newest", "since=", "since=yesterday", "from="] {
+        for bad in [
+            "last=10001",
+            "last=-1",
+            "last=",
+            "from=newest",
+            "since=",
+            "since=yesterday",
+            "from=",
+        ] {
             assert!(in_url(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn an_end_is_an_id_or_a_whole_millisecond() {
-        let end = |query: &str| until(&Params::parse(query, &PARAMETERS).unwrap()).map_err(|error| error.to_string());
+        let end = |query: &str| {
+            until(&Params::parse(query, &PARAMETERS).unwrap()).map_err(|error| error.to_string())
+        };
         assert_eq!(end("until=5-7"), Ok(Some(EventId::new(5, 7))));
         assert_eq!(end("until=5"), Ok(Some(EventId::new(5, u64::MAX))));
-        assert_eq!(end("until=1970-01-01T00:00:00.005Z"), Ok(Some(EventId::new(5, u64::MAX))));
+        assert_eq!(
+            end("until=1970-01-01T00:00:00.005Z"),
+            Ok(Some(EventId::new(5, u64::MAX)))
+        );
         assert_eq!(end(""), Ok(None));
         for bad in ["until=10m", "until=", "until=@5-7", "until=a=5-7"] {
             assert!(end(bad).is_err(), "{bad}");
@@ -196,12 +239,17 @@ mod tests {
     #[test]
     fn a_cursor_starts_each_channel_where_it_says() {
         let start = |text: &str, channels: &str| {
-            let channels = channels.split(' ').map(|name| name.parse().unwrap()).collect();
-            let starts = resumed(text, channels).into_iter().map(|(_, asked)| match asked {
-                Asked::Start(Start::Claimed(position)) => position.to_string(),
-                Asked::Start(Start::Unreadable(text)) => format!("? {text}"),
-                Asked::Beginning(beginning) => format!("{beginning:?}"),
-            });
+            let channels = channels
+                .split(' ')
+                .map(|name| name.parse().unwrap())
+                .collect();
+            let starts = resumed(text, channels)
+                .into_iter()
+                .map(|(_, asked)| match asked {
+                    Asked::Start(Start::Claimed(position)) => position.to_string(),
+                    Asked::Start(Start::Unreadable(text)) => format!("? {text}"),
+                    Asked::Beginning(beginning) => format!("{beginning:?}"),
+                });
             starts.collect::<Vec<_>>()
         };
         assert_eq!(start("5-1", "a"), ["5-1"]);

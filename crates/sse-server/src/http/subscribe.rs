@@ -38,14 +38,24 @@ use crate::{
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Subscribes to one or several channels.
-pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn stream(
+    request: HttpRequest,
+    edge: LocalData<Edge>,
+) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channels = params.channels()?;
-    let wanted = Wanted { filter: filter::of(&params)?, envelope: envelope(&params)?, until: start::until(&params)? };
+    let wanted = Wanted {
+        filter: filter::of(&params)?,
+        envelope: envelope(&params)?,
+        until: start::until(&params)?,
+    };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
-    let guard = match edge.metrics.subscriber(resumes, edge.limits.subscribers_max) {
+    let guard = match edge
+        .metrics
+        .subscriber(resumes, edge.limits.subscribers_max)
+    {
         Admission::Admitted(guard) => guard,
         Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
         Admission::Refused => return Ok(refused(&request)),
@@ -58,17 +68,30 @@ pub(super) async fn stream(request: HttpRequest, edge: LocalData<Edge>) -> Resul
         && is_over(&edge.hub, subscription, &wanted.filter, bound).await
     {
         // To an `EventSource`, the one answer that means "do not come back".
-        return Ok(HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish());
+        return Ok(HttpResponse::NoContent()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .finish());
     }
-    let framing = if has_chunks(&request) { Framing::Chunked } else { Framing::Plain };
-    let exit = request.conn_data::<Connection>().map(|connection| Exit { connection: connection.clone(), framing });
+    let framing = if has_chunks(&request) {
+        Framing::Chunked
+    } else {
+        Framing::Plain
+    };
+    let exit = request.conn_data::<Connection>().map(|connection| Exit {
+        connection: connection.clone(),
+        framing,
+    });
     let body = body::stream_body(edge.streams.clone(), begun, until, &comment, guard, exit);
     Ok(event_stream(&request, body))
 }
 
 fn comment(channels: &[Channel]) -> String {
     let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
-    format!("channel{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+    format!(
+        "channel{} {}",
+        if names.len() == 1 { "" } else { "s" },
+        names.join(", ")
+    )
 }
 
 /// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
@@ -76,13 +99,21 @@ fn comment(channels: &[Channel]) -> String {
 fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
-    wire::opening(&mut opening, retry, None::<EventId>, "there are too many subscribers: come back later");
+    wire::opening(
+        &mut opening,
+        retry,
+        None::<EventId>,
+        "there are too many subscribers: come back later",
+    );
     // It counts until its connection is gone.
     if let Some(connection) = request.conn_data::<Connection>() {
         connection.hold(guard);
     }
     let opening = opening.freeze();
-    event_stream(request, BodyStream::new(stream::once(async move { Ok::<_, Infallible>(opening) })))
+    event_stream(
+        request,
+        BodyStream::new(stream::once(async move { Ok::<_, Infallible>(opening) })),
+    )
 }
 
 /// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that
@@ -108,7 +139,9 @@ fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> Http
         .insert_header((X_ACCEL_BUFFERING, "no"))
         .body(body);
     // Nobody parses HTTP on the connection after this.
-    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
+        .head_mut()
+        .set_connection_type(ConnectionType::Close);
     if !has_chunks(request) {
         response.head_mut().no_chunking(true);
     }
@@ -119,6 +152,9 @@ fn envelope(params: &Params) -> Result<Envelope, ApiError> {
     match params.one("envelope")? {
         None => Ok(Envelope::None),
         Some("json") => Ok(Envelope::Json),
-        Some(_) => Err(ApiError::InvalidParameter { name: "envelope", why: "can only be \"json\"".to_owned() }),
+        Some(_) => Err(ApiError::InvalidParameter {
+            name: "envelope",
+            why: "can only be \"json\"".to_owned(),
+        }),
     }
 }

@@ -13,9 +13,20 @@ fn sent() -> Vec<(&'static str, Sent)> {
     let sent = |sequence: u64, outcome| {
         let id = (outcome == Outcome::Acknowledged).then(|| format!("{sequence}-0"));
         let kind = if sequence % 2 == 1 { "view" } else { "click" };
-        (kind, Sent { outcome, id, channel: "orders".to_owned(), publisher: "p".to_owned(), sequence })
+        (
+            kind,
+            Sent {
+                outcome,
+                id,
+                channel: "orders".to_owned(),
+                publisher: "p".to_owned(),
+                sequence,
+            },
+        )
     };
-    let mut all: Vec<_> = (1..=5).map(|sequence| sent(sequence, Outcome::Acknowledged)).collect();
+    let mut all: Vec<_> = (1..=5)
+        .map(|sequence| sent(sequence, Outcome::Acknowledged))
+        .collect();
     all.push(sent(6, Outcome::Unknown));
     all
 }
@@ -25,9 +36,18 @@ fn got(sequence: u64) -> Received {
 }
 
 fn got_as(sequence: u64, id: &str) -> Received {
-    let stamp = Stamp { publisher: "p".to_owned(), sequence, sent_us: 0 };
+    let stamp = Stamp {
+        publisher: "p".to_owned(),
+        sequence,
+        sent_us: 0,
+    };
     let event = if sequence % 2 == 1 { "view" } else { "click" };
-    Received::Event { id: id.to_owned(), event: event.to_owned(), received_us: 0, stamp: Some(stamp) }
+    Received::Event {
+        id: id.to_owned(),
+        event: event.to_owned(),
+        received_us: 0,
+        stamp: Some(stamp),
+    }
 }
 
 fn gap(id: &str, after: &str, oldest: Option<&str>) -> Received {
@@ -35,13 +55,24 @@ fn gap(id: &str, after: &str, oldest: Option<&str>) -> Received {
     let channel = "orders".parse().unwrap();
     Received::Gap {
         id: id.to_owned(),
-        gap: Gap { channel, after: after.to_owned(), oldest, reason: GapReason::Trimmed, lost: None },
+        gap: Gap {
+            channel,
+            after: after.to_owned(),
+            oldest,
+            reason: GapReason::Trimmed,
+            lost: None,
+        },
     }
 }
 
 fn follows(kinds: &[&str], joined: Joined) -> Follows {
     let kinds = kinds.iter().map(ToString::to_string).collect();
-    Follows { name: "l".to_owned(), channels: vec!["orders".parse().unwrap()], kinds, joined }
+    Follows {
+        name: "l".to_owned(),
+        channels: vec!["orders".parse().unwrap()],
+        kinds,
+        joined,
+    }
 }
 
 /// What the checker says of listeners that got these events.
@@ -50,7 +81,10 @@ fn check(listeners: Vec<(Follows, Vec<Received>)>) -> (Figures, Vec<Breach>) {
     for (kind, sent) in sent() {
         ledger.sent(kind, sent);
     }
-    let seen: Vec<_> = listeners.into_iter().map(|(follows, received)| ledger.follow(follows, received)).collect();
+    let seen: Vec<_> = listeners
+        .into_iter()
+        .map(|(follows, received)| ledger.follow(follows, received))
+        .collect();
     let (figures, breaches) = ledger.conclude(&seen);
     (figures, breaches.kinds())
 }
@@ -62,9 +96,18 @@ fn breaches(received: Vec<Received>) -> Vec<Breach> {
 
 #[test]
 fn all_events_in_order_are_no_breach() {
-    let (figures, found) = check(vec![(follows(&[], Joined::BeforeAll), (1..=5).map(got).collect())]);
+    let (figures, found) = check(vec![(
+        follows(&[], Joined::BeforeAll),
+        (1..=5).map(got).collect(),
+    )]);
     assert_eq!(found, []);
-    let expected = Figures { acknowledged: 5, unknown: 1, deliveries: 5, due: 5, ..Figures::default() };
+    let expected = Figures {
+        acknowledged: 5,
+        unknown: 1,
+        deliveries: 5,
+        due: 5,
+        ..Figures::default()
+    };
     assert_eq!(figures, expected);
 }
 
@@ -72,10 +115,23 @@ fn all_events_in_order_are_no_breach() {
 fn each_kind_of_wrong_is_found_as_what_it_is() {
     assert_eq!(breaches([1, 2, 4, 5].map(got).to_vec()), [Breach::Lost]);
     assert_eq!(breaches(vec![]), [Breach::Lost]);
-    assert_eq!(breaches([1, 2, 3, 4].map(got).to_vec()), [Breach::Lost], "the last one");
-    assert_eq!(breaches([1, 2, 2, 3, 4, 5].map(got).to_vec()), [Breach::Repeated]);
-    assert_eq!(breaches([1, 3, 2, 4, 5].map(got).to_vec()), [Breach::Disordered]);
-    assert_eq!(breaches([1, 2, 3, 4, 5, 9].map(got).to_vec()), [Breach::Foreign]);
+    assert_eq!(
+        breaches([1, 2, 3, 4].map(got).to_vec()),
+        [Breach::Lost],
+        "the last one"
+    );
+    assert_eq!(
+        breaches([1, 2, 2, 3, 4, 5].map(got).to_vec()),
+        [Breach::Repeated]
+    );
+    assert_eq!(
+        breaches([1, 3, 2, 4, 5].map(got).to_vec()),
+        [Breach::Disordered]
+    );
+    assert_eq!(
+        breaches([1, 2, 3, 4, 5, 9].map(got).to_vec()),
+        [Breach::Foreign]
+    );
     let wrong_id = vec![got(1), got(2), got_as(3, "3-1"), got(4), got(5)];
     assert_eq!(breaches(wrong_id), [Breach::WrongId]);
     for id in ["", "x", "@3-0", "users=3-0"] {
@@ -87,45 +143,93 @@ fn each_kind_of_wrong_is_found_as_what_it_is() {
 #[test]
 fn an_event_without_a_stamp_or_of_another_type_is_foreign() {
     let mut all: Vec<Received> = (1..=5).map(got).collect();
-    all.push(Received::Event { id: "7-0".to_owned(), event: "view".to_owned(), received_us: 0, stamp: None });
+    all.push(Received::Event {
+        id: "7-0".to_owned(),
+        event: "view".to_owned(),
+        received_us: 0,
+        stamp: None,
+    });
     assert_eq!(breaches(all), [Breach::Foreign]);
-    let (_, found) = check(vec![(follows(&["view"], Joined::BeforeAll), [1, 2, 3, 5].map(got).to_vec())]);
+    let (_, found) = check(vec![(
+        follows(&["view"], Joined::BeforeAll),
+        [1, 2, 3, 5].map(got).to_vec(),
+    )]);
     assert_eq!(found, [Breach::Foreign]);
 }
 
 #[test]
 fn a_filtered_listener_is_owed_its_types_only() {
-    let (figures, found) = check(vec![(follows(&["click"], Joined::BeforeAll), [2, 4].map(got).to_vec())]);
+    let (figures, found) = check(vec![(
+        follows(&["click"], Joined::BeforeAll),
+        [2, 4].map(got).to_vec(),
+    )]);
     assert_eq!((found, figures.due), (vec![], 2));
 }
 
 #[test]
 fn an_unknown_outcome_is_seen_by_all_or_by_none_and_once() {
-    let all = || (follows(&[], Joined::BeforeAll), (1..=6).map(got).collect::<Vec<_>>());
-    let without = || (follows(&[], Joined::BeforeAll), (1..=5).map(got).collect::<Vec<_>>());
+    let all = || {
+        (
+            follows(&[], Joined::BeforeAll),
+            (1..=6).map(got).collect::<Vec<_>>(),
+        )
+    };
+    let without = || {
+        (
+            follows(&[], Joined::BeforeAll),
+            (1..=5).map(got).collect::<Vec<_>>(),
+        )
+    };
     let (figures, found) = check(vec![all(), all()]);
     assert_eq!((found, figures.unknown_stored), (vec![], 1));
     assert_eq!(check(vec![without(), without()]).1, []);
     assert_eq!(check(vec![all(), without()]).1, [Breach::Uneven]);
     assert_eq!(check(vec![without(), all()]).1, [Breach::Uneven]);
-    let twice = (follows(&[], Joined::BeforeAll), [1, 2, 3, 4, 5, 6, 6].map(got).to_vec());
+    let twice = (
+        follows(&[], Joined::BeforeAll),
+        [1, 2, 3, 4, 5, 6, 6].map(got).to_vec(),
+    );
     assert_eq!(check(vec![twice]).1, [Breach::Repeated]);
-    let elsewhere = (follows(&[], Joined::BeforeAll), vec![got(1), got(2), got(3), got(4), got(5), got_as(6, "6-1")]);
+    let elsewhere = (
+        follows(&[], Joined::BeforeAll),
+        vec![got(1), got(2), got(3), got(4), got(5), got_as(6, "6-1")],
+    );
     assert_eq!(check(vec![all(), elsewhere]).1, [Breach::WrongId]);
     // It is a view only for those who follow clicks: nothing is owed to them.
-    let clicks = (follows(&["view"], Joined::BeforeAll), [1, 3, 5].map(got).to_vec());
+    let clicks = (
+        follows(&["view"], Joined::BeforeAll),
+        [1, 3, 5].map(got).to_vec(),
+    );
     assert_eq!(check(vec![all(), clicks]).1, []);
 }
 
 #[test]
 fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
     let told = |gap: Received| vec![got(1), gap, got(4), got(5)];
-    let (figures, found) = check(vec![(follows(&[], Joined::BeforeAll), told(gap("@4-0", "1-0", Some("4-0"))))]);
+    let (figures, found) = check(vec![(
+        follows(&[], Joined::BeforeAll),
+        told(gap("@4-0", "1-0", Some("4-0"))),
+    )]);
     assert_eq!((found, figures.gaps, figures.in_gaps), (vec![], 1, 2));
-    assert_eq!(breaches(told(gap("@3-0", "1-0", Some("3-0")))), [Breach::Lost], "3 is said to be there");
-    assert_eq!(breaches(told(gap("@4-0", "2-0", Some("4-0")))), [Breach::Lost], "2 lies before the gap");
-    assert_eq!(breaches(vec![got(1), gap("5-0", "1-0", None)]), [], "nothing is kept up to where it goes on");
-    assert_eq!(breaches(vec![got(1), gap("4-0", "1-0", None)]), [Breach::Lost]);
+    assert_eq!(
+        breaches(told(gap("@3-0", "1-0", Some("3-0")))),
+        [Breach::Lost],
+        "3 is said to be there"
+    );
+    assert_eq!(
+        breaches(told(gap("@4-0", "2-0", Some("4-0")))),
+        [Breach::Lost],
+        "2 lies before the gap"
+    );
+    assert_eq!(
+        breaches(vec![got(1), gap("5-0", "1-0", None)]),
+        [],
+        "nothing is kept up to where it goes on"
+    );
+    assert_eq!(
+        breaches(vec![got(1), gap("4-0", "1-0", None)]),
+        [Breach::Lost]
+    );
     assert_eq!(breaches(told(gap("@4-0", "garbage", Some("4-0")))), []);
     let of_another = Gap {
         channel: "users".parse().unwrap(),
@@ -134,14 +238,32 @@ fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
         reason: GapReason::Trimmed,
         lost: None,
     };
-    assert_eq!(breaches(told(Received::Gap { id: "@4-0".to_owned(), gap: of_another })), [Breach::Lost]);
+    assert_eq!(
+        breaches(told(Received::Gap {
+            id: "@4-0".to_owned(),
+            gap: of_another
+        })),
+        [Breach::Lost]
+    );
 }
 
 /// Says that all between these was lost.
 fn gap_of_lost(after: &str, before: &str) -> Received {
-    let (id, lost) = (before.to_owned(), Lost { after: after.parse().unwrap(), before: before.parse().unwrap() });
+    let (id, lost) = (
+        before.to_owned(),
+        Lost {
+            after: after.parse().unwrap(),
+            before: before.parse().unwrap(),
+        },
+    );
     let (channel, oldest) = ("orders".parse().unwrap(), Some(lost.before));
-    let gap = Gap { channel, after: after.to_owned(), oldest, reason: GapReason::LostTail, lost: Some(lost) };
+    let gap = Gap {
+        channel,
+        after: after.to_owned(),
+        oldest,
+        reason: GapReason::LostTail,
+        lost: Some(lost),
+    };
     Received::Gap { id, gap }
 }
 
@@ -155,7 +277,12 @@ fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Br
     }
     for (sequence, id) in lost {
         let (channel, id) = ("orders".parse().unwrap(), id.parse().unwrap());
-        ledger.lost(LostEvent { channel, id, publisher: "p".to_owned(), sequence: *sequence });
+        ledger.lost(LostEvent {
+            channel,
+            id,
+            publisher: "p".to_owned(),
+            sequence: *sequence,
+        });
     }
     let seen = ledger.follow(follows(&[], Joined::BeforeAll), received);
     let (figures, breaches) = ledger.conclude(&[seen]);
@@ -167,23 +294,53 @@ fn lost_events_are_to_be_told_and_a_gap_excuses_no_others() {
     let lost = [(3, "3-0"), (4, "4-0"), (6, "4-5")];
     let told = |before: &str| vec![got(1), got(2), gap_of_lost("2-0", before), got(5)];
     let (figures, found) = check_lost(&lost, told("4-9"));
-    assert_eq!((found, figures.lost, figures.in_gaps, figures.unknown_stored), (vec![], 2, 3, 1));
+    assert_eq!(
+        (found, figures.lost, figures.in_gaps, figures.unknown_stored),
+        (vec![], 2, 3, 1)
+    );
     // Some of them may have been seen before they were lost.
     let seen = vec![got(1), got(2), got(3), gap_of_lost("2-0", "4-9"), got(5)];
     assert_eq!(check_lost(&lost, seen).1, []);
-    assert_eq!(check_lost(&lost, vec![got(1), got(2), got(5)]).1, [Breach::Lost, Breach::Uneven]);
-    assert_eq!(check_lost(&lost, told("4-1")).1, [Breach::Uneven], "the last one is not told");
-    assert_eq!(check_lost(&lost[1..], told("4-9")).1, [Breach::Lost], "3 is still in the log");
+    assert_eq!(
+        check_lost(&lost, vec![got(1), got(2), got(5)]).1,
+        [Breach::Lost, Breach::Uneven]
+    );
+    assert_eq!(
+        check_lost(&lost, told("4-1")).1,
+        [Breach::Uneven],
+        "the last one is not told"
+    );
+    assert_eq!(
+        check_lost(&lost[1..], told("4-9")).1,
+        [Breach::Lost],
+        "3 is still in the log"
+    );
     let beside = vec![got(1), gap_of_lost("1-0", "4-9"), got(5)];
-    assert_eq!(check_lost(&lost, beside).1, [Breach::Lost], "2 is still in the log");
-    assert_eq!(check_lost(&[(3, "3-1"), (4, "4-0"), (6, "4-5")], told("4-9")).1, [Breach::WrongId]);
-    assert_eq!(check_lost(&[(3, "3-0"), (4, "4-0"), (6, "4-5"), (7, "4-6")], told("4-9")).1, [Breach::Foreign]);
+    assert_eq!(
+        check_lost(&lost, beside).1,
+        [Breach::Lost],
+        "2 is still in the log"
+    );
+    assert_eq!(
+        check_lost(&[(3, "3-1"), (4, "4-0"), (6, "4-5")], told("4-9")).1,
+        [Breach::WrongId]
+    );
+    assert_eq!(
+        check_lost(
+            &[(3, "3-0"), (4, "4-0"), (6, "4-5"), (7, "4-6")],
+            told("4-9")
+        )
+        .1,
+        [Breach::Foreign]
+    );
 }
 
 #[test]
 fn a_late_listener_is_owed_what_comes_after_its_first_position() {
     let after = |cursor: &str| Joined::After(cursor.parse().unwrap());
-    let late = |joined: Joined, from: u64| check(vec![(follows(&[], joined), (from..=5).map(got).collect())]).1;
+    let late = |joined: Joined, from: u64| {
+        check(vec![(follows(&[], joined), (from..=5).map(got).collect())]).1
+    };
     assert_eq!(late(after("2-0"), 3), []);
     assert_eq!(late(after("2-0"), 4), [Breach::Lost]);
     assert_eq!(late(after("@3-0"), 3), []);
@@ -193,7 +350,8 @@ fn a_late_listener_is_owed_what_comes_after_its_first_position() {
 
 #[test]
 fn a_composite_id_counts_for_the_channel_of_its_event() {
-    let ids = [1, 2, 3, 4, 5].map(|sequence| got_as(sequence, &format!("orders={sequence}-0,users=7-0")));
+    let ids =
+        [1, 2, 3, 4, 5].map(|sequence| got_as(sequence, &format!("orders={sequence}-0,users=7-0")));
     assert_eq!(breaches(ids.to_vec()), []);
 }
 
@@ -235,19 +393,55 @@ fn two_events_with_one_id_are_found() {
         }
         ledger.sent(kind, sent);
     }
-    assert_eq!(ledger.conclude(&[]).1.kinds(), [Breach::Disordered, Breach::WrongId]);
+    assert_eq!(
+        ledger.conclude(&[]).1.kinds(),
+        [Breach::Disordered, Breach::WrongId]
+    );
 }
 
 #[test]
 fn history_may_begin_again_only_where_the_log_lost_something_and_a_gap_says_so() {
     // 5 was lost, and seen before; a node that does not know that goes back to the oldest event.
     let back = || gap("@2-0", "5-0", Some("2-0"));
-    let again = || vec![got(1), got(2), got(3), got(4), got(5), back(), got(2), got(3), got(4)];
+    let again = || {
+        vec![
+            got(1),
+            got(2),
+            got(3),
+            got(4),
+            got(5),
+            back(),
+            got(2),
+            got(3),
+            got(4),
+        ]
+    };
     let (figures, found) = check_lost(&[(5, "5-0")], again());
     assert_eq!((found, figures.rounds), (vec![], 1));
     assert_eq!(check_lost(&[], again()).1, [Breach::Repeated]);
-    let twice = vec![got(1), got(2), got(3), got(4), got(5), back(), got(2), got(3), got(3), got(4)];
+    let twice = vec![
+        got(1),
+        got(2),
+        got(3),
+        got(4),
+        got(5),
+        back(),
+        got(2),
+        got(3),
+        got(3),
+        got(4),
+    ];
     assert_eq!(check_lost(&[(5, "5-0")], twice).1, [Breach::Repeated]);
-    let swapped = vec![got(1), got(2), got(3), got(4), got(5), back(), got(2), got(4), got(3)];
+    let swapped = vec![
+        got(1),
+        got(2),
+        got(3),
+        got(4),
+        got(5),
+        back(),
+        got(2),
+        got(4),
+        got(3),
+    ];
     assert_eq!(check_lost(&[(5, "5-0")], swapped).1, [Breach::Disordered]);
 }

@@ -23,7 +23,10 @@ const CHANNELS: [&str; 4] = ["orders", "users", "site", "quiet"];
 /// The channel whose events have keys.
 const KEYED: &str = "orders";
 const EVENTS_KEPT: usize = 200;
-const LIMITS: PageLimits = PageLimits { events_max: 64, bytes_max: 1 << 20 };
+const LIMITS: PageLimits = PageLimits {
+    events_max: 64,
+    bytes_max: 1 << 20,
+};
 
 /// What the log holds: the events that are kept of each channel.
 type Truth = BTreeMap<&'static str, Vec<Stored>>;
@@ -49,11 +52,21 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
         age_max: Duration::from_hours(24),
         bytes_max: 1 << 30,
         channels_max: 100,
-        keys: KeyLimits { window: Duration::from_mins(10), keys_max: 1000 },
+        keys: KeyLimits {
+            window: Duration::from_mins(10),
+            keys_max: 1000,
+        },
     };
     let (gave_up, _) = oneshot::channel();
     let place = Place::Directory(directory.to_owned());
-    Embedded::open(place, retention, 0, Metrics::new(), Handle::current(), gave_up)
+    Embedded::open(
+        place,
+        retention,
+        0,
+        Metrics::new(),
+        Handle::current(),
+        gave_up,
+    )
 }
 
 fn channel(name: &str) -> Channel {
@@ -61,15 +74,24 @@ fn channel(name: &str) -> Channel {
 }
 
 fn event(data: String) -> Event {
-    Event { kind: "view".parse().unwrap(), data: data.into() }
+    Event {
+        kind: "view".parse().unwrap(),
+        data: data.into(),
+    }
 }
 
 /// An event whose data is its key.
 fn keyed(data: String) -> Part {
     let key = Fingerprint::of_key(data.as_bytes());
     let events = vec![event(data)];
-    let once = Once { key, content: Fingerprint::of_events(&events) };
-    Part { events, once: Some(once) }
+    let once = Once {
+        key,
+        content: Fingerprint::of_events(&events),
+    };
+    Part {
+        events,
+        once: Some(once),
+    }
 }
 
 /// A log with trimmed channels, large and small events, and one channel that has few.
@@ -78,12 +100,29 @@ async fn make(directory: &Path) -> Truth {
     let broker = Broker::Embedded(log.clone());
     for round in 0..60 {
         for (number, name) in CHANNELS.iter().enumerate() {
-            let count = if *name == "quiet" { usize::from(round == 0) * 3 } else { 3 + number * 2 };
+            let count = if *name == "quiet" {
+                usize::from(round == 0) * 3
+            } else {
+                3 + number * 2
+            };
             for nth in 0..count {
-                let data = format!("{name} {round} {nth} {}", "x".repeat((round * 37 + nth * 411) % 1500));
+                let data = format!(
+                    "{name} {round} {nth} {}",
+                    "x".repeat((round * 37 + nth * 411) % 1500)
+                );
                 match *name {
-                    KEYED => drop(broker.append_once(&channel(name), vec![keyed(data)]).await.unwrap()),
-                    _ => drop(broker.append(&channel(name), vec![event(data)]).await.unwrap()),
+                    KEYED => drop(
+                        broker
+                            .append_once(&channel(name), vec![keyed(data)])
+                            .await
+                            .unwrap(),
+                    ),
+                    _ => drop(
+                        broker
+                            .append(&channel(name), vec![event(data)])
+                            .await
+                            .unwrap(),
+                    ),
                 }
             }
         }
@@ -139,7 +178,12 @@ async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Read>, Option<Bro
 const SMALL_TABLES: [&[u8]; 3] = [b"forgotten", b"numbers", b"ordersquietsiteusers"];
 
 fn places(bytes: &[u8], words: &[u8]) -> Vec<usize> {
-    bytes.windows(words.len()).enumerate().filter(|(_, window)| *window == words).map(|(at, _)| at).collect()
+    bytes
+        .windows(words.len())
+        .enumerate()
+        .filter(|(_, window)| *window == words)
+        .map(|(at, _)| at)
+        .collect()
 }
 
 /// Changes 1 to 16 bytes somewhere, mostly where something is written; or cuts the file.
@@ -154,8 +198,13 @@ fn damage(bytes: &mut Vec<u8>, chance: &mut StdRng) -> String {
         0 => chance.random_range(0..bytes.len()),
         1 => chance.random_range(0..512),
         2 => {
-            let of_small_tables: Vec<usize> = SMALL_TABLES.iter().flat_map(|words| places(bytes, words)).collect();
-            of_small_tables[chance.random_range(0..of_small_tables.len())] + chance.random_range(0..600) - 300
+            let of_small_tables: Vec<usize> = SMALL_TABLES
+                .iter()
+                .flat_map(|words| places(bytes, words))
+                .collect();
+            of_small_tables[chance.random_range(0..of_small_tables.len())]
+                + chance.random_range(0..600)
+                - 300
         }
         _ => {
             let is_written = |nth: &usize| bytes[nth * 64..][..64].iter().any(|byte| *byte != 0);
@@ -188,14 +237,22 @@ impl Examined<'_> {
     /// What must be in every text that tells of damage: which file, and the way out.
     fn hold_helpful(&mut self, text: &str) {
         // A damaged format looks like a later one; then the way out is another directory.
-        let way_out = text.contains("backup") || (text.contains("format") && text.contains("--data-dir"));
+        let way_out =
+            text.contains("backup") || (text.contains("format") && text.contains("--data-dir"));
         let helps = text.contains(&self.directory.display().to_string()) && way_out;
         self.hold(helps, format_args!("no file or no way out in: {text}"));
     }
 
     /// What is read is what there was, from where it was asked for; what is missing lies in a gap that was told, and there
     /// is no gap in which nothing is missing.
-    async fn read(&mut self, broker: &Broker, name: &str, from: From, truth: &[Stored], is_stranger: bool) -> bool {
+    async fn read(
+        &mut self,
+        broker: &Broker,
+        name: &str,
+        from: From,
+        truth: &[Stored],
+        is_stranger: bool,
+    ) -> bool {
         let (parts, error) = read(broker, name, from).await;
         let asked = format!("{name} from {from:?}");
         let (mut left, mut gap, gaps_before) = (truth, None, self.tally.gaps);
@@ -203,7 +260,10 @@ impl Examined<'_> {
         if is_stranger {
             // Told of a gap, whether or not something is missing.
             let told = parts.next_if(|part| matches!(part, Read::Gap(..)));
-            self.hold(told.is_some() || error.is_some(), format_args!("{asked} is taken for an id of this log"));
+            self.hold(
+                told.is_some() || error.is_some(),
+                format_args!("{asked} is taken for an id of this log"),
+            );
             gap = told.and_then(|told| match told {
                 Read::Gap(GapReason::Damaged, oldest) => Some(*oldest),
                 _ => None,
@@ -213,20 +273,32 @@ impl Examined<'_> {
             match part {
                 Read::Gap(reason, oldest) => {
                     self.tally.gaps += 1;
-                    self.hold(*reason == GapReason::Damaged, format_args!("{asked}: a gap {reason:?}"));
+                    self.hold(
+                        *reason == GapReason::Damaged,
+                        format_args!("{asked}: a gap {reason:?}"),
+                    );
                     self.hold(gap.is_none(), format_args!("{asked}: a gap after a gap"));
                     gap = Some(*oldest);
                 }
                 Read::Event(event) => {
                     self.tally.served += 1;
                     let Some(skipped) = left.iter().position(|expected| expected == event) else {
-                        self.hold(false, format_args!("{asked}: {} is not what was there, or not in order", event.id));
+                        self.hold(
+                            false,
+                            format_args!(
+                                "{asked}: {} is not what was there, or not in order",
+                                event.id
+                            ),
+                        );
                         return false;
                     };
                     let told = gap.take();
                     self.hold(
                         told.is_some() == (skipped > 0),
-                        format_args!("{asked}: {skipped} are missing before {}, gap {told:?}", event.id),
+                        format_args!(
+                            "{asked}: {skipped} are missing before {}, gap {told:?}",
+                            event.id
+                        ),
                     );
                     self.hold(
                         told.is_none_or(|oldest| oldest == Some(event.id)),
@@ -239,7 +311,10 @@ impl Examined<'_> {
         match &error {
             None => self.hold(
                 (gap == Some(None)) != left.is_empty(),
-                format_args!("{asked}: {} are missing at the end, gap {gap:?}", left.len()),
+                format_args!(
+                    "{asked}: {} are missing at the end, gap {gap:?}",
+                    left.len()
+                ),
             ),
             Some(BrokerError::Damaged(why)) => {
                 self.tally.errors += 1;
@@ -252,9 +327,14 @@ impl Examined<'_> {
 
     /// Backwards come only events that were there, each once.
     async fn read_back(&mut self, broker: &Broker, name: &str, truth: &[Stored]) {
-        let Ok(page) = broker.read_back(&channel(name), None, LIMITS).await else { return };
+        let Ok(page) = broker.read_back(&channel(name), None, LIMITS).await else {
+            return;
+        };
         let ordered = page.events.is_sorted_by(|newer, older| newer.id > older.id);
-        self.hold(ordered && page.events.iter().all(|event| truth.contains(event)), format_args!("{name} backwards"));
+        self.hold(
+            ordered && page.events.iter().all(|event| truth.contains(event)),
+            format_args!("{name} backwards"),
+        );
     }
 
     async fn check(&mut self, broker: &Broker) {
@@ -267,35 +347,63 @@ impl Examined<'_> {
                 (Position::At(events[middle].id), &events[middle..]),
                 (Position::After(events[last].id), &[][..]),
             ] {
-                sound &= self.read(broker, name, From::Position(position), following, false).await;
+                sound &= self
+                    .read(broker, name, From::Position(position), following, false)
+                    .await;
             }
             // A stranger's id is not proved by damage.
             let stranger = From::Position(Position::After(EventId::new(1, 1)));
             sound &= self.read(broker, name, stranger, events, true).await;
             self.read_back(broker, name, events).await;
         }
-        *(if sound { &mut self.tally.whole } else { &mut self.tally.damaged_reads }) += 1;
+        *(if sound {
+            &mut self.tally.whole
+        } else {
+            &mut self.tally.damaged_reads
+        }) += 1;
     }
 
     /// What was published with a key is not stored again while the log is opened and says nothing of damage.
     async fn check_keys(&mut self, broker: &Broker) {
         let events = &self.truth[KEYED];
-        let parts = events.iter().map(|event| keyed(event.data.to_string())).collect();
-        let Ok(placed) = broker.append_once(&channel(KEYED), parts).await else { return };
+        let parts = events
+            .iter()
+            .map(|event| keyed(event.data.to_string()))
+            .collect();
+        let Ok(placed) = broker.append_once(&channel(KEYED), parts).await else {
+            return;
+        };
         for (event, placed) in events.iter().zip(placed) {
             let is_known = placed.repeated && placed.ids.first == event.id;
-            self.hold(is_known, format_args!("the key of {} is not known: {placed:?}", event.id));
+            self.hold(
+                is_known,
+                format_args!("the key of {} is not known: {placed:?}", event.id),
+            );
         }
         self.tally.repeated += 1;
     }
 
     /// A new event is stored or not: either way what is read is true.
     async fn check_append(&mut self, broker: &Broker) {
-        let Ok(appended) = broker.append(&channel("orders"), vec![event("new".to_owned())]).await else { return };
+        let Ok(appended) = broker
+            .append(&channel("orders"), vec![event("new".to_owned())])
+            .await
+        else {
+            return;
+        };
         self.tally.appended += 1;
         let last = self.truth["orders"].last().unwrap().id;
-        let newest = self.truth.values().flatten().map(|event| event.id).max().unwrap();
-        self.hold(appended.first > newest, format_args!("{} was given out before", appended.first));
+        let newest = self
+            .truth
+            .values()
+            .flatten()
+            .map(|event| event.id)
+            .max()
+            .unwrap();
+        self.hold(
+            appended.first > newest,
+            format_args!("{} was given out before", appended.first),
+        );
         let (parts, error) = read(broker, "orders", From::Position(Position::After(last))).await;
         let is_new = |event: &Stored| event.id == appended.first && event.data == "new";
         self.hold(
@@ -311,14 +419,24 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
     let truth = make(directory.path()).await;
     let file = directory.path().join("events.redb");
     let good = fs::read(&file).unwrap();
-    assert!(SMALL_TABLES.iter().all(|words| !places(&good, words).is_empty()), "the pages to be damaged are there");
+    assert!(
+        SMALL_TABLES
+            .iter()
+            .all(|words| !places(&good, words).is_empty()),
+        "the pages to be damaged are there"
+    );
     let mut tally = Tally::default();
     for copy in 0..COPIES {
         let mut chance = StdRng::seed_from_u64(copy);
         let mut bytes = good.clone();
         let what = format!("copy {copy}, {}", damage(&mut bytes, &mut chance));
         fs::write(&file, &bytes).unwrap();
-        let mut examined = Examined { what, directory: directory.path(), truth: &truth, tally: &mut tally };
+        let mut examined = Examined {
+            what,
+            directory: directory.path(),
+            truth: &truth,
+            tally: &mut tally,
+        };
         match open(directory.path()) {
             Err(error) => {
                 examined.hold_helpful(&error.to_string());
@@ -333,9 +451,19 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
             }
         }
     }
-    println!("{COPIES} damaged copies of {} bytes: {tally:#?}", good.len());
-    assert!(tally.wrong.is_empty(), "{} promises were broken", tally.wrong.len());
-    assert!(tally.refused > 50 && tally.whole > 50 && tally.damaged_reads > 50, "{tally:?}");
+    println!(
+        "{COPIES} damaged copies of {} bytes: {tally:#?}",
+        good.len()
+    );
+    assert!(
+        tally.wrong.is_empty(),
+        "{} promises were broken",
+        tally.wrong.len()
+    );
+    assert!(
+        tally.refused > 50 && tally.whole > 50 && tally.damaged_reads > 50,
+        "{tally:?}"
+    );
 }
 
 /// What stands beside the events has checksums too, over the names that it stands under.
@@ -357,7 +485,12 @@ async fn a_changed_name_or_number_of_the_log_is_refused() {
             numbers.insert("log", row.as_slice()).unwrap();
         }),
         ("numbers", |transaction| {
-            transaction.open_table(NUMBERS).unwrap().remove("log").unwrap().unwrap();
+            transaction
+                .open_table(NUMBERS)
+                .unwrap()
+                .remove("log")
+                .unwrap()
+                .unwrap();
         }),
     ];
     for (what, change) in changes {
@@ -369,7 +502,10 @@ async fn a_changed_name_or_number_of_the_log_is_refused() {
         transaction.commit().unwrap();
         drop(database);
         let error = open(directory.path()).unwrap_err();
-        assert!(matches!(error, OpenError::Unreadable { .. }) && error.to_string().contains(what), "{error}");
+        assert!(
+            matches!(error, OpenError::Unreadable { .. }) && error.to_string().contains(what),
+            "{error}"
+        );
     }
 }
 
@@ -392,12 +528,19 @@ async fn a_table_that_is_not_found_is_damage_and_no_empty_log() {
         {
             let database = redb::Database::open(directory.path().join("events.redb")).unwrap();
             let transaction = database.begin_write().unwrap();
-            let handle = transaction.list_tables().unwrap().find(|table| table.name() == missing).unwrap();
+            let handle = transaction
+                .list_tables()
+                .unwrap()
+                .find(|table| table.name() == missing)
+                .unwrap();
             assert!(transaction.delete_table(handle).unwrap());
             transaction.commit().unwrap();
         }
         let error = open(directory.path()).unwrap_err();
-        assert!(matches!(error, OpenError::Unreadable { .. }), "{missing}: {error}");
+        assert!(
+            matches!(error, OpenError::Unreadable { .. }),
+            "{missing}: {error}"
+        );
         assert!(error.to_string().contains(why), "{missing}: {error}");
     }
 }

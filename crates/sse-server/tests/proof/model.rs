@@ -40,7 +40,16 @@ impl Log {
     pub(crate) fn new(channel: Channel) -> Self {
         let (all, kept, losses) = (Vec::new(), Vec::new(), Vec::new());
         let (lost, damaged) = (BTreeSet::new(), BTreeSet::new());
-        Self { channel, all, kept, trimmed: None, lost, damaged, losses, last: EventId::ZERO }
+        Self {
+            channel,
+            all,
+            kept,
+            trimmed: None,
+            lost,
+            damaged,
+            losses,
+            last: EventId::ZERO,
+        }
     }
 
     /// Adds an event, `pause_ms` later than the one before.
@@ -51,21 +60,34 @@ impl Log {
             EventId::new(self.last.ms + pause_ms.max(1), 0)
         };
         let kind = KINDS[self.all.len() % KINDS.len()];
-        let event = Stored { id: self.last, kind: kind.into(), data: self.last.to_string().into() };
+        let event = Stored {
+            id: self.last,
+            kind: kind.into(),
+            data: self.last.to_string().into(),
+        };
         self.all.push(event.clone());
         self.kept.push(event);
     }
 
     /// Removes some of the oldest; the newest stays.
     pub(crate) fn trim(&mut self, count: usize) {
-        let gone = self.kept.drain(..count.min(self.kept.len().saturating_sub(1)));
+        let gone = self
+            .kept
+            .drain(..count.min(self.kept.len().saturating_sub(1)));
         self.trimmed = gone.last().map(|entry| entry.id).or(self.trimmed);
     }
 
     /// Makes some unreadable, counted from the newest. A log that has fail-overs is Redis', which verifies what it has.
     pub(crate) fn damage(&mut self, back: usize, count: usize) {
         if self.losses.is_empty() {
-            self.damaged.extend(self.kept.iter().rev().skip(back).take(count).map(|event| event.id));
+            self.damaged.extend(
+                self.kept
+                    .iter()
+                    .rev()
+                    .skip(back)
+                    .take(count)
+                    .map(|event| event.id),
+            );
         }
     }
 
@@ -73,21 +95,35 @@ impl Log {
     pub(crate) fn fail_over(&mut self, lost: usize, early: usize) {
         let mut left = self.kept.len().saturating_sub(lost);
         // Left over, and stated in the README: a record is lost, and not what was published just before it. So all goes.
-        while let Some(earlier) = self.kept[left..].iter().filter_map(Stored::lost).map(|lost| lost.after).min()
+        while let Some(earlier) = self.kept[left..]
+            .iter()
+            .filter_map(Stored::lost)
+            .map(|lost| lost.after)
+            .min()
             && left > 0
             && self.kept[left - 1].id > earlier
         {
             left -= 1;
         }
-        if left == self.kept.len() || (left == 0 && self.trimmed.is_some()) || !self.damaged.is_empty() {
+        if left == self.kept.len()
+            || (left == 0 && self.trimmed.is_some())
+            || !self.damaged.is_empty()
+        {
             return; // there is nothing to lose, or no event to go back to, or this is no Redis
         }
         let gone = self.kept.split_off(left);
-        self.lost.extend(gone.iter().filter(|entry| !entry.is_gap()).map(|entry| entry.id));
+        self.lost.extend(
+            gone.iter()
+                .filter(|entry| !entry.is_gap())
+                .map(|entry| entry.id),
+        );
         let after = self.kept.last().map_or(EventId::ZERO, |entry| entry.id);
         (0..early).for_each(|_| self.append(1));
         self.last = EventId::new(self.last.ms + 1, 0);
-        let lost = Lost { after, before: self.last };
+        let lost = Lost {
+            after,
+            before: self.last,
+        };
         let gap = Gap {
             channel: self.channel.clone(),
             after: after.to_string(),
@@ -96,7 +132,11 @@ impl Log {
             lost: Some(lost),
         };
         let data = serde_json::to_string(&gap).unwrap();
-        self.kept.push(Stored { id: lost.before, kind: GAP.into(), data: data.into() });
+        self.kept.push(Stored {
+            id: lost.before,
+            kind: GAP.into(),
+            data: data.into(),
+        });
         self.losses.push(lost);
     }
 
@@ -110,8 +150,14 @@ impl Log {
 
     /// A page, as the brokers give it.
     pub(crate) fn read(&self, from: From, limits: PageLimits) -> Page {
-        let trimmed = self.trimmed.map_or(Trimmed::NothingSince(EventId::ZERO), Trimmed::Through);
-        let extent = Extent { oldest: self.kept.first().map(|entry| entry.id), last: self.last, trimmed };
+        let trimmed = self
+            .trimmed
+            .map_or(Trimmed::NothingSince(EventId::ZERO), Trimmed::Through);
+        let extent = Extent {
+            oldest: self.kept.first().map(|entry| entry.id),
+            last: self.last,
+            trimmed,
+        };
         let (mut start, mut floor) = match from {
             From::Oldest => (Start::Contiguous, EventId::ZERO),
             From::Time(ms) => (judge_time(ms, &extent), EventId::new(ms, 0).before()),
@@ -120,26 +166,52 @@ impl Log {
                 (judge(position, self.has(id), &extent), position.floor())
             }
         };
-        if let (Start::Gap { reason, .. }, From::Position(Position::After(id) | Position::At(id))) = (start, from) {
+        if let (Start::Gap { reason, .. }, From::Position(Position::After(id) | Position::At(id))) =
+            (start, from)
+        {
             floor = EventId::ZERO;
-            let recorded = self.losses.iter().find(|lost| lost.has(id) && self.has(lost.before));
+            let recorded = self
+                .losses
+                .iter()
+                .find(|lost| lost.has(id) && self.has(lost.before));
             if let (GapReason::LostTail | GapReason::Unknown, Some(lost)) = (reason, recorded) {
                 floor = lost.after;
-                let oldest = self.kept.iter().map(|entry| entry.id).find(|id| *id > floor);
-                start = Start::Gap { reason: GapReason::LostTail, oldest, lost: Some(*lost) };
+                let oldest = self
+                    .kept
+                    .iter()
+                    .map(|entry| entry.id)
+                    .find(|id| *id > floor);
+                start = Start::Gap {
+                    reason: GapReason::LostTail,
+                    oldest,
+                    lost: Some(*lost),
+                };
             }
         }
         let following: Vec<&Stored> = self.kept.iter().filter(|event| event.id > floor).collect();
         let is_damaged = |event: &&Stored| self.damaged.contains(&event.id);
         let skipped = following.iter().copied().take_while(is_damaged).count();
-        let run: Vec<&Stored> = following[skipped..].iter().copied().take_while(|event| !is_damaged(event)).collect();
+        let run: Vec<&Stored> = following[skipped..]
+            .iter()
+            .copied()
+            .take_while(|event| !is_damaged(event))
+            .collect();
         let fit = limits.fit(run.iter().map(|event| event.size()));
         let events: Vec<Stored> = run[..fit].iter().copied().cloned().collect();
         if skipped > 0 {
             let oldest = events.first().map(|event| event.id);
-            start = Start::Gap { reason: GapReason::Damaged, oldest, lost: None };
+            start = Start::Gap {
+                reason: GapReason::Damaged,
+                oldest,
+                lost: None,
+            };
         }
-        Page { start, events, more: skipped + fit < following.len(), last: self.last }
+        Page {
+            start,
+            events,
+            more: skipped + fit < following.len(),
+            last: self.last,
+        }
     }
 }
 
@@ -154,7 +226,10 @@ impl Node {
     /// A node that has joined at the end of the log.
     pub(crate) fn join(log: &Log, tail_events: usize) -> Self {
         let events_max = NonZeroUsize::new(tail_events).unwrap();
-        let limits = TailLimits { events_max, bytes_max: usize::MAX };
+        let limits = TailLimits {
+            events_max,
+            bytes_max: usize::MAX,
+        };
         let mut frames = Frames::new(limits);
         frames.join(log.last());
         Self { frames, limits }
@@ -162,11 +237,16 @@ impl Node {
 
     /// Reads on by up to `count` events, as the feed does.
     pub(crate) fn feed(&mut self, log: &Log, count: usize) {
-        let limits = PageLimits { events_max: count.max(1), bytes_max: usize::MAX };
+        let limits = PageLimits {
+            events_max: count.max(1),
+            bytes_max: usize::MAX,
+        };
         let page = log.read(From::Position(Position::After(self.frames.end())), limits);
         match page.start {
             Start::Contiguous => self.frames.push(page.events),
-            Start::Gap { lost: Some(lost), .. } => {
+            Start::Gap {
+                lost: Some(lost), ..
+            } => {
                 self.frames.rewind(lost.after);
                 self.frames.push(page.events);
             }

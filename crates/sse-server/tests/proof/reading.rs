@@ -117,11 +117,20 @@ impl Reader {
     fn new(kinds: Vec<&'static str>, node: usize) -> Self {
         let subscription = subscription(&kinds, Position::After(EventId::ZERO));
         let (asked, last_id) = (None, EventId::ZERO.to_string());
-        Self { kinds, node, subscription, asked, last_id, seen: Seen::default() }
+        Self {
+            kinds,
+            node,
+            subscription,
+            asked,
+            last_id,
+            seen: Seen::default(),
+        }
     }
 
     fn reconnect(&mut self, node: usize) {
-        let Ok(Cursor::Plain(position)) = self.last_id.parse() else { panic!("{:?} is no position", self.last_id) };
+        let Ok(Cursor::Plain(position)) = self.last_id.parse() else {
+            panic!("{:?} is no position", self.last_id)
+        };
         self.node = node;
         self.asked = None;
         self.subscription = subscription(&self.kinds, position);
@@ -150,7 +159,13 @@ impl Reader {
         splitter.push(bytes).unwrap();
         while let Some(item) = splitter.next_item() {
             let Item::Block(block) = item else { continue };
-            let field = |name: &str| block.text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let field = |name: &str| {
+                block
+                    .text
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap_or_default()
+            };
             let id = block.id.clone().unwrap();
             if field("event: ") == "gap" {
                 let gap: Gap = serde_json::from_str(field("data: ")).unwrap();
@@ -166,15 +181,26 @@ impl Reader {
 
 fn subscription(kinds: &[&str], position: Position) -> Subscription {
     let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
-    let wanted = Wanted { filter, ..Wanted::default() };
+    let wanted = Wanted {
+        filter,
+        ..Wanted::default()
+    };
     Subscription::new(channel(), &wanted, Start::Claimed(position))
 }
 
 /// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had
 /// counted wrongly where history ends and the tail begins.
 fn mutated_read(log: &Log, from: From, mutation: Mutation) -> sse_server::broker::Page {
-    let mut page = log.read(from, PageLimits { events_max: 3, bytes_max: usize::MAX });
-    let From::Position(Position::After(after)) = from else { return page };
+    let mut page = log.read(
+        from,
+        PageLimits {
+            events_max: 3,
+            bytes_max: usize::MAX,
+        },
+    );
+    let From::Position(Position::After(after)) = from else {
+        return page;
+    };
     if page.start != sse_server::broker::Start::Contiguous {
         return page;
     }
@@ -199,10 +225,22 @@ fn mutated_frames(log: &Log, node: &Node, mutation: Mutation) -> Option<Frames> 
         _ => return None,
     };
     let floor = node.frames.floor();
-    let mut frames = Frames::new(TailLimits { events_max: NonZeroUsize::MAX, bytes_max: usize::MAX });
+    let mut frames = Frames::new(TailLimits {
+        events_max: NonZeroUsize::MAX,
+        bytes_max: usize::MAX,
+    });
     (0..node.frames.generation()).for_each(|_| frames.join(floor));
-    let following = log.kept.iter().filter(|event| event.id > floor && event.id <= node.frames.end());
-    frames.push(following.filter(|entry| with_records || !entry.is_gap()).skip(skipped).cloned().collect());
+    let following = log
+        .kept
+        .iter()
+        .filter(|event| event.id > floor && event.id <= node.frames.end());
+    frames.push(
+        following
+            .filter(|entry| with_records || !entry.is_gap())
+            .skip(skipped)
+            .cloned()
+            .collect(),
+    );
     Some(frames)
 }
 
@@ -211,8 +249,11 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut log = Log::new(channel());
     let mut nodes = [Node::join(&log, 4), Node::join(&log, 2)];
     let kinds = [vec![], vec![KINDS[1]], vec![]];
-    let mut readers: Vec<Reader> =
-        kinds.into_iter().enumerate().map(|(number, kinds)| Reader::new(kinds, number % NODES)).collect();
+    let mut readers: Vec<Reader> = kinds
+        .into_iter()
+        .enumerate()
+        .map(|(number, kinds)| Reader::new(kinds, number % NODES))
+        .collect();
     for act in acts {
         match *act {
             Act::Append { count, pause_ms } => (0..count).for_each(|_| log.append(pause_ms)),
@@ -222,7 +263,10 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
             Act::Feed { node, count } => nodes[node].feed(&log, count),
             Act::RestartNode { node } => {
                 nodes[node].restart(&log);
-                readers.iter_mut().filter(|reader| reader.node == node).for_each(|reader| reader.reconnect(node));
+                readers
+                    .iter_mut()
+                    .filter(|reader| reader.node == node)
+                    .for_each(|reader| reader.reconnect(node));
             }
             Act::Read { reader, steps } => {
                 for _ in 0..steps {
@@ -274,11 +318,20 @@ proptest! {
 
 #[test]
 fn a_seam_that_is_off_by_one_or_a_record_that_is_left_out_is_found() {
-    for mutation in
-        [Mutation::PageStartsEarly, Mutation::PageStartsLate, Mutation::TailSkipsOne, Mutation::LeavesOutRecords]
-    {
-        let config = Config { failure_persistence: None, ..Config::with_cases(2_000) };
+    for mutation in [
+        Mutation::PageStartsEarly,
+        Mutation::PageStartsLate,
+        Mutation::TailSkipsOne,
+        Mutation::LeavesOutRecords,
+    ] {
+        let config = Config {
+            failure_persistence: None,
+            ..Config::with_cases(2_000)
+        };
         let found = TestRunner::new(config).run(&acts(), |acts| play(&acts, mutation));
-        assert!(matches!(found, Err(TestError::Fail(..))), "{mutation:?} was not found: {found:?}");
+        assert!(
+            matches!(found, Err(TestError::Fail(..))),
+            "{mutation:?} was not found: {found:?}"
+        );
     }
 }

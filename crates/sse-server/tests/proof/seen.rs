@@ -43,13 +43,18 @@ impl Seen {
     /// Left over, and stated in the README: a reader that stopped among the events that were published before the loss was
     /// found, until its record was trimmed, is told of what was trimmed from there on.
     fn stopped_within(&self, event: &Stored, log: &Log) -> bool {
-        let within = |lost: &Lost| lost.has(event.id) && self.gaps.iter().any(|(after, _)| lost.has(*after));
+        let within =
+            |lost: &Lost| lost.has(event.id) && self.gaps.iter().any(|(after, _)| lost.has(*after));
         log.losses.iter().any(within)
     }
 
     /// Each event of these types (or of all, without any) once and in order, or told by a gap that is true.
     pub(crate) fn judge(&self, kinds: &[&str], log: &Log) -> Result<(), TestCaseError> {
-        prop_assert!(self.got.is_sorted_by(|one, next| one < next), "not once and in order: {:?}", self.got);
+        prop_assert!(
+            self.got.is_sorted_by(|one, next| one < next),
+            "not once and in order: {:?}",
+            self.got
+        );
         for lost in &self.losses {
             prop_assert!(log.losses.contains(lost), "{lost:?} was never recorded");
         }
@@ -60,14 +65,16 @@ impl Seen {
             };
             let is_lost = log.lost.contains(&event.id);
             let told = self.gaps.iter().any(in_gap);
-            let told_lost =
-                is_lost && (self.losses.iter().any(|lost| lost.has(event.id)) || self.stopped_within(event, log));
+            let told_lost = is_lost
+                && (self.losses.iter().any(|lost| lost.has(event.id))
+                    || self.stopped_within(event, log));
             let got = self.got.binary_search(&event.id).is_ok();
             prop_assert!(!got || wanted, "{} is not of its types", event.id);
             prop_assert!(got || !wanted || told || told_lost, "{} was lost", event.id);
             // A gap is true: what it names as missing is not there any more.
-            let is_gone =
-                is_lost || log.trimmed.is_some_and(|through| event.id <= through) || log.damaged.contains(&event.id);
+            let is_gone = is_lost
+                || log.trimmed.is_some_and(|through| event.id <= through)
+                || log.damaged.contains(&event.id);
             prop_assert!(!told || is_gone, "{} is kept", event.id);
         }
         Ok(())

@@ -39,13 +39,33 @@ enum Mutation {
 /// What happens.
 #[derive(Debug, Clone)]
 enum Act {
-    Append { channel: usize, count: usize },
-    Trim { channel: usize, count: usize },
-    FailOver { channel: usize, lost: usize, early: usize },
-    Feed { node: usize, channel: usize, count: usize },
-    RestartNode { node: usize },
-    Read { steps: usize },
-    Reconnect { node: usize },
+    Append {
+        channel: usize,
+        count: usize,
+    },
+    Trim {
+        channel: usize,
+        count: usize,
+    },
+    FailOver {
+        channel: usize,
+        lost: usize,
+        early: usize,
+    },
+    Feed {
+        node: usize,
+        channel: usize,
+        count: usize,
+    },
+    RestartNode {
+        node: usize,
+    },
+    Read {
+        steps: usize,
+    },
+    Reconnect {
+        node: usize,
+    },
     Heartbeat,
 }
 
@@ -81,14 +101,28 @@ struct Reader {
 
 fn subscription(starts: impl IntoIterator<Item = (Channel, Position)>) -> MultiSubscription {
     // So that each event says of which channel it is.
-    let wanted = Wanted { envelope: Envelope::Json, ..Wanted::default() };
-    MultiSubscription::new(starts.into_iter().map(|(channel, position)| (channel, Start::Claimed(position))), &wanted)
+    let wanted = Wanted {
+        envelope: Envelope::Json,
+        ..Wanted::default()
+    };
+    MultiSubscription::new(
+        starts
+            .into_iter()
+            .map(|(channel, position)| (channel, Start::Claimed(position))),
+        &wanted,
+    )
 }
 
 impl System {
     fn new() -> Self {
-        let logs: Vec<Log> = (0..CHANNELS).map(|nth| Log::new(format!("c{nth}").parse().unwrap())).collect();
-        let node = |tail_events| logs.iter().map(|log| Node::join(log, tail_events)).collect();
+        let logs: Vec<Log> = (0..CHANNELS)
+            .map(|nth| Log::new(format!("c{nth}").parse().unwrap()))
+            .collect();
+        let node = |tail_events| {
+            logs.iter()
+                .map(|log| Node::join(log, tail_events))
+                .collect()
+        };
         let nodes = [4, 2].map(node).into();
         Self { logs, nodes }
     }
@@ -98,7 +132,13 @@ impl System {
         let subscription = subscription(self.logs.iter().map(start));
         let last_id = subscription.opening().unwrap().to_string();
         let seen = self.logs.iter().map(|_| Seen::default()).collect();
-        Reader { node: 0, subscription, fetching: None, last_id, seen }
+        Reader {
+            node: 0,
+            subscription,
+            fetching: None,
+            last_id,
+            seen,
+        }
     }
 
     fn catch_up(&mut self) {
@@ -118,9 +158,13 @@ impl Reader {
         let cursor: Cursor = self.last_id.parse().unwrap();
         let start = |(nth, log): (usize, &Log)| {
             let now = Position::After(log.last());
-            let told = cursor.position_in(&log.channel).filter(|_| (mutation, nth) != (Mutation::ForgetsOne, 1));
+            let told = cursor
+                .position_in(&log.channel)
+                .filter(|_| (mutation, nth) != (Mutation::ForgetsOne, 1));
             let position = match mutation {
-                Mutation::TellsOneTooFar if nth == 1 => Position::After(system.nodes[self.node][nth].frames.end()),
+                Mutation::TellsOneTooFar if nth == 1 => {
+                    Position::After(system.nodes[self.node][nth].frames.end())
+                }
                 _ => told.unwrap_or(now),
             };
             (log.channel.clone(), position)
@@ -132,10 +176,19 @@ impl Reader {
     /// One step of its driver; false if there was nothing to do.
     fn step(&mut self, system: &System) -> bool {
         let chunk = if let Some(fetch) = self.fetching.take() {
-            let page = system.logs[fetch.nth].read(fetch.from, PageLimits { events_max: 3, bytes_max: usize::MAX });
+            let page = system.logs[fetch.nth].read(
+                fetch.from,
+                PageLimits {
+                    events_max: 3,
+                    bytes_max: usize::MAX,
+                },
+            );
             self.subscription.page(fetch, &page)
         } else {
-            match self.subscription.next(|nth| &system.nodes[self.node][nth].frames, None) {
+            match self
+                .subscription
+                .next(|nth| &system.nodes[self.node][nth].frames, None)
+            {
                 MultiStep::Write(chunk) => Some(chunk),
                 MultiStep::Fetch(fetch) => {
                     self.fetching = Some(fetch);
@@ -155,17 +208,33 @@ impl Reader {
         splitter.push(bytes).unwrap();
         while let Some(item) = splitter.next_item() {
             let Item::Block(block) = item else { continue };
-            let field = |name: &str| block.text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let field = |name: &str| {
+                block
+                    .text
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap_or_default()
+            };
             self.last_id = block.id.clone().unwrap();
             let cursor: Cursor = self.last_id.parse().unwrap();
-            let nth = |channel: &str| system.logs.iter().position(|log| log.channel.as_str() == channel).unwrap();
+            let nth = |channel: &str| {
+                system
+                    .logs
+                    .iter()
+                    .position(|log| log.channel.as_str() == channel)
+                    .unwrap()
+            };
             if field("event: ") == "gap" {
                 let gap: Gap = serde_json::from_str(field("data: ")).unwrap();
-                self.seen[nth(gap.channel.as_str())].gap(&gap, cursor.position_in(&gap.channel).unwrap());
+                self.seen[nth(gap.channel.as_str())]
+                    .gap(&gap, cursor.position_in(&gap.channel).unwrap());
             } else {
                 let event: Enveloped<'_> = serde_json::from_str(field("data: ")).unwrap();
                 let channel: Channel = event.channel.parse().unwrap();
-                assert_eq!(cursor.position_in(&channel), Some(Position::After(event.id)));
+                assert_eq!(
+                    cursor.position_in(&channel),
+                    Some(Position::After(event.id))
+                );
                 self.seen[nth(channel.as_str())].event(event.id);
             }
         }
@@ -178,13 +247,26 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut reader = system.reader();
     for act in acts {
         match *act {
-            Act::Append { channel, count } => (0..count).for_each(|_| system.logs[channel].append(1)),
+            Act::Append { channel, count } => {
+                (0..count).for_each(|_| system.logs[channel].append(1))
+            }
             Act::Trim { channel, count } => system.logs[channel].trim(count),
-            Act::FailOver { channel, lost, early } => system.logs[channel].fail_over(lost, early),
-            Act::Feed { node, channel, count } => system.nodes[node][channel].feed(&system.logs[channel], count),
+            Act::FailOver {
+                channel,
+                lost,
+                early,
+            } => system.logs[channel].fail_over(lost, early),
+            Act::Feed {
+                node,
+                channel,
+                count,
+            } => system.nodes[node][channel].feed(&system.logs[channel], count),
             Act::RestartNode { node } => {
                 let System { logs, nodes } = &mut system;
-                nodes[node].iter_mut().zip(&*logs).for_each(|(tail, log)| tail.restart(log));
+                nodes[node]
+                    .iter_mut()
+                    .zip(&*logs)
+                    .for_each(|(tail, log)| tail.restart(log));
                 if reader.node == node {
                     reader.reconnect(&system, node, mutation);
                 }
@@ -230,8 +312,14 @@ proptest! {
 #[test]
 fn a_composite_cursor_that_forgets_a_channel_or_tells_it_too_far_is_found() {
     for mutation in [Mutation::ForgetsOne, Mutation::TellsOneTooFar] {
-        let config = Config { failure_persistence: None, ..Config::with_cases(1_000) };
+        let config = Config {
+            failure_persistence: None,
+            ..Config::with_cases(1_000)
+        };
         let found = TestRunner::new(config).run(&acts(), |acts| play(&acts, mutation));
-        assert!(matches!(found, Err(TestError::Fail(..))), "{mutation:?} was not found: {found:?}");
+        assert!(
+            matches!(found, Err(TestError::Fail(..))),
+            "{mutation:?} was not found: {found:?}"
+        );
     }
 }

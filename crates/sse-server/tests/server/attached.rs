@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "cases that only the other program has use the rest")]
+#[expect(
+    dead_code,
+    reason = "cases that only the other program has use the rest"
+)]
 mod common;
 mod damaged;
 mod ends;

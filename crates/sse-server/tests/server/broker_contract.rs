@@ -28,7 +28,10 @@ use tokio::{
 
 use crate::common::{Backend, RedisServer, until, within};
 
-const ALL: PageLimits = PageLimits { events_max: 100_000, bytes_max: usize::MAX };
+const ALL: PageLimits = PageLimits {
+    events_max: 100_000,
+    bytes_max: usize::MAX,
+};
 
 /// A follower that somebody waits for.
 #[derive(Debug, Default)]
@@ -53,7 +56,10 @@ fn retention() -> Retention {
         age_max: Duration::from_hours(1),
         bytes_max: 1 << 30,
         channels_max: 1000,
-        keys: KeyLimits { window: Duration::from_mins(10), keys_max: 1000 },
+        keys: KeyLimits {
+            window: Duration::from_mins(10),
+            keys_max: 1000,
+        },
     }
 }
 
@@ -61,23 +67,48 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     let mut retention = retention();
     change(&mut retention);
     let directory = TempDir::new().unwrap();
-    let redis = if backend == Backend::Redis { Some(RedisServer::start().await) } else { None };
+    let redis = if backend == Backend::Redis {
+        Some(RedisServer::start().await)
+    } else {
+        None
+    };
     let broker = match (&redis, backend) {
         (Some(redis), _) => {
             let url = redis.url();
-            let place = RedisPlace { url: &url, prefix: "sse:", timeout: Duration::from_secs(10) };
-            let broker = RedisBroker::connect(place, retention, Metrics::new(), &Handle::current()).await;
+            let place = RedisPlace {
+                url: &url,
+                prefix: "sse:",
+                timeout: Duration::from_secs(10),
+            };
+            let broker =
+                RedisBroker::connect(place, retention, Metrics::new(), &Handle::current()).await;
             Broker::Redis(broker.unwrap())
         }
-        (None, Backend::Memory) => Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current())),
+        (None, Backend::Memory) => {
+            Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()))
+        }
         (None, _) => embedded(Place::Directory(directory.path().join("log")), retention),
     };
-    Own { broker, _redis: redis, directory }
+    Own {
+        broker,
+        _redis: redis,
+        directory,
+    }
 }
 
 fn embedded(place: Place, retention: Retention) -> Broker {
     let (gave_up, _) = oneshot::channel();
-    Broker::Embedded(Embedded::open(place, retention, 0, Metrics::new(), Handle::current(), gave_up).unwrap())
+    Broker::Embedded(
+        Embedded::open(
+            place,
+            retention,
+            0,
+            Metrics::new(),
+            Handle::current(),
+            gave_up,
+        )
+        .unwrap(),
+    )
 }
 
 fn channel(name: &str) -> Channel {
@@ -85,18 +116,36 @@ fn channel(name: &str) -> Channel {
 }
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
-    range.map(|number| Event { kind: "number".parse().unwrap(), data: number.to_string().into() }).collect()
+    range
+        .map(|number| Event {
+            kind: "number".parse().unwrap(),
+            data: number.to_string().into(),
+        })
+        .collect()
 }
 
 /// An event with this data and key; 0 is none.
 fn part(key: u128, data: u128) -> Part {
-    let events = vec![Event { kind: "number".parse().unwrap(), data: data.to_string().into() }];
-    let once = Once { key: Fingerprint::from(key), content: Fingerprint::of_events(&events) };
-    Part { events, once: (key > 0).then_some(once) }
+    let events = vec![Event {
+        kind: "number".parse().unwrap(),
+        data: data.to_string().into(),
+    }];
+    let once = Once {
+        key: Fingerprint::from(key),
+        content: Fingerprint::of_events(&events),
+    };
+    Part {
+        events,
+        once: (key > 0).then_some(once),
+    }
 }
 
 async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> EventId {
-    broker.append(&channel(name), numbers(range)).await.unwrap().last
+    broker
+        .append(&channel(name), numbers(range))
+        .await
+        .unwrap()
+        .last
 }
 
 async fn read(broker: &Broker, name: &str, from: From) -> Page {
@@ -111,7 +160,11 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
         let page = read(broker, name, from).await;
         assert_eq!(page.start, Start::Contiguous);
         let end = page.end(from);
-        events.extend(page.events.into_iter().map(|event| (event.id, event.data.to_string())));
+        events.extend(
+            page.events
+                .into_iter()
+                .map(|event| (event.id, event.data.to_string())),
+        );
         if !page.more {
             return events;
         }
@@ -418,13 +471,22 @@ fn page_end(page: &Page) -> From {
 /// Counts the macro's cases for each broker, so that none is ever left out.
 #[test]
 fn every_broker_has_the_same_cases() {
-    let listed = std::process::Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listed = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg("--list")
+        .output()
+        .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     let cases = |broker: &str| {
         let marked = format!("::{broker}::");
         listed.lines().filter(|line| line.contains(&marked)).count()
     };
     let counts = [cases("embedded"), cases("memory"), cases("redis")];
-    println!("cases: {} embedded, {} in memory, {} over Redis", counts[0], counts[1], counts[2]);
-    assert!(counts[0] > 10 && counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    println!(
+        "cases: {} embedded, {} in memory, {} over Redis",
+        counts[0], counts[1], counts[2]
+    );
+    assert!(
+        counts[0] > 10 && counts.iter().all(|count| *count == counts[0]),
+        "{counts:?}"
+    );
 }

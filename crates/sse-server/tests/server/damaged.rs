@@ -25,17 +25,31 @@ impl Damaged {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("log");
         let mut server = TestServer::on_directory(&path, &[]).await;
-        let lines: Vec<String> =
-            (0..EVENTS).map(|number| format!(r#"{{"event":"number","data":"{}"}}"#, data(number))).collect();
-        assert!(server.try_publish_batch("sse", lines.join("\n")).await.unwrap().status().is_success());
-        let ids = server.history("sse").await.into_iter().map(|event| event.id).collect();
+        let lines: Vec<String> = (0..EVENTS)
+            .map(|number| format!(r#"{{"event":"number","data":"{}"}}"#, data(number)))
+            .collect();
+        assert!(
+            server
+                .try_publish_batch("sse", lines.join("\n"))
+                .await
+                .unwrap()
+                .status()
+                .is_success()
+        );
+        let ids = server
+            .history("sse")
+            .await
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
         server.stop("TERM").await;
         let file = path.join("events.redb");
         let mut bytes = std::fs::read(&file).unwrap();
         for number in damaged {
             let text = data(*number);
-            let places: Vec<usize> =
-                (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text.as_bytes())).collect();
+            let places: Vec<usize> = (0..bytes.len() - text.len())
+                .filter(|at| bytes[*at..].starts_with(text.as_bytes()))
+                .collect();
             assert!(!places.is_empty(), "event {number} is not in the file");
             for at in places {
                 bytes[at] ^= 1;
@@ -43,7 +57,12 @@ impl Damaged {
         }
         std::fs::write(&file, bytes).unwrap();
         server.restart().await;
-        Self { server, ids, file, _directory: directory }
+        Self {
+            server,
+            ids,
+            file,
+            _directory: directory,
+        }
     }
 
     /// Reads a stream to the event with this number; returns what it told, numbers and gaps.
@@ -57,7 +76,10 @@ impl Damaged {
                 if let Some(oldest) = gap.oldest {
                     assert_eq!(id, format!("@{oldest}"));
                 }
-                told.push(Told::Gap(gap.after, gap.oldest.map(|oldest| self.number(&oldest.to_string()))));
+                told.push(Told::Gap(
+                    gap.after,
+                    gap.oldest.map(|oldest| self.number(&oldest.to_string())),
+                ));
                 continue;
             }
             let number = self.number(&id);
@@ -70,7 +92,10 @@ impl Damaged {
     }
 
     fn number(&self, id: &str) -> usize {
-        self.ids.iter().position(|known| known == id).unwrap_or_else(|| panic!("{id} is no event"))
+        self.ids
+            .iter()
+            .position(|known| known == id)
+            .unwrap_or_else(|| panic!("{id} is no event"))
     }
 
     fn gap(&self, after: usize, oldest: usize) -> Told {
@@ -78,7 +103,13 @@ impl Damaged {
     }
 
     async fn page(&self, query: &str) -> Value {
-        self.server.get(&format!("/events?{query}")).await.unwrap().json().await.unwrap()
+        self.server
+            .get(&format!("/events?{query}"))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
     }
 }
 
@@ -107,7 +138,12 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
         .chain(numbers(43..EVENTS))
         .collect();
     let mut subscribers = Vec::new();
-    for path in ["/stream?from=oldest", "/stream?last=1000", "/stream?since=1h", "/stream?last_event_id=0-0"] {
+    for path in [
+        "/stream?from=oldest",
+        "/stream?last=1000",
+        "/stream?since=1h",
+        "/stream?last_event_id=0-0",
+    ] {
         let mut subscriber = log.server.subscribe(path).await;
         assert_eq!(log.told(&mut subscriber, EVENTS - 1).await, whole, "{path}");
         subscribers.push(subscriber);
@@ -126,15 +162,34 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
         (&log.ids[42], vec![Told::Number(43)]),
     ] {
         let mut subscriber = log.server.subscribe_after("/stream", Some(id)).await;
-        let Some(Told::Number(last)) = expected.last() else { panic!("an event comes last") };
+        let Some(Told::Number(last)) = expected.last() else {
+            panic!("an event comes last")
+        };
         assert_eq!(log.told(&mut subscriber, *last).await, expected, "{id}");
     }
-    let errors: Vec<String> =
-        log.server.log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect();
-    let helps = |line: &String| line.contains(&log.file.display().to_string()) && line.contains("backup");
+    let errors: Vec<String> = log
+        .server
+        .log()
+        .lines()
+        .filter(|line| line.contains("ERROR"))
+        .map(str::to_owned)
+        .collect();
+    let helps =
+        |line: &String| line.contains(&log.file.display().to_string()) && line.contains("backup");
     assert!(errors.len() == 2 && errors.iter().all(helps), "{errors:#?}");
-    let metrics = log.server.get("/metrics").await.unwrap().text().await.unwrap();
-    let told = metrics.lines().find_map(|line| line.strip_prefix(r#"sse_gaps_total{reason="damaged"} "#)?.parse().ok());
+    let metrics = log
+        .server
+        .get("/metrics")
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let told = metrics.lines().find_map(|line| {
+        line.strip_prefix(r#"sse_gaps_total{reason="damaged"} "#)?
+            .parse()
+            .ok()
+    });
     // Those that went early may have been on their way to the next gap.
     assert!(told.is_some_and(|told: usize| told >= 10), "{metrics}");
 }
@@ -143,19 +198,32 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
 async fn damage_at_the_beginning_and_at_the_end_is_told_too() {
     let log = Damaged::start(&[0, 1, EVENTS - 1]).await;
     log.server.publish("sse", "live", "after the damage").await;
-    for (path, after) in
-        [("/stream?from=oldest", "@0-0"), ("/stream?last=1000", "@0-0"), ("/stream?last_event_id=0-0", "0-0")]
-    {
+    for (path, after) in [
+        ("/stream?from=oldest", "@0-0"),
+        ("/stream?last=1000", "@0-0"),
+        ("/stream?last_event_id=0-0", "0-0"),
+    ] {
         let mut subscriber = log.server.subscribe(path).await;
-        let expected: Vec<Told> =
-            std::iter::once(Told::Gap(after.to_owned(), Some(2))).chain(numbers(2..EVENTS - 1)).collect();
-        assert_eq!(log.told(&mut subscriber, EVENTS - 2).await, expected, "{path}");
+        let expected: Vec<Told> = std::iter::once(Told::Gap(after.to_owned(), Some(2)))
+            .chain(numbers(2..EVENTS - 1))
+            .collect();
+        assert_eq!(
+            log.told(&mut subscriber, EVENTS - 2).await,
+            expected,
+            "{path}"
+        );
         let gap: Gap = serde_json::from_str(&subscriber.next_event().await.data).unwrap();
-        assert_eq!((gap.reason, &gap.after), (GapReason::Damaged, &log.ids[EVENTS - 2]));
+        assert_eq!(
+            (gap.reason, &gap.after),
+            (GapReason::Damaged, &log.ids[EVENTS - 2])
+        );
         let live = subscriber.next_event().await;
         assert_eq!(
             (live.data.as_str(), Some(live.id)),
-            ("after the damage", gap.oldest.map(|oldest| oldest.to_string()))
+            (
+                "after the damage",
+                gap.oldest.map(|oldest| oldest.to_string())
+            )
         );
     }
     // Only the newest are wanted, and they are there.
@@ -168,21 +236,42 @@ async fn history_as_json_says_where_it_is_damaged() {
     let log = Damaged::start(&[20, EVENTS - 1]).await;
     let page = log.page("").await;
     assert_eq!(
-        (page["events"].as_array().map(Vec::len), &page["gap"], &page["more"]),
+        (
+            page["events"].as_array().map(Vec::len),
+            &page["gap"],
+            &page["more"]
+        ),
         (Some(20), &Value::Null, &true.into())
     );
     let next = page["next"].as_str().unwrap();
     assert_eq!(next, log.ids[19]);
     let page = log.page(&format!("last_event_id={next}")).await;
     assert_eq!(page["gap"]["reason"], "damaged");
-    assert_eq!((page["gap"]["after"].as_str(), page["gap"]["oldest"].as_str()), (Some(next), Some(&*log.ids[21])));
-    assert_eq!(page["events"].as_array().map(Vec::len), Some(EVENTS - 22));
-    let page = log.page(&format!("last_event_id={}", page["next"].as_str().unwrap())).await;
     assert_eq!(
-        (page["gap"]["reason"].as_str(), &page["gap"]["oldest"], &page["more"]),
+        (
+            page["gap"]["after"].as_str(),
+            page["gap"]["oldest"].as_str()
+        ),
+        (Some(next), Some(&*log.ids[21]))
+    );
+    assert_eq!(page["events"].as_array().map(Vec::len), Some(EVENTS - 22));
+    let page = log
+        .page(&format!("last_event_id={}", page["next"].as_str().unwrap()))
+        .await;
+    assert_eq!(
+        (
+            page["gap"]["reason"].as_str(),
+            &page["gap"]["oldest"],
+            &page["more"]
+        ),
         (Some("damaged"), &Value::Null, &false.into())
     );
     assert_eq!(page["next"].as_str(), Some(&*log.ids[EVENTS - 1]));
-    let page = log.page(&format!("last_event_id={}", log.ids[EVENTS - 1])).await;
-    assert_eq!((&page["gap"], page["events"].as_array().map(Vec::len)), (&Value::Null, Some(0)));
+    let page = log
+        .page(&format!("last_event_id={}", log.ids[EVENTS - 1]))
+        .await;
+    assert_eq!(
+        (&page["gap"], page["events"].as_array().map(Vec::len)),
+        (&Value::Null, Some(0))
+    );
 }

@@ -16,9 +16,17 @@ fn id(event: &TestEvent) -> EventId {
 async fn rest(subscriber: &mut Subscriber) -> Vec<TestEvent> {
     let mut events = Vec::new();
     while let Some(block) = subscriber.try_next_block().await {
-        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let field = |name: &str| {
+            block
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        };
         if let (Some(id), Some(event), Some(data)) = (field("id"), field("event"), field("data")) {
-            events.push(TestEvent { id: id.to_owned(), event: event.to_owned(), data: data.to_owned() });
+            events.push(TestEvent {
+                id: id.to_owned(),
+                event: event.to_owned(),
+                data: data.to_owned(),
+            });
         }
     }
     events
@@ -30,7 +38,10 @@ async fn rest(subscriber: &mut Subscriber) -> Vec<TestEvent> {
 async fn follow(server: &TestServer, path: &str) -> Vec<TestEvent> {
     let (mut events, mut last_event_id) = (Vec::new(), String::new());
     for _ in 0..10 {
-        let request = server.http.get(server.at(path)).header("last-event-id", &last_event_id);
+        let request = server
+            .http
+            .get(server.at(path))
+            .header("last-event-id", &last_event_id);
         let answer = request.send().await.unwrap();
         if answer.status() == StatusCode::NO_CONTENT {
             return events;
@@ -45,7 +56,9 @@ async fn follow(server: &TestServer, path: &str) -> Vec<TestEvent> {
 
 /// Milliseconds from now, by the clock that all servers of a test share.
 fn in_ms(ms: u64) -> u64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
     u64::try_from(since_epoch.as_millis()).unwrap() + ms
 }
 

@@ -20,10 +20,18 @@ impl Raw {
         let address = server.url.trim_start_matches("http://").parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        let mut socket = within("a connection", socket.connect(address)).await.unwrap();
+        let mut socket = within("a connection", socket.connect(address))
+            .await
+            .unwrap();
         // Without chunks the body is what comes.
-        socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
-        let mut raw = Self { socket, bytes: Vec::new() };
+        socket
+            .write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut raw = Self {
+            socket,
+            bytes: Vec::new(),
+        };
         while !raw.text().contains("\n\n") {
             assert!(raw.read_some().await > 0);
         }
@@ -31,7 +39,12 @@ impl Raw {
     }
 
     async fn read_some(&mut self) -> usize {
-        within("something on the stream", self.socket.read_buf(&mut self.bytes)).await.unwrap_or(0)
+        within(
+            "something on the stream",
+            self.socket.read_buf(&mut self.bytes),
+        )
+        .await
+        .unwrap_or(0)
     }
 
     fn text(&self) -> String {
@@ -57,15 +70,22 @@ impl Raw {
 /// Publishes numbers with something behind them, as one batch.
 async fn publish(server: &TestServer, numbers: std::ops::Range<usize>, bytes: usize) {
     let rest = "x".repeat(bytes);
-    let lines: Vec<String> = numbers.map(|number| format!(r#"{{"event":"n","data":"{number} {rest}"}}"#)).collect();
-    let response = server.try_publish_batch("sse", lines.join("\n")).await.expect("an answer");
+    let lines: Vec<String> = numbers
+        .map(|number| format!(r#"{{"event":"n","data":"{number} {rest}"}}"#))
+        .collect();
+    let response = server
+        .try_publish_batch("sse", lines.join("\n"))
+        .await
+        .expect("an answer");
     assert!(response.status().is_success());
 }
 
 async fn closed(server: &TestServer, reason: &str) -> usize {
     let text = server.get("/metrics").await.unwrap().text().await.unwrap();
     let name = format!(r#"sse_subscribers_closed_total{{reason="{reason}"}} "#);
-    text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|line| line.strip_prefix(&name)?.parse().ok())
+        .unwrap_or(0)
 }
 
 crate::on_every_broker! {
@@ -101,12 +121,23 @@ async fn a_client_that_takes_nothing_is_closed_and_goes_on_by_its_last_id() {
         publish(&server, start..start + 100, 200).await;
     }
     // This one reads little at a time, for longer than the time-out, and is left alone.
-    until("the stalled one is closed", async || (closed(&server, "stalled").await > 0).then_some(())).await;
+    until("the stalled one is closed", async || {
+        (closed(&server, "stalled").await > 0).then_some(())
+    })
+    .await;
     steady.read_some().await;
     let opening = stalled.text();
-    let first = opening.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    let first = opening
+        .lines()
+        .find_map(|line| line.strip_prefix("id: "))
+        .unwrap()
+        .to_owned();
     let seen = stalled.numbers_until(1999).await;
-    assert!(seen.len() < 2000 && seen.iter().copied().eq(0..seen.len()), "{} events", seen.len());
+    assert!(
+        seen.len() < 2000 && seen.iter().copied().eq(0..seen.len()),
+        "{} events",
+        seen.len()
+    );
     let path = format!("/stream?last_event_id={first}");
     let again = Raw::open(&server, &path).await.numbers_until(1999).await;
     assert!(again.iter().copied().eq(0..2000), "{} events", again.len());
@@ -119,20 +150,44 @@ async fn events_of_a_busy_channel_go_out_together() {
     }
     let server = TestServer::start_with(Backend::Memory, &["--coalesce", "100ms"]).await;
     let mut socket = server.connect().await;
-    socket.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    socket
+        .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\n\n\r\n") {
-        assert!(within("the opening", socket.read_buf(&mut bytes)).await.unwrap() > 0);
+        assert!(
+            within("the opening", socket.read_buf(&mut bytes))
+                .await
+                .unwrap()
+                > 0
+        );
     }
     bytes.clear();
     server.publish("sse", "click", "first").await;
-    all_at_once(0..200, async |number| server.publish("sse", "click", &number.to_string()).await).await;
-    let events = |bytes: &[u8]| bytes.windows(6).filter(|window| window == b"data: ").count();
+    all_at_once(0..200, async |number| {
+        server.publish("sse", "click", &number.to_string()).await
+    })
+    .await;
+    let events = |bytes: &[u8]| {
+        bytes
+            .windows(6)
+            .filter(|window| window == b"data: ")
+            .count()
+    };
     while events(&bytes) < 201 || !bytes.ends_with(b"\n\n\r\n") {
-        assert!(within("all events", socket.read_buf(&mut bytes)).await.unwrap() > 0);
+        assert!(
+            within("all events", socket.read_buf(&mut bytes))
+                .await
+                .unwrap()
+                > 0
+        );
     }
     // The end of a block is the end of a chunk only where nothing followed in time.
-    let chunks = bytes.windows(4).filter(|window| window == b"\n\n\r\n").count();
+    let chunks = bytes
+        .windows(4)
+        .filter(|window| window == b"\n\n\r\n")
+        .count();
     assert!(chunks < 100, "{chunks} writes for 201 events");
 }
 
@@ -145,32 +200,66 @@ async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
     talks.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\n\n\r\n") {
-        assert!(within("the opening", talks.read_buf(&mut bytes)).await.unwrap() > 0);
+        assert!(
+            within("the opening", talks.read_buf(&mut bytes))
+                .await
+                .unwrap()
+                > 0
+        );
     }
-    talks.write_all(b"GET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    talks
+        .write_all(b"GET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     server.publish("sse", "click", "x").await;
     while !bytes.ends_with(b"data: x\n\n\r\n") {
-        assert!(within("the event", talks.read_buf(&mut bytes)).await.unwrap() > 0);
+        assert!(
+            within("the event", talks.read_buf(&mut bytes))
+                .await
+                .unwrap()
+                > 0
+        );
     }
     if !STAYS_ATTACHED {
         let too_much = vec![b'x'; 1 << 20];
         // It may be closed before all of it is sent.
         let _ = within("it is sent", talks.write_all(&too_much)).await;
-        until("it is closed", async || (closed(&server, "chatty").await == 1).then_some(())).await;
+        until("it is closed", async || {
+            (closed(&server, "chatty").await == 1).then_some(())
+        })
+        .await;
     }
     drop(talks);
-    until("it is gone", async || (server.metric("sse_subscribers").await < 0.5).then_some(())).await;
-    assert_eq!(server.history("sse").await.len(), 1, "a request behind a stream was taken for one");
+    until("it is gone", async || {
+        (server.metric("sse_subscribers").await < 0.5).then_some(())
+    })
+    .await;
+    assert_eq!(
+        server.history("sse").await.len(),
+        1,
+        "a request behind a stream was taken for one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_beyond_the_limit_are_told_to_come_back() {
     let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "2"]).await;
-    let subscribers = [server.subscribe("/stream").await, server.subscribe("/stream").await];
+    let subscribers = [
+        server.subscribe("/stream").await,
+        server.subscribe("/stream").await,
+    ];
     let turned_away = Raw::open(&server, "/stream").await.text();
-    let retry_ms = turned_away.lines().find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
-    assert!(retry_ms.is_some_and(|ms| (5_000..15_000).contains(&ms)), "{turned_away}");
-    assert!(turned_away.contains("too many subscribers"), "{turned_away}");
+    let retry_ms = turned_away
+        .lines()
+        .find_map(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
+    assert!(
+        retry_ms.is_some_and(|ms| (5_000..15_000).contains(&ms)),
+        "{turned_away}"
+    );
+    assert!(
+        turned_away.contains("too many subscribers"),
+        "{turned_away}"
+    );
     drop(subscribers);
     until("there is room again", async || {
         let answer = Raw::open(&server, "/stream").await.text();
@@ -186,20 +275,30 @@ async fn when_too_many_are_being_turned_away_connections_close_without_a_respons
     // The body that it promises does not come, so its connection lasts a moment longer than the answer.
     let come = async || {
         let mut socket = server.connect().await;
-        socket.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await.unwrap();
+        socket
+            .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = Vec::new();
-        let is_told = |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many subscribers");
+        let is_told =
+            |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many subscribers");
         // Whether the connection is closed or reset, nothing more is to be read on it.
-        while !is_told(&answer) && within("an answer", socket.read_buf(&mut answer)).await.is_ok_and(|count| count > 0)
-        {
-        }
+        while !is_told(&answer)
+            && within("an answer", socket.read_buf(&mut answer))
+                .await
+                .is_ok_and(|count| count > 0)
+        {}
         (socket, is_told(&answer), answer)
     };
     let turned_away = tokio::sync::Mutex::new(Vec::new());
     until("a connection that closes", async || {
         let (socket, is_told, answer) = come().await;
         turned_away.lock().await.push(socket);
-        assert!(is_told || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+        assert!(
+            is_told || answer.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
         answer.is_empty().then_some(())
     })
     .await;
@@ -217,12 +316,20 @@ async fn when_too_many_are_being_turned_away_connections_close_without_a_respons
 async fn streams_that_end_are_counted_by_reason() {
     let server = TestServer::start(Backend::Memory).await;
     drop(server.subscribe("/stream").await);
-    until("it is gone", async || (closed(&server, "client").await == 1).then_some(())).await;
+    until("it is gone", async || {
+        (closed(&server, "client").await == 1).then_some(())
+    })
+    .await;
     server.publish_numbers("sse", 0..3).await;
     let last = server.history("sse").await.swap_remove(2).id;
-    let mut to_its_end = server.subscribe(&format!("/stream?from=oldest&until={last}")).await;
+    let mut to_its_end = server
+        .subscribe(&format!("/stream?from=oldest&until={last}"))
+        .await;
     while to_its_end.try_next_block().await.is_some() {}
-    until("it has ended", async || (closed(&server, "ended").await == 1).then_some(())).await;
+    until("it has ended", async || {
+        (closed(&server, "ended").await == 1).then_some(())
+    })
+    .await;
     assert_eq!(closed(&server, "client").await, 1);
 }
 

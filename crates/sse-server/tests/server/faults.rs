@@ -30,17 +30,34 @@ async fn every_acknowledged_event_survives_kill_9_with_a_hundred_publishes_in_fl
         let pid = server.pid().to_string();
         let kill = async {
             // At another moment each round: when so many are answered.
-            until("some answers", async || (*answered.borrow() >= round * 4).then_some(())).await;
-            assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+            until("some answers", async || {
+                (*answered.borrow() >= round * 4).then_some(())
+            })
+            .await;
+            assert!(
+                std::process::Command::new("kill")
+                    .args(["-9", &pid])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         };
         let (outcomes, ()) = futures::future::join(publishes, kill).await;
         acknowledged.extend(outcomes.into_iter().flatten());
         sent.extend((0..100).map(|number| format!("{round}-{number}")));
         server.child().wait().unwrap();
         server.restart().await;
-        let stored: BTreeSet<(String, String)> =
-            server.history("sse").await.into_iter().map(|event| (event.id, event.data)).collect();
-        assert!(acknowledged.is_subset(&stored), "lost: {:?}", acknowledged.difference(&stored).collect::<Vec<_>>());
+        let stored: BTreeSet<(String, String)> = server
+            .history("sse")
+            .await
+            .into_iter()
+            .map(|event| (event.id, event.data))
+            .collect();
+        assert!(
+            acknowledged.is_subset(&stored),
+            "lost: {:?}",
+            acknowledged.difference(&stored).collect::<Vec<_>>()
+        );
         assert!(stored.iter().all(|(_, data)| sent.contains(data)));
     }
     assert!(acknowledged.len() > 100, "{}", acknowledged.len());
@@ -53,10 +70,15 @@ async fn a_subscriber_goes_on_across_kill_9_of_its_server() {
     for round in 0..5 {
         let mut subscriber = server.subscribe_after("/stream", Some(&last)).await;
         for number in 0..10 {
-            server.publish("sse", "click", &format!("{round} {number}")).await;
+            server
+                .publish("sse", "click", &format!("{round} {number}"))
+                .await;
         }
         for number in 0..5 {
-            assert_eq!(subscriber.next_event().await.data, format!("{round} {number}"));
+            assert_eq!(
+                subscriber.next_event().await.data,
+                format!("{round} {number}")
+            );
         }
         last = subscriber.last_event_id.clone();
         server.kill_and_restart().await;
@@ -85,7 +107,10 @@ async fn a_log_in_memory_does_not_prove_an_id_of_its_former_self() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_on_one_redis_are_one_log() {
     let redis = RedisServer::start().await;
-    let (one, two) = (TestServer::node(&redis, &[]).await, TestServer::node(&redis, &[]).await);
+    let (one, two) = (
+        TestServer::node(&redis, &[]).await,
+        TestServer::node(&redis, &[]).await,
+    );
     let mut on_one = one.subscribe("/stream").await;
     let mut on_two = two.subscribe("/stream").await;
     for number in 0..40 {
@@ -95,14 +120,20 @@ async fn two_nodes_on_one_redis_are_one_log() {
     let expected: Vec<String> = (0..40).map(|number| number.to_string()).collect();
     assert_eq!(on_one.take_data(20).await, expected[..20]);
     assert_eq!(on_two.take_data(40).await, expected);
-    let mut hopped = two.subscribe_after("/stream", Some(&on_one.last_event_id)).await;
+    let mut hopped = two
+        .subscribe_after("/stream", Some(&on_one.last_event_id))
+        .await;
     assert_eq!(hopped.take_data(20).await, expected[20..]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
     let mut redis = RedisServer::start().await;
-    let server = TestServer::node(&redis, &["--redis-timeout", "500ms", "--heartbeat", "100ms"]).await;
+    let server = TestServer::node(
+        &redis,
+        &["--redis-timeout", "500ms", "--heartbeat", "100ms"],
+    )
+    .await;
     let mut before = server.subscribe("/stream").await;
     let first = server.publish("sse", "click", "first").await;
     assert_eq!(before.next_event().await.data, "first");
@@ -114,14 +145,33 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
         let retry_after = response.headers().get("retry-after").is_some();
         let answer: Value = response.json().await.unwrap();
         let code = answer["error"]["code"].as_str().unwrap().to_owned();
-        assert_eq!((status, retry_after), (StatusCode::SERVICE_UNAVAILABLE, true), "{answer}");
-        assert!(code == "broker_unavailable" || code == "outcome_unknown", "{answer}");
+        assert_eq!(
+            (status, retry_after),
+            (StatusCode::SERVICE_UNAVAILABLE, true),
+            "{answer}"
+        );
+        assert!(
+            code == "broker_unavailable" || code == "outcome_unknown",
+            "{answer}"
+        );
         (code == "broker_unavailable").then_some(answer)
     })
     .await;
-    assert!(refused["error"]["message"].as_str().unwrap().contains("Redis"), "{refused}");
-    assert_eq!(server.get("/health/ready").await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(server.get("/health/live").await.unwrap().status(), StatusCode::OK);
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("Redis"),
+        "{refused}"
+    );
+    assert_eq!(
+        server.get("/health/ready").await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(
+        server.get("/health/live").await.unwrap().status(),
+        StatusCode::OK
+    );
     // An EventSource gives up for ever on any other answer than 200.
     let mut during = server.subscribe("/stream").await;
     let mut resumed = server.subscribe_after("/stream", Some(&first)).await;
@@ -129,10 +179,24 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
     assert!(during.next_block().await.ends_with(':'));
 
     redis.restart().await;
-    until("ready again", async || server.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    until("ready again", async || {
+        server
+            .get("/health/ready")
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
+    })
+    .await;
     server.publish("sse", "click", "second").await;
     for subscriber in [&mut before, &mut during, &mut resumed] {
-        assert_eq!(within("the stream goes on", subscriber.next_event()).await.data, "second");
+        assert_eq!(
+            within("the stream goes on", subscriber.next_event())
+                .await
+                .data,
+            "second"
+        );
     }
 }
 
@@ -156,9 +220,16 @@ async fn a_lost_bell_costs_nothing_but_time() {
     let mut subscriber = server.subscribe("/stream").await;
     // Another program adds to the stream and does not ring.
     let mut add = redis::cmd("XADD");
-    add.arg("sse:{sse}").arg("*").arg(&["event", "click", "data", "quiet", "unknown", "field"]);
+    add.arg("sse:{sse}")
+        .arg("*")
+        .arg(&["event", "click", "data", "quiet", "unknown", "field"]);
     let _: String = redis.command(add).await.unwrap();
-    assert_eq!(within("the safety look", subscriber.next_event()).await.data, "quiet");
+    assert_eq!(
+        within("the safety look", subscriber.next_event())
+            .await
+            .data,
+        "quiet"
+    );
     // The line for bells is cut; subscriptions are made anew.
     let mut kill = redis::cmd("CLIENT");
     kill.arg("KILL").arg("TYPE").arg("pubsub");
@@ -186,8 +257,16 @@ async fn a_frozen_redis_gives_an_unknown_outcome_in_time() {
         response.status().is_success().then_some(())
     })
     .await;
-    let data: Vec<String> = server.history("sse").await.into_iter().map(|event| event.data).collect();
-    assert!(data.iter().filter(|data| *data == "perhaps").count() <= 1, "{data:?}");
+    let data: Vec<String> = server
+        .history("sse")
+        .await
+        .into_iter()
+        .map(|event| event.data)
+        .collect();
+    assert!(
+        data.iter().filter(|data| *data == "perhaps").count() <= 1,
+        "{data:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,9 +275,22 @@ async fn a_server_that_starts_before_its_redis_waits_for_it() {
     redis.kill();
     let server = TestServer::node(&redis, &["--redis-timeout", "200ms"]).await;
     let mut early = server.subscribe("/stream").await;
-    assert!(server.log().contains("Redis is not there yet"), "{}", server.log());
+    assert!(
+        server.log().contains("Redis is not there yet"),
+        "{}",
+        server.log()
+    );
     redis.restart().await;
-    until("ready", async || server.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    until("ready", async || {
+        server
+            .get("/health/ready")
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
+    })
+    .await;
     server.publish("sse", "click", "x").await;
     assert_eq!(early.next_event().await.data, "x");
 }

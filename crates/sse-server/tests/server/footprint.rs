@@ -4,14 +4,22 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::common::{Backend, RedisServer, STAYS_ATTACHED, Subscriber, TestServer, all_at_once, until, within};
+use crate::common::{
+    Backend, RedisServer, STAYS_ATTACHED, Subscriber, TestServer, all_at_once, until, within,
+};
 
 const MIB: usize = 1 << 20;
 
 /// The most memory that the server ever had, in MiB; none where the system does not tell.
 fn peak_mib(server: &TestServer) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
+    });
     Some(kib.unwrap_or(0usize) >> 10)
 }
 
@@ -27,13 +35,23 @@ async fn add_large_events(redis: &RedisServer, count: usize) {
     let large = "x".repeat(MIB);
     for number in 0..count {
         let mut add = redis::cmd("XADD");
-        add.arg("sse:{large}").arg(format!("{}-0", number + 1)).arg("event").arg("large").arg("data");
-        let _: String = redis.command(add.arg(format!("{number} {large}")).clone()).await.unwrap();
+        add.arg("sse:{large}")
+            .arg(format!("{}-0", number + 1))
+            .arg("event")
+            .arg("large")
+            .arg("data");
+        let _: String = redis
+            .command(add.arg(format!("{number} {large}")).clone())
+            .await
+            .unwrap();
     }
 }
 
 fn number_in(data: &str) -> usize {
-    data.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+    data.split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,14 +62,25 @@ async fn large_events_are_read_a_few_at_a_time_whatever_was_read_elsewhere() {
     assert_eq!(server.history("small").await.len(), 5000);
     add_large_events(&redis, 100).await;
     let read = all_at_once(0..4, |_| async {
-        let mut subscriber = server.subscribe_after("/stream?channel=large", Some("0-0")).await;
+        let mut subscriber = server
+            .subscribe_after("/stream?channel=large", Some("0-0"))
+            .await;
         for expected in 0..5 {
             assert_eq!(number_in(&subscriber.next_event().await.data), expected);
         }
     });
     within("large events come one by one", read).await;
-    let page: Value = server.get("/events?channel=large&limit=10000").await.unwrap().json().await.unwrap();
-    assert_eq!((page["events"].as_array().unwrap().len() < 10, &page["more"]), (true, &Value::Bool(true)));
+    let page: Value = server
+        .get("/events?channel=large&limit=10000")
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        (page["events"].as_array().unwrap().len() < 10, &page["more"]),
+        (true, &Value::Bool(true))
+    );
     assert_peak_below(&server, 250);
 }
 
@@ -62,43 +91,87 @@ async fn reads_that_find_nothing_do_not_make_the_next_one_larger() {
     add_large_events(&redis, 60).await;
     // As the tail of a quiet channel does, time and again.
     for _ in 0..6 {
-        let page: Value = server.get("/events?channel=large&last_event_id=60-0").await.unwrap().json().await.unwrap();
-        assert_eq!((&page["gap"], page["events"].as_array().map(Vec::len)), (&Value::Null, Some(0)));
+        let page: Value = server
+            .get("/events?channel=large&last_event_id=60-0")
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(
+            (&page["gap"], page["events"].as_array().map(Vec::len)),
+            (&Value::Null, Some(0))
+        );
     }
     let before = sent_by(&redis).await;
-    let page: Value = server.get("/events?channel=large").await.unwrap().json().await.unwrap();
-    assert!(page["events"].as_array().is_some_and(|events| !events.is_empty()), "{}", page["gap"]);
+    let page: Value = server
+        .get("/events?channel=large")
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert!(
+        page["events"]
+            .as_array()
+            .is_some_and(|events| !events.is_empty()),
+        "{}",
+        page["gap"]
+    );
     let sent_mib = (sent_by(&redis).await - before) / MIB;
-    assert!(sent_mib < 45, "Redis sent {sent_mib} MiB for a page of four");
+    assert!(
+        sent_mib < 45,
+        "Redis sent {sent_mib} MiB for a page of four"
+    );
 }
 
 /// How many bytes a Redis has sent to anybody.
 async fn sent_by(redis: &RedisServer) -> usize {
-    let redis::Value::BulkString(info) = redis.run("INFO stats").await else { panic!("no text") };
+    let redis::Value::BulkString(info) = redis.run("INFO stats").await else {
+        panic!("no text")
+    };
     let info = String::from_utf8(info).unwrap();
-    let bytes = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")?.parse().ok());
+    let bytes = info
+        .lines()
+        .find_map(|line| line.strip_prefix("total_net_output_bytes:")?.parse().ok());
     bytes.expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_frozen_redis_has_a_limit() {
     let redis = RedisServer::start_with(&[]).await;
-    let server = TestServer::node(&redis, &["--publish-memory", "16MiB", "--redis-timeout", "300ms"]).await;
+    let server = TestServer::node(
+        &redis,
+        &["--publish-memory", "16MiB", "--redis-timeout", "300ms"],
+    )
+    .await;
     server.publish("sse", "click", "before").await;
     redis.run("CLIENT PAUSE 3000 ALL").await;
     let large = "x".repeat(MIB);
     let answers = all_at_once(0..60, |_| async {
-        let response = server.try_publish("sse", "large", &large).await.expect("an answer");
+        let response = server
+            .try_publish("sse", "large", &large)
+            .await
+            .expect("an answer");
         let status = response.status();
         let answer: Value = response.json().await.expect("JSON");
-        (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+        (
+            status,
+            answer["error"]["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
     })
     .await;
     let mut refused = 0;
     for (status, code) in answers {
         if status != StatusCode::OK {
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{code}");
-            assert!(["busy", "outcome_unknown", "broker_unavailable"].contains(&&*code), "{code}");
+            assert!(
+                ["busy", "outcome_unknown", "broker_unavailable"].contains(&&*code),
+                "{code}"
+            );
             refused += 1;
         }
     }
@@ -115,7 +188,10 @@ async fn what_waits_for_a_frozen_redis_has_a_limit() {
 async fn assert_bodies_take_turns(body: impl Fn() -> reqwest::Body) {
     let server = TestServer::start_with(Backend::Memory, &["--publish-memory", "16MiB"]).await;
     let answers = all_at_once(0..60, |_| async {
-        let request = server.http.post(server.at("/event/large")).header("content-type", "text/plain");
+        let request = server
+            .http
+            .post(server.at("/event/large"))
+            .header("content-type", "text/plain");
         let response = request.body(body()).send().await.expect("an answer");
         (response.status(), response.text().await.expect("text"))
     })
@@ -133,24 +209,45 @@ async fn bodies_that_do_not_all_fit_into_the_memory_take_turns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_unknown_length_that_do_not_all_fit_take_turns_too() {
     let piece = bytes::Bytes::from("x".repeat(MIB / 16));
-    let pieces = || futures::stream::iter(vec![piece.clone(); 16].into_iter().map(Ok::<_, std::io::Error>));
+    let pieces = || {
+        futures::stream::iter(
+            vec![piece.clone(); 16]
+                .into_iter()
+                .map(Ok::<_, std::io::Error>),
+        )
+    };
     assert_bodies_take_turns(|| reqwest::Body::wrap_stream(pieces())).await;
 }
 
 /// A subscriber, unless the server turns it away: then its stream has ended as it should.
 async fn try_subscribe(server: &TestServer) -> Option<Subscriber> {
     let response = server.get("/stream").await.expect("an answer");
-    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let content_type = response.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(response.status(), StatusCode::OK);
-    assert!(content_type.starts_with("text/event-stream"), "{content_type}");
+    assert!(
+        content_type.starts_with("text/event-stream"),
+        "{content_type}"
+    );
     let mut subscriber = Subscriber::new(response);
     let opening = subscriber.next_block().await;
-    let retry_ms = opening.lines().next().and_then(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
+    let retry_ms = opening
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("retry: ")?.parse::<u64>().ok());
     if retry_ms == Some(1234) {
         return Some(subscriber);
     }
-    assert!(retry_ms.is_some_and(|ms| (5_000..=15_000).contains(&ms)), "{opening}");
-    assert!(opening.lines().skip(1).all(|line| line.starts_with(':')) && opening.contains("\n:"), "{opening}");
+    assert!(
+        retry_ms.is_some_and(|ms| (5_000..=15_000).contains(&ms)),
+        "{opening}"
+    );
+    assert!(
+        opening.lines().skip(1).all(|line| line.starts_with(':')) && opening.contains("\n:"),
+        "{opening}"
+    );
     assert_eq!(subscriber.try_next_block().await, None);
     None
 }
@@ -164,11 +261,22 @@ async fn subscribers_leave_connections_for_publishers_and_health_checks() {
         subscribers.push(subscriber);
         assert!(subscribers.len() < 200, "as many subscribers as open files");
     }
-    assert!(subscribers.len() >= 16, "only {} subscribers", subscribers.len());
+    assert!(
+        subscribers.len() >= 16,
+        "only {} subscribers",
+        subscribers.len()
+    );
     for turned_away in 1..20 {
-        assert!((server.metric("sse_turned_away_total").await - f64::from(turned_away)).abs() < 0.5);
-        assert_eq!(server.get("/health/live").await.unwrap().status(), StatusCode::OK);
-        server.publish("sse", "click", &turned_away.to_string()).await;
+        assert!(
+            (server.metric("sse_turned_away_total").await - f64::from(turned_away)).abs() < 0.5
+        );
+        assert_eq!(
+            server.get("/health/live").await.unwrap().status(),
+            StatusCode::OK
+        );
+        server
+            .publish("sse", "click", &turned_away.to_string())
+            .await;
         assert!(try_subscribe(&server).await.is_none());
     }
     for subscriber in &mut subscribers {
@@ -183,7 +291,10 @@ async fn subscribers_leave_connections_for_publishers_and_health_checks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn turned_away_subscribers_are_not_counted_as_subscribers() {
     let server = TestServer::start(Backend::Memory).await;
-    let subscribers = [server.subscribe("/stream").await, server.subscribe("/stream").await];
+    let subscribers = [
+        server.subscribe("/stream").await,
+        server.subscribe("/stream").await,
+    ];
     assert!((server.metric("sse_subscribers").await - 2.0).abs() < 0.5);
     assert!(server.metric("sse_turned_away_total").await < 0.5);
     drop(subscribers);
@@ -192,21 +303,37 @@ async fn turned_away_subscribers_are_not_counted_as_subscribers() {
 /// The memory that the server has now, in KiB; none where the system does not tell.
 fn resident_kib(server: &TestServer) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+    status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse()
+            .ok()
+    })
 }
 
 /// Opens streams of these channels, one after another, so that what is measured is not how many came at once.
-async fn open_streams(server: &TestServer, channels: impl Iterator<Item = String>) -> Vec<tokio::net::TcpStream> {
+async fn open_streams(
+    server: &TestServer,
+    channels: impl Iterator<Item = String>,
+) -> Vec<tokio::net::TcpStream> {
     let mut streams = Vec::new();
     for channel in channels {
         let mut stream = server.connect().await;
         stream
-            .write_all(format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .write_all(
+                format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+            )
             .await
             .unwrap();
         let mut opening = Vec::new();
         while !opening.ends_with(b"\n\n\r\n") {
-            assert!(within("the opening", stream.read_buf(&mut opening)).await.unwrap() > 0);
+            assert!(
+                within("the opening", stream.read_buf(&mut opening))
+                    .await
+                    .unwrap()
+                    > 0
+            );
         }
         streams.push(stream);
     }
@@ -220,23 +347,40 @@ async fn a_channel_costs_little_and_without_subscribers_nothing() {
         return; // what a subscriber costs there hides what a channel does
     }
     let server = TestServer::start(Backend::Memory).await;
-    let Some(_) = resident_kib(&server) else { return };
+    let Some(_) = resident_kib(&server) else {
+        return;
+    };
     let warm = open_streams(&server, (0..CHANNELS * 2).map(|_| "one".to_owned())).await;
     let before = resident_kib(&server).unwrap();
     let mut peaks = Vec::new();
     for round in 0..5 {
         // Each time channels that were never heard of.
-        let two_each = open_streams(&server, (0..CHANNELS * 2).map(|nth| format!("{round}-{}", nth / 2))).await;
+        let two_each = open_streams(
+            &server,
+            (0..CHANNELS * 2).map(|nth| format!("{round}-{}", nth / 2)),
+        )
+        .await;
         peaks.push(resident_kib(&server).unwrap().saturating_sub(before));
         let there = f64::from(CHANNELS * 4);
         assert!((server.metric("sse_subscribers").await - there).abs() < 0.5);
         drop(two_each);
-        until("they are gone", async || (server.metric("sse_subscribers").await < there / 2.0 + 0.5).then_some(()))
-            .await;
+        until("they are gone", async || {
+            (server.metric("sse_subscribers").await < there / 2.0 + 0.5).then_some(())
+        })
+        .await;
     }
-    println!("{CHANNELS} channels with two subscribers took these KiB, round after round: {peaks:?}");
+    println!(
+        "{CHANNELS} channels with two subscribers took these KiB, round after round: {peaks:?}"
+    );
     let channels = usize::from(CHANNELS);
-    assert!(peaks[0] < channels * 4, "{} KiB for {CHANNELS} channels", peaks[0]);
-    assert!(peaks[4] < peaks[0] + channels, "channels that are gone still cost something: {peaks:?}");
+    assert!(
+        peaks[0] < channels * 4,
+        "{} KiB for {CHANNELS} channels",
+        peaks[0]
+    );
+    assert!(
+        peaks[4] < peaks[0] + channels,
+        "channels that are gone still cost something: {peaks:?}"
+    );
     drop(warm);
 }

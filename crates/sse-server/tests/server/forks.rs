@@ -19,12 +19,23 @@ impl Wipeable {
             Backend::Embedded => TestServer::on_directory(&directory.path().join("log"), &[]).await,
             _ => TestServer::start(backend).await,
         };
-        Self { server, directory, backend }
+        Self {
+            server,
+            directory,
+            backend,
+        }
     }
 
     async fn wipe(&mut self) {
         match self.backend {
-            Backend::Redis => drop(self.server.redis.as_ref().expect("its Redis").run("FLUSHALL").await),
+            Backend::Redis => drop(
+                self.server
+                    .redis
+                    .as_ref()
+                    .expect("its Redis")
+                    .run("FLUSHALL")
+                    .await,
+            ),
             Backend::Memory => self.server.kill_and_restart().await,
             Backend::Embedded => {
                 self.server.kill();
@@ -41,7 +52,11 @@ async fn gap(subscriber: &mut Subscriber, after: &str) -> (String, String, Optio
     assert_eq!(event.event, "gap", "after {after}");
     let said: Value = serde_json::from_str(&event.data).expect("JSON");
     assert_eq!(said["after"], after);
-    (event.id, said["reason"].as_str().expect("a reason").to_owned(), said["oldest"].as_str().map(ToOwned::to_owned))
+    (
+        event.id,
+        said["reason"].as_str().expect("a reason").to_owned(),
+        said["oldest"].as_str().map(ToOwned::to_owned),
+    )
 }
 
 /// Positions in the log as it is now, and one that no log ever had: what a subscriber may come back with.
@@ -100,7 +115,10 @@ async fn lose(redis: &RedisServer, channel: &str, lost: usize) {
             redis.call('XADD', KEYS[1], kept[number][1], unpack(kept[number][2]))
         end";
     let mut eval = ::redis::cmd("EVAL");
-    eval.arg(LOSE).arg(1).arg(format!("sse:{{{channel}}}")).arg(lost);
+    eval.arg(LOSE)
+        .arg(1)
+        .arg(format!("sse:{{{channel}}}"))
+        .arg(lost);
     let () = redis.command(eval).await.expect("Redis forgets");
 }
 
@@ -121,14 +139,28 @@ async fn a_redis_that_lost_its_newest_events_is_told_and_no_event_comes_twice() 
         lose(&redis, "sse", lost).await;
         redis.run("CLIENT KILL TYPE normal").await;
         // It is looked for on a new connection before that is used for anything else.
-        until("ready again", async || server.get("/health/ready").await.unwrap().status().is_success().then_some(()))
+        until("ready again", async || {
+            server
+                .get("/health/ready")
+                .await
+                .unwrap()
+                .status()
+                .is_success()
+                .then_some(())
+        })
+        .await;
+        let new = server
+            .publish("sse", "number", &format!("new {round}"))
             .await;
-        let new = server.publish("sse", "number", &format!("new {round}")).await;
         let survivor = server.history("sse").await.swap_remove(survivor).id;
         for subscriber in [&mut all, &mut some] {
             let (_, reason, _) = gap(subscriber, &survivor).await;
             assert_eq!(reason, "lost-tail");
-            let expected = TestEvent { id: new.clone(), event: "number".to_owned(), data: format!("new {round}") };
+            let expected = TestEvent {
+                id: new.clone(),
+                event: "number".to_owned(),
+                data: format!("new {round}"),
+            };
             assert_eq!(subscriber.next_event().await, expected);
         }
     }

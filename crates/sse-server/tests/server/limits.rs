@@ -10,12 +10,18 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, Said, TestServer, peak_memory, refusal, run, server_command, until, within,
+    Backend, KilledWhenDropped, Said, TestServer, peak_memory, refusal, run, server_command, until,
+    within,
 };
 
 /// The data of the events that a channel still has, in pages, whatever is trimmed meanwhile.
 async fn kept(server: &TestServer, channel: &str) -> Vec<String> {
-    server.history(channel).await.into_iter().map(|event| event.data).collect()
+    server
+        .history(channel)
+        .await
+        .into_iter()
+        .map(|event| event.data)
+        .collect()
 }
 
 crate::on_every_broker! {
@@ -98,7 +104,9 @@ crate::on_every_broker! {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_whose_events_are_too_old_makes_room_for_another() {
     for backend in [Backend::Embedded, Backend::Memory, Backend::Redis] {
-        let server = TestServer::start_with(backend, &["--channels-max", "1", "--history-age", "200ms"]).await;
+        let server =
+            TestServer::start_with(backend, &["--channels-max", "1", "--history-age", "200ms"])
+                .await;
         let old = server.publish("old", "click", "x").await;
         until("the old channel is forgotten", async || {
             let response = server.try_publish("new", "click", "y").await.unwrap();
@@ -111,7 +119,9 @@ async fn a_channel_whose_events_are_too_old_makes_room_for_another() {
         .await;
         assert_eq!(kept(&server, "old").await, Vec::<String>::new());
         // Who comes back to it is not told that nothing was missed, nor kept waiting.
-        let mut subscriber = server.subscribe_after("/stream?channel=old", Some("1-0")).await;
+        let mut subscriber = server
+            .subscribe_after("/stream?channel=old", Some("1-0"))
+            .await;
         assert_eq!(subscriber.next_event().await.event, "gap");
         assert_ne!(server.history("new").await[0].id, old);
     }
@@ -126,27 +136,48 @@ async fn the_total_of_bytes_trims_the_oldest_of_all_channels() {
         let first = server.publish("busy", "click", "first").await;
         let padding = "x".repeat(1000);
         for number in 0..300 {
-            server.publish("busy", "click", &format!("{number} {padding}")).await;
+            server
+                .publish("busy", "click", &format!("{number} {padding}"))
+                .await;
         }
         let busy = until("the rest is within the limit", async || {
             // A round trip through the writer, so that it looks.
-            assert_eq!(server.get("/health/ready").await.unwrap().status(), StatusCode::OK);
+            assert_eq!(
+                server.get("/health/ready").await.unwrap().status(),
+                StatusCode::OK
+            );
             let busy = kept(&server, "busy").await;
             let bytes: usize = busy.iter().map(String::len).sum();
             (bytes <= 100 << 10 && kept(&server, "quiet").await.is_empty()).then_some(busy)
         })
         .await;
-        assert!(busy.len() >= 30, "only {} events are left: far more was trimmed than needed", busy.len());
+        assert!(
+            busy.len() >= 30,
+            "only {} events are left: far more was trimmed than needed",
+            busy.len()
+        );
         for (data, number) in busy.iter().rev().zip((0..300).rev()) {
             assert_eq!(*data, format!("{number} {padding}"));
         }
         // Who had seen everything of the quiet channel missed nothing; who stood in what was trimmed did.
-        let mut saw_all = server.subscribe_after("/stream?channel=quiet", Some(&quiet[4].id)).await;
+        let mut saw_all = server
+            .subscribe_after("/stream?channel=quiet", Some(&quiet[4].id))
+            .await;
         server.publish("quiet", "click", "new").await;
         assert_eq!(saw_all.next_event().await.data, "new");
-        for (path, id) in [("/stream?channel=quiet", &quiet[1].id), ("/stream?channel=busy", &first)] {
-            let gap = server.subscribe_after(path, Some(id)).await.next_event().await;
-            assert!(gap.event == "gap" && gap.data.contains("trimmed"), "{gap:?}");
+        for (path, id) in [
+            ("/stream?channel=quiet", &quiet[1].id),
+            ("/stream?channel=busy", &first),
+        ] {
+            let gap = server
+                .subscribe_after(path, Some(id))
+                .await
+                .next_event()
+                .await;
+            assert!(
+                gap.event == "gap" && gap.data.contains("trimmed"),
+                "{gap:?}"
+            );
         }
     }
 }
@@ -157,19 +188,41 @@ async fn a_disk_that_is_nearly_full_refuses_events_and_says_so() {
     let refused = server.try_publish("sse", "click", "x").await.unwrap();
     let message = refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
     assert!(message.contains("--disk-reserve"), "{message}");
-    refusal(server.get("/health/ready").await.unwrap(), StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+    refusal(
+        server.get("/health/ready").await.unwrap(),
+        StatusCode::INSUFFICIENT_STORAGE,
+        "log_full",
+    )
+    .await;
     assert_eq!(kept(&server, "sse").await, Vec::<String>::new());
-    assert_eq!(server.get("/health/live").await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        server.get("/health/live").await.unwrap().status(),
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
 async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
-    let flags = ["--event-bytes-max", "64KiB", "--batch-bytes-max", "64KiB", "--publish-memory", "64KiB"];
+    let flags = [
+        "--event-bytes-max",
+        "64KiB",
+        "--batch-bytes-max",
+        "64KiB",
+        "--publish-memory",
+        "64KiB",
+    ];
     let server = TestServer::start_with(Backend::Memory, &flags).await;
     let mut stalled = server.connect().await;
-    let head = "POST /event/slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncontent-type: text/plain\r\n";
-    stalled.write_all(format!("{head}content-length: {}\r\n\r\n", 64 << 10).as_bytes()).await.unwrap();
-    stalled.write_all(&vec![b'x'; (64 << 10) - 1]).await.unwrap();
+    let head =
+        "POST /event/slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncontent-type: text/plain\r\n";
+    stalled
+        .write_all(format!("{head}content-length: {}\r\n\r\n", 64 << 10).as_bytes())
+        .await
+        .unwrap();
+    stalled
+        .write_all(&vec![b'x'; (64 << 10) - 1])
+        .await
+        .unwrap();
     let refused = until("the memory is taken", async || {
         let response = server.try_publish("sse", "click", "x").await.unwrap();
         (response.status() != StatusCode::OK).then_some(response)
@@ -180,7 +233,12 @@ async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
     assert!(message.contains("--publish-memory"), "{message}");
     stalled.write_all(b"x").await.unwrap();
     let mut answer = String::new();
-    within("the slow one is answered", stalled.read_to_string(&mut answer)).await.unwrap();
+    within(
+        "the slow one is answered",
+        stalled.read_to_string(&mut answer),
+    )
+    .await
+    .unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     server.publish("sse", "click", "after").await;
 }
@@ -188,7 +246,14 @@ async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
 #[tokio::test]
 async fn memory_for_one_body_is_enough_for_one_body() {
     // Not a whole number of KiB.
-    let flags = ["--event-bytes-max", "1500", "--batch-bytes-max", "1500", "--publish-memory", "1500"];
+    let flags = [
+        "--event-bytes-max",
+        "1500",
+        "--batch-bytes-max",
+        "1500",
+        "--publish-memory",
+        "1500",
+    ];
     let server = TestServer::start_with(Backend::Memory, &flags).await;
     server.publish("sse", "click", &"x".repeat(1500)).await;
 }
@@ -200,9 +265,14 @@ async fn uploads_that_have_sent_nothing_do_not_hold_the_memory_of_others() {
     for _ in 0..16 {
         let mut socket = server.connect().await;
         let head = "POST /events HTTP/1.1\r\nHost: x\r\nexpect: 100-continue\r\ncontent-type: application/x-ndjson\r\n";
-        socket.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+        socket
+            .write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut answer = [0; 12];
-        within("100 Continue", socket.read_exact(&mut answer)).await.unwrap();
+        within("100 Continue", socket.read_exact(&mut answer))
+            .await
+            .unwrap();
         assert_eq!(&answer, b"HTTP/1.1 100");
         silent.push(socket);
     }
@@ -215,8 +285,13 @@ async fn stalled_reader(server: &TestServer) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let address = server.url.trim_start_matches("http://").parse().unwrap();
-    let mut socket = within("a connection", socket.connect(address)).await.unwrap();
-    socket.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut socket = within("a connection", socket.connect(address))
+        .await
+        .unwrap();
+    socket
+        .write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     socket
 }
 
@@ -243,7 +318,11 @@ async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() 
     server.publish("sse", "click", "new").await;
     assert_eq!(subscriber.next_event().await.data, "new");
     let peak = peak_memory(&server);
-    println!("with {} stalled readers: {} KiB at the most", stalled.len(), peak >> 10);
+    println!(
+        "with {} stalled readers: {} KiB at the most",
+        stalled.len(),
+        peak >> 10
+    );
     assert!(peak < 160 << 20, "{} KiB", peak >> 10);
     drop(stalled);
     until("there is memory again", async || {
@@ -254,7 +333,10 @@ async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() 
 
 fn on(directory: &Path) -> std::process::Command {
     let mut command = server_command();
-    command.arg("--data-dir").arg(directory).args(["--bind", "127.0.0.1:0"]);
+    command
+        .arg("--data-dir")
+        .arg(directory)
+        .args(["--bind", "127.0.0.1:0"]);
     command
 }
 
@@ -263,7 +345,10 @@ async fn assert_refuses(directory: &Path, hints: &[&str]) -> Said {
     let said = run(&mut on(directory)).await;
     let text = &said.stderr;
     assert_eq!(said.code, Some(1), "{text}");
-    assert!(text.contains(&directory.display().to_string()), "the directory is not named: {text}");
+    assert!(
+        text.contains(&directory.display().to_string()),
+        "the directory is not named: {text}"
+    );
     for hint in hints {
         assert!(text.contains(hint), "{hint:?} is not in {text}");
     }
@@ -276,7 +361,11 @@ async fn a_second_server_on_a_data_directory_is_refused_by_name() {
     let path = directory.path().join("log");
     let first = TestServer::on_directory(&path, &[]).await;
     first.publish("sse", "click", "x").await;
-    assert_refuses(&path, &["in use by another sse-server", "--data-dir", "--memory"]).await;
+    assert_refuses(
+        &path,
+        &["in use by another sse-server", "--data-dir", "--memory"],
+    )
+    .await;
     first.publish("sse", "click", "y").await;
     assert_eq!(kept(&first, "sse").await, ["x", "y"]);
 }
@@ -290,7 +379,9 @@ async fn a_restart_keeps_everything_and_ids_keep_growing() {
     let mut server = TestServer::start_with(Backend::Embedded, &["--history-events", "20"]).await;
     let mut last = (0, 0);
     for round in 0..4 {
-        server.publish_numbers("one", round * 30..round * 30 + 30).await;
+        server
+            .publish_numbers("one", round * 30..round * 30 + 30)
+            .await;
         server.publish("two", "click", &round.to_string()).await;
         let before = [server.history("one").await, server.history("two").await];
         if round % 2 == 0 {
@@ -299,7 +390,10 @@ async fn a_restart_keeps_everything_and_ids_keep_growing() {
         } else {
             server.kill_and_restart().await;
         }
-        assert_eq!([server.history("one").await, server.history("two").await], before);
+        assert_eq!(
+            [server.history("one").await, server.history("two").await],
+            before
+        );
         for channel in ["one", "two", &format!("new-{round}")] {
             let id = number(&server.publish(channel, "click", "after").await);
             assert!(id > last, "{id:?} after {last:?}");
@@ -348,15 +442,31 @@ async fn a_log_of_another_version_is_refused_and_left_alone() {
         let database = redb::Database::open(path.join("events.redb")).unwrap();
         let transaction = database.begin_write().unwrap();
         let meta = redb::TableDefinition::<&str, u64>::new("meta");
-        let before =
-            transaction.open_table(meta).unwrap().insert("format", format).unwrap().map(|before| before.value());
+        let before = transaction
+            .open_table(meta)
+            .unwrap()
+            .insert("format", format)
+            .unwrap()
+            .map(|before| before.value());
         transaction.commit().unwrap();
         before.expect("it had one")
     };
     let own = set_format(99);
-    assert_refuses(&path, &["format 99", "run the newer version again", "--data-dir"]).await;
+    assert_refuses(
+        &path,
+        &["format 99", "run the newer version again", "--data-dir"],
+    )
+    .await;
     set_format(1);
-    assert_refuses(&path, &["format 1", "go on with the version that wrote it", "--data-dir"]).await;
+    assert_refuses(
+        &path,
+        &[
+            "format 1",
+            "go on with the version that wrote it",
+            "--data-dir",
+        ],
+    )
+    .await;
     set_format(own);
     server.restart().await;
     assert_eq!(kept(&server, "sse").await, ["x"]);
@@ -366,11 +476,18 @@ async fn a_log_of_another_version_is_refused_and_left_alone() {
 async fn a_file_that_is_no_log_is_a_clear_error_and_left_alone() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("events.redb");
-    for bytes in [b"this is no log\n".repeat(500), vec![0; 1 << 16], b"x".to_vec()] {
+    for bytes in [
+        b"this is no log\n".repeat(500),
+        vec![0; 1 << 16],
+        b"x".to_vec(),
+    ] {
         std::fs::write(&file, &bytes).unwrap();
         let said = assert_refuses(directory.path(), &["empty one"]).await;
         assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
-        assert!(std::fs::read(&file).unwrap() == bytes, "the file was changed");
+        assert!(
+            std::fs::read(&file).unwrap() == bytes,
+            "the file was changed"
+        );
     }
 }
 
@@ -391,7 +508,10 @@ async fn a_damaged_log_is_a_clear_error() {
     for (what, bytes) in [
         ("cut in half", good[..good.len() / 2].to_vec()),
         ("one byte short", good[..good.len() - 1].to_vec()),
-        ("everything after the head flipped", flipped(4096..good.len())),
+        (
+            "everything after the head flipped",
+            flipped(4096..good.len()),
+        ),
         ("the head flipped", flipped(64..320)),
     ] {
         std::fs::write(&file, &bytes).unwrap();
@@ -408,24 +528,48 @@ async fn a_damaged_log_is_a_clear_error() {
 async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     // A limit of file size makes every further write fail, as a full disk does in the middle of a group.
     let directory = TempDir::new().unwrap();
-    let (path, log) = (directory.path().join("log"), directory.path().join("stderr"));
+    let (path, log) = (
+        directory.path().join("log"),
+        directory.path().join("stderr"),
+    );
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", r#"trap "" XFSZ; ulimit -f 4096; exec "$0" "$@""#]).arg(server_command().get_program());
-    command.arg("--data-dir").arg(&path).args(["--bind", "127.0.0.1:0"]).env_remove("REDIS_URL");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    command
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 4096; exec "$0" "$@""#])
+        .arg(server_command().get_program());
+    command
+        .arg("--data-dir")
+        .arg(&path)
+        .args(["--bind", "127.0.0.1:0"])
+        .env_remove("REDIS_URL");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
     let mut server = KilledWhenDropped(command.spawn().unwrap());
     let said = || std::fs::read_to_string(&log).unwrap();
     let url = until("it listens", async || {
-        said().lines().find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
+        said()
+            .lines()
+            .find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
     })
     .await;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap();
     let large = |number: usize| format!("{number} {}", "x".repeat(200_000));
     let publish = async |number: usize| {
-        let request = http.post(format!("{url}/event/click")).header("content-type", "text/plain");
-        let request = request.header("idempotency-key", number.to_string()).body(large(number));
-        within("an answer", request.send()).await.expect("an answer")
+        let request = http
+            .post(format!("{url}/event/click"))
+            .header("content-type", "text/plain");
+        let request = request
+            .header("idempotency-key", number.to_string())
+            .body(large(number));
+        within("an answer", request.send())
+            .await
+            .expect("an answer")
     };
     let mut acknowledged = 0;
     let refused = loop {
@@ -439,7 +583,12 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     assert!(acknowledged > 0);
     refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
     for _ in 0..20 {
-        refusal(publish(acknowledged).await, StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown").await;
+        refusal(
+            publish(acknowledged).await,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "outcome_unknown",
+        )
+        .await;
     }
     // It is told when it begins, not each time.
     assert_eq!(said().matches("ERROR").count(), 1, "{}", said());
@@ -448,15 +597,27 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     server.0.wait().unwrap();
     let again = TestServer::on_directory(&path, &[]).await;
     let data = kept(&again, "sse").await;
-    assert!(data.len() >= acknowledged, "{} of {acknowledged} are there", data.len());
+    assert!(
+        data.len() >= acknowledged,
+        "{} of {acknowledged} are there",
+        data.len()
+    );
     for (number, data) in data.iter().enumerate() {
         assert!(data.starts_with(&format!("{number} ")), "event {number}");
     }
     // With its key, the one of which nothing is known can be sent again; it is there once.
     for number in (0..=acknowledged).rev() {
-        let request = again.http.post(again.at("/event/click")).header("content-type", "text/plain");
-        let request = request.header("idempotency-key", number.to_string()).body(large(number));
-        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
+        let request = again
+            .http
+            .post(again.at("/event/click"))
+            .header("content-type", "text/plain");
+        let request = request
+            .header("idempotency-key", number.to_string())
+            .body(large(number));
+        assert_eq!(
+            request.send().await.expect("an answer").status(),
+            StatusCode::OK
+        );
     }
     assert_eq!(kept(&again, "sse").await.len(), acknowledged + 1);
     again.publish("sse", "click", "goes on").await;

@@ -44,7 +44,10 @@ impl System {
         };
         let redis = Proxy::start(primary.port()).await;
         let broker = ["--redis-url", &redis.redis_url()];
-        let knew = [TestServer::on(&broker, &[]).await, TestServer::on(&broker, &["--tail-events", "2"]).await];
+        let knew = [
+            TestServer::on(&broker, &[]).await,
+            TestServer::on(&broker, &["--tail-events", "2"]).await,
+        ];
         for number in 0..5 {
             knew[0].publish("sse", "number", &number.to_string()).await;
         }
@@ -53,9 +56,13 @@ impl System {
             Loss::FailOver => {
                 let line = Proxy::start(primary.port()).await;
                 let replica = RedisServer::start_with(&AOF).await;
-                replica.run(&format!("REPLICAOF 127.0.0.1 {}", line.port())).await;
-                until("the replica has what is there", async || (entries(&replica).await.len() == 5).then_some(()))
+                replica
+                    .run(&format!("REPLICAOF 127.0.0.1 {}", line.port()))
                     .await;
+                until("the replica has what is there", async || {
+                    (entries(&replica).await.len() == 5).then_some(())
+                })
+                .await;
                 // Nothing comes through any more; the primary does not wait for it.
                 line.silence();
                 Some((replica, line))
@@ -68,8 +75,19 @@ impl System {
         for number in 5..8 {
             knew[0].publish("sse", "number", &number.to_string()).await;
         }
-        let ids = knew[1].history("sse").await.into_iter().map(|event| event.id).collect();
-        Self { redis, primary, replica, knew, ids }
+        let ids = knew[1]
+            .history("sse")
+            .await
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
+        Self {
+            redis,
+            primary,
+            replica,
+            knew,
+            ids,
+        }
     }
 
     /// Loses the events. If `early`, somebody publishes before any node that knew is back.
@@ -84,12 +102,19 @@ impl System {
             self.primary.restart().await;
         }
         if early {
-            self.now().run("XADD sse:{sse} * event number data early").await;
+            self.now()
+                .run("XADD sse:{sse} * event number data early")
+                .await;
         }
         self.redis.switch(self.now().port());
         for node in &self.knew {
             until("it is there again", async || {
-                node.get("/health/ready").await.unwrap().status().is_success().then_some(())
+                node.get("/health/ready")
+                    .await
+                    .unwrap()
+                    .status()
+                    .is_success()
+                    .then_some(())
             })
             .await;
         }
@@ -97,20 +122,32 @@ impl System {
 
     /// The Redis of now.
     fn now(&self) -> &RedisServer {
-        self.replica.as_ref().map_or(&self.primary, |(replica, _)| replica)
+        self.replica
+            .as_ref()
+            .map_or(&self.primary, |(replica, _)| replica)
     }
 
     /// The ids that it has.
     async fn now_ids(&self) -> Vec<String> {
-        entries(self.now()).await.into_iter().map(|(id, _)| id).collect()
+        entries(self.now())
+            .await
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// The lost range, from the one record of it that there is.
     async fn lost(&self) -> Lost {
         let entries = entries(self.now()).await;
-        let records: Vec<&(String, Vec<String>)> = entries.iter().filter(|(_, fields)| fields[1] == "gap").collect();
+        let records: Vec<&(String, Vec<String>)> = entries
+            .iter()
+            .filter(|(_, fields)| fields[1] == "gap")
+            .collect();
         assert_eq!(records.len(), 1, "{entries:?}");
-        let lost = Lost { after: self.ids[4].parse().unwrap(), before: records[0].0.parse().unwrap() };
+        let lost = Lost {
+            after: self.ids[4].parse().unwrap(),
+            before: records[0].0.parse().unwrap(),
+        };
         assert!(self.ids[5..].iter().all(|id| lost.has(id.parse().unwrap())));
         // What a node of an older version sends as it is.
         let said: Gap = serde_json::from_str(&records[0].1[3]).unwrap();
@@ -192,7 +229,13 @@ async fn everyone_is_told(how: Loss, early: bool) {
     let mut live = Vec::new();
     let mut system = System::start(how, async |knew| {
         for node in knew {
-            for query in ["", "?event=number", "?event=other", "?envelope=json", "?channel=sse&channel=quiet"] {
+            for query in [
+                "",
+                "?event=number",
+                "?event=other",
+                "?envelope=json",
+                "?channel=sse&channel=quiet",
+            ] {
                 live.push((query, node.subscribe(&format!("/stream{query}")).await));
             }
         }
@@ -208,7 +251,11 @@ async fn everyone_is_told(how: Loss, early: bool) {
     let lost = system.lost().await;
     let record = lost.before.to_string();
     let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
-    let early_id = if early { Some(entries(system.now()).await[5].0.clone()) } else { None };
+    let early_id = if early {
+        Some(entries(system.now()).await[5].0.clone())
+    } else {
+        None
+    };
     let early_one = || early.then(|| data("early"));
 
     // Those who were connected all the time, whatever they asked for.
@@ -221,11 +268,16 @@ async fn everyone_is_told(how: Loss, early: bool) {
         while got.len() <= expected.len() {
             got.push(next(subscriber).await);
         }
-        let (gaps, events): (Vec<Next>, Vec<Next>) = got.into_iter().partition(|next| matches!(next, Next::Gap(_)));
+        let (gaps, events): (Vec<Next>, Vec<Next>) = got
+            .into_iter()
+            .partition(|next| matches!(next, Next::Gap(_)));
         assert_eq!(events, expected, "{query}");
         // In its place; or first, if its node's tail had dropped already what came before it.
         let first = told(&system.ids[7], early_id.as_deref().or(Some(&record)), lost);
-        assert!(gaps == [gap()] || gaps == [Next::Gap(first)], "{query}: {gaps:?}");
+        assert!(
+            gaps == [gap()] || gaps == [Next::Gap(first)],
+            "{query}: {gaps:?}"
+        );
     }
 
     // Those who come back, to a node that knew and to one that did not.
@@ -233,27 +285,53 @@ async fn everyone_is_told(how: Loss, early: bool) {
     let mut later = Vec::new();
     for node in [&system.knew[0], &system.knew[1], &fresh] {
         for before in [0, 3, 4] {
-            let mut subscriber = node.subscribe_after("/stream", Some(&system.ids[before])).await;
+            let mut subscriber = node
+                .subscribe_after("/stream", Some(&system.ids[before]))
+                .await;
             let survived = numbers(before + 1..5);
             let then = early_one().into_iter().chain([gap(), data("new")]);
             expect(&mut subscriber, "before", survived.chain(then)).await;
         }
         let first = early_id.as_ref().unwrap_or(&record);
         for inside in 5..8 {
-            for cursor in [system.ids[inside].clone(), format!("@{}", system.ids[inside])] {
+            for cursor in [
+                system.ids[inside].clone(),
+                format!("@{}", system.ids[inside]),
+            ] {
                 let said = told(&cursor, Some(first), lost);
-                let mut subscriber = node.subscribe_after("/stream?event=number", Some(&cursor)).await;
+                let mut subscriber = node
+                    .subscribe_after("/stream?event=number", Some(&cursor))
+                    .await;
                 let then = early_one().into_iter().chain([data("new")]);
-                expect(&mut subscriber, "inside", std::iter::once(Next::Gap(said.clone())).chain(then)).await;
-                let history = node.get(&format!("/events?last_event_id={cursor}")).await.unwrap();
+                expect(
+                    &mut subscriber,
+                    "inside",
+                    std::iter::once(Next::Gap(said.clone())).chain(then),
+                )
+                .await;
+                let history = node
+                    .get(&format!("/events?last_event_id={cursor}"))
+                    .await
+                    .unwrap();
                 let history: Value = history.json().await.unwrap();
                 assert_eq!(history["gap"], serde_json::to_value(&said).unwrap());
-                assert_eq!(history["events"].as_array().unwrap().len(), 1 + usize::from(early), "{history}");
+                assert_eq!(
+                    history["events"].as_array().unwrap().len(),
+                    1 + usize::from(early),
+                    "{history}"
+                );
                 // The gap's own id leads to the same place.
                 let mut broken = node.subscribe_after("/stream", Some(&cursor)).await;
                 assert_eq!(next(&mut broken).await, Next::Gap(said));
-                let mut again = node.subscribe_after("/stream", Some(&broken.last_event_id)).await;
-                expect(&mut again, "after the gap", early_one().into_iter().chain([gap(), data("new")])).await;
+                let mut again = node
+                    .subscribe_after("/stream", Some(&broken.last_event_id))
+                    .await;
+                expect(
+                    &mut again,
+                    "after the gap",
+                    early_one().into_iter().chain([gap(), data("new")]),
+                )
+                .await;
             }
         }
         for after in [&record, &new] {
@@ -266,14 +344,36 @@ async fn everyone_is_told(how: Loss, early: bool) {
         // In history it has its place, and is no event.
         let all = node.history("sse").await;
         let kinds: Vec<&str> = all.iter().map(|event| event.event.as_str()).collect();
-        assert_eq!(kinds.iter().filter(|kind| **kind == "gap").count(), 1, "{kinds:?}");
+        assert_eq!(
+            kinds.iter().filter(|kind| **kind == "gap").count(),
+            1,
+            "{kinds:?}"
+        );
         assert_eq!(all.len(), 5 + usize::from(early) + 2);
-        let newest: Value =
-            node.get(&format!("/events?last={}", 2 + usize::from(early))).await.unwrap().json().await.unwrap();
+        let newest: Value = node
+            .get(&format!("/events?last={}", 2 + usize::from(early)))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
         assert_eq!(newest["events"][0]["data"], "4", "{newest}");
-        let page: Value = node.get("/events?limit=6").await.unwrap().json().await.unwrap();
+        let page: Value = node
+            .get("/events?limit=6")
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
         let events = page["events"].as_array().unwrap();
-        assert_eq!(events.iter().filter(|event| event["event"] != "gap").count(), 6, "{page}");
+        assert_eq!(
+            events
+                .iter()
+                .filter(|event| event["event"] != "gap")
+                .count(),
+            6,
+            "{page}"
+        );
     }
     // Nothing is wrong after it.
     fresh.publish("sse", "number", "later").await;
@@ -295,14 +395,24 @@ async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, S
     let mut subscriber = node.subscribe_after(path, Some(after)).await;
     let mut said = Vec::new();
     while let Some(block) = subscriber.try_next_block().await {
-        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let field = |name: &str| {
+            block
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        };
         match (field("event"), field("data")) {
             (Some("gap"), Some(gap)) => said.push(Next::Gap(serde_json::from_str(gap).unwrap())),
             (Some(_), Some(text)) => said.push(data(text)),
             _ => {}
         }
     }
-    let again = node.http.get(node.at(path)).header("last-event-id", &subscriber.last_event_id).send().await.unwrap();
+    let again = node
+        .http
+        .get(node.at(path))
+        .header("last-event-id", &subscriber.last_event_id)
+        .send()
+        .await
+        .unwrap();
     (said, again.status())
 }
 
@@ -315,42 +425,92 @@ async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_noth
         let lost = system.lost().await;
         let record = lost.before.to_string();
         let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
-        let fresh = TestServer::on(&["--redis-url", &system.redis.redis_url()], &["--tail-events", "1"]).await;
-        let early_id = if early { Some(system.now_ids().await.swap_remove(5)) } else { None };
+        let fresh = TestServer::on(
+            &["--redis-url", &system.redis.redis_url()],
+            &["--tail-events", "1"],
+        )
+        .await;
+        let early_id = if early {
+            Some(system.now_ids().await.swap_remove(5))
+        } else {
+            None
+        };
         for node in [&system.knew[0], &fresh] {
             // Before the first lost one; that, and the last; what came instead, if anything did; the record.
-            let mut ends = vec![(4, &*system.ids[4]), (5, &*system.ids[5]), (7, &*system.ids[7]), (9, &*record)];
+            let mut ends = vec![
+                (4, &*system.ids[4]),
+                (5, &*system.ids[5]),
+                (7, &*system.ids[7]),
+                (9, &*record),
+            ];
             ends.extend(early_id.as_deref().map(|id| (8, id)));
             for (nth, until) in ends {
                 let came_instead = (early && nth >= 8).then(|| data("early"));
-                let expected: Vec<Next> = numbers(3..5).chain(came_instead).chain((nth > 4).then(gap)).collect();
+                let expected: Vec<Next> = numbers(3..5)
+                    .chain(came_instead)
+                    .chain((nth > 4).then(gap))
+                    .collect();
                 let path = format!("/stream?until={until}");
                 let (said, again) = to_the_end(node, &path, &system.ids[2]).await;
-                assert_eq!((said, again), (expected, StatusCode::NO_CONTENT), "{early} {path}");
-                let history =
-                    node.get(&format!("/events?until={until}&last_event_id={}", system.ids[4])).await.unwrap();
+                assert_eq!(
+                    (said, again),
+                    (expected, StatusCode::NO_CONTENT),
+                    "{early} {path}"
+                );
+                let history = node
+                    .get(&format!(
+                        "/events?until={until}&last_event_id={}",
+                        system.ids[4]
+                    ))
+                    .await
+                    .unwrap();
                 let history: Value = history.json().await.unwrap();
-                let gaps = history["events"].as_array().unwrap().iter().filter(|event| event["event"] == "gap").count();
+                let gaps = history["events"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|event| event["event"] == "gap")
+                    .count();
                 assert_eq!(gaps, usize::from(nth > 4), "{history}");
-                let next = format!("/events?until={until}&last_event_id={}", history["next"].as_str().unwrap());
+                let next = format!(
+                    "/events?until={until}&last_event_id={}",
+                    history["next"].as_str().unwrap()
+                );
                 let next: Value = node.get(&next).await.unwrap().json().await.unwrap();
-                assert_eq!((&next["events"], &next["gap"]), (&serde_json::json!([]), &Value::Null), "told twice");
+                assert_eq!(
+                    (&next["events"], &next["gap"]),
+                    (&serde_json::json!([]), &Value::Null),
+                    "told twice"
+                );
             }
             // Who stood among the lost ones is told that, once; whoever stands behind, nothing.
-            let inside = to_the_end(node, &format!("/stream?until={}", system.ids[7]), &system.ids[5]).await;
+            let inside = to_the_end(
+                node,
+                &format!("/stream?until={}", system.ids[7]),
+                &system.ids[5],
+            )
+            .await;
             assert!(
                 matches!(inside, (ref said, StatusCode::NO_CONTENT) if matches!(said[..], [Next::Gap(_)])),
                 "{inside:?}"
             );
-            let behind = node.http.get(node.at(&format!("/stream?until={}", system.ids[7])));
-            let behind = behind.header("last-event-id", &record).send().await.unwrap();
+            let behind = node
+                .http
+                .get(node.at(&format!("/stream?until={}", system.ids[7])));
+            let behind = behind
+                .header("last-event-id", &record)
+                .send()
+                .await
+                .unwrap();
             assert_eq!(behind.status(), StatusCode::NO_CONTENT);
             // What came instead is not lost on whoever goes on without an end.
             if early {
                 let path = format!("/stream?until={}", system.ids[7]);
                 let mut until = node.subscribe_after(&path, Some(&system.ids[4])).await;
                 assert_eq!(next(&mut until).await, gap());
-                let mut on = node.subscribe_after("/stream", Some(&until.last_event_id)).await;
+                let mut on = node
+                    .subscribe_after("/stream", Some(&until.last_event_id))
+                    .await;
                 expect(&mut on, "going on", [data("early"), gap(), data("new")]).await;
             }
         }
@@ -366,14 +526,27 @@ async fn a_redis_that_came_back_empty_is_told_even_at_the_beginning_of_a_channel
     let lost = node.publish("sse", "number", "lost").await;
     redis.kill();
     redis.restart().await;
-    until("ready", async || node.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    until("ready", async || {
+        node.get("/health/ready")
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
+    })
+    .await;
     node.publish("sse", "number", "new").await;
     let fresh = TestServer::node(&redis, &[]).await;
     for server in [&node, &fresh] {
         for cursor in [&start, &lost] {
             let mut subscriber = server.subscribe_after("/stream", Some(cursor)).await;
-            let Next::Gap(gap) = next(&mut subscriber).await else { panic!("nothing is told to {cursor}") };
-            assert!(gap.reason == GapReason::LostTail && gap.lost.unwrap().has(lost.parse().unwrap()), "{gap:?}");
+            let Next::Gap(gap) = next(&mut subscriber).await else {
+                panic!("nothing is told to {cursor}")
+            };
+            assert!(
+                gap.reason == GapReason::LostTail && gap.lost.unwrap().has(lost.parse().unwrap()),
+                "{gap:?}"
+            );
             expect(&mut subscriber, cursor, [data("new")]).await;
         }
     }
@@ -388,21 +561,32 @@ async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
     let mut live = node.subscribe_after("/stream", Some(&kept)).await;
     let mut ids = vec![kept.clone()];
     for round in 0..3 {
-        ids.push(node.publish("sse", "number", &format!("lost {round}")).await);
+        ids.push(
+            node.publish("sse", "number", &format!("lost {round}"))
+                .await,
+        );
         expect(&mut live, "before", [data(&format!("lost {round}"))]).await;
         redis.kill();
         redis.restart().await;
-        let Next::Gap(gap) = next(&mut live).await else { panic!("round {round}: nothing is told") };
+        let Next::Gap(gap) = next(&mut live).await else {
+            panic!("round {round}: nothing is told")
+        };
         let lost = gap.lost.expect("a range");
         assert_eq!(lost.after.to_string(), kept);
-        assert!(ids[1..].iter().all(|id| lost.has(id.parse().unwrap())), "{lost:?} {ids:?}");
+        assert!(
+            ids[1..].iter().all(|id| lost.has(id.parse().unwrap())),
+            "{lost:?} {ids:?}"
+        );
         ids.push(lost.before.to_string());
     }
     // Whoever stood among those of any round is told, and goes on.
     node.publish("sse", "number", "new").await;
     for id in &ids[1..6] {
         let mut subscriber = node.subscribe_after("/stream", Some(id)).await;
-        assert!(matches!(next(&mut subscriber).await, Next::Gap(_)), "after {id}");
+        assert!(
+            matches!(next(&mut subscriber).await, Next::Gap(_)),
+            "after {id}"
+        );
         expect(&mut subscriber, id, [data("new")]).await;
     }
 }
@@ -417,14 +601,23 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
     for node in [node, other] {
         until("the replica is read", async || {
             let read = node.get("/events").await.unwrap();
-            let read: Value = read.status().is_success().then_some(read)?.json().await.unwrap();
+            let read: Value = read
+                .status()
+                .is_success()
+                .then_some(read)?
+                .json()
+                .await
+                .unwrap();
             (read["events"].as_array().unwrap().len() == 5).then_some(())
         })
         .await;
     }
     assert_eq!(entries(system.now()).await.len(), 5);
     system.now().run("REPLICAOF NO ONE").await;
-    until("it is recorded", async || (entries(system.now()).await.len() == 6).then_some(())).await;
+    until("it is recorded", async || {
+        (entries(system.now()).await.len() == 6).then_some(())
+    })
+    .await;
     let lost = system.lost().await;
     node.publish("sse", "number", "new").await;
     for node in [node, other] {
@@ -451,7 +644,9 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
     let proxy = Proxy::start(redis.port()).await;
     let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
     // The clock was set back since.
-    redis.run("XADD sse:{sse} 99999999999999-5 event number data kept").await;
+    redis
+        .run("XADD sse:{sse} 99999999999999-5 event number data kept")
+        .await;
     if first_too {
         redis.run("SAVE").await;
     }
@@ -472,29 +667,52 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
     // A node that knows nothing of them publishes first, in each way that there is.
     let fresh = TestServer::node(&redis, &[]).await;
     let other = TestServer::node(&redis, &[]).await;
-    let keyed = other.http.post(other.at("/event/number")).header("content-type", "text/plain");
-    let keyed = keyed.header("idempotency-key", "k").body("keyed").send().await.unwrap();
+    let keyed = other
+        .http
+        .post(other.at("/event/number"))
+        .header("content-type", "text/plain");
+    let keyed = keyed
+        .header("idempotency-key", "k")
+        .body("keyed")
+        .send()
+        .await
+        .unwrap();
     assert!(keyed.status().is_success());
     fresh.publish("sse", "number", "early").await;
     fresh.publish("sse", "number", "early too").await;
     let id = |text: &str| -> EventId { text.parse().unwrap() };
     let newest_lost = lost.iter().map(|lost| id(lost)).max().unwrap();
-    let early: Vec<EventId> = fresh.history("sse").await[kept..].iter().map(|event| id(&event.id)).collect();
-    assert!(early.len() == 3 && early.iter().all(|id| *id > newest_lost), "{early:?} {lost:?}");
+    let early: Vec<EventId> = fresh.history("sse").await[kept..]
+        .iter()
+        .map(|event| id(&event.id))
+        .collect();
+    assert!(
+        early.len() == 3 && early.iter().all(|id| *id > newest_lost),
+        "{early:?} {lost:?}"
+    );
     proxy.switch(redis.port());
     // Whoever has seen them goes on with what came instead, and is told.
     let mut got = Vec::new();
     while got.len() < 4 {
         got.push(next(&mut live).await);
     }
-    let (gaps, events): (Vec<Next>, Vec<Next>) = got.into_iter().partition(|next| matches!(next, Next::Gap(_)));
+    let (gaps, events): (Vec<Next>, Vec<Next>) = got
+        .into_iter()
+        .partition(|next| matches!(next, Next::Gap(_)));
     assert_eq!(gaps.len(), 1);
     assert_eq!(events, ["keyed", "early", "early too"].map(data));
     for lost in &lost {
         let mut subscriber = fresh.subscribe_after("/stream", Some(lost)).await;
-        let Next::Gap(gap) = next(&mut subscriber).await else { panic!("nothing is told to {lost}") };
+        let Next::Gap(gap) = next(&mut subscriber).await else {
+            panic!("nothing is told to {lost}")
+        };
         assert!(gap.lost.unwrap().has(id(lost)), "{gap:?}");
-        expect(&mut subscriber, lost, ["keyed", "early", "early too"].map(data)).await;
+        expect(
+            &mut subscriber,
+            lost,
+            ["keyed", "early", "early too"].map(data),
+        )
+        .await;
     }
 }
 
@@ -508,7 +726,9 @@ async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() 
     let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
     // Of a clock that is an hour ahead of the one that goes on.
     let lost = EventId::new(kept.parse::<EventId>().unwrap().ms + 3_600_000, 0);
-    redis.run(&format!("XADD sse:{{sse}} {lost} event number data lost")).await;
+    redis
+        .run(&format!("XADD sse:{{sse}} {lost} event number data lost"))
+        .await;
     assert_eq!(live.take_data(1).await, ["lost"]);
     proxy.switch(crate::common::free_port());
     redis.kill();
@@ -519,21 +739,40 @@ async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() 
     proxy.switch(redis.port());
     let record = until("it is recorded", async || {
         let entries = entries(&redis).await;
-        entries.iter().find(|(_, fields)| fields[1] == "gap").map(|(id, _)| id.clone())
+        entries
+            .iter()
+            .find(|(_, fields)| fields[1] == "gap")
+            .map(|(id, _)| id.clone())
     })
     .await;
     knew.publish("sse", "number", "new").await;
-    let range = Lost { after: kept.parse().unwrap(), before: record.parse().unwrap() };
-    let inside = || [Next::Gap(told(&lost.to_string(), Some(&early), range)), data("early"), data("new")];
+    let range = Lost {
+        after: kept.parse().unwrap(),
+        before: record.parse().unwrap(),
+    };
+    let inside = || {
+        [
+            Next::Gap(told(&lost.to_string(), Some(&early), range)),
+            data("early"),
+            data("new"),
+        ]
+    };
     expect(&mut live, "live", inside()).await;
     for node in [&knew, &fresh] {
-        let mut behind = node.subscribe_after("/stream", Some(&lost.to_string())).await;
+        let mut behind = node
+            .subscribe_after("/stream", Some(&lost.to_string()))
+            .await;
         expect(&mut behind, "inside", inside()).await;
         for cursor in [&kept, &early] {
             let mut before = node.subscribe_after("/stream", Some(cursor)).await;
             let gap = Next::Gap(told(&kept, Some(&record), range));
             let early = (*cursor == kept).then(|| data("early"));
-            expect(&mut before, cursor, early.into_iter().chain([gap, data("new")])).await;
+            expect(
+                &mut before,
+                cursor,
+                early.into_iter().chain([gap, data("new")]),
+            )
+            .await;
         }
     }
 }
@@ -548,11 +787,21 @@ async fn what_was_trimmed_is_not_lost() {
         node.publish_numbers(channel, 0..10).await;
     }
     proxy.switch(crate::common::free_port());
-    redis.run("XADD sse:{trimmed} * event number data new").await;
+    redis
+        .run("XADD sse:{trimmed} * event number data new")
+        .await;
     redis.run("XTRIM sse:{trimmed} MAXLEN 1").await;
     redis.run("XTRIM sse:{emptied} MAXLEN 0").await;
     proxy.switch(redis.port());
-    until("ready", async || node.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    until("ready", async || {
+        node.get("/health/ready")
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
+    })
+    .await;
     assert!(node.metric("sse_gap_records_total").await.abs() < f64::EPSILON);
     assert_eq!(node.history("trimmed").await.len(), 1);
     assert_eq!(node.history("emptied").await.len(), 0);

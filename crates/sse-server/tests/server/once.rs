@@ -16,17 +16,28 @@ const KEY: &str = "idempotency-key";
 
 /// A publish of text with a key.
 fn keyed(server: &TestServer, channel: &str, key: &str, data: &str) -> RequestBuilder {
-    let request = server.http.post(server.at(&format!("/event/click?channel={channel}")));
-    request.header("content-type", "text/plain").header(KEY, key).body(data.to_owned())
+    let request = server
+        .http
+        .post(server.at(&format!("/event/click?channel={channel}")));
+    request
+        .header("content-type", "text/plain")
+        .header(KEY, key)
+        .body(data.to_owned())
 }
 
 fn batch(server: &TestServer, channel: &str, lines: &[&str]) -> RequestBuilder {
-    let request = server.http.post(server.at(&format!("/events?channel={channel}")));
-    request.header("content-type", "application/x-ndjson").body(lines.join("\n"))
+    let request = server
+        .http
+        .post(server.at(&format!("/events?channel={channel}")));
+    request
+        .header("content-type", "application/x-ndjson")
+        .body(lines.join("\n"))
 }
 
 async fn sent(request: RequestBuilder) -> Response {
-    within("an answer", request.send()).await.expect("an answer")
+    within("an answer", request.send())
+        .await
+        .expect("an answer")
 }
 
 /// The answer to a request that must be taken.
@@ -40,22 +51,35 @@ async fn answer(request: RequestBuilder) -> Value {
 
 /// The id that a publish is answered with.
 async fn id(request: RequestBuilder) -> String {
-    answer(request).await["id"].as_str().expect("an id").to_owned()
+    answer(request).await["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned()
 }
 
 /// The data of a channel's events.
 async fn stored(server: &TestServer, channel: &str) -> Vec<String> {
-    server.history(channel).await.into_iter().map(|event| event.data).collect()
+    server
+        .history(channel)
+        .await
+        .into_iter()
+        .map(|event| event.data)
+        .collect()
 }
 
 /// Events that were published, and that were repeated, by the metrics.
 async fn counted(server: &TestServer) -> [String; 2] {
-    [server.metric("sse_events_published_total").await, server.metric("sse_events_repeated_total").await]
-        .map(|count| count.to_string())
+    [
+        server.metric("sse_events_published_total").await,
+        server.metric("sse_events_repeated_total").await,
+    ]
+    .map(|count| count.to_string())
 }
 
 fn ms(id: &str) -> u64 {
-    id.split_once('-').and_then(|(ms, _)| ms.parse().ok()).expect("an id")
+    id.split_once('-')
+        .and_then(|(ms, _)| ms.parse().ok())
+        .expect("an id")
 }
 
 crate::on_every_broker! {
@@ -298,9 +322,16 @@ async fn what_cannot_be_a_key_is_a_400() {
         let get = server.http.get(server.at("/event/click")).header(KEY, bad);
         refusal(sent(get).await, StatusCode::BAD_REQUEST, "invalid_key").await;
         let line = json!({ "event": "click", "data": "x", "key": bad }).to_string();
-        let message =
-            refusal(sent(batch(&server, "sse", &[&line])).await, StatusCode::BAD_REQUEST, "invalid_batch").await;
-        assert!(message.contains("line 1") && message.contains("visible ASCII"), "{message}");
+        let message = refusal(
+            sent(batch(&server, "sse", &[&line])).await,
+            StatusCode::BAD_REQUEST,
+            "invalid_batch",
+        )
+        .await;
+        assert!(
+            message.contains("line 1") && message.contains("visible ASCII"),
+            "{message}"
+        );
     }
     let twice = keyed(&server, "sse", "a", "x").header(KEY, "a");
     refusal(sent(twice).await, StatusCode::BAD_REQUEST, "invalid_key").await;
@@ -313,10 +344,16 @@ async fn what_cannot_be_a_key_is_a_400() {
 
 #[tokio::test]
 async fn a_page_of_a_named_origin_may_send_a_key() {
-    let server = TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
-    let preflight = server.http.request(reqwest::Method::OPTIONS, server.at("/event/click"));
-    let preflight = preflight.header("origin", "https://app.example").header("access-control-request-method", "POST");
-    let response = sent(preflight.header("access-control-request-headers", "idempotency-key")).await;
+    let server =
+        TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
+    let preflight = server
+        .http
+        .request(reqwest::Method::OPTIONS, server.at("/event/click"));
+    let preflight = preflight
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "POST");
+    let response =
+        sent(preflight.header("access-control-request-headers", "idempotency-key")).await;
     assert_eq!(response.status(), StatusCode::OK);
 }
 
@@ -336,8 +373,13 @@ async fn interrupted(server: &TestServer, pid: u32, round: usize) -> HashMap<Str
         }
     });
     let kill = async {
-        until("some answers", async || (answered.get() >= round * 5).then_some(())).await;
-        let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+        until("some answers", async || {
+            (answered.get() >= round * 5).then_some(())
+        })
+        .await;
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status();
         assert!(killed.expect("kill").success());
     };
     let (outcomes, ()) = futures::future::join(publishes, kill).await;
@@ -349,7 +391,13 @@ async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, St
     let again = all_at_once(0..AT_ONCE, |number| async move {
         let data = format!("{round}-{number}");
         until("it is taken", async || {
-            let answer: Value = keyed(server, "sse", &data, &data).send().await.ok()?.json().await.ok()?;
+            let answer: Value = keyed(server, "sse", &data, &data)
+                .send()
+                .await
+                .ok()?
+                .json()
+                .await
+                .ok()?;
             Some((data.clone(), answer["id"].as_str()?.to_owned()))
         })
         .await
@@ -364,7 +412,8 @@ async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, St
 async fn each_once(server: &TestServer, rounds: usize) {
     let mut stored = stored(server, "sse").await;
     stored.sort_unstable();
-    let all = (0..rounds).flat_map(|round| (0..AT_ONCE).map(move |number| format!("{round}-{number}")));
+    let all =
+        (0..rounds).flat_map(|round| (0..AT_ONCE).map(move |number| format!("{round}-{number}")));
     let mut all: Vec<String> = all.collect();
     all.sort_unstable();
     assert_eq!(stored, all);
@@ -400,15 +449,26 @@ async fn kill_9_of_redis_between_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_on_one_redis_know_the_same_keys() {
     let redis = RedisServer::start().await;
-    let nodes = [TestServer::node(&redis, &[]).await, TestServer::node(&redis, &[]).await];
+    let nodes = [
+        TestServer::node(&redis, &[]).await,
+        TestServer::node(&redis, &[]).await,
+    ];
     for key in ["a", "b", "c"] {
-        let ids = all_at_once(0..20, |number: usize| id(keyed(&nodes[number % 2], "sse", key, key))).await;
+        let ids = all_at_once(0..20, |number: usize| {
+            id(keyed(&nodes[number % 2], "sse", key, key))
+        })
+        .await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
     // A Redis that has forgotten the script is given it again.
     redis.run("SCRIPT FLUSH").await;
     id(keyed(&nodes[0], "sse", "d", "d")).await;
-    refusal(sent(keyed(&nodes[1], "sse", "d", "e")).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+    refusal(
+        sent(keyed(&nodes[1], "sse", "d", "e")).await,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "key_reused",
+    )
+    .await;
     assert_eq!(stored(&nodes[1], "sse").await, ["a", "b", "c", "d"]);
 }
 
@@ -416,11 +476,18 @@ async fn nodes_on_one_redis_know_the_same_keys() {
 async fn keys_leave_nothing_in_redis_when_they_have_expired() {
     let redis = RedisServer::start().await;
     // The age says how often Redis is looked through.
-    let server = TestServer::node(&redis, &["--idempotency-window", "2s", "--history-age", "1s"]).await;
+    let server = TestServer::node(
+        &redis,
+        &["--idempotency-window", "2s", "--history-age", "1s"],
+    )
+    .await;
     for key in ["a", "b"] {
         id(keyed(&server, "sse", key, key)).await;
     }
-    assert_eq!(redis.run("ZCARD sse:{sse}:expiries").await, ::redis::Value::Int(2));
+    assert_eq!(
+        redis.run("ZCARD sse:{sse}:expiries").await,
+        ::redis::Value::Int(2)
+    );
     until("they expire", async || {
         let left = redis.run("EXISTS sse:{sse}:keys sse:{sse}:expiries").await;
         (left == ::redis::Value::Int(0)).then_some(())
@@ -429,7 +496,11 @@ async fn keys_leave_nothing_in_redis_when_they_have_expired() {
     // They have no time to live, with which a full Redis might forget them early.
     id(keyed(&server, "sse", "a", "b")).await;
     for name in ["sse:{sse}:keys", "sse:{sse}:expiries", "sse:{sse}"] {
-        assert_eq!(redis.run(&format!("PTTL {name}")).await, ::redis::Value::Int(-1), "{name}");
+        assert_eq!(
+            redis.run(&format!("PTTL {name}")).await,
+            ::redis::Value::Int(-1),
+            "{name}"
+        );
     }
 }
 
@@ -437,8 +508,13 @@ async fn keys_leave_nothing_in_redis_when_they_have_expired() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_known_for_long_keeps_no_expired_one_in_its_place() {
     let redis = RedisServer::start().await;
-    let node =
-        async |window| TestServer::node(&redis, &["--idempotency-window", window, "--idempotency-keys", "3"]).await;
+    let node = async |window| {
+        TestServer::node(
+            &redis,
+            &["--idempotency-window", window, "--idempotency-keys", "3"],
+        )
+        .await
+    };
     let (long, middling, short) = (node("1h").await, node("1m").await, node("300ms").await);
     let first = id(keyed(&long, "sse", "long", "x")).await;
     for key in ["a", "b", "c", "d"] {
@@ -454,7 +530,11 @@ async fn a_key_that_is_known_for_long_keeps_no_expired_one_in_its_place() {
         id(keyed(node, "full", key, "x")).await;
     }
     let full = sent(keyed(&long, "full", "4", "x")).await;
-    let after: u64 = full.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    let after: u64 = full.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(after <= 60, "{after}");
     refusal(full, StatusCode::SERVICE_UNAVAILABLE, "too_many_keys").await;
 }
@@ -469,10 +549,14 @@ async fn an_unknown_outcome_can_be_sent_again_with_its_key() {
         let response = sent(keyed(&server, "sse", "k", "perhaps")).await;
         let answer: Value = response.json().await.unwrap();
         // If the node itself has missed an answer before, it does not send the publish at all.
-        (answer["error"]["code"] == "outcome_unknown").then(|| answer["error"]["message"].to_string())
+        (answer["error"]["code"] == "outcome_unknown")
+            .then(|| answer["error"]["message"].to_string())
     })
     .await;
-    assert!(message.contains("Idempotency-Key") && message.contains("sent again"), "{message}");
+    assert!(
+        message.contains("Idempotency-Key") && message.contains("sent again"),
+        "{message}"
+    );
     until("it is taken", async || {
         let status = sent(keyed(&server, "sse", "k", "perhaps")).await.status();
         (status == StatusCode::OK).then_some(())
@@ -490,7 +574,10 @@ async fn a_log_that_is_full_still_knows_what_it_has() {
     let path = directory.path().join("log");
     let mut on_disk = TestServer::on_directory(&path, &[]).await;
     let over_redis = TestServer::node(&redis, &[]).await;
-    let known = [id(keyed(&on_disk, "sse", "k", "x")).await, id(keyed(&over_redis, "sse", "k", "x")).await];
+    let known = [
+        id(keyed(&on_disk, "sse", "k", "x")).await,
+        id(keyed(&over_redis, "sse", "k", "x")).await,
+    ];
     on_disk.stop("TERM").await;
     let on_disk = TestServer::on_directory(&path, &["--disk-reserve", "900PiB"]).await;
     redis.run("CONFIG SET maxmemory 1").await;
@@ -498,7 +585,10 @@ async fn a_log_that_is_full_still_knows_what_it_has() {
         assert_eq!(id(keyed(server, "sse", "k", "x")).await, *first);
         let new = sent(keyed(server, "sse", "new", "x")).await;
         refusal(new, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
-        let lines = [r#"{"event":"click","data":"x","key":"k"}"#, r#"{"event":"click","data":"y"}"#];
+        let lines = [
+            r#"{"event":"click","data":"x","key":"k"}"#,
+            r#"{"event":"click","data":"y"}"#,
+        ];
         let partly_new = sent(batch(server, "sse", &lines)).await;
         refusal(partly_new, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
         assert_eq!(stored(server, "sse").await, ["x"]);
@@ -532,12 +622,28 @@ async fn a_log_made_before_there_were_keys_gets_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_with_keys_is_not_forgotten_for_a_new_one() {
     let redis = RedisServer::start().await;
-    let flags = ["--channels-max", "2", "--history-age", "200ms", "--idempotency-window", "1h"];
-    for server in [TestServer::start_with(Backend::Memory, &flags).await, TestServer::node(&redis, &flags).await] {
+    let flags = [
+        "--channels-max",
+        "2",
+        "--history-age",
+        "200ms",
+        "--idempotency-window",
+        "1h",
+    ];
+    for server in [
+        TestServer::start_with(Backend::Memory, &flags).await,
+        TestServer::node(&redis, &flags).await,
+    ] {
         let first = id(keyed(&server, "keyed", "k", "x")).await;
         server.publish("without", "click", "x").await;
         until("the channel without keys made room", async || {
-            (server.try_publish("new", "click", "x").await.unwrap().status() == StatusCode::OK).then_some(())
+            (server
+                .try_publish("new", "click", "x")
+                .await
+                .unwrap()
+                .status()
+                == StatusCode::OK)
+                .then_some(())
         })
         .await;
         assert_eq!(stored(&server, "without").await, Vec::<String>::new());
@@ -553,11 +659,18 @@ async fn a_name_that_is_taken_in_redis_is_a_refusal_and_nothing_is_stored() {
     for name in ["sse:{sse}", "sse:{sse}:keys", "sse:{sse}:expiries"] {
         redis.run(&format!("SET {name} x")).await;
         let refused = sent(keyed(&server, "sse", "k", "x")).await;
-        let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
+        let message = refusal(
+            refused,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "broker_unavailable",
+        )
+        .await;
         assert!(message.contains("WRONGTYPE"), "{name}: {message}");
         redis.run(&format!("DEL {name}")).await;
         assert_eq!(
-            redis.run("EXISTS sse:{sse} sse:{sse}:keys sse:{sse}:expiries").await,
+            redis
+                .run("EXISTS sse:{sse} sse:{sse}:keys sse:{sse}:expiries")
+                .await,
             ::redis::Value::Int(0),
             "{name}"
         );

@@ -8,15 +8,28 @@ use crate::common::{RedisServer, TestServer, free_port, refusal, until};
 /// A publish of each kind: one event, a batch of one, a batch of many, the first one of a channel, and one with a key.
 async fn publishes(server: &TestServer) -> Vec<Response> {
     let line = r#"{"event":"click","data":"x"}"#;
-    let keyed = server.http.post(server.at("/event/click")).header("content-type", "text/plain").body("x");
+    let keyed = server
+        .http
+        .post(server.at("/event/click"))
+        .header("content-type", "text/plain")
+        .body("x");
     let keyed = keyed.header("idempotency-key", uuid::Uuid::new_v4().to_string());
     vec![
         keyed.send().await.unwrap(),
         server.try_publish("sse", "click", "x").await.unwrap(),
-        server.try_publish_batch("sse", line.to_owned()).await.unwrap(),
-        server.try_publish_batch("sse", [line; 100].join("\n")).await.unwrap(),
+        server
+            .try_publish_batch("sse", line.to_owned())
+            .await
+            .unwrap(),
+        server
+            .try_publish_batch("sse", [line; 100].join("\n"))
+            .await
+            .unwrap(),
         server.try_publish("new", "click", "x").await.unwrap(),
-        server.try_publish_batch("new", [line; 100].join("\n")).await.unwrap(),
+        server
+            .try_publish_batch("new", [line; 100].join("\n"))
+            .await
+            .unwrap(),
     ]
 }
 
@@ -26,7 +39,16 @@ async fn until_publishing_works(server: &TestServer) {
         response.status().is_success().then_some(())
     })
     .await;
-    until("ready", async || server.get("/health/ready").await.unwrap().status().is_success().then_some(())).await;
+    until("ready", async || {
+        server
+            .get("/health/ready")
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
+    })
+    .await;
     for response in publishes(server).await {
         assert_eq!(response.status(), StatusCode::OK);
     }
@@ -42,7 +64,10 @@ async fn a_redis_at_its_maxmemory_is_a_full_log_until_it_has_room() {
     redis.run("CONFIG SET maxmemory 1").await;
     for response in publishes(&server).await {
         let message = refusal(response, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
-        assert!(message.len() < 400 && message.contains("maxmemory"), "{message}");
+        assert!(
+            message.len() < 400 && message.contains("maxmemory"),
+            "{message}"
+        );
     }
     let ready = server.get("/health/ready").await.unwrap();
     refusal(ready, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
@@ -59,7 +84,12 @@ async fn what_a_full_redis_has_can_be_read() {
     let first = server.history("sse").await[0].id.clone();
     redis.run("CONFIG SET maxmemory 1").await;
     let read = server.get("/events").await.unwrap();
-    assert_eq!(read.status(), StatusCode::OK, "{}", read.text().await.unwrap());
+    assert_eq!(
+        read.status(),
+        StatusCode::OK,
+        "{}",
+        read.text().await.unwrap()
+    );
     let mut subscriber = server.subscribe_after("/stream", Some(&first)).await;
     assert_eq!(subscriber.take_data(2).await, ["1", "2"]);
 }
@@ -70,10 +100,20 @@ async fn a_redis_that_became_a_replica_is_a_503_until_it_is_promoted() {
     let server = TestServer::node(&redis, &[]).await;
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "before").await;
-    redis.run(&format!("REPLICAOF 127.0.0.1 {}", free_port())).await;
+    redis
+        .run(&format!("REPLICAOF 127.0.0.1 {}", free_port()))
+        .await;
     for response in publishes(&server).await {
-        let message = refusal(response, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
-        assert!(message.len() < 400 && message.contains("READONLY"), "{message}");
+        let message = refusal(
+            response,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "broker_unavailable",
+        )
+        .await;
+        assert!(
+            message.len() < 400 && message.contains("READONLY"),
+            "{message}"
+        );
     }
     let ready = server.get("/health/ready").await.unwrap();
     refusal(ready, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
@@ -87,31 +127,60 @@ async fn a_redis_that_became_a_replica_is_a_503_until_it_is_promoted() {
 async fn a_redis_that_speaks_resp3_serves_as_any_other() {
     let redis = RedisServer::start().await;
     let url = format!("{}?protocol=resp3", redis.url());
-    let server = TestServer::on(&["--redis-url", &url], &["--history-events", "100", "--history-age", "1h"]).await;
+    let server = TestServer::on(
+        &["--redis-url", &url],
+        &["--history-events", "100", "--history-age", "1h"],
+    )
+    .await;
     let mut subscriber = server.subscribe("/stream").await;
     let first = server.publish("sse", "click", "first").await;
     server.publish_numbers("sse", 0..50).await;
-    let expected: Vec<String> =
-        std::iter::once("first".to_owned()).chain((0..50).map(|number| number.to_string())).collect();
+    let expected: Vec<String> = std::iter::once("first".to_owned())
+        .chain((0..50).map(|number| number.to_string()))
+        .collect();
     assert_eq!(subscriber.take_data(51).await, expected);
-    let history: Vec<String> = server.history("sse").await.into_iter().map(|event| event.data).collect();
+    let history: Vec<String> = server
+        .history("sse")
+        .await
+        .into_iter()
+        .map(|event| event.data)
+        .collect();
     assert_eq!(history, expected);
     let mut resumed = server.subscribe_after("/stream", Some(&first)).await;
     assert_eq!(resumed.take_data(50).await, expected[1..]);
     let mut stranger = server.subscribe_after("/stream", Some("5-5")).await;
     assert_eq!(stranger.next_event().await.event, "gap");
-    assert_eq!(server.get("/health/ready").await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        server.get("/health/ready").await.unwrap().status(),
+        StatusCode::OK
+    );
     for start in (0..1000).step_by(100) {
         server.publish_numbers("busy", start..start + 100).await;
     }
     assert!(server.history("busy").await.len() <= 300);
     let keyed = async |data: &'static str| {
-        let request = server.http.post(server.at("/event/click?channel=keyed")).header("content-type", "text/plain");
-        request.header("idempotency-key", "k").body(data).send().await.unwrap()
+        let request = server
+            .http
+            .post(server.at("/event/click?channel=keyed"))
+            .header("content-type", "text/plain");
+        request
+            .header("idempotency-key", "k")
+            .body(data)
+            .send()
+            .await
+            .unwrap()
     };
-    let once = [keyed("x").await.text().await.unwrap(), keyed("x").await.text().await.unwrap()];
+    let once = [
+        keyed("x").await.text().await.unwrap(),
+        keyed("x").await.text().await.unwrap(),
+    ];
     assert!(once[0].contains("id") && once[0] == once[1], "{once:?}");
-    refusal(keyed("y").await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+    refusal(
+        keyed("y").await,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "key_reused",
+    )
+    .await;
     redis.run("SET sse:{wrong} x").await;
     let wrong = server.try_publish("wrong", "click", "x").await.unwrap();
     let message = refusal(wrong, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;

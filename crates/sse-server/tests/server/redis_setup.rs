@@ -15,7 +15,13 @@ async fn warnings(server: &TestServer) -> Vec<String> {
     warnings
         .iter()
         .map(|warning| {
-            assert!(warning["message"].as_str().expect("a message").contains("Redis"), "{answer}");
+            assert!(
+                warning["message"]
+                    .as_str()
+                    .expect("a message")
+                    .contains("Redis"),
+                "{answer}"
+            );
             warning["code"].as_str().expect("a code").to_owned()
         })
         .collect()
@@ -23,11 +29,20 @@ async fn warnings(server: &TestServer) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_may_lose_events_is_said_at_start_and_by_ready() {
-    let mut redis =
-        RedisServer::start_with(&["--appendonly", "no", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"])
-            .await;
+    let mut redis = RedisServer::start_with(&[
+        "--appendonly",
+        "no",
+        "--maxmemory",
+        "100mb",
+        "--maxmemory-policy",
+        "allkeys-lru",
+    ])
+    .await;
     let server = TestServer::node(&redis, &[]).await;
-    assert_eq!(warnings(&server).await, ["appendonly_off", "evicting_policy"]);
+    assert_eq!(
+        warnings(&server).await,
+        ["appendonly_off", "evicting_policy"]
+    );
     for word in ["appendonly", "maxmemory-policy allkeys-lru"] {
         assert!(server.log().contains(word), "{word} in {}", server.log());
     }
@@ -38,18 +53,34 @@ async fn a_redis_that_may_lose_events_is_said_at_start_and_by_ready() {
     redis.kill();
     redis.restart().await;
     until("the warning is said again after a reconnect", async || {
-        server.get("/health/ready").await.unwrap().status().is_success().then_some(())
+        server
+            .get("/health/ready")
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
     })
     .await;
-    assert_eq!(warnings(&server).await, ["appendonly_off", "evicting_policy"]);
+    assert_eq!(
+        warnings(&server).await,
+        ["appendonly_off", "evicting_policy"]
+    );
     // Said once for each time that it came to be so.
-    assert!(server.log().matches("maxmemory-policy allkeys-lru").count() <= 2, "{}", server.log());
+    assert!(
+        server.log().matches("maxmemory-policy allkeys-lru").count() <= 2,
+        "{}",
+        server.log()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_set_up_well_gets_no_warning_and_so_does_the_embedded_log() {
     let redis = RedisServer::start().await;
-    assert_eq!(warnings(&TestServer::node(&redis, &[]).await).await, Vec::<String>::new());
+    assert_eq!(
+        warnings(&TestServer::node(&redis, &[]).await).await,
+        Vec::<String>::new()
+    );
     let embedded = TestServer::start(crate::common::Backend::Memory).await;
     assert_eq!(warnings(&embedded).await, Vec::<String>::new());
 }
@@ -57,11 +88,20 @@ async fn a_redis_that_is_set_up_well_gets_no_warning_and_so_does_the_embedded_lo
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_user_may_not_read_is_unknown_and_everything_works() {
     let redis = RedisServer::start().await;
-    redis.run("ACL SETUSER app on >secret ~* &* +@all -config -info").await;
+    redis
+        .run("ACL SETUSER app on >secret ~* &* +@all -config -info")
+        .await;
     let url = redis.url().replace("://", "://app:secret@");
     let server = TestServer::on(&["--redis-url", &url], &[]).await;
-    assert_eq!(warnings(&server).await, ["appendonly_unknown", "eviction_unknown"]);
-    assert!(server.log().contains("is unknown") && !server.log().contains("secret"), "{}", server.log());
+    assert_eq!(
+        warnings(&server).await,
+        ["appendonly_unknown", "eviction_unknown"]
+    );
+    assert!(
+        server.log().contains("is unknown") && !server.log().contains("secret"),
+        "{}",
+        server.log()
+    );
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "x").await;
     assert_eq!(subscriber.next_event().await.data, "x");
@@ -74,7 +114,11 @@ async fn what_a_user_may_not_read_is_unknown_and_everything_works() {
 async fn systems_with_different_prefixes_on_one_redis_do_not_see_each_other() {
     let redis = RedisServer::start().await;
     let one = TestServer::node(&redis, &["--channels-max", "1"]).await;
-    let other = TestServer::node(&redis, &["--redis-prefix", "sse:other.1:", "--channels-max", "1"]).await;
+    let other = TestServer::node(
+        &redis,
+        &["--redis-prefix", "sse:other.1:", "--channels-max", "1"],
+    )
+    .await;
     let same = TestServer::node(&redis, &["--redis-prefix", "sse:other.1:"]).await;
     let mut on_one: Subscriber = one.subscribe("/stream").await;
     let mut on_other = other.subscribe("/stream").await;
@@ -89,16 +133,31 @@ async fn systems_with_different_prefixes_on_one_redis_do_not_see_each_other() {
         let refused = server.try_publish("more", "click", "x").await.unwrap();
         assert_eq!(refused.status(), StatusCode::INSUFFICIENT_STORAGE);
     }
-    let keys: Vec<String> = redis.command(redis::cmd("KEYS").arg("*").clone()).await.unwrap();
+    let keys: Vec<String> = redis
+        .command(redis::cmd("KEYS").arg("*").clone())
+        .await
+        .unwrap();
     assert!(keys.iter().all(|key| key.starts_with("sse:")), "{keys:?}");
-    assert!(keys.contains(&"sse:{sse}".to_owned()) && keys.contains(&"sse:other.1:{sse}".to_owned()), "{keys:?}");
+    assert!(
+        keys.contains(&"sse:{sse}".to_owned()) && keys.contains(&"sse:other.1:{sse}".to_owned()),
+        "{keys:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_prefix_with_other_characters_is_refused_with_advice() {
     for prefix in ["a{b}", "a b", "ü"] {
-        let said = run(server_command().args(["--redis-url", "redis://localhost", "--redis-prefix", prefix])).await;
+        let said = run(server_command().args([
+            "--redis-url",
+            "redis://localhost",
+            "--redis-prefix",
+            prefix,
+        ]))
+        .await;
         assert_eq!(said.code, Some(2), "{said:?}");
-        assert!(said.stderr.contains("--redis-prefix") && said.stderr.contains("A-Z a-z 0-9"), "{said:?}");
+        assert!(
+            said.stderr.contains("--redis-prefix") && said.stderr.contains("A-Z a-z 0-9"),
+            "{said:?}"
+        );
     }
 }

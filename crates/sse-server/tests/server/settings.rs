@@ -4,7 +4,9 @@ use std::{cell::RefCell, net::TcpListener, process::Command};
 
 use tempfile::TempDir;
 
-use crate::common::{Backend, KilledWhenDropped, Said, TestServer, ended, free_port, run, server_command, until};
+use crate::common::{
+    Backend, KilledWhenDropped, Said, TestServer, ended, free_port, run, server_command, until,
+};
 
 const MISUSED: Option<i32> = Some(2);
 const PASSWORD: &str = "hunter2";
@@ -18,15 +20,28 @@ fn server(variables: &[(&str, &str)], flags: &[&str]) -> Command {
 /// What a server says, in an empty directory, until it listens (with no code) or ends.
 async fn said_at_start(command: &mut Command, directory: &TempDir) -> Said {
     let [stdout, stderr] = ["stdout", "stderr"].map(|_| tempfile::NamedTempFile::new().unwrap());
-    command.current_dir(directory.path()).stdout(stdout.reopen().unwrap()).stderr(stderr.reopen().unwrap());
+    command
+        .current_dir(directory.path())
+        .stdout(stdout.reopen().unwrap())
+        .stderr(stderr.reopen().unwrap());
     let child = RefCell::new(KilledWhenDropped(command.spawn().unwrap()));
     let read = |file: &tempfile::NamedTempFile| std::fs::read_to_string(file).unwrap();
     until("it listens or ends", async || {
-        let code = child.borrow_mut().0.try_wait().unwrap().map(|status| status.code());
+        let code = child
+            .borrow_mut()
+            .0
+            .try_wait()
+            .unwrap()
+            .map(|status| status.code());
         let (stdout, stderr) = (read(&stdout), read(&stderr));
         // The last line of the start; without a log the URL on stdout says as much.
-        let listens = stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
-        (listens || code.is_some()).then(|| Said { code: code.flatten(), stdout, stderr })
+        let listens =
+            stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
+        (listens || code.is_some()).then(|| Said {
+            code: code.flatten(),
+            stdout,
+            stderr,
+        })
     })
     .await
 }
@@ -35,9 +50,17 @@ async fn said_at_start(command: &mut Command, directory: &TempDir) -> Said {
 async fn misused(variables: &[(&str, &str)], flags: &[&str]) -> Said {
     let directory = TempDir::new().unwrap();
     let said = said_at_start(&mut server(variables, flags), &directory).await;
-    assert_eq!(said.code, MISUSED, "{variables:?} {flags:?}: {}", said.stderr);
+    assert_eq!(
+        said.code, MISUSED,
+        "{variables:?} {flags:?}: {}",
+        said.stderr
+    );
     assert_eq!(said.stdout, "", "{variables:?} {flags:?}");
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "something was made already");
+    assert_eq!(
+        std::fs::read_dir(directory.path()).unwrap().count(),
+        0,
+        "something was made already"
+    );
     said
 }
 
@@ -47,14 +70,18 @@ async fn log_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
     if !flags.contains(&"--bind") && !variables.iter().any(|(name, _)| *name == "SSE_BIND") {
         command.args(["--bind", "127.0.0.1:0"]);
     }
-    said_at_start(&mut command, &TempDir::new().unwrap()).await.stderr
+    said_at_start(&mut command, &TempDir::new().unwrap())
+        .await
+        .stderr
 }
 
 /// What the first line of the log says.
 async fn broker_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
     let log = log_of(variables, flags).await;
     let first = log.lines().next().unwrap_or_default();
-    let (_, said) = first.split_once("broker: ").unwrap_or_else(|| panic!("no broker in the first line of {log}"));
+    let (_, said) = first
+        .split_once("broker: ")
+        .unwrap_or_else(|| panic!("no broker in the first line of {log}"));
     said.to_owned()
 }
 
@@ -64,27 +91,54 @@ async fn misuse_is_code_2_and_says_what_to_write() {
         (&["--no-such-flag"][..], &["--no-such-flag", "--help"][..]),
         (&["extra"], &["extra", "--help"]),
         (&["--bind"], &["--bind"]),
-        (&["--bind", "5000"], &["\"5000\"", "127.0.0.1:5000", "[::1]:5000"]),
+        (
+            &["--bind", "5000"],
+            &["\"5000\"", "127.0.0.1:5000", "[::1]:5000"],
+        ),
         (&["--bind", "127.0.0.1:99999"], &["127.0.0.1:5000"]),
         (&["--heartbeat", "15"], &["--heartbeat", "15s"]),
         (&["--heartbeat", "0s"], &["--heartbeat", "more than zero"]),
         (&["--history-age", "yesterday"], &["--history-age", "24h"]),
         (&["--history-bytes", "1XB"], &["--history-bytes", "1GiB"]),
         (&["--history-events", "0"], &["--history-events"]),
-        (&["--event-bytes-max", "0"], &["--event-bytes-max", "more than zero"]),
-        (&["--event-bytes-max", "17MiB"], &["--event-bytes-max", "--batch-bytes-max"]),
-        (&["--publish-memory", "1MiB"], &["--batch-bytes-max", "--publish-memory"]),
-        (&["--cors-origin", "https://app.example/"], &["--cors-origin", "write https://app.example"]),
-        (&["--cors-origin", "app.example"], &["--cors-origin", "https://app.example"]),
+        (
+            &["--event-bytes-max", "0"],
+            &["--event-bytes-max", "more than zero"],
+        ),
+        (
+            &["--event-bytes-max", "17MiB"],
+            &["--event-bytes-max", "--batch-bytes-max"],
+        ),
+        (
+            &["--publish-memory", "1MiB"],
+            &["--batch-bytes-max", "--publish-memory"],
+        ),
+        (
+            &["--cors-origin", "https://app.example/"],
+            &["--cors-origin", "write https://app.example"],
+        ),
+        (
+            &["--cors-origin", "app.example"],
+            &["--cors-origin", "https://app.example"],
+        ),
         (&["--log", "loud=="], &["--log", "debug"]),
-        (&["--memory", "--data-dir", "x"], &["--memory", "--data-dir", "give one of them"]),
-        (&["--memory", "--redis-url", "redis://localhost"], &["--memory", "--redis-url", "give one of them"]),
+        (
+            &["--memory", "--data-dir", "x"],
+            &["--memory", "--data-dir", "give one of them"],
+        ),
+        (
+            &["--memory", "--redis-url", "redis://localhost"],
+            &["--memory", "--redis-url", "give one of them"],
+        ),
         (&["--redis-url", "http://localhost"], &["redis://"]),
         (&["--redis-url", ""], &["redis://"]),
     ] {
         let said = misused(&[], flags).await.stderr;
         for hint in hints {
-            assert!(said.contains(hint), "{flags:?} does not say {hint:?}: {said}");
+            assert!(
+                said.contains(hint),
+                "{flags:?} does not say {hint:?}: {said}"
+            );
         }
         assert!(!said.contains("panicked"), "{said}");
     }
@@ -93,13 +147,23 @@ async fn misuse_is_code_2_and_says_what_to_write() {
 #[tokio::test]
 async fn a_level_that_is_no_level_is_refused() {
     // It would be a filter that lets nothing through: a silent server.
-    let said = misused(&[], &["--memory", "--bind", "127.0.0.1:0", "--log", "warning"]).await.stderr;
+    let said = misused(
+        &[],
+        &["--memory", "--bind", "127.0.0.1:0", "--log", "warning"],
+    )
+    .await
+    .stderr;
     assert!(said.contains("debug"), "{said}");
 }
 
 #[tokio::test]
 async fn a_history_without_room_for_an_event_is_refused() {
-    let said = misused(&[], &["--memory", "--bind", "127.0.0.1:0", "--history-bytes", "0"]).await.stderr;
+    let said = misused(
+        &[],
+        &["--memory", "--bind", "127.0.0.1:0", "--history-bytes", "0"],
+    )
+    .await
+    .stderr;
     assert!(said.contains("--history-bytes"), "{said}");
 }
 
@@ -121,7 +185,11 @@ async fn a_wrong_variable_is_code_2_as_well() {
         ("SSE_TAIL_BYTES", "x", &["1MiB"]),
         ("SSE_RETRY", "3", &["15s"]),
         ("SSE_REDIS_TIMEOUT", "0s", &["more than zero"]),
-        ("SSE_CORS_ORIGIN", "https://a.example,b.example", &["https://app.example"]),
+        (
+            "SSE_CORS_ORIGIN",
+            "https://a.example,b.example",
+            &["https://app.example"],
+        ),
         ("SSE_LOG", "loud==", &["debug"]),
         ("SSE_MEMORY", "maybe", &[]),
         ("SSE_ALLOW_ANONYMOUS", "2", &[]),
@@ -129,10 +197,21 @@ async fn a_wrong_variable_is_code_2_as_well() {
         ("REDIS_URL", "nonsense", &["redis://"]),
     ] {
         let said = misused(&[(name, value)], &[]).await.stderr;
-        let flag = format!("--{}", name.trim_start_matches("SSE_").to_lowercase().replace('_', "-"));
-        assert!(said.contains(&flag) || said.contains(name) || name.ends_with("REDIS_URL"), "{name}: {said}");
+        let flag = format!(
+            "--{}",
+            name.trim_start_matches("SSE_")
+                .to_lowercase()
+                .replace('_', "-")
+        );
+        assert!(
+            said.contains(&flag) || said.contains(name) || name.ends_with("REDIS_URL"),
+            "{name}: {said}"
+        );
         for hint in hints {
-            assert!(said.contains(hint), "{name}={value} does not say {hint:?}: {said}");
+            assert!(
+                said.contains(hint),
+                "{name}={value} does not say {hint:?}: {said}"
+            );
         }
     }
 }
@@ -146,13 +225,32 @@ async fn a_wrong_switch_says_what_it_may_be() {
 #[tokio::test]
 async fn booleans_take_1_0_true_and_false() {
     for yes in ["1", "true"] {
-        assert_eq!(broker_of(&[("SSE_MEMORY", yes)], &[]).await, "embedded log in memory (chosen by SSE_MEMORY)");
-        let open = [("SSE_ALLOW_ANONYMOUS", yes), ("SSE_BIND", "0.0.0.0:0"), ("SSE_MEMORY", "1")];
-        assert!(log_of(&open, &[]).await.contains("listening on http://0.0.0.0:"));
+        assert_eq!(
+            broker_of(&[("SSE_MEMORY", yes)], &[]).await,
+            "embedded log in memory (chosen by SSE_MEMORY)"
+        );
+        let open = [
+            ("SSE_ALLOW_ANONYMOUS", yes),
+            ("SSE_BIND", "0.0.0.0:0"),
+            ("SSE_MEMORY", "1"),
+        ];
+        assert!(
+            log_of(&open, &[])
+                .await
+                .contains("listening on http://0.0.0.0:")
+        );
     }
     for no in ["0", "false"] {
-        assert_eq!(broker_of(&[("SSE_MEMORY", no)], &[]).await, "embedded log in ./sse-data (chosen by the default)");
-        let said = misused(&[("SSE_ALLOW_ANONYMOUS", no), ("SSE_BIND", "0.0.0.0:0")], &[]).await.stderr;
+        assert_eq!(
+            broker_of(&[("SSE_MEMORY", no)], &[]).await,
+            "embedded log in ./sse-data (chosen by the default)"
+        );
+        let said = misused(
+            &[("SSE_ALLOW_ANONYMOUS", no), ("SSE_BIND", "0.0.0.0:0")],
+            &[],
+        )
+        .await
+        .stderr;
         assert!(said.contains("--allow-anonymous"), "{said}");
     }
 }
@@ -160,9 +258,23 @@ async fn booleans_take_1_0_true_and_false() {
 #[tokio::test]
 async fn an_empty_variable_is_as_good_as_none() {
     // As `environment: SSE_REDIS_URL: ${REDIS}` leaves it in a compose file.
-    for name in ["REDIS_URL", "SSE_REDIS_URL", "SSE_MEMORY", "SSE_CORS_ORIGIN", "SSE_BIND", "SSE_LOG"] {
-        let log = log_of(&[(name, "")], &["--data-dir", "log", "--bind", "127.0.0.1:0"]).await;
-        assert!(log.contains("embedded log in log (chosen by --data-dir)"), "{name}: {log}");
+    for name in [
+        "REDIS_URL",
+        "SSE_REDIS_URL",
+        "SSE_MEMORY",
+        "SSE_CORS_ORIGIN",
+        "SSE_BIND",
+        "SSE_LOG",
+    ] {
+        let log = log_of(
+            &[(name, "")],
+            &["--data-dir", "log", "--bind", "127.0.0.1:0"],
+        )
+        .await;
+        assert!(
+            log.contains("embedded log in log (chosen by --data-dir)"),
+            "{name}: {log}"
+        );
     }
 }
 
@@ -174,32 +286,105 @@ async fn the_first_line_says_which_broker_and_what_chose_it() {
     let url = ("REDIS_URL", nobody.as_str());
     let sse_url = ("SSE_REDIS_URL", nobody.as_str());
     for (variables, flags, expected) in [
-        (&[][..], &[][..], "embedded log in ./sse-data (chosen by the default)".to_owned()),
-        (&[], &["--memory"], "embedded log in memory (chosen by --memory)".to_owned()),
-        (&[], &["--data-dir", "d"], "embedded log in d (chosen by --data-dir)".to_owned()),
+        (
+            &[][..],
+            &[][..],
+            "embedded log in ./sse-data (chosen by the default)".to_owned(),
+        ),
+        (
+            &[],
+            &["--memory"],
+            "embedded log in memory (chosen by --memory)".to_owned(),
+        ),
+        (
+            &[],
+            &["--data-dir", "d"],
+            "embedded log in d (chosen by --data-dir)".to_owned(),
+        ),
         (&[quick], &["--redis-url", &nobody], redis_by("--redis-url")),
         (&[quick, url], &[], redis_by("REDIS_URL")),
         (&[quick, sse_url], &[], redis_by("SSE_REDIS_URL")),
         // The command line beats every variable.
-        (&[quick, url], &["--memory"], "embedded log in memory (chosen by --memory)".to_owned()),
-        (&[quick, url], &["--data-dir", "d"], "embedded log in d (chosen by --data-dir)".to_owned()),
-        (&[quick, sse_url], &["--memory"], "embedded log in memory (chosen by --memory)".to_owned()),
-        (&[quick, sse_url], &["--data-dir", "d"], "embedded log in d (chosen by --data-dir)".to_owned()),
-        (&[quick, ("SSE_MEMORY", "1")], &["--redis-url", &nobody], redis_by("--redis-url")),
-        (&[quick, ("SSE_DATA_DIR", "d")], &["--redis-url", &nobody], redis_by("--redis-url")),
-        (&[("SSE_MEMORY", "1")], &["--data-dir", "d"], "embedded log in d (chosen by --data-dir)".to_owned()),
-        (&[("REDIS_URL", "nonsense")], &["--memory"], "embedded log in memory (chosen by --memory)".to_owned()),
+        (
+            &[quick, url],
+            &["--memory"],
+            "embedded log in memory (chosen by --memory)".to_owned(),
+        ),
+        (
+            &[quick, url],
+            &["--data-dir", "d"],
+            "embedded log in d (chosen by --data-dir)".to_owned(),
+        ),
+        (
+            &[quick, sse_url],
+            &["--memory"],
+            "embedded log in memory (chosen by --memory)".to_owned(),
+        ),
+        (
+            &[quick, sse_url],
+            &["--data-dir", "d"],
+            "embedded log in d (chosen by --data-dir)".to_owned(),
+        ),
+        (
+            &[quick, ("SSE_MEMORY", "1")],
+            &["--redis-url", &nobody],
+            redis_by("--redis-url"),
+        ),
+        (
+            &[quick, ("SSE_DATA_DIR", "d")],
+            &["--redis-url", &nobody],
+            redis_by("--redis-url"),
+        ),
+        (
+            &[("SSE_MEMORY", "1")],
+            &["--data-dir", "d"],
+            "embedded log in d (chosen by --data-dir)".to_owned(),
+        ),
+        (
+            &[("REDIS_URL", "nonsense")],
+            &["--memory"],
+            "embedded log in memory (chosen by --memory)".to_owned(),
+        ),
         // A variable of ours beats REDIS_URL, which platforms set for everybody.
-        (&[quick, url, ("SSE_MEMORY", "1")], &[], "embedded log in memory (chosen by SSE_MEMORY)".to_owned()),
-        (&[quick, url, ("SSE_DATA_DIR", "d")], &[], "embedded log in d (chosen by SSE_DATA_DIR)".to_owned()),
-        (&[quick, ("REDIS_URL", "nonsense"), sse_url], &[], redis_by("SSE_REDIS_URL")),
-        (&[quick, url, ("SSE_MEMORY", "0")], &[], redis_by("REDIS_URL")),
-        (&[quick, ("SSE_MEMORY", "0"), sse_url], &[], redis_by("SSE_REDIS_URL")),
+        (
+            &[quick, url, ("SSE_MEMORY", "1")],
+            &[],
+            "embedded log in memory (chosen by SSE_MEMORY)".to_owned(),
+        ),
+        (
+            &[quick, url, ("SSE_DATA_DIR", "d")],
+            &[],
+            "embedded log in d (chosen by SSE_DATA_DIR)".to_owned(),
+        ),
+        (
+            &[quick, ("REDIS_URL", "nonsense"), sse_url],
+            &[],
+            redis_by("SSE_REDIS_URL"),
+        ),
+        (
+            &[quick, url, ("SSE_MEMORY", "0")],
+            &[],
+            redis_by("REDIS_URL"),
+        ),
+        (
+            &[quick, ("SSE_MEMORY", "0"), sse_url],
+            &[],
+            redis_by("SSE_REDIS_URL"),
+        ),
     ] {
-        assert_eq!(broker_of(variables, flags).await, expected, "{variables:?} {flags:?}");
+        assert_eq!(
+            broker_of(variables, flags).await,
+            expected,
+            "{variables:?} {flags:?}"
+        );
     }
-    let said = misused(&[("SSE_MEMORY", "1"), ("SSE_DATA_DIR", "d")], &[]).await.stderr;
-    assert!(said.contains("SSE_MEMORY") && said.contains("SSE_DATA_DIR"), "{said}");
+    let said = misused(&[("SSE_MEMORY", "1"), ("SSE_DATA_DIR", "d")], &[])
+        .await
+        .stderr;
+    assert!(
+        said.contains("SSE_MEMORY") && said.contains("SSE_DATA_DIR"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -223,7 +408,10 @@ async fn a_password_is_never_shown_in_errors_or_in_the_log() {
         format!("user:{PASSWORD}@localhost"),
         format!("rediss://user:{PASSWORD}@localhost"),
     ] {
-        for said in [misused(&[("REDIS_URL", &url)], &[]).await, misused(&[], &["--redis-url", &url]).await] {
+        for said in [
+            misused(&[("REDIS_URL", &url)], &[]).await,
+            misused(&[], &["--redis-url", &url]).await,
+        ] {
             assert!(!said.stderr.contains(PASSWORD), "{}", said.stderr);
         }
     }
@@ -252,15 +440,26 @@ async fn the_help_names_a_variable_for_every_flag_and_ends_with_examples() {
     for text in options.split("\n      --").skip(1) {
         let flag = text.split([' ', '\n']).next().unwrap();
         let variable = format!("[env: SSE_{}", flag.to_uppercase().replace('-', "_"));
-        let named = [']', '='].iter().any(|end| text.contains(&format!("{variable}{end}")));
+        let named = [']', '=']
+            .iter()
+            .any(|end| text.contains(&format!("{variable}{end}")));
         assert!(named, "--{flag} has no {variable}: {text}");
-        assert!(text.lines().nth(1).is_some_and(|line| line.trim().len() > 20), "--{flag} is not explained: {text}");
+        assert!(
+            text.lines()
+                .nth(1)
+                .is_some_and(|line| line.trim().len() > 20),
+            "--{flag} is not explained: {text}"
+        );
         flags += 1;
     }
     assert!(flags >= 18, "only {flags} flags were found in\n{options}");
-    for hint in
-        ["curl -N http://127.0.0.1:5000/stream", "sse-server --memory", "Exit codes: 0", "1 failed", "2 misused"]
-    {
+    for hint in [
+        "curl -N http://127.0.0.1:5000/stream",
+        "sse-server --memory",
+        "Exit codes: 0",
+        "1 failed",
+        "2 misused",
+    ] {
         assert!(end.contains(hint), "{hint:?} is not in {end}");
     }
 }
@@ -270,30 +469,61 @@ async fn the_version_is_told() {
     for flag in ["--version", "-V"] {
         let said = run(&mut server(&[], &[flag])).await;
         let expected = format!("sse-server {}\n", env!("CARGO_PKG_VERSION"));
-        assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), expected.as_str(), ""));
+        assert_eq!(
+            (said.code, said.stdout.as_str(), said.stderr.as_str()),
+            (Some(0), expected.as_str(), "")
+        );
     }
 }
 
 /// A server on port 0, the URL that it prints, and where its stdout goes.
-async fn on_a_free_port(variables: &[(&str, &str)]) -> (KilledWhenDropped, String, tempfile::NamedTempFile) {
+async fn on_a_free_port(
+    variables: &[(&str, &str)],
+) -> (KilledWhenDropped, String, tempfile::NamedTempFile) {
     let out = tempfile::NamedTempFile::new().unwrap();
     let mut command = server(&[("SSE_BIND", "127.0.0.1:0"), ("SSE_MEMORY", "true")], &[]);
     command.envs(variables.iter().copied());
-    command.stdout(out.reopen().unwrap()).stderr(std::process::Stdio::null());
+    command
+        .stdout(out.reopen().unwrap())
+        .stderr(std::process::Stdio::null());
     let child = KilledWhenDropped(command.spawn().unwrap());
-    let url =
-        until("the URL", async || Some(std::fs::read_to_string(&out).unwrap().strip_suffix('\n')?.to_owned())).await;
+    let url = until("the URL", async || {
+        Some(
+            std::fs::read_to_string(&out)
+                .unwrap()
+                .strip_suffix('\n')?
+                .to_owned(),
+        )
+    })
+    .await;
     (child, url, out)
 }
 
 #[tokio::test]
 async fn port_0_prints_a_url_that_works_and_nothing_else() {
     let (mut child, url, out) = on_a_free_port(&[]).await;
-    assert!(url.starts_with("http://127.0.0.1:") && !url.ends_with(":0"), "{url}");
+    assert!(
+        url.starts_with("http://127.0.0.1:") && !url.ends_with(":0"),
+        "{url}"
+    );
     // Any server of the harness brings a client.
     let client = TestServer::start(Backend::Memory).await.http.clone();
-    assert_eq!(client.get(format!("{url}/health/live")).send().await.unwrap().status(), 200);
-    assert!(Command::new("kill").arg(child.0.id().to_string()).status().unwrap().success());
+    assert_eq!(
+        client
+            .get(format!("{url}/health/live"))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    assert!(
+        Command::new("kill")
+            .arg(child.0.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(ended(&mut child.0).await.code(), Some(0));
     assert_eq!(std::fs::read_to_string(&out).unwrap(), format!("{url}\n"));
 }
@@ -303,14 +533,31 @@ async fn the_tutorials_time_is_that_of_the_servers_time_zone() {
     let client = TestServer::start(Backend::Memory).await.http.clone();
     for (zone, minutes) in [("HERE-05:30", 330), ("HERE+08", -480)] {
         let (_child, url, _out) = on_a_free_port(&[("TZ", zone)]).await;
-        client.get(format!("{url}/event/view")).send().await.unwrap();
-        let answer: serde_json::Value = client.get(format!("{url}/events")).send().await.unwrap().json().await.unwrap();
+        client
+            .get(format!("{url}/event/view"))
+            .send()
+            .await
+            .unwrap();
+        let answer: serde_json::Value = client
+            .get(format!("{url}/events"))
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
         let data = answer["events"][0]["data"].as_str().unwrap();
         let (_, time) = data.split_once("timestamp: ").unwrap();
-        let time =
-            chrono::NaiveDateTime::parse_from_str(time.trim_end_matches('"'), "%d-%b-%Y (%H:%M:%S%.6f)").unwrap();
+        let time = chrono::NaiveDateTime::parse_from_str(
+            time.trim_end_matches('"'),
+            "%d-%b-%Y (%H:%M:%S%.6f)",
+        )
+        .unwrap();
         let ahead = time - chrono::Utc::now().naive_utc();
-        assert!((ahead.num_minutes() - minutes).abs() < 20, "{data} in {zone}");
+        assert!(
+            (ahead.num_minutes() - minutes).abs() < 20,
+            "{data} in {zone}"
+        );
     }
 }
 
@@ -319,18 +566,34 @@ async fn an_address_beyond_this_machine_needs_consent() {
     for address in ["0.0.0.0:0", "[::]:0"] {
         let flags = ["--memory", "--bind", address];
         let said = misused(&[], &flags).await.stderr;
-        assert!(said.contains("--allow-anonymous") && said.contains(address), "{said}");
-        let said = misused(&[("SSE_BIND", address)], &["--memory"]).await.stderr;
+        assert!(
+            said.contains("--allow-anonymous") && said.contains(address),
+            "{said}"
+        );
+        let said = misused(&[("SSE_BIND", address)], &["--memory"])
+            .await
+            .stderr;
         assert!(said.contains("--allow-anonymous"), "{said}");
     }
-    let log = log_of(&[], &["--memory", "--bind", "0.0.0.0:0", "--allow-anonymous"]).await;
+    let log = log_of(
+        &[],
+        &["--memory", "--bind", "0.0.0.0:0", "--allow-anonymous"],
+    )
+    .await;
     assert!(log.contains("listening on http://0.0.0.0:"), "{log}");
 }
 
 #[tokio::test]
 async fn a_mistyped_variable_is_warned_about() {
-    let log = log_of(&[("SSE_MEMORY", "1"), ("SSE_HEARTBET", "1s"), ("SSE_", "x")], &[]).await;
-    let warned = |name: &str| log.lines().any(|line| line.contains("WARN") && line.contains(name));
+    let log = log_of(
+        &[("SSE_MEMORY", "1"), ("SSE_HEARTBET", "1s"), ("SSE_", "x")],
+        &[],
+    )
+    .await;
+    let warned = |name: &str| {
+        log.lines()
+            .any(|line| line.contains("WARN") && line.contains(name))
+    };
     assert!(warned("SSE_HEARTBET") && log.contains("--help"), "{log}");
     assert!(!warned("SSE_MEMORY"), "{log}");
 }
@@ -341,14 +604,26 @@ async fn a_port_in_use_is_named_with_code_1() {
     let address = taken.local_addr().unwrap().to_string();
     let said = run(&mut server(&[], &["--memory", "--bind", &address])).await;
     assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
-    assert!(said.stderr.contains(&address) && said.stderr.contains("--bind"), "{}", said.stderr);
-    assert!(said.stderr.contains("another server") && said.stderr.contains("in use"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(&address) && said.stderr.contains("--bind"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.contains("another server") && said.stderr.contains("in use"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[tokio::test]
 async fn an_address_of_another_machine_is_not_called_taken() {
     // TEST-NET-1 (RFC 5737): no machine has it.
-    let said = run(&mut server(&[], &["--memory", "--allow-anonymous", "--bind", "192.0.2.1:0"])).await;
+    let said = run(&mut server(
+        &[],
+        &["--memory", "--allow-anonymous", "--bind", "192.0.2.1:0"],
+    ))
+    .await;
     assert_eq!(said.code, Some(1));
     assert!(said.stderr.contains("192.0.2.1:0"), "{}", said.stderr);
     assert!(!said.stderr.contains("another server"), "{}", said.stderr);

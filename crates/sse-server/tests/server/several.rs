@@ -13,7 +13,10 @@ use crate::common::{RedisServer, Subscriber, TestEvent, TestServer, refusal};
 fn position(id: &str, channel: &str) -> String {
     let cursor: Cursor = id.parse().unwrap();
     assert!(matches!(cursor, Cursor::Composite(_)), "{id}");
-    cursor.position_in(&channel.parse().unwrap()).unwrap_or_else(|| panic!("{id} has no {channel}")).to_string()
+    cursor
+        .position_in(&channel.parse().unwrap())
+        .unwrap_or_else(|| panic!("{id} has no {channel}"))
+        .to_string()
 }
 
 async fn gap(subscriber: &mut Subscriber) -> (TestEvent, Value) {
@@ -35,7 +38,10 @@ async fn publish_to_three(server: &TestServer, stop: &Cell<bool>) -> HashMap<&'s
                 let count = counts.get_mut(channel).unwrap();
                 let line = |number| format!(r#"{{"event":"number","data":"{channel} {number}"}}"#);
                 let lines: Vec<String> = (*count..*count + batch).map(line).collect();
-                let answer = server.try_publish_batch(channel, lines.join("\n")).await.unwrap();
+                let answer = server
+                    .try_publish_batch(channel, lines.join("\n"))
+                    .await
+                    .unwrap();
                 assert_eq!(answer.status(), StatusCode::OK);
                 *count += batch;
             }
@@ -287,15 +293,26 @@ crate::on_every_broker! {
 async fn a_channel_that_cannot_be_read_does_not_hold_up_the_others() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--heartbeat", "50ms", "--tail-events", "5"]).await;
-    let opening = server.subscribe("/stream?channel=broken&channel=fine").await.last_event_id;
+    let opening = server
+        .subscribe("/stream?channel=broken&channel=fine")
+        .await
+        .last_event_id;
     server.publish_numbers("broken", 0..50).await;
     server.publish_numbers("fine", 0..50).await;
     redis.run("RENAME sse:{broken} aside").await;
     redis.run("SET sse:{broken} x").await;
-    let mut subscriber = server.subscribe_after("/stream?channel=broken&channel=fine", Some(&opening)).await;
-    assert_eq!(subscriber.take_data(50).await, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    let mut subscriber = server
+        .subscribe_after("/stream?channel=broken&channel=fine", Some(&opening))
+        .await;
+    assert_eq!(
+        subscriber.take_data(50).await,
+        (0..50).map(|number| number.to_string()).collect::<Vec<_>>()
+    );
     server.publish("fine", "click", "live").await;
     assert_eq!(subscriber.next_event().await.data, "live");
     redis.run("RENAME aside sse:{broken}").await;
-    assert_eq!(subscriber.take_data(50).await, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        subscriber.take_data(50).await,
+        (0..50).map(|number| number.to_string()).collect::<Vec<_>>()
+    );
 }

@@ -25,16 +25,25 @@ async fn open_stream(server: &TestServer, channel: &str) -> JoinHandle<Vec<u8>> 
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\n\n\r\n") {
-        assert!(within("the opening", socket.read_buf(&mut bytes)).await.unwrap() > 0);
+        assert!(
+            within("the opening", socket.read_buf(&mut bytes))
+                .await
+                .unwrap()
+                > 0
+        );
     }
     tokio::spawn(async move {
-        within("the end of the stream", socket.read_to_end(&mut bytes)).await.expect("no reset");
+        within("the end of the stream", socket.read_to_end(&mut bytes))
+            .await
+            .expect("no reset");
         bytes
     })
 }
 
 async fn stop(server: &mut TestServer, signal: &str) -> ExitStatus {
-    let stopped = timeout(STOPS_WITHIN, server.stop(signal)).await.expect("it stops in time");
+    let stopped = timeout(STOPS_WITHIN, server.stop(signal))
+        .await
+        .expect("it stops in time");
     assert!(!server.log().contains("panicked"), "{}", server.log());
     stopped
 }
@@ -48,13 +57,20 @@ fn assert_clean_end(stream: &[u8]) {
 async fn publish_until_refused(server: &TestServer, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
-        let Ok(response) = server.try_publish("busy", "click", &format!("{writer}-{number}")).await else { break };
+        let Ok(response) = server
+            .try_publish("busy", "click", &format!("{writer}-{number}"))
+            .await
+        else {
+            break;
+        };
         // While it stops it may also say that it does.
         if response.status() != StatusCode::OK {
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             break;
         }
-        let Ok(answer) = response.json::<Value>().await else { break };
+        let Ok(answer) = response.json::<Value>().await else {
+            break;
+        };
         acknowledged.push(answer["id"].as_str().unwrap().to_owned());
     }
     acknowledged
@@ -84,20 +100,31 @@ async fn what_was_acknowledged_while_stopping_is_in_the_log() {
         for _ in 0..3 {
             streams.push(open_stream(&server, "busy").await);
         }
-        let publishing = futures::future::join_all((0..8).map(|writer| publish_until_refused(&server, writer)));
+        let publishing =
+            futures::future::join_all((0..8).map(|writer| publish_until_refused(&server, writer)));
         let signalled = async {
-            let enough = async || (server.metric("sse_events_published_total").await >= 100.0).then_some(());
+            let enough =
+                async || (server.metric("sse_events_published_total").await >= 100.0).then_some(());
             until("publishes are in flight", enough).await;
             server.signal(signal);
         };
-        let (acknowledged, ()) = within("the server goes away", futures::future::join(publishing, signalled)).await;
+        let (acknowledged, ()) = within(
+            "the server goes away",
+            futures::future::join(publishing, signalled),
+        )
+        .await;
         let code = within("the end", ended(server.child())).await.code();
         assert_eq!(code, Some(0), "after SIG{signal}");
         for stream in streams {
             assert_clean_end(&stream.await.unwrap());
         }
         server.restart().await;
-        let stored: Vec<String> = server.history("busy").await.into_iter().map(|event| event.id).collect();
+        let stored: Vec<String> = server
+            .history("busy")
+            .await
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
         for id in acknowledged.iter().flatten() {
             assert!(stored.contains(id), "{id} was acknowledged and is lost");
         }
@@ -124,8 +151,14 @@ async fn a_subscriber_goes_on_where_the_stopped_server_left_it() {
 async fn a_subscriber_that_does_not_read_does_not_hold_up_the_end() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut stalled = server.connect().await;
-    stalled.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    until("it subscribes", async || (server.metric("sse_subscribers").await >= 1.0).then_some(())).await;
+    stalled
+        .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    until("it subscribes", async || {
+        (server.metric("sse_subscribers").await >= 1.0).then_some(())
+    })
+    .await;
     let healthy = open_stream(&server, "idle").await;
     // More than the buffers of both ends hold.
     let large = "x".repeat(900_000);
@@ -140,7 +173,11 @@ async fn a_subscriber_that_does_not_read_does_not_hold_up_the_end() {
     assert_eq!(stop(&mut server, "TERM").await.code(), Some(0));
     assert_clean_end(&healthy.await.unwrap());
     let mut received = Vec::new();
-    let _ = within("the end of the stalled stream", stalled.read_to_end(&mut received)).await;
+    let _ = within(
+        "the end of the stalled stream",
+        stalled.read_to_end(&mut received),
+    )
+    .await;
     assert!(received.len() < 4 * large.len(), "it never stalled");
 }
 
@@ -148,10 +185,17 @@ async fn a_subscriber_that_does_not_read_does_not_hold_up_the_end() {
 async fn connections_that_are_idle_or_half_a_request_do_not_hold_up_the_end() {
     let mut server = TestServer::start(Backend::Memory).await;
     let mut idle = server.connect().await;
-    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"}") {
-        assert!(within("an answer", idle.read_buf(&mut answer)).await.unwrap() > 0);
+        assert!(
+            within("an answer", idle.read_buf(&mut answer))
+                .await
+                .unwrap()
+                > 0
+        );
     }
     let mut half_a_head = server.connect().await;
     half_a_head.write_all(b"POST /event/cl").await.unwrap();
@@ -180,22 +224,45 @@ async fn a_publish_whose_body_is_on_its_way_is_finished() {
     // From here on the request is in flight: the server asks for its body.
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
-        assert!(within("100 Continue", publisher.read_buf(&mut answer)).await.unwrap() > 0);
+        assert!(
+            within("100 Continue", publisher.read_buf(&mut answer))
+                .await
+                .unwrap()
+                > 0
+        );
     }
-    assert!(answer.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&answer));
+    assert!(
+        answer.starts_with(b"HTTP/1.1 100"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     publisher.write_all(b"01234").await.unwrap();
     server.signal("TERM");
     let address = server.url.trim_start_matches("http://").to_owned();
-    until("no new connections", async || TcpStream::connect(&address).await.is_err().then_some(())).await;
+    until("no new connections", async || {
+        TcpStream::connect(&address).await.is_err().then_some(())
+    })
+    .await;
     publisher.write_all(b"56789").await.unwrap();
     answer.clear();
-    within("the answer", publisher.read_to_end(&mut answer)).await.unwrap();
+    within("the answer", publisher.read_to_end(&mut answer))
+        .await
+        .unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert_eq!(within("the end", ended(server.child())).await.code(), Some(0));
+    assert_eq!(
+        within("the end", ended(server.child())).await.code(),
+        Some(0)
+    );
     server.restart().await;
     let history = server.history("sse").await;
-    assert_eq!(history.iter().map(|event| event.data.as_str()).collect::<Vec<_>>(), ["0123456789"]);
+    assert_eq!(
+        history
+            .iter()
+            .map(|event| event.data.as_str())
+            .collect::<Vec<_>>(),
+        ["0123456789"]
+    );
     assert!(answer.contains(&history[0].id), "{answer}");
 }
 
@@ -214,8 +281,15 @@ async fn a_redis_that_is_away_or_frozen_does_not_hold_up_the_end() {
         } else {
             redis.kill();
         }
-        publisher.write_all(b"GET /event/click HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        assert_eq!(stop(&mut server, "TERM").await.code(), Some(0), "frozen: {frozen}");
+        publisher
+            .write_all(b"GET /event/click HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(
+            stop(&mut server, "TERM").await.code(),
+            Some(0),
+            "frozen: {frozen}"
+        );
         assert_clean_end(&stream.await.unwrap());
     }
 }

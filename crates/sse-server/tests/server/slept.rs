@@ -13,7 +13,14 @@ const READS_MAX: f64 = 50.0;
 /// A socket for each of them.
 fn raise_the_limit_of_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )
+    .unwrap();
 }
 
 async fn subscribe(server: &TestServer, path: &str, count: usize) -> Vec<Subscriber> {
@@ -32,7 +39,10 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
     raise_the_limit_of_open_files();
     let redis = RedisServer::start().await;
     let flags = ["--history-events", "200", "--tail-events", "50"];
-    let (sleeper, awake) = (TestServer::node(&redis, &flags).await, TestServer::node(&redis, &flags).await);
+    let (sleeper, awake) = (
+        TestServer::node(&redis, &flags).await,
+        TestServer::node(&redis, &flags).await,
+    );
     let mut subscribers = subscribe(&sleeper, "/stream", SUBSCRIBERS).await;
     let last = awake.publish("sse", "number", "seen").await;
     for subscriber in &mut subscribers {
@@ -41,12 +51,15 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
     let before = sleeper.metric("sse_page_reads_total").await;
     sleeper.signal("STOP");
     for batch in 0..10 {
-        awake.publish_numbers("sse", batch * 200..(batch + 1) * 200).await;
+        awake
+            .publish_numbers("sse", batch * 200..(batch + 1) * 200)
+            .await;
     }
     let kept = awake.history("sse").await;
     assert!(kept.len() < 400, "nothing was trimmed");
     sleeper.signal("CONT");
-    let said = json!({ "channel": "sse", "after": last, "oldest": kept[0].id, "reason": "trimmed" });
+    let said =
+        json!({ "channel": "sse", "after": last, "oldest": kept[0].id, "reason": "trimmed" });
     all_at_once(&mut subscribers, async |subscriber| {
         assert_eq!(gap(subscriber).await, said);
         for event in &kept {
@@ -56,7 +69,10 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
     .await;
     let reads = sleeper.metric("sse_page_reads_total").await - before;
     println!("{reads} pages were read for {SUBSCRIBERS} subscribers");
-    assert!(reads <= READS_MAX, "{reads} pages were read for {SUBSCRIBERS} subscribers");
+    assert!(
+        reads <= READS_MAX,
+        "{reads} pages were read for {SUBSCRIBERS} subscribers"
+    );
     // And it goes on.
     awake.publish("sse", "number", "new").await;
     for subscriber in &mut subscribers {
@@ -69,7 +85,11 @@ async fn a_channel_that_is_wiped_without_a_reconnect_is_told_though_nobody_publi
     raise_the_limit_of_open_files();
     let redis = RedisServer::start().await;
     let node = TestServer::node(&redis, &[]).await;
-    let paths = ["/stream", "/stream?event=other", "/stream?channel=sse&channel=quiet&envelope=json"];
+    let paths = [
+        "/stream",
+        "/stream?event=other",
+        "/stream?channel=sse&channel=quiet&envelope=json",
+    ];
     let mut subscribers = Vec::new();
     for path in paths {
         subscribers.extend(subscribe(&node, path, SUBSCRIBERS / paths.len()).await);
@@ -82,7 +102,8 @@ async fn a_channel_that_is_wiped_without_a_reconnect_is_told_though_nobody_publi
         let before = node.metric("sse_page_reads_total").await;
         redis.run(wipe).await;
         for subscriber in &mut subscribers {
-            let said = json!({ "channel": "sse", "after": last, "oldest": null, "reason": "unknown" });
+            let said =
+                json!({ "channel": "sse", "after": last, "oldest": null, "reason": "unknown" });
             assert_eq!(gap(subscriber).await, said, "after {wipe}");
         }
         let reads = node.metric("sse_page_reads_total").await - before;

@@ -71,16 +71,28 @@ impl Reader {
             socket.set_recv_buffer_size(4096).unwrap();
         }
         let address = server.url.trim_start_matches("http://").parse().unwrap();
-        let mut socket = within("a connection", socket.connect(address)).await.unwrap();
+        let mut socket = within("a connection", socket.connect(address))
+            .await
+            .unwrap();
         // Without chunks the body is what comes.
-        socket.write_all(b"GET /stream HTTP/1.0\r\nHost: x\r\n\r\n").await.unwrap();
+        socket
+            .write_all(b"GET /stream HTTP/1.0\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(within("the head", socket.read_u8()).await.unwrap());
         }
         let (opening, last_event_id) = (String::new(), String::new());
         let (blocks, told) = (BlockSplitter::new(1 << 20), Vec::new());
-        let mut reader = Self { socket, blocks, opening, told, last_event_id, bytes_read: 0 };
+        let mut reader = Self {
+            socket,
+            blocks,
+            opening,
+            told,
+            last_event_id,
+            bytes_read: 0,
+        };
         while reader.last_event_id.is_empty() {
             reader.read(256).await;
         }
@@ -92,7 +104,9 @@ impl Reader {
     async fn read(&mut self, most: usize) -> bool {
         let mut bytes = vec![0; most];
         let count = within("something on the stream", self.socket.read(&mut bytes)).await;
-        let count = count.inspect_err(|error| eprintln!("the stream broke: {error}")).unwrap_or(0);
+        let count = count
+            .inspect_err(|error| eprintln!("the stream broke: {error}"))
+            .unwrap_or(0);
         self.bytes_read += count;
         self.blocks.push(&bytes[..count]).unwrap();
         while let Some(item) = self.blocks.next_item() {
@@ -125,15 +139,28 @@ impl Reader {
     fn assert_behind_the_tail(&self, sockets: &[Socket]) {
         let here = self.socket.local_addr().unwrap().port();
         let ours = sockets.iter().filter(|socket| socket.client == here);
-        let given = self.bytes_read + ours.map(|socket| socket.unsent + socket.unread).sum::<usize>() + CHUNK_BYTES;
-        assert!(given < (EVENTS - TAIL_EVENTS) * EVENT_BYTES, "{given} bytes were given: not behind the tail");
+        let given = self.bytes_read
+            + ours
+                .map(|socket| socket.unsent + socket.unread)
+                .sum::<usize>()
+            + CHUNK_BYTES;
+        assert!(
+            given < (EVENTS - TAIL_EVENTS) * EVENT_BYTES,
+            "{given} bytes were given: not behind the tail"
+        );
     }
 
     /// Reads at full speed until the event with this number.
     async fn read_until(&mut self, last: usize) {
-        SockRef::from(&self.socket).set_recv_buffer_size(1 << 20).unwrap();
+        SockRef::from(&self.socket)
+            .set_recv_buffer_size(1 << 20)
+            .unwrap();
         while !matches!(self.told.last(), Some((_, Told::Number(number))) if *number == last) {
-            assert!(self.read(64 << 10).await, "the stream ended after {:?}", self.told.last());
+            assert!(
+                self.read(64 << 10).await,
+                "the stream ended after {:?}",
+                self.told.last()
+            );
         }
     }
 
@@ -150,9 +177,17 @@ impl Reader {
                 Told::Gap(gap) => {
                     assert_eq!(gap.reason, GapReason::Trimmed);
                     assert!(gap.after == *before, "{gap:?} after {before}");
-                    let Some((next, Told::Number(number))) = told.peek() else { panic!("{gap:?} and nothing more") };
-                    assert_eq!(gap.oldest.map(|oldest| oldest.to_string()).as_ref(), Some(next));
-                    assert!(*number > expected, "a gap in which nothing is missing: {gap:?}");
+                    let Some((next, Told::Number(number))) = told.peek() else {
+                        panic!("{gap:?} and nothing more")
+                    };
+                    assert_eq!(
+                        gap.oldest.map(|oldest| oldest.to_string()).as_ref(),
+                        Some(next)
+                    );
+                    assert!(
+                        *number > expected,
+                        "a gap in which nothing is missing: {gap:?}"
+                    );
                     expected = *number;
                     gap_end = Some(*number);
                 }
@@ -165,14 +200,25 @@ impl Reader {
 }
 
 fn number_in(data: &str) -> usize {
-    data.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+    data.split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
 }
 
 /// Publishes numbers with something behind them, as one batch.
 async fn publish(server: &TestServer, numbers: Range<usize>) {
-    let line = |number| format!(r#"{{"event":"n","data":"{:x<EVENT_BYTES$}"}}"#, format!("{number} "));
+    let line = |number| {
+        format!(
+            r#"{{"event":"n","data":"{:x<EVENT_BYTES$}"}}"#,
+            format!("{number} ")
+        )
+    };
     let lines: Vec<String> = numbers.map(line).collect();
-    let response = server.try_publish_batch("sse", lines.join("\n")).await.expect("an answer");
+    let response = server
+        .try_publish_batch("sse", lines.join("\n"))
+        .await
+        .expect("an answer");
     assert!(response.status().is_success(), "{}", response.status());
 }
 
@@ -198,7 +244,12 @@ type Sockets = Arc<Vec<Socket>>;
 
 /// Both ends of all connections to the server (`proc_pid_net(5)`). The kernel takes long for that: seldom, please.
 fn sockets(server: &TestServer) -> Sockets {
-    let server_port: u16 = server.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let server_port: u16 = server
+        .url
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .expect("a port");
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
     let text = format!(":{server_port:04X} ");
     let socket = |line: &str| {
@@ -208,13 +259,25 @@ fn sockets(server: &TestServer) -> Sockets {
         let (sending, receiving) = fields.nth(1)?.split_once(':')?;
         let bytes = |hex| usize::from_str_radix(hex, 16).ok();
         Some(if local == server_port {
-            Socket { client: remote, unsent: bytes(sending)?, unread: 0 }
+            Socket {
+                client: remote,
+                unsent: bytes(sending)?,
+                unread: 0,
+            }
         } else {
-            Socket { client: local, unsent: 0, unread: bytes(receiving)? }
+            Socket {
+                client: local,
+                unsent: 0,
+                unread: bytes(receiving)?,
+            }
         })
     };
     let of_server = table.lines().filter(|line| line.contains(&text));
-    Arc::new(of_server.map(|line| socket(line).expect("a socket")).collect())
+    Arc::new(
+        of_server
+            .map(|line| socket(line).expect("a socket"))
+            .collect(),
+    )
 }
 
 /// What waits in the sockets of the server.
@@ -237,7 +300,13 @@ async fn most_unsent<T>(server: &TestServer, work: impl Future<Output = T>) -> (
 
 /// The number of the oldest event that is kept.
 async fn oldest(server: &TestServer) -> usize {
-    let page: Value = server.get("/events?limit=1").await.unwrap().json().await.unwrap();
+    let page: Value = server
+        .get("/events?limit=1")
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     number_in(page["events"][0]["data"].as_str().unwrap())
 }
 
@@ -268,14 +337,23 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         reader
     });
     let stopped_ones = async {
-        let (unsent, ((), healthy)) =
-            most_unsent(server, async { tokio::join!(publish_all(server), healthy_ones) }).await;
+        let (unsent, ((), healthy)) = most_unsent(server, async {
+            tokio::join!(publish_all(server), healthy_ones)
+        })
+        .await;
         for reader in healthy {
             assert_eq!(reader.judge(), None, "one that reads was held up");
         }
         let (own, in_sockets) = (peak_memory(server), unsent * KERNEL_FACTOR);
-        println!("at the most: {} KiB, and {} KiB in the kernel", own >> 10, in_sockets >> 10);
-        assert!(unsent > 0 && own + in_sockets <= MEMORY_MAX, "{own} and {in_sockets} bytes");
+        println!(
+            "at the most: {} KiB, and {} KiB in the kernel",
+            own >> 10,
+            in_sockets >> 10
+        );
+        assert!(
+            unsent > 0 && own + in_sockets <= MEMORY_MAX,
+            "{own} and {in_sockets} bytes"
+        );
         let sockets = sockets(server);
         for reader in &stopped {
             reader.assert_behind_the_tail(&sockets);
@@ -288,7 +366,10 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         .await
     };
     let (slow, stopped) = tokio::join!(slow_ones, stopped_ones);
-    assert!(server.metric("sse_behind_tail_total").await >= 100.0, "not all fell behind");
+    assert!(
+        server.metric("sse_behind_tail_total").await >= 100.0,
+        "not all fell behind"
+    );
     slow.iter().chain(&stopped).map(Reader::judge).collect()
 }
 

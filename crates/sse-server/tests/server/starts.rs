@@ -29,7 +29,12 @@ async fn events(server: &TestServer, query: &str) -> Value {
 }
 
 fn data_of(answer: &Value) -> Vec<&str> {
-    answer["events"].as_array().unwrap().iter().map(|event| event["data"].as_str().unwrap()).collect()
+    answer["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["data"].as_str().unwrap())
+        .collect()
 }
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
@@ -326,7 +331,13 @@ crate::on_every_broker! {
 /// Where the header leads that says how to read on.
 fn next_page(answer: &reqwest::Response) -> Option<String> {
     let link = answer.headers().get("link")?.to_str().unwrap();
-    Some(link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned())
+    Some(
+        link.strip_prefix('<')
+            .unwrap()
+            .strip_suffix(">; rel=\"next\"")
+            .unwrap()
+            .to_owned(),
+    )
 }
 
 /// The next block with an id.
@@ -341,11 +352,17 @@ async fn next_id(subscriber: &mut Subscriber) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_redis_away_a_stream_waits_for_its_start_and_gets_all_of_it() {
     let mut redis = RedisServer::start().await;
-    let server = TestServer::node(&redis, &["--heartbeat", "50ms", "--redis-timeout", "500ms"]).await;
+    let server =
+        TestServer::node(&redis, &["--heartbeat", "50ms", "--redis-timeout", "500ms"]).await;
     server.publish_numbers("sse", 0..20).await;
     redis.kill();
     let mut waiting = Vec::new();
-    for start in ["last=5", "from=oldest", "since=1d", "last=5&channel=sse&channel=other"] {
+    for start in [
+        "last=5",
+        "from=oldest",
+        "since=1d",
+        "last=5&channel=sse&channel=other",
+    ] {
         waiting.push((start, server.subscribe(&format!("/stream?{start}")).await));
     }
     redis.restart().await;
@@ -353,6 +370,10 @@ async fn with_redis_away_a_stream_waits_for_its_start_and_gets_all_of_it() {
         let first = if start.contains("last=5") { 15 } else { 0 };
         let id = next_id(subscriber).await;
         assert_eq!(id.contains("other="), start.contains("other"), "{id}");
-        assert_eq!(subscriber.take_data(20 - first).await, numbers(first..20), "{start}");
+        assert_eq!(
+            subscriber.take_data(20 - first).await,
+            numbers(first..20),
+            "{start}"
+        );
     }
 }

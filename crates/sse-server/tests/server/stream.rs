@@ -171,7 +171,10 @@ async fn an_http_1_0_client_gets_the_stream_without_chunks() {
     let server = TestServer::start(Backend::Memory).await;
     let address = server.url.trim_start_matches("http://");
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    socket.write_all(b"GET /stream HTTP/1.0\r\n\r\n").await.unwrap();
+    socket
+        .write_all(b"GET /stream HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
     let mut text = String::new();
     let mut buffer = [0; 4096];
     while !text.contains("data: x\n\n") {

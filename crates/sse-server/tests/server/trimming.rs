@@ -13,18 +13,29 @@ async fn publish_batches(server: &TestServer, batches: usize, events: usize, pad
     for batch in 0..batches {
         let line = |number: usize| format!(r#"{{"event":"number","data":"{number} {padding}"}}"#);
         let lines: Vec<String> = (batch * events..(batch + 1) * events).map(line).collect();
-        let response = server.try_publish_batch("sse", lines.join("\n")).await.expect("an answer");
+        let response = server
+            .try_publish_batch("sse", lines.join("\n"))
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
     }
 }
 
 /// Reads on by pages until `done` and everything is read: all numbers come in order, or a gap says that some do not.
 /// Returns the gaps, and how often an answer ended early.
-async fn read_pages(server: &TestServer, start: String, done: &Cell<bool>, end: usize) -> (usize, usize) {
+async fn read_pages(
+    server: &TestServer,
+    start: String,
+    done: &Cell<bool>,
+    end: usize,
+) -> (usize, usize) {
     let (mut next, mut expected, mut gaps, mut cut) = (start, 0, 0, 0);
     loop {
         let was_done = done.get();
-        let answer = server.get(&format!("/events?limit=10000&last_event_id={next}")).await.expect("an answer");
+        let answer = server
+            .get(&format!("/events?limit=10000&last_event_id={next}"))
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK);
         let answer: Value = answer.json().await.expect("JSON");
         let gap = !answer["gap"].is_null();
@@ -32,17 +43,33 @@ async fn read_pages(server: &TestServer, start: String, done: &Cell<bool>, end: 
         let events = answer["events"].as_array().expect("events");
         for (nth, event) in events.iter().enumerate() {
             let data = event["data"].as_str().expect("text");
-            let number: usize = data.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+            let number: usize = data
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .expect("a number");
             let may_jump = gap && nth == 0;
-            assert!(number == expected || (may_jump && number > expected), "{number} where {expected} was due");
+            assert!(
+                number == expected || (may_jump && number > expected),
+                "{number} where {expected} was due"
+            );
             expected = number + 1;
         }
-        answer["next"].as_str().expect("a cursor").clone_into(&mut next);
+        answer["next"]
+            .as_str()
+            .expect("a cursor")
+            .clone_into(&mut next);
         if answer["more"] == true {
-            let bytes: usize = events.iter().map(|event| event["data"].as_str().expect("text").len()).sum();
+            let bytes: usize = events
+                .iter()
+                .map(|event| event["data"].as_str().expect("text").len())
+                .sum();
             cut += usize::from(bytes < 3 << 20);
         } else if was_done {
-            assert_eq!(expected, end, "an answer ended early and did not say that there is more");
+            assert_eq!(
+                expected, end,
+                "an answer ended early and did not say that there is more"
+            );
             return (gaps, cut);
         }
     }
@@ -51,9 +78,11 @@ async fn read_pages(server: &TestServer, start: String, done: &Cell<bool>, end: 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_history_have_no_hole_while_it_is_trimmed_under_them() {
     // Events of which an answer takes several pages of the log, and fewer kept than a few batches have.
-    for (backend, batches, events, padding) in
-        [(Backend::Redis, 25, 3000, 10), (Backend::Embedded, 25, 12, 400_000), (Backend::Memory, 25, 12, 400_000)]
-    {
+    for (backend, batches, events, padding) in [
+        (Backend::Redis, 25, 3000, 10),
+        (Backend::Embedded, 25, 12, 400_000),
+        (Backend::Memory, 25, 12, 400_000),
+    ] {
         let kept = events.to_string();
         let server = TestServer::start_with(backend, &["--history-events", &kept]).await;
         let start = server.subscribe("/stream").await.last_event_id;
@@ -64,9 +93,13 @@ async fn pages_of_history_have_no_hole_while_it_is_trimmed_under_them() {
             done.set(true);
         };
         let ((), (gaps, cut)) =
-            futures::future::join(publish, read_pages(&server, start, &done, batches * events)).await;
+            futures::future::join(publish, read_pages(&server, start, &done, batches * events))
+                .await;
         println!("{backend:?}: {gaps} gaps, {cut} answers cut short");
-        assert!(gaps > 0, "{backend:?}: nothing was trimmed under the reader");
+        assert!(
+            gaps > 0,
+            "{backend:?}: nothing was trimmed under the reader"
+        );
     }
 }
 
@@ -75,7 +108,10 @@ async fn rounds_of_upkeep(server: &TestServer, rounds: usize) {
     for round in 0..rounds {
         let channel = format!("zz-upkeep-{round}");
         server.publish_numbers(&channel, 0..20).await;
-        until("a round of trimming", async || (server.history(&channel).await.len() == 1).then_some(())).await;
+        until("a round of trimming", async || {
+            (server.history(&channel).await.len() == 1).then_some(())
+        })
+        .await;
     }
 }
 
@@ -88,7 +124,9 @@ async fn a_subscriber_of_a_quiet_channel_is_never_told_a_gap_that_is_none() {
     on_quiet.take_data(20).await;
     let last = on_quiet.last_event_id.clone();
     rounds_of_upkeep(&server, 4).await;
-    let mut returned = server.subscribe_after("/stream?channel=quiet", Some(&last)).await;
+    let mut returned = server
+        .subscribe_after("/stream?channel=quiet", Some(&last))
+        .await;
     server.publish("quiet", "number", "20").await;
     server.publish("empty", "number", "0").await;
     assert_eq!(on_quiet.next_event().await.data, "20");
@@ -100,7 +138,10 @@ async fn a_subscriber_of_a_quiet_channel_is_never_told_a_gap_that_is_none() {
 async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
     let redis = RedisServer::start().await;
     let flags = ["--history-age", "200ms", "--channels-max", "3"];
-    let (server, other) = (TestServer::node(&redis, &flags).await, TestServer::node(&redis, &flags).await);
+    let (server, other) = (
+        TestServer::node(&redis, &flags).await,
+        TestServer::node(&redis, &flags).await,
+    );
     // In the order in which they would be forgotten.
     let mut here = server.subscribe("/stream?channel=here").await;
     server.publish("here", "click", "x").await;
@@ -126,7 +167,9 @@ async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
         None
     })
     .await;
-    let mut back = server.subscribe_after("/stream?channel=dead", Some(&dead)).await;
+    let mut back = server
+        .subscribe_after("/stream?channel=dead", Some(&dead))
+        .await;
     assert_eq!(back.next_event().await.event, "gap");
     drop(back);
     for (subscriber, channel) in [(&mut here, "here"), (&mut there, "there")] {
@@ -140,7 +183,8 @@ async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_no_stream_does_not_keep_other_channels_from_being_trimmed() {
     let redis = RedisServer::start().await;
-    let server = TestServer::node(&redis, &["--history-age", "200ms", "--heartbeat", "100ms"]).await;
+    let server =
+        TestServer::node(&redis, &["--history-age", "200ms", "--heartbeat", "100ms"]).await;
     for channel in ["aaa", "zzz"] {
         server.publish_numbers(channel, 0..20).await;
     }
@@ -151,12 +195,26 @@ async fn a_key_that_is_no_stream_does_not_keep_other_channels_from_being_trimmed
     let line = r#"{"event":"click","data":"x"}"#;
     let published = [
         server.try_publish("aaa", "click", "x").await.unwrap(),
-        server.try_publish_batch("aaa", line.to_owned()).await.unwrap(),
-        server.try_publish_batch("aaa", [line; 3].join("\n")).await.unwrap(),
+        server
+            .try_publish_batch("aaa", line.to_owned())
+            .await
+            .unwrap(),
+        server
+            .try_publish_batch("aaa", [line; 3].join("\n"))
+            .await
+            .unwrap(),
     ];
     for response in published {
-        let message = refusal(response, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
-        assert!(message.contains("WRONGTYPE") && message.len() < 400, "{message}");
+        let message = refusal(
+            response,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "broker_unavailable",
+        )
+        .await;
+        assert!(
+            message.contains("WRONGTYPE") && message.len() < 400,
+            "{message}"
+        );
     }
     let read = server.get("/events?channel=aaa").await.unwrap();
     refusal(read, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
@@ -177,12 +235,18 @@ async fn a_lower_limit_of_events_reaches_quiet_channels_after_a_restart() {
     let mut before = TestServer::on_directory(&path, &age).await;
     before.publish_numbers("sse", 0..500).await;
     before.stop("TERM").await;
-    let after = TestServer::on_directory(&path, &[&age[..], &["--history-events", "10"]].concat()).await;
+    let after =
+        TestServer::on_directory(&path, &[&age[..], &["--history-events", "10"]].concat()).await;
     let kept = until("the quiet channel is trimmed", async || {
         let kept = after.history("sse").await;
         (kept.len() < 500).then_some(kept)
     })
     .await;
     let numbers: Vec<&str> = kept.iter().map(|event| event.data.as_str()).collect();
-    assert_eq!(numbers, ["490", "491", "492", "493", "494", "495", "496", "497", "498", "499"]);
+    assert_eq!(
+        numbers,
+        [
+            "490", "491", "492", "493", "494", "495", "496", "497", "498", "499"
+        ]
+    );
 }

@@ -12,7 +12,11 @@ use crate::process::{Process, workspace};
 fn quick(arguments: &[&str], file: &str) -> Vec<Value> {
     let out = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let mut command = Command::new("scripts/bench");
-    command.args(["--quick", "--debug", "--out"]).arg(out.path()).args(arguments).current_dir(workspace());
+    command
+        .args(["--quick", "--debug", "--out"])
+        .arg(out.path())
+        .args(arguments)
+        .current_dir(workspace());
     let (status, lines) = Process::start(command).finish();
     assert!(status.success(), "{}", lines.join("\n"));
     assert!(out.path().join("table.md").exists());
@@ -20,16 +24,29 @@ fn quick(arguments: &[&str], file: &str) -> Vec<Value> {
 }
 
 fn runs(file: &Path) -> Vec<Value> {
-    let results: Value = serde_json::from_slice(&std::fs::read(file).expect("a file of results")).expect("JSON");
-    let runs = results["runs"].as_array().unwrap_or_else(|| panic!("no runs in {results:#}")).clone();
-    assert!(runs.iter().all(|run| run["problems"] == Value::Array(Vec::new())), "{runs:#?}");
+    let results: Value =
+        serde_json::from_slice(&std::fs::read(file).expect("a file of results")).expect("JSON");
+    let runs = results["runs"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no runs in {results:#}"))
+        .clone();
+    assert!(
+        runs.iter()
+            .all(|run| run["problems"] == Value::Array(Vec::new())),
+        "{runs:#?}"
+    );
     runs
 }
 
 /// A figure of a server.
 fn figure(runs: &[Value], subject: &str, name: &str) -> f64 {
-    let run = runs.iter().find(|run| run["subject"] == subject).unwrap_or_else(|| panic!("no {subject} in {runs:#?}"));
-    run["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {run:#}"))
+    let run = runs
+        .iter()
+        .find(|run| run["subject"] == subject)
+        .unwrap_or_else(|| panic!("no {subject} in {runs:#?}"));
+    run["figures"][name]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no {name} in {run:#}"))
 }
 
 #[test]
@@ -43,7 +60,10 @@ fn a_steady_rate_reaches_all_from_ours_and_from_the_floor() {
 #[test]
 fn streams_with_a_filter_that_passes_all_get_all() {
     let runs = quick(&["--scenario", "B", "--only", "ours durable"], "B.json");
-    assert!(figure(&runs, "ours durable", "deliveries") > 20.0, "{runs:#?}");
+    assert!(
+        figure(&runs, "ours durable", "deliveries") > 20.0,
+        "{runs:#?}"
+    );
 }
 
 #[test]
@@ -57,16 +77,25 @@ fn rates_are_tried_until_one_is_too_high() {
     let runs = quick(&["--scenario", "E", "--only", "ours"], "E.json");
     // How high it gets is the machine's business; but what it says is the best of what it tried.
     let steps = runs[0]["reports"]["steps"].as_array().unwrap();
-    let held = steps.iter().filter(|step| step["held"] == true).filter_map(|step| step["asked"].as_f64());
+    let held = steps
+        .iter()
+        .filter(|step| step["held"] == true)
+        .filter_map(|step| step["asked"].as_f64());
     let best = held.fold(0.0, f64::max) * figure(&runs, "ours", "subscribers");
     let said = figure(&runs, "ours", "deliveries_per_s");
-    assert!(steps.len() > 1 && (said - best).abs() <= said * 0.01, "{said} is not {best}: {steps:#?}");
+    assert!(
+        steps.len() > 1 && (said - best).abs() <= said * 0.01,
+        "{said} is not {best}: {steps:#?}"
+    );
 }
 
 #[test]
 fn what_is_taken_in_is_read_back_from_every_broker() {
     let subjects = ["ours memory", "ours durable", "ours redis", "floor"];
-    let runs = quick(&["--scenario", "F", "--only", &subjects.join(",")], "F.json");
+    let runs = quick(
+        &["--scenario", "F", "--only", &subjects.join(",")],
+        "F.json",
+    );
     for subject in subjects {
         assert!(figure(&runs, subject, "batch_per_s") > 0.0, "{runs:#?}");
     }
@@ -75,32 +104,54 @@ fn what_is_taken_in_is_read_back_from_every_broker() {
 #[test]
 fn all_come_back_from_a_storm() {
     let runs = quick(&["--scenario", "G", "--only", "ours,floor"], "G.json");
-    assert!(figure(&runs, "ours", "resumed") >= figure(&runs, "ours", "subscribers"), "{runs:#?}");
+    assert!(
+        figure(&runs, "ours", "resumed") >= figure(&runs, "ours", "subscribers"),
+        "{runs:#?}"
+    );
 }
 
 #[test]
 fn a_long_history_is_replayed_whole() {
     let runs = quick(&["--scenario", "H"], "H.json");
-    assert!(figure(&runs, "ours durable", "events") > 1000.0, "{runs:#?}");
+    assert!(
+        figure(&runs, "ours durable", "events") > 1000.0,
+        "{runs:#?}"
+    );
 }
 
 #[test]
 fn slow_readers_stand_beside_healthy_ones() {
     let runs = quick(&["--scenario", "I", "--only", "ours"], "I.json");
-    assert!(figure(&runs, "ours", "delivery_p99_ms_with") > 0.0, "{runs:#?}");
+    assert!(
+        figure(&runs, "ours", "delivery_p99_ms_with") > 0.0,
+        "{runs:#?}"
+    );
 }
 
 #[test]
 fn the_soak_compares_the_end_with_the_beginning() {
     let runs = quick(&["--soak", "3s"], "soak.json");
-    assert!(figure(&runs, "ours", "cut") > 0.0 && figure(&runs, "ours", "files_after") > 0.0, "{runs:#?}");
+    assert!(
+        figure(&runs, "ours", "cut") > 0.0 && figure(&runs, "ours", "files_after") > 0.0,
+        "{runs:#?}"
+    );
 }
 
 #[test]
 fn what_the_benchmark_decides_is_tested_by_itself() {
     let mut command = Command::new("python3");
-    command.args(["-m", "unittest", "discover", "-s", "scripts/benchmark", "-p", "test_*.py"]);
-    command.current_dir(workspace()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.args([
+        "-m",
+        "unittest",
+        "discover",
+        "-s",
+        "scripts/benchmark",
+        "-p",
+        "test_*.py",
+    ]);
+    command
+        .current_dir(workspace())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     let (status, lines) = Process::start(command).finish();
     assert!(status.success(), "{}", lines.join("\n"));
 }
@@ -113,8 +164,14 @@ fn misuse_is_said() {
         (&["--soak", "soon"], "like 10m"),
     ] {
         let mut command = Command::new("python3");
-        command.args(["scripts/benchmark", "--bin", "target/debug"]).args(arguments).current_dir(workspace());
+        command
+            .args(["scripts/benchmark", "--bin", "target/debug"])
+            .args(arguments)
+            .current_dir(workspace());
         let (status, lines) = Process::start(command).finish();
-        assert!(status.code() == Some(2) && lines.join("\n").contains(hint), "{lines:?}");
+        assert!(
+            status.code() == Some(2) && lines.join("\n").contains(hint),
+            "{lines:?}"
+        );
     }
 }

@@ -17,7 +17,10 @@ fn run(directory: &Path, line: &str) -> Process {
 #[test]
 fn the_three_programs_find_each_other_by_their_defaults() {
     let port = TcpListener::bind("127.0.0.1:5000");
-    assert!(port.is_ok(), "this test needs port 5000, the default: stop what is listening there");
+    assert!(
+        port.is_ok(),
+        "this test needs port 5000, the default: stop what is listening there"
+    );
     drop(port);
 
     // Inside the workspace, so that cargo finds the project; the server makes its data directory there.
@@ -32,8 +35,14 @@ fn the_three_programs_find_each_other_by_their_defaults() {
     generator.line(|line| line == "200");
     for _ in 0..5 {
         let event = listener.line(|line| line.starts_with("event: "));
-        assert!(["event: view ", "event: click ", "event: close "].contains(&event.as_str()), "{event:?}");
+        assert!(
+            ["event: view ", "event: click ", "event: close "].contains(&event.as_str()),
+            "{event:?}"
+        );
         let data = listener.line(|line| line.starts_with("data: "));
-        assert!(data.starts_with("data: \"user_id: ") && data.contains(", timestamp: "), "{data}");
+        assert!(
+            data.starts_with("data: \"user_id: ") && data.contains(", timestamp: "),
+            "{data}"
+        );
     }
 }

@@ -13,8 +13,14 @@ fn demo(options: &[&str]) -> Process {
 
 /// The figures of the last line: sent, received, lost.
 fn figures(lines: &[String]) -> [u64; 3] {
-    let last = lines.iter().rfind(|line| line.starts_with("sent ")).expect("a last line");
-    let numbers: Vec<u64> = last.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let last = lines
+        .iter()
+        .rfind(|line| line.starts_with("sent "))
+        .expect("a last line");
+    let numbers: Vec<u64> = last
+        .split([' ', ','])
+        .filter_map(|word| word.parse().ok())
+        .collect();
     numbers.try_into().unwrap_or_else(|_| panic!("{last}"))
 }
 
@@ -24,7 +30,10 @@ fn shows_events_and_loses_nothing(options: &[&str]) {
     assert!(status.success(), "{}", lines.join("\n"));
     assert!((25..=31).contains(&sent), "{sent}");
     assert_eq!((received, lost), (sent, 0));
-    let shown = lines.iter().filter(|line| line.starts_with("event: ")).count();
+    let shown = lines
+        .iter()
+        .filter(|line| line.starts_with("event: "))
+        .count();
     assert_eq!(shown as u64, sent);
 }
 
@@ -45,7 +54,10 @@ fn the_demo_says_so_when_the_listener_is_killed_in_the_middle() {
     signal(child_of(&demo, "listener"), "KILL");
     let (status, lines) = demo.finish();
     let [sent, received, lost] = figures(&lines);
-    assert!(!status.success() && lost > 0 && received > 0 && sent == received + lost, "{sent} {received} {lost}");
+    assert!(
+        !status.success() && lost > 0 && received > 0 && sent == received + lost,
+        "{sent} {received} {lost}"
+    );
 }
 
 #[test]
@@ -56,15 +68,25 @@ fn the_demo_stops_cleanly_on_a_signal() {
         let server = child_of(&demo, "sse-server");
         demo.signal(name);
         let (status, lines) = demo.finish();
-        assert!(status.success() && figures(&lines)[2] == 0, "{}", lines.join("\n"));
-        let alive = Command::new("kill").args(["-0", &server.to_string()]).output().expect("kill runs");
+        assert!(
+            status.success() && figures(&lines)[2] == 0,
+            "{}",
+            lines.join("\n")
+        );
+        let alive = Command::new("kill")
+            .args(["-0", &server.to_string()])
+            .output()
+            .expect("kill runs");
         assert!(!alive.status.success(), "the server is still there");
     }
 }
 
 /// The process id of a program that the demo started.
 fn child_of(demo: &Process, program: &str) -> u32 {
-    let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid=,comm="]).output().expect("ps runs");
+    let listed = Command::new("ps")
+        .args(["-A", "-o", "pid=,ppid=,comm="])
+        .output()
+        .expect("ps runs");
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let found = listed.lines().find_map(|line| {
         let mut words = line.split_whitespace();

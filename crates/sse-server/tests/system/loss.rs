@@ -16,32 +16,66 @@ const CONNECTIONS: u64 = 20;
 /// A program of the workspace, as its README starts it.
 fn cargo_run(program: &str, arguments: &[&str]) -> Process {
     let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "-p", program, "--"]).args(arguments).current_dir(workspace());
+    command
+        .args(["run", "--quiet", "-p", program, "--"])
+        .args(arguments)
+        .current_dir(workspace());
     Process::start(command)
 }
 
 /// Cuts streams of this server while events are published; the report of the bench, and whether it liked what it saw.
 fn storm(url: &str, directory: &Path, to_server: &[&str]) -> (Value, bool) {
     let report = directory.join("report.json");
-    let publishing = ["--url", url, "--payload", "sequenced", "--rate", "300", "--print-status=false"];
+    let publishing = [
+        "--url",
+        url,
+        "--payload",
+        "sequenced",
+        "--rate",
+        "300",
+        "--print-status=false",
+    ];
     let mut generator = cargo_run("event-generator", &[&publishing[..], to_server].concat());
     // It is under way: what the bench then sees is events without a pause.
     generator.line(|line| line.contains("s: sent ") && !line.contains(" acknowledged 0,"));
     let connections = CONNECTIONS.to_string();
-    let storm = ["--connections", &connections, "--duration", "5s", "--cut-every", "1s", "--cut-share", "50%"];
+    let storm = [
+        "--connections",
+        &connections,
+        "--duration",
+        "5s",
+        "--cut-every",
+        "1s",
+        "--cut-share",
+        "50%",
+    ];
     let stream = format!("{url}/stream");
-    let output =
-        ["--url", &stream, "--seed", "1", "--expect-no-loss", "--report", report.to_str().expect("a plain path")];
+    let output = [
+        "--url",
+        &stream,
+        "--seed",
+        "1",
+        "--expect-no-loss",
+        "--report",
+        report.to_str().expect("a plain path"),
+    ];
     let mut bench = cargo_run("listener", &[&["bench"], &storm[..], &output].concat());
     let (status, lines) = bench.finish();
     generator.signal("TERM");
     generator.finish();
-    let json = fs::read_to_string(report).unwrap_or_else(|error| panic!("{error}: {}", lines.join("\n")));
-    (serde_json::from_str(&json).expect("a report is JSON"), status.success())
+    let json =
+        fs::read_to_string(report).unwrap_or_else(|error| panic!("{error}: {}", lines.join("\n")));
+    (
+        serde_json::from_str(&json).expect("a report is JSON"),
+        status.success(),
+    )
 }
 
 fn number(report: &Value, path: &str) -> u64 {
-    report.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path} in {report:#}"))
+    report
+        .pointer(path)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("no {path} in {report:#}"))
 }
 
 #[test]
@@ -54,7 +88,10 @@ fn our_subscribers_lose_nothing_in_a_storm_of_cuts() {
     let (report, is_clean) = storm(&url, directory.path(), &[]);
     assert!(is_clean, "{report:#}");
     assert_eq!(number(&report, "/connections/opened"), CONNECTIONS);
-    assert!(number(&report, "/ends/cut_by_us") > 0 && number(&report, "/connects/resumed_with_id") > 0, "{report:#}");
+    assert!(
+        number(&report, "/ends/cut_by_us") > 0 && number(&report, "/connects/resumed_with_id") > 0,
+        "{report:#}"
+    );
     assert!(number(&report, "/events/total") > 1000, "{report:#}");
     for kind in ["/loss/lost/total", "/loss/twice", "/loss/out_of_order"] {
         assert_eq!(number(&report, kind), 0, "{kind} of {report:#}");
@@ -67,7 +104,11 @@ fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
     let socket = directory.path().join("redis.sock");
     let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
     let mut command = Command::new(program);
-    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket).arg("--dir").arg(directory.path());
+    command
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(&socket)
+        .arg("--dir")
+        .arg(directory.path());
     let mut redis = Process::start(command);
     redis.line(|line| line.contains("eady to accept connections"));
 
@@ -87,19 +128,32 @@ fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
     command.env("REDIS_URL", format!("unix://{}", socket.display()));
     let mut gunicorn = Process::start(command);
     let listening = gunicorn.line(|line| line.contains("Listening at: http://"));
-    let url = listening.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
+    let url = listening
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .expect("an address");
 
     // The answers are not ours: with a path of one's own, any 2xx will do.
     let (report, is_clean) = storm(url, directory.path(), &["--path", "/event/{action}"]);
     assert!(!is_clean, "{report:#}");
     assert!(
-        number(&report, "/ends/cut_by_us") > 0 && number(&report, "/connects/reopened_without_id") > 0,
+        number(&report, "/ends/cut_by_us") > 0
+            && number(&report, "/connects/reopened_without_id") > 0,
         "{report:#}"
     );
-    assert_eq!(number(&report, "/connects/resumed_with_id"), 0, "{report:#}");
+    assert_eq!(
+        number(&report, "/connects/resumed_with_id"),
+        0,
+        "{report:#}"
+    );
     assert!(number(&report, "/events/total") > 1000, "{report:#}");
-    assert!(number(&report, "/loss/lost/across_reconnect") > 0, "{report:#}");
-    let first = report.pointer("/loss/connections/0/lost_ranges/0").unwrap_or_else(|| panic!("no range in {report:#}"));
+    assert!(
+        number(&report, "/loss/lost/across_reconnect") > 0,
+        "{report:#}"
+    );
+    let first = report
+        .pointer("/loss/connections/0/lost_ranges/0")
+        .unwrap_or_else(|| panic!("no range in {report:#}"));
     assert!(number(first, "/first") <= number(first, "/last"), "{first}");
     assert_eq!(first["circumstance"], "across_reconnect");
 }

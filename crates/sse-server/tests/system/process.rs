@@ -13,7 +13,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/sse-server lies two levels down").into()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("crates/sse-server lies two levels down")
+        .into()
 }
 
 /// A running program. Told to end when dropped.
@@ -34,17 +38,34 @@ impl Process {
         }
         for (name, _) in std::env::vars() {
             let ours = ["SSE_", "GENERATOR_", "LISTENER_"];
-            let of_a_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-            if ours.iter().chain(&of_a_test).any(|prefix| name.starts_with(prefix)) {
+            let of_a_test = [
+                "CARGO_PKG_",
+                "CARGO_MANIFEST_",
+                "CARGO_BIN_EXE_",
+                "CARGO_CRATE_",
+                "CARGO_PRIMARY_",
+            ];
+            if ours
+                .iter()
+                .chain(&of_a_test)
+                .any(|prefix| name.starts_with(prefix))
+            {
                 command.env_remove(name);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let name = format!("{command:?}");
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let (sender, lines) = channel();
-        let outputs: [Box<dyn Read + Send>; 2] =
-            [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
+        let outputs: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("a pipe")),
+            Box::new(child.stderr.take().expect("a pipe")),
+        ];
         for output in outputs {
             let sender = sender.clone();
             std::thread::spawn(move || {
@@ -55,7 +76,12 @@ impl Process {
                 }
             });
         }
-        Self { child, name, lines, seen: Vec::new() }
+        Self {
+            child,
+            name,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -68,7 +94,11 @@ impl Process {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("{} said no such line, but:\n{}", self.name, self.seen.join("\n"));
+                panic!(
+                    "{} said no such line, but:\n{}",
+                    self.name,
+                    self.seen.join("\n")
+                );
             };
             self.seen.push(line.clone());
             if wanted(&line) {
@@ -80,7 +110,10 @@ impl Process {
     /// Reads to the end of both outputs and waits for the exit.
     pub(crate) fn finish(&mut self) -> (ExitStatus, Vec<String>) {
         let end = Instant::now() + PATIENCE;
-        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             self.seen.push(line);
         }
         let status = self.child.wait().expect("an exit status");
@@ -104,14 +137,23 @@ impl Drop for Process {
 
 /// Sends a signal to a process that this test started.
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill runs");
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .expect("kill runs");
     assert!(status.success(), "kill -{name} {pid}");
 }
 
 /// The Python interpreter that has the packages of `scripts/requirements.txt`.
 pub(crate) fn python() -> Command {
-    let program =
-        std::env::var_os("PYTHON").map_or_else(|| workspace().join("target/python/bin/python"), PathBuf::from);
-    assert!(program.exists(), "{} is not there: `scripts/test --needs` makes it", program.display());
+    let program = std::env::var_os("PYTHON").map_or_else(
+        || workspace().join("target/python/bin/python"),
+        PathBuf::from,
+    );
+    assert!(
+        program.exists(),
+        "{} is not there: `scripts/test --needs` makes it",
+        program.display()
+    );
     Command::new(program)
 }

@@ -194,12 +194,22 @@ impl Ledger {
         let acknowledged = sent.outcome == Outcome::Acknowledged;
         let id = sent.id.as_deref().and_then(|id| id.parse().ok());
         if sent.id.is_some() && id.is_none() {
-            let what = format!("{} {} is acknowledged with the id {:?}", sent.publisher, sent.sequence, sent.id);
+            let what = format!(
+                "{} {} is acknowledged with the id {:?}",
+                sent.publisher, sent.sequence, sent.id
+            );
             self.breaches.add(Breach::WrongId, what);
         }
         let number = self.events.len();
-        if self.by_stamp.insert((sent.publisher, sent.sequence), number).is_some() {
-            self.breaches.add(Breach::Trouble, format!("a record has event {} twice", sent.sequence));
+        if self
+            .by_stamp
+            .insert((sent.publisher, sent.sequence), number)
+            .is_some()
+        {
+            self.breaches.add(
+                Breach::Trouble,
+                format!("a record has event {} twice", sent.sequence),
+            );
         }
         self.events.push(Event {
             channel: sent.channel.parse().expect("a channel"),
@@ -212,42 +222,72 @@ impl Ledger {
 
     /// Takes an event that the log lost, once all that was sent is known. (Of a batch, nobody but the log may know its id.)
     pub(crate) fn lost(&mut self, lost: LostEvent) {
-        let LostEvent { channel, id, publisher, sequence } = lost;
+        let LostEvent {
+            channel,
+            id,
+            publisher,
+            sequence,
+        } = lost;
         let Some(&number) = self.by_stamp.get(&(publisher, sequence)) else {
-            self.breaches.add(Breach::Foreign, format!("{channel} had {id}, which was refused or never sent"));
+            self.breaches.add(
+                Breach::Foreign,
+                format!("{channel} had {id}, which was refused or never sent"),
+            );
             return;
         };
         let event = &mut self.events[number];
         event.lost = true;
         if event.channel != channel || *event.id.get_or_insert(id) != id {
-            let what = format!("{channel} had {id}, which others know as {:?} of {}", event.id, event.channel);
+            let what = format!(
+                "{channel} had {id}, which others know as {:?} of {}",
+                event.id, event.channel
+            );
             self.breaches.add(Breach::WrongId, what);
         }
     }
 
     /// Takes all that a listener recorded, in order.
-    pub(crate) fn follow(&mut self, follows: Follows, received: impl IntoIterator<Item = Received>) -> Seen {
+    pub(crate) fn follow(
+        &mut self,
+        follows: Follows,
+        received: impl IntoIterator<Item = Received>,
+    ) -> Seen {
         let (events, rounds) = (BTreeMap::new(), BTreeMap::new());
-        let mut seen = Seen { follows, events, rounds, gaps: Vec::new(), deliveries: 0 };
+        let mut seen = Seen {
+            follows,
+            events,
+            rounds,
+            gaps: Vec::new(),
+            deliveries: 0,
+        };
         let mut newest: HashMap<Channel, EventId> = HashMap::new();
         for line in received {
             match line {
                 Received::Gap { id, gap } => {
                     if let (None, Some(oldest)) = (gap.lost, gap.oldest)
-                        && newest.get(&gap.channel).is_some_and(|newest| *newest >= oldest)
-                        && self.events.iter().any(|event| event.lost && event.channel == gap.channel)
+                        && newest
+                            .get(&gap.channel)
+                            .is_some_and(|newest| *newest >= oldest)
+                        && self
+                            .events
+                            .iter()
+                            .any(|event| event.lost && event.channel == gap.channel)
                     {
                         newest.remove(&gap.channel);
                         *seen.rounds.entry(gap.channel.clone()).or_default() += 1;
                     }
                     seen.gap(&id, gap);
                 }
-                Received::Event { id, event, stamp, .. } => {
+                Received::Event {
+                    id, event, stamp, ..
+                } => {
                     seen.deliveries += 1;
                     let name = &seen.follows.name;
                     let stamp = stamp.map(|stamp| (stamp.publisher, stamp.sequence));
-                    let Some(&number) = stamp.as_ref().and_then(|stamp| self.by_stamp.get(stamp)) else {
-                        let what = format!("{name} got {id} ({stamp:?}), which was refused or never sent");
+                    let Some(&number) = stamp.as_ref().and_then(|stamp| self.by_stamp.get(stamp))
+                    else {
+                        let what =
+                            format!("{name} got {id} ({stamp:?}), which was refused or never sent");
                         self.breaches.add(Breach::Foreign, what);
                         continue;
                     };
@@ -259,29 +299,57 @@ impl Ledger {
     }
 
     /// Takes one event of a listener.
-    fn take(&mut self, seen: &mut Seen, newest: &mut HashMap<Channel, EventId>, number: usize, id: &str, kind: &str) {
+    fn take(
+        &mut self,
+        seen: &mut Seen,
+        newest: &mut HashMap<Channel, EventId>,
+        number: usize,
+        id: &str,
+        kind: &str,
+    ) {
         let (event, name) = (&mut self.events[number], &seen.follows.name);
         if !seen.follows.wants(event) || event.kind != kind {
-            let what = format!("{name} got {id}, a {kind} of {} ({} was published)", event.channel, event.kind);
+            let what = format!(
+                "{name} got {id}, a {kind} of {} ({} was published)",
+                event.channel, event.kind
+            );
             self.breaches.add(Breach::Foreign, what);
             return;
         }
-        let position = id.parse::<Cursor>().ok().and_then(|cursor| cursor.position_in(&event.channel));
+        let position = id
+            .parse::<Cursor>()
+            .ok()
+            .and_then(|cursor| cursor.position_in(&event.channel));
         let Some(Position::After(at)) = position else {
-            self.breaches.add(Breach::WrongId, format!("{name} got an event of {} with the id {id:?}", event.channel));
+            self.breaches.add(
+                Breach::WrongId,
+                format!(
+                    "{name} got an event of {} with the id {id:?}",
+                    event.channel
+                ),
+            );
             return;
         };
         if *event.id.get_or_insert(at) != at {
-            let what = format!("{name} got {at} of {}, which others know as {:?}", event.channel, event.id);
+            let what = format!(
+                "{name} got {at} of {}, which others know as {:?}",
+                event.channel, event.id
+            );
             self.breaches.add(Breach::WrongId, what);
         }
         let round = seen.rounds.get(&event.channel).copied().unwrap_or(0);
         if seen.events.insert(number, round) == Some(round) {
-            self.breaches.add(Breach::Repeated, format!("{name} got {at} of {} again", event.channel));
+            self.breaches.add(
+                Breach::Repeated,
+                format!("{name} got {at} of {} again", event.channel),
+            );
         } else if let Some(before) = newest.get(&event.channel)
             && at <= *before
         {
-            self.breaches.add(Breach::Disordered, format!("{name} got {at} of {} after {before}", event.channel));
+            self.breaches.add(
+                Breach::Disordered,
+                format!("{name} got {at} of {} after {before}", event.channel),
+            );
         }
         newest.insert(event.channel.clone(), at);
     }
@@ -291,36 +359,71 @@ impl Ledger {
         let mut figures = Figures {
             deliveries: all.iter().map(|seen| seen.deliveries).sum(),
             gaps: all.iter().map(|seen| seen.gaps.len() as u64).sum(),
-            rounds: all.iter().flat_map(|seen| seen.rounds.values()).map(|rounds| u64::from(*rounds)).sum(),
+            rounds: all
+                .iter()
+                .flat_map(|seen| seen.rounds.values())
+                .map(|rounds| u64::from(*rounds))
+                .sum(),
             ..Figures::default()
         };
         let mut ids = BTreeSet::new();
         for (number, event) in self.events.iter().enumerate() {
-            *(if event.acknowledged { &mut figures.acknowledged } else { &mut figures.unknown }) += 1;
+            *(if event.acknowledged {
+                &mut figures.acknowledged
+            } else {
+                &mut figures.unknown
+            }) += 1;
             let Some(id) = event.id else {
                 // Within a batch no id is answered; whoever gets the event tells it.
                 if event.acknowledged && all.iter().any(|seen| seen.follows.wants(event)) {
-                    self.breaches.add(Breach::Lost, format!("nobody got event {number} of {}", event.channel));
+                    self.breaches.add(
+                        Breach::Lost,
+                        format!("nobody got event {number} of {}", event.channel),
+                    );
                 }
                 continue;
             };
             figures.unknown_stored += u64::from(!event.acknowledged);
             figures.lost += u64::from(event.acknowledged && event.lost);
             if !ids.insert((event.channel.clone(), id)) {
-                self.breaches.add(Breach::WrongId, format!("two events of {} have the id {id}", event.channel));
+                self.breaches.add(
+                    Breach::WrongId,
+                    format!("two events of {} have the id {id}", event.channel),
+                );
             }
-            for seen in all.iter().filter(|seen| seen.follows.wants(event) && seen.follows.joined_before(event, id)) {
+            for seen in all
+                .iter()
+                .filter(|seen| seen.follows.wants(event) && seen.follows.joined_before(event, id))
+            {
                 figures.due += 1;
                 if seen.events.contains_key(&number) {
                     continue;
                 }
-                if seen.gaps.iter().any(|gap| gap.covers(&event.channel, id) && (event.lost || !gap.of_lost)) {
+                if seen
+                    .gaps
+                    .iter()
+                    .any(|gap| gap.covers(&event.channel, id) && (event.lost || !gap.of_lost))
+                {
                     figures.in_gaps += 1;
                     continue;
                 }
-                let kept = if event.lost { "" } else { ", which the log has never lost" };
-                let what = format!("{} did not get {id} of {}{kept}", seen.follows.name, event.channel);
-                self.breaches.add(if event.acknowledged { Breach::Lost } else { Breach::Uneven }, what);
+                let kept = if event.lost {
+                    ""
+                } else {
+                    ", which the log has never lost"
+                };
+                let what = format!(
+                    "{} did not get {id} of {}{kept}",
+                    seen.follows.name, event.channel
+                );
+                self.breaches.add(
+                    if event.acknowledged {
+                        Breach::Lost
+                    } else {
+                        Breach::Uneven
+                    },
+                    what,
+                );
             }
         }
         self.check_lanes();
@@ -333,13 +436,19 @@ impl Ledger {
         for ((publisher, sequence), number) in &self.by_stamp {
             let event = &self.events[*number];
             if let Some(id) = event.id.filter(|_| event.acknowledged) {
-                lanes.entry((publisher, &event.channel)).or_default().push((*sequence, id));
+                lanes
+                    .entry((publisher, &event.channel))
+                    .or_default()
+                    .push((*sequence, id));
             }
         }
         for ((publisher, channel), mut events) in lanes {
             events.sort_unstable();
             if let Some(pair) = events.windows(2).find(|pair| pair[0].1 >= pair[1].1) {
-                let what = format!("{publisher} sent {} to {channel} before {}", pair[0].1, pair[1].1);
+                let what = format!(
+                    "{publisher} sent {} to {channel} before {}",
+                    pair[0].1, pair[1].1
+                );
                 self.breaches.add(Breach::Disordered, what);
             }
         }
@@ -348,13 +457,16 @@ impl Ledger {
 
 impl Follows {
     fn wants(&self, event: &Event) -> bool {
-        self.channels.contains(&event.channel) && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+        self.channels.contains(&event.channel)
+            && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
     }
 
     fn joined_before(&self, event: &Event, id: EventId) -> bool {
         match &self.joined {
             Joined::BeforeAll => true,
-            Joined::After(cursor) => cursor.position_in(&event.channel).is_some_and(|joined| id > joined.floor()),
+            Joined::After(cursor) => cursor
+                .position_in(&event.channel)
+                .is_some_and(|joined| id > joined.floor()),
         }
     }
 }
@@ -364,10 +476,19 @@ impl Seen {
     fn gap(&mut self, id: &str, gap: Gap) {
         if let Some(lost) = gap.lost {
             let (after, before) = (lost.after, Some(lost.before));
-            self.gaps.push(Told { channel: gap.channel, after, before, of_lost: true });
+            self.gaps.push(Told {
+                channel: gap.channel,
+                after,
+                before,
+                of_lost: true,
+            });
             return;
         }
-        let position = |text: &str| text.parse::<Cursor>().ok().and_then(|cursor| cursor.position_in(&gap.channel));
+        let position = |text: &str| {
+            text.parse::<Cursor>()
+                .ok()
+                .and_then(|cursor| cursor.position_in(&gap.channel))
+        };
         // What is no cursor of ours may have been before everything.
         let after = position(&gap.after).map_or(EventId::ZERO, Position::floor);
         let before = gap.oldest.or_else(|| match position(id) {
@@ -375,7 +496,12 @@ impl Seen {
             Some(Position::At(id)) => Some(id),
             None => None,
         });
-        self.gaps.push(Told { channel: gap.channel, after, before, of_lost: false });
+        self.gaps.push(Told {
+            channel: gap.channel,
+            after,
+            before,
+            of_lost: false,
+        });
     }
 }
 

@@ -34,12 +34,26 @@ impl Clock {
     /// At the right time; none if libfaketime is not on this machine.
     pub(crate) fn find(directory: &Path) -> anyhow::Result<Option<Self>> {
         let places = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
-        let below = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
-        let directories = below.map(|entry| entry.path()).chain(places.iter().cloned());
-        let files = directories.flat_map(|place| [place.join("faketime").join(LIBRARY), place.join(LIBRARY)]);
+        let below = places
+            .iter()
+            .filter_map(|place| fs::read_dir(place).ok())
+            .flatten()
+            .flatten();
+        let directories = below
+            .map(|entry| entry.path())
+            .chain(places.iter().cloned());
+        let files = directories
+            .flat_map(|place| [place.join("faketime").join(LIBRARY), place.join(LIBRARY)]);
         let given = std::env::var_os("FAKETIME_LIBRARY").map(PathBuf::from);
-        let Some(library) = given.into_iter().chain(files).find(|file| file.exists()) else { return Ok(None) };
-        let mut clock = Self { library, offset_file: directory.join("clock"), offset_s: 0, furthest_s: 0 };
+        let Some(library) = given.into_iter().chain(files).find(|file| file.exists()) else {
+            return Ok(None);
+        };
+        let mut clock = Self {
+            library,
+            offset_file: directory.join("clock"),
+            offset_s: 0,
+            furthest_s: 0,
+        };
         clock.set(0)?;
         Ok(Some(clock))
     }
@@ -48,7 +62,12 @@ impl Clock {
     pub(crate) async fn suits(&self, program: &Path, log: &Path) -> anyhow::Result<bool> {
         let mut command = Command::new(program);
         self.preload(command.arg("--version"));
-        let mut process = Process::start("a program with another clock", command, log, &Output::Nowhere)?;
+        let mut process = Process::start(
+            "a program with another clock",
+            command,
+            log,
+            &Output::Nowhere,
+        )?;
         let ended = until(SUITS_WITHIN, async || process.ended()).await;
         let complaints = fs::metadata(log).context("cannot look at a log")?.len();
         Ok(ended.is_some_and(|status| status.success()) && complaints == 0)
@@ -56,11 +75,19 @@ impl Clock {
 
     /// Lets a program live by this clock.
     pub(crate) fn preload(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", format!("{}:{ALLOCATOR}", self.library.display()));
+        command.env(
+            "LD_PRELOAD",
+            format!("{}:{ALLOCATOR}", self.library.display()),
+        );
         command.env("FAKETIME_TIMESTAMP_FILE", &self.offset_file);
         // Otherwise it looks at the file every ten seconds.
         command.env("FAKETIME_NO_CACHE", "1");
-        for switch in ["DONT_FAKE_MONOTONIC", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT", "FAKETIME_DISABLE_SHM"] {
+        for switch in [
+            "DONT_FAKE_MONOTONIC",
+            "FAKETIME_DONT_FAKE_MONOTONIC",
+            "NO_FAKE_STAT",
+            "FAKETIME_DISABLE_SHM",
+        ] {
             command.env(switch, "1");
         }
     }
@@ -78,8 +105,13 @@ impl Clock {
 
     /// What it shows: milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        u64::try_from(now).unwrap_or(u64::MAX).saturating_add_signed(self.offset_s * 1000)
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        u64::try_from(now)
+            .unwrap_or(u64::MAX)
+            .saturating_add_signed(self.offset_s * 1000)
     }
 
     fn set(&mut self, offset_s: i64) -> anyhow::Result<()> {

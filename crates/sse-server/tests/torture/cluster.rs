@@ -60,7 +60,12 @@ impl Server {
         if let Some(clock) = clock.filter(|_| self.by_the_clock) {
             clock.preload(&mut command);
         }
-        self.process = Some(Process::start(&self.name, command, &self.log, &Output::Nowhere)?);
+        self.process = Some(Process::start(
+            &self.name,
+            command,
+            &self.log,
+            &Output::Nowhere,
+        )?);
         Ok(())
     }
 
@@ -89,7 +94,11 @@ impl Server {
     fn ended(&mut self) -> Option<String> {
         let status = self.process.as_mut()?.ended()?;
         self.process = None;
-        Some(format!("{} ended by itself ({status}); its log is {}", self.name, self.log.display()))
+        Some(format!(
+            "{} ended by itself ({status}); its log is {}",
+            self.name,
+            self.log.display()
+        ))
     }
 
     fn is_running(&self) -> bool {
@@ -100,7 +109,10 @@ impl Server {
 impl Cluster {
     /// Starts everything, in this directory.
     pub(crate) async fn start(broker: BrokerName, directory: &Path) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5));
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(5));
         let mut cluster = Self {
             nodes: Vec::new(),
             redis: None,
@@ -115,22 +127,38 @@ impl Cluster {
                 cluster.disk = Disk::mount(&directory.join("disk"))?;
                 let data = directory.join("disk").join("data");
                 // A small reserve, so that a full disk is met in the middle of a write as well as by the look before it.
-                vec!["--data-dir".to_owned(), data.display().to_string(), "--disk-reserve=1MiB".to_owned()]
+                vec![
+                    "--data-dir".to_owned(),
+                    data.display().to_string(),
+                    "--disk-reserve=1MiB".to_owned(),
+                ]
             }
             BrokerName::Redis => {
                 let redis = redis_server(free_port()?, &directory.join("redis-1"))?;
                 let url = format!("redis://127.0.0.1:{}", redis.port);
                 cluster.redis = Some(redis);
-                vec!["--redis-url".to_owned(), url, "--redis-timeout=1s".to_owned()]
+                vec![
+                    "--redis-url".to_owned(),
+                    url,
+                    "--redis-timeout=1s".to_owned(),
+                ]
             }
         };
         let count = if broker == BrokerName::Redis { 3 } else { 1 };
         for number in 0..count {
-            cluster.nodes.push(node(number, broker, &broker_arguments, directory)?);
+            cluster
+                .nodes
+                .push(node(number, broker, &broker_arguments, directory)?);
         }
-        let by_the_clock = cluster.redis.iter().chain(&cluster.nodes).find(|server| server.by_the_clock);
+        let by_the_clock = cluster
+            .redis
+            .iter()
+            .chain(&cluster.nodes)
+            .find(|server| server.by_the_clock);
         if let (Some(clock), Some(server)) = (&cluster.clock, by_the_clock)
-            && !clock.suits(&server.program, &directory.join("clock.log")).await?
+            && !clock
+                .suits(&server.program, &directory.join("clock.log"))
+                .await?
         {
             cluster.clock = None;
         }
@@ -149,7 +177,9 @@ impl Cluster {
             }
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port));
             let listens = async || TcpStream::connect(address).await.ok();
-            until(START_WITHIN, listens).await.context("Redis does not start")?;
+            until(START_WITHIN, listens)
+                .await
+                .context("Redis does not start")?;
         }
         for node in &mut self.nodes {
             ended.extend(node.ended());
@@ -178,15 +208,32 @@ impl Cluster {
 
     /// Whether one stream can follow several channels.
     pub(crate) async fn has_streams_of_several_channels(&self) -> anyhow::Result<bool> {
-        let url = format!("http://127.0.0.1:{}/stream?channel=one&channel=two", self.nodes[0].port);
-        Ok(self.http.get(url).send().await.context("cannot ask for a stream")?.status().is_success())
+        let url = format!(
+            "http://127.0.0.1:{}/stream?channel=one&channel=two",
+            self.nodes[0].port
+        );
+        Ok(self
+            .http
+            .get(url)
+            .send()
+            .await
+            .context("cannot ask for a stream")?
+            .status()
+            .is_success())
     }
 
     /// How often subscribers fell behind the tail of a node since it started; none when it does not answer.
     pub(crate) async fn behind_tail(http: &reqwest::Client, port: u16) -> Option<u64> {
-        let response = http.get(format!("http://127.0.0.1:{port}/metrics")).send().await.ok()?;
+        let response = http
+            .get(format!("http://127.0.0.1:{port}/metrics"))
+            .send()
+            .await
+            .ok()?;
         let text = response.text().await.ok()?;
-        text.lines().find_map(|line| line.strip_prefix("sse_behind_tail_total "))?.parse().ok()
+        text.lines()
+            .find_map(|line| line.strip_prefix("sse_behind_tail_total "))?
+            .parse()
+            .ok()
     }
 
     pub(crate) fn http(&self) -> reqwest::Client {
@@ -208,7 +255,11 @@ impl Cluster {
         self.nodes.iter_mut().for_each(Server::kill);
         if let Some(disk) = &self.disk {
             let kept = directory.join("data");
-            let copied = Command::new("cp").arg("-r").arg(disk.directory.join("data")).arg(&kept).status();
+            let copied = Command::new("cp")
+                .arg("-r")
+                .arg(disk.directory.join("data"))
+                .arg(&kept)
+                .status();
             if !copied.is_ok_and(|status| status.success()) {
                 eprintln!("cannot copy the log to {}", kept.display());
             }
@@ -221,7 +272,18 @@ pub(crate) fn redis_server(port: u16, directory: &Path) -> anyhow::Result<Server
     std::fs::create_dir_all(directory).context("cannot make a directory for Redis")?;
     let port_text = port.to_string();
     let data = directory.display().to_string();
-    let arguments = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--dir", &data].into_iter().chain([
+    let arguments = [
+        "--port",
+        &port_text,
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        &data,
+    ]
+    .into_iter()
+    .chain([
         "--appendonly",
         "yes",
         "--appendfsync",
@@ -233,7 +295,9 @@ pub(crate) fn redis_server(port: u16, directory: &Path) -> anyhow::Result<Server
     Ok(Server {
         name: "redis-server".to_owned(),
         port,
-        program: std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()).into(),
+        program: std::env::var_os("REDIS_SERVER")
+            .unwrap_or_else(|| "redis-server".into())
+            .into(),
         arguments: arguments.map(ToOwned::to_owned).collect(),
         by_the_clock: true,
         directory: directory.to_owned(),
@@ -242,11 +306,22 @@ pub(crate) fn redis_server(port: u16, directory: &Path) -> anyhow::Result<Server
     })
 }
 
-fn node(number: usize, broker: BrokerName, broker_arguments: &[String], directory: &Path) -> anyhow::Result<Node> {
+fn node(
+    number: usize,
+    broker: BrokerName,
+    broker_arguments: &[String],
+    directory: &Path,
+) -> anyhow::Result<Node> {
     let port = free_port()?;
     // A short tail, so that slow listeners fall behind it; a short retry and heartbeat, so that much happens; a history
     // that is trimmed all the time after two minutes, and reaches back further than a listener stays away.
-    let flags = ["--tail-events=32", "--retry=100ms", "--heartbeat=500ms", "--history-events=15000", "--log=info"];
+    let flags = [
+        "--tail-events=32",
+        "--retry=100ms",
+        "--heartbeat=500ms",
+        "--history-events=15000",
+        "--log=info",
+    ];
     let mut arguments = vec!["--bind".to_owned(), format!("127.0.0.1:{port}")];
     arguments.extend(flags.map(ToOwned::to_owned));
     arguments.extend_from_slice(broker_arguments);

@@ -21,9 +21,14 @@ impl Disk {
     /// Mounts one; none where that is not allowed.
     pub(crate) fn mount(directory: &Path) -> anyhow::Result<Option<Self>> {
         fs::create_dir_all(directory).context("cannot make a directory for the disk")?;
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "tmpfs"]).arg(directory).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
+            .arg(directory)
+            .output();
         let is_there = mounted.is_ok_and(|output| output.status.success());
-        Ok(is_there.then(|| Self { directory: directory.to_owned() }))
+        Ok(is_there.then(|| Self {
+            directory: directory.to_owned(),
+        }))
     }
 
     fn filler(&self) -> PathBuf {

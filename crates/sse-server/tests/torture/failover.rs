@@ -53,20 +53,41 @@ pub(crate) struct FailOver {
 
 impl FailOver {
     /// Starts a replica with its files in `directory`, lets it catch up, and promotes it.
-    pub(crate) async fn begin(primary: &Server, clock: Option<&Clock>, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn begin(
+        primary: &Server,
+        clock: Option<&Clock>,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
         let mut promoted = redis_server(free_port()?, directory)?;
         promoted.start(clock)?;
         let listens = async || connection(promoted.port).await.ok();
-        let mut new = until(CATCH_UP_WITHIN, listens).await.context("the replica does not start")?;
-        let old = connection(primary.port).await.context("the primary is not there")?;
-        ask::<()>(&mut new, redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port)).await?;
+        let mut new = until(CATCH_UP_WITHIN, listens)
+            .await
+            .context("the replica does not start")?;
+        let old = connection(primary.port)
+            .await
+            .context("the primary is not there")?;
+        ask::<()>(
+            &mut new,
+            redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port),
+        )
+        .await?;
         let caught_up = async || {
             let info: String = ask(&mut new, &redis::cmd("INFO")).await.ok()?;
             // It has everything, and its file has too: it will be killed in its turn.
-            let all = ["master_link_status:up", "loading:0", "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
-            all.iter().all(|line| info.lines().any(|other| other == *line)).then_some(())
+            let all = [
+                "master_link_status:up",
+                "loading:0",
+                "aof_rewrite_in_progress:0",
+                "aof_rewrite_scheduled:0",
+            ];
+            all.iter()
+                .all(|line| info.lines().any(|other| other == *line))
+                .then_some(())
         };
-        until(CATCH_UP_WITHIN, caught_up).await.context("the replica does not catch up")?;
+        until(CATCH_UP_WITHIN, caught_up)
+            .await
+            .context("the replica does not catch up")?;
         let mut fail_over = Self { promoted, old, new };
         let calm = async || {
             let before = added(&mut fail_over.old).await.ok()?;
@@ -76,7 +97,11 @@ impl FailOver {
         };
         // If it never is, more are lost; whether that is too much, the report says.
         let _ = until(CALM_WITHIN, calm).await;
-        ask::<()>(&mut fail_over.new, redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await?;
+        ask::<()>(
+            &mut fail_over.new,
+            redis::cmd("REPLICAOF").arg("NO").arg("ONE"),
+        )
+        .await?;
         Ok(fail_over)
     }
 
@@ -89,10 +114,21 @@ impl FailOver {
             sleep(LOSE_LOOK).await;
         }
         let last_moment = u64::try_from(LAST_MOMENT.as_millis())?;
-        ask::<()>(&mut self.old, redis::cmd("CLIENT").arg("PAUSE").arg(last_moment).arg("WRITE")).await?;
+        ask::<()>(
+            &mut self.old,
+            redis::cmd("CLIENT")
+                .arg("PAUSE")
+                .arg(last_moment)
+                .arg("WRITE"),
+        )
+        .await?;
         let mut lost = Vec::new();
         for channel in CHANNELS {
-            lost.extend(self.lost_of(channel).await.with_context(|| format!("what {channel} has lost"))?);
+            lost.extend(
+                self.lost_of(channel)
+                    .await
+                    .with_context(|| format!("what {channel} has lost"))?,
+            );
         }
         Ok(lost)
     }
@@ -100,8 +136,16 @@ impl FailOver {
     /// Kills the primary, and lets the promoted one take its address and place.
     pub(crate) async fn finish(mut self, primary: &mut Server) -> anyhow::Result<()> {
         primary.kill();
-        ask::<()>(&mut self.new, redis::cmd("CONFIG").arg("SET").arg("port").arg(primary.port)).await?;
-        std::fs::remove_dir_all(primary.directory()).context("cannot remove the files of the old primary")?;
+        ask::<()>(
+            &mut self.new,
+            redis::cmd("CONFIG")
+                .arg("SET")
+                .arg("port")
+                .arg(primary.port),
+        )
+        .await?;
+        std::fs::remove_dir_all(primary.directory())
+            .context("cannot remove the files of the old primary")?;
         // Whenever it is started again, it is at that address.
         *primary = redis_server(primary.port, self.promoted.directory())?;
         primary.take_process_of(self.promoted);
@@ -114,14 +158,24 @@ impl FailOver {
         let mut newest = redis::cmd("XREVRANGE");
         newest.arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
         let newest: Vec<(String, redis::Value)> = ask(&mut self.new, &newest).await?;
-        let from = newest.first().map_or_else(|| "-".to_owned(), |(id, _)| format!("({id}"));
-        let entries: Vec<(String, Vec<String>)> =
-            ask(&mut self.old, redis::cmd("XRANGE").arg(&stream).arg(from).arg("+")).await?;
+        let from = newest
+            .first()
+            .map_or_else(|| "-".to_owned(), |(id, _)| format!("({id}"));
+        let entries: Vec<(String, Vec<String>)> = ask(
+            &mut self.old,
+            redis::cmd("XRANGE").arg(&stream).arg(from).arg("+"),
+        )
+        .await?;
         let event = |(id, fields): (String, Vec<String>)| {
             // A gap record has no stamp, and is no event.
             let stamp: Stamp = serde_json::from_str(fields.get(3)?).ok()?;
             let (publisher, sequence) = (stamp.publisher, stamp.sequence);
-            Some(LostEvent { channel: channel.parse().ok()?, id: id.parse().ok()?, publisher, sequence })
+            Some(LostEvent {
+                channel: channel.parse().ok()?,
+                id: id.parse().ok()?,
+                publisher,
+                sequence,
+            })
         };
         Ok(entries.into_iter().filter_map(event).collect())
     }
@@ -132,18 +186,34 @@ fn stream(channel: &str) -> String {
 }
 
 async fn added(connection: &mut MultiplexedConnection) -> anyhow::Result<u64> {
-    ask(connection, redis::cmd("EVAL").arg(ADDED).arg(CHANNELS.len()).arg(&CHANNELS.map(stream))).await
+    ask(
+        connection,
+        redis::cmd("EVAL")
+            .arg(ADDED)
+            .arg(CHANNELS.len())
+            .arg(&CHANNELS.map(stream)),
+    )
+    .await
 }
 
 async fn connection(port: u16) -> anyhow::Result<MultiplexedConnection> {
     let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), port))?;
     let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(LAST_MOMENT));
     let patient = patient.set_response_timeout(Some(LAST_MOMENT));
-    Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
+    Ok(client
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await?)
 }
 
-async fn ask<T: FromRedisValue>(connection: &mut MultiplexedConnection, command: &Cmd) -> anyhow::Result<T> {
-    let name =
-        || format!("Redis does not do {}", String::from_utf8_lossy(&command.get_packed_command()).escape_debug());
+async fn ask<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+) -> anyhow::Result<T> {
+    let name = || {
+        format!(
+            "Redis does not do {}",
+            String::from_utf8_lossy(&command.get_packed_command()).escape_debug()
+        )
+    };
     command.query_async(connection).await.with_context(name)
 }

@@ -62,8 +62,15 @@ impl Faults<'_> {
             let (pause, fault) = self.plan.next();
             sleep(pause).await;
             let before = self.known();
-            let sum = self.strike(fault).await.with_context(|| format!("at this fault: {}", fault.name()))?;
-            let ended = self.cluster.revive().await.with_context(|| format!("after this fault: {}", fault.name()))?;
+            let sum = self
+                .strike(fault)
+                .await
+                .with_context(|| format!("at this fault: {}", fault.name()))?;
+            let ended = self
+                .cluster
+                .revive()
+                .await
+                .with_context(|| format!("after this fault: {}", fault.name()))?;
             // On a full disk a node may give up, and whoever keeps it running starts it again.
             if fault == Fault::FullDisk {
                 self.gave_up += ended.len() as u64;
@@ -91,12 +98,15 @@ impl Faults<'_> {
                 self.cluster.nodes[node].kill();
                 self.wait(0, 800).await;
                 // The links notice by themselves, a busy machine may take its time.
-                let broken = async || (self.broken(node) > before).then(|| self.broken(node) - before);
+                let broken =
+                    async || (self.broken(node) > before).then(|| self.broken(node) - before);
                 return Ok(until(EFFECT_WITHIN, broken).await.unwrap_or(0));
             }
             Fault::StopNode => {
                 self.cluster.nodes[node].signal(Signal::STOP);
-                let still = self.standstill(|publisher| publisher.plan.node == node).await;
+                let still = self
+                    .standstill(|publisher| publisher.plan.node == node)
+                    .await;
                 self.cluster.nodes[node].signal(Signal::CONT);
                 return Ok(still);
             }
@@ -117,7 +127,11 @@ impl Faults<'_> {
                 disk.fill()?;
                 let pause = between_ms(&mut self.plan.chance, 1_200, 2_200);
                 sleep(pause).await;
-                self.cluster.disk.as_ref().context("no disk to empty")?.empty()?;
+                self.cluster
+                    .disk
+                    .as_ref()
+                    .context("no disk to empty")?
+                    .empty()?;
             }
             Fault::ClockForward => return self.leap().await,
             Fault::ClockBack => return self.fall_back().await,
@@ -128,8 +142,13 @@ impl Faults<'_> {
     /// For how long none of these publishers is answered, while a process is stopped.
     async fn standstill(&mut self, which: impl Fn(&Publisher) -> bool) -> u64 {
         let mut acknowledged = || -> u64 {
-            let publishers = self.publishers.iter_mut().filter(|publisher| which(publisher));
-            publishers.map(|publisher| publisher.known().acknowledged).sum()
+            let publishers = self
+                .publishers
+                .iter_mut()
+                .filter(|publisher| which(publisher));
+            publishers
+                .map(|publisher| publisher.known().acknowledged)
+                .sum()
         };
         let mut before = acknowledged();
         let settled = async || {
@@ -139,21 +158,35 @@ impl Faults<'_> {
             before = now;
             quiet.then(Instant::now)
         };
-        let Some(since) = until(EFFECT_WITHIN, settled).await else { return 0 };
+        let Some(since) = until(EFFECT_WITHIN, settled).await else {
+            return 0;
+        };
         self.wait(500, 2_500).await;
-        let still = self.publishers.iter_mut().filter(|publisher| which(publisher)).map(|one| one.known().acknowledged);
-        if still.sum::<u64>() == before { u64::try_from(since.elapsed().as_millis()).unwrap_or(0) } else { 0 }
+        let still = self
+            .publishers
+            .iter_mut()
+            .filter(|publisher| which(publisher))
+            .map(|one| one.known().acknowledged);
+        if still.sum::<u64>() == before {
+            u64::try_from(since.elapsed().as_millis()).unwrap_or(0)
+        } else {
+            0
+        }
     }
 
     /// Lets Redis lose what it acknowledges in a short while. How much that is, the records tell at the end.
     async fn fail_over(&mut self) -> anyhow::Result<()> {
         let mut fail_over = self.cluster.begin_fail_over().await?;
-        let lost = fail_over.lose(self.plan.chance.random_range(LOST_AT_LEAST)).await?;
+        let lost = fail_over
+            .lose(self.plan.chance.random_range(LOST_AT_LEAST))
+            .await?;
         // Their publishers are told that they are stored, and then they are lost.
         let acknowledged = async || {
             let is_told = |publisher: &mut Publisher| {
                 let newest = publisher.known().newest;
-                lost.iter().any(|event| event.channel.as_str() == publisher.plan.channel && event.id <= newest)
+                lost.iter().any(|event| {
+                    event.channel.as_str() == publisher.plan.channel && event.id <= newest
+                })
             };
             self.publishers.iter_mut().any(is_told).then_some(())
         };
@@ -165,10 +198,19 @@ impl Faults<'_> {
 
     /// Cuts some connections, each within a frame.
     async fn cut(&mut self) -> u64 {
-        let links: Vec<Arc<Control>> =
-            (0..4).map(|_| self.links[self.plan.chance.random_range(0..self.links.len())].1.clone()).collect();
-        let in_frames =
-            |links: &[Arc<Control>]| -> u64 { links.iter().map(|link| link.counts.cut_in_a_frame.load(Relaxed)).sum() };
+        let links: Vec<Arc<Control>> = (0..4)
+            .map(|_| {
+                self.links[self.plan.chance.random_range(0..self.links.len())]
+                    .1
+                    .clone()
+            })
+            .collect();
+        let in_frames = |links: &[Arc<Control>]| -> u64 {
+            links
+                .iter()
+                .map(|link| link.counts.cut_in_a_frame.load(Relaxed))
+                .sum()
+        };
         let before = in_frames(&links);
         for link in &links {
             link.cut();
@@ -180,7 +222,11 @@ impl Faults<'_> {
     async fn leap(&mut self) -> anyhow::Result<u64> {
         let seconds = self.plan.chance.random_range(30..90);
         let before = self.known().newest.ms;
-        self.cluster.clock.as_mut().context("no clock to step")?.leap(seconds)?;
+        self.cluster
+            .clock
+            .as_mut()
+            .context("no clock to step")?
+            .leap(seconds)?;
         let leapt = async || {
             let leap = self.known().newest.ms.saturating_sub(before);
             (leap > seconds.unsigned_abs() * 500).then_some(leap)
@@ -190,13 +236,20 @@ impl Faults<'_> {
 
     async fn fall_back(&mut self) -> anyhow::Result<u64> {
         let seconds = self.plan.chance.random_range(10..120);
-        self.cluster.clock.as_mut().context("no clock to step")?.fall_back(seconds)?;
+        self.cluster
+            .clock
+            .as_mut()
+            .context("no clock to step")?
+            .fall_back(seconds)?;
         let before = self.known();
         self.wait(500, 1_500).await;
         // Events go on, with ids above those before, which the clock has not reached again.
         let goes_on = async || {
             let known = self.known();
-            let ahead = known.newest.ms.saturating_sub(self.cluster.clock.as_ref()?.now_ms());
+            let ahead = known
+                .newest
+                .ms
+                .saturating_sub(self.cluster.clock.as_ref()?.now_ms());
             (known.newest > before.newest && ahead > 0).then_some(ahead)
         };
         Ok(until(EFFECT_WITHIN, goes_on).await.unwrap_or(0))
@@ -212,8 +265,11 @@ impl Faults<'_> {
             let before = publisher.known().acknowledged;
             let answered = async || (publisher.known().acknowledged > before).then_some(());
             if until(RECOVER_WITHIN, answered).await.is_none() {
-                let what =
-                    format!("the {} is not answered {RECOVER_WITHIN:?} after: {}", publisher.name(), fault.name());
+                let what = format!(
+                    "the {} is not answered {RECOVER_WITHIN:?} after: {}",
+                    publisher.name(),
+                    fault.name()
+                );
                 self.breaches.add(Breach::Trouble, what);
             }
         }
@@ -230,16 +286,21 @@ impl Faults<'_> {
     /// Connections that a node has left without their end.
     fn broken(&self, node: usize) -> u64 {
         let of_node = self.links.iter().filter(|(number, _)| *number == node);
-        of_node.map(|(_, link)| link.counts.broken.load(Relaxed)).sum()
+        of_node
+            .map(|(_, link)| link.counts.broken.load(Relaxed))
+            .sum()
     }
 
     /// What all publishers know together.
     fn known(&mut self) -> Known {
-        self.publishers.iter_mut().map(Publisher::known).fold(Known::default(), |sum, one| Known {
-            acknowledged: sum.acknowledged + one.acknowledged,
-            unknown: sum.unknown + one.unknown,
-            refused: sum.refused + one.refused,
-            newest: sum.newest.max(one.newest),
-        })
+        self.publishers
+            .iter_mut()
+            .map(Publisher::known)
+            .fold(Known::default(), |sum, one| Known {
+                acknowledged: sum.acknowledged + one.acknowledged,
+                unknown: sum.unknown + one.unknown,
+                refused: sum.refused + one.refused,
+                newest: sum.newest.max(one.newest),
+            })
     }
 }

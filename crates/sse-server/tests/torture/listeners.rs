@@ -68,9 +68,17 @@ impl Listener {
             }
             links.push(link);
         }
-        let kinds = if plan.kinds.is_empty() { String::new() } else { format!(", only {}", plan.kinds.join(" and ")) };
+        let kinds = if plan.kinds.is_empty() {
+            String::new()
+        } else {
+            format!(", only {}", plan.kinds.join(" and "))
+        };
         Ok(Self {
-            name: format!("listener {number} ({:?}, {}{kinds})", plan.behaviour, plan.channels.join(" and ")),
+            name: format!(
+                "listener {number} ({:?}, {}{kinds})",
+                plan.behaviour,
+                plan.channels.join(" and ")
+            ),
             plan: plan.clone(),
             links,
             process: None,
@@ -83,7 +91,9 @@ impl Listener {
 
     /// Starts its process, the first or the next.
     fn start(&mut self) -> anyhow::Result<()> {
-        let record = self.files.with_extension(format!("{}.received", self.records.len()));
+        let record = self
+            .files
+            .with_extension(format!("{}.received", self.records.len()));
         let mut command = Command::new(crate::programs::listener());
         for link in &self.links {
             command.args(["--url", &link.url()]);
@@ -94,13 +104,27 @@ impl Listener {
         for kind in &self.plan.kinds {
             command.args(["--event", kind]);
         }
-        command.arg("--record").arg(&record).args(["--idle-timeout", "5s"]);
+        command
+            .arg("--record")
+            .arg(&record)
+            .args(["--idle-timeout", "5s"]);
         if self.plan.behaviour == Behaviour::Restarted {
-            command.arg("--state").arg(self.files.with_extension("state"));
+            command
+                .arg("--state")
+                .arg(self.files.with_extension("state"));
         }
         let slow_output = self.plan.behaviour == Behaviour::SlowOutput;
-        let output = if slow_output { Output::Pipe } else { Output::Nowhere };
-        let mut process = Process::start(&self.name, command, &self.files.with_extension("log"), &output)?;
+        let output = if slow_output {
+            Output::Pipe
+        } else {
+            Output::Nowhere
+        };
+        let mut process = Process::start(
+            &self.name,
+            command,
+            &self.files.with_extension("log"),
+            &output,
+        )?;
         if let Some(stdout) = process.stdout() {
             let reads_fast = self.reads_fast.clone();
             std::thread::spawn(move || read_slowly(stdout, &reads_fast));
@@ -114,16 +138,22 @@ impl Listener {
     pub(crate) async fn join(&mut self) -> anyhow::Result<()> {
         match self.plan.behaviour {
             Behaviour::Late => return Ok(()),
-            Behaviour::CutFirst => self.controls().for_each(|control| control.cut_after_opening(CUTS_BEFORE_FIRST)),
+            Behaviour::CutFirst => self
+                .controls()
+                .for_each(|control| control.cut_after_opening(CUTS_BEFORE_FIRST)),
             _ => {}
         }
         self.start()?;
         self.opened().await?;
         if self.plan.behaviour == Behaviour::CutFirst {
             let cuts = u64::from(CUTS_BEFORE_FIRST);
-            let cut =
-                async || (self.cut_count() >= cuts).then(|| self.controls().for_each(|control| control.close(true)));
-            until(JOIN_WITHIN, cut).await.with_context(|| format!("{} was not cut", self.name))?;
+            let cut = async || {
+                (self.cut_count() >= cuts)
+                    .then(|| self.controls().for_each(|control| control.close(true)))
+            };
+            until(JOIN_WITHIN, cut)
+                .await
+                .with_context(|| format!("{} was not cut", self.name))?;
             // The connection that came meanwhile is cut as well: it stays away while events come.
             self.controls().for_each(Control::cut);
         }
@@ -132,14 +162,18 @@ impl Listener {
 
     async fn opened(&self) -> anyhow::Result<String> {
         let opening = async || self.controls().find_map(Control::opening);
-        until(JOIN_WITHIN, opening).await.with_context(|| format!("{} has not joined", self.name))
+        until(JOIN_WITHIN, opening)
+            .await
+            .with_context(|| format!("{} has not joined", self.name))
     }
 
     /// Lives until it is told to stop; then it is left to catch up, with nothing in its way.
     pub(crate) async fn live(mut self, seed: u64, stop: CancellationToken) -> anyhow::Result<Self> {
         let mut chance = plan::chance(seed, 3);
         // Bound to be in time before the end of even a short run.
-        if self.plan.behaviour == Behaviour::Late && pause(&mut chance, 2_000, 6_000, &stop).await.is_continue() {
+        if self.plan.behaviour == Behaviour::Late
+            && pause(&mut chance, 2_000, 6_000, &stop).await.is_continue()
+        {
             self.start()?;
             self.opened().await?;
         }
@@ -153,7 +187,11 @@ impl Listener {
     }
 
     /// One turn of what it does all the time.
-    async fn turn(&mut self, chance: &mut StdRng, stop: &CancellationToken) -> anyhow::Result<Flow> {
+    async fn turn(
+        &mut self,
+        chance: &mut StdRng,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Flow> {
         Ok(match self.plan.behaviour {
             Behaviour::Steady | Behaviour::Late => pause(chance, 60_000, 60_000, stop).await,
             Behaviour::SlowOutput => {
@@ -165,7 +203,8 @@ impl Listener {
                 pause(chance, 1_000, 3_000, stop).await
             }
             Behaviour::Slow => {
-                self.controls().for_each(|control| control.narrow(SLOW_BYTES_PER_SECOND));
+                self.controls()
+                    .for_each(|control| control.narrow(SLOW_BYTES_PER_SECOND));
                 if pause(chance, 3_000, 8_000, stop).await.is_break() {
                     return Ok(Flow::Break(()));
                 }
@@ -179,7 +218,11 @@ impl Listener {
                     return Ok(Flow::Break(()));
                 }
                 self.cuts_in_a_row = (self.cuts_in_a_row + 1) % CUTS_IN_A_ROW;
-                let (from, to) = if self.cuts_in_a_row == 0 { QUIET_MS } else { (200, 1_500) };
+                let (from, to) = if self.cuts_in_a_row == 0 {
+                    QUIET_MS
+                } else {
+                    (200, 1_500)
+                };
                 pause(chance, from, to, stop).await
             }
             Behaviour::CutFirst => {
@@ -189,12 +232,20 @@ impl Listener {
                     control.cut();
                 });
                 let back = pause(chance, 300, 1_000, stop).await;
-                let (before, cuts) = (self.connection_count(), chance.random_range(1..CUTS_BEFORE_FIRST));
+                let (before, cuts) = (
+                    self.connection_count(),
+                    chance.random_range(1..CUTS_BEFORE_FIRST),
+                );
                 self.controls().for_each(|control| {
                     control.cut_after_opening(cuts);
                     control.close(false);
                 });
-                if back.is_break() || self.reconnected(before + u64::from(cuts), stop).await.is_break() {
+                if back.is_break()
+                    || self
+                        .reconnected(before + u64::from(cuts), stop)
+                        .await
+                        .is_break()
+                {
                     return Ok(Flow::Break(()));
                 }
                 let (from, to) = QUIET_MS;
@@ -219,18 +270,31 @@ impl Listener {
 
     /// Handles on its links, for whoever breaks them.
     pub(crate) fn shared_controls(&self) -> Vec<(usize, Arc<Control>)> {
-        self.plan.nodes.iter().copied().zip(self.links.iter().map(|link| link.control.clone())).collect()
+        self.plan
+            .nodes
+            .iter()
+            .copied()
+            .zip(self.links.iter().map(|link| link.control.clone()))
+            .collect()
     }
 
     /// Waits until it has come back, which takes longer each time it is cut.
     async fn reconnected(&self, connections_before: u64, stop: &CancellationToken) -> Flow {
-        let back = async || (stop.is_cancelled() || self.connection_count() > connections_before).then_some(());
+        let back = async || {
+            (stop.is_cancelled() || self.connection_count() > connections_before).then_some(())
+        };
         let _ = until(JOIN_WITHIN, back).await;
-        if stop.is_cancelled() { Flow::Break(()) } else { Flow::Continue(()) }
+        if stop.is_cancelled() {
+            Flow::Break(())
+        } else {
+            Flow::Continue(())
+        }
     }
 
     fn connection_count(&self) -> u64 {
-        self.controls().map(|control| control.counts.connections.load(Relaxed)).sum()
+        self.controls()
+            .map(|control| control.counts.connections.load(Relaxed))
+            .sum()
     }
 
     fn cut_count(&self) -> u64 {
@@ -240,14 +304,27 @@ impl Listener {
     /// Whether it has got everything up to these ids, one for each of its channels.
     pub(crate) fn has_reached(&self, ends: &[(sse_proto::Channel, EventId)]) -> bool {
         // A process that was started just before may have got nothing.
-        let last = self.records.iter().rev().find_map(|record| records::last_position(record));
-        let reached = |cursor: &Cursor, channel, end| cursor.position_in(channel).is_some_and(|at| at.floor() >= end);
-        last.is_some_and(|cursor| ends.iter().all(|(channel, end)| reached(&cursor, channel, *end)))
+        let last = self
+            .records
+            .iter()
+            .rev()
+            .find_map(|record| records::last_position(record));
+        let reached = |cursor: &Cursor, channel, end| {
+            cursor
+                .position_in(channel)
+                .is_some_and(|at| at.floor() >= end)
+        };
+        last.is_some_and(|cursor| {
+            ends.iter()
+                .all(|(channel, end)| reached(&cursor, channel, *end))
+        })
     }
 
     /// Stops its process.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
+        let Some(mut process) = self.process.take() else {
+            return Ok(());
+        };
         if let Some(status) = process.ended() {
             bail!(
                 "{} ended by itself ({status}); it said why in {}",
@@ -265,12 +342,19 @@ impl Listener {
     /// What it follows; none if it never came.
     pub(crate) fn follows(&self) -> Option<Follows> {
         let joined = match self.plan.behaviour {
-            Behaviour::Late => Joined::After(self.controls().find_map(Control::opening)?.parse().ok()?),
+            Behaviour::Late => {
+                Joined::After(self.controls().find_map(Control::opening)?.parse().ok()?)
+            }
             _ => Joined::BeforeAll,
         };
         Some(Follows {
             name: self.name.clone(),
-            channels: self.plan.channels.iter().map(|name| name.parse().expect("a channel")).collect(),
+            channels: self
+                .plan
+                .channels
+                .iter()
+                .map(|name| name.parse().expect("a channel"))
+                .collect(),
             kinds: self.plan.kinds.iter().map(ToString::to_string).collect(),
             joined,
         })
@@ -305,10 +389,12 @@ impl Listener {
     pub(crate) fn idle_behaviour(&self) -> Option<String> {
         let effect = match self.plan.behaviour {
             Behaviour::Steady | Behaviour::Slow | Behaviour::SlowOutput => true,
-            Behaviour::Reconnecting | Behaviour::Hopping => {
-                self.controls().any(|control| control.counts.cut_in_a_frame.load(Relaxed) > 0)
-            }
-            Behaviour::CutFirst => self.controls().any(|control| control.counts.cut_after_opening.load(Relaxed) > 0),
+            Behaviour::Reconnecting | Behaviour::Hopping => self
+                .controls()
+                .any(|control| control.counts.cut_in_a_frame.load(Relaxed) > 0),
+            Behaviour::CutFirst => self
+                .controls()
+                .any(|control| control.counts.cut_after_opening.load(Relaxed) > 0),
             Behaviour::Restarted => self.records.len() > 1,
             Behaviour::Late => !self.records.is_empty(),
         };

@@ -73,7 +73,10 @@ fn torture(options: &Options) -> anyhow::Result<bool> {
     programs::build()?;
     // Fails only when one is installed already, and then that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     // The listeners' tasks stay on this thread; the proxies have the others.
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::select! {
@@ -87,19 +90,45 @@ fn torture(options: &Options) -> anyhow::Result<bool> {
 }
 
 async fn all_runs(options: &Options) -> anyhow::Result<bool> {
-    let seed = options.seed.unwrap_or_else(|| if options.is_test() { TEST_SEED } else { rand::random() });
-    let keep = if options.keep { Keep::Always } else { Keep::Failed };
+    let seed = options.seed.unwrap_or_else(|| {
+        if options.is_test() {
+            TEST_SEED
+        } else {
+            rand::random()
+        }
+    });
+    let keep = if options.keep {
+        Keep::Always
+    } else {
+        Keep::Failed
+    };
     // Side by side, because most of each is waiting.
-    let runs = options
-        .brokers()
-        .into_iter()
-        .map(|broker| one_run(Orders { broker, duration: options.duration(), seed, plant: options.plant }, keep));
+    let runs = options.brokers().into_iter().map(|broker| {
+        one_run(
+            Orders {
+                broker,
+                duration: options.duration(),
+                seed,
+                plant: options.plant,
+            },
+            keep,
+        )
+    });
     let reports = try_join_all(runs).await?;
     if options.is_test() {
-        try_join_all(Plant::value_variants().iter().map(|plant| is_found(*plant, seed))).await?;
+        try_join_all(
+            Plant::value_variants()
+                .iter()
+                .map(|plant| is_found(*plant, seed)),
+        )
+        .await?;
     }
     // At the end, where nobody overlooks what this machine could not test.
-    let left_out: BTreeSet<&str> = reports.iter().flat_map(|report| &report.skipped).map(String::as_str).collect();
+    let left_out: BTreeSet<&str> = reports
+        .iter()
+        .flat_map(|report| &report.skipped)
+        .map(String::as_str)
+        .collect();
     for what in left_out {
         println!("NOT TESTED, because this machine cannot: {what}");
     }
@@ -116,13 +145,27 @@ enum Keep {
 
 /// Runs and prints.
 async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
-    let Orders { broker, duration, seed, plant } = orders;
+    let Orders {
+        broker,
+        duration,
+        seed,
+        plant,
+    } = orders;
     let planted = plant.map_or_else(String::new, |plant| format!(", planted: {plant:?}"));
-    let title = format!("torture: broker {}, {} s, seed {seed}{planted}", broker.as_str(), duration.as_secs());
+    let title = format!(
+        "torture: broker {}, {} s, seed {seed}{planted}",
+        broker.as_str(),
+        duration.as_secs()
+    );
     println!("{title}");
-    let mut directory = tempfile::Builder::new().prefix("torture-").tempdir().context("cannot make a directory")?;
+    let mut directory = tempfile::Builder::new()
+        .prefix("torture-")
+        .tempdir()
+        .context("cannot make a directory")?;
     let outcome = run(orders, directory.path()).await;
-    let failed = !outcome.as_ref().is_ok_and(|report| report.breaches.is_empty());
+    let failed = !outcome
+        .as_ref()
+        .is_ok_and(|report| report.breaches.is_empty());
     let is_kept = keep == Keep::Always || (failed && keep == Keep::Failed);
     directory.disable_cleanup(is_kept);
     if let Ok(report) = &outcome {
@@ -133,7 +176,9 @@ async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     }
     if failed {
         let (broker, seconds) = (broker.as_str(), duration.as_secs());
-        let plant = plant.map_or_else(String::new, |plant| format!(" --plant {plant:?}").to_lowercase());
+        let plant = plant.map_or_else(String::new, |plant| {
+            format!(" --plant {plant:?}").to_lowercase()
+        });
         let options = format!("--broker {broker} --seconds {seconds} --seed {seed}{plant}");
         println!("FAILED; again by: scripts/torture {options}");
     } else {
@@ -145,7 +190,12 @@ async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
 /// What the proxy does to one event must be found as what it is.
 async fn is_found(plant: Plant, seed: u64) -> anyhow::Result<()> {
     let broker = options::BrokerName::Embedded;
-    let orders = Orders { broker, duration: PLANT_DURATION, seed, plant: Some(plant) };
+    let orders = Orders {
+        broker,
+        duration: PLANT_DURATION,
+        seed,
+        plant: Some(plant),
+    };
     let report = one_run(orders, Keep::Never).await?;
     let expected = match plant {
         Plant::Drop => vec![Breach::Lost],
@@ -153,7 +203,10 @@ async fn is_found(plant: Plant, seed: u64) -> anyhow::Result<()> {
         Plant::Swap => vec![Breach::Disordered],
     };
     if report.breaches.kinds() != expected {
-        bail!("the torture is blind: {plant:?} was planted, and it found {:?}", report.breaches.kinds());
+        bail!(
+            "the torture is blind: {plant:?} was planted, and it found {:?}",
+            report.breaches.kinds()
+        );
     }
     println!("as it must be: {plant:?} was planted, and found as {expected:?}");
     Ok(())

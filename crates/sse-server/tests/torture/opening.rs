@@ -21,7 +21,10 @@ impl Opening {
         let text = String::from_utf8_lossy(&self.seen);
         // The head of the answer has lines of its own; a block ends with LF LF, which is not in it.
         let whole = text.rfind("\n\n").map_or("", |end| &text[..end]);
-        self.id = whole.lines().find_map(|line| line.strip_prefix("id: ")).map(ToOwned::to_owned);
+        self.id = whole
+            .lines()
+            .find_map(|line| line.strip_prefix("id: "))
+            .map(ToOwned::to_owned);
         self.over = self.id.is_some() || self.seen.len() > BYTES_MAX;
         if self.over {
             self.seen = Vec::new();

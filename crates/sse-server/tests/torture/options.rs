@@ -59,7 +59,13 @@ pub(crate) struct Options {
     #[arg(long, hide = true)]
     pub(crate) list: bool,
     /// Of `cargo test`.
-    #[arg(long, hide = true, alias = "show-output", alias = "exact", alias = "include-ignored")]
+    #[arg(
+        long,
+        hide = true,
+        alias = "show-output",
+        alias = "exact",
+        alias = "include-ignored"
+    )]
     nocapture: bool,
     /// Of `cargo test`.
     #[arg(long, short, hide = true)]
@@ -104,7 +110,10 @@ impl Options {
 
     /// The brokers to torture.
     pub(crate) fn brokers(&self) -> Vec<BrokerName> {
-        self.broker.map_or_else(|| BrokerName::value_variants().to_vec(), |broker| vec![broker])
+        self.broker.map_or_else(
+            || BrokerName::value_variants().to_vec(),
+            |broker| vec![broker],
+        )
     }
 
     /// Whether `cargo test` runs it: nothing is asked for.
@@ -120,7 +129,9 @@ impl Options {
     /// Whether this is a test run for other tests.
     pub(crate) fn is_filtered_out(&self) -> bool {
         let named = |name: &String| "torture".contains(name.as_str());
-        self.ignored || self.skip.iter().any(named) || !(self.filter.is_empty() || self.filter.iter().any(named))
+        self.ignored
+            || self.skip.iter().any(named)
+            || !(self.filter.is_empty() || self.filter.iter().any(named))
     }
 }
 

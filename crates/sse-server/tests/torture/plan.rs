@@ -81,7 +81,13 @@ pub(crate) enum Fault {
 impl Fault {
     /// The kinds that a broker can suffer.
     pub(crate) fn of(broker: BrokerName) -> Vec<Self> {
-        let mut kinds = vec![Self::KillNode, Self::StopNode, Self::Cut, Self::ClockForward, Self::ClockBack];
+        let mut kinds = vec![
+            Self::KillNode,
+            Self::StopNode,
+            Self::Cut,
+            Self::ClockForward,
+            Self::ClockBack,
+        ];
         match broker {
             BrokerName::Embedded => kinds.push(Self::FullDisk),
             BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::FailOver]),
@@ -132,12 +138,19 @@ impl FaultPlan {
         let mut chance = chance(seed, 1);
         let mut round = kinds.clone();
         round.shuffle(&mut chance);
-        Self { kinds, round, chance }
+        Self {
+            kinds,
+            round,
+            chance,
+        }
     }
 
     /// The next fault, and how long to wait before it.
     pub(crate) fn next(&mut self) -> (Duration, Fault) {
-        let fault = self.round.pop().unwrap_or_else(|| self.kinds[self.chance.random_range(0..self.kinds.len())]);
+        let fault = self
+            .round
+            .pop()
+            .unwrap_or_else(|| self.kinds[self.chance.random_range(0..self.kinds.len())]);
         (between_ms(&mut self.chance, 300, 900), fault)
     }
 
@@ -199,7 +212,12 @@ pub(crate) fn listeners(seed: u64, nodes: usize, several: bool) -> Vec<ListenerP
             // Spread evenly: whichever node is broken, somebody hears of it.
             order = vec![number % nodes];
         }
-        ListenerPlan { channels, kinds, behaviour, nodes: order }
+        ListenerPlan {
+            channels,
+            kinds,
+            behaviour,
+            nodes: order,
+        }
     };
     plans.into_iter().enumerate().map(plan).collect()
 }

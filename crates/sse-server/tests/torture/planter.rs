@@ -23,7 +23,15 @@ pub(crate) struct Planter {
 impl Planter {
     /// For the response that follows.
     pub(crate) const fn new(plant: Plant) -> Self {
-        Self { plant, bytes: Vec::new(), head_is_over: false, chunked: false, text: Vec::new(), events: 0, held: None }
+        Self {
+            plant,
+            bytes: Vec::new(),
+            head_is_over: false,
+            chunked: false,
+            text: Vec::new(),
+            events: 0,
+            held: None,
+        }
     }
 
     /// Takes what came, gives what to send on. Counts when it has done its work.
@@ -31,10 +39,14 @@ impl Planter {
         self.bytes.extend_from_slice(bytes);
         let mut out = Vec::new();
         if !self.head_is_over {
-            let Some(end) = find(&self.bytes, b"\r\n\r\n") else { return out };
+            let Some(end) = find(&self.bytes, b"\r\n\r\n") else {
+                return out;
+            };
             out.extend(self.bytes.drain(..end + 4));
             self.head_is_over = true;
-            self.chunked = String::from_utf8_lossy(&out).to_lowercase().contains("transfer-encoding: chunked");
+            self.chunked = String::from_utf8_lossy(&out)
+                .to_lowercase()
+                .contains("transfer-encoding: chunked");
         }
         if self.chunked {
             while let Some(chunk) = self.chunk() {
@@ -55,7 +67,11 @@ impl Planter {
     /// The content of the next whole chunk. (The last one, of no bytes, is left where it is: the stream ends there.)
     fn chunk(&mut self) -> Option<Vec<u8>> {
         let line_end = find(&self.bytes, b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&self.bytes[..line_end]).ok()?.trim(), 16).ok()?;
+        let size = usize::from_str_radix(
+            std::str::from_utf8(&self.bytes[..line_end]).ok()?.trim(),
+            16,
+        )
+        .ok()?;
         if size == 0 || self.bytes.len() < line_end + 2 + size + 2 {
             return None;
         }
@@ -81,7 +97,11 @@ impl Planter {
             return Vec::new();
         }
         planted.fetch_add(1, Relaxed);
-        if self.plant == Plant::Drop { Vec::new() } else { vec![block.clone(), block] }
+        if self.plant == Plant::Drop {
+            Vec::new()
+        } else {
+            vec![block.clone(), block]
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>, block: &[u8]) {
@@ -96,5 +116,7 @@ impl Planter {
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }

@@ -16,7 +16,10 @@ use tokio::time::{Instant, sleep};
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits until `look` gives something, but not longer than `within`.
-pub(crate) async fn until<T>(within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+pub(crate) async fn until<T>(
+    within: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> Option<T> {
     let end = Instant::now() + within;
     loop {
         if let Some(found) = look().await {
@@ -47,22 +50,41 @@ pub(crate) enum Output<'a> {
 
 impl Process {
     /// Starts a program as from a clean shell; what it says on stderr is added to `log`.
-    pub(crate) fn start(name: &str, mut command: Command, log: &Path, output: &Output<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        output: &Output<'_>,
+    ) -> anyhow::Result<Self> {
         for (variable, _) in std::env::vars_os() {
             let ours = ["SSE_", "GENERATOR_", "LISTENER_", "REDIS_URL"];
-            if variable.to_str().is_some_and(|variable| ours.iter().any(|prefix| variable.starts_with(prefix))) {
+            if variable
+                .to_str()
+                .is_some_and(|variable| ours.iter().any(|prefix| variable.starts_with(prefix)))
+            {
                 command.env_remove(variable);
             }
         }
-        let log = OpenOptions::new().create(true).append(true).open(log).context("cannot open a log")?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .context("cannot open a log")?;
         let stdout = match output {
             Output::Nowhere => Stdio::null(),
-            Output::File(path) => File::create(path).context("cannot create a file for the output")?.into(),
+            Output::File(path) => File::create(path)
+                .context("cannot create a file for the output")?
+                .into(),
             Output::Pipe => Stdio::piped(),
         };
         command.stdin(Stdio::null()).stdout(stdout).stderr(log);
-        let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
-        Ok(Self { child, name: name.to_owned() })
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {command:?}"))?;
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+        })
     }
 
     /// Its output, once, if it goes into a pipe.
@@ -91,7 +113,9 @@ impl Process {
     pub(crate) async fn stop(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM);
         let name = self.name.clone();
-        until(within, async || self.ended()).await.with_context(|| format!("{name} does not end after SIGTERM"))
+        until(within, async || self.ended())
+            .await
+            .with_context(|| format!("{name} does not end after SIGTERM"))
     }
 }
 

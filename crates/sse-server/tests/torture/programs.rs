@@ -23,15 +23,35 @@ pub(crate) fn build() -> anyhow::Result<()> {
     let server = PathBuf::from(env!("CARGO_BIN_EXE_sse-server"));
     let directory = server.parent().context("the server lies in a directory")?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--locked", "--quiet", "--workspace", "--bins"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+        "build",
+        "--locked",
+        "--quiet",
+        "--workspace",
+        "--bins",
+    ]);
     if directory.file_name().is_some_and(|name| name == "release") {
         command.arg("--release");
     }
-    command.env("CARGO_TARGET_DIR", directory.parent().context("profiles lie in the target directory")?);
+    command.env(
+        "CARGO_TARGET_DIR",
+        directory
+            .parent()
+            .context("profiles lie in the target directory")?,
+    );
     // What cargo sets for a test would make the cargo within build everything anew.
     for (name, _) in std::env::vars_os() {
-        let of_a_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-        if name.to_str().is_some_and(|name| of_a_test.iter().any(|prefix| name.starts_with(prefix))) {
+        let of_a_test = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_EXE_",
+            "CARGO_CRATE_",
+            "CARGO_PRIMARY_",
+        ];
+        if name
+            .to_str()
+            .is_some_and(|name| of_a_test.iter().any(|prefix| name.starts_with(prefix)))
+        {
             command.env_remove(name);
         }
     }

@@ -71,7 +71,9 @@ pub(crate) struct Counts {
 impl Link {
     /// A link to the node at this port.
     pub(crate) async fn open(node_port: u16, plant: Option<Plant>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot open a proxy's port")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .context("cannot open a proxy's port")?;
         let port = listener.local_addr()?.port();
         let control = Arc::new(Control {
             node: (Ipv4Addr::LOCALHOST, node_port).into(),
@@ -84,7 +86,11 @@ impl Link {
             opening: Mutex::new(None),
         });
         let accepting = tokio::spawn(accept(listener, control.clone())).abort_handle();
-        Ok(Self { port, control, accepting })
+        Ok(Self {
+            port,
+            control,
+            accepting,
+        })
     }
 
     /// What a client is given.
@@ -122,16 +128,23 @@ impl Control {
 
     /// The first position that the client was told on this link.
     pub(crate) fn opening(&self) -> Option<String> {
-        self.opening.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.opening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// How often it was cut, wherever.
     pub(crate) fn cut_count(&self) -> u64 {
         let counts = &self.counts;
-        [&counts.cut_in_a_frame, &counts.cut_elsewhere, &counts.cut_after_opening]
-            .map(|count| count.load(Relaxed))
-            .iter()
-            .sum()
+        [
+            &counts.cut_in_a_frame,
+            &counts.cut_elsewhere,
+            &counts.cut_after_opening,
+        ]
+        .map(|count| count.load(Relaxed))
+        .iter()
+        .sum()
     }
 }
 
@@ -157,7 +170,11 @@ async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
     if control.rate.load(Relaxed) > 0 {
         socket.set_recv_buffer_size(4096)?;
     }
-    let node = timeout_at(Instant::now() + CONNECT_WITHIN, socket.connect(control.node)).await??;
+    let node = timeout_at(
+        Instant::now() + CONNECT_WITHIN,
+        socket.connect(control.node),
+    )
+    .await??;
     client.set_nodelay(true)?;
     node.set_nodelay(true)?;
     control.counts.connections.fetch_add(1, Relaxed);
@@ -210,7 +227,11 @@ async fn downwards(
     let mut cut_by: Option<Instant> = None;
     loop {
         let rate = control.rate.load(Relaxed);
-        let room = if rate > 0 { NARROW_READ_BYTES } else { READ_BYTES };
+        let room = if rate > 0 {
+            NARROW_READ_BYTES
+        } else {
+            READ_BYTES
+        };
         let count = tokio::select! {
             count = read(node, &mut buffer[..room]) => count?,
             changed = cuts.changed(), if cut_by.is_none() => {
@@ -224,9 +245,16 @@ async fn downwards(
             return Ok(End::Node);
         }
         if planter.is_none() {
-            planter = control.plant.lock().unwrap_or_else(PoisonError::into_inner).take().map(Planter::new);
+            planter = control
+                .plant
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+                .map(Planter::new);
         }
-        let changed = planter.as_mut().map(|planter| planter.push(&buffer[..count], &control.counts.planted));
+        let changed = planter
+            .as_mut()
+            .map(|planter| planter.push(&buffer[..count], &control.counts.planted));
         let bytes = changed.as_deref().unwrap_or(&buffer[..count]);
         if cut_by.is_some()
             && let Some(inside) = inside_a_frame(bytes)
@@ -236,12 +264,19 @@ async fn downwards(
         }
         write_all(client, bytes).await?;
         if opening.push(bytes) {
-            let mut first = control.opening.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = control
+                .opening
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if first.is_none() {
                 *first = opening.id().map(ToOwned::to_owned);
             }
             drop(first);
-            if control.cuts_after_opening.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            if control
+                .cuts_after_opening
+                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
                 return Ok(End::CutAfterOpening);
             }
         }

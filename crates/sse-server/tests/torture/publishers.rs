@@ -36,20 +36,51 @@ impl Publisher {
         files: &Path,
         count: Option<u32>,
     ) -> anyhow::Result<Self> {
-        let link = if plan.proxied { Some(Link::open(node_port, None).await?) } else { None };
-        let url = link.as_ref().map_or_else(|| format!("http://127.0.0.1:{node_port}"), Link::url);
-        let (record, statuses) = (files.with_extension("sent"), files.with_extension("statuses"));
+        let link = if plan.proxied {
+            Some(Link::open(node_port, None).await?)
+        } else {
+            None
+        };
+        let url = link
+            .as_ref()
+            .map_or_else(|| format!("http://127.0.0.1:{node_port}"), Link::url);
+        let (record, statuses) = (
+            files.with_extension("sent"),
+            files.with_extension("statuses"),
+        );
         let mut command = Command::new(crate::programs::generator());
-        command.args(["--url", &url, "--channel", plan.channel, "--actions", plan.kind, "--print-status=true"]);
+        command.args([
+            "--url",
+            &url,
+            "--channel",
+            plan.channel,
+            "--actions",
+            plan.kind,
+            "--print-status=true",
+        ]);
         command.args(["--batch", &plan.batch.to_string()]);
-        command.args(["--rate", &plan.rate.to_string()]).arg("--record").arg(&record);
+        command
+            .args(["--rate", &plan.rate.to_string()])
+            .arg("--record")
+            .arg(&record);
         if let Some(count) = count {
             command.args(["--count", &count.to_string()]);
         }
         let name = format!("publisher of {} to {}", plan.kind, plan.channel);
-        let process = Process::start(&name, command, &files.with_extension("log"), &Output::File(&statuses))?;
+        let process = Process::start(
+            &name,
+            command,
+            &files.with_extension("log"),
+            &Output::File(&statuses),
+        )?;
         let read_along = ReadAlong::new(record.clone(), statuses);
-        Ok(Self { plan: plan.clone(), link, process, record, read_along })
+        Ok(Self {
+            plan: plan.clone(),
+            link,
+            process,
+            record,
+            read_along,
+        })
     }
 
     /// What it knows by now.
@@ -65,13 +96,18 @@ impl Publisher {
     /// Whether it has ended, and how if not well.
     pub(crate) fn trouble(&mut self) -> Option<String> {
         let status = self.process.ended()?;
-        Some(format!("the {} ended by itself ({status})", self.process.name))
+        Some(format!(
+            "the {} ended by itself ({status})",
+            self.process.name
+        ))
     }
 
     /// Waits for the end of one with a count.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         let ended = crate::processes::until(STOP_WITHIN, async || self.process.ended()).await;
-        ended.with_context(|| format!("the {} does not end", self.process.name)).map(drop)
+        ended
+            .with_context(|| format!("the {} does not end", self.process.name))
+            .map(drop)
     }
 
     /// Stops it; what was under way gets an outcome.

@@ -33,16 +33,22 @@ pub(crate) struct Report {
 impl Report {
     /// A run that is long enough must have done what it is there for.
     pub(crate) fn demand_effects(&mut self, idle: impl IntoIterator<Item = String>) {
-        let without_effect =
-            self.kinds.iter().filter(|kind| self.effects.get(kind).is_none_or(|effect| effect.sum == 0));
-        let mut missing: Vec<String> =
-            without_effect.map(|kind| format!("this kind of fault had no effect: {}", kind.name())).collect();
+        let without_effect = self
+            .kinds
+            .iter()
+            .filter(|kind| self.effects.get(kind).is_none_or(|effect| effect.sum == 0));
+        let mut missing: Vec<String> = without_effect
+            .map(|kind| format!("this kind of fault had no effect: {}", kind.name()))
+            .collect();
         missing.extend(idle);
         if self.behind_tail == 0 {
             missing.push("no listener fell behind the tail".to_owned());
         }
         if self.figures.acknowledged < EVENTS_MIN {
-            missing.push(format!("{} events are too few to prove anything", self.figures.acknowledged));
+            missing.push(format!(
+                "{} events are too few to prove anything",
+                self.figures.acknowledged
+            ));
         }
         self.breaches.add_all(Breach::Trouble, missing);
     }
@@ -50,7 +56,10 @@ impl Report {
     /// Gaps are honest, but a system that tells nothing else keeps no promise.
     pub(crate) fn demand_few_gaps(&mut self) {
         if self.figures.in_gaps * 100 > self.figures.due * GAPS_PERCENT_MAX {
-            let what = format!("{} of {} events lie in gaps", self.figures.in_gaps, self.figures.due);
+            let what = format!(
+                "{} of {} events lie in gaps",
+                self.figures.in_gaps, self.figures.due
+            );
             self.breaches.add(Breach::Trouble, what);
         }
     }
@@ -67,25 +76,52 @@ impl Report {
         }
         for kind in &self.kinds {
             let Effect { times, sum } = self.effects.get(kind).copied().unwrap_or_default();
-            line(format!("{:<32} {times:>5}   {sum} {}", kind.name(), kind.effect()));
+            line(format!(
+                "{:<32} {times:>5}   {sum} {}",
+                kind.name(),
+                kind.effect()
+            ));
         }
         if self.gave_up > 0 {
-            line(format!("on the full disk a node gave up {} times, and was started again", self.gave_up));
+            line(format!(
+                "on the full disk a node gave up {} times, and was started again",
+                self.gave_up
+            ));
         }
-        self.skipped.iter().for_each(|what| line(format!("left out: {what}")));
-        self.listeners.iter().for_each(|listener| line(listener.clone()));
-        let Figures { acknowledged, unknown, unknown_stored, deliveries, due, in_gaps, gaps, lost: _, rounds } =
-            self.figures;
+        self.skipped
+            .iter()
+            .for_each(|what| line(format!("left out: {what}")));
+        self.listeners
+            .iter()
+            .for_each(|listener| line(listener.clone()));
+        let Figures {
+            acknowledged,
+            unknown,
+            unknown_stored,
+            deliveries,
+            due,
+            in_gaps,
+            gaps,
+            lost: _,
+            rounds,
+        } = self.figures;
         line(format!(
             "events: {acknowledged} acknowledged, {unknown} of unknown outcome ({unknown_stored} of them stored), \
              {} answered with a refusal",
             self.refused
         ));
-        line(format!("deliveries: {deliveries} of {due} due; gaps: {gaps}, with {in_gaps} events in them"));
+        line(format!(
+            "deliveries: {deliveries} of {due} due; gaps: {gaps}, with {in_gaps} events in them"
+        ));
         if rounds > 0 {
-            line(format!("history began again {rounds} times, after a gap that said so"));
+            line(format!(
+                "history began again {rounds} times, after a gap that said so"
+            ));
         }
-        line(format!("listeners fell behind the tail {} times", self.behind_tail));
+        line(format!(
+            "listeners fell behind the tail {} times",
+            self.behind_tail
+        ));
         self.breaches.lines().into_iter().for_each(&mut line);
         text
     }

@@ -50,26 +50,43 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let mut breaches = Breaches::default();
 
     let mut listeners = Vec::new();
-    for (number, plan) in listener_plans(orders, ports.len(), several).iter().enumerate() {
+    for (number, plan) in listener_plans(orders, ports.len(), several)
+        .iter()
+        .enumerate()
+    {
         let plant = orders.plant.filter(|_| number == 0);
         let mut listener = Listener::new(number, plan, &ports, directory, plant).await?;
         listener.join().await?;
         listeners.push(listener);
     }
-    let mut links: Vec<_> = listeners.iter().flat_map(Listener::shared_controls).collect();
+    let mut links: Vec<_> = listeners
+        .iter()
+        .flat_map(Listener::shared_controls)
+        .collect();
     let mut publishers = Vec::new();
     for (number, plan) in plan::publishers(ports.len()).iter().enumerate() {
         let files = directory.join(format!("publisher-{number}"));
         let publisher = Publisher::start(plan, ports[plan.node], &files, None).await?;
-        links.extend(publisher.link.as_ref().map(|link| (plan.node, link.control.clone())));
+        links.extend(
+            publisher
+                .link
+                .as_ref()
+                .map(|link| (plan.node, link.control.clone())),
+        );
         publishers.push(publisher);
     }
     let stop = CancellationToken::new();
     let live = |(number, listener): (usize, Listener)| {
-        tokio::task::spawn_local(listener.live(orders.seed.wrapping_add(number as u64), stop.clone()))
+        tokio::task::spawn_local(
+            listener.live(orders.seed.wrapping_add(number as u64), stop.clone()),
+        )
     };
     let living: Vec<JoinHandle<_>> = listeners.into_iter().enumerate().map(live).collect();
-    let behind_tail = tokio::spawn(watch_behind_tail(cluster.http(), ports.clone(), stop.clone()));
+    let behind_tail = tokio::spawn(watch_behind_tail(
+        cluster.http(),
+        ports.clone(),
+        stop.clone(),
+    ));
 
     let plan = FaultPlan::new(orders.seed, kinds.clone());
     let (mut effects, gave_up, lost) = if kinds.is_empty() {
@@ -78,7 +95,16 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     } else {
         let (effects, gave_up, lost) = (BTreeMap::new(), 0, Vec::new());
         let (cluster, publishers, breaches) = (&mut cluster, &mut publishers[..], &mut breaches);
-        let mut faults = Faults { cluster, publishers, links, plan, effects, breaches, gave_up, lost };
+        let mut faults = Faults {
+            cluster,
+            publishers,
+            links,
+            plan,
+            effects,
+            breaches,
+            gave_up,
+            lost,
+        };
         faults.run(orders.duration).await?;
         (faults.effects, faults.gave_up, faults.lost)
     };
@@ -89,18 +115,44 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
         listeners.push(one.await.context("a listener's task")??);
     }
     breaches.add_all(Breach::Trouble, cluster.revive().await?);
-    finish(&mut publishers, &mut listeners, &ports, directory, &mut breaches).await?;
+    finish(
+        &mut publishers,
+        &mut listeners,
+        &ports,
+        directory,
+        &mut breaches,
+    )
+    .await?;
     breaches.add_all(Breach::Trouble, cluster.panics());
 
-    let idle: Vec<String> = listeners.iter().filter_map(Listener::idle_behaviour).collect();
+    let idle: Vec<String> = listeners
+        .iter()
+        .filter_map(Listener::idle_behaviour)
+        .collect();
     let summaries = listeners.iter().map(Listener::summary).collect();
-    let refused = publishers.iter_mut().map(|publisher| publisher.known().refused).sum();
+    let refused = publishers
+        .iter_mut()
+        .map(|publisher| publisher.known().refused)
+        .sum();
     let (figures, found) = check(&publishers, lost, &listeners)?;
     breaches.extend(found);
-    effects.entry(Fault::FailOver).and_modify(|effect| effect.sum = figures.lost);
-    let behind_tail = behind_tail.await.context("the task that asks for metrics")?;
-    let mut report =
-        Report { kinds, effects, figures, refused, behind_tail, gave_up, listeners: summaries, skipped, breaches };
+    effects
+        .entry(Fault::FailOver)
+        .and_modify(|effect| effect.sum = figures.lost);
+    let behind_tail = behind_tail
+        .await
+        .context("the task that asks for metrics")?;
+    let mut report = Report {
+        kinds,
+        effects,
+        figures,
+        refused,
+        behind_tail,
+        gave_up,
+        listeners: summaries,
+        skipped,
+        breaches,
+    };
     report.demand_few_gaps();
     if orders.duration >= LONG_ENOUGH {
         report.demand_effects(idle);
@@ -152,12 +204,20 @@ async fn finish(
         publisher.stop().await?;
     }
     for number in 0..publishers.len() {
-        let plan = plan::PublisherPlan { proxied: false, batch: 1, ..publishers[number].plan.clone() };
+        let plan = plan::PublisherPlan {
+            proxied: false,
+            batch: 1,
+            ..publishers[number].plan.clone()
+        };
         let files = directory.join(format!("closing-{number}"));
-        let mut closing = Publisher::start(&plan, ports[plan.node], &files, Some(CLOSING_EVENTS)).await?;
+        let mut closing =
+            Publisher::start(&plan, ports[plan.node], &files, Some(CLOSING_EVENTS)).await?;
         closing.end().await?;
         if closing.known().acknowledged != u64::from(CLOSING_EVENTS) {
-            breaches.add(Breach::Trouble, format!("with everything up, the {} is not answered", closing.name()));
+            breaches.add(
+                Breach::Trouble,
+                format!("with everything up, the {} is not answered", closing.name()),
+            );
         }
         publishers.push(closing);
     }
@@ -165,8 +225,14 @@ async fn finish(
     for listener in &mut *listeners {
         let ends = ends(publishers, &listener.plan)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        if until(left, async || listener.has_reached(&ends).then_some(())).await.is_none() {
-            let what = format!("{} has not got everything {CATCH_UP_WITHIN:?} after the last fault", listener.name);
+        if until(left, async || listener.has_reached(&ends).then_some(()))
+            .await
+            .is_none()
+        {
+            let what = format!(
+                "{} has not got everything {CATCH_UP_WITHIN:?} after the last fault",
+                listener.name
+            );
             breaches.add(Breach::Trouble, what);
         }
     }
@@ -179,14 +245,21 @@ async fn finish(
 }
 
 /// The highest acknowledged ids of what a listener follows.
-fn ends(publishers: &mut [Publisher], listener: &ListenerPlan) -> anyhow::Result<Vec<(Channel, EventId)>> {
+fn ends(
+    publishers: &mut [Publisher],
+    listener: &ListenerPlan,
+) -> anyhow::Result<Vec<(Channel, EventId)>> {
     let mut ends = Vec::new();
     for channel in &listener.channels {
         let followed = publishers.iter_mut().filter(|publisher| {
             let plan = &publisher.plan;
-            plan.channel == *channel && (listener.kinds.is_empty() || listener.kinds.contains(&plan.kind))
+            plan.channel == *channel
+                && (listener.kinds.is_empty() || listener.kinds.contains(&plan.kind))
         });
-        let end = followed.map(|publisher| publisher.known().newest).max().unwrap_or_default();
+        let end = followed
+            .map(|publisher| publisher.known().newest)
+            .max()
+            .unwrap_or_default();
         ends.push((channel.parse()?, end));
     }
     Ok(ends)

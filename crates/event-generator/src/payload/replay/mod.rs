@@ -48,11 +48,22 @@ pub(crate) enum Types {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplayError {
     #[error("cannot open the recording {recording}")]
-    Open { recording: Recording, source: io::Error },
+    Open {
+        recording: Recording,
+        source: io::Error,
+    },
     #[error("cannot read the recording {recording} after line {line}")]
-    Read { recording: Recording, line: u64, source: io::Error },
+    Read {
+        recording: Recording,
+        line: u64,
+        source: io::Error,
+    },
     #[error("{recording}, line {line}: {why}")]
-    Line { recording: Recording, line: u64, why: String },
+    Line {
+        recording: Recording,
+        line: u64,
+        why: String,
+    },
 }
 
 /// The events of a recording, in order.
@@ -95,7 +106,13 @@ impl Replay {
         };
         // Ends when the recording does, or when nobody receives any more; a read of stdin that hangs ends with the process.
         thread::spawn(move || Reader::new(input, recording, types).send_all(&sender));
-        Ok(Self { chunks, events: VecDeque::new(), error: None, read: Instant::now(), skipped: 0 })
+        Ok(Self {
+            chunks,
+            events: VecDeque::new(),
+            error: None,
+            read: Instant::now(),
+            skipped: 0,
+        })
     }
 
     pub(super) async fn ready(&mut self) -> Result<bool, ReplayError> {
@@ -136,7 +153,11 @@ impl Replay {
 
     fn take(&mut self, chunk: Result<Chunk, ReplayError>) {
         match chunk {
-            Ok(Chunk { events, read, skipped }) => {
+            Ok(Chunk {
+                events,
+                read,
+                skipped,
+            }) => {
                 self.events = events;
                 self.read = read;
                 self.skipped += skipped;
@@ -148,7 +169,11 @@ impl Replay {
 
 impl From<&str> for Recording {
     fn from(text: &str) -> Self {
-        if text == "-" { Self::Stdin } else { Self::File(text.into()) }
+        if text == "-" {
+            Self::Stdin
+        } else {
+            Self::File(text.into())
+        }
     }
 }
 
@@ -171,7 +196,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = format!("{{\"event\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(1000));
         std::fs::write(file.path(), line.repeat(1000)).unwrap();
-        let mut replay = Replay::start(Recording::File(file.path().to_owned()), Types::Ours).unwrap();
+        let mut replay =
+            Replay::start(Recording::File(file.path().to_owned()), Types::Ours).unwrap();
         let (mut data, mut count) = (String::new(), 0);
         while replay.ready().await.unwrap() {
             assert!(replay.draw(&mut data).is_some() && data.len() == 1000);

@@ -31,7 +31,13 @@ pub(super) struct Reader<R> {
 
 impl<R: Read> Reader<R> {
     pub(super) fn new(input: R, recording: Recording, types: Types) -> Self {
-        Self { input: BufReader::with_capacity(CHUNK_BYTES, input), recording, types, line: 0, text: Vec::new() }
+        Self {
+            input: BufReader::with_capacity(CHUNK_BYTES, input),
+            recording,
+            types,
+            line: 0,
+            text: Vec::new(),
+        }
     }
 
     /// Hands over everything, until there is no more or nobody receives it.
@@ -39,7 +45,9 @@ impl<R: Read> Reader<R> {
         loop {
             let (chunk, end) = self.chunk();
             // What was read before a bad line is sent before the error is told.
-            if (!chunk.events.is_empty() || chunk.skipped > 0) && chunks.blocking_send(Ok(chunk)).is_err() {
+            if (!chunk.events.is_empty() || chunk.skipped > 0)
+                && chunks.blocking_send(Ok(chunk)).is_err()
+            {
                 return;
             }
             match end {
@@ -56,7 +64,11 @@ impl<R: Read> Reader<R> {
 
     /// The next events, and whether there may be more.
     fn chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
-        let mut chunk = Chunk { events: VecDeque::new(), read: Instant::now(), skipped: 0 };
+        let mut chunk = Chunk {
+            events: VecDeque::new(),
+            read: Instant::now(),
+            skipped: 0,
+        };
         let mut bytes = 0;
         let end = loop {
             match self.next_line() {
@@ -84,21 +96,34 @@ impl<R: Read> Reader<R> {
     fn next_line(&mut self) -> Result<bool, ReplayError> {
         self.text.clear();
         let limit = LINE_BYTES_MAX as u64 + 1;
-        match (&mut self.input).take(limit).read_until(b'\n', &mut self.text) {
+        match (&mut self.input)
+            .take(limit)
+            .read_until(b'\n', &mut self.text)
+        {
             Ok(0) => return Ok(false),
             Ok(_) => self.line += 1,
             Err(source) => {
-                return Err(ReplayError::Read { recording: self.recording.clone(), line: self.line, source });
+                return Err(ReplayError::Read {
+                    recording: self.recording.clone(),
+                    line: self.line,
+                    source,
+                });
             }
         }
         if self.text.len() > LINE_BYTES_MAX {
-            return Err(self.bad_line(format!("longer than {LINE_BYTES_MAX} bytes, which no event is")));
+            return Err(self.bad_line(format!(
+                "longer than {LINE_BYTES_MAX} bytes, which no event is"
+            )));
         }
         Ok(true)
     }
 
     fn bad_line(&self, why: String) -> ReplayError {
-        ReplayError::Line { recording: self.recording.clone(), line: self.line, why }
+        ReplayError::Line {
+            recording: self.recording.clone(),
+            line: self.line,
+            why,
+        }
     }
 }
 
@@ -126,7 +151,9 @@ struct Comment {
 
 /// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
 fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
-    let text = str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?.trim();
+    let text = str::from_utf8(line)
+        .map_err(|_| "it is not UTF-8".to_owned())?
+        .trim();
     if text.is_empty() {
         return Ok(None);
     }
@@ -146,17 +173,28 @@ fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
     };
     let value = line.data.get();
     let (form, data) = if value.starts_with('"') {
-        (Form::Text, serde_json::from_str(value).map_err(|error| format!("data: {}", words(&error)))?)
+        (
+            Form::Text,
+            serde_json::from_str(value).map_err(|error| format!("data: {}", words(&error)))?,
+        )
     } else {
-        (Form::Json, json::without_white_space(&value.into()).to_string())
+        (
+            Form::Json,
+            json::without_white_space(&value.into()).to_string(),
+        )
     };
-    Ok(Some(Parsed::Event(Recorded { drawn: Drawn { kind, form }, data })))
+    Ok(Some(Parsed::Event(Recorded {
+        drawn: Drawn { kind, form },
+        data,
+    })))
 }
 
 /// What serde says, without its own idea of a line: it saw only this one.
 fn words(error: &serde_json::Error) -> String {
     let said = error.to_string();
-    let what = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    let what = said
+        .rsplit_once(" at line ")
+        .map_or(said.as_str(), |(what, _)| what);
     format!("{what} (column {})", error.column())
 }
 
@@ -237,7 +275,10 @@ mod tests {
             r#"{"comment":"beside an event","event":"b","data":"y"}"#,
         );
         let event = |kind: &str, data: &str| (kind.to_owned(), Form::Text, data.to_owned());
-        assert_eq!(read(text.as_bytes()), (vec![event("a", "x"), event("b", "y")], 0, None));
+        assert_eq!(
+            read(text.as_bytes()),
+            (vec![event("a", "x"), event("b", "y")], 0, None)
+        );
     }
 
     #[test]
@@ -247,12 +288,20 @@ mod tests {
             let line = serde_json::json!({ "event": kind, "data": "x" }).to_string();
             let expected = (vec![(kind.to_owned(), Form::Text, "x".to_owned())], 0, None);
             assert_eq!(read_of(Types::Any, line.as_bytes()), expected);
-            assert!(read(line.as_bytes()).2.is_some_and(|error| error.contains("1 to 128 bytes")), "{kind}");
+            assert!(
+                read(line.as_bytes())
+                    .2
+                    .is_some_and(|error| error.contains("1 to 128 bytes")),
+                "{kind}"
+            );
         }
         for bad in ["", "a\nb"] {
             let line = serde_json::json!({ "event": bad, "data": "x" }).to_string();
             let (_, _, error) = read_of(Types::Any, line.as_bytes());
-            assert!(error.is_some_and(|error| error.contains("without control characters")), "{bad:?}");
+            assert!(
+                error.is_some_and(|error| error.contains("without control characters")),
+                "{bad:?}"
+            );
         }
     }
 
@@ -280,7 +329,14 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
         let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, Types::Ours);
-        assert!(reader.chunk().1.unwrap_err().to_string().contains("line 1: longer than"));
+        assert!(
+            reader
+                .chunk()
+                .1
+                .unwrap_err()
+                .to_string()
+                .contains("line 1: longer than")
+        );
     }
 
     proptest! {

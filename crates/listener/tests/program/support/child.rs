@@ -53,10 +53,19 @@ impl Listener {
     pub(crate) fn spawn_without_stderr(command: &mut Command) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().expect("the listener is built");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(writer)
+            .spawn()
+            .expect("the listener is built");
         let stdout = lines_of(child.stdout.take().expect("piped"), usize::MAX);
-        Self { child, unread_stdout: None, stdout, stderr: channel().1 }
+        Self {
+            child,
+            unread_stdout: None,
+            stdout,
+            stderr: channel().1,
+        }
     }
 
     /// Starts a command line.
@@ -74,12 +83,20 @@ impl Listener {
             Reading::Lines(count) => (None, lines_of(stdout, count)),
             Reading::Nothing => (Some(stdout), channel().1),
         };
-        Self { child, unread_stdout, stdout, stderr }
+        Self {
+            child,
+            unread_stdout,
+            stdout,
+            stderr,
+        }
     }
 
     /// The next line of stdout, with its end.
     pub(crate) fn line(&self) -> String {
-        let line = self.stdout.recv_timeout(WAIT_MAX).expect("a line on stdout");
+        let line = self
+            .stdout
+            .recv_timeout(WAIT_MAX)
+            .expect("a line on stdout");
         String::from_utf8(line).expect("the listener writes UTF-8")
     }
 
@@ -95,7 +112,9 @@ impl Listener {
                     }
                     before.push_str(&line);
                 }
-                Err(error) => panic!("waiting for {part:?} on stderr: {error}; before that:\n{before}"),
+                Err(error) => {
+                    panic!("waiting for {part:?} on stderr: {error}; before that:\n{before}")
+                }
             }
         }
     }
@@ -103,7 +122,11 @@ impl Listener {
     /// Waits until its stdout is closed, by [`Reading::Lines`].
     pub(crate) fn stdout_closed(&self) {
         let next = self.stdout.recv_timeout(WAIT_MAX);
-        assert_eq!(next, Err(RecvTimeoutError::Disconnected), "stdout is still read");
+        assert_eq!(
+            next,
+            Err(RecvTimeoutError::Disconnected),
+            "stdout is still read"
+        );
     }
 
     /// Waits until it has ended by itself.
@@ -112,12 +135,18 @@ impl Listener {
         let stderr = rest_of(&self.stderr);
         let stdout = rest_of(&self.stdout);
         let code = self.child.wait().expect("a child can be waited for").code();
-        Ended { code, stdout, stderr }
+        Ended {
+            code,
+            stdout,
+            stderr,
+        }
     }
 
     /// stdout, when it is not read for the test.
     pub(crate) fn take_stdout(&mut self) -> ChildStdout {
-        self.unread_stdout.take().expect("started with Reading::Nothing")
+        self.unread_stdout
+            .take()
+            .expect("started with Reading::Nothing")
     }
 
     /// The process id.
@@ -159,9 +188,14 @@ fn rest_of(lines: &Receiver<Vec<u8>>) -> String {
     loop {
         match lines.recv_timeout(WAIT_MAX) {
             Ok(line) => rest.extend(line),
-            Err(RecvTimeoutError::Disconnected) => break String::from_utf8_lossy(&rest).into_owned(),
+            Err(RecvTimeoutError::Disconnected) => {
+                break String::from_utf8_lossy(&rest).into_owned();
+            }
             Err(RecvTimeoutError::Timeout) => {
-                panic!("the listener does not end; it wrote:\n{}", String::from_utf8_lossy(&rest))
+                panic!(
+                    "the listener does not end; it wrote:\n{}",
+                    String::from_utf8_lossy(&rest)
+                )
             }
         }
     }

@@ -39,7 +39,12 @@ impl Server {
         let address = listener.local_addr().expect("a bound socket");
         let (send, sockets) = channel();
         // Ends with the test: then nobody takes the next socket.
-        thread::spawn(move || listener.incoming().flatten().all(|socket| send.send(socket).is_ok()));
+        thread::spawn(move || {
+            listener
+                .incoming()
+                .flatten()
+                .all(|socket| send.send(socket).is_ok())
+        });
         Self { address, sockets }
     }
 
@@ -51,8 +56,12 @@ impl Server {
     /// Waits for the next request.
     pub(crate) fn request(&self) -> Exchange {
         let socket = self.sockets.recv_timeout(WAIT_MAX).expect("a request");
-        socket.set_read_timeout(Some(WAIT_MAX)).expect("a live socket");
-        socket.set_write_timeout(Some(WAIT_MAX)).expect("a live socket");
+        socket
+            .set_read_timeout(Some(WAIT_MAX))
+            .expect("a live socket");
+        socket
+            .set_write_timeout(Some(WAIT_MAX))
+            .expect("a live socket");
         socket.set_nodelay(true).expect("a live socket");
         let mut reader = BufReader::new(&socket);
         let mut head = String::new();
@@ -65,8 +74,12 @@ impl Server {
             head.push('\n');
         }
         let mut body = String::new();
-        let length = header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
-        reader.take(length).read_to_string(&mut body).expect("the body of a request");
+        let length =
+            header(&head, "content-length").map_or(0, |length| length.parse().expect("a length"));
+        reader
+            .take(length)
+            .read_to_string(&mut body)
+            .expect("the body of a request");
         Exchange { head, body, socket }
     }
 
@@ -81,20 +94,32 @@ impl Server {
 
 impl PortWithoutServer {
     pub(crate) fn take() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        socket
+            .bind("127.0.0.1:0".parse().expect("an address"))
+            .expect("a free port");
         Self { runtime, socket }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.socket.local_addr().expect("a bound socket"))
+        format!(
+            "http://{}",
+            self.socket.local_addr().expect("a bound socket")
+        )
     }
 
     /// From now on there is a server.
     pub(crate) fn serve(self) -> Server {
         let _in_runtime = self.runtime.enter();
-        let listener = self.socket.listen(16).and_then(tokio::net::TcpListener::into_std).expect("the port is ours");
+        let listener = self
+            .socket
+            .listen(16)
+            .and_then(tokio::net::TcpListener::into_std)
+            .expect("the port is ours");
         listener.set_nonblocking(false).expect("a live socket");
         Server::on(listener)
     }
@@ -119,10 +144,14 @@ impl Exchange {
 
     /// Answers whole and closes the connection.
     pub(crate) fn answer(mut self, status: &str, headers: &[&str], body: &str) {
-        let headers: String = headers.iter().flat_map(|header| [*header, "\r\n"]).collect();
+        let headers: String = headers
+            .iter()
+            .flat_map(|header| [*header, "\r\n"])
+            .collect();
         let length = body.len();
-        let answer =
-            format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        let answer = format!(
+            "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
         self.write(answer.as_bytes());
     }
 
@@ -164,6 +193,11 @@ impl Exchange {
 }
 
 fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
-    let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
-    headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    let mut headers = head
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "));
+    headers
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
 }

@@ -27,7 +27,13 @@ struct Told {
 
 impl Damage {
     /// Whoever reads `from` there goes on with `next`, because what lies between is damaged.
-    pub(super) fn found(&self, store: &Store, channel: &Channel, from: From, next: Option<EventId>) {
+    pub(super) fn found(
+        &self,
+        store: &Store,
+        channel: &Channel,
+        from: From,
+        next: Option<EventId>,
+    ) {
         if !self.is_news(channel, next, Instant::now()) {
             return;
         }
@@ -48,8 +54,14 @@ impl Damage {
     /// Whether this stretch was not told of yet, and may be.
     fn is_news(&self, channel: &Channel, next: Option<EventId>, now: Instant) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.since.is_none_or(|since| now.duration_since(since) > SPAN) {
-            *told = Told { stretches: HashSet::new(), since: Some(now) };
+        if told
+            .since
+            .is_none_or(|since| now.duration_since(since) > SPAN)
+        {
+            *told = Told {
+                stretches: HashSet::new(),
+                since: Some(now),
+            };
         }
         told.stretches.len() < TOLD_MAX && told.stretches.insert((channel.clone(), next))
     }
@@ -61,8 +73,16 @@ mod tests {
 
     #[test]
     fn each_stretch_is_told_of_once_and_not_too_many_at_a_time() {
-        let (damage, channel, now) = (Damage::default(), Channel::default_channel(), Instant::now());
-        let told = |now| (0..1000).filter(|ms| damage.is_news(&channel, Some(EventId::new(*ms, 0)), now)).count();
+        let (damage, channel, now) = (
+            Damage::default(),
+            Channel::default_channel(),
+            Instant::now(),
+        );
+        let told = |now| {
+            (0..1000)
+                .filter(|ms| damage.is_news(&channel, Some(EventId::new(*ms, 0)), now))
+                .count()
+        };
         assert!(damage.is_news(&channel, None, now) && !damage.is_news(&channel, None, now));
         assert_eq!((told(now), told(now)), (TOLD_MAX - 1, 0));
         assert_eq!(told(now + 2 * SPAN), TOLD_MAX);

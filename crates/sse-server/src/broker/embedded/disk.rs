@@ -19,7 +19,11 @@ pub(super) struct FreeSpace {
 
 impl FreeSpace {
     pub(super) const fn new(directory: PathBuf, reserve_bytes: u64) -> Self {
-        Self { directory, reserve_bytes, looked: None }
+        Self {
+            directory,
+            reserve_bytes,
+            looked: None,
+        }
     }
 
     /// Whether events may be stored. What cannot be found out does not stop anybody.
@@ -27,7 +31,8 @@ impl FreeSpace {
         let free = match self.looked {
             Some((when, free)) if when.elapsed() < LOOK_EVERY => free,
             _ => {
-                let free = rustix::fs::statvfs(&self.directory).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+                let free = rustix::fs::statvfs(&self.directory)
+                    .map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
                 self.looked = Some((Instant::now(), free));
                 free
             }

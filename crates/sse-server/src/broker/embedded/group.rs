@@ -82,9 +82,14 @@ impl State {
 impl Change {
     /// The channels whose last id changed, with it; none for those of which nothing is known any more.
     pub(super) fn heads(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
-        let kept = self.rows.iter().filter_map(|(channel, row)| row.map(|row| (channel, Some(row.last))));
-        let forgotten =
-            self.forgotten.iter().filter(|(channel, _)| !self.rows.get(*channel).is_some_and(Option::is_some));
+        let kept = self
+            .rows
+            .iter()
+            .filter_map(|(channel, row)| row.map(|row| (channel, Some(row.last))));
+        let forgotten = self
+            .forgotten
+            .iter()
+            .filter(|(channel, _)| !self.rows.get(*channel).is_some_and(Option::is_some));
         kept.chain(forgotten.map(|(channel, last)| (channel, *last)))
     }
 
@@ -162,12 +167,17 @@ impl<'a> Group<'a> {
             Ok(Err(refused)) => return Ok(Err(refused)),
             // Only of this key: the group can go on.
             Err(StoreError::Damaged(what)) => {
-                return Ok(Err(BrokerError::Damaged(format!("channel {channel}: {what}"))));
+                return Ok(Err(BrokerError::Damaged(format!(
+                    "channel {channel}: {what}"
+                ))));
             }
             Err(error) => return Err(error),
         };
         let before = |plan: &Plan| match plan {
-            Plan::Before(ids) => Some(Placed { ids: *ids, repeated: true }),
+            Plan::Before(ids) => Some(Placed {
+                ids: *ids,
+                repeated: true,
+            }),
             Plan::Add | Plan::As(_) => None,
         };
         if let Some(placed) = plans.iter().map(before).collect() {
@@ -186,13 +196,24 @@ impl<'a> Group<'a> {
         let mut placed: Vec<Placed> = Vec::with_capacity(parts.len());
         for (part, plan) in parts.iter().zip(plans) {
             placed.push(match plan {
-                Plan::Add => Placed { ids: self.add(&mut row, part)?, repeated: false },
-                Plan::Before(ids) => Placed { ids, repeated: true },
-                Plan::As(nth) => Placed { repeated: true, ..placed[nth] },
+                Plan::Add => Placed {
+                    ids: self.add(&mut row, part)?,
+                    repeated: false,
+                },
+                Plan::Before(ids) => Placed {
+                    ids,
+                    repeated: true,
+                },
+                Plan::As(nth) => Placed {
+                    repeated: true,
+                    ..placed[nth]
+                },
             });
         }
         self.change.rows.insert(channel.clone(), Some(row));
-        let over = row.count.saturating_sub(self.retention.events_max.get() as u64);
+        let over = row
+            .count
+            .saturating_sub(self.retention.events_max.get() as u64);
         if over > 0 {
             self.trim(channel, over)?;
         }
@@ -200,13 +221,19 @@ impl<'a> Group<'a> {
     }
 
     /// Decides what is to be done with parts, and sees that there is room for their keys.
-    fn plan(&mut self, row: Option<Row>, parts: &[Part]) -> Result<Result<Vec<Plan>, BrokerError>, StoreError> {
+    fn plan(
+        &mut self,
+        row: Option<Row>,
+        parts: &[Part],
+    ) -> Result<Result<Vec<Plan>, BrokerError>, StoreError> {
         let now_ms = self.log_ms();
         let planned = plan(parts, |key| match row {
             Some(row) => self.keys.look(row.number, key, now_ms),
             None => Ok(None),
         })?;
-        let Ok(plans) = planned else { return Ok(planned) };
+        let Ok(plans) = planned else {
+            return Ok(planned);
+        };
         let is_new = |(part, plan): &(&Part, &Plan)| part.once.is_some() && **plan == Plan::Add;
         let wanted = parts.iter().zip(&plans).filter(is_new).count() as u64;
         if wanted > 0 {
@@ -225,7 +252,13 @@ impl<'a> Group<'a> {
         for event in &part.events {
             let id = self.change.clock.next(self.now_ms);
             let key = key(row.number, id);
-            encode_event(&mut self.record, key, row.last, event.kind.as_str(), &event.data);
+            encode_event(
+                &mut self.record,
+                key,
+                row.last,
+                event.kind.as_str(),
+                &event.data,
+            );
             self.events.insert(key, self.record.as_slice())?;
             let bytes = record_bytes(self.record.len());
             if row.count == 0 {
@@ -238,7 +271,10 @@ impl<'a> Group<'a> {
             self.trims_left += 2;
             first.get_or_insert(id);
         }
-        let ids = Appended { first: first.unwrap_or(row.last), last: row.last };
+        let ids = Appended {
+            first: first.unwrap_or(row.last),
+            last: row.last,
+        };
         if let Some(once) = part.once {
             self.keys.remember(row.number, once, ids, self.log_ms())?;
         }
@@ -263,7 +299,9 @@ impl<'a> Group<'a> {
             let dead = self
                 .all_rows()
                 // While it has keys a publish may be sent again, and must find its channel.
-                .filter(|(_, row)| row.last.ms < cutoff && row.count <= 1 && !self.keys.any(row.number))
+                .filter(|(_, row)| {
+                    row.last.ms < cutoff && row.count <= 1 && !self.keys.any(row.number)
+                })
                 .min_by_key(|(_, row)| row.last)
                 .map(|(channel, row)| (channel.clone(), row));
             let Some((channel, row)) = dead else {
@@ -292,10 +330,14 @@ impl<'a> Group<'a> {
         self.trim(channel, row.count)?;
         self.channels.remove(channel.as_str())?;
         self.change.rows.insert(channel.clone(), None);
-        self.change.forgotten.insert(channel.clone(), Some(row.last));
+        self.change
+            .forgotten
+            .insert(channel.clone(), Some(row.last));
         // As many as there may be channels; beyond that, of the one that is quiet for longest nothing is known any more.
-        let all: Vec<(Channel, EventId)> =
-            self.all_forgotten().map(|(channel, last)| (channel.clone(), last)).collect();
+        let all: Vec<(Channel, EventId)> = self
+            .all_forgotten()
+            .map(|(channel, last)| (channel.clone(), last))
+            .collect();
         if all.len() > self.retention.channels_max
             && let Some((oldest, last)) = all.into_iter().min_by_key(|(_, last)| *last)
         {
@@ -313,10 +355,19 @@ impl<'a> Group<'a> {
     }
 
     fn all_forgotten(&self) -> impl Iterator<Item = (&Channel, EventId)> {
-        let unchanged =
-            self.state.forgotten.iter().filter(|(channel, _)| !self.change.forgotten.contains_key(*channel));
-        let changed = self.change.forgotten.iter().filter_map(|(channel, last)| last.map(|last| (channel, last)));
-        unchanged.map(|(channel, last)| (channel, *last)).chain(changed)
+        let unchanged = self
+            .state
+            .forgotten
+            .iter()
+            .filter(|(channel, _)| !self.change.forgotten.contains_key(*channel));
+        let changed = self
+            .change
+            .forgotten
+            .iter()
+            .filter_map(|(channel, last)| last.map(|last| (channel, last)));
+        unchanged
+            .map(|(channel, last)| (channel, *last))
+            .chain(changed)
     }
 
     /// Trims by count, by age and by total bytes, and forgets expired keys, as far as this commit may.
@@ -341,8 +392,13 @@ impl<'a> Group<'a> {
             self.trim_aged(&channel, cutoff)?;
         }
         while self.change.bytes > self.retention.bytes_max {
-            let fullest = self.all_rows().filter(|(_, row)| row.count > 0).min_by_key(|(_, row)| row.oldest);
-            let Some(channel) = fullest.map(|(channel, _)| channel.clone()) else { break };
+            let fullest = self
+                .all_rows()
+                .filter(|(_, row)| row.count > 0)
+                .min_by_key(|(_, row)| row.oldest);
+            let Some(channel) = fullest.map(|(channel, _)| channel.clone()) else {
+                break;
+            };
             if self.trim(&channel, 64)? == 0 {
                 break;
             }
@@ -356,7 +412,8 @@ impl<'a> Group<'a> {
             && row.count > 1
         {
             // Ids tell the age, so count how many of the oldest are too old; the last one stays.
-            let range = key(row.number, row.oldest)..key(row.number, EventId::new(cutoff_ms, 0).min(row.last));
+            let range = key(row.number, row.oldest)
+                ..key(row.number, EventId::new(cutoff_ms, 0).min(row.last));
             let aged = self.events.range(range)?.take(1024).count() as u64;
             if self.trim(channel, aged)? == 0 {
                 break;
@@ -367,7 +424,9 @@ impl<'a> Group<'a> {
 
     /// Removes up to `wanted` of the oldest events of a channel; returns how many.
     fn trim(&mut self, channel: &Channel, wanted: u64) -> Result<u64, StoreError> {
-        let Some(mut row) = self.row(channel) else { return Ok(0) };
+        let Some(mut row) = self.row(channel) else {
+            return Ok(0);
+        };
         let allowed = wanted.min(self.trims_left).min(row.count);
         self.change.more_to_trim |= allowed < wanted.min(row.count);
         let range = key(row.number, row.oldest)..=key(row.number, row.last);
@@ -397,7 +456,8 @@ impl<'a> Group<'a> {
     pub(super) fn finish(mut self) -> Result<Change, StoreError> {
         for (channel, row) in &self.change.rows {
             if let Some(row) = row {
-                self.channels.insert(channel.as_str(), row.encode(channel.as_str()).as_slice())?;
+                self.channels
+                    .insert(channel.as_str(), row.encode(channel.as_str()).as_slice())?;
             }
         }
         for (channel, last) in &self.change.forgotten {
@@ -414,7 +474,8 @@ impl<'a> Group<'a> {
             origin: self.change.origin,
             next_number: self.change.next_number,
         };
-        self.numbers.insert(Numbers::KEY, numbers.encode().as_slice())?;
+        self.numbers
+            .insert(Numbers::KEY, numbers.encode().as_slice())?;
         self.change.tallies = self.keys.finish()?;
         Ok(self.change)
     }
@@ -427,9 +488,19 @@ impl<'a> Group<'a> {
     }
 
     fn all_rows(&self) -> impl Iterator<Item = (&Channel, Row)> {
-        let unchanged = self.state.rows.iter().filter(|(channel, _)| !self.change.rows.contains_key(*channel));
-        let changed = self.change.rows.iter().filter_map(|(channel, row)| row.map(|row| (channel, row)));
-        unchanged.map(|(channel, row)| (channel, *row)).chain(changed)
+        let unchanged = self
+            .state
+            .rows
+            .iter()
+            .filter(|(channel, _)| !self.change.rows.contains_key(*channel));
+        let changed = self
+            .change
+            .rows
+            .iter()
+            .filter_map(|(channel, row)| row.map(|row| (channel, row)));
+        unchanged
+            .map(|(channel, row)| (channel, *row))
+            .chain(changed)
     }
 
     fn cutoff_ms(&self) -> u64 {
@@ -478,17 +549,38 @@ mod tests {
                 age_max: Duration::from_secs(1),
                 bytes_max: u64::MAX,
                 channels_max: 2,
-                keys: KeyLimits { window: Duration::from_millis(100), keys_max: 3 },
+                keys: KeyLimits {
+                    window: Duration::from_millis(100),
+                    keys_max: 3,
+                },
             };
-            Self { store, state, retention, is_damaged: false }
+            Self {
+                store,
+                state,
+                retention,
+                is_damaged: false,
+            }
         }
 
         /// Appends to a channel and sweeps, in one commit that may trim only `trims_max` events more than it should.
-        fn append(&mut self, channel: &str, count: usize, now_ms: u64, trims_max: u64) -> Result<bool, BrokerError> {
-            let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
-            let part = Part { events: vec![event; count], once: None };
+        fn append(
+            &mut self,
+            channel: &str,
+            count: usize,
+            now_ms: u64,
+            trims_max: u64,
+        ) -> Result<bool, BrokerError> {
+            let event = Event {
+                kind: "click".parse().unwrap(),
+                data: "x".into(),
+            };
+            let part = Part {
+                events: vec![event; count],
+                once: None,
+            };
             let parts = if count == 0 { vec![] } else { vec![part] };
-            self.append_parts(channel, &parts, now_ms, trims_max).map(|(_, more_to_trim)| more_to_trim)
+            self.append_parts(channel, &parts, now_ms, trims_max)
+                .map(|(_, more_to_trim)| more_to_trim)
         }
 
         /// The same for parts; returns where they are, too.
@@ -502,7 +594,8 @@ mod tests {
             let (answer, change) = self
                 .store
                 .write(|transaction| {
-                    let mut group = Group::open(transaction, &self.state, &self.retention, now_ms, trims_max)?;
+                    let mut group =
+                        Group::open(transaction, &self.state, &self.retention, now_ms, trims_max)?;
                     let answer = group.append(&channel.parse().unwrap(), parts, &Ok(()))?;
                     group.sweep()?;
                     Ok((answer, group.finish()?))
@@ -513,21 +606,36 @@ mod tests {
             if !self.is_damaged {
                 // What is on disk is what is in memory.
                 let loaded = load_state(&self.store, self.state.clock.highest()).unwrap();
-                assert_eq!((&loaded.rows, &loaded.forgotten), (&self.state.rows, &self.state.forgotten));
-                assert_eq!((loaded.bytes, loaded.origin), (self.state.bytes, self.state.origin));
+                assert_eq!(
+                    (&loaded.rows, &loaded.forgotten),
+                    (&self.state.rows, &self.state.forgotten)
+                );
+                assert_eq!(
+                    (loaded.bytes, loaded.origin),
+                    (self.state.bytes, self.state.origin)
+                );
                 assert_eq!(loaded.tallies, self.state.tallies);
             }
             answer.map(|placed| (placed, more_to_trim))
         }
 
         fn start(&self, channel: &str, after: EventId) -> Start {
-            let limits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
+            let limits = PageLimits {
+                events_max: 100,
+                bytes_max: 1 << 20,
+            };
             let from = From::Position(Position::After(after));
-            self.store.read(|read| reader::page(read, &channel.parse().unwrap(), from, limits)).unwrap().start
+            self.store
+                .read(|read| reader::page(read, &channel.parse().unwrap(), from, limits))
+                .unwrap()
+                .start
         }
 
         fn count(&self, channel: &str) -> u64 {
-            self.state.rows.get(&channel.parse().unwrap()).map_or(0, |row| row.count)
+            self.state
+                .rows
+                .get(&channel.parse().unwrap())
+                .map_or(0, |row| row.count)
         }
     }
 
@@ -555,7 +663,8 @@ mod tests {
     fn of_too_many_forgotten_channels_nothing_is_proved() {
         let mut log = Log::new();
         for (number, channel) in ["a", "b", "c", "d", "e", "f"].iter().enumerate() {
-            log.append(channel, 1, 10_000 * (number as u64 + 1), 100).unwrap();
+            log.append(channel, 1, 10_000 * (number as u64 + 1), 100)
+                .unwrap();
         }
         assert_eq!((log.state.rows.len(), log.state.forgotten.len()), (2, 2));
         assert_ne!(log.start("a", EventId::new(10_000, 0)), Start::Contiguous);
@@ -579,13 +688,24 @@ mod tests {
 
     /// An event with this data and key.
     fn part(key: u128, data: &str) -> Part {
-        let events = vec![Event { kind: "click".parse().unwrap(), data: data.into() }];
-        let once = Some(Once { key: key.into(), content: Fingerprint::of_events(&events) });
+        let events = vec![Event {
+            kind: "click".parse().unwrap(),
+            data: data.into(),
+        }];
+        let once = Some(Once {
+            key: key.into(),
+            content: Fingerprint::of_events(&events),
+        });
         Part { events, once }
     }
 
     /// Where one event with a key is, and whether it was there before.
-    fn keyed(log: &mut Log, channel: &str, part: Part, now_ms: u64) -> Result<(u64, bool), BrokerError> {
+    fn keyed(
+        log: &mut Log,
+        channel: &str,
+        part: Part,
+        now_ms: u64,
+    ) -> Result<(u64, bool), BrokerError> {
         let (placed, _) = log.append_parts(channel, &[part], now_ms, 100)?;
         Ok((placed[0].ids.first.ms, placed[0].repeated))
     }
@@ -593,19 +713,43 @@ mod tests {
     #[test]
     fn a_key_expires_by_the_clock_of_the_log() {
         let mut log = Log::new();
-        assert_eq!(keyed(&mut log, "a", part(1, "x"), 1000).unwrap(), (1000, false));
-        assert_eq!(keyed(&mut log, "a", part(1, "x"), 1099).unwrap(), (1000, true));
-        assert!(matches!(keyed(&mut log, "a", part(1, "y"), 1099), Err(BrokerError::KeyReused { part: 0 })));
+        assert_eq!(
+            keyed(&mut log, "a", part(1, "x"), 1000).unwrap(),
+            (1000, false)
+        );
+        assert_eq!(
+            keyed(&mut log, "a", part(1, "x"), 1099).unwrap(),
+            (1000, true)
+        );
+        assert!(matches!(
+            keyed(&mut log, "a", part(1, "y"), 1099),
+            Err(BrokerError::KeyReused { part: 0 })
+        ));
         // The clock of the machine goes back, that of the log does not.
         log.append("b", 1, 1050, 100).unwrap();
-        assert_eq!(keyed(&mut log, "a", part(1, "x"), 10).unwrap(), (1000, true));
+        assert_eq!(
+            keyed(&mut log, "a", part(1, "x"), 10).unwrap(),
+            (1000, true)
+        );
         log.append("b", 1, 1100, 100).unwrap();
-        assert_eq!(keyed(&mut log, "a", part(1, "y"), 10).unwrap(), (1100, false));
+        assert_eq!(
+            keyed(&mut log, "a", part(1, "y"), 10).unwrap(),
+            (1100, false)
+        );
         // A shorter window is for new keys only.
         log.retention.keys.window = Duration::from_millis(1);
-        assert_eq!(keyed(&mut log, "a", part(1, "y"), 1199).unwrap(), (1100, true));
-        assert_eq!(keyed(&mut log, "a", part(2, "y"), 1199).unwrap(), (1199, false));
-        assert_eq!(keyed(&mut log, "a", part(2, "y"), 1200).unwrap(), (1200, false));
+        assert_eq!(
+            keyed(&mut log, "a", part(1, "y"), 1199).unwrap(),
+            (1100, true)
+        );
+        assert_eq!(
+            keyed(&mut log, "a", part(2, "y"), 1199).unwrap(),
+            (1199, false)
+        );
+        assert_eq!(
+            keyed(&mut log, "a", part(2, "y"), 1200).unwrap(),
+            (1200, false)
+        );
     }
 
     #[test]
@@ -615,15 +759,27 @@ mod tests {
             keyed(&mut log, "a", part(key, "x"), now_ms).unwrap();
         }
         match keyed(&mut log, "a", part(4, "x"), 1030) {
-            Err(BrokerError::TooManyKeys { keys_max: 3, expires_in }) => {
+            Err(BrokerError::TooManyKeys {
+                keys_max: 3,
+                expires_in,
+            }) => {
                 assert_eq!(expires_in, Duration::from_millis(70));
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(keyed(&mut log, "a", part(3, "x"), 1099).unwrap(), (1020, true));
-        assert_eq!(keyed(&mut log, "a", part(4, "x"), 1100).unwrap(), (1100, false));
+        assert_eq!(
+            keyed(&mut log, "a", part(3, "x"), 1099).unwrap(),
+            (1020, true)
+        );
+        assert_eq!(
+            keyed(&mut log, "a", part(4, "x"), 1100).unwrap(),
+            (1100, false)
+        );
         let two = [part(5, "x"), part(6, "x")];
-        assert!(matches!(log.append_parts("a", &two, 1110, 100), Err(BrokerError::TooManyKeys { .. })));
+        assert!(matches!(
+            log.append_parts("a", &two, 1110, 100),
+            Err(BrokerError::TooManyKeys { .. })
+        ));
         log.append_parts("a", &two, 1120, 100).unwrap();
     }
 
@@ -633,14 +789,26 @@ mod tests {
         log.retention.keys.keys_max = 5000;
         let all: Vec<Part> = (1..=2500).map(|key| part(key, "x")).collect();
         log.append_parts("a", &all, 1000, 100).unwrap();
-        let count = |log: &Log| log.state.tallies.values().map(|tally| tally.count).sum::<u64>();
+        let count = |log: &Log| {
+            log.state
+                .tallies
+                .values()
+                .map(|tally| tally.count)
+                .sum::<u64>()
+        };
         assert!(log.append("a", 0, 1100, 100).unwrap(), "more is left");
         assert_eq!(count(&log), 1500);
         // What has expired is not known any more, forgotten or not; and it is counted once.
-        assert_eq!(keyed(&mut log, "a", part(2500, "y"), 1100).unwrap(), (1100, false));
+        assert_eq!(
+            keyed(&mut log, "a", part(2500, "y"), 1100).unwrap(),
+            (1100, false)
+        );
         while log.append("a", 0, 1150, 100).unwrap() {}
         assert_eq!(count(&log), 1);
-        assert_eq!(keyed(&mut log, "a", part(2500, "y"), 1199).unwrap(), (1100, true));
+        assert_eq!(
+            keyed(&mut log, "a", part(2500, "y"), 1199).unwrap(),
+            (1100, true)
+        );
         while log.append("a", 0, 1200, 100).unwrap() {}
         assert!(log.state.tallies.is_empty());
     }
@@ -653,8 +821,14 @@ mod tests {
         log.append("b", 1, 1500, 100).unwrap();
         log.append("c", 1, 5000, 100).unwrap();
         assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
-        assert!(matches!(log.append("d", 1, 5001, 100), Err(BrokerError::Full(_))));
-        assert_eq!(keyed(&mut log, "a", part(1, "x"), 10_999).unwrap(), (1000, true));
+        assert!(matches!(
+            log.append("d", 1, 5001, 100),
+            Err(BrokerError::Full(_))
+        ));
+        assert_eq!(
+            keyed(&mut log, "a", part(1, "x"), 10_999).unwrap(),
+            (1000, true)
+        );
         // Without keys it is.
         log.append("c", 0, 11_000, 100).unwrap();
         log.append("d", 1, 11_001, 100).unwrap();
@@ -675,12 +849,25 @@ mod tests {
         };
         log.store.write(change).unwrap();
         log.is_damaged = true;
-        assert!(matches!(keyed(&mut log, "a", part(1, "x"), 1001), Err(BrokerError::Damaged(_))));
-        assert_eq!(keyed(&mut log, "a", part(2, "x"), 1001).unwrap(), (1000, true));
+        assert!(matches!(
+            keyed(&mut log, "a", part(1, "x"), 1001),
+            Err(BrokerError::Damaged(_))
+        ));
+        assert_eq!(
+            keyed(&mut log, "a", part(2, "x"), 1001).unwrap(),
+            (1000, true)
+        );
         assert_eq!(log.count("a"), 2);
         // Which key it was cannot be known then, so another one may be missing.
-        let refused = load_state(&log.store, EventId::ZERO).err().map(|error| error.to_string());
-        assert!(refused.as_ref().is_some_and(|why| why.contains("key of a publish")), "{refused:?}");
+        let refused = load_state(&log.store, EventId::ZERO)
+            .err()
+            .map(|error| error.to_string());
+        assert!(
+            refused
+                .as_ref()
+                .is_some_and(|why| why.contains("key of a publish")),
+            "{refused:?}"
+        );
     }
 
     proptest! {

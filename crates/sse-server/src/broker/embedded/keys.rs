@@ -10,7 +10,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction,
+};
 use sse_proto::EventId;
 
 use super::{
@@ -38,13 +40,19 @@ pub(super) struct Tally {
 
 impl Tally {
     fn encode(&self, channel: u32) -> Vec<u8> {
-        seal(&channel.to_le_bytes(), [self.count.to_le_bytes(), self.oldest_ms.to_le_bytes()].concat())
+        seal(
+            &channel.to_le_bytes(),
+            [self.count.to_le_bytes(), self.oldest_ms.to_le_bytes()].concat(),
+        )
     }
 
     /// Reads a tally; none if it is not what was written.
     pub(super) fn decode(channel: u32, sealed: &[u8]) -> Option<Self> {
         let (count, oldest_ms) = unseal(&channel.to_le_bytes(), sealed)?.split_first_chunk()?;
-        let (count, oldest_ms) = (u64::from_le_bytes(*count), u64::from_le_bytes(oldest_ms.try_into().ok()?));
+        let (count, oldest_ms) = (
+            u64::from_le_bytes(*count),
+            u64::from_le_bytes(oldest_ms.try_into().ok()?),
+        );
         Some(Self { count, oldest_ms })
     }
 }
@@ -70,7 +78,13 @@ impl<'a> Keys<'a> {
         limits: KeyLimits,
         committed: &'a HashMap<u32, Tally>,
     ) -> Self {
-        Self { transaction, limits, committed, changed: HashMap::new(), tables: None }
+        Self {
+            transaction,
+            limits,
+            committed,
+            changed: HashMap::new(),
+            tables: None,
+        }
     }
 
     /// Whether a channel has keys, or has expired ones that are not yet forgotten.
@@ -79,13 +93,21 @@ impl<'a> Keys<'a> {
     }
 
     /// What is known of a key, unless it has expired.
-    pub(super) fn look(&mut self, channel: u32, key: Fingerprint, now_ms: u64) -> Result<Option<Known>, StoreError> {
+    pub(super) fn look(
+        &mut self,
+        channel: u32,
+        key: Fingerprint,
+        now_ms: u64,
+    ) -> Result<Option<Known>, StoreError> {
         if !self.any(channel) {
             return Ok(None);
         }
-        let Some(row) = self.tables()?.keys.get((channel, key.number()))? else { return Ok(None) };
-        let (expires_ms, known) = decode(channel, key, row.value())
-            .ok_or_else(|| StoreError::Damaged("the row of a publish's key has a wrong checksum".to_owned()))?;
+        let Some(row) = self.tables()?.keys.get((channel, key.number()))? else {
+            return Ok(None);
+        };
+        let (expires_ms, known) = decode(channel, key, row.value()).ok_or_else(|| {
+            StoreError::Damaged("the row of a publish's key has a wrong checksum".to_owned())
+        })?;
         Ok((expires_ms > now_ms).then_some(known))
     }
 
@@ -102,26 +124,48 @@ impl<'a> Keys<'a> {
             return Ok(Ok(()));
         }
         let expires_in = Duration::from_millis(tally.oldest_ms.saturating_sub(now_ms));
-        Ok(Err(BrokerError::TooManyKeys { keys_max: self.limits.keys_max, expires_in }))
+        Ok(Err(BrokerError::TooManyKeys {
+            keys_max: self.limits.keys_max,
+            expires_in,
+        }))
     }
 
     /// Keeps what was stored under a key that is not known, or has expired.
-    pub(super) fn remember(&mut self, channel: u32, once: Once, ids: Appended, now_ms: u64) -> Result<(), StoreError> {
+    pub(super) fn remember(
+        &mut self,
+        channel: u32,
+        once: Once,
+        ids: Appended,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         let expires_ms = now_ms.saturating_add(self.limits.window_ms());
         let key = once.key.number();
         let row = encode(channel, once, ids, expires_ms);
         let tables = self.tables()?;
-        let replaced = tables.keys.insert((channel, key), row.as_slice())?.map(|old| old.value().to_vec());
-        if let Some((expired_ms, _)) = replaced.as_ref().and_then(|old| decode(channel, once.key, old)) {
+        let replaced = tables
+            .keys
+            .insert((channel, key), row.as_slice())?
+            .map(|old| old.value().to_vec());
+        if let Some((expired_ms, _)) = replaced
+            .as_ref()
+            .and_then(|old| decode(channel, once.key, old))
+        {
             tables.expiries.remove((channel, expired_ms, key))?;
         }
         tables.expiries.insert((channel, expires_ms, key), ())?;
         // What was replaced had expired, and may have been the oldest.
-        let oldest_ms = if replaced.is_some() { Some(tables.oldest_ms(channel)?) } else { None };
+        let oldest_ms = if replaced.is_some() {
+            Some(tables.oldest_ms(channel)?)
+        } else {
+            None
+        };
         let tally = self.tally(channel);
         let tally = match oldest_ms {
             Some(oldest_ms) => Tally { oldest_ms, ..tally },
-            None => Tally { count: tally.count + 1, oldest_ms: tally.oldest_ms.min(expires_ms) },
+            None => Tally {
+                count: tally.count + 1,
+                oldest_ms: tally.oldest_ms.min(expires_ms),
+            },
         };
         self.changed.insert(channel, tally);
         Ok(())
@@ -129,7 +173,12 @@ impl<'a> Keys<'a> {
 
     /// Forgets expired keys of all channels, as far as one commit may; returns whether some are left.
     pub(super) fn sweep(&mut self, now_ms: u64) -> Result<bool, StoreError> {
-        let all: Vec<u32> = self.committed.keys().chain(self.changed.keys()).copied().collect();
+        let all: Vec<u32> = self
+            .committed
+            .keys()
+            .chain(self.changed.keys())
+            .copied()
+            .collect();
         let mut left = SWEPT_PER_COMMIT;
         for channel in all {
             left -= self.forget_expired(channel, now_ms, left)?;
@@ -162,7 +211,10 @@ impl<'a> Keys<'a> {
         }
         let tables = self.tables()?;
         let mut expired = Vec::new();
-        for entry in tables.expiries.range((channel, 0, 0)..=(channel, now_ms, u128::MAX))? {
+        for entry in tables
+            .expiries
+            .range((channel, 0, 0)..=(channel, now_ms, u128::MAX))?
+        {
             if expired.len() as u64 == most {
                 break;
             }
@@ -174,13 +226,25 @@ impl<'a> Keys<'a> {
         }
         let oldest_ms = tables.oldest_ms(channel)?;
         let forgotten = expired.len() as u64;
-        self.changed.insert(channel, Tally { count: tally.count.saturating_sub(forgotten), oldest_ms });
+        self.changed.insert(
+            channel,
+            Tally {
+                count: tally.count.saturating_sub(forgotten),
+                oldest_ms,
+            },
+        );
         Ok(forgotten)
     }
 
     fn tally(&self, channel: u32) -> Tally {
-        let tally = self.changed.get(&channel).or_else(|| self.committed.get(&channel));
-        tally.copied().unwrap_or(Tally { count: 0, oldest_ms: u64::MAX })
+        let tally = self
+            .changed
+            .get(&channel)
+            .or_else(|| self.committed.get(&channel));
+        tally.copied().unwrap_or(Tally {
+            count: 0,
+            oldest_ms: u64::MAX,
+        })
     }
 
     fn tables(&mut self) -> Result<&mut Tables<'a>, StoreError> {
@@ -197,7 +261,9 @@ impl<'a> Keys<'a> {
 impl Tables<'_> {
     /// When the oldest key of a channel expires.
     fn oldest_ms(&self, channel: u32) -> Result<u64, StoreError> {
-        let mut entries = self.expiries.range((channel, 0, 0)..=(channel, u64::MAX, u128::MAX))?;
+        let mut entries = self
+            .expiries
+            .range((channel, 0, 0)..=(channel, u64::MAX, u128::MAX))?;
         let oldest = entries.next().transpose()?;
         Ok(oldest.map_or(u64::MAX, |(entry, _)| entry.value().1))
     }
@@ -211,15 +277,25 @@ pub(super) fn verify(transaction: &ReadTransaction, expected: u64) -> Result<(),
     for entry in keys.iter()? {
         let (key, row) = entry?;
         let (channel, fingerprint) = key.value();
-        let is_found = keys.get((channel, fingerprint))?.is_some_and(|found| found.value() == row.value());
+        let is_found = keys
+            .get((channel, fingerprint))?
+            .is_some_and(|found| found.value() == row.value());
         if !is_found || decode(channel, fingerprint.into(), row.value()).is_none() {
-            return Err(StoreError::Damaged("the key of a publish is not what was written".to_owned()));
+            return Err(StoreError::Damaged(
+                "the key of a publish is not what was written".to_owned(),
+            ));
         }
         found += 1;
     }
-    for found in [found, keys.len()?, transaction.open_table(KEY_EXPIRIES)?.len()?] {
+    for found in [
+        found,
+        keys.len()?,
+        transaction.open_table(KEY_EXPIRIES)?.len()?,
+    ] {
         if found != expected {
-            return Err(StoreError::Damaged(format!("{found} of {expected} keys of publishes are there")));
+            return Err(StoreError::Damaged(format!(
+                "{found} of {expected} keys of publishes are there"
+            )));
         }
     }
     Ok(())
@@ -246,12 +322,21 @@ fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, Known)> {
     let (first, rest): (EventId, _) = take_id(rest)?;
     let (last, rest) = take_id(rest)?;
     let content = u128::from_le_bytes(rest.try_into().ok()?).into();
-    Some((u64::from_le_bytes(*expires_ms), Known { ids: Appended { first, last }, content }))
+    Some((
+        u64::from_le_bytes(*expires_ms),
+        Known {
+            ids: Appended { first, last },
+            content,
+        },
+    ))
 }
 
 fn checksum(channel: u32, key: Fingerprint, content: &[u8]) -> u32 {
     let of_channel = crc32c::crc32c(&channel.to_le_bytes());
-    crc32c::crc32c_append(crc32c::crc32c_append(of_channel, &key.number().to_le_bytes()), content)
+    crc32c::crc32c_append(
+        crc32c::crc32c_append(of_channel, &key.number().to_le_bytes()),
+        content,
+    )
 }
 
 #[cfg(test)]
@@ -260,10 +345,25 @@ mod tests {
 
     #[test]
     fn a_row_reads_back_and_a_changed_byte_a_cut_or_another_key_is_noticed() {
-        let once = Once { key: 1.into(), content: u128::MAX.into() };
-        let ids = Appended { first: EventId::new(5, 6), last: EventId::new(7, 8) };
+        let once = Once {
+            key: 1.into(),
+            content: u128::MAX.into(),
+        };
+        let ids = Appended {
+            first: EventId::new(5, 6),
+            last: EventId::new(7, 8),
+        };
         let row = encode(3, once, ids, 99);
-        assert_eq!(decode(3, once.key, &row), Some((99, Known { ids, content: once.content })));
+        assert_eq!(
+            decode(3, once.key, &row),
+            Some((
+                99,
+                Known {
+                    ids,
+                    content: once.content
+                }
+            ))
+        );
         assert_eq!(decode(4, once.key, &row), None);
         assert_eq!(decode(3, 2.into(), &row), None);
         for at in 0..row.len() {

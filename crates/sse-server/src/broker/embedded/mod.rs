@@ -117,9 +117,19 @@ impl Shared {
 
 impl Heads {
     fn of(state: &State) -> Self {
-        let kept = state.rows.iter().map(|(channel, row)| (channel.clone(), row.last));
-        let forgotten = state.forgotten.iter().map(|(channel, last)| (channel.clone(), *last));
-        Self { by_channel: forgotten.chain(kept).collect(), origin: state.origin, highest: state.clock.highest() }
+        let kept = state
+            .rows
+            .iter()
+            .map(|(channel, row)| (channel.clone(), row.last));
+        let forgotten = state
+            .forgotten
+            .iter()
+            .map(|(channel, last)| (channel.clone(), *last));
+        Self {
+            by_channel: forgotten.chain(kept).collect(),
+            origin: state.origin,
+            highest: state.clock.highest(),
+        }
     }
 
     fn head(&self, channel: &Channel) -> EventId {
@@ -144,24 +154,46 @@ impl Embedded {
     ) -> Result<Self, OpenError> {
         let directory = place.directory().to_owned();
         let store = Store::open(place)?;
-        let state = load_state(&store, EventId::ZERO)
-            .map_err(|error| OpenError::Unreadable { path: directory.clone(), why: error.to_string() })?;
+        let state = load_state(&store, EventId::ZERO).map_err(|error| OpenError::Unreadable {
+            path: directory.clone(),
+            why: error.to_string(),
+        })?;
         let heads = RwLock::new(Heads::of(&state));
         let damage = Damage::default();
-        let shared = Arc::new(Shared { store, bells: Bells::default(), heads, metrics, damage });
+        let shared = Arc::new(Shared {
+            store,
+            bells: Bells::default(),
+            heads,
+            metrics,
+            damage,
+        });
 
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
         let outage = Outage::default();
-        let writer = Writer { shared: shared.clone(), requests: receiver, state, retention, free_space, outage };
-        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
-            let panicked = |_| Err(BrokerError::Unavailable("the writer of the log panicked".to_owned()));
-            let ended = catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(panicked);
-            if let Err(error) = &ended {
-                let _ = gave_up.send(error.clone());
-            }
-            ended
-        });
+        let writer = Writer {
+            shared: shared.clone(),
+            requests: receiver,
+            state,
+            retention,
+            free_space,
+            outage,
+        };
+        let thread = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || {
+                let panicked = |_| {
+                    Err(BrokerError::Unavailable(
+                        "the writer of the log panicked".to_owned(),
+                    ))
+                };
+                let ended =
+                    catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(panicked);
+                if let Err(error) = &ended {
+                    let _ = gave_up.send(error.clone());
+                }
+                ended
+            });
         let thread = thread.map_err(|error| OpenError::Io(directory, error))?;
         Ok(Self {
             shared,
@@ -174,32 +206,66 @@ impl Embedded {
     /// Finishes what is queued, stops the writer and closes the file, whoever else still has a handle. Later appends and
     /// reads are refused.
     pub fn close(&self) {
-        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(
+            self.requests
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(Err(_panicked)) = writer.map(JoinHandle::join) {
             tracing::error!("the writer of the log panicked");
         }
         self.shared.store.close();
     }
 
-    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
-        let placed = self.append_once(channel, vec![Part { events, once: None }]).await?;
+    pub(super) async fn append(
+        &self,
+        channel: &Channel,
+        events: Vec<Event>,
+    ) -> Result<Appended, BrokerError> {
+        let placed = self
+            .append_once(channel, vec![Part { events, once: None }])
+            .await?;
         let first = placed.first().map(|placed| placed.ids);
         first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
     }
 
-    pub(super) async fn append_once(&self, channel: &Channel, parts: Vec<Part>) -> Result<Vec<Placed>, BrokerError> {
+    pub(super) async fn append_once(
+        &self,
+        channel: &Channel,
+        parts: Vec<Part>,
+    ) -> Result<Vec<Placed>, BrokerError> {
         let events = parts.iter().flat_map(|part| &part.events);
-        let bytes = events.map(|event| event.kind.as_str().len() + event.data.len()).sum();
+        let bytes = events
+            .map(|event| event.kind.as_str().len() + event.data.len())
+            .sum();
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Append { channel: channel.clone(), parts, bytes, answer })?;
-        answered.await.unwrap_or_else(|_| Err(BrokerError::OutcomeUnknown("the log was closed meanwhile".to_owned())))
+        self.ask(Request::Append {
+            channel: channel.clone(),
+            parts,
+            bytes,
+            answer,
+        })?;
+        answered.await.unwrap_or_else(|_| {
+            Err(BrokerError::OutcomeUnknown(
+                "the log was closed meanwhile".to_owned(),
+            ))
+        })
     }
 
     pub(super) async fn check(&self) -> Result<(), BrokerError> {
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Check { answer })?;
-        answered.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the log was closed meanwhile".to_owned())))
+        answered.await.unwrap_or_else(|_| {
+            Err(BrokerError::Unavailable(
+                "the log was closed meanwhile".to_owned(),
+            ))
+        })
     }
 
     fn ask(&self, request: Request) -> Result<(), BrokerError> {
@@ -209,23 +275,41 @@ impl Embedded {
         };
         requests.try_send(request).map_err(|error| {
             BrokerError::Unavailable(match error {
-                TrySendError::Full(_) => format!("{QUEUE_MAX} publishes are waiting for the disk already"),
+                TrySendError::Full(_) => {
+                    format!("{QUEUE_MAX} publishes are waiting for the disk already")
+                }
                 TrySendError::Disconnected(_) => "the log is closed".to_owned(),
             })
         })
     }
 
-    pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+    pub(super) async fn read(
+        &self,
+        channel: &Channel,
+        from: From,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
         let shared = self.shared.clone();
         let channel = channel.clone();
         let read = self.blocking.spawn_blocking(move || {
-            let page = shared.store.read(|transaction| reader::page(transaction, &channel, from, limits))?;
-            if let Start::Gap { reason: GapReason::Damaged, oldest, .. } = page.start {
+            let page = shared
+                .store
+                .read(|transaction| reader::page(transaction, &channel, from, limits))?;
+            if let Start::Gap {
+                reason: GapReason::Damaged,
+                oldest,
+                ..
+            } = page.start
+            {
                 shared.damage.found(&shared.store, &channel, from, oldest);
             }
             Ok(page)
         });
-        read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
+        read.await.unwrap_or_else(|_| {
+            Err(BrokerError::Unavailable(
+                "the server is stopping".to_owned(),
+            ))
+        })
     }
 
     pub(super) async fn read_back(
@@ -237,16 +321,26 @@ impl Embedded {
         let shared = self.shared.clone();
         let channel = channel.clone();
         let read = self.blocking.spawn_blocking(move || {
-            shared.store.read(|transaction| reader::back_page(transaction, &channel, before, limits))
+            shared
+                .store
+                .read(|transaction| reader::back_page(transaction, &channel, before, limits))
         });
-        read.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the server is stopping".to_owned())))
+        read.await.unwrap_or_else(|_| {
+            Err(BrokerError::Unavailable(
+                "the server is stopping".to_owned(),
+            ))
+        })
     }
 
     pub(super) fn head(&self, channel: &Channel) -> EventId {
         self.heads().head(channel)
     }
 
-    pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+    pub(super) async fn settle(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Settled, BrokerError> {
         let settled = || {
             let heads = self.heads();
             (heads.highest >= bound).then(|| Settled::Through(heads.head(channel)))
@@ -263,7 +357,11 @@ impl Embedded {
         // A group may be under way whose time is older than ours. The writer knows.
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Pass { bound, answer })?;
-        answered.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the log was closed meanwhile".to_owned())))?;
+        answered.await.unwrap_or_else(|_| {
+            Err(BrokerError::Unavailable(
+                "the log was closed meanwhile".to_owned(),
+            ))
+        })?;
         Ok(settled().unwrap_or(not_yet))
     }
 
@@ -272,7 +370,10 @@ impl Embedded {
     }
 
     fn heads(&self) -> RwLockReadGuard<'_, Heads> {
-        self.shared.heads.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .heads
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn bells(&self) -> &Bells {
@@ -291,31 +392,48 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
             let damaged = || StoreError::Damaged(format!("the row of channel {:?}", name.value()));
             let channel: Channel = name.value().parse().map_err(|_| damaged())?;
             // A channel that a reader does not find would be taken for one that never was.
-            let is_found = channels.get(name.value())?.is_some_and(|found| found.value() == row.value());
-            let row = Row::decode(name.value(), row.value()).filter(|_| is_found).ok_or_else(damaged)?;
+            let is_found = channels
+                .get(name.value())?
+                .is_some_and(|found| found.value() == row.value());
+            let row = Row::decode(name.value(), row.value())
+                .filter(|_| is_found)
+                .ok_or_else(damaged)?;
             rows.insert(channel, row);
         }
         if rows.len() as u64 != channels.len()? {
             let (found, expected) = (rows.len(), channels.len()?);
-            return Err(StoreError::Damaged(format!("{found} of {expected} channels are there")));
+            return Err(StoreError::Damaged(format!(
+                "{found} of {expected} channels are there"
+            )));
         }
         let mut forgotten = HashMap::new();
         let forgotten_rows = transaction.open_table(FORGOTTEN)?;
         for entry in forgotten_rows.iter()? {
             let (name, last) = entry?;
-            let damaged = || StoreError::Damaged(format!("the forgotten channel {:?}", name.value()));
+            let damaged =
+                || StoreError::Damaged(format!("the forgotten channel {:?}", name.value()));
             let last = decode_forgotten(name.value(), last.value()).ok_or_else(damaged)?;
             forgotten.insert(name.value().parse().map_err(|_| damaged())?, last);
         }
         if forgotten.len() as u64 != forgotten_rows.len()? {
             let (found, expected) = (forgotten.len(), forgotten_rows.len()?);
-            return Err(StoreError::Damaged(format!("{found} of {expected} forgotten channels are there")));
+            return Err(StoreError::Damaged(format!(
+                "{found} of {expected} forgotten channels are there"
+            )));
         }
         let mut tallies = HashMap::new();
         for entry in transaction.open_table(KEY_TALLIES)?.iter()? {
             let (number, tally) = entry?;
-            let damaged = || StoreError::Damaged(format!("the count of the keys of channel {}", number.value()));
-            tallies.insert(number.value(), Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?);
+            let damaged = || {
+                StoreError::Damaged(format!(
+                    "the count of the keys of channel {}",
+                    number.value()
+                ))
+            };
+            tallies.insert(
+                number.value(),
+                Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?,
+            );
         }
         keys::verify(transaction, tallies.values().map(|tally| tally.count).sum())?;
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();

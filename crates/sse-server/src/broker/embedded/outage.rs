@@ -21,7 +21,10 @@ impl Outage {
     /// A group failed. If it is to be said: how many failed before it, since it was last said.
     pub(super) fn failed(&mut self, now: Instant) -> Option<u64> {
         self.last_failure = Some(now);
-        if self.said.is_some_and(|said| now.duration_since(said) < SAID_EVERY) {
+        if self
+            .said
+            .is_some_and(|said| now.duration_since(said) < SAID_EVERY)
+        {
             self.unsaid += 1;
             return None;
         }
@@ -50,9 +53,15 @@ mod tests {
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
         assert_eq!(outage.succeeded(begun), None, "nothing has failed");
-        let said: Vec<u64> = (0..6100).filter_map(|nth| outage.failed(at(nth * 10))).collect();
+        let said: Vec<u64> = (0..6100)
+            .filter_map(|nth| outage.failed(at(nth * 10)))
+            .collect();
         assert_eq!(said, [0, 2999, 2999]);
-        assert_eq!(outage.succeeded(at(61_000)), None, "it may fail again at once");
+        assert_eq!(
+            outage.succeeded(at(61_000)),
+            None,
+            "it may fail again at once"
+        );
         assert_eq!(outage.succeeded(at(62_000)), Some(99));
         assert_eq!(outage.succeeded(at(62_010)), None, "it was said");
         // Soon after it is the same outage, of which was told; later it is another.

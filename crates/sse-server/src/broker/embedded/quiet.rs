@@ -19,7 +19,10 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let result = catch_unwind(AssertUnwindSafe(work));
     IS_QUIET.set(was_quiet);
     result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref().copied());
         text.unwrap_or("it is damaged").to_owned()
     })
 }
@@ -45,7 +48,10 @@ mod tests {
     #[test]
     fn what_a_panic_said_is_in_the_error_and_quiet_ends_with_it() {
         assert_eq!(quietly(|| 7), Ok(7));
-        assert_eq!(quietly(|| -> () { panic!("page {} is not there", 5) }), Err("page 5 is not there".to_owned()));
+        assert_eq!(
+            quietly(|| -> () { panic!("page {} is not there", 5) }),
+            Err("page 5 is not there".to_owned())
+        );
         let within = quietly(|| (quietly(|| -> () { panic!("inner") }), IS_QUIET.get()));
         assert_eq!(within, Ok((Err("inner".to_owned()), true)));
         assert!(!IS_QUIET.get());
@@ -61,8 +67,15 @@ mod tests {
         }));
         install();
         assert!(quietly(|| panic!("of a damaged file")).is_err());
-        assert!(std::thread::spawn(|| panic!("of somebody else")).join().is_err());
+        assert!(
+            std::thread::spawn(|| panic!("of somebody else"))
+                .join()
+                .is_err()
+        );
         let told = told.lock().unwrap();
-        assert!(told.contains("of somebody else") && !told.contains("of a damaged file"), "{told}");
+        assert!(
+            told.contains("of somebody else") && !told.contains("of a damaged file"),
+            "{told}"
+        );
     }
 }

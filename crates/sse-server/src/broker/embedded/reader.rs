@@ -29,7 +29,9 @@ pub(super) fn numbers(transaction: &ReadTransaction) -> Result<Numbers, StoreErr
     let row = transaction.open_table(NUMBERS)?.get(Numbers::KEY)?;
     let numbers = row.and_then(|row| Numbers::decode(row.value()));
     numbers.ok_or_else(|| {
-        StoreError::Damaged("the row of the log's numbers is missing or has a wrong checksum".to_owned())
+        StoreError::Damaged(
+            "the row of the log's numbers is missing or has a wrong checksum".to_owned(),
+        )
     })
 }
 
@@ -39,9 +41,8 @@ fn damaged(channel: &Channel, what: &str) -> StoreError {
 
 fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<Row, StoreError> {
     match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
-        Some(bytes) => {
-            Row::decode(channel.as_str(), bytes.value()).ok_or_else(|| damaged(channel, "its row has a wrong checksum"))
-        }
+        Some(bytes) => Row::decode(channel.as_str(), bytes.value())
+            .ok_or_else(|| damaged(channel, "its row has a wrong checksum")),
         None => Ok(Row::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
     }
 }
@@ -57,7 +58,11 @@ pub(super) fn back_page(
     limits: PageLimits,
 ) -> Result<BackPage, StoreError> {
     let row = row_of(transaction, channel)?;
-    let mut page = BackPage { events: Vec::new(), more: false, last: row.last };
+    let mut page = BackPage {
+        events: Vec::new(),
+        more: false,
+        last: row.last,
+    };
     let end = match before {
         Some(before) if before <= row.oldest => return Ok(page),
         Some(before) => before.before(),
@@ -68,13 +73,19 @@ pub(super) fn back_page(
     }
     let events = transaction.open_table(EVENTS)?;
     let mut bytes = 0;
-    for entry in events.range(key(row.number, row.oldest)..=key(row.number, end))?.rev() {
+    for entry in events
+        .range(key(row.number, row.oldest)..=key(row.number, end))?
+        .rev()
+    {
         let (entry_key, record) = entry?;
-        let Some((event, _)) = decode_event(entry_key.value(), record.value()) else { continue };
+        let Some((event, _)) = decode_event(entry_key.value(), record.value()) else {
+            continue;
+        };
         if page.events.last().is_some_and(|newer| event.id >= newer.id) {
             continue; // a damaged tree can lead to an event twice
         }
-        let full = page.events.len() >= limits.events_max || bytes + event.size() > limits.bytes_max;
+        let full =
+            page.events.len() >= limits.events_max || bytes + event.size() > limits.bytes_max;
         if full && !page.events.is_empty() {
             page.more = true;
             break;
@@ -102,9 +113,18 @@ pub(super) fn page(
     let run = run(channel, &events, &row, floor, limits)?;
     if !run.follows {
         let oldest = run.events.first().map(|event| event.id);
-        start = Start::Gap { reason: GapReason::Damaged, oldest, lost: None };
+        start = Start::Gap {
+            reason: GapReason::Damaged,
+            oldest,
+            lost: None,
+        };
     }
-    Ok(Page { start, events: run.events, more: run.more, last: row.last })
+    Ok(Page {
+        start,
+        events: run.events,
+        more: run.more,
+        last: row.last,
+    })
 }
 
 type Events = redb::ReadOnlyTable<Key, &'static [u8]>;
@@ -113,20 +133,36 @@ type Events = redb::ReadOnlyTable<Key, &'static [u8]>;
 fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), StoreError> {
     let (start, floor) = match from {
         From::Oldest => (Start::Contiguous, row.trimmed),
-        From::Time(ms) => (judge_time(ms, &row.extent()), EventId::new(ms, 0).before().max(row.trimmed)),
+        From::Time(ms) => (
+            judge_time(ms, &row.extent()),
+            EventId::new(ms, 0).before().max(row.trimmed),
+        ),
         From::Position(position) => {
             let (Position::After(id) | Position::At(id)) = position;
             // What follows the last id is proved by the row alone.
-            let is_kept = row.count > 0 && row.oldest <= id && id <= row.last && position != Position::After(row.last);
+            let is_kept = row.count > 0
+                && row.oldest <= id
+                && id <= row.last
+                && position != Position::After(row.last);
             if is_kept && !is_absent(events, row, id)? {
                 (Start::Contiguous, position.floor())
             } else {
-                (judge(position, false, &row.extent()), position.floor().max(row.trimmed))
+                (
+                    judge(position, false, &row.extent()),
+                    position.floor().max(row.trimmed),
+                )
             }
         }
     };
     // After a gap it goes on from the oldest.
-    Ok((start, if start == Start::Contiguous { floor } else { row.trimmed }))
+    Ok((
+        start,
+        if start == Start::Contiguous {
+            floor
+        } else {
+            row.trimmed
+        },
+    ))
 }
 
 /// Whether it is proved that there never was an event with this id.
@@ -155,11 +191,23 @@ struct Run {
 }
 
 /// The run of readable events after `floor`.
-fn run(channel: &Channel, events: &Events, row: &Row, floor: EventId, limits: PageLimits) -> Result<Run, StoreError> {
-    let mut run = Run { follows: true, events: Vec::new(), more: false };
+fn run(
+    channel: &Channel,
+    events: &Events,
+    row: &Row,
+    floor: EventId,
+    limits: PageLimits,
+) -> Result<Run, StoreError> {
+    let mut run = Run {
+        follows: true,
+        events: Vec::new(),
+        more: false,
+    };
     let (mut bytes, mut end) = (0, floor);
-    let after =
-        (Bound::Excluded(key(row.number, floor)), Bound::Included(key(row.number, EventId::new(u64::MAX, u64::MAX))));
+    let after = (
+        Bound::Excluded(key(row.number, floor)),
+        Bound::Included(key(row.number, EventId::new(u64::MAX, u64::MAX))),
+    );
     for entry in events.range::<Key>(after)? {
         let (entry_key, record) = match entry {
             Ok(entry) => entry,
@@ -167,12 +215,17 @@ fn run(channel: &Channel, events: &Events, row: &Row, floor: EventId, limits: Pa
             Err(_) if !run.events.is_empty() => break,
             Err(error) => return Err(error.into()),
         };
-        let Some((event, before)) = decode_event(entry_key.value(), record.value()) else { continue };
+        let Some((event, before)) = decode_event(entry_key.value(), record.value()) else {
+            continue;
+        };
         if event.id <= end {
             continue; // a damaged tree can lead to an event twice
         }
         if event.id > row.last {
-            let what = format!("its row says that {} is its last event, and {} follows", row.last, event.id);
+            let what = format!(
+                "its row says that {} is its last event, and {} follows",
+                row.last, event.id
+            );
             return Err(damaged(channel, &what));
         }
         let full = run.events.len() >= limits.events_max || bytes + event.size() > limits.bytes_max;
@@ -212,7 +265,10 @@ mod tests {
         once::{KeyLimits, Part},
     };
 
-    const LIMITS: PageLimits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
+    const LIMITS: PageLimits = PageLimits {
+        events_max: 100,
+        bytes_max: 1 << 20,
+    };
 
     /// A log of events 1-0 to 1-9 in one channel, changed behind its back.
     fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
@@ -221,7 +277,10 @@ mod tests {
             age_max: Duration::MAX,
             bytes_max: u64::MAX,
             channels_max: 10,
-            keys: KeyLimits { window: Duration::MAX, keys_max: 0 },
+            keys: KeyLimits {
+                window: Duration::MAX,
+                keys_max: 0,
+            },
         };
         let state = State {
             rows: HashMap::new(),
@@ -233,11 +292,19 @@ mod tests {
             bytes: 0,
         };
         let store = Store::open(Place::Memory).unwrap();
-        let event = Event { kind: "click".parse().unwrap(), data: "x".into() };
+        let event = Event {
+            kind: "click".parse().unwrap(),
+            data: "x".into(),
+        };
         let append = |transaction: &WriteTransaction| {
             let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
-            let part = Part { events: vec![event; 10], once: None };
-            group.append(&Channel::default_channel(), &[part], &Ok(()))?.unwrap();
+            let part = Part {
+                events: vec![event; 10],
+                once: None,
+            };
+            group
+                .append(&Channel::default_channel(), &[part], &Ok(()))?
+                .unwrap();
             group.finish()
         };
         drop(store.write(append).unwrap());
@@ -254,14 +321,22 @@ mod tests {
         store.read(|transaction| page(transaction, &Channel::default_channel(), from, LIMITS))
     }
 
-    fn read_back(store: &Store, before: Option<EventId>, limits: PageLimits) -> Result<BackPage, BrokerError> {
-        store.read(|transaction| back_page(transaction, &Channel::default_channel(), before, limits))
+    fn read_back(
+        store: &Store,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> Result<BackPage, BrokerError> {
+        store
+            .read(|transaction| back_page(transaction, &Channel::default_channel(), before, limits))
     }
 
     #[test]
     fn a_whole_log_is_read_whole_backwards() {
         let store = log(|_| {});
-        let two = PageLimits { events_max: 2, ..LIMITS };
+        let two = PageLimits {
+            events_max: 2,
+            ..LIMITS
+        };
         let (mut before, mut seqs) = (None, Vec::new());
         loop {
             let page = read_back(&store, before, two).unwrap();
@@ -279,9 +354,19 @@ mod tests {
     fn a_damaged_event_is_passed_over_backwards() {
         for missing in [0, 5, 9] {
             for store in [without(missing), changed(missing)] {
-                let seqs: Vec<u64> =
-                    read_back(&store, None, LIMITS).unwrap().events.iter().map(|event| event.id.seq).collect();
-                assert_eq!(seqs, (0..10).rev().filter(|seq| *seq != missing).collect::<Vec<_>>());
+                let seqs: Vec<u64> = read_back(&store, None, LIMITS)
+                    .unwrap()
+                    .events
+                    .iter()
+                    .map(|event| event.id.seq)
+                    .collect();
+                assert_eq!(
+                    seqs,
+                    (0..10)
+                        .rev()
+                        .filter(|seq| *seq != missing)
+                        .collect::<Vec<_>>()
+                );
             }
         }
     }
@@ -296,7 +381,12 @@ mod tests {
 
     fn without(seq: u64) -> Store {
         log(|transaction| {
-            transaction.open_table(EVENTS).unwrap().remove((1, 1, seq)).unwrap().expect("it was there");
+            transaction
+                .open_table(EVENTS)
+                .unwrap()
+                .remove((1, 1, seq))
+                .unwrap()
+                .expect("it was there");
         })
     }
 
@@ -319,7 +409,12 @@ mod tests {
         loop {
             let page = read(store, from).unwrap();
             start.get_or_insert(page.start);
-            if let Start::Gap { reason: GapReason::Damaged, oldest, lost: None } = page.start {
+            if let Start::Gap {
+                reason: GapReason::Damaged,
+                oldest,
+                lost: None,
+            } = page.start
+            {
                 assert_eq!(oldest, page.events.first().map(|event| event.id));
                 gaps.push(oldest.map(|oldest| oldest.seq));
             }
@@ -336,17 +431,37 @@ mod tests {
         for damaged in 0..10 {
             for store in [without(damaged), changed(damaged)] {
                 let next = (damaged < 9).then_some(damaged + 1);
-                for from in [From::Oldest, From::Time(0), From::Position(Position::After(EventId::ZERO))] {
+                for from in [
+                    From::Oldest,
+                    From::Time(0),
+                    From::Position(Position::After(EventId::ZERO)),
+                ] {
                     let (_, gaps, seqs) = read_on(&store, from);
-                    assert_eq!((gaps, seqs), (vec![next], (0..10).filter(|seq| *seq != damaged).collect()), "{from:?}");
+                    assert_eq!(
+                        (gaps, seqs),
+                        (vec![next], (0..10).filter(|seq| *seq != damaged).collect()),
+                        "{from:?}"
+                    );
                 }
                 for seq in 0..10 {
-                    for (position, first) in [(Position::After(id(seq)), seq + 1), (Position::At(id(seq)), seq)] {
+                    for (position, first) in [
+                        (Position::After(id(seq)), seq + 1),
+                        (Position::At(id(seq)), seq),
+                    ] {
                         let (_, gaps, seqs) = read_on(&store, From::Position(position));
                         // The event before the one that is damaged is the last proof; and what was the last one is known.
                         let is_told = first <= damaged && position != Position::After(id(9));
-                        assert_eq!(gaps, if is_told { vec![next] } else { vec![] }, "{position} {damaged}");
-                        assert_eq!(seqs, (first..10).filter(|seq| *seq != damaged).collect::<Vec<_>>());
+                        assert_eq!(
+                            gaps,
+                            if is_told { vec![next] } else { vec![] },
+                            "{position} {damaged}"
+                        );
+                        assert_eq!(
+                            seqs,
+                            (first..10)
+                                .filter(|seq| *seq != damaged)
+                                .collect::<Vec<_>>()
+                        );
                     }
                 }
             }
@@ -358,11 +473,16 @@ mod tests {
         let store = log(|transaction| {
             let mut events = transaction.open_table(EVENTS).unwrap();
             for seq in [0, 1, 4, 5, 6, 9] {
-                events.insert((1, 1, seq), &b"nothing that was written"[..]).unwrap();
+                events
+                    .insert((1, 1, seq), &b"nothing that was written"[..])
+                    .unwrap();
             }
         });
         assert_eq!(read_on(&store, From::Oldest).1, [Some(2), Some(7), None]);
-        assert_eq!(read_on(&store, From::Position(Position::After(id(5)))).1, [Some(7), None]);
+        assert_eq!(
+            read_on(&store, From::Position(Position::After(id(5)))).1,
+            [Some(7), None]
+        );
         // Six is named by seven, so whoever has it lacks nothing.
         assert_eq!(
             read_on(&store, From::Position(Position::After(id(6)))),
@@ -375,8 +495,15 @@ mod tests {
         let stranger = From::Position(Position::After(EventId::new(0, 7)));
         for store in [without(5), changed(5)] {
             let (start, gaps, seqs) = read_on(&store, stranger);
-            let unknown = Start::Gap { reason: GapReason::Unknown, oldest: Some(id(0)), lost: None };
-            assert_eq!((start, gaps, seqs), (unknown, vec![Some(6)], vec![0, 1, 2, 3, 4, 6, 7, 8, 9]));
+            let unknown = Start::Gap {
+                reason: GapReason::Unknown,
+                oldest: Some(id(0)),
+                lost: None,
+            };
+            assert_eq!(
+                (start, gaps, seqs),
+                (unknown, vec![Some(6)], vec![0, 1, 2, 3, 4, 6, 7, 8, 9])
+            );
         }
         let (start, gaps, _) = read_on(&changed(0), stranger);
         assert!(start != Start::Contiguous && gaps == [Some(1)]);
@@ -389,9 +516,14 @@ mod tests {
         let store = log(|transaction| {
             let mut channels = transaction.open_table(CHANNELS).unwrap();
             let row = Row::decode("sse", channels.get("sse").unwrap().unwrap().value()).unwrap();
-            channels.insert("sse", Row { last: id(7), ..row }.encode("sse").as_slice()).unwrap();
+            channels
+                .insert("sse", Row { last: id(7), ..row }.encode("sse").as_slice())
+                .unwrap();
         });
-        assert!(matches!(read(&store, From::Oldest), Err(BrokerError::Damaged(_))));
+        assert!(matches!(
+            read(&store, From::Oldest),
+            Err(BrokerError::Damaged(_))
+        ));
     }
 
     #[test]
@@ -402,6 +534,9 @@ mod tests {
             row[30] ^= 1;
             channels.insert("sse", row.as_slice()).unwrap();
         });
-        assert!(matches!(read(&store, From::Oldest), Err(BrokerError::Damaged(_))));
+        assert!(matches!(
+            read(&store, From::Oldest),
+            Err(BrokerError::Damaged(_))
+        ));
     }
 }

@@ -66,7 +66,14 @@ pub(super) fn decode_event(key: Key, record: &[u8]) -> Option<(Stored, EventId)>
     let text = Bytes::copy_from_slice(text);
     let kind = ByteString::try_from(text.slice(..usize::from(kind_length))).ok()?;
     let data = ByteString::try_from(text.slice(usize::from(kind_length)..)).ok()?;
-    Some((Stored { id: id_of(key), kind, data }, previous))
+    Some((
+        Stored {
+            id: id_of(key),
+            kind,
+            data,
+        },
+        previous,
+    ))
 }
 
 fn key_checksum((number, ms, seq): Key) -> u32 {
@@ -87,7 +94,8 @@ pub(super) fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
 /// The content of what was sealed under this key; none if it is not what was written.
 pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     let (content, checksum) = sealed.split_last_chunk::<CHECKSUM>()?;
-    let is_whole = crc32c::crc32c_append(crc32c::crc32c(key), content) == u32::from_le_bytes(*checksum);
+    let is_whole =
+        crc32c::crc32c_append(crc32c::crc32c(key), content) == u32::from_le_bytes(*checksum);
     is_whole.then_some(content)
 }
 
@@ -132,7 +140,11 @@ impl Numbers {
         let content = unseal(Self::KEY.as_bytes(), sealed)?;
         let (highest, rest) = take_id(content)?;
         let (origin, rest) = take_id(rest)?;
-        Some(Self { highest, origin, next_number: u32::from_le_bytes(rest.try_into().ok()?) })
+        Some(Self {
+            highest,
+            origin,
+            next_number: u32::from_le_bytes(rest.try_into().ok()?),
+        })
     }
 }
 
@@ -158,13 +170,25 @@ pub(super) struct Row {
 impl Row {
     /// The row of a channel that has no event yet.
     pub(super) const fn new(number: u32, origin: EventId) -> Self {
-        Self { number, origin, last: origin, trimmed: origin, oldest: EventId::ZERO, count: 0, bytes: 0 }
+        Self {
+            number,
+            origin,
+            last: origin,
+            trimmed: origin,
+            oldest: EventId::ZERO,
+            count: 0,
+            bytes: 0,
+        }
     }
 
     /// What of it decides whether a position can be continued.
     pub(super) fn extent(&self) -> Extent {
         let trimmed = Trimmed::through(self.trimmed, self.origin);
-        Extent { oldest: (self.count > 0).then_some(self.oldest), last: self.last, trimmed }
+        Extent {
+            oldest: (self.count > 0).then_some(self.oldest),
+            last: self.last,
+            trimmed,
+        }
     }
 
     /// The bytes of the row of this channel.
@@ -187,7 +211,15 @@ impl Row {
         let (trimmed, rest) = take_id(rest)?;
         let (oldest, rest) = take_id(rest)?;
         let (count, bytes) = take_id(rest).map(|(pair, _)| (pair.ms, pair.seq))?;
-        Some(Self { number: u32::from_le_bytes(*number), origin, last, trimmed, oldest, count, bytes })
+        Some(Self {
+            number: u32::from_le_bytes(*number),
+            origin,
+            last,
+            trimmed,
+            oldest,
+            count,
+            bytes,
+        })
     }
 }
 
@@ -201,7 +233,10 @@ pub(super) fn put_id(out: &mut Vec<u8>, id: EventId) {
 pub(super) fn take_id(bytes: &[u8]) -> Option<(EventId, &[u8])> {
     let (ms, rest) = bytes.split_first_chunk::<8>()?;
     let (seq, rest) = rest.split_first_chunk::<8>()?;
-    Some((EventId::new(u64::from_le_bytes(*ms), u64::from_le_bytes(*seq)), rest))
+    Some((
+        EventId::new(u64::from_le_bytes(*ms), u64::from_le_bytes(*seq)),
+        rest,
+    ))
 }
 
 #[cfg(test)]
@@ -237,8 +272,17 @@ mod tests {
 
     #[test]
     fn what_is_remembered_reads_back_and_notices_a_changed_byte_a_cut_and_another_name() {
-        let row = Row { oldest: EventId::new(3, 4), count: 5, bytes: 6, ..Row::new(9, EventId::new(1, 2)) };
-        let numbers = Numbers { highest: EventId::new(5, 6), origin: EventId::new(1, 0), next_number: 7 };
+        let row = Row {
+            oldest: EventId::new(3, 4),
+            count: 5,
+            bytes: 6,
+            ..Row::new(9, EventId::new(1, 2))
+        };
+        let numbers = Numbers {
+            highest: EventId::new(5, 6),
+            origin: EventId::new(1, 0),
+            next_number: 7,
+        };
         let last = EventId::new(8, 9);
         let (a_row, a_last) = (row.encode("orders"), encode_forgotten("orders", last));
         assert_eq!(Row::decode("orders", &a_row), Some(row));

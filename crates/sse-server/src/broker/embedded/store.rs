@@ -7,8 +7,8 @@ use std::{
 };
 
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableDefinition,
-    TableHandle as _, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError,
+    TableDefinition, TableHandle as _, WriteTransaction,
 };
 
 use sse_proto::EventId;
@@ -24,13 +24,16 @@ pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition:
 /// A [`Row`](super::record::Row) for each channel.
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
 /// The last ids of channels that were forgotten to make room, as long as there are not too many.
-pub(super) const FORGOTTEN: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("forgotten");
+pub(super) const FORGOTTEN: TableDefinition<'static, &str, &[u8]> =
+    TableDefinition::new("forgotten");
 /// What was stored under a key, by the number of its channel and its fingerprint; see [`keys`](super::keys).
 pub(super) const KEYS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("keys");
 /// The same keys in the order in which they expire, by milliseconds.
-pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> = TableDefinition::new("key_expiries");
+pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> =
+    TableDefinition::new("key_expiries");
 /// How many keys a channel has, and when the oldest expires, by the channel's number.
-pub(super) const KEY_TALLIES: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("key_tallies");
+pub(super) const KEY_TALLIES: TableDefinition<'static, u32, &[u8]> =
+    TableDefinition::new("key_tallies");
 /// What belongs to the whole log: [`Numbers`], in one row.
 pub(super) const NUMBERS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
 /// Has the format, in the same place and form in every version.
@@ -128,12 +131,18 @@ impl Store {
     /// Opens the log.
     pub(super) fn open(place: Place) -> Result<Self, OpenError> {
         let database = open_database(&place)?;
-        Ok(Self { place, database: RwLock::new(Some(database)) })
+        Ok(Self {
+            place,
+            database: RwLock::new(Some(database)),
+        })
     }
 
     /// Closes the file and opens it again: redb repairs it, and what was not committed is gone.
     pub(super) fn reopen(&self) -> Result<(), OpenError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *database = None;
         *database = Some(open_database(&self.place)?);
         Ok(())
@@ -141,9 +150,16 @@ impl Store {
 
     /// Closes the file for good, once all readers are done: then the next one who opens it has nothing to repair.
     pub(super) fn close(&self) {
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Err(why) = quietly(|| drop(database)) {
-            tracing::error!("{} could not be closed properly ({why}); it is repaired when it is opened", self.name());
+            tracing::error!(
+                "{} could not be closed properly ({why}); it is repaired when it is opened",
+                self.name()
+            );
         }
     }
 
@@ -194,13 +210,19 @@ impl Store {
     }
 
     /// A damaged file can make redb panic; that is an error like any other.
-    fn guarded<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn guarded<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = database.as_ref() else {
             return Err(StoreError::Closed);
         };
-        quietly(|| work(database))
-            .unwrap_or_else(|why| Err(StoreError::Damaged(format!("what is there makes no sense ({why})"))))
+        quietly(|| work(database)).unwrap_or_else(|why| {
+            Err(StoreError::Damaged(format!(
+                "what is there makes no sense ({why})"
+            )))
+        })
     }
 }
 
@@ -224,11 +246,18 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 fn open_database(place: &Place) -> Result<Database, OpenError> {
     let directory = place.directory();
     let io_error = |error| OpenError::Io(directory.to_owned(), error);
-    let unreadable = |why| OpenError::Unreadable { path: directory.to_owned(), why };
+    let unreadable = |why| OpenError::Unreadable {
+        path: directory.to_owned(),
+        why,
+    };
     let database = match quietly(|| place.open()) {
         Ok(Ok(database)) => database,
-        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(directory.to_owned())),
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) if !is_of_a_damaged_file(&error) => {
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+            return Err(OpenError::InUse(directory.to_owned()));
+        }
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+            if !is_of_a_damaged_file(&error) =>
+        {
             return Err(io_error(error));
         }
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
@@ -236,8 +265,14 @@ fn open_database(place: &Place) -> Result<Database, OpenError> {
     };
     match quietly(|| prepare(&database)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
         Ok(FORMAT) => Ok(database),
-        Ok(found) if found < FORMAT => Err(OpenError::TooOld { path: directory.to_owned(), found }),
-        Ok(found) => Err(OpenError::TooNew { path: directory.to_owned(), found }),
+        Ok(found) if found < FORMAT => Err(OpenError::TooOld {
+            path: directory.to_owned(),
+            found,
+        }),
+        Ok(found) => Err(OpenError::TooNew {
+            path: directory.to_owned(),
+            found,
+        }),
         Err(error) => Err(unreadable(error.to_string())),
     }
 }
@@ -257,7 +292,11 @@ fn builder() -> Builder {
 
 fn create_in(directory: &Path) -> Result<Database, DatabaseError> {
     if directory.exists() && !directory.is_dir() {
-        return Err(StorageError::Io(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")).into());
+        return Err(StorageError::Io(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is not a directory",
+        ))
+        .into());
     }
     std::fs::create_dir_all(directory)?;
     let database = builder().create(directory.join(FILE))?;
@@ -277,8 +316,14 @@ fn prepare(database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     if found.is_none() {
         transaction.open_table(META)?.insert("format", FORMAT)?;
-        let numbers = Numbers { highest: EventId::ZERO, origin: EventId::ZERO, next_number: 1 };
-        transaction.open_table(NUMBERS)?.insert(Numbers::KEY, numbers.encode().as_slice())?;
+        let numbers = Numbers {
+            highest: EventId::ZERO,
+            origin: EventId::ZERO,
+            next_number: 1,
+        };
+        transaction
+            .open_table(NUMBERS)?
+            .insert(Numbers::KEY, numbers.encode().as_slice())?;
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
@@ -293,7 +338,10 @@ fn prepare(database: &Database) -> Result<u64, StoreError> {
 /// The format of the file; none of a new one. A file of ours has all that every log has.
 fn format(database: &Database) -> Result<Option<u64>, StoreError> {
     let transaction = database.begin_read()?;
-    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    let tables: Vec<String> = transaction
+        .list_tables()?
+        .map(|table| table.name().to_owned())
+        .collect();
     if tables.is_empty() {
         return Ok(None);
     }
@@ -302,10 +350,18 @@ fn format(database: &Database) -> Result<Option<u64>, StoreError> {
     if is_missing(&META.name()) {
         return Err(missing(META.name()));
     }
-    let found = transaction.open_table(META)?.get("format")?.map(|format| format.value());
+    let found = transaction
+        .open_table(META)?
+        .get("format")?
+        .map(|format| format.value());
     let found = found.ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))?;
     // Opening a table to write makes it: what a damaged name hides would quietly begin anew, empty.
-    let of_this_one = [EVENTS.name(), CHANNELS.name(), FORGOTTEN.name(), NUMBERS.name()];
+    let of_this_one = [
+        EVENTS.name(),
+        CHANNELS.name(),
+        FORGOTTEN.name(),
+        NUMBERS.name(),
+    ];
     match of_this_one.into_iter().find(is_missing) {
         Some(name) if found == FORMAT => Err(missing(name)),
         _ => Ok(Some(found)),

@@ -46,10 +46,15 @@ pub(super) enum Request {
         answer: oneshot::Sender<Result<Vec<Placed>, BrokerError>>,
     },
     /// Commit, to see that it can be done.
-    Check { answer: oneshot::Sender<Result<(), BrokerError>> },
+    Check {
+        answer: oneshot::Sender<Result<(), BrokerError>>,
+    },
     /// Let the clock go past this id, if it is time. Committed like an event, so that after a restart with a clock that
     /// went back no id up to it is given out either.
-    Pass { bound: EventId, answer: oneshot::Sender<Result<(), BrokerError>> },
+    Pass {
+        bound: EventId,
+        answer: oneshot::Sender<Result<(), BrokerError>>,
+    },
 }
 
 /// Where the parts of each request are; those that are no append have none.
@@ -74,7 +79,10 @@ impl Writer {
         let sweep_every = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
         let mut sweep_due = Instant::now() + sweep_every;
         loop {
-            let first = match self.requests.recv_timeout(sweep_due.saturating_duration_since(Instant::now())) {
+            let first = match self
+                .requests
+                .recv_timeout(sweep_due.saturating_duration_since(Instant::now()))
+            {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -118,8 +126,15 @@ impl Writer {
         let now_ms = now_ms().max(self.state.clock.highest().ms);
         let cutoff = now_ms.saturating_sub(age_ms);
         let events_max = self.retention.events_max.get() as u64;
-        self.state.rows.values().any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
-            || self.state.tallies.values().any(|tally| tally.oldest_ms <= now_ms)
+        self.state
+            .rows
+            .values()
+            .any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
+            || self
+                .state
+                .tallies
+                .values()
+                .any(|tally| tally.oldest_ms <= now_ms)
     }
 
     /// Commits a group and answers it; returns whether trimming is left to do.
@@ -144,7 +159,8 @@ impl Writer {
                     );
                 }
                 let reopened = self.reopen();
-                let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
+                let unknown =
+                    BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
                 let answers = group.iter().map(|_| Err(unknown.clone())).collect();
                 self.answer(group, answers);
                 reopened.map(|()| false)
@@ -159,11 +175,19 @@ impl Writer {
         room: &Result<(), BrokerError>,
     ) -> Result<(Answers, Change), StoreError> {
         self.shared.store.write(|transaction| {
-            let mut staged = Group::open(transaction, &self.state, &self.retention, now_ms(), TRIMS_PER_COMMIT)?;
+            let mut staged = Group::open(
+                transaction,
+                &self.state,
+                &self.retention,
+                now_ms(),
+                TRIMS_PER_COMMIT,
+            )?;
             let mut answers = Vec::with_capacity(group.len());
             for request in group {
                 answers.push(match request {
-                    Request::Append { channel, parts, .. } => staged.append(channel, parts, room)?,
+                    Request::Append { channel, parts, .. } => {
+                        staged.append(channel, parts, room)?
+                    }
                     Request::Check { .. } => room.clone().map(|()| Vec::new()),
                     Request::Pass { bound, .. } => {
                         staged.pass(*bound);
@@ -184,9 +208,17 @@ impl Writer {
         for (request, outcome) in group.into_iter().zip(answers) {
             // A publisher that went away does not hear its answer; its event is in the log all the same.
             match request {
-                Request::Append { channel, parts, answer, .. } => {
+                Request::Append {
+                    channel,
+                    parts,
+                    answer,
+                    ..
+                } => {
                     let placed = outcome.as_deref().unwrap_or_default();
-                    let new = parts.iter().zip(placed).filter(|(_, placed)| !placed.repeated);
+                    let new = parts
+                        .iter()
+                        .zip(placed)
+                        .filter(|(_, placed)| !placed.repeated);
                     let added: usize = new.map(|(part, _)| part.events.len()).sum();
                     if added > 0 {
                         events_count += added;
@@ -205,10 +237,15 @@ impl Writer {
     }
 
     fn reopen(&mut self) -> Result<(), BrokerError> {
-        let lost = |error: String| BrokerError::Unavailable(format!("the log cannot be opened again: {error}"));
-        self.shared.store.reopen().map_err(|error| lost(error.to_string()))?;
-        self.state =
-            load_state(&self.shared.store, self.state.clock.highest()).map_err(|error| lost(error.to_string()))?;
+        let lost = |error: String| {
+            BrokerError::Unavailable(format!("the log cannot be opened again: {error}"))
+        };
+        self.shared
+            .store
+            .reopen()
+            .map_err(|error| lost(error.to_string()))?;
+        self.state = load_state(&self.shared.store, self.state.clock.highest())
+            .map_err(|error| lost(error.to_string()))?;
         self.shared.reset_heads(&self.state);
         Ok(())
     }

@@ -38,11 +38,22 @@ pub(super) fn event_bytes(event: &Stored) -> u64 {
 impl Kept {
     /// A channel without events.
     pub(super) fn new(origin: EventId) -> Self {
-        Self { origin, last: origin, trimmed: origin, events: VecDeque::new(), keys: Keys::default() }
+        Self {
+            origin,
+            last: origin,
+            trimmed: origin,
+            events: VecDeque::new(),
+            keys: Keys::default(),
+        }
     }
 
     /// Adds events, at least one, at the end; returns their ids, and the bytes that they count.
-    pub(super) fn add(&mut self, events: &[Event], clock: &mut Clock, now_ms: u64) -> (Appended, u64) {
+    pub(super) fn add(
+        &mut self,
+        events: &[Event],
+        clock: &mut Clock,
+        now_ms: u64,
+    ) -> (Appended, u64) {
         let mut rest = events;
         let (mut first, mut bytes) = (None, 0);
         while !rest.is_empty() {
@@ -57,7 +68,13 @@ impl Kept {
                 self.events.push_back(event);
             }
         }
-        (Appended { first: first.unwrap_or(self.last), last: self.last }, bytes)
+        (
+            Appended {
+                first: first.unwrap_or(self.last),
+                last: self.last,
+            },
+            bytes,
+        )
     }
 
     /// Removes the oldest event; returns the bytes that it counted, or nothing if there is none.
@@ -76,15 +93,20 @@ impl Kept {
         };
         let first = match (start, from) {
             (Start::Contiguous, From::Time(ms)) => self.count_before(EventId::new(ms, 0)),
-            (Start::Contiguous, From::Position(position)) => {
-                self.events.partition_point(|event| event.id <= position.floor())
-            }
+            (Start::Contiguous, From::Position(position)) => self
+                .events
+                .partition_point(|event| event.id <= position.floor()),
             (Start::Contiguous, From::Oldest) | (Start::Gap { .. }, _) => 0,
         };
         let count = limits.fit(self.events.range(first..).map(Stored::size));
         let end = first + count;
         let events = self.events.range(first..end).cloned().collect();
-        Page { start, events, more: end < self.events.len(), last: self.last }
+        Page {
+            start,
+            events,
+            more: end < self.events.len(),
+            last: self.last,
+        }
     }
 
     /// A page backwards, from the newest event or the one before `before`.
@@ -92,12 +114,19 @@ impl Kept {
         let end = before.map_or(self.events.len(), |before| self.count_before(before));
         let count = limits.fit(self.events.range(..end).rev().map(Stored::size));
         let events = self.events.range(end - count..end).rev().cloned().collect();
-        BackPage { events, more: count < end, last: self.last }
+        BackPage {
+            events,
+            more: count < end,
+            last: self.last,
+        }
     }
 
     fn judge(&self, position: Position) -> Start {
         let (Position::After(id) | Position::At(id)) = position;
-        let is_present = self.events.binary_search_by_key(&id, |event| event.id).is_ok();
+        let is_present = self
+            .events
+            .binary_search_by_key(&id, |event| event.id)
+            .is_ok();
         judge(position, is_present, &self.extent())
     }
 

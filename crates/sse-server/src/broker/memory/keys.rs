@@ -30,27 +30,50 @@ impl Keys {
 
     /// What is known of a key, unless it has expired.
     pub(super) fn look(&self, key: Fingerprint, now_ms: u64) -> Option<Known> {
-        self.known.get(&key).filter(|(expires_ms, _)| *expires_ms > now_ms).map(|(_, known)| *known)
+        self.known
+            .get(&key)
+            .filter(|(expires_ms, _)| *expires_ms > now_ms)
+            .map(|(_, known)| *known)
     }
 
     /// Sees that there may be so many more.
     ///
     /// # Errors
     /// `TooManyKeys`.
-    pub(super) fn make_room(&mut self, wanted: usize, now_ms: u64, limits: KeyLimits) -> Result<(), BrokerError> {
+    pub(super) fn make_room(
+        &mut self,
+        wanted: usize,
+        now_ms: u64,
+        limits: KeyLimits,
+    ) -> Result<(), BrokerError> {
         self.forget_expired(now_ms, wanted + SWEPT_PER_APPEND);
         if self.known.len() + wanted <= limits.keys_max {
             return Ok(());
         }
-        let oldest_ms = self.expiries.front().map_or(u64::MAX, |(expires_ms, _)| *expires_ms);
+        let oldest_ms = self
+            .expiries
+            .front()
+            .map_or(u64::MAX, |(expires_ms, _)| *expires_ms);
         let expires_in = Duration::from_millis(oldest_ms.saturating_sub(now_ms));
-        Err(BrokerError::TooManyKeys { keys_max: limits.keys_max, expires_in })
+        Err(BrokerError::TooManyKeys {
+            keys_max: limits.keys_max,
+            expires_in,
+        })
     }
 
     /// Keeps what was stored under a key that is not known, or has expired.
     pub(super) fn remember(&mut self, once: Once, ids: Appended, now_ms: u64, limits: KeyLimits) {
         let expires_ms = now_ms.saturating_add(limits.window_ms());
-        self.known.insert(once.key, (expires_ms, Known { ids, content: once.content }));
+        self.known.insert(
+            once.key,
+            (
+                expires_ms,
+                Known {
+                    ids,
+                    content: once.content,
+                },
+            ),
+        );
         self.expiries.push_back((expires_ms, once.key));
     }
 
@@ -62,7 +85,11 @@ impl Keys {
             && expires_ms <= now_ms
         {
             self.expiries.pop_front();
-            if self.known.get(&key).is_some_and(|(current_ms, _)| *current_ms == expires_ms) {
+            if self
+                .known
+                .get(&key)
+                .is_some_and(|(current_ms, _)| *current_ms == expires_ms)
+            {
                 self.known.remove(&key);
                 forgotten += 1;
             }

@@ -33,7 +33,14 @@ impl Log {
     pub(super) fn new(retention: Retention, first_seq: u64) -> Self {
         let origin = EventId::new(0, first_seq);
         let clock = Clock::new(origin, first_seq);
-        Self { retention, clock, channels: HashMap::new(), forgotten: HashMap::new(), origin, bytes: 0 }
+        Self {
+            retention,
+            clock,
+            channels: HashMap::new(),
+            forgotten: HashMap::new(),
+            origin,
+            bytes: 0,
+        }
     }
 
     /// Appends to a channel the parts that it does not have yet: all or none.
@@ -49,7 +56,10 @@ impl Log {
         let log_ms = self.now_ms(now_ms);
         let plans = self.plan(channel, parts, log_ms)?;
         let before = |plan: &Plan| match plan {
-            Plan::Before(ids) => Some(Placed { ids: *ids, repeated: true }),
+            Plan::Before(ids) => Some(Placed {
+                ids: *ids,
+                repeated: true,
+            }),
             Plan::Add | Plan::As(_) => None,
         };
         if let Some(placed) = plans.iter().map(before).collect() {
@@ -58,7 +68,10 @@ impl Log {
         if !self.channels.contains_key(channel) {
             self.admit(channel, now_ms)?;
         }
-        let kept = self.channels.get_mut(channel).expect("it was there, or was admitted");
+        let kept = self
+            .channels
+            .get_mut(channel)
+            .expect("it was there, or was admitted");
         let mut placed: Vec<Placed> = Vec::with_capacity(parts.len());
         for (part, plan) in parts.iter().zip(plans) {
             placed.push(match plan {
@@ -68,10 +81,19 @@ impl Log {
                     if let Some(once) = part.once {
                         kept.keys.remember(once, ids, log_ms, self.retention.keys);
                     }
-                    Placed { ids, repeated: false }
+                    Placed {
+                        ids,
+                        repeated: false,
+                    }
                 }
-                Plan::Before(ids) => Placed { ids, repeated: true },
-                Plan::As(nth) => Placed { repeated: true, ..placed[nth] },
+                Plan::Before(ids) => Placed {
+                    ids,
+                    repeated: true,
+                },
+                Plan::As(nth) => Placed {
+                    repeated: true,
+                    ..placed[nth]
+                },
             });
         }
         while kept.events.len() > self.retention.events_max.get() {
@@ -82,10 +104,16 @@ impl Log {
     }
 
     /// Decides what is to be done with parts, and sees that there is room for their keys.
-    fn plan(&mut self, channel: &Channel, parts: &[Part], log_ms: u64) -> Result<Vec<Plan>, BrokerError> {
+    fn plan(
+        &mut self,
+        channel: &Channel,
+        parts: &[Part],
+        log_ms: u64,
+    ) -> Result<Vec<Plan>, BrokerError> {
         let mut kept = self.channels.get_mut(channel);
-        let Ok(plans) =
-            plan(parts, |key| Ok::<_, Infallible>(kept.as_ref().and_then(|kept| kept.keys.look(key, log_ms))));
+        let Ok(plans) = plan(parts, |key| {
+            Ok::<_, Infallible>(kept.as_ref().and_then(|kept| kept.keys.look(key, log_ms)))
+        });
         let plans = plans?;
         let is_new = |(part, plan): &(&Part, &Plan)| part.once.is_some() && **plan == Plan::Add;
         let wanted = parts.iter().zip(&plans).filter(is_new).count();
@@ -105,8 +133,14 @@ impl Log {
         if count >= self.retention.channels_max {
             let cutoff_ms = self.cutoff_ms(now_ms);
             // While it has keys a publish may be sent again, and must find its channel.
-            let is_dead = |kept: &Kept| kept.last.ms < cutoff_ms && kept.events.len() <= 1 && kept.keys.is_empty();
-            let dead = self.channels.iter().filter(|(_, kept)| is_dead(kept)).min_by_key(|(_, kept)| kept.last);
+            let is_dead = |kept: &Kept| {
+                kept.last.ms < cutoff_ms && kept.events.len() <= 1 && kept.keys.is_empty()
+            };
+            let dead = self
+                .channels
+                .iter()
+                .filter(|(_, kept)| is_dead(kept))
+                .min_by_key(|(_, kept)| kept.last);
             let Some(dead) = dead.map(|(channel, _)| channel.clone()) else {
                 return Err(BrokerError::Full(format!(
                     "there are {count} channels already, which is the limit (--channels-max), and all have recent events"
@@ -121,7 +155,9 @@ impl Log {
 
     /// Removes a channel whose events are all too old. Whoever comes back to it with an id is told of a gap.
     fn forget(&mut self, channel: &Channel) {
-        let Some(mut kept) = self.channels.remove(channel) else { return };
+        let Some(mut kept) = self.channels.remove(channel) else {
+            return;
+        };
         while let Some(bytes) = kept.trim() {
             self.bytes -= bytes;
         }
@@ -140,8 +176,13 @@ impl Log {
     fn trim_to_bytes(&mut self) {
         while self.bytes > self.retention.bytes_max {
             let oldest = |kept: &&mut Kept| kept.events.front().map(|event| event.id);
-            let with_events = self.channels.values_mut().filter(|kept| !kept.events.is_empty());
-            let Some(kept) = with_events.min_by_key(oldest) else { return };
+            let with_events = self
+                .channels
+                .values_mut()
+                .filter(|kept| !kept.events.is_empty());
+            let Some(kept) = with_events.min_by_key(oldest) else {
+                return;
+            };
             for _ in 0..TRIMMED_IN_A_ROW {
                 if self.bytes > self.retention.bytes_max {
                     self.bytes -= kept.trim().unwrap_or_default();
@@ -157,7 +198,12 @@ impl Log {
         for kept in self.channels.values_mut() {
             left -= kept.keys.forget_expired(log_ms, left);
             // The newest one stays.
-            while left > 0 && kept.events.len() > 1 && kept.events.front().is_some_and(|event| event.id.ms < cutoff_ms)
+            while left > 0
+                && kept.events.len() > 1
+                && kept
+                    .events
+                    .front()
+                    .is_some_and(|event| event.id.ms < cutoff_ms)
             {
                 self.bytes -= kept.trim().unwrap_or_default();
                 left -= 1;
@@ -178,7 +224,12 @@ impl Log {
     }
 
     /// A page of a channel, backwards.
-    pub(super) fn back_page(&self, channel: &Channel, before: Option<EventId>, limits: PageLimits) -> BackPage {
+    pub(super) fn back_page(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> BackPage {
         match self.channels.get(channel) {
             Some(kept) => kept.back_page(before, limits),
             None => Kept::new(self.head(channel)).back_page(before, limits),
@@ -188,7 +239,8 @@ impl Log {
     /// The last id of a channel; where it begins, if it has none.
     pub(super) fn head(&self, channel: &Channel) -> EventId {
         let kept = self.channels.get(channel).map(|kept| kept.last);
-        kept.or_else(|| self.forgotten.get(channel).copied()).unwrap_or(self.origin)
+        kept.or_else(|| self.forgotten.get(channel).copied())
+            .unwrap_or(self.origin)
     }
 
     /// Lets the clock go past `bound`, if it is time, so that no id up to it is given out any more.
@@ -232,19 +284,31 @@ mod tests {
             age_max: Duration::from_secs(1),
             bytes_max: u64::MAX,
             channels_max: 2,
-            keys: KeyLimits { window: Duration::from_millis(100), keys_max: 3 },
+            keys: KeyLimits {
+                window: Duration::from_millis(100),
+                keys_max: 3,
+            },
         };
         Log::new(retention, 0)
     }
 
     fn events(data: &str, count: usize) -> Vec<Event> {
-        vec![Event { kind: "click".parse().unwrap(), data: data.into() }; count]
+        vec![
+            Event {
+                kind: "click".parse().unwrap(),
+                data: data.into()
+            };
+            count
+        ]
     }
 
     impl Log {
         /// Appends to a channel and sweeps.
         fn add(&mut self, channel: &str, count: usize, now_ms: u64) -> Result<(), BrokerError> {
-            let part = Part { events: events("x", count), once: None };
+            let part = Part {
+                events: events("x", count),
+                once: None,
+            };
             self.append(&channel.parse().unwrap(), &[part], now_ms)?;
             while self.sweep(now_ms, 2) {}
             self.check();
@@ -252,26 +316,49 @@ mod tests {
         }
 
         /// Where an event with a key is, and whether it was there before.
-        fn keyed(&mut self, channel: &str, key: u128, data: &str, now_ms: u64) -> Result<(u64, bool), BrokerError> {
+        fn keyed(
+            &mut self,
+            channel: &str,
+            key: u128,
+            data: &str,
+            now_ms: u64,
+        ) -> Result<(u64, bool), BrokerError> {
             let events = events(data, 1);
-            let once = Some(Once { key: key.into(), content: Fingerprint::of_events(&events) });
-            let placed = self.append(&channel.parse().unwrap(), &[Part { events, once }], now_ms)?;
+            let once = Some(Once {
+                key: key.into(),
+                content: Fingerprint::of_events(&events),
+            });
+            let placed =
+                self.append(&channel.parse().unwrap(), &[Part { events, once }], now_ms)?;
             self.check();
             Ok((placed[0].ids.first.ms, placed[0].repeated))
         }
 
         fn check(&self) {
             let events = self.channels.values().flat_map(|kept| &kept.events);
-            assert_eq!(self.bytes, events.map(super::super::kept::event_bytes).sum::<u64>());
+            assert_eq!(
+                self.bytes,
+                events.map(super::super::kept::event_bytes).sum::<u64>()
+            );
         }
 
         fn count(&self, channel: &str) -> usize {
-            self.channels.get(&channel.parse().unwrap()).map_or(0, |kept| kept.events.len())
+            self.channels
+                .get(&channel.parse().unwrap())
+                .map_or(0, |kept| kept.events.len())
         }
 
         fn start(&self, channel: &str, after: EventId) -> Start {
-            let limits = PageLimits { events_max: 100, bytes_max: 1 << 20 };
-            self.page(&channel.parse().unwrap(), From::Position(Position::After(after)), limits).start
+            let limits = PageLimits {
+                events_max: 100,
+                bytes_max: 1 << 20,
+            };
+            self.page(
+                &channel.parse().unwrap(),
+                From::Position(Position::After(after)),
+                limits,
+            )
+            .start
         }
     }
 
@@ -326,13 +413,27 @@ mod tests {
         let mut log = log();
         log.retention.events_max = NonZeroUsize::new(100).unwrap();
         let large = "x".repeat(10_000);
-        let part = Part { events: events(&large, 3), once: None };
+        let part = Part {
+            events: events(&large, 3),
+            once: None,
+        };
         log.append(&"a".parse().unwrap(), &[part], 1).unwrap();
         let kept: Vec<_> = log.channels[&"a".parse().unwrap()].events.iter().collect();
-        assert!(kept.iter().all(|event| &*event.data == large.as_str() && &*event.kind == "click"));
+        assert!(
+            kept.iter()
+                .all(|event| &*event.data == large.as_str() && &*event.kind == "click")
+        );
         // Not even two of them share their memory.
-        let ends = |event: &&Stored| (event.kind.as_ptr() as usize, event.data.as_ptr() as usize + event.data.len());
-        assert!(kept.windows(2).all(|two| ends(&two[0]).1 != ends(&two[1]).0));
+        let ends = |event: &&Stored| {
+            (
+                event.kind.as_ptr() as usize,
+                event.data.as_ptr() as usize + event.data.len(),
+            )
+        };
+        assert!(
+            kept.windows(2)
+                .all(|two| ends(&two[0]).1 != ends(&two[1]).0)
+        );
     }
 
     #[test]
@@ -358,7 +459,10 @@ mod tests {
             log.keyed("a", key, "x", now_ms).unwrap();
         }
         match log.keyed("a", 4, "x", 1030) {
-            Err(BrokerError::TooManyKeys { keys_max: 3, expires_in }) => {
+            Err(BrokerError::TooManyKeys {
+                keys_max: 3,
+                expires_in,
+            }) => {
                 assert_eq!(expires_in, Duration::from_millis(70));
             }
             other => panic!("{other:?}"),

@@ -51,26 +51,41 @@ impl Memory {
         // After a restart the log must not take an id of its former self for one of its own.
         let first_seq = u64::from(rand::random::<u32>().max(1));
         let log = Mutex::new(Log::new(retention, first_seq));
-        let shared = Arc::new(Shared { log, bells: Bells::default(), metrics });
+        let shared = Arc::new(Shared {
+            log,
+            bells: Bells::default(),
+            metrics,
+        });
         let shortest = retention.age_max.min(retention.keys.window);
         let every = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
         runtime.spawn(sweep(Arc::downgrade(&shared), every));
         Self(shared)
     }
 
-    pub(super) fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+    pub(super) fn append(
+        &self,
+        channel: &Channel,
+        events: Vec<Event>,
+    ) -> Result<Appended, BrokerError> {
         let placed = self.append_once(channel, &[Part { events, once: None }])?;
         let first = placed.first().map(|placed| placed.ids);
         first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
     }
 
-    pub(super) fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
+    pub(super) fn append_once(
+        &self,
+        channel: &Channel,
+        parts: &[Part],
+    ) -> Result<Vec<Placed>, BrokerError> {
         let placed = {
             // The time is taken under the lock: ids are given out in its order.
             let mut log = self.log();
             log.append(channel, parts, now_ms())?
         };
-        let new = parts.iter().zip(&placed).filter(|(_, placed)| !placed.repeated);
+        let new = parts
+            .iter()
+            .zip(&placed)
+            .filter(|(_, placed)| !placed.repeated);
         let added: usize = new.map(|(part, _)| part.events.len()).sum();
         if added > 0 {
             self.0.bells.ring(channel);
@@ -83,7 +98,12 @@ impl Memory {
         self.log().page(channel, from, limits)
     }
 
-    pub(super) fn read_back(&self, channel: &Channel, before: Option<EventId>, limits: PageLimits) -> BackPage {
+    pub(super) fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> BackPage {
         self.log().back_page(channel, before, limits)
     }
 

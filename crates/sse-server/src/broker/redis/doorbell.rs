@@ -53,15 +53,24 @@ pub(super) async fn listen(
         match within(timeout, client.get_async_pubsub()).await {
             Ok(connection) => {
                 let (sink, stream) = connection.split();
-                let mut line =
-                    Line { sink, names: &names, bells: &bells, heard: HashSet::new(), timeout, works: false };
+                let mut line = Line {
+                    sink,
+                    names: &names,
+                    bells: &bells,
+                    heard: HashSet::new(),
+                    timeout,
+                    works: false,
+                };
                 let why = line.serve(stream, &follows_changed).await;
                 if line.works {
                     (back_off, said) = (BackOff::default(), false);
                 }
                 // Once, and not for every attempt that is refused.
                 if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(why, "the line for wake-ups from Redis broke; connecting again");
+                    tracing::warn!(
+                        why,
+                        "the line for wake-ups from Redis broke; connecting again"
+                    );
                 }
             }
             Err(why) => tracing::debug!(why, "no line for wake-ups from Redis"),
@@ -121,7 +130,10 @@ impl Line<'_> {
         let followed: HashSet<Channel> = self.bells.followed().into_iter().collect();
         let new: Vec<Channel> = followed.difference(&self.heard).cloned().collect();
         for some in new.chunks(SUBSCRIBE_AT_ONCE) {
-            let names: Vec<String> = some.iter().map(|channel| self.names.stream(channel)).collect();
+            let names: Vec<String> = some
+                .iter()
+                .map(|channel| self.names.stream(channel))
+                .collect();
             within(self.timeout, self.sink.subscribe(names)).await?;
             for channel in some {
                 self.heard.insert(channel.clone());
@@ -130,7 +142,10 @@ impl Line<'_> {
         }
         let gone: Vec<Channel> = self.heard.difference(&followed).cloned().collect();
         for some in gone.chunks(SUBSCRIBE_AT_ONCE) {
-            let names: Vec<String> = some.iter().map(|channel| self.names.stream(channel)).collect();
+            let names: Vec<String> = some
+                .iter()
+                .map(|channel| self.names.stream(channel))
+                .collect();
             within(self.timeout, self.sink.unsubscribe(names)).await?;
             for channel in some {
                 self.heard.remove(channel);

@@ -25,17 +25,22 @@ pub(super) fn questions() -> Pipeline {
 pub(super) fn warnings(answers: Vec<Value>) -> Vec<Warning> {
     let mut answers = answers.into_iter();
     let mut info = |name| {
-        let text: Option<String> = answers.next().and_then(|answer| redis::from_redis_value(answer).ok());
+        let text: Option<String> = answers
+            .next()
+            .and_then(|answer| redis::from_redis_value(answer).ok());
         text.and_then(|text| line_of(&text, name).map(ToOwned::to_owned))
     };
     let (aof, policy) = (info("aof_enabled"), info("maxmemory_policy"));
     let mut config = |name| {
-        let values: Option<HashMap<String, String>> =
-            answers.next().and_then(|answer| redis::from_redis_value(answer).ok());
+        let values: Option<HashMap<String, String>> = answers
+            .next()
+            .and_then(|answer| redis::from_redis_value(answer).ok());
         values.and_then(|mut values| values.remove(name))
     };
     let (append_only, configured) = (config("appendonly"), config("maxmemory-policy"));
-    let is_kept = aof.map(|aof| aof != "0").or_else(|| append_only.map(|word| word != "no"));
+    let is_kept = aof
+        .map(|aof| aof != "0")
+        .or_else(|| append_only.map(|word| word != "no"));
     let mut warnings = Vec::new();
     match is_kept {
         Some(true) => {}
@@ -65,13 +70,22 @@ pub(super) fn warnings(answers: Vec<Value>) -> Vec<Warning> {
 }
 
 fn unknown(code: &'static str, what: &str) -> Warning {
-    Warning { code, message: format!("{what}: it lets this user read neither INFO nor CONFIG GET") }
+    Warning {
+        code,
+        message: format!("{what}: it lets this user read neither INFO nor CONFIG GET"),
+    }
 }
 
 /// Says in our log what is wrong, unless it was `said` before.
-pub(super) async fn warn(connection: &mut MultiplexedConnection, address: &str, said: &mut Vec<Warning>) {
+pub(super) async fn warn(
+    connection: &mut MultiplexedConnection,
+    address: &str,
+    said: &mut Vec<Warning>,
+) {
     // A connection that fails here is found to be broken by what comes next.
-    let Ok(answers) = questions().query_async::<Vec<Value>>(connection).await else { return };
+    let Ok(answers) = questions().query_async::<Vec<Value>>(connection).await else {
+        return;
+    };
     let found = warnings(answers);
     if found != *said {
         for warning in &found {
@@ -90,19 +104,33 @@ mod tests {
     }
 
     fn codes(answers: [Value; 4]) -> Vec<&'static str> {
-        warnings(answers.into()).iter().map(|warning| warning.code).collect()
+        warnings(answers.into())
+            .iter()
+            .map(|warning| warning.code)
+            .collect()
     }
 
     #[test]
     fn what_can_be_read_is_judged_and_what_cannot_is_unknown() {
         let setting = |name: &str, value: &str| Value::Array(vec![text(name), text(value)]);
         let (yes, no) = (setting("appendonly", "yes"), setting("appendonly", "no"));
-        let (keeps, evicts) =
-            (setting("maxmemory-policy", "volatile-lru"), setting("maxmemory-policy", "allkeys-random"));
+        let (keeps, evicts) = (
+            setting("maxmemory-policy", "volatile-lru"),
+            setting("maxmemory-policy", "allkeys-random"),
+        );
         assert!(codes([Value::Nil, Value::Nil, yes.clone(), keeps]).is_empty());
-        assert_eq!(codes([Value::Nil, Value::Nil, no, evicts.clone()]), ["appendonly_off", "evicting_policy"]);
-        assert_eq!(codes([const { Value::Nil }; 4]), ["appendonly_unknown", "eviction_unknown"]);
-        let (off, memory) = (text("# x\r\naof_enabled:0\r\n"), text("maxmemory_policy:noeviction\r\n"));
+        assert_eq!(
+            codes([Value::Nil, Value::Nil, no, evicts.clone()]),
+            ["appendonly_off", "evicting_policy"]
+        );
+        assert_eq!(
+            codes([const { Value::Nil }; 4]),
+            ["appendonly_unknown", "eviction_unknown"]
+        );
+        let (off, memory) = (
+            text("# x\r\naof_enabled:0\r\n"),
+            text("maxmemory_policy:noeviction\r\n"),
+        );
         assert_eq!(codes([off, memory, yes, evicts]), ["appendonly_off"]);
         assert_eq!(warnings(Vec::new()).len(), 2);
     }

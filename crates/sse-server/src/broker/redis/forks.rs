@@ -72,7 +72,13 @@ struct Seen {
 
 impl Seen {
     fn first(id: EventId, at: Instant) -> Self {
-        Self { newest: (id, at), doubted: SmallVec::new(), found: id, anchor: id, coming_anchor: (id, at) }
+        Self {
+            newest: (id, at),
+            doubted: SmallVec::new(),
+            found: id,
+            anchor: id,
+            coming_anchor: (id, at),
+        }
     }
 
     fn saw(&mut self, id: EventId, at: Instant) {
@@ -106,7 +112,11 @@ impl Seen {
             let known = [self.coming_anchor.0, self.anchor, self.found];
             let mut older = known.map(|known| if known < *id { known } else { EventId::ZERO });
             older.sort_unstable_by(|a, b| b.cmp(a));
-            Doubt { id: *id, since: *since, older }
+            Doubt {
+                id: *id,
+                since: *since,
+                older,
+            }
         })
     }
 }
@@ -133,8 +143,20 @@ enum Found {
 }
 
 impl Forks {
-    pub(super) fn new(names: Names, age_max: Duration, channels_max: usize, metrics: Metrics) -> Self {
-        Self { names, age_max, channels_max, seen: Mutex::default(), era: AtomicU64::new(0), metrics }
+    pub(super) fn new(
+        names: Names,
+        age_max: Duration,
+        channels_max: usize,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            names,
+            age_max,
+            channels_max,
+            seen: Mutex::default(),
+            era: AtomicU64::new(0),
+            metrics,
+        }
     }
 
     /// Counts the connections that [`doubt_all`](Self::doubt_all) was told of. To be known of a command whose answer
@@ -180,11 +202,17 @@ impl Forks {
     ///
     /// # Errors
     /// The connection failed.
-    pub(super) async fn look_at(&self, channel: &Channel, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    pub(super) async fn look_at(
+        &self,
+        channel: &Channel,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
         let doubts: Vec<(Channel, Doubt)> = match self.seen().get_mut(channel) {
             Some(seen) => {
                 seen.doubt(seen.newest.0, seen.newest.1);
-                seen.doubts().map(|doubt| (channel.clone(), doubt)).collect()
+                seen.doubts()
+                    .map(|doubt| (channel.clone(), doubt))
+                    .collect()
             }
             None => return Ok(()),
         };
@@ -230,9 +258,17 @@ impl Forks {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         for (channel, doubt) in channels {
             commands.cmd("EVALSHA").arg(script.get_hash()).arg(2);
-            commands.arg(self.names.stream(channel)).arg(self.names.gaps(channel));
-            commands.arg(doubt.id.to_string()).arg(channel.as_str()).arg(ms(self.age_max)).arg(RECORDS_KEPT);
-            commands.arg(one_of_a_million()).arg(ms(doubt.since.elapsed()));
+            commands
+                .arg(self.names.stream(channel))
+                .arg(self.names.gaps(channel));
+            commands
+                .arg(doubt.id.to_string())
+                .arg(channel.as_str())
+                .arg(ms(self.age_max))
+                .arg(RECORDS_KEPT);
+            commands
+                .arg(one_of_a_million())
+                .arg(ms(doubt.since.elapsed()));
             commands.arg(doubt.older.map(|id| id.to_string()).as_slice());
         }
         commands
@@ -301,7 +337,10 @@ fn found(answer: Value) -> Result<Found, String> {
     let words: Vec<&str> = answer.iter().map(String::as_str).collect();
     let lost = |before: &str, after: &str| -> Result<Lost, String> {
         let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is no id"));
-        Ok(Lost { after: id(after)?, before: id(before)? })
+        Ok(Lost {
+            after: id(after)?,
+            before: id(before)?,
+        })
     };
     match words.as_slice() {
         ["there"] => Ok(Found::There),
@@ -317,7 +356,9 @@ mod tests {
     use super::*;
 
     fn forks(channels_max: usize) -> Forks {
-        let names = Names { prefix: "sse:".to_owned() };
+        let names = Names {
+            prefix: "sse:".to_owned(),
+        };
         Forks::new(names, Duration::from_hours(1), channels_max, Metrics::new())
     }
 
@@ -327,7 +368,10 @@ mod tests {
 
     /// The milliseconds of those of the first channel.
     fn doubted(forks: &Forks) -> Vec<u64> {
-        forks.seen()[&channel(1)].doubts().map(|doubt| doubt.id.ms).collect()
+        forks.seen()[&channel(1)]
+            .doubts()
+            .map(|doubt| doubt.id.ms)
+            .collect()
     }
 
     #[test]
@@ -338,7 +382,9 @@ mod tests {
             assert!(forks.seen().len() <= 10);
         }
         forks.saw(&channel(2000), EventId::ZERO, 0);
-        assert!(forks.seen().contains_key(&channel(1000)) && !forks.seen().contains_key(&channel(2000)));
+        assert!(
+            forks.seen().contains_key(&channel(1000)) && !forks.seen().contains_key(&channel(2000))
+        );
     }
 
     #[test]
@@ -351,7 +397,9 @@ mod tests {
         }
         forks.doubt_all();
         assert_eq!(doubted(&forks), [1, 101]);
-        let record = ["wrote", "200-0", "0-0"].map(|word| Value::SimpleString(word.to_owned())).to_vec();
+        let record = ["wrote", "200-0", "0-0"]
+            .map(|word| Value::SimpleString(word.to_owned()))
+            .to_vec();
         assert!(forks.take(&channel(1), EventId::new(1, 0), Value::Array(record)));
         assert_eq!(forks.seen()[&channel(1)].newest.0, EventId::new(200, 0));
         assert_eq!(doubted(&forks), [101]);
@@ -363,12 +411,19 @@ mod tests {
         let era = forks.era();
         forks.saw(&channel(1), EventId::new(1, 0), era);
         forks.doubt_all();
-        assert!(!forks.take(&channel(1), EventId::new(1, 0), Value::Array(vec![Value::SimpleString("there".into())])));
+        assert!(!forks.take(
+            &channel(1),
+            EventId::new(1, 0),
+            Value::Array(vec![Value::SimpleString("there".into())])
+        ));
         forks.saw(&channel(1), EventId::new(2, 0), era);
         forks.saw(&channel(1), EventId::new(3, 0), forks.era());
         let seen = forks.seen()[&channel(1)].clone();
         let doubt = seen.doubts().next().unwrap();
-        assert_eq!((seen.newest.0, doubt.id), (EventId::new(3, 0), EventId::new(2, 0)));
+        assert_eq!(
+            (seen.newest.0, doubt.id),
+            (EventId::new(3, 0), EventId::new(2, 0))
+        );
         assert_eq!(doubt.older, [EventId::new(1, 0); 3]);
     }
 

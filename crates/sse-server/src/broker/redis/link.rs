@@ -7,8 +7,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult,
+    ScriptInvocation, Value, aio::MultiplexedConnection,
 };
 use sse_proto::Channel;
 use tokio::{
@@ -72,20 +72,37 @@ impl Link {
         let doubts = (suspect.clone(), demoted.clone());
         let supervised = supervise(client, timeout, sender, doubts, address.clone(), forks);
         runtime.spawn(async move { ended.run_until_cancelled(supervised).await });
-        Self { state, suspect, demoted, timeout, address }
+        Self {
+            state,
+            suspect,
+            demoted,
+            timeout,
+            address,
+        }
     }
 
     /// Waits for the first connection, up to the time-out. That there is none is only a warning.
     pub(super) async fn first_look(&self) -> Result<(), RedisSetupError> {
         let mut state = self.state.clone();
-        let known = timeout(self.timeout, state.wait_for(|state| !matches!(state, State::Down(_)))).await;
+        let known = timeout(
+            self.timeout,
+            state.wait_for(|state| !matches!(state, State::Down(_))),
+        )
+        .await;
         if let Ok(Ok(state)) = known
             && let State::TooOld(found) = &*state
         {
-            return Err(RedisSetupError::TooOld { address: self.address.clone(), found: found.clone() });
+            return Err(RedisSetupError::TooOld {
+                address: self.address.clone(),
+                found: found.clone(),
+            });
         }
         if let State::Down(why) = &*self.state.borrow() {
-            tracing::warn!(address = self.address, why, "Redis is not there yet; publishing answers 503 until it is");
+            tracing::warn!(
+                address = self.address,
+                why,
+                "Redis is not there yet; publishing answers 503 until it is"
+            );
         }
         Ok(())
     }
@@ -97,7 +114,12 @@ impl Link {
     pub(super) async fn errand(&self) -> Result<Errand<'_>, BrokerError> {
         let deadline = Instant::now() + self.timeout;
         let (connection, era) = self.connection(deadline).await?;
-        Ok(Errand { link: self, deadline, connection, era })
+        Ok(Errand {
+            link: self,
+            deadline,
+            connection,
+            era,
+        })
     }
 
     /// The answer to what is sent, if it comes in time.
@@ -125,9 +147,16 @@ impl Link {
         }
     }
 
-    async fn connection(&self, deadline: Instant) -> Result<(MultiplexedConnection, u64), BrokerError> {
+    async fn connection(
+        &self,
+        deadline: Instant,
+    ) -> Result<(MultiplexedConnection, u64), BrokerError> {
         let mut state = self.state.clone();
-        let up = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Up(..)))).await;
+        let up = timeout_at(
+            deadline,
+            state.wait_for(|state| matches!(state, State::Up(..))),
+        )
+        .await;
         if let Ok(Ok(state)) = up
             && let State::Up(connection, era) = &*state
         {
@@ -138,7 +167,10 @@ impl Link {
             State::TooOld(found) => format!("its version {found} is too old"),
             State::Up(..) => "it came back just now".to_owned(),
         };
-        Err(BrokerError::Unavailable(format!("Redis at {}: {why}", self.address)))
+        Err(BrokerError::Unavailable(format!(
+            "Redis at {}: {why}",
+            self.address
+        )))
     }
 
     fn unknown(&self, why: &str) -> BrokerError {
@@ -170,14 +202,19 @@ impl Errand<'_> {
         commands: &Pipeline,
     ) -> Result<Result<T, RedisError>, BrokerError> {
         self.is_in_time()?;
-        self.link.answer(self.deadline, commands.query_async(&mut self.connection)).await
+        self.link
+            .answer(self.deadline, commands.query_async(&mut self.connection))
+            .await
     }
 
     /// Sends what changes no event: without an answer, nothing is unknown.
     ///
     /// # Errors
     /// `Unavailable`, and whatever an answer of Redis means.
-    pub(super) async fn query<T: FromRedisValue>(&mut self, commands: &Pipeline) -> Result<T, BrokerError> {
+    pub(super) async fn query<T: FromRedisValue>(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Result<T, BrokerError> {
         match self.send(commands).await {
             Ok(answer) => answer.map_err(|error| refused(&error)),
             Err(BrokerError::OutcomeUnknown(why)) => Err(BrokerError::Unavailable(why)),
@@ -192,16 +229,26 @@ impl Errand<'_> {
         script: &ScriptInvocation<'_>,
     ) -> Result<Result<T, RedisError>, BrokerError> {
         self.is_in_time()?;
-        self.link.answer(self.deadline, script.invoke_async(&mut self.connection)).await
+        self.link
+            .answer(self.deadline, script.invoke_async(&mut self.connection))
+            .await
     }
 
     /// Looks whether a channel has lost its end; see [`Forks`].
-    pub(super) async fn look_at(&mut self, channel: &Channel, forks: &Forks) -> Result<(), BrokerError> {
+    pub(super) async fn look_at(
+        &mut self,
+        channel: &Channel,
+        forks: &Forks,
+    ) -> Result<(), BrokerError> {
         let address = &self.link.address;
         match timeout_at(self.deadline, forks.look_at(channel, &mut self.connection)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(BrokerError::Unavailable(format!("Redis at {address}: {error}"))),
-            Err(_) => Err(BrokerError::Unavailable(format!("Redis at {address}: no answer in time"))),
+            Ok(Err(error)) => Err(BrokerError::Unavailable(format!(
+                "Redis at {address}: {error}"
+            ))),
+            Err(_) => Err(BrokerError::Unavailable(format!(
+                "Redis at {address}: no answer in time"
+            ))),
         }
     }
 
@@ -210,8 +257,12 @@ impl Errand<'_> {
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        let Link { address, timeout, .. } = self.link;
-        Err(BrokerError::Unavailable(format!("Redis at {address}: no answer within {timeout:?}")))
+        let Link {
+            address, timeout, ..
+        } = self.link;
+        Err(BrokerError::Unavailable(format!(
+            "Redis at {address}: no answer within {timeout:?}"
+        )))
     }
 }
 
@@ -223,7 +274,10 @@ fn is_demoted(error: &RedisError) -> bool {
 
 /// Whether the connection failed, as opposed to Redis answering with an error.
 fn is_transport(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
 }
 
 async fn supervise(
@@ -240,7 +294,11 @@ async fn supervise(
     loop {
         match within(limit, connect(&client, limit)).await {
             Ok(Connected::TooOld(found)) => {
-                tracing::error!(address, found, "this Redis is too old: 6.2 is the oldest that will do");
+                tracing::error!(
+                    address,
+                    found,
+                    "this Redis is too old: 6.2 is the oldest that will do"
+                );
                 state.send_replace(State::TooOld(found));
             }
             Ok(Connected::Ready(mut connection, timeline)) => {
@@ -262,7 +320,11 @@ async fn supervise(
                     why = watch_over(connection, limit, &suspect, &forks, timeline, &state) => why,
                     () = demoted.notified() => "it is a read-only replica".to_owned(),
                 };
-                tracing::warn!(address, why, "the connection to Redis broke; connecting again");
+                tracing::warn!(
+                    address,
+                    why,
+                    "the connection to Redis broke; connecting again"
+                );
                 state.send_replace(State::Down(why));
             }
             Err(why) => {
@@ -279,13 +341,19 @@ enum Connected {
 }
 
 async fn connect(client: &Client, limit: Duration) -> Result<Connected, RedisError> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(limit));
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(limit))
+        .set_response_timeout(Some(limit));
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?;
     // One that is still reading its file says so here.
     let _: Value = redis::cmd("PING").query_async(&mut connection).await?;
     let info = info(&mut connection, "server").await?;
     let version = line_of(&info, "redis_version").unwrap_or("?");
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers = version
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found < VERSION_MIN && version != "?" {
         return Ok(Connected::TooOld(version.to_owned()));
@@ -296,7 +364,11 @@ async fn connect(client: &Client, limit: Duration) -> Result<Connected, RedisErr
 
 /// A section of `INFO`; nothing where this user may not read it.
 async fn info(connection: &mut MultiplexedConnection, section: &str) -> Result<String, RedisError> {
-    match redis::cmd("INFO").arg(section).query_async(connection).await {
+    match redis::cmd("INFO")
+        .arg(section)
+        .query_async(connection)
+        .await
+    {
         Err(error) if is_transport(&error) => Err(error),
         answer => Ok(answer.unwrap_or_default()),
     }
@@ -304,7 +376,9 @@ async fn info(connection: &mut MultiplexedConnection, section: &str) -> Result<S
 
 /// A line of an `INFO`.
 pub(super) fn line_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 /// Which history of the data a Redis is on. A replica takes that of its primary, and begins one when it is promoted: then
@@ -349,7 +423,10 @@ async fn watch_over(
 }
 
 /// The result of `work`, or why there is none, in words.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, String> {
     match timeout(limit, work).await {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {limit:?}")),

@@ -24,7 +24,8 @@ use super::{
     link::{Errand, Link},
 };
 use crate::broker::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored, Warning,
+    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
+    Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
     once::Part,
 };
@@ -80,19 +81,40 @@ struct Known {
 
 impl Log {
     pub(super) fn new(link: Link, names: Names, retention: Retention, forks: Arc<Forks>) -> Self {
-        Self { link, names, retention, forks, begun: Mutex::default(), sizes: Mutex::default() }
+        Self {
+            link,
+            names,
+            retention,
+            forks,
+            begun: Mutex::default(),
+            sizes: Mutex::default(),
+        }
     }
 
-    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+    pub(super) async fn append(
+        &self,
+        channel: &Channel,
+        events: Vec<Event>,
+    ) -> Result<Appended, BrokerError> {
         let errand = &mut self.link.errand().await?;
         if self.has_begun(channel, errand) {
             return self.add(channel, &events, errand).await;
         }
-        let placed = self.append_parts(channel, &[Part { events, once: None }], errand).await?;
-        Ok(placed.first().ok_or_else(|| garbled("no ids for a publish"))?.ids)
+        let placed = self
+            .append_parts(channel, &[Part { events, once: None }], errand)
+            .await?;
+        Ok(placed
+            .first()
+            .ok_or_else(|| garbled("no ids for a publish"))?
+            .ids)
     }
 
-    async fn add(&self, channel: &Channel, events: &[Event], errand: &mut Errand<'_>) -> Result<Appended, BrokerError> {
+    async fn add(
+        &self,
+        channel: &Channel,
+        events: &[Event],
+        errand: &mut Errand<'_>,
+    ) -> Result<Appended, BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         if events.len() > 1 {
@@ -114,7 +136,10 @@ impl Log {
         commands.cmd("PUBLISH").arg(&stream).arg("");
         // The bell may fail (a lost one costs nothing); the events must not.
         commands.ignore_errors();
-        let answers: Vec<Value> = errand.send(&commands).await?.map_err(|error| refused(&error))?;
+        let answers: Vec<Value> = errand
+            .send(&commands)
+            .await?
+            .map_err(|error| refused(&error))?;
         let mut ids = answers.into_iter().take(events.len()).map(added_id);
         let first = ids.next().unwrap_or_else(|| added_id(Value::Nil))?;
         let mut last = first;
@@ -125,7 +150,12 @@ impl Log {
         Ok(Appended { first, last })
     }
 
-    pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+    pub(super) async fn read(
+        &self,
+        channel: &Channel,
+        from: From,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
         let count = self.entries_to_ask(channel, limits);
         // One more to see whether more follow, and one for the event at the position itself.
         let asked = count + 2;
@@ -135,7 +165,9 @@ impl Log {
         let (start, mut entries, last) = match from {
             From::Oldest => self.oldest_run(channel, asked, errand).await?,
             From::Time(ms) => {
-                let (entries, known) = self.entries_and_extent(channel, &ms.to_string(), asked, errand).await?;
+                let (entries, known) = self
+                    .entries_and_extent(channel, &ms.to_string(), asked, errand)
+                    .await?;
                 let run = (judge_time(ms, &known.after), entries, known.last);
                 self.or_oldest_run(channel, asked, run, errand).await?
             }
@@ -143,16 +175,26 @@ impl Log {
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
         if largest > 0 {
-            self.sizes().insert(channel.clone(), Sizes { count, largest });
+            self.sizes()
+                .insert(channel.clone(), Sizes { count, largest });
         }
-        let fit = PageLimits { events_max: count, ..limits }.fit(entries.iter().map(Stored::size));
+        let fit = PageLimits {
+            events_max: count,
+            ..limits
+        }
+        .fit(entries.iter().map(Stored::size));
         let more = entries.len() > fit;
         entries.truncate(fit);
         if let Some(entry) = entries.last() {
             self.forks.saw(channel, entry.id, errand.era());
         }
         let last = entries.last().map_or(last, |entry| entry.id.max(last));
-        Ok(Page { start, events: entries, more, last })
+        Ok(Page {
+            start,
+            events: entries,
+            more,
+            last,
+        })
     }
 
     /// What follows a position. The common case, that its event is still there, is proved by the same `XRANGE`.
@@ -165,7 +207,9 @@ impl Log {
     ) -> Result<Run, BrokerError> {
         let (Position::After(id) | Position::At(id)) = position;
         let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
-        let mut entries = self.entries(channel, &id.to_string(), asked, errand).await?;
+        let mut entries = self
+            .entries(channel, &id.to_string(), asked, errand)
+            .await?;
         let mut start = Start::Contiguous;
         let mut last = id;
         if is_present(&entries) {
@@ -173,17 +217,25 @@ impl Log {
         }
         if !is_present(&entries) {
             let known;
-            (entries, known) = self.entries_and_extent(channel, &id.to_string(), asked, errand).await?;
+            (entries, known) = self
+                .entries_and_extent(channel, &id.to_string(), asked, errand)
+                .await?;
             start = judge(position, is_present(&entries), &known.after);
             last = known.last;
         }
-        if let Start::Gap { reason: GapReason::LostTail | GapReason::Unknown, .. } = start
-            && let Some(run) = self.run_instead_of_lost(channel, position, start, asked, errand).await?
+        if let Start::Gap {
+            reason: GapReason::LostTail | GapReason::Unknown,
+            ..
+        } = start
+            && let Some(run) = self
+                .run_instead_of_lost(channel, position, start, asked, errand)
+                .await?
         {
             return Ok(run);
         }
         entries.retain(|entry| entry.id > position.floor());
-        self.or_oldest_run(channel, asked, (start, entries, last), errand).await
+        self.or_oldest_run(channel, asked, (start, entries, last), errand)
+            .await
     }
 
     /// Where a position lies among lost events of which there is a record, what came after all that was not lost.
@@ -195,20 +247,34 @@ impl Log {
         asked: usize,
         errand: &mut Errand<'_>,
     ) -> Result<Option<Run>, BrokerError> {
-        let Start::Gap { reason, .. } = start else { return Ok(None) };
+        let Start::Gap { reason, .. } = start else {
+            return Ok(None);
+        };
         if reason == GapReason::LostTail {
             // Without a reconnect, or before its look: what this node knows may be lost as well, and not recorded yet.
             errand.look_at(channel, &self.forks).await?;
         }
         let (Position::After(id) | Position::At(id)) = position;
         let records = self.records_after(channel, id, errand).await?;
-        let Some(lost) = records.into_iter().find(|lost| lost.has(id)) else { return Ok(None) };
+        let Some(lost) = records.into_iter().find(|lost| lost.has(id)) else {
+            return Ok(None);
+        };
         let begin = format!("({}", lost.after);
-        let (entries, known) = self.entries_and_extent(channel, &begin, asked, errand).await?;
+        let (entries, known) = self
+            .entries_and_extent(channel, &begin, asked, errand)
+            .await?;
         // Its record must be there: the stream may be another one since.
-        let is_kept = known.after.oldest.is_some_and(|oldest| oldest <= lost.before) && known.last >= lost.before;
+        let is_kept = known
+            .after
+            .oldest
+            .is_some_and(|oldest| oldest <= lost.before)
+            && known.last >= lost.before;
         let oldest = entries.first().map(|entry| entry.id);
-        let start = Start::Gap { reason: GapReason::LostTail, oldest, lost: Some(lost) };
+        let start = Start::Gap {
+            reason: GapReason::LostTail,
+            oldest,
+            lost: Some(lost),
+        };
         Ok(is_kept.then_some((start, entries, known.last)))
     }
 
@@ -220,9 +286,15 @@ impl Log {
         errand: &mut Errand<'_>,
     ) -> Result<Vec<Lost>, BrokerError> {
         // Redis refuses a range after the highest id there can be.
-        let Some(next) = id.next() else { return Ok(Vec::new()) };
+        let Some(next) = id.next() else {
+            return Ok(Vec::new());
+        };
         let mut commands = redis::pipe();
-        commands.cmd("XRANGE").arg(self.names.gaps(channel)).arg(next.to_string()).arg("+");
+        commands
+            .cmd("XRANGE")
+            .arg(self.names.gaps(channel))
+            .arg(next.to_string())
+            .arg("+");
         let (records,): (Value,) = errand.query(&commands).await?;
         Ok(records_of(records))
     }
@@ -235,13 +307,28 @@ impl Log {
         run: Run,
         errand: &mut Errand<'_>,
     ) -> Result<Run, BrokerError> {
-        let (Start::Gap { reason, .. }, ..) = run else { return Ok(run) };
+        let (Start::Gap { reason, .. }, ..) = run else {
+            return Ok(run);
+        };
         let (_, entries, last) = self.oldest_run(channel, asked, errand).await?;
         let oldest = entries.first().map(|entry| entry.id);
-        Ok((Start::Gap { reason, oldest, lost: None }, entries, last))
+        Ok((
+            Start::Gap {
+                reason,
+                oldest,
+                lost: None,
+            },
+            entries,
+            last,
+        ))
     }
 
-    async fn oldest_run(&self, channel: &Channel, asked: usize, errand: &mut Errand<'_>) -> Result<Run, BrokerError> {
+    async fn oldest_run(
+        &self,
+        channel: &Channel,
+        asked: usize,
+        errand: &mut Errand<'_>,
+    ) -> Result<Run, BrokerError> {
         let (entries, known) = self.entries_and_extent(channel, "-", asked, errand).await?;
         Ok((Start::Contiguous, entries, known.last))
     }
@@ -271,7 +358,13 @@ impl Log {
         let mut commands = redis::pipe();
         // An error is told all the same, without a walk through every value of a good answer to look for one.
         commands.ignore_errors();
-        commands.cmd("XRANGE").arg(self.names.stream(channel)).arg(begin).arg("+").arg("COUNT").arg(count);
+        commands
+            .cmd("XRANGE")
+            .arg(self.names.stream(channel))
+            .arg(begin)
+            .arg("+")
+            .arg("COUNT")
+            .arg(count);
         let (entries,): (Value,) = errand.query(&commands).await?;
         entries_of(entries)
     }
@@ -289,11 +382,24 @@ impl Log {
         let mut commands = redis::pipe();
         commands.ignore_errors();
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
-        commands.cmd("XRANGE").arg(&stream).arg(begin).arg("+").arg("COUNT").arg(count);
+        commands
+            .cmd("XRANGE")
+            .arg(&stream)
+            .arg(begin)
+            .arg("+")
+            .arg("COUNT")
+            .arg(count);
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
         let answers: Vec<Value> = errand.query(&commands).await?;
-        let [before, entries, after] = <[Value; 3]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
-        Ok((entries_of(entries)?, Known { last: extent_of(before)?.last, after: extent_of(after)? }))
+        let [before, entries, after] =
+            <[Value; 3]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        Ok((
+            entries_of(entries)?,
+            Known {
+                last: extent_of(before)?.last,
+                after: extent_of(after)?,
+            },
+        ))
     }
 
     /// Reads backwards. Trimming under our hands takes from the end of the run, where the next page would begin.
@@ -310,14 +416,26 @@ impl Log {
         let mut commands = redis::pipe();
         commands.ignore_errors();
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
-        commands.cmd("XREVRANGE").arg(&stream).arg(newest).arg("-").arg("COUNT").arg(count + 1);
+        commands
+            .cmd("XREVRANGE")
+            .arg(&stream)
+            .arg(newest)
+            .arg("-")
+            .arg("COUNT")
+            .arg(count + 1);
         let answers: Vec<Value> = self.query(&commands).await?;
-        let [info, entries] = <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        let [info, entries] =
+            <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
         let (last, mut events) = (extent_of(info)?.last, entries_of(entries)?);
         if let Some(largest) = events.iter().map(Stored::size).max() {
-            self.sizes().insert(channel.clone(), Sizes { count, largest });
+            self.sizes()
+                .insert(channel.clone(), Sizes { count, largest });
         }
-        let fit = PageLimits { events_max: count, ..limits }.fit(events.iter().map(Stored::size));
+        let fit = PageLimits {
+            events_max: count,
+            ..limits
+        }
+        .fit(events.iter().map(Stored::size));
         let more = events.len() > fit;
         events.truncate(fit);
         let last = events.first().map_or(last, |newest| newest.id.max(last));
@@ -325,28 +443,44 @@ impl Log {
     }
 
     /// Redis gives out ids by its own clock, one command after another: what it runs after this `TIME` is later.
-    pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+    pub(super) async fn settle(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Settled, BrokerError> {
         let mut commands = redis::pipe();
         commands.ignore_errors();
         commands.cmd("TIME");
-        commands.cmd("XINFO").arg("STREAM").arg(self.names.stream(channel));
+        commands
+            .cmd("XINFO")
+            .arg("STREAM")
+            .arg(self.names.stream(channel));
         let answers: Vec<Value> = self.query(&commands).await?;
-        let [time, info] = <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
+        let [time, info] =
+            <[Value; 2]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
         let (now_ms, last) = (time_ms(time)?, extent_of(info)?.last);
         let settled_ms = bound.ms.saturating_add(SETTLED_AFTER_MS);
         if last >= bound || now_ms > settled_ms {
             return Ok(Settled::Through(last));
         }
-        Ok(Settled::NotFor(Duration::from_millis((settled_ms - now_ms).saturating_add(1))))
+        Ok(Settled::NotFor(Duration::from_millis(
+            (settled_ms - now_ms).saturating_add(1),
+        )))
     }
 
     /// The record of a loss of ids up to `bound`, if it comes after that. There is one at the most: a later loss that goes
     /// back so far has taken the earlier record with it.
-    pub(super) async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+    pub(super) async fn loss_across(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Option<Gap>, BrokerError> {
         let errand = &mut self.link.errand().await?;
         let records = self.records_after(channel, bound, errand).await?;
         for lost in records.into_iter().filter(|lost| lost.after < bound) {
-            let entries = self.entries(channel, &lost.before.to_string(), 1, errand).await?;
+            let entries = self
+                .entries(channel, &lost.before.to_string(), 1, errand)
+                .await?;
             if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
                 return Ok(record.gap());
             }
@@ -363,7 +497,11 @@ impl Log {
 
     pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         let mut commands = redis::pipe();
-        commands.cmd("XINFO").arg("STREAM").arg(self.names.stream(channel)).ignore_errors();
+        commands
+            .cmd("XINFO")
+            .arg("STREAM")
+            .arg(self.names.stream(channel))
+            .ignore_errors();
         let answers: Vec<Value> = self.query(&commands).await?;
         Ok(extent_of(answers.into_iter().next().unwrap_or_default())?.last)
     }
@@ -372,15 +510,28 @@ impl Log {
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         let mut errand = self.link.errand().await?;
         let mut commands = redis::pipe();
-        commands.cmd("SET").arg(self.names.check()).arg(1).arg("PX").arg(1000).ignore();
+        commands
+            .cmd("SET")
+            .arg(self.names.check())
+            .arg(1)
+            .arg("PX")
+            .arg(1000)
+            .ignore();
         errand.query::<()>(&commands).await?;
-        errand.query(&durability::questions()).await.map(durability::warnings)
+        errand
+            .query(&durability::questions())
+            .await
+            .map(durability::warnings)
     }
 
     /// Enters a channel into the registry before its first event, if there is room for one more.
     ///
     /// Nodes that enter channels at the same moment may exceed the limit by as many.
-    pub(super) async fn register(&self, channel: &Channel, errand: &mut Errand<'_>) -> Result<(), BrokerError> {
+    pub(super) async fn register(
+        &self,
+        channel: &Channel,
+        errand: &mut Errand<'_>,
+    ) -> Result<(), BrokerError> {
         let registry = self.names.channels();
         let mut commands = redis::pipe();
         commands.cmd("ZSCORE").arg(&registry).arg(channel.as_str());
@@ -396,7 +547,13 @@ impl Log {
         }
         let mut commands = redis::pipe();
         let now_ms = chrono::Utc::now().timestamp_millis();
-        commands.cmd("ZADD").arg(&registry).arg("NX").arg(now_ms).arg(channel.as_str()).ignore();
+        commands
+            .cmd("ZADD")
+            .arg(&registry)
+            .arg("NX")
+            .arg(now_ms)
+            .arg(channel.as_str())
+            .ignore();
         errand.query::<()>(&commands).await
     }
 
@@ -410,7 +567,10 @@ impl Log {
     pub(super) fn begin(&self, channel: &Channel, errand: &Errand<'_>) {
         let mut begun = self.begun();
         if begun.era < errand.era() {
-            *begun = Begun { era: errand.era(), channels: HashSet::new() };
+            *begun = Begun {
+                era: errand.era(),
+                channels: HashSet::new(),
+            };
         }
         if begun.era == errand.era() {
             begun.channels.insert(channel.clone());
@@ -428,7 +588,10 @@ impl Log {
     }
 
     /// Sends what changes no event, and is all there is to send.
-    pub(super) async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BrokerError> {
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<T, BrokerError> {
         self.link.errand().await?.query(commands).await
     }
 }
@@ -436,7 +599,9 @@ impl Log {
 /// What an error that Redis answered means. Where it is an answer at all, nothing was stored.
 pub(super) fn refused(error: &RedisError) -> BrokerError {
     let Some(errors) = error.clone().into_server_errors() else {
-        return BrokerError::OutcomeUnknown(format!("Redis gave an answer that makes no sense: {error}"));
+        return BrokerError::OutcomeUnknown(format!(
+            "Redis gave an answer that makes no sense: {error}"
+        ));
     };
     // The first one is the cause; a transaction repeats it for each of its commands.
     let Some((_, first)) = errors.first() else {
@@ -459,7 +624,9 @@ pub(super) fn added_id(answer: Value) -> Result<EventId, BrokerError> {
         return Err(refused(&error.into()));
     }
     let unknown = || BrokerError::OutcomeUnknown("Redis answered an XADD without an id".to_owned());
-    text_of(answer).and_then(|id| id.parse().ok()).ok_or_else(unknown)
+    text_of(answer)
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(unknown)
 }
 
 /// The milliseconds of a `TIME`.
@@ -479,7 +646,9 @@ fn entries_of(answer: Value) -> Result<Vec<Stored>, BrokerError> {
     match answer {
         Value::Array(entries) => entries
             .into_iter()
-            .map(|entry| entry_of(entry).ok_or_else(|| garbled("an entry that no sse-server wrote")))
+            .map(|entry| {
+                entry_of(entry).ok_or_else(|| garbled("an entry that no sse-server wrote"))
+            })
             .collect(),
         Value::ServerError(error) => Err(refused(&error.into())),
         _ => Err(garbled("no entries for an XRANGE")),
@@ -488,41 +657,69 @@ fn entries_of(answer: Value) -> Result<Vec<Stored>, BrokerError> {
 
 /// The ranges of the gap records in a channel's index.
 fn records_of(answer: Value) -> Vec<Lost> {
-    let records: Vec<(String, HashMap<String, String>)> = redis::from_redis_value(answer).unwrap_or_default();
+    let records: Vec<(String, HashMap<String, String>)> =
+        redis::from_redis_value(answer).unwrap_or_default();
     let lost = |(id, fields): &(String, HashMap<String, String>)| {
-        Some(Lost { after: fields.get("after")?.parse().ok()?, before: id.parse().ok()? })
+        Some(Lost {
+            after: fields.get("after")?.parse().ok()?,
+            before: id.parse().ok()?,
+        })
     };
     records.iter().filter_map(lost).collect()
 }
 
 fn entry_of(entry: Value) -> Option<Stored> {
-    let Value::Array(parts) = entry else { return None };
-    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    let Value::Array(parts) = entry else {
+        return None;
+    };
+    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else {
+        return None;
+    };
     let (mut kind, mut data) = (None, None);
     let mut fields = fields.into_iter();
-    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) = (fields.next(), fields.next()) {
+    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
+        (fields.next(), fields.next())
+    {
         match name.as_slice() {
             b"event" => kind = Some(ByteString::try_from(bytes::Bytes::from(value)).ok()?),
             b"data" => data = Some(ByteString::try_from(bytes::Bytes::from(value)).ok()?),
             _ => {}
         }
     }
-    Some(Stored { id: text_of(id)?.parse().ok()?, kind: kind?, data: data? })
+    Some(Stored {
+        id: text_of(id)?.parse().ok()?,
+        kind: kind?,
+        data: data?,
+    })
 }
 
 /// What `XINFO STREAM` says of a channel; one without a key never had an event.
 fn extent_of(answer: Value) -> Result<Extent, BrokerError> {
-    let never = Extent { oldest: None, last: EventId::ZERO, trimmed: Trimmed::NothingSince(EventId::ZERO) };
+    let never = Extent {
+        oldest: None,
+        last: EventId::ZERO,
+        trimmed: Trimmed::NothingSince(EventId::ZERO),
+    };
     let fields = match answer {
-        Value::ServerError(error) if error.details().is_some_and(|details| details.contains("no such key")) => {
+        Value::ServerError(error)
+            if error
+                .details()
+                .is_some_and(|details| details.contains("no such key")) =>
+        {
             return Ok(never);
         }
         Value::ServerError(error) => return Err(refused(&error.into())),
         Value::Array(fields) => fields,
-        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(), // RESP3
+        Value::Map(pairs) => pairs
+            .into_iter()
+            .flat_map(|(name, value)| [name, value])
+            .collect(), // RESP3
         _ => return Err(garbled("no answer for an XINFO")),
     };
-    let mut extent = Extent { trimmed: Trimmed::Somewhere, ..never };
+    let mut extent = Extent {
+        trimmed: Trimmed::Somewhere,
+        ..never
+    };
     let (mut length, mut added) = (None, None);
     let mut fields = fields.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -534,7 +731,11 @@ fn extent_of(answer: Value) -> Result<Extent, BrokerError> {
                 extent.last = id.ok_or_else(|| garbled("no last id of a stream"))?;
             }
             (Some("first-entry"), Value::Array(entry)) => {
-                extent.oldest = entry.into_iter().next().and_then(text_of).and_then(|id| id.parse().ok());
+                extent.oldest = entry
+                    .into_iter()
+                    .next()
+                    .and_then(text_of)
+                    .and_then(|id| id.parse().ok());
             }
             _ => {}
         }

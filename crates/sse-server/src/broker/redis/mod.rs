@@ -66,7 +66,9 @@ const PREFIX_BYTES_MAX: usize = 64;
 pub fn parse_prefix(text: &str) -> Result<String, String> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:~-".contains(&byte);
     if text.len() > PREFIX_BYTES_MAX || !text.bytes().all(is_allowed) {
-        return Err(format!("a prefix is up to {PREFIX_BYTES_MAX} of the characters A-Z a-z 0-9 . _ : ~ -"));
+        return Err(format!(
+            "a prefix is up to {PREFIX_BYTES_MAX} of the characters A-Z a-z 0-9 . _ : ~ -"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -105,7 +107,12 @@ impl Names {
 
     /// The channel of a stream.
     fn channel(&self, stream: &str) -> Option<Channel> {
-        stream.strip_prefix(&self.prefix)?.strip_prefix('{')?.strip_suffix('}')?.parse().ok()
+        stream
+            .strip_prefix(&self.prefix)?
+            .strip_prefix('{')?
+            .strip_suffix('}')?
+            .parse()
+            .ok()
     }
 
     /// The index of the gap records of a channel: a stream of the same ids, which says what was lost before each.
@@ -145,17 +152,38 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let Place { url, prefix, timeout } = place;
-        let info = connection_info(url).ok_or_else(|| RedisSetupError::Url { url: without_password(url) })?;
-        let client = Client::open(info).map_err(|_| RedisSetupError::Url { url: without_password(url) })?;
-        let names = Names { prefix: prefix.to_owned() };
+        let Place {
+            url,
+            prefix,
+            timeout,
+        } = place;
+        let info = connection_info(url).ok_or_else(|| RedisSetupError::Url {
+            url: without_password(url),
+        })?;
+        let client = Client::open(info).map_err(|_| RedisSetupError::Url {
+            url: without_password(url),
+        })?;
+        let names = Names {
+            prefix: prefix.to_owned(),
+        };
         let ended = CancellationToken::new();
         let bells = Bells::default();
         let follows_changed = Arc::new(tokio::sync::Notify::new());
 
-        let forks = Forks::new(names.clone(), retention.age_max, retention.channels_max, metrics.clone());
+        let forks = Forks::new(
+            names.clone(),
+            retention.age_max,
+            retention.channels_max,
+            metrics.clone(),
+        );
         let forks = Arc::new(forks);
-        let link = Link::start(client.clone(), timeout, forks.clone(), ended.clone(), runtime);
+        let link = Link::start(
+            client.clone(),
+            timeout,
+            forks.clone(),
+            ended.clone(),
+            runtime,
+        );
         link.first_look().await?;
         let log = Arc::new(Log::new(link, names.clone(), retention, forks));
         runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::listen(
@@ -165,21 +193,46 @@ impl RedisBroker {
             follows_changed.clone(),
             timeout,
         )));
-        runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::safety_looks(bells.clone())));
-        runtime.spawn(ended.clone().run_until_cancelled_owned(upkeep::run(Arc::downgrade(&log))));
-        Ok(Self { log, bells, follows_changed, metrics, _tasks: Arc::new(ended.drop_guard()) })
+        runtime.spawn(
+            ended
+                .clone()
+                .run_until_cancelled_owned(doorbell::safety_looks(bells.clone())),
+        );
+        runtime.spawn(
+            ended
+                .clone()
+                .run_until_cancelled_owned(upkeep::run(Arc::downgrade(&log))),
+        );
+        Ok(Self {
+            log,
+            bells,
+            follows_changed,
+            metrics,
+            _tasks: Arc::new(ended.drop_guard()),
+        })
     }
 
-    pub(super) async fn append(&self, channel: &Channel, events: Vec<Event>) -> Result<Appended, BrokerError> {
+    pub(super) async fn append(
+        &self,
+        channel: &Channel,
+        events: Vec<Event>,
+    ) -> Result<Appended, BrokerError> {
         let count = events.len();
         let appended = self.log.append(channel, events).await?;
         self.metrics.group_committed(count);
         Ok(appended)
     }
 
-    pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
+    pub(super) async fn append_once(
+        &self,
+        channel: &Channel,
+        parts: &[Part],
+    ) -> Result<Vec<Placed>, BrokerError> {
         let placed = self.log.append_once(channel, parts).await?;
-        let new = parts.iter().zip(&placed).filter(|(_, placed)| !placed.repeated);
+        let new = parts
+            .iter()
+            .zip(&placed)
+            .filter(|(_, placed)| !placed.repeated);
         let added: usize = new.map(|(part, _)| part.events.len()).sum();
         if added > 0 {
             self.metrics.group_committed(added);
@@ -187,7 +240,12 @@ impl RedisBroker {
         Ok(placed)
     }
 
-    pub(super) async fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Result<Page, BrokerError> {
+    pub(super) async fn read(
+        &self,
+        channel: &Channel,
+        from: From,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
         self.log.read(channel, from, limits).await
     }
 
@@ -204,11 +262,19 @@ impl RedisBroker {
         self.log.head(channel).await
     }
 
-    pub(super) async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+    pub(super) async fn settle(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Settled, BrokerError> {
         self.log.settle(channel, bound).await
     }
 
-    pub(super) async fn loss_across(&self, channel: &Channel, bound: EventId) -> Result<Option<Gap>, BrokerError> {
+    pub(super) async fn loss_across(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Option<Gap>, BrokerError> {
         self.log.loss_across(channel, bound).await
     }
 
@@ -239,7 +305,8 @@ fn connection_info(url: &str) -> Option<ConnectionInfo> {
 /// The URL as it may be shown to anybody: without its password, which a socket's URL has in its query.
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    let known = |parsed: &url::Url| ["redis", "rediss", "redis+unix", "unix"].contains(&parsed.scheme());
+    let known =
+        |parsed: &url::Url| ["redis", "rediss", "redis+unix", "unix"].contains(&parsed.scheme());
     let Some(mut parsed) = url::Url::parse(url).ok().filter(known) else {
         let shown = url.rsplit('@').next().unwrap_or_default();
         return shown.split('?').next().unwrap_or_default().to_owned();
@@ -251,7 +318,11 @@ pub fn without_password(url: &str) -> String {
     if parsed.query().is_some() {
         parsed.set_query(Some("***"));
     }
-    if parsed.as_str().contains("***") { parsed.to_string() } else { url.to_owned() }
+    if parsed.as_str().contains("***") {
+        parsed.to_string()
+    } else {
+        url.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -260,14 +331,23 @@ mod tests {
 
     #[test]
     fn a_stream_name_leads_back_to_its_channel() {
-        let names = Names { prefix: "sse:".to_owned() };
+        let names = Names {
+            prefix: "sse:".to_owned(),
+        };
         let channel: Channel = "orders:eu".parse().unwrap();
         assert_eq!(names.stream(&channel), "sse:{orders:eu}");
         assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
-        for other in [names.channels(), names.gaps(&channel), names.keys(&channel), names.expiries(&channel)] {
+        for other in [
+            names.channels(),
+            names.gaps(&channel),
+            names.keys(&channel),
+            names.expiries(&channel),
+        ] {
             assert_eq!(names.channel(&other), None);
         }
-        let other = Names { prefix: "sse:other:".to_owned() };
+        let other = Names {
+            prefix: "sse:other:".to_owned(),
+        };
         assert_eq!(names.channel(&other.stream(&channel)), None);
     }
 
@@ -283,10 +363,20 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        assert_eq!(without_password("redis://me:secret@host/1"), "redis://me:***@host/1");
+        assert_eq!(
+            without_password("redis://me:secret@host/1"),
+            "redis://me:***@host/1"
+        );
         assert_eq!(without_password("redis://localhost"), "redis://localhost");
-        assert_eq!(without_password("redis+unix:///run/redis.sock?pass=secret"), "redis+unix:///run/redis.sock?***");
-        for unreadable in ["red is://me:secret@host", "me:secret@host", "/run/redis.sock?pass=secret"] {
+        assert_eq!(
+            without_password("redis+unix:///run/redis.sock?pass=secret"),
+            "redis+unix:///run/redis.sock?***"
+        );
+        for unreadable in [
+            "red is://me:secret@host",
+            "me:secret@host",
+            "/run/redis.sock?pass=secret",
+        ] {
             assert!(!without_password(unreadable).contains("secret"));
         }
     }

@@ -23,15 +23,22 @@ use crate::broker::{
 };
 
 const SWEEP: &str = include_str!("sweep.lua");
-static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(&[SWEEP, include_str!("once.lua")].concat()));
-static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(&[SWEEP, "return sweep(tonumber(ARGV[1]))"].concat()));
+static APPEND: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[SWEEP, include_str!("once.lua")].concat()));
+static FORGET: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[SWEEP, "return sweep(tonumber(ARGV[1]))"].concat()));
 
 /// Expired keys that [`Log::forget_keys`] forgets at once: a millisecond or two of Redis' time.
 const FORGET_AT_ONCE: usize = 1000;
 
 impl Log {
-    pub(super) async fn append_once(&self, channel: &Channel, parts: &[Part]) -> Result<Vec<Placed>, BrokerError> {
-        self.append_parts(channel, parts, &mut self.link.errand().await?).await
+    pub(super) async fn append_once(
+        &self,
+        channel: &Channel,
+        parts: &[Part],
+    ) -> Result<Vec<Placed>, BrokerError> {
+        self.append_parts(channel, parts, &mut self.link.errand().await?)
+            .await
     }
 
     pub(super) async fn append_parts(
@@ -46,8 +53,14 @@ impl Log {
         }
         let limits = self.retention.keys;
         let mut script = APPEND.prepare_invoke();
-        script.key(self.names.keys(channel)).key(self.names.expiries(channel)).key(self.names.stream(channel));
-        script.arg(limits.window_ms()).arg(limits.keys_max).arg(self.retention.events_max.get());
+        script
+            .key(self.names.keys(channel))
+            .key(self.names.expiries(channel))
+            .key(self.names.stream(channel));
+        script
+            .arg(limits.window_ms())
+            .arg(limits.keys_max)
+            .arg(self.retention.events_max.get());
         script.arg(u8::from(!has_begun)).arg(one_of_a_million());
         for part in parts {
             match part.once {
@@ -58,10 +71,15 @@ impl Log {
             };
             script.arg(part.events.len());
             for event in &part.events {
-                script.arg(event.kind.as_str()).arg(event.data.as_bytes().as_ref());
+                script
+                    .arg(event.kind.as_str())
+                    .arg(event.data.as_bytes().as_ref());
             }
         }
-        let answer: Value = errand.run(&script).await?.map_err(|error| refused(&error))?;
+        let answer: Value = errand
+            .run(&script)
+            .await?
+            .map_err(|error| refused(&error))?;
         let placed = answer_of(answer, limits.keys_max)?;
         if placed.len() != parts.len() {
             return Err(senseless());
@@ -78,15 +96,26 @@ impl Log {
     /// Forgets a bounded number of expired keys; returns whether there may be more.
     pub(super) async fn forget_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
         let mut script = FORGET.prepare_invoke();
-        script.key(self.names.keys(channel)).key(self.names.expiries(channel)).arg(FORGET_AT_ONCE);
-        let forgotten: usize = self.link.errand().await?.run(&script).await?.map_err(|error| refused(&error))?;
+        script
+            .key(self.names.keys(channel))
+            .key(self.names.expiries(channel))
+            .arg(FORGET_AT_ONCE);
+        let forgotten: usize = self
+            .link
+            .errand()
+            .await?
+            .run(&script)
+            .await?
+            .map_err(|error| refused(&error))?;
         Ok(forgotten == FORGET_AT_ONCE)
     }
 }
 
 /// What the script answered.
 fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<Placed>, BrokerError> {
-    let Value::Array(mut answer) = answer else { return Err(senseless()) };
+    let Value::Array(mut answer) = answer else {
+        return Err(senseless());
+    };
     if answer.is_empty() {
         return Err(senseless());
     }
@@ -95,32 +124,57 @@ fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<Placed>, BrokerError>
         Some(Value::Int(number)) => u64::try_from(*number).ok(),
         _ => None,
     };
-    let Some(Value::BulkString(word)) = answer.pop() else { return Err(senseless()) };
+    let Some(Value::BulkString(word)) = answer.pop() else {
+        return Err(senseless());
+    };
     match word.as_slice() {
-        b"placed" => rest.chunks(3).map(|part| placed_of(part).ok_or_else(senseless)).collect(),
+        b"placed" => rest
+            .chunks(3)
+            .map(|part| placed_of(part).ok_or_else(senseless))
+            .collect(),
         b"reused" => {
-            let part = number(rest.first()).and_then(|part| usize::try_from(part).ok()).ok_or_else(senseless)?;
+            let part = number(rest.first())
+                .and_then(|part| usize::try_from(part).ok())
+                .ok_or_else(senseless)?;
             Err(BrokerError::KeyReused { part })
         }
         b"full" => {
             let expires_in = Duration::from_millis(number(rest.first()).unwrap_or(0));
-            Err(BrokerError::TooManyKeys { keys_max, expires_in })
+            Err(BrokerError::TooManyKeys {
+                keys_max,
+                expires_in,
+            })
         }
         _ => {
-            let why: String =
-                rest.into_iter().next().and_then(|why| redis::from_redis_value(why).ok()).unwrap_or_default();
-            Err(BrokerError::OutcomeUnknown(format!("Redis stopped in the middle: {why}")))
+            let why: String = rest
+                .into_iter()
+                .next()
+                .and_then(|why| redis::from_redis_value(why).ok())
+                .unwrap_or_default();
+            Err(BrokerError::OutcomeUnknown(format!(
+                "Redis stopped in the middle: {why}"
+            )))
         }
     }
 }
 
 fn placed_of(part: &[Value]) -> Option<Placed> {
-    let [first, last, repeated] = part else { return None };
+    let [first, last, repeated] = part else {
+        return None;
+    };
     let id = |value: &Value| -> Option<EventId> { added_id(value.clone()).ok() };
-    let ids = Appended { first: id(first)?, last: id(last)? };
-    Some(Placed { ids, repeated: *repeated == Value::Int(1) })
+    let ids = Appended {
+        first: id(first)?,
+        last: id(last)?,
+    };
+    Some(Placed {
+        ids,
+        repeated: *repeated == Value::Int(1),
+    })
 }
 
 fn senseless() -> BrokerError {
-    BrokerError::OutcomeUnknown("Redis gave an answer that makes no sense to a publish with a key".to_owned())
+    BrokerError::OutcomeUnknown(
+        "Redis gave an answer that makes no sense to a publish with a key".to_owned(),
+    )
 }

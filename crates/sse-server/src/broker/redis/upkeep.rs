@@ -55,7 +55,9 @@ const TRIM: &str = r"
 /// Goes round all channels for as long as the log is in use.
 pub(super) async fn run(log: Weak<Log>) {
     loop {
-        let Some(age_max) = log.upgrade().map(|log| log.retention.age_max) else { return };
+        let Some(age_max) = log.upgrade().map(|log| log.retention.age_max) else {
+            return;
+        };
         sleep((age_max / 4).clamp(Duration::from_millis(100), Duration::from_mins(1))).await;
         let Some(log) = log.upgrade() else { return };
         if let Err(error) = round(&log, age_max).await {
@@ -72,17 +74,30 @@ async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
     let (channels,): (Vec<String>,) = log.query(&commands).await?;
     // Room for some new channels at once, so that not every round forgets a few.
     let most = log.retention.channels_max;
-    let mut to_forget = if channels.len() >= most { channels.len() - most + most.div_ceil(10) } else { 0 };
+    let mut to_forget = if channels.len() >= most {
+        channels.len() - most + most.div_ceil(10)
+    } else {
+        0
+    };
     let age_ms = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
-    for channel in channels.iter().filter_map(|channel| channel.parse::<Channel>().ok()) {
+    for channel in channels
+        .iter()
+        .filter_map(|channel| channel.parse::<Channel>().ok())
+    {
         while log.forget_keys(&channel).await? {
             sleep(PAUSE).await;
         }
         let mut commands = redis::pipe();
         commands.cmd("EVAL").arg(TRIM).arg(4);
         commands.arg(log.names.stream(&channel)).arg(&registry);
-        commands.arg(log.names.keys(&channel)).arg(log.names.gaps(&channel));
-        commands.arg(channel.as_str()).arg(age_ms).arg(u8::from(to_forget > 0)).arg(NEW_MS);
+        commands
+            .arg(log.names.keys(&channel))
+            .arg(log.names.gaps(&channel));
+        commands
+            .arg(channel.as_str())
+            .arg(age_ms)
+            .arg(u8::from(to_forget > 0))
+            .arg(NEW_MS);
         match log.link.errand().await?.send::<(bool,)>(&commands).await? {
             Ok((gone,)) => to_forget = to_forget.saturating_sub(usize::from(gone)),
             // Of this channel alone: its key is not a stream, perhaps.

@@ -19,7 +19,9 @@ use crate::{
 
 impl Reactor<'_> {
     pub(super) fn admit(&mut self, _: Instant) -> bool {
-        let Some(joining) = self.joining.pop_front() else { return false };
+        let Some(joining) = self.joining.pop_front() else {
+            return false;
+        };
         // Without a place in the event queue nothing can be done for it: it is closed and comes back.
         if let Err(error) = self.try_admit(joining) {
             tracing::warn!(%error, "a stream could not be taken over");
@@ -28,28 +30,61 @@ impl Reactor<'_> {
     }
 
     pub(super) fn try_admit(&mut self, joining: Joining) -> io::Result<()> {
-        let Joining { socket, framing, subscription, until, guard } = joining;
-        let Detached { socket, counted, given } = socket;
+        let Joining {
+            socket,
+            framing,
+            subscription,
+            until,
+            guard,
+        } = joining;
+        let Detached {
+            socket,
+            counted,
+            given,
+        } = socket;
         let mut socket = TcpStream::from_std(socket);
         let entry = self.subscribers.vacant_entry();
         let (key, small_key) = (entry.key(), small(entry.key())?);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket, Token(key), interest)?;
-        let view = watch(&mut self.views, &mut self.by_wishes, &self.door, &self.parts, Wishes::of(&subscription));
+        self.poll
+            .registry()
+            .register(&mut socket, Token(key), interest)?;
+        let view = watch(
+            &mut self.views,
+            &mut self.by_wishes,
+            &self.door,
+            &self.parts,
+            Wishes::of(&subscription),
+        );
         let small_view = small(view)?;
         let watched = &mut self.views[view];
         let spoke = self.wheel.tick(self.now);
-        let mut subscriber =
-            Subscriber::new(socket, framing, watched.view.standing(subscription), (guard, counted, given), spoke);
+        let mut subscriber = Subscriber::new(
+            socket,
+            framing,
+            watched.view.standing(subscription),
+            (guard, counted, given),
+            spoke,
+        );
         subscriber.view = small_view;
         subscriber.place = watched.view.add(small_key);
         subscriber.due = self.wheel.file(small_key, spoke, self.now);
         if let Some(bound) = until {
-            let (ticket, door, hub) = (self.door.ticket(), self.door.clone(), self.parts.hub.clone());
+            let (ticket, door, hub) = (
+                self.door.ticket(),
+                self.door.clone(),
+                self.parts.hub.clone(),
+            );
             let channels = watched.view.wishes.channels.to_vec();
             let task = self.parts.runtime.spawn(async move {
                 let what = Answered::Settled(settled(hub, channels, bound).await);
-                door.put(|post| post.answers.push(Answer { key: small_key, ticket, what }));
+                door.put(|post| {
+                    post.answers.push(Answer {
+                        key: small_key,
+                        ticket,
+                        what,
+                    })
+                });
             });
             subscriber.set_settling(ticket, task.abort_handle());
         }
@@ -74,13 +109,22 @@ fn watch(
     let key = entry.key();
     let bell = Arc::new(ViewBell::new(door.clone(), key));
     let wishes = Rc::new(wishes);
-    let channels = wishes.channels.iter().map(|channel| parts.hub.join(channel)).collect();
+    let channels = wishes
+        .channels
+        .iter()
+        .map(|channel| parts.hub.join(channel))
+        .collect();
     let view = View::new(wishes.clone(), channels);
     for channel in &view.channels {
         let listener: Arc<dyn Listener> = bell.clone();
         channel.tail.listen(Arc::downgrade(&listener));
     }
-    entry.insert(Watched { view, bell, pass: Pass::None, rests_until: Instant::now() });
+    entry.insert(Watched {
+        view,
+        bell,
+        pass: Pass::None,
+        rests_until: Instant::now(),
+    });
     by_wishes.insert(wishes, key);
     key
 }

@@ -16,7 +16,10 @@ use crate::{
 impl Reactor<'_> {
     pub(super) fn fetch(&mut self, key: usize, fetch: Fetch) {
         let subscriber = &mut self.subscribers[key];
-        let (Some(watched), Ok(small_key)) = (self.views.get(subscriber.view as usize), small(key)) else { return };
+        let (Some(watched), Ok(small_key)) = (self.views.get(subscriber.view as usize), small(key))
+        else {
+            return;
+        };
         let ask = Ask {
             channel: watched.view.wishes.channels[fetch.nth].clone(),
             from: fetch.from,
@@ -27,21 +30,37 @@ impl Reactor<'_> {
         subscriber.set_fetching(Some((ticket, fetch)));
         if let Some(page) = self.parts.pages.at_hand(&ask) {
             let what = Answered::Page(fetch, Ok(page));
-            return self.answers.push_back(Answer { key: small_key, ticket, what });
+            return self.answers.push_back(Answer {
+                key: small_key,
+                ticket,
+                what,
+            });
         }
         let (pages, door) = (self.parts.pages.clone(), self.door.clone());
         self.parts.runtime.spawn(async move {
             let what = Answered::Page(fetch, pages.read(ask).await);
-            door.put(|post| post.answers.push(Answer { key: small_key, ticket, what }));
+            door.put(|post| {
+                post.answers.push(Answer {
+                    key: small_key,
+                    ticket,
+                    what,
+                })
+            });
         });
     }
 
     pub(super) fn take_answer(&mut self, _: Instant) -> bool {
-        let Some(Answer { key, ticket, what }) = self.answers.pop_front() else { return false };
+        let Some(Answer { key, ticket, what }) = self.answers.pop_front() else {
+            return false;
+        };
         let key = key as usize;
         // The stream may be gone, and its key another's.
-        let Some(subscriber) = self.subscribers.get_mut(key) else { return true };
-        let Some(watched) = self.views.get_mut(subscriber.view as usize) else { return true };
+        let Some(subscriber) = self.subscribers.get_mut(key) else {
+            return true;
+        };
+        let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
+            return true;
+        };
         self.touched.push(subscriber.view as usize);
         match what {
             Answered::Settled(settlements) if subscriber.take_settling(ticket) => {
@@ -75,7 +94,10 @@ impl Reactor<'_> {
     }
 
     pub(super) fn not_read(&mut self, key: usize, error: &BrokerError) {
-        let view = self.subscribers.get(key).map(|subscriber| subscriber.view as usize);
+        let view = self
+            .subscribers
+            .get(key)
+            .map(|subscriber| subscriber.view as usize);
         if let Some(watched) = view.and_then(|view| self.views.get_mut(view))
             && matches!(error, BrokerError::Damaged(_))
             && !std::mem::replace(&mut watched.view.said_damaged, true)

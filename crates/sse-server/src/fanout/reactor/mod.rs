@@ -173,14 +173,23 @@ impl<'p> Reactor<'p> {
         if self.is_stopping {
             return None;
         }
-        let has_work =
-            !(self.due.is_empty() && self.joining.is_empty() && self.answers.is_empty() && self.queued.is_empty());
+        let has_work = !(self.due.is_empty()
+            && self.joining.is_empty()
+            && self.answers.is_empty()
+            && self.queued.is_empty());
         if has_work {
             return Some(Duration::ZERO);
         }
-        let pass = self.waiting.peek().map(|Reverse((at, _))| at.saturating_duration_since(self.now));
-        let stalled = (!self.blocked.is_empty()).then(|| self.stalled_look.saturating_duration_since(self.now));
-        [pass, stalled, self.wheel.rests_for(self.now)].into_iter().flatten().min()
+        let pass = self
+            .waiting
+            .peek()
+            .map(|Reverse((at, _))| at.saturating_duration_since(self.now));
+        let stalled = (!self.blocked.is_empty())
+            .then(|| self.stalled_look.saturating_duration_since(self.now));
+        [pass, stalled, self.wheel.rests_for(self.now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take_post(&mut self) {

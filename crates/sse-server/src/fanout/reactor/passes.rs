@@ -8,10 +8,15 @@ impl Reactor<'_> {
     /// A tail of the view has changed.
     pub(super) fn rung(&mut self, key: usize) {
         // The view may be gone, or another may have its key: then a pass in vain does no harm.
-        let Some(watched) = self.views.get_mut(key) else { return };
+        let Some(watched) = self.views.get_mut(key) else {
+            return;
+        };
         match &mut watched.pass {
             Pass::None if watched.rests_until <= self.now => {
-                watched.pass = Pass::Due { left: None, again: false };
+                watched.pass = Pass::Due {
+                    left: None,
+                    again: false,
+                };
                 self.due.push_back(key);
             }
             Pass::None => {
@@ -31,7 +36,10 @@ impl Reactor<'_> {
             if let Some(watched) = self.views.get_mut(key)
                 && watched.pass == Pass::Waiting
             {
-                watched.pass = Pass::Due { left: None, again: false };
+                watched.pass = Pass::Due {
+                    left: None,
+                    again: false,
+                };
                 self.due.push_back(key);
             }
         }
@@ -39,9 +47,15 @@ impl Reactor<'_> {
 
     /// Goes on with the pass whose turn it is.
     pub(super) fn pass_on(&mut self, end: Instant) -> bool {
-        let Some(key) = self.due.pop_front() else { return false };
-        let Some(watched) = self.views.get_mut(key) else { return true };
-        let Pass::Due { left, again } = watched.pass else { return true };
+        let Some(key) = self.due.pop_front() else {
+            return false;
+        };
+        let Some(watched) = self.views.get_mut(key) else {
+            return true;
+        };
+        let Pass::Due { left, again } = watched.pass else {
+            return true;
+        };
         let mut left = left.unwrap_or_else(|| {
             // In this order: a change during the look rings again.
             watched.bell.reset();
@@ -51,9 +65,13 @@ impl Reactor<'_> {
         let mut served = 0_usize;
         while left > 0 {
             // From the last to the first: whoever is removed is replaced by one that had its turn.
-            let Some(watched) = self.views.get(key) else { return true };
+            let Some(watched) = self.views.get(key) else {
+                return true;
+            };
             left = left.min(watched.view.members.len());
-            let Some(member) = left.checked_sub(1).map(|last| watched.view.members[last]) else { break };
+            let Some(member) = left.checked_sub(1).map(|last| watched.view.members[last]) else {
+                break;
+            };
             left -= 1;
             self.drive(member as usize);
             served += 1;
@@ -61,7 +79,10 @@ impl Reactor<'_> {
                 self.now = Instant::now();
                 if self.now >= end && left > 0 {
                     if let Some(watched) = self.views.get_mut(key) {
-                        watched.pass = Pass::Due { left: Some(left), again };
+                        watched.pass = Pass::Due {
+                            left: Some(left),
+                            again,
+                        };
                         self.due.push_back(key);
                     }
                     return true;
@@ -74,10 +95,14 @@ impl Reactor<'_> {
 
     pub(super) fn end_pass(&mut self, key: usize) {
         self.now = Instant::now();
-        let Some(watched) = self.views.get_mut(key) else { return };
+        let Some(watched) = self.views.get_mut(key) else {
+            return;
+        };
         watched.view.forget();
         watched.rests_until = self.now + self.parts.settings.coalesce;
-        let Pass::Due { again, .. } = std::mem::replace(&mut watched.pass, Pass::None) else { return };
+        let Pass::Due { again, .. } = std::mem::replace(&mut watched.pass, Pass::None) else {
+            return;
+        };
         if again {
             self.rung(key);
         }

@@ -16,11 +16,15 @@ impl Reactor<'_> {
     /// Does for a stream what is to be done now.
     pub(super) fn drive(&mut self, key: usize) {
         for _ in 0..CHUNKS_IN_A_ROW {
-            let Some(subscriber) = self.subscribers.get_mut(key) else { return };
+            let Some(subscriber) = self.subscribers.get_mut(key) else {
+                return;
+            };
             if subscriber.is_blocked() {
                 return;
             }
-            let Some(watched) = self.views.get_mut(subscriber.view as usize) else { return };
+            let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
+                return;
+            };
             let view = &mut watched.view;
             if watched.pass == Pass::None {
                 self.touched.push(subscriber.view as usize);
@@ -87,7 +91,9 @@ impl Reactor<'_> {
 
     /// Goes on with a stream that had more to do.
     pub(super) fn go_on(&mut self, _: Instant) -> bool {
-        let Some(key) = self.queued.pop_front() else { return false };
+        let Some(key) = self.queued.pop_front() else {
+            return false;
+        };
         if let Some(subscriber) = self.subscribers.get_mut(key) {
             subscriber.is_queued = false;
             self.drive(key);
@@ -117,7 +123,9 @@ impl Reactor<'_> {
     }
 
     pub(super) fn close(&mut self, key: usize, reason: Closed) {
-        let Some(mut subscriber) = self.subscribers.try_remove(key) else { return };
+        let Some(mut subscriber) = self.subscribers.try_remove(key) else {
+            return;
+        };
         self.blocked.remove(&key);
         let view = subscriber.view as usize;
         if let Some(watched) = self.views.get_mut(view) {
@@ -137,7 +145,9 @@ impl Reactor<'_> {
 
     pub(super) fn socket_ready(&mut self, event: &Event) {
         let key = event.token().0;
-        let Some(subscriber) = self.subscribers.get_mut(key) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(key) else {
+            return;
+        };
         let has_news = event.is_readable() || event.is_read_closed() || event.is_error();
         if has_news && let Err(reason) = subscriber.discard() {
             return self.close(key, reason);

@@ -8,9 +8,13 @@ use crate::fanout::{patience::offers_every, subscriber::Closed, view::Act};
 impl Reactor<'_> {
     /// Looks at one stream that may have been silent for long.
     pub(super) fn heartbeat(&mut self, _: Instant) -> bool {
-        let Some((small_key, due)) = self.wheel.pop(self.now) else { return false };
+        let Some((small_key, due)) = self.wheel.pop(self.now) else {
+            return false;
+        };
         let key = small_key as usize;
-        let Some(subscriber) = self.subscribers.get_mut(key) else { return true };
+        let Some(subscriber) = self.subscribers.get_mut(key) else {
+            return true;
+        };
         if subscriber.due != due {
             return true; // of a stream that is gone, whose key another has now
         }
@@ -29,7 +33,9 @@ impl Reactor<'_> {
 
     pub(super) fn beat(&mut self, key: usize) {
         let subscriber = &mut self.subscribers[key];
-        let Some(watched) = self.views.get_mut(subscriber.view as usize) else { return };
+        let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
+            return;
+        };
         self.touched.push(subscriber.view as usize);
         let turn = watched.view.heartbeat(&subscriber.standing);
         if let Some(then) = turn.then {
@@ -50,7 +56,11 @@ impl Reactor<'_> {
         for key in self.blocked.iter().copied().collect::<Vec<_>>() {
             self.flush(key);
             let write_timeout = self.parts.settings.write_timeout;
-            if self.subscribers.get(key).is_some_and(|subscriber| subscriber.is_stalled(self.now, write_timeout)) {
+            if self
+                .subscribers
+                .get(key)
+                .is_some_and(|subscriber| subscriber.is_stalled(self.now, write_timeout))
+            {
                 self.close(key, Closed::Stalled);
             }
         }

@@ -94,7 +94,11 @@ impl TestServer {
     pub(crate) async fn start_with(backend: Backend, flags: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path().join("log").display().to_string();
-        let redis = if backend == Backend::Redis { Some(RedisServer::start().await) } else { None };
+        let redis = if backend == Backend::Redis {
+            Some(RedisServer::start().await)
+        } else {
+            None
+        };
         let broker = match (&redis, backend) {
             (Some(redis), _) => vec!["--redis-url".to_owned(), redis.url()],
             (None, Backend::Memory) => vec!["--memory".to_owned()],
@@ -118,7 +122,11 @@ impl TestServer {
 
     /// A server on a broker that is somebody else's.
     pub(crate) async fn on(broker: &[&str], flags: &[&str]) -> Self {
-        let args = broker.iter().chain(flags).map(|arg| (*arg).to_owned()).collect();
+        let args = broker
+            .iter()
+            .chain(flags)
+            .map(|arg| (*arg).to_owned())
+            .collect();
         Self::spawn(args, TempDir::new().expect("a temporary directory")).await
     }
 
@@ -127,28 +135,55 @@ impl TestServer {
     pub(crate) async fn under(limit: &str, flags: &[&str]) -> Self {
         let command = || {
             let mut command = Command::new("sh");
-            command.args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)]).arg(server_command().get_program());
+            command
+                .args(["-c", &format!(r#"{limit}; exec "$0" "$@""#)])
+                .arg(server_command().get_program());
             clean(command)
         };
-        let args = ["--memory"].iter().chain(flags).map(|arg| (*arg).to_owned()).collect();
-        Self::spawn_as(command, args, TempDir::new().expect("a temporary directory")).await
+        let args = ["--memory"]
+            .iter()
+            .chain(flags)
+            .map(|arg| (*arg).to_owned())
+            .collect();
+        Self::spawn_as(
+            command,
+            args,
+            TempDir::new().expect("a temporary directory"),
+        )
+        .await
     }
 
     async fn spawn(args: Vec<String>, directory: TempDir) -> Self {
         Self::spawn_as(server_command, args, directory).await
     }
 
-    async fn spawn_as(program: impl Fn() -> Command, args: Vec<String>, directory: TempDir) -> Self {
+    async fn spawn_as(
+        program: impl Fn() -> Command,
+        args: Vec<String>,
+        directory: TempDir,
+    ) -> Self {
         let log = directory.path().join("stderr");
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client");
+        let http = Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("a client");
         // One that the system does not give to others, so that a restart gets it again.
         let address = format!("127.0.0.1:{}", free_port());
         let child = launch(program(), &args, &address, &log);
         let keep = vec![Keep::Directory(directory)];
         let url = format!("http://{address}");
-        let mut server = Self { child, url, http, args, _keep: keep, redis: None, log };
+        let mut server = Self {
+            child,
+            url,
+            http,
+            args,
+            _keep: keep,
+            redis: None,
+            log,
+        };
         // Another program may have been faster.
         for _ in 0..10 {
             if server.is_live().await {
@@ -212,14 +247,18 @@ impl TestServer {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let kill = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        let kill = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid().to_string()])
+            .status();
         assert!(kill.expect("kill").success());
     }
 
     /// A connection without a client's manners.
     pub(crate) async fn connect(&self) -> TcpStream {
         let address = self.url.trim_start_matches("http://");
-        within("a connection", TcpStream::connect(address)).await.expect("a connection")
+        within("a connection", TcpStream::connect(address))
+            .await
+            .expect("a connection")
     }
 
     /// The process.
@@ -246,27 +285,56 @@ impl TestServer {
 
     /// Publishes text and returns its id; the answer must be 200.
     pub(crate) async fn publish(&self, channel: &str, kind: &str, data: &str) -> String {
-        let response = self.try_publish(channel, kind, data).await.expect("an answer");
+        let response = self
+            .try_publish(channel, kind, data)
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), StatusCode::OK, "publishing {kind}");
         let answer: Value = response.json().await.expect("JSON");
         answer["id"].as_str().expect("an id").to_owned()
     }
 
-    pub(crate) async fn try_publish(&self, channel: &str, kind: &str, data: &str) -> reqwest::Result<Response> {
-        let request = self.http.post(self.at(&format!("/event/{kind}?channel={channel}")));
-        request.header("content-type", "text/plain").body(data.to_owned()).send().await
+    pub(crate) async fn try_publish(
+        &self,
+        channel: &str,
+        kind: &str,
+        data: &str,
+    ) -> reqwest::Result<Response> {
+        let request = self
+            .http
+            .post(self.at(&format!("/event/{kind}?channel={channel}")));
+        request
+            .header("content-type", "text/plain")
+            .body(data.to_owned())
+            .send()
+            .await
     }
 
     /// Publishes `0`, `1`, … as one batch.
     pub(crate) async fn publish_numbers(&self, channel: &str, numbers: std::ops::Range<usize>) {
-        let lines: Vec<String> = numbers.map(|number| format!(r#"{{"event":"number","data":"{number}"}}"#)).collect();
-        let response = self.try_publish_batch(channel, lines.join("\n")).await.expect("an answer");
+        let lines: Vec<String> = numbers
+            .map(|number| format!(r#"{{"event":"number","data":"{number}"}}"#))
+            .collect();
+        let response = self
+            .try_publish_batch(channel, lines.join("\n"))
+            .await
+            .expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
     }
 
-    pub(crate) async fn try_publish_batch(&self, channel: &str, lines: String) -> reqwest::Result<Response> {
-        let request = self.http.post(self.at(&format!("/events?channel={channel}")));
-        request.header("content-type", "application/x-ndjson").body(lines).send().await
+    pub(crate) async fn try_publish_batch(
+        &self,
+        channel: &str,
+        lines: String,
+    ) -> reqwest::Result<Response> {
+        let request = self
+            .http
+            .post(self.at(&format!("/events?channel={channel}")));
+        request
+            .header("content-type", "application/x-ndjson")
+            .body(lines)
+            .send()
+            .await
     }
 
     /// The whole history of a channel.
@@ -275,13 +343,26 @@ impl TestServer {
         let mut cursor = String::new();
         loop {
             let path = format!("/events?channel={channel}&last_event_id={cursor}");
-            let answer: Value = self.get(&path).await.expect("an answer").json().await.expect("JSON");
+            let answer: Value = self
+                .get(&path)
+                .await
+                .expect("an answer")
+                .json()
+                .await
+                .expect("JSON");
             assert!(answer["gap"].is_null(), "{answer}");
             for event in answer["events"].as_array().expect("events") {
                 let text = |key: &str| event[key].as_str().expect("text").to_owned();
-                events.push(TestEvent { id: text("id"), event: text("event"), data: text("data") });
+                events.push(TestEvent {
+                    id: text("id"),
+                    event: text("event"),
+                    data: text("data"),
+                });
             }
-            answer["next"].as_str().expect("a cursor").clone_into(&mut cursor);
+            answer["next"]
+                .as_str()
+                .expect("a cursor")
+                .clone_into(&mut cursor);
             if answer["more"] == false {
                 return events;
             }
@@ -294,13 +375,25 @@ impl TestServer {
     }
 
     /// A subscriber that comes back with a last event id. Its opening has been read.
-    pub(crate) async fn subscribe_after(&self, path: &str, last_event_id: Option<&str>) -> Subscriber {
-        let mut request = self.http.get(self.at(path)).header("accept", "text/event-stream");
+    pub(crate) async fn subscribe_after(
+        &self,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> Subscriber {
+        let mut request = self
+            .http
+            .get(self.at(path))
+            .header("accept", "text/event-stream");
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
         let response = request.send().await.expect("an answer");
-        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap_or_default());
+        assert_eq!(
+            response.status(),
+            StatusCode::OK,
+            "{}",
+            response.text().await.unwrap_or_default()
+        );
         let mut subscriber = Subscriber::new(response);
         let opening = subscriber.next_block().await;
         assert!(opening.starts_with("retry: "), "{opening}");
@@ -309,9 +402,19 @@ impl TestServer {
 
     /// The value of a metric that has no labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").await.expect("an answer").text().await.expect("text");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().expect("a number")
+        let text = self
+            .get("/metrics")
+            .await
+            .expect("an answer")
+            .text()
+            .await
+            .expect("text");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+            .parse()
+            .expect("a number")
     }
 }
 
@@ -327,10 +430,18 @@ impl Drop for TestServer {
 
 /// Starts a server that says what it does into `log`.
 fn launch(mut command: Command, args: &[String], address: &str, log: &Path) -> Child {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log file");
     // Long, because a busy disk may hold up a Redis that writes before each answer. A flag beats it.
     command.env("SSE_REDIS_TIMEOUT", "30s");
-    command.args(args).args(["--bind", address]).stdout(Stdio::null()).stderr(log);
+    command
+        .args(args)
+        .args(["--bind", address])
+        .stdout(Stdio::null())
+        .stderr(log);
     command.spawn().expect("the server starts")
 }
 
@@ -353,7 +464,10 @@ fn clean(mut command: Command) -> Command {
 /// The end of a process, for which it gets no help.
 pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
     let child = RefCell::new(child);
-    until("the process ends", async || child.borrow_mut().try_wait().expect("a child")).await
+    until("the process ends", async || {
+        child.borrow_mut().try_wait().expect("a child")
+    })
+    .await
 }
 
 /// What a process that ends by itself had to say.
@@ -369,11 +483,20 @@ pub(crate) async fn run(command: &mut Command) -> Said {
     let directory = TempDir::new().expect("a temporary directory");
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
     let file = |path: &Path| std::fs::File::create(path).expect("a file");
-    let child = command.stdout(file(&stdout)).stderr(file(&stderr)).spawn().expect("the program starts");
+    let child = command
+        .stdout(file(&stdout))
+        .stderr(file(&stderr))
+        .spawn()
+        .expect("the program starts");
     let mut child = KilledWhenDropped(child);
     let code = ended(&mut child.0).await.code();
-    let text = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("a file")).into_owned();
-    Said { code, stdout: text(&stdout), stderr: text(&stderr) }
+    let text =
+        |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("a file")).into_owned();
+    Said {
+        code,
+        stdout: text(&stdout),
+        stderr: text(&stderr),
+    }
 }
 
 /// So that a failed test leaves no process behind.
@@ -390,9 +513,17 @@ impl Drop for KilledWhenDropped {
 pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) -> String {
     let found = response.status();
     let text = response.text().await.expect("text");
-    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
-    assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
-    answer["error"]["message"].as_str().expect("a message").to_owned()
+    let answer: Value =
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
+    assert_eq!(
+        (found, answer["error"]["code"].as_str()),
+        (status, Some(code)),
+        "{answer}"
+    );
+    answer["error"]["message"]
+        .as_str()
+        .expect("a message")
+        .to_owned()
 }
 
 /// A port that nobody uses, for a program that must get it again after it was away.
@@ -412,9 +543,14 @@ pub(crate) fn free_port() -> u16 {
 
 /// The most memory that the server's process has had, in bytes.
 pub(crate) fn peak_memory(server: &TestServer) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("a running server");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.parse::<usize>().ok()).expect("a number of KiB") << 10
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
+        .expect("a running server");
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<usize>().ok())
+        .expect("a number of KiB")
+        << 10
 }
 
 /// Tries until `condition` gives something.
@@ -433,7 +569,9 @@ pub(crate) async fn until<T>(what: &str, condition: impl AsyncFn() -> Option<T>)
 
 /// The result of `work`, which must come in time.
 pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
 /// Runs `work` for each item, all at once.

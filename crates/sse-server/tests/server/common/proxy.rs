@@ -66,7 +66,11 @@ impl Proxy {
             late_ms: AtomicU64::new(0),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
-        Self { port, shared, accepting }
+        Self {
+            port,
+            shared,
+            accepting,
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -80,17 +84,24 @@ impl Proxy {
     /// New connections lead to another port; those there are, are closed.
     pub(crate) fn switch(&self, target: u16) {
         *self.shared.target.lock().expect("a port") = target;
-        self.shared.closed.send_replace(self.shared.connections.load(Ordering::SeqCst));
+        self.shared
+            .closed
+            .send_replace(self.shared.connections.load(Ordering::SeqCst));
     }
 
     /// The connections there are stay open, and nothing comes through any more.
     pub(crate) fn silence(&self) {
-        self.shared.silent.send_replace(self.shared.connections.load(Ordering::SeqCst));
+        self.shared
+            .silent
+            .send_replace(self.shared.connections.load(Ordering::SeqCst));
     }
 
     /// What comes back from now on comes so much later.
     pub(crate) fn delay(&self, late: Duration) {
-        self.shared.late_ms.store(u64::try_from(late.as_millis()).expect("a short time"), Ordering::SeqCst);
+        self.shared.late_ms.store(
+            u64::try_from(late.as_millis()).expect("a short time"),
+            Ordering::SeqCst,
+        );
     }
 
     /// Connections so far on which a client has subscribed.
@@ -115,7 +126,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(client: TcpStream, shared: Arc<Shared>, number: u64) {
     let target = SocketAddr::from(([127, 0, 0, 1], *shared.target.lock().expect("a port")));
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let (to_wait, waiting) = mpsc::unbounded_channel();
@@ -164,7 +177,9 @@ async fn forward(
             To::Server(server) => server.write_all(&bytes[..read]).await.is_ok(),
             To::Waiting(waiting) => {
                 let late = Duration::from_millis(shared.late_ms.load(Ordering::SeqCst));
-                waiting.send((Instant::now() + late, bytes[..read].to_vec())).is_ok()
+                waiting
+                    .send((Instant::now() + late, bytes[..read].to_vec()))
+                    .is_ok()
             }
         };
         if !sent {
@@ -177,7 +192,10 @@ async fn forward(
 }
 
 /// Gives the client what has waited long enough, in order.
-async fn deliver(mut waiting: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, mut client: OwnedWriteHalf) {
+async fn deliver(
+    mut waiting: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
+    mut client: OwnedWriteHalf,
+) {
     while let Some((due, bytes)) = waiting.recv().await {
         sleep_until(due).await;
         if client.write_all(&bytes).await.is_err() {

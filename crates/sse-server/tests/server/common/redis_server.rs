@@ -28,7 +28,12 @@ impl RedisServer {
         let directory = TempDir::new().expect("a temporary directory");
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let child = Self::launch(port, &directory, &flags);
-        let mut redis = Self { child, port, directory, flags };
+        let mut redis = Self {
+            child,
+            port,
+            directory,
+            flags,
+        };
         redis.wait_until_ready().await;
         redis
     }
@@ -36,9 +41,24 @@ impl RedisServer {
     fn launch(port: u16, directory: &TempDir, flags: &[String]) -> Child {
         let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         let mut command = Command::new(&program);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
-        command.arg(directory.path()).args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap_or_else(|error| panic!("{program} is needed (scripts/test installs it): {error}"))
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+        ]);
+        command
+            .arg(directory.path())
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| {
+            panic!("{program} is needed (scripts/test installs it): {error}")
+        })
     }
 
     async fn wait_until_ready(&mut self) {
@@ -46,7 +66,10 @@ impl RedisServer {
         let answering = async {
             while self.command::<String>(redis::cmd("PING")).await.is_err() {
                 if let Some(status) = self.child.try_wait().expect("its state") {
-                    panic!("redis-server ended at once ({status}); is port {} in use?", self.port);
+                    panic!(
+                        "redis-server ended at once ({status}); is port {} in use?",
+                        self.port
+                    );
                 }
                 tick.tick().await;
             }
@@ -63,12 +86,19 @@ impl RedisServer {
     }
 
     /// Sends a command over a connection of its own.
-    pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> redis::RedisResult<T> {
+    pub(crate) async fn command<T: redis::FromRedisValue>(
+        &self,
+        command: redis::Cmd,
+    ) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.url())?;
         // The crate's own limits are a second and half a second, which a busy machine takes for a SAVE.
         let patient = redis::AsyncConnectionConfig::new();
-        let patient = patient.set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
+        let patient = patient
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&patient)
+            .await?;
         command.query_async(&mut connection).await
     }
 

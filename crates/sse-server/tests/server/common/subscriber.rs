@@ -26,7 +26,12 @@ pub(crate) struct Subscriber {
 
 impl Subscriber {
     pub(crate) fn new(response: Response) -> Self {
-        Self { response, bytes: Vec::new(), searched: 0, last_event_id: String::new() }
+        Self {
+            response,
+            bytes: Vec::new(),
+            searched: 0,
+            last_event_id: String::new(),
+        }
     }
 
     /// The next block, without its blank line; none at the end of the stream.
@@ -45,11 +50,17 @@ impl Subscriber {
                 return Some(block);
             }
             self.searched = self.bytes.len().saturating_sub(1);
-            match timeout(PATIENCE, self.response.chunk()).await.expect("something on the stream in time") {
+            match timeout(PATIENCE, self.response.chunk())
+                .await
+                .expect("something on the stream in time")
+            {
                 Ok(Some(bytes)) => self.bytes.extend_from_slice(&bytes),
                 Ok(None) => return None,
                 Err(error) => {
-                    eprintln!("the stream broke: {error:?}, after {:?}", String::from_utf8_lossy(&self.bytes));
+                    eprintln!(
+                        "the stream broke: {error:?}, after {:?}",
+                        String::from_utf8_lossy(&self.bytes)
+                    );
                     return None;
                 }
             }
@@ -65,9 +76,15 @@ impl Subscriber {
         within("an event", async {
             loop {
                 let block = self.next_block().await;
-                let data: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+                let data: Vec<&str> = block
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data: "))
+                    .collect();
                 if !data.is_empty() {
-                    let event = block.lines().find_map(|line| line.strip_prefix("event: ")).expect("a type");
+                    let event = block
+                        .lines()
+                        .find_map(|line| line.strip_prefix("event: "))
+                        .expect("a type");
                     return TestEvent {
                         id: self.last_event_id.clone(),
                         event: event.to_owned(),

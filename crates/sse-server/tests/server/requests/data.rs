@@ -36,11 +36,24 @@ async fn what_is_not_json_is_refused_with_the_place() {
         let message = refusal(response, 400, "invalid_json").await;
         assert!(message.contains(hint), "{body:?}: {message}");
     }
-    for body in [&b"\"\xff\""[..], b"\"\xed\xa0\x80\"", b"\xc3", b"{\"\xf5\":1}"] {
-        for (path, content_type) in
-            [("/event/click", JSON), ("/event/click", TEXT), ("/events", JSON), ("/events", LINES)]
-        {
-            let message = refusal(sent(post(&server, path, content_type, body)).await, 400, "invalid_text").await;
+    for body in [
+        &b"\"\xff\""[..],
+        b"\"\xed\xa0\x80\"",
+        b"\xc3",
+        b"{\"\xf5\":1}",
+    ] {
+        for (path, content_type) in [
+            ("/event/click", JSON),
+            ("/event/click", TEXT),
+            ("/events", JSON),
+            ("/events", LINES),
+        ] {
+            let message = refusal(
+                sent(post(&server, path, content_type, body)).await,
+                400,
+                "invalid_text",
+            )
+            .await;
             assert!(message.contains("UTF-8"), "{message}");
         }
     }
@@ -52,7 +65,10 @@ async fn a_byte_order_mark_is_named() {
     let server = TestServer::start(Backend::Memory).await;
     let response = sent(post(&server, "/event/click", JSON, "\u{feff}{\"a\":1}")).await;
     let message = refusal(response, 400, "invalid_json").await;
-    assert!(message.contains("byte order mark"), "an editor does not show it: {message}");
+    assert!(
+        message.contains("byte order mark"),
+        "an editor does not show it: {message}"
+    );
 }
 
 #[tokio::test]
@@ -60,9 +76,10 @@ async fn deep_nesting_is_taken_or_refused_and_harms_nobody() {
     let server = TestServer::start(Backend::Memory).await;
     for depth in [100, 128, 1_000, 500_000] {
         let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        for (path, body) in
-            [("/event/deep", deep.clone()), ("/events", format!(r#"[{{"event":"deep","data":{deep}}}]"#))]
-        {
+        for (path, body) in [
+            ("/event/deep", deep.clone()),
+            ("/events", format!(r#"[{{"event":"deep","data":{deep}}}]"#)),
+        ] {
             let response = sent(post(&server, path, JSON, body)).await;
             if response.status() == StatusCode::OK {
                 assert!(server.history("sse").await.pop().unwrap().data == deep);
@@ -199,40 +216,97 @@ crate::on_every_broker! {
 /// Checks the tutorial's data, `"user_id: <uuid4>, timestamp: 08-Mar-2022 (12:30:56.760261)"` with its quotes, and
 /// that it says the time of now, here. Returns the user.
 fn tutorial_user(data: &str) -> String {
-    let text = data.strip_prefix('"').and_then(|text| text.strip_suffix('"')).expect("a JSON string");
-    let (user, timestamp) = text.strip_prefix("user_id: ").unwrap().split_once(", timestamp: ").unwrap();
+    let text = data
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .expect("a JSON string");
+    let (user, timestamp) = text
+        .strip_prefix("user_id: ")
+        .unwrap()
+        .split_once(", timestamp: ")
+        .unwrap();
     let parsed = uuid::Uuid::parse_str(user).expect("a UUID");
-    assert_eq!((parsed.get_version_num(), parsed.hyphenated().to_string().as_str()), (4, user));
+    assert_eq!(
+        (
+            parsed.get_version_num(),
+            parsed.hyphenated().to_string().as_str()
+        ),
+        (4, user)
+    );
     let format = "%d-%b-%Y (%H:%M:%S%.6f)";
     let time = chrono::NaiveDateTime::parse_from_str(timestamp, format).expect("a time");
     assert_eq!(time.format(format).to_string(), timestamp);
     assert_eq!(timestamp.len(), "08-Mar-2022 (12:30:56.760261)".len());
     let age = chrono::Local::now().naive_local() - time;
-    assert!(age.num_minutes().abs() < 10, "{timestamp} is not the local time");
+    assert!(
+        age.num_minutes().abs() < 10,
+        "{timestamp} is not the local time"
+    );
     user.to_owned()
 }
 
 #[tokio::test]
 async fn text_is_kept_as_it_is() {
     let server = TestServer::start(Backend::Memory).await;
-    for text in ["", " ", "plain", "{\"not\" : \"compacted\"}", "a\r\nb", "\u{feff}é\0"] {
-        for content_type in [TEXT, "text/plain;charset=utf-8", "Text/Plain; charset=\"UTF-8\""] {
-            assert_eq!(stored(&server, post(&server, "/event/click", content_type, text)).await, text);
+    for text in [
+        "",
+        " ",
+        "plain",
+        "{\"not\" : \"compacted\"}",
+        "a\r\nb",
+        "\u{feff}é\0",
+    ] {
+        for content_type in [
+            TEXT,
+            "text/plain;charset=utf-8",
+            "Text/Plain; charset=\"UTF-8\"",
+        ] {
+            assert_eq!(
+                stored(&server, post(&server, "/event/click", content_type, text)).await,
+                text
+            );
         }
     }
-    let identity = post(&server, "/event/click", TEXT, "as it is").header("content-encoding", "identity");
+    let identity =
+        post(&server, "/event/click", TEXT, "as it is").header("content-encoding", "identity");
     assert_eq!(stored(&server, identity).await, "as it is");
 }
 
 #[tokio::test]
 async fn an_empty_or_misshapen_batch_is_refused() {
     let server = TestServer::start(Backend::Memory).await;
-    for (content_type, body) in [(LINES, ""), (LINES, "\r\n \n"), (JSON, "[]"), (JSON, " [ ] ")] {
-        let message = refusal(sent(post(&server, "/events", content_type, body)).await, 400, "empty_batch").await;
-        assert!(message.contains(r#"{"event":"click","data":"x"}"#), "{message}");
+    for (content_type, body) in [
+        (LINES, ""),
+        (LINES, "\r\n \n"),
+        (JSON, "[]"),
+        (JSON, " [ ] "),
+    ] {
+        let message = refusal(
+            sent(post(&server, "/events", content_type, body)).await,
+            400,
+            "empty_batch",
+        )
+        .await;
+        assert!(
+            message.contains(r#"{"event":"click","data":"x"}"#),
+            "{message}"
+        );
     }
-    for body in ["", "null", "17", "[", ONE_LINE, &format!("[{ONE_LINE}]x"), &format!("[{ONE_LINE},]")] {
-        let message = refusal(sent(post(&server, "/events", JSON, body.to_owned())).await, 400, "invalid_json").await;
+    for body in [
+        "",
+        "null",
+        "17",
+        "[",
+        ONE_LINE,
+        &format!("[{ONE_LINE}]x"),
+        &format!("[{ONE_LINE},]"),
+    ] {
+        let message = refusal(
+            sent(post(&server, "/events", JSON, body.to_owned())).await,
+            400,
+            "invalid_json",
+        )
+        .await;
         assert!(message.contains("array"), "{body:?}: {message}");
     }
     assert_eq!(server.history("sse").await, []);
@@ -244,7 +318,10 @@ async fn valid_json_that_is_no_array_is_not_called_invalid_json() {
     let response = sent(post(&server, "/events", JSON, ONE_LINE)).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     let text = response.text().await.unwrap();
-    assert!(text.contains("array") && !text.contains("not one JSON value"), "{text}");
+    assert!(
+        text.contains("array") && !text.contains("not one JSON value"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -252,11 +329,23 @@ async fn what_is_wrong_is_said_in_short_however_long_it_is() {
     let server = TestServer::start(Backend::Memory).await;
     let long = "k".repeat(1 << 20);
     for (line, code) in [
-        (format!(r#"{{"event":"click","data":1,"{long}":1}}"#), "invalid_batch"),
-        (format!(r#"{{"{long}":1,"event":"click","data":1}}"#), "invalid_batch"),
+        (
+            format!(r#"{{"event":"click","data":1,"{long}":1}}"#),
+            "invalid_batch",
+        ),
+        (
+            format!(r#"{{"{long}":1,"event":"click","data":1}}"#),
+            "invalid_batch",
+        ),
         (format!(r#"{{"event":"{long}","data":1}}"#), "invalid_batch"),
-        (format!(r#"{{"event":["{long}"],"data":1}}"#), "invalid_batch"),
-        (format!(r#"{{"event":"click","data":{long}}}"#), "invalid_batch"),
+        (
+            format!(r#"{{"event":["{long}"],"data":1}}"#),
+            "invalid_batch",
+        ),
+        (
+            format!(r#"{{"event":"click","data":{long}}}"#),
+            "invalid_batch",
+        ),
         (long.clone(), "invalid_batch"),
     ] {
         for (content_type, body) in [(LINES, line.clone()), (JSON, format!("[{line}]"))] {
@@ -267,7 +356,12 @@ async fn what_is_wrong_is_said_in_short_however_long_it_is() {
                 }
                 _ => refusal(response, 400, code).await,
             };
-            assert!(message.len() < 400, "{} characters: {}", message.len(), &message[..400]);
+            assert!(
+                message.len() < 400,
+                "{} characters: {}",
+                message.len(),
+                &message[..400]
+            );
         }
     }
     assert_eq!(server.history("sse").await, []);

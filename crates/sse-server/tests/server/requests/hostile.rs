@@ -11,7 +11,10 @@ use crate::common::{Backend, TestServer, all_at_once, within};
 async fn what_is_hardly_http_is_refused_and_publishes_nothing() {
     let server = TestServer::start(Backend::Memory).await;
     let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n";
-    let long_header = format!("GET /event/click HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n", "y".repeat(200_000));
+    let long_header = format!(
+        "GET /event/click HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n",
+        "y".repeat(200_000)
+    );
     for request in [
         &b"hello\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -28,12 +31,18 @@ async fn what_is_hardly_http_is_refused_and_publishes_nothing() {
         format!("{head}content-length: 1\r\ncontent-length: 2\r\n\r\nxy").as_bytes(),
         format!("{head}content-length: 99999999999999999999999\r\n\r\nx").as_bytes(),
         format!("{head}content-length: 18446744073709551615\r\n\r\nx").as_bytes(),
-        format!("{head}content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n").as_bytes(),
+        format!("{head}content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
+            .as_bytes(),
         format!("{head}transfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n").as_bytes(),
         format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n").as_bytes(),
-        format!("{head}transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\nx\r\n0\r\n\r\n").as_bytes(),
+        format!("{head}transfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\nx\r\n0\r\n\r\n")
+            .as_bytes(),
         long_header.as_bytes(),
-        format!("GET /event/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(60_000)).as_bytes(),
+        format!(
+            "GET /event/{} HTTP/1.1\r\nHost: x\r\n\r\n",
+            "x".repeat(60_000)
+        )
+        .as_bytes(),
     ] {
         let mut socket = server.connect().await;
         // It may be refused before all of it is sent.
@@ -50,14 +59,26 @@ async fn a_body_that_breaks_off_says_so() {
     let server = TestServer::start(Backend::Memory).await;
     let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n";
     let mut socket = server.connect().await;
-    socket.write_all(format!("{head}content-length: 100\r\n\r\nshort").as_bytes()).await.unwrap();
+    socket
+        .write_all(format!("{head}content-length: 100\r\n\r\nshort").as_bytes())
+        .await
+        .unwrap();
     socket.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    within("the end", socket.read_to_end(&mut answer)).await.unwrap();
+    within("the end", socket.read_to_end(&mut answer))
+        .await
+        .unwrap();
     let answer = String::from_utf8(answer).unwrap();
     // The answer may not come: whoever hangs up in the middle of a request need not be told.
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
-    let chunk = raw(&server, format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n").as_bytes()).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+        "{answer}"
+    );
+    let chunk = raw(
+        &server,
+        format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n").as_bytes(),
+    )
+    .await;
     let message = chunk.refusal(400, "broken_body");
     assert!(!message.contains("None"), "{message}");
     assert_eq!(server.history("sse").await, []);
@@ -122,7 +143,8 @@ impl Dice {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_makes_the_server_fail() {
-    let server = TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
+    let server =
+        TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
     let mut dice = Dice(0x5353_4521);
     let requests: Vec<Vec<u8>> = (0..600).map(|_| dice.spoiled()).collect();
     let mut statuses = BTreeSet::new();
@@ -142,13 +164,19 @@ async fn no_request_makes_the_server_fail() {
         .await;
         for (request, answer) in answers {
             let request = String::from_utf8_lossy(request).into_owned();
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 "), "{request:?} got {answer:?}");
+            assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 "),
+                "{request:?} got {answer:?}"
+            );
             assert!(!answer.contains("HTTP/1.1 5"), "{request:?} got {answer:?}");
             statuses.extend(answer.get(9..12).map(ToOwned::to_owned));
         }
     }
     for status in ["200", "400", "404", "405", "415"] {
-        assert!(statuses.contains(status), "no request got {status}, only {statuses:?}: the dice are too tame");
+        assert!(
+            statuses.contains(status),
+            "no request got {status}, only {statuses:?}: the dice are too tame"
+        );
     }
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "still here").await;

@@ -40,22 +40,51 @@ async fn refusal(response: Response, status: u16, code: &str) -> String {
 }
 
 fn checked(found: u16, content_type: &str, text: &str, status: u16, code: &str) -> String {
-    let answer: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
-    assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{answer}");
+    let answer: Value =
+        serde_json::from_str(text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
+    assert_eq!(
+        (found, answer["error"]["code"].as_str()),
+        (status, Some(code)),
+        "{answer}"
+    );
     assert!(content_type.starts_with(JSON), "{content_type}");
-    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!((keys(&answer), keys(&answer["error"])), (vec!["error".into()], vec!["code".into(), "message".into()]));
-    let message = answer["error"]["message"].as_str().expect("a text").to_owned();
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (keys(&answer), keys(&answer["error"])),
+        (vec!["error".into()], vec!["code".into(), "message".into()])
+    );
+    let message = answer["error"]["message"]
+        .as_str()
+        .expect("a text")
+        .to_owned();
     assert!(message.len() > 15, "{message:?} helps nobody");
     message
 }
 
-fn post(server: &TestServer, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
-    server.http.post(server.at(path)).header("content-type", content_type).body(body)
+fn post(
+    server: &TestServer,
+    path: &str,
+    content_type: &str,
+    body: impl Into<reqwest::Body>,
+) -> RequestBuilder {
+    server
+        .http
+        .post(server.at(path))
+        .header("content-type", content_type)
+        .body(body)
 }
 
 async fn sent(request: RequestBuilder) -> Response {
-    within("an answer", request.send()).await.expect("an answer")
+    within("an answer", request.send())
+        .await
+        .expect("an answer")
 }
 
 /// Publishes and returns the data as the log has it.
@@ -64,7 +93,10 @@ async fn stored(server: &TestServer, request: RequestBuilder) -> String {
     let status = response.status();
     let answer: Value = response.json().await.expect("JSON");
     assert_eq!(status, StatusCode::OK, "{answer}");
-    assert_eq!(answer.as_object().unwrap().keys().collect::<Vec<_>>(), ["id"]);
+    assert_eq!(
+        answer.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["id"]
+    );
     let last = server.history("sse").await.pop().expect("an event");
     assert_eq!(answer["id"], last.id);
     last.data
@@ -80,8 +112,17 @@ struct RawAnswer {
 
 impl RawAnswer {
     fn refusal(&self, status: u16, code: &str) -> String {
-        let content_type = self.headers.lines().find_map(|line| line.strip_prefix("content-type: "));
-        checked(self.status, content_type.unwrap_or_default(), &self.body, status, code)
+        let content_type = self
+            .headers
+            .lines()
+            .find_map(|line| line.strip_prefix("content-type: "));
+        checked(
+            self.status,
+            content_type.unwrap_or_default(),
+            &self.body,
+            status,
+            code,
+        )
     }
 
     /// The next answer, as far as its `content-length` says.
@@ -90,15 +131,27 @@ impl RawAnswer {
         loop {
             let text = String::from_utf8_lossy(&bytes).to_lowercase();
             if let Some(end) = text.find("\r\n\r\n") {
-                let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                let length = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
                 if bytes.len() >= end + 4 + length.unwrap_or(0) {
-                    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+                    let status = text
+                        .split(' ')
+                        .nth(1)
+                        .and_then(|status| status.parse().ok())
+                        .expect("a status");
                     let body = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
-                    return Self { status, headers: text[..end].to_owned(), body };
+                    return Self {
+                        status,
+                        headers: text[..end].to_owned(),
+                        body,
+                    };
                 }
             }
             let mut byte = [0];
-            let count = within("an answer", socket.read(&mut byte)).await.expect("an answer that can be read");
+            let count = within("an answer", socket.read(&mut byte))
+                .await
+                .expect("an answer that can be read");
             assert!(count > 0, "the connection ended after {text:?}");
             bytes.push(byte[0]);
         }
@@ -107,6 +160,9 @@ impl RawAnswer {
 
 async fn raw(server: &TestServer, request: &[u8]) -> RawAnswer {
     let mut socket = server.connect().await;
-    socket.write_all(request).await.expect("it takes the request");
+    socket
+        .write_all(request)
+        .await
+        .expect("it takes the request");
     RawAnswer::read(&mut socket).await
 }

@@ -9,9 +9,21 @@ use crate::common::{Backend, TestServer};
 async fn a_channel_that_cannot_be_one_is_refused_on_every_route() {
     let server = TestServer::start(Backend::Memory).await;
     let too_long = "x".repeat(65);
-    for channel in
-        ["", "a%20b", "a+b", "a/b", "a%2Fb", "%C3%A9", "a%00", "a%0A", "a,b", "a=b", "%7Bsse%7D", "*", &too_long]
-    {
+    for channel in [
+        "",
+        "a%20b",
+        "a+b",
+        "a/b",
+        "a%2Fb",
+        "%C3%A9",
+        "a%00",
+        "a%0A",
+        "a,b",
+        "a=b",
+        "%7Bsse%7D",
+        "*",
+        &too_long,
+    ] {
         let query = format!("channel={channel}");
         for request in [
             server.http.get(server.at(&format!("/event/click?{query}"))),
@@ -34,13 +46,27 @@ async fn a_channel_that_cannot_be_one_is_refused_on_every_route() {
 async fn an_action_that_cannot_be_one_is_refused_and_the_others_arrive_as_they_are() {
     let server = TestServer::start(Backend::Memory).await;
     let (too_long, too_long_in_bytes) = ("x".repeat(129), "é".repeat(65));
-    let wrong =
-        ["", "a%2Fb", "a/b", "a/", "a%0Ab", "a%0Did:%201", "%00", "a%7F", "%C2%85", &too_long, &too_long_in_bytes];
+    let wrong = [
+        "",
+        "a%2Fb",
+        "a/b",
+        "a/",
+        "a%0Ab",
+        "a%0Did:%201",
+        "%00",
+        "a%7F",
+        "%C2%85",
+        &too_long,
+        &too_long_in_bytes,
+    ];
     let reserved = ["gap", "open", "error", "g%61p"];
     for (actions, hint) in [(&wrong[..], "1 to 128 bytes"), (&reserved[..], "reserved")] {
         for action in actions {
             let path = format!("/event/{action}");
-            for request in [server.http.get(server.at(&path)), post(&server, &path, TEXT, "x")] {
+            for request in [
+                server.http.get(server.at(&path)),
+                post(&server, &path, TEXT, "x"),
+            ] {
                 let message = refusal(sent(request).await, 400, "invalid_action").await;
                 assert!(message.contains(hint), "{action}: {message}");
             }
@@ -63,14 +89,30 @@ async fn an_action_that_cannot_be_one_is_refused_and_the_others_arrive_as_they_a
     for (action, _) in good {
         server.publish("sse", action, "x").await;
     }
-    let kept: Vec<String> = server.history("sse").await.into_iter().map(|event| event.event).collect();
+    let kept: Vec<String> = server
+        .history("sse")
+        .await
+        .into_iter()
+        .map(|event| event.event)
+        .collect();
     assert_eq!(kept, good.map(|(_, event)| event.to_owned()));
 }
 
 #[tokio::test]
 async fn broken_percent_encoding_is_refused_and_never_replaced() {
     let server = TestServer::start(Backend::Memory).await;
-    for bad in ["%", "%4", "%zz", "%+1", "a%FF", "%C3", "%C3%28", "%ED%A0%80", "%F4%90%80%80", "%C0%AF"] {
+    for bad in [
+        "%",
+        "%4",
+        "%zz",
+        "%+1",
+        "a%FF",
+        "%C3",
+        "%C3%28",
+        "%ED%A0%80",
+        "%F4%90%80%80",
+        "%C0%AF",
+    ] {
         for path in [
             format!("/event/{bad}"),
             format!("/event/click?channel={bad}"),
@@ -79,7 +121,10 @@ async fn broken_percent_encoding_is_refused_and_never_replaced() {
             format!("/events?last_event_id={bad}"),
         ] {
             let message = refusal(server.get(&path).await.unwrap(), 400, "invalid_encoding").await;
-            assert!(message.contains("UTF-8") && message.contains("%25"), "{path}: {message}");
+            assert!(
+                message.contains("UTF-8") && message.contains("%25"),
+                "{path}: {message}"
+            );
         }
     }
     assert_eq!(server.history("sse").await, []);
@@ -100,14 +145,25 @@ async fn a_route_written_with_escapes_is_the_same_route_or_none() {
 #[tokio::test]
 async fn a_query_that_cannot_be_meant_is_refused() {
     let server = TestServer::start(Backend::Memory).await;
-    let many = (0..65).map(|number| format!("event=e{number}")).collect::<Vec<_>>().join("&");
+    let many = (0..65)
+        .map(|number| format!("event=e{number}"))
+        .collect::<Vec<_>>()
+        .join("&");
     for (path, code, hint) in [
         ("/event/click?chanel=a", "unknown_parameter", "channel"),
         ("/event/click?event=a", "unknown_parameter", "channel"),
-        ("/event/click?channel=a&channel=a", "invalid_parameter", "more than once"),
+        (
+            "/event/click?channel=a&channel=a",
+            "invalid_parameter",
+            "more than once",
+        ),
         ("/stream?limit=5", "unknown_parameter", "last_event_id"),
         ("/stream?Event=a", "unknown_parameter", "event"),
-        ("/stream?last_event_id=1-0&last_event_id=1-0", "invalid_parameter", "more than once"),
+        (
+            "/stream?last_event_id=1-0&last_event_id=1-0",
+            "invalid_parameter",
+            "more than once",
+        ),
         ("/stream?event=", "invalid_action", "1 to 128 bytes"),
         ("/stream?event=a%2Fb", "invalid_action", "1 to 128 bytes"),
         (&format!("/stream?{many}"), "invalid_parameter", "64"),
@@ -118,13 +174,25 @@ async fn a_query_that_cannot_be_meant_is_refused() {
         ("/events?limit=-1", "invalid_parameter", "1 to 10000"),
         ("/events?limit=10001", "invalid_parameter", "1 to 10000"),
         ("/events?limit=", "invalid_parameter", "1 to 10000"),
-        ("/events?limit=5&limit=6", "invalid_parameter", "more than once"),
+        (
+            "/events?limit=5&limit=6",
+            "invalid_parameter",
+            "more than once",
+        ),
     ] {
         let message = refusal(server.get(path).await.unwrap(), 400, code).await;
         assert!(message.contains(hint), "{path}: {message}");
     }
     // What gets past caches is let through.
-    for path in ["/event/click?_=17", "/event/click?", "/event/click?&&channel=sse&"] {
-        assert_eq!(server.get(path).await.unwrap().status(), StatusCode::OK, "{path}");
+    for path in [
+        "/event/click?_=17",
+        "/event/click?",
+        "/event/click?&&channel=sse&",
+    ] {
+        assert_eq!(
+            server.get(path).await.unwrap().status(),
+            StatusCode::OK,
+            "{path}"
+        );
     }
 }

@@ -25,16 +25,28 @@ async fn pages_of_other_sites_may_not_publish() {
         (&[("sec-fetch-site", "none")], true),
         (&[("sec-fetch-site", "cross-site")], false),
         (&[("origin", own.as_str())], true),
-        (&[("origin", own.as_str()), ("sec-fetch-site", "same-origin")], true),
+        (
+            &[("origin", own.as_str()), ("sec-fetch-site", "same-origin")],
+            true,
+        ),
         (&[("origin", "null")], false),
         (&[("origin", "")], false),
         (&[("origin", "https://evil.example")], false),
-        (&[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")], false),
+        (
+            &[
+                ("origin", "https://evil.example"),
+                ("sec-fetch-site", "same-origin"),
+            ],
+            false,
+        ),
         (&[("origin", "http://127.0.0.1:1")], false),
         (&[("origin", "http://127.0.0.1")], false),
         (&[("origin", &format!("{own}.evil.example"))], false),
         (&[("origin", &format!("http://evil.example@{host}"))], false),
-        (&[("origin", &format!("https://evil.example, {own}"))], false),
+        (
+            &[("origin", &format!("https://evil.example, {own}"))],
+            false,
+        ),
     ] {
         for mut request in ways() {
             for (name, value) in headers {
@@ -74,7 +86,9 @@ async fn a_name_of_somebody_else_that_leads_to_this_machine_does_not_make_a_page
             post(&server, "/event/click", TEXT, "x"),
             post(&server, "/events", LINES, ONE_LINE),
         ] {
-            let request = request.header("host", &host).header("origin", format!("http://{host}"));
+            let request = request
+                .header("host", &host)
+                .header("origin", format!("http://{host}"));
             let response = sent(request.header("sec-fetch-site", "same-origin")).await;
             if ours {
                 assert_eq!(response.status(), StatusCode::OK, "{host}");
@@ -88,12 +102,23 @@ async fn a_name_of_somebody_else_that_leads_to_this_machine_does_not_make_a_page
 }
 
 fn cors_headers(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name.as_str().starts_with("access-control-"))
+    headers
+        .keys()
+        .any(|name| name.as_str().starts_with("access-control-"))
 }
 
 /// A browser's question before a publish.
-async fn preflight(server: &TestServer, path: &str, origin: &str, method: &str, headers: &str) -> Response {
-    let mut request = server.http.request(Method::OPTIONS, server.at(path)).header("origin", origin);
+async fn preflight(
+    server: &TestServer,
+    path: &str,
+    origin: &str,
+    method: &str,
+    headers: &str,
+) -> Response {
+    let mut request = server
+        .http
+        .request(Method::OPTIONS, server.at(path))
+        .header("origin", origin);
     request = request.header("access-control-request-method", method);
     if !headers.is_empty() {
         request = request.header("access-control-request-headers", headers);
@@ -105,10 +130,17 @@ async fn preflight(server: &TestServer, path: &str, origin: &str, method: &str, 
 async fn without_the_flag_there_are_no_cors_headers() {
     let server = TestServer::start(Backend::Memory).await;
     for (path, _) in ROUTES {
-        let response = preflight(&server, path, "https://app.example", "POST", "content-type").await;
+        let response =
+            preflight(&server, path, "https://app.example", "POST", "content-type").await;
         assert!(!cors_headers(response.headers()), "{path}");
         refusal(response, 405, "method_not_allowed").await;
-        let read = sent(server.http.get(server.at(path)).header("origin", "https://app.example")).await;
+        let read = sent(
+            server
+                .http
+                .get(server.at(path))
+                .header("origin", "https://app.example"),
+        )
+        .await;
         assert!(!cors_headers(read.headers()), "{path}");
     }
     assert_eq!(server.history("sse").await, []);
@@ -117,7 +149,11 @@ async fn without_the_flag_there_are_no_cors_headers() {
 #[tokio::test]
 async fn named_origins_may_read_and_publish() {
     let (one, two) = ("https://app.example", "http://localhost:3000");
-    let server = TestServer::start_with(Backend::Memory, &["--cors-origin", one, "--cors-origin", two]).await;
+    let server = TestServer::start_with(
+        Backend::Memory,
+        &["--cors-origin", one, "--cors-origin", two],
+    )
+    .await;
     for origin in [one, two] {
         for (path, method, headers) in [
             ("/event/click", "POST", "content-type"),
@@ -131,7 +167,10 @@ async fn named_origins_may_read_and_publish() {
             assert_eq!(value("access-control-allow-origin"), origin);
             assert!(value("access-control-allow-methods").contains(&method.to_lowercase()));
             for header in headers.split(',') {
-                assert!(value("access-control-allow-headers").contains(header), "{path}");
+                assert!(
+                    value("access-control-allow-headers").contains(header),
+                    "{path}"
+                );
             }
             assert!(value("vary").contains("origin"));
         }
@@ -149,20 +188,45 @@ async fn named_origins_may_read_and_publish() {
         // A page can read what is wrong with its publish.
         let wrong = sent(post(&server, "/event/gap", JSON, "1").header("origin", origin)).await;
         assert_eq!(
-            (wrong.status().as_u16(), &wrong.headers()["access-control-allow-origin"]),
+            (
+                wrong.status().as_u16(),
+                &wrong.headers()["access-control-allow-origin"]
+            ),
             (400, &origin.parse().unwrap())
         );
     }
     assert_eq!(server.history("sse").await.len(), 6);
-    for origin in ["https://evil.example", "null", "https://app.example.evil.example", "http://app.example"] {
-        let response = sent(post(&server, "/event/click", JSON, "1").header("origin", origin)).await;
-        assert!(!response.headers().contains_key("access-control-allow-origin"), "{origin}");
+    for origin in [
+        "https://evil.example",
+        "null",
+        "https://app.example.evil.example",
+        "http://app.example",
+    ] {
+        let response =
+            sent(post(&server, "/event/click", JSON, "1").header("origin", origin)).await;
+        assert!(
+            !response
+                .headers()
+                .contains_key("access-control-allow-origin"),
+            "{origin}"
+        );
         refusal(response, 403, "foreign_origin").await;
         let response = preflight(&server, "/event/click", origin, "POST", "content-type").await;
-        assert!(!response.headers().contains_key("access-control-allow-origin"), "{origin}");
+        assert!(
+            !response
+                .headers()
+                .contains_key("access-control-allow-origin"),
+            "{origin}"
+        );
         assert!(!response.status().is_success(), "{origin}");
     }
-    let own = sent(server.http.get(server.at("/event/click")).header("origin", &server.url)).await;
+    let own = sent(
+        server
+            .http
+            .get(server.at("/event/click"))
+            .header("origin", &server.url),
+    )
+    .await;
     assert_eq!(own.status(), StatusCode::OK);
     assert_eq!(server.history("sse").await.len(), 7);
 }
@@ -173,24 +237,42 @@ async fn a_star_lets_every_origin_read_and_publish() {
     for origin in ["https://app.example", "null", &server.url.clone()] {
         let asked = preflight(&server, "/events", origin, "POST", "content-type").await;
         assert_eq!(
-            (asked.status().is_success(), &asked.headers()["access-control-allow-origin"]),
+            (
+                asked.status().is_success(),
+                &asked.headers()["access-control-allow-origin"]
+            ),
             (true, &"*".parse().unwrap())
         );
-        assert!(!asked.headers().contains_key("access-control-allow-credentials"));
-        let response = sent(post(&server, "/event/click", JSON, "1").header("origin", origin)).await;
+        assert!(
+            !asked
+                .headers()
+                .contains_key("access-control-allow-credentials")
+        );
+        let response =
+            sent(post(&server, "/event/click", JSON, "1").header("origin", origin)).await;
         assert_eq!(
-            (response.status(), &response.headers()["access-control-allow-origin"]),
+            (
+                response.status(),
+                &response.headers()["access-control-allow-origin"]
+            ),
             (StatusCode::OK, &"*".parse().unwrap())
         );
     }
-    let hidden = sent(server.http.get(server.at("/event/click")).header("sec-fetch-site", "cross-site")).await;
+    let hidden = sent(
+        server
+            .http
+            .get(server.at("/event/click"))
+            .header("sec-fetch-site", "cross-site"),
+    )
+    .await;
     assert_eq!(hidden.status(), StatusCode::OK);
     assert_eq!(server.history("sse").await.len(), 4);
 }
 
 #[tokio::test]
 async fn a_preflight_that_fails_says_why_like_every_other_error() {
-    let server = TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
+    let server =
+        TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
     for (origin, method, headers) in [
         ("https://evil.example", "POST", ""),
         ("https://app.example", "DELETE", ""),
@@ -199,7 +281,11 @@ async fn a_preflight_that_fails_says_why_like_every_other_error() {
         let response = preflight(&server, "/event/click", origin, method, headers).await;
         assert!(response.status().is_client_error(), "{}", response.status());
         let text = response.text().await.unwrap();
-        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text:?}"));
-        assert!(answer["error"]["code"].is_string() && answer["error"]["message"].is_string(), "{answer}");
+        let answer: Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text:?}"));
+        assert!(
+            answer["error"]["code"].is_string() && answer["error"]["message"].is_string(),
+            "{answer}"
+        );
     }
 }
