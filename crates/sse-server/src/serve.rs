@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, memory::Memory,
-        once::KeyLimits, redis, redis::RedisBroker, redis::without_password,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, idempotency::KeyLimits,
+        memory::Memory, redis, redis::RedisBroker, redis::without_password,
     },
     channel::{Hub, TailLimits},
     fanout::{

@@ -7,7 +7,7 @@
 //! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
 //!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
 //! - An id is never given out twice, and ids of a channel only grow.
-//! - [`append_once`](Broker::append_once) does the same for parts that may have keys. A part whose key is known in the
+//! - [`append_idempotent`](Broker::append_once) does the same for parts that may have keys. A part whose key is known in the
 //!   channel is not added again, and gets the ids of the first time. Keys are kept in the same step as the events, for
 //!   at least the window that was set when they came, also when the events were trimmed meanwhile.
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
@@ -28,8 +28,8 @@ pub mod bells;
 mod clock;
 pub mod continuity;
 pub mod embedded;
+pub mod idempotency;
 pub mod memory;
-pub mod once;
 pub mod redis;
 
 use std::{num::NonZeroUsize, sync::Weak, time::Duration};
@@ -43,8 +43,8 @@ use sse_proto::{
 use self::{
     bells::{Bells, Follower},
     embedded::Embedded,
+    idempotency::{KeyLimits, Part, Placed},
     memory::Memory,
-    once::{KeyLimits, Part, Placed},
     redis::RedisBroker,
 };
 
@@ -302,15 +302,15 @@ impl Broker {
     /// # Errors
     /// Any: see [`BrokerError`]. After `OutcomeUnknown` the same parts may be appended again; those with keys are not
     /// doubled.
-    pub async fn append_once(
+    pub async fn append_idempotent(
         &self,
         channel: &Channel,
         parts: Vec<Part>,
     ) -> Result<Vec<Placed>, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.append_once(channel, parts).await,
-            Self::Memory(broker) => broker.append_once(channel, &parts),
-            Self::Redis(broker) => broker.append_once(channel, &parts).await,
+            Self::Embedded(broker) => broker.append_idempotent(channel, parts).await,
+            Self::Memory(broker) => broker.append_idempotent(channel, &parts),
+            Self::Redis(broker) => broker.append_idempotent(channel, &parts).await,
         }
     }
 

@@ -295,7 +295,7 @@ mod tests {
     use sse_proto::Event;
 
     use super::*;
-    use crate::broker::{Retention, memory::Memory, once::KeyLimits};
+    use crate::broker::{Retention, idempotency::KeyLimits, memory::Memory};
 
     #[tokio::test]
     async fn for_whoever_reads_on_the_next_page_is_there_before_it_is_asked_for() {

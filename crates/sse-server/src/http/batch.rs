@@ -20,11 +20,11 @@ use super::{
     Edge, Limits,
     body::{self, BodyLimit},
     error::{ApiError, shortened},
+    idempotency,
     media::{self, Media},
-    once,
     query::Params,
 };
-use crate::broker::once::{Fingerprint, Once, Part};
+use crate::broker::idempotency::{Fingerprint, IdempotencyKey, Part};
 
 /// Publishes a batch to one channel.
 pub(super) async fn events(
@@ -34,7 +34,7 @@ pub(super) async fn events(
 ) -> Result<HttpResponse, ApiError> {
     edge.origins.check_publish(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = once::header(&request)?;
+    let key = idempotency::header(&request)?;
     let media = media::of(&request);
     let limit = BodyLimit {
         bytes_max: edge.limits.batch_bytes_max,
@@ -66,8 +66,8 @@ pub(super) async fn events(
         Some(place) if by_line => format!("the key of {place}"),
         _ => "the Idempotency-Key".to_owned(),
     };
-    let placed = once::publish(&edge, &channel, parts, whose).await?;
-    let ends = once::ends(&placed)?;
+    let placed = idempotency::publish(&edge, &channel, parts, whose).await?;
+    let ends = idempotency::ends(&placed)?;
     let ids = by_line.then(|| placed.iter().map(|line| line.ids.first).collect());
     Ok(HttpResponse::Ok().json(BatchPublished {
         first_id: ends.first,
@@ -109,11 +109,17 @@ fn parts(
     let keyed = lines.iter().filter(|line| line.key.is_some()).count();
     if keyed == 0 {
         let events: Vec<Event> = lines.into_iter().map(|line| line.event).collect();
-        let once = key.map(|key| Once {
+        let idempotency = key.map(|key| IdempotencyKey {
             key,
             content: Fingerprint::of_events(&events),
         });
-        return Ok((vec![Part { events, once }], false));
+        return Ok((
+            vec![Part {
+                events,
+                idempotency,
+            }],
+            false,
+        ));
     }
     if key.is_some() {
         return Err(ApiError::InvalidKey(
@@ -130,13 +136,13 @@ fn parts(
         });
     }
     let part = |line: Line| {
-        let once = line.key.map(|key| Once {
+        let idempotency = line.key.map(|key| IdempotencyKey {
             key,
             content: Fingerprint::of_events([&line.event]),
         });
         Part {
             events: vec![line.event],
-            once,
+            idempotency,
         }
     };
     Ok((lines.into_iter().map(part).collect(), true))
@@ -254,7 +260,7 @@ fn line(text: &ByteString, json: &str, place: Place, limits: &Limits) -> Result<
     }
     let key = line
         .key
-        .map(|key| once::key(key.as_bytes()))
+        .map(|key| idempotency::key(key.as_bytes()))
         .transpose()
         .map_err(|why| wrong(format!("key: {why}")))?;
     Ok(Line {
@@ -397,11 +403,11 @@ mod tests {
     fn keys_are_of_the_batch_or_of_its_lines() {
         let keyed = |text: &str, key: Option<&str>| {
             let lines = lines(&text.into(), &LIMITS).unwrap();
-            let key = key.map(|key| once::key(key.as_bytes()).unwrap());
+            let key = key.map(|key| idempotency::key(key.as_bytes()).unwrap());
             let (parts, by_line) = parts(lines, key, &LIMITS).map_err(|error| error.to_string())?;
             let parts: Vec<_> = parts
                 .iter()
-                .map(|part| (part.events.len(), part.once.is_some()))
+                .map(|part| (part.events.len(), part.idempotency.is_some()))
                 .collect();
             Ok::<_, String>((parts, by_line))
         };

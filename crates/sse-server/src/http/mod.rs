@@ -7,7 +7,7 @@
 //! | `subscribe` | `GET /stream` |
 //! | `history` | `GET /events` |
 //! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
-//! | `once` | publishing with a key, for `publish` and `batch` |
+//! | `idempotency` | publishing with a key, for `publish` and `batch` |
 //! | `error` | the one table from errors to statuses |
 //! | `answer` | the memory of what `history` answers |
 //! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
@@ -21,8 +21,8 @@ mod error;
 mod filter;
 mod health;
 mod history;
+mod idempotency;
 mod media;
-mod once;
 mod origin;
 mod publish;
 mod query;

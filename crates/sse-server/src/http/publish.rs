@@ -12,11 +12,11 @@ use super::{
     Edge,
     body::{self, Body, BodyLimit},
     error::{ApiError, shortened},
+    idempotency,
     media::{self, Media},
-    once,
     query::{Params, decoded},
 };
-use crate::broker::once::{Fingerprint, Once, Part};
+use crate::broker::idempotency::{Fingerprint, IdempotencyKey, Part};
 
 /// Publishes one event. Its type is the action; its data the body, or the tutorial's text if there is no body.
 pub(super) async fn event(
@@ -27,7 +27,7 @@ pub(super) async fn event(
     edge.origins.check_publish(&request)?;
     let kind = action(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = once::header(&request)?;
+    let key = idempotency::header(&request)?;
     let posted = request.method() == Method::POST;
     // The body's share of the memory is held until the event is stored.
     let (data, _body) = if posted {
@@ -38,7 +38,7 @@ pub(super) async fn event(
     };
 
     // Of what was sent: the tutorial's text is another each time.
-    let once = key.map(|key| Once {
+    let idempotency = key.map(|key| IdempotencyKey {
         key,
         content: Fingerprint::of_sent(&kind, data.as_ref()),
     });
@@ -48,13 +48,13 @@ pub(super) async fn event(
     };
     let parts = vec![Part {
         events: vec![event],
-        once,
+        idempotency,
     }];
     let placed =
-        once::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
+        idempotency::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
     Ok(if posted {
         HttpResponse::Ok().json(Published {
-            id: once::ends(&placed)?.first,
+            id: idempotency::ends(&placed)?.first,
         })
     } else {
         HttpResponse::Ok().json(serde_json::json!({}))

@@ -11,7 +11,7 @@ use sse_server::{
     broker::{
         Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
         embedded::{Embedded, OpenError, Place},
-        once::{Fingerprint, KeyLimits, Once, Part},
+        idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Part},
     },
     metrics::Metrics,
 };
@@ -84,13 +84,13 @@ fn event(data: String) -> Event {
 fn keyed(data: String) -> Part {
     let key = Fingerprint::of_key(data.as_bytes());
     let events = vec![event(data)];
-    let once = Once {
+    let idempotency = IdempotencyKey {
         key,
         content: Fingerprint::of_events(&events),
     };
     Part {
         events,
-        once: Some(once),
+        idempotency: Some(idempotency),
     }
 }
 
@@ -113,7 +113,7 @@ async fn make(directory: &Path) -> Truth {
                 match *name {
                     KEYED => drop(
                         broker
-                            .append_once(&channel(name), vec![keyed(data)])
+                            .append_idempotent(&channel(name), vec![keyed(data)])
                             .await
                             .unwrap(),
                     ),
@@ -370,7 +370,7 @@ impl Examined<'_> {
             .iter()
             .map(|event| keyed(event.data.to_string()))
             .collect();
-        let Ok(placed) = broker.append_once(&channel(KEYED), parts).await else {
+        let Ok(placed) = broker.append_idempotent(&channel(KEYED), parts).await else {
             return;
         };
         for (event, placed) in events.iter().zip(placed) {

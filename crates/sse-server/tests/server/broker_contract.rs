@@ -14,8 +14,8 @@ use sse_server::{
         Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
         bells::Follower,
         embedded::{Embedded, Place},
+        idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Part, Placed},
         memory::Memory,
-        once::{Fingerprint, KeyLimits, Once, Part, Placed},
         redis::{Place as RedisPlace, RedisBroker},
     },
     metrics::Metrics,
@@ -130,13 +130,13 @@ fn part(key: u128, data: u128) -> Part {
         kind: "number".parse().unwrap(),
         data: data.to_string().into(),
     }];
-    let once = Once {
+    let idempotency = IdempotencyKey {
         key: Fingerprint::from(key),
         content: Fingerprint::of_events(&events),
     };
     Part {
         events,
-        once: (key > 0).then_some(once),
+        idempotency: (key > 0).then_some(idempotency),
     }
 }
 
@@ -241,7 +241,7 @@ crate::on_every_broker! {
                 *key > 0 && new.entry(*key).or_insert((*data, EventId::ZERO)).0 != *data
             });
             let asked = parts.iter().map(|(key, data)| part(*key, *data)).collect();
-            match own.broker.append_once(&channel("a"), asked).await {
+            match own.broker.append_idempotent(&channel("a"), asked).await {
                 Err(BrokerError::KeyReused { part }) => {
                     assert_eq!(conflict, Some(part), "{parts:?}");
                     conflicts += 1;

@@ -16,7 +16,7 @@ use super::{
 use crate::broker::{
     Appended, BrokerError, Retention,
     clock::Clock,
-    once::{Part, Placed, Plan, plan},
+    idempotency::{Part, Placed, Plan, plan},
 };
 
 /// What the writer knows of the log: the same as its tables, as of the last commit.
@@ -234,7 +234,8 @@ impl<'a> Group<'a> {
         let Ok(plans) = planned else {
             return Ok(planned);
         };
-        let is_new = |(part, plan): &(&Part, &Plan)| part.once.is_some() && **plan == Plan::Add;
+        let is_new =
+            |(part, plan): &(&Part, &Plan)| part.idempotency.is_some() && **plan == Plan::Add;
         let wanted = parts.iter().zip(&plans).filter(is_new).count() as u64;
         if wanted > 0 {
             // A channel that has no row yet has no keys, under any number.
@@ -275,8 +276,9 @@ impl<'a> Group<'a> {
             first: first.unwrap_or(row.last),
             last: row.last,
         };
-        if let Some(once) = part.once {
-            self.keys.remember(row.number, once, ids, self.log_ms())?;
+        if let Some(idempotency) = part.idempotency {
+            self.keys
+                .remember(row.number, idempotency, ids, self.log_ms())?;
         }
         Ok(ids)
     }
@@ -528,7 +530,7 @@ mod tests {
             load_state, reader,
             store::{KEYS, Place, Store},
         },
-        once::{Fingerprint, KeyLimits, Once},
+        idempotency::{Fingerprint, IdempotencyKey, KeyLimits},
     };
 
     /// A log whose clock the test sets, with room for two channels and events of a second.
@@ -576,7 +578,7 @@ mod tests {
             };
             let part = Part {
                 events: vec![event; count],
-                once: None,
+                idempotency: None,
             };
             let parts = if count == 0 { vec![] } else { vec![part] };
             self.append_parts(channel, &parts, now_ms, trims_max)
@@ -692,11 +694,14 @@ mod tests {
             kind: "click".parse().unwrap(),
             data: data.into(),
         }];
-        let once = Some(Once {
+        let idempotency = Some(IdempotencyKey {
             key: key.into(),
             content: Fingerprint::of_events(&events),
         });
-        Part { events, once }
+        Part {
+            events,
+            idempotency,
+        }
     }
 
     /// Where one event with a key is, and whether it was there before.

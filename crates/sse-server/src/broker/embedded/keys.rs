@@ -21,7 +21,7 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError,
-    once::{Fingerprint, KeyLimits, Known, Once},
+    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Known},
 };
 
 /// Expired keys that an append may forget, beyond as many as it brings: so that they get fewer.
@@ -134,13 +134,13 @@ impl<'a> Keys<'a> {
     pub(super) fn remember(
         &mut self,
         channel: u32,
-        once: Once,
+        idempotency: IdempotencyKey,
         ids: Appended,
         now_ms: u64,
     ) -> Result<(), StoreError> {
         let expires_ms = now_ms.saturating_add(self.limits.window_ms());
-        let key = once.key.number();
-        let row = encode(channel, once, ids, expires_ms);
+        let key = idempotency.key.number();
+        let row = encode(channel, idempotency, ids, expires_ms);
         let tables = self.tables()?;
         let replaced = tables
             .keys
@@ -148,7 +148,7 @@ impl<'a> Keys<'a> {
             .map(|old| old.value().to_vec());
         if let Some((expired_ms, _)) = replaced
             .as_ref()
-            .and_then(|old| decode(channel, once.key, old))
+            .and_then(|old| decode(channel, idempotency.key, old))
         {
             tables.expiries.remove((channel, expired_ms, key))?;
         }
@@ -301,13 +301,13 @@ pub(super) fn verify(transaction: &ReadTransaction, expected: u64) -> Result<(),
     Ok(())
 }
 
-fn encode(channel: u32, once: Once, ids: Appended, expires_ms: u64) -> Vec<u8> {
+fn encode(channel: u32, idempotency: IdempotencyKey, ids: Appended, expires_ms: u64) -> Vec<u8> {
     let mut row = Vec::with_capacity(60);
     row.extend_from_slice(&expires_ms.to_le_bytes());
     put_id(&mut row, ids.first);
     put_id(&mut row, ids.last);
-    row.extend_from_slice(&once.content.number().to_le_bytes());
-    let checksum = checksum(channel, once.key, &row);
+    row.extend_from_slice(&idempotency.content.number().to_le_bytes());
+    let checksum = checksum(channel, idempotency.key, &row);
     row.extend_from_slice(&checksum.to_le_bytes());
     row
 }
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_row_reads_back_and_a_changed_byte_a_cut_or_another_key_is_noticed() {
-        let once = Once {
+        let idempotency = IdempotencyKey {
             key: 1.into(),
             content: u128::MAX.into(),
         };
@@ -353,24 +353,28 @@ mod tests {
             first: EventId::new(5, 6),
             last: EventId::new(7, 8),
         };
-        let row = encode(3, once, ids, 99);
+        let row = encode(3, idempotency, ids, 99);
         assert_eq!(
-            decode(3, once.key, &row),
+            decode(3, idempotency.key, &row),
             Some((
                 99,
                 Known {
                     ids,
-                    content: once.content
+                    content: idempotency.content
                 }
             ))
         );
-        assert_eq!(decode(4, once.key, &row), None);
+        assert_eq!(decode(4, idempotency.key, &row), None);
         assert_eq!(decode(3, 2.into(), &row), None);
         for at in 0..row.len() {
-            assert_eq!(decode(3, once.key, &row[..at]), None, "cut at {at}");
+            assert_eq!(decode(3, idempotency.key, &row[..at]), None, "cut at {at}");
             let mut changed = row.clone();
             changed[at] ^= 0x10;
-            assert_eq!(decode(3, once.key, &changed), None, "changed at {at}");
+            assert_eq!(
+                decode(3, idempotency.key, &changed),
+                None,
+                "changed at {at}"
+            );
         }
     }
 }

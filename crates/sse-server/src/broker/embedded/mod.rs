@@ -56,7 +56,7 @@ use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
     bells::Bells,
     clock::{self, Clock},
-    once::{Part, Placed},
+    idempotency::{Part, Placed},
 };
 use crate::metrics::Metrics;
 
@@ -229,13 +229,19 @@ impl Embedded {
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         let placed = self
-            .append_once(channel, vec![Part { events, once: None }])
+            .append_idempotent(
+                channel,
+                vec![Part {
+                    events,
+                    idempotency: None,
+                }],
+            )
             .await?;
         let first = placed.first().map(|placed| placed.ids);
         first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
     }
 
-    pub(super) async fn append_once(
+    pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
         parts: Vec<Part>,

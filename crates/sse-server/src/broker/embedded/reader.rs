@@ -262,7 +262,7 @@ mod tests {
             group::{Group, State},
             store::{Place, Store},
         },
-        once::{KeyLimits, Part},
+        idempotency::{KeyLimits, Part},
     };
 
     const LIMITS: PageLimits = PageLimits {
@@ -300,7 +300,7 @@ mod tests {
             let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
             let part = Part {
                 events: vec![event; 10],
-                once: None,
+                idempotency: None,
             };
             group
                 .append(&Channel::default_channel(), &[part], &Ok(()))?

@@ -27,7 +27,7 @@ use super::{
 use crate::broker::{
     BrokerError, Retention,
     clock::now_ms,
-    once::{Part, Placed},
+    idempotency::{Part, Placed},
 };
 
 /// A group takes no more appends once it has this many bytes. (One batch may be larger; it lies in one group.)

@@ -7,7 +7,7 @@ use std::{
 
 use crate::broker::{
     Appended, BrokerError,
-    once::{Fingerprint, KeyLimits, Known, Once},
+    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Known},
 };
 
 /// Expired keys that an append may forget, beyond as many as it brings: so that they get fewer.
@@ -62,19 +62,25 @@ impl Keys {
     }
 
     /// Keeps what was stored under a key that is not known, or has expired.
-    pub(super) fn remember(&mut self, once: Once, ids: Appended, now_ms: u64, limits: KeyLimits) {
+    pub(super) fn remember(
+        &mut self,
+        idempotency: IdempotencyKey,
+        ids: Appended,
+        now_ms: u64,
+        limits: KeyLimits,
+    ) {
         let expires_ms = now_ms.saturating_add(limits.window_ms());
         self.known.insert(
-            once.key,
+            idempotency.key,
             (
                 expires_ms,
                 Known {
                     ids,
-                    content: once.content,
+                    content: idempotency.content,
                 },
             ),
         );
-        self.expiries.push_back((expires_ms, once.key));
+        self.expiries.push_back((expires_ms, idempotency.key));
     }
 
     /// Forgets up to `most` expired keys, the oldest first; returns how many.

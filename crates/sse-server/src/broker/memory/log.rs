@@ -8,7 +8,7 @@ use super::{kept::Kept, keys::Keys};
 use crate::broker::{
     BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     clock::Clock,
-    once::{Part, Placed, Plan, plan},
+    idempotency::{Part, Placed, Plan, plan},
 };
 
 /// Events that are removed from one channel before it is looked again which has the oldest.
@@ -78,8 +78,9 @@ impl Log {
                 Plan::Add => {
                     let (ids, bytes) = kept.add(&part.events, &mut self.clock, now_ms);
                     self.bytes += bytes;
-                    if let Some(once) = part.once {
-                        kept.keys.remember(once, ids, log_ms, self.retention.keys);
+                    if let Some(idempotency) = part.idempotency {
+                        kept.keys
+                            .remember(idempotency, ids, log_ms, self.retention.keys);
                     }
                     Placed {
                         ids,
@@ -115,7 +116,8 @@ impl Log {
             Ok::<_, Infallible>(kept.as_ref().and_then(|kept| kept.keys.look(key, log_ms)))
         });
         let plans = plans?;
-        let is_new = |(part, plan): &(&Part, &Plan)| part.once.is_some() && **plan == Plan::Add;
+        let is_new =
+            |(part, plan): &(&Part, &Plan)| part.idempotency.is_some() && **plan == Plan::Add;
         let wanted = parts.iter().zip(&plans).filter(is_new).count();
         if wanted > 0 {
             let limits = self.retention.keys;
@@ -274,7 +276,7 @@ mod tests {
     use super::*;
     use crate::broker::{
         Start, Stored,
-        once::{Fingerprint, KeyLimits, Once},
+        idempotency::{Fingerprint, IdempotencyKey, KeyLimits},
     };
 
     /// A log with room for two channels, five events of a channel, and events of a second.
@@ -307,7 +309,7 @@ mod tests {
         fn add(&mut self, channel: &str, count: usize, now_ms: u64) -> Result<(), BrokerError> {
             let part = Part {
                 events: events("x", count),
-                once: None,
+                idempotency: None,
             };
             self.append(&channel.parse().unwrap(), &[part], now_ms)?;
             while self.sweep(now_ms, 2) {}
@@ -324,12 +326,18 @@ mod tests {
             now_ms: u64,
         ) -> Result<(u64, bool), BrokerError> {
             let events = events(data, 1);
-            let once = Some(Once {
+            let idempotency = Some(IdempotencyKey {
                 key: key.into(),
                 content: Fingerprint::of_events(&events),
             });
-            let placed =
-                self.append(&channel.parse().unwrap(), &[Part { events, once }], now_ms)?;
+            let placed = self.append(
+                &channel.parse().unwrap(),
+                &[Part {
+                    events,
+                    idempotency,
+                }],
+                now_ms,
+            )?;
             self.check();
             Ok((placed[0].ids.first.ms, placed[0].repeated))
         }
@@ -415,7 +423,7 @@ mod tests {
         let large = "x".repeat(10_000);
         let part = Part {
             events: events(&large, 3),
-            once: None,
+            idempotency: None,
         };
         log.append(&"a".parse().unwrap(), &[part], 1).unwrap();
         let kept: Vec<_> = log.channels[&"a".parse().unwrap()].events.iter().collect();

@@ -26,7 +26,7 @@ use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     bells::Bells,
     clock::now_ms,
-    once::{Part, Placed},
+    idempotency::{Part, Placed},
 };
 use crate::metrics::Metrics;
 
@@ -67,12 +67,18 @@ impl Memory {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let placed = self.append_once(channel, &[Part { events, once: None }])?;
+        let placed = self.append_idempotent(
+            channel,
+            &[Part {
+                events,
+                idempotency: None,
+            }],
+        )?;
         let first = placed.first().map(|placed| placed.ids);
         first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
     }
 
-    pub(super) fn append_once(
+    pub(super) fn append_idempotent(
         &self,
         channel: &Channel,
         parts: &[Part],

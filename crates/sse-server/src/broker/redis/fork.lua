@@ -63,7 +63,7 @@ else
 end
 
 -- Above the lost ids, those that other nodes know of as well: Redis gave them out before now, by about this clock. Nobody
--- chooses the same one, as in once.lua: this record may be lost too.
+-- chooses the same one, as in append_idempotent.lua: this record may be lost too.
 local unique = string.format('%.0f%06d', now_ms % 1e13, ARGV[5])
 local newest_ms, newest_seq = string.match(before(seen, last) and last or seen, '^(%d+)%-(%d+)$')
 local id_ms = now_ms

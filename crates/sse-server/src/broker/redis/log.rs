@@ -2,7 +2,7 @@
 //!
 //! An entry has the fields `event` and `data`; others are ignored, so that a newer node may add some. A publish is one
 //! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`. The first one to a channel on each
-//! connection goes through the script of `once`, which sees to it that no id is given out again that Redis has lost.
+//! connection goes through the script of `idempotency`, which sees to it that no id is given out again that Redis has lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,7 +27,7 @@ use crate::broker::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
     Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
-    once::Part,
+    idempotency::Part,
 };
 
 /// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
@@ -52,7 +52,7 @@ pub(super) struct Log {
 }
 
 /// Channels that got an event from this node on its connection of one era. They are in the registry, and all ids that
-/// Redis gives out in them now are above those that it has lost, if it has; see `once.lua`.
+/// Redis gives out in them now are above those that it has lost, if it has; see `append_idempotent.lua`.
 #[derive(Debug, Default)]
 struct Begun {
     era: u64,
@@ -101,7 +101,14 @@ impl Log {
             return self.add(channel, &events, errand).await;
         }
         let placed = self
-            .append_parts(channel, &[Part { events, once: None }], errand)
+            .append_parts(
+                channel,
+                &[Part {
+                    events,
+                    idempotency: None,
+                }],
+                errand,
+            )
             .await?;
         Ok(placed
             .first()

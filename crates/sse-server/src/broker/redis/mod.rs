@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `link` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
-//! | `once` | streams: append what has a key |
+//! | `idempotency` | streams: append what has a key |
 //! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
@@ -15,9 +15,9 @@
 mod doorbell;
 mod durability;
 mod forks;
+mod idempotency;
 mod link;
 mod log;
-mod once;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
@@ -31,7 +31,7 @@ use self::{forks::Forks, link::Link, log::Log};
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
     bells::Bells,
-    once::{Part, Placed},
+    idempotency::{Part, Placed},
 };
 use crate::metrics::Metrics;
 
@@ -223,12 +223,12 @@ impl RedisBroker {
         Ok(appended)
     }
 
-    pub(super) async fn append_once(
+    pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
         parts: &[Part],
     ) -> Result<Vec<Placed>, BrokerError> {
-        let placed = self.log.append_once(channel, parts).await?;
+        let placed = self.log.append_idempotent(channel, parts).await?;
         let new = parts
             .iter()
             .zip(&placed)

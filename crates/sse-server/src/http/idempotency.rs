@@ -8,7 +8,7 @@ use sse_proto::Channel;
 use super::{Edge, error::ApiError};
 use crate::broker::{
     Appended, BrokerError,
-    once::{Fingerprint, Part, Placed},
+    idempotency::{Fingerprint, Part, Placed},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -55,9 +55,9 @@ pub(super) async fn publish(
     };
     let sizes: Vec<_> = parts.iter().map(size).collect();
     let broker = edge.hub.broker();
-    let placed = if parts.iter().any(|part| part.once.is_some()) {
+    let placed = if parts.iter().any(|part| part.idempotency.is_some()) {
         broker
-            .append_once(channel, parts)
+            .append_idempotent(channel, parts)
             .await
             .map_err(|error| match error {
                 BrokerError::KeyReused { part } => ApiError::KeyReused(whose(part)),

@@ -94,7 +94,7 @@ fn add_event(hash: &mut Sha256, kind: &EventType, data: Option<&ByteString>) {
 
 /// What a publisher gives to be able to send it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Once {
+pub struct IdempotencyKey {
     /// The publisher's key.
     pub key: Fingerprint,
     /// What is published under it.
@@ -107,7 +107,7 @@ pub struct Part {
     /// At least one.
     pub events: Vec<Event>,
     /// None: these are stored each time they are sent.
-    pub once: Option<Once>,
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 /// Where a part is in the log.
@@ -147,19 +147,19 @@ pub(super) fn plan<E>(
     let mut new: HashMap<Fingerprint, (usize, Fingerprint)> = HashMap::new();
     let mut plans = Vec::with_capacity(parts.len());
     for (nth, part) in parts.iter().enumerate() {
-        let Some(once) = part.once else {
+        let Some(idempotency) = part.idempotency else {
             plans.push(Plan::Add);
             continue;
         };
-        let (plan, content) = match (new.get(&once.key), look(once.key)?) {
+        let (plan, content) = match (new.get(&idempotency.key), look(idempotency.key)?) {
             (Some((same, content)), _) => (Plan::As(*same), *content),
             (None, Some(known)) => (Plan::Before(known.ids), known.content),
             (None, None) => {
-                new.insert(once.key, (nth, once.content));
-                (Plan::Add, once.content)
+                new.insert(idempotency.key, (nth, idempotency.content));
+                (Plan::Add, idempotency.content)
             }
         };
-        if content != once.content {
+        if content != idempotency.content {
             return Ok(Err(BrokerError::KeyReused { part: nth }));
         }
         plans.push(plan);
@@ -219,7 +219,7 @@ mod tests {
     fn all_parts_are_decided_before_any_is_added() {
         let part = |key: u128, content: u128| Part {
             events: vec![event("a", "b")],
-            once: (key > 0).then_some(Once {
+            idempotency: (key > 0).then_some(IdempotencyKey {
                 key: Fingerprint(key),
                 content: Fingerprint(content),
             }),

@@ -19,12 +19,12 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError,
-    once::{Part, Placed},
+    idempotency::{Part, Placed},
 };
 
 const SWEEP: &str = include_str!("sweep.lua");
 static APPEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[SWEEP, include_str!("once.lua")].concat()));
+    LazyLock::new(|| Script::new(&[SWEEP, include_str!("append_idempotent.lua")].concat()));
 static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[SWEEP, "return sweep(tonumber(ARGV[1]))"].concat()));
 
@@ -32,7 +32,7 @@ static FORGET: LazyLock<Script> =
 const FORGET_AT_ONCE: usize = 1000;
 
 impl Log {
-    pub(super) async fn append_once(
+    pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
         parts: &[Part],
@@ -63,10 +63,10 @@ impl Log {
             .arg(self.retention.events_max.get());
         script.arg(u8::from(!has_begun)).arg(one_of_a_million());
         for part in parts {
-            match part.once {
-                Some(once) => script
-                    .arg(once.key.number().to_be_bytes().as_slice())
-                    .arg(once.content.number().to_be_bytes().as_slice()),
+            match part.idempotency {
+                Some(idempotency) => script
+                    .arg(idempotency.key.number().to_be_bytes().as_slice())
+                    .arg(idempotency.content.number().to_be_bytes().as_slice()),
                 None => script.arg("").arg(""),
             };
             script.arg(part.events.len());
