@@ -103,7 +103,7 @@ pub struct IdempotencyKey {
 
 /// Events of an append that share a key, or have none.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct AppendItem {
     /// At least one.
     pub events: Vec<Event>,
     /// None: these are stored each time they are sent.
@@ -112,59 +112,59 @@ pub struct Part {
 
 /// Where a part is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed {
+pub struct AppendOutcome {
     /// The ids that it got when it came for the first time.
     pub ids: Appended,
     /// Its key was known: nothing was added.
-    pub repeated: bool,
+    pub duplicate: bool,
 }
 
 /// What a log knows of a key that has not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct KnownKey {
     pub(super) ids: Appended,
     pub(super) content: Fingerprint,
 }
 
 /// What is to be done with a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum Disposition {
     /// Its events are to be added.
-    Add,
+    New,
     /// It was added before, with these ids.
-    Before(Appended),
+    Duplicate(Appended),
     /// It is the same as this part of the same append.
-    As(usize),
+    SameAs(usize),
 }
 
 /// Decides about all parts of an append, before anything is done.
 ///
-/// The outer error is of `look`, which finds a key of the channel; the inner one refuses all parts.
-pub(super) fn plan<E>(
-    parts: &[Part],
-    mut look: impl FnMut(Fingerprint) -> Result<Option<Known>, E>,
-) -> Result<Result<Vec<Plan>, BrokerError>, E> {
+/// The outer error is of `look_up`, which finds a key of the channel; the inner one refuses all parts.
+pub(super) fn dispositions<E>(
+    items: &[AppendItem],
+    mut look_up: impl FnMut(Fingerprint) -> Result<Option<KnownKey>, E>,
+) -> Result<Result<Vec<Disposition>, BrokerError>, E> {
     let mut new: HashMap<Fingerprint, (usize, Fingerprint)> = HashMap::new();
-    let mut plans = Vec::with_capacity(parts.len());
-    for (nth, part) in parts.iter().enumerate() {
-        let Some(idempotency) = part.idempotency else {
-            plans.push(Plan::Add);
+    let mut dispositions = Vec::with_capacity(items.len());
+    for (nth, item) in items.iter().enumerate() {
+        let Some(idempotency) = item.idempotency else {
+            dispositions.push(Disposition::New);
             continue;
         };
-        let (plan, content) = match (new.get(&idempotency.key), look(idempotency.key)?) {
-            (Some((same, content)), _) => (Plan::As(*same), *content),
-            (None, Some(known)) => (Plan::Before(known.ids), known.content),
+        let (disposition, content) = match (new.get(&idempotency.key), look_up(idempotency.key)?) {
+            (Some((same, content)), _) => (Disposition::SameAs(*same), *content),
+            (None, Some(known)) => (Disposition::Duplicate(known.ids), known.content),
             (None, None) => {
                 new.insert(idempotency.key, (nth, idempotency.content));
-                (Plan::Add, idempotency.content)
+                (Disposition::New, idempotency.content)
             }
         };
         if content != idempotency.content {
-            return Ok(Err(BrokerError::KeyReused { part: nth }));
+            return Ok(Err(BrokerError::KeyReused { item: nth }));
         }
-        plans.push(plan);
+        dispositions.push(disposition);
     }
-    Ok(Ok(plans))
+    Ok(Ok(dispositions))
 }
 
 #[cfg(test)]
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn all_parts_are_decided_before_any_is_added() {
-        let part = |key: u128, content: u128| Part {
+        let item = |key: u128, content: u128| AppendItem {
             events: vec![event("a", "b")],
             idempotency: (key > 0).then_some(IdempotencyKey {
                 key: Fingerprint(key),
@@ -228,37 +228,37 @@ mod tests {
             first: EventId::new(1, 0),
             last: EventId::new(1, 0),
         };
-        let planned = |parts: &[Part]| {
-            let look = |key: Fingerprint| {
-                Ok::<_, Infallible>((key.0 == 1).then_some(Known {
+        let planned = |items: &[AppendItem]| {
+            let look_up = |key: Fingerprint| {
+                Ok::<_, Infallible>((key.0 == 1).then_some(KnownKey {
                     ids,
                     content: Fingerprint(10),
                 }))
             };
-            let Ok(planned) = plan(parts, look);
+            let Ok(planned) = dispositions(items, look_up);
             planned.map_err(|error| match error {
-                BrokerError::KeyReused { part } => part,
+                BrokerError::KeyReused { item } => item,
                 error => panic!("{error}"),
             })
         };
         let good = [
-            part(1, 10),
-            part(2, 20),
-            part(0, 0),
-            part(2, 20),
-            part(1, 10),
+            item(1, 10),
+            item(2, 20),
+            item(0, 0),
+            item(2, 20),
+            item(1, 10),
         ];
         assert_eq!(
             planned(&good),
             Ok(vec![
-                Plan::Before(ids),
-                Plan::Add,
-                Plan::Add,
-                Plan::As(1),
-                Plan::Before(ids)
+                Disposition::Duplicate(ids),
+                Disposition::New,
+                Disposition::New,
+                Disposition::SameAs(1),
+                Disposition::Duplicate(ids)
             ])
         );
-        assert_eq!(planned(&[part(2, 20), part(1, 11)]), Err(1));
-        assert_eq!(planned(&[part(2, 20), part(0, 0), part(2, 21)]), Err(2));
+        assert_eq!(planned(&[item(2, 20), item(1, 11)]), Err(1));
+        assert_eq!(planned(&[item(2, 20), item(0, 0), item(2, 21)]), Err(2));
     }
 }

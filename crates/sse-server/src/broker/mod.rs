@@ -43,7 +43,7 @@ use sse_proto::{
 use self::{
     bells::{Bells, Follower},
     embedded::Embedded,
-    idempotency::{KeyLimits, Part, Placed},
+    idempotency::{AppendItem, AppendOutcome, KeyLimits},
     memory::Memory,
     redis::RedisBroker,
 };
@@ -258,10 +258,10 @@ pub enum BrokerError {
     #[error("{0}")]
     Full(String),
     /// A key came again with other content. Nothing was stored.
-    #[error("the key of part {part} was used for other content")]
+    #[error("the key of part {item} was used for other content")]
     KeyReused {
         /// The part of the append, counted from zero.
-        part: usize,
+        item: usize,
     },
     /// The channel knows as many keys as it may. Nothing was stored.
     #[error(
@@ -296,7 +296,7 @@ impl Broker {
         }
     }
 
-    /// Appends those of `parts`, at least one, whose key is not known in `channel`: all of them or none, in order.
+    /// Appends those of `items`, at least one, whose key is not known in `channel`: all of them or none, in order.
     /// Tells for each where it is.
     ///
     /// # Errors
@@ -305,12 +305,12 @@ impl Broker {
     pub async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: Vec<Part>,
-    ) -> Result<Vec<Placed>, BrokerError> {
+        items: Vec<AppendItem>,
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.append_idempotent(channel, parts).await,
-            Self::Memory(broker) => broker.append_idempotent(channel, &parts),
-            Self::Redis(broker) => broker.append_idempotent(channel, &parts).await,
+            Self::Embedded(broker) => broker.append_idempotent(channel, items).await,
+            Self::Memory(broker) => broker.append_idempotent(channel, &items),
+            Self::Redis(broker) => broker.append_idempotent(channel, &items).await,
         }
     }
 

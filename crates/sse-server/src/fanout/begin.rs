@@ -43,7 +43,7 @@ pub enum Asked {
 /// A subscription, or its beginning while that is still looked for.
 pub enum Begun {
     /// Its place is known.
-    Placed(MultiSubscription),
+    AppendOutcome(MultiSubscription),
     /// The log has not answered yet.
     Looking(BoxFuture<'static, MultiSubscription>),
 }
@@ -59,11 +59,11 @@ pub async fn begin(hub: &Hub, channels: Vec<(Channel, Asked)>, wanted: &Wanted) 
     };
     // Whoever comes back needs no look at the log.
     if let Some(starts) = placed(&channels) {
-        return Begun::Placed(MultiSubscription::new(starts, wanted));
+        return Begun::AppendOutcome(MultiSubscription::new(starts, wanted));
     }
     let mut looking = look(hub.clone(), channels, wanted.clone()).boxed();
     match timeout(WITHIN, &mut looking).await {
-        Ok(subscription) => Begun::Placed(subscription),
+        Ok(subscription) => Begun::AppendOutcome(subscription),
         Err(_) => Begun::Looking(looking),
     }
 }

@@ -90,13 +90,13 @@ pub fn stream_body(
 ) -> impl MessageBody + use<> {
     let mut opening = BytesMut::new();
     let position = match &begun {
-        Begun::Placed(subscription) => subscription.opening(),
+        Begun::AppendOutcome(subscription) => subscription.opening(),
         Begun::Looking(_) => None,
     };
     wire::opening(&mut opening, streams.settings.retry, position, comment);
     let exit = exit.and_then(|exit| Some((exit, streams.fanout.clone()?)));
     let state = match begun {
-        Begun::Placed(subscription) => State::Placed(subscription),
+        Begun::AppendOutcome(subscription) => State::AppendOutcome(subscription),
         Begun::Looking(looking) => State::Looking(looking),
     };
     // In a box, because `unfold` moves it with every chunk.
@@ -145,7 +145,7 @@ enum State {
     /// It is not known yet where the subscription begins.
     Looking(BoxFuture<'static, MultiSubscription>),
     /// It has not begun.
-    Placed(MultiSubscription),
+    AppendOutcome(MultiSubscription),
     Live(Box<Live>),
     /// Somebody else has it.
     Gone,
@@ -166,7 +166,7 @@ impl Driver {
             return Next::Bytes(self.speak(opening, 0));
         }
         match self.state {
-            State::Placed(_) if self.exit.is_some() => return Next::Leave,
+            State::AppendOutcome(_) if self.exit.is_some() => return Next::Leave,
             // Not an end: actix would go on with the requests that were sent behind this one.
             State::Gone => return std::future::pending().await,
             _ => {}
@@ -197,7 +197,7 @@ impl Driver {
             self.exit.take(),
         );
         if let (
-            State::Placed(subscription),
+            State::AppendOutcome(subscription),
             Some((
                 Exit {
                     connection,
@@ -227,12 +227,12 @@ impl Driver {
                     let subscription = looking.await;
                     // The opening could not tell where it is.
                     let said = heartbeat(subscription.opening());
-                    self.state = State::Placed(subscription);
+                    self.state = State::AppendOutcome(subscription);
                     return Some((said, 0));
                 }
                 State::Live(live) => return live.advance(&mut self.guard).await,
-                State::Placed(_) | State::Gone => {
-                    let State::Placed(subscription) =
+                State::AppendOutcome(_) | State::Gone => {
+                    let State::AppendOutcome(subscription) =
                         std::mem::replace(&mut self.state, State::Gone)
                     else {
                         return None;
@@ -247,7 +247,7 @@ impl Driver {
     fn heartbeat(&mut self) -> Bytes {
         let bytes = match &mut self.state {
             State::Looking(_) | State::Gone => heartbeat(None::<EventId>),
-            State::Placed(subscription) => heartbeat(subscription.tell()),
+            State::AppendOutcome(subscription) => heartbeat(subscription.tell()),
             State::Live(live) => heartbeat(live.subscription.tell()),
         };
         self.speak(bytes, 0)

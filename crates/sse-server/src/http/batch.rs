@@ -24,7 +24,7 @@ use super::{
     media::{self, Media},
     query::Params,
 };
-use crate::broker::idempotency::{Fingerprint, IdempotencyKey, Part};
+use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes a batch to one channel.
 pub(super) async fn events(
@@ -105,7 +105,7 @@ fn parts(
     lines: Vec<Line>,
     key: Option<Fingerprint>,
     limits: &Limits,
-) -> Result<(Vec<Part>, bool), ApiError> {
+) -> Result<(Vec<AppendItem>, bool), ApiError> {
     let keyed = lines.iter().filter(|line| line.key.is_some()).count();
     if keyed == 0 {
         let events: Vec<Event> = lines.into_iter().map(|line| line.event).collect();
@@ -114,7 +114,7 @@ fn parts(
             content: Fingerprint::of_events(&events),
         });
         return Ok((
-            vec![Part {
+            vec![AppendItem {
                 events,
                 idempotency,
             }],
@@ -140,7 +140,7 @@ fn parts(
             key,
             content: Fingerprint::of_events([&line.event]),
         });
-        Part {
+        AppendItem {
             events: vec![line.event],
             idempotency,
         }

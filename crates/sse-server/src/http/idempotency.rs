@@ -8,7 +8,7 @@ use sse_proto::Channel;
 use super::{Edge, error::ApiError};
 use crate::broker::{
     Appended, BrokerError,
-    idempotency::{Fingerprint, Part, Placed},
+    idempotency::{AppendItem, AppendOutcome, Fingerprint},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -40,39 +40,39 @@ pub(super) fn header(request: &HttpRequest) -> Result<Option<Fingerprint>, ApiEr
 pub(super) async fn publish(
     edge: &Edge,
     channel: &Channel,
-    parts: Vec<Part>,
+    items: Vec<AppendItem>,
     whose: impl Fn(usize) -> String,
-) -> Result<Vec<Placed>, ApiError> {
+) -> Result<Vec<AppendOutcome>, ApiError> {
     let started = Instant::now();
-    let size = |part: &Part| {
+    let size = |item: &AppendItem| {
         (
-            part.events.len(),
-            part.events
+            item.events.len(),
+            item.events
                 .iter()
                 .map(|event| event.data.len())
                 .sum::<usize>(),
         )
     };
-    let sizes: Vec<_> = parts.iter().map(size).collect();
+    let sizes: Vec<_> = items.iter().map(size).collect();
     let broker = edge.hub.broker();
-    let placed = if parts.iter().any(|part| part.idempotency.is_some()) {
+    let placed = if items.iter().any(|item| item.idempotency.is_some()) {
         broker
-            .append_idempotent(channel, parts)
+            .append_idempotent(channel, items)
             .await
             .map_err(|error| match error {
-                BrokerError::KeyReused { part } => ApiError::KeyReused(whose(part)),
+                BrokerError::KeyReused { item } => ApiError::KeyReused(whose(item)),
                 error => error.into(),
             })?
     } else {
-        let events = parts.into_iter().flat_map(|part| part.events).collect();
-        vec![Placed {
+        let events = items.into_iter().flat_map(|item| item.events).collect();
+        vec![AppendOutcome {
             ids: broker.append(channel, events).await?,
-            repeated: false,
+            duplicate: false,
         }]
     };
     let (mut events, mut bytes, mut repeated) = (0, 0, 0);
     for (placed, (part_events, part_bytes)) in placed.iter().zip(sizes) {
-        if placed.repeated {
+        if placed.duplicate {
             repeated += part_events;
         } else {
             events += part_events;
@@ -85,7 +85,7 @@ pub(super) async fn publish(
 }
 
 /// The first and the last id of a publish.
-pub(super) fn ends(placed: &[Placed]) -> Result<Appended, ApiError> {
+pub(super) fn ends(placed: &[AppendOutcome]) -> Result<Appended, ApiError> {
     match placed {
         [first, .., last] => Ok(Appended {
             first: first.ids.first,

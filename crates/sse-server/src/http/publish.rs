@@ -16,7 +16,7 @@ use super::{
     media::{self, Media},
     query::{Params, decoded},
 };
-use crate::broker::idempotency::{Fingerprint, IdempotencyKey, Part};
+use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes one event. Its type is the action; its data the body, or the tutorial's text if there is no body.
 pub(super) async fn event(
@@ -46,12 +46,12 @@ pub(super) async fn event(
         kind,
         data: data.unwrap_or_else(tutorial_data),
     };
-    let parts = vec![Part {
+    let items = vec![AppendItem {
         events: vec![event],
         idempotency,
     }];
     let placed =
-        idempotency::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
+        idempotency::publish(&edge, &channel, items, |_| "the Idempotency-Key".to_owned()).await?;
     Ok(if posted {
         HttpResponse::Ok().json(Published {
             id: idempotency::ends(&placed)?.first,

@@ -64,7 +64,7 @@ pub(super) async fn stream(
     let until = wanted.until;
     let asked = start::asked(whence.as_ref(), channels, edge.hub.broker()).await;
     let begun = begin(&edge.hub, asked, &wanted).await;
-    if let (Some(bound), Begun::Placed(subscription)) = (until, &begun)
+    if let (Some(bound), Begun::AppendOutcome(subscription)) = (until, &begun)
         && is_over(&edge.hub, subscription, &wanted.filter, bound).await
     {
         // To an `EventSource`, the one answer that means "do not come back".

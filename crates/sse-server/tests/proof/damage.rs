@@ -11,7 +11,7 @@ use sse_server::{
     broker::{
         Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
         embedded::{Embedded, OpenError, Place},
-        idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Part},
+        idempotency::{AppendItem, Fingerprint, IdempotencyKey, KeyLimits},
     },
     metrics::Metrics,
 };
@@ -81,14 +81,14 @@ fn event(data: String) -> Event {
 }
 
 /// An event whose data is its key.
-fn keyed(data: String) -> Part {
+fn keyed(data: String) -> AppendItem {
     let key = Fingerprint::of_key(data.as_bytes());
     let events = vec![event(data)];
     let idempotency = IdempotencyKey {
         key,
         content: Fingerprint::of_events(&events),
     };
-    Part {
+    AppendItem {
         events,
         idempotency: Some(idempotency),
     }
@@ -374,7 +374,7 @@ impl Examined<'_> {
             return;
         };
         for (event, placed) in events.iter().zip(placed) {
-            let is_known = placed.repeated && placed.ids.first == event.id;
+            let is_known = placed.duplicate && placed.ids.first == event.id;
             self.hold(
                 is_known,
                 format_args!("the key of {} is not known: {placed:?}", event.id),

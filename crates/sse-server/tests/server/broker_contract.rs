@@ -14,7 +14,7 @@ use sse_server::{
         Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
         bells::Follower,
         embedded::{Embedded, Place},
-        idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Part, Placed},
+        idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         redis::{Place as RedisPlace, RedisBroker},
     },
@@ -125,7 +125,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
 }
 
 /// An event with this data and key; 0 is none.
-fn part(key: u128, data: u128) -> Part {
+fn part(key: u128, data: u128) -> AppendItem {
     let events = vec![Event {
         kind: "number".parse().unwrap(),
         data: data.to_string().into(),
@@ -134,7 +134,7 @@ fn part(key: u128, data: u128) -> Part {
         key: Fingerprint::from(key),
         content: Fingerprint::of_events(&events),
     };
-    Part {
+    AppendItem {
         events,
         idempotency: (key > 0).then_some(idempotency),
     }
@@ -242,7 +242,7 @@ crate::on_every_broker! {
             });
             let asked = parts.iter().map(|(key, data)| part(*key, *data)).collect();
             match own.broker.append_idempotent(&channel("a"), asked).await {
-                Err(BrokerError::KeyReused { part }) => {
+                Err(BrokerError::KeyReused { item: part }) => {
                     assert_eq!(conflict, Some(part), "{parts:?}");
                     conflicts += 1;
                 }
@@ -253,7 +253,7 @@ crate::on_every_broker! {
                 Err(error) => panic!("{error}"),
                 Ok(placed) => {
                     assert!(conflict.is_none() && new.len() <= KEYS_MAX && placed.len() == parts.len(), "{parts:?}");
-                    for ((key, data), Placed { ids, repeated: again }) in parts.into_iter().zip(placed) {
+                    for ((key, data), AppendOutcome { ids, duplicate: again }) in parts.into_iter().zip(placed) {
                         assert_eq!(ids.first, ids.last);
                         if let Some((_, id)) = known.get(&key) {
                             assert_eq!((*id, again), (ids.first, true));

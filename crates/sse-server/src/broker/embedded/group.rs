@@ -16,7 +16,7 @@ use super::{
 use crate::broker::{
     Appended, BrokerError, Retention,
     clock::Clock,
-    idempotency::{Part, Placed, Plan, plan},
+    idempotency::{AppendItem, AppendOutcome, Disposition, dispositions},
 };
 
 /// What the writer knows of the log: the same as its tables, as of the last commit.
@@ -158,11 +158,11 @@ impl<'a> Group<'a> {
     pub(super) fn append(
         &mut self,
         channel: &Channel,
-        parts: &[Part],
+        items: &[AppendItem],
         room: &Result<(), BrokerError>,
-    ) -> Result<Result<Vec<Placed>, BrokerError>, StoreError> {
+    ) -> Result<Result<Vec<AppendOutcome>, BrokerError>, StoreError> {
         let row = self.row(channel);
-        let plans = match self.plan(row, parts) {
+        let plans = match self.plan(row, items) {
             Ok(Ok(plans)) => plans,
             Ok(Err(refused)) => return Ok(Err(refused)),
             // Only of this key: the group can go on.
@@ -173,12 +173,12 @@ impl<'a> Group<'a> {
             }
             Err(error) => return Err(error),
         };
-        let before = |plan: &Plan| match plan {
-            Plan::Before(ids) => Some(Placed {
+        let before = |plan: &Disposition| match plan {
+            Disposition::Duplicate(ids) => Some(AppendOutcome {
                 ids: *ids,
-                repeated: true,
+                duplicate: true,
             }),
-            Plan::Add | Plan::As(_) => None,
+            Disposition::New | Disposition::SameAs(_) => None,
         };
         if let Some(placed) = plans.iter().map(before).collect() {
             return Ok(Ok(placed)); // there is nothing to add
@@ -193,19 +193,19 @@ impl<'a> Group<'a> {
                 Err(refused) => return Ok(Err(refused)),
             },
         };
-        let mut placed: Vec<Placed> = Vec::with_capacity(parts.len());
-        for (part, plan) in parts.iter().zip(plans) {
+        let mut placed: Vec<AppendOutcome> = Vec::with_capacity(items.len());
+        for (item, plan) in items.iter().zip(plans) {
             placed.push(match plan {
-                Plan::Add => Placed {
-                    ids: self.add(&mut row, part)?,
-                    repeated: false,
+                Disposition::New => AppendOutcome {
+                    ids: self.add(&mut row, item)?,
+                    duplicate: false,
                 },
-                Plan::Before(ids) => Placed {
+                Disposition::Duplicate(ids) => AppendOutcome {
                     ids,
-                    repeated: true,
+                    duplicate: true,
                 },
-                Plan::As(nth) => Placed {
-                    repeated: true,
+                Disposition::SameAs(nth) => AppendOutcome {
+                    duplicate: true,
                     ..placed[nth]
                 },
             });
@@ -224,19 +224,20 @@ impl<'a> Group<'a> {
     fn plan(
         &mut self,
         row: Option<Row>,
-        parts: &[Part],
-    ) -> Result<Result<Vec<Plan>, BrokerError>, StoreError> {
+        items: &[AppendItem],
+    ) -> Result<Result<Vec<Disposition>, BrokerError>, StoreError> {
         let now_ms = self.log_ms();
-        let planned = plan(parts, |key| match row {
+        let planned = dispositions(items, |key| match row {
             Some(row) => self.keys.look(row.number, key, now_ms),
             None => Ok(None),
         })?;
         let Ok(plans) = planned else {
             return Ok(planned);
         };
-        let is_new =
-            |(part, plan): &(&Part, &Plan)| part.idempotency.is_some() && **plan == Plan::Add;
-        let wanted = parts.iter().zip(&plans).filter(is_new).count() as u64;
+        let is_new = |(item, plan): &(&AppendItem, &Disposition)| {
+            item.idempotency.is_some() && **plan == Disposition::New
+        };
+        let wanted = items.iter().zip(&plans).filter(is_new).count() as u64;
         if wanted > 0 {
             // A channel that has no row yet has no keys, under any number.
             let number = row.map_or(self.change.next_number, |row| row.number);
@@ -248,9 +249,9 @@ impl<'a> Group<'a> {
     }
 
     /// Adds the events of a part to the end of a channel, and keeps its key.
-    fn add(&mut self, row: &mut Row, part: &Part) -> Result<Appended, StoreError> {
+    fn add(&mut self, row: &mut Row, item: &AppendItem) -> Result<Appended, StoreError> {
         let mut first = None;
-        for event in &part.events {
+        for event in &item.events {
             let id = self.change.clock.next(self.now_ms);
             let key = key(row.number, id);
             encode_event(
@@ -276,7 +277,7 @@ impl<'a> Group<'a> {
             first: first.unwrap_or(row.last),
             last: row.last,
         };
-        if let Some(idempotency) = part.idempotency {
+        if let Some(idempotency) = item.idempotency {
             self.keys
                 .remember(row.number, idempotency, ids, self.log_ms())?;
         }
@@ -576,29 +577,29 @@ mod tests {
                 kind: "click".parse().unwrap(),
                 data: "x".into(),
             };
-            let part = Part {
+            let item = AppendItem {
                 events: vec![event; count],
                 idempotency: None,
             };
-            let parts = if count == 0 { vec![] } else { vec![part] };
-            self.append_parts(channel, &parts, now_ms, trims_max)
+            let items = if count == 0 { vec![] } else { vec![item] };
+            self.append_items(channel, &items, now_ms, trims_max)
                 .map(|(_, more_to_trim)| more_to_trim)
         }
 
         /// The same for parts; returns where they are, too.
-        fn append_parts(
+        fn append_items(
             &mut self,
             channel: &str,
-            parts: &[Part],
+            items: &[AppendItem],
             now_ms: u64,
             trims_max: u64,
-        ) -> Result<(Vec<Placed>, bool), BrokerError> {
+        ) -> Result<(Vec<AppendOutcome>, bool), BrokerError> {
             let (answer, change) = self
                 .store
                 .write(|transaction| {
                     let mut group =
                         Group::open(transaction, &self.state, &self.retention, now_ms, trims_max)?;
-                    let answer = group.append(&channel.parse().unwrap(), parts, &Ok(()))?;
+                    let answer = group.append(&channel.parse().unwrap(), items, &Ok(()))?;
                     group.sweep()?;
                     Ok((answer, group.finish()?))
                 })
@@ -689,7 +690,7 @@ mod tests {
     }
 
     /// An event with this data and key.
-    fn part(key: u128, data: &str) -> Part {
+    fn item(key: u128, data: &str) -> AppendItem {
         let events = vec![Event {
             kind: "click".parse().unwrap(),
             data: data.into(),
@@ -698,7 +699,7 @@ mod tests {
             key: key.into(),
             content: Fingerprint::of_events(&events),
         });
-        Part {
+        AppendItem {
             events,
             idempotency,
         }
@@ -708,51 +709,51 @@ mod tests {
     fn keyed(
         log: &mut Log,
         channel: &str,
-        part: Part,
+        item: AppendItem,
         now_ms: u64,
     ) -> Result<(u64, bool), BrokerError> {
-        let (placed, _) = log.append_parts(channel, &[part], now_ms, 100)?;
-        Ok((placed[0].ids.first.ms, placed[0].repeated))
+        let (placed, _) = log.append_items(channel, &[item], now_ms, 100)?;
+        Ok((placed[0].ids.first.ms, placed[0].duplicate))
     }
 
     #[test]
     fn a_key_expires_by_the_clock_of_the_log() {
         let mut log = Log::new();
         assert_eq!(
-            keyed(&mut log, "a", part(1, "x"), 1000).unwrap(),
+            keyed(&mut log, "a", item(1, "x"), 1000).unwrap(),
             (1000, false)
         );
         assert_eq!(
-            keyed(&mut log, "a", part(1, "x"), 1099).unwrap(),
+            keyed(&mut log, "a", item(1, "x"), 1099).unwrap(),
             (1000, true)
         );
         assert!(matches!(
-            keyed(&mut log, "a", part(1, "y"), 1099),
-            Err(BrokerError::KeyReused { part: 0 })
+            keyed(&mut log, "a", item(1, "y"), 1099),
+            Err(BrokerError::KeyReused { item: 0 })
         ));
         // The clock of the machine goes back, that of the log does not.
         log.append("b", 1, 1050, 100).unwrap();
         assert_eq!(
-            keyed(&mut log, "a", part(1, "x"), 10).unwrap(),
+            keyed(&mut log, "a", item(1, "x"), 10).unwrap(),
             (1000, true)
         );
         log.append("b", 1, 1100, 100).unwrap();
         assert_eq!(
-            keyed(&mut log, "a", part(1, "y"), 10).unwrap(),
+            keyed(&mut log, "a", item(1, "y"), 10).unwrap(),
             (1100, false)
         );
         // A shorter window is for new keys only.
         log.retention.keys.window = Duration::from_millis(1);
         assert_eq!(
-            keyed(&mut log, "a", part(1, "y"), 1199).unwrap(),
+            keyed(&mut log, "a", item(1, "y"), 1199).unwrap(),
             (1100, true)
         );
         assert_eq!(
-            keyed(&mut log, "a", part(2, "y"), 1199).unwrap(),
+            keyed(&mut log, "a", item(2, "y"), 1199).unwrap(),
             (1199, false)
         );
         assert_eq!(
-            keyed(&mut log, "a", part(2, "y"), 1200).unwrap(),
+            keyed(&mut log, "a", item(2, "y"), 1200).unwrap(),
             (1200, false)
         );
     }
@@ -761,9 +762,9 @@ mod tests {
     fn keys_beyond_the_limit_are_refused_until_the_oldest_expires() {
         let mut log = Log::new();
         for (key, now_ms) in [(1, 1000), (2, 1010), (3, 1020)] {
-            keyed(&mut log, "a", part(key, "x"), now_ms).unwrap();
+            keyed(&mut log, "a", item(key, "x"), now_ms).unwrap();
         }
-        match keyed(&mut log, "a", part(4, "x"), 1030) {
+        match keyed(&mut log, "a", item(4, "x"), 1030) {
             Err(BrokerError::TooManyKeys {
                 keys_max: 3,
                 expires_in,
@@ -773,27 +774,27 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(
-            keyed(&mut log, "a", part(3, "x"), 1099).unwrap(),
+            keyed(&mut log, "a", item(3, "x"), 1099).unwrap(),
             (1020, true)
         );
         assert_eq!(
-            keyed(&mut log, "a", part(4, "x"), 1100).unwrap(),
+            keyed(&mut log, "a", item(4, "x"), 1100).unwrap(),
             (1100, false)
         );
-        let two = [part(5, "x"), part(6, "x")];
+        let two = [item(5, "x"), item(6, "x")];
         assert!(matches!(
-            log.append_parts("a", &two, 1110, 100),
+            log.append_items("a", &two, 1110, 100),
             Err(BrokerError::TooManyKeys { .. })
         ));
-        log.append_parts("a", &two, 1120, 100).unwrap();
+        log.append_items("a", &two, 1120, 100).unwrap();
     }
 
     #[test]
     fn a_commit_forgets_a_bounded_number_of_expired_keys() {
         let mut log = Log::new();
         log.retention.keys.keys_max = 5000;
-        let all: Vec<Part> = (1..=2500).map(|key| part(key, "x")).collect();
-        log.append_parts("a", &all, 1000, 100).unwrap();
+        let all: Vec<AppendItem> = (1..=2500).map(|key| item(key, "x")).collect();
+        log.append_items("a", &all, 1000, 100).unwrap();
         let count = |log: &Log| {
             log.state
                 .tallies
@@ -805,13 +806,13 @@ mod tests {
         assert_eq!(count(&log), 1500);
         // What has expired is not known any more, forgotten or not; and it is counted once.
         assert_eq!(
-            keyed(&mut log, "a", part(2500, "y"), 1100).unwrap(),
+            keyed(&mut log, "a", item(2500, "y"), 1100).unwrap(),
             (1100, false)
         );
         while log.append("a", 0, 1150, 100).unwrap() {}
         assert_eq!(count(&log), 1);
         assert_eq!(
-            keyed(&mut log, "a", part(2500, "y"), 1199).unwrap(),
+            keyed(&mut log, "a", item(2500, "y"), 1199).unwrap(),
             (1100, true)
         );
         while log.append("a", 0, 1200, 100).unwrap() {}
@@ -822,7 +823,7 @@ mod tests {
     fn a_channel_with_keys_is_not_dead() {
         let mut log = Log::new();
         log.retention.keys.window = Duration::from_secs(10);
-        keyed(&mut log, "a", part(1, "x"), 1000).unwrap();
+        keyed(&mut log, "a", item(1, "x"), 1000).unwrap();
         log.append("b", 1, 1500, 100).unwrap();
         log.append("c", 1, 5000, 100).unwrap();
         assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
@@ -831,7 +832,7 @@ mod tests {
             Err(BrokerError::Full(_))
         ));
         assert_eq!(
-            keyed(&mut log, "a", part(1, "x"), 10_999).unwrap(),
+            keyed(&mut log, "a", item(1, "x"), 10_999).unwrap(),
             (1000, true)
         );
         // Without keys it is.
@@ -843,8 +844,8 @@ mod tests {
     #[test]
     fn a_changed_row_of_a_key_is_an_error_of_that_key_only_until_the_log_is_opened_again() {
         let mut log = Log::new();
-        keyed(&mut log, "a", part(1, "x"), 1000).unwrap();
-        keyed(&mut log, "a", part(2, "x"), 1000).unwrap();
+        keyed(&mut log, "a", item(1, "x"), 1000).unwrap();
+        keyed(&mut log, "a", item(2, "x"), 1000).unwrap();
         let change = |transaction: &WriteTransaction| {
             let mut keys = transaction.open_table(KEYS)?;
             let mut row = keys.get((1, 1))?.expect("it is there").value().to_vec();
@@ -855,11 +856,11 @@ mod tests {
         log.store.write(change).unwrap();
         log.is_damaged = true;
         assert!(matches!(
-            keyed(&mut log, "a", part(1, "x"), 1001),
+            keyed(&mut log, "a", item(1, "x"), 1001),
             Err(BrokerError::Damaged(_))
         ));
         assert_eq!(
-            keyed(&mut log, "a", part(2, "x"), 1001).unwrap(),
+            keyed(&mut log, "a", item(2, "x"), 1001).unwrap(),
             (1000, true)
         );
         assert_eq!(log.count("a"), 2);
@@ -885,10 +886,10 @@ mod tests {
             for (key, data, later_ms) in publishes {
                 now_ms += later_ms;
                 known.retain(|_, (_, since_ms)| *since_ms + 100 > now_ms);
-                let answer = keyed(&mut log, "a", part(key, &data), now_ms);
+                let answer = keyed(&mut log, "a", item(key, &data), now_ms);
                 match (known.get(&key), answer) {
                     (Some((same, since_ms)), Ok((ms, true))) => prop_assert_eq!((same, *since_ms), (&data, ms)),
-                    (Some((other, _)), Err(BrokerError::KeyReused { part: 0 })) => prop_assert_ne!(other, &data),
+                    (Some((other, _)), Err(BrokerError::KeyReused { item: 0 })) => prop_assert_ne!(other, &data),
                     (None, Err(BrokerError::TooManyKeys { .. })) => prop_assert_eq!(known.len(), 3),
                     (None, Ok((ms, false))) => {
                         prop_assert!(known.len() < 3 && ms == now_ms);

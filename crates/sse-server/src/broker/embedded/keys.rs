@@ -21,7 +21,7 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError,
-    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, Known},
+    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
 };
 
 /// Expired keys that an append may forget, beyond as many as it brings: so that they get fewer.
@@ -98,7 +98,7 @@ impl<'a> Keys<'a> {
         channel: u32,
         key: Fingerprint,
         now_ms: u64,
-    ) -> Result<Option<Known>, StoreError> {
+    ) -> Result<Option<KnownKey>, StoreError> {
         if !self.any(channel) {
             return Ok(None);
         }
@@ -313,7 +313,7 @@ fn encode(channel: u32, idempotency: IdempotencyKey, ids: Appended, expires_ms: 
 }
 
 /// When a key expires, and what is known of it; none if it is not what was written.
-fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, Known)> {
+fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, KnownKey)> {
     let (content, found) = row.split_last_chunk::<CHECKSUM>()?;
     if checksum(channel, key, content) != u32::from_le_bytes(*found) {
         return None;
@@ -324,7 +324,7 @@ fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, Known)> {
     let content = u128::from_le_bytes(rest.try_into().ok()?).into();
     Some((
         u64::from_le_bytes(*expires_ms),
-        Known {
+        KnownKey {
             ids: Appended { first, last },
             content,
         },
@@ -358,7 +358,7 @@ mod tests {
             decode(3, idempotency.key, &row),
             Some((
                 99,
-                Known {
+                KnownKey {
                     ids,
                     content: idempotency.content
                 }

@@ -56,7 +56,7 @@ use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
     bells::Bells,
     clock::{self, Clock},
-    idempotency::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
 };
 use crate::metrics::Metrics;
 
@@ -231,7 +231,7 @@ impl Embedded {
         let placed = self
             .append_idempotent(
                 channel,
-                vec![Part {
+                vec![AppendItem {
                     events,
                     idempotency: None,
                 }],
@@ -244,16 +244,16 @@ impl Embedded {
     pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: Vec<Part>,
-    ) -> Result<Vec<Placed>, BrokerError> {
-        let events = parts.iter().flat_map(|part| &part.events);
+        items: Vec<AppendItem>,
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+        let events = items.iter().flat_map(|item| &item.events);
         let bytes = events
             .map(|event| event.kind.as_str().len() + event.data.len())
             .sum();
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Append {
             channel: channel.clone(),
-            parts,
+            items,
             bytes,
             answer,
         })?;

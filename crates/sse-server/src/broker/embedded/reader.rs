@@ -262,7 +262,7 @@ mod tests {
             group::{Group, State},
             store::{Place, Store},
         },
-        idempotency::{KeyLimits, Part},
+        idempotency::{AppendItem, KeyLimits},
     };
 
     const LIMITS: PageLimits = PageLimits {
@@ -298,7 +298,7 @@ mod tests {
         };
         let append = |transaction: &WriteTransaction| {
             let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
-            let part = Part {
+            let part = AppendItem {
                 events: vec![event; 10],
                 idempotency: None,
             };

@@ -27,7 +27,7 @@ use super::{
 use crate::broker::{
     BrokerError, Retention,
     clock::now_ms,
-    idempotency::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
 };
 
 /// A group takes no more appends once it has this many bytes. (One batch may be larger; it lies in one group.)
@@ -40,10 +40,10 @@ pub(super) enum Request {
     /// Add to a channel what it does not have yet.
     Append {
         channel: Channel,
-        parts: Vec<Part>,
+        items: Vec<AppendItem>,
         /// Of types and data, for the size of the group.
         bytes: usize,
-        answer: oneshot::Sender<Result<Vec<Placed>, BrokerError>>,
+        answer: oneshot::Sender<Result<Vec<AppendOutcome>, BrokerError>>,
     },
     /// Commit, to see that it can be done.
     Check {
@@ -58,7 +58,7 @@ pub(super) enum Request {
 }
 
 /// Where the parts of each request are; those that are no append have none.
-type Answers = Vec<Result<Vec<Placed>, BrokerError>>;
+type Answers = Vec<Result<Vec<AppendOutcome>, BrokerError>>;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -185,8 +185,8 @@ impl Writer {
             let mut answers = Vec::with_capacity(group.len());
             for request in group {
                 answers.push(match request {
-                    Request::Append { channel, parts, .. } => {
-                        staged.append(channel, parts, room)?
+                    Request::Append { channel, items, .. } => {
+                        staged.append(channel, items, room)?
                     }
                     Request::Check { .. } => room.clone().map(|()| Vec::new()),
                     Request::Pass { bound, .. } => {
@@ -210,16 +210,16 @@ impl Writer {
             match request {
                 Request::Append {
                     channel,
-                    parts,
+                    items,
                     answer,
                     ..
                 } => {
                     let placed = outcome.as_deref().unwrap_or_default();
-                    let new = parts
+                    let new = items
                         .iter()
                         .zip(placed)
-                        .filter(|(_, placed)| !placed.repeated);
-                    let added: usize = new.map(|(part, _)| part.events.len()).sum();
+                        .filter(|(_, placed)| !placed.duplicate);
+                    let added: usize = new.map(|(item, _)| item.events.len()).sum();
                     if added > 0 {
                         events_count += added;
                         self.shared.bells.ring(&channel);

@@ -8,7 +8,7 @@ use super::{kept::Kept, keys::Keys};
 use crate::broker::{
     BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     clock::Clock,
-    idempotency::{Part, Placed, Plan, plan},
+    idempotency::{AppendItem, AppendOutcome, Disposition, dispositions},
 };
 
 /// Events that are removed from one channel before it is looked again which has the oldest.
@@ -50,17 +50,17 @@ impl Log {
     pub(super) fn append(
         &mut self,
         channel: &Channel,
-        parts: &[Part],
+        items: &[AppendItem],
         now_ms: u64,
-    ) -> Result<Vec<Placed>, BrokerError> {
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let log_ms = self.now_ms(now_ms);
-        let plans = self.plan(channel, parts, log_ms)?;
-        let before = |plan: &Plan| match plan {
-            Plan::Before(ids) => Some(Placed {
+        let plans = self.plan(channel, items, log_ms)?;
+        let before = |plan: &Disposition| match plan {
+            Disposition::Duplicate(ids) => Some(AppendOutcome {
                 ids: *ids,
-                repeated: true,
+                duplicate: true,
             }),
-            Plan::Add | Plan::As(_) => None,
+            Disposition::New | Disposition::SameAs(_) => None,
         };
         if let Some(placed) = plans.iter().map(before).collect() {
             return Ok(placed); // there is nothing to add
@@ -72,27 +72,27 @@ impl Log {
             .channels
             .get_mut(channel)
             .expect("it was there, or was admitted");
-        let mut placed: Vec<Placed> = Vec::with_capacity(parts.len());
-        for (part, plan) in parts.iter().zip(plans) {
+        let mut placed: Vec<AppendOutcome> = Vec::with_capacity(items.len());
+        for (item, plan) in items.iter().zip(plans) {
             placed.push(match plan {
-                Plan::Add => {
-                    let (ids, bytes) = kept.add(&part.events, &mut self.clock, now_ms);
+                Disposition::New => {
+                    let (ids, bytes) = kept.add(&item.events, &mut self.clock, now_ms);
                     self.bytes += bytes;
-                    if let Some(idempotency) = part.idempotency {
+                    if let Some(idempotency) = item.idempotency {
                         kept.keys
                             .remember(idempotency, ids, log_ms, self.retention.keys);
                     }
-                    Placed {
+                    AppendOutcome {
                         ids,
-                        repeated: false,
+                        duplicate: false,
                     }
                 }
-                Plan::Before(ids) => Placed {
+                Disposition::Duplicate(ids) => AppendOutcome {
                     ids,
-                    repeated: true,
+                    duplicate: true,
                 },
-                Plan::As(nth) => Placed {
-                    repeated: true,
+                Disposition::SameAs(nth) => AppendOutcome {
+                    duplicate: true,
                     ..placed[nth]
                 },
             });
@@ -108,17 +108,18 @@ impl Log {
     fn plan(
         &mut self,
         channel: &Channel,
-        parts: &[Part],
+        items: &[AppendItem],
         log_ms: u64,
-    ) -> Result<Vec<Plan>, BrokerError> {
+    ) -> Result<Vec<Disposition>, BrokerError> {
         let mut kept = self.channels.get_mut(channel);
-        let Ok(plans) = plan(parts, |key| {
+        let Ok(plans) = dispositions(items, |key| {
             Ok::<_, Infallible>(kept.as_ref().and_then(|kept| kept.keys.look(key, log_ms)))
         });
         let plans = plans?;
-        let is_new =
-            |(part, plan): &(&Part, &Plan)| part.idempotency.is_some() && **plan == Plan::Add;
-        let wanted = parts.iter().zip(&plans).filter(is_new).count();
+        let is_new = |(item, plan): &(&AppendItem, &Disposition)| {
+            item.idempotency.is_some() && **plan == Disposition::New
+        };
+        let wanted = items.iter().zip(&plans).filter(is_new).count();
         if wanted > 0 {
             let limits = self.retention.keys;
             match &mut kept {
@@ -307,11 +308,11 @@ mod tests {
     impl Log {
         /// Appends to a channel and sweeps.
         fn add(&mut self, channel: &str, count: usize, now_ms: u64) -> Result<(), BrokerError> {
-            let part = Part {
+            let item = AppendItem {
                 events: events("x", count),
                 idempotency: None,
             };
-            self.append(&channel.parse().unwrap(), &[part], now_ms)?;
+            self.append(&channel.parse().unwrap(), &[item], now_ms)?;
             while self.sweep(now_ms, 2) {}
             self.check();
             Ok(())
@@ -332,14 +333,14 @@ mod tests {
             });
             let placed = self.append(
                 &channel.parse().unwrap(),
-                &[Part {
+                &[AppendItem {
                     events,
                     idempotency,
                 }],
                 now_ms,
             )?;
             self.check();
-            Ok((placed[0].ids.first.ms, placed[0].repeated))
+            Ok((placed[0].ids.first.ms, placed[0].duplicate))
         }
 
         fn check(&self) {
@@ -421,11 +422,11 @@ mod tests {
         let mut log = log();
         log.retention.events_max = NonZeroUsize::new(100).unwrap();
         let large = "x".repeat(10_000);
-        let part = Part {
+        let item = AppendItem {
             events: events(&large, 3),
             idempotency: None,
         };
-        log.append(&"a".parse().unwrap(), &[part], 1).unwrap();
+        log.append(&"a".parse().unwrap(), &[item], 1).unwrap();
         let kept: Vec<_> = log.channels[&"a".parse().unwrap()].events.iter().collect();
         assert!(
             kept.iter()
@@ -494,7 +495,7 @@ mod tests {
                 let answer = log.keyed("a", key, &data, now_ms);
                 match (known.get(&key), answer) {
                     (Some((same, since_ms)), Ok((ms, true))) => prop_assert_eq!((same, *since_ms), (&data, ms)),
-                    (Some((other, _)), Err(BrokerError::KeyReused { part: 0 })) => prop_assert_ne!(other, &data),
+                    (Some((other, _)), Err(BrokerError::KeyReused { item: 0 })) => prop_assert_ne!(other, &data),
                     (None, Err(BrokerError::TooManyKeys { .. })) => prop_assert_eq!(known.len(), 3),
                     (None, Ok((ms, false))) => {
                         prop_assert!(known.len() < 3 && ms == now_ms);

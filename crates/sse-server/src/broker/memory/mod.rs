@@ -26,7 +26,7 @@ use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
     bells::Bells,
     clock::now_ms,
-    idempotency::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
 };
 use crate::metrics::Metrics;
 
@@ -69,7 +69,7 @@ impl Memory {
     ) -> Result<Appended, BrokerError> {
         let placed = self.append_idempotent(
             channel,
-            &[Part {
+            &[AppendItem {
                 events,
                 idempotency: None,
             }],
@@ -81,18 +81,18 @@ impl Memory {
     pub(super) fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: &[Part],
-    ) -> Result<Vec<Placed>, BrokerError> {
+        items: &[AppendItem],
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let placed = {
             // The time is taken under the lock: ids are given out in its order.
             let mut log = self.log();
-            log.append(channel, parts, now_ms())?
+            log.append(channel, items, now_ms())?
         };
-        let new = parts
+        let new = items
             .iter()
             .zip(&placed)
-            .filter(|(_, placed)| !placed.repeated);
-        let added: usize = new.map(|(part, _)| part.events.len()).sum();
+            .filter(|(_, placed)| !placed.duplicate);
+        let added: usize = new.map(|(item, _)| item.events.len()).sum();
         if added > 0 {
             self.0.bells.ring(channel);
             self.0.metrics.group_committed(added);

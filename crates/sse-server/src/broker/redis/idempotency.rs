@@ -19,7 +19,7 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError,
-    idempotency::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
 };
 
 const SWEEP: &str = include_str!("sweep.lua");
@@ -35,18 +35,18 @@ impl Log {
     pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: &[Part],
-    ) -> Result<Vec<Placed>, BrokerError> {
-        self.append_parts(channel, parts, &mut self.link.errand().await?)
+        items: &[AppendItem],
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+        self.append_items(channel, items, &mut self.link.errand().await?)
             .await
     }
 
-    pub(super) async fn append_parts(
+    pub(super) async fn append_items(
         &self,
         channel: &Channel,
-        parts: &[Part],
+        items: &[AppendItem],
         errand: &mut Errand<'_>,
-    ) -> Result<Vec<Placed>, BrokerError> {
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let has_begun = self.has_begun(channel, errand);
         if !has_begun {
             self.register(channel, errand).await?;
@@ -62,15 +62,15 @@ impl Log {
             .arg(limits.keys_max)
             .arg(self.retention.events_max.get());
         script.arg(u8::from(!has_begun)).arg(one_of_a_million());
-        for part in parts {
-            match part.idempotency {
+        for item in items {
+            match item.idempotency {
                 Some(idempotency) => script
                     .arg(idempotency.key.number().to_be_bytes().as_slice())
                     .arg(idempotency.content.number().to_be_bytes().as_slice()),
                 None => script.arg("").arg(""),
             };
-            script.arg(part.events.len());
-            for event in &part.events {
+            script.arg(item.events.len());
+            for event in &item.events {
                 script
                     .arg(event.kind.as_str())
                     .arg(event.data.as_bytes().as_ref());
@@ -81,13 +81,13 @@ impl Log {
             .await?
             .map_err(|error| refused(&error))?;
         let placed = answer_of(answer, limits.keys_max)?;
-        if placed.len() != parts.len() {
+        if placed.len() != items.len() {
             return Err(senseless());
         }
         if let Some(last) = placed.iter().map(|placed| placed.ids.last).max() {
             self.forks.saw(channel, last, errand.era());
         }
-        if placed.iter().any(|placed| !placed.repeated) {
+        if placed.iter().any(|placed| !placed.duplicate) {
             self.begin(channel, errand);
         }
         Ok(placed)
@@ -112,7 +112,7 @@ impl Log {
 }
 
 /// What the script answered.
-fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<Placed>, BrokerError> {
+fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
     let Value::Array(mut answer) = answer else {
         return Err(senseless());
     };
@@ -130,13 +130,13 @@ fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<Placed>, BrokerError>
     match word.as_slice() {
         b"placed" => rest
             .chunks(3)
-            .map(|part| placed_of(part).ok_or_else(senseless))
+            .map(|item| parse_outcome(item).ok_or_else(senseless))
             .collect(),
         b"reused" => {
-            let part = number(rest.first())
-                .and_then(|part| usize::try_from(part).ok())
+            let item = number(rest.first())
+                .and_then(|item| usize::try_from(item).ok())
                 .ok_or_else(senseless)?;
-            Err(BrokerError::KeyReused { part })
+            Err(BrokerError::KeyReused { item })
         }
         b"full" => {
             let expires_in = Duration::from_millis(number(rest.first()).unwrap_or(0));
@@ -158,8 +158,8 @@ fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<Placed>, BrokerError>
     }
 }
 
-fn placed_of(part: &[Value]) -> Option<Placed> {
-    let [first, last, repeated] = part else {
+fn parse_outcome(item: &[Value]) -> Option<AppendOutcome> {
+    let [first, last, repeated] = item else {
         return None;
     };
     let id = |value: &Value| -> Option<EventId> { added_id(value.clone()).ok() };
@@ -167,9 +167,9 @@ fn placed_of(part: &[Value]) -> Option<Placed> {
         first: id(first)?,
         last: id(last)?,
     };
-    Some(Placed {
+    Some(AppendOutcome {
         ids,
-        repeated: *repeated == Value::Int(1),
+        duplicate: *repeated == Value::Int(1),
     })
 }
 

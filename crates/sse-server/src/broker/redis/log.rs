@@ -27,7 +27,7 @@ use crate::broker::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
     Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
-    idempotency::Part,
+    idempotency::AppendItem,
 };
 
 /// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
@@ -72,7 +72,7 @@ struct Sizes {
 type Run = (Start, Vec<Stored>, EventId);
 
 /// What is known of a stream around the moment of a read.
-struct Known {
+struct KnownKey {
     /// Its last id before the read: the read has seen everything up to here.
     last: EventId,
     /// Its extent after the read: what was not trimmed by then, the read has seen too.
@@ -101,9 +101,9 @@ impl Log {
             return self.add(channel, &events, errand).await;
         }
         let placed = self
-            .append_parts(
+            .append_items(
                 channel,
-                &[Part {
+                &[AppendItem {
                     events,
                     idempotency: None,
                 }],
@@ -384,7 +384,7 @@ impl Log {
         begin: &str,
         count: usize,
         errand: &mut Errand<'_>,
-    ) -> Result<(Vec<Stored>, Known), BrokerError> {
+    ) -> Result<(Vec<Stored>, KnownKey), BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         commands.ignore_errors();
@@ -402,7 +402,7 @@ impl Log {
             <[Value; 3]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
         Ok((
             entries_of(entries)?,
-            Known {
+            KnownKey {
                 last: extent_of(before)?.last,
                 after: extent_of(after)?,
             },
@@ -676,10 +676,10 @@ fn records_of(answer: Value) -> Vec<Lost> {
 }
 
 fn entry_of(entry: Value) -> Option<Stored> {
-    let Value::Array(parts) = entry else {
+    let Value::Array(items) = entry else {
         return None;
     };
-    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else {
+    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(items).ok()? else {
         return None;
     };
     let (mut kind, mut data) = (None, None);

@@ -31,7 +31,7 @@ use self::{forks::Forks, link::Link, log::Log};
 use super::{
     Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
     bells::Bells,
-    idempotency::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
 };
 use crate::metrics::Metrics;
 
@@ -226,13 +226,13 @@ impl RedisBroker {
     pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: &[Part],
-    ) -> Result<Vec<Placed>, BrokerError> {
+        parts: &[AppendItem],
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let placed = self.log.append_idempotent(channel, parts).await?;
         let new = parts
             .iter()
             .zip(&placed)
-            .filter(|(_, placed)| !placed.repeated);
+            .filter(|(_, placed)| !placed.duplicate);
         let added: usize = new.map(|(part, _)| part.events.len()).sum();
         if added > 0 {
             self.metrics.group_committed(added);
