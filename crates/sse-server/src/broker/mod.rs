@@ -11,7 +11,7 @@
 //!   channel is not added again, and gets the ids of the first time. Keys are kept in the same step as the events, for
 //!   at least the window that was set when they came, also when the events were trimmed meanwhile.
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
-//!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
+//!   asked position without a hole ([`Continuity::Contiguous`]) or cannot be proved to ([`Continuity::Gap`]); never does a page
 //!   end early but for its limits, or before events that are damaged, and [`Page::more`] says so. Reading on from there
 //!   tells a gap.
 //! - [`read_back`](Broker::read_back) returns events newest first. It may pass over damaged ones, which are told to
@@ -85,7 +85,7 @@ pub struct Appended {
 
 /// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum From {
+pub enum ReadFrom {
     /// The oldest event that is kept.
     Oldest,
     /// The first event of this millisecond, by the log's clock, or later.
@@ -176,7 +176,7 @@ pub fn lost_of(kind: &str, data: &str) -> Option<Lost> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// How the run joins the position that was asked for.
-    pub start: Start,
+    pub start: Continuity,
     /// In id order, without holes.
     pub events: Vec<Stored>,
     /// The page ended at its limits, or where the log is damaged: more follows.
@@ -188,10 +188,10 @@ pub struct Page {
 impl Page {
     /// Where to read on after this page.
     #[must_use]
-    pub fn end(&self, asked: From) -> Position {
+    pub fn end(&self, asked: ReadFrom) -> Position {
         match (self.events.last(), self.start, asked) {
             (Some(event), _, _) => Position::After(event.id),
-            (None, Start::Contiguous, From::Position(position)) => position,
+            (None, Continuity::Contiguous, ReadFrom::Position(position)) => position,
             (None, _, _) => Position::After(self.last),
         }
     }
@@ -219,7 +219,7 @@ pub enum Settled {
 
 /// How a page joins the position it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum Continuity {
     /// Nothing lies between the position and the page.
     Contiguous,
     /// It cannot be proved that nothing was missed; the page starts at the oldest event that is kept, or after the lost
@@ -321,7 +321,7 @@ impl Broker {
     pub async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         match self {

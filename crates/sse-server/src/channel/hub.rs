@@ -13,7 +13,7 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::{runtime::Handle, time::sleep};
 
 use super::tail::{Tail, TailLimits};
-use crate::broker::{self, Broker, BrokerError, From, Page, PageLimits, bells::Follower};
+use crate::broker::{self, Broker, BrokerError, Page, PageLimits, ReadFrom, bells::Follower};
 
 /// One read of the log for a tail.
 const FEED_LIMITS: PageLimits = PageLimits {
@@ -131,7 +131,7 @@ impl LiveChannel {
             .events
             .first()
             .is_some_and(|first| first.id <= position);
-        if let broker::Start::Gap {
+        if let broker::Continuity::Gap {
             lost: Some(lost), ..
         } = page.start
             && !is_interleaved
@@ -144,7 +144,7 @@ impl LiveChannel {
             });
             return (end, more);
         }
-        if let broker::Start::Gap { reason, .. } = page.start {
+        if let broker::Continuity::Gap { reason, .. } = page.start {
             tracing::warn!(%channel, after = %position, ?reason, "the log does not continue here; proving every cursor");
             let last = page.last;
             self.tail.update(|frames| frames.join(last));
@@ -237,8 +237,8 @@ async fn read_on(
     }
 }
 
-const fn after(position: EventId) -> From {
-    From::Position(Position::After(position))
+const fn after(position: EventId) -> ReadFrom {
+    ReadFrom::Position(Position::After(position))
 }
 
 /// The broker cannot be read: says so once, and waits between attempts.

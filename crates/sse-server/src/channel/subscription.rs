@@ -20,7 +20,7 @@ use super::{
     dress::{Dress, Envelope, Joined, Neighbours},
     tail::Frames,
 };
-use crate::broker::{self, From, GAP, Page};
+use crate::broker::{self, GAP, Page, ReadFrom};
 
 /// A chunk of frames has at most this many bytes, or one event.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -98,7 +98,7 @@ pub enum Step {
     /// Write this; the cursor has moved past it.
     Write(Chunk),
     /// Read this page of the log and hand it to [`Subscription::page`].
-    Fetch(From),
+    Fetch(ReadFrom),
     /// Nothing to do until the tail changes.
     Wait,
     /// Nothing that is wanted can come any more.
@@ -267,10 +267,10 @@ impl Subscription {
         }
         self.is_behind = false;
         match &self.place {
-            Place::Begin(Start::Unreadable(_)) => return Step::Fetch(From::Oldest),
+            Place::Begin(Start::Unreadable(_)) => return Step::Fetch(ReadFrom::Oldest),
             Place::Begin(Start::Claimed(position)) => match *position {
                 Position::After(id) if tail.knows(id) => self.prove(*position, tail.generation()),
-                position => return Step::Fetch(From::Position(position)),
+                position => return Step::Fetch(ReadFrom::Position(position)),
             },
             Place::Proved { .. } => {}
         }
@@ -284,14 +284,14 @@ impl Subscription {
         if generation != tail.generation() {
             // The log did not continue the tail: what was proved before proves nothing now.
             self.place = Place::Begin(Start::Claimed(position));
-            return Step::Fetch(From::Position(position));
+            return Step::Fetch(ReadFrom::Position(position));
         }
         if let Some(step) = self.end(neighbours) {
             return step;
         }
         if position.floor() < tail.floor() {
             self.is_behind = true;
-            return Step::Fetch(From::Position(position));
+            return Step::Fetch(ReadFrom::Position(position));
         }
         match self.write(position.floor(), tail, neighbours) {
             Some(chunk) => Step::Write(chunk),
@@ -464,13 +464,13 @@ impl Subscription {
             ),
             (
                 _,
-                broker::Start::Gap {
+                broker::Continuity::Gap {
                     reason,
                     oldest,
                     lost,
                 },
             ) => (reason, oldest, lost),
-            (_, broker::Start::Contiguous) => return None,
+            (_, broker::Continuity::Contiguous) => return None,
         };
         let after = match &self.place {
             Place::Begin(Start::Unreadable(text)) => text.clone(),
@@ -567,7 +567,7 @@ mod tests {
         )
     }
 
-    fn page(start: broker::Start, events: &[u64], last: u64) -> Page {
+    fn page(start: broker::Continuity, events: &[u64], last: u64) -> Page {
         let events = events.iter().map(|ms| stored(*ms, "click")).collect();
         Page {
             start,
@@ -607,9 +607,9 @@ mod tests {
         let mut stranger = subscription(Start::Claimed(position), &[]);
         assert_eq!(
             stranger.next(&frames, ALONE),
-            Step::Fetch(From::Position(position))
+            Step::Fetch(ReadFrom::Position(position))
         );
-        let lost = broker::Start::Gap {
+        let lost = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(2)),
             lost: None,
@@ -631,10 +631,10 @@ mod tests {
         let mut ahead = subscription(Start::Claimed(position), &[]);
         assert_eq!(
             ahead.next(&frames, ALONE),
-            Step::Fetch(From::Position(position))
+            Step::Fetch(ReadFrom::Position(position))
         );
         assert_eq!(
-            ahead.page(&page(broker::Start::Contiguous, &[], 4), 1, ALONE),
+            ahead.page(&page(broker::Continuity::Contiguous, &[], 4), 1, ALONE),
             None
         );
         assert_eq!(ahead.next(&frames, ALONE), Step::Wait);
@@ -652,18 +652,22 @@ mod tests {
         let mut behind = subscription(Start::Claimed(start), &[]);
         assert_eq!(
             behind.next(&frames, ALONE),
-            Step::Fetch(From::Position(start))
+            Step::Fetch(ReadFrom::Position(start))
         );
         let first = Page {
             more: true,
-            ..page(broker::Start::Contiguous, &[6, 7], 12)
+            ..page(broker::Continuity::Contiguous, &[6, 7], 12)
         };
         assert_eq!(behind.page(&first, 1, ALONE).unwrap().events, 2);
-        let then = From::Position(Position::After(id(7)));
+        let then = ReadFrom::Position(Position::After(id(7)));
         assert_eq!(behind.next(&frames, ALONE), Step::Fetch(then));
         assert!(behind.is_behind());
         behind
-            .page(&page(broker::Start::Contiguous, &[8, 11], 12), 1, ALONE)
+            .page(
+                &page(broker::Continuity::Contiguous, &[8, 11], 12),
+                1,
+                ALONE,
+            )
             .unwrap();
         assert_eq!(
             written(behind.next(&frames, ALONE)),
@@ -680,7 +684,7 @@ mod tests {
         frames.join(id(1));
         assert_eq!(
             proved.next(&frames, ALONE),
-            Step::Fetch(From::Position(position))
+            Step::Fetch(ReadFrom::Position(position))
         );
     }
 
@@ -697,9 +701,9 @@ mod tests {
     fn what_is_no_cursor_gets_a_gap_and_then_everything() {
         let frames = tail(3, &[]);
         let mut lost = subscription(Start::unreadable(&"x".repeat(500)), &["view"]);
-        assert_eq!(lost.next(&frames, ALONE), Step::Fetch(From::Oldest));
+        assert_eq!(lost.next(&frames, ALONE), Step::Fetch(ReadFrom::Oldest));
         let chunk = lost
-            .page(&page(broker::Start::Contiguous, &[], 3), 1, ALONE)
+            .page(&page(broker::Continuity::Contiguous, &[], 3), 1, ALONE)
             .unwrap();
         let data = format!(
             r#"{{"channel":"sse","after":"{}","oldest":null,"reason":"unknown"}}"#,
@@ -722,9 +726,9 @@ mod tests {
         ));
         // The log has lost 5, and got 7 since.
         frames.join(id(7));
-        let asked = From::Position(Position::After(id(5)));
+        let asked = ReadFrom::Position(Position::After(id(5)));
         assert_eq!(forked.next(&frames, ALONE), Step::Fetch(asked));
-        let lost = broker::Start::Gap {
+        let lost = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(1)),
             lost: None,
@@ -740,11 +744,11 @@ mod tests {
             )
             .unwrap();
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
-        let then = From::Position(Position::After(id(1)));
+        let then = ReadFrom::Position(Position::After(id(1)));
         assert_eq!(forked.next(&frames, ALONE), Step::Fetch(then));
         let chunk = forked
             .page(
-                &page(broker::Start::Contiguous, &[2, 7], 7),
+                &page(broker::Continuity::Contiguous, &[2, 7], 7),
                 frames.generation(),
                 ALONE,
             )
@@ -827,7 +831,7 @@ mod tests {
             let events = vec![stored(4, "click"), record.clone(), stored(9, "click")];
             let all = Page {
                 events,
-                ..page(broker::Start::Contiguous, &[], 9)
+                ..page(broker::Continuity::Contiguous, &[], 9)
             };
             let chunk = behind.page(&all, 1, ALONE).unwrap();
             assert!(text(&chunk).contains(&block), "{}", text(&chunk));
@@ -847,9 +851,9 @@ mod tests {
         let mut inside = subscription(Start::Claimed(asked), &[]);
         assert_eq!(
             inside.next(&frames, ALONE),
-            Step::Fetch(From::Position(asked))
+            Step::Fetch(ReadFrom::Position(asked))
         );
-        let start = broker::Start::Gap {
+        let start = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(6)),
             lost: Some(lost),
@@ -909,7 +913,7 @@ mod tests {
                     Step::Fetch(_) => {
                         let all = Page {
                             events: events.clone(),
-                            ..page(broker::Start::Contiguous, &[], 9)
+                            ..page(broker::Continuity::Contiguous, &[], 9)
                         };
                         said.extend(
                             reader

@@ -12,7 +12,7 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    broker::{self, Broker, BrokerError, From, PageLimits, Settled},
+    broker::{self, Broker, BrokerError, PageLimits, ReadFrom, Settled},
     channel::{
         Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, locate::SCAN_LIMITS,
     },
@@ -84,7 +84,7 @@ pub async fn is_over(
             if settlement.untold(position, bound).is_some() {
                 return false;
             }
-            let from = From::Position(position);
+            let from = ReadFrom::Position(position);
             let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else {
                 return false;
             };
@@ -93,7 +93,7 @@ pub async fn is_over(
                 .iter()
                 .take_while(|event| event.is_within(bound));
             let is_all = !page.more || page.events.last().is_some_and(|event| event.id > bound);
-            if page.start != broker::Start::Contiguous
+            if page.start != broker::Continuity::Contiguous
                 || !is_all
                 || within.any(|event| filter.passes(&event.kind))
             {

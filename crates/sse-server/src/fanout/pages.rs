@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{Broker, BrokerError, From, Page, PageLimits, Start, Stored},
+    broker::{Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Stored},
     metrics::Metrics,
 };
 
@@ -45,7 +45,7 @@ pub struct Ask {
     /// Of this channel.
     pub channel: Channel,
     /// From here on.
-    pub from: From,
+    pub from: ReadFrom,
     /// At most so many events.
     pub events_max: usize,
     /// Of the channel's tail: after a fork of the log its old pages are wrong.
@@ -56,7 +56,7 @@ impl Ask {
     /// For the page behind this one; none if nothing is there yet.
     fn following(&self, page: &Page) -> Option<Self> {
         page.more.then(|| Self {
-            from: From::Position(page.end(self.from)),
+            from: ReadFrom::Position(page.end(self.from)),
             ..self.clone()
         })
     }
@@ -275,8 +275,8 @@ impl Kept {
 /// found a moment later, and a page without an event would be asked for again and again.
 fn is_true_for_a_while(page: &Page) -> bool {
     match page.start {
-        Start::Contiguous => !page.events.is_empty(),
-        Start::Gap { reason, .. } => reason != GapReason::LostTail,
+        Continuity::Contiguous => !page.events.is_empty(),
+        Continuity::Gap { reason, .. } => reason != GapReason::LostTail,
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
         let pages = Pages::new(broker, 1000, Metrics::new(), Handle::current());
         let mut ask = Ask {
             channel: Channel::default_channel(),
-            from: From::Oldest,
+            from: ReadFrom::Oldest,
             events_max: 10,
             epoch: 1,
         };

@@ -20,7 +20,7 @@ use super::{
     start::{self, PARAMETERS, STARTS, Whence},
 };
 use crate::{
-    broker::{self, From, GAP, Page, PageLimits, Stored},
+    broker::{self, GAP, Page, PageLimits, ReadFrom, Stored},
     channel::{Beginning, Filter, Settlement, locate::SCAN_LIMITS, subscription::echo},
 };
 
@@ -112,7 +112,7 @@ fn limit(params: &Params) -> Result<Option<usize>, ApiError> {
 
 /// Where the reader says that it starts.
 struct Claim {
-    from: From,
+    from: ReadFrom,
     /// As a gap shows it.
     shown: String,
     /// It is no cursor of this channel.
@@ -128,14 +128,14 @@ impl Claim {
         edge: &Edge,
     ) -> Result<Self, ApiError> {
         let broker = edge.hub.broker();
-        let at = |position: Position| (From::Position(position), position.to_string());
+        let at = |position: Position| (ReadFrom::Position(position), position.to_string());
         let (from, shown) = match whence {
-            None | Some(Whence::Oldest) => (From::Oldest, EventId::ZERO.to_string()),
+            None | Some(Whence::Oldest) => (ReadFrom::Oldest, EventId::ZERO.to_string()),
             Some(Whence::Cursor(text)) => match start::position_in(text, channel) {
                 Some(position) => at(position),
                 None => {
                     return Ok(Self {
-                        from: From::Oldest,
+                        from: ReadFrom::Oldest,
                         shown: echo(text),
                         is_unreadable: true,
                     });
@@ -144,7 +144,7 @@ impl Claim {
             Some(Whence::Since(moment)) => {
                 let ms = start::moment_ms(*moment, broker).await;
                 (
-                    From::Time(ms),
+                    ReadFrom::Time(ms),
                     Position::At(EventId::new(ms, 0)).to_string(),
                 )
             }
@@ -161,9 +161,9 @@ impl Claim {
 
     fn gap(&self, channel: &Channel, page: &Page) -> Option<Gap> {
         let (reason, lost) = match page.start {
-            broker::Start::Gap { reason, lost, .. } => (reason, lost),
-            broker::Start::Contiguous if self.is_unreadable => (GapReason::Unknown, None),
-            broker::Start::Contiguous => return None,
+            broker::Continuity::Gap { reason, lost, .. } => (reason, lost),
+            broker::Continuity::Contiguous if self.is_unreadable => (GapReason::Unknown, None),
+            broker::Continuity::Contiguous => return None,
         };
         let oldest = page.events.first().map(|event| event.id);
         Some(Gap {
@@ -223,7 +223,7 @@ async fn read(
             .await?;
         if history.next.is_empty() {
             history.gap = claim.gap(&history.channel, &page);
-        } else if page.start != broker::Start::Contiguous {
+        } else if page.start != broker::Continuity::Contiguous {
             // Trimmed under our hands: whoever reads on from here is told of the gap.
             break;
         }
@@ -265,7 +265,7 @@ async fn read(
         history.events.extend(lines);
         history.more = page.more;
         history.next = end.to_string();
-        from = From::Position(end);
+        from = ReadFrom::Position(end);
     }
     Ok(history)
 }
@@ -290,9 +290,9 @@ async fn add_untold(
         loss,
     };
     let position = match claim.from {
-        From::Position(position) => position,
-        From::Time(ms) => Position::After(EventId::new(ms, 0).before()),
-        From::Oldest => Position::After(EventId::ZERO),
+        ReadFrom::Position(position) => position,
+        ReadFrom::Time(ms) => Position::After(EventId::new(ms, 0).before()),
+        ReadFrom::Oldest => Position::After(EventId::ZERO),
     };
     let told_first = history
         .gap

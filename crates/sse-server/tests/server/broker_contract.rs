@@ -11,7 +11,7 @@ use proptest::{
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
+        Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
         bells::Follower,
         embedded::{Embedded, Place},
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
@@ -148,17 +148,17 @@ async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> E
         .last
 }
 
-async fn read(broker: &Broker, name: &str, from: From) -> Page {
+async fn read(broker: &Broker, name: &str, from: ReadFrom) -> Page {
     broker.read(&channel(name), from, ALL).await.unwrap()
 }
 
 /// All events from the oldest on, by as many pages as it takes.
 async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
-    let mut from = From::Oldest;
+    let mut from = ReadFrom::Oldest;
     let mut events = Vec::new();
     loop {
         let page = read(broker, name, from).await;
-        assert_eq!(page.start, Start::Contiguous);
+        assert_eq!(page.start, Continuity::Contiguous);
         let end = page.end(from);
         events.extend(
             page.events
@@ -168,7 +168,7 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
         if !page.more {
             return events;
         }
-        from = From::Position(end);
+        from = ReadFrom::Position(end);
     }
 }
 
@@ -185,8 +185,8 @@ fn data(page: &Page) -> Vec<&str> {
     page.events.iter().map(|event| &*event.data).collect()
 }
 
-const fn after(id: EventId) -> From {
-    From::Position(Position::After(id))
+const fn after(id: EventId) -> ReadFrom {
+    ReadFrom::Position(Position::After(id))
 }
 
 crate::on_every_broker! {
@@ -196,7 +196,7 @@ crate::on_every_broker! {
         let events = strange.map(|text| Event { kind: "é a".parse().unwrap(), data: text.into() });
         let appended = own.broker.append(&channel("a"), events.to_vec()).await.unwrap();
         append(&own.broker, "b", 0..1).await;
-        let page = read(&own.broker, "a", From::Oldest).await;
+        let page = read(&own.broker, "a", ReadFrom::Oldest).await;
         assert_eq!(data(&page), strange);
         assert!(page.events.iter().all(|event| &*event.kind == "é a"));
         assert!(page.events.is_sorted_by(|one, next| one.id < next.id));
@@ -277,7 +277,7 @@ crate::on_every_broker! {
         let own = own(backend, |_| {}).await;
         append(&own.broker, "a", 0..30).await;
         let by_count = PageLimits { events_max: 7, ..ALL };
-        let page = own.broker.read(&channel("a"), From::Oldest, by_count).await.unwrap();
+        let page = own.broker.read(&channel("a"), ReadFrom::Oldest, by_count).await.unwrap();
         assert_eq!((data(&page), page.more), (vec!["0", "1", "2", "3", "4", "5", "6"], true));
         let by_bytes = PageLimits { bytes_max: 21, ..ALL };
         let page = own.broker.read(&channel("a"), page_end(&page), by_bytes).await.unwrap();
@@ -285,7 +285,7 @@ crate::on_every_broker! {
         let tiny = PageLimits { bytes_max: 1, ..ALL };
         let page = own.broker.read(&channel("a"), page_end(&page), tiny).await.unwrap();
         assert_eq!((data(&page), page.more), (vec!["10"], true));
-        let page = own.broker.read(&channel("a"), From::Oldest, PageLimits { events_max: 30, ..ALL }).await.unwrap();
+        let page = own.broker.read(&channel("a"), ReadFrom::Oldest, PageLimits { events_max: 30, ..ALL }).await.unwrap();
         assert_eq!((page.events.len(), page.more), (30, false));
     }
 
@@ -295,9 +295,9 @@ crate::on_every_broker! {
         let events = all(&own.broker, "a").await;
         for (nth, (id, _)) in events.iter().enumerate() {
             let page = read(&own.broker, "a", after(*id)).await;
-            assert_eq!((page.start, page.events.len()), (Start::Contiguous, 39 - nth));
-            let page = read(&own.broker, "a", From::Position(Position::At(*id))).await;
-            assert_eq!((page.start, page.events.len()), (Start::Contiguous, 40 - nth));
+            assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, 39 - nth));
+            let page = read(&own.broker, "a", ReadFrom::Position(Position::At(*id))).await;
+            assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, 40 - nth));
         }
     }
 
@@ -306,7 +306,7 @@ crate::on_every_broker! {
         append(&own.broker, "other", 0..3).await;
         let head = own.broker.head(&channel("a")).await.unwrap();
         let page = read(&own.broker, "a", after(head)).await;
-        assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, head));
+        assert_eq!((page.start, page.events.len(), page.last), (Continuity::Contiguous, 0, head));
         append(&own.broker, "a", 0..3).await;
         assert_eq!(data(&read(&own.broker, "a", after(head)).await), ["0", "1", "2"]);
         assert_eq!(own.broker.head(&channel("empty")).await.unwrap(), head);
@@ -316,15 +316,15 @@ crate::on_every_broker! {
         let own = own(backend, |_| {}).await;
         let foreign = EventId::new(5, 5);
         let page = read(&own.broker, "a", after(foreign)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: None, lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::Unknown, oldest: None, lost: None });
         append(&own.broker, "a", 0..3).await;
         let events = all(&own.broker, "a").await;
         let page = read(&own.broker, "a", after(foreign)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0), lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0), lost: None });
         assert_eq!(data(&page), ["0", "1", "2"]);
         let future = EventId::new(events[2].0.ms + 1_000_000, 0);
         let page = read(&own.broker, "a", after(future)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0), lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0), lost: None });
     }
 
     async fn trimming_by_count_keeps_the_newest_and_is_told_as_a_gap(backend: Backend) {
@@ -339,10 +339,10 @@ crate::on_every_broker! {
         assert!((100..=most).contains(&kept.len()), "{}", kept.len());
         assert_eq!(kept.last().unwrap().1, "999");
         let page = read(&own.broker, "a", after(before)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0), lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0), lost: None });
         assert_eq!(page.events.len(), kept.len());
-        let page = read(&own.broker, "a", From::Position(Position::At(kept[0].0))).await;
-        assert_eq!((page.start, page.events.len()), (Start::Contiguous, kept.len()));
+        let page = read(&own.broker, "a", ReadFrom::Position(Position::At(kept[0].0))).await;
+        assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, kept.len()));
     }
 
     async fn trimming_by_age_reaches_quiet_channels_and_keeps_their_newest_event(backend: Backend) {
@@ -351,10 +351,10 @@ crate::on_every_broker! {
         until("only the newest is left", async || (all(&own.broker, "a").await.len() == 1).then_some(())).await;
         assert_eq!(all(&own.broker, "a").await[0].0, last);
         let page = read(&own.broker, "a", after(last)).await;
-        assert_eq!((page.start, page.events.len()), (Start::Contiguous, 0));
+        assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, 0));
         append(&own.broker, "a", 50..52).await;
         let page = read(&own.broker, "a", after(last)).await;
-        assert_eq!((page.start, data(&page)), (Start::Contiguous, vec!["50", "51"]));
+        assert_eq!((page.start, data(&page)), (Continuity::Contiguous, vec!["50", "51"]));
     }
 
     async fn a_bell_rings_for_every_append_to_its_channel(backend: Backend) {
@@ -388,10 +388,10 @@ crate::on_every_broker! {
     async fn reading_from_a_time_finds_what_is_as_late(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let first = append(&own.broker, "a", 0..5).await;
-        let page = read(&own.broker, "a", From::Time(first.ms)).await;
-        assert_eq!((page.start, page.events.last().map(|event| event.id)), (Start::Contiguous, Some(first)));
-        let page = read(&own.broker, "a", From::Time(first.ms + 1)).await;
-        assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, first));
+        let page = read(&own.broker, "a", ReadFrom::Time(first.ms)).await;
+        assert_eq!((page.start, page.events.last().map(|event| event.id)), (Continuity::Contiguous, Some(first)));
+        let page = read(&own.broker, "a", ReadFrom::Time(first.ms + 1)).await;
+        assert_eq!((page.start, page.events.len(), page.last), (Continuity::Contiguous, 0, first));
     }
 
     async fn reading_back_gives_what_reading_on_gives_newest_first(backend: Backend) {
@@ -456,7 +456,7 @@ crate::on_every_broker! {
         if let Broker::Embedded(log) = &own.broker {
             log.close();
             assert!(own.broker.check().await.is_err());
-            let read = own.broker.read(&channel("a"), From::Oldest, ALL).await;
+            let read = own.broker.read(&channel("a"), ReadFrom::Oldest, ALL).await;
             assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
             // Its file is closed for good, although we still have a handle: another may open it.
             embedded(Place::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
@@ -464,8 +464,8 @@ crate::on_every_broker! {
     }
 }
 
-fn page_end(page: &Page) -> From {
-    From::Position(page.end(From::Oldest))
+fn page_end(page: &Page) -> ReadFrom {
+    ReadFrom::Position(page.end(ReadFrom::Oldest))
 }
 
 /// Counts the macro's cases for each broker, so that none is ever left out.

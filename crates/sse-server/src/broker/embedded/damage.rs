@@ -9,7 +9,7 @@ use std::{
 use sse_proto::{Channel, EventId, Position};
 
 use super::store::Store;
-use crate::broker::From;
+use crate::broker::ReadFrom;
 
 /// So many stretches are told of in [`SPAN`].
 const TOLD_MAX: usize = 100;
@@ -31,17 +31,17 @@ impl Damage {
         &self,
         store: &Store,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         next: Option<EventId>,
     ) {
         if !self.is_news(channel, next, Instant::now()) {
             return;
         }
         let from = match from {
-            From::Oldest => "from the oldest on".to_owned(),
-            From::Time(ms) => format!("from {ms} ms on"),
-            From::Position(Position::After(id)) => format!("after {id}"),
-            From::Position(Position::At(id)) => format!("from {id} on"),
+            ReadFrom::Oldest => "from the oldest on".to_owned(),
+            ReadFrom::Time(ms) => format!("from {ms} ms on"),
+            ReadFrom::Position(Position::After(id)) => format!("after {id}"),
+            ReadFrom::Position(Position::At(id)) => format!("from {id} on"),
         };
         let until = next.map_or_else(|| "to the end".to_owned(), |next| format!("until {next}"));
         tracing::error!(

@@ -526,7 +526,7 @@ mod tests {
 
     use super::*;
     use crate::broker::{
-        From, PageLimits, Start,
+        Continuity, PageLimits, ReadFrom,
         embedded::{
             load_state, reader,
             store::{KEYS, Place, Store},
@@ -622,12 +622,12 @@ mod tests {
             answer.map(|placed| (placed, more_to_trim))
         }
 
-        fn start(&self, channel: &str, after: EventId) -> Start {
+        fn start(&self, channel: &str, after: EventId) -> Continuity {
             let limits = PageLimits {
                 events_max: 100,
                 bytes_max: 1 << 20,
             };
-            let from = From::Position(Position::After(after));
+            let from = ReadFrom::Position(Position::After(after));
             self.store
                 .read(|read| reader::page(read, &channel.parse().unwrap(), from, limits))
                 .unwrap()
@@ -654,12 +654,15 @@ mod tests {
         log.append("c", 1, 2200, 100).unwrap();
         assert_eq!((log.count("a"), log.count("c")), (0, 1));
         let last_of_a = EventId::new(1000, 2);
-        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
-        assert_ne!(log.start("a", EventId::new(1000, 1)), Start::Contiguous);
-        assert_eq!(log.start("never", EventId::ZERO), Start::Contiguous);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(1000, 1)),
+            Continuity::Contiguous
+        );
+        assert_eq!(log.start("never", EventId::ZERO), Continuity::Contiguous);
         log.append("a", 1, 4000, 100).unwrap();
-        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
-        assert_ne!(log.start("a", EventId::ZERO), Start::Contiguous);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(log.start("a", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]
@@ -670,9 +673,15 @@ mod tests {
                 .unwrap();
         }
         assert_eq!((log.state.rows.len(), log.state.forgotten.len()), (2, 2));
-        assert_ne!(log.start("a", EventId::new(10_000, 0)), Start::Contiguous);
-        assert_eq!(log.start("d", EventId::new(40_000, 0)), Start::Contiguous);
-        assert_ne!(log.start("never", EventId::ZERO), Start::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(10_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_eq!(
+            log.start("d", EventId::new(40_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_ne!(log.start("never", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]

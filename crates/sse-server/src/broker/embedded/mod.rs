@@ -53,7 +53,7 @@ use self::{
     writer::{Request, Writer},
 };
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
+    Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
     bells::Bells,
     clock::{self, Clock},
     idempotency::{AppendItem, AppendOutcome},
@@ -292,7 +292,7 @@ impl Embedded {
     pub(super) async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         let shared = self.shared.clone();
@@ -301,7 +301,7 @@ impl Embedded {
             let page = shared
                 .store
                 .read(|transaction| reader::page(transaction, &channel, from, limits))?;
-            if let Start::Gap {
+            if let Continuity::Gap {
                 reason: GapReason::Damaged,
                 oldest,
                 ..

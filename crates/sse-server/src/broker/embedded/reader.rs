@@ -10,7 +10,7 @@ use super::{
     store::{CHANNELS, EVENTS, FORGOTTEN, NUMBERS, StoreError},
 };
 use crate::broker::{
-    BackPage, From, Page, PageLimits, Start, Stored,
+    BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
     continuity::{judge, judge_time},
 };
 
@@ -104,7 +104,7 @@ pub(super) fn back_page(
 pub(super) fn page(
     transaction: &ReadTransaction,
     channel: &Channel,
-    from: From,
+    from: ReadFrom,
     limits: PageLimits,
 ) -> Result<Page, StoreError> {
     let row = row_of(transaction, channel)?;
@@ -113,7 +113,7 @@ pub(super) fn page(
     let run = run(channel, &events, &row, floor, limits)?;
     if !run.follows {
         let oldest = run.events.first().map(|event| event.id);
-        start = Start::Gap {
+        start = Continuity::Gap {
             reason: GapReason::Damaged,
             oldest,
             lost: None,
@@ -130,14 +130,14 @@ pub(super) fn page(
 type Events = redb::ReadOnlyTable<Key, &'static [u8]>;
 
 /// Whether a position is one of this channel's, and the id after which to read.
-fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), StoreError> {
+fn stand(events: &Events, row: &Row, from: ReadFrom) -> Result<(Continuity, EventId), StoreError> {
     let (start, floor) = match from {
-        From::Oldest => (Start::Contiguous, row.trimmed),
-        From::Time(ms) => (
+        ReadFrom::Oldest => (Continuity::Contiguous, row.trimmed),
+        ReadFrom::Time(ms) => (
             judge_time(ms, &row.extent()),
             EventId::new(ms, 0).before().max(row.trimmed),
         ),
-        From::Position(position) => {
+        ReadFrom::Position(position) => {
             let (Position::After(id) | Position::At(id)) = position;
             // What follows the last id is proved by the row alone.
             let is_kept = row.count > 0
@@ -145,7 +145,7 @@ fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), Sto
                 && id <= row.last
                 && position != Position::After(row.last);
             if is_kept && !is_absent(events, row, id)? {
-                (Start::Contiguous, position.floor())
+                (Continuity::Contiguous, position.floor())
             } else {
                 (
                     judge(position, false, &row.extent()),
@@ -157,7 +157,7 @@ fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), Sto
     // After a gap it goes on from the oldest.
     Ok((
         start,
-        if start == Start::Contiguous {
+        if start == Continuity::Contiguous {
             floor
         } else {
             row.trimmed
@@ -317,7 +317,7 @@ mod tests {
         store
     }
 
-    fn read(store: &Store, from: From) -> Result<Page, BrokerError> {
+    fn read(store: &Store, from: ReadFrom) -> Result<Page, BrokerError> {
         store.read(|transaction| page(transaction, &Channel::default_channel(), from, LIMITS))
     }
 
@@ -374,9 +374,16 @@ mod tests {
     #[test]
     fn a_whole_log_is_read_whole() {
         let store = log(|_| {});
-        assert_eq!(read(&store, From::Oldest).unwrap().events.len(), 10);
-        let after = read(&store, From::Position(Position::After(EventId::new(1, 4)))).unwrap();
-        assert_eq!((after.start, after.events.len()), (Start::Contiguous, 5));
+        assert_eq!(read(&store, ReadFrom::Oldest).unwrap().events.len(), 10);
+        let after = read(
+            &store,
+            ReadFrom::Position(Position::After(EventId::new(1, 4))),
+        )
+        .unwrap();
+        assert_eq!(
+            (after.start, after.events.len()),
+            (Continuity::Contiguous, 5)
+        );
     }
 
     fn without(seq: u64) -> Store {
@@ -404,12 +411,12 @@ mod tests {
     }
 
     /// How a reader from there starts, whether it was told of damage at once or later, and before what; and what it gets.
-    fn read_on(store: &Store, mut from: From) -> (Start, Vec<Option<u64>>, Vec<u64>) {
+    fn read_on(store: &Store, mut from: ReadFrom) -> (Continuity, Vec<Option<u64>>, Vec<u64>) {
         let (mut start, mut gaps, mut seqs) = (None, Vec::new(), Vec::new());
         loop {
             let page = read(store, from).unwrap();
             start.get_or_insert(page.start);
-            if let Start::Gap {
+            if let Continuity::Gap {
                 reason: GapReason::Damaged,
                 oldest,
                 lost: None,
@@ -422,7 +429,7 @@ mod tests {
             if !page.more {
                 return (start.unwrap(), gaps, seqs);
             }
-            from = From::Position(page.end(from));
+            from = ReadFrom::Position(page.end(from));
         }
     }
 
@@ -432,9 +439,9 @@ mod tests {
             for store in [without(damaged), changed(damaged)] {
                 let next = (damaged < 9).then_some(damaged + 1);
                 for from in [
-                    From::Oldest,
-                    From::Time(0),
-                    From::Position(Position::After(EventId::ZERO)),
+                    ReadFrom::Oldest,
+                    ReadFrom::Time(0),
+                    ReadFrom::Position(Position::After(EventId::ZERO)),
                 ] {
                     let (_, gaps, seqs) = read_on(&store, from);
                     assert_eq!(
@@ -448,7 +455,7 @@ mod tests {
                         (Position::After(id(seq)), seq + 1),
                         (Position::At(id(seq)), seq),
                     ] {
-                        let (_, gaps, seqs) = read_on(&store, From::Position(position));
+                        let (_, gaps, seqs) = read_on(&store, ReadFrom::Position(position));
                         // The event before the one that is damaged is the last proof; and what was the last one is known.
                         let is_told = first <= damaged && position != Position::After(id(9));
                         assert_eq!(
@@ -478,24 +485,27 @@ mod tests {
                     .unwrap();
             }
         });
-        assert_eq!(read_on(&store, From::Oldest).1, [Some(2), Some(7), None]);
         assert_eq!(
-            read_on(&store, From::Position(Position::After(id(5)))).1,
+            read_on(&store, ReadFrom::Oldest).1,
+            [Some(2), Some(7), None]
+        );
+        assert_eq!(
+            read_on(&store, ReadFrom::Position(Position::After(id(5)))).1,
             [Some(7), None]
         );
         // Six is named by seven, so whoever has it lacks nothing.
         assert_eq!(
-            read_on(&store, From::Position(Position::After(id(6)))),
-            (Start::Contiguous, vec![None], vec![7, 8])
+            read_on(&store, ReadFrom::Position(Position::After(id(6)))),
+            (Continuity::Contiguous, vec![None], vec![7, 8])
         );
     }
 
     #[test]
     fn damage_proves_no_strangers_id() {
-        let stranger = From::Position(Position::After(EventId::new(0, 7)));
+        let stranger = ReadFrom::Position(Position::After(EventId::new(0, 7)));
         for store in [without(5), changed(5)] {
             let (start, gaps, seqs) = read_on(&store, stranger);
-            let unknown = Start::Gap {
+            let unknown = Continuity::Gap {
                 reason: GapReason::Unknown,
                 oldest: Some(id(0)),
                 lost: None,
@@ -506,9 +516,9 @@ mod tests {
             );
         }
         let (start, gaps, _) = read_on(&changed(0), stranger);
-        assert!(start != Start::Contiguous && gaps == [Some(1)]);
-        let beyond = From::Position(Position::After(id(17)));
-        assert_ne!(read_on(&without(9), beyond).0, Start::Contiguous);
+        assert!(start != Continuity::Contiguous && gaps == [Some(1)]);
+        let beyond = ReadFrom::Position(Position::After(id(17)));
+        assert_ne!(read_on(&without(9), beyond).0, Continuity::Contiguous);
     }
 
     #[test]
@@ -521,7 +531,7 @@ mod tests {
                 .unwrap();
         });
         assert!(matches!(
-            read(&store, From::Oldest),
+            read(&store, ReadFrom::Oldest),
             Err(BrokerError::Damaged(_))
         ));
     }
@@ -535,7 +545,7 @@ mod tests {
             channels.insert("sse", row.as_slice()).unwrap();
         });
         assert!(matches!(
-            read(&store, From::Oldest),
+            read(&store, ReadFrom::Oldest),
             Err(BrokerError::Damaged(_))
         ));
     }

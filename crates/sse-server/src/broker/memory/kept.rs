@@ -8,7 +8,7 @@ use sse_proto::{Event, EventId, Position};
 
 use super::keys::Keys;
 use crate::broker::{
-    Appended, BackPage, From, Page, PageLimits, Start, Stored,
+    Appended, BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
     clock::Clock,
     continuity::{Extent, Trimmed, judge, judge_time},
 };
@@ -85,18 +85,18 @@ impl Kept {
     }
 
     /// A page from here on.
-    pub(super) fn page(&self, from: From, limits: PageLimits) -> Page {
+    pub(super) fn page(&self, from: ReadFrom, limits: PageLimits) -> Page {
         let start = match from {
-            From::Oldest => Start::Contiguous,
-            From::Time(ms) => judge_time(ms, &self.extent()),
-            From::Position(position) => self.judge(position),
+            ReadFrom::Oldest => Continuity::Contiguous,
+            ReadFrom::Time(ms) => judge_time(ms, &self.extent()),
+            ReadFrom::Position(position) => self.judge(position),
         };
         let first = match (start, from) {
-            (Start::Contiguous, From::Time(ms)) => self.count_before(EventId::new(ms, 0)),
-            (Start::Contiguous, From::Position(position)) => self
+            (Continuity::Contiguous, ReadFrom::Time(ms)) => self.count_before(EventId::new(ms, 0)),
+            (Continuity::Contiguous, ReadFrom::Position(position)) => self
                 .events
                 .partition_point(|event| event.id <= position.floor()),
-            (Start::Contiguous, From::Oldest) | (Start::Gap { .. }, _) => 0,
+            (Continuity::Contiguous, ReadFrom::Oldest) | (Continuity::Gap { .. }, _) => 0,
         };
         let count = limits.fit(self.events.range(first..).map(Stored::size));
         let end = first + count;
@@ -121,7 +121,7 @@ impl Kept {
         }
     }
 
-    fn judge(&self, position: Position) -> Start {
+    fn judge(&self, position: Position) -> Continuity {
         let (Position::After(id) | Position::At(id)) = position;
         let is_present = self
             .events

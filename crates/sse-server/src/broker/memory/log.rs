@@ -6,7 +6,7 @@ use sse_proto::{Channel, EventId};
 
 use super::{kept::Kept, keys::Keys};
 use crate::broker::{
-    BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
+    BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::Clock,
     idempotency::{AppendItem, AppendOutcome, Disposition, dispositions},
 };
@@ -219,7 +219,7 @@ impl Log {
     }
 
     /// A page of a channel.
-    pub(super) fn page(&self, channel: &Channel, from: From, limits: PageLimits) -> Page {
+    pub(super) fn page(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
         match self.channels.get(channel) {
             Some(kept) => kept.page(from, limits),
             None => Kept::new(self.head(channel)).page(from, limits),
@@ -276,7 +276,7 @@ mod tests {
 
     use super::*;
     use crate::broker::{
-        Start, Stored,
+        Continuity, Stored,
         idempotency::{Fingerprint, IdempotencyKey, KeyLimits},
     };
 
@@ -357,14 +357,14 @@ mod tests {
                 .map_or(0, |kept| kept.events.len())
         }
 
-        fn start(&self, channel: &str, after: EventId) -> Start {
+        fn start(&self, channel: &str, after: EventId) -> Continuity {
             let limits = PageLimits {
                 events_max: 100,
                 bytes_max: 1 << 20,
             };
             self.page(
                 &channel.parse().unwrap(),
-                From::Position(Position::After(after)),
+                ReadFrom::Position(Position::After(after)),
                 limits,
             )
             .start
@@ -382,12 +382,15 @@ mod tests {
         log.add("c", 1, 2200).unwrap();
         assert_eq!((log.count("a"), log.count("c")), (0, 1));
         let last_of_a = EventId::new(1000, 2);
-        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
-        assert_ne!(log.start("a", EventId::new(1000, 1)), Start::Contiguous);
-        assert_eq!(log.start("never", EventId::ZERO), Start::Contiguous);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(1000, 1)),
+            Continuity::Contiguous
+        );
+        assert_eq!(log.start("never", EventId::ZERO), Continuity::Contiguous);
         log.add("a", 1, 4000).unwrap();
-        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
-        assert_ne!(log.start("a", EventId::ZERO), Start::Contiguous);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(log.start("a", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]
@@ -397,9 +400,15 @@ mod tests {
             log.add(channel, 1, 10_000 * (number as u64 + 1)).unwrap();
         }
         assert_eq!((log.channels.len(), log.forgotten.len()), (2, 2));
-        assert_ne!(log.start("a", EventId::new(10_000, 0)), Start::Contiguous);
-        assert_eq!(log.start("d", EventId::new(40_000, 0)), Start::Contiguous);
-        assert_ne!(log.start("never", EventId::ZERO), Start::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(10_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_eq!(
+            log.start("d", EventId::new(40_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_ne!(log.start("never", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]
@@ -414,7 +423,7 @@ mod tests {
         assert_eq!((log.count("a"), log.count("b")), (1, 3));
         log.add("b", 2, 1003).unwrap();
         assert_eq!((log.count("a"), log.count("b")), (0, 4));
-        assert_ne!(log.start("b", EventId::ZERO), Start::Contiguous);
+        assert_ne!(log.start("b", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]

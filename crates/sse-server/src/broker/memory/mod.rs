@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, time::sleep};
 
 use self::log::Log;
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
+    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     bells::Bells,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome},
@@ -100,7 +100,7 @@ impl Memory {
         Ok(placed)
     }
 
-    pub(super) fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Page {
+    pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
         self.log().page(channel, from, limits)
     }
 

@@ -24,8 +24,8 @@ use super::{
     link::{Errand, Link},
 };
 use crate::broker::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
-    Warning,
+    Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
+    Stored, Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
     idempotency::AppendItem,
 };
@@ -69,7 +69,7 @@ struct Sizes {
 }
 
 /// How a run of entries joins what was asked for, the entries, and the last id of the stream if there are none.
-type Run = (Start, Vec<Stored>, EventId);
+type Run = (Continuity, Vec<Stored>, EventId);
 
 /// What is known of a stream around the moment of a read.
 struct KnownKey {
@@ -160,7 +160,7 @@ impl Log {
     pub(super) async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         let count = self.entries_to_ask(channel, limits);
@@ -170,15 +170,17 @@ impl Log {
         // Until it is known how they are: a read that failed for its size must not fail for ever.
         self.sizes().remove(channel);
         let (start, mut entries, last) = match from {
-            From::Oldest => self.oldest_run(channel, asked, errand).await?,
-            From::Time(ms) => {
+            ReadFrom::Oldest => self.oldest_run(channel, asked, errand).await?,
+            ReadFrom::Time(ms) => {
                 let (entries, known) = self
                     .entries_and_extent(channel, &ms.to_string(), asked, errand)
                     .await?;
                 let run = (judge_time(ms, &known.after), entries, known.last);
                 self.or_oldest_run(channel, asked, run, errand).await?
             }
-            From::Position(position) => self.run_after(channel, position, asked, errand).await?,
+            ReadFrom::Position(position) => {
+                self.run_after(channel, position, asked, errand).await?
+            }
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
         if largest > 0 {
@@ -217,7 +219,7 @@ impl Log {
         let mut entries = self
             .entries(channel, &id.to_string(), asked, errand)
             .await?;
-        let mut start = Start::Contiguous;
+        let mut start = Continuity::Contiguous;
         let mut last = id;
         if is_present(&entries) {
             self.forks.saw(channel, id, errand.era());
@@ -230,7 +232,7 @@ impl Log {
             start = judge(position, is_present(&entries), &known.after);
             last = known.last;
         }
-        if let Start::Gap {
+        if let Continuity::Gap {
             reason: GapReason::LostTail | GapReason::Unknown,
             ..
         } = start
@@ -250,11 +252,11 @@ impl Log {
         &self,
         channel: &Channel,
         position: Position,
-        start: Start,
+        start: Continuity,
         asked: usize,
         errand: &mut Errand<'_>,
     ) -> Result<Option<Run>, BrokerError> {
-        let Start::Gap { reason, .. } = start else {
+        let Continuity::Gap { reason, .. } = start else {
             return Ok(None);
         };
         if reason == GapReason::LostTail {
@@ -277,7 +279,7 @@ impl Log {
             .is_some_and(|oldest| oldest <= lost.before)
             && known.last >= lost.before;
         let oldest = entries.first().map(|entry| entry.id);
-        let start = Start::Gap {
+        let start = Continuity::Gap {
             reason: GapReason::LostTail,
             oldest,
             lost: Some(lost),
@@ -314,13 +316,13 @@ impl Log {
         run: Run,
         errand: &mut Errand<'_>,
     ) -> Result<Run, BrokerError> {
-        let (Start::Gap { reason, .. }, ..) = run else {
+        let (Continuity::Gap { reason, .. }, ..) = run else {
             return Ok(run);
         };
         let (_, entries, last) = self.oldest_run(channel, asked, errand).await?;
         let oldest = entries.first().map(|entry| entry.id);
         Ok((
-            Start::Gap {
+            Continuity::Gap {
                 reason,
                 oldest,
                 lost: None,
@@ -337,7 +339,7 @@ impl Log {
         errand: &mut Errand<'_>,
     ) -> Result<Run, BrokerError> {
         let (entries, known) = self.entries_and_extent(channel, "-", asked, errand).await?;
-        Ok((Start::Contiguous, entries, known.last))
+        Ok((Continuity::Contiguous, entries, known.last))
     }
 
     /// How many entries will fill a page, by those of the last read; carefully more than last time.

@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{forks::Forks, link::Link, log::Log};
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
+    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
     bells::Bells,
     idempotency::{AppendItem, AppendOutcome},
 };
@@ -243,7 +243,7 @@ impl RedisBroker {
     pub(super) async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         self.log.read(channel, from, limits).await
