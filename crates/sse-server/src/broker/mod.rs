@@ -19,17 +19,17 @@
 //! - A log that has lost its newest events has a *gap record* in their place, where somebody knew of them: an entry that
 //!   reads as an event of the type `gap` ([`Stored::is_gap`]), with a `Gap` for its data.
 //! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
-//! - A [`Follower`] of a channel ([`follow`](Broker::follow)) is told to look after every append to it, by any node. It
+//! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is told to look after every append to it, by any node. It
 //!   may be in vain; whoever follows first and then reads misses nothing.
 //!
 //! There is no order across channels.
 
-pub mod bells;
 mod clock;
 pub mod continuity;
 pub mod embedded;
 pub mod idempotency;
 pub mod memory;
+pub mod notify;
 pub mod redis;
 
 use std::{num::NonZeroUsize, sync::Weak, time::Duration};
@@ -41,10 +41,10 @@ use sse_proto::{
 };
 
 use self::{
-    bells::{Bells, Follower},
     embedded::Embedded,
     idempotency::{AppendItem, AppendOutcome, KeyLimits},
     memory::Memory,
+    notify::{ChangeNotifier, Watcher},
     redis::RedisBroker,
 };
 
@@ -400,24 +400,24 @@ impl Broker {
         }
     }
 
-    /// From now on `follower` is told of every append to `channel`, for as long as somebody holds it.
-    pub fn follow(&self, channel: &Channel, follower: Weak<dyn Follower>) {
-        self.bells().follow(channel, follower);
+    /// From now on `watcher` is told of every append to `channel`, for as long as somebody holds it.
+    pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
+        self.notifier().follow(channel, watcher);
         if let Self::Redis(broker) = self {
             broker.follows_changed();
         }
     }
 
     /// Lets go of the followers of `channel` that nobody holds any more.
-    pub fn forget_gone_followers(&self, channel: &Channel) {
-        self.bells().forget_gone(channel);
+    pub fn remove_dropped_watchers(&self, channel: &Channel) {
+        self.notifier().remove_dropped(channel);
     }
 
-    fn bells(&self) -> &Bells {
+    fn notifier(&self) -> &ChangeNotifier {
         match self {
-            Self::Embedded(broker) => broker.bells(),
-            Self::Memory(broker) => broker.bells(),
-            Self::Redis(broker) => broker.bells(),
+            Self::Embedded(broker) => broker.notifier(),
+            Self::Memory(broker) => broker.notifier(),
+            Self::Redis(broker) => broker.notifier(),
         }
     }
 

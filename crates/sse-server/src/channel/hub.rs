@@ -13,7 +13,7 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::{runtime::Handle, time::sleep};
 
 use super::tail::{Tail, TailLimits};
-use crate::broker::{self, Broker, BrokerError, Page, PageLimits, ReadFrom, bells::Follower};
+use crate::broker::{self, Broker, BrokerError, Page, PageLimits, ReadFrom, notify::Watcher};
 
 /// One read of the log for a tail.
 const FEED_LIMITS: PageLimits = PageLimits {
@@ -68,9 +68,9 @@ impl Hub {
         });
         channels.insert(channel.clone(), Arc::downgrade(&live));
         // Follow before reading: the other order loses every event published between the two.
-        let follower: Arc<dyn Follower> = live.clone();
-        self.0.broker.follow(channel, Arc::downgrade(&follower));
-        follower.rung();
+        let watcher: Arc<dyn Watcher> = live.clone();
+        self.0.broker.follow(channel, Arc::downgrade(&watcher));
+        watcher.changed();
         live
     }
 }
@@ -157,8 +157,8 @@ impl LiveChannel {
     }
 }
 
-impl Follower for LiveChannel {
-    fn rung(self: Arc<Self>) {
+impl Watcher for LiveChannel {
+    fn changed(self: Arc<Self>) {
         let Some(hub) = self.hub.upgrade() else {
             return;
         };
@@ -193,7 +193,7 @@ impl Drop for LiveChannel {
                 channels.remove(&self.channel);
             }
             drop(channels);
-            hub.broker.forget_gone_followers(&self.channel);
+            hub.broker.remove_dropped_watchers(&self.channel);
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) enum Answered {
 pub(super) struct Post {
     pub(super) joining: Vec<Joining>,
     /// Views of which a tail has changed.
-    pub(super) rung: Vec<usize>,
+    pub(super) changed: Vec<usize>,
     pub(super) answers: Vec<Answer>,
     /// All streams end, and those that still come.
     pub(super) is_stopping: bool,
@@ -167,7 +167,7 @@ impl ViewBell {
 impl Listener for ViewBell {
     fn tail_changed(&self) {
         if !self.has_rung.swap(true, Ordering::SeqCst) {
-            self.door.put(|post| post.rung.push(self.view));
+            self.door.put(|post| post.changed.push(self.view));
         }
     }
 }

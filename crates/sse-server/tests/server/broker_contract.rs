@@ -12,10 +12,10 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
-        bells::Follower,
         embedded::{Embedded, Place},
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
+        notify::Watcher,
         redis::{Place as RedisPlace, RedisBroker},
     },
     metrics::Metrics,
@@ -37,8 +37,8 @@ const ALL: PageLimits = PageLimits {
 #[derive(Debug, Default)]
 struct Bell(Notify);
 
-impl Follower for Bell {
-    fn rung(self: Arc<Self>) {
+impl Watcher for Bell {
+    fn changed(self: Arc<Self>) {
         self.0.notify_one();
     }
 }
@@ -360,8 +360,8 @@ crate::on_every_broker! {
     async fn a_bell_rings_for_every_append_to_its_channel(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let bell = Arc::new(Bell::default());
-        let follower: Arc<dyn Follower> = bell.clone();
-        own.broker.follow(&channel("a"), Arc::downgrade(&follower));
+        let watcher: Arc<dyn Watcher> = bell.clone();
+        own.broker.follow(&channel("a"), Arc::downgrade(&watcher));
         let mut seen = 0;
         let head = own.broker.head(&channel("a")).await.unwrap();
         for number in 0..20 {

@@ -54,9 +54,9 @@ use self::{
 };
 use super::{
     Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
-    bells::Bells,
     clock::{self, Clock},
     idempotency::{AppendItem, AppendOutcome},
+    notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
@@ -80,7 +80,7 @@ type WriterThread = JoinHandle<Result<(), BrokerError>>;
 #[derive(Debug)]
 struct Shared {
     store: Store,
-    bells: Bells,
+    notifier: ChangeNotifier,
     heads: RwLock<Heads>,
     metrics: Metrics,
     damage: Damage,
@@ -162,7 +162,7 @@ impl Embedded {
         let damage = Damage::default();
         let shared = Arc::new(Shared {
             store,
-            bells: Bells::default(),
+            notifier: ChangeNotifier::default(),
             heads,
             metrics,
             damage,
@@ -382,8 +382,8 @@ impl Embedded {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn bells(&self) -> &Bells {
-        &self.shared.bells
+    pub(super) fn notifier(&self) -> &ChangeNotifier {
+        &self.shared.notifier
     }
 }
 

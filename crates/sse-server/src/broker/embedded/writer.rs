@@ -222,7 +222,7 @@ impl Writer {
                     let added: usize = new.map(|(item, _)| item.events.len()).sum();
                     if added > 0 {
                         events_count += added;
-                        self.shared.bells.ring(&channel);
+                        self.shared.notifier.notify(&channel);
                     }
                     let _ = answer.send(outcome);
                 }

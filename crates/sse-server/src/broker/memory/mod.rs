@@ -24,9 +24,9 @@ use tokio::{runtime::Handle, time::sleep};
 use self::log::Log;
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
-    bells::Bells,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome},
+    notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
@@ -40,7 +40,7 @@ pub struct Memory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log: Mutex<Log>,
-    bells: Bells,
+    notifier: ChangeNotifier,
     metrics: Metrics,
 }
 
@@ -53,7 +53,7 @@ impl Memory {
         let log = Mutex::new(Log::new(retention, first_seq));
         let shared = Arc::new(Shared {
             log,
-            bells: Bells::default(),
+            notifier: ChangeNotifier::default(),
             metrics,
         });
         let shortest = retention.age_max.min(retention.keys.window);
@@ -94,7 +94,7 @@ impl Memory {
             .filter(|(_, placed)| !placed.duplicate);
         let added: usize = new.map(|(item, _)| item.events.len()).sum();
         if added > 0 {
-            self.0.bells.ring(channel);
+            self.0.notifier.notify(channel);
             self.0.metrics.group_committed(added);
         }
         Ok(placed)
@@ -127,8 +127,8 @@ impl Memory {
         self.log().now_ms(now_ms())
     }
 
-    pub(super) fn bells(&self) -> &Bells {
-        &self.0.bells
+    pub(super) fn notifier(&self) -> &ChangeNotifier {
+        &self.0.notifier
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

@@ -25,7 +25,7 @@ use super::{
     Names,
     link::{BackOff, within},
 };
-use crate::broker::bells::Bells;
+use crate::broker::notify::ChangeNotifier;
 
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// An answer on this connection takes no longer, because it only waits for Redis itself.
@@ -42,7 +42,7 @@ const LOOKS_PER_ROUND: usize = 20;
 pub(super) async fn listen(
     client: Client,
     names: Names,
-    bells: Bells,
+    notifier: ChangeNotifier,
     follows_changed: Arc<Notify>,
     timeout: Duration,
 ) {
@@ -56,7 +56,7 @@ pub(super) async fn listen(
                 let mut line = Line {
                     sink,
                     names: &names,
-                    bells: &bells,
+                    notifier: &notifier,
                     heard: HashSet::new(),
                     timeout,
                     works: false,
@@ -83,7 +83,7 @@ pub(super) async fn listen(
 struct Line<'a> {
     sink: PubSubSink,
     names: &'a Names,
-    bells: &'a Bells,
+    notifier: &'a ChangeNotifier,
     /// The channels whose bell is confirmed to be heard.
     heard: HashSet<Channel>,
     timeout: Duration,
@@ -104,7 +104,7 @@ impl Line<'_> {
                 message = stream.next() => match message {
                     Some(message) => {
                         if let Some(channel) = self.names.channel(message.get_channel_name()) {
-                            self.bells.ring(&channel);
+                            self.notifier.notify(&channel);
                         }
                         Ok(())
                     }
@@ -127,7 +127,7 @@ impl Line<'_> {
 
     /// Brings the subscriptions in line with who follows what. Rings each new one once it is confirmed.
     async fn subscribe(&mut self) -> Result<(), String> {
-        let followed: HashSet<Channel> = self.bells.followed().into_iter().collect();
+        let followed: HashSet<Channel> = self.notifier.followed().into_iter().collect();
         let new: Vec<Channel> = followed.difference(&self.heard).cloned().collect();
         for some in new.chunks(SUBSCRIBE_AT_ONCE) {
             let names: Vec<String> = some
@@ -137,7 +137,7 @@ impl Line<'_> {
             within(self.timeout, self.sink.subscribe(names)).await?;
             for channel in some {
                 self.heard.insert(channel.clone());
-                self.bells.ring(channel);
+                self.notifier.notify(channel);
             }
         }
         let gone: Vec<Channel> = self.heard.difference(&followed).cloned().collect();
@@ -157,7 +157,7 @@ impl Line<'_> {
 
 /// Rings for every followed channel in turn, whatever the bells do: each about every five seconds, within a fixed
 /// number of looks.
-pub(super) async fn safety_looks(bells: Bells) {
+pub(super) async fn safety_looks(notifier: ChangeNotifier) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting: Vec<Channel> = Vec::new();
@@ -165,11 +165,11 @@ pub(super) async fn safety_looks(bells: Bells) {
     loop {
         tick.tick().await;
         if waiting.is_empty() {
-            waiting = bells.followed();
+            waiting = notifier.followed();
             looks = waiting.len().div_ceil(ROUNDS).min(LOOKS_PER_ROUND);
         }
         for channel in waiting.drain(waiting.len().saturating_sub(looks)..) {
-            bells.ring(&channel);
+            notifier.notify(&channel);
         }
     }
 }

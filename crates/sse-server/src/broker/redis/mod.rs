@@ -30,8 +30,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::{forks::Forks, link::Link, log::Log};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
-    bells::Bells,
     idempotency::{AppendItem, AppendOutcome},
+    notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
@@ -39,7 +39,7 @@ use crate::metrics::Metrics;
 #[derive(Debug, Clone)]
 pub struct RedisBroker {
     log: Arc<Log>,
-    bells: Bells,
+    notifier: ChangeNotifier,
     follows_changed: Arc<tokio::sync::Notify>,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
@@ -167,7 +167,7 @@ impl RedisBroker {
             prefix: prefix.to_owned(),
         };
         let ended = CancellationToken::new();
-        let bells = Bells::default();
+        let notifier = ChangeNotifier::default();
         let follows_changed = Arc::new(tokio::sync::Notify::new());
 
         let forks = Forks::new(
@@ -189,14 +189,14 @@ impl RedisBroker {
         runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::listen(
             client,
             names,
-            bells.clone(),
+            notifier.clone(),
             follows_changed.clone(),
             timeout,
         )));
         runtime.spawn(
             ended
                 .clone()
-                .run_until_cancelled_owned(doorbell::safety_looks(bells.clone())),
+                .run_until_cancelled_owned(doorbell::safety_looks(notifier.clone())),
         );
         runtime.spawn(
             ended
@@ -205,7 +205,7 @@ impl RedisBroker {
         );
         Ok(Self {
             log,
-            bells,
+            notifier,
             follows_changed,
             metrics,
             _tasks: Arc::new(ended.drop_guard()),
@@ -282,8 +282,8 @@ impl RedisBroker {
         self.log.now_ms().await
     }
 
-    pub(super) const fn bells(&self) -> &Bells {
-        &self.bells
+    pub(super) const fn notifier(&self) -> &ChangeNotifier {
+        &self.notifier
     }
 
     /// Has the bells of newly followed channels heard.

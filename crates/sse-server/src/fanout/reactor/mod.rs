@@ -196,8 +196,8 @@ impl<'p> Reactor<'p> {
         let post = self.door.take();
         self.joining.extend(post.joining);
         self.answers.extend(post.answers);
-        for view in post.rung {
-            self.rung(view);
+        for view in post.changed {
+            self.changed(view);
         }
         self.is_stopping |= post.is_stopping;
         self.is_closed |= post.is_closed;

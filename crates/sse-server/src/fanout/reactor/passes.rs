@@ -6,7 +6,7 @@ use super::{BETWEEN_LOOKS, Pass, Reactor};
 
 impl Reactor<'_> {
     /// A tail of the view has changed.
-    pub(super) fn rung(&mut self, key: usize) {
+    pub(super) fn changed(&mut self, key: usize) {
         // The view may be gone, or another may have its key: then a pass in vain does no harm.
         let Some(watched) = self.views.get_mut(key) else {
             return;
@@ -104,7 +104,7 @@ impl Reactor<'_> {
             return;
         };
         if again {
-            self.rung(key);
+            self.changed(key);
         }
     }
 }

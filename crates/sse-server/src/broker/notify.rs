@@ -12,43 +12,43 @@ use smallvec::SmallVec;
 use sse_proto::Channel;
 
 /// Somebody who follows a channel.
-pub trait Follower: fmt::Debug + Send + Sync {
+pub trait Watcher: fmt::Debug + Send + Sync {
     /// The channel may have events that were not there before. It is not waited for: do no more than note it.
-    fn rung(self: Arc<Self>);
+    fn changed(self: Arc<Self>);
 }
 
 /// Who follows which channel.
 #[derive(Debug, Clone, Default)]
-pub struct Bells(Arc<Mutex<HashMap<Channel, Followers>>>);
+pub struct ChangeNotifier(Arc<Mutex<HashMap<Channel, Watchers>>>);
 
 /// Mostly one: whoever feeds the channel's tail.
-type Followers = SmallVec<[Weak<dyn Follower>; 1]>;
+type Watchers = SmallVec<[Weak<dyn Watcher>; 1]>;
 
-impl Bells {
-    /// From now on `follower` hears of `channel`.
-    pub fn follow(&self, channel: &Channel, follower: Weak<dyn Follower>) {
+impl ChangeNotifier {
+    /// From now on `watcher` hears of `channel`.
+    pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
         self.lock()
             .entry(channel.clone())
             .or_default()
-            .push(follower);
+            .push(watcher);
     }
 
     /// Forgets the followers of `channel` that are gone.
-    pub fn forget_gone(&self, channel: &Channel) {
-        let mut bells = self.lock();
-        if let Some(followers) = bells.get_mut(channel) {
-            followers.retain(|follower| follower.strong_count() > 0);
-            if followers.is_empty() {
-                bells.remove(channel);
+    pub fn remove_dropped(&self, channel: &Channel) {
+        let mut notifier = self.lock();
+        if let Some(watchers) = notifier.get_mut(channel) {
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+            if watchers.is_empty() {
+                notifier.remove(channel);
             }
         }
     }
 
     /// Tells the followers of `channel` to look.
-    pub fn ring(&self, channel: &Channel) {
+    pub fn notify(&self, channel: &Channel) {
         // Not under the lock: whoever is let go of here may be gone with it, and says so.
-        for follower in self.followers(channel) {
-            follower.rung();
+        for watcher in self.watchers(channel) {
+            watcher.changed();
         }
     }
 
@@ -58,7 +58,7 @@ impl Bells {
         self.lock().keys().cloned().collect()
     }
 
-    fn followers(&self, channel: &Channel) -> SmallVec<[Arc<dyn Follower>; 1]> {
+    fn watchers(&self, channel: &Channel) -> SmallVec<[Arc<dyn Watcher>; 1]> {
         self.lock()
             .get(channel)
             .into_iter()
@@ -67,7 +67,7 @@ impl Bells {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Followers>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Watchers>> {
         // No code panics while it holds this lock, and a map of bells is valid at every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
