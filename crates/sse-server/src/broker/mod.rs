@@ -404,7 +404,7 @@ impl Broker {
     pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
         self.notifier().follow(channel, watcher);
         if let Self::Redis(broker) = self {
-            broker.follows_changed();
+            broker.followed_changed();
         }
     }
 

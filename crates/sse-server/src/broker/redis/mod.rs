@@ -9,15 +9,15 @@
 //! | `idempotency` | streams: append what has a key |
 //! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
-//! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
+//! | `pubsub` | one supervised connection for wake-ups, and a safety look in case one is lost |
 //! | `upkeep` | trims by age and forgets dead channels |
 
-mod doorbell;
 mod durability;
 mod forks;
 mod idempotency;
 mod link;
 mod log;
+mod pubsub;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
@@ -40,7 +40,7 @@ use crate::metrics::Metrics;
 pub struct RedisBroker {
     log: Arc<Log>,
     notifier: ChangeNotifier,
-    follows_changed: Arc<tokio::sync::Notify>,
+    followed_changed: Arc<tokio::sync::Notify>,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
 }
@@ -168,7 +168,7 @@ impl RedisBroker {
         };
         let ended = CancellationToken::new();
         let notifier = ChangeNotifier::default();
-        let follows_changed = Arc::new(tokio::sync::Notify::new());
+        let followed_changed = Arc::new(tokio::sync::Notify::new());
 
         let forks = Forks::new(
             names.clone(),
@@ -186,17 +186,17 @@ impl RedisBroker {
         );
         link.first_look().await?;
         let log = Arc::new(Log::new(link, names.clone(), retention, forks));
-        runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::listen(
+        runtime.spawn(ended.clone().run_until_cancelled_owned(pubsub::listen(
             client,
             names,
             notifier.clone(),
-            follows_changed.clone(),
+            followed_changed.clone(),
             timeout,
         )));
         runtime.spawn(
             ended
                 .clone()
-                .run_until_cancelled_owned(doorbell::safety_looks(notifier.clone())),
+                .run_until_cancelled_owned(pubsub::poll_followed(notifier.clone())),
         );
         runtime.spawn(
             ended
@@ -206,7 +206,7 @@ impl RedisBroker {
         Ok(Self {
             log,
             notifier,
-            follows_changed,
+            followed_changed,
             metrics,
             _tasks: Arc::new(ended.drop_guard()),
         })
@@ -287,8 +287,8 @@ impl RedisBroker {
     }
 
     /// Has the bells of newly followed channels heard.
-    pub(super) fn follows_changed(&self) {
-        self.follows_changed.notify_one();
+    pub(super) fn followed_changed(&self) {
+        self.followed_changed.notify_one();
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {

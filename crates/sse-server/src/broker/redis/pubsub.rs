@@ -2,10 +2,10 @@
 //!
 //! A lost or doubled bell costs nothing but time. After every confirmed subscription, and so for all followed channels
 //! after every connect, the channel is rung once: its feed reads on from where it stands, and that read proves whether
-//! the log still continues there. [`safety_looks`] goes round all followed channels all the time.
+//! the log still continues there. [`poll_followed`] goes round all followed channels all the time.
 //!
 //! The connection is our own to watch: the library's would give up after some attempts, and would not notice that a
-//! subscription was refused. One that gives no answer to a `PING` for [`ANSWER_WITHIN`] is given up, so a half-open
+//! subscription was refused. One that gives no answer to a `PING` for [`REPLY_TIMEOUT`] is given up, so a half-open
 //! one is found within three seconds, whatever the time-out of commands is.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -27,46 +27,46 @@ use super::{
 };
 use crate::broker::notify::ChangeNotifier;
 
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// An answer on this connection takes no longer, because it only waits for Redis itself.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+const REPLY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Subscriptions that are asked for at once, and rung at once when they are confirmed.
-const SUBSCRIBE_AT_ONCE: usize = 128;
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Rounds of [`LOOK_EVERY`] in which every followed channel gets its look, if there are not too many.
-const ROUNDS: usize = 50;
+const SUBSCRIBE_BATCH: usize = 128;
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Rounds of [`POLL_INTERVAL`] in which every followed channel gets its look, if there are not too many.
+const POLL_ROUNDS: usize = 50;
 /// Looks a round at the most: each is a command to Redis.
-const LOOKS_PER_ROUND: usize = 20;
+const POLLS_PER_ROUND_MAX: usize = 20;
 
 /// Listens for bells for ever.
 pub(super) async fn listen(
     client: Client,
     names: Names,
     notifier: ChangeNotifier,
-    follows_changed: Arc<Notify>,
+    followed_changed: Arc<Notify>,
     timeout: Duration,
 ) {
     let mut back_off = BackOff::default();
-    let timeout = timeout.min(ANSWER_WITHIN);
-    let mut said = false;
+    let timeout = timeout.min(REPLY_TIMEOUT);
+    let mut is_reported = false;
     loop {
         match within(timeout, client.get_async_pubsub()).await {
-            Ok(connection) => {
-                let (sink, stream) = connection.split();
-                let mut line = Line {
+            Ok(raw) => {
+                let (sink, stream) = raw.split();
+                let mut connection = PubSubConnection {
                     sink,
                     names: &names,
                     notifier: &notifier,
-                    heard: HashSet::new(),
+                    subscribed: HashSet::new(),
                     timeout,
-                    works: false,
+                    has_replied: false,
                 };
-                let why = line.serve(stream, &follows_changed).await;
-                if line.works {
-                    (back_off, said) = (BackOff::default(), false);
+                let why = connection.serve(stream, &followed_changed).await;
+                if connection.has_replied {
+                    (back_off, is_reported) = (BackOff::default(), false);
                 }
                 // Once, and not for every attempt that is refused.
-                if !std::mem::replace(&mut said, true) {
+                if !std::mem::replace(&mut is_reported, true) {
                     tracing::warn!(
                         why,
                         "the line for wake-ups from Redis broke; connecting again"
@@ -80,21 +80,21 @@ pub(super) async fn listen(
 }
 
 /// One connection.
-struct Line<'a> {
+struct PubSubConnection<'a> {
     sink: PubSubSink,
     names: &'a Names,
     notifier: &'a ChangeNotifier,
     /// The channels whose bell is confirmed to be heard.
-    heard: HashSet<Channel>,
+    subscribed: HashSet<Channel>,
     timeout: Duration,
     /// It was there long enough to be asked for a sign of life, and gave one.
-    works: bool,
+    has_replied: bool,
 }
 
-impl Line<'_> {
+impl PubSubConnection<'_> {
     /// Serves until the connection breaks; returns why.
-    async fn serve(&mut self, mut stream: PubSubStream, follows_changed: &Notify) -> String {
-        let mut check = interval_at(Instant::now() + CHECK_EVERY, CHECK_EVERY);
+    async fn serve(&mut self, mut stream: PubSubStream, followed_changed: &Notify) -> String {
+        let mut check = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if let Err(why) = self.subscribe().await {
             return why;
@@ -110,7 +110,7 @@ impl Line<'_> {
                     }
                     None => Err("closed".to_owned()),
                 },
-                () = follows_changed.notified() => self.subscribe().await,
+                () = followed_changed.notified() => self.subscribe().await,
                 _ = check.tick() => self.ping().await,
             };
             if let Err(why) = served {
@@ -121,34 +121,34 @@ impl Line<'_> {
 
     async fn ping(&mut self) -> Result<(), String> {
         within(self.timeout, self.sink.ping::<redis::Value>()).await?;
-        self.works = true;
+        self.has_replied = true;
         Ok(())
     }
 
     /// Brings the subscriptions in line with who follows what. Rings each new one once it is confirmed.
     async fn subscribe(&mut self) -> Result<(), String> {
         let followed: HashSet<Channel> = self.notifier.followed().into_iter().collect();
-        let new: Vec<Channel> = followed.difference(&self.heard).cloned().collect();
-        for some in new.chunks(SUBSCRIBE_AT_ONCE) {
+        let new: Vec<Channel> = followed.difference(&self.subscribed).cloned().collect();
+        for some in new.chunks(SUBSCRIBE_BATCH) {
             let names: Vec<String> = some
                 .iter()
                 .map(|channel| self.names.stream(channel))
                 .collect();
             within(self.timeout, self.sink.subscribe(names)).await?;
             for channel in some {
-                self.heard.insert(channel.clone());
+                self.subscribed.insert(channel.clone());
                 self.notifier.notify(channel);
             }
         }
-        let gone: Vec<Channel> = self.heard.difference(&followed).cloned().collect();
-        for some in gone.chunks(SUBSCRIBE_AT_ONCE) {
+        let gone: Vec<Channel> = self.subscribed.difference(&followed).cloned().collect();
+        for some in gone.chunks(SUBSCRIBE_BATCH) {
             let names: Vec<String> = some
                 .iter()
                 .map(|channel| self.names.stream(channel))
                 .collect();
             within(self.timeout, self.sink.unsubscribe(names)).await?;
             for channel in some {
-                self.heard.remove(channel);
+                self.subscribed.remove(channel);
             }
         }
         Ok(())
@@ -157,18 +157,18 @@ impl Line<'_> {
 
 /// Rings for every followed channel in turn, whatever the bells do: each about every five seconds, within a fixed
 /// number of looks.
-pub(super) async fn safety_looks(notifier: ChangeNotifier) {
-    let mut tick = interval(LOOK_EVERY);
+pub(super) async fn poll_followed(notifier: ChangeNotifier) {
+    let mut tick = interval(POLL_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting: Vec<Channel> = Vec::new();
-    let mut looks = 0;
+    let mut polls = 0;
     loop {
         tick.tick().await;
         if waiting.is_empty() {
             waiting = notifier.followed();
-            looks = waiting.len().div_ceil(ROUNDS).min(LOOKS_PER_ROUND);
+            polls = waiting.len().div_ceil(POLL_ROUNDS).min(POLLS_PER_ROUND_MAX);
         }
-        for channel in waiting.drain(waiting.len().saturating_sub(looks)..) {
+        for channel in waiting.drain(waiting.len().saturating_sub(polls)..) {
             notifier.notify(&channel);
         }
     }
