@@ -202,7 +202,7 @@ impl Forks {
     ///
     /// # Errors
     /// The connection failed.
-    pub(super) async fn look_at(
+    pub(super) async fn verify(
         &self,
         channel: &Channel,
         connection: &mut MultiplexedConnection,

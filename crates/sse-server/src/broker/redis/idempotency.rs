@@ -13,8 +13,8 @@ use redis::{Script, Value};
 use sse_proto::{Channel, EventId};
 
 use super::{
+    connection::Session,
     forks::one_of_a_million,
-    link::Errand,
     log::{Log, added_id, refused},
 };
 use crate::broker::{
@@ -37,7 +37,7 @@ impl Log {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        self.append_items(channel, items, &mut self.link.errand().await?)
+        self.append_items(channel, items, &mut self.connection.session().await?)
             .await
     }
 
@@ -45,11 +45,11 @@ impl Log {
         &self,
         channel: &Channel,
         items: &[AppendItem],
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let has_begun = self.has_begun(channel, errand);
+        let has_begun = self.has_begun(channel, session);
         if !has_begun {
-            self.register(channel, errand).await?;
+            self.register(channel, session).await?;
         }
         let limits = self.retention.keys;
         let mut script = APPEND.prepare_invoke();
@@ -76,7 +76,7 @@ impl Log {
                     .arg(event.data.as_bytes().as_ref());
             }
         }
-        let answer: Value = errand
+        let answer: Value = session
             .run(&script)
             .await?
             .map_err(|error| refused(&error))?;
@@ -85,10 +85,10 @@ impl Log {
             return Err(senseless());
         }
         if let Some(last) = placed.iter().map(|placed| placed.ids.last).max() {
-            self.forks.saw(channel, last, errand.era());
+            self.forks.saw(channel, last, session.era());
         }
         if placed.iter().any(|placed| !placed.duplicate) {
-            self.begin(channel, errand);
+            self.begin(channel, session);
         }
         Ok(placed)
     }
@@ -101,8 +101,8 @@ impl Log {
             .key(self.names.expiries(channel))
             .arg(FORGET_AT_ONCE);
         let forgotten: usize = self
-            .link
-            .errand()
+            .connection
+            .session()
             .await?
             .run(&script)
             .await?

@@ -4,7 +4,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `link` | one supervised connection for commands: reconnects for ever, never resends |
+//! | `connection` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
 //! | `idempotency` | streams: append what has a key |
 //! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
@@ -12,10 +12,10 @@
 //! | `pubsub` | one supervised connection for wake-ups, and a safety look in case one is lost |
 //! | `upkeep` | trims by age and forgets dead channels |
 
+mod connection;
 mod durability;
 mod forks;
 mod idempotency;
-mod link;
 mod log;
 mod pubsub;
 mod upkeep;
@@ -27,7 +27,7 @@ use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{forks::Forks, link::Link, log::Log};
+use self::{connection::Connection, forks::Forks, log::Log};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
     idempotency::{AppendItem, AppendOutcome},
@@ -177,15 +177,15 @@ impl RedisBroker {
             metrics.clone(),
         );
         let forks = Arc::new(forks);
-        let link = Link::start(
+        let connection = Connection::start(
             client.clone(),
             timeout,
             forks.clone(),
             ended.clone(),
             runtime,
         );
-        link.first_look().await?;
-        let log = Arc::new(Log::new(link, names.clone(), retention, forks));
+        connection.wait_until_known().await?;
+        let log = Arc::new(Log::new(connection, names.clone(), retention, forks));
         runtime.spawn(ended.clone().run_until_cancelled_owned(pubsub::listen(
             client,
             names,

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Names,
-    link::{BackOff, within},
+    connection::{Backoff, with_timeout},
 };
 use crate::broker::notify::ChangeNotifier;
 
@@ -46,11 +46,11 @@ pub(super) async fn listen(
     followed_changed: Arc<Notify>,
     timeout: Duration,
 ) {
-    let mut back_off = BackOff::default();
+    let mut backoff = Backoff::default();
     let timeout = timeout.min(REPLY_TIMEOUT);
     let mut is_reported = false;
     loop {
-        match within(timeout, client.get_async_pubsub()).await {
+        match with_timeout(timeout, client.get_async_pubsub()).await {
             Ok(raw) => {
                 let (sink, stream) = raw.split();
                 let mut connection = PubSubConnection {
@@ -63,7 +63,7 @@ pub(super) async fn listen(
                 };
                 let why = connection.serve(stream, &followed_changed).await;
                 if connection.has_replied {
-                    (back_off, is_reported) = (BackOff::default(), false);
+                    (backoff, is_reported) = (Backoff::default(), false);
                 }
                 // Once, and not for every attempt that is refused.
                 if !std::mem::replace(&mut is_reported, true) {
@@ -75,7 +75,7 @@ pub(super) async fn listen(
             }
             Err(why) => tracing::debug!(why, "no line for wake-ups from Redis"),
         }
-        back_off.wait().await;
+        backoff.wait().await;
     }
 }
 
@@ -120,7 +120,7 @@ impl PubSubConnection<'_> {
     }
 
     async fn ping(&mut self) -> Result<(), String> {
-        within(self.timeout, self.sink.ping::<redis::Value>()).await?;
+        with_timeout(self.timeout, self.sink.ping::<redis::Value>()).await?;
         self.has_replied = true;
         Ok(())
     }
@@ -134,7 +134,7 @@ impl PubSubConnection<'_> {
                 .iter()
                 .map(|channel| self.names.stream(channel))
                 .collect();
-            within(self.timeout, self.sink.subscribe(names)).await?;
+            with_timeout(self.timeout, self.sink.subscribe(names)).await?;
             for channel in some {
                 self.subscribed.insert(channel.clone());
                 self.notifier.notify(channel);
@@ -146,7 +146,7 @@ impl PubSubConnection<'_> {
                 .iter()
                 .map(|channel| self.names.stream(channel))
                 .collect();
-            within(self.timeout, self.sink.unsubscribe(names)).await?;
+            with_timeout(self.timeout, self.sink.unsubscribe(names)).await?;
             for channel in some {
                 self.subscribed.remove(channel);
             }

@@ -98,7 +98,13 @@ async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
             .arg(age_ms)
             .arg(u8::from(to_forget > 0))
             .arg(NEW_MS);
-        match log.link.errand().await?.send::<(bool,)>(&commands).await? {
+        match log
+            .connection
+            .session()
+            .await?
+            .send::<(bool,)>(&commands)
+            .await?
+        {
             Ok((gone,)) => to_forget = to_forget.saturating_sub(usize::from(gone)),
             // Of this channel alone: its key is not a stream, perhaps.
             Err(error) => tracing::warn!(%channel, %error, "a channel cannot be trimmed"),

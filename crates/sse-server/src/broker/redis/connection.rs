@@ -21,14 +21,14 @@ use tokio_util::sync::CancellationToken;
 use super::{RedisSetupError, durability, forks::Forks, log::refused};
 use crate::broker::BrokerError;
 
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// The oldest version that has exclusive ranges and trimming by id.
 const VERSION_MIN: (u32, u32) = (6, 2);
 
 /// A door to the connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Connection {
     state: watch::Receiver<State>,
     /// A command failed on the way: look at the connection.
     suspect: Arc<Notify>,
@@ -56,7 +56,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-impl Link {
+impl Connection {
     /// Starts to connect.
     pub(super) fn start(
         client: Client,
@@ -82,7 +82,7 @@ impl Link {
     }
 
     /// Waits for the first connection, up to the time-out. That there is none is only a warning.
-    pub(super) async fn first_look(&self) -> Result<(), RedisSetupError> {
+    pub(super) async fn wait_until_known(&self) -> Result<(), RedisSetupError> {
         let mut state = self.state.clone();
         let known = timeout(
             self.timeout,
@@ -111,11 +111,11 @@ impl Link {
     ///
     /// # Errors
     /// `Unavailable`: there is none in time.
-    pub(super) async fn errand(&self) -> Result<Errand<'_>, BrokerError> {
+    pub(super) async fn session(&self) -> Result<Session<'_>, BrokerError> {
         let deadline = Instant::now() + self.timeout;
         let (connection, era) = self.connection(deadline).await?;
-        Ok(Errand {
-            link: self,
+        Ok(Session {
+            owner: self,
             deadline,
             connection,
             era,
@@ -180,14 +180,14 @@ impl Link {
 
 /// Commands that belong together: all on one connection, and all together for the time-out at the most.
 #[derive(Debug)]
-pub(super) struct Errand<'a> {
-    link: &'a Link,
+pub(super) struct Session<'a> {
+    owner: &'a Connection,
     deadline: Instant,
     connection: MultiplexedConnection,
     era: u64,
 }
 
-impl Errand<'_> {
+impl Session<'_> {
     /// That of its connection; see [`Forks::era`].
     pub(super) const fn era(&self) -> u64 {
         self.era
@@ -201,8 +201,8 @@ impl Errand<'_> {
         &mut self,
         commands: &Pipeline,
     ) -> Result<Result<T, RedisError>, BrokerError> {
-        self.is_in_time()?;
-        self.link
+        self.check_deadline()?;
+        self.owner
             .answer(self.deadline, commands.query_async(&mut self.connection))
             .await
     }
@@ -228,20 +228,20 @@ impl Errand<'_> {
         &mut self,
         script: &ScriptInvocation<'_>,
     ) -> Result<Result<T, RedisError>, BrokerError> {
-        self.is_in_time()?;
-        self.link
+        self.check_deadline()?;
+        self.owner
             .answer(self.deadline, script.invoke_async(&mut self.connection))
             .await
     }
 
     /// Looks whether a channel has lost its end; see [`Forks`].
-    pub(super) async fn look_at(
+    pub(super) async fn verify(
         &mut self,
         channel: &Channel,
         forks: &Forks,
     ) -> Result<(), BrokerError> {
-        let address = &self.link.address;
-        match timeout_at(self.deadline, forks.look_at(channel, &mut self.connection)).await {
+        let address = &self.owner.address;
+        match timeout_at(self.deadline, forks.verify(channel, &mut self.connection)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(BrokerError::Unavailable(format!(
                 "Redis at {address}: {error}"
@@ -253,13 +253,13 @@ impl Errand<'_> {
     }
 
     /// What is surely not sent has no unknown outcome.
-    fn is_in_time(&self) -> Result<(), BrokerError> {
+    fn check_deadline(&self) -> Result<(), BrokerError> {
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        let Link {
+        let Connection {
             address, timeout, ..
-        } = self.link;
+        } = self.owner;
         Err(BrokerError::Unavailable(format!(
             "Redis at {address}: no answer within {timeout:?}"
         )))
@@ -288,12 +288,12 @@ async fn supervise(
     address: String,
     forks: Arc<Forks>,
 ) {
-    let mut back_off = BackOff::default();
+    let mut backoff = Backoff::default();
     let mut was_up = false;
     let mut said = Vec::new();
     loop {
-        match within(limit, connect(&client, limit)).await {
-            Ok(Connected::TooOld(found)) => {
+        match with_timeout(limit, connect(&client, limit)).await {
+            Ok(ConnectOutcome::TooOld(found)) => {
                 tracing::error!(
                     address,
                     found,
@@ -301,12 +301,12 @@ async fn supervise(
                 );
                 state.send_replace(State::TooOld(found));
             }
-            Ok(Connected::Ready(mut connection, timeline)) => {
+            Ok(ConnectOutcome::Ready(mut connection, replication_id)) => {
                 // Before anything else is published or read, so that what was known is not taken for what is there.
                 let era = forks.doubt_all();
                 if let Err(error) = forks.look(&mut connection).await {
                     state.send_replace(State::Down(error.to_string()));
-                    back_off.wait().await;
+                    backoff.wait().await;
                     continue;
                 }
                 durability::warn(&mut connection, &address, &mut said).await;
@@ -314,10 +314,10 @@ async fn supervise(
                     tracing::info!(address, "Redis is back");
                 }
                 was_up = true;
-                back_off = BackOff::default();
+                backoff = Backoff::default();
                 state.send_replace(State::Up(connection.clone(), era));
                 let why = tokio::select! {
-                    why = watch_over(connection, limit, &suspect, &forks, timeline, &state) => why,
+                    why = monitor(connection, limit, &suspect, &forks, replication_id, &state) => why,
                     () = demoted.notified() => "it is a read-only replica".to_owned(),
                 };
                 tracing::warn!(
@@ -331,16 +331,16 @@ async fn supervise(
                 state.send_replace(State::Down(why));
             }
         }
-        back_off.wait().await;
+        backoff.wait().await;
     }
 }
 
-enum Connected {
-    Ready(MultiplexedConnection, Timeline),
+enum ConnectOutcome {
+    Ready(MultiplexedConnection, ReplicationId),
     TooOld(String),
 }
 
-async fn connect(client: &Client, limit: Duration) -> Result<Connected, RedisError> {
+async fn connect(client: &Client, limit: Duration) -> Result<ConnectOutcome, RedisError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(limit))
         .set_response_timeout(Some(limit));
@@ -350,16 +350,16 @@ async fn connect(client: &Client, limit: Duration) -> Result<Connected, RedisErr
     // One that is still reading its file says so here.
     let _: Value = redis::cmd("PING").query_async(&mut connection).await?;
     let info = info(&mut connection, "server").await?;
-    let version = line_of(&info, "redis_version").unwrap_or("?");
+    let version = info_value(&info, "redis_version").unwrap_or("?");
     let mut numbers = version
         .split('.')
         .map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found < VERSION_MIN && version != "?" {
-        return Ok(Connected::TooOld(version.to_owned()));
+        return Ok(ConnectOutcome::TooOld(version.to_owned()));
     }
-    let timeline = Timeline::of(&mut connection).await?;
-    Ok(Connected::Ready(connection, timeline))
+    let replication_id = ReplicationId::of(&mut connection).await?;
+    Ok(ConnectOutcome::Ready(connection, replication_id))
 }
 
 /// A section of `INFO`; nothing where this user may not read it.
@@ -375,7 +375,7 @@ async fn info(connection: &mut MultiplexedConnection, section: &str) -> Result<S
 }
 
 /// A line of an `INFO`.
-pub(super) fn line_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn info_value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .map(str::trim)
@@ -384,46 +384,48 @@ pub(super) fn line_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 /// Which history of the data a Redis is on. A replica takes that of its primary, and begins one when it is promoted: then
 /// it may lack what it had.
 #[derive(Debug, PartialEq, Eq)]
-struct Timeline(Option<String>);
+struct ReplicationId(Option<String>);
 
-impl Timeline {
+impl ReplicationId {
     async fn of(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         let info = info(connection, "replication").await?;
-        Ok(Self(line_of(&info, "master_replid").map(ToOwned::to_owned)))
+        Ok(Self(
+            info_value(&info, "master_replid").map(ToOwned::to_owned),
+        ))
     }
 }
 
 /// Asks for a sign of life each second, and at once when a command failed; returns why the connection is given up.
-async fn watch_over(
+async fn monitor(
     mut connection: MultiplexedConnection,
     limit: Duration,
     suspect: &Notify,
     forks: &Forks,
-    mut timeline: Timeline,
+    mut replication_id: ReplicationId,
     state: &watch::Sender<State>,
 ) -> String {
     loop {
         // Whichever comes first; both lead to the same question.
-        let _ = timeout(CHECK_EVERY, suspect.notified()).await;
-        match within(limit, Timeline::of(&mut connection)).await {
-            Ok(now) if now == timeline => {}
+        let _ = timeout(CHECK_INTERVAL, suspect.notified()).await;
+        match with_timeout(limit, ReplicationId::of(&mut connection)).await {
+            Ok(now) if now == replication_id => {}
             Ok(now) => {
                 // As on a new connection. (It is no reason to break this one: a primary that gets its first replica begins
                 // another history as well, and has all it had.)
-                timeline = now;
+                replication_id = now;
                 state.send_replace(State::Up(connection.clone(), forks.doubt_all()));
             }
             Err(why) => return why,
         }
         // What could not be settled when the connection was made.
-        if let Err(why) = within(limit, forks.look(&mut connection)).await {
+        if let Err(why) = with_timeout(limit, forks.look(&mut connection)).await {
             return why;
         }
     }
 }
 
 /// The result of `work`, or why there is none, in words.
-pub(super) async fn within<T>(
+pub(super) async fn with_timeout<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, String> {
@@ -435,18 +437,18 @@ pub(super) async fn within<T>(
 
 /// Waits between attempts to connect: doubling from 20 ms to a second, each wait a random part of it.
 #[derive(Debug)]
-pub(super) struct BackOff(Duration);
+pub(super) struct Backoff(Duration);
 
-impl Default for BackOff {
+impl Default for Backoff {
     fn default() -> Self {
         Self(Duration::from_millis(20))
     }
 }
 
-impl BackOff {
+impl Backoff {
     pub(super) async fn wait(&mut self) {
         let jitter = rand::rng().random_range(0.5..1.0);
         sleep(self.0.mul_f64(jitter)).await;
-        self.0 = (self.0 * 2).min(BACK_OFF_MAX);
+        self.0 = (self.0 * 2).min(BACKOFF_MAX);
     }
 }
