@@ -131,12 +131,12 @@ pub struct Subscription {
     /// The newest event that was sent: after a fork of the log none is sent twice on one connection.
     sent: EventId,
     /// Set once the log lost its end under this subscriber, which is rare.
-    fork: Option<Box<Fork>>,
+    lost_tail: Option<Box<LostTail>>,
 }
 
 /// What a subscriber was sent before a fork of the log, and is not sent again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Fork {
+struct LostTail {
     /// Everything up to here.
     sent: EventId,
     /// The gap record, which was told before what lies between the position and it.
@@ -208,8 +208,8 @@ impl Until {
 }
 
 /// Whether something with this id was sent before a fork.
-fn was_sent(fork: Option<&Fork>, id: EventId) -> bool {
-    fork.is_some_and(|fork| id <= fork.sent || id == fork.recorded)
+fn was_sent(lost_tail: Option<&LostTail>, id: EventId) -> bool {
+    lost_tail.is_some_and(|lost_tail| id <= lost_tail.sent || id == lost_tail.recorded)
 }
 
 impl Subscription {
@@ -229,7 +229,7 @@ impl Subscription {
             is_behind: false,
             told,
             sent: EventId::ZERO,
-            fork: None,
+            lost_tail: None,
         }
     }
 
@@ -318,7 +318,7 @@ impl Subscription {
             let end = untold.unwrap_or_else(|| until.bound.min(settled.last));
             return (position.floor() >= end).then_some(Step::End);
         };
-        let record = untold.filter(|record| !was_sent(self.fork.as_deref(), *record));
+        let record = untold.filter(|record| !was_sent(self.lost_tail.as_deref(), *record));
         let (Some(_), Some(gap)) = (record, &settled.loss) else {
             return Some(Step::End);
         };
@@ -351,7 +351,7 @@ impl Subscription {
             {
                 break;
             }
-            if self.filter.passes(&frame.kind) && !was_sent(self.fork.as_deref(), frame.id) {
+            if self.filter.passes(&frame.kind) && !was_sent(self.lost_tail.as_deref(), frame.id) {
                 // A gap begins a chunk, so that none is told without being counted.
                 let is_late = frame.is_gap() && last.is_some();
                 if is_late || !joined.add(frame) {
@@ -397,7 +397,7 @@ impl Subscription {
         let mut position = self.position();
         let gap = self.gap(page);
         if let Some(gap) = &gap {
-            self.forked(gap);
+            self.note_lost_tail(gap);
         }
         let dress = Dress::new(&self.channel, self.envelope, neighbours);
         if let Some(gap) = gap {
@@ -416,7 +416,7 @@ impl Subscription {
                 break;
             }
             position = Position::After(event.id);
-            if self.filter.passes(&event.kind) && !was_sent(self.fork.as_deref(), event.id) {
+            if self.filter.passes(&event.kind) && !was_sent(self.lost_tail.as_deref(), event.id) {
                 dress.event(&mut bytes, event.id, &event.kind, &event.data);
                 if event.is_gap() {
                     chunk.gap.get_or_insert(GapReason::LostTail);
@@ -436,22 +436,25 @@ impl Subscription {
     }
 
     /// Takes note of what was sent before the log lost its end.
-    fn forked(&mut self, gap: &Gap) {
-        let before = self.fork.as_ref().map_or(EventId::ZERO, |fork| fork.sent);
-        let fork = match gap.lost {
+    fn note_lost_tail(&mut self, gap: &Gap) {
+        let before = self
+            .lost_tail
+            .as_ref()
+            .map_or(EventId::ZERO, |lost_tail| lost_tail.sent);
+        let lost_tail = match gap.lost {
             // The page goes on where the lost ones begin: nothing of it was sent before.
-            Some(lost) => Fork {
+            Some(lost) => LostTail {
                 sent: before.min(lost.after),
                 recorded: lost.before,
             },
             // The events before the lost end are those that this connection was sent already.
-            None if gap.reason == GapReason::LostTail => Fork {
+            None if gap.reason == GapReason::LostTail => LostTail {
                 sent: before.max(self.sent),
-                ..Fork::default()
+                ..LostTail::default()
             },
             None => return,
         };
-        self.fork = Some(Box::new(fork));
+        self.lost_tail = Some(Box::new(lost_tail));
     }
 
     /// What the page says is missing before it.
@@ -719,21 +722,21 @@ mod tests {
     #[test]
     fn after_a_fork_nothing_is_sent_twice_on_one_connection() {
         let mut frames = tail(0, &[1, 2, 5]);
-        let mut forked = subscription(Start::Claimed(Position::After(id(0))), &[]);
+        let mut note_lost_tail = subscription(Start::Claimed(Position::After(id(0))), &[]);
         assert!(matches!(
-            forked.next(&frames, ALONE),
+            note_lost_tail.next(&frames, ALONE),
             Step::Write(Chunk { events: 3, .. })
         ));
         // The log has lost 5, and got 7 since.
         frames.join(id(7));
         let asked = ReadFrom::Position(Position::After(id(5)));
-        assert_eq!(forked.next(&frames, ALONE), Step::Fetch(asked));
+        assert_eq!(note_lost_tail.next(&frames, ALONE), Step::Fetch(asked));
         let lost = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(1)),
             lost: None,
         };
-        let chunk = forked
+        let chunk = note_lost_tail
             .page(
                 &Page {
                     more: true,
@@ -745,8 +748,8 @@ mod tests {
             .unwrap();
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
         let then = ReadFrom::Position(Position::After(id(1)));
-        assert_eq!(forked.next(&frames, ALONE), Step::Fetch(then));
-        let chunk = forked
+        assert_eq!(note_lost_tail.next(&frames, ALONE), Step::Fetch(then));
+        let chunk = note_lost_tail
             .page(
                 &page(broker::Continuity::Contiguous, &[2, 7], 7),
                 frames.generation(),

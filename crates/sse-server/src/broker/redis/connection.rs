@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RedisSetupError, durability, forks::Forks, log::refused};
+use super::{RedisSetupError, durability, failover::LossDetector, log::refused};
 use crate::broker::BrokerError;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub(super) struct Connection {
 #[derive(Clone)]
 enum State {
     Down(String),
-    /// With the era of what is sent on it; see [`Forks::era`].
+    /// With the era of what is sent on it; see [`LossDetector::era`].
     Up(MultiplexedConnection, u64),
     TooOld(String),
 }
@@ -61,7 +61,7 @@ impl Connection {
     pub(super) fn start(
         client: Client,
         timeout: Duration,
-        forks: Arc<Forks>,
+        losses: Arc<LossDetector>,
         ended: CancellationToken,
         runtime: &Handle,
     ) -> Self {
@@ -70,7 +70,7 @@ impl Connection {
         let address = client.get_connection_info().addr().to_string();
         let demoted = Arc::new(Notify::new());
         let doubts = (suspect.clone(), demoted.clone());
-        let supervised = supervise(client, timeout, sender, doubts, address.clone(), forks);
+        let supervised = supervise(client, timeout, sender, doubts, address.clone(), losses);
         runtime.spawn(async move { ended.run_until_cancelled(supervised).await });
         Self {
             state,
@@ -188,7 +188,7 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// That of its connection; see [`Forks::era`].
+    /// That of its connection; see [`LossDetector::era`].
     pub(super) const fn era(&self) -> u64 {
         self.era
     }
@@ -234,14 +234,14 @@ impl Session<'_> {
             .await
     }
 
-    /// Looks whether a channel has lost its end; see [`Forks`].
+    /// Looks whether a channel has lost its end; see [`LossDetector`].
     pub(super) async fn verify(
         &mut self,
         channel: &Channel,
-        forks: &Forks,
+        losses: &LossDetector,
     ) -> Result<(), BrokerError> {
         let address = &self.owner.address;
-        match timeout_at(self.deadline, forks.verify(channel, &mut self.connection)).await {
+        match timeout_at(self.deadline, losses.verify(channel, &mut self.connection)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(BrokerError::Unavailable(format!(
                 "Redis at {address}: {error}"
@@ -286,7 +286,7 @@ async fn supervise(
     state: watch::Sender<State>,
     (suspect, demoted): (Arc<Notify>, Arc<Notify>),
     address: String,
-    forks: Arc<Forks>,
+    losses: Arc<LossDetector>,
 ) {
     let mut backoff = Backoff::default();
     let mut was_up = false;
@@ -303,8 +303,8 @@ async fn supervise(
             }
             Ok(ConnectOutcome::Ready(mut connection, replication_id)) => {
                 // Before anything else is published or read, so that what was known is not taken for what is there.
-                let era = forks.doubt_all();
-                if let Err(error) = forks.look(&mut connection).await {
+                let era = losses.mark_all_unverified();
+                if let Err(error) = losses.verify_all(&mut connection).await {
                     state.send_replace(State::Down(error.to_string()));
                     backoff.wait().await;
                     continue;
@@ -317,7 +317,7 @@ async fn supervise(
                 backoff = Backoff::default();
                 state.send_replace(State::Up(connection.clone(), era));
                 let why = tokio::select! {
-                    why = monitor(connection, limit, &suspect, &forks, replication_id, &state) => why,
+                    why = monitor(connection, limit, &suspect, &losses, replication_id, &state) => why,
                     () = demoted.notified() => "it is a read-only replica".to_owned(),
                 };
                 tracing::warn!(
@@ -400,7 +400,7 @@ async fn monitor(
     mut connection: MultiplexedConnection,
     limit: Duration,
     suspect: &Notify,
-    forks: &Forks,
+    losses: &LossDetector,
     mut replication_id: ReplicationId,
     state: &watch::Sender<State>,
 ) -> String {
@@ -413,12 +413,12 @@ async fn monitor(
                 // As on a new connection. (It is no reason to break this one: a primary that gets its first replica begins
                 // another history as well, and has all it had.)
                 replication_id = now;
-                state.send_replace(State::Up(connection.clone(), forks.doubt_all()));
+                state.send_replace(State::Up(connection.clone(), losses.mark_all_unverified()));
             }
             Err(why) => return why,
         }
         // What could not be settled when the connection was made.
-        if let Err(why) = with_timeout(limit, forks.look(&mut connection)).await {
+        if let Err(why) = with_timeout(limit, losses.verify_all(&mut connection)).await {
             return why;
         }
     }

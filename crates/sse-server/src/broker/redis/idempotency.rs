@@ -14,7 +14,7 @@ use sse_proto::{Channel, EventId};
 
 use super::{
     connection::Session,
-    forks::one_of_a_million,
+    failover::random_suffix,
     log::{Log, added_id, refused},
 };
 use crate::broker::{
@@ -24,7 +24,7 @@ use crate::broker::{
 
 const SWEEP: &str = include_str!("sweep.lua");
 static APPEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[SWEEP, include_str!("append_idempotent.lua")].concat()));
+    LazyLock::new(|| Script::new(&[SWEEP, include_str!("scripts/append_idempotent.lua")].concat()));
 static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[SWEEP, "return sweep(tonumber(ARGV[1]))"].concat()));
 
@@ -61,7 +61,7 @@ impl Log {
             .arg(limits.window_ms())
             .arg(limits.keys_max)
             .arg(self.retention.events_max.get());
-        script.arg(u8::from(!has_begun)).arg(one_of_a_million());
+        script.arg(u8::from(!has_begun)).arg(random_suffix());
         for item in items {
             match item.idempotency {
                 Some(idempotency) => script
@@ -85,7 +85,7 @@ impl Log {
             return Err(senseless());
         }
         if let Some(last) = placed.iter().map(|placed| placed.ids.last).max() {
-            self.forks.saw(channel, last, session.era());
+            self.losses.observe(channel, last, session.era());
         }
         if placed.iter().any(|placed| !placed.duplicate) {
             self.begin(channel, session);

@@ -22,7 +22,7 @@ use super::{
     Names,
     connection::{Connection, Session},
     durability,
-    forks::Forks,
+    failover::LossDetector,
 };
 use crate::broker::{
     Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
@@ -45,7 +45,7 @@ pub(super) struct Log {
     pub(super) names: Names,
     pub(super) retention: Retention,
     /// What must still be there after the next reconnect.
-    pub(super) forks: Arc<Forks>,
+    pub(super) losses: Arc<LossDetector>,
     /// Emptied now and then: another node may have forgotten a channel.
     begun: Mutex<Begun>,
     /// How the entries of a channel turned out to be, for the size of the next read.
@@ -85,13 +85,13 @@ impl Log {
         connection: Connection,
         names: Names,
         retention: Retention,
-        forks: Arc<Forks>,
+        losses: Arc<LossDetector>,
     ) -> Self {
         Self {
             connection,
             names,
             retention,
-            forks,
+            losses,
             begun: Mutex::default(),
             sizes: Mutex::default(),
         }
@@ -159,7 +159,7 @@ impl Log {
         for id in ids {
             last = id?;
         }
-        self.forks.saw(channel, last, session.era());
+        self.losses.observe(channel, last, session.era());
         Ok(Appended { first, last })
     }
 
@@ -201,7 +201,7 @@ impl Log {
         let more = entries.len() > fit;
         entries.truncate(fit);
         if let Some(entry) = entries.last() {
-            self.forks.saw(channel, entry.id, session.era());
+            self.losses.observe(channel, entry.id, session.era());
         }
         let last = entries.last().map_or(last, |entry| entry.id.max(last));
         Ok(Page {
@@ -228,7 +228,7 @@ impl Log {
         let mut start = Continuity::Contiguous;
         let mut last = id;
         if is_present(&entries) {
-            self.forks.saw(channel, id, session.era());
+            self.losses.observe(channel, id, session.era());
         }
         if !is_present(&entries) {
             let known;
@@ -267,7 +267,7 @@ impl Log {
         };
         if reason == GapReason::LostTail {
             // Without a reconnect, or before its look: what this node knows may be lost as well, and not recorded yet.
-            session.verify(channel, &self.forks).await?;
+            session.verify(channel, &self.losses).await?;
         }
         let (Position::After(id) | Position::At(id)) = position;
         let records = self.records_after(channel, id, session).await?;

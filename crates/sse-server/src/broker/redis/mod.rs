@@ -7,14 +7,14 @@
 //! | `connection` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
 //! | `idempotency` | streams: append what has a key |
-//! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
+//! | `losses` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `pubsub` | one supervised connection for wake-ups, and a safety look in case one is lost |
 //! | `upkeep` | trims by age and forgets dead channels |
 
 mod connection;
 mod durability;
-mod forks;
+mod failover;
 mod idempotency;
 mod log;
 mod pubsub;
@@ -27,7 +27,7 @@ use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{connection::Connection, forks::Forks, log::Log};
+use self::{connection::Connection, failover::LossDetector, log::Log};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
     idempotency::{AppendItem, AppendOutcome},
@@ -170,22 +170,22 @@ impl RedisBroker {
         let notifier = ChangeNotifier::default();
         let followed_changed = Arc::new(tokio::sync::Notify::new());
 
-        let forks = Forks::new(
+        let losses = LossDetector::new(
             names.clone(),
             retention.age_max,
             retention.channels_max,
             metrics.clone(),
         );
-        let forks = Arc::new(forks);
+        let losses = Arc::new(losses);
         let connection = Connection::start(
             client.clone(),
             timeout,
-            forks.clone(),
+            losses.clone(),
             ended.clone(),
             runtime,
         );
         connection.wait_until_known().await?;
-        let log = Arc::new(Log::new(connection, names.clone(), retention, forks));
+        let log = Arc::new(Log::new(connection, names.clone(), retention, losses));
         runtime.spawn(ended.clone().run_until_cancelled_owned(pubsub::listen(
             client,
             names,
