@@ -4,7 +4,7 @@ use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use sse_proto::{Channel, EventId};
 
-use super::{kept::Kept, keys::Keys};
+use super::{channel::ChannelLog, keys::Keys};
 use crate::broker::{
     BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::Clock,
@@ -19,7 +19,7 @@ const TRIMMED_IN_A_ROW: usize = 64;
 pub(super) struct Log {
     retention: Retention,
     clock: Clock,
-    channels: HashMap<Channel, Kept>,
+    channels: HashMap<Channel, ChannelLog>,
     /// The last ids of channels that were forgotten: where they begin if they come again.
     forgotten: HashMap<Channel, EventId>,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
@@ -136,7 +136,7 @@ impl Log {
         if count >= self.retention.channels_max {
             let cutoff_ms = self.cutoff_ms(now_ms);
             // While it has keys a publish may be sent again, and must find its channel.
-            let is_dead = |kept: &Kept| {
+            let is_dead = |kept: &ChannelLog| {
                 kept.last.ms < cutoff_ms && kept.events.len() <= 1 && kept.keys.is_empty()
             };
             let dead = self
@@ -152,7 +152,7 @@ impl Log {
             self.forget(&dead);
         }
         let origin = self.forgotten.remove(new).unwrap_or(self.origin);
-        self.channels.insert(new.clone(), Kept::new(origin));
+        self.channels.insert(new.clone(), ChannelLog::new(origin));
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Log {
     /// Removes the oldest events of all while they are too many bytes.
     fn trim_to_bytes(&mut self) {
         while self.bytes > self.retention.bytes_max {
-            let oldest = |kept: &&mut Kept| kept.events.front().map(|event| event.id);
+            let oldest = |kept: &&mut ChannelLog| kept.events.front().map(|event| event.id);
             let with_events = self
                 .channels
                 .values_mut()
@@ -222,7 +222,7 @@ impl Log {
     pub(super) fn page(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
         match self.channels.get(channel) {
             Some(kept) => kept.page(from, limits),
-            None => Kept::new(self.head(channel)).page(from, limits),
+            None => ChannelLog::new(self.head(channel)).page(from, limits),
         }
     }
 
@@ -235,7 +235,7 @@ impl Log {
     ) -> BackPage {
         match self.channels.get(channel) {
             Some(kept) => kept.back_page(before, limits),
-            None => Kept::new(self.head(channel)).back_page(before, limits),
+            None => ChannelLog::new(self.head(channel)).back_page(before, limits),
         }
     }
 
@@ -347,7 +347,7 @@ mod tests {
             let events = self.channels.values().flat_map(|kept| &kept.events);
             assert_eq!(
                 self.bytes,
-                events.map(super::super::kept::event_bytes).sum::<u64>()
+                events.map(super::super::channel::event_bytes).sum::<u64>()
             );
         }
 

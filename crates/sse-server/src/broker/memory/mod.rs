@@ -9,7 +9,7 @@
 //! | `kept` | one channel: its events, and pages of them |
 //! | `keys` | the keys of publishes that may be sent again |
 
-mod kept;
+mod channel;
 mod keys;
 mod log;
 

@@ -2,7 +2,7 @@
 //!
 //! Its keys lie in the slot of the channel: the stream `sse:{channel}`, the hash `sse:{channel}:keys` and the sorted
 //! set `sse:{channel}:expiries`. These two have no time to live: a Redis that evicts what has one when it is full would forget
-//! keys too early. Publishes forget what has expired, and so does `upkeep` where there are none.
+//! keys too early. Publishes forget what has expired, and so does `retention` where there are none.
 //!
 //! A Redis that has forgotten the script says so and is given it, which is no resending: it did
 //! nothing. Any other error is final here, as it is for every publish; the caller may come again with its keys.
@@ -22,14 +22,15 @@ use crate::broker::{
     idempotency::{AppendItem, AppendOutcome},
 };
 
-const SWEEP: &str = include_str!("sweep.lua");
-static APPEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[SWEEP, include_str!("scripts/append_idempotent.lua")].concat()));
-static FORGET: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[SWEEP, "return sweep(tonumber(ARGV[1]))"].concat()));
+const EXPIRE_KEYS: &str = include_str!("scripts/expire_keys.lua");
+static APPEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[EXPIRE_KEYS, include_str!("scripts/append_idempotent.lua")].concat())
+});
+static EXPIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[EXPIRE_KEYS, "return expire_keys(tonumber(ARGV[1]))"].concat()));
 
-/// Expired keys that [`Log::forget_keys`] forgets at once: a millisecond or two of Redis' time.
-const FORGET_AT_ONCE: usize = 1000;
+/// Expired keys that [`Log::expire_keys`] forgets at once: a millisecond or two of Redis' time.
+const EXPIRE_BATCH: usize = 1000;
 
 impl Log {
     pub(super) async fn append_idempotent(
@@ -94,12 +95,12 @@ impl Log {
     }
 
     /// Forgets a bounded number of expired keys; returns whether there may be more.
-    pub(super) async fn forget_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
-        let mut script = FORGET.prepare_invoke();
+    pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
+        let mut script = EXPIRE.prepare_invoke();
         script
             .key(self.names.keys(channel))
             .key(self.names.expiries(channel))
-            .arg(FORGET_AT_ONCE);
+            .arg(EXPIRE_BATCH);
         let forgotten: usize = self
             .connection
             .session()
@@ -107,7 +108,7 @@ impl Log {
             .run(&script)
             .await?
             .map_err(|error| refused(&error))?;
-        Ok(forgotten == FORGET_AT_ONCE)
+        Ok(forgotten == EXPIRE_BATCH)
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `losses` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `pubsub` | one supervised connection for wake-ups, and a safety look in case one is lost |
-//! | `upkeep` | trims by age and forgets dead channels |
+//! | `retention` | trims by age and forgets dead channels |
 
 mod connection;
 mod durability;
@@ -18,7 +18,7 @@ mod failover;
 mod idempotency;
 mod log;
 mod pubsub;
-mod upkeep;
+mod retention;
 
 use std::{sync::Arc, time::Duration};
 
@@ -201,7 +201,7 @@ impl RedisBroker {
         runtime.spawn(
             ended
                 .clone()
-                .run_until_cancelled_owned(upkeep::run(Arc::downgrade(&log))),
+                .run_until_cancelled_owned(retention::run(Arc::downgrade(&log))),
         );
         Ok(Self {
             log,

@@ -1,5 +1,5 @@
 -- Appends those parts of a publish whose keys are not known: looks up, appends, keeps the keys and rings, in one step.
--- Goes on after sweep.lua, which says what is kept, and has `now` and `sweep`.
+-- Goes on after expire_keys.lua, which says what is kept, and has `now` and `expire_keys`.
 --
 -- KEYS: a channel's keys, the order in which they expire, and its stream.
 -- ARGV: the window (ms), how many keys there may be, how many events to keep, whether this is the first append on a
@@ -31,7 +31,7 @@ end
 if fresh > 0 then
     redis.call('ZCARD', KEYS[2]) -- fails now, and not later, where the name is taken by something else
     if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
-        sweep(fresh + 16)
+        expire_keys(fresh + 16)
         if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
             local _, expires = unpack(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'))
             return {'full', expires and math.max(expires - now, 0) or 0}
@@ -99,7 +99,7 @@ if not done then
     return {'unknown', type(refused) == 'table' and refused.err or tostring(refused)}
 end
 if refused then return refused end
-if fresh > 0 then sweep(2 * fresh + 16) end
+if fresh > 0 then expire_keys(2 * fresh + 16) end
 -- The bell may fail (a lost one costs nothing).
 if appended then redis.pcall('PUBLISH', KEYS[3], '') end
 return answer

@@ -19,7 +19,7 @@ const BLOCK_BYTES_MAX: usize = 16 << 10;
 
 /// One channel.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct ChannelLog {
     /// Where it began: nothing of it lies before.
     origin: EventId,
     /// The last id given out in it.
@@ -35,7 +35,7 @@ pub(super) fn event_bytes(event: &Stored) -> u64 {
     (size_of::<Stored>() + event.size()) as u64
 }
 
-impl Kept {
+impl ChannelLog {
     /// A channel without events.
     pub(super) fn new(origin: EventId) -> Self {
         Self {

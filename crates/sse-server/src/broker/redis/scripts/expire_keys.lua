@@ -8,7 +8,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Forgets up to `most` expired keys, the oldest first; returns how many. An error only ends it: no answer hangs on it.
-local function sweep(most)
+local function expire_keys(most)
     local expired = redis.pcall('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)
     if expired.err then return 0 end
     for count, key in ipairs(expired) do

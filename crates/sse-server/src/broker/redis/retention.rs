@@ -84,7 +84,7 @@ async fn round(log: &Arc<Log>, age_max: Duration) -> Result<(), BrokerError> {
         .iter()
         .filter_map(|channel| channel.parse::<Channel>().ok())
     {
-        while log.forget_keys(&channel).await? {
+        while log.expire_keys(&channel).await? {
             sleep(PAUSE).await;
         }
         let mut commands = redis::pipe();
