@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     /// The broker stored a group of events as one.
-    pub fn group_committed(&self, events: usize) {
+    pub fn batch_committed(&self, events: usize) {
         self.0
             .group_events
             .observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));

@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `writer` | the thread: groups what is queued, commits, answers |
-//! | `group` | one commit: appends, limits, trims |
+//! | `batch` | one commit: appends, limits, trims |
 //! | `keys` | the keys of publishes that may be sent again |
 //! | `reader` | a page out of a snapshot, with the proof that it is whole |
 //! | `record` | the bytes of an event and of a channel's row |
@@ -15,9 +15,9 @@
 //! | `outage` | how often it is told that the log cannot be written |
 //! | `disk` | the reserve of free space |
 
+mod commit;
 mod damage;
 mod disk;
-mod group;
 mod keys;
 mod outage;
 mod quiet;
@@ -43,9 +43,9 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::store::{OpenError, Place};
 use self::{
+    commit::{CommittedChange, CommittedState},
     damage::Damage,
     disk::FreeSpace,
-    group::{Change, State},
     keys::Tally,
     outage::Outage,
     record::{Row, decode_forgotten},
@@ -97,7 +97,7 @@ struct Heads {
 }
 
 impl Shared {
-    fn committed(&self, change: &Change) {
+    fn committed(&self, change: &CommittedChange) {
         let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
         heads.origin = change.origin();
         heads.highest = change.highest();
@@ -109,14 +109,14 @@ impl Shared {
         }
     }
 
-    fn reset_heads(&self, state: &State) {
+    fn reset_heads(&self, state: &CommittedState) {
         let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
         *heads = Heads::of(state);
     }
 }
 
 impl Heads {
-    fn of(state: &State) -> Self {
+    fn of(state: &CommittedState) -> Self {
         let kept = state
             .rows
             .iter()
@@ -388,7 +388,7 @@ impl Embedded {
 }
 
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
-fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
+fn load_state(store: &Store, given_out: EventId) -> Result<CommittedState, StoreError> {
     store.try_read(|transaction| {
         let numbers = reader::numbers(transaction)?;
         let mut rows = HashMap::new();
@@ -444,7 +444,7 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
         keys::verify(transaction, tallies.values().map(|tally| tally.count).sum())?;
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
-        Ok(State {
+        Ok(CommittedState {
             bytes: rows.values().map(|row| row.bytes).sum(),
             rows,
             tallies,

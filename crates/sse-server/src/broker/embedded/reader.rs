@@ -259,7 +259,7 @@ mod tests {
         BrokerError, Retention,
         clock::Clock,
         embedded::{
-            group::{Group, State},
+            commit::{CommitBatch, CommittedState},
             store::{Place, Store},
         },
         idempotency::{AppendItem, KeyLimits},
@@ -282,7 +282,7 @@ mod tests {
                 keys_max: 0,
             },
         };
-        let state = State {
+        let state = CommittedState {
             rows: HashMap::new(),
             tallies: HashMap::new(),
             clock: Clock::new(EventId::ZERO, 0),
@@ -297,15 +297,15 @@ mod tests {
             data: "x".into(),
         };
         let append = |transaction: &WriteTransaction| {
-            let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
+            let mut batch = CommitBatch::open(transaction, &state, &retention, 1, 0)?;
             let part = AppendItem {
                 events: vec![event; 10],
                 idempotency: None,
             };
-            group
+            batch
                 .append(&Channel::default_channel(), &[part], &Ok(()))?
                 .unwrap();
-            group.finish()
+            batch.finish()
         };
         drop(store.write(append).unwrap());
         store

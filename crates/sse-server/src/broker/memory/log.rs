@@ -66,7 +66,7 @@ impl Log {
             return Ok(placed); // there is nothing to add
         }
         if !self.channels.contains_key(channel) {
-            self.admit(channel, now_ms)?;
+            self.create_channel(channel, now_ms)?;
         }
         let kept = self
             .channels
@@ -131,7 +131,7 @@ impl Log {
     }
 
     /// Makes a new channel, if there is room for one more.
-    fn admit(&mut self, new: &Channel, now_ms: u64) -> Result<(), BrokerError> {
+    fn create_channel(&mut self, new: &Channel, now_ms: u64) -> Result<(), BrokerError> {
         let count = self.channels.len();
         if count >= self.retention.channels_max {
             let cutoff_ms = self.cutoff_ms(now_ms);

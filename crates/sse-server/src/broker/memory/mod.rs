@@ -95,7 +95,7 @@ impl Memory {
         let added: usize = new.map(|(item, _)| item.events.len()).sum();
         if added > 0 {
             self.0.notifier.notify(channel);
-            self.0.metrics.group_committed(added);
+            self.0.metrics.batch_committed(added);
         }
         Ok(placed)
     }

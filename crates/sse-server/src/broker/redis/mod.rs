@@ -219,7 +219,7 @@ impl RedisBroker {
     ) -> Result<Appended, BrokerError> {
         let count = events.len();
         let appended = self.log.append(channel, events).await?;
-        self.metrics.group_committed(count);
+        self.metrics.batch_committed(count);
         Ok(appended)
     }
 
@@ -235,7 +235,7 @@ impl RedisBroker {
             .filter(|(_, placed)| !placed.duplicate);
         let added: usize = new.map(|(part, _)| part.events.len()).sum();
         if added > 0 {
-            self.metrics.group_committed(added);
+            self.metrics.batch_committed(added);
         }
         Ok(placed)
     }

@@ -1,7 +1,7 @@
 //! One commit's worth of work: appends and trims, staged in a transaction and in a copy of the state beside it.
 //!
-//! The state in memory changes only after the transaction is on disk: a [`Group`] collects the changes as a
-//! [`Change`], which the writer applies then, or throws away.
+//! The state in memory changes only after the transaction is on disk: a [`CommitBatch`] collects the changes as a
+//! [`CommittedChange`], which the writer applies then, or throws away.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use crate::broker::{
 
 /// What the writer knows of the log: the same as its tables, as of the last commit.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct CommittedState {
     pub(super) rows: HashMap<Channel, Row>,
     pub(super) clock: Clock,
     /// The keys of channels, by the channel's number; none where there are no keys.
@@ -38,7 +38,7 @@ pub(super) struct State {
 
 /// What a committed group changed.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct CommittedChange {
     rows: HashMap<Channel, Option<Row>>,
     tallies: HashMap<u32, Tally>,
     /// Channels that are forgotten now, and those that no longer are.
@@ -51,9 +51,9 @@ pub(super) struct Change {
     pub(super) more_to_trim: bool,
 }
 
-impl State {
+impl CommittedState {
     /// Takes over what is now on disk.
-    pub(super) fn apply(&mut self, change: Change) {
+    pub(super) fn apply(&mut self, change: CommittedChange) {
         for (channel, row) in change.rows {
             match row {
                 Some(row) => drop(self.rows.insert(channel, row)),
@@ -79,7 +79,7 @@ impl State {
     }
 }
 
-impl Change {
+impl CommittedChange {
     /// The channels whose last id changed, with it; none for those of which nothing is known any more.
     pub(super) fn heads(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
         let kept = self
@@ -105,9 +105,9 @@ impl Change {
 }
 
 /// A transaction being filled.
-pub(super) struct Group<'a> {
-    state: &'a State,
-    change: Change,
+pub(super) struct CommitBatch<'a> {
+    state: &'a CommittedState,
+    change: CommittedChange,
     retention: &'a Retention,
     now_ms: u64,
     events: Table<'a, Key, &'static [u8]>,
@@ -120,18 +120,18 @@ pub(super) struct Group<'a> {
     trims_left: u64,
 }
 
-impl<'a> Group<'a> {
+impl<'a> CommitBatch<'a> {
     /// An empty group. It may trim twice what it appends, and `trims_max` more.
     pub(super) fn open(
         transaction: &'a WriteTransaction,
-        state: &'a State,
+        state: &'a CommittedState,
         retention: &'a Retention,
         now_ms: u64,
         trims_max: u64,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             state,
-            change: Change {
+            change: CommittedChange {
                 rows: HashMap::new(),
                 tallies: HashMap::new(),
                 forgotten: HashMap::new(),
@@ -188,7 +188,7 @@ impl<'a> Group<'a> {
         }
         let mut row = match row {
             Some(row) => row,
-            None => match self.admit(channel)? {
+            None => match self.create_channel(channel)? {
                 Ok(row) => row,
                 Err(refused) => return Ok(Err(refused)),
             },
@@ -295,7 +295,7 @@ impl<'a> Group<'a> {
     }
 
     /// A row for a new channel, if there is room for one more.
-    fn admit(&mut self, new: &Channel) -> Result<Result<Row, BrokerError>, StoreError> {
+    fn create_channel(&mut self, new: &Channel) -> Result<Result<Row, BrokerError>, StoreError> {
         let channels = self.all_rows().count();
         if channels >= self.retention.channels_max {
             let cutoff = self.cutoff_ms();
@@ -456,7 +456,7 @@ impl<'a> Group<'a> {
     }
 
     /// Writes what changed beside the events. Nothing of the group is on disk before the transaction commits.
-    pub(super) fn finish(mut self) -> Result<Change, StoreError> {
+    pub(super) fn finish(mut self) -> Result<CommittedChange, StoreError> {
         for (channel, row) in &self.change.rows {
             if let Some(row) = row {
                 self.channels
@@ -537,7 +537,7 @@ mod tests {
     /// A log whose clock the test sets, with room for two channels and events of a second.
     struct Log {
         store: Store,
-        state: State,
+        state: CommittedState,
         retention: Retention,
         /// It cannot be opened again.
         is_damaged: bool,
@@ -597,11 +597,16 @@ mod tests {
             let (answer, change) = self
                 .store
                 .write(|transaction| {
-                    let mut group =
-                        Group::open(transaction, &self.state, &self.retention, now_ms, trims_max)?;
-                    let answer = group.append(&channel.parse().unwrap(), items, &Ok(()))?;
-                    group.sweep()?;
-                    Ok((answer, group.finish()?))
+                    let mut batch = CommitBatch::open(
+                        transaction,
+                        &self.state,
+                        &self.retention,
+                        now_ms,
+                        trims_max,
+                    )?;
+                    let answer = batch.append(&channel.parse().unwrap(), items, &Ok(()))?;
+                    batch.sweep()?;
+                    Ok((answer, batch.finish()?))
                 })
                 .unwrap();
             let more_to_trim = change.more_to_trim;
