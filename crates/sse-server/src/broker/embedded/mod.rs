@@ -9,17 +9,17 @@
 //! | `keys` | the keys of publishes that may be sent again |
 //! | `reader` | a page out of a snapshot, with the proof that it is whole |
 //! | `record` | the bytes of an event and of a channel's row |
-//! | `damage` | what the operator is told of events that cannot be read |
+//! | `damage_log` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
 //! | `quiet` | panics of redb, which become errors |
-//! | `outage` | how often it is told that the log cannot be written |
+//! | `failure_log` | how often it is told that the log cannot be written |
 //! | `disk` | the reserve of free space |
 
 mod commit;
-mod damage;
+mod damage_log;
 mod disk;
+mod failure_log;
 mod keys;
-mod outage;
 mod quiet;
 mod reader;
 mod record;
@@ -44,10 +44,10 @@ use tokio::{runtime::Handle, sync::oneshot};
 pub use self::store::{OpenError, Place};
 use self::{
     commit::{CommittedChange, CommittedState},
-    damage::Damage,
+    damage_log::DamageLog,
     disk::FreeSpace,
+    failure_log::FailureLog,
     keys::Tally,
-    outage::Outage,
     record::{Row, decode_forgotten},
     store::{CHANNELS, FORGOTTEN, KEY_TALLIES, Store, StoreError},
     writer::{Request, Writer},
@@ -83,7 +83,7 @@ struct Shared {
     notifier: ChangeNotifier,
     heads: RwLock<Heads>,
     metrics: Metrics,
-    damage: Damage,
+    damage_log: DamageLog,
 }
 
 /// The last id of each channel, as of the last commit.
@@ -159,25 +159,25 @@ impl Embedded {
             why: error.to_string(),
         })?;
         let heads = RwLock::new(Heads::of(&state));
-        let damage = Damage::default();
+        let damage_log = DamageLog::default();
         let shared = Arc::new(Shared {
             store,
             notifier: ChangeNotifier::default(),
             heads,
             metrics,
-            damage,
+            damage_log,
         });
 
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
-        let outage = Outage::default();
+        let failure_log = FailureLog::default();
         let writer = Writer {
             shared: shared.clone(),
             requests: receiver,
             state,
             retention,
             free_space,
-            outage,
+            failure_log,
         };
         let thread = std::thread::Builder::new()
             .name("log-writer".to_owned())
@@ -307,7 +307,9 @@ impl Embedded {
                 ..
             } = page.start
             {
-                shared.damage.found(&shared.store, &channel, from, oldest);
+                shared
+                    .damage_log
+                    .found(&shared.store, &channel, from, oldest);
             }
             Ok(page)
         });

@@ -20,8 +20,8 @@ use super::{
     Shared,
     commit::{CommitBatch, CommittedChange, CommittedState},
     disk::FreeSpace,
+    failure_log::FailureLog,
     load_state,
-    outage::Outage,
     store::StoreError,
 };
 use crate::broker::{
@@ -66,7 +66,7 @@ pub(super) struct Writer {
     pub(super) state: CommittedState,
     pub(super) retention: Retention,
     pub(super) free_space: FreeSpace,
-    pub(super) outage: Outage,
+    pub(super) failure_log: FailureLog,
 }
 
 impl Writer {
@@ -146,13 +146,13 @@ impl Writer {
                 self.shared.committed(&change);
                 self.state.apply(change);
                 self.answer(batch, answers);
-                if let Some(unsaid) = self.outage.succeeded(Instant::now()) {
+                if let Some(unsaid) = self.failure_log.succeeded(Instant::now()) {
                     tracing::info!(unsaid, "the log can be written again");
                 }
                 Ok(more_to_trim)
             }
             Err(error) => {
-                if let Some(unsaid) = self.outage.failed(Instant::now()) {
+                if let Some(unsaid) = self.failure_log.failed(Instant::now()) {
                     tracing::error!(
                         %error, unsaid,
                         "writing the log failed; it is opened again, and the outcome is unknown (told every 30 s at the most)"

@@ -17,7 +17,7 @@ const SPAN: Duration = Duration::from_mins(10);
 
 /// The stretches that were told of, by the event behind them.
 #[derive(Debug, Default)]
-pub(super) struct Damage(Mutex<Told>);
+pub(super) struct DamageLog(Mutex<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
@@ -25,7 +25,7 @@ struct Told {
     since: Option<Instant>,
 }
 
-impl Damage {
+impl DamageLog {
     /// Whoever reads `from` there goes on with `next`, because what lies between is damaged.
     pub(super) fn found(
         &self,
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn each_stretch_is_told_of_once_and_not_too_many_at_a_time() {
         let (damage, channel, now) = (
-            Damage::default(),
+            DamageLog::default(),
             Channel::default_channel(),
             Instant::now(),
         );

@@ -10,14 +10,14 @@ const OVER_AFTER: Duration = Duration::from_secs(1);
 
 /// Groups that fail.
 #[derive(Debug, Default)]
-pub(super) struct Outage {
+pub(super) struct FailureLog {
     said: Option<Instant>,
     /// Since it was said.
     unsaid: u64,
     last_failure: Option<Instant>,
 }
 
-impl Outage {
+impl FailureLog {
     /// A group failed. If it is to be said: how many failed before it, since it was last said.
     pub(super) fn failed(&mut self, now: Instant) -> Option<u64> {
         self.last_failure = Some(now);
@@ -49,23 +49,23 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_when_it_begins_now_and_then_and_when_it_is_over() {
-        let mut outage = Outage::default();
+        let mut failure_log = FailureLog::default();
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
-        assert_eq!(outage.succeeded(begun), None, "nothing has failed");
+        assert_eq!(failure_log.succeeded(begun), None, "nothing has failed");
         let said: Vec<u64> = (0..6100)
-            .filter_map(|nth| outage.failed(at(nth * 10)))
+            .filter_map(|nth| failure_log.failed(at(nth * 10)))
             .collect();
         assert_eq!(said, [0, 2999, 2999]);
         assert_eq!(
-            outage.succeeded(at(61_000)),
+            failure_log.succeeded(at(61_000)),
             None,
             "it may fail again at once"
         );
-        assert_eq!(outage.succeeded(at(62_000)), Some(99));
-        assert_eq!(outage.succeeded(at(62_010)), None, "it was said");
+        assert_eq!(failure_log.succeeded(at(62_000)), Some(99));
+        assert_eq!(failure_log.succeeded(at(62_010)), None, "it was said");
         // Soon after it is the same outage, of which was told; later it is another.
-        assert_eq!(outage.failed(at(63_000)), None);
-        assert_eq!(outage.failed(at(95_000)), Some(1));
+        assert_eq!(failure_log.failed(at(63_000)), None);
+        assert_eq!(failure_log.failed(at(95_000)), Some(1));
     }
 }
