@@ -392,11 +392,11 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+    pub async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         match self {
-            Self::Embedded(broker) => Ok(broker.head(channel)),
-            Self::Memory(broker) => Ok(broker.head(channel)),
-            Self::Redis(broker) => broker.head(channel).await,
+            Self::Embedded(broker) => Ok(broker.last_id(channel)),
+            Self::Memory(broker) => Ok(broker.last_id(channel)),
+            Self::Redis(broker) => broker.last_id(channel).await,
         }
     }
 

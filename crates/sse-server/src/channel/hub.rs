@@ -212,7 +212,7 @@ async fn read_on(
                 .read(&channel, after(position), FEED_LIMITS)
                 .await
                 .map(|page| (position, Some(page))),
-            None => broker.head(&channel).await.map(|head| (head, None)),
+            None => broker.last_id(&channel).await.map(|head| (head, None)),
         };
         // Only now: while a read is under way, everybody may leave.
         let Some(live) = live.upgrade() else { return };

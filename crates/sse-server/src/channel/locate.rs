@@ -49,7 +49,7 @@ impl Beginning {
         scan: PageLimits,
     ) -> Result<Position, BrokerError> {
         match self {
-            Self::Now | Self::Newest(0) => broker.head(channel).await.map(Position::After),
+            Self::Now | Self::Newest(0) => broker.last_id(channel).await.map(Position::After),
             Self::Oldest => first(broker, channel, ReadFrom::Oldest).await,
             Self::Since(ms) => first(broker, channel, ReadFrom::Time(ms)).await,
             Self::Newest(count) => {

@@ -171,7 +171,7 @@ async fn now(hub: &Hub, channel: &Channel) -> Result<Position, Beginning> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .saturating_sub(CLOCK_SKEW_MAX);
-    if let Ok(Ok(head)) = timeout(WITHIN, hub.broker().head(channel)).await {
+    if let Ok(Ok(head)) = timeout(WITHIN, hub.broker().last_id(channel)).await {
         return Ok(Position::After(head));
     }
     let live = hub.join(channel);

@@ -202,7 +202,7 @@ crate::on_every_broker! {
         assert!(page.events.is_sorted_by(|one, next| one.id < next.id));
         assert_eq!((page.events[0].id, page.events[4].id), (appended.first, appended.last));
         assert_eq!((page.last, page.more), (appended.last, false));
-        assert_eq!(own.broker.head(&channel("a")).await.unwrap(), appended.last);
+        assert_eq!(own.broker.last_id(&channel("a")).await.unwrap(), appended.last);
     }
 
     async fn many_publishers_at_once_lose_and_double_nothing(backend: Backend) {
@@ -304,12 +304,12 @@ crate::on_every_broker! {
     async fn a_channel_that_never_had_an_event_can_be_continued(backend: Backend) {
         let own = own(backend, |_| {}).await;
         append(&own.broker, "other", 0..3).await;
-        let head = own.broker.head(&channel("a")).await.unwrap();
+        let head = own.broker.last_id(&channel("a")).await.unwrap();
         let page = read(&own.broker, "a", after(head)).await;
         assert_eq!((page.start, page.events.len(), page.last), (Continuity::Contiguous, 0, head));
         append(&own.broker, "a", 0..3).await;
         assert_eq!(data(&read(&own.broker, "a", after(head)).await), ["0", "1", "2"]);
-        assert_eq!(own.broker.head(&channel("empty")).await.unwrap(), head);
+        assert_eq!(own.broker.last_id(&channel("empty")).await.unwrap(), head);
     }
 
     async fn an_id_that_was_never_in_the_log_is_a_gap(backend: Backend) {
@@ -329,7 +329,7 @@ crate::on_every_broker! {
 
     async fn trimming_by_count_keeps_the_newest_and_is_told_as_a_gap(backend: Backend) {
         let own = own(backend, |retention| retention.events_max = NonZeroUsize::new(100).unwrap()).await;
-        let before = own.broker.head(&channel("a")).await.unwrap();
+        let before = own.broker.last_id(&channel("a")).await.unwrap();
         for start in (0..1000).step_by(50) {
             append(&own.broker, "a", start..start + 50).await;
         }
@@ -363,7 +363,7 @@ crate::on_every_broker! {
         let watcher: Arc<dyn Watcher> = bell.clone();
         own.broker.follow(&channel("a"), Arc::downgrade(&watcher));
         let mut seen = 0;
-        let head = own.broker.head(&channel("a")).await.unwrap();
+        let head = own.broker.last_id(&channel("a")).await.unwrap();
         for number in 0..20 {
             append(&own.broker, "a", number..number + 1).await;
             // Rings may come together or in vain; what counts is that one comes after each append.
@@ -397,7 +397,7 @@ crate::on_every_broker! {
     async fn reading_back_gives_what_reading_on_gives_newest_first(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let empty = own.broker.read_back(&channel("a"), None, ALL).await.unwrap();
-        assert_eq!((empty.events.len(), empty.more, empty.last), (0, false, own.broker.head(&channel("a")).await.unwrap()));
+        assert_eq!((empty.events.len(), empty.more, empty.last), (0, false, own.broker.last_id(&channel("a")).await.unwrap()));
         append(&own.broker, "other", 0..3).await;
         let last = append(&own.broker, "a", 0..40).await;
         let mut forward = all(&own.broker, "a").await;
@@ -444,7 +444,7 @@ crate::on_every_broker! {
         assert_eq!(all(&own.broker, "a").await.into_iter().filter(within).collect::<Vec<_>>(), complete);
         // A channel without events settles as well, and a time to come does not.
         let quiet = channel("quiet");
-        assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.head(&quiet).await.unwrap());
+        assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.last_id(&quiet).await.unwrap());
         let to_come = EventId::new(own.broker.now_ms().await.unwrap() + 100_000, 0);
         let Settled::NotFor(wait) = own.broker.settle(&channel("a"), to_come).await.unwrap() else { panic!("{to_come}") };
         assert!((50..=102).contains(&wait.as_secs()), "{wait:?}");

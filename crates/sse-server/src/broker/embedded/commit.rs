@@ -9,8 +9,8 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use sse_proto::{Channel, EventId};
 
 use super::{
-    keys::{Keys, Tally},
-    record::{Key, Numbers, Row, encode_event, encode_forgotten, id_of, key},
+    keys::{KeyCount, Keys},
+    record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, id_of, key},
     store::{CHANNELS, EVENTS, FORGOTTEN, NUMBERS, StoreError},
 };
 use crate::broker::{
@@ -22,10 +22,10 @@ use crate::broker::{
 /// What the writer knows of the log: the same as its tables, as of the last commit.
 #[derive(Debug)]
 pub(super) struct CommittedState {
-    pub(super) rows: HashMap<Channel, Row>,
+    pub(super) rows: HashMap<Channel, ChannelRow>,
     pub(super) clock: Clock,
     /// The keys of channels, by the channel's number; none where there are no keys.
-    pub(super) tallies: HashMap<u32, Tally>,
+    pub(super) key_counts: HashMap<u32, KeyCount>,
     /// The number for the next new channel.
     pub(super) next_number: u32,
     /// The last ids of channels that were forgotten: where they begin if they come again.
@@ -39,8 +39,8 @@ pub(super) struct CommittedState {
 /// What a committed group changed.
 #[derive(Debug)]
 pub(super) struct CommittedChange {
-    rows: HashMap<Channel, Option<Row>>,
-    tallies: HashMap<u32, Tally>,
+    rows: HashMap<Channel, Option<ChannelRow>>,
+    key_counts: HashMap<u32, KeyCount>,
     /// Channels that are forgotten now, and those that no longer are.
     forgotten: HashMap<Channel, Option<EventId>>,
     clock: Clock,
@@ -60,10 +60,10 @@ impl CommittedState {
                 None => drop(self.rows.remove(&channel)),
             }
         }
-        for (number, tally) in change.tallies {
-            match tally.count {
-                0 => drop(self.tallies.remove(&number)),
-                _ => drop(self.tallies.insert(number, tally)),
+        for (number, key_count) in change.key_counts {
+            match key_count.count {
+                0 => drop(self.key_counts.remove(&number)),
+                _ => drop(self.key_counts.insert(number, key_count)),
             }
         }
         for (channel, last) in change.forgotten {
@@ -81,7 +81,7 @@ impl CommittedState {
 
 impl CommittedChange {
     /// The channels whose last id changed, with it; none for those of which nothing is known any more.
-    pub(super) fn heads(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
+    pub(super) fn last_ids(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
         let kept = self
             .rows
             .iter()
@@ -133,7 +133,7 @@ impl<'a> CommitBatch<'a> {
             state,
             change: CommittedChange {
                 rows: HashMap::new(),
-                tallies: HashMap::new(),
+                key_counts: HashMap::new(),
                 forgotten: HashMap::new(),
                 clock: state.clock,
                 next_number: state.next_number,
@@ -147,7 +147,7 @@ impl<'a> CommitBatch<'a> {
             channels: transaction.open_table(CHANNELS)?,
             forgotten: transaction.open_table(FORGOTTEN)?,
             numbers: transaction.open_table(NUMBERS)?,
-            keys: Keys::new(transaction, retention.keys, &state.tallies),
+            keys: Keys::new(transaction, retention.keys, &state.key_counts),
             record: Vec::new(),
             trims_left: trims_max,
         })
@@ -223,7 +223,7 @@ impl<'a> CommitBatch<'a> {
     /// Decides what is to be done with parts, and sees that there is room for their keys.
     fn plan(
         &mut self,
-        row: Option<Row>,
+        row: Option<ChannelRow>,
         items: &[AppendItem],
     ) -> Result<Result<Vec<Disposition>, BrokerError>, StoreError> {
         let now_ms = self.log_ms();
@@ -249,7 +249,7 @@ impl<'a> CommitBatch<'a> {
     }
 
     /// Adds the events of a part to the end of a channel, and keeps its key.
-    fn add(&mut self, row: &mut Row, item: &AppendItem) -> Result<Appended, StoreError> {
+    fn add(&mut self, row: &mut ChannelRow, item: &AppendItem) -> Result<Appended, StoreError> {
         let mut first = None;
         for event in &item.events {
             let id = self.change.clock.next(self.now_ms);
@@ -295,7 +295,10 @@ impl<'a> CommitBatch<'a> {
     }
 
     /// A row for a new channel, if there is room for one more.
-    fn create_channel(&mut self, new: &Channel) -> Result<Result<Row, BrokerError>, StoreError> {
+    fn create_channel(
+        &mut self,
+        new: &Channel,
+    ) -> Result<Result<ChannelRow, BrokerError>, StoreError> {
         let channels = self.all_rows().count();
         if channels >= self.retention.channels_max {
             let cutoff = self.cutoff_ms();
@@ -322,13 +325,13 @@ impl<'a> CommitBatch<'a> {
             }
             None => self.change.origin,
         };
-        let row = Row::new(self.change.next_number, origin);
+        let row = ChannelRow::new(self.change.next_number, origin);
         self.change.next_number += 1;
         Ok(Ok(row))
     }
 
     /// Removes a channel whose events are all too old. Whoever comes back to it with an id is told of a gap.
-    fn forget(&mut self, channel: &Channel, row: Row) -> Result<(), StoreError> {
+    fn forget(&mut self, channel: &Channel, row: ChannelRow) -> Result<(), StoreError> {
         self.trims_left += row.count;
         self.trim(channel, row.count)?;
         self.channels.remove(channel.as_str())?;
@@ -472,25 +475,25 @@ impl<'a> CommitBatch<'a> {
                 None => drop(self.forgotten.remove(channel.as_str())?),
             }
         }
-        let numbers = Numbers {
+        let numbers = LogHeader {
             highest: self.change.clock.highest(),
             origin: self.change.origin,
             next_number: self.change.next_number,
         };
         self.numbers
-            .insert(Numbers::KEY, numbers.encode().as_slice())?;
-        self.change.tallies = self.keys.finish()?;
+            .insert(LogHeader::KEY, numbers.encode().as_slice())?;
+        self.change.key_counts = self.keys.finish()?;
         Ok(self.change)
     }
 
-    fn row(&self, channel: &Channel) -> Option<Row> {
+    fn row(&self, channel: &Channel) -> Option<ChannelRow> {
         match self.change.rows.get(channel) {
             Some(changed) => *changed,
             None => self.state.rows.get(channel).copied(),
         }
     }
 
-    fn all_rows(&self) -> impl Iterator<Item = (&Channel, Row)> {
+    fn all_rows(&self) -> impl Iterator<Item = (&Channel, ChannelRow)> {
         let unchanged = self
             .state
             .rows
@@ -622,7 +625,7 @@ mod tests {
                     (loaded.bytes, loaded.origin),
                     (self.state.bytes, self.state.origin)
                 );
-                assert_eq!(loaded.tallies, self.state.tallies);
+                assert_eq!(loaded.key_counts, self.state.key_counts);
             }
             answer.map(|placed| (placed, more_to_trim))
         }
@@ -811,9 +814,9 @@ mod tests {
         log.append_items("a", &all, 1000, 100).unwrap();
         let count = |log: &Log| {
             log.state
-                .tallies
+                .key_counts
                 .values()
-                .map(|tally| tally.count)
+                .map(|key_count| key_count.count)
                 .sum::<u64>()
         };
         assert!(log.append("a", 0, 1100, 100).unwrap(), "more is left");
@@ -830,7 +833,7 @@ mod tests {
             (1100, true)
         );
         while log.append("a", 0, 1200, 100).unwrap() {}
-        assert!(log.state.tallies.is_empty());
+        assert!(log.state.key_counts.is_empty());
     }
 
     #[test]

@@ -47,8 +47,8 @@ use self::{
     damage_log::DamageLog,
     disk::FreeSpace,
     failure_log::FailureLog,
-    keys::Tally,
-    record::{Row, decode_forgotten},
+    keys::KeyCount,
+    record::{ChannelRow, decode_forgotten},
     store::{CHANNELS, FORGOTTEN, KEY_TALLIES, Store, StoreError},
     writer::{Request, Writer},
 };
@@ -81,14 +81,14 @@ type WriterThread = JoinHandle<Result<(), BrokerError>>;
 struct Shared {
     store: Store,
     notifier: ChangeNotifier,
-    heads: RwLock<Heads>,
+    last_ids: RwLock<LastIds>,
     metrics: Metrics,
     damage_log: DamageLog,
 }
 
 /// The last id of each channel, as of the last commit.
 #[derive(Debug)]
-struct Heads {
+struct LastIds {
     by_channel: HashMap<Channel, EventId>,
     /// Of channels of which nothing is known.
     origin: EventId,
@@ -98,24 +98,30 @@ struct Heads {
 
 impl Shared {
     fn committed(&self, change: &CommittedChange) {
-        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-        heads.origin = change.origin();
-        heads.highest = change.highest();
-        for (channel, last) in change.heads() {
+        let mut last_ids = self
+            .last_ids
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        last_ids.origin = change.origin();
+        last_ids.highest = change.highest();
+        for (channel, last) in change.last_ids() {
             match last {
-                Some(last) => drop(heads.by_channel.insert(channel.clone(), last)),
-                None => drop(heads.by_channel.remove(channel)),
+                Some(last) => drop(last_ids.by_channel.insert(channel.clone(), last)),
+                None => drop(last_ids.by_channel.remove(channel)),
             }
         }
     }
 
-    fn reset_heads(&self, state: &CommittedState) {
-        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-        *heads = Heads::of(state);
+    fn reset_last_ids(&self, state: &CommittedState) {
+        let mut last_ids = self
+            .last_ids
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last_ids = LastIds::of(state);
     }
 }
 
-impl Heads {
+impl LastIds {
     fn of(state: &CommittedState) -> Self {
         let kept = state
             .rows
@@ -132,7 +138,7 @@ impl Heads {
         }
     }
 
-    fn head(&self, channel: &Channel) -> EventId {
+    fn last_id(&self, channel: &Channel) -> EventId {
         self.by_channel.get(channel).copied().unwrap_or(self.origin)
     }
 }
@@ -158,12 +164,12 @@ impl Embedded {
             path: directory.clone(),
             why: error.to_string(),
         })?;
-        let heads = RwLock::new(Heads::of(&state));
+        let last_ids = RwLock::new(LastIds::of(&state));
         let damage_log = DamageLog::default();
         let shared = Arc::new(Shared {
             store,
             notifier: ChangeNotifier::default(),
-            heads,
+            last_ids,
             metrics,
             damage_log,
         });
@@ -340,8 +346,8 @@ impl Embedded {
         })
     }
 
-    pub(super) fn head(&self, channel: &Channel) -> EventId {
-        self.heads().head(channel)
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
+        self.last_ids().last_id(channel)
     }
 
     pub(super) async fn settle(
@@ -350,8 +356,8 @@ impl Embedded {
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
         let settled = || {
-            let heads = self.heads();
-            (heads.highest >= bound).then(|| Settled::Through(heads.head(channel)))
+            let last_ids = self.last_ids();
+            (last_ids.highest >= bound).then(|| Settled::Through(last_ids.last_id(channel)))
         };
         if let Some(settled) = settled() {
             return Ok(settled);
@@ -374,12 +380,12 @@ impl Embedded {
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        clock::now_ms().max(self.heads().highest.ms)
+        clock::now_ms().max(self.last_ids().highest.ms)
     }
 
-    fn heads(&self) -> RwLockReadGuard<'_, Heads> {
+    fn last_ids(&self) -> RwLockReadGuard<'_, LastIds> {
         self.shared
-            .heads
+            .last_ids
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -403,7 +409,7 @@ fn load_state(store: &Store, given_out: EventId) -> Result<CommittedState, Store
             let is_found = channels
                 .get(name.value())?
                 .is_some_and(|found| found.value() == row.value());
-            let row = Row::decode(name.value(), row.value())
+            let row = ChannelRow::decode(name.value(), row.value())
                 .filter(|_| is_found)
                 .ok_or_else(damaged)?;
             rows.insert(channel, row);
@@ -429,27 +435,30 @@ fn load_state(store: &Store, given_out: EventId) -> Result<CommittedState, Store
                 "{found} of {expected} forgotten channels are there"
             )));
         }
-        let mut tallies = HashMap::new();
+        let mut key_counts = HashMap::new();
         for entry in transaction.open_table(KEY_TALLIES)?.iter()? {
-            let (number, tally) = entry?;
+            let (number, key_count) = entry?;
             let damaged = || {
                 StoreError::Damaged(format!(
                     "the count of the keys of channel {}",
                     number.value()
                 ))
             };
-            tallies.insert(
+            key_counts.insert(
                 number.value(),
-                Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?,
+                KeyCount::decode(number.value(), key_count.value()).ok_or_else(damaged)?,
             );
         }
-        keys::verify(transaction, tallies.values().map(|tally| tally.count).sum())?;
+        keys::verify(
+            transaction,
+            key_counts.values().map(|key_count| key_count.count).sum(),
+        )?;
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
         Ok(CommittedState {
             bytes: rows.values().map(|row| row.bytes).sum(),
             rows,
-            tallies,
+            key_counts,
             forgotten,
             clock: Clock::new(given_out.max(numbers.highest).max(last), 0),
             // Numbers start at 1; none is given out twice.

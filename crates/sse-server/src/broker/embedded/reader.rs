@@ -6,7 +6,7 @@ use redb::ReadTransaction;
 use sse_proto::{Channel, EventId, Position, api::GapReason};
 
 use super::{
-    record::{Key, Numbers, Row, decode_event, decode_forgotten, key},
+    record::{ChannelRow, Key, LogHeader, decode_event, decode_forgotten, key},
     store::{CHANNELS, EVENTS, FORGOTTEN, NUMBERS, StoreError},
 };
 use crate::broker::{
@@ -25,9 +25,9 @@ fn origin_of(transaction: &ReadTransaction, channel: &Channel) -> Result<EventId
 }
 
 /// What belongs to the whole log.
-pub(super) fn numbers(transaction: &ReadTransaction) -> Result<Numbers, StoreError> {
-    let row = transaction.open_table(NUMBERS)?.get(Numbers::KEY)?;
-    let numbers = row.and_then(|row| Numbers::decode(row.value()));
+pub(super) fn numbers(transaction: &ReadTransaction) -> Result<LogHeader, StoreError> {
+    let row = transaction.open_table(NUMBERS)?.get(LogHeader::KEY)?;
+    let numbers = row.and_then(|row| LogHeader::decode(row.value()));
     numbers.ok_or_else(|| {
         StoreError::Damaged(
             "the row of the log's numbers is missing or has a wrong checksum".to_owned(),
@@ -39,11 +39,11 @@ fn damaged(channel: &Channel, what: &str) -> StoreError {
     StoreError::Damaged(format!("channel {channel}: {what}"))
 }
 
-fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<Row, StoreError> {
+fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<ChannelRow, StoreError> {
     match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
-        Some(bytes) => Row::decode(channel.as_str(), bytes.value())
+        Some(bytes) => ChannelRow::decode(channel.as_str(), bytes.value())
             .ok_or_else(|| damaged(channel, "its row has a wrong checksum")),
-        None => Ok(Row::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
+        None => Ok(ChannelRow::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
     }
 }
 
@@ -130,7 +130,11 @@ pub(super) fn page(
 type Events = redb::ReadOnlyTable<Key, &'static [u8]>;
 
 /// Whether a position is one of this channel's, and the id after which to read.
-fn stand(events: &Events, row: &Row, from: ReadFrom) -> Result<(Continuity, EventId), StoreError> {
+fn stand(
+    events: &Events,
+    row: &ChannelRow,
+    from: ReadFrom,
+) -> Result<(Continuity, EventId), StoreError> {
     let (start, floor) = match from {
         ReadFrom::Oldest => (Continuity::Contiguous, row.trimmed),
         ReadFrom::Time(ms) => (
@@ -169,7 +173,7 @@ fn stand(events: &Events, row: &Row, from: ReadFrom) -> Result<(Continuity, Even
 ///
 /// In a damaged file an event may not be found, or not be readable, that was there all the same. To tell a gap for it, and
 /// to begin anew from the oldest event, would never come to an end. The event that follows knows.
-fn is_absent(events: &Events, row: &Row, id: EventId) -> Result<bool, StoreError> {
+fn is_absent(events: &Events, row: &ChannelRow, id: EventId) -> Result<bool, StoreError> {
     for entry in events.range(key(row.number, id)..=key(row.number, row.last))? {
         let (entry_key, record) = entry?;
         if let Some((event, before)) =
@@ -194,7 +198,7 @@ struct Run {
 fn run(
     channel: &Channel,
     events: &Events,
-    row: &Row,
+    row: &ChannelRow,
     floor: EventId,
     limits: PageLimits,
 ) -> Result<Run, StoreError> {
@@ -284,7 +288,7 @@ mod tests {
         };
         let state = CommittedState {
             rows: HashMap::new(),
-            tallies: HashMap::new(),
+            key_counts: HashMap::new(),
             clock: Clock::new(EventId::ZERO, 0),
             next_number: 1,
             forgotten: HashMap::new(),
@@ -525,9 +529,13 @@ mod tests {
     fn a_row_that_is_older_than_its_events_is_an_error() {
         let store = log(|transaction| {
             let mut channels = transaction.open_table(CHANNELS).unwrap();
-            let row = Row::decode("sse", channels.get("sse").unwrap().unwrap().value()).unwrap();
+            let row =
+                ChannelRow::decode("sse", channels.get("sse").unwrap().unwrap().value()).unwrap();
             channels
-                .insert("sse", Row { last: id(7), ..row }.encode("sse").as_slice())
+                .insert(
+                    "sse",
+                    ChannelRow { last: id(7), ..row }.encode("sse").as_slice(),
+                )
                 .unwrap();
         });
         assert!(matches!(

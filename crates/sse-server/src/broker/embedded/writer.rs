@@ -132,9 +132,9 @@ impl Writer {
             .any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
             || self
                 .state
-                .tallies
+                .key_counts
                 .values()
-                .any(|tally| tally.oldest_ms <= now_ms)
+                .any(|key_count| key_count.oldest_ms <= now_ms)
     }
 
     /// Commits a group and answers it; returns whether trimming is left to do.
@@ -246,7 +246,7 @@ impl Writer {
             .map_err(|error| lost(error.to_string()))?;
         self.state = load_state(&self.shared.store, self.state.clock.highest())
             .map_err(|error| lost(error.to_string()))?;
-        self.shared.reset_heads(&self.state);
+        self.shared.reset_last_ids(&self.state);
         Ok(())
     }
 }

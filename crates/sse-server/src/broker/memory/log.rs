@@ -222,7 +222,7 @@ impl Log {
     pub(super) fn page(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
         match self.channels.get(channel) {
             Some(kept) => kept.page(from, limits),
-            None => ChannelLog::new(self.head(channel)).page(from, limits),
+            None => ChannelLog::new(self.last_id(channel)).page(from, limits),
         }
     }
 
@@ -235,12 +235,12 @@ impl Log {
     ) -> BackPage {
         match self.channels.get(channel) {
             Some(kept) => kept.back_page(before, limits),
-            None => ChannelLog::new(self.head(channel)).back_page(before, limits),
+            None => ChannelLog::new(self.last_id(channel)).back_page(before, limits),
         }
     }
 
     /// The last id of a channel; where it begins, if it has none.
-    pub(super) fn head(&self, channel: &Channel) -> EventId {
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
         let kept = self.channels.get(channel).map(|kept| kept.last);
         kept.or_else(|| self.forgotten.get(channel).copied())
             .unwrap_or(self.origin)
@@ -250,7 +250,7 @@ impl Log {
     pub(super) fn settle(&mut self, channel: &Channel, bound: EventId, now_ms: u64) -> Settled {
         self.clock.pass(bound, now_ms);
         if self.clock.highest() >= bound {
-            return Settled::Through(self.head(channel));
+            return Settled::Through(self.last_id(channel));
         }
         // The clock must be past the millisecond, not in it.
         let to_come_ms = bound.ms.saturating_sub(now_ms).saturating_add(1);

@@ -113,8 +113,8 @@ impl Memory {
         self.log().back_page(channel, before, limits)
     }
 
-    pub(super) fn head(&self, channel: &Channel) -> EventId {
-        self.log().head(channel)
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
+        self.log().last_id(channel)
     }
 
     pub(super) fn settle(&self, channel: &Channel, bound: EventId) -> Settled {

@@ -512,7 +512,7 @@ impl Log {
         time_ms(time)
     }
 
-    pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+    pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         let mut commands = redis::pipe();
         commands
             .cmd("XINFO")

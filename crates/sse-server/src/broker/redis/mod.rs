@@ -258,8 +258,8 @@ impl RedisBroker {
         self.log.read_back(channel, before, limits).await
     }
 
-    pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
-        self.log.head(channel).await
+    pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        self.log.last_id(channel).await
     }
 
     pub(super) async fn settle(
