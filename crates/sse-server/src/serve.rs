@@ -28,7 +28,7 @@ use crate::{
     fanout::{
         body::{StreamSettings, Streams},
         detach::{Connection, Open},
-        pages::Pages,
+        page_cache::PageCache,
         patience::{self, patience_max},
         threads::{Fanout, FanoutSettings},
     },
@@ -125,7 +125,7 @@ fn edge(
         bytes_max: bytes(settings.tail_bytes),
     };
     let hub = Hub::new(broker.clone(), tail, Handle::current());
-    let pages = Pages::new(
+    let pages = PageCache::new(
         broker,
         bytes(settings.event_bytes_max),
         metrics.clone(),

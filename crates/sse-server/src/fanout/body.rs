@@ -25,7 +25,7 @@ use super::{
     Framing,
     begin::{Begun, settlement},
     detach::Connection,
-    pages::{Ask, Pages, SharedPage},
+    page_cache::{PageCache, PageKey, SharedPage},
     subscriber::Closed,
     threads::{Fanout, Joining},
 };
@@ -59,7 +59,7 @@ pub struct Streams {
     /// The channels.
     pub hub: Hub,
     /// Their history.
-    pub pages: Pages,
+    pub pages: PageCache,
     /// What all streams share.
     pub settings: StreamSettings,
     /// The threads that sockets leave for; none if they stay.
@@ -262,7 +262,7 @@ impl Driver {
 
 /// A subscription and what it reads from.
 struct Live {
-    pages: Pages,
+    pages: PageCache,
     subscription: MultiSubscription,
     /// In the order of the subscription.
     tails: SmallVec<[LiveTail; 1]>,
@@ -362,7 +362,7 @@ impl Live {
         let Some(channel) = self.subscription.channels().nth(fetch.nth) else {
             return;
         };
-        let ask = Ask {
+        let ask = PageKey {
             channel: channel.clone(),
             from: fetch.from,
             events_max: self.subscription.page_events_max(),

@@ -8,7 +8,7 @@
 pub mod begin;
 pub mod body;
 pub mod detach;
-pub mod pages;
+pub mod page_cache;
 pub mod patience;
 pub mod threads;
 

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use super::{
     detach::Detached,
-    pages::{Pages, SharedPage},
+    page_cache::{PageCache, SharedPage},
     reactor::{Reactor, WAKE},
     view::Framing,
 };
@@ -44,7 +44,7 @@ pub struct FanoutSettings {
 pub(super) struct Parts {
     pub(super) settings: FanoutSettings,
     pub(super) hub: Hub,
-    pub(super) pages: Pages,
+    pub(super) pages: PageCache,
     pub(super) metrics: Metrics,
     pub(super) runtime: Handle,
 }
@@ -192,7 +192,7 @@ impl Fanout {
         threads: NonZeroUsize,
         settings: FanoutSettings,
         hub: Hub,
-        pages: Pages,
+        pages: PageCache,
         metrics: Metrics,
         runtime: Handle,
     ) -> io::Result<Self> {

@@ -11,7 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
 use sse_proto::{Channel, api::GapReason, wire};
 
-use super::pages::SharedPage;
+use super::page_cache::SharedPage;
 use crate::channel::{
     Chunk, Envelope, Filter, LiveChannel, MultiSubscription,
     multi::{Fetch, MultiStep},

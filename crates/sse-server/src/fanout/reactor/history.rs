@@ -7,7 +7,7 @@ use crate::{
     broker::BrokerError,
     channel::multi::Fetch,
     fanout::{
-        pages::Ask,
+        page_cache::PageKey,
         threads::{Answer, Answered},
         view::Act,
     },
@@ -20,7 +20,7 @@ impl Reactor<'_> {
         else {
             return;
         };
-        let ask = Ask {
+        let ask = PageKey {
             channel: watched.view.wishes.channels[fetch.nth].clone(),
             from: fetch.from,
             events_max: subscriber.standing.subscription.page_events_max(),
@@ -28,7 +28,7 @@ impl Reactor<'_> {
         };
         let ticket = self.door.ticket();
         subscriber.set_fetching(Some((ticket, fetch)));
-        if let Some(page) = self.parts.pages.at_hand(&ask) {
+        if let Some(page) = self.parts.pages.cached(&ask) {
             let what = Answered::Page(fetch, Ok(page));
             return self.answers.push_back(Answer {
                 key: small_key,

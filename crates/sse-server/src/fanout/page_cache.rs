@@ -31,9 +31,9 @@ const PAGE_BYTES_MAX: usize = 48 << 10;
 /// All pages together: those that are read now, wait for their subscribers, or are kept for the next one.
 const BYTES_MAX: usize = 32 << 20;
 /// Those of them that are kept for the next one.
-const KEPT_BYTES_MAX: usize = BYTES_MAX / 2;
+const CACHE_BYTES_MAX: usize = BYTES_MAX / 2;
 /// How long a page is kept: long enough for a crowd that comes back at once and reads at different speeds.
-const KEPT_FOR: Duration = Duration::from_secs(5);
+const CACHE_TIME: Duration = Duration::from_secs(5);
 /// What an event takes beyond its text.
 const EVENT_BYTES: usize = 64;
 /// Between two attempts to reach a broker that is away.
@@ -41,7 +41,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// Which page is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ask {
+pub struct PageKey {
     /// Of this channel.
     pub channel: Channel,
     /// From here on.
@@ -52,9 +52,9 @@ pub struct Ask {
     pub epoch: u64,
 }
 
-impl Ask {
+impl PageKey {
     /// For the page behind this one; none if nothing is there yet.
-    fn following(&self, page: &Page) -> Option<Self> {
+    fn next_page(&self, page: &Page) -> Option<Self> {
         page.more.then(|| Self {
             from: ReadFrom::Position(page.end(self.from)),
             ..self.clone()
@@ -82,12 +82,12 @@ impl SharedPage {
     }
 }
 
-type Answer = Result<SharedPage, BrokerError>;
-type Flight = Shared<BoxFuture<'static, Answer>>;
+type PageResult = Result<SharedPage, BrokerError>;
+type InFlight = Shared<BoxFuture<'static, PageResult>>;
 
 /// Reads pages, and keeps them for a moment; clones share them.
 #[derive(Clone)]
-pub struct Pages(Arc<Inner>);
+pub struct PageCache(Arc<Inner>);
 
 struct Inner {
     broker: Broker,
@@ -97,27 +97,27 @@ struct Inner {
     room: Arc<Semaphore>,
     /// What a page is taken to be until it is read.
     reserve_kib: u32,
-    kept: Mutex<Kept>,
+    state: Mutex<CacheState>,
 }
 
 #[derive(Default)]
-struct Kept {
-    flights: HashMap<Ask, Flight>,
-    pages: HashMap<Ask, SharedPage>,
+struct CacheState {
+    in_flight: HashMap<PageKey, InFlight>,
+    pages: HashMap<PageKey, SharedPage>,
     /// What follows a page that is kept: whoever asks for it reads on.
-    expected: HashSet<Ask>,
+    expected: HashSet<PageKey>,
     /// In the order in which they came.
-    order: VecDeque<(Ask, usize, Instant)>,
+    order: VecDeque<(PageKey, usize, Instant)>,
     bytes: usize,
 }
 
-impl fmt::Debug for Pages {
+impl fmt::Debug for PageCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pages").finish_non_exhaustive()
     }
 }
 
-impl Pages {
+impl PageCache {
     /// Pages of this broker, read on `runtime`. A page has one event at least, and that may have `event_bytes_max`.
     #[must_use]
     pub fn new(broker: Broker, event_bytes_max: usize, metrics: Metrics, runtime: Handle) -> Self {
@@ -128,15 +128,15 @@ impl Pages {
             runtime,
             room: Arc::new(Semaphore::new(BYTES_MAX >> 10)),
             reserve_kib: kib(reserve),
-            kept: Mutex::default(),
+            state: Mutex::default(),
         };
         Self(Arc::new(inner))
     }
 
     /// The page, if it is at hand.
     #[must_use]
-    pub fn at_hand(&self, ask: &Ask) -> Option<SharedPage> {
-        self.kept_page(&mut self.0.kept(), ask)
+    pub fn cached(&self, key: &PageKey) -> Option<SharedPage> {
+        self.cached_page(&mut self.0.state(), key)
     }
 
     /// The page, which may have been read for somebody else a moment ago. With the broker away the error comes after a
@@ -144,77 +144,78 @@ impl Pages {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn read(&self, ask: Ask) -> Answer {
-        let flight = {
-            let mut kept = self.0.kept();
-            if let Some(page) = self.kept_page(&mut kept, &ask) {
+    pub async fn read(&self, key: PageKey) -> PageResult {
+        let in_flight_read = {
+            let mut state = self.0.state();
+            if let Some(page) = self.cached_page(&mut state, &key) {
                 return Ok(page);
             }
-            let reads_on = kept.expected.contains(&ask);
-            kept.flights
-                .get(&ask)
+            let reads_on = state.expected.contains(&key);
+            state
+                .in_flight
+                .get(&key)
                 .cloned()
-                .unwrap_or_else(|| self.take_off(&mut kept, ask, reads_on))
+                .unwrap_or_else(|| self.start_read(&mut state, key, reads_on))
         };
-        flight.await
+        in_flight_read.await
     }
 
-    fn kept_page(&self, kept: &mut Kept, ask: &Ask) -> Option<SharedPage> {
-        let page = kept.page(ask)?;
-        if kept.expected.contains(ask) {
-            self.read_ahead(kept, ask, &page);
+    fn cached_page(&self, state: &mut CacheState, key: &PageKey) -> Option<SharedPage> {
+        let page = state.page(key)?;
+        if state.expected.contains(key) {
+            self.read_ahead(state, key, &page);
         }
         Some(page)
     }
 
     /// Runs to its end even if nobody waits any more, so that it gives back what it holds.
-    fn take_off(&self, kept: &mut Kept, ask: Ask, reads_on: bool) -> Flight {
-        let (done, answer) = oneshot::channel();
+    fn start_read(&self, state: &mut CacheState, key: PageKey, reads_on: bool) -> InFlight {
+        let (done, result) = oneshot::channel();
         let pages = self.clone();
-        let asked = ask.clone();
+        let read_key = key.clone();
         self.0.runtime.spawn(async move {
-            let answer = pages.0.read(&asked).await;
-            let mut kept = pages.0.kept();
-            kept.land(&asked, &answer);
-            if let (true, Ok(page)) = (reads_on, &answer) {
-                pages.read_ahead(&mut kept, &asked, page);
+            let result = pages.0.read(&read_key).await;
+            let mut state = pages.0.state();
+            state.finish_read(&read_key, &result);
+            if let (true, Ok(page)) = (reads_on, &result) {
+                pages.read_ahead(&mut state, &read_key, page);
             }
-            drop(kept);
+            drop(state);
             // Nobody may wait any more.
-            let _ = done.send(answer);
+            let _ = done.send(result);
         });
         let lost = || BrokerError::Unavailable("the server is stopping".to_owned());
-        let flight = answer
-            .map(move |answer| answer.unwrap_or_else(|_| Err(lost())))
+        let in_flight_read = result
+            .map(move |result| result.unwrap_or_else(|_| Err(lost())))
             .boxed()
             .shared();
-        kept.flights.insert(ask, flight.clone());
-        flight
+        state.in_flight.insert(key, in_flight_read.clone());
+        in_flight_read
     }
 
     /// Reads what follows a page, unless the memory is wanted for pages that somebody waits for.
-    fn read_ahead(&self, kept: &mut Kept, ask: &Ask, page: &Page) {
+    fn read_ahead(&self, state: &mut CacheState, key: &PageKey, page: &Page) {
         let has_room = self.0.room.available_permits() >= 2 * self.0.reserve_kib as usize;
-        if let Some(next) = ask.following(page)
+        if let Some(next) = key.next_page(page)
             && has_room
-            && !kept.pages.contains_key(&next)
-            && !kept.flights.contains_key(&next)
+            && !state.pages.contains_key(&next)
+            && !state.in_flight.contains_key(&next)
         {
-            drop(self.take_off(kept, next, false));
+            drop(self.start_read(state, next, false));
         }
     }
 }
 
 impl Inner {
-    async fn read(&self, ask: &Ask) -> Answer {
+    async fn read(&self, key: &PageKey) -> PageResult {
         let room = self.room.clone().acquire_many_owned(self.reserve_kib);
         let mut room = room.await.expect("it is never closed");
         let limits = PageLimits {
-            events_max: ask.events_max,
+            events_max: key.events_max,
             bytes_max: PAGE_BYTES_MAX,
         };
         self.metrics.page_read();
-        match self.broker.read(&ask.channel, ask.from, limits).await {
+        match self.broker.read(&key.channel, key.from, limits).await {
             Ok(page) => {
                 let unused = self.reserve_kib.saturating_sub(kib(size(&page)));
                 drop(room.split(unused as usize));
@@ -227,43 +228,43 @@ impl Inner {
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn state(&self) -> MutexGuard<'_, CacheState> {
         // Nothing panics while it holds this lock.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn land(&mut self, ask: &Ask, answer: &Answer) {
-        self.flights.remove(ask);
-        if let Ok(page) = answer
+impl CacheState {
+    fn finish_read(&mut self, key: &PageKey, result: &PageResult) {
+        self.in_flight.remove(key);
+        if let Ok(page) = result
             && is_true_for_a_while(page)
         {
-            self.keep(ask.clone(), page.clone());
+            self.keep(key.clone(), page.clone());
         }
     }
 
-    fn page(&mut self, ask: &Ask) -> Option<SharedPage> {
+    fn page(&mut self, key: &PageKey) -> Option<SharedPage> {
         self.discard();
-        self.pages.get(ask).cloned()
+        self.pages.get(key).cloned()
     }
 
-    fn keep(&mut self, ask: Ask, page: SharedPage) {
+    fn keep(&mut self, key: PageKey, page: SharedPage) {
         let bytes = size(&page);
         self.bytes += bytes;
-        self.expected.extend(ask.following(&page));
-        self.pages.insert(ask.clone(), page);
-        self.order.push_back((ask, bytes, Instant::now()));
+        self.expected.extend(key.next_page(&page));
+        self.pages.insert(key.clone(), page);
+        self.order.push_back((key, bytes, Instant::now()));
         self.discard();
     }
 
     /// Throws away what is too old or too much.
     fn discard(&mut self) {
-        while let Some((ask, bytes, at)) = self.order.front()
-            && (self.bytes > KEPT_BYTES_MAX || at.elapsed() > KEPT_FOR)
+        while let Some((key, bytes, at)) = self.order.front()
+            && (self.bytes > CACHE_BYTES_MAX || at.elapsed() > CACHE_TIME)
         {
-            if let Some(following) = self.pages.remove(ask).and_then(|page| ask.following(&page)) {
-                self.expected.remove(&following);
+            if let Some(next_page) = self.pages.remove(key).and_then(|page| key.next_page(&page)) {
+                self.expected.remove(&next_page);
             }
             self.bytes -= bytes;
             self.order.pop_front();
@@ -318,23 +319,23 @@ mod tests {
             .append(&Channel::default_channel(), (0..25).map(event).collect())
             .await
             .unwrap();
-        let pages = Pages::new(broker, 1000, Metrics::new(), Handle::current());
-        let mut ask = Ask {
+        let pages = PageCache::new(broker, 1000, Metrics::new(), Handle::current());
+        let mut key = PageKey {
             channel: Channel::default_channel(),
             from: ReadFrom::Oldest,
             events_max: 10,
             epoch: 1,
         };
 
-        let first = pages.read(ask.clone()).await.unwrap();
-        ask = ask.following(&first).unwrap();
-        assert!(pages.at_hand(&ask).is_none(), "nobody has read on yet");
-        let second = pages.read(ask.clone()).await.unwrap();
-        ask = ask.following(&second).unwrap();
-        while pages.at_hand(&ask).is_none() {
+        let first = pages.read(key.clone()).await.unwrap();
+        key = key.next_page(&first).unwrap();
+        assert!(pages.cached(&key).is_none(), "nobody has read on yet");
+        let second = pages.read(key.clone()).await.unwrap();
+        key = key.next_page(&second).unwrap();
+        while pages.cached(&key).is_none() {
             tokio::task::yield_now().await;
         }
-        let third = pages.at_hand(&ask).unwrap();
+        let third = pages.cached(&key).unwrap();
         let data = |page: &SharedPage| {
             page.events
                 .iter()
@@ -346,6 +347,6 @@ mod tests {
             read.into_iter()
                 .eq((0..25).map(|number: usize| number.to_string()))
         );
-        assert_eq!(ask.following(&third), None, "this is the end for now");
+        assert_eq!(key.next_page(&third), None, "this is the end for now");
     }
 }
