@@ -73,8 +73,8 @@ impl MultiSubscription {
 
     /// Which events it wants, and how their data is wrapped.
     #[must_use]
-    pub fn wishes(&self) -> (Filter, Envelope) {
-        let first = self.channels.first().map(Subscription::wishes);
+    pub fn filter_and_envelope(&self) -> (Filter, Envelope) {
+        let first = self.channels.first().map(Subscription::filter_and_envelope);
         first
             .map(|(filter, envelope)| (filter.clone(), envelope))
             .unwrap_or_default()

@@ -240,7 +240,7 @@ impl Subscription {
     }
 
     /// Which events it wants, and how their data is wrapped.
-    pub(super) const fn wishes(&self) -> (&Filter, Envelope) {
+    pub(super) const fn filter_and_envelope(&self) -> (&Filter, Envelope) {
         (&self.filter, self.envelope)
     }
 

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::{
     detach::Counted,
     patience::Given,
-    view::{Framing, Said, Standing},
+    view::{EncodedChunk, Framing, SharedState},
     wheel::Tick,
 };
 use crate::{channel::multi::Fetch, metrics::SubscriberGuard};
@@ -66,7 +66,7 @@ pub(super) struct Subscriber {
     pub(super) framing: Framing,
     /// It has more to do at once, and waits for its turn.
     pub(super) is_queued: bool,
-    pub(super) standing: Rc<Standing>,
+    pub(super) state: Rc<SharedState>,
     pub(super) guard: SubscriberGuard,
     _counted: Counted,
     rare: Option<Box<Rare>>,
@@ -102,7 +102,7 @@ impl Subscriber {
     pub(super) fn new(
         socket: TcpStream,
         framing: Framing,
-        standing: Rc<Standing>,
+        state: Rc<SharedState>,
         (guard, counted, given): (SubscriberGuard, Counted, Given),
         spoke: Tick,
     ) -> Self {
@@ -116,7 +116,7 @@ impl Subscriber {
             given,
             framing,
             is_queued: false,
-            standing,
+            state,
             guard,
             _counted: counted,
             rare: None,
@@ -127,7 +127,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// The client is gone.
-    pub(super) fn say(&mut self, said: &Said, now: Instant) -> io::Result<Written> {
+    pub(super) fn say(&mut self, said: &EncodedChunk, now: Instant) -> io::Result<Written> {
         let bytes = said.framed(self.framing);
         self.write(bytes, now)
     }

@@ -179,7 +179,7 @@ pub struct Fanout(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     doors: Vec<Arc<Door>>,
-    turn: AtomicUsize,
+    transition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -219,15 +219,15 @@ impl Fanout {
         }
         Ok(Self(Arc::new(Inner {
             doors,
-            turn: AtomicUsize::new(0),
+            transition: AtomicUsize::new(0),
             threads: Mutex::new(handles),
         })))
     }
 
     /// Takes over a stream.
     pub fn join(&self, joining: Joining) {
-        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.doors.len();
-        self.0.doors[turn].put(|post| post.joining.push(joining));
+        let transition = self.0.transition.fetch_add(1, Ordering::Relaxed) % self.0.doors.len();
+        self.0.doors[transition].put(|post| post.joining.push(joining));
     }
 
     /// Ends all streams, and those that still come.

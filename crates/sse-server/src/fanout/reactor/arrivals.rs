@@ -13,7 +13,7 @@ use crate::{
         detach::Detached,
         subscriber::Subscriber,
         threads::{Answer, Answered, Door, Joining, Parts, ViewBell},
-        view::{View, Wishes},
+        view::{View, ViewKey},
     },
 };
 
@@ -51,10 +51,10 @@ impl Reactor<'_> {
             .register(&mut socket, Token(key), interest)?;
         let view = watch(
             &mut self.views,
-            &mut self.by_wishes,
+            &mut self.by_key,
             &self.door,
             &self.parts,
-            Wishes::of(&subscription),
+            ViewKey::of(&subscription),
         );
         let small_view = small(view)?;
         let watched = &mut self.views[view];
@@ -62,7 +62,7 @@ impl Reactor<'_> {
         let mut subscriber = Subscriber::new(
             socket,
             framing,
-            watched.view.standing(subscription),
+            watched.view.intern_state(subscription),
             (guard, counted, given),
             spoke,
         );
@@ -75,7 +75,7 @@ impl Reactor<'_> {
                 self.door.clone(),
                 self.parts.hub.clone(),
             );
-            let channels = watched.view.wishes.channels.to_vec();
+            let channels = watched.view.view_key.channels.to_vec();
             let task = self.parts.runtime.spawn(async move {
                 let what = Answered::Settled(settled(hub, channels, bound).await);
                 door.put(|post| {
@@ -97,24 +97,24 @@ impl Reactor<'_> {
 /// The view of these wishes.
 fn watch(
     views: &mut Slab<Watched>,
-    by_wishes: &mut HashMap<Rc<Wishes>, usize>,
+    by_key: &mut HashMap<Rc<ViewKey>, usize>,
     door: &Arc<Door>,
     parts: &Parts,
-    wishes: Wishes,
+    view_key: ViewKey,
 ) -> usize {
-    if let Some(key) = by_wishes.get(&wishes) {
+    if let Some(key) = by_key.get(&view_key) {
         return *key;
     }
     let entry = views.vacant_entry();
     let key = entry.key();
     let bell = Arc::new(ViewBell::new(door.clone(), key));
-    let wishes = Rc::new(wishes);
-    let channels = wishes
+    let view_key = Rc::new(view_key);
+    let channels = view_key
         .channels
         .iter()
         .map(|channel| parts.hub.join(channel))
         .collect();
-    let view = View::new(wishes.clone(), channels);
+    let view = View::new(view_key.clone(), channels);
     for channel in &view.channels {
         let listener: Arc<dyn Listener> = bell.clone();
         channel.tail.listen(Arc::downgrade(&listener));
@@ -125,6 +125,6 @@ fn watch(
         pass: Pass::None,
         rests_until: Instant::now(),
     });
-    by_wishes.insert(wishes, key);
+    by_key.insert(view_key, key);
     key
 }

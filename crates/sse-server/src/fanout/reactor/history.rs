@@ -9,7 +9,7 @@ use crate::{
     fanout::{
         page_cache::PageKey,
         threads::{Answer, Answered},
-        view::Act,
+        view::Action,
     },
 };
 
@@ -21,9 +21,9 @@ impl Reactor<'_> {
             return;
         };
         let ask = PageKey {
-            channel: watched.view.wishes.channels[fetch.nth].clone(),
+            channel: watched.view.view_key.channels[fetch.nth].clone(),
             from: fetch.from,
-            events_max: subscriber.standing.subscription.page_events_max(),
+            events_max: subscriber.state.subscription.page_events_max(),
             epoch: fetch.epoch,
         };
         let ticket = self.door.ticket();
@@ -64,9 +64,9 @@ impl Reactor<'_> {
         self.touched.push(subscriber.view as usize);
         match what {
             Answered::Settled(settlements) if subscriber.take_settling(ticket) => {
-                let mut subscription = subscriber.standing.subscription.clone();
+                let mut subscription = subscriber.state.subscription.clone();
                 subscription.settle(settlements);
-                subscriber.standing = watched.view.standing(subscription);
+                subscriber.state = watched.view.intern_state(subscription);
             }
             Answered::Page(fetch, page) if subscriber.fetching() == Some((ticket, fetch)) => {
                 subscriber.set_fetching(None);
@@ -74,11 +74,11 @@ impl Reactor<'_> {
                     // One whose socket is full holds no page: it asks again when it has room.
                     Ok(_) if subscriber.is_blocked() => return true,
                     Ok(page) => {
-                        let turn = watched.view.page(&subscriber.standing, fetch, &page);
-                        if let Some(then) = turn.then {
-                            subscriber.standing = then;
+                        let transition = watched.view.page(&subscriber.state, fetch, &page);
+                        if let Some(then) = transition.next_state {
+                            subscriber.state = then;
                         }
-                        if let Act::Write(said) = turn.act
+                        if let Action::Write(said) = transition.action
                             && !self.say(key, &said)
                         {
                             return true;
@@ -102,7 +102,7 @@ impl Reactor<'_> {
             && matches!(error, BrokerError::Damaged(_))
             && !std::mem::replace(&mut watched.view.said_damaged, true)
         {
-            tracing::error!(channels = ?watched.view.wishes.channels, %error, "subscribers cannot be served from history");
+            tracing::error!(channels = ?watched.view.view_key.channels, %error, "subscribers cannot be served from history");
         }
     }
 }

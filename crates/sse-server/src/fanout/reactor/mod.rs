@@ -25,7 +25,7 @@ use slab::Slab;
 use super::{
     subscriber::{Closed, Subscriber},
     threads::{Answer, Door, Joining, Parts, ViewBell},
-    view::{View, Wishes},
+    view::{View, ViewKey},
     wheel::Wheel,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Reactor<'p> {
     parts: Parts,
     subscribers: Slab<Subscriber>,
     views: Slab<Watched>,
-    by_wishes: HashMap<Rc<Wishes>, usize>,
+    by_key: HashMap<Rc<ViewKey>, usize>,
     /// Views whose pass is due or under way, in turn.
     due: VecDeque<usize>,
     /// Views whose pass may not begin yet.
@@ -96,7 +96,7 @@ impl<'p> Reactor<'p> {
             parts,
             subscribers: Slab::new(),
             views: Slab::new(),
-            by_wishes: HashMap::new(),
+            by_key: HashMap::new(),
             due: VecDeque::new(),
             waiting: BinaryHeap::new(),
             joining: VecDeque::new(),

@@ -9,7 +9,7 @@ use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
     patience::offers_every,
     subscriber::{Closed, Written},
-    view::{Act, Said},
+    view::{Action, EncodedChunk},
 };
 
 impl Reactor<'_> {
@@ -29,31 +29,31 @@ impl Reactor<'_> {
             if watched.pass == Pass::None {
                 self.touched.push(subscriber.view as usize);
             }
-            let turn = match subscriber.fetching() {
-                None => view.next(&subscriber.standing),
+            let transition = match subscriber.fetching() {
+                None => view.next(&subscriber.state),
                 Some(_) if view.channels.len() == 1 => return,
-                Some((_, fetch)) => view.next_without(&subscriber.standing, fetch.nth),
+                Some((_, fetch)) => view.next_without(&subscriber.state, fetch.nth),
             };
-            if let Some(then) = turn.then {
+            if let Some(then) = transition.next_state {
                 subscriber.guard.behind(then.subscription.is_behind());
-                subscriber.standing = then;
+                subscriber.state = then;
             }
-            match turn.act {
-                Act::Write(said) => {
+            match transition.action {
+                Action::Write(said) => {
                     if !self.say(key, &said) {
                         return;
                     }
                 }
-                Act::Fetch(fetch) => self.fetch(key, fetch),
-                Act::Wait => return,
-                Act::End => return self.end(key),
+                Action::Fetch(fetch) => self.fetch(key, fetch),
+                Action::Wait => return,
+                Action::End => return self.end(key),
             }
         }
         self.queue(key);
     }
 
     /// Writes to a stream; whether it takes more.
-    pub(super) fn say(&mut self, key: usize, said: &Said) -> bool {
+    pub(super) fn say(&mut self, key: usize, said: &EncodedChunk) -> bool {
         let tick = self.wheel.tick(self.now);
         let subscriber = &mut self.subscribers[key];
         subscriber.spoke = tick;
@@ -104,12 +104,12 @@ impl Reactor<'_> {
     /// Everything that is wanted was sent: says where that was, and ends the stream.
     pub(super) fn end(&mut self, key: usize) {
         let subscriber = &mut self.subscribers[key];
-        let mut subscription = subscriber.standing.subscription.clone();
+        let mut subscription = subscriber.state.subscription.clone();
         let told = subscription.tell().is_some();
         let mut last = Vec::new();
         if told && let Some(watched) = self.views.get_mut(subscriber.view as usize) {
-            let turn = watched.view.heartbeat(&subscriber.standing);
-            if let Act::Write(said) = turn.act {
+            let transition = watched.view.heartbeat(&subscriber.state);
+            if let Action::Write(said) = transition.action {
                 last.extend_from_slice(said.framed(subscriber.framing));
                 self.tally.1 += said.len();
             }
@@ -134,7 +134,7 @@ impl Reactor<'_> {
             }
             if watched.view.members.is_empty() {
                 let watched = self.views.remove(view);
-                self.by_wishes.remove(&watched.view.wishes);
+                self.by_key.remove(&watched.view.view_key);
             }
         }
         // What is left unread would make the end a reset, which may overtake what was sent.

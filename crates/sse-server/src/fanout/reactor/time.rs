@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Reactor;
-use crate::fanout::{patience::offers_every, subscriber::Closed, view::Act};
+use crate::fanout::{patience::offers_every, subscriber::Closed, view::Action};
 
 impl Reactor<'_> {
     /// Looks at one stream that may have been silent for long.
@@ -37,11 +37,11 @@ impl Reactor<'_> {
             return;
         };
         self.touched.push(subscriber.view as usize);
-        let turn = watched.view.heartbeat(&subscriber.standing);
-        if let Some(then) = turn.then {
-            subscriber.standing = then;
+        let transition = watched.view.heartbeat(&subscriber.state);
+        if let Some(then) = transition.next_state {
+            subscriber.state = then;
         }
-        if let Act::Write(said) = turn.act {
+        if let Action::Write(said) = transition.action {
             self.say(key, &said);
         }
     }
