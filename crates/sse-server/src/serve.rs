@@ -30,7 +30,7 @@ use crate::{
         detach::{Connection, Open},
         page_cache::PageCache,
         patience::{self, patience_max},
-        threads::{Fanout, FanoutSettings},
+        thread::{Fanout, FanoutSettings},
     },
     http::{self, Answers, BodyMemory, Edge, Limits},
     limits::raise_open_files,

@@ -27,7 +27,7 @@ use super::{
     detach::Connection,
     page_cache::{PageCache, PageKey, SharedPage},
     subscriber::Closed,
-    threads::{Fanout, Joining},
+    thread::{Fanout, NewStream},
 };
 use crate::{
     broker::BrokerError,
@@ -208,7 +208,7 @@ impl Driver {
         ) = (state, exit)
             && let Some(socket) = connection.detach().await?
         {
-            fanout.join(Joining {
+            fanout.join(NewStream {
                 socket,
                 framing,
                 subscription,

@@ -10,7 +10,7 @@ pub mod body;
 pub mod detach;
 pub mod page_cache;
 pub mod patience;
-pub mod threads;
+pub mod thread;
 
 mod reactor;
 mod subscriber;

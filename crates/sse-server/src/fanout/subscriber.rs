@@ -235,19 +235,19 @@ impl Subscriber {
         }
     }
 
-    pub(super) fn set_settling(&mut self, ticket: u64, task: AbortHandle) {
-        self.rare().settling = Some((ticket, task));
+    pub(super) fn set_settling(&mut self, request_id: u64, task: AbortHandle) {
+        self.rare().settling = Some((request_id, task));
     }
 
     /// Whether this is the answer it waits for, which it does not do any more then.
-    pub(super) fn take_settling(&mut self, ticket: u64) -> bool {
+    pub(super) fn take_settling(&mut self, request_id: u64) -> bool {
         let Some(rare) = &mut self.rare else {
             return false;
         };
         let is_it = rare
             .settling
             .as_ref()
-            .is_some_and(|(waits_for, _)| *waits_for == ticket);
+            .is_some_and(|(waits_for, _)| *waits_for == request_id);
         if is_it {
             rare.settling = None;
             self.tidy();

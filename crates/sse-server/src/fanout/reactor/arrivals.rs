@@ -12,31 +12,31 @@ use crate::{
         body::settled,
         detach::Detached,
         subscriber::Subscriber,
-        threads::{Answer, Answered, Door, Joining, Parts, ViewBell},
+        thread::{Completed, Completion, Context, Mailbox, NewStream, ViewWaker},
         view::{View, ViewKey},
     },
 };
 
 impl Reactor<'_> {
     pub(super) fn admit(&mut self, _: Instant) -> bool {
-        let Some(joining) = self.joining.pop_front() else {
+        let Some(new_streams) = self.new_streams.pop_front() else {
             return false;
         };
         // Without a place in the event queue nothing can be done for it: it is closed and comes back.
-        if let Err(error) = self.try_admit(joining) {
+        if let Err(error) = self.try_admit(new_streams) {
             tracing::warn!(%error, "a stream could not be taken over");
         }
         true
     }
 
-    pub(super) fn try_admit(&mut self, joining: Joining) -> io::Result<()> {
-        let Joining {
+    pub(super) fn try_admit(&mut self, new_streams: NewStream) -> io::Result<()> {
+        let NewStream {
             socket,
             framing,
             subscription,
             until,
             guard,
-        } = joining;
+        } = new_streams;
         let Detached {
             socket,
             counted,
@@ -52,8 +52,8 @@ impl Reactor<'_> {
         let view = watch(
             &mut self.views,
             &mut self.by_key,
-            &self.door,
-            &self.parts,
+            &self.mailbox,
+            &self.context,
             ViewKey::of(&subscription),
         );
         let small_view = small(view)?;
@@ -70,23 +70,23 @@ impl Reactor<'_> {
         subscriber.place = watched.view.add(small_key);
         subscriber.due = self.wheel.file(small_key, spoke, self.now);
         if let Some(bound) = until {
-            let (ticket, door, hub) = (
-                self.door.ticket(),
-                self.door.clone(),
-                self.parts.hub.clone(),
+            let (request_id, mailbox, hub) = (
+                self.mailbox.request_id(),
+                self.mailbox.clone(),
+                self.context.hub.clone(),
             );
             let channels = watched.view.view_key.channels.to_vec();
-            let task = self.parts.runtime.spawn(async move {
-                let what = Answered::Settled(settled(hub, channels, bound).await);
-                door.put(|post| {
-                    post.answers.push(Answer {
+            let task = self.context.runtime.spawn(async move {
+                let what = Completed::Settled(settled(hub, channels, bound).await);
+                mailbox.send(|inbox| {
+                    inbox.completions.push(Completion {
                         key: small_key,
-                        ticket,
+                        request_id,
                         what,
                     })
                 });
             });
-            subscriber.set_settling(ticket, task.abort_handle());
+            subscriber.set_settling(request_id, task.abort_handle());
         }
         entry.insert(subscriber);
         self.drive(key);
@@ -98,8 +98,8 @@ impl Reactor<'_> {
 fn watch(
     views: &mut Slab<Watched>,
     by_key: &mut HashMap<Rc<ViewKey>, usize>,
-    door: &Arc<Door>,
-    parts: &Parts,
+    mailbox: &Arc<Mailbox>,
+    context: &Context,
     view_key: ViewKey,
 ) -> usize {
     if let Some(key) = by_key.get(&view_key) {
@@ -107,21 +107,21 @@ fn watch(
     }
     let entry = views.vacant_entry();
     let key = entry.key();
-    let bell = Arc::new(ViewBell::new(door.clone(), key));
+    let waker = Arc::new(ViewWaker::new(mailbox.clone(), key));
     let view_key = Rc::new(view_key);
     let channels = view_key
         .channels
         .iter()
-        .map(|channel| parts.hub.join(channel))
+        .map(|channel| context.hub.join(channel))
         .collect();
     let view = View::new(view_key.clone(), channels);
     for channel in &view.channels {
-        let listener: Arc<dyn Listener> = bell.clone();
+        let listener: Arc<dyn Listener> = waker.clone();
         channel.tail.listen(Arc::downgrade(&listener));
     }
     entry.insert(Watched {
         view,
-        bell,
+        waker,
         pass: Pass::None,
         rests_until: Instant::now(),
     });

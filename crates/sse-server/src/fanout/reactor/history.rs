@@ -8,7 +8,7 @@ use crate::{
     channel::multi::Fetch,
     fanout::{
         page_cache::PageKey,
-        threads::{Answer, Answered},
+        thread::{Completed, Completion},
         view::Action,
     },
 };
@@ -26,31 +26,36 @@ impl Reactor<'_> {
             events_max: subscriber.state.subscription.page_events_max(),
             epoch: fetch.epoch,
         };
-        let ticket = self.door.ticket();
-        subscriber.set_fetching(Some((ticket, fetch)));
-        if let Some(page) = self.parts.pages.cached(&ask) {
-            let what = Answered::Page(fetch, Ok(page));
-            return self.answers.push_back(Answer {
+        let request_id = self.mailbox.request_id();
+        subscriber.set_fetching(Some((request_id, fetch)));
+        if let Some(page) = self.context.pages.cached(&ask) {
+            let what = Completed::Page(fetch, Ok(page));
+            return self.completions.push_back(Completion {
                 key: small_key,
-                ticket,
+                request_id,
                 what,
             });
         }
-        let (pages, door) = (self.parts.pages.clone(), self.door.clone());
-        self.parts.runtime.spawn(async move {
-            let what = Answered::Page(fetch, pages.read(ask).await);
-            door.put(|post| {
-                post.answers.push(Answer {
+        let (pages, mailbox) = (self.context.pages.clone(), self.mailbox.clone());
+        self.context.runtime.spawn(async move {
+            let what = Completed::Page(fetch, pages.read(ask).await);
+            mailbox.send(|inbox| {
+                inbox.completions.push(Completion {
                     key: small_key,
-                    ticket,
+                    request_id,
                     what,
                 })
             });
         });
     }
 
-    pub(super) fn take_answer(&mut self, _: Instant) -> bool {
-        let Some(Answer { key, ticket, what }) = self.answers.pop_front() else {
+    pub(super) fn handle_completion(&mut self, _: Instant) -> bool {
+        let Some(Completion {
+            key,
+            request_id,
+            what,
+        }) = self.completions.pop_front()
+        else {
             return false;
         };
         let key = key as usize;
@@ -63,12 +68,12 @@ impl Reactor<'_> {
         };
         self.touched.push(subscriber.view as usize);
         match what {
-            Answered::Settled(settlements) if subscriber.take_settling(ticket) => {
+            Completed::Settled(settlements) if subscriber.take_settling(request_id) => {
                 let mut subscription = subscriber.state.subscription.clone();
                 subscription.settle(settlements);
                 subscriber.state = watched.view.intern_state(subscription);
             }
-            Answered::Page(fetch, page) if subscriber.fetching() == Some((ticket, fetch)) => {
+            Completed::Page(fetch, page) if subscriber.fetching() == Some((request_id, fetch)) => {
                 subscriber.set_fetching(None);
                 match page {
                     // One whose socket is full holds no page: it asks again when it has room.

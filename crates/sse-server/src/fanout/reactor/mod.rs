@@ -24,7 +24,7 @@ use slab::Slab;
 
 use super::{
     subscriber::{Closed, Subscriber},
-    threads::{Answer, Door, Joining, Parts, ViewBell},
+    thread::{Completion, Context, Mailbox, NewStream, ViewWaker},
     view::{View, ViewKey},
     wheel::Wheel,
 };
@@ -41,8 +41,8 @@ const CHUNKS_IN_A_ROW: usize = 4;
 /// What one thread owns.
 pub(super) struct Reactor<'p> {
     poll: &'p mut Poll,
-    door: Arc<Door>,
-    parts: Parts,
+    mailbox: Arc<Mailbox>,
+    context: Context,
     subscribers: Slab<Subscriber>,
     views: Slab<Watched>,
     by_key: HashMap<Rc<ViewKey>, usize>,
@@ -50,8 +50,8 @@ pub(super) struct Reactor<'p> {
     due: VecDeque<usize>,
     /// Views whose pass may not begin yet.
     waiting: BinaryHeap<Reverse<(Instant, usize)>>,
-    joining: VecDeque<Joining>,
-    answers: VecDeque<Answer>,
+    new_streams: VecDeque<NewStream>,
+    completions: VecDeque<Completion>,
     /// Streams that have more to do at once.
     queued: VecDeque<usize>,
     /// Streams whose sockets are full.
@@ -70,7 +70,7 @@ pub(super) struct Reactor<'p> {
 /// A view, and when it gets its passes.
 struct Watched {
     view: View,
-    bell: Arc<ViewBell>,
+    waker: Arc<ViewWaker>,
     pass: Pass,
     /// Before that no pass may begin.
     rests_until: Instant,
@@ -87,20 +87,20 @@ enum Pass {
 }
 
 impl<'p> Reactor<'p> {
-    pub(super) fn new(poll: &'p mut Poll, door: Arc<Door>, parts: Parts) -> Self {
+    pub(super) fn new(poll: &'p mut Poll, mailbox: Arc<Mailbox>, context: Context) -> Self {
         let now = Instant::now();
         Self {
             poll,
-            door,
-            wheel: Wheel::new(parts.settings.heartbeat, now),
-            parts,
+            mailbox,
+            wheel: Wheel::new(context.settings.heartbeat, now),
+            context,
             subscribers: Slab::new(),
             views: Slab::new(),
             by_key: HashMap::new(),
             due: VecDeque::new(),
             waiting: BinaryHeap::new(),
-            joining: VecDeque::new(),
-            answers: VecDeque::new(),
+            new_streams: VecDeque::new(),
+            completions: VecDeque::new(),
             queued: VecDeque::new(),
             blocked: HashSet::new(),
             stalled_look: now,
@@ -119,7 +119,7 @@ impl<'p> Reactor<'p> {
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         // What came while there was no loop did not wake this one.
-        self.take_post();
+        self.drain_mailbox();
         loop {
             self.now = Instant::now();
             match self.poll.poll(&mut events, self.rests_for()) {
@@ -132,7 +132,7 @@ impl<'p> Reactor<'p> {
                     self.socket_ready(event);
                 }
             }
-            self.take_post();
+            self.drain_mailbox();
             if self.is_stopping {
                 self.end_streams();
                 if self.is_closed {
@@ -143,7 +143,7 @@ impl<'p> Reactor<'p> {
             self.begin_passes();
             self.slice(Self::pass_on);
             self.slice(Self::admit);
-            self.slice(Self::take_answer);
+            self.slice(Self::handle_completion);
             self.slice(Self::go_on);
             if self.due.is_empty() {
                 self.slice(Self::heartbeat);
@@ -174,8 +174,8 @@ impl<'p> Reactor<'p> {
             return None;
         }
         let has_work = !(self.due.is_empty()
-            && self.joining.is_empty()
-            && self.answers.is_empty()
+            && self.new_streams.is_empty()
+            && self.completions.is_empty()
             && self.queued.is_empty());
         if has_work {
             return Some(Duration::ZERO);
@@ -192,15 +192,15 @@ impl<'p> Reactor<'p> {
             .min()
     }
 
-    fn take_post(&mut self) {
-        let post = self.door.take();
-        self.joining.extend(post.joining);
-        self.answers.extend(post.answers);
-        for view in post.changed {
+    fn drain_mailbox(&mut self) {
+        let inbox = self.mailbox.drain();
+        self.new_streams.extend(inbox.new_streams);
+        self.completions.extend(inbox.completions);
+        for view in inbox.changed_views {
             self.changed(view);
         }
-        self.is_stopping |= post.is_stopping;
-        self.is_closed |= post.is_closed;
+        self.is_stopping |= inbox.is_stopping;
+        self.is_closed |= inbox.is_closed;
     }
 
     /// Ends all streams: properly where that is possible at once.
@@ -231,7 +231,7 @@ impl<'p> Reactor<'p> {
         }
         let (events, bytes) = std::mem::take(&mut self.tally);
         if bytes > 0 {
-            self.parts.metrics.delivered(events, bytes);
+            self.context.metrics.delivered(events, bytes);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Reactor<'_> {
         };
         let mut left = left.unwrap_or_else(|| {
             // In this order: a change during the look rings again.
-            watched.bell.reset();
+            watched.waker.reset();
             watched.view.forget();
             watched.view.members.len()
         });
@@ -99,7 +99,7 @@ impl Reactor<'_> {
             return;
         };
         watched.view.forget();
-        watched.rests_until = self.now + self.parts.settings.coalesce;
+        watched.rests_until = self.now + self.context.settings.coalesce;
         let Pass::Due { again, .. } = std::mem::replace(&mut watched.pass, Pass::None) else {
             return;
         };

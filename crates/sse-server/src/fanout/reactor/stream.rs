@@ -72,7 +72,8 @@ impl Reactor<'_> {
             Ok(Written::All) => return true,
             Ok(Written::Blocked) => {
                 if self.blocked.is_empty() {
-                    self.stalled_look = self.now + offers_every(self.parts.settings.write_timeout);
+                    self.stalled_look =
+                        self.now + offers_every(self.context.settings.write_timeout);
                 }
                 self.blocked.insert(key);
             }
@@ -140,7 +141,7 @@ impl Reactor<'_> {
         // What is left unread would make the end a reset, which may overtake what was sent.
         let _ = subscriber.discard();
         let _ = subscriber.socket.shutdown(std::net::Shutdown::Write);
-        self.parts.metrics.closed(reason.as_str());
+        self.context.metrics.closed(reason.as_str());
     }
 
     pub(super) fn socket_ready(&mut self, event: &Event) {

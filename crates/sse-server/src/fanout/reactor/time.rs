@@ -52,10 +52,10 @@ impl Reactor<'_> {
         if self.blocked.is_empty() || self.stalled_look > self.now {
             return;
         }
-        self.stalled_look = self.now + offers_every(self.parts.settings.write_timeout);
+        self.stalled_look = self.now + offers_every(self.context.settings.write_timeout);
         for key in self.blocked.iter().copied().collect::<Vec<_>>() {
             self.flush(key);
-            let write_timeout = self.parts.settings.write_timeout;
+            let write_timeout = self.context.settings.write_timeout;
             if self
                 .subscribers
                 .get(key)

@@ -41,7 +41,7 @@ pub struct FanoutSettings {
 
 /// What the threads work with.
 #[derive(Debug, Clone)]
-pub(super) struct Parts {
+pub(super) struct Context {
     pub(super) settings: FanoutSettings,
     pub(super) hub: Hub,
     pub(super) pages: PageCache,
@@ -51,7 +51,7 @@ pub(super) struct Parts {
 
 /// A stream whose opening is out.
 #[derive(Debug)]
-pub struct Joining {
+pub struct NewStream {
     /// Its socket.
     pub socket: Detached,
     /// How chunks go over it.
@@ -66,15 +66,15 @@ pub struct Joining {
 
 /// An answer that a stream waits for.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Completion {
     pub(super) key: u32,
     /// Which of its questions this is the answer to.
-    pub(super) ticket: u64,
-    pub(super) what: Answered,
+    pub(super) request_id: u64,
+    pub(super) what: Completed,
 }
 
 #[derive(Debug)]
-pub(super) enum Answered {
+pub(super) enum Completed {
     Page(Fetch, Result<SharedPage, BrokerError>),
     /// Nothing up to its end can come any more; these are the last ids of its channels.
     Settled(Vec<Settlement>),
@@ -82,11 +82,11 @@ pub(super) enum Answered {
 
 /// What lies behind a door.
 #[derive(Debug, Default)]
-pub(super) struct Post {
-    pub(super) joining: Vec<Joining>,
+pub(super) struct Inbox {
+    pub(super) new_streams: Vec<NewStream>,
     /// Views of which a tail has changed.
-    pub(super) changed: Vec<usize>,
-    pub(super) answers: Vec<Answer>,
+    pub(super) changed_views: Vec<usize>,
+    pub(super) completions: Vec<Completion>,
     /// All streams end, and those that still come.
     pub(super) is_stopping: bool,
     /// Nobody comes any more.
@@ -97,77 +97,78 @@ pub(super) struct Post {
 
 /// The door to one thread.
 #[derive(Debug)]
-pub(super) struct Door {
-    post: Mutex<Post>,
+pub(super) struct Mailbox {
+    inbox: Mutex<Inbox>,
     waker: mio::Waker,
-    tickets: AtomicU64,
+    next_request_id: AtomicU64,
 }
 
-impl Door {
-    pub(super) fn put(&self, put: impl FnOnce(&mut Post)) {
-        let mut post = self.post();
-        put(&mut post);
-        if !std::mem::replace(&mut post.is_woken, true) {
-            drop(post);
+impl Mailbox {
+    pub(super) fn send(&self, fill: impl FnOnce(&mut Inbox)) {
+        let mut inbox = self.inbox();
+        fill(&mut inbox);
+        if !std::mem::replace(&mut inbox.is_woken, true) {
+            drop(inbox);
             if let Err(error) = self.waker.wake() {
                 // It can only be out of kernel memory; the thread wakes by itself for its heartbeats.
                 tracing::error!(%error, "a fan-out thread could not be woken");
-                self.post().is_woken = false;
+                self.inbox().is_woken = false;
             }
         }
     }
 
     /// A number for a question, which no other has, of an earlier reactor neither.
-    pub(super) fn ticket(&self) -> u64 {
-        self.tickets.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn request_id(&self) -> u64 {
+        self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn take(&self) -> Post {
-        let mut post = self.post();
-        let (is_stopping, is_closed) = (post.is_stopping, post.is_closed);
+    pub(super) fn drain(&self) -> Inbox {
+        let mut inbox = self.inbox();
+        let (is_stopping, is_closed) = (inbox.is_stopping, inbox.is_closed);
         std::mem::replace(
-            &mut *post,
-            Post {
+            &mut *inbox,
+            Inbox {
                 is_stopping,
                 is_closed,
-                ..Post::default()
+                ..Inbox::default()
             },
         )
     }
 
-    fn post(&self) -> MutexGuard<'_, Post> {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // It is consistent at every step.
-        self.post.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Rings at the door when a tail changes that a view is of.
 #[derive(Debug)]
-pub(super) struct ViewBell {
-    door: Arc<Door>,
+pub(super) struct ViewWaker {
+    mailbox: Arc<Mailbox>,
     view: usize,
-    has_rung: AtomicBool,
+    is_pending: AtomicBool,
 }
 
-impl ViewBell {
-    pub(super) const fn new(door: Arc<Door>, view: usize) -> Self {
+impl ViewWaker {
+    pub(super) const fn new(mailbox: Arc<Mailbox>, view: usize) -> Self {
         Self {
-            door,
+            mailbox,
             view,
-            has_rung: AtomicBool::new(false),
+            is_pending: AtomicBool::new(false),
         }
     }
 
     /// Call it before looking at the tails: a change during the look rings again.
     pub(super) fn reset(&self) {
-        self.has_rung.store(false, Ordering::SeqCst);
+        self.is_pending.store(false, Ordering::SeqCst);
     }
 }
 
-impl Listener for ViewBell {
+impl Listener for ViewWaker {
     fn tail_changed(&self) {
-        if !self.has_rung.swap(true, Ordering::SeqCst) {
-            self.door.put(|post| post.changed.push(self.view));
+        if !self.is_pending.swap(true, Ordering::SeqCst) {
+            self.mailbox
+                .send(|inbox| inbox.changed_views.push(self.view));
         }
     }
 }
@@ -178,7 +179,7 @@ pub struct Fanout(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    doors: Vec<Arc<Door>>,
+    mailboxes: Vec<Arc<Mailbox>>,
     transition: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -196,48 +197,48 @@ impl Fanout {
         metrics: Metrics,
         runtime: Handle,
     ) -> io::Result<Self> {
-        let parts = Parts {
+        let context = Context {
             settings,
             hub,
             pages,
             metrics,
             runtime,
         };
-        let (mut doors, mut handles) = (Vec::new(), Vec::new());
+        let (mut mailboxes, mut handles) = (Vec::new(), Vec::new());
         for number in 0..threads.get() {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), WAKE)?;
-            let door = Arc::new(Door {
-                post: Mutex::default(),
+            let mailbox = Arc::new(Mailbox {
+                inbox: Mutex::default(),
                 waker,
-                tickets: AtomicU64::new(0),
+                next_request_id: AtomicU64::new(0),
             });
-            doors.push(door.clone());
-            let parts = parts.clone();
+            mailboxes.push(mailbox.clone());
+            let context = context.clone();
             let thread = std::thread::Builder::new().name(format!("fan-out {number}"));
-            handles.push(thread.spawn(move || serve(poll, &door, &parts))?);
+            handles.push(thread.spawn(move || serve(poll, &mailbox, &context))?);
         }
         Ok(Self(Arc::new(Inner {
-            doors,
+            mailboxes,
             transition: AtomicUsize::new(0),
             threads: Mutex::new(handles),
         })))
     }
 
     /// Takes over a stream.
-    pub fn join(&self, joining: Joining) {
-        let transition = self.0.transition.fetch_add(1, Ordering::Relaxed) % self.0.doors.len();
-        self.0.doors[transition].put(|post| post.joining.push(joining));
+    pub fn join(&self, new_streams: NewStream) {
+        let transition = self.0.transition.fetch_add(1, Ordering::Relaxed) % self.0.mailboxes.len();
+        self.0.mailboxes[transition].send(|inbox| inbox.new_streams.push(new_streams));
     }
 
     /// Ends all streams, and those that still come.
     pub fn end_streams(&self) {
-        self.each(|post| post.is_stopping = true);
+        self.send_to_all(|inbox| inbox.is_stopping = true);
     }
 
     /// Waits for the end of the threads. Nobody may join any more.
     pub fn close(&self) {
-        self.each(|post| post.is_closed = true);
+        self.send_to_all(|inbox| inbox.is_closed = true);
         let threads = std::mem::take(
             &mut *self
                 .0
@@ -251,19 +252,19 @@ impl Fanout {
         }
     }
 
-    fn each(&self, put: impl Fn(&mut Post)) {
-        for door in &self.0.doors {
-            door.put(&put);
+    fn send_to_all(&self, fill: impl Fn(&mut Inbox)) {
+        for mailbox in &self.0.mailboxes {
+            mailbox.send(&fill);
         }
     }
 }
 
 /// One thread. A defect in it costs its streams their connections (they come back with their last ids), not the server
 /// its thread.
-fn serve(mut poll: mio::Poll, door: &Arc<Door>, parts: &Parts) {
+fn serve(mut poll: mio::Poll, mailbox: &Arc<Mailbox>, context: &Context) {
     loop {
         let reactor =
-            AssertUnwindSafe(|| Reactor::new(&mut poll, door.clone(), parts.clone()).run());
+            AssertUnwindSafe(|| Reactor::new(&mut poll, mailbox.clone(), context.clone()).run());
         match catch_unwind(reactor) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
