@@ -29,7 +29,7 @@ use crate::{
         body::{StreamSettings, Streams},
         detach::{Connection, Open},
         page_cache::PageCache,
-        patience::{self, patience_max},
+        stall::{self, stall_timeout_max},
         thread::{Fanout, FanoutSettings},
     },
     http::{self, Answers, BodyMemory, Edge, Limits},
@@ -205,7 +205,7 @@ fn serve_http(
     write_timeout: Duration,
 ) -> std::io::Result<Server> {
     let workers = cores();
-    let user_timeout = patience_max(write_timeout).saturating_add(USER_TIMEOUT);
+    let user_timeout = stall_timeout_max(write_timeout).saturating_add(USER_TIMEOUT);
     let open = Open::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
@@ -392,7 +392,7 @@ fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
     {
-        let _ = socket.set_tcp_notsent_lowat(patience::UNSENT_BYTES);
+        let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(user_timeout));
     }
 }

@@ -345,7 +345,7 @@ impl Live {
             let page = tokio::select! {
                 biased;
                 page = arrived(&mut self.fetching) => page,
-                settlements = given(&mut self.settling) => {
+                settlements = accepted(&mut self.settling) => {
                     self.settling = None;
                     self.subscription.settle(settlements);
                     continue;
@@ -405,7 +405,7 @@ async fn arrived(fetching: &mut Option<Fetching>) -> Result<SharedPage, BrokerEr
     }
 }
 
-async fn given<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+async fn accepted<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

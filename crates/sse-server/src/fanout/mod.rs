@@ -3,13 +3,13 @@
 //! A stream begins (`begin`) as the body of an ordinary response (`body`). Once its opening is out, its socket leaves
 //! actix (`detach`) for a fan-out thread (`threads`, `reactor`), which drives it from then on; a socket that cannot leave
 //! is driven by its body to the end. Either way history is read through `pages`, and a client that takes nothing is closed
-//! by `patience`.
+//! by `stall_timeout`.
 
 pub mod begin;
 pub mod body;
 pub mod detach;
 pub mod page_cache;
-pub mod patience;
+pub mod stall;
 pub mod thread;
 
 mod reactor;

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     detach::Counted,
-    patience::Given,
+    stall::BytesAccepted,
     view::{EncodedChunk, Framing, SharedState},
     wheel::Tick,
 };
@@ -62,7 +62,7 @@ pub(super) struct Subscriber {
     /// Where it was filed for its next heartbeat.
     pub(super) due: Tick,
     received: u16,
-    given: Given,
+    accepted: BytesAccepted,
     pub(super) framing: Framing,
     /// It has more to do at once, and waits for its turn.
     pub(super) is_queued: bool,
@@ -103,7 +103,7 @@ impl Subscriber {
         socket: TcpStream,
         framing: Framing,
         state: Rc<SharedState>,
-        (guard, counted, given): (SubscriberGuard, Counted, Given),
+        (guard, counted, accepted): (SubscriberGuard, Counted, BytesAccepted),
         spoke: Tick,
     ) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Subscriber {
             spoke,
             due: spoke,
             received: 0,
-            given,
+            accepted,
             framing,
             is_queued: false,
             state,
@@ -140,7 +140,7 @@ impl Subscriber {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     written += count;
-                    self.given.add(count);
+                    self.accepted.add(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -178,7 +178,7 @@ impl Subscriber {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     blocked.rest.advance(count);
-                    self.given.add(count);
+                    self.accepted.add(count);
                     blocked.progressed = now;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -195,7 +195,7 @@ impl Subscriber {
     pub(super) fn is_stalled(&self, now: Instant, write_timeout: Duration) -> bool {
         let blocked = self.rare.as_ref().and_then(|rare| rare.blocked.as_ref());
         blocked.is_some_and(|blocked| {
-            now.duration_since(blocked.progressed) > self.given.patience(write_timeout)
+            now.duration_since(blocked.progressed) > self.accepted.stall_timeout(write_timeout)
         })
     }
 

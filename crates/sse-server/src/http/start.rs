@@ -66,30 +66,30 @@ impl Whence {
     }
 
     fn in_url(params: &Params) -> Result<Option<Self>, ApiError> {
-        let mut given = Vec::new();
+        let mut accepted = Vec::new();
         if let Some(text) = params.one("last_event_id")?.filter(|text| !text.is_empty()) {
-            given.push(("last_event_id", Self::Cursor(text.to_owned())));
+            accepted.push(("last_event_id", Self::Cursor(text.to_owned())));
         }
         if let Some(text) = params.one("since")? {
             let moment = parse_moment(text)
                 .map_err(|why| invalid("since")(format!("cannot be read: {why}")))?;
-            given.push(("since", Self::Since(moment)));
+            accepted.push(("since", Self::Since(moment)));
         }
         if let Some(text) = params.one("last")? {
             let count = text.parse().ok().filter(|count| *count <= LAST_MAX);
             let why = || invalid("last")(format!("is a number from 0 to {LAST_MAX}"));
-            given.push(("last", Self::Last(count.ok_or_else(why)?)));
+            accepted.push(("last", Self::Last(count.ok_or_else(why)?)));
         }
         match params.one("from")? {
             None => {}
-            Some("oldest") => given.push(("from", Self::Oldest)),
+            Some("oldest") => accepted.push(("from", Self::Oldest)),
             Some(_) => return Err(invalid("from")("can only be \"oldest\"".to_owned())),
         }
-        match given.as_slice() {
+        match accepted.as_slice() {
             [(one, _), (other, _), ..] => Err(invalid(other)(format!(
                 "and {one:?} both say where to start: give one of them"
             ))),
-            _ => Ok(given.pop().map(|(_, whence)| whence)),
+            _ => Ok(accepted.pop().map(|(_, whence)| whence)),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Reactor<'_> {
         let Detached {
             socket,
             counted,
-            given,
+            accepted,
         } = socket;
         let mut socket = TcpStream::from_std(socket);
         let entry = self.subscribers.vacant_entry();
@@ -63,7 +63,7 @@ impl Reactor<'_> {
             socket,
             framing,
             watched.view.intern_state(subscription),
-            (guard, counted, given),
+            (guard, counted, accepted),
             spoke,
         );
         subscriber.view = small_view;

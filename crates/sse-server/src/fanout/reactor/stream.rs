@@ -7,7 +7,7 @@ use mio::event::Event;
 
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
-    patience::offers_every,
+    stall::retry_interval,
     subscriber::{Closed, Written},
     view::{Action, EncodedChunk},
 };
@@ -73,7 +73,7 @@ impl Reactor<'_> {
             Ok(Written::Blocked) => {
                 if self.blocked.is_empty() {
                     self.stalled_look =
-                        self.now + offers_every(self.context.settings.write_timeout);
+                        self.now + retry_interval(self.context.settings.write_timeout);
                 }
                 self.blocked.insert(key);
             }

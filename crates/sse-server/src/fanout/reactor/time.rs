@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Reactor;
-use crate::fanout::{patience::offers_every, subscriber::Closed, view::Action};
+use crate::fanout::{stall::retry_interval, subscriber::Closed, view::Action};
 
 impl Reactor<'_> {
     /// Looks at one stream that may have been silent for long.
@@ -52,7 +52,7 @@ impl Reactor<'_> {
         if self.blocked.is_empty() || self.stalled_look > self.now {
             return;
         }
-        self.stalled_look = self.now + offers_every(self.context.settings.write_timeout);
+        self.stalled_look = self.now + retry_interval(self.context.settings.write_timeout);
         for key in self.blocked.iter().copied().collect::<Vec<_>>() {
             self.flush(key);
             let write_timeout = self.context.settings.write_timeout;

@@ -19,9 +19,9 @@ const UNIT_BYTES: usize = 256;
 
 /// What a connection has taken in all, as far as it matters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Given(u16);
+pub struct BytesAccepted(u16);
 
-impl Given {
+impl BytesAccepted {
     /// It took so many bytes more.
     pub fn add(&mut self, bytes: usize) {
         let units = u16::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u16::MAX);
@@ -30,7 +30,7 @@ impl Given {
 
     /// How long it may take nothing before it is stalled.
     #[must_use]
-    pub fn patience(self, write_timeout: Duration) -> Duration {
+    pub fn stall_timeout(self, write_timeout: Duration) -> Duration {
         let bytes = u64::from(self.0) * UNIT_BYTES as u64;
         // What our own kernel still has was not given to the client.
         let unread = bytes
@@ -42,14 +42,14 @@ impl Given {
 
 /// The longest that any connection may take nothing.
 #[must_use]
-pub fn patience_max(write_timeout: Duration) -> Duration {
+pub fn stall_timeout_max(write_timeout: Duration) -> Duration {
     write_timeout.saturating_add(reading(UNREAD_MAX))
 }
 
 /// Between two times that a client which takes nothing is offered the rest: its socket says that it has room only when it
 /// has much.
 #[must_use]
-pub fn offers_every(write_timeout: Duration) -> Duration {
+pub fn retry_interval(write_timeout: Duration) -> Duration {
     (write_timeout / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
 
@@ -66,22 +66,22 @@ mod tests {
 
     #[test]
     fn who_was_given_much_may_read_it_and_nobody_waits_for_ever() {
-        let mut given = Given::default();
-        assert_eq!(given.patience(TIMEOUT), TIMEOUT);
+        let mut accepted = BytesAccepted::default();
+        assert_eq!(accepted.stall_timeout(TIMEOUT), TIMEOUT);
         // All of it may still be in our own kernel.
-        given.add(UNSENT_BYTES as usize);
-        assert_eq!(given.patience(TIMEOUT), TIMEOUT);
-        given.add(100_000);
-        let patience = given.patience(TIMEOUT);
+        accepted.add(UNSENT_BYTES as usize);
+        assert_eq!(accepted.stall_timeout(TIMEOUT), TIMEOUT);
+        accepted.add(100_000);
+        let stall_timeout = accepted.stall_timeout(TIMEOUT);
         assert!(
-            patience >= TIMEOUT + Duration::from_secs(100)
-                && patience < TIMEOUT + Duration::from_secs(101)
+            stall_timeout >= TIMEOUT + Duration::from_secs(100)
+                && stall_timeout < TIMEOUT + Duration::from_secs(101)
         );
         for _ in 0..1000 {
-            given.add(usize::MAX);
-            given.add(1 << 20);
+            accepted.add(usize::MAX);
+            accepted.add(1 << 20);
         }
-        assert_eq!(given.patience(TIMEOUT), patience_max(TIMEOUT));
-        assert!(patience_max(TIMEOUT) < Duration::from_mins(5));
+        assert_eq!(accepted.stall_timeout(TIMEOUT), stall_timeout_max(TIMEOUT));
+        assert!(stall_timeout_max(TIMEOUT) < Duration::from_mins(5));
     }
 }
