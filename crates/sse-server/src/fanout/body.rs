@@ -100,7 +100,7 @@ pub fn stream_body(
         Begun::Looking(looking) => State::Looking(looking),
     };
     // In a box, because `unfold` moves it with every chunk.
-    let (opening, spoke, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
+    let (opening, last_write, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
     let driver = Box::new(Driver {
         streams,
         state,
@@ -108,7 +108,7 @@ pub fn stream_body(
         exit,
         opening,
         guard,
-        spoke,
+        last_write,
         closed,
     });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
@@ -129,7 +129,7 @@ struct Driver {
     opening: Option<Bytes>,
     guard: SubscriberGuard,
     /// When something was last sent.
-    spoke: Instant,
+    last_write: Instant,
     /// Why it ends: unless it is said, because actix has dropped it.
     closed: Closed,
 }
@@ -172,7 +172,7 @@ impl Driver {
             _ => {}
         }
         let stopping = self.streams.stopping.clone();
-        let heartbeat_due = self.spoke + self.streams.settings.heartbeat;
+        let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
             () = stopping.cancelled() => self.end(Closed::Stopping),
@@ -254,7 +254,7 @@ impl Driver {
     }
 
     fn speak(&mut self, bytes: Bytes, events: usize) -> Bytes {
-        self.spoke = Instant::now();
+        self.last_write = Instant::now();
         self.guard.delivered(events, bytes.len());
         bytes
     }

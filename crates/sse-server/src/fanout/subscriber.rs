@@ -58,7 +58,7 @@ pub(super) struct Subscriber {
     /// Among the members of its view.
     pub(super) place: u32,
     /// When something was last sent.
-    pub(super) spoke: Tick,
+    pub(super) last_write: Tick,
     /// Where it was filed for its next heartbeat.
     pub(super) due: Tick,
     received: u16,
@@ -104,14 +104,14 @@ impl Subscriber {
         framing: Framing,
         state: Rc<SharedState>,
         (guard, counted, accepted): (SubscriberGuard, Counted, BytesAccepted),
-        spoke: Tick,
+        last_write: Tick,
     ) -> Self {
         Self {
             socket,
             view: 0,
             place: 0,
-            spoke,
-            due: spoke,
+            last_write,
+            due: last_write,
             received: 0,
             accepted,
             framing,
@@ -127,7 +127,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// The client is gone.
-    pub(super) fn say(&mut self, said: &EncodedChunk, now: Instant) -> io::Result<Written> {
+    pub(super) fn send(&mut self, said: &EncodedChunk, now: Instant) -> io::Result<Written> {
         let bytes = said.framed(self.framing);
         self.write(bytes, now)
     }
@@ -187,7 +187,7 @@ impl Subscriber {
             }
         }
         rare.blocked = None;
-        self.tidy();
+        self.drop_rare_if_empty();
         Ok(Written::All)
     }
 
@@ -231,7 +231,7 @@ impl Subscriber {
     pub(super) fn set_fetching(&mut self, fetching: Option<(u64, Fetch)>) {
         if fetching.is_some() || self.rare.is_some() {
             self.rare().fetching = fetching;
-            self.tidy();
+            self.drop_rare_if_empty();
         }
     }
 
@@ -250,7 +250,7 @@ impl Subscriber {
             .is_some_and(|(waits_for, _)| *waits_for == request_id);
         if is_it {
             rare.settling = None;
-            self.tidy();
+            self.drop_rare_if_empty();
         }
         is_it
     }
@@ -267,7 +267,7 @@ impl Subscriber {
         self.rare.get_or_insert_default()
     }
 
-    fn tidy(&mut self) {
+    fn drop_rare_if_empty(&mut self) {
         let is_needless = |rare: &Rare| {
             rare.blocked.is_none()
                 && rare.fetching.is_none()

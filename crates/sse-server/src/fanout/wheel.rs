@@ -53,19 +53,23 @@ impl Wheel {
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
-    /// When a stream is due that spoke at `spoke`. Those of one moment are spread by their keys.
-    fn due(&self, spoke: Tick, key: u32) -> Tick {
+    /// When a stream is due that spoke at `last_write`. Those of one moment are spread by their keys.
+    fn due(&self, last_write: Tick, key: u32) -> Tick {
         let spread = key.wrapping_mul(0x9E37_79B9) >> 16;
-        Tick(spoke.0.wrapping_add(self.silence + spread % SPREAD))
+        Tick(last_write.0.wrapping_add(self.silence + spread % SPREAD))
     }
 
-    /// Whether a stream that spoke at `spoke` is due, now that the moment `due` has come that it was filed under.
-    pub(super) fn is_due(&self, spoke: Tick, key: u32, due: Tick) -> bool {
-        self.due(spoke, key).0.wrapping_sub(due.0).cast_signed() <= 0
+    /// Whether a stream that spoke at `last_write` is due, now that the moment `due` has come that it was filed under.
+    pub(super) fn is_due(&self, last_write: Tick, key: u32, due: Tick) -> bool {
+        self.due(last_write, key)
+            .0
+            .wrapping_sub(due.0)
+            .cast_signed()
+            <= 0
     }
 
-    /// Files a stream that spoke at `spoke` under the moment it is due, and returns that.
-    pub(super) fn file(&mut self, key: u32, spoke: Tick, now: Instant) -> Tick {
+    /// Files a stream that spoke at `last_write` under the moment it is due, and returns that.
+    pub(super) fn file(&mut self, key: u32, last_write: Tick, now: Instant) -> Tick {
         if self.entries == 0 {
             // What passed while it was empty need not be looked at.
             self.at = self.ticks(now);
@@ -74,7 +78,7 @@ impl Wheel {
         // While the wheel is late, a moment may be a whole turn ahead: the last bucket comes before it, and there it
         // is not due yet.
         let ahead = self
-            .due(spoke, key)
+            .due(last_write, key)
             .0
             .wrapping_sub(at)
             .min(self.last_bucket());
@@ -101,7 +105,7 @@ impl Wheel {
     }
 
     /// How long nothing is due; none if nothing is filed.
-    pub(super) fn rests_for(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn time_until_work(&self, now: Instant) -> Option<Duration> {
         let until = self.tick.as_nanos() * u128::from(self.at);
         let passed = now.saturating_duration_since(self.started).as_nanos();
         let rest = u64::try_from(until.saturating_sub(passed)).unwrap_or(u64::MAX);
@@ -145,7 +149,7 @@ mod tests {
             let (mut now, mut seen, mut moments) = (start, 0, Vec::new());
             while seen < 1000 {
                 now += wheel
-                    .rests_for(now)
+                    .time_until_work(now)
                     .expect("streams are filed")
                     .max(Duration::from_micros(100));
                 while let Some((key, tick)) = wheel.pop(now) {
@@ -162,7 +166,7 @@ mod tests {
             }
             moments.dedup();
             assert!(moments.len() > 4, "all at once: {moments:?}");
-            assert_eq!(wheel.rests_for(now), None);
+            assert_eq!(wheel.time_until_work(now), None);
         }
     }
 
@@ -175,7 +179,7 @@ mod tests {
         assert_eq!(wheel.pop(later), None);
         assert!(
             wheel
-                .rests_for(later)
+                .time_until_work(later)
                 .is_some_and(|rest| rest <= Duration::from_secs(1))
         );
         assert_eq!(wheel.pop(later + Duration::from_secs(20)), Some((7, due)));
@@ -188,18 +192,18 @@ mod tests {
             let mut wheel = Wheel::new(heartbeat, start);
             wheel.file(0, Tick::default(), start);
             let mut now = start + late;
-            let (spoke, mut filed) = (wheel.tick(now), HashMap::new());
+            let (last_write, mut filed) = (wheel.tick(now), HashMap::new());
             for key in 1..50 {
-                filed.insert(key, wheel.file(key, spoke, now));
+                filed.insert(key, wheel.file(key, last_write, now));
             }
             while !filed.is_empty() {
                 while let Some((key, due)) = wheel.pop(now) {
-                    if key != 0 && wheel.is_due(spoke, key, due) {
+                    if key != 0 && wheel.is_due(last_write, key, due) {
                         assert_eq!(filed.remove(&key), Some(due), "after {late:?}");
                         assert!(now - start >= late + heartbeat);
                     } else if key != 0 {
                         assert_eq!(
-                            filed.insert(key, wheel.file(key, spoke, now)),
+                            filed.insert(key, wheel.file(key, last_write, now)),
                             Some(due),
                             "after {late:?}"
                         );

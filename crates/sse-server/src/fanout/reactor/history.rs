@@ -84,7 +84,7 @@ impl Reactor<'_> {
                             subscriber.state = then;
                         }
                         if let Action::Write(said) = transition.action
-                            && !self.say(key, &said)
+                            && !self.send(key, &said)
                         {
                             return true;
                         }
@@ -94,7 +94,7 @@ impl Reactor<'_> {
             }
             _ => return true,
         }
-        self.drive(key);
+        self.step(key);
         true
     }
 

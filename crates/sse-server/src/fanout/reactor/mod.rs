@@ -3,11 +3,11 @@
 //! Work is done in slices, so that new streams are admitted and closed ones noticed while a pass over a large crowd is
 //! under way: live events first, then streams that catch up, heartbeats last.
 
-mod arrivals;
+mod admit;
 mod history;
 mod passes;
-mod stream;
-mod time;
+mod send;
+mod timers;
 
 use std::{
     cmp::Reverse,
@@ -61,7 +61,7 @@ pub(super) struct Reactor<'p> {
     /// Views that have worked something out outside of a pass.
     touched: Vec<usize>,
     /// Deliveries and bytes that are not in the metrics yet.
-    tally: (usize, usize),
+    unreported: (usize, usize),
     is_stopping: bool,
     is_closed: bool,
     now: Instant,
@@ -73,7 +73,7 @@ struct Watched {
     waker: Arc<ViewWaker>,
     pass: Pass,
     /// Before that no pass may begin.
-    rests_until: Instant,
+    not_before: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl<'p> Reactor<'p> {
             blocked: HashSet::new(),
             stalled_look: now,
             touched: Vec::new(),
-            tally: (0, 0),
+            unreported: (0, 0),
             is_stopping: false,
             is_closed: false,
             now,
@@ -122,7 +122,7 @@ impl<'p> Reactor<'p> {
         self.drain_mailbox();
         loop {
             self.now = Instant::now();
-            match self.poll.poll(&mut events, self.rests_for()) {
+            match self.poll.poll(&mut events, self.time_until_work()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => done?,
             }
@@ -141,15 +141,15 @@ impl<'p> Reactor<'p> {
                 continue;
             }
             self.begin_passes();
-            self.slice(Self::pass_on);
+            self.slice(Self::run_pass);
             self.slice(Self::admit);
             self.slice(Self::handle_completion);
-            self.slice(Self::go_on);
+            self.slice(Self::resume_queued);
             if self.due.is_empty() {
                 self.slice(Self::heartbeat);
             }
-            self.look_for_stalled();
-            self.tidy();
+            self.close_stalled();
+            self.end_of_round();
         }
     }
 
@@ -169,7 +169,7 @@ impl<'p> Reactor<'p> {
     }
 
     /// How long nothing is to do; none if only somebody else can change that.
-    fn rests_for(&self) -> Option<Duration> {
+    fn time_until_work(&self) -> Option<Duration> {
         if self.is_stopping {
             return None;
         }
@@ -186,7 +186,7 @@ impl<'p> Reactor<'p> {
             .map(|Reverse((at, _))| at.saturating_duration_since(self.now));
         let stalled = (!self.blocked.is_empty())
             .then(|| self.stalled_look.saturating_duration_since(self.now));
-        [pass, stalled, self.wheel.rests_for(self.now)]
+        [pass, stalled, self.wheel.time_until_work(self.now)]
             .into_iter()
             .flatten()
             .min()
@@ -197,7 +197,7 @@ impl<'p> Reactor<'p> {
         self.new_streams.extend(inbox.new_streams);
         self.completions.extend(inbox.completions);
         for view in inbox.changed_views {
-            self.changed(view);
+            self.view_changed(view);
         }
         self.is_stopping |= inbox.is_stopping;
         self.is_closed |= inbox.is_closed;
@@ -217,11 +217,11 @@ impl<'p> Reactor<'p> {
                 self.close(key, Closed::Stopping);
             }
         }
-        self.tidy();
+        self.end_of_round();
     }
 
     /// After every round.
-    fn tidy(&mut self) {
+    fn end_of_round(&mut self) {
         for view in self.touched.drain(..) {
             if let Some(watched) = self.views.get_mut(view)
                 && !matches!(watched.pass, Pass::Due { left: Some(_), .. })
@@ -229,7 +229,7 @@ impl<'p> Reactor<'p> {
                 watched.view.forget();
             }
         }
-        let (events, bytes) = std::mem::take(&mut self.tally);
+        let (events, bytes) = std::mem::take(&mut self.unreported);
         if bytes > 0 {
             self.context.metrics.delivered(events, bytes);
         }

@@ -58,17 +58,17 @@ impl Reactor<'_> {
         );
         let small_view = small(view)?;
         let watched = &mut self.views[view];
-        let spoke = self.wheel.tick(self.now);
+        let last_write = self.wheel.tick(self.now);
         let mut subscriber = Subscriber::new(
             socket,
             framing,
             watched.view.intern_state(subscription),
             (guard, counted, accepted),
-            spoke,
+            last_write,
         );
         subscriber.view = small_view;
         subscriber.place = watched.view.add(small_key);
-        subscriber.due = self.wheel.file(small_key, spoke, self.now);
+        subscriber.due = self.wheel.file(small_key, last_write, self.now);
         if let Some(bound) = until {
             let (request_id, mailbox, hub) = (
                 self.mailbox.request_id(),
@@ -89,7 +89,7 @@ impl Reactor<'_> {
             subscriber.set_settling(request_id, task.abort_handle());
         }
         entry.insert(subscriber);
-        self.drive(key);
+        self.step(key);
         Ok(())
     }
 }
@@ -123,7 +123,7 @@ fn watch(
         view,
         waker,
         pass: Pass::None,
-        rests_until: Instant::now(),
+        not_before: Instant::now(),
     });
     by_key.insert(view_key, key);
     key

@@ -14,7 +14,7 @@ use crate::fanout::{
 
 impl Reactor<'_> {
     /// Does for a stream what is to be done now.
-    pub(super) fn drive(&mut self, key: usize) {
+    pub(super) fn step(&mut self, key: usize) {
         for _ in 0..CHUNKS_IN_A_ROW {
             let Some(subscriber) = self.subscribers.get_mut(key) else {
                 return;
@@ -40,7 +40,7 @@ impl Reactor<'_> {
             }
             match transition.action {
                 Action::Write(said) => {
-                    if !self.say(key, &said) {
+                    if !self.send(key, &said) {
                         return;
                     }
                 }
@@ -53,16 +53,16 @@ impl Reactor<'_> {
     }
 
     /// Writes to a stream; whether it takes more.
-    pub(super) fn say(&mut self, key: usize, said: &EncodedChunk) -> bool {
+    pub(super) fn send(&mut self, key: usize, said: &EncodedChunk) -> bool {
         let tick = self.wheel.tick(self.now);
         let subscriber = &mut self.subscribers[key];
-        subscriber.spoke = tick;
-        self.tally.0 += said.events;
-        self.tally.1 += said.len();
+        subscriber.last_write = tick;
+        self.unreported.0 += said.events;
+        self.unreported.1 += said.len();
         if let Some(reason) = said.gap {
             subscriber.guard.gap(reason);
         }
-        let written = subscriber.say(said, self.now);
+        let written = subscriber.send(said, self.now);
         self.wrote(key, &written)
     }
 
@@ -91,13 +91,13 @@ impl Reactor<'_> {
     }
 
     /// Goes on with a stream that had more to do.
-    pub(super) fn go_on(&mut self, _: Instant) -> bool {
+    pub(super) fn resume_queued(&mut self, _: Instant) -> bool {
         let Some(key) = self.queued.pop_front() else {
             return false;
         };
         if let Some(subscriber) = self.subscribers.get_mut(key) {
             subscriber.is_queued = false;
-            self.drive(key);
+            self.step(key);
         }
         true
     }
@@ -112,7 +112,7 @@ impl Reactor<'_> {
             let transition = watched.view.heartbeat(&subscriber.state);
             if let Action::Write(said) = transition.action {
                 last.extend_from_slice(said.framed(subscriber.framing));
-                self.tally.1 += said.len();
+                self.unreported.1 += said.len();
             }
         }
         last.extend_from_slice(subscriber.framing.terminator());

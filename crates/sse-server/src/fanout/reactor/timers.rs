@@ -18,20 +18,20 @@ impl Reactor<'_> {
         if subscriber.due != due {
             return true; // of a stream that is gone, whose key another has now
         }
-        let mut spoke = subscriber.spoke;
-        if self.wheel.is_due(spoke, small_key, due) {
-            spoke = self.wheel.tick(self.now);
+        let mut last_write = subscriber.last_write;
+        if self.wheel.is_due(last_write, small_key, due) {
+            last_write = self.wheel.tick(self.now);
             if !subscriber.is_blocked() {
-                self.beat(key);
+                self.send_heartbeat(key);
             }
         }
         if let Some(subscriber) = self.subscribers.get_mut(key) {
-            subscriber.due = self.wheel.file(small_key, spoke, self.now);
+            subscriber.due = self.wheel.file(small_key, last_write, self.now);
         }
         true
     }
 
-    pub(super) fn beat(&mut self, key: usize) {
+    pub(super) fn send_heartbeat(&mut self, key: usize) {
         let subscriber = &mut self.subscribers[key];
         let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
             return;
@@ -42,13 +42,13 @@ impl Reactor<'_> {
             subscriber.state = then;
         }
         if let Action::Write(said) = transition.action {
-            self.say(key, &said);
+            self.send(key, &said);
         }
     }
 
     /// Closes whoever took nothing for too long. It is offered the rest before, because a socket says that it has room
     /// only when it has much.
-    pub(super) fn look_for_stalled(&mut self) {
+    pub(super) fn close_stalled(&mut self) {
         if self.blocked.is_empty() || self.stalled_look > self.now {
             return;
         }
