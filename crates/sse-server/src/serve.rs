@@ -32,7 +32,7 @@ use crate::{
         stall::{self, stall_timeout_max},
         thread::{Fanout, FanoutSettings},
     },
-    http::{self, Answers, BodyMemory, Edge, Limits},
+    http::{self, AppState, BodyMemory, HistoryBudget, RequestLimits},
     limits::raise_open_files,
     metrics::Metrics,
     settings::{BrokerKind, Settings, unknown_variables},
@@ -73,7 +73,7 @@ pub async fn run(
     let address = listener.local_addr().context("the address of the socket")?;
 
     let stopping = CancellationToken::new();
-    let edge = edge(
+    let state = state(
         &settings,
         broker.clone(),
         metrics,
@@ -81,8 +81,8 @@ pub async fn run(
         connections_max,
         stopping.clone(),
     )?;
-    let fanout = edge.streams.fanout.clone();
-    let server = serve_http(listener, edge, connections_max, settings.write_timeout)
+    let fanout = state.streams.fanout.clone();
+    let server = serve_http(listener, state, connections_max, settings.write_timeout)
         .with_context(|| format!("cannot serve on {address}"))?;
 
     announce(&settings, address, connections_max);
@@ -112,14 +112,14 @@ pub async fn run(
 }
 
 /// Puts together what request handlers need.
-fn edge(
+fn state(
     settings: &Settings,
     broker: Broker,
     metrics: Metrics,
     address: SocketAddr,
     connections_max: usize,
     stopping: CancellationToken,
-) -> anyhow::Result<Edge> {
+) -> anyhow::Result<AppState> {
     let tail = TailLimits {
         events_max: settings.tail_events,
         bytes_max: bytes(settings.tail_bytes),
@@ -156,8 +156,8 @@ fn edge(
         heartbeat: settings.heartbeat,
         retry: settings.retry,
     };
-    Ok(Edge {
-        limits: Limits {
+    Ok(AppState {
+        limits: RequestLimits {
             event_bytes_max: bytes(settings.event_bytes_max),
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
@@ -165,7 +165,7 @@ fn edge(
             subscribers_max: subscribers_max(settings, connections_max),
         },
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
-        answers: Answers::default(),
+        history_budget: HistoryBudget::default(),
         origins: settings.origins(),
         streams: Streams {
             hub: hub.clone(),
@@ -200,7 +200,7 @@ fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
 /// Starts to answer. As actix-web's `HttpServer` does it, but over connections whose socket a stream can take with it.
 fn serve_http(
     listener: TcpListener,
-    edge: Edge,
+    state: AppState,
     connections_max: usize,
     write_timeout: Duration,
 ) -> std::io::Result<Server> {
@@ -215,12 +215,12 @@ fn serve_http(
         .shutdown_timeout(SHUTDOWN_WITHIN_S)
         .disable_signals();
     let builder = builder.listen("sse-server", listener, move || {
-        let (edge, open, shutdown) = (edge.clone(), open.clone(), shutdown.clone());
-        let local = edge.address;
+        let (state, open, shutdown) = (state.clone(), open.clone(), shutdown.clone());
+        let local = state.address;
         let app = App::new()
-            .wrap(ConditionOption::from(edge.origins.cors()))
+            .wrap(ConditionOption::from(state.origins.cors()))
             .wrap(from_fn(http::say_why_refused))
-            .configure(move |config| http::routes(config, edge))
+            .configure(move |config| http::routes(config, state))
             .into_factory()
             .map_err(|error: actix_web::Error| error.error_response());
         let http = HttpService::build()

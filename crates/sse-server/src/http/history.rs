@@ -13,11 +13,11 @@ use sse_proto::{
 };
 
 use super::{
-    Edge,
+    AppState,
     error::ApiError,
-    filter,
+    event_filter,
     query::Params,
-    start::{self, PARAMETERS, STARTS, Whence},
+    start_params::{self, PARAMETERS, STARTS, Whence},
 };
 use crate::{
     broker::{self, GAP, Page, PageLimits, ReadFrom, Stored},
@@ -36,26 +36,26 @@ const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 /// Reads history, oldest first.
 pub(super) async fn events(
     request: HttpRequest,
-    edge: LocalData<Edge>,
+    state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
-    let filter = filter::of(&params)?;
+    let filter = event_filter::of(&params)?;
     let whence = Whence::of(&request, &params)?;
-    let until = start::until(&params)?;
+    let until = start_params::until(&params)?;
     let limit = match (limit(&params)?, &whence) {
         (Some(limit), _) => limit,
         (None, Some(Whence::Last(count))) => (*count).clamp(1, EVENTS_MAX),
         (None, _) => EVENTS_DEFAULT,
     };
-    let turn = edge.answers.turn().await?;
-    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &edge).await?;
-    let mut history = read(&edge, channel, &claim, until, &filter, limit).await?;
+    let turn = state.history_budget.acquire().await?;
+    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &state).await?;
+    let mut history = read(&state, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
-        add_untold(&edge, &claim, bound, &mut history).await?;
+        add_untold(&state, &claim, bound, &mut history).await?;
     }
-    edge.metrics.history_read(count(&history));
+    state.metrics.history_read(count(&history));
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if history.more {
@@ -125,13 +125,13 @@ impl Claim {
         channel: &Channel,
         filter: &Filter,
         until: Option<EventId>,
-        edge: &Edge,
+        state: &AppState,
     ) -> Result<Self, ApiError> {
-        let broker = edge.hub.broker();
+        let broker = state.hub.broker();
         let at = |position: Position| (ReadFrom::Position(position), position.to_string());
         let (from, shown) = match whence {
             None | Some(Whence::Oldest) => (ReadFrom::Oldest, EventId::ZERO.to_string()),
-            Some(Whence::Cursor(text)) => match start::position_in(text, channel) {
+            Some(Whence::Cursor(text)) => match start_params::position_in(text, channel) {
                 Some(position) => at(position),
                 None => {
                     return Ok(Self {
@@ -142,7 +142,7 @@ impl Claim {
                 }
             },
             Some(Whence::Since(moment)) => {
-                let ms = start::moment_ms(*moment, broker).await;
+                let ms = start_params::moment_ms(*moment, broker).await;
                 (
                     ReadFrom::Time(ms),
                     Position::At(EventId::new(ms, 0)).to_string(),
@@ -185,7 +185,7 @@ fn wants_lines(request: &HttpRequest) -> bool {
 }
 
 async fn read(
-    edge: &Edge,
+    state: &AppState,
     channel: Channel,
     claim: &Claim,
     until: Option<EventId>,
@@ -216,7 +216,7 @@ async fn read(
             events_max,
             bytes_max: BYTES_MAX - bytes,
         };
-        let mut page = edge
+        let mut page = state
             .hub
             .broker()
             .read(&history.channel, from, limits)
@@ -272,7 +272,7 @@ async fn read(
 
 /// A loss that reaches to the end or below is told by it, wherever its record is in the log.
 async fn add_untold(
-    edge: &Edge,
+    state: &AppState,
     claim: &Claim,
     bound: EventId,
     history: &mut History,
@@ -280,7 +280,7 @@ async fn add_untold(
     if history.more {
         return Ok(());
     }
-    let loss = edge
+    let loss = state
         .hub
         .broker()
         .loss_across(&history.channel, bound)

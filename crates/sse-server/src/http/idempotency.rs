@@ -5,7 +5,7 @@ use std::time::Instant;
 use actix_web::{HttpRequest, http::header::HeaderName};
 use sse_proto::Channel;
 
-use super::{Edge, error::ApiError};
+use super::{AppState, error::ApiError};
 use crate::broker::{
     Appended, BrokerError,
     idempotency::{AppendItem, AppendOutcome, Fingerprint},
@@ -38,7 +38,7 @@ pub(super) fn header(request: &HttpRequest) -> Result<Option<Fingerprint>, ApiEr
 
 /// Appends the parts of a publish and counts them. `whose` says of which key the publisher is told that it was used.
 pub(super) async fn publish(
-    edge: &Edge,
+    state: &AppState,
     channel: &Channel,
     items: Vec<AppendItem>,
     whose: impl Fn(usize) -> String,
@@ -54,7 +54,7 @@ pub(super) async fn publish(
         )
     };
     let sizes: Vec<_> = items.iter().map(size).collect();
-    let broker = edge.hub.broker();
+    let broker = state.hub.broker();
     let placed = if items.iter().any(|item| item.idempotency.is_some()) {
         broker
             .append_idempotent(channel, items)
@@ -79,8 +79,8 @@ pub(super) async fn publish(
             bytes += part_bytes;
         }
     }
-    edge.metrics.published(events, bytes, started.elapsed());
-    edge.metrics.repeated(repeated);
+    state.metrics.published(events, bytes, started.elapsed());
+    state.metrics.repeated(repeated);
     Ok(placed)
 }
 

@@ -58,7 +58,7 @@ pub(super) enum Request {
 }
 
 /// Where the parts of each request are; those that are no append have none.
-type Answers = Vec<Result<Vec<AppendOutcome>, BrokerError>>;
+type HistoryBudget = Vec<Result<Vec<AppendOutcome>, BrokerError>>;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -173,7 +173,7 @@ impl Writer {
         batch: &[Request],
         sweep: bool,
         room: &Result<(), BrokerError>,
-    ) -> Result<(Answers, CommittedChange), StoreError> {
+    ) -> Result<(HistoryBudget, CommittedChange), StoreError> {
         self.shared.store.write(|transaction| {
             let mut staged = CommitBatch::open(
                 transaction,
@@ -203,7 +203,7 @@ impl Writer {
     }
 
     /// Answers a group in order, and rings for the channels that have new events.
-    fn answer(&self, batch: Vec<Request>, answers: Answers) {
+    fn answer(&self, batch: Vec<Request>, answers: HistoryBudget) {
         let mut events_count = 0;
         for (request, outcome) in batch.into_iter().zip(answers) {
             // A publisher that went away does not hear its answer; its event is in the log all the same.

@@ -16,19 +16,19 @@ use super::{
 
 /// The types of body that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Media {
+pub(super) enum ContentType {
     Json,
     NdJson,
     Text,
     /// No type was given, or one that `curl` and HTML forms give without being asked.
-    Unsaid,
+    Unspecified,
 }
 
 /// The type of the body.
 ///
 /// # Errors
 /// What was sent instead, in words: another type, or a charset or an encoding that is not read here.
-pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
+pub(super) fn of(request: &HttpRequest) -> Result<ContentType, String> {
     let coding = text_of(request, header::CONTENT_ENCODING);
     if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
         return Err(format!(
@@ -39,7 +39,7 @@ pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
     let written = text_of(request, header::CONTENT_TYPE);
     let unknown = || format!("the body has the type {}", shortened(&written));
     let Some(media) = request.mime_type().map_err(|_| unknown())? else {
-        return Ok(Media::Unsaid);
+        return Ok(ContentType::Unspecified);
     };
     if let Some(charset) = media.get_param(mime::CHARSET)
         && charset != mime::UTF_8
@@ -50,10 +50,12 @@ pub(super) fn of(request: &HttpRequest) -> Result<Media, String> {
         ));
     }
     match media.essence_str() {
-        "application/json" => Ok(Media::Json),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Media::NdJson),
-        "text/plain" => Ok(Media::Text),
-        "application/x-www-form-urlencoded" => Ok(Media::Unsaid),
+        "application/json" => Ok(ContentType::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+            Ok(ContentType::NdJson)
+        }
+        "text/plain" => Ok(ContentType::Text),
+        "application/x-www-form-urlencoded" => Ok(ContentType::Unspecified),
         _ => Err(unknown()),
     }
 }

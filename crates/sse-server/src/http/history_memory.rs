@@ -21,7 +21,7 @@ use tokio::{
 use super::error::ApiError;
 
 /// How many are read from the log, and written as JSON, at a time.
-const MADE_AT_ONCE: usize = 4;
+const READS_MAX: usize = 4;
 /// What all answers that are being read may have.
 const MEMORY_KIB: u32 = 64 << 10;
 /// How long a request waits, for each of the two.
@@ -31,26 +31,26 @@ const PIECE_BYTES: usize = 32 << 10;
 
 /// Room for answers, shared by all requests.
 #[derive(Debug, Clone)]
-pub struct Answers {
+pub struct HistoryBudget {
     making: Arc<Semaphore>,
     memory_kib: Arc<Semaphore>,
 }
 
-impl Default for Answers {
+impl Default for HistoryBudget {
     fn default() -> Self {
         let memory_kib = Semaphore::new(MEMORY_KIB as usize);
         Self {
-            making: Arc::new(Semaphore::new(MADE_AT_ONCE)),
+            making: Arc::new(Semaphore::new(READS_MAX)),
             memory_kib: Arc::new(memory_kib),
         }
     }
 }
 
-impl Answers {
+impl HistoryBudget {
     /// Waits until one more may be made.
-    pub(super) async fn turn(&self) -> Result<Turn, ApiError> {
+    pub(super) async fn acquire(&self) -> Result<Permit, ApiError> {
         let making = wait_for(&self.making, 1).await?;
-        Ok(Turn {
+        Ok(Permit {
             memory_kib: self.memory_kib.clone(),
             _making: making,
         })
@@ -58,20 +58,20 @@ impl Answers {
 }
 
 /// The right to make one answer.
-pub(super) struct Turn {
+pub(super) struct Permit {
     memory_kib: Arc<Semaphore>,
     _making: OwnedSemaphorePermit,
 }
 
-impl Turn {
+impl Permit {
     /// The answer as a body, once there is room for it.
-    pub(super) async fn body(self, answer: Vec<u8>) -> Result<Answer, ApiError> {
+    pub(super) async fn body(self, answer: Vec<u8>) -> Result<HistoryBody, ApiError> {
         // A vector that grew may have twice the room that it needs.
         let rest = Bytes::from(answer.into_boxed_slice());
         let kib = u32::try_from(rest.len().div_ceil(1024)).unwrap_or(u32::MAX);
         // A single one may be larger than all should be together, where events may be so large.
         let memory = wait_for(&self.memory_kib, kib.min(MEMORY_KIB)).await?;
-        Ok(Answer {
+        Ok(HistoryBody {
             rest,
             _memory: memory,
         })
@@ -87,12 +87,12 @@ async fn wait_for(room: &Arc<Semaphore>, wanted: u32) -> Result<OwnedSemaphorePe
 
 /// What is left of an answer, and its memory.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HistoryBody {
     rest: Bytes,
     _memory: OwnedSemaphorePermit,
 }
 
-impl MessageBody for Answer {
+impl MessageBody for HistoryBody {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
