@@ -365,14 +365,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn loss_across(
+    pub async fn loss_spanning(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
         match self {
             Self::Embedded(_) | Self::Memory(_) => Ok(None),
-            Self::Redis(broker) => broker.loss_across(channel, bound).await,
+            Self::Redis(broker) => broker.loss_spanning(channel, bound).await,
         }
     }
 

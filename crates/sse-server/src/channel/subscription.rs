@@ -178,7 +178,7 @@ impl Settlement {
     ///
     /// Who was told of it by an end stands *at* the first event beyond, so that this is not lost on those who go on.
     #[must_use]
-    pub fn untold(&self, position: Position, bound: EventId) -> Option<EventId> {
+    pub fn unreported(&self, position: Position, bound: EventId) -> Option<EventId> {
         let record = self.loss.as_ref()?.lost?.before;
         let is_told = match position {
             Position::After(id) => id >= record,
@@ -312,13 +312,13 @@ impl Subscription {
         let Some(settled) = &until.settled else {
             return until.beyond.map(|_| Step::Wait);
         };
-        let untold = settled.untold(position, until.bound);
+        let unreported = settled.unreported(position, until.bound);
         let Some(beyond) = until.beyond else {
             // A record without an event before it comes in its place.
-            let end = untold.unwrap_or_else(|| until.bound.min(settled.last));
+            let end = unreported.unwrap_or_else(|| until.bound.min(settled.last));
             return (position.floor() >= end).then_some(Step::End);
         };
-        let record = untold.filter(|record| !was_sent(self.lost_tail.as_deref(), *record));
+        let record = unreported.filter(|record| !was_sent(self.lost_tail.as_deref(), *record));
         let (Some(_), Some(gap)) = (record, &settled.loss) else {
             return Some(Step::End);
         };
@@ -970,16 +970,16 @@ mod tests {
             last: id(9),
             loss: record().1.gap(),
         };
-        let untold = |position| settlement.untold(position, id(5)).is_some();
+        let unreported = |position| settlement.unreported(position, id(5)).is_some();
         assert!(
-            untold(Position::After(id(4)))
-                && untold(Position::At(id(4)))
-                && untold(Position::After(id(6)))
+            unreported(Position::After(id(4)))
+                && unreported(Position::At(id(4)))
+                && unreported(Position::After(id(6)))
         );
         assert!(
-            !untold(Position::At(id(6)))
-                && !untold(Position::After(id(8)))
-                && !untold(Position::After(id(9)))
+            !unreported(Position::At(id(6)))
+                && !unreported(Position::After(id(8)))
+                && !unreported(Position::After(id(9)))
         );
     }
 

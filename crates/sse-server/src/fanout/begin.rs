@@ -81,7 +81,7 @@ pub async fn is_over(
             let Ok(Ok(settlement)) = settlement(hub.broker(), channel, bound).await else {
                 return false;
             };
-            if settlement.untold(position, bound).is_some() {
+            if settlement.unreported(position, bound).is_some() {
                 return false;
             }
             let from = ReadFrom::Position(position);
@@ -114,7 +114,7 @@ pub(super) async fn settlement(
     Ok(match broker.settle(channel, bound).await? {
         Settled::Through(last) => Ok(Settlement {
             last,
-            loss: broker.loss_across(channel, bound).await?,
+            loss: broker.loss_spanning(channel, bound).await?,
         }),
         Settled::NotFor(wait) => Err(wait),
     })

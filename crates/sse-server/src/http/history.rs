@@ -53,7 +53,7 @@ pub(super) async fn events(
     let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &state).await?;
     let mut history = read(&state, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
-        add_untold(&state, &claim, bound, &mut history).await?;
+        add_unreported(&state, &claim, bound, &mut history).await?;
     }
     state.metrics.history_read(count(&history));
     let mut response = HttpResponse::Ok();
@@ -271,7 +271,7 @@ async fn read(
 }
 
 /// A loss that reaches to the end or below is told by it, wherever its record is in the log.
-async fn add_untold(
+async fn add_unreported(
     state: &AppState,
     claim: &Claim,
     bound: EventId,
@@ -283,7 +283,7 @@ async fn add_untold(
     let loss = state
         .hub
         .broker()
-        .loss_across(&history.channel, bound)
+        .loss_spanning(&history.channel, bound)
         .await?;
     let settlement = Settlement {
         last: EventId::ZERO,
@@ -299,7 +299,7 @@ async fn add_untold(
         .as_ref()
         .and_then(|gap| gap.lost)
         .map(|lost| lost.before);
-    if let (Some(id), Some(gap)) = (settlement.untold(position, bound), &settlement.loss)
+    if let (Some(id), Some(gap)) = (settlement.unreported(position, bound), &settlement.loss)
         && told_first != Some(id)
         && !history
             .events

@@ -487,7 +487,7 @@ impl Log {
 
     /// The record of a loss of ids up to `bound`, if it comes after that. There is one at the most: a later loss that goes
     /// back so far has taken the earlier record with it.
-    pub(super) async fn loss_across(
+    pub(super) async fn loss_spanning(
         &self,
         channel: &Channel,
         bound: EventId,

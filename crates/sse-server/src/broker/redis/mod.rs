@@ -270,12 +270,12 @@ impl RedisBroker {
         self.log.settle(channel, bound).await
     }
 
-    pub(super) async fn loss_across(
+    pub(super) async fn loss_spanning(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
-        self.log.loss_across(channel, bound).await
+        self.log.loss_spanning(channel, bound).await
     }
 
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
