@@ -26,10 +26,10 @@ use crate::{
     },
     channel::{Hub, TailLimits},
     fanout::{
-        body::{StreamSettings, Streams},
         detach::{Connection, Open},
         page_cache::PageCache,
         stall::{self, stall_timeout_max},
+        stream_body::{StreamSettings, Streams},
         thread::{Fanout, FanoutSettings},
     },
     http::{self, AppState, BodyMemory, HistoryBudget, RequestLimits},

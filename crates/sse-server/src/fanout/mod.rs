@@ -6,15 +6,15 @@
 //! by `stall_timeout`.
 
 pub mod begin;
-pub mod body;
 pub mod detach;
 pub mod page_cache;
 pub mod stall;
+pub mod stream_body;
 pub mod thread;
 
+mod heartbeat_wheel;
 mod reactor;
 mod subscriber;
 mod view;
-mod wheel;
 
 pub use view::Framing;

@@ -14,9 +14,9 @@ use tokio::task::AbortHandle;
 
 use super::{
     detach::Counted,
+    heartbeat_wheel::Tick,
     stall::BytesAccepted,
     view::{EncodedChunk, Framing, SharedState},
-    wheel::Tick,
 };
 use crate::{channel::multi::Fetch, metrics::SubscriberGuard};
 

@@ -43,7 +43,7 @@ pub use self::{
     history_memory::HistoryBudget,
     origin::{Origins, say_why_refused},
 };
-use crate::{channel::Hub, fanout::body::Streams, metrics::Metrics};
+use crate::{channel::Hub, fanout::stream_body::Streams, metrics::Metrics};
 
 /// What a request may bring.
 #[derive(Debug, Clone, Copy)]

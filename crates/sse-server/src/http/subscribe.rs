@@ -28,8 +28,8 @@ use crate::{
     fanout::{
         Framing,
         begin::{Begun, begin, is_over},
-        body::{self, Exit},
         detach::Connection,
+        stream_body::{self, Exit},
     },
     metrics::{Admission, SubscriberGuard},
 };
@@ -81,7 +81,7 @@ pub(super) async fn stream(
         connection: connection.clone(),
         framing,
     });
-    let body = body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
+    let body = stream_body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
     Ok(event_stream(&request, body))
 }
 

@@ -9,8 +9,8 @@ use super::{Pass, Reactor, Watched, small};
 use crate::{
     channel::Listener,
     fanout::{
-        body::settled,
         detach::Detached,
+        stream_body::settled,
         subscriber::Subscriber,
         thread::{Completed, Completion, Context, Mailbox, NewStream, ViewWaker},
         view::{View, ViewKey},

@@ -23,10 +23,10 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use super::{
+    heartbeat_wheel::Wheel,
     subscriber::{Closed, Subscriber},
     thread::{Completion, Context, Mailbox, NewStream, ViewWaker},
     view::{View, ViewKey},
-    wheel::Wheel,
 };
 
 /// The waker's token.
