@@ -23,6 +23,7 @@ mod several;
 mod shutdown;
 mod slept;
 mod slow;
+mod start_table;
 mod starts;
 mod stream;
 mod trimming;
