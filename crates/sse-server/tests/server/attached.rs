@@ -9,7 +9,6 @@
 )]
 mod common;
 mod damaged;
-mod ends;
 mod fanout;
 mod faults;
 mod footprint;
@@ -23,3 +22,4 @@ mod slow;
 mod starts;
 mod stream;
 mod trimming;
+mod until;

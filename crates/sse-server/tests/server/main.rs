@@ -5,7 +5,6 @@
 mod broker_contract;
 mod common;
 mod damaged;
-mod ends;
 mod fanout;
 mod faults;
 mod footprint;
@@ -26,3 +25,4 @@ mod stalled_node;
 mod starts;
 mod stream;
 mod trimming;
+mod until;
