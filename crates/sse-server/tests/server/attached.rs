@@ -19,7 +19,7 @@ mod resume;
 mod several;
 mod shutdown;
 mod slow;
-mod starts;
+mod start_params;
 mod stream;
 mod trimming;
 mod until;

@@ -22,7 +22,7 @@ mod several;
 mod shutdown;
 mod slow;
 mod stalled_node;
-mod starts;
+mod start_params;
 mod stream;
 mod trimming;
 mod until;
