@@ -13,7 +13,7 @@ mod limits;
 mod lost_tail;
 mod multi_channel;
 mod once;
-mod redis_lines;
+mod redis_connection;
 mod redis_refuses;
 mod redis_setup;
 mod requests;
