@@ -9,10 +9,10 @@
 )]
 mod common;
 mod damaged;
+mod failover;
 mod fanout;
 mod faults;
 mod footprint;
-mod forks;
 mod limits;
 mod lost_tail;
 mod multi_channel;

@@ -5,10 +5,10 @@
 mod broker_contract;
 mod common;
 mod damaged;
+mod failover;
 mod fanout;
 mod faults;
 mod footprint;
-mod forks;
 mod limits;
 mod lost_tail;
 mod multi_channel;
