@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{fault_injection::Planter, opening::Opening, options::Plant};
+use crate::{fault_injection::FaultInjector, opening::Opening, options::Plant};
 
 /// A cut waits so long for a frame to be cut in; then it comes anyway.
 const FRAME_WITHIN: Duration = Duration::from_secs(1);
@@ -222,7 +222,7 @@ async fn downwards(
     mut cuts: watch::Receiver<u64>,
 ) -> io::Result<End> {
     let mut buffer = vec![0; READ_BYTES];
-    let mut planter: Option<Planter> = None;
+    let mut injector: Option<FaultInjector> = None;
     let mut opening = Opening::default();
     let mut cut_by: Option<Instant> = None;
     loop {
@@ -244,17 +244,17 @@ async fn downwards(
         if count == 0 {
             return Ok(End::Node);
         }
-        if planter.is_none() {
-            planter = control
+        if injector.is_none() {
+            injector = control
                 .plant
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take()
-                .map(Planter::new);
+                .map(FaultInjector::new);
         }
-        let changed = planter
+        let changed = injector
             .as_mut()
-            .map(|planter| planter.push(&buffer[..count], &control.counts.planted));
+            .map(|injector| injector.push(&buffer[..count], &control.counts.planted));
         let bytes = changed.as_deref().unwrap_or(&buffer[..count]);
         if cut_by.is_some()
             && let Some(inside) = inside_a_frame(bytes)
