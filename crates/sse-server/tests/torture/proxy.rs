@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{fault_injection::FaultInjector, opening::Opening, options::Plant};
+use crate::{fault_injection::FaultInjector, first_id::Opening, options::Plant};
 
 /// A cut waits so long for a frame to be cut in; then it comes anyway.
 const FRAME_WITHIN: Duration = Duration::from_secs(1);
