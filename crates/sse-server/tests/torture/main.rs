@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `plan` | who publishes, who listens and how, which fault when: all from the seed |
 //! | `cluster`, `clock`, `disk`, `processes`, `programs` | what is tortured, and what it stands on |
-//! | `proxy`, `opening`, `fault_injection` | the connections between clients and nodes: cut, slow or changed |
+//! | `proxy`, `first_id`, `fault_injection` | the connections between clients and nodes: cut, slow or changed |
 //! | `publishers`, `listeners`, `records` | the clients and their records |
 //! | `faults`, `failover` | breaks things, and measures the effect |
 //! | `checker` | whether what was promised was kept (pure; tested in `tests/proof`) |

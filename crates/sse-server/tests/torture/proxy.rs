@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{fault_injection::FaultInjector, first_id::Opening, options::Plant};
+use crate::{fault_injection::FaultInjector, first_id::FirstId, options::Plant};
 
 /// A cut waits so long for a frame to be cut in; then it comes anyway.
 const FRAME_WITHIN: Duration = Duration::from_secs(1);
@@ -48,12 +48,12 @@ pub(crate) struct Control {
     rate: AtomicU64,
     /// Connections are taken and closed at once.
     closed: AtomicBool,
-    /// So many connections are cut right after their opening.
-    cuts_after_opening: AtomicU32,
+    /// The number of next connections that are cut right after the first id.
+    cuts_after_first_id: AtomicU32,
     plant: Mutex<Option<Plant>>,
     pub(crate) counts: Counts,
-    /// The first position that the client was told on this link.
-    opening: Mutex<Option<String>>,
+    /// The first event id that this link sent to the client.
+    first_id: Mutex<Option<String>>,
 }
 
 /// What has happened on a link.
@@ -62,7 +62,7 @@ pub(crate) struct Counts {
     pub(crate) connections: AtomicU64,
     pub(crate) cut_in_a_frame: AtomicU64,
     pub(crate) cut_elsewhere: AtomicU64,
-    pub(crate) cut_after_opening: AtomicU64,
+    pub(crate) cut_after_first_id: AtomicU64,
     /// Connections that the node ended, or its death.
     pub(crate) broken: AtomicU64,
     pub(crate) planted: AtomicU64,
@@ -80,10 +80,10 @@ impl Link {
             cuts: watch::Sender::new(0),
             rate: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            cuts_after_opening: AtomicU32::new(0),
+            cuts_after_first_id: AtomicU32::new(0),
             plant: Mutex::new(plant),
             counts: Counts::default(),
-            opening: Mutex::new(None),
+            first_id: Mutex::new(None),
         });
         let accepting = tokio::spawn(accept(listener, control.clone())).abort_handle();
         Ok(Self {
@@ -121,14 +121,14 @@ impl Control {
         self.closed.store(closed, Relaxed);
     }
 
-    /// Cuts so many connections right after the opening of their stream.
-    pub(crate) fn cut_after_opening(&self, connections: u32) {
-        self.cuts_after_opening.store(connections, Relaxed);
+    /// Cuts this many of the next connections right after the first id of their stream.
+    pub(crate) fn cut_after_first_id(&self, connections: u32) {
+        self.cuts_after_first_id.store(connections, Relaxed);
     }
 
-    /// The first position that the client was told on this link.
-    pub(crate) fn opening(&self) -> Option<String> {
-        self.opening
+    /// The first event id that this link sent to the client.
+    pub(crate) fn first_id(&self) -> Option<String> {
+        self.first_id
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -140,7 +140,7 @@ impl Control {
         [
             &counts.cut_in_a_frame,
             &counts.cut_elsewhere,
-            &counts.cut_after_opening,
+            &counts.cut_after_first_id,
         ]
         .map(|count| count.load(Relaxed))
         .iter()
@@ -185,8 +185,8 @@ async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
                 Ok(End::Node) | Err(_) => (&control.counts.broken, false),
                 Ok(End::CutInAFrame) => (&control.counts.cut_in_a_frame, true),
                 Ok(End::CutElsewhere) => (&control.counts.cut_elsewhere, true),
-                // The client is to have the opening, so that it knows where it stands.
-                Ok(End::CutAfterOpening) => (&control.counts.cut_after_opening, false),
+                // No reset: the client must receive the first id, which is its position.
+                Ok(End::CutAfterFirstId) => (&control.counts.cut_after_first_id, false),
             };
             if count.fetch_add(1, Relaxed) % 2 == 0 && may_reset {
                 // Every other time by a reset, which may also take back what was sent.
@@ -202,7 +202,7 @@ enum End {
     Node,
     CutInAFrame,
     CutElsewhere,
-    CutAfterOpening,
+    CutAfterFirstId,
 }
 
 async fn upwards(client: &TcpStream, node: &TcpStream) -> io::Result<()> {
@@ -223,7 +223,7 @@ async fn downwards(
 ) -> io::Result<End> {
     let mut buffer = vec![0; READ_BYTES];
     let mut injector: Option<FaultInjector> = None;
-    let mut opening = Opening::default();
+    let mut first_id = FirstId::default();
     let mut cut_by: Option<Instant> = None;
     loop {
         let rate = control.rate.load(Relaxed);
@@ -263,21 +263,21 @@ async fn downwards(
             return Ok(End::CutInAFrame);
         }
         write_all(client, bytes).await?;
-        if opening.push(bytes) {
+        if first_id.push(bytes) {
             let mut first = control
-                .opening
+                .first_id
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if first.is_none() {
-                *first = opening.id().map(ToOwned::to_owned);
+                *first = first_id.id().map(ToOwned::to_owned);
             }
             drop(first);
             if control
-                .cuts_after_opening
+                .cuts_after_first_id
                 .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
                 .is_ok()
             {
-                return Ok(End::CutAfterOpening);
+                return Ok(End::CutAfterFirstId);
             }
         }
         if let Some(micros) = (1_000_000 * count as u64).checked_div(rate) {
