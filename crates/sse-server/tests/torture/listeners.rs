@@ -64,7 +64,7 @@ impl Listener {
         for node in &plan.nodes {
             let link = Link::open(node_ports[*node], plant).await?;
             if plan.behaviour == Behaviour::Slow {
-                link.control.narrow(SLOW_BYTES_PER_SECOND);
+                link.control.slow_link.limit(SLOW_BYTES_PER_SECOND);
             }
             links.push(link);
         }
@@ -180,7 +180,7 @@ impl Listener {
         while self.turn(&mut chance, &stop).await?.is_continue() {}
         self.reads_fast.store(true, Relaxed);
         for control in self.controls() {
-            control.narrow(0);
+            control.slow_link.limit(0);
             control.close(false);
         }
         Ok(self)
@@ -204,11 +204,12 @@ impl Listener {
             }
             Behaviour::Slow => {
                 self.controls()
-                    .for_each(|control| control.narrow(SLOW_BYTES_PER_SECOND));
+                    .for_each(|control| control.slow_link.limit(SLOW_BYTES_PER_SECOND));
                 if pause(chance, 3_000, 8_000, stop).await.is_break() {
                     return Ok(Flow::Break(()));
                 }
-                self.controls().for_each(|control| control.narrow(0));
+                self.controls()
+                    .for_each(|control| control.slow_link.limit(0));
                 pause(chance, 1_000, 3_000, stop).await
             }
             Behaviour::Reconnecting | Behaviour::Hopping => {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `plan` | who publishes, who listens and how, which fault when: all from the seed |
 //! | `cluster`, `clock`, `disk`, `processes`, `programs` | what is tortured, and what it stands on |
-//! | `proxy`, `first_id`, `fault_injection` | the connections between clients and nodes: cut, slow or changed |
+//! | `proxy`, `slow_link`, `first_id`, `fault_injection` | the connections between clients and nodes: cut, slow or changed |
 //! | `publishers`, `listeners`, `records` | the clients and their records |
 //! | `faults`, `failover` | breaks things, and measures the effect |
 //! | `checker` | whether what was promised was kept (pure; tested in `tests/proof`) |
@@ -31,6 +31,7 @@ mod publishers;
 mod records;
 mod report;
 mod run;
+mod slow_link;
 
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 

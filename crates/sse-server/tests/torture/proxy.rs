@@ -1,6 +1,6 @@
-//! The way from a client to a node, which can be made narrow, cut and closed: a TCP proxy of one client and one node.
+//! A TCP proxy between one client and one node: its connections can be slowed down, cut and refused.
 //!
-//! Each client has a link of its own to each node that it knows, so a link tells who is at its end.
+//! Each client has its own link to each node that it knows, so a link identifies its client.
 
 use std::{
     io,
@@ -21,13 +21,15 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{fault_injection::FaultInjector, first_id::FirstId, options::Plant};
+use crate::{
+    fault_injection::FaultInjector,
+    first_id::FirstId,
+    options::Plant,
+    slow_link::{READ_BYTES, SlowLink},
+};
 
 /// A cut waits so long for a frame to be cut in; then it comes anyway.
 const FRAME_WITHIN: Duration = Duration::from_secs(1);
-/// What is read at once from a node, and at a narrow link.
-const READ_BYTES: usize = 64 << 10;
-const NARROW_READ_BYTES: usize = 1024;
 /// A node that cannot be reached for so long is not there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,8 +46,8 @@ pub(crate) struct Link {
 pub(crate) struct Control {
     node: SocketAddr,
     cuts: watch::Sender<u64>,
-    /// Bytes a second towards the client; 0 for no limit.
-    rate: AtomicU64,
+    /// The rate towards the client.
+    pub(crate) slow_link: SlowLink,
     /// Connections are taken and closed at once.
     closed: AtomicBool,
     /// The number of next connections that are cut right after the first id.
@@ -78,7 +80,7 @@ impl Link {
         let control = Arc::new(Control {
             node: (Ipv4Addr::LOCALHOST, node_port).into(),
             cuts: watch::Sender::new(0),
-            rate: AtomicU64::new(0),
+            slow_link: SlowLink::default(),
             closed: AtomicBool::new(false),
             cuts_after_first_id: AtomicU32::new(0),
             plant: Mutex::new(plant),
@@ -109,11 +111,6 @@ impl Control {
     /// Cuts the connections that are open now, each in the middle of the next frame.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
-    }
-
-    /// Lets so many bytes a second through; 0 for all.
-    pub(crate) fn narrow(&self, bytes_per_second: u64) {
-        self.rate.store(bytes_per_second, Relaxed);
     }
 
     /// Takes no connections any more, or takes them again. Those that are open stay.
@@ -167,9 +164,7 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
 async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
     let cuts = control.cuts.subscribe();
     let socket = TcpSocket::new_v4()?;
-    if control.rate.load(Relaxed) > 0 {
-        socket.set_recv_buffer_size(4096)?;
-    }
+    control.slow_link.configure(&socket)?;
     let node = timeout_at(
         Instant::now() + CONNECT_WITHIN,
         socket.connect(control.node),
@@ -226,12 +221,7 @@ async fn downwards(
     let mut first_id = FirstId::default();
     let mut cut_by: Option<Instant> = None;
     loop {
-        let rate = control.rate.load(Relaxed);
-        let room = if rate > 0 {
-            NARROW_READ_BYTES
-        } else {
-            READ_BYTES
-        };
+        let room = control.slow_link.read_bytes();
         let count = tokio::select! {
             count = read(node, &mut buffer[..room]) => count?,
             changed = cuts.changed(), if cut_by.is_none() => {
@@ -280,9 +270,7 @@ async fn downwards(
                 return Ok(End::CutAfterFirstId);
             }
         }
-        if let Some(micros) = (1_000_000 * count as u64).checked_div(rate) {
-            sleep(Duration::from_micros(micros)).await;
-        }
+        control.slow_link.delay(count).await;
     }
 }
 
