@@ -14,7 +14,7 @@ mod limits;
 mod lost_tail;
 mod multi_channel;
 mod redis_connection;
-mod redis_refuses;
+mod redis_errors;
 mod redis_setup;
 mod requests;
 mod resume;
