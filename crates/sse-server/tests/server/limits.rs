@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, Said, TestServer, peak_memory, refusal, run, server_command, until,
-    within,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, peak_memory, refusal, run,
+    server_command, until, within,
 };
 
 /// The data of the events that a channel still has, in pages, whatever is trimmed meanwhile.
@@ -341,7 +341,7 @@ fn on(directory: &Path) -> std::process::Command {
 }
 
 /// A server that cannot open `directory` says why in a few lines and exits with 1.
-async fn assert_refuses(directory: &Path, hints: &[&str]) -> Said {
+async fn assert_refuses(directory: &Path, hints: &[&str]) -> ProgramOutput {
     let said = run(&mut on(directory)).await;
     let text = &said.stderr;
     assert_eq!(said.code, Some(1), "{text}");

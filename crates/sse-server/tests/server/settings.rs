@@ -5,7 +5,8 @@ use std::{cell::RefCell, net::TcpListener, process::Command};
 use tempfile::TempDir;
 
 use crate::common::{
-    Backend, KilledWhenDropped, Said, TestServer, ended, free_port, run, server_command, until,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, ended, free_port, run, server_command,
+    until,
 };
 
 const MISUSED: Option<i32> = Some(2);
@@ -18,7 +19,7 @@ fn server(variables: &[(&str, &str)], flags: &[&str]) -> Command {
 }
 
 /// What a server says, in an empty directory, until it listens (with no code) or ends.
-async fn said_at_start(command: &mut Command, directory: &TempDir) -> Said {
+async fn said_at_start(command: &mut Command, directory: &TempDir) -> ProgramOutput {
     let [stdout, stderr] = ["stdout", "stderr"].map(|_| tempfile::NamedTempFile::new().unwrap());
     command
         .current_dir(directory.path())
@@ -37,7 +38,7 @@ async fn said_at_start(command: &mut Command, directory: &TempDir) -> Said {
         // The last line of the start; without a log the URL on stdout says as much.
         let listens =
             stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
-        (listens || code.is_some()).then(|| Said {
+        (listens || code.is_some()).then(|| ProgramOutput {
             code: code.flatten(),
             stdout,
             stderr,
@@ -47,7 +48,7 @@ async fn said_at_start(command: &mut Command, directory: &TempDir) -> Said {
 }
 
 /// Runs a server that must refuse to start.
-async fn misused(variables: &[(&str, &str)], flags: &[&str]) -> Said {
+async fn misused(variables: &[(&str, &str)], flags: &[&str]) -> ProgramOutput {
     let directory = TempDir::new().unwrap();
     let said = said_at_start(&mut server(variables, flags), &directory).await;
     assert_eq!(

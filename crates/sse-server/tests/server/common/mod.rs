@@ -472,14 +472,14 @@ pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
 
 /// What a process that ends by itself had to say.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs a command that is expected to end by itself.
-pub(crate) async fn run(command: &mut Command) -> Said {
+pub(crate) async fn run(command: &mut Command) -> ProgramOutput {
     let directory = TempDir::new().expect("a temporary directory");
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
     let file = |path: &Path| std::fs::File::create(path).expect("a file");
@@ -492,7 +492,7 @@ pub(crate) async fn run(command: &mut Command) -> Said {
     let code = ended(&mut child.0).await.code();
     let text =
         |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("a file")).into_owned();
-    Said {
+    ProgramOutput {
         code,
         stdout: text(&stdout),
         stderr: text(&stderr),
