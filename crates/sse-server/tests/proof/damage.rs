@@ -33,7 +33,7 @@ type Truth = BTreeMap<&'static str, Vec<Stored>>;
 
 /// What came of a copy.
 #[derive(Debug, Default)]
-struct Tally {
+struct Outcomes {
     refused: u64,
     whole: u64,
     damaged_reads: u64,
@@ -224,13 +224,13 @@ struct Examined<'a> {
     what: String,
     directory: &'a Path,
     truth: &'a Truth,
-    tally: &'a mut Tally,
+    outcomes: &'a mut Outcomes,
 }
 
 impl Examined<'_> {
     fn hold(&mut self, holds: bool, why: impl Display) {
         if !holds {
-            self.tally.wrong.push(format!("{}: {why}", self.what));
+            self.outcomes.wrong.push(format!("{}: {why}", self.what));
         }
     }
 
@@ -255,7 +255,7 @@ impl Examined<'_> {
     ) -> bool {
         let (parts, error) = read(broker, name, from).await;
         let asked = format!("{name} from {from:?}");
-        let (mut left, mut gap, gaps_before) = (truth, None, self.tally.gaps);
+        let (mut left, mut gap, gaps_before) = (truth, None, self.outcomes.gaps);
         let mut parts = parts.iter().peekable();
         if is_stranger {
             // Told of a gap, whether or not something is missing.
@@ -272,7 +272,7 @@ impl Examined<'_> {
         for part in parts {
             match part {
                 Read::Gap(reason, oldest) => {
-                    self.tally.gaps += 1;
+                    self.outcomes.gaps += 1;
                     self.hold(
                         *reason == GapReason::Damaged,
                         format_args!("{asked}: a gap {reason:?}"),
@@ -281,7 +281,7 @@ impl Examined<'_> {
                     gap = Some(*oldest);
                 }
                 Read::Event(event) => {
-                    self.tally.served += 1;
+                    self.outcomes.served += 1;
                     let Some(skipped) = left.iter().position(|expected| expected == event) else {
                         self.hold(
                             false,
@@ -317,12 +317,12 @@ impl Examined<'_> {
                 ),
             ),
             Some(BrokerError::Damaged(why)) => {
-                self.tally.errors += 1;
+                self.outcomes.errors += 1;
                 self.hold_helpful(why);
             }
             Some(other) => self.hold(false, format_args!("{asked} fails as {other:?}")),
         }
-        error.is_none() && self.tally.gaps == gaps_before
+        error.is_none() && self.outcomes.gaps == gaps_before
     }
 
     /// Backwards come only events that were there, each once.
@@ -357,9 +357,9 @@ impl Examined<'_> {
             self.read_back(broker, name, events).await;
         }
         *(if sound {
-            &mut self.tally.whole
+            &mut self.outcomes.whole
         } else {
-            &mut self.tally.damaged_reads
+            &mut self.outcomes.damaged_reads
         }) += 1;
     }
 
@@ -380,7 +380,7 @@ impl Examined<'_> {
                 format_args!("the key of {} is not known: {placed:?}", event.id),
             );
         }
-        self.tally.repeated += 1;
+        self.outcomes.repeated += 1;
     }
 
     /// A new event is stored or not: either way what is read is true.
@@ -391,7 +391,7 @@ impl Examined<'_> {
         else {
             return;
         };
-        self.tally.appended += 1;
+        self.outcomes.appended += 1;
         let last = self.truth["orders"].last().unwrap().id;
         let newest = self
             .truth
@@ -425,7 +425,7 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
             .all(|words| !places(&good, words).is_empty()),
         "the pages to be damaged are there"
     );
-    let mut tally = Tally::default();
+    let mut outcomes = Outcomes::default();
     for copy in 0..COPIES {
         let mut chance = StdRng::seed_from_u64(copy);
         let mut bytes = good.clone();
@@ -435,12 +435,12 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
             what,
             directory: directory.path(),
             truth: &truth,
-            tally: &mut tally,
+            outcomes: &mut outcomes,
         };
         match open(directory.path()) {
             Err(error) => {
                 examined.hold_helpful(&error.to_string());
-                examined.tally.refused += 1;
+                examined.outcomes.refused += 1;
             }
             Ok(log) => {
                 let broker = Broker::Embedded(log.clone());
@@ -452,17 +452,17 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
         }
     }
     println!(
-        "{COPIES} damaged copies of {} bytes: {tally:#?}",
+        "{COPIES} damaged copies of {} bytes: {outcomes:#?}",
         good.len()
     );
     assert!(
-        tally.wrong.is_empty(),
+        outcomes.wrong.is_empty(),
         "{} promises were broken",
-        tally.wrong.len()
+        outcomes.wrong.len()
     );
     assert!(
-        tally.refused > 50 && tally.whole > 50 && tally.damaged_reads > 50,
-        "{tally:?}"
+        outcomes.refused > 50 && outcomes.whole > 50 && outcomes.damaged_reads > 50,
+        "{outcomes:?}"
     );
 }
 
