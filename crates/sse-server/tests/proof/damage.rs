@@ -2,7 +2,19 @@
 //! missing, or says what is wrong and what to do. None panics, none gives a damaged event, none takes a shorter history for
 //! the whole one.
 
-use std::{collections::BTreeMap, fmt::Display, fs, num::NonZeroUsize, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    fs,
+    num::NonZeroUsize,
+    panic,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use redb::{TableDefinition, TableHandle as _, WriteTransaction};
@@ -10,7 +22,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
-        embedded::{Embedded, OpenError, Place},
+        embedded::{Embedded, OpenError, Place, is_catching_panic},
         once::{Fingerprint, KeyLimits, Once, Part},
     },
     metrics::Metrics,
@@ -425,6 +437,7 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
             .all(|words| !places(&good, words).is_empty()),
         "the pages to be damaged are there"
     );
+    let caught = count_caught_panics();
     let mut outcomes = Outcomes::default();
     for copy in 0..COPIES {
         let mut chance = StdRng::seed_from_u64(copy);
@@ -464,6 +477,24 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
         outcomes.refused > 50 && outcomes.whole > 50 && outcomes.damaged_reads > 50,
         "{outcomes:?}"
     );
+    assert!(
+        caught.load(Relaxed) > 0,
+        "redb did not panic, or the log has replaced this program's panic hook"
+    );
+}
+
+/// Installs a panic hook that counts the panics that the log catches, and prints all others.
+fn count_caught_panics() -> Arc<AtomicU64> {
+    let caught = Arc::new(AtomicU64::new(0));
+    let (counter, print) = (caught.clone(), panic::take_hook());
+    panic::set_hook(Box::new(move |panic| {
+        if is_catching_panic() {
+            counter.fetch_add(1, Relaxed);
+        } else {
+            print(panic);
+        }
+    }));
+    caught
 }
 
 /// What stands beside the events has checksums too, over the names that it stands under.

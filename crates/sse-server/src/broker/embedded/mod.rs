@@ -11,16 +11,17 @@
 //! | `record` | the bytes of an event and of a channel's row |
 //! | `damage` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
-//! | `quiet` | panics of redb, which become errors |
+//! | `catch_panic` | panics of redb, which become errors |
 //! | `outage` | how often it is told that the log cannot be written |
 //! | `disk` | the reserve of free space |
 
+mod catch_panic;
 mod damage;
 mod disk;
 mod group;
 mod keys;
 mod outage;
-mod quiet;
+
 mod reader;
 mod record;
 mod store;
@@ -41,7 +42,10 @@ use redb::{ReadableTable, ReadableTableMetadata as _};
 use sse_proto::{Channel, Event, EventId, api::GapReason};
 use tokio::{runtime::Handle, sync::oneshot};
 
-pub use self::store::{OpenError, Place};
+pub use self::{
+    catch_panic::is_catching_panic,
+    store::{OpenError, Place},
+};
 use self::{
     damage::Damage,
     disk::FreeSpace,

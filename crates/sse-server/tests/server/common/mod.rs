@@ -23,7 +23,7 @@ use std::{
 use futures::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::{
     net::TcpStream,
     time::{interval, timeout},
@@ -497,6 +497,39 @@ pub(crate) async fn run(command: &mut Command) -> ProgramOutput {
         stdout: text(&stdout),
         stderr: text(&stderr),
     }
+}
+
+/// Starts a server in `directory` and returns its output up to the moment when it listens (without
+/// a code) or ends. A server that listens is killed.
+pub(crate) async fn output_at_start(command: &mut Command, directory: &TempDir) -> ProgramOutput {
+    let [stdout, stderr] = ["stdout", "stderr"].map(|_| NamedTempFile::new().expect("a file"));
+    command
+        .current_dir(directory.path())
+        .stdout(stdout.reopen().expect("a process and its files"))
+        .stderr(stderr.reopen().expect("a process and its files"));
+    let child = RefCell::new(KilledWhenDropped(
+        command.spawn().expect("a process and its files"),
+    ));
+    let read =
+        |file: &NamedTempFile| std::fs::read_to_string(file).expect("a process and its files");
+    until("it listens or ends", async || {
+        let code = child
+            .borrow_mut()
+            .0
+            .try_wait()
+            .expect("a process and its files")
+            .map(|status| status.code());
+        let (stdout, stderr) = (read(&stdout), read(&stderr));
+        // The last line of the start; without a log the URL on stdout says as much.
+        let listens =
+            stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
+        (listens || code.is_some()).then(|| ProgramOutput {
+            code: code.flatten(),
+            stdout,
+            stderr,
+        })
+    })
+    .await
 }
 
 /// So that a failed test leaves no process behind.
