@@ -31,6 +31,8 @@ mod publishers;
 mod records;
 mod report;
 mod run;
+#[path = "../server/common/skipped.rs"]
+mod skipped;
 mod slow_link;
 
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
@@ -124,14 +126,14 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
         )
         .await?;
     }
-    // At the end, where nobody overlooks what this machine could not test.
+    // The reports come last, where they are seen.
     let left_out: BTreeSet<&str> = reports
         .iter()
         .flat_map(|report| &report.skipped)
         .map(String::as_str)
         .collect();
     for what in left_out {
-        println!("NOT TESTED, because this machine cannot: {what}");
+        skipped::report("torture", what);
     }
     Ok(reports.iter().all(|report| report.breaches.is_empty()))
 }

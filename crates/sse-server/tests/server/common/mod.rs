@@ -4,6 +4,7 @@
 
 mod proxy;
 mod redis_server;
+mod skipped;
 mod subscriber;
 
 use std::{
@@ -40,6 +41,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether the servers of this test program keep the sockets of streams with their HTTP workers.
 pub(crate) const STAYS_ATTACHED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"attached");
+
+/// Reports that the test which calls it, or a part of that test, cannot run here.
+pub(crate) fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let program = env!("CARGO_CRATE_NAME");
+    // The harness names the thread of a test after the test.
+    skipped::report(
+        &format!("{program}::{}", thread.name().unwrap_or("?")),
+        reason,
+    );
+}
 
 /// The brokers that every promise is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
