@@ -1,9 +1,9 @@
 //! `sse-server`: reads the settings, serves until a signal, and says by its exit code how it went.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, panic, process::ExitCode};
 
 use anyhow::Context as _;
-use sse_server::settings::Settings;
+use sse_server::{broker::embedded::is_catching_panic, settings::Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +16,7 @@ const BLOCKING_THREADS: usize = 8;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    install_panic_hook();
     let settings = match Settings::from_args(std::env::args_os()) {
         Ok(settings) => settings,
         Err(error) => {
@@ -31,6 +32,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Installs a panic hook that prints nothing for a panic that the embedded log catches.
+///
+/// The log reports such a panic as an error; the message of the panic would look like a crash.
+fn install_panic_hook() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !is_catching_panic() {
+            print(panic);
+        }
+    }));
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {

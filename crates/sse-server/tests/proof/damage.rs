@@ -2,7 +2,19 @@
 //! missing, or says what is wrong and what to do. None panics, none gives a damaged event, none takes a shorter history for
 //! the whole one.
 
-use std::{collections::BTreeMap, fmt::Display, fs, num::NonZeroUsize, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    fs,
+    num::NonZeroUsize,
+    panic,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use redb::{TableDefinition, TableHandle as _, WriteTransaction};
@@ -10,7 +22,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, Continuity, PageLimits, ReadFrom, Retention, Stored,
-        embedded::{Embedded, OpenError, Place},
+        embedded::{Embedded, OpenError, Place, is_catching_panic},
         idempotency::{AppendItem, Fingerprint, IdempotencyKey, KeyLimits},
     },
     metrics::Metrics,
@@ -33,7 +45,7 @@ type Truth = BTreeMap<&'static str, Vec<Stored>>;
 
 /// What came of a copy.
 #[derive(Debug, Default)]
-struct Tally {
+struct Outcomes {
     refused: u64,
     whole: u64,
     damaged_reads: u64,
@@ -224,13 +236,13 @@ struct Examined<'a> {
     what: String,
     directory: &'a Path,
     truth: &'a Truth,
-    tally: &'a mut Tally,
+    outcomes: &'a mut Outcomes,
 }
 
 impl Examined<'_> {
     fn hold(&mut self, holds: bool, why: impl Display) {
         if !holds {
-            self.tally.wrong.push(format!("{}: {why}", self.what));
+            self.outcomes.wrong.push(format!("{}: {why}", self.what));
         }
     }
 
@@ -255,7 +267,7 @@ impl Examined<'_> {
     ) -> bool {
         let (parts, error) = read(broker, name, from).await;
         let asked = format!("{name} from {from:?}");
-        let (mut left, mut gap, gaps_before) = (truth, None, self.tally.gaps);
+        let (mut left, mut gap, gaps_before) = (truth, None, self.outcomes.gaps);
         let mut parts = parts.iter().peekable();
         if is_stranger {
             // Told of a gap, whether or not something is missing.
@@ -272,7 +284,7 @@ impl Examined<'_> {
         for part in parts {
             match part {
                 Read::Gap(reason, oldest) => {
-                    self.tally.gaps += 1;
+                    self.outcomes.gaps += 1;
                     self.hold(
                         *reason == GapReason::Damaged,
                         format_args!("{asked}: a gap {reason:?}"),
@@ -281,7 +293,7 @@ impl Examined<'_> {
                     gap = Some(*oldest);
                 }
                 Read::Event(event) => {
-                    self.tally.served += 1;
+                    self.outcomes.served += 1;
                     let Some(skipped) = left.iter().position(|expected| expected == event) else {
                         self.hold(
                             false,
@@ -317,12 +329,12 @@ impl Examined<'_> {
                 ),
             ),
             Some(BrokerError::Damaged(why)) => {
-                self.tally.errors += 1;
+                self.outcomes.errors += 1;
                 self.hold_helpful(why);
             }
             Some(other) => self.hold(false, format_args!("{asked} fails as {other:?}")),
         }
-        error.is_none() && self.tally.gaps == gaps_before
+        error.is_none() && self.outcomes.gaps == gaps_before
     }
 
     /// Backwards come only events that were there, each once.
@@ -359,9 +371,9 @@ impl Examined<'_> {
             self.read_back(broker, name, events).await;
         }
         *(if sound {
-            &mut self.tally.whole
+            &mut self.outcomes.whole
         } else {
-            &mut self.tally.damaged_reads
+            &mut self.outcomes.damaged_reads
         }) += 1;
     }
 
@@ -382,7 +394,7 @@ impl Examined<'_> {
                 format_args!("the key of {} is not known: {placed:?}", event.id),
             );
         }
-        self.tally.repeated += 1;
+        self.outcomes.repeated += 1;
     }
 
     /// A new event is stored or not: either way what is read is true.
@@ -393,7 +405,7 @@ impl Examined<'_> {
         else {
             return;
         };
-        self.tally.appended += 1;
+        self.outcomes.appended += 1;
         let last = self.truth["orders"].last().unwrap().id;
         let newest = self
             .truth
@@ -428,7 +440,8 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
             .all(|words| !places(&good, words).is_empty()),
         "the pages to be damaged are there"
     );
-    let mut tally = Tally::default();
+    let caught = count_caught_panics();
+    let mut outcomes = Outcomes::default();
     for copy in 0..COPIES {
         let mut chance = StdRng::seed_from_u64(copy);
         let mut bytes = good.clone();
@@ -438,12 +451,12 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
             what,
             directory: directory.path(),
             truth: &truth,
-            tally: &mut tally,
+            outcomes: &mut outcomes,
         };
         match open(directory.path()) {
             Err(error) => {
                 examined.hold_helpful(&error.to_string());
-                examined.tally.refused += 1;
+                examined.outcomes.refused += 1;
             }
             Ok(log) => {
                 let broker = Broker::Embedded(log.clone());
@@ -455,18 +468,36 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
         }
     }
     println!(
-        "{COPIES} damaged copies of {} bytes: {tally:#?}",
+        "{COPIES} damaged copies of {} bytes: {outcomes:#?}",
         good.len()
     );
     assert!(
-        tally.wrong.is_empty(),
+        outcomes.wrong.is_empty(),
         "{} promises were broken",
-        tally.wrong.len()
+        outcomes.wrong.len()
     );
     assert!(
-        tally.refused > 50 && tally.whole > 50 && tally.damaged_reads > 50,
-        "{tally:?}"
+        outcomes.refused > 50 && outcomes.whole > 50 && outcomes.damaged_reads > 50,
+        "{outcomes:?}"
     );
+    assert!(
+        caught.load(Relaxed) > 0,
+        "redb did not panic, or the log has replaced this program's panic hook"
+    );
+}
+
+/// Installs a panic hook that counts the panics that the log catches, and prints all others.
+fn count_caught_panics() -> Arc<AtomicU64> {
+    let caught = Arc::new(AtomicU64::new(0));
+    let (counter, print) = (caught.clone(), panic::take_hook());
+    panic::set_hook(Box::new(move |panic| {
+        if is_catching_panic() {
+            counter.fetch_add(1, Relaxed);
+        } else {
+            print(panic);
+        }
+    }));
+    caught
 }
 
 /// What stands beside the events has checksums too, over the names that it stands under.

@@ -9,6 +9,6 @@ mod checker;
 mod checking;
 mod damage;
 mod model;
+mod multi_channel;
 mod reading;
 mod seen;
-mod several;

@@ -42,7 +42,7 @@ enum Mutation {
 
 /// What happens.
 #[derive(Debug, Clone)]
-enum Act {
+enum Action {
     Append {
         count: usize,
         pause_ms: u64,
@@ -83,18 +83,18 @@ enum Act {
     },
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn action() -> impl Strategy<Value = Action> {
     let (reader, node) = (0..READERS, 0..NODES);
     prop_oneof![
-        4 => (1_usize..6, 0_u64..3).prop_map(|(count, pause_ms)| Act::Append { count, pause_ms }),
-        1 => (1_usize..5).prop_map(|count| Act::Trim { count }),
-        1 => (0_usize..12, 1_usize..4).prop_map(|(back, count)| Act::Damage { back, count }),
-        1 => (1_usize..6, 0_usize..3).prop_map(|(lost, early)| Act::FailOver { lost, early }),
-        4 => (node.clone(), 1_usize..5).prop_map(|(node, count)| Act::Feed { node, count }),
-        1 => node.clone().prop_map(|node| Act::RestartNode { node }),
-        8 => (reader.clone(), 1_usize..5).prop_map(|(reader, steps)| Act::Read { reader, steps }),
-        2 => (reader.clone(), node).prop_map(|(reader, node)| Act::Reconnect { reader, node }),
-        1 => reader.prop_map(|reader| Act::Heartbeat { reader }),
+        4 => (1_usize..6, 0_u64..3).prop_map(|(count, pause_ms)| Action::Append { count, pause_ms }),
+        1 => (1_usize..5).prop_map(|count| Action::Trim { count }),
+        1 => (0_usize..12, 1_usize..4).prop_map(|(back, count)| Action::Damage { back, count }),
+        1 => (1_usize..6, 0_usize..3).prop_map(|(lost, early)| Action::FailOver { lost, early }),
+        4 => (node.clone(), 1_usize..5).prop_map(|(node, count)| Action::Feed { node, count }),
+        1 => node.clone().prop_map(|node| Action::RestartNode { node }),
+        8 => (reader.clone(), 1_usize..5).prop_map(|(reader, steps)| Action::Read { reader, steps }),
+        2 => (reader.clone(), node).prop_map(|(reader, node)| Action::Reconnect { reader, node }),
+        1 => reader.prop_map(|reader| Action::Heartbeat { reader }),
     ]
 }
 
@@ -245,7 +245,7 @@ fn mutated_frames(log: &Log, node: &Node, mutation: Mutation) -> Option<Frames> 
 }
 
 /// Plays it all, lets everybody catch up, and checks what each reader got.
-fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
+fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut log = Log::new(channel());
     let mut nodes = [Node::join(&log, 4), Node::join(&log, 2)];
     let kinds = [vec![], vec![KINDS[1]], vec![]];
@@ -254,27 +254,27 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
         .enumerate()
         .map(|(number, kinds)| Reader::new(kinds, number % NODES))
         .collect();
-    for act in acts {
-        match *act {
-            Act::Append { count, pause_ms } => (0..count).for_each(|_| log.append(pause_ms)),
-            Act::Trim { count } => log.trim(count),
-            Act::Damage { back, count } => log.damage(back, count),
-            Act::FailOver { lost, early } => log.fail_over(lost, early),
-            Act::Feed { node, count } => nodes[node].feed(&log, count),
-            Act::RestartNode { node } => {
+    for action in actions {
+        match *action {
+            Action::Append { count, pause_ms } => (0..count).for_each(|_| log.append(pause_ms)),
+            Action::Trim { count } => log.trim(count),
+            Action::Damage { back, count } => log.damage(back, count),
+            Action::FailOver { lost, early } => log.fail_over(lost, early),
+            Action::Feed { node, count } => nodes[node].feed(&log, count),
+            Action::RestartNode { node } => {
                 nodes[node].restart(&log);
                 readers
                     .iter_mut()
                     .filter(|reader| reader.node == node)
                     .for_each(|reader| reader.reconnect(node));
             }
-            Act::Read { reader, steps } => {
+            Action::Read { reader, steps } => {
                 for _ in 0..steps {
                     step(&mut readers[reader], &log, &nodes, mutation);
                 }
             }
-            Act::Reconnect { reader, node } => readers[reader].reconnect(node),
-            Act::Heartbeat { reader } => {
+            Action::Reconnect { reader, node } => readers[reader].reconnect(node),
+            Action::Heartbeat { reader } => {
                 if let Some(position) = readers[reader].subscription.tell() {
                     readers[reader].last_id = position.to_string();
                 }
@@ -303,16 +303,16 @@ fn step(reader: &mut Reader, log: &Log, nodes: &[Node], mutation: Mutation) -> b
     reader.step(log, mutated.as_ref().unwrap_or(&node.frames), mutation)
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    prop::collection::vec(act(), 1..120)
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    prop::collection::vec(action(), 1..120)
 }
 
 proptest! {
     #![proptest_config(Config::with_cases(2_000))]
 
     #[test]
-    fn every_reader_gets_each_event_once_in_order_or_a_true_gap(acts in acts()) {
-        play(&acts, Mutation::None)?;
+    fn every_reader_gets_each_event_once_in_order_or_a_true_gap(actions in actions()) {
+        play(&actions, Mutation::None)?;
     }
 }
 
@@ -328,7 +328,7 @@ fn a_seam_that_is_off_by_one_or_a_record_that_is_left_out_is_found() {
             failure_persistence: None,
             ..Config::with_cases(2_000)
         };
-        let found = TestRunner::new(config).run(&acts(), |acts| play(&acts, mutation));
+        let found = TestRunner::new(config).run(&actions(), |actions| play(&actions, mutation));
         assert!(
             matches!(found, Err(TestError::Fail(..))),
             "{mutation:?} was not found: {found:?}"

@@ -9,17 +9,17 @@
 )]
 mod common;
 mod damaged;
-mod ends;
+mod failover;
 mod fanout;
 mod faults;
 mod footprint;
-mod forks;
 mod limits;
 mod lost_tail;
+mod multi_channel;
 mod resume;
-mod several;
 mod shutdown;
 mod slow;
-mod starts;
+mod start_params;
 mod stream;
 mod trimming;
+mod until;

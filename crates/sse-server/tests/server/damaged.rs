@@ -7,7 +7,7 @@ use serde_json::Value;
 use sse_proto::api::{Gap, GapReason};
 use tempfile::TempDir;
 
-use crate::common::{Subscriber, TestEvent, TestServer};
+use crate::common::{Subscriber, TestEvent, TestServer, output_at_start, server_command};
 
 const EVENTS: usize = 60;
 
@@ -274,4 +274,43 @@ async fn history_as_json_says_where_it_is_damaged() {
         (&page["gap"], page["events"].as_array().map(Vec::len)),
         (&Value::Null, Some(0))
     );
+}
+
+/// redb's unit of storage; its first byte says what kind of page it is.
+const PAGE_BYTES: usize = 4096;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_redb_that_the_log_catches_prints_nothing_of_its_own() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let mut server = TestServer::on_directory(&path, &[]).await;
+    server.publish("sse", "click", "x").await;
+    server.stop("TERM").await;
+    let file = path.join("events.redb");
+    let good = std::fs::read(&file).unwrap();
+    let mut caught = 0;
+    for page in (0..good.len()).step_by(PAGE_BYTES) {
+        if good[page] == 0 {
+            continue;
+        }
+        let mut bytes = good.clone();
+        bytes[page] = 0xff;
+        std::fs::write(&file, bytes).unwrap();
+        let mut command = server_command();
+        command
+            .args(["--log", "debug", "--bind", "127.0.0.1:0", "--data-dir"])
+            .arg(&path);
+        let output = output_at_start(&mut command, &directory).await;
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+        if output.stderr.contains("caught a panic of redb") {
+            assert_eq!(output.code, Some(1), "{}", output.stderr);
+            let error = output.stderr.lines().last().unwrap_or_default();
+            assert!(
+                error.starts_with("sse-server: ") && error.contains("backup"),
+                "{error}"
+            );
+            caught += 1;
+        }
+    }
+    assert!(caught > 0, "no damaged page makes redb panic");
 }

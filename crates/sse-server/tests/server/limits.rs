@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, Said, TestServer, peak_memory, refusal, run, server_command, until,
-    within,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, peak_memory, refusal, run,
+    server_command, skip, until, within,
 };
 
 /// The data of the events that a channel still has, in pages, whatever is trimmed meanwhile.
@@ -341,10 +341,16 @@ fn on(directory: &Path) -> std::process::Command {
 }
 
 /// A server that cannot open `directory` says why in a few lines and exits with 1.
-async fn assert_refuses(directory: &Path, hints: &[&str]) -> Said {
-    let said = run(&mut on(directory)).await;
-    let text = &said.stderr;
-    assert_eq!(said.code, Some(1), "{text}");
+async fn assert_refuses(directory: &Path, hints: &[&str]) -> ProgramOutput {
+    let output = run(&mut on(directory)).await;
+    assert_refused(&output, directory, hints);
+    output
+}
+
+/// Checks that a server did not start on this directory, for a reason that contains the hints.
+fn assert_refused(output: &ProgramOutput, directory: &Path, hints: &[&str]) {
+    let text = &output.stderr;
+    assert_eq!(output.code, Some(1), "{text}");
     assert!(
         text.contains(&directory.display().to_string()),
         "the directory is not named: {text}"
@@ -352,7 +358,6 @@ async fn assert_refuses(directory: &Path, hints: &[&str]) -> Said {
     for hint in hints {
         assert!(text.contains(hint), "{hint:?} is not in {text}");
     }
-    said
 }
 
 #[tokio::test]
@@ -419,16 +424,41 @@ async fn a_data_directory_that_cannot_be_one_is_a_clear_error() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_data_directory_that_cannot_be_written_is_a_clear_error() {
-    use std::os::unix::fs::PermissionsExt as _;
-    if rustix::process::geteuid().is_root() {
-        eprintln!("root may write everywhere: nothing to see here");
-        return;
-    }
+    use std::{
+        fs::{Permissions, set_permissions},
+        os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+        process::Command,
+    };
+
+    const NOBODY: u32 = 65_534;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     std::fs::create_dir(&path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o555)).unwrap();
-    assert_refuses(&path, &["ermission denied"]).await;
+    set_permissions(&path, Permissions::from_mode(0o555)).unwrap();
+    let mut command = on(&path);
+    if rustix::process::geteuid().is_root() {
+        // Root may write everywhere. Another user runs the program, from where that user can reach it.
+        let as_nobody = |mut command: Command| {
+            command.uid(NOBODY).gid(NOBODY);
+            command
+        };
+        if as_nobody(Command::new("true")).status().is_err() {
+            return skip("root may write everywhere, and cannot become another user here");
+        }
+        let program = directory.path().join("sse-server");
+        std::fs::copy(command.get_program(), &program).unwrap();
+        set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut copy = Command::new(program);
+        copy.args(command.get_args()).stdin(Stdio::null());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => copy.env(name, value),
+                None => copy.env_remove(name),
+            };
+        }
+        command = as_nobody(copy);
+    }
+    assert_refused(&run(&mut command).await, &path, &["ermission denied"]);
 }
 
 #[tokio::test]

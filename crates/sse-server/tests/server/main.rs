@@ -1,29 +1,59 @@
-//! The promises of the server, each in a file, on every broker, over real sockets.
+//! The server's guarantees, tested over real sockets against real server processes.
+//!
+//! Most cases run on every broker (`on_every_broker!`). The target `attached` runs the files that
+//! are marked with (a) a second time with `--fanout-threads 0`.
+//!
+//! | file | what it tests |
+//! |---|---|
+//! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
+//! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
+//! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
+//! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
+//! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
+//! | `faults` (a) | Acknowledged events survive crashes and outages, and the server recovers. |
+//! | `footprint` (a) | Memory and open files stay bounded under load. |
+//! | `idempotency` | A publish that is sent again with its key is stored once. |
+//! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
+//! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
+//! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
+//! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
+//! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
+//! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
+//! | `requests` | Valid publish requests are stored as sent; invalid ones are rejected with help. |
+//! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
+//! | `settings` | A wrong flag or variable ends the server with code 2 and a helpful message. |
+//! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
+//! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
+//! | `stalled_node` | A node that missed a trim or a wipe sends each subscriber the right gap. |
+//! | `start_params` (a) | A stream starts where `from`, `since` or `last` says. |
+//! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
+//! | `trimming` (a) | Trimming never removes an unread event without a gap. |
+//! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod broker_contract;
 mod common;
 mod damaged;
-mod ends;
+mod failover;
 mod fanout;
 mod faults;
 mod footprint;
-mod forks;
+mod idempotency;
 mod limits;
 mod lost_tail;
-mod once;
-mod redis_lines;
-mod redis_refuses;
+mod multi_channel;
+mod redis_connection;
+mod redis_errors;
 mod redis_setup;
 mod requests;
 mod resume;
 mod settings;
-mod several;
 mod shutdown;
-mod slept;
 mod slow;
+mod stalled_node;
+mod start_params;
 mod start_table;
-mod starts;
 mod stream;
 mod trimming;
+mod until;

@@ -1,11 +1,12 @@
 //! The command line and the environment: what is misused is said at once, with code 2 and what to write instead.
 
-use std::{cell::RefCell, net::TcpListener, process::Command};
+use std::{net::TcpListener, process::Command};
 
 use tempfile::TempDir;
 
 use crate::common::{
-    Backend, KilledWhenDropped, Said, TestServer, ended, free_port, run, server_command, until,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, ended, free_port, output_at_start, run,
+    server_command, until,
 };
 
 const MISUSED: Option<i32> = Some(2);
@@ -17,39 +18,10 @@ fn server(variables: &[(&str, &str)], flags: &[&str]) -> Command {
     command
 }
 
-/// What a server says, in an empty directory, until it listens (with no code) or ends.
-async fn said_at_start(command: &mut Command, directory: &TempDir) -> Said {
-    let [stdout, stderr] = ["stdout", "stderr"].map(|_| tempfile::NamedTempFile::new().unwrap());
-    command
-        .current_dir(directory.path())
-        .stdout(stdout.reopen().unwrap())
-        .stderr(stderr.reopen().unwrap());
-    let child = RefCell::new(KilledWhenDropped(command.spawn().unwrap()));
-    let read = |file: &tempfile::NamedTempFile| std::fs::read_to_string(file).unwrap();
-    until("it listens or ends", async || {
-        let code = child
-            .borrow_mut()
-            .0
-            .try_wait()
-            .unwrap()
-            .map(|status| status.code());
-        let (stdout, stderr) = (read(&stdout), read(&stderr));
-        // The last line of the start; without a log the URL on stdout says as much.
-        let listens =
-            stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
-        (listens || code.is_some()).then(|| Said {
-            code: code.flatten(),
-            stdout,
-            stderr,
-        })
-    })
-    .await
-}
-
 /// Runs a server that must refuse to start.
-async fn misused(variables: &[(&str, &str)], flags: &[&str]) -> Said {
+async fn misused(variables: &[(&str, &str)], flags: &[&str]) -> ProgramOutput {
     let directory = TempDir::new().unwrap();
-    let said = said_at_start(&mut server(variables, flags), &directory).await;
+    let said = output_at_start(&mut server(variables, flags), &directory).await;
     assert_eq!(
         said.code, MISUSED,
         "{variables:?} {flags:?}: {}",
@@ -70,7 +42,7 @@ async fn log_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
     if !flags.contains(&"--bind") && !variables.iter().any(|(name, _)| *name == "SSE_BIND") {
         command.args(["--bind", "127.0.0.1:0"]);
     }
-    said_at_start(&mut command, &TempDir::new().unwrap())
+    output_at_start(&mut command, &TempDir::new().unwrap())
         .await
         .stderr
 }

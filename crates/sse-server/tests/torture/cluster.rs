@@ -199,11 +199,11 @@ impl Cluster {
     }
 
     /// Begins a fail-over of Redis to a replica.
-    pub(crate) async fn begin_fail_over(&mut self) -> anyhow::Result<FailOver> {
+    pub(crate) async fn start_fail_over(&mut self) -> anyhow::Result<FailOver> {
         self.primaries += 1;
         let directory = self.directory.join(format!("redis-{}", self.primaries));
         let primary = self.redis.as_ref().context("no Redis to fail over from")?;
-        FailOver::begin(primary, self.clock.as_ref(), &directory).await
+        FailOver::start(primary, self.clock.as_ref(), &directory).await
     }
 
     /// Whether one stream can follow several channels.

@@ -53,7 +53,7 @@ pub(crate) struct FailOver {
 
 impl FailOver {
     /// Starts a replica with its files in `directory`, lets it catch up, and promotes it.
-    pub(crate) async fn begin(
+    pub(crate) async fn start(
         primary: &Server,
         clock: Option<&Clock>,
         directory: &Path,

@@ -176,7 +176,7 @@ impl Faults<'_> {
 
     /// Lets Redis lose what it acknowledges in a short while. How much that is, the records tell at the end.
     async fn fail_over(&mut self) -> anyhow::Result<()> {
-        let mut fail_over = self.cluster.begin_fail_over().await?;
+        let mut fail_over = self.cluster.start_fail_over().await?;
         let lost = fail_over
             .lose(self.plan.chance.random_range(LOST_AT_LEAST))
             .await?;

@@ -64,7 +64,7 @@ impl Listener {
         for node in &plan.nodes {
             let link = Link::open(node_ports[*node], plant).await?;
             if plan.behaviour == Behaviour::Slow {
-                link.control.narrow(SLOW_BYTES_PER_SECOND);
+                link.control.slow_link.limit(SLOW_BYTES_PER_SECOND);
             }
             links.push(link);
         }
@@ -140,7 +140,7 @@ impl Listener {
             Behaviour::Late => return Ok(()),
             Behaviour::CutFirst => self
                 .controls()
-                .for_each(|control| control.cut_after_opening(CUTS_BEFORE_FIRST)),
+                .for_each(|control| control.cut_after_first_id(CUTS_BEFORE_FIRST)),
             _ => {}
         }
         self.start()?;
@@ -161,8 +161,8 @@ impl Listener {
     }
 
     async fn opened(&self) -> anyhow::Result<String> {
-        let opening = async || self.controls().find_map(Control::opening);
-        until(JOIN_WITHIN, opening)
+        let first_id = async || self.controls().find_map(Control::first_id);
+        until(JOIN_WITHIN, first_id)
             .await
             .with_context(|| format!("{} has not joined", self.name))
     }
@@ -180,7 +180,7 @@ impl Listener {
         while self.turn(&mut chance, &stop).await?.is_continue() {}
         self.reads_fast.store(true, Relaxed);
         for control in self.controls() {
-            control.narrow(0);
+            control.slow_link.limit(0);
             control.close(false);
         }
         Ok(self)
@@ -204,11 +204,12 @@ impl Listener {
             }
             Behaviour::Slow => {
                 self.controls()
-                    .for_each(|control| control.narrow(SLOW_BYTES_PER_SECOND));
+                    .for_each(|control| control.slow_link.limit(SLOW_BYTES_PER_SECOND));
                 if pause(chance, 3_000, 8_000, stop).await.is_break() {
                     return Ok(Flow::Break(()));
                 }
-                self.controls().for_each(|control| control.narrow(0));
+                self.controls()
+                    .for_each(|control| control.slow_link.limit(0));
                 pause(chance, 1_000, 3_000, stop).await
             }
             Behaviour::Reconnecting | Behaviour::Hopping => {
@@ -237,7 +238,7 @@ impl Listener {
                     chance.random_range(1..CUTS_BEFORE_FIRST),
                 );
                 self.controls().for_each(|control| {
-                    control.cut_after_opening(cuts);
+                    control.cut_after_first_id(cuts);
                     control.close(false);
                 });
                 if back.is_break()
@@ -343,7 +344,7 @@ impl Listener {
     pub(crate) fn follows(&self) -> Option<Follows> {
         let joined = match self.plan.behaviour {
             Behaviour::Late => {
-                Joined::After(self.controls().find_map(Control::opening)?.parse().ok()?)
+                Joined::After(self.controls().find_map(Control::first_id)?.parse().ok()?)
             }
             _ => Joined::BeforeAll,
         };
@@ -376,10 +377,10 @@ impl Listener {
         let sum = |count: fn(&Control) -> u64| self.controls().map(count).sum::<u64>();
         let connections = self.connection_count();
         let in_a_frame = sum(|control| control.counts.cut_in_a_frame.load(Relaxed));
-        let after_opening = sum(|control| control.counts.cut_after_opening.load(Relaxed));
+        let after_first_id = sum(|control| control.counts.cut_after_first_id.load(Relaxed));
         let processes = self.records.len();
         format!(
-            "{}: {connections} connections, cut in a frame {in_a_frame}, after the opening {after_opening}, \
+            "{}: {connections} connections, cut in a frame {in_a_frame}, after the first id {after_first_id}, \
              processes {processes}",
             self.name
         )
@@ -394,7 +395,7 @@ impl Listener {
                 .any(|control| control.counts.cut_in_a_frame.load(Relaxed) > 0),
             Behaviour::CutFirst => self
                 .controls()
-                .any(|control| control.counts.cut_after_opening.load(Relaxed) > 0),
+                .any(|control| control.counts.cut_after_first_id.load(Relaxed) > 0),
             Behaviour::Restarted => self.records.len() > 1,
             Behaviour::Late => !self.records.is_empty(),
         };

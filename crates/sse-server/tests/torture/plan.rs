@@ -56,7 +56,8 @@ pub(crate) enum Behaviour {
     Reconnecting,
     /// The same, and comes back to another node each time.
     Hopping,
-    /// Is cut right after the opening, before its first event, several times, and kept away while events come.
+    /// Is cut several times right after the first id, before its first event, and is disconnected while
+    /// events are published.
     CutFirst,
     /// Is stopped and started again with `--state`.
     Restarted,

@@ -1,6 +1,6 @@
-//! The way from a client to a node, which can be made narrow, cut and closed: a TCP proxy of one client and one node.
+//! A TCP proxy between one client and one node: its connections can be slowed down, cut and refused.
 //!
-//! Each client has a link of its own to each node that it knows, so a link tells who is at its end.
+//! Each client has its own link to each node that it knows, so a link identifies its client.
 
 use std::{
     io,
@@ -21,13 +21,15 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use crate::{opening::Opening, options::Plant, planter::Planter};
+use crate::{
+    fault_injection::FaultInjector,
+    first_id::FirstId,
+    options::Plant,
+    slow_link::{READ_BYTES, SlowLink},
+};
 
 /// A cut waits so long for a frame to be cut in; then it comes anyway.
 const FRAME_WITHIN: Duration = Duration::from_secs(1);
-/// What is read at once from a node, and at a narrow link.
-const READ_BYTES: usize = 64 << 10;
-const NARROW_READ_BYTES: usize = 1024;
 /// A node that cannot be reached for so long is not there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,16 +46,16 @@ pub(crate) struct Link {
 pub(crate) struct Control {
     node: SocketAddr,
     cuts: watch::Sender<u64>,
-    /// Bytes a second towards the client; 0 for no limit.
-    rate: AtomicU64,
+    /// The rate towards the client.
+    pub(crate) slow_link: SlowLink,
     /// Connections are taken and closed at once.
     closed: AtomicBool,
-    /// So many connections are cut right after their opening.
-    cuts_after_opening: AtomicU32,
+    /// The number of next connections that are cut right after the first id.
+    cuts_after_first_id: AtomicU32,
     plant: Mutex<Option<Plant>>,
     pub(crate) counts: Counts,
-    /// The first position that the client was told on this link.
-    opening: Mutex<Option<String>>,
+    /// The first event id that this link sent to the client.
+    first_id: Mutex<Option<String>>,
 }
 
 /// What has happened on a link.
@@ -62,7 +64,7 @@ pub(crate) struct Counts {
     pub(crate) connections: AtomicU64,
     pub(crate) cut_in_a_frame: AtomicU64,
     pub(crate) cut_elsewhere: AtomicU64,
-    pub(crate) cut_after_opening: AtomicU64,
+    pub(crate) cut_after_first_id: AtomicU64,
     /// Connections that the node ended, or its death.
     pub(crate) broken: AtomicU64,
     pub(crate) planted: AtomicU64,
@@ -78,12 +80,12 @@ impl Link {
         let control = Arc::new(Control {
             node: (Ipv4Addr::LOCALHOST, node_port).into(),
             cuts: watch::Sender::new(0),
-            rate: AtomicU64::new(0),
+            slow_link: SlowLink::default(),
             closed: AtomicBool::new(false),
-            cuts_after_opening: AtomicU32::new(0),
+            cuts_after_first_id: AtomicU32::new(0),
             plant: Mutex::new(plant),
             counts: Counts::default(),
-            opening: Mutex::new(None),
+            first_id: Mutex::new(None),
         });
         let accepting = tokio::spawn(accept(listener, control.clone())).abort_handle();
         Ok(Self {
@@ -111,24 +113,19 @@ impl Control {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Lets so many bytes a second through; 0 for all.
-    pub(crate) fn narrow(&self, bytes_per_second: u64) {
-        self.rate.store(bytes_per_second, Relaxed);
-    }
-
     /// Takes no connections any more, or takes them again. Those that are open stay.
     pub(crate) fn close(&self, closed: bool) {
         self.closed.store(closed, Relaxed);
     }
 
-    /// Cuts so many connections right after the opening of their stream.
-    pub(crate) fn cut_after_opening(&self, connections: u32) {
-        self.cuts_after_opening.store(connections, Relaxed);
+    /// Cuts this many of the next connections right after the first id of their stream.
+    pub(crate) fn cut_after_first_id(&self, connections: u32) {
+        self.cuts_after_first_id.store(connections, Relaxed);
     }
 
-    /// The first position that the client was told on this link.
-    pub(crate) fn opening(&self) -> Option<String> {
-        self.opening
+    /// The first event id that this link sent to the client.
+    pub(crate) fn first_id(&self) -> Option<String> {
+        self.first_id
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -140,7 +137,7 @@ impl Control {
         [
             &counts.cut_in_a_frame,
             &counts.cut_elsewhere,
-            &counts.cut_after_opening,
+            &counts.cut_after_first_id,
         ]
         .map(|count| count.load(Relaxed))
         .iter()
@@ -167,9 +164,7 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
 async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
     let cuts = control.cuts.subscribe();
     let socket = TcpSocket::new_v4()?;
-    if control.rate.load(Relaxed) > 0 {
-        socket.set_recv_buffer_size(4096)?;
-    }
+    control.slow_link.configure(&socket)?;
     let node = timeout_at(
         Instant::now() + CONNECT_WITHIN,
         socket.connect(control.node),
@@ -185,8 +180,8 @@ async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
                 Ok(End::Node) | Err(_) => (&control.counts.broken, false),
                 Ok(End::CutInAFrame) => (&control.counts.cut_in_a_frame, true),
                 Ok(End::CutElsewhere) => (&control.counts.cut_elsewhere, true),
-                // The client is to have the opening, so that it knows where it stands.
-                Ok(End::CutAfterOpening) => (&control.counts.cut_after_opening, false),
+                // No reset: the client must receive the first id, which is its position.
+                Ok(End::CutAfterFirstId) => (&control.counts.cut_after_first_id, false),
             };
             if count.fetch_add(1, Relaxed) % 2 == 0 && may_reset {
                 // Every other time by a reset, which may also take back what was sent.
@@ -202,7 +197,7 @@ enum End {
     Node,
     CutInAFrame,
     CutElsewhere,
-    CutAfterOpening,
+    CutAfterFirstId,
 }
 
 async fn upwards(client: &TcpStream, node: &TcpStream) -> io::Result<()> {
@@ -222,16 +217,11 @@ async fn downwards(
     mut cuts: watch::Receiver<u64>,
 ) -> io::Result<End> {
     let mut buffer = vec![0; READ_BYTES];
-    let mut planter: Option<Planter> = None;
-    let mut opening = Opening::default();
+    let mut injector: Option<FaultInjector> = None;
+    let mut first_id = FirstId::default();
     let mut cut_by: Option<Instant> = None;
     loop {
-        let rate = control.rate.load(Relaxed);
-        let room = if rate > 0 {
-            NARROW_READ_BYTES
-        } else {
-            READ_BYTES
-        };
+        let room = control.slow_link.read_bytes();
         let count = tokio::select! {
             count = read(node, &mut buffer[..room]) => count?,
             changed = cuts.changed(), if cut_by.is_none() => {
@@ -244,17 +234,17 @@ async fn downwards(
         if count == 0 {
             return Ok(End::Node);
         }
-        if planter.is_none() {
-            planter = control
+        if injector.is_none() {
+            injector = control
                 .plant
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take()
-                .map(Planter::new);
+                .map(FaultInjector::new);
         }
-        let changed = planter
+        let changed = injector
             .as_mut()
-            .map(|planter| planter.push(&buffer[..count], &control.counts.planted));
+            .map(|injector| injector.push(&buffer[..count], &control.counts.planted));
         let bytes = changed.as_deref().unwrap_or(&buffer[..count]);
         if cut_by.is_some()
             && let Some(inside) = inside_a_frame(bytes)
@@ -263,26 +253,24 @@ async fn downwards(
             return Ok(End::CutInAFrame);
         }
         write_all(client, bytes).await?;
-        if opening.push(bytes) {
+        if first_id.push(bytes) {
             let mut first = control
-                .opening
+                .first_id
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             if first.is_none() {
-                *first = opening.id().map(ToOwned::to_owned);
+                *first = first_id.id().map(ToOwned::to_owned);
             }
             drop(first);
             if control
-                .cuts_after_opening
+                .cuts_after_first_id
                 .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
                 .is_ok()
             {
-                return Ok(End::CutAfterOpening);
+                return Ok(End::CutAfterFirstId);
             }
         }
-        if let Some(micros) = (1_000_000 * count as u64).checked_div(rate) {
-            sleep(Duration::from_micros(micros)).await;
-        }
+        control.slow_link.delay(count).await;
     }
 }
 

@@ -11,16 +11,16 @@
 //! | `record` | the bytes of an event and of a channel's row |
 //! | `damage_log` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
-//! | `quiet` | panics of redb, which become errors |
+//! | `catch_panic` | panics of redb, which become errors |
 //! | `failure_log` | how often it is told that the log cannot be written |
 //! | `disk` | the reserve of free space |
 
+mod catch_panic;
 mod commit;
 mod damage_log;
 mod disk;
 mod failure_log;
 mod keys;
-mod quiet;
 mod reader;
 mod record;
 mod store;
@@ -41,7 +41,10 @@ use redb::{ReadableTable, ReadableTableMetadata as _};
 use sse_proto::{Channel, Event, EventId, api::GapReason};
 use tokio::{runtime::Handle, sync::oneshot};
 
-pub use self::store::{OpenError, Place};
+pub use self::{
+    catch_panic::is_catching_panic,
+    store::{OpenError, Place},
+};
 use self::{
     commit::{CommittedChange, CommittedState},
     damage_log::DamageLog,

@@ -14,7 +14,7 @@ use redb::{
 use sse_proto::EventId;
 
 use super::{
-    quiet::quietly,
+    catch_panic::catch_panic,
     record::{Key, LogHeader},
 };
 use crate::broker::BrokerError;
@@ -155,7 +155,7 @@ impl Store {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Err(why) = quietly(|| drop(database)) {
+        if let Err(why) = catch_panic(|| drop(database)) {
             tracing::error!(
                 "{} could not be closed properly ({why}); it is repaired when it is opened",
                 self.name()
@@ -218,7 +218,7 @@ impl Store {
         let Some(database) = database.as_ref() else {
             return Err(StoreError::Closed);
         };
-        quietly(|| work(database)).unwrap_or_else(|why| {
+        catch_panic(|| work(database)).unwrap_or_else(|why| {
             Err(StoreError::Damaged(format!(
                 "what is there makes no sense ({why})"
             )))
@@ -250,7 +250,7 @@ fn open_database(place: &Place) -> Result<Database, OpenError> {
         path: directory.to_owned(),
         why,
     };
-    let database = match quietly(|| place.open()) {
+    let database = match catch_panic(|| place.open()) {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
             return Err(OpenError::InUse(directory.to_owned()));
@@ -263,7 +263,7 @@ fn open_database(place: &Place) -> Result<Database, OpenError> {
         Ok(Err(error)) => return Err(unreadable(error.to_string())),
         Err(why) => return Err(unreadable(why)),
     };
-    match quietly(|| prepare(&database)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
+    match catch_panic(|| prepare(&database)).unwrap_or_else(|why| Err(StoreError::Damaged(why))) {
         Ok(FORMAT) => Ok(database),
         Ok(found) if found < FORMAT => Err(OpenError::TooOld {
             path: directory.to_owned(),

@@ -4,6 +4,7 @@
 
 mod proxy;
 mod redis_server;
+mod skipped;
 mod subscriber;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 use futures::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::{
     net::TcpStream,
     time::{interval, timeout},
@@ -40,6 +41,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether the servers of this test program keep the sockets of streams with their HTTP workers.
 pub(crate) const STAYS_ATTACHED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"attached");
+
+/// Reports that the test which calls it, or a part of that test, cannot run here.
+pub(crate) fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let program = env!("CARGO_CRATE_NAME");
+    // The harness names the thread of a test after the test.
+    skipped::report(
+        &format!("{program}::{}", thread.name().unwrap_or("?")),
+        reason,
+    );
+}
 
 /// The brokers that every promise is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -472,14 +484,14 @@ pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
 
 /// What a process that ends by itself had to say.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 /// Runs a command that is expected to end by itself.
-pub(crate) async fn run(command: &mut Command) -> Said {
+pub(crate) async fn run(command: &mut Command) -> ProgramOutput {
     let directory = TempDir::new().expect("a temporary directory");
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
     let file = |path: &Path| std::fs::File::create(path).expect("a file");
@@ -492,11 +504,44 @@ pub(crate) async fn run(command: &mut Command) -> Said {
     let code = ended(&mut child.0).await.code();
     let text =
         |path: &Path| String::from_utf8_lossy(&std::fs::read(path).expect("a file")).into_owned();
-    Said {
+    ProgramOutput {
         code,
         stdout: text(&stdout),
         stderr: text(&stderr),
     }
+}
+
+/// Starts a server in `directory` and returns its output up to the moment when it listens (without
+/// a code) or ends. A server that listens is killed.
+pub(crate) async fn output_at_start(command: &mut Command, directory: &TempDir) -> ProgramOutput {
+    let [stdout, stderr] = ["stdout", "stderr"].map(|_| NamedTempFile::new().expect("a file"));
+    command
+        .current_dir(directory.path())
+        .stdout(stdout.reopen().expect("a process and its files"))
+        .stderr(stderr.reopen().expect("a process and its files"));
+    let child = RefCell::new(KilledWhenDropped(
+        command.spawn().expect("a process and its files"),
+    ));
+    let read =
+        |file: &NamedTempFile| std::fs::read_to_string(file).expect("a process and its files");
+    until("it listens or ends", async || {
+        let code = child
+            .borrow_mut()
+            .0
+            .try_wait()
+            .expect("a process and its files")
+            .map(|status| status.code());
+        let (stdout, stderr) = (read(&stdout), read(&stderr));
+        // The last line of the start; without a log the URL on stdout says as much.
+        let listens =
+            stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
+        (listens || code.is_some()).then(|| ProgramOutput {
+            code: code.flatten(),
+            stdout,
+            stderr,
+        })
+    })
+    .await
 }
 
 /// So that a failed test leaves no process behind.

@@ -1,38 +1,38 @@
-//! Finds the first block of a stream that tells a position: what a client knows before its first event.
+//! Finds the first id of a stream: the position that a client knows before its first event.
 
-/// The opening of a stream is not longer than this; what is, is taken for none.
+/// The search ends after this many bytes; the stream then counts as one without an id.
 const BYTES_MAX: usize = 64 << 10;
 
-/// Reads along until a whole block with an id has gone by.
+/// Reads a response until a complete block with an id has passed.
 #[derive(Debug, Default)]
-pub(crate) struct Opening {
+pub(crate) struct FirstId {
     seen: Vec<u8>,
     id: Option<String>,
-    over: bool,
+    is_over: bool,
 }
 
-impl Opening {
-    /// Takes the next bytes; true when they complete the opening, and never again.
+impl FirstId {
+    /// Reads the next bytes; returns true once, when they complete the block with the first id.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
-        if self.over {
+        if self.is_over {
             return false;
         }
         self.seen.extend_from_slice(bytes);
         let text = String::from_utf8_lossy(&self.seen);
-        // The head of the answer has lines of its own; a block ends with LF LF, which is not in it.
+        // Lines of the response head end with CR LF, so LF LF is the end of a block.
         let whole = text.rfind("\n\n").map_or("", |end| &text[..end]);
         self.id = whole
             .lines()
             .find_map(|line| line.strip_prefix("id: "))
             .map(ToOwned::to_owned);
-        self.over = self.id.is_some() || self.seen.len() > BYTES_MAX;
-        if self.over {
+        self.is_over = self.id.is_some() || self.seen.len() > BYTES_MAX;
+        if self.is_over {
             self.seen = Vec::new();
         }
         self.id.is_some()
     }
 
-    /// The position.
+    /// The id, if it was found.
     pub(crate) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }

@@ -295,17 +295,16 @@ crate::on_every_broker! {
         refusal(sent(keyed(&server, "sse", "k", "y")).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
     }
 
-    async fn a_key_survives_a_restart_of_the_server(backend: Backend) {
-        if backend == Backend::Memory {
-            return; // nothing does, and ids say so
-        }
+    async fn a_key_survives_a_restart_of_the_server_if_events_do(backend: Backend) {
+        // A log in memory starts empty, so the key is as new as the event.
+        let survives = backend != Backend::Memory;
         let mut server = TestServer::start(backend).await;
         let first = id(keyed(&server, "sse", "k", "x")).await;
         server.kill_and_restart().await;
-        assert_eq!(id(keyed(&server, "sse", "k", "x")).await, first);
+        assert_eq!(id(keyed(&server, "sse", "k", "x")).await == first, survives);
         assert_eq!(server.stop("TERM").await.code(), Some(0));
         server.restart().await;
-        assert_eq!(id(keyed(&server, "sse", "k", "x")).await, first);
+        assert_eq!(id(keyed(&server, "sse", "k", "x")).await == first, survives);
         refusal(sent(keyed(&server, "sse", "k", "y")).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
         assert_eq!(stored(&server, "sse").await, ["x"]);
     }

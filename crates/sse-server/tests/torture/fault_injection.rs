@@ -9,7 +9,7 @@ const NTH: usize = 20;
 
 /// Takes a response apart into its blocks and puts it together again, but for one event.
 #[derive(Debug)]
-pub(crate) struct Planter {
+pub(crate) struct FaultInjector {
     plant: Plant,
     bytes: Vec<u8>,
     head_is_over: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Planter {
     held: Option<Vec<u8>>,
 }
 
-impl Planter {
+impl FaultInjector {
     /// For the response that follows.
     pub(crate) const fn new(plant: Plant) -> Self {
         Self {

@@ -38,7 +38,7 @@ enum Mutation {
 
 /// What happens.
 #[derive(Debug, Clone)]
-enum Act {
+enum Action {
     Append {
         channel: usize,
         count: usize,
@@ -69,18 +69,18 @@ enum Act {
     Heartbeat,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn action() -> impl Strategy<Value = Action> {
     let (channel, node) = (0..CHANNELS, 0..NODES);
     prop_oneof![
-        6 => (channel.clone(), 1_usize..6).prop_map(|(channel, count)| Act::Append { channel, count }),
-        1 => (channel.clone(), 1_usize..5).prop_map(|(channel, count)| Act::Trim { channel, count }),
+        6 => (channel.clone(), 1_usize..6).prop_map(|(channel, count)| Action::Append { channel, count }),
+        1 => (channel.clone(), 1_usize..5).prop_map(|(channel, count)| Action::Trim { channel, count }),
         1 => (channel.clone(), 1_usize..6, 0_usize..3)
-            .prop_map(|(channel, lost, early)| Act::FailOver { channel, lost, early }),
-        6 => (node.clone(), channel, 1_usize..5).prop_map(|(node, channel, count)| Act::Feed { node, channel, count }),
-        1 => node.clone().prop_map(|node| Act::RestartNode { node }),
-        8 => (1_usize..6).prop_map(|steps| Act::Read { steps }),
-        2 => node.prop_map(|node| Act::Reconnect { node }),
-        1 => Just(Act::Heartbeat),
+            .prop_map(|(channel, lost, early)| Action::FailOver { channel, lost, early }),
+        6 => (node.clone(), channel, 1_usize..5).prop_map(|(node, channel, count)| Action::Feed { node, channel, count }),
+        1 => node.clone().prop_map(|node| Action::RestartNode { node }),
+        8 => (1_usize..6).prop_map(|steps| Action::Read { steps }),
+        2 => node.prop_map(|node| Action::Reconnect { node }),
+        1 => Just(Action::Heartbeat),
     ]
 }
 
@@ -242,26 +242,26 @@ impl Reader {
 }
 
 /// Plays it all, lets the reader catch up, and checks what it got of each channel.
-fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
+fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut system = System::new();
     let mut reader = system.reader();
-    for act in acts {
-        match *act {
-            Act::Append { channel, count } => {
+    for action in actions {
+        match *action {
+            Action::Append { channel, count } => {
                 (0..count).for_each(|_| system.logs[channel].append(1))
             }
-            Act::Trim { channel, count } => system.logs[channel].trim(count),
-            Act::FailOver {
+            Action::Trim { channel, count } => system.logs[channel].trim(count),
+            Action::FailOver {
                 channel,
                 lost,
                 early,
             } => system.logs[channel].fail_over(lost, early),
-            Act::Feed {
+            Action::Feed {
                 node,
                 channel,
                 count,
             } => system.nodes[node][channel].feed(&system.logs[channel], count),
-            Act::RestartNode { node } => {
+            Action::RestartNode { node } => {
                 let System { logs, nodes } = &mut system;
                 nodes[node]
                     .iter_mut()
@@ -271,13 +271,13 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
                     reader.reconnect(&system, node, mutation);
                 }
             }
-            Act::Read { steps } => {
+            Action::Read { steps } => {
                 for _ in 0..steps {
                     reader.step(&system);
                 }
             }
-            Act::Reconnect { node } => reader.reconnect(&system, node, mutation),
-            Act::Heartbeat => {
+            Action::Reconnect { node } => reader.reconnect(&system, node, mutation),
+            Action::Heartbeat => {
                 if let Some(position) = reader.subscription.tell() {
                     reader.last_id = position.to_string();
                 }
@@ -296,16 +296,16 @@ fn play(acts: &[Act], mutation: Mutation) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    prop::collection::vec(act(), 1..120)
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    prop::collection::vec(action(), 1..120)
 }
 
 proptest! {
     #![proptest_config(Config::with_cases(1_000))]
 
     #[test]
-    fn a_reader_of_several_channels_gets_each_event_once_in_order_or_a_true_gap(acts in acts()) {
-        play(&acts, Mutation::None)?;
+    fn a_reader_of_several_channels_gets_each_event_once_in_order_or_a_true_gap(actions in actions()) {
+        play(&actions, Mutation::None)?;
     }
 }
 
@@ -316,7 +316,7 @@ fn a_composite_cursor_that_forgets_a_channel_or_tells_it_too_far_is_found() {
             failure_persistence: None,
             ..Config::with_cases(1_000)
         };
-        let found = TestRunner::new(config).run(&acts(), |acts| play(&acts, mutation));
+        let found = TestRunner::new(config).run(&actions(), |actions| play(&actions, mutation));
         assert!(
             matches!(found, Err(TestError::Fail(..))),
             "{mutation:?} was not found: {found:?}"
