@@ -1,0 +1,55 @@
+"""Runs scenes, several at a time, and puts their texts together in a fixed order."""
+
+import concurrent.futures
+import re
+import traceback
+from pathlib import Path
+
+from processes import Failed
+from scene import Scene
+from scenes import gaps, origins, publishing, requests, starts, streams
+
+MODULES = (requests, origins, publishing, streams, starts, gaps)
+
+
+def scenes():
+    """Returns the title and the function of every scene, in the order of the file."""
+    for module in MODULES:
+        module_name = module.__name__.rsplit(".", 1)[1]
+        for entry in module.SCENES:
+            function, arguments = entry if isinstance(entry, tuple) else (entry, ())
+            words = [module_name, function.__name__.replace("_", " "), *arguments]
+            yield ", ".join(words), function, arguments
+
+
+def describe(programs, work, options):
+    """Returns the description of the programs in a directory.
+
+    Scenes that fail do not keep the others from their end: all failures are reported together.
+    """
+    chosen = [entry for entry in scenes() if re.search(options.only or "", entry[0])]
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        running = [
+            pool.submit(_run, title, function, arguments, programs, work / f"scene-{number}")
+            for number, (title, function, arguments) in enumerate(chosen)
+        ]
+    failures = [str(future.exception()) for future in running if future.exception()]
+    if failures:
+        raise Failed("\n\n".join(failures))
+    return "".join(future.result() for future in running)
+
+
+def _run(title, function, arguments, programs, directory):
+    """Runs one scene and returns its text."""
+    scene = Scene(title, programs, directory)
+    try:
+        function(scene, *arguments)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = next(
+            (f for f in reversed(traceback.extract_tb(error.__traceback__)) if "scenes" in f.filename), last
+        )
+        raise Failed(f"{title} ({Path(place.filename).name}:{place.lineno}): {error!r}") from error
+    finally:
+        scene.close()
+    return scene.transcript.text()
