@@ -12,13 +12,16 @@ _RUN = re.compile(r"([^\n])\1{59,}")
 _PATTERNS = [
     # RFC 3339, in envelopes and in history.
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"), "<time>"),
-    # The tutorial's text.
+    # The tutorial's text, plain and percent-encoded.
     (re.compile(r"\d\d-[A-Z][a-z]{2}-\d{4} \(\d\d:\d\d:\d\d\.\d{6}\)"), "<timestamp>"),
+    (re.compile(r"\d\d-[A-Z][a-z]{2}-\d{4}%20%28\d\d%3A\d\d%3A\d\d\.\d{6}%29"), "<timestamp>"),
     # `Date` (RFC 9110 §5.6.7).
     (re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"), "<date>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<uuid>"),
     # How long a key is still known, in a message.
     (re.compile(r"\b3[56]\d\d(\.\d+)?s\b"), "<seconds>"),
+    # Free space, in a message.
+    (re.compile(r"(?<![\w.-])\d{9,12}(?![\d-])"), "<number>"),
     (_US, "<us>"),
     (_MS, "<ms>"),
 ]

@@ -68,11 +68,11 @@ class Process:
 
     def errors(self):
         """Returns what the program has written to stderr."""
-        return self.err.read_text(errors="backslashreplace")
+        return self.err.read_bytes().decode("utf-8", "backslashreplace")
 
     def output(self):
         """Returns what the program has written to stdout."""
-        return self.out.read_text(errors="backslashreplace")
+        return self.out.read_bytes().decode("utf-8", "backslashreplace")
 
     def wait_until(self, condition, what):
         """Waits for a condition as long as the program runs."""

@@ -60,24 +60,28 @@ def apply(text):
 
 
 def _summed(lines):
-    """Replaces the samples of each metric in `SUMMED` by one line with their sum.
+    """Replaces the samples of each metric in `SUMMED` by their sum, on the line of its type.
 
-    A family without samples has no line at all, so the line of its type carries the sum.
+    A family with labels has no line at all before its first sample, so a sum of zero is left out.
     """
     kept = []
     for line in lines:
-        name = re.match(r"= (\w+)", line)
-        if name and name[1] in SUMMED:
-            kept[-1] = _with_sum(kept[-1], line.rsplit(" ", 1)[1])
+        sample = re.match(r"= (\w+)(?:\{.*\})? (\d+)$", line)
+        if sample and sample[1] in SUMMED:
+            kept[-1] = _with_sum(kept[-1], int(sample[2]))
         else:
-            kept.append(_with_sum(line, "0") if _is_type_of_summed(line) else line)
-    return kept
+            kept.append(line)
+    return [line for line in kept if not _is_unused(line)]
 
 
-def _is_type_of_summed(line):
-    return any(line.startswith(f"= # TYPE {name.removesuffix('_total')} ") for name in SUMMED)
+def _with_sum(type_line, value):
+    type_line, _, before = type_line.partition(", in all ")
+    return f"{type_line}, in all {int(before or 0) + value}"
 
 
-def _with_sum(line, value):
-    type_line, _, before = line.partition(", in all ")
-    return f"{type_line}, in all {int(before or 0) + int(value)}"
+def _is_unused(line):
+    """Whether a line is the type of a summed metric that counted nothing, or the help of any."""
+    metric = re.match(r"[=~] # (?:HELP|TYPE) (\w+) ", line)
+    if not metric or f"{metric[1]}_total" not in SUMMED:
+        return False
+    return line.endswith(", in all 0") or line.startswith("~")

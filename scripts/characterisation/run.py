@@ -7,9 +7,22 @@ from pathlib import Path
 
 from processes import Failed
 from scene import Scene
-from scenes import gaps, origins, publishing, requests, starts, streams
+from scenes import (
+    clients,
+    command_lines,
+    gaps,
+    limits,
+    losses,
+    metrics,
+    origins,
+    publishing,
+    requests,
+    starts,
+    streams,
+)
 
-MODULES = (requests, origins, publishing, streams, starts, gaps)
+# The slowest first.
+MODULES = (limits, clients, requests, origins, publishing, streams, starts, gaps, losses, metrics, command_lines)
 
 
 def scenes():

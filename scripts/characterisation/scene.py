@@ -2,7 +2,7 @@
 
 import sse_server
 import transcript
-from wire import Response, Stream, exchange, request_bytes
+from wire import NoResponse, Response, Stream, exchange, request_bytes
 
 
 class Scene:
@@ -25,18 +25,19 @@ class Scene:
     def start(self, broker, *flags, **how):
         """Starts a server on a new and empty broker."""
         directory = self._new_directory()
-        return self._added(sse_server.start(self.program, directory, broker, flags, **how))
+        return self.adopt(sse_server.start(self.program, directory, broker, flags, **how))
 
     def node(self, redis, *flags):
         """Starts one more server on a Redis."""
-        return self._added(sse_server.node(self.program, self._new_directory(), redis, flags))
+        return self.adopt(sse_server.node(self.program, self._new_directory(), redis, flags))
 
     def _new_directory(self):
         directory = self.directory / f"server-{len(self._servers) + 1}"
         directory.mkdir()
         return directory
 
-    def _added(self, server):
+    def adopt(self, server):
+        """Takes a server that is to be stopped with the scene; returns it."""
         self._servers.append(server)
         self.name_address(server.address, "server")
         if server.redis:
@@ -96,6 +97,13 @@ class Scene:
         """Opens a stream that is described later, by `show`."""
         request = request_bytes("GET", path, headers, host=server.address, version=version)
         return OpenStream(Stream(server.address, request), request)
+
+    def try_open(self, server, path, headers=()):
+        """Opens a stream; returns `None` if the connection is closed without a response."""
+        try:
+            return self.open(server, path, headers)
+        except (NoResponse, ConnectionError):
+            return None
 
     def show(self, opened, title, shown=transcript.PAYLOAD):
         """Describes what has come on a stream so far, and closes it."""

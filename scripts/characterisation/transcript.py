@@ -41,7 +41,9 @@ class Transcript:
 
     def _add(self, prefix, text):
         for line in self.masks.apply(text).split("\n"):
-            self._lines.append((prefix + line).rstrip())
+            # A space at the end of a line would be overlooked, and lost in many an editor.
+            shown = f"{line[:-1]}<U+0020>" if line.endswith(" ") else line
+            self._lines.append(prefix + shown if shown else prefix.rstrip())
 
     def request(self, data):
         """Adds a request as it was sent."""

@@ -12,6 +12,10 @@ _READ_BYTES = 1 << 16
 _BODILESS = (100, 101, 204, 304)
 
 
+class NoResponse(Failed):
+    """The server closed a connection instead of opening a stream."""
+
+
 def request_bytes(method, path, headers=(), body=None, host="<host>", version="HTTP/1.1"):
     """Returns a request; a body gets its `content-length` unless `headers` frame it."""
     names = {name.lower() for name, _ in headers}
@@ -207,7 +211,7 @@ class Stream:
         deadline = time.monotonic() + PATIENCE_S
         while _HEAD_END not in self._raw:
             if not self._receive(deadline):
-                raise Failed(f"the connection ended within the head: {self._raw!r}")
+                raise NoResponse(f"the connection ended before a whole head: {self._raw!r}")
         raw, self._raw = self._raw.split(_HEAD_END, 1)
         self.head = Head.parse(raw)
         if self.head.status in _BODILESS:
