@@ -16,30 +16,32 @@ import run
 import transcript
 
 
-def say(text):
+def report(text):
     print(text, file=sys.stderr, flush=True)
 
 
 def described(source, work, options):
-    """Returns the description of a directory with programs, or what an earlier run wrote to a file."""
+    """Returns the description of some programs, or what an earlier run wrote to a file."""
     if source.is_file():
         text = source.read_text()
     else:
         started = time.monotonic()
         text = run.describe(source, work, options)
-        say(f"{source}: {text.count('### ')} cases in {time.monotonic() - started:.0f} s")
+        report(f"{source}: {text.count('### ')} cases in {time.monotonic() - started:.0f} s")
     return renames.apply(text) if options.normalise else text
 
 
 def compare(old, new, options):
-    """Prints what differs; returns whether nothing does."""
+    """Prints the differences between two texts; returns whether they are equal."""
     if options.ignore_wording:
         old, new = (transcript.without_wording(text) for text in (old, new))
-    names = (str(options.compare_with), str(options.bin))
-    lines = (text.splitlines(keepends=True) for text in (old, new))
-    difference = list(difflib.unified_diff(*lines, *names, n=5))
-    sys.stdout.writelines(difference)
-    return not difference
+    scenes = [transcript.scenes(text) for text in (old, new)]
+    # Scene by scene, because the time for a difference grows with the square of the length.
+    for title in dict.fromkeys([*scenes[0], *scenes[1]]):
+        lines = [texts.get(title, "").splitlines(keepends=True) for texts in scenes]
+        names = [f"{source}: {title}" for source in (options.compare_with, options.bin)]
+        sys.stdout.writelines(difflib.unified_diff(*lines, *names, n=5))
+    return old == new
 
 
 def carry_out(options, work):
@@ -55,7 +57,7 @@ def carry_out(options, work):
     if options.compare_with is None:
         return 0
     is_equal = compare(described(options.compare_with, work / "old", options), text, options)
-    say("no difference" if is_equal else "the two differ")
+    report("no difference" if is_equal else "the two differ")
     return 0 if is_equal else 1
 
 
@@ -67,14 +69,14 @@ def main():
     try:
         return carry_out(options, work)
     except processes.Failed as error:
-        say(f"characterise: {error}")
+        report(f"characterise: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
     finally:
         processes.stop_all()
         if options.keep:
-            say(f"kept {work}")
+            report(f"kept {work}")
         else:
             shutil.rmtree(work, ignore_errors=True)
 

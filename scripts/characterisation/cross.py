@@ -21,7 +21,12 @@ def run(options, work):
     """Runs all checks; returns the exit code."""
     builds = {"A": options.bin / "sse-server", "B": options.other / "sse-server"}
     checks = [
-        (f"{check.__name__.replace('_', ' ')}, {first} then {second}", check, builds[first], builds[second])
+        (
+            f"{check.__name__.replace('_', ' ')}, {first} then {second}",
+            check,
+            builds[first],
+            builds[second],
+        )
         for check in (data_directory, redis_data, gap_records, one_redis_at_a_time)
         for first, second in (("A", "B"), ("B", "A"))
     ]
@@ -36,14 +41,18 @@ def run(options, work):
             results[number] = error
 
     threads = [
-        threading.Thread(target=carry_out, args=(number, *entry[1:])) for number, entry in enumerate(checks)
+        threading.Thread(target=carry_out, args=(number, *entry[1:]))
+        for number, entry in enumerate(checks)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for (title, *_), error in zip(checks, results):
-        print(f"{'FAILED' if error else 'ok'}  {title}{f': {error!r}' if error else ''}", file=sys.stderr)
+    for (title, *_), error in zip(checks, results, strict=True):
+        print(
+            f"{'FAILED' if error else 'ok'}  {title}{f': {error!r}' if error else ''}",
+            file=sys.stderr,
+        )
     return 1 if any(results) else 0
 
 
@@ -55,13 +64,16 @@ def expect(found, expected, what):
 
 
 def _first_difference(expected, found, place=""):
-    """Returns the path to the first difference within two values, and what stands there."""
+    """Returns the path to the first difference within two values, and both values there."""
     if type(expected) is not type(found):
         return place, expected, found
     if isinstance(expected, dict) and expected.keys() == found.keys():
         pairs = [(name, expected[name], found[name]) for name in expected]
     elif isinstance(expected, list) and len(expected) == len(found):
-        pairs = [(number, one, other) for number, (one, other) in enumerate(zip(expected, found))]
+        pairs = [
+            (number, one, other)
+            for number, (one, other) in enumerate(zip(expected, found, strict=True))
+        ]
     else:
         return place, expected, found
     name, one, other = next(pair for pair in pairs if pair[1] != pair[2])
@@ -75,7 +87,10 @@ def fill(server, prefix):
     """Publishes in every way; returns what the log then promises."""
     for number in range(NUMBERS):
         server.publish("sse", "number", f"{prefix} {number}")
-    keyed = {key: server.publish("keyed", "click", f"{prefix} {key}", key=f"{prefix}-{key}") for key in "ab"}
+    keyed = {
+        key: server.publish("keyed", "click", f"{prefix} {key}", key=f"{prefix}-{key}")
+        for key in "ab"
+    }
     body = "\n".join(
         [
             json.dumps({"event": "a", "data": f"{prefix} é\n\u2028"}),
@@ -87,7 +102,9 @@ def fill(server, prefix):
 
 
 def _batch(server, body):
-    response = server.send("POST", "/events?channel=batch", [("content-type", LINES)], body.encode())
+    response = server.send(
+        "POST", "/events?channel=batch", [("content-type", LINES)], body.encode()
+    )
     expect(response.head.status, 200, "the status of a batch")
     return json.loads(response.body)
 
@@ -98,8 +115,13 @@ def snapshot(server):
     positions = ["0-0", "5-5", "99999999999999-0", "garbage"]
     for event in channels["sse"]:
         positions += [event["id"], f"@{event['id']}"]
-    pages = {position: server.json(f"/events?last_event_id={quote(position)}") for position in positions}
-    starts = {query: server.json(f"/events?{query}") for query in ("last=3", "since=0", "from=oldest", "event=none")}
+    pages = {
+        position: server.json(f"/events?last_event_id={quote(position)}") for position in positions
+    }
+    starts = {
+        query: server.json(f"/events?{query}")
+        for query in ("last=3", "since=0", "from=oldest", "event=none")
+    }
     return {"channels": channels, "pages": pages, "starts": starts}
 
 
@@ -120,7 +142,9 @@ def check_streams(server, events):
     for place in (0, len(events) // 2, len(events) - 2):
         stream = _open(server, "/stream", events[place]["id"])
         for event in events[place + 1 :]:
-            stream.wait_for(f"id: {event['id']}\nevent: {event['event']}\ndata: {event['data']}\n\n")
+            stream.wait_for(
+                f"id: {event['id']}\nevent: {event['event']}\ndata: {event['data']}\n\n"
+            )
         expect(b"event: gap" in stream.payload, False, f"a gap after {events[place]['id']}")
         stream.close()
 
@@ -135,11 +159,13 @@ def _open(server, path, last_event_id=None):
 
 
 def data_directory(first, second, directory):
-    """A data directory goes from one build to the other and back, after a stop and after kill -9."""
+    """A data directory goes from build to build, after a stop and after kill -9."""
     server = sse_server.start(first, directory, "embedded", ["--history-events", str(NUMBERS + 8)])
     filled = [fill(server, "one")]
     before = snapshot(server)
-    for number, (build, is_killed) in enumerate(((second, False), (first, True), (second, True), (first, False))):
+    for number, (build, is_killed) in enumerate(
+        ((second, False), (first, True), (second, True), (first, False))
+    ):
         server.kill() if is_killed else expect(server.stop(), 0, "the exit code")
         server.restart(build)
         expect(snapshot(server), before, f"what build {number} finds in the log")
@@ -148,7 +174,9 @@ def data_directory(first, second, directory):
         check_streams(server, server.history("sse"))
         # History is trimmed meanwhile.
         filled.append(fill(server, f"more {number}".replace(" ", "-")))
-        expect(server.json("/events?last_event_id=0-0")["gap"]["reason"], "trimmed", "the gap of 0-0")
+        expect(
+            server.json("/events?last_event_id=0-0")["gap"]["reason"], "trimmed", "the gap of 0-0"
+        )
         before = snapshot(server)
     server.kill()
 
@@ -172,7 +200,7 @@ def redis_data(first, second, directory):
 
 
 def gap_records(first, second, directory):
-    """The record of a loss that one build wrote is told by the other, on the same Redis."""
+    """Both builds report a loss in the same way. The first one writes the gap record."""
     redis = RedisServer(directory, SNAPSHOTS)
     knew, other = (sse_server.node(build, directory, redis) for build in (first, second))
     kept = knew.publish("sse", "number", "kept")
@@ -196,8 +224,8 @@ def gap_records(first, second, directory):
         stream.wait_for("event: gap\n").wait_for("data: new\n\n")
     expect(snapshot(other)["pages"], snapshot(knew)["pages"], "history around the loss")
     for cursor in (kept, *lost, f"@{lost[0]}", records[0]["id"], "0-0"):
-        told = [_blocks(node, cursor, new) for node in (knew, other)]
-        expect(told[1], told[0], f"what a stream after {cursor} gets")
+        sent = [_blocks(node, cursor, new) for node in (knew, other)]
+        expect(sent[1], sent[0], f"what a stream after {cursor} gets")
     written = [node.metric("sse_gap_records_total") for node in (knew, other)]
     expect(sum(written), 1, "the records that were written")
     for process in (knew, other, redis):
@@ -215,7 +243,11 @@ def one_redis_at_a_time(first, second, directory):
     """Both builds serve one Redis: publish here, subscribe there, resume on the other one."""
     redis = RedisServer(directory)
     one, other = (sse_server.node(build, directory, redis) for build in (first, second))
-    streams = [_open(node, path) for node in (one, other) for path in ("/stream", "/stream?channel=sse&channel=b")]
+    streams = [
+        _open(node, path)
+        for node in (one, other)
+        for path in ("/stream", "/stream?channel=sse&channel=b")
+    ]
     start = streams[0].last_id()
     sent = []
     for number in range(20):
@@ -233,7 +265,11 @@ def one_redis_at_a_time(first, second, directory):
     resumed = _open(other, "/stream", start).wait_for(f"id: {sent[-1][0]}\n")
     expect(b"event: gap" in resumed.payload, False, "a gap after an id of the other build")
     first_id = one.publish("sse", "click", "keyed", key="k")
-    expect(other.publish("sse", "click", "keyed", key="k"), first_id, "the id of a key on the other node")
+    expect(
+        other.publish("sse", "click", "keyed", key="k"),
+        first_id,
+        "the id of a key on the other node",
+    )
     expect(snapshot(other), snapshot(one), "what both nodes find in Redis")
     for process in (one, other, redis):
         process.kill()

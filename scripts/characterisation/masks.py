@@ -1,6 +1,7 @@
 """Replaces what differs from run to run (ids, times, ports, paths) by placeholders."""
 
 import re
+from datetime import datetime
 
 # An event id of our time: milliseconds since 1970, and a sequence number.
 # The position in a channel without events has no time; with --memory its number is random.
@@ -9,9 +10,9 @@ _MS = re.compile(r"(?<![\w.-])1[7-9]\d{11}(?![\d-])")
 _US = re.compile(r"(?<![\w.-])1[7-9]\d{14}(?![\d-])")
 # A long run of one character is written as its length.
 _RUN = re.compile(r"([^\n])\1{59,}")
+# RFC 3339, in envelopes, in history and in the users' sessions of the generator.
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _PATTERNS = [
-    # RFC 3339, in envelopes and in history.
-    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"), "<time>"),
     # The tutorial's text, plain and percent-encoded.
     (re.compile(r"\d\d-[A-Z][a-z]{2}-\d{4} \(\d\d:\d\d:\d\d\.\d{6}\)"), "<timestamp>"),
     (re.compile(r"\d\d-[A-Z][a-z]{2}-\d{4}%20%28\d\d%3A\d\d%3A\d\d\.\d{6}%29"), "<timestamp>"),
@@ -35,7 +36,7 @@ class Masks:
         self._ids = {}
 
     def name(self, literal, placeholder):
-        """Writes `placeholder` wherever `literal` stands."""
+        """Writes `placeholder` for every `literal`."""
         self._names[literal] = placeholder
 
     def apply(self, text):
@@ -43,6 +44,7 @@ class Masks:
         for literal in sorted(self._names, key=len, reverse=True):
             text = text.replace(literal, self._names[literal])
         text = _ID.sub(self._id, text)
+        text = _TIME.sub(self._time, text)
         for pattern, placeholder in _PATTERNS:
             text = pattern.sub(placeholder, text)
         return text
@@ -50,6 +52,16 @@ class Masks:
     def _id(self, match):
         number = self._ids.setdefault(match[0], len(self._ids) + 1)
         return f"<id {number}>"
+
+    def _time(self, match):
+        # The time of an event is the time in its id, and the id comes first in the text.
+        ms = round(datetime.fromisoformat(match[0]).timestamp() * 1000)
+        is_of_id = any(event_id.startswith(f"{ms}-") for event_id in self._ids)
+        return (
+            "<time of an id>"
+            if is_of_id and len(match[0]) == len("0000-00-00T00:00:00.000Z")
+            else "<time>"
+        )
 
 
 def visible(data):

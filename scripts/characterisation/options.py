@@ -22,7 +22,13 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--bin", type=_programs, required=True, metavar="DIRECTORY", help="where the three programs are")
+    add(
+        "--bin",
+        type=_programs,
+        required=True,
+        metavar="DIRECTORY",
+        help="where the three programs are",
+    )
     add("--output", type=Path, metavar="FILE", help="write the text to this file")
     add(
         "--compare-with",
@@ -30,12 +36,22 @@ def parse(arguments):
         metavar="DIRECTORY|FILE",
         help="print how --bin differs from another build, or from what --output wrote before",
     )
-    add("--normalise", action="store_true", help="write the new names of renames.py in place of old ones")
+    add(
+        "--normalise",
+        action="store_true",
+        help="write the new names of renames.py in place of old ones",
+    )
     add("--ignore-wording", action="store_true", help="compare without the lines that begin with ~")
     add("--cross", action="store_true", help="let --bin and --other go on with each other's data")
     add("--other", type=_programs, metavar="DIRECTORY", help="the other build for --cross")
     add("--only", metavar="PATTERN", help="only scenes whose title matches this regular expression")
-    add("--jobs", type=int, default=4, metavar="N", help="run this many scenes at a time (default 4)")
+    add(
+        "--jobs",
+        type=int,
+        default=4,
+        metavar="N",
+        help="run this many scenes at a time (default 4)",
+    )
     add("--keep", action="store_true", help="keep the working directory, with the programs' logs")
     options = parser.parse_args(arguments)
     if options.cross != (options.other is not None):

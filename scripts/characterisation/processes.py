@@ -1,4 +1,4 @@
-"""Child processes: output goes to files, every wait has a limit, and no process outlives the run."""
+"""Child processes: output goes to files, waits have limits, and no process outlives the run."""
 
 import os
 import signal

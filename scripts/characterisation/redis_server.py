@@ -28,7 +28,9 @@ def check_version():
     try:
         text = subprocess.run([program(), "--version"], capture_output=True, text=True).stdout
     except OSError as error:
-        raise Failed(f"redis-server 7.0 or later is needed ($REDIS_SERVER, or from PATH): {error}") from None
+        raise Failed(
+            f"redis-server 7.0 or later is needed ($REDIS_SERVER, or from PATH): {error}"
+        ) from None
     version = re.search(r"v=(\d+)", text)
     if not version or int(version[1]) < 7:
         raise Failed(f"redis-server 7.0 or later is needed, and this is {text.strip()}")

@@ -1,4 +1,4 @@
-"""The names that changed, old → new, so that the text of an older build can be compared with that of a newer one.
+"""The names that changed, old → new: the text of an older build becomes that of a newer one.
 
 Everything else must be equal, byte for byte. A later change of names adds its rows here.
 """

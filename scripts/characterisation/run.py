@@ -5,6 +5,7 @@ import re
 import traceback
 from pathlib import Path
 
+import processes
 from processes import Failed
 from scene import Scene
 from scenes import (
@@ -22,7 +23,19 @@ from scenes import (
 )
 
 # The slowest first.
-MODULES = (limits, clients, requests, origins, publishing, streams, starts, gaps, losses, metrics, command_lines)
+MODULES = (
+    limits,
+    clients,
+    requests,
+    origins,
+    publishing,
+    streams,
+    starts,
+    gaps,
+    losses,
+    metrics,
+    command_lines,
+)
 
 
 def scenes():
@@ -38,7 +51,7 @@ def scenes():
 def describe(programs, work, options):
     """Returns the description of the programs in a directory.
 
-    Scenes that fail do not keep the others from their end: all failures are reported together.
+    After a failure the other scenes still run, and all failures are reported together.
     """
     chosen = [entry for entry in scenes() if re.search(options.only or "", entry[0])]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -46,6 +59,13 @@ def describe(programs, work, options):
             pool.submit(_run, title, function, arguments, programs, work / f"scene-{number}")
             for number, (title, function, arguments) in enumerate(chosen)
         ]
+        try:
+            concurrent.futures.wait(running)
+        except BaseException:
+            # Without their programs the scenes that are running fail at once.
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.stop_all()
+            raise
     failures = [str(future.exception()) for future in running if future.exception()]
     if failures:
         raise Failed("\n\n".join(failures))
@@ -58,11 +78,15 @@ def _run(title, function, arguments, programs, directory):
     try:
         function(scene, *arguments)
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = next(
-            (f for f in reversed(traceback.extract_tb(error.__traceback__)) if "scenes" in f.filename), last
-        )
-        raise Failed(f"{title} ({Path(place.filename).name}:{place.lineno}): {error!r}") from error
+        raise Failed(f"{title} ({_place(error)}): {error!r}") from error
     finally:
         scene.close()
     return scene.transcript.text()
+
+
+def _place(error):
+    """Returns the last line of a scene that an error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    in_scenes = [frame for frame in frames if Path(frame.filename).parent.name == "scenes"]
+    last = (in_scenes or frames)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"

@@ -45,12 +45,12 @@ class Scene:
         return server
 
     def name_address(self, address, name):
-        """Writes `<name>` for an address, and `<port>` where its port stands behind another host."""
+        """Writes `<name>` for an address, and `<port>` for its port behind another host."""
         self.transcript.masks.name(address, f"<{name}>")
         self.transcript.masks.name(f":{address.rsplit(':', 1)[1]}", ":<port>")
 
     def name(self, literal, placeholder):
-        """Writes `placeholder` wherever `literal` stands."""
+        """Writes `placeholder` for every `literal`."""
         self.transcript.masks.name(literal, placeholder)
 
     def close(self):

@@ -13,13 +13,19 @@ BREAK = None
 
 def response(status, headers=(), body=""):
     """Returns a whole response after which the connection is closed."""
-    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body.encode())}", "Connection: close"]
+    lines = [
+        f"HTTP/1.1 {status}",
+        *headers,
+        f"Content-Length: {len(body.encode())}",
+        "Connection: close",
+    ]
     return "\r\n".join([*lines, "", body]).encode()
 
 
 def stream(text):
     """Returns an event stream that ends with its connection."""
-    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{text}".encode()
+    lines = ["HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Connection: close"]
+    return "\r\n".join([*lines, "", text]).encode()
 
 
 class ScriptedServer:

@@ -109,18 +109,20 @@ class Server:
         headers += [("idempotency-key", key)] if key else []
         response = self.send("POST", f"/event/{kind}?channel={channel}", headers, data.encode())
         if response.head.status != 200:
-            raise Failed(f"publishing {data!r}: {response.head.status_line} {response.body.decode()}")
+            raise Failed(
+                f"publishing {data!r}: {response.head.status_line} {response.body.decode()}"
+            )
         return json.loads(response.body)["id"]
 
     def history(self, channel):
         """Returns all events of a channel that are kept."""
         return self.json(f"/events?channel={channel}&limit=10000")["events"]
 
-    def metric(self, name):
-        """Returns the sum of a metric's samples over all labels."""
+    def metric(self, *names):
+        """Returns the sum of a metric's samples over all labels. A renamed one has two names."""
         lines = self.send("GET", "/metrics").body.decode().splitlines()
         samples = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
-        return sum(float(value) for sample, value in samples if sample.split("{")[0] == name)
+        return sum(float(value) for sample, value in samples if sample.split("{")[0] in names)
 
     def _await_next_ms(self):
         """Waits for another millisecond, so that ids differ in their time."""

@@ -1,4 +1,4 @@
-"""The text of one scene: what was sent and what came back, machine-visible parts apart from wording.
+"""The text of one scene: what was sent and what came back, and wording apart from the rest.
 
 | line begins with | it has |
 |---|---|
@@ -26,6 +26,8 @@ class Transcript:
     def __init__(self, title):
         self.masks = Masks()
         self._lines = [f"## {title}"]
+        # A scene in which one of several messages may come has none.
+        self.has_wording = True
 
     def text(self):
         return "".join(f"{line}\n" for line in self._lines) + "\n"
@@ -37,7 +39,8 @@ class Transcript:
         self._add("= ", text)
 
     def wording(self, text):
-        self._add(WORDING, text)
+        if self.has_wording:
+            self._add(WORDING, text)
 
     def _add(self, prefix, text):
         for line in self.masks.apply(text).split("\n"):
@@ -81,17 +84,11 @@ class Transcript:
         return self.masks.apply(text), messages
 
     def _head(self, head, hides_length):
-        lines = [head.status_line]
-        for name, value in sorted(head.headers):
-            if name.lower() == "content-length" and hides_length:
-                value = "<length>"
-            elif name.lower() == "retry-after" and int(value) > 60:
-                value = "<more than 60>"
-            elif name.lower().startswith("access-control-"):
-                # A set, which the server does not order either.
-                value = ", ".join(sorted(value.split(", ")))
-            lines.append(f"{name}: {value}")
-        self._add("< ", "\n".join(lines))
+        headers = [
+            f"{name}: {_header_value(name.lower(), value, hides_length)}"
+            for name, value in sorted(head.headers)
+        ]
+        self._add("< ", "\n".join([head.status_line, *headers]))
 
     def stream(self, stream, shown=PAYLOAD):
         """Adds what has come on a stream so far."""
@@ -111,7 +108,30 @@ class Transcript:
             self._add("| ", text)
 
 
+def _header_value(name, value, hides_length):
+    """Returns the value of a header, with what differs from run to run replaced."""
+    if name == "content-length" and hides_length:
+        return "<length>"
+    if name == "retry-after" and int(value) > 60:
+        return "<more than 60>"
+    if name.startswith("access-control-"):
+        # A set, which the server does not order either.
+        return ", ".join(sorted(value.split(", ")))
+    return value
+
+
 def without_wording(text):
     """Returns the text of a run without its wording."""
     lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith(WORDING.rstrip()))
+
+
+def scenes(text):
+    """Returns the texts of all scenes by their titles."""
+    texts = {}
+    title = ""
+    for line in text.splitlines(keepends=True):
+        if line.startswith("## "):
+            title = line.removeprefix("## ").rstrip("\n")
+        texts[title] = texts.get(title, "") + line
+    return texts

@@ -1,5 +1,6 @@
 """HTTP over plain sockets, so that every byte of a response can be seen."""
 
+import contextlib
 import socket
 import time
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ def request_bytes(method, path, headers=(), body=None, host="<host>", version="H
     if "host" not in names:
         lines.append(f"host: {host}".encode())
     for name, value in headers:
-        lines.append(name.encode() + b": " + (value if isinstance(value, bytes) else value.encode()))
+        lines.append(
+            name.encode() + b": " + (value if isinstance(value, bytes) else value.encode())
+        )
     if body is not None and not names & {"content-length", "transfer-encoding"}:
         lines.append(f"content-length: {len(body)}".encode())
     return b"\r\n".join([*lines, b"", body or b""])
@@ -84,16 +87,12 @@ class Connection:
 
     def send(self, data):
         """Sends bytes; a server that closes early is seen when the response is read."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.sendall(data)
-        except OSError:
-            pass
 
     def finish_sending(self):
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def close(self):
         self._socket.close()
@@ -142,10 +141,6 @@ class Connection:
         body, self._unread = self._unread, b""
         return Response(head, body)
 
-    def has_ended(self, seconds=PATIENCE_S):
-        """Waits until the server closes the connection or sends something; returns whether it closed."""
-        return not self._unread and not self._fill(time.monotonic() + seconds)
-
 
 def exchange(address, request, method="GET", seconds=PATIENCE_S):
     """Sends one request on a connection of its own and returns the response."""
@@ -155,7 +150,7 @@ def exchange(address, request, method="GET", seconds=PATIENCE_S):
 
 
 class Stream:
-    """A response that goes on: raw bytes, chunks and payload of an event stream."""
+    """An event stream that is read step by step: its head, its chunks and its payload."""
 
     def __init__(self, address, request):
         self._socket = connect(address)
@@ -163,7 +158,7 @@ class Stream:
         self._raw = b""
         self.chunks = []
         self.payload = b""
-        # How the body ended: "terminator", "closed", or "cut" (inside a chunk); `None` if it is open.
+        # How the body ended, in words; `None` while it is open.
         self.ending = None
         self.head = None
         self._read_head()
@@ -173,10 +168,8 @@ class Stream:
 
     def send(self, data):
         """Sends more bytes, which the server does not expect; it may have closed."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.sendall(data)
-        except OSError:
-            pass
 
     def wait_for(self, text, what=None):
         """Reads until the payload contains `text`."""
@@ -219,7 +212,7 @@ class Stream:
         self._take()
 
     def _read(self, deadline):
-        """Reads once; returns whether the stream goes on."""
+        """Reads once; returns whether the stream is still open."""
         if self.ending == "terminator":
             is_closed = not self._receive(deadline)
             self.ending = "terminator, closed" if is_closed else "bytes after the terminator"
@@ -260,7 +253,7 @@ class Stream:
         if len(rest) < length + 2:
             return False
         if rest[length : length + 2] != b"\r\n":
-            raise Failed(f"a chunk does not end with CR LF: {rest[length:length + 20]!r}")
+            raise Failed(f"a chunk does not end with CR LF: {rest[length : length + 20]!r}")
         self._raw = rest[length + 2 :]
         if length == 0:
             self.ending = "terminator"

@@ -13,7 +13,7 @@ GAP = '{"channel":"orders","after":"1-0","oldest":"5-0","reason":"trimmed"}'
 _MEASURED = re.compile(r"(_us|_s|per_second|_achieved|wire|started)$")
 # One request after another, and the same events in every run.
 QUICK = ("--rate", "1000", "--concurrency", "1", "--seed", "7", "--progress", "off")
-# Rates, latencies and random times to wait, in what the clients say.
+# Rates, latencies and random times to wait, in the clients' messages.
 _FIGURE = re.compile(r"(?<![\w.])\d+(\.\d+ ?|(?=ms|µs|s\b))(ms|µs|s\b)?")
 
 
@@ -50,18 +50,40 @@ def records(scene):
     """What was sent and what was received, by our server."""
     server = scene.start("memory")
     url = ["--url", server.url]
-    following = Client(scene, "listener", [*url, "--channel", "orders", "--count", "5", "--record", "received"])
+    following = Client(
+        scene, "listener", [*url, "--channel", "orders", "--count", "5", "--record", "received"]
+    )
     wait_until(lambda: server.metric("sse_subscribers") == 1, "the listener to subscribe")
     sending = [*url, *QUICK, "--channel", "orders", "--count", "5"]
-    Client(scene, "event-generator", [*sending, "--record", "sent", "--report", "report"]).describe(["sent"])
+    Client(scene, "event-generator", [*sending, "--record", "sent", "--report", "report"]).describe(
+        ["sent"]
+    )
     _describe_json(scene, scene.directory / "report")
     following.describe(["received"])
     past = [*url, "--channel", "orders", "--last", "5", "--count", "5"]
-    for arguments in ("json",), ("data",), ("raw",), ("text", "--show-comments"), ("json", "--show-comments"):
+    for arguments in (
+        ("json",),
+        ("data",),
+        ("raw",),
+        ("text", "--show-comments"),
+        ("json", "--show-comments"),
+    ):
         Client(scene, "listener", [*past, "--format", *arguments]).describe()
-    stranger = [*url, "--channel", "orders", "--last-event-id", "5-5", "--count", "1", "--record", "received"]
+    stranger = [
+        *url,
+        "--channel",
+        "orders",
+        "--last-event-id",
+        "5-5",
+        "--count",
+        "1",
+        "--record",
+        "received",
+    ]
     Client(scene, "listener", [*stranger, "--state", "state"]).describe(["received", "state"])
-    Client(scene, "listener", [*url, "--channel", "orders", "--count", "2", "--state", "state"]).describe(["state"])
+    Client(
+        scene, "listener", [*url, "--channel", "orders", "--count", "2", "--state", "state"]
+    ).describe(["state"])
 
 
 def payloads(scene):
@@ -69,7 +91,9 @@ def payloads(scene):
     server = scene.start("memory")
     url = ["--url", server.url]
     (scene.directory / "recording").write_text(
-        '{"event":"click","data":"text"}\n: a comment\n\n{"data":{"a":1},"event":"view","id":"5-0"}\n'
+        '{"event":"click","data":"text"}\n'
+        ": a comment\n\n"
+        '{"data":{"a":1},"event":"view","id":"5-0"}\n'
     )
     for channel, arguments in (
         ("tutorial", ["--count", "3", "--actions", "a=2,b"]),
@@ -90,8 +114,21 @@ def bench(scene):
     for number in range(4):
         stamp = {"publisher": "p", "sequence": number, "sent_us": 5}
         server.publish("sse", "number", json.dumps(stamp))
-    arguments = ["--url", server.url, "--last", "4", "--count", "4", "--connections", "2", "--seed", "1"]
-    client = Client(scene, "listener", ["bench", *arguments, "--expect-no-loss", "--report", "report"])
+    arguments = [
+        "--url",
+        server.url,
+        "--last",
+        "4",
+        "--count",
+        "4",
+        "--connections",
+        "2",
+        "--seed",
+        "1",
+    ]
+    client = Client(
+        scene, "listener", ["bench", *arguments, "--expect-no-loss", "--report", "report"]
+    )
     client.process.finish()
     scene.case("listener bench")
     _describe_json(scene, scene.directory / "report")
@@ -123,29 +160,69 @@ def _leaves(value, path=()):
 def generator_requests(scene):
     """Requests of the generator, byte for byte, and what it makes of answers."""
     one = response("200 OK", body=ACKNOWLEDGED)
-    batch = response("200 OK", body='{"first_id":"1700000000000-5","last_id":"1700000000000-6","count":2}')
+    batch = response(
+        "200 OK", body='{"first_id":"1700000000000-5","last_id":"1700000000000-6","count":2}'
+    )
     for arguments, answers in (
         (["--count", "1"], [one]),
-        (["--count", "1", "--channel", "orders", "--bearer", "token", "--header", "X-Key: a, b"], [one]),
+        (
+            ["--count", "1", "--channel", "orders", "--bearer", "token", "--header", "X-Key: a, b"],
+            [one],
+        ),
         (["--count", "2", "--payload", "sequenced", "--batch", "2"], [batch]),
         (["--count", "1", "--retry", "2"], [response("503 Service Unavailable"), BREAK, one]),
         (["--count", "1", "--method", "put", "--path", "/pub?id={channel}&t={action}"], [one]),
-        (["--count", "1", "--path", "/x", "--body", "topic={channel:url}&data={data:url}&n={seq}"], [one]),
-        (["--count", "1", "--method", "GET", "--path", "/x/{data}", "--header", "X-Event: {action}"], [one]),
-        (["--count", "1", "--path", "/x", "--body", '{"data":{data:json}}'], [response("202 Accepted")]),
+        (
+            [
+                "--count",
+                "1",
+                "--path",
+                "/x",
+                "--body",
+                "topic={channel:url}&data={data:url}&n={seq}",
+            ],
+            [one],
+        ),
+        (
+            [
+                "--count",
+                "1",
+                "--method",
+                "GET",
+                "--path",
+                "/x/{data}",
+                "--header",
+                "X-Event: {action}",
+            ],
+            [one],
+        ),
+        (
+            ["--count", "1", "--path", "/x", "--body", '{"data":{data:json}}'],
+            [response("202 Accepted")],
+        ),
     ):
         _describe_generator(scene, arguments, answers)
     wrong = [
         response("400 Bad Request", body='{"error":{"code":"invalid_channel","message":"no"}}'),
-        response("503 Service Unavailable", body='{"error":{"code":"outcome_unknown","message":"perhaps"}}'),
-        response("503 Service Unavailable", body='{"error":{"code":"broker_unavailable","message":"no"}}'),
+        response(
+            "503 Service Unavailable",
+            body='{"error":{"code":"outcome_unknown","message":"perhaps"}}',
+        ),
+        response(
+            "503 Service Unavailable", body='{"error":{"code":"broker_unavailable","message":"no"}}'
+        ),
         response("500 Internal Server Error"),
         response("301 Moved Permanently", ["Location: /elsewhere"]),
         response("200 OK", body="stored"),
         BREAK,
         one,
     ]
-    _describe_generator(scene, ["--count", str(len(wrong)), "--record", "sent", "--channel", "orders"], wrong, ["sent"])
+    _describe_generator(
+        scene,
+        ["--count", str(len(wrong)), "--record", "sent", "--channel", "orders"],
+        wrong,
+        ["sent"],
+    )
 
 
 def _describe_generator(scene, arguments, answers, files=()):
@@ -171,21 +248,40 @@ def listener_requests(scene):
     for arguments, answers in (
         ([], [stream(event), gone]),
         ([*query, "--last-event-id", "5-5"][:-2], [stream(event), gone]),
-        (["--last-event-id", "5-5", "--bearer", "token", "--header", "X-Key: a, b"], [stream(event), gone]),
+        (
+            ["--last-event-id", "5-5", "--bearer", "token", "--header", "X-Key: a, b"],
+            [stream(event), gone],
+        ),
         (["--last", "3", "--method", "put"], [stream(event), gone]),
         (["--body", '{"stream": true}'], [stream(event), gone]),
         (["--body", "@body", "--header", "Content-Type: text/plain"], [stream(event), gone]),
-        (["--record", "received"], [stream(f"retry: 1\nid: @5-0\nevent: gap\ndata: {GAP}\n\n{event}"), gone]),
-        (["--format", "json", "--show-comments"], [stream(f": hello\n\n:\n\ndata: x\n\n{event}"), gone]),
+        (
+            ["--record", "received"],
+            [stream(f"retry: 1\nid: @5-0\nevent: gap\ndata: {GAP}\n\n{event}"), gone],
+        ),
+        (
+            ["--format", "json", "--show-comments"],
+            [stream(f": hello\n\n:\n\ndata: x\n\n{event}"), gone],
+        ),
         (["--format", "raw"], [stream(f"\ufeff: hello\r\n\r\n{event}data: unfinished"), gone]),
-        (["--max-retries", "3"], [response("503 No", ["Retry-After: 0"]), BREAK, stream(event), gone]),
+        (
+            ["--max-retries", "3"],
+            [response("503 No", ["Retry-After: 0"]), BREAK, stream(event), gone],
+        ),
         (["--max-retries", "1"], [response("500 No", ["Retry-After: 0"])] * 2),
         (["--bearer", "token"], [response("302 Found", ["Location: /elsewhere?x=1"]), gone]),
         (["--body", "x"], [response("303 See Other", ["Location: /elsewhere"]), gone]),
         (["--body", "x"], [response("307 Temporary Redirect", ["Location: /elsewhere"]), gone]),
         ([], [response("302 Found", ["Location: /stream"])] * 11),
         ([], [response("200 OK", ["Content-Type: text/html"], "<h1>Welcome</h1>")]),
-        ([], [response("404 Not Found", body='{"error":{"code":"not_found","message":"no such path"}}')]),
+        (
+            [],
+            [
+                response(
+                    "404 Not Found", body='{"error":{"code":"not_found","message":"no such path"}}'
+                )
+            ],
+        ),
         ([], [response("403 Forbidden", body="\x1b[31mno\n" + "x" * 300)]),
         (["--max-event-size", "100"], [stream("data: " + "x" * 200 + "\n\n")]),
     ):
@@ -218,11 +314,19 @@ def from_the_environment(scene):
         scene.name_address(server.address, "target")
         variables = {"URL": f"{server.url}/s?token=x", "BEARER": "token", "HEADER": "X-Key: a, b"}
         variables |= {"CHANNEL": "a,b", "LAST": "3", "SHOW_COMMENTS": "1"}
-        Client(scene, "listener", [], {f"LISTENER_{name}": value for name, value in variables.items()}).describe()
+        Client(
+            scene, "listener", [], {f"LISTENER_{name}": value for name, value in variables.items()}
+        ).describe()
         _describe_requests(scene, server)
     with ScriptedServer([one]) as server:
         scene.name_address(server.address, "target")
-        variables = {"URL": server.url, "BEARER": "token", "HEADER": "X-Key: a, b", "CHANNEL": "a", "COUNT": "1"}
+        variables = {
+            "URL": server.url,
+            "BEARER": "token",
+            "HEADER": "X-Key: a, b",
+            "CHANNEL": "a",
+            "COUNT": "1",
+        }
         variables |= {"RATE": "max", "SEED": "5", "PRINT_STATUS": "0", "CONCURRENCY": "1"}
         environment = {f"GENERATOR_{name}": value for name, value in variables.items()}
         Client(scene, "event-generator", [], environment).describe()

@@ -68,7 +68,9 @@ def completions(scene, program):
         scene.case(f"{program} --completions {shell}")
         command = [scene.programs / program, "--completions", shell]
         process = Process(program, command, scene.directory)
-        scene.fact(f"exit code {process.finish()}; it names the program: {program in process.output()}")
+        scene.fact(
+            f"exit code {process.finish()}; it names the program: {program in process.output()}"
+        )
     _run(scene, program, ["--completions", "csh"])
     _run(scene, program, ["--completions", "bash", "--url", "http://127.0.0.1:1"])
 
@@ -139,7 +141,9 @@ def server_misuse(scene):
         {"SSE_CORS_ORIGIN": "https://a.example,b.example"},
         {"SSE_BIND": "0.0.0.0:1"},
     ):
-        _run(scene, "sse-server", [], environment, title=f"sse-server with {', '.join(environment)}")
+        _run(
+            scene, "sse-server", [], environment, title=f"sse-server with {', '.join(environment)}"
+        )
 
 
 def server_starts(scene):
@@ -148,7 +152,12 @@ def server_starts(scene):
     data = server.directory / "data"
     free = ["--bind", "127.0.0.1:0"]
     _run(scene, "sse-server", ["--data-dir", data, *free], title="a data directory that is in use")
-    _run(scene, "sse-server", ["--memory", "--bind", server.address], title="an address that is in use")
+    _run(
+        scene,
+        "sse-server",
+        ["--memory", "--bind", server.address],
+        title="an address that is in use",
+    )
     elsewhere = ["--memory", "--allow-anonymous", "--bind", "192.0.2.1:0"]
     _run(scene, "sse-server", elsewhere, title="an address of another machine")
     server.publish("sse", "click", "x")
@@ -160,14 +169,27 @@ def server_starts(scene):
         ("zeros", bytes(1 << 16)),
         ("one byte", b"x"),
         ("half a log", good[: len(good) // 2]),
-        ("a log whose head is flipped", good[:64] + bytes(b ^ 0x5A for b in good[64:320]) + good[320:]),
+        (
+            "a log whose head is flipped",
+            good[:64] + bytes(b ^ 0x5A for b in good[64:320]) + good[320:],
+        ),
     ):
         file.write_bytes(content)
         _run(scene, "sse-server", ["--data-dir", data, *free], title=f"a file that is {name}")
         scene.fact(f"the file is as it was: {file.read_bytes() == content}")
     (scene.directory / "file").write_text("x")
-    _run(scene, "sse-server", ["--data-dir", scene.directory / "file", *free], title="a directory that is a file")
-    environment = {"SSE_HISTORY_AGE": "1h", "SSE_NONSENSE": "1", "SSE_MEMORY": "", "SSE_HEARTBEAT": "7s"}
+    _run(
+        scene,
+        "sse-server",
+        ["--data-dir", scene.directory / "file", *free],
+        title="a directory that is a file",
+    )
+    environment = {
+        "SSE_HISTORY_AGE": "1h",
+        "SSE_NONSENSE": "1",
+        "SSE_MEMORY": "",
+        "SSE_HEARTBEAT": "7s",
+    }
     with_log = scene.start("memory", "--heartbeat", "8s", environment=environment)
     with_log.stop()
     scene.case("the log of a run, with settings from flags and variables")
@@ -323,7 +345,13 @@ def generator_misuse(scene):
         {"GENERATOR_BEARER": "two secrets"},
         {"GENERATOR_PRINT_STATUS": "maybe"},
     ):
-        _run(scene, "event-generator", [], environment, title=f"event-generator with {', '.join(environment)}")
+        _run(
+            scene,
+            "event-generator",
+            [],
+            environment,
+            title=f"event-generator with {', '.join(environment)}",
+        )
 
 
 def without_server(scene):
@@ -335,7 +363,11 @@ def without_server(scene):
         scene.name_address(address, "no server")
         url = f"http://user:secret@{address}/s?token=secret"
         _run(scene, "listener", ["--url", url, "--max-retries", "0"])
-        _run(scene, "listener", ["bench", "--url", f"http://{address}", "--count", "1", "--duration", "1s"])
+        _run(
+            scene,
+            "listener",
+            ["bench", "--url", f"http://{address}", "--count", "1", "--duration", "1s"],
+        )
         one = ["--url", f"http://{address}", "--count", "1", "--progress", "off"]
         _run(scene, "event-generator", [*one, "--record", "sent"])
         scene.fact(f"the record: {(scene.directory / 'sent').read_text()!r}")

@@ -14,7 +14,7 @@ SURVIVE, LOST = range(5), range(5, 8)
 
 
 def older_snapshot(scene, variant):
-    """Every subscriber is told of the range, wherever it was."""
+    """Every subscriber gets the lost range, whatever its position."""
     is_early = variant == "early"
     redis = RedisServer(scene.directory, SNAPSHOTS)
     nodes = [scene.node(redis), scene.node(redis)]
@@ -39,7 +39,10 @@ def older_snapshot(scene, variant):
     _describe_ends(scene, fresh, ids)
     written = sum(node.metric("sse_gap_records_total") for node in (*nodes, fresh))
     scene.fact(f"gap records written by all nodes: {written:.0f}")
-    scene.fact(f"losses found by each node: {[_losses(node) > 0 for node in (*nodes, fresh)]}")
+    losses = [
+        node.metric("sse_failover_losses_total", "sse_forks_total") for node in (*nodes, fresh)
+    ]
+    scene.fact(f"nodes that found the loss: {[count > 0 for count in losses]}")
     redis.kill()
 
 
@@ -66,9 +69,19 @@ def _lose(scene, redis, nodes, is_early):
 
 
 def _describe_resumes(scene, name, node, ids):
-    """Streams and history after ids that survived, ids that are lost, the record and what follows."""
+    """Streams and history after ids that survived, ids that are lost, and the record."""
     record = next(event["id"] for event in node.history("sse") if event["event"] == "gap")
-    cursors = [ids[0], ids[3], ids[4], *ids[5:], f"@{ids[5]}", f"@{ids[7]}", record, f"@{record}", "0-0"]
+    cursors = [
+        ids[0],
+        ids[3],
+        ids[4],
+        *ids[5:],
+        f"@{ids[5]}",
+        f"@{ids[7]}",
+        record,
+        f"@{record}",
+        "0-0",
+    ]
     for cursor in cursors:
         header = [("last-event-id", cursor)]
         title = f"node {name} after {cursor}"
@@ -76,7 +89,13 @@ def _describe_resumes(scene, name, node, ids):
         scene.get(node, f"/events?last_event_id={cursor}", title=f"{title}, history")
     gap = next((block for block in stream.blocks() if "event: gap" in block), None)
     after_gap = gap.split("\n")[0].removeprefix("id: ")
-    scene.stream(node, "/stream", [("last-event-id", after_gap)], until="data: new\n\n", title="after the gap")
+    scene.stream(
+        node,
+        "/stream",
+        [("last-event-id", after_gap)],
+        until="data: new\n\n",
+        title="after the gap",
+    )
     for query in ("event=other&last_event_id=0-0", "envelope=json&last_event_id=" + ids[4]):
         until = "event: gap\n" if "other" in query else '"new"'
         scene.stream(node, f"/stream?{query}", until=until, title=f"node {name}, {query}")
@@ -92,7 +111,11 @@ def _describe_ends(scene, node, ids):
         last_id = opened.stream.wait_for_end().last_id()
         scene.show(opened, f"until {place}")
         scene.get(node, path, [("last-event-id", last_id)], title=f"until {place}, coming back")
-        scene.get(node, f"/events?until={ids[place]}&last_event_id={ids[4]}", title=f"until {place}, history")
+        scene.get(
+            node,
+            f"/events?until={ids[place]}&last_event_id={ids[4]}",
+            title=f"until {place}, history",
+        )
 
 
 def _describe_redis(scene, redis):
@@ -103,11 +126,6 @@ def _describe_redis(scene, redis):
         scene.fact(f"{key}: {kind}")
         for entry_id, fields in redis.entries(key) if kind == "stream" else ():
             scene.fact(f"    {entry_id} {json.dumps(fields)}")
-
-
-def _losses(node):
-    """Returns the metric of losses that a node found, which was renamed."""
-    return node.metric("sse_forks_total") + node.metric("sse_failover_losses_total")
 
 
 def no_snapshot(scene):

@@ -8,12 +8,16 @@ from scenes.requests import LINES, ONE_LINE, TEXT
 from sse_server import BROKERS
 
 # Samples whose values are times, or depend on the length of ids or on how reads fall together.
-_UNSTEADY = re.compile(r"sse_(publish_latency_seconds_(sum|bucket)|sent_bytes|(history_)?page_reads)")
+_UNSTEADY = re.compile(
+    r"sse_(publish_latency_seconds_(sum|bucket)|sent_bytes|(history_)?page_reads)"
+)
 
 
 def metrics(scene, broker):
     """Names, types, help, labels, and values where they are the same in every run."""
-    server = scene.start(broker, "--tail-events", "2", "--history-events", "4", "--idempotency-window", "1h")
+    server = scene.start(
+        broker, "--tail-events", "2", "--history-events", "4", "--idempotency-window", "1h"
+    )
     _describe(scene, server, "before anything happened")
     first = scene.publish(server, "sse", "click", "first")
     for number in range(5):

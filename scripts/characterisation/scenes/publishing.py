@@ -35,7 +35,12 @@ def pages(scene, broker):
     scene.get(server, "/events?event=none")
     scene.get(server, "/events?event=b&limit=2")
     scene.get(server, "/events?event=gap", title="a reserved type filters nothing")
-    for accept in (LINES, "application/jsonl", "text/plain, application/x-ndjson;q=0.5", "application/json"):
+    for accept in (
+        LINES,
+        "application/jsonl",
+        "text/plain, application/x-ndjson;q=0.5",
+        "application/json",
+    ):
         scene.get(server, "/events?limit=2", [("accept", accept)], title=f"accept {accept}")
     scene.get(server, "/events?last_event_id=5-5&limit=2", lines, title="a gap among lines")
     scene.get(server, "/events?last_event_id=5-5&limit=2", title="a gap in JSON")
@@ -48,7 +53,9 @@ def keys(scene, broker):
     server = scene.start(broker, "--idempotency-keys", "9", "--idempotency-window", "1h")
 
     def keyed(key, data, title, kind="click", content_type=TEXT):
-        scene.post(server, f"/event/{kind}", content_type, data, [("idempotency-key", key)], title=title)
+        scene.post(
+            server, f"/event/{kind}", content_type, data, [("idempotency-key", key)], title=title
+        )
 
     keyed("k", "x", "first")
     keyed("k", "x", "again")
@@ -56,18 +63,36 @@ def keys(scene, broker):
     keyed("k", "y", "other data")
     keyed("k", "x", "another type", kind="view")
     keyed("k", "", "no data")
-    scene.get(server, "/event/click", [("idempotency-key", "k")], title="a GET with the key of a POST")
+    scene.get(
+        server, "/event/click", [("idempotency-key", "k")], title="a GET with the key of a POST"
+    )
     scene.get(server, "/event/view", [("idempotency-key", "get")], title="a GET with a key")
     scene.get(server, "/event/view", [("idempotency-key", "get")], title="the GET again")
-    scene.post(server, "/event/view", None, "", [("idempotency-key", "get")], title="as a POST without a body")
+    scene.post(
+        server,
+        "/event/view",
+        None,
+        "",
+        [("idempotency-key", "get")],
+        title="as a POST without a body",
+    )
     keyed("json", '{ "a": 1 }', "JSON", content_type=JSON)
     keyed("json", '{"a":1}', "JSON with other white space", content_type=JSON)
     keyed("json", '{"a":2}', "other JSON", content_type=JSON)
-    scene.post(server, "/event/click?channel=b", TEXT, "y", [("idempotency-key", "k")], title="in another channel")
+    scene.post(
+        server,
+        "/event/click?channel=b",
+        TEXT,
+        "y",
+        [("idempotency-key", "k")],
+        title="in another channel",
+    )
     _batches_with_keys(scene, server)
     for number in range(4):
         keyed(f"more-{number}", "x", f"until there are too many: {number}")
-    scene.post(server, "/events", LINES, '{"event":"a","data":1,"key":"e"}', title="one too many as a line")
+    scene.post(
+        server, "/events", LINES, '{"event":"a","data":1,"key":"e"}', title="one too many as a line"
+    )
     keyed("k", "x", "those that are known are answered")
     scene.post(server, "/event/click", TEXT, "without", title="without a key")
     scene.get(server, "/events", title="what was stored")
@@ -79,9 +104,13 @@ def _batches_with_keys(scene, server):
     header = [("idempotency-key", "batch")]
     scene.post(server, "/events", LINES, "\n".join(lines), header, title="a batch with a key")
     scene.post(server, "/events", LINES, "\n".join(lines), header, title="the batch again")
-    scene.post(server, "/events", JSON, f"[{','.join(lines)}]", header, title="the batch as an array")
+    scene.post(
+        server, "/events", JSON, f"[{','.join(lines)}]", header, title="the batch as an array"
+    )
     scene.post(server, "/events", LINES, lines[0], header, title="a part of the batch")
-    scene.post(server, "/events", LINES, "\n".join(lines[::-1]), header, title="the batch in another order")
+    scene.post(
+        server, "/events", LINES, "\n".join(lines[::-1]), header, title="the batch in another order"
+    )
     keyed_lines = [
         '{"event":"click","data":"x","key":"k"}',
         "",
@@ -91,9 +120,13 @@ def _batches_with_keys(scene, server):
     ]
     scene.post(server, "/events", LINES, "\n".join(keyed_lines), title="lines with keys")
     scene.post(server, "/events", LINES, "\n".join(keyed_lines), title="the lines again")
-    scene.post(server, "/events", JSON, f"[{','.join(filter(None, keyed_lines))}]", title="as an array")
+    scene.post(
+        server, "/events", JSON, f"[{','.join(filter(None, keyed_lines))}]", title="as an array"
+    )
     reused = [keyed_lines[2], '{"event":"click","data":"3","key":"k"}']
-    scene.post(server, "/events", LINES, "\n".join(reused), title="lines with a key of something else")
+    scene.post(
+        server, "/events", LINES, "\n".join(reused), title="lines with a key of something else"
+    )
     twice = ['{"event":"click","data":"a","key":"new"}', '{"event":"click","data":"b","key":"new"}']
     scene.post(server, "/events", LINES, "\n".join(twice), title="lines that contradict each other")
 
@@ -106,23 +139,45 @@ def restart(scene, broker):
     server.kill()
     server.restart()
     scene.get(server, "/events", title="history after kill -9")
-    scene.post(server, "/event/click", TEXT, "first", [("idempotency-key", "k")], title="a key after kill -9")
+    scene.post(
+        server,
+        "/event/click",
+        TEXT,
+        "first",
+        [("idempotency-key", "k")],
+        title="a key after kill -9",
+    )
     scene.publish(server, "sse", "click", "third")
-    scene.stream(server, "/stream", [("last-event-id", first)], until="third", title="a stream resumes")
+    scene.stream(
+        server, "/stream", [("last-event-id", first)], until="third", title="a stream resumes"
+    )
     scene.fact(f"exit code after SIGTERM: {server.stop()}")
     server.restart()
     scene.get(server, f"/events?last_event_id={second}", title="history after SIGTERM")
-    scene.post(server, "/event/click", TEXT, "other", [("idempotency-key", "k")], title="a key after SIGTERM")
+    scene.post(
+        server,
+        "/event/click",
+        TEXT,
+        "other",
+        [("idempotency-key", "k")],
+        title="a key after SIGTERM",
+    )
 
 
 def limits(scene, broker):
     """A log that is full, and one that trims."""
     server = scene.start(broker, "--channels-max", "2")
     for channel in "abc":
-        scene.post(server, f"/event/click?channel={channel}", TEXT, "x", title=f"channel {channel} of two")
-    scene.post(server, "/events?channel=d", LINES, ONE_LINE, title="a batch to one channel too many")
+        scene.post(
+            server, f"/event/click?channel={channel}", TEXT, "x", title=f"channel {channel} of two"
+        )
+    scene.post(
+        server, "/events?channel=d", LINES, ONE_LINE, title="a batch to one channel too many"
+    )
     header = [("idempotency-key", "k")]
-    scene.post(server, "/event/click?channel=e", TEXT, "x", header, title="one too many, with a key")
+    scene.post(
+        server, "/event/click?channel=e", TEXT, "x", header, title="one too many, with a key"
+    )
     scene.get(server, "/events?channel=c", title="a channel that has no place can be read")
     scene.get(server, "/health/ready")
     trimmed = scene.start(broker, "--history-events", "3")
@@ -132,5 +187,7 @@ def limits(scene, broker):
 
 
 SCENES = [
-    (scene, (broker,)) for scene in (one_and_many, pages, keys, restart, limits) for broker in BROKERS
+    (scene, (broker,))
+    for scene in (one_and_many, pages, keys, restart, limits)
+    for broker in BROKERS
 ]

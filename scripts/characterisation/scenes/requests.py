@@ -21,14 +21,25 @@ def methods(scene):
     for version in ("HTTP/1.0", "HTTP/1.1"):
         request = request_bytes("GET", "/health/live", [("connection", "close")], version=version)
         scene.send_raw(server, request, "GET", f"{version} with connection: close")
-    request = request_bytes("GET", "/health/live", [("connection", "keep-alive")], version="HTTP/1.0")
+    request = request_bytes(
+        "GET", "/health/live", [("connection", "keep-alive")], version="HTTP/1.0"
+    )
     scene.send_raw(server, request, "GET", "HTTP/1.0 with connection: keep-alive")
 
 
 def paths(scene):
     """Paths that lead nowhere, and routes that are written with escapes."""
     server = scene.start("memory")
-    unknown = ("/", "/event", "/Event/click", "/events/", "/stream/", "/health", "/favicon.ico", "//event/click")
+    unknown = (
+        "/",
+        "/event",
+        "/Event/click",
+        "/events/",
+        "/stream/",
+        "/health",
+        "/favicon.ico",
+        "//event/click",
+    )
     for path in (*unknown, "/event%3F", "/" + "x" * 300):
         for method in ("GET", "POST"):
             scene.send(server, method, path)
@@ -42,7 +53,21 @@ def paths(scene):
 def names(scene):
     """Channels and actions, good and bad."""
     server = scene.start("memory")
-    bad = ("", "a%20b", "a+b", "a/b", "a%2Fb", "%C3%A9", "a%00", "a%0A", "a,b", "a=b", "%7Bsse%7D", "*", "x" * 65)
+    bad = (
+        "",
+        "a%20b",
+        "a+b",
+        "a/b",
+        "a%2Fb",
+        "%C3%A9",
+        "a%00",
+        "a%0A",
+        "a,b",
+        "a=b",
+        "%7Bsse%7D",
+        "*",
+        "x" * 65,
+    )
     for channel in bad:
         scene.get(server, f"/event/click?channel={channel}")
     for method, path in (("POST", "/event/click"), ("GET", "/events"), ("GET", "/stream")):
@@ -50,11 +75,34 @@ def names(scene):
     scene.post(server, "/events?channel=a,b", LINES, ONE_LINE)
     for channel in ("a", "A-Z.a_z:0~9", "x" * 64):
         scene.get(server, f"/event/click?channel={channel}")
-    actions = ("", "a%2Fb", "a/b", "a/", "a%0Ab", "a%0Did:%201", "%00", "a%7F", "%C2%85", "x" * 129, "%C3%A9" * 65)
+    actions = (
+        "",
+        "a%2Fb",
+        "a/b",
+        "a/",
+        "a%0Ab",
+        "a%0Did:%201",
+        "%00",
+        "a%7F",
+        "%C2%85",
+        "x" * 129,
+        "%C3%A9" * 65,
+    )
     for action in (*actions, "gap", "open", "error", "g%61p"):
         scene.get(server, f"/event/{action}")
     scene.post(server, "/event/gap", TEXT, "x")
-    good = ("a%20b", "a+b", "%25", "caf%C3%A9", "%E2%80%A8", "gaps", "Open", "message", "a:b;c=d,e'(f)", "x" * 128)
+    good = (
+        "a%20b",
+        "a+b",
+        "%25",
+        "caf%C3%A9",
+        "%E2%80%A8",
+        "gaps",
+        "Open",
+        "message",
+        "a:b;c=d,e'(f)",
+        "x" * 128,
+    )
     for action in good:
         scene.post(server, f"/event/{action}", TEXT, "x")
     scene.get(server, "/events", title="the types as they were stored")
@@ -63,31 +111,78 @@ def names(scene):
 def queries(scene):
     """Percent-encoding and query parameters."""
     server = scene.start("memory")
-    encodings = ("%", "%4", "%zz", "%+1", "a%FF", "%C3", "%C3%28", "%ED%A0%80", "%F4%90%80%80", "%C0%AF")
+    encodings = (
+        "%",
+        "%4",
+        "%zz",
+        "%+1",
+        "a%FF",
+        "%C3",
+        "%C3%28",
+        "%ED%A0%80",
+        "%F4%90%80%80",
+        "%C0%AF",
+    )
     for bad in encodings:
         scene.get(server, f"/event/{bad}")
-    for query in ("/event/click?channel=%FF", "/event/click?%FF=1", "/stream?event=%4", "/events?last_event_id=%C3"):
+    for query in (
+        "/event/click?channel=%FF",
+        "/event/click?%FF=1",
+        "/stream?event=%4",
+        "/events?last_event_id=%C3",
+    ):
         scene.get(server, query)
-    unknown = ("/event/click?chanel=a", "/event/click?last=1", "/events?envelope=json", "/events?_x", "/stream?limit=1")
+    unknown = (
+        "/event/click?chanel=a",
+        "/event/click?last=1",
+        "/events?envelope=json",
+        "/events?_x",
+        "/stream?limit=1",
+    )
     for path in (*unknown, "/stream?" + "y" * 200 + "=1"):
         scene.get(server, path)
     scene.post(server, "/events?event=a", LINES, ONE_LINE)
-    scene.get(server, "/event/click?_=17&_cache=x&channel=busted", title="names that begin with _ are ignored")
+    scene.get(
+        server,
+        "/event/click?_=17&_cache=x&channel=busted",
+        title="names that begin with _ are ignored",
+    )
     scene.get(server, "/event/click?&&channel=%62usted&", title="empty pairs are ignored")
     for query in ("channel=a&channel=b", "channel=a&channel=a"):
         scene.get(server, f"/event/click?{query}")
         scene.get(server, f"/events?{query}")
-    twice = ("limit=1&limit=2", "last=1&last=1", "since=1&since=1", "from=oldest&from=oldest", "until=1&until=1")
+    twice = (
+        "limit=1&limit=2",
+        "last=1&last=1",
+        "since=1&since=1",
+        "from=oldest&from=oldest",
+        "until=1&until=1",
+    )
     for query in (*twice, "last_event_id=1-0&last_event_id=1-0", "lastEventId=1-0&lastEventId=1-0"):
         scene.get(server, f"/events?{query}")
     scene.get(server, "/stream?envelope=json&envelope=json")
 
 
 def start_parameters(scene):
-    """Values that say where to start and end which cannot be read."""
+    """Start and end parameters with values that the server rejects."""
     server = scene.start("memory")
-    pairs = ("last=1&since=5m", "from=oldest&last=1", "since=5m&from=oldest", "last_event_id=1-0&last=1")
-    bad = ("last=10001", "last=-1", "last=", "last=x", "from=newest", "from=", "since=", "since=soon", "since=5x")
+    pairs = (
+        "last=1&since=5m",
+        "from=oldest&last=1",
+        "since=5m&from=oldest",
+        "last_event_id=1-0&last=1",
+    )
+    bad = (
+        "last=10001",
+        "last=-1",
+        "last=",
+        "last=x",
+        "from=newest",
+        "from=",
+        "since=",
+        "since=soon",
+        "since=5x",
+    )
     ends = ("until=10m", "until=", "until=@5-7", "until=a=5-7", "until=soon")
     for path in ("/stream", "/events"):
         for query in (*pairs, *bad, *ends):
@@ -107,21 +202,66 @@ def content_types(scene):
     """Types, charsets and encodings of bodies."""
     server = scene.start("memory")
     body = "x=1"
-    types = (None, "application/x-www-form-urlencoded", "text/html", "json", "multipart/form-data; boundary=x")
-    charsets = ("text/plain; charset=latin1", "application/json; charset=utf-16", "application/cloudevents+json")
+    types = (
+        None,
+        "application/x-www-form-urlencoded",
+        "text/html",
+        "json",
+        "multipart/form-data; boundary=x",
+    )
+    charsets = (
+        "text/plain; charset=latin1",
+        "application/json; charset=utf-16",
+        "application/cloudevents+json",
+    )
     for content_type in (*types, LINES, *charsets):
-        scene.post(server, "/event/click?channel=typed", content_type, body, title=f"an event as {content_type}")
+        scene.post(
+            server,
+            "/event/click?channel=typed",
+            content_type,
+            body,
+            title=f"an event as {content_type}",
+        )
     for coding in ("gzip", "br"):
-        scene.post(server, "/event/click", TEXT, body, [("content-encoding", coding)], title=f"an event in {coding}")
+        scene.post(
+            server,
+            "/event/click",
+            TEXT,
+            body,
+            [("content-encoding", coding)],
+            title=f"an event in {coding}",
+        )
     for content_type in (None, TEXT, "text/csv", "application/x-ndjson; charset=latin1"):
         scene.post(server, "/events", content_type, ONE_LINE, title=f"a batch as {content_type}")
-    scene.post(server, "/events", LINES, ONE_LINE, [("content-encoding", "gzip")], title="a batch in gzip")
-    scene.post(server, "/event/it's?channel=a", None, "x", title="the example of the message quotes the path")
-    scene.post(server, "/event/click", None, "x", [("host", "odd host")], title="the example without a usable host")
+    scene.post(
+        server, "/events", LINES, ONE_LINE, [("content-encoding", "gzip")], title="a batch in gzip"
+    )
+    scene.post(
+        server,
+        "/event/it's?channel=a",
+        None,
+        "x",
+        title="the example of the message quotes the path",
+    )
+    scene.post(
+        server,
+        "/event/click",
+        None,
+        "x",
+        [("host", "odd host")],
+        title="the example without a usable host",
+    )
     good = ("TEXT/Plain", "text/plain; charset=UTF-8", "application/json;charset=utf-8")
     for content_type in good:
         scene.post(server, "/event/click", content_type, '"1"', title=f"an event as {content_type}")
-    scene.post(server, "/event/click", TEXT, "x", [("content-encoding", "identity")], title="identity is no encoding")
+    scene.post(
+        server,
+        "/event/click",
+        TEXT,
+        "x",
+        [("content-encoding", "identity")],
+        title="identity is no encoding",
+    )
     for content_type in ("application/ndjson", "application/jsonl", LINES):
         scene.post(server, "/events", content_type, ONE_LINE, title=f"a batch as {content_type}")
     scene.get(server, "/events")
@@ -130,12 +270,30 @@ def content_types(scene):
 def events(scene):
     """Bodies of single events."""
     server = scene.start("memory")
-    for body in ("", "{", "{} {}", "[1,]", "'x'", "{\"a\":1", "\ufeff1", "01", "NaN", "\"\\ud800\"", " "):
+    for body in (
+        "",
+        "{",
+        "{} {}",
+        "[1,]",
+        "'x'",
+        '{"a":1',
+        "\ufeff1",
+        "01",
+        "NaN",
+        '"\\ud800"',
+        " ",
+    ):
         scene.post(server, "/event/click", JSON, body, title=f"JSON {body!r}")
     scene.post(server, "/event/click", JSON, b'"\xff"', title="JSON that is not UTF-8")
     scene.post(server, "/event/click", TEXT, b"caf\xe9", title="text that is not UTF-8")
     scene.post(server, "/event/click", JSON, "[" * 200, title="JSON of 200 levels")
-    for body in ('{ "a": [1 , 2], "a": 1.0 }', '"a\\u00e9\\n"', " null\n", "1e400", "[" * 100 + "]" * 100):
+    for body in (
+        '{ "a": [1 , 2], "a": 1.0 }',
+        '"a\\u00e9\\n"',
+        " null\n",
+        "1e400",
+        "[" * 100 + "]" * 100,
+    ):
         scene.post(server, "/event/click", JSON, body, title=f"good JSON {body[:30]!r}")
     for body in ("", "a\nb\r\nc\rd\n", "id: 5\n\nevent: gap", "\ufeff\u2028\x00\x85 \U0001f600"):
         scene.post(server, "/event/click", TEXT, body, title=f"text {body!r}")
@@ -143,7 +301,9 @@ def events(scene):
     scene.get(server, "/event/click", title="a GET")
     scene.get(server, "/events", title="the data as it was stored")
     framed = [("content-type", TEXT), ("transfer-encoding", "chunked")]
-    scene.send(server, "POST", "/event/click", framed, chunked(b"abc", b"def"), title="a chunked body")
+    scene.send(
+        server, "POST", "/event/click", framed, chunked(b"abc", b"def"), title="a chunked body"
+    )
     scene.send(server, "POST", "/event/click", framed, b"zz\r\n", title="chunks that are none")
     scene.get(server, "/events?last=1")
 
@@ -171,9 +331,20 @@ def batches(scene):
     )
     for body in bad_lines:
         scene.post(server, "/events", LINES, body, title=f"lines {body!r}")
-    scene.post(server, "/events", LINES, b'{"event":"a","data":"\xff"}', title="lines that are not UTF-8")
+    scene.post(
+        server, "/events", LINES, b'{"event":"a","data":"\xff"}', title="lines that are not UTF-8"
+    )
     scene.post(server, "/events", LINES, "\ufeff" + ONE_LINE, title="lines with a byte order mark")
-    for body in ("", "[]", "{}", "[1]", "[" + ONE_LINE, f"[{ONE_LINE},]", f"[{ONE_LINE}] x", f'[{ONE_LINE},"x"]'):
+    for body in (
+        "",
+        "[]",
+        "{}",
+        "[1]",
+        "[" + ONE_LINE,
+        f"[{ONE_LINE},]",
+        f"[{ONE_LINE}] x",
+        f'[{ONE_LINE},"x"]',
+    ):
         scene.post(server, "/events", JSON, body, title=f"array {body!r}")
     good = [
         '{"event":"a","data":"x\\n\\"y\\""}\r\n\n{"event":"a","data":{"b": 1.0, "b":[1 , 2]}}',
@@ -208,9 +379,22 @@ def sizes(scene):
     for number, (path, content_type, body) in enumerate(too_large, 1):
         scene.post(server, path, content_type, body, title=f"too large {number}")
         headers = [("content-type", content_type), ("transfer-encoding", "chunked")]
-        scene.send(server, "POST", path, headers, chunked(body.encode()), title=f"too large {number}, chunked")
+        scene.send(
+            server,
+            "POST",
+            path,
+            headers,
+            chunked(body.encode()),
+            title=f"too large {number}, chunked",
+        )
     scene.post(server, "/event/click", TEXT, "x" * 2000, title="as large as may be")
-    scene.post(server, "/events", LINES, f"{line(2000)}\n{line(2000)}\n{ONE_LINE}", title="as many as may be")
+    scene.post(
+        server,
+        "/events",
+        LINES,
+        f"{line(2000)}\n{line(2000)}\n{ONE_LINE}",
+        title="as many as may be",
+    )
     keys = scene.start("memory", "--idempotency-keys", "3")
     lines = [json.dumps({"event": "a", "data": 1, "key": key}) for key in "fghi"]
     scene.post(keys, "/events", LINES, "\n".join(lines), title="more keys than a channel may have")
@@ -230,7 +414,9 @@ def keys(scene):
     line = '{"event":"a","data":1,"key":"k"}'
     scene.post(server, "/events", LINES, line, [("idempotency-key", "k")], title="header and line")
     scene.get(server, "/events", title="nothing was stored")
-    scene.post(server, "/event/click", TEXT, "x", [("idempotency-key", "k" * 255)], title="the longest key")
+    scene.post(
+        server, "/event/click", TEXT, "x", [("idempotency-key", "k" * 255)], title="the longest key"
+    )
 
 
 def connections(scene):
@@ -248,15 +434,23 @@ def connections(scene):
     head = [("content-type", TEXT), ("expect", "100-continue")]
     scene.case("100 Continue before the body")
     with Connection(server.address) as connection:
-        request = request_bytes("POST", "/event/click", [*head, ("content-length", "2")], host=server.address)
+        request = request_bytes(
+            "POST", "/event/click", [*head, ("content-length", "2")], host=server.address
+        )
         connection.send(request)
         scene.transcript.response(connection.response())
         connection.send(b"ok")
         scene.transcript.response(connection.response())
-    for path, body in (("/nowhere", b"smuggled"), ("/event/gap", b"smuggled"), ("/events", b"smuggled")):
+    for path, body in (
+        ("/nowhere", b"smuggled"),
+        ("/event/gap", b"smuggled"),
+        ("/events", b"smuggled"),
+    ):
         scene.case(f"POST {path} and another request on the same connection")
         with Connection(server.address) as connection:
-            request = request_bytes("POST", path, [("content-type", "text/html")], body, host=server.address)
+            request = request_bytes(
+                "POST", path, [("content-type", "text/html")], body, host=server.address
+            )
             connection.send(request + health)
             scene.transcript.response(connection.response())
             scene.transcript.response(connection.response())

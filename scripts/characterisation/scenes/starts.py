@@ -1,7 +1,7 @@
 """Where readers start: everything that a request can say × what the log contains.
 
-Each row is one stream and one page of history. The log is empty, whole, or trimmed; a row names
-positions in it by what stands there.
+Each row is one stream and one page of history. The log is empty, whole, or trimmed. A row names a
+position by the event there.
 """
 
 from sse_server import BROKERS
@@ -14,10 +14,18 @@ HIGHEST = f"{2**64 - 1}-{2**64 - 1}"
 def _rows(ids):
     """Returns what requests say: a name, a query, and headers. `ids` are those of all events."""
     rows = [("nothing", "", [])]
-    rows += [(query, query, []) for query in ("from=oldest", "last=0", "last=1", "last=2", "last=10000")]
-    rows += [(query, query, []) for query in ("since=0", "since=1d", "since=0s", "since=1960-01-01T00:00:00Z")]
+    rows += [
+        (query, query, []) for query in ("from=oldest", "last=0", "last=1", "last=2", "last=10000")
+    ]
+    rows += [
+        (query, query, [])
+        for query in ("since=0", "since=1d", "since=0s", "since=1960-01-01T00:00:00Z")
+    ]
     rows += [("since in 2100", "since=2100-01-01T00:00:00%2B01:00", [])]
-    rows += [("an empty header", "", [("last-event-id", "")]), ("an empty parameter", "last_event_id=", [])]
+    rows += [
+        ("an empty header", "", [("last-event-id", "")]),
+        ("an empty parameter", "last_event_id=", []),
+    ]
     for name, text in _cursors(ids):
         rows.append((f"after {name}", "", [("last-event-id", text)]))
     for name, event_id in _named(ids):
@@ -28,7 +36,9 @@ def _rows(ids):
         last = ids[-1]
         rows.append(("lastEventId of the last", f"from=oldest&lastEventId={last}", []))
         rows.append(("the header beats the URL", "from=oldest", [("last-event-id", last)]))
-        rows.append(("the header beats lastEventId", f"lastEventId={ids[0]}", [("last-event-id", last)]))
+        rows.append(
+            ("the header beats lastEventId", f"lastEventId={ids[0]}", [("last-event-id", last)])
+        )
         rows.append(("last=1 of another type", "event=other&event=number&last=1", []))
     return rows
 
@@ -40,7 +50,16 @@ def _named(ids):
 
 def _cursors(ids):
     """Returns what a client may come back with: names and texts."""
-    fixed = ["0-0", "@0-0", "5-5", "@5-5", "99999999999999-0", "@99999999999999-0", HIGHEST, f"@{HIGHEST}"]
+    fixed = [
+        "0-0",
+        "@0-0",
+        "5-5",
+        "@5-5",
+        "99999999999999-0",
+        "@99999999999999-0",
+        HIGHEST,
+        f"@{HIGHEST}",
+    ]
     garbage = ["nonsense", "5", "-", "5-5-5", "other=5-5", "sse=5-5", "@", '"}', "9" * 100, "é"]
     cursors = [(repr(text), text) for text in (*fixed, *garbage)]
     for name, event_id in _named(ids):

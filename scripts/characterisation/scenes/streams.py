@@ -4,7 +4,14 @@ from scenes.requests import TEXT
 from sse_server import BROKERS
 from transcript import CHUNKS
 
-HARD = ("", "a\nb\r\nc\rd\n", "id: forged\n\nevent: gap\ndata: x", ": no comment", "\ufeff\u2028\x85\x0b\x00", '{"é":1}')
+HARD = (
+    "",
+    "a\nb\r\nc\rd\n",
+    "id: forged\n\nevent: gap\ndata: x",
+    ": no comment",
+    "\ufeff\u2028\x85\x0b\x00",
+    '{"é":1}',
+)
 # Streams stay with the HTTP workers, or go to fan-out threads: the bytes must be the same.
 FANOUT = ("1", "0")
 
@@ -24,8 +31,14 @@ def live(scene, broker, threads):
 def heads(scene, threads):
     """Response heads of streams, and streams without chunks."""
     server = scene.start("memory", "--fanout-threads", threads)
-    headers = [("accept", "text/event-stream"), ("connection", "keep-alive"), ("accept-encoding", "gzip")]
-    scene.stream(server, "/stream?_=1", headers, until="channel sse", title="with a browser's headers")
+    headers = [
+        ("accept", "text/event-stream"),
+        ("connection", "keep-alive"),
+        ("accept-encoding", "gzip"),
+    ]
+    scene.stream(
+        server, "/stream?_=1", headers, until="channel sse", title="with a browser's headers"
+    )
     old = scene.open(server, "/stream", version="HTTP/1.0")
     old.stream.wait_for("channel sse\n\n")
     server.publish("sse", "click", "x")
@@ -50,7 +63,12 @@ def filters(scene, broker):
     opened = [(query, scene.open(server, f"/stream?{query}")) for query in queries]
     for _, one in opened:
         one.stream.wait_for("\n\n")
-    for kind, data in (("click", "1"), ("view", HARD[1]), ("cl%C3%B4se", HARD[4]), ("view", "last")):
+    for kind, data in (
+        ("click", "1"),
+        ("view", HARD[1]),
+        ("cl%C3%B4se", HARD[4]),
+        ("view", "last"),
+    ):
         scene.publish(server, "sse", kind, data)
     for query, one in opened:
         one.stream.wait_for("last")
@@ -85,15 +103,25 @@ def several_channels(scene, broker):
     )
     for target, last_id, until in resumed:
         title = f"{target} after {last_id}"
-        until = until or "\n\n"
-        scene.stream(server, target, [("last-event-id", last_id)], until=until, title=title)
+        header = [("last-event-id", last_id)]
+        scene.stream(server, target, header, until=until or "\n\n", title=title)
     for stranger in (before, "garbage", "a=5-1,b=x", "a=5-1", ""):
         one = scene.open(server, path, [("last-event-id", stranger)])
         # Channels are independent of each other; what comes of one is in order.
         one.stream.wait_until(lambda: _is_caught_up(one.stream, stranger), "both channels")
         _show_by_channel(scene, one, f"two channels after {stranger!r}")
-    scene.get(server, "/events?channel=a", [("last-event-id", after)], title="history after a composite id")
-    scene.get(server, "/events?channel=c", [("last-event-id", opening)], title="history of a channel that it lacks")
+    scene.get(
+        server,
+        "/events?channel=a",
+        [("last-event-id", after)],
+        title="history after a composite id",
+    )
+    scene.get(
+        server,
+        "/events?channel=c",
+        [("last-event-id", opening)],
+        title="history of a channel that it lacks",
+    )
 
 
 def _is_caught_up(stream, stranger):
@@ -125,7 +153,10 @@ def heartbeats(scene, broker, threads):
         stream.wait_for("\n\n:\n\n")
         skipped = scene.publish(server, "sse", "click", "skipped")
         # The position comes once, and plain comments go on after it.
-        stream.wait_until(lambda: stream.payload.endswith(b":\n\n") and skipped in stream.last_id(), "the position")
+        stream.wait_until(
+            lambda: stream.payload.endswith(b":\n\n") and skipped in stream.last_id(),
+            "the position",
+        )
         length = len(stream.payload)
         stream.wait_until(lambda: len(stream.payload) > length, "another comment")
         scene.case(f"{path}: blocks, each run of plain comments as one")
