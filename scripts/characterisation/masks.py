@@ -57,11 +57,8 @@ class Masks:
         # The time of an event is the time in its id, and the id comes first in the text.
         ms = round(datetime.fromisoformat(match[0]).timestamp() * 1000)
         is_of_id = any(event_id.startswith(f"{ms}-") for event_id in self._ids)
-        return (
-            "<time of an id>"
-            if is_of_id and len(match[0]) == len("0000-00-00T00:00:00.000Z")
-            else "<time>"
-        )
+        has_ms_only = len(match[0]) == len("2026-11-29T20:00:00.123Z")
+        return "<time of an id>" if is_of_id and has_ms_only else "<time>"
 
 
 def visible(data):
