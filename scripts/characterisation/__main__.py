@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cross
 import options as command_line
 import processes
 import redis_server
@@ -20,43 +21,84 @@ def report(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def described(source, work, options):
-    """Returns the description of some programs, or what an earlier run wrote to a file."""
-    if source.is_file():
-        text = source.read_text()
-    else:
+class Description:
+    """What a build does, scene by scene; or what an earlier run wrote to a file."""
+
+    def __init__(self, source, work, options):
+        self.source = source
+        self._work = work
+        self._options = options
+        self._runs = 0
+        if source.is_file():
+            self.scenes = self._read(source.read_text())
+        else:
+            self.scenes = self._run(None)
+
+    def text(self):
+        return "".join(self.scenes.values())
+
+    def run_again(self, titles):
+        """Describes some scenes once more. What was read from a file stays as it is."""
+        if not self.source.is_file():
+            self.scenes.update(self._run(titles))
+
+    def _run(self, titles):
         started = time.monotonic()
-        text = run.describe(source, work, options)
-        report(f"{source}: {text.count('### ')} cases in {time.monotonic() - started:.0f} s")
-    return renames.apply(text) if options.normalise else text
+        self._runs += 1
+        text = run.describe(self.source, self._work / f"run-{self._runs}", self._options, titles)
+        seconds = time.monotonic() - started
+        report(f"{self.source}: {text.count('### ')} cases in {seconds:.0f} s")
+        return self._read(text)
+
+    def _read(self, text):
+        return transcript.scenes(renames.apply(text) if self._options.normalise else text)
+
+
+def differing(old, new, options):
+    """Returns the texts, old and new, of the scenes in which two descriptions differ."""
+    found = {}
+    # Scene by scene, because the time for a difference grows with the square of the length.
+    for title in dict.fromkeys([*old.scenes, *new.scenes]):
+        texts = [description.scenes.get(title, "") for description in (old, new)]
+        if options.ignore_wording:
+            texts = [transcript.without_wording(text) for text in texts]
+        if texts[0] != texts[1]:
+            found[title] = texts
+    return found
 
 
 def compare(old, new, options):
-    """Prints the differences between two texts; returns whether they are equal."""
-    if options.ignore_wording:
-        old, new = (transcript.without_wording(text) for text in (old, new))
-    scenes = [transcript.scenes(text) for text in (old, new)]
-    # Scene by scene, because the time for a difference grows with the square of the length.
-    for title in dict.fromkeys([*scenes[0], *scenes[1]]):
-        lines = [texts.get(title, "").splitlines(keepends=True) for texts in scenes]
-        names = [f"{source}: {title}" for source in (options.compare_with, options.bin)]
+    """Prints the differences between two descriptions; returns whether they are equal.
+
+    On a busy machine a time-out may change a scene. So scenes that differ are run again, and only
+    what differs each time is a difference.
+    """
+    found = differing(old, new, options)
+    for _ in range(options.again if found else 0):
+        report(f"running again what differs: {'; '.join(found)}")
+        for description in (old, new):
+            description.run_again(list(found))
+        found = differing(old, new, options)
+        if not found:
+            break
+    for title, texts in found.items():
+        lines = [text.splitlines(keepends=True) for text in texts]
+        names = [f"{description.source}: {title}" for description in (old, new)]
         sys.stdout.writelines(difflib.unified_diff(*lines, *names, n=5))
-    return old == new
+    return not found
 
 
 def carry_out(options, work):
     """Does what the command line asks for; returns the exit code."""
     redis_server.check_version()
     if options.cross:
-        import cross
-
         return cross.run(options, work)
-    text = described(options.bin, work / "new", options)
+    new = Description(options.bin, work / "new", options)
     if options.output:
-        options.output.write_text(text)
+        options.output.write_text(new.text())
     if options.compare_with is None:
         return 0
-    is_equal = compare(described(options.compare_with, work / "old", options), text, options)
+    is_equal = compare(Description(options.compare_with, work / "old", options), new, options)
     report("no difference" if is_equal else "the two differ")
     return 0 if is_equal else 1
 

@@ -52,6 +52,13 @@ def parse(arguments):
         metavar="N",
         help="run this many scenes at a time (default 4)",
     )
+    add(
+        "--again",
+        type=int,
+        default=2,
+        metavar="N",
+        help="run scenes that differ this many times more before they count (default 2)",
+    )
     add("--keep", action="store_true", help="keep the working directory, with the programs' logs")
     options = parser.parse_args(arguments)
     if options.cross != (options.other is not None):

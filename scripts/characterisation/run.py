@@ -48,12 +48,17 @@ def scenes():
             yield ", ".join(words), function, arguments
 
 
-def describe(programs, work, options):
-    """Returns the description of the programs in a directory.
+def describe(programs, work, options, titles=None):
+    """Returns the description of the programs in a directory; of all scenes, or of those named.
 
     After a failure the other scenes still run, and all failures are reported together.
     """
-    chosen = [entry for entry in scenes() if re.search(options.only or "", entry[0])]
+    chosen = [
+        entry
+        for entry in scenes()
+        if re.search(options.only or "", entry[0]) and (titles is None or entry[0] in titles)
+    ]
+    work.mkdir(parents=True)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         running = [
             pool.submit(_run, title, function, arguments, programs, work / f"scene-{number}")

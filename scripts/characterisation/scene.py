@@ -4,6 +4,9 @@ import sse_server
 import transcript
 from wire import NoResponse, Response, Stream, exchange, request_bytes
 
+# How often a stream is opened that should have nothing to send.
+_ATTEMPTS_MAX = 10
+
 
 class Scene:
     """What a scene function gets to work with."""
@@ -104,6 +107,19 @@ class Scene:
             return self.open(server, path, headers)
         except (NoResponse, ConnectionError):
             return None
+
+    def open_to_end(self, server, path, headers=()):
+        """Opens a stream with an end, and reads it to its end.
+
+        A log that does not answer in time makes a stream of what would be 204 No Content, so a
+        stream without an event is opened again a few times.
+        """
+        for _ in range(_ATTEMPTS_MAX):
+            opened = self.open(server, path, headers)
+            stream = opened.stream.wait_for_end()
+            if stream.head.status != 200 or b"event: " in stream.payload:
+                break
+        return opened
 
     def show(self, opened, title, shown=transcript.PAYLOAD):
         """Describes what has come on a stream so far, and closes it."""

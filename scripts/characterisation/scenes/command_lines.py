@@ -33,8 +33,9 @@ def _size(text):
 
 
 def _without_times(text):
-    """Returns a log without the time that each line begins with."""
-    return re.sub(r"(?m)^\d{4}-\d\d-\d\dT[\d:.]+Z +", "", text)
+    """Returns a text without the times of log lines, and without durations."""
+    text = re.sub(r"(?m)^\d{4}-\d\d-\d\dT[\d:.]+Z +", "", text)
+    return re.sub(r"\b\d+\.\d+ s\b", "<duration>", text)
 
 
 def helps(scene, program):

@@ -45,20 +45,21 @@ def _wipe(server, broker):
 def wiped_while_open(scene):
     """A Redis that is wiped under a stream."""
     server = scene.start("redis")
-    opened = [
-        scene.open(server, path)
-        for path in ("/stream", "/stream?event=other", "/stream?envelope=json")
-    ]
+    paths = ("/stream", "/stream?event=other", "/stream?envelope=json")
+    opened = [scene.open(server, path) for path in paths]
     for one in opened:
         one.stream.wait_for("\n\n")
     scene.publish(server, "sse", "number", "before")
     opened[0].stream.wait_for("data: before\n\n")
     opened[2].stream.wait_for('"before"')
     server.redis.command("FLUSHALL")
-    scene.publish(server, "sse", "other", "after")
+    # The node finds the wipe by itself, and only then there is a new event.
     for one in opened:
-        one.stream.wait_for("after")
-        one.stream.wait_for("\n\n")
+        one.stream.wait_for("event: gap\n")
+    scene.publish(server, "sse", "other", "new")
+    for one in opened:
+        one.stream.wait_for("new")
+        one.stream.wait_until(lambda: one.stream.payload.endswith(b"\n\n"), "the end of a block")
         scene.show(one, "wiped while it is open")
 
 

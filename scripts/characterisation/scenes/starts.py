@@ -4,6 +4,9 @@ Each row is one stream and one page of history. The log is empty, whole, or trim
 position by the event there.
 """
 
+import functools
+import json
+
 from sse_server import BROKERS
 
 KEPT_OF_TRIMMED = 3
@@ -78,14 +81,15 @@ def table(scene, broker, state):
     for _, text in _cursors(ids):
         if "-" in text and text not in ids and text.lstrip("@") not in ids:
             _name_position(scene, text, ids)
-    rows = _rows(ids)
-    for name, query, headers in rows:
-        path = f"/events?{query}" if query else "/events"
-        scene.get(server, path, headers, title=f"history, {name}")
     opened = []
-    for name, query, headers in rows:
-        one = scene.open(server, f"/stream?{query}" if query else "/stream", headers)
-        one.stream.wait_until(lambda: _has_all(one.stream, ids), name)
+    for name, query, headers in _rows(ids):
+        suffix = f"?{query}" if query else ""
+        page = json.loads(scene.get(server, f"/events{suffix}", headers, f"history, {name}").body)
+        one = scene.open(server, f"/stream{suffix}", headers)
+        # A page of history has a gap if and only if the stream begins with one.
+        gap = b"event: gap\n" if "gap" in page else b""
+        has_come = functools.partial(_has_all, one.stream, ids)
+        one.stream.wait_for(gap).wait_until(has_come, name)
         opened.append((name, one))
     # Whatever comes before the next event has come by then.
     scene.publish(server, "sse", "number", "next")

@@ -184,11 +184,12 @@ def ends(scene, broker):
         f"last_event_id={ids[3]}&until={ids[3]}",
         "last_event_id=garbage&until=5-5",
     ):
-        opened = scene.open(server, f"/stream?{query}")
-        last_id = opened.stream.wait_for_end().last_id()
+        opened = scene.open_to_end(server, f"/stream?{query}")
+        last_id = opened.stream.last_id()
         scene.show(opened, f"/stream?{query}", CHUNKS)
         if last_id:
-            scene.get(server, f"/stream?{query}", [("last-event-id", last_id)], title="coming back")
+            header = [("last-event-id", last_id)]
+            scene.show(scene.open_to_end(server, f"/stream?{query}", header), "coming back")
     both = scene.open(server, f"/stream?channel=a&channel=b&last_event_id=5-5&until={ids[1]}")
     both.stream.wait_for_end()
     _show_by_channel(scene, both, "two channels with an end, and a gap in each")
