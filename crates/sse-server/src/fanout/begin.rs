@@ -111,7 +111,7 @@ pub(super) async fn settlement(
     channel: &Channel,
     bound: EventId,
 ) -> Result<Result<Settlement, Duration>, BrokerError> {
-    Ok(match broker.settle(channel, bound).await? {
+    Ok(match broker.check_settled(channel, bound).await? {
         Settled::Through(last) => Ok(Settlement {
             last,
             loss: broker.loss_spanning(channel, bound).await?,

@@ -460,7 +460,7 @@ impl Log {
     }
 
     /// Redis gives out ids by its own clock, one command after another: what it runs after this `TIME` is later.
-    pub(super) async fn settle(
+    pub(super) async fn check_settled(
         &self,
         channel: &Channel,
         bound: EventId,

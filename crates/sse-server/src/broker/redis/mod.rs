@@ -262,12 +262,12 @@ impl RedisBroker {
         self.log.last_id(channel).await
     }
 
-    pub(super) async fn settle(
+    pub(super) async fn check_settled(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
-        self.log.settle(channel, bound).await
+        self.log.check_settled(channel, bound).await
     }
 
     pub(super) async fn loss_spanning(
