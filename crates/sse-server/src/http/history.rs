@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     broker::{self, GAP, Page, PageLimits, ReadFrom, Stored},
-    channel::{Beginning, Filter, Settlement, locate::SCAN_LIMITS, subscription::echo},
+    channel::{Beginning, Filter, Settlement, start::SCAN_LIMITS, subscription::echo},
 };
 
 const EVENTS_DEFAULT: usize = 1000;

@@ -14,7 +14,7 @@ use super::{error::ApiError, query::Params};
 use crate::{
     broker::Broker,
     channel::{Beginning, Start},
-    fanout::begin::Asked,
+    fanout::start::Asked,
 };
 
 /// The parameters that say where to start and where to end.

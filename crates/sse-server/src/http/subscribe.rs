@@ -27,8 +27,8 @@ use crate::{
     channel::{Envelope, Wanted},
     fanout::{
         Framing,
-        begin::{Begun, begin, is_over},
         detach::Connection,
+        start::{Begun, begin, is_over},
         stream_body::{self, Exit},
     },
     metrics::{Admission, SubscriberGuard},

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     broker::{self, Broker, BrokerError, PageLimits, ReadFrom, Settled},
     channel::{
-        Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, locate::SCAN_LIMITS,
+        Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, start::SCAN_LIMITS,
     },
 };
 
