@@ -71,7 +71,7 @@ async fn stored(server: &TestServer, channel: &str) -> Vec<String> {
 async fn counted(server: &TestServer) -> [String; 2] {
     [
         server.metric("sse_events_published_total").await,
-        server.metric("sse_events_repeated_total").await,
+        server.metric("sse_events_deduplicated_total").await,
     ]
     .map(|count| count.to_string())
 }
