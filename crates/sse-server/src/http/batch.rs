@@ -122,7 +122,7 @@ fn parts(
         ));
     }
     if key.is_some() {
-        return Err(ApiError::InvalidKey(
+        return Err(ApiError::InvalidIdempotencyKey(
             "the batch has one, and so have lines of it: use one kind",
         ));
     }
@@ -310,7 +310,7 @@ fn shared(text: &ByteString, part: Cow<'_, str>) -> ByteString {
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
-    ApiError::UnsupportedType {
+    ApiError::UnsupportedMediaType {
         found,
         expected: "application/x-ndjson, a line for each event, or a JSON array as application/json",
         example: content_type::curl_line(

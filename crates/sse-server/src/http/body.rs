@@ -114,7 +114,7 @@ pub(super) async fn read<'a>(
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(piece) = payload.next().await {
-            let piece = piece.map_err(|_| ApiError::BodyBroken)?;
+            let piece = piece.map_err(|_| ApiError::IncompleteBody)?;
             let length = bytes.len() + piece.len();
             if length > limit.bytes_max {
                 return Err(too_large());

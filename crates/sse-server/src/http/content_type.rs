@@ -71,7 +71,7 @@ fn text_of(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
 
 /// The body as text, shared, not copied.
 pub(super) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
-    ByteString::try_from(bytes).map_err(|_| ApiError::InvalidText)
+    ByteString::try_from(bytes).map_err(|_| ApiError::InvalidUtf8)
 }
 
 /// The body as text that should be JSON.

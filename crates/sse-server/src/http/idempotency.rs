@@ -29,11 +29,13 @@ pub(super) fn header(request: &HttpRequest) -> Result<Option<Fingerprint>, ApiEr
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(ApiError::InvalidKey("the header is given more than once"));
+        return Err(ApiError::InvalidIdempotencyKey(
+            "the header is given more than once",
+        ));
     }
     key(value.as_bytes())
         .map(Some)
-        .map_err(ApiError::InvalidKey)
+        .map_err(ApiError::InvalidIdempotencyKey)
 }
 
 /// Appends the parts of a publish and counts them. `whose` says of which key the publisher is told that it was used.
@@ -60,7 +62,7 @@ pub(super) async fn publish(
             .append_idempotent(channel, items)
             .await
             .map_err(|error| match error {
-                BrokerError::KeyReused { item } => ApiError::KeyReused(whose(item)),
+                BrokerError::KeyReused { item } => ApiError::IdempotencyKeyReused(whose(item)),
                 error => error.into(),
             })?
     } else {

@@ -127,7 +127,7 @@ fn tutorial_data() -> ByteString {
 }
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
-    ApiError::UnsupportedType {
+    ApiError::UnsupportedMediaType {
         found,
         expected: "application/json or text/plain",
         example: content_type::curl_line(request, "application/json", r#"{"page":"/"}"#),
