@@ -5,10 +5,12 @@ use std::time::Instant;
 use actix_web::{HttpRequest, http::header::HeaderName};
 use sse_proto::Channel;
 
-use super::{AppState, error::ApiError};
-use crate::broker::{
-    Appended, BrokerError,
-    idempotency::{AppendItem, AppendOutcome, Fingerprint},
+use crate::{
+    broker::{
+        Appended, BrokerError,
+        idempotency::{AppendItem, AppendOutcome, Fingerprint},
+    },
+    http::{error::ApiError, state::AppState},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

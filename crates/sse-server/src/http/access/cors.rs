@@ -11,9 +11,9 @@ use actix_web::{
 
 use url::Host;
 
-use super::{
+use crate::http::{
     error::{ApiError, shortened},
-    local_address,
+    state::local_address,
 };
 
 /// The origins of other sites that may read and publish.

@@ -16,18 +16,22 @@ use sse_proto::{
     json,
 };
 
-use super::{
-    AppState, RequestLimits,
-    body::{self, BodyLimit},
-    content_type::{self, ContentType},
-    error::{ApiError, shortened},
-    idempotency,
-    query::Params,
+use super::idempotency;
+use crate::{
+    broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
+    http::{
+        error::{ApiError, shortened},
+        request::{
+            body::{self, BodyLimit},
+            content_type::{self, ContentType},
+            query::Params,
+        },
+        state::{AppState, RequestLimits},
+    },
 };
-use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes a batch to one channel.
-pub(super) async fn events(
+pub(crate) async fn events(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
