@@ -210,11 +210,11 @@ pub struct Settings {
     /// would never come back after an error.) When a tenth more come at a time, their connections are closed instead.
     #[arg(
         long,
-        env = "SSE_MAX_SUBSCRIBERS",
+        env = "SSE_STREAMS_MAX",
         value_name = "STREAMS",
         help_heading = "Streams"
     )]
-    pub max_subscribers: Option<NonZeroUsize>,
+    pub streams_max: Option<NonZeroUsize>,
 
     /// Close a stream whose client took nothing for this time, although there was something for it
     ///
@@ -575,7 +575,7 @@ mod tests {
             ["--fanout-threads", "-1"],
             ["--fanout-threads", "1000"],
             ["--write-timeout", "0s"],
-            ["--max-subscribers", "0"],
+            ["--streams-max", "0"],
             ["--history-events", "0"],
             ["--event-bytes-max", "17MiB"],
             ["--publish-memory", "1MiB"],

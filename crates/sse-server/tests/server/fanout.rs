@@ -243,7 +243,7 @@ async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_beyond_the_limit_are_told_to_come_back() {
-    let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "2"]).await;
+    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "2"]).await;
     let subscribers = [
         server.subscribe("/stream").await,
         server.subscribe("/stream").await,
@@ -270,7 +270,7 @@ async fn subscribers_beyond_the_limit_are_told_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_too_many_are_being_turned_away_connections_close_without_a_response() {
-    let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "1"]).await;
+    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "1"]).await;
     let _subscriber = server.subscribe("/stream").await;
     // The body that it promises does not come, so its connection lasts a moment longer than the answer.
     let come = async || {

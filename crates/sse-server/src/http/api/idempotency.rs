@@ -5,10 +5,12 @@ use std::time::Instant;
 use actix_web::{HttpRequest, http::header::HeaderName};
 use sse_proto::Channel;
 
-use super::{AppState, error::ApiError};
-use crate::broker::{
-    Appended, BrokerError,
-    idempotency::{AppendItem, AppendOutcome, Fingerprint},
+use crate::{
+    broker::{
+        Appended, BrokerError,
+        idempotency::{AppendItem, AppendOutcome, Fingerprint},
+    },
+    http::{error::ApiError, state::AppState},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -29,11 +31,13 @@ pub(super) fn header(request: &HttpRequest) -> Result<Option<Fingerprint>, ApiEr
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(ApiError::InvalidKey("the header is given more than once"));
+        return Err(ApiError::InvalidIdempotencyKey(
+            "the header is given more than once",
+        ));
     }
     key(value.as_bytes())
         .map(Some)
-        .map_err(ApiError::InvalidKey)
+        .map_err(ApiError::InvalidIdempotencyKey)
 }
 
 /// Appends the parts of a publish and counts them. `whose` says of which key the publisher is told that it was used.
@@ -60,7 +64,7 @@ pub(super) async fn publish(
             .append_idempotent(channel, items)
             .await
             .map_err(|error| match error {
-                BrokerError::KeyReused { item } => ApiError::KeyReused(whose(item)),
+                BrokerError::KeyReused { item } => ApiError::IdempotencyKeyReused(whose(item)),
                 error => error.into(),
             })?
     } else {

@@ -9,14 +9,14 @@ use actix_web::{
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{
+use crate::http::{
     error::{ApiError, shortened},
-    local_address,
+    state::local_address,
 };
 
 /// The types of body that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ContentType {
+pub(crate) enum ContentType {
     Json,
     NdJson,
     Text,
@@ -28,7 +28,7 @@ pub(super) enum ContentType {
 ///
 /// # Errors
 /// What was sent instead, in words: another type, or a charset or an encoding that is not read here.
-pub(super) fn of(request: &HttpRequest) -> Result<ContentType, String> {
+pub(crate) fn of(request: &HttpRequest) -> Result<ContentType, String> {
     let coding = text_of(request, header::CONTENT_ENCODING);
     if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
         return Err(format!(
@@ -70,12 +70,12 @@ fn text_of(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
 }
 
 /// The body as text, shared, not copied.
-pub(super) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
-    ByteString::try_from(bytes).map_err(|_| ApiError::InvalidText)
+pub(crate) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
+    ByteString::try_from(bytes).map_err(|_| ApiError::InvalidUtf8)
 }
 
 /// The body as text that should be JSON.
-pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
+pub(crate) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
     let text = text(bytes)?;
     if text.starts_with('\u{feff}') {
         return Err(ApiError::InvalidJson(
@@ -86,7 +86,7 @@ pub(super) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
 }
 
 /// A command line that would have worked, for the same host, path and query.
-pub(super) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
+pub(crate) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
     let named = text_of(request, header::HOST);
     let is_plain = |text: &str| {
         text.bytes()

@@ -16,12 +16,14 @@ use futures::stream;
 use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
-use super::{
-    AppState,
+use crate::http::{
     error::ApiError,
-    event_filter,
-    query::Params,
-    start_params::{self, PARAMETERS, Whence},
+    request::{
+        event_filter,
+        query::Params,
+        start_params::{self, PARAMETERS, Whence},
+    },
+    state::AppState,
 };
 use crate::{
     channel::{Envelope, Wanted},
@@ -38,7 +40,7 @@ use crate::{
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Subscribes to one or several channels.
-pub(super) async fn stream(
+pub(crate) async fn stream(
     request: HttpRequest,
     state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {

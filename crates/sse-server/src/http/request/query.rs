@@ -4,7 +4,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sse_proto::{Channel, Cursor, event::InvalidName};
 
-use super::error::{ApiError, shortened};
+use crate::http::error::{ApiError, shortened};
 
 /// What is written with `%`: all but what means nothing in a query, nor in a header.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -17,12 +17,12 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// The parameters of a query string, in order.
 #[derive(Debug)]
-pub(super) struct Params(Vec<(String, String)>);
+pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// Reads `query`, of a route that has the parameters `known`. Names that begin with `_` are for getting past
     /// caches, and ignored.
-    pub(super) fn parse(query: &str, known: &[&'static str]) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &str, known: &[&'static str]) -> Result<Self, ApiError> {
         let mut params = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -43,7 +43,7 @@ impl Params {
     }
 
     /// The query string of the same request but for these parameters, with this one in their place.
-    pub(super) fn with_instead_of(&self, names: &[&str], (name, value): (&str, &str)) -> String {
+    pub(crate) fn with_instead_of(&self, names: &[&str], (name, value): (&str, &str)) -> String {
         let kept = self
             .0
             .iter()
@@ -57,7 +57,7 @@ impl Params {
     }
 
     /// All values of a parameter.
-    pub(super) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
             .filter(move |(found, _)| found == name)
@@ -65,7 +65,7 @@ impl Params {
     }
 
     /// The value of a parameter that may be given once.
-    pub(super) fn one(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
+    pub(crate) fn one(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() {
@@ -78,13 +78,13 @@ impl Params {
     }
 
     /// The channel; `sse` if none is given.
-    pub(super) fn channel(&self) -> Result<Channel, ApiError> {
+    pub(crate) fn channel(&self) -> Result<Channel, ApiError> {
         self.one("channel")?
             .map_or_else(|| Ok(Channel::default_channel()), channel)
     }
 
     /// The channels of one stream, each once, in their order by name; `sse` if none is given.
-    pub(super) fn channels(&self) -> Result<Vec<Channel>, ApiError> {
+    pub(crate) fn channels(&self) -> Result<Vec<Channel>, ApiError> {
         let mut channels = self
             .all("channel")
             .map(channel)
@@ -115,7 +115,7 @@ fn channel(name: &str) -> Result<Channel, ApiError> {
 }
 
 /// The text that `encoded` stands for.
-pub(super) fn decoded(encoded: &str, what: &'static str) -> Result<String, ApiError> {
+pub(crate) fn decoded(encoded: &str, what: &'static str) -> Result<String, ApiError> {
     let valid_escape =
         |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !encoded.split('%').skip(1).all(valid_escape) {

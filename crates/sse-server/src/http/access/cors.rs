@@ -11,9 +11,9 @@ use actix_web::{
 
 use url::Host;
 
-use super::{
+use crate::http::{
     error::{ApiError, shortened},
-    local_address,
+    state::local_address,
 };
 
 /// The origins of other sites that may read and publish.
@@ -42,7 +42,7 @@ impl Origins {
     /// `Origin` says who sent it (Fetch standard); `Sec-Fetch-Site` is there even on the requests of an `<img>`.
     ///
     /// # Errors
-    /// `ApiError::ForeignOrigin`
+    /// `ApiError::OriginNotAllowed`
     pub fn check_publish(&self, request: &HttpRequest) -> Result<(), ApiError> {
         const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         let value = |name| {
@@ -61,12 +61,12 @@ impl Origins {
             return if (same && !rebound) || self.allows(&origin) {
                 Ok(())
             } else {
-                Err(ApiError::ForeignOrigin(shortened(origin)))
+                Err(ApiError::OriginNotAllowed(shortened(origin)))
             };
         }
         match value(SEC_FETCH_SITE).as_deref() {
             Some("cross-site") if !self.any => {
-                Err(ApiError::ForeignOrigin("another site".to_owned()))
+                Err(ApiError::OriginNotAllowed("another site".to_owned()))
             }
             _ => Ok(()),
         }
@@ -125,7 +125,7 @@ pub async fn say_why_refused<B: MessageBody>(
         .response()
         .error()
         .and_then(|error| error.as_error::<CorsError>());
-    match refused.map(|error| ApiError::Preflight(error.to_string())) {
+    match refused.map(|error| ApiError::PreflightRejected(error.to_string())) {
         Some(refusal) => Ok(response
             .into_response(refusal.error_response())
             .map_into_boxed_body()

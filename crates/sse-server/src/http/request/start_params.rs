@@ -10,15 +10,16 @@ use sse_proto::{
 };
 use tokio::time::timeout;
 
-use super::{error::ApiError, query::Params};
+use super::query::Params;
 use crate::{
     broker::Broker,
     channel::{Beginning, Start},
     fanout::start::Asked,
+    http::error::ApiError,
 };
 
 /// The parameters that say where to start and where to end.
-pub(super) const PARAMETERS: [&str; 6] = [
+pub(crate) const PARAMETERS: [&str; 6] = [
     "last_event_id",
     "lastEventId",
     "since",
@@ -27,7 +28,7 @@ pub(super) const PARAMETERS: [&str; 6] = [
     "until",
 ];
 /// Those of them that say where to start.
-pub(super) const STARTS: [&str; 5] = ["last_event_id", "lastEventId", "since", "last", "from"];
+pub(crate) const STARTS: [&str; 5] = ["last_event_id", "lastEventId", "since", "last", "from"];
 /// The last event id of an `EventSource` (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Events that `last` may ask for.
@@ -37,7 +38,7 @@ const CLOCK_WITHIN: Duration = Duration::from_millis(500);
 
 /// Where to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Whence {
+pub(crate) enum Whence {
     /// Where the reader stopped: a cursor, or what it takes for one.
     Cursor(String),
     /// `since=`.
@@ -53,7 +54,7 @@ impl Whence {
     ///
     /// The `Last-Event-ID` header beats the URL, because an `EventSource` reconnects with its old URL; `lastEventId`, in
     /// which some polyfills put it there, counts as that header. An empty id is none.
-    pub(super) fn of(request: &HttpRequest, params: &Params) -> Result<Option<Self>, ApiError> {
+    pub(crate) fn of(request: &HttpRequest, params: &Params) -> Result<Option<Self>, ApiError> {
         let in_url = Self::in_url(params)?;
         let polyfilled = params
             .one("lastEventId")?
@@ -95,7 +96,7 @@ impl Whence {
 }
 
 /// Where to end, if anywhere: the last id that is wanted.
-pub(super) fn until(params: &Params) -> Result<Option<EventId>, ApiError> {
+pub(crate) fn until(params: &Params) -> Result<Option<EventId>, ApiError> {
     let Some(text) = params.one("until")? else {
         return Ok(None);
     };
@@ -119,14 +120,14 @@ fn header_id(request: &HttpRequest) -> Option<String> {
 }
 
 /// What `text` says of one channel, for a reader of it alone.
-pub(super) fn position_in(text: &str, channel: &Channel) -> Option<Position> {
+pub(crate) fn position_in(text: &str, channel: &Channel) -> Option<Position> {
     text.parse::<Cursor>().ok()?.position_in(channel)
 }
 
 /// Where a stream of these channels is asked to begin in each.
 ///
 /// Garbage is told as a gap, not as an error: an `EventSource` would give up for ever.
-pub(super) async fn asked(
+pub(crate) async fn asked(
     whence: Option<&Whence>,
     channels: Vec<Channel>,
     broker: &Broker,
@@ -168,7 +169,7 @@ fn resumed(text: &str, channels: Vec<Channel>) -> Vec<(Channel, Asked)> {
 }
 
 /// The moment in milliseconds since 1970, by the log's clock; by our own while the log does not answer.
-pub(super) async fn moment_ms(moment: Moment, broker: &Broker) -> u64 {
+pub(crate) async fn moment_ms(moment: Moment, broker: &Broker) -> u64 {
     let ago = match moment {
         Moment::At(ms) => return ms,
         Moment::Ago(ago) => ago,

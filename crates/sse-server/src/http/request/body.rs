@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 const WITHIN: Duration = Duration::from_secs(30);
 /// How long a body waits for memory that others hold.
@@ -80,21 +80,21 @@ impl Share<'_> {
 
 /// What a body may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodyLimit {
-    pub(super) bytes_max: usize,
+pub(crate) struct BodyLimit {
+    pub(crate) bytes_max: usize,
     /// `the event` or `the batch`.
-    pub(super) what: &'static str,
-    pub(super) flag: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) flag: &'static str,
 }
 
 /// A body and its share of the memory, which it holds until it is dropped.
-pub(super) struct Body<'a> {
-    pub(super) bytes: Bytes,
+pub(crate) struct Body<'a> {
+    pub(crate) bytes: Bytes,
     _memory: Share<'a>,
 }
 
 /// Reads the whole body.
-pub(super) async fn read<'a>(
+pub(crate) async fn read<'a>(
     request: &HttpRequest,
     mut payload: Payload,
     limit: BodyLimit,
@@ -114,7 +114,7 @@ pub(super) async fn read<'a>(
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(piece) = payload.next().await {
-            let piece = piece.map_err(|_| ApiError::BodyBroken)?;
+            let piece = piece.map_err(|_| ApiError::IncompleteBody)?;
             let length = bytes.len() + piece.len();
             if length > limit.bytes_max {
                 return Err(too_large());

@@ -8,18 +8,22 @@ use chrono::Local;
 use sse_proto::{Event, EventType, api::Published, event::InvalidName, json};
 use uuid::Uuid;
 
-use super::{
-    AppState,
-    body::{self, Body, BodyLimit},
-    content_type::{self, ContentType},
-    error::{ApiError, shortened},
-    idempotency,
-    query::{Params, decoded},
+use super::idempotency;
+use crate::{
+    broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
+    http::{
+        error::{ApiError, shortened},
+        request::{
+            body::{self, Body, BodyLimit},
+            content_type::{self, ContentType},
+            query::{Params, decoded},
+        },
+        state::AppState,
+    },
 };
-use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes one event. Its type is the action; its data the body, or the tutorial's text if there is no body.
-pub(super) async fn event(
+pub(crate) async fn event(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
@@ -127,7 +131,7 @@ fn tutorial_data() -> ByteString {
 }
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
-    ApiError::UnsupportedType {
+    ApiError::UnsupportedMediaType {
         found,
         expected: "application/json or text/plain",
         example: content_type::curl_line(request, "application/json", r#"{"page":"/"}"#),

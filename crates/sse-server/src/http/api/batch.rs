@@ -16,18 +16,22 @@ use sse_proto::{
     json,
 };
 
-use super::{
-    AppState, RequestLimits,
-    body::{self, BodyLimit},
-    content_type::{self, ContentType},
-    error::{ApiError, shortened},
-    idempotency,
-    query::Params,
+use super::idempotency;
+use crate::{
+    broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
+    http::{
+        error::{ApiError, shortened},
+        request::{
+            body::{self, BodyLimit},
+            content_type::{self, ContentType},
+            query::Params,
+        },
+        state::{AppState, RequestLimits},
+    },
 };
-use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes a batch to one channel.
-pub(super) async fn events(
+pub(crate) async fn events(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
@@ -122,7 +126,7 @@ fn parts(
         ));
     }
     if key.is_some() {
-        return Err(ApiError::InvalidKey(
+        return Err(ApiError::InvalidIdempotencyKey(
             "the batch has one, and so have lines of it: use one kind",
         ));
     }
@@ -310,7 +314,7 @@ fn shared(text: &ByteString, part: Cow<'_, str>) -> ByteString {
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {
-    ApiError::UnsupportedType {
+    ApiError::UnsupportedMediaType {
         found,
         expected: "application/x-ndjson, a line for each event, or a JSON array as application/json",
         example: content_type::curl_line(

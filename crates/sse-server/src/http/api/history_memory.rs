@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 /// How many are read from the log, and written as JSON, at a time.
 const READS_MAX: usize = 4;

@@ -12,12 +12,14 @@ use sse_proto::{
     units::time_text,
 };
 
-use super::{
-    AppState,
+use crate::http::{
     error::ApiError,
-    event_filter,
-    query::Params,
-    start_params::{self, PARAMETERS, STARTS, Whence},
+    request::{
+        event_filter,
+        query::Params,
+        start_params::{self, PARAMETERS, STARTS, Whence},
+    },
+    state::AppState,
 };
 use crate::{
     broker::{self, GAP, Page, PageLimits, ReadFrom, Stored},
@@ -34,7 +36,7 @@ const LOOKED_THROUGH_MAX: usize = 100_000;
 const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 
 /// Reads history, oldest first.
-pub(super) async fn events(
+pub(crate) async fn events(
     request: HttpRequest,
     state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {

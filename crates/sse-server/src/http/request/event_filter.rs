@@ -2,17 +2,17 @@
 
 use sse_proto::{EventType, event::InvalidName};
 
-use super::{
-    error::{ApiError, shortened},
-    query::Params,
+use super::query::Params;
+use crate::{
+    channel::Filter,
+    http::error::{ApiError, shortened},
 };
-use crate::channel::Filter;
 
 /// So often `event=` may be given.
 const TYPES_MAX: usize = 64;
 
 /// The filter that the parameters ask for; without any, all events pass.
-pub(super) fn of(params: &Params) -> Result<Filter, ApiError> {
+pub(crate) fn of(params: &Params) -> Result<Filter, ApiError> {
     let mut kinds: Vec<EventType> = Vec::new();
     for text in params.all("event") {
         if EventType::RESERVED.contains(&text) {

@@ -4,17 +4,17 @@ use actix_web::{HttpResponse, Responder, http::header};
 use actix_web_lab::extract::LocalData;
 use serde_json::json;
 
-use super::{AppState, error::ApiError};
+use crate::http::{error::ApiError, state::AppState};
 
 /// The process answers.
-pub(super) async fn live() -> impl Responder {
+pub(crate) async fn live() -> impl Responder {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(json!({ "status": "live" }))
 }
 
 /// A publish would work now: the broker did a real round trip for this answer.
-pub(super) async fn ready(state: LocalData<AppState>) -> Result<impl Responder, ApiError> {
+pub(crate) async fn ready(state: LocalData<AppState>) -> Result<impl Responder, ApiError> {
     let warnings = state.hub.broker().check().await?;
     let warnings: Vec<_> = warnings
         .iter()
@@ -24,11 +24,4 @@ pub(super) async fn ready(state: LocalData<AppState>) -> Result<impl Responder, 
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(answer))
-}
-
-/// All counters, for Prometheus.
-pub(super) async fn metrics(state: LocalData<AppState>) -> impl Responder {
-    HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(state.metrics.render())
 }
