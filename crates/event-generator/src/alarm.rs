@@ -15,15 +15,15 @@ const SLEEP_MAX: Duration = Duration::from_hours(24);
 
 /// Wakes one task.
 #[derive(Debug)]
-pub(crate) struct Alarm(#[cfg(target_os = "linux")] kernel::Timer);
+pub(crate) struct Timer(#[cfg(target_os = "linux")] kernel::TimerFd);
 
-impl Alarm {
+impl Timer {
     /// # Errors
     /// The system has no timer to spare.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(
             #[cfg(target_os = "linux")]
-            kernel::Timer::new()?,
+            kernel::TimerFd::new()?,
         ))
     }
 
@@ -60,9 +60,9 @@ mod kernel {
 
     /// A `timerfd`.
     #[derive(Debug)]
-    pub(super) struct Timer(AsyncFd<OwnedFd>);
+    pub(super) struct TimerFd(AsyncFd<OwnedFd>);
 
-    impl Timer {
+    impl TimerFd {
         pub(super) fn new() -> io::Result<Self> {
             let timer = timerfd_create(
                 TimerfdClockId::Monotonic,
@@ -112,22 +112,22 @@ mod tests {
 
     #[tokio::test]
     async fn it_wakes_at_the_instant_and_not_before() {
-        let alarm = Alarm::new().unwrap();
+        let timer = Timer::new().unwrap();
         for ms in [1, 0, 20] {
             let instant = Instant::now() + Duration::from_millis(ms);
-            alarm.wait(instant).await;
+            timer.wait(instant).await;
             assert!(Instant::now() >= instant);
         }
     }
 
     #[tokio::test]
     async fn a_wait_that_was_given_up_does_not_wake_the_next_one() {
-        let alarm = Alarm::new().unwrap();
+        let timer = Timer::new().unwrap();
         let soon = Instant::now() + Duration::from_millis(5);
-        assert!(alarm.wait(soon).now_or_never().is_none());
+        assert!(timer.wait(soon).now_or_never().is_none());
         // The first setting is over by then.
         let later = Instant::now() + Duration::from_millis(30);
-        alarm.wait(later).await;
+        timer.wait(later).await;
         assert!(Instant::now() >= later);
     }
 }

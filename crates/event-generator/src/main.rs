@@ -16,7 +16,7 @@
 //! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
 //! | `breather` | a pause of a run without a schedule, when nobody listens (pure) |
-//! | `alarm` | wakes the loop on time |
+//! | `alarm` | the timer that wakes the loop |
 //! | `signals` | Ctrl-C and SIGTERM |
 //! | `results` | what is done with each outcome: the five below |
 //! | `status_lines` | stdout: a status code a line |

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    alarm::Alarm,
+    alarm::Timer,
     breather::Breather,
     in_flight::{Answered, Events, InFlight},
     lanes::Lanes,
@@ -50,7 +50,7 @@ pub(crate) struct Run {
     lanes: Lanes,
     /// Only without a schedule: one that is kept does not wait for a server.
     breather: Option<Breather>,
-    alarm: Alarm,
+    timer: Timer,
     results: Results,
     report_file: Option<ReportFile>,
     /// The data of the event that is being sent: its memory serves all of them.
@@ -81,7 +81,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Replay(#[from] ReplayError),
     #[error("cannot have a timer of the system")]
-    Alarm(#[source] io::Error),
+    Timer(#[source] io::Error),
 }
 
 /// Why no more events are sent.
@@ -115,7 +115,7 @@ impl Run {
             in_flight: InFlight::new(settings.concurrency),
             lanes: Lanes::default(),
             breather: (settings.curve() == Curve::ClosedLoop).then(Breather::default),
-            alarm: Alarm::new().map_err(StartError::Alarm)?,
+            timer: Timer::new().map_err(StartError::Timer)?,
             report_file,
             data: String::new(),
         })
@@ -179,7 +179,7 @@ impl Run {
                 () = signals.next() => return End::Stopped,
                 () = self.results.status_lines.closed() => return End::Stopped,
                 Some(answered) = self.in_flight.next() => self.take(&answered),
-                ready = event(&mut self.payload, &self.alarm, wake, next, last), if !self.in_flight.is_full() => match ready {
+                ready = event(&mut self.payload, &self.timer, wake, next, last), if !self.in_flight.is_full() => match ready {
                     Ok(true) => {}
                     Ok(false) => return End::Done,
                     Err(error) => self.results.fail(error.into()),
@@ -369,12 +369,12 @@ impl Run {
 /// When the schedule is only waiting for its end there need be none.
 async fn event(
     payload: &mut Payload,
-    alarm: &Alarm,
+    timer: &Timer,
     wake: Instant,
     next: Next,
     last: Option<Instant>,
 ) -> Result<bool, ReplayError> {
-    alarm.wait(wake).await;
+    timer.wait(wake).await;
     if let Next::End(_) = next {
         return Ok(true);
     }
