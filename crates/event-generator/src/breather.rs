@@ -10,28 +10,28 @@ use tokio::time::Instant;
 use crate::outcome::{Kind, Outcome};
 
 /// The first pause. Each further one is twice as long.
-const FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// No pause is longer: a server that comes back is soon found.
-const LONGEST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Grows with each failure after a pause, and is over with the first answer of any kind.
 #[derive(Debug, Default)]
-pub(crate) struct Breather {
+pub(crate) struct ConnectBackoff {
     pause: Option<(Instant, Duration)>,
 }
 
-impl Breather {
+impl ConnectBackoff {
     /// Takes what became of a request that ended now.
-    pub(crate) fn take(&mut self, outcome: &Outcome, now: Instant) {
+    pub(crate) fn observe(&mut self, outcome: &Outcome, now: Instant) {
         let failure = match outcome {
             Outcome::Acknowledged(_) => None,
             Outcome::Refused(failure) | Outcome::Unknown(failure) => Some(failure.kind()),
         };
         self.pause = match (failure, self.pause) {
-            (Some(Kind::Connect), None) => Some((now + FIRST, FIRST)),
+            (Some(Kind::Connect), None) => Some((now + PAUSE_MIN, PAUSE_MIN)),
             // Many requests fail together: only the first of them counts.
             (Some(Kind::Connect), Some((until, last))) if until <= now => {
-                let pause = (last * 2).min(LONGEST);
+                let pause = (last * 2).min(PAUSE_MAX);
                 Some((now + pause, pause))
             }
             (Some(Kind::Connect | Kind::Unsendable), pause) => pause,
@@ -40,7 +40,7 @@ impl Breather {
     }
 
     /// Nothing is to be sent before this.
-    pub(crate) fn until(&self) -> Option<Instant> {
+    pub(crate) fn paused_until(&self) -> Option<Instant> {
         self.pause.map(|(until, _)| until)
     }
 }
@@ -56,12 +56,12 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_second_and_count_a_burst_once() {
-        let (mut breather, mut now) = (Breather::default(), Instant::now());
+        let (mut backoff, mut now) = (ConnectBackoff::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            breather.take(&refused(), now);
-            breather.take(&refused(), now + Duration::from_millis(1));
-            let until = breather.until().unwrap();
+            backoff.observe(&refused(), now);
+            backoff.observe(&refused(), now + Duration::from_millis(1));
+            let until = backoff.paused_until().unwrap();
             pauses.push((until - now).as_millis());
             now = until;
         }
@@ -70,14 +70,14 @@ mod tests {
 
     #[test]
     fn an_answer_ends_the_pause_and_makes_the_next_one_short() {
-        let (mut breather, now) = (Breather::default(), Instant::now());
-        breather.take(&refused(), now);
-        breather.take(&refused(), now + FIRST);
-        breather.take(&Outcome::Acknowledged(Ids::Unsaid), now + FIRST);
-        assert_eq!(breather.until(), None);
-        breather.take(&refused(), now + FIRST);
-        assert_eq!(breather.until(), Some(now + 2 * FIRST));
-        breather.take(&Outcome::Unknown(Failure::Timeout), now + FIRST);
-        assert_eq!(breather.until(), None);
+        let (mut backoff, now) = (ConnectBackoff::default(), Instant::now());
+        backoff.observe(&refused(), now);
+        backoff.observe(&refused(), now + PAUSE_MIN);
+        backoff.observe(&Outcome::Acknowledged(Ids::Unsaid), now + PAUSE_MIN);
+        assert_eq!(backoff.paused_until(), None);
+        backoff.observe(&refused(), now + PAUSE_MIN);
+        assert_eq!(backoff.paused_until(), Some(now + 2 * PAUSE_MIN));
+        backoff.observe(&Outcome::Unknown(Failure::Timeout), now + PAUSE_MIN);
+        assert_eq!(backoff.paused_until(), None);
     }
 }

@@ -15,7 +15,7 @@
 //! | `in_flight` | the requests that wait for their answers |
 //! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
 //! | `run` | the loop: sends what is due, takes what was answered, stops when told |
-//! | `breather` | a pause of a run without a schedule, when nobody listens (pure) |
+//! | `breather` | the pause of a closed loop after connections that failed (pure) |
 //! | `alarm` | the timer that wakes the loop |
 //! | `signals` | Ctrl-C and SIGTERM |
 //! | `results` | what is done with each outcome: the five below |

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     alarm::Timer,
-    breather::Breather,
+    breather::ConnectBackoff,
     in_flight::{Answered, Events, InFlight},
     lanes::Lanes,
     outcome::{Asked, Failure, Outcome},
@@ -49,7 +49,7 @@ pub(crate) struct Run {
     in_flight: InFlight,
     lanes: Lanes,
     /// Only without a schedule: one that is kept does not wait for a server.
-    breather: Option<Breather>,
+    connect_backoff: Option<ConnectBackoff>,
     timer: Timer,
     results: Results,
     report_file: Option<ReportFile>,
@@ -114,7 +114,7 @@ impl Run {
             retry: settings.retry.map(|times| Rc::new(Retry::new(times))),
             in_flight: InFlight::new(settings.concurrency),
             lanes: Lanes::default(),
-            breather: (settings.curve() == Curve::ClosedLoop).then(Breather::default),
+            connect_backoff: (settings.curve() == Curve::ClosedLoop).then(ConnectBackoff::default),
             timer: Timer::new().map_err(StartError::Timer)?,
             report_file,
             data: String::new(),
@@ -208,7 +208,10 @@ impl Run {
 
     /// What the schedule says next, after the pause if there is one, which does not outlast the run.
     fn next(&self, start: Instant, elapsed: Duration) -> Next {
-        let pause = self.breather.as_ref().and_then(Breather::until);
+        let pause = self
+            .connect_backoff
+            .as_ref()
+            .and_then(ConnectBackoff::paused_until);
         match (self.pace.next(elapsed), pause) {
             (Next::Send(at), Some(until)) => {
                 let until = until.saturating_duration_since(start);
@@ -236,8 +239,8 @@ impl Run {
             self.lanes
                 .ended(events.lane, events.dues.len() as u64, outcome);
         }
-        if let Some(breather) = &mut self.breather {
-            breather.take(outcome, Instant::now());
+        if let Some(connect_backoff) = &mut self.connect_backoff {
+            connect_backoff.observe(outcome, Instant::now());
         }
         self.results.take(answered);
     }
