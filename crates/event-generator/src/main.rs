@@ -20,7 +20,7 @@
 //! | `signals` | Ctrl-C and SIGTERM |
 //! | `results` | what is done with each outcome: the five below |
 //! | `status_lines` | stdout: a status code a line |
-//! | `complaints` | what to say about what failed: at most one message of a kind a second |
+//! | `complaints` | log lines about failures: at most one per kind and second (pure) |
 //! | `talk` | stderr: those messages, and the progress |
 //! | `report` | the counters, the summary, the file of `--report` |
 //! | `record` | the file of `--record` |

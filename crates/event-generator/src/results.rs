@@ -1,4 +1,4 @@
-//! What is done with the outcome of a request: its events are counted, printed, recorded, and complained about.
+//! What is done with the outcome of a request: its events are counted, printed, recorded, and logged.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 use sse_proto::Channel;
 
 use crate::{
-    complaints::Complaints,
+    complaints::FailureLog,
     in_flight::Answered,
     lanes::Lane,
     outcome::{Failure, Outcome},
@@ -27,7 +27,7 @@ pub(crate) struct Results {
     pub(crate) report: Report,
     pub(crate) status_lines: StatusLines,
     pub(crate) talk: Talk,
-    complaints: Complaints,
+    failure_log: FailureLog,
     record: Option<Record>,
     error: Option<RunError>,
 }
@@ -65,7 +65,7 @@ impl Results {
             report: Report::new(settings.curve()),
             status_lines: StatusLines::new(prints_status),
             talk: Talk::start(settings.progress, prints_status, total),
-            complaints: Complaints::new(advice(settings)),
+            failure_log: FailureLog::new(connect_hint(settings)),
             record,
             error: None,
         })
@@ -115,7 +115,7 @@ impl Results {
 
     /// The figures, and what made the run stop if something did. Everything has been said by then.
     pub(crate) fn finish(mut self) -> (Report, Option<RunError>) {
-        self.report.untold += self.complaints.untold();
+        self.report.untold += self.failure_log.suppressed();
         self.report.unprinted = self.status_lines.left_out();
         self.talk.finish();
         (self.report, self.error)
@@ -131,10 +131,12 @@ impl Results {
             self.error.get_or_insert(error.into());
         }
         if let Outcome::Acknowledged(_) = outcome {
-            self.complaints.calm();
+            self.failure_log.record_success();
             return;
         }
-        if let Some(line) = self.complaints.about(sequences, outcome, Instant::now())
+        if let Some(line) = self
+            .failure_log
+            .message_for(sequences, outcome, Instant::now())
             && !self.talk.say(line)
         {
             self.report.untold += events;
@@ -143,7 +145,7 @@ impl Results {
 }
 
 /// What to do if the first event finds no server.
-fn advice(settings: &Settings) -> String {
+fn connect_hint(settings: &Settings) -> String {
     let (url, curve) = (&settings.url, settings.curve());
     match Proxy::before(url) {
         Some(proxy) => format!(
