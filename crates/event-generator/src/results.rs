@@ -115,7 +115,7 @@ impl Results {
 
     /// The figures, and what made the run stop if something did. Everything has been said by then.
     pub(crate) fn finish(mut self) -> (Report, Option<RunError>) {
-        self.report.untold += self.failure_log.suppressed();
+        self.report.unreported += self.failure_log.suppressed();
         self.report.unprinted = self.status_lines.left_out();
         self.talk.finish();
         (self.report, self.error)
@@ -139,7 +139,7 @@ impl Results {
             .message_for(sequences, outcome, Instant::now())
             && !self.talk.say(line)
         {
-            self.report.untold += events;
+            self.report.unreported += events;
         }
     }
 }

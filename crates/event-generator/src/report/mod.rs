@@ -36,7 +36,7 @@ pub(crate) struct Report {
     /// Events that were due but not sent when the duration was over.
     pub(crate) unsent: u64,
     /// Failed events about which nothing was printed.
-    pub(crate) untold: u64,
+    pub(crate) unreported: u64,
     /// Status lines that were not printed because nobody read stdout fast enough.
     pub(crate) unprinted: u64,
     /// Events of a recording that were left out because of their types.
@@ -65,7 +65,7 @@ impl Report {
                 .expect("within the limits of a histogram"),
             sending: None,
             unsent: 0,
-            untold: 0,
+            unreported: 0,
             unprinted: 0,
             skipped: 0,
             sent_again: 0,
@@ -154,7 +154,7 @@ impl Display for Report {
                 self.unsent,
                 "events were due but not sent: this rate is too high for the server, or for this machine",
             ),
-            (self.untold, "more failures, of the kinds above"),
+            (self.unreported, "more failures, of the kinds above"),
             (
                 self.unprinted,
                 "status lines were left out: stdout was not read fast enough",
