@@ -8,7 +8,7 @@ use std::{
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{settings::Settings, talk::say};
+use crate::{settings::Settings, talk::write_line};
 
 /// Prints the script. A closed pipe is a quiet end.
 pub(crate) fn print(shell: Shell) -> ExitCode {
@@ -21,7 +21,7 @@ pub(crate) fn print(shell: Shell) -> ExitCode {
     );
     match io::stdout().write_all(&script) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            say(format_args!("error: cannot write to stdout: {error}"));
+            write_line(format_args!("error: cannot write to stdout: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

@@ -52,7 +52,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::{run::Run, settings::Settings, signals::Signals, talk::say};
+use crate::{run::Run, settings::Settings, signals::Signals, talk::write_line};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         return completions::print(shell);
     }
     generate(&settings).unwrap_or_else(|error| {
-        say(format_args!("error: {error:#}"));
+        write_line(format_args!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -85,7 +85,7 @@ fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
         // Before the first request, so that no signal finds the default action.
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let ended = Run::new(settings)?.run(&mut signals).await;
-        say(&ended.report);
+        write_line(&ended.report);
         if let Some(error) = ended.error {
             return Err(error.into());
         }

@@ -19,14 +19,14 @@ use crate::{
     report::Report,
     settings::Settings,
     status_lines::StatusLines,
-    talk::Talk,
+    talk::StderrWriter,
 };
 
 /// The output of a run.
 pub(crate) struct Results {
     pub(crate) report: Report,
     pub(crate) status_lines: StatusLines,
-    pub(crate) talk: Talk,
+    pub(crate) stderr: StderrWriter,
     failure_log: FailureLog,
     record: Option<Record>,
     error: Option<RunError>,
@@ -64,7 +64,7 @@ impl Results {
         Ok(Self {
             report: Report::new(settings.curve()),
             status_lines: StatusLines::new(prints_status),
-            talk: Talk::start(settings.progress, prints_status, total),
+            stderr: StderrWriter::start(settings.progress, prints_status, total),
             failure_log: FailureLog::new(connect_hint(settings)),
             record,
             error: None,
@@ -117,7 +117,7 @@ impl Results {
     pub(crate) fn finish(mut self) -> (Report, Option<RunError>) {
         self.report.unreported += self.failure_log.suppressed();
         self.report.unprinted = self.status_lines.left_out();
-        self.talk.finish();
+        self.stderr.finish();
         (self.report, self.error)
     }
 
@@ -137,7 +137,7 @@ impl Results {
         if let Some(line) = self
             .failure_log
             .message_for(sequences, outcome, Instant::now())
-            && !self.talk.say(line)
+            && !self.stderr.try_write_line(line)
         {
             self.report.unreported += events;
         }

@@ -165,8 +165,8 @@ impl Run {
                 Next::End(at) | Next::Send(at) => at,
             };
             self.results
-                .talk
-                .show(self.results.report.counts(), self.in_flight.len());
+                .stderr
+                .update_progress(self.results.report.counts(), self.in_flight.len());
             let elapsed = start.elapsed();
             // What is late already is sent at once, and nothing is sent before it is due.
             let wake = if at <= elapsed {
@@ -251,8 +251,8 @@ impl Run {
         let mut deadline = (end == End::Stopped).then(soon);
         while !self.in_flight.is_empty() {
             self.results
-                .talk
-                .show(self.results.report.counts(), self.in_flight.len());
+                .stderr
+                .update_progress(self.results.report.counts(), self.in_flight.len());
             tokio::select! {
                 biased;
                 // The first signal of a run that is done means soon; the second of any means now.

@@ -47,15 +47,15 @@ enum Style {
 
 /// Talks to whoever reads stderr, until it is finished.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub(crate) struct StderrWriter {
     messages: SyncSender<String>,
-    figures: Arc<Figures>,
+    counts: Arc<SharedCounts>,
     thread: JoinHandle<()>,
 }
 
 /// What the run has done so far, as the thread sees it.
 #[derive(Debug, Default)]
-struct Figures {
+struct SharedCounts {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     failed: AtomicU64,
@@ -63,43 +63,43 @@ struct Figures {
     waiting: AtomicU64,
 }
 
-impl Talk {
+impl StderrWriter {
     /// `total` is about how many events there will be, if that is known.
     pub(crate) fn start(progress: Progress, prints_status: bool, total: Option<u64>) -> Self {
         let (messages, to_print) = mpsc::sync_channel(MESSAGES_MAX);
-        let figures = Arc::<Figures>::default();
+        let counts = Arc::<SharedCounts>::default();
         let style = style(
             progress,
             prints_status && io::stdout().is_terminal(),
             io::stderr().is_terminal(),
         );
-        let shown = Shown::new(style, total, Arc::clone(&figures));
+        let writer = StderrThread::new(style, total, Arc::clone(&counts));
         Self {
             messages,
-            figures,
-            thread: thread::spawn(move || shown.run(&to_print)),
+            counts,
+            thread: thread::spawn(move || writer.run(&to_print)),
         }
     }
 
     /// Says a line soon. Never waits: false if it was left out.
-    pub(crate) fn say(&self, line: String) -> bool {
+    pub(crate) fn try_write_line(&self, line: String) -> bool {
         self.messages.try_send(line).is_ok()
     }
 
-    /// Shows these figures from now on.
-    pub(crate) fn show(&self, counts: Counts, waiting: usize) {
-        let Figures {
+    /// Shows these counts from now on.
+    pub(crate) fn update_progress(&self, counts: Counts, waiting: usize) {
+        let SharedCounts {
             sent,
             acknowledged,
             failed,
             unknown,
-            waiting: shown_waiting,
-        } = &*self.figures;
+            waiting: shared_waiting,
+        } = &*self.counts;
         sent.store(counts.sent, Relaxed);
         acknowledged.store(counts.acknowledged, Relaxed);
         failed.store(counts.failed, Relaxed);
         unknown.store(counts.unknown, Relaxed);
-        shown_waiting.store(waiting as u64, Relaxed);
+        shared_waiting.store(waiting as u64, Relaxed);
     }
 
     /// Waits until everything is said, and takes the bar away.
@@ -121,17 +121,17 @@ fn style(progress: Progress, terminal_has_status: bool, stderr_is_terminal: bool
 }
 
 /// The thread's side.
-struct Shown {
+struct StderrThread {
     style: Style,
     bar: ProgressBar,
-    figures: Arc<Figures>,
+    counts: Arc<SharedCounts>,
     started: Instant,
     /// How many were sent at the last line.
-    sent: u64,
+    sent_before: u64,
 }
 
-impl Shown {
-    fn new(style: Style, total: Option<u64>, figures: Arc<Figures>) -> Self {
+impl StderrThread {
+    fn new(style: Style, total: Option<u64>, counts: Arc<SharedCounts>) -> Self {
         let target = if style == Style::Bar {
             ProgressDrawTarget::stderr()
         } else {
@@ -146,9 +146,9 @@ impl Shown {
         Self {
             style,
             bar,
-            figures,
+            counts,
             started: Instant::now(),
-            sent: 0,
+            sent_before: 0,
         }
     }
 
@@ -161,35 +161,35 @@ impl Shown {
         let mut next = Instant::now() + step;
         loop {
             match messages.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.bar.suspend(|| say(line)),
+                Ok(line) => self.bar.suspend(|| write_line(line)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= next {
-                self.tick();
+                self.update_display();
                 next += step;
             }
         }
         self.bar.finish_and_clear();
     }
 
-    fn tick(&mut self) {
+    fn update_display(&mut self) {
         let counts = Counts {
-            sent: self.figures.sent.load(Relaxed),
-            acknowledged: self.figures.acknowledged.load(Relaxed),
-            failed: self.figures.failed.load(Relaxed),
-            unknown: self.figures.unknown.load(Relaxed),
+            sent: self.counts.sent.load(Relaxed),
+            acknowledged: self.counts.acknowledged.load(Relaxed),
+            failed: self.counts.failed.load(Relaxed),
+            unknown: self.counts.unknown.load(Relaxed),
         };
-        let waiting = self.figures.waiting.load(Relaxed);
+        let waiting = self.counts.waiting.load(Relaxed);
         match self.style {
             Style::Nothing => {}
             Style::Lines => {
-                let rate = counts.sent.saturating_sub(self.sent);
-                say(format_args!(
+                let rate = counts.sent.saturating_sub(self.sent_before);
+                write_line(format_args!(
                     "{}s: {counts}; {rate}/s, {waiting} waiting",
                     self.started.elapsed().as_secs()
                 ));
-                self.sent = counts.sent;
+                self.sent_before = counts.sent;
             }
             Style::Bar => {
                 self.bar.set_position(counts.sent);
@@ -209,7 +209,7 @@ impl Shown {
 }
 
 /// Writes a line to stderr. If nobody reads it any more, nobody misses it.
-pub(crate) fn say(line: impl Display) {
+pub(crate) fn write_line(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
