@@ -293,7 +293,7 @@ impl Run {
             lane,
             due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))),
         };
-        let Some(drawn) = self.payload.draw(moment, &mut self.data) else {
+        let Some(event) = self.payload.next_event(moment, &mut self.data) else {
             if gathering.is_none() {
                 self.lanes.put_back(lane);
             }
@@ -302,7 +302,7 @@ impl Run {
         self.results.report.count_sent(now.into_std());
         self.pace.advance();
         if let Some(batch) = &mut self.batch {
-            if let Some(gathered) = batch.push(sequence, lane, due, &drawn, &self.data) {
+            if let Some(gathered) = batch.push(sequence, lane, due, &event, &self.data) {
                 self.start_batch(gathered);
             }
             return;
@@ -318,7 +318,7 @@ impl Run {
         } else {
             Asked::Anything
         };
-        match self.requests.one(&drawn, &self.data, sequence) {
+        match self.requests.one(&event, &self.data, sequence) {
             Ok(outgoing) => self.start(events, asked, outgoing),
             Err(error) => {
                 let outcome = Outcome::Refused(Failure::Unsendable(error.to_string()));

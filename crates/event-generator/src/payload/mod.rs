@@ -52,7 +52,7 @@ pub(crate) struct Moment {
 
 /// An event without its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Drawn {
+pub(crate) struct NextEvent {
     /// Its type.
     pub(crate) kind: Kind,
     /// What its data is.
@@ -89,13 +89,13 @@ impl Payload {
     }
 
     /// Draws the next event, and replaces what is in `data` by its data. None if there is none ready.
-    pub(crate) fn draw(&mut self, moment: Moment, data: &mut String) -> Option<Drawn> {
+    pub(crate) fn next_event(&mut self, moment: Moment, data: &mut String) -> Option<NextEvent> {
         data.clear();
         match self {
-            Self::Tutorial(tutorial) => Some(tutorial.draw(moment, data)),
-            Self::Sequenced(sequenced) => Some(sequenced.draw(moment, data)),
-            Self::Session(session) => Some(session.draw(moment, data)),
-            Self::Replay(replay) => replay.draw(data),
+            Self::Tutorial(tutorial) => Some(tutorial.next_event(moment, data)),
+            Self::Sequenced(sequenced) => Some(sequenced.next_event(moment, data)),
+            Self::Session(session) => Some(session.next_event(moment, data)),
+            Self::Replay(replay) => replay.next_event(data),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::{Actions, Drawn, Form, Moment, Stamper, rng};
+use super::{Actions, Form, Moment, NextEvent, Stamper, rng};
 
 /// What the padding adds besides itself.
 const PAD: &str = r#","pad":""}"#;
@@ -33,7 +33,7 @@ impl Sequenced {
     }
 
     /// The next event.
-    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
+    pub(super) fn next_event(&mut self, moment: Moment, data: &mut String) -> NextEvent {
         data.push('{');
         self.stamper.write(moment, data);
         match self.bytes {
@@ -46,7 +46,7 @@ impl Sequenced {
             _ => data.push('}'),
         }
         let action = self.actions.choose(&mut self.rng);
-        Drawn {
+        NextEvent {
             kind: self.actions.names()[action].clone(),
             form: Form::Json,
         }
@@ -63,7 +63,7 @@ mod tests {
     fn data(bytes: Option<usize>, sequence: u64) -> String {
         let mut data = String::new();
         let mut sequenced = Sequenced::new("a".parse().unwrap(), None, Stamper::new(), bytes);
-        sequenced.draw(
+        sequenced.next_event(
             Moment {
                 lane: Lane {
                     number: 0,

@@ -16,7 +16,7 @@ use chrono::{DateTime, SecondsFormat};
 use rand::{Rng, RngExt as _, rngs::Xoshiro256PlusPlus};
 use uuid::Uuid;
 
-use super::{Drawn, Form, Kind, Moment, Stamper, rng};
+use super::{Form, Kind, Moment, NextEvent, Stamper, rng};
 
 /// More users than this are refused: each takes some hundred bytes.
 pub(crate) const USERS_MAX: u32 = 1_000_000;
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// The next event.
-    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
+    pub(super) fn next_event(&mut self, moment: Moment, data: &mut String) -> NextEvent {
         let (now, place, action) = self.act();
         let timestamp = timestamp(self.clock.read(now, moment.due_us));
         let User {
@@ -126,7 +126,7 @@ impl Session {
             stamper.write(moment, data);
         }
         data.push('}');
-        Drawn {
+        NextEvent {
             kind,
             form: Form::Json,
         }
@@ -245,7 +245,7 @@ mod tests {
         let mut data = String::new();
         let mut body = |sequence| {
             data.clear();
-            let drawn = session.draw(
+            let event = session.next_event(
                 Moment {
                     lane: Lane {
                         number: 0,
@@ -256,7 +256,7 @@ mod tests {
                 &mut data,
             );
             let body: Body = serde_json::from_str(&data).unwrap();
-            assert_eq!(body.action, drawn.kind.as_str());
+            assert_eq!(body.action, event.kind.as_str());
             body
         };
         (0..count).map(&mut body).collect()
@@ -371,7 +371,7 @@ mod tests {
     fn the_time_is_rfc_3339_and_the_stamp_comes_last() {
         let mut data = String::new();
         let mut session = Session::new(1, Some(1), Some(Stamper::new()));
-        session.draw(
+        session.next_event(
             Moment {
                 lane: Lane { number: 0, next: 3 },
                 due_us: 1_795_523_086_000_007,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local};
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 use uuid::Uuid;
 
-use super::{Actions, Drawn, Form, Moment, Stamper, rng};
+use super::{Actions, Form, Moment, NextEvent, Stamper, rng};
 
 /// A user takes an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +39,10 @@ impl Tutorial {
     }
 
     /// The next event.
-    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
+    pub(super) fn next_event(&mut self, moment: Moment, data: &mut String) -> NextEvent {
         let act = self.act();
         self.write(act.user_id, moment, Local::now(), data);
-        Drawn {
+        NextEvent {
             kind: self.actions.names()[act.action].clone(),
             form: Form::Json,
         }

@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        payload::{Drawn, Form},
+        payload::{Form, NextEvent},
         request::{Requests, Wishes},
     };
 
@@ -119,12 +119,12 @@ mod tests {
         // Fails when another test was first, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
-        let drawn = Drawn {
+        let event = NextEvent {
             kind: "view".parse().unwrap(),
             form: Form::Json,
         };
         let outgoing = Requests::new(&base, None, Wishes::default())
-            .one(&drawn, "1", 0)
+            .one(&event, "1", 0)
             .unwrap();
         Publisher::new(&base, request_timeout)
             .unwrap()

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::{
     lanes::Lane,
-    payload::{Drawn, Form},
+    payload::{Form, NextEvent},
 };
 
 /// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
@@ -63,11 +63,11 @@ impl Batch {
         sequence: u64,
         lane: Lane,
         due: Instant,
-        drawn: &Drawn,
+        event: &NextEvent,
         data: &str,
     ) -> Option<Gathered> {
         let bytes = self.lines.len();
-        write_line(drawn, data, &mut self.lines);
+        write_line(event, data, &mut self.lines);
         let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
             let last = self.lines.split_off(bytes);
             // The lane goes on with the next batch, which must not wait: here order is not promised.
@@ -117,11 +117,11 @@ impl Batch {
 ///
 /// The server sends a string as its text and any other value as its JSON. So the data of an event arrives as it does
 /// when the event is posted by itself: JSON other than a string stays as it is, and all else becomes a string.
-fn write_line(drawn: &Drawn, data: &str, out: &mut Vec<u8>) {
+fn write_line(event: &NextEvent, data: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"event":"#);
-    write_string(drawn.kind.as_str(), out);
+    write_string(event.kind.as_str(), out);
     out.extend_from_slice(br#","data":"#);
-    match drawn.form {
+    match event.form {
         Form::Json if !data.starts_with('"') => out.extend_from_slice(data.as_bytes()),
         Form::Json | Form::Text => write_string(data, out),
     }
@@ -148,7 +148,7 @@ mod tests {
             sequence,
             lane,
             Instant::now(),
-            &Drawn {
+            &NextEvent {
                 kind: "a\"b".parse().unwrap(),
                 form,
             },
@@ -218,7 +218,7 @@ mod tests {
         #[test]
         fn any_text_is_one_line_that_the_server_reads_as_that_text(data in any::<String>()) {
             let mut line = Vec::new();
-            write_line(&Drawn { kind: "a".parse().unwrap(), form: Form::Text }, &data, &mut line);
+            write_line(&NextEvent { kind: "a".parse().unwrap(), form: Form::Text }, &data, &mut line);
             prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
             let line: BatchLine<'_> = serde_json::from_slice(&line).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(line.data.get()).unwrap(), data);

@@ -21,7 +21,7 @@ pub(crate) use self::{
 use self::{header::value_of, template::Values};
 use crate::{
     base_url::BaseUrl,
-    payload::{Drawn, Form},
+    payload::{Form, NextEvent},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -174,12 +174,12 @@ impl Requests {
     /// A header would break.
     pub(crate) fn one(
         &self,
-        drawn: &Drawn,
+        event: &NextEvent,
         data: &str,
         sequence: u64,
     ) -> Result<Outgoing, Unsendable> {
         let values = Values {
-            action: drawn.kind.as_str(),
+            action: event.kind.as_str(),
             data,
             sequence,
             channel: self.channel.as_str(),
@@ -196,7 +196,7 @@ impl Requests {
         }
         let (body, media) = match &self.body {
             Body::Nothing => (Bytes::new(), None),
-            Body::Data if drawn.form == Form::Text => {
+            Body::Data if event.form == Form::Text => {
                 (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT))
             }
             Body::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
@@ -234,8 +234,8 @@ impl Requests {
 mod tests {
     use super::*;
 
-    fn drawn(kind: &str, form: Form) -> Drawn {
-        Drawn {
+    fn event(kind: &str, form: Form) -> NextEvent {
+        NextEvent {
             kind: kind.parse().unwrap(),
             form,
         }
@@ -248,7 +248,7 @@ mod tests {
 
     fn target(url: &str, channel: Option<&str>, action: &str) -> String {
         requests(url, channel, Wishes::default())
-            .one(&drawn(action, Form::Json), "1", 0)
+            .one(&event(action, Form::Json), "1", 0)
             .unwrap()
             .target
     }
@@ -298,13 +298,13 @@ mod tests {
     #[test]
     fn json_and_text_go_under_their_types() {
         let requests = requests("http://h", None, Wishes::default());
-        let json = requests.one(&drawn("a", Form::Json), "{}", 0).unwrap();
+        let json = requests.one(&event("a", Form::Json), "{}", 0).unwrap();
         assert_eq!(
             (header(&json, "content-type"), &json.body[..]),
             ("application/json", &b"{}"[..])
         );
         let text = requests
-            .one(&drawn("a", Form::Text), "two\nlines", 0)
+            .one(&event("a", Form::Text), "two\nlines", 0)
             .unwrap();
         assert_eq!(
             (header(&text, "content-type"), &text.body[..]),
@@ -330,7 +330,7 @@ mod tests {
         };
         assert!(wishes.carry_data() && !wishes.are_ours());
         let outgoing = requests("http://h/p", Some("a:b"), wishes)
-            .one(&drawn("view", Form::Json), r#"{"a":1}"#, 3)
+            .one(&event("view", Form::Json), r#"{"a":1}"#, 3)
             .unwrap();
         assert_eq!(
             (outgoing.method.as_str(), outgoing.target.as_str()),
@@ -359,9 +359,9 @@ mod tests {
             ..Wishes::default()
         };
         let requests = requests("http://h", None, wishes);
-        assert!(requests.one(&drawn("a", Form::Text), "plain", 0).is_ok());
+        assert!(requests.one(&event("a", Form::Text), "plain", 0).is_ok());
         let error = requests
-            .one(&drawn("a", Form::Text), "x\r\nX-Admin: 1", 0)
+            .one(&event("a", Form::Text), "x\r\nX-Admin: 1", 0)
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -377,7 +377,7 @@ mod tests {
         };
         assert!(!wishes.carry_data());
         let outgoing = requests("http://h", None, wishes)
-            .one(&drawn("view", Form::Json), "1", 0)
+            .one(&event("view", Form::Json), "1", 0)
             .unwrap();
         assert!(outgoing.body.is_empty() && outgoing.headers.get(CONTENT_TYPE).is_none());
     }

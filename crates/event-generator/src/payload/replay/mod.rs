@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::mpsc::{self, Receiver, error::TryRecvError};
 
 use self::reader::Reader;
-use super::Drawn;
+use super::NextEvent;
 
 /// Chunks that may wait.
 const CHUNKS_MAX: usize = 8;
@@ -86,7 +86,7 @@ struct Chunk {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Recorded {
-    drawn: Drawn,
+    event: NextEvent,
     data: String,
 }
 
@@ -135,10 +135,10 @@ impl Replay {
         self.error.is_none()
     }
 
-    pub(super) fn draw(&mut self, data: &mut String) -> Option<Drawn> {
+    pub(super) fn next_event(&mut self, data: &mut String) -> Option<NextEvent> {
         let recorded = self.events.pop_front()?;
         *data = recorded.data;
-        Some(recorded.drawn)
+        Some(recorded.event)
     }
 
     /// The next event could not be sent before: it was not read yet.
@@ -200,7 +200,7 @@ mod tests {
             Replay::start(Recording::File(file.path().to_owned()), Types::Ours).unwrap();
         let (mut data, mut count) = (String::new(), 0);
         while replay.ready().await.unwrap() {
-            assert!(replay.draw(&mut data).is_some() && data.len() == 1000);
+            assert!(replay.next_event(&mut data).is_some() && data.len() == 1000);
             count += 1;
         }
         assert_eq!((count, replay.is_ready()), (1000, false));

@@ -13,7 +13,7 @@ use sse_proto::{EventType, event::InvalidName, json};
 use tokio::sync::mpsc::Sender;
 
 use super::{Chunk, Recorded, Recording, ReplayError, Types};
-use crate::payload::{Drawn, Form, Kind};
+use crate::payload::{Form, Kind, NextEvent};
 
 /// A longer line is refused: no event is that large.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -184,7 +184,7 @@ fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
         )
     };
     Ok(Some(Parsed::Event(Recorded {
-        drawn: Drawn { kind, form },
+        event: NextEvent { kind, form },
         data,
     })))
 }
@@ -217,7 +217,7 @@ mod tests {
         loop {
             let (chunk, end) = reader.chunk();
             skipped += chunk.skipped;
-            let plain = |Recorded { drawn, data }| (Drawn::kind_text(&drawn), drawn.form, data);
+            let plain = |Recorded { event, data }| (NextEvent::kind_text(&event), event.form, data);
             events.extend(chunk.events.into_iter().map(plain));
             match end {
                 Ok(true) => {}
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    impl Drawn {
+    impl NextEvent {
         fn kind_text(&self) -> String {
             self.kind.as_str().to_owned()
         }
