@@ -10,13 +10,13 @@ use crate::{
 
 impl Settings {
     /// Whether everything that was given has a meaning beside the rest.
-    pub(super) fn check(&self) -> Result<(), String> {
-        self.check_schedule()?;
-        self.check_events()?;
-        self.check_requests()
+    pub(super) fn validate(&self) -> Result<(), String> {
+        self.validate_schedule()?;
+        self.validate_events()?;
+        self.validate_requests()
     }
 
-    fn check_schedule(&self) -> Result<(), String> {
+    fn validate_schedule(&self) -> Result<(), String> {
         if self.curve() == Curve::ClosedLoop && self.arrivals != Spread::Constant {
             return Err(
                 "--rate max has no schedule that --arrivals could spread: give a rate, or leave --arrivals out"
@@ -26,46 +26,46 @@ impl Settings {
         Ok(())
     }
 
-    fn check_events(&self) -> Result<(), String> {
+    fn validate_events(&self) -> Result<(), String> {
         let kind = self.payload.unwrap_or_default();
-        let refuse = |why: &str| Err(why.to_owned());
+        let reject = |why: &str| Err(why.to_owned());
         if self.replay.is_some() {
             return match self {
                 Self {
                     payload: Some(_), ..
-                } => refuse("--replay brings its own events: leave --payload out"),
+                } => reject("--replay brings its own events: leave --payload out"),
                 Self {
                     actions: Some(_), ..
-                } => refuse("recorded events have their own types: leave --actions out"),
+                } => reject("recorded events have their own types: leave --actions out"),
                 Self {
                     record: Some(_), ..
-                } => refuse(
+                } => reject(
                     "recorded events cannot carry the stamp by which --record names them: leave one of them out",
                 ),
                 Self {
                     data_size: Some(_), ..
-                } => refuse("--data-size is for --payload sequenced: leave it out"),
+                } => reject("--data-size is for --payload sequenced: leave it out"),
                 Self { users: Some(_), .. } => {
-                    refuse("--users is for --payload session: leave it out")
+                    reject("--users is for --payload session: leave it out")
                 }
                 _ => Ok(()),
             };
         }
         if kind == PayloadKind::Session && self.actions.is_some() {
-            return refuse(
+            return reject(
                 "the users of --payload session choose their own actions: leave --actions out",
             );
         }
         if kind != PayloadKind::Session && self.users.is_some() {
-            return refuse("--users is for --payload session: add that, or leave it out");
+            return reject("--users is for --payload session: add that, or leave it out");
         }
         if kind != PayloadKind::Sequenced && self.data_size.is_some() {
-            return refuse("--data-size is for --payload sequenced: add that, or leave it out");
+            return reject("--data-size is for --payload sequenced: add that, or leave it out");
         }
         Ok(())
     }
 
-    fn check_requests(&self) -> Result<(), String> {
+    fn validate_requests(&self) -> Result<(), String> {
         let wishes = self.wishes();
         if self.batch > 1 && !wishes.are_ours() {
             return Err(

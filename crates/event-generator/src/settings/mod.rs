@@ -247,7 +247,7 @@ impl Settings {
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
         let settings = Self::try_parse_from(arguments).map_err(values::without_stray_value)?;
-        match settings.check() {
+        match settings.validate() {
             Ok(()) => Ok(settings),
             Err(why) => Err(Self::command().error(ErrorKind::ArgumentConflict, why)),
         }
