@@ -97,18 +97,18 @@ impl Run {
     /// Sets everything up and sends nothing yet. The process must have a default crypto provider of rustls.
     pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
         let publisher = Publisher::new(&settings.url, REQUEST_TIMEOUT)?;
-        let stamper = settings.stamper();
+        let stamper = settings.build_stamper();
         let report_file = settings
             .report
             .as_ref()
-            .map(|path| ReportFile::create(path, settings.setup()))
+            .map(|path| ReportFile::create(path, settings.describe_run()))
             .transpose()?;
-        let pace = settings.pace();
+        let pace = settings.build_schedule();
         Ok(Self {
             results: Results::new(settings, stamper.as_ref(), pace.total())?,
-            payload: settings.payload(stamper)?,
+            payload: settings.build_payload(stamper)?,
             pace,
-            requests: settings.requests(),
+            requests: settings.build_request_builder(),
             batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
             retry: settings.retry.map(|times| Rc::new(Retry::new(times))),

@@ -66,13 +66,13 @@ impl Settings {
     }
 
     fn validate_requests(&self) -> Result<(), String> {
-        let wishes = self.wishes();
-        if self.batch > 1 && !wishes.are_ours() {
+        let options = self.request_options();
+        if self.batch > 1 && !options.are_ours() {
             return Err(
                 "--batch is for the batches of our API: leave it out, or --method, --path and --body".to_owned()
             );
         }
-        if self.retry.is_some() && !wishes.are_ours() {
+        if self.retry.is_some() && !options.are_ours() {
             return Err(
                 "--retry needs the keys of our API: leave it out, or --method, --path and --body"
                     .to_owned(),
@@ -84,7 +84,7 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.record.is_some() && !wishes.carry_data() {
+        if self.record.is_some() && !options.carry_data() {
             return Err(
                 "a record counts events by their data, which these requests do not carry: put {data} into --body, \
                         or leave --record out"

@@ -25,7 +25,7 @@ impl Settings {
     }
 
     /// The schedule that was asked for.
-    pub(crate) fn pace(&self) -> Pace {
+    pub(crate) fn build_schedule(&self) -> Pace {
         let limits = Limits {
             count: self.count,
             duration: self.duration,
@@ -48,7 +48,7 @@ impl Settings {
     }
 
     /// Names the events of the run, if they have names.
-    pub(crate) fn stamper(&self) -> Option<Stamper> {
+    pub(crate) fn build_stamper(&self) -> Option<Stamper> {
         let is_stamped = self.record.is_some() || self.payload == Some(PayloadKind::Sequenced);
         is_stamped.then(Stamper::new)
     }
@@ -57,9 +57,9 @@ impl Settings {
     ///
     /// # Errors
     /// The recording cannot be opened.
-    pub(crate) fn payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
+    pub(crate) fn build_payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
-            let types = if self.wishes().are_ours() {
+            let types = if self.request_options().are_ours() {
                 Types::Ours
             } else {
                 Types::Any
@@ -93,12 +93,12 @@ impl Settings {
     }
 
     /// How events become requests.
-    pub(crate) fn requests(&self) -> Requests {
-        Requests::new(&self.url, self.channel.as_ref(), self.wishes())
+    pub(crate) fn build_request_builder(&self) -> Requests {
+        Requests::new(&self.url, self.channel.as_ref(), self.request_options())
     }
 
     /// What the user says about requests.
-    pub(super) fn wishes(&self) -> Wishes {
+    pub(super) fn request_options(&self) -> Wishes {
         let Self {
             method,
             path,
@@ -117,7 +117,7 @@ impl Settings {
     }
 
     /// What a report says about the run.
-    pub(crate) fn setup(&self) -> Setup {
+    pub(crate) fn describe_run(&self) -> Setup {
         let name = |value: Option<clap::builder::PossibleValue>| {
             value.map(|value| value.get_name().to_owned())
         };
