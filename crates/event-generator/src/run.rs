@@ -18,7 +18,7 @@ use crate::{
     in_flight::{Answered, Events, InFlight},
     lanes::Lanes,
     outcome::{Asked, Failure, Outcome},
-    pace::{Curve, Next, Pace},
+    pace::{Curve, NextStep, Schedule},
     payload::{Moment, Payload, ReplayError},
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     record::RecordError,
@@ -39,7 +39,7 @@ const TURN_MAX: usize = 1024;
 
 /// Everything that a run needs and keeps.
 pub(crate) struct Run {
-    pace: Pace,
+    schedule: Schedule,
     payload: Payload,
     requests: Requests,
     /// Where events gather, if they go in batches.
@@ -103,11 +103,11 @@ impl Run {
             .as_ref()
             .map(|path| ReportFile::create(path, settings.describe_run()))
             .transpose()?;
-        let pace = settings.build_schedule();
+        let schedule = settings.build_schedule();
         Ok(Self {
-            results: Results::new(settings, stamper.as_ref(), pace.total())?,
+            results: Results::new(settings, stamper.as_ref(), schedule.total())?,
             payload: settings.build_payload(stamper)?,
-            pace,
+            schedule,
             requests: settings.build_request_builder(),
             batch: settings.batch_size().map(Batch::new),
             publisher: Rc::new(publisher),
@@ -152,17 +152,20 @@ impl Run {
 
     /// Sends by the schedule.
     async fn send(&mut self, start: Instant, signals: &mut Signals) -> End {
-        let last = self.pace.end().and_then(|end| start.checked_add(end));
+        let last = self
+            .schedule
+            .end_time()
+            .and_then(|end| start.checked_add(end));
         while !self.results.has_failed() {
             let next = self.send_due(start);
             self.take_ended();
             let at = match next {
-                Next::End(at) if at <= start.elapsed() => return End::Done,
-                Next::GiveUp { unsent } => {
+                NextStep::End(at) if at <= start.elapsed() => return End::Done,
+                NextStep::GiveUp { unsent } => {
                     self.results.report.unsent = unsent;
                     return End::Done;
                 }
-                Next::End(at) | Next::Send(at) => at,
+                NextStep::End(at) | NextStep::Send(at) => at,
             };
             self.results
                 .stderr
@@ -190,12 +193,12 @@ impl Run {
     }
 
     /// Sends events as long as they are due, there is one, and requests may start. What comes next.
-    fn send_due(&mut self, start: Instant) -> Next {
+    fn send_due(&mut self, start: Instant) -> NextStep {
         for _ in 0..TURN_MAX {
             let elapsed = start.elapsed();
-            let next = self.next(start, elapsed);
+            let next = self.next_step(start, elapsed);
             match next {
-                Next::Send(at)
+                NextStep::Send(at)
                     if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() =>
                 {
                     self.post(start + at);
@@ -203,19 +206,19 @@ impl Run {
                 _ => return next,
             }
         }
-        self.next(start, start.elapsed())
+        self.next_step(start, start.elapsed())
     }
 
     /// What the schedule says next, after the pause if there is one, which does not outlast the run.
-    fn next(&self, start: Instant, elapsed: Duration) -> Next {
+    fn next_step(&self, start: Instant, elapsed: Duration) -> NextStep {
         let pause = self
             .connect_backoff
             .as_ref()
             .and_then(ConnectBackoff::paused_until);
-        match (self.pace.next(elapsed), pause) {
-            (Next::Send(at), Some(until)) => {
+        match (self.schedule.next_step(elapsed), pause) {
+            (NextStep::Send(at), Some(until)) => {
                 let until = until.saturating_duration_since(start);
-                Next::Send(at.max(self.pace.end().map_or(until, |end| until.min(end))))
+                NextStep::Send(at.max(self.schedule.end_time().map_or(until, |end| until.min(end))))
             }
             (next, _) => next,
         }
@@ -300,7 +303,7 @@ impl Run {
             return;
         };
         self.results.report.count_sent(now.into_std());
-        self.pace.advance();
+        self.schedule.advance();
         if let Some(batch) = &mut self.batch {
             if let Some(gathered) = batch.push(sequence, lane, due, &event, &self.data) {
                 self.start_batch(gathered);
@@ -374,11 +377,11 @@ async fn event(
     payload: &mut Payload,
     timer: &Timer,
     wake: Instant,
-    next: Next,
+    next: NextStep,
     last: Option<Instant>,
 ) -> Result<bool, ReplayError> {
     timer.wait(wake).await;
-    if let Next::End(_) = next {
+    if let NextStep::End(_) = next {
         return Ok(true);
     }
     tokio::select! {

@@ -44,7 +44,7 @@ impl Arrivals {
                 let seeded = |seed: u64| Xoshiro256PlusPlus::seed_from_u64(seed ^ SEED_MARK);
                 let mut rng = Box::new(seed.map_or_else(rand::make_rng, seeded));
                 Self::Poisson {
-                    next: step(&mut rng),
+                    next: exponential_step(&mut rng),
                     rng,
                 }
             }
@@ -67,13 +67,13 @@ impl Arrivals {
     pub(crate) fn advance(&mut self) {
         match self {
             Self::Constant { next } => *next += 1,
-            Self::Poisson { next, rng } => *next += step(rng),
+            Self::Poisson { next, rng } => *next += exponential_step(rng),
         }
     }
 }
 
 /// Exponential with mean 1, by the inverse of its distribution; the argument of the logarithm is never 0.
-fn step(rng: &mut Xoshiro256PlusPlus) -> f64 {
+fn exponential_step(rng: &mut Xoshiro256PlusPlus) -> f64 {
     -(1.0 - rng.random::<f64>()).ln()
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Limits {
 
 /// The schedule of a run.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Schedule {
     curve: Curve,
     arrivals: Arrivals,
     limits: Limits,
@@ -40,7 +40,7 @@ pub(crate) struct Pace {
 
 /// What the schedule says next, at a time since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum NextStep {
     /// The event is due then.
     Send(Duration),
     /// No more events; the run has lasted long enough then.
@@ -52,7 +52,7 @@ pub(crate) enum Next {
     },
 }
 
-impl Pace {
+impl Schedule {
     /// Before the first event.
     pub(crate) fn new(curve: Curve, arrivals: Arrivals, limits: Limits) -> Self {
         Self {
@@ -64,21 +64,23 @@ impl Pace {
     }
 
     /// What to do now, when `elapsed` has passed since the start.
-    pub(crate) fn next(&self, elapsed: Duration) -> Next {
+    pub(crate) fn next_step(&self, elapsed: Duration) -> NextStep {
         if self.limits.count.is_some_and(|count| self.sent >= count) {
-            return Next::End(Duration::ZERO);
+            return NextStep::End(Duration::ZERO);
         }
         // Without a schedule an event is due now, and never late.
         let due = self
             .curve
-            .time_of(self.arrivals.position())
+            .due_time(self.arrivals.position())
             .unwrap_or(elapsed);
         match self.limits.duration {
-            Some(end) if due >= end => Next::End(end),
-            Some(end) if elapsed >= end && elapsed.saturating_sub(due) > LATE_MAX => Next::GiveUp {
-                unsent: self.total().unwrap_or(0).saturating_sub(self.sent),
-            },
-            _ => Next::Send(due),
+            Some(end) if due >= end => NextStep::End(end),
+            Some(end) if elapsed >= end && elapsed.saturating_sub(due) > LATE_MAX => {
+                NextStep::GiveUp {
+                    unsent: self.total().unwrap_or(0).saturating_sub(self.sent),
+                }
+            }
+            _ => NextStep::Send(due),
         }
     }
 
@@ -89,7 +91,7 @@ impl Pace {
     }
 
     /// When the run is over whatever was sent.
-    pub(crate) fn end(&self) -> Option<Duration> {
+    pub(crate) fn end_time(&self) -> Option<Duration> {
         self.limits.duration
     }
 
@@ -115,99 +117,111 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    fn limited(rate: &str, count: Option<u64>, duration: Option<Duration>) -> Pace {
+    fn limited(rate: &str, count: Option<u64>, duration: Option<Duration>) -> Schedule {
         let arrivals = Arrivals::new(Spread::Constant, None);
-        Pace::new(
+        Schedule::new(
             parse_rate(rate).unwrap(),
             arrivals,
             Limits { count, duration },
         )
     }
 
-    fn after(mut pace: Pace, sent: u64) -> Pace {
-        (0..sent).for_each(|_| pace.advance());
-        pace
+    fn after(mut schedule: Schedule, sent: u64) -> Schedule {
+        (0..sent).for_each(|_| schedule.advance());
+        schedule
     }
 
     #[test]
     fn each_event_is_due_by_its_number_however_late_it_is() {
         for elapsed in [0, 250, 60_000] {
-            let due = |sent| after(limited("10", None, None), sent).next(MS(elapsed));
+            let due = |sent| after(limited("10", None, None), sent).next_step(MS(elapsed));
             assert_eq!(
                 [0, 1, 2, 3].map(due),
-                [0, 100, 200, 300].map(|ms| Next::Send(MS(ms)))
+                [0, 100, 200, 300].map(|ms| NextStep::Send(MS(ms)))
             );
         }
     }
 
     #[test]
     fn the_schedule_does_not_drift() {
-        let pace = after(limited("3", None, None), 3_000_000);
+        let schedule = after(limited("3", None, None), 3_000_000);
         assert_eq!(
-            pace.next(Duration::ZERO),
-            Next::Send(Duration::from_secs(1_000_000))
+            schedule.next_step(Duration::ZERO),
+            NextStep::Send(Duration::from_secs(1_000_000))
         );
         assert_eq!(
-            after(limited("0.5", None, None), 3).next(Duration::ZERO),
-            Next::Send(Duration::from_secs(6))
+            after(limited("0.5", None, None), 3).next_step(Duration::ZERO),
+            NextStep::Send(Duration::from_secs(6))
         );
     }
 
     #[test]
     fn a_count_ends_at_once_after_its_last_event() {
-        let pace = limited("1", Some(2), None);
-        assert_eq!(pace.total(), Some(2));
-        let pace = after(pace, 1);
-        assert_eq!(pace.next(Duration::ZERO), Next::Send(MS(1000)));
-        assert_eq!(after(pace, 1).next(MS(1000)), Next::End(Duration::ZERO));
+        let schedule = limited("1", Some(2), None);
+        assert_eq!(schedule.total(), Some(2));
+        let schedule = after(schedule, 1);
+        assert_eq!(schedule.next_step(Duration::ZERO), NextStep::Send(MS(1000)));
+        assert_eq!(
+            after(schedule, 1).next_step(MS(1000)),
+            NextStep::End(Duration::ZERO)
+        );
     }
 
     #[test]
     fn a_duration_holds_the_events_that_are_due_before_its_end() {
-        let pace = after(limited("10", None, Some(MS(1000))), 9);
+        let schedule = after(limited("10", None, Some(MS(1000))), 9);
         assert_eq!(
-            (pace.total(), pace.next(MS(0))),
-            (Some(10), Next::Send(MS(900)))
+            (schedule.total(), schedule.next_step(MS(0))),
+            (Some(10), NextStep::Send(MS(900)))
         );
-        assert_eq!(after(pace, 1).next(MS(900)), Next::End(MS(1000)));
+        assert_eq!(
+            after(schedule, 1).next_step(MS(900)),
+            NextStep::End(MS(1000))
+        );
     }
 
     #[test]
     fn a_backlog_is_given_up_at_the_end_but_the_last_events_are_not() {
-        let pace = after(limited("1000", None, Some(MS(5000))), 5);
-        assert_eq!(pace.next(MS(4999)), Next::Send(MS(5)));
-        assert_eq!(pace.next(MS(5000)), Next::GiveUp { unsent: 4995 });
-        let pace = after(pace, 4994);
-        assert_eq!(pace.next(MS(5002)), Next::Send(MS(4999)));
-        assert_eq!(pace.next(MS(6000)), Next::GiveUp { unsent: 1 });
+        let schedule = after(limited("1000", None, Some(MS(5000))), 5);
+        assert_eq!(schedule.next_step(MS(4999)), NextStep::Send(MS(5)));
+        assert_eq!(
+            schedule.next_step(MS(5000)),
+            NextStep::GiveUp { unsent: 4995 }
+        );
+        let schedule = after(schedule, 4994);
+        assert_eq!(schedule.next_step(MS(5002)), NextStep::Send(MS(4999)));
+        assert_eq!(schedule.next_step(MS(6000)), NextStep::GiveUp { unsent: 1 });
         let counted = after(limited("1000", Some(100), Some(MS(5000))), 5);
-        assert_eq!(counted.next(MS(5000)), Next::GiveUp { unsent: 95 });
+        assert_eq!(counted.next_step(MS(5000)), NextStep::GiveUp { unsent: 95 });
     }
 
     #[test]
     fn without_a_rate_an_event_is_due_now_until_the_run_is_over() {
-        let pace = after(limited("max", Some(9), Some(MS(1000))), 8);
-        assert_eq!(pace.next(MS(999)), Next::Send(MS(999)));
-        assert_eq!(pace.next(MS(1000)), Next::End(MS(1000)));
-        assert_eq!(after(pace, 1).next(MS(5)), Next::End(Duration::ZERO));
+        let schedule = after(limited("max", Some(9), Some(MS(1000))), 8);
+        assert_eq!(schedule.next_step(MS(999)), NextStep::Send(MS(999)));
+        assert_eq!(schedule.next_step(MS(1000)), NextStep::End(MS(1000)));
+        assert_eq!(
+            after(schedule, 1).next_step(MS(5)),
+            NextStep::End(Duration::ZERO)
+        );
     }
 
     #[test]
     fn independent_arrivals_keep_the_rate_of_a_ramp() {
         let ramp = parse_ramp("100..1000/10s").unwrap();
-        let mut pace = Pace::new(
+        let mut schedule = Schedule::new(
             ramp,
             Arrivals::new(Spread::Poisson, Some(3)),
             Limits::default(),
         );
         let (mut sent, mut last) = (0u32, Duration::ZERO);
-        while let Next::Send(due) = pace.next(MS(0))
+        while let NextStep::Send(due) = schedule.next_step(MS(0))
             && due < Duration::from_secs(20)
         {
             assert!(due >= last);
             last = due;
             sent += 1;
-            pace.advance();
+            schedule.advance();
         }
         // 5 500 on the ramp and 10 000 after it; four standard deviations of a Poisson count are 500.
         assert!((15_000..16_000).contains(&sent), "{sent}");

@@ -36,7 +36,7 @@ pub(crate) enum Curve {
 
 impl Curve {
     /// The highest rate that it reaches; none if it has no schedule.
-    pub(crate) fn highest(&self) -> Option<f64> {
+    pub(crate) fn peak_rate(&self) -> Option<f64> {
         match self {
             Self::Steady(rate) => Some(rate.0),
             Self::Ramp { from, to, .. } => Some(from.0.max(to.0)),
@@ -60,7 +60,7 @@ impl Curve {
     }
 
     /// When as many events as `position` have become due: the inverse of [`events_before`](Self::events_before).
-    pub(crate) fn time_of(&self, position: f64) -> Option<Duration> {
+    pub(crate) fn due_time(&self, position: f64) -> Option<Duration> {
         let seconds = match self {
             Self::Steady(rate) => position / rate.0,
             Self::Ramp { from, to, over } => {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn seconds(curve: &Curve, position: f64) -> f64 {
-        curve.time_of(position).unwrap().as_secs_f64()
+        curve.due_time(position).unwrap().as_secs_f64()
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_slowest_rate_does_not_overflow() {
         assert_eq!(
-            parse_rate("1e-300").unwrap().time_of(1.0),
+            parse_rate("1e-300").unwrap().due_time(1.0),
             Some(Duration::MAX)
         );
     }
@@ -227,7 +227,7 @@ mod tests {
         #[test]
         fn a_later_event_is_never_due_earlier(from in 0.1f64..1e6, to in 0.1f64..1e6, position in 0.0f64..1e7) {
             let ramp = Curve::Ramp { from: Rate(from), to: Rate(to), over: Duration::from_secs(7) };
-            prop_assert!(ramp.time_of(position) <= ramp.time_of(position + 1.0));
+            prop_assert!(ramp.due_time(position) <= ramp.due_time(position + 1.0));
         }
     }
 }

@@ -4,7 +4,7 @@ use clap::ValueEnum as _;
 
 use super::{PayloadKind, Settings};
 use crate::{
-    pace::{Arrivals, Curve, Limits, Pace},
+    pace::{Arrivals, Curve, Limits, Schedule},
     payload::{
         Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial, Types,
     },
@@ -25,12 +25,12 @@ impl Settings {
     }
 
     /// The schedule that was asked for.
-    pub(crate) fn build_schedule(&self) -> Pace {
+    pub(crate) fn build_schedule(&self) -> Schedule {
         let limits = Limits {
             count: self.count,
             duration: self.duration,
         };
-        Pace::new(
+        Schedule::new(
             self.curve(),
             Arrivals::new(self.arrivals, self.seed),
             limits,
@@ -41,7 +41,7 @@ impl Settings {
     pub(crate) fn prints_status(&self) -> bool {
         let is_slow = || {
             self.curve()
-                .highest()
+                .peak_rate()
                 .is_some_and(|rate| rate <= PRINTED_RATE_MAX)
         };
         self.print_status.unwrap_or_else(is_slow)
@@ -131,7 +131,7 @@ impl Settings {
             url: self.url.to_string(),
             payload,
             rate_asked: if matches!(curve, Curve::Steady(_)) {
-                curve.highest()
+                curve.peak_rate()
             } else {
                 None
             },
