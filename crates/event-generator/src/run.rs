@@ -19,7 +19,7 @@ use crate::{
     lanes::Lanes,
     outcome::{Asked, Failure, Outcome},
     pace::{Curve, NextStep, Schedule},
-    payload::{Moment, Payload, ReplayError},
+    payload::{EventSlot, Payload, ReplayError},
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     record::RecordError,
     report::{Report, ReportError, ReportFile},
@@ -292,11 +292,11 @@ impl Run {
         let sequence = self.results.report.counts().sent;
         let gathering = self.batch.as_ref().and_then(Batch::lane);
         let lane = gathering.unwrap_or_else(|| self.lanes.take());
-        let moment = Moment {
+        let slot = EventSlot {
             lane,
             due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))),
         };
-        let Some(event) = self.payload.next_event(moment, &mut self.data) else {
+        let Some(event) = self.payload.next_event(slot, &mut self.data) else {
             if gathering.is_none() {
                 self.lanes.put_back(lane);
             }

@@ -8,18 +8,18 @@ use rand::{
 };
 use sse_proto::{EventType, event::InvalidName};
 
-use super::Kind;
+use super::AnyEventType;
 
 /// At least one action, each with its share of the events.
 #[derive(Debug, Clone)]
 pub(crate) struct Actions {
-    names: Vec<Kind>,
+    names: Vec<AnyEventType>,
     shares: WeightedIndex<f64>,
 }
 
 impl Actions {
     /// The actions, in the order in which they were given.
-    pub(crate) fn names(&self) -> &[Kind] {
+    pub(crate) fn names(&self) -> &[AnyEventType] {
         &self.names
     }
 
@@ -44,7 +44,7 @@ impl FromStr for Actions {
     }
 }
 
-fn action(part: &str) -> Result<(Kind, f64), InvalidActions> {
+fn action(part: &str) -> Result<(AnyEventType, f64), InvalidActions> {
     // From the right: a name may hold "=" if a weight follows.
     let (name, weight) = match part.rsplit_once('=') {
         Some((name, weight)) => (name.trim(), parse_weight(weight.trim())?),
@@ -54,11 +54,11 @@ fn action(part: &str) -> Result<(Kind, f64), InvalidActions> {
         name: name.to_owned(),
         reason,
     };
-    let kind: EventType = name.parse().map_err(invalid)?;
+    let event_type: EventType = name.parse().map_err(invalid)?;
     if matches!(name, "." | "..") {
         Err(InvalidActions::Dots)
     } else {
-        Ok((kind.into(), weight))
+        Ok((event_type.into(), weight))
     }
 }
 

@@ -7,32 +7,32 @@ use sse_proto::EventType;
 /// A type that a request can carry, to whichever server: some text without control characters. Every [`EventType`] of our
 /// server is one; others take more, like a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kind(Arc<str>);
+pub(crate) struct AnyEventType(Arc<str>);
 
 /// Why a text is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event type is a text without control characters, and not empty")]
-pub(crate) struct InvalidKind;
+pub(crate) struct InvalidEventType;
 
-impl Kind {
+impl AnyEventType {
     /// The type.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl From<EventType> for Kind {
-    fn from(kind: EventType) -> Self {
-        Self(kind.as_str().into())
+impl From<EventType> for AnyEventType {
+    fn from(event_type: EventType) -> Self {
+        Self(event_type.as_str().into())
     }
 }
 
-impl FromStr for Kind {
-    type Err = InvalidKind;
+impl FromStr for AnyEventType {
+    type Err = InvalidEventType;
 
-    fn from_str(text: &str) -> Result<Self, InvalidKind> {
+    fn from_str(text: &str) -> Result<Self, InvalidEventType> {
         if text.is_empty() || text.contains(char::is_control) {
-            Err(InvalidKind)
+            Err(InvalidEventType)
         } else {
             Ok(Self(text.into()))
         }
@@ -46,10 +46,14 @@ mod tests {
     #[test]
     fn a_kind_is_any_text_that_breaks_no_request() {
         for good in ["view", "a/b", "error", &"x".repeat(1000)] {
-            assert_eq!(good.parse::<Kind>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<AnyEventType>().unwrap().as_str(), good);
         }
         for bad in ["", "a\nb", "a\r", "\0", "\u{85}"] {
-            assert_eq!(bad.parse::<Kind>(), Err(InvalidKind), "{bad:?}");
+            assert_eq!(
+                bad.parse::<AnyEventType>(),
+                Err(InvalidEventType),
+                "{bad:?}"
+            );
         }
     }
 }

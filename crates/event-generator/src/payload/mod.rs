@@ -24,8 +24,8 @@ use crate::lanes::Lane;
 
 pub(crate) use self::{
     actions::Actions,
-    kind::Kind,
-    replay::{Replay, ReplayError, Types},
+    kind::AnyEventType,
+    replay::{AllowedTypes, Replay, ReplayError},
     sequenced::Sequenced,
     session::{Session, USERS_MAX},
     stamper::Stamper,
@@ -43,7 +43,7 @@ pub(crate) enum Payload {
 
 /// Which event it is, and when it was due.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct EventSlot {
     /// Its lane, and its number there.
     pub(crate) lane: Lane,
     /// Microseconds since the Unix epoch.
@@ -54,14 +54,14 @@ pub(crate) struct Moment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextEvent {
     /// Its type.
-    pub(crate) kind: Kind,
+    pub(crate) event_type: AnyEventType,
     /// What its data is.
-    pub(crate) form: Form,
+    pub(crate) format: DataFormat,
 }
 
 /// What the data of an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum DataFormat {
     /// JSON on one line.
     Json,
     /// Any text.
@@ -89,18 +89,18 @@ impl Payload {
     }
 
     /// Draws the next event, and replaces what is in `data` by its data. None if there is none ready.
-    pub(crate) fn next_event(&mut self, moment: Moment, data: &mut String) -> Option<NextEvent> {
+    pub(crate) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> Option<NextEvent> {
         data.clear();
         match self {
-            Self::Tutorial(tutorial) => Some(tutorial.next_event(moment, data)),
-            Self::Sequenced(sequenced) => Some(sequenced.next_event(moment, data)),
-            Self::Session(session) => Some(session.next_event(moment, data)),
+            Self::Tutorial(tutorial) => Some(tutorial.next_event(slot, data)),
+            Self::Sequenced(sequenced) => Some(sequenced.next_event(slot, data)),
+            Self::Session(session) => Some(session.next_event(slot, data)),
             Self::Replay(replay) => replay.next_event(data),
         }
     }
 }
 
 /// The generator of a payload. Named, unlike `StdRng`: its numbers stay the same with the next release of `rand`.
-fn rng(seed: Option<u64>) -> Xoshiro256PlusPlus {
+fn seeded_rng(seed: Option<u64>) -> Xoshiro256PlusPlus {
     seed.map_or_else(rand::make_rng, Xoshiro256PlusPlus::seed_from_u64)
 }

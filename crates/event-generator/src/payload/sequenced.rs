@@ -2,7 +2,7 @@
 
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::{Actions, Form, Moment, NextEvent, Stamper, rng};
+use super::{Actions, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
 
 /// What the padding adds besides itself.
 const PAD: &str = r#","pad":""}"#;
@@ -26,16 +26,16 @@ impl Sequenced {
     ) -> Self {
         Self {
             actions,
-            rng: rng(seed),
+            rng: seeded_rng(seed),
             stamper,
             bytes,
         }
     }
 
     /// The next event.
-    pub(super) fn next_event(&mut self, moment: Moment, data: &mut String) -> NextEvent {
+    pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
         data.push('{');
-        self.stamper.write(moment, data);
+        self.stamper.write(slot, data);
         match self.bytes {
             Some(bytes) if bytes > data.len() + 1 => {
                 let pad = bytes.saturating_sub(data.len() + PAD.len());
@@ -47,8 +47,8 @@ impl Sequenced {
         }
         let action = self.actions.choose(&mut self.rng);
         NextEvent {
-            kind: self.actions.names()[action].clone(),
-            form: Form::Json,
+            event_type: self.actions.names()[action].clone(),
+            format: DataFormat::Json,
         }
     }
 }
@@ -64,7 +64,7 @@ mod tests {
         let mut data = String::new();
         let mut sequenced = Sequenced::new("a".parse().unwrap(), None, Stamper::new(), bytes);
         sequenced.next_event(
-            Moment {
+            EventSlot {
                 lane: Lane {
                     number: 0,
                     next: sequence,

@@ -16,7 +16,7 @@ use chrono::{DateTime, SecondsFormat};
 use rand::{Rng, RngExt as _, rngs::Xoshiro256PlusPlus};
 use uuid::Uuid;
 
-use super::{Form, Kind, Moment, NextEvent, Stamper, rng};
+use super::{AnyEventType, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
 
 /// More users than this are refused: each takes some hundred bytes.
 pub(crate) const USERS_MAX: u32 = 1_000_000;
@@ -77,14 +77,14 @@ pub(crate) struct Session {
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
     clock: Clock,
     rng: Xoshiro256PlusPlus,
-    kinds: [Kind; 3],
+    event_types: [AnyEventType; 3],
     stamper: Option<Stamper>,
 }
 
 impl Session {
     /// The first users come one after the other, spread over a pause.
     pub(crate) fn new(users: u32, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
-        let mut rng = rng(seed);
+        let mut rng = seeded_rng(seed);
         let newcomer = |rng: &mut _| User {
             id: uuid(rng),
             session: Uuid::nil(),
@@ -95,40 +95,40 @@ impl Session {
         let agenda = (0..users.len())
             .map(|place| Reverse((exponential_us(&mut rng, PAUSE_MS), place)))
             .collect();
-        let kinds =
-            ["view", "click", "close"].map(|kind| kind.parse().expect("a plain word is a type"));
+        let event_types = ["view", "click", "close"]
+            .map(|event_type| event_type.parse().expect("a plain word is a type"));
         Self {
             users,
             agenda,
             clock: Clock::default(),
             rng,
-            kinds,
+            event_types,
             stamper,
         }
     }
 
     /// The next event.
-    pub(super) fn next_event(&mut self, moment: Moment, data: &mut String) -> NextEvent {
+    pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
         let (now, place, action) = self.act();
-        let timestamp = timestamp(self.clock.read(now, moment.due_us));
+        let timestamp = timestamp(self.clock.read(now, slot.due_us));
         let User {
             id, session, page, ..
         } = &self.users[place];
-        let kind = self.kinds[action as usize].clone();
+        let event_type = self.event_types[action as usize].clone();
         write!(
             data,
             r#"{{"user_id":"{id}","session_id":"{session}","action":"{}","page":"{page}","timestamp":"{timestamp}""#,
-            kind.as_str()
+            event_type.as_str()
         )
         .expect("a String takes any text");
         if let Some(stamper) = &self.stamper {
             data.push(',');
-            stamper.write(moment, data);
+            stamper.write(slot, data);
         }
         data.push('}');
         NextEvent {
-            kind,
-            form: Form::Json,
+            event_type,
+            format: DataFormat::Json,
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let mut body = |sequence| {
             data.clear();
             let event = session.next_event(
-                Moment {
+                EventSlot {
                     lane: Lane {
                         number: 0,
                         next: sequence,
@@ -256,7 +256,7 @@ mod tests {
                 &mut data,
             );
             let body: Body = serde_json::from_str(&data).unwrap();
-            assert_eq!(body.action, event.kind.as_str());
+            assert_eq!(body.action, event.event_type.as_str());
             body
         };
         (0..count).map(&mut body).collect()
@@ -372,7 +372,7 @@ mod tests {
         let mut data = String::new();
         let mut session = Session::new(1, Some(1), Some(Stamper::new()));
         session.next_event(
-            Moment {
+            EventSlot {
                 lane: Lane { number: 0, next: 3 },
                 due_us: 1_795_523_086_000_007,
             },

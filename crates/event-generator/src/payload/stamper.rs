@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::Moment;
+use super::EventSlot;
 
 /// The publisher's half of a stamp. Random whatever the seed: two runs must never be taken for one.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ impl Stamper {
     }
 
     /// Adds `"publisher":"…","sequence":…,"sent_us":…` to an object that is being written.
-    pub(crate) fn write(&self, moment: Moment, out: &mut String) {
-        let Moment { lane, due_us } = moment;
+    pub(crate) fn write(&self, slot: EventSlot, out: &mut String) {
+        let EventSlot { lane, due_us } = slot;
         write!(
             out,
             r#""publisher":"{}/{}","sequence":{},"sent_us":{due_us}"#,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local};
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 use uuid::Uuid;
 
-use super::{Actions, Form, Moment, NextEvent, Stamper, rng};
+use super::{Actions, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
 
 /// A user takes an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,18 +33,18 @@ impl Tutorial {
     pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
         Self {
             actions,
-            rng: rng(seed),
+            rng: seeded_rng(seed),
             stamper,
         }
     }
 
     /// The next event.
-    pub(super) fn next_event(&mut self, moment: Moment, data: &mut String) -> NextEvent {
+    pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
         let act = self.act();
-        self.write(act.user_id, moment, Local::now(), data);
+        self.write(act.user_id, slot, Local::now(), data);
         NextEvent {
-            kind: self.actions.names()[act.action].clone(),
-            form: Form::Json,
+            event_type: self.actions.names()[act.action].clone(),
+            format: DataFormat::Json,
         }
     }
 
@@ -56,7 +56,7 @@ impl Tutorial {
 
     /// The text is as the tutorial's `strftime("%d-%b-%Y (%H:%M:%S.%f)")` writes it, in local time. It has no character
     /// that JSON would escape.
-    fn write(&self, user_id: Uuid, moment: Moment, now: DateTime<Local>, out: &mut String) {
+    fn write(&self, user_id: Uuid, slot: EventSlot, now: DateTime<Local>, out: &mut String) {
         let time = now.format("%d-%b-%Y (%H:%M:%S%.6f)");
         let message = if self.stamper.is_some() {
             r#"{"message":"#
@@ -67,7 +67,7 @@ impl Tutorial {
             .expect("a String takes any text");
         if let Some(stamper) = &self.stamper {
             out.push(',');
-            stamper.write(moment, out);
+            stamper.write(slot, out);
             out.push('}');
         }
     }
@@ -92,16 +92,11 @@ mod tests {
 
     fn data(stamper: Option<Stamper>, now: DateTime<Local>) -> String {
         let mut data = String::new();
-        let moment = Moment {
+        let slot = EventSlot {
             lane: Lane { number: 0, next: 5 },
             due_us: 7,
         };
-        Tutorial::new("a".parse().unwrap(), None, stamper).write(
-            Uuid::nil(),
-            moment,
-            now,
-            &mut data,
-        );
+        Tutorial::new("a".parse().unwrap(), None, stamper).write(Uuid::nil(), slot, now, &mut data);
         data
     }
 

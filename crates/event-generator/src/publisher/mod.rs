@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        payload::{Form, NextEvent},
+        payload::{DataFormat, NextEvent},
         request::{Requests, Wishes},
     };
 
@@ -120,8 +120,8 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
         let event = NextEvent {
-            kind: "view".parse().unwrap(),
-            form: Form::Json,
+            event_type: "view".parse().unwrap(),
+            format: DataFormat::Json,
         };
         let outgoing = Requests::new(&base, None, Wishes::default())
             .one(&event, "1", 0)

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::{
     lanes::Lane,
-    payload::{Form, NextEvent},
+    payload::{DataFormat, NextEvent},
 };
 
 /// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
@@ -119,11 +119,11 @@ impl Batch {
 /// when the event is posted by itself: JSON other than a string stays as it is, and all else becomes a string.
 fn write_line(event: &NextEvent, data: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"event":"#);
-    write_string(event.kind.as_str(), out);
+    write_string(event.event_type.as_str(), out);
     out.extend_from_slice(br#","data":"#);
-    match event.form {
-        Form::Json if !data.starts_with('"') => out.extend_from_slice(data.as_bytes()),
-        Form::Json | Form::Text => write_string(data, out),
+    match event.format {
+        DataFormat::Json if !data.starts_with('"') => out.extend_from_slice(data.as_bytes()),
+        DataFormat::Json | DataFormat::Text => write_string(data, out),
     }
     out.extend_from_slice(b"}\n");
 }
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn push(batch: &mut Batch, sequence: u64, form: Form, data: &str) -> Option<Gathered> {
+    fn push(batch: &mut Batch, sequence: u64, format: DataFormat, data: &str) -> Option<Gathered> {
         let lane = batch.lane().unwrap_or(Lane {
             number: 1,
             next: 10,
@@ -149,8 +149,8 @@ mod tests {
             lane,
             Instant::now(),
             &NextEvent {
-                kind: "a\"b".parse().unwrap(),
-                form,
+                event_type: "a\"b".parse().unwrap(),
+                format,
             },
             data,
         )
@@ -159,13 +159,13 @@ mod tests {
     #[test]
     fn a_batch_goes_with_its_last_event_and_the_rest_at_the_end() {
         let mut batch = Batch::new(2);
-        assert!(push(&mut batch, 0, Form::Json, "0").is_none());
-        let full = push(&mut batch, 1, Form::Json, "1").unwrap();
+        assert!(push(&mut batch, 0, DataFormat::Json, "0").is_none());
+        let full = push(&mut batch, 1, DataFormat::Json, "1").unwrap();
         assert_eq!(
             (full.first, full.lane.next, full.frees_lane, full.dues.len()),
             (0, 10, true, 2)
         );
-        assert!(push(&mut batch, 2, Form::Json, "2").is_none());
+        assert!(push(&mut batch, 2, DataFormat::Json, "2").is_none());
         let rest = batch.take().unwrap();
         assert_eq!((rest.first, rest.dues.len()), (2, 1));
         assert!(batch.take().is_none());
@@ -176,10 +176,10 @@ mod tests {
         let mut batch = Batch::new(100);
         let large = format!("\"{}\"", "x".repeat(7 << 20));
         assert!(
-            push(&mut batch, 0, Form::Json, &large).is_none()
-                && push(&mut batch, 1, Form::Json, &large).is_none()
+            push(&mut batch, 0, DataFormat::Json, &large).is_none()
+                && push(&mut batch, 1, DataFormat::Json, &large).is_none()
         );
-        let full = push(&mut batch, 2, Form::Json, &large).unwrap();
+        let full = push(&mut batch, 2, DataFormat::Json, &large).unwrap();
         assert_eq!(
             (full.first, full.dues.len(), full.lines.ends_with(b"}\n")),
             (0, 2, true)
@@ -200,9 +200,11 @@ mod tests {
     #[test]
     fn every_data_arrives_as_it_would_by_itself() {
         let mut batch = Batch::new(3);
-        push(&mut batch, 0, Form::Json, r#"{"n":1.0}"#);
-        push(&mut batch, 1, Form::Json, r#""a""#);
-        let lines = push(&mut batch, 2, Form::Text, "two\nlines").unwrap().lines;
+        push(&mut batch, 0, DataFormat::Json, r#"{"n":1.0}"#);
+        push(&mut batch, 1, DataFormat::Json, r#""a""#);
+        let lines = push(&mut batch, 2, DataFormat::Text, "two\nlines")
+            .unwrap()
+            .lines;
         let expected = concat!(
             r#"{"event":"a\"b","data":{"n":1.0}}"#,
             "\n",
@@ -218,7 +220,7 @@ mod tests {
         #[test]
         fn any_text_is_one_line_that_the_server_reads_as_that_text(data in any::<String>()) {
             let mut line = Vec::new();
-            write_line(&NextEvent { kind: "a".parse().unwrap(), form: Form::Text }, &data, &mut line);
+            write_line(&NextEvent { event_type: "a".parse().unwrap(), format: DataFormat::Text }, &data, &mut line);
             prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
             let line: BatchLine<'_> = serde_json::from_slice(&line).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(line.data.get()).unwrap(), data);

@@ -21,7 +21,7 @@ pub(crate) use self::{
 use self::{header::value_of, template::Values};
 use crate::{
     base_url::BaseUrl,
-    payload::{Form, NextEvent},
+    payload::{DataFormat, NextEvent},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -179,7 +179,7 @@ impl Requests {
         sequence: u64,
     ) -> Result<Outgoing, Unsendable> {
         let values = Values {
-            action: event.kind.as_str(),
+            action: event.event_type.as_str(),
             data,
             sequence,
             channel: self.channel.as_str(),
@@ -196,7 +196,7 @@ impl Requests {
         }
         let (body, media) = match &self.body {
             Body::Nothing => (Bytes::new(), None),
-            Body::Data if event.form == Form::Text => {
+            Body::Data if event.format == DataFormat::Text => {
                 (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT))
             }
             Body::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
@@ -234,10 +234,10 @@ impl Requests {
 mod tests {
     use super::*;
 
-    fn event(kind: &str, form: Form) -> NextEvent {
+    fn event(event_type: &str, format: DataFormat) -> NextEvent {
         NextEvent {
-            kind: kind.parse().unwrap(),
-            form,
+            event_type: event_type.parse().unwrap(),
+            format,
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
 
     fn target(url: &str, channel: Option<&str>, action: &str) -> String {
         requests(url, channel, Wishes::default())
-            .one(&event(action, Form::Json), "1", 0)
+            .one(&event(action, DataFormat::Json), "1", 0)
             .unwrap()
             .target
     }
@@ -298,13 +298,15 @@ mod tests {
     #[test]
     fn json_and_text_go_under_their_types() {
         let requests = requests("http://h", None, Wishes::default());
-        let json = requests.one(&event("a", Form::Json), "{}", 0).unwrap();
+        let json = requests
+            .one(&event("a", DataFormat::Json), "{}", 0)
+            .unwrap();
         assert_eq!(
             (header(&json, "content-type"), &json.body[..]),
             ("application/json", &b"{}"[..])
         );
         let text = requests
-            .one(&event("a", Form::Text), "two\nlines", 0)
+            .one(&event("a", DataFormat::Text), "two\nlines", 0)
             .unwrap();
         assert_eq!(
             (header(&text, "content-type"), &text.body[..]),
@@ -330,7 +332,7 @@ mod tests {
         };
         assert!(wishes.carry_data() && !wishes.are_ours());
         let outgoing = requests("http://h/p", Some("a:b"), wishes)
-            .one(&event("view", Form::Json), r#"{"a":1}"#, 3)
+            .one(&event("view", DataFormat::Json), r#"{"a":1}"#, 3)
             .unwrap();
         assert_eq!(
             (outgoing.method.as_str(), outgoing.target.as_str()),
@@ -359,9 +361,13 @@ mod tests {
             ..Wishes::default()
         };
         let requests = requests("http://h", None, wishes);
-        assert!(requests.one(&event("a", Form::Text), "plain", 0).is_ok());
+        assert!(
+            requests
+                .one(&event("a", DataFormat::Text), "plain", 0)
+                .is_ok()
+        );
         let error = requests
-            .one(&event("a", Form::Text), "x\r\nX-Admin: 1", 0)
+            .one(&event("a", DataFormat::Text), "x\r\nX-Admin: 1", 0)
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -377,7 +383,7 @@ mod tests {
         };
         assert!(!wishes.carry_data());
         let outgoing = requests("http://h", None, wishes)
-            .one(&event("view", Form::Json), "1", 0)
+            .one(&event("view", DataFormat::Json), "1", 0)
             .unwrap();
         assert!(outgoing.body.is_empty() && outgoing.headers.get(CONTENT_TYPE).is_none());
     }

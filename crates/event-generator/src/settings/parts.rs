@@ -6,7 +6,7 @@ use super::{PayloadKind, Settings};
 use crate::{
     pace::{Arrivals, Curve, Limits, Schedule},
     payload::{
-        Actions, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial, Types,
+        Actions, AllowedTypes, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial,
     },
     report::Setup,
     request::{Requests, Wishes},
@@ -60,9 +60,9 @@ impl Settings {
     pub(crate) fn build_payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
             let types = if self.request_options().are_ours() {
-                Types::Ours
+                AllowedTypes::SseServer
             } else {
-                Types::Any
+                AllowedTypes::AnyServer
             };
             return Replay::start(recording.clone(), types).map(Payload::Replay);
         }

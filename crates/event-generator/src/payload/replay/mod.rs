@@ -37,11 +37,11 @@ pub(crate) enum Recording {
 
 /// Which types may be played. Those that our server reserves never are: no subscriber could tell what they mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Types {
+pub(crate) enum AllowedTypes {
     /// Those that our server takes.
-    Ours,
+    SseServer,
     /// Those that a request can carry, for any server.
-    Any,
+    AnyServer,
 }
 
 /// The recording cannot be played, or not to its end.
@@ -95,7 +95,7 @@ impl Replay {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(crate) fn start(recording: Recording, types: Types) -> Result<Self, ReplayError> {
+    pub(crate) fn start(recording: Recording, types: AllowedTypes) -> Result<Self, ReplayError> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let input: Box<dyn Read + Send> = match &recording {
             Recording::Stdin => Box::new(io::stdin()),
@@ -196,8 +196,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = format!("{{\"event\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(1000));
         std::fs::write(file.path(), line.repeat(1000)).unwrap();
-        let mut replay =
-            Replay::start(Recording::File(file.path().to_owned()), Types::Ours).unwrap();
+        let mut replay = Replay::start(
+            Recording::File(file.path().to_owned()),
+            AllowedTypes::SseServer,
+        )
+        .unwrap();
         let (mut data, mut count) = (String::new(), 0);
         while replay.ready().await.unwrap() {
             assert!(replay.next_event(&mut data).is_some() && data.len() == 1000);

@@ -12,25 +12,25 @@ use serde_json::value::RawValue;
 use sse_proto::{EventType, event::InvalidName, json};
 use tokio::sync::mpsc::Sender;
 
-use super::{Chunk, Recorded, Recording, ReplayError, Types};
-use crate::payload::{Form, Kind, NextEvent};
+use super::{AllowedTypes, Chunk, Recorded, Recording, ReplayError};
+use crate::payload::{AnyEventType, DataFormat, NextEvent};
 
 /// A longer line is refused: no event is that large.
 const LINE_BYTES_MAX: usize = 16 << 20;
-/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the moment.
+/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the slot.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A recording that is being read.
 pub(super) struct Reader<R> {
     input: BufReader<R>,
     recording: Recording,
-    types: Types,
+    types: AllowedTypes,
     line: u64,
     text: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
-    pub(super) fn new(input: R, recording: Recording, types: Types) -> Self {
+    pub(super) fn new(input: R, recording: Recording, types: AllowedTypes) -> Self {
         Self {
             input: BufReader::with_capacity(CHUNK_BYTES, input),
             recording,
@@ -150,7 +150,7 @@ struct Comment {
 }
 
 /// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
-fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
+fn parse(line: &[u8], types: AllowedTypes) -> Result<Option<Parsed>, String> {
     let text = str::from_utf8(line)
         .map_err(|_| "it is not UTF-8".to_owned())?
         .trim();
@@ -165,26 +165,28 @@ fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
         Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
         Err(error) => return Err(words(&error)),
     };
-    let kind: Kind = match (line.event.parse::<EventType>(), types) {
-        (Ok(kind), _) => kind.into(),
+    let event_type: AnyEventType = match (line.event.parse::<EventType>(), types) {
+        (Ok(event_type), _) => event_type.into(),
         (Err(InvalidName::ReservedType), _) => return Ok(Some(Parsed::Reserved)),
-        (Err(why), Types::Ours) => return Err(format!("event: {why}")),
-        (Err(_), Types::Any) => line.event.parse().map_err(|why| format!("event: {why}"))?,
+        (Err(why), AllowedTypes::SseServer) => return Err(format!("event: {why}")),
+        (Err(_), AllowedTypes::AnyServer) => {
+            line.event.parse().map_err(|why| format!("event: {why}"))?
+        }
     };
     let value = line.data.get();
-    let (form, data) = if value.starts_with('"') {
+    let (format, data) = if value.starts_with('"') {
         (
-            Form::Text,
+            DataFormat::Text,
             serde_json::from_str(value).map_err(|error| format!("data: {}", words(&error)))?,
         )
     } else {
         (
-            Form::Json,
+            DataFormat::Json,
             json::without_white_space(&value.into()).to_string(),
         )
     };
     Ok(Some(Parsed::Event(Recorded {
-        event: NextEvent { kind, form },
+        event: NextEvent { event_type, format },
         data,
     })))
 }
@@ -207,17 +209,21 @@ mod tests {
     use super::*;
 
     /// What is read, as type and data, and the error at the end if there is one.
-    fn read(text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
-        read_of(Types::Ours, text)
+    fn read(text: &[u8]) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
+        read_of(AllowedTypes::SseServer, text)
     }
 
-    fn read_of(types: Types, text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
+    fn read_of(
+        types: AllowedTypes,
+        text: &[u8],
+    ) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
         let mut reader = Reader::new(text, Recording::Stdin, types);
         let (mut events, mut skipped) = (Vec::new(), 0);
         loop {
             let (chunk, end) = reader.chunk();
             skipped += chunk.skipped;
-            let plain = |Recorded { event, data }| (NextEvent::kind_text(&event), event.form, data);
+            let plain =
+                |Recorded { event, data }| (NextEvent::type_text(&event), event.format, data);
             events.extend(chunk.events.into_iter().map(plain));
             match end {
                 Ok(true) => {}
@@ -228,8 +234,8 @@ mod tests {
     }
 
     impl NextEvent {
-        fn kind_text(&self) -> String {
-            self.kind.as_str().to_owned()
+        fn type_text(&self) -> String {
+            self.event_type.as_str().to_owned()
         }
     }
 
@@ -245,12 +251,12 @@ mod tests {
             r#" {"data":null,"event":"c"}"#,
         );
         let events: Vec<_> = [
-            ("view", Form::Text, "a\nb"),
-            ("click", Form::Text, r#"{"a": 1}"#),
-            ("b\"x", Form::Json, r#"{"a":1.0,"a":[1,2]}"#),
-            ("c", Form::Json, "null"),
+            ("view", DataFormat::Text, "a\nb"),
+            ("click", DataFormat::Text, r#"{"a": 1}"#),
+            ("b\"x", DataFormat::Json, r#"{"a":1.0,"a":[1,2]}"#),
+            ("c", DataFormat::Json, "null"),
         ]
-        .map(|(kind, form, data)| (kind.to_owned(), form, data.to_owned()))
+        .map(|(event_type, format, data)| (event_type.to_owned(), format, data.to_owned()))
         .into();
         assert_eq!(read(text.as_bytes()), (events, 0, None));
     }
@@ -258,7 +264,7 @@ mod tests {
     #[test]
     fn events_of_reserved_types_are_left_out() {
         let text = br#"{"event":"gap","data":"{}"}"#;
-        for types in [Types::Ours, Types::Any] {
+        for types in [AllowedTypes::SseServer, AllowedTypes::AnyServer] {
             assert_eq!(read_of(types, text), (vec![], 1, None));
         }
     }
@@ -274,7 +280,9 @@ mod tests {
             "\n",
             r#"{"comment":"beside an event","event":"b","data":"y"}"#,
         );
-        let event = |kind: &str, data: &str| (kind.to_owned(), Form::Text, data.to_owned());
+        let event = |event_type: &str, data: &str| {
+            (event_type.to_owned(), DataFormat::Text, data.to_owned())
+        };
         assert_eq!(
             read(text.as_bytes()),
             (vec![event("a", "x"), event("b", "y")], 0, None)
@@ -284,20 +292,24 @@ mod tests {
     #[test]
     fn another_server_may_have_other_types() {
         let long = "x".repeat(200);
-        for kind in ["a/b", &long] {
-            let line = serde_json::json!({ "event": kind, "data": "x" }).to_string();
-            let expected = (vec![(kind.to_owned(), Form::Text, "x".to_owned())], 0, None);
-            assert_eq!(read_of(Types::Any, line.as_bytes()), expected);
+        for event_type in ["a/b", &long] {
+            let line = serde_json::json!({ "event": event_type, "data": "x" }).to_string();
+            let expected = (
+                vec![(event_type.to_owned(), DataFormat::Text, "x".to_owned())],
+                0,
+                None,
+            );
+            assert_eq!(read_of(AllowedTypes::AnyServer, line.as_bytes()), expected);
             assert!(
                 read(line.as_bytes())
                     .2
                     .is_some_and(|error| error.contains("1 to 128 bytes")),
-                "{kind}"
+                "{event_type}"
             );
         }
         for bad in ["", "a\nb"] {
             let line = serde_json::json!({ "event": bad, "data": "x" }).to_string();
-            let (_, _, error) = read_of(Types::Any, line.as_bytes());
+            let (_, _, error) = read_of(AllowedTypes::AnyServer, line.as_bytes());
             assert!(
                 error.is_some_and(|error| error.contains("without control characters")),
                 "{bad:?}"
@@ -328,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
-        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, Types::Ours);
+        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, AllowedTypes::SseServer);
         assert!(
             reader
                 .chunk()
@@ -341,10 +353,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_that_the_listener_printed_is_read_back(kind in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
-            prop_assume!(!EventType::RESERVED.contains(&kind.as_str()));
-            let line = serde_json::json!({ "id": "1-0", "event": kind, "data": data }).to_string();
-            prop_assert_eq!(read(line.as_bytes()), (vec![(kind, Form::Text, data)], 0, None));
+        fn any_text_that_the_listener_printed_is_read_back(event_type in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
+            prop_assume!(!EventType::RESERVED.contains(&event_type.as_str()));
+            let line = serde_json::json!({ "id": "1-0", "event": event_type, "data": data }).to_string();
+            prop_assert_eq!(read(line.as_bytes()), (vec![(event_type, DataFormat::Text, data)], 0, None));
         }
     }
 }
