@@ -285,7 +285,7 @@ impl Run {
         let (now_us, now) = (unix_us(), Instant::now());
         // What was not read yet could not be sent: that is no delay of the server's.
         let due = if let Payload::Replay(replay) = &self.payload {
-            due.max(replay.not_before().into())
+            due.max(replay.read_at().into())
         } else {
             due
         };

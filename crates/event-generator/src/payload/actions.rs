@@ -34,7 +34,10 @@ impl FromStr for Actions {
 
     /// `name` or `name=weight`, separated by commas. White space around them is ignored.
     fn from_str(text: &str) -> Result<Self, InvalidActions> {
-        let parts: Vec<_> = text.split(',').map(action).collect::<Result<_, _>>()?;
+        let parts: Vec<_> = text
+            .split(',')
+            .map(parse_action)
+            .collect::<Result<_, _>>()?;
         let shares = WeightedIndex::new(parts.iter().map(|(_, weight)| *weight))
             .map_err(|_| InvalidActions::Sum)?;
         Ok(Self {
@@ -44,7 +47,7 @@ impl FromStr for Actions {
     }
 }
 
-fn action(part: &str) -> Result<(AnyEventType, f64), InvalidActions> {
+fn parse_action(part: &str) -> Result<(AnyEventType, f64), InvalidActions> {
     // From the right: a name may hold "=" if a weight follows.
     let (name, weight) = match part.rsplit_once('=') {
         Some((name, weight)) => (name.trim(), parse_weight(weight.trim())?),

@@ -63,7 +63,7 @@ struct User {
 
 /// Virtual time as timestamps.
 #[derive(Debug, Default)]
-struct Clock {
+struct VirtualClock {
     /// When the first event was due, and what virtual time it was then.
     start: Option<(u64, u64)>,
     last_us: u64,
@@ -75,7 +75,7 @@ pub(crate) struct Session {
     users: Vec<User>,
     /// Virtual microseconds, and the place in `users`: the next to act is on top.
     agenda: BinaryHeap<Reverse<(u64, usize)>>,
-    clock: Clock,
+    clock: VirtualClock,
     rng: Xoshiro256PlusPlus,
     event_types: [AnyEventType; 3],
     stamper: Option<Stamper>,
@@ -86,7 +86,7 @@ impl Session {
     pub(crate) fn new(users: u32, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
         let mut rng = seeded_rng(seed);
         let newcomer = |rng: &mut _| User {
-            id: uuid(rng),
+            id: random_uuid(rng),
             session: Uuid::nil(),
             last: Action::Close,
             page: "/",
@@ -100,7 +100,7 @@ impl Session {
         Self {
             users,
             agenda,
-            clock: Clock::default(),
+            clock: VirtualClock::default(),
             rng,
             event_types,
             stamper,
@@ -109,8 +109,8 @@ impl Session {
 
     /// The next event.
     pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
-        let (now, place, action) = self.act();
-        let timestamp = timestamp(self.clock.read(now, slot.due_us));
+        let (now, place, action) = self.simulate_action();
+        let timestamp = format_timestamp(self.clock.timestamp_us(now, slot.due_us));
         let User {
             id, session, page, ..
         } = &self.users[place];
@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Lets the next user act: when in virtual time, their place, and what they do.
-    fn act(&mut self) -> (u64, usize, Action) {
+    fn simulate_action(&mut self) -> (u64, usize, Action) {
         let Reverse((now, place)) = self
             .agenda
             .pop()
@@ -143,10 +143,10 @@ impl Session {
         if action == Action::View {
             // Whoever comes may come to any page; from there it goes to another one.
             let from = (user.last != Action::Close).then_some(user.page);
-            user.page = page(rng, from);
+            user.page = choose_page(rng, from);
         }
         if user.last == Action::Close {
-            user.session = uuid(rng);
+            user.session = random_uuid(rng);
         }
         user.last = action;
         let mean = if action == Action::Close {
@@ -161,9 +161,9 @@ impl Session {
     }
 }
 
-impl Clock {
+impl VirtualClock {
     /// The time of an event, in microseconds since the Unix epoch: later than that of every event before it.
-    fn read(&mut self, virtual_us: u64, due_us: u64) -> u64 {
+    fn timestamp_us(&mut self, virtual_us: u64, due_us: u64) -> u64 {
         let (start_us, start) = *self.start.get_or_insert((due_us, virtual_us));
         let time = start_us.saturating_add(virtual_us.saturating_sub(start));
         // Two users may act in the same microsecond.
@@ -183,7 +183,7 @@ fn next_action(last: Action, rng: &mut impl Rng) -> Action {
 }
 
 /// A page other than that which is left.
-fn page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
+fn choose_page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
     let others = || PAGES.into_iter().filter(|(page, _)| Some(*page) != from);
     let mut chance = rng.random::<f64>() * others().map(|(_, share)| share).sum::<f64>();
     let chosen = others().find(|(_, share)| {
@@ -196,7 +196,7 @@ fn page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
         .map_or(PAGES[0].0, |(page, _)| page)
 }
 
-fn uuid(rng: &mut impl Rng) -> Uuid {
+fn random_uuid(rng: &mut impl Rng) -> Uuid {
     uuid::Builder::from_random_bytes(rng.random()).into_uuid()
 }
 
@@ -213,7 +213,7 @@ fn exponential_us(rng: &mut impl Rng, mean_ms: f64) -> u64 {
 }
 
 /// RFC 3339, UTC, microseconds.
-fn timestamp(unix_us: u64) -> String {
+fn format_timestamp(unix_us: u64) -> String {
     let time = i64::try_from(unix_us)
         .ok()
         .and_then(DateTime::from_timestamp_micros)
@@ -232,7 +232,7 @@ mod tests {
     use crate::lanes::Lane;
 
     #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-    struct Body {
+    struct SessionData {
         user_id: String,
         session_id: String,
         action: String,
@@ -240,7 +240,7 @@ mod tests {
         timestamp: String,
     }
 
-    fn stream(users: u32, seed: u64, due_us: u64, count: u64) -> Vec<Body> {
+    fn stream(users: u32, seed: u64, due_us: u64, count: u64) -> Vec<SessionData> {
         let mut session = Session::new(users, Some(seed), None);
         let mut data = String::new();
         let mut body = |sequence| {
@@ -255,15 +255,15 @@ mod tests {
                 },
                 &mut data,
             );
-            let body: Body = serde_json::from_str(&data).unwrap();
+            let body: SessionData = serde_json::from_str(&data).unwrap();
             assert_eq!(body.action, event.event_type.as_str());
             body
         };
         (0..count).map(&mut body).collect()
     }
 
-    impl Body {
-        fn us(&self) -> i64 {
+    impl SessionData {
+        fn timestamp_us(&self) -> i64 {
             DateTime::parse_from_rfc3339(&self.timestamp)
                 .unwrap()
                 .timestamp_micros()
@@ -273,11 +273,11 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_stream_with_the_same_times_between_whenever_it_starts() {
         const START: i64 = 1_795_523_086_339_397;
-        let since = |start: i64, bodies: Vec<Body>| {
-            let plain = |body: Body| {
+        let since = |start: i64, bodies: Vec<SessionData>| {
+            let plain = |body: SessionData| {
                 (
-                    body.us() - start,
-                    Body {
+                    body.timestamp_us() - start,
+                    SessionData {
                         timestamp: String::new(),
                         ..body
                     },
@@ -294,11 +294,11 @@ mod tests {
     #[test]
     fn timestamps_grow_strictly_however_many_users_there_are() {
         for pair in stream(100_000, 3, 0, 20_000).windows(2) {
-            assert!(pair[0].us() < pair[1].us(), "{pair:?}");
+            assert!(pair[0].timestamp_us() < pair[1].timestamp_us(), "{pair:?}");
         }
-        let mut clock = Clock::default();
+        let mut clock = VirtualClock::default();
         assert_eq!(
-            [7, 7, 7, 8, 20].map(|now| clock.read(now, 100)),
+            [7, 7, 7, 8, 20].map(|now| clock.timestamp_us(now, 100)),
             [100, 101, 102, 103, 113]
         );
     }
@@ -308,7 +308,10 @@ mod tests {
     fn a_user_makes_about_0_0187_events_a_second() {
         let bodies = stream(1000, 4, 0, 300_000);
         // Without the first sessions: all users begin with a pause.
-        let (from, to) = (bodies[20_000].us(), bodies[299_999].us());
+        let (from, to) = (
+            bodies[20_000].timestamp_us(),
+            bodies[299_999].timestamp_us(),
+        );
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let seconds = (to - from) as f64 / 1e6;
         let rate = 279_999.0 / seconds / 1000.0;
@@ -317,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_session_is_one_users_and_goes_from_a_view_to_a_close() {
-        let mut sessions: BTreeMap<String, Vec<Body>> = BTreeMap::new();
+        let mut sessions: BTreeMap<String, Vec<SessionData>> = BTreeMap::new();
         for body in stream(20, 1, 0, 20_000) {
             sessions
                 .entry(body.session_id.clone())
@@ -343,7 +346,10 @@ mod tests {
                     "{pair:?}"
                 );
                 // Think times.
-                assert!(pair[1].us() >= pair[0].us() + 1000, "{pair:?}");
+                assert!(
+                    pair[1].timestamp_us() >= pair[0].timestamp_us() + 1000,
+                    "{pair:?}"
+                );
             }
         }
         let users: BTreeSet<&str> = sessions

@@ -13,7 +13,7 @@ use super::{Actions, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
 
 /// A user takes an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Act {
+struct UserAction {
     /// Its place in [`Actions::names`].
     action: usize,
     /// Who: a random uuid, version 4.
@@ -40,23 +40,23 @@ impl Tutorial {
 
     /// The next event.
     pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
-        let act = self.act();
-        self.write(act.user_id, slot, Local::now(), data);
+        let action = self.choose_action();
+        self.write_data(action.user_id, slot, Local::now(), data);
         NextEvent {
-            event_type: self.actions.names()[act.action].clone(),
+            event_type: self.actions.names()[action.action].clone(),
             format: DataFormat::Json,
         }
     }
 
-    fn act(&mut self) -> Act {
+    fn choose_action(&mut self) -> UserAction {
         let action = self.actions.choose(&mut self.rng);
         let user_id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
-        Act { action, user_id }
+        UserAction { action, user_id }
     }
 
     /// The text is as the tutorial's `strftime("%d-%b-%Y (%H:%M:%S.%f)")` writes it, in local time. It has no character
     /// that JSON would escape.
-    fn write(&self, user_id: Uuid, slot: EventSlot, now: DateTime<Local>, out: &mut String) {
+    fn write_data(&self, user_id: Uuid, slot: EventSlot, now: DateTime<Local>, out: &mut String) {
         let time = now.format("%d-%b-%Y (%H:%M:%S%.6f)");
         let message = if self.stamper.is_some() {
             r#"{"message":"#
@@ -81,9 +81,9 @@ mod tests {
     use super::*;
     use crate::lanes::Lane;
 
-    fn acts(actions: &str, seed: Option<u64>) -> Vec<Act> {
+    fn chosen_actions(actions: &str, seed: Option<u64>) -> Vec<UserAction> {
         let mut tutorial = Tutorial::new(actions.parse().unwrap(), seed, None);
-        (0..50).map(|_| tutorial.act()).collect()
+        (0..50).map(|_| tutorial.choose_action()).collect()
     }
 
     fn tutorial_time() -> DateTime<Local> {
@@ -96,20 +96,31 @@ mod tests {
             lane: Lane { number: 0, next: 5 },
             due_us: 7,
         };
-        Tutorial::new("a".parse().unwrap(), None, stamper).write(Uuid::nil(), slot, now, &mut data);
+        Tutorial::new("a".parse().unwrap(), None, stamper).write_data(
+            Uuid::nil(),
+            slot,
+            now,
+            &mut data,
+        );
         data
     }
 
     #[test]
     fn the_same_seed_gives_the_same_acts() {
-        assert_eq!(acts("a,b,c", Some(7)), acts("a,b,c", Some(7)));
-        assert_ne!(acts("a,b,c", Some(7)), acts("a,b,c", Some(8)));
-        assert_ne!(acts("a,b,c", None), acts("a,b,c", None));
+        assert_eq!(
+            chosen_actions("a,b,c", Some(7)),
+            chosen_actions("a,b,c", Some(7))
+        );
+        assert_ne!(
+            chosen_actions("a,b,c", Some(7)),
+            chosen_actions("a,b,c", Some(8))
+        );
+        assert_ne!(chosen_actions("a,b,c", None), chosen_actions("a,b,c", None));
     }
 
     #[test]
     fn a_seed_means_the_same_acts_in_every_version() {
-        let first = acts("view,click,close", Some(42)).swap_remove(0);
+        let first = chosen_actions("view,click,close", Some(42)).swap_remove(0);
         assert_eq!(
             (first.action, first.user_id.to_string().as_str()),
             (2, "74fb6038-00ff-47da-b298-0070bbd45865")
@@ -118,9 +129,12 @@ mod tests {
 
     #[test]
     fn users_are_random_uuids_of_version_four() {
-        for act in acts("a", None) {
+        for action in chosen_actions("a", None) {
             assert_eq!(
-                (act.user_id.get_version_num(), act.user_id.get_variant()),
+                (
+                    action.user_id.get_version_num(),
+                    action.user_id.get_variant()
+                ),
                 (4, uuid::Variant::RFC4122)
             );
         }

@@ -70,7 +70,7 @@ pub(crate) enum ReplayError {
 #[derive(Debug)]
 pub(crate) struct Replay {
     chunks: Receiver<Result<Chunk, ReplayError>>,
-    events: VecDeque<Recorded>,
+    events: VecDeque<RecordedEvent>,
     error: Option<ReplayError>,
     /// When the events at hand were read.
     read: Instant,
@@ -79,13 +79,13 @@ pub(crate) struct Replay {
 
 #[derive(Debug)]
 struct Chunk {
-    events: VecDeque<Recorded>,
+    events: VecDeque<RecordedEvent>,
     read: Instant,
     skipped: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Recorded {
+struct RecordedEvent {
     event: NextEvent,
     data: String,
 }
@@ -118,7 +118,7 @@ impl Replay {
     pub(super) async fn ready(&mut self) -> Result<bool, ReplayError> {
         while self.events.is_empty() && self.error.is_none() {
             match self.chunks.recv().await {
-                Some(chunk) => self.take(chunk),
+                Some(chunk) => self.accept_chunk(chunk),
                 None => return Ok(false),
             }
         }
@@ -128,7 +128,7 @@ impl Replay {
     pub(super) fn is_ready(&mut self) -> bool {
         while self.events.is_empty() && self.error.is_none() {
             match self.chunks.try_recv() {
-                Ok(chunk) => self.take(chunk),
+                Ok(chunk) => self.accept_chunk(chunk),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return false,
             }
         }
@@ -142,7 +142,7 @@ impl Replay {
     }
 
     /// The next event could not be sent before: it was not read yet.
-    pub(crate) fn not_before(&self) -> Instant {
+    pub(crate) fn read_at(&self) -> Instant {
         self.read
     }
 
@@ -151,7 +151,7 @@ impl Replay {
         self.skipped
     }
 
-    fn take(&mut self, chunk: Result<Chunk, ReplayError>) {
+    fn accept_chunk(&mut self, chunk: Result<Chunk, ReplayError>) {
         match chunk {
             Ok(Chunk {
                 events,

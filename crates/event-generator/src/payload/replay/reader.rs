@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use sse_proto::{EventType, event::InvalidName, json};
 use tokio::sync::mpsc::Sender;
 
-use super::{AllowedTypes, Chunk, Recorded, Recording, ReplayError};
+use super::{AllowedTypes, Chunk, RecordedEvent, Recording, ReplayError};
 use crate::payload::{AnyEventType, DataFormat, NextEvent};
 
 /// A longer line is refused: no event is that large.
@@ -43,7 +43,7 @@ impl<R: Read> Reader<R> {
     /// Hands over everything, until there is no more or nobody receives it.
     pub(super) fn send_all(mut self, chunks: &Sender<Result<Chunk, ReplayError>>) {
         loop {
-            let (chunk, end) = self.chunk();
+            let (chunk, end) = self.read_chunk();
             // What was read before a bad line is sent before the error is told.
             if (!chunk.events.is_empty() || chunk.skipped > 0)
                 && chunks.blocking_send(Ok(chunk)).is_err()
@@ -63,7 +63,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next events, and whether there may be more.
-    fn chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
+    fn read_chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
         let mut chunk = Chunk {
             events: VecDeque::new(),
             read: Instant::now(),
@@ -71,17 +71,17 @@ impl<R: Read> Reader<R> {
         };
         let mut bytes = 0;
         let end = loop {
-            match self.next_line() {
+            match self.read_line() {
                 Ok(false) => break Ok(false),
                 Err(error) => break Err(error),
                 Ok(true) => {}
             }
             bytes += self.text.len();
-            match parse(&self.text, self.types) {
-                Ok(Some(Parsed::Event(event))) => chunk.events.push_back(event),
-                Ok(Some(Parsed::Reserved)) => chunk.skipped += 1,
+            match parse_line(&self.text, self.types) {
+                Ok(Some(ParsedLine::Event(event))) => chunk.events.push_back(event),
+                Ok(Some(ParsedLine::Reserved)) => chunk.skipped += 1,
                 Ok(None) => {}
-                Err(why) => break Err(self.bad_line(why)),
+                Err(why) => break Err(self.line_error(why)),
             }
             // The next line of a pipe may be long in coming: what is here already must not wait for it.
             if bytes >= CHUNK_BYTES || !self.input.buffer().contains(&b'\n') {
@@ -93,7 +93,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Reads a line, without its end; false at the end of the recording.
-    fn next_line(&mut self) -> Result<bool, ReplayError> {
+    fn read_line(&mut self) -> Result<bool, ReplayError> {
         self.text.clear();
         let limit = LINE_BYTES_MAX as u64 + 1;
         match (&mut self.input)
@@ -111,14 +111,14 @@ impl<R: Read> Reader<R> {
             }
         }
         if self.text.len() > LINE_BYTES_MAX {
-            return Err(self.bad_line(format!(
+            return Err(self.line_error(format!(
                 "longer than {LINE_BYTES_MAX} bytes, which no event is"
             )));
         }
         Ok(true)
     }
 
-    fn bad_line(&self, why: String) -> ReplayError {
+    fn line_error(&self, why: String) -> ReplayError {
         ReplayError::Line {
             recording: self.recording.clone(),
             line: self.line,
@@ -127,14 +127,14 @@ impl<R: Read> Reader<R> {
     }
 }
 
-enum Parsed {
-    Event(Recorded),
+enum ParsedLine {
+    Event(RecordedEvent),
     /// Of a type that cannot be published.
     Reserved,
 }
 
 #[derive(Deserialize)]
-struct Line<'a> {
+struct RecordedLine<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(borrow)]
@@ -150,7 +150,7 @@ struct Comment {
 }
 
 /// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
-fn parse(line: &[u8], types: AllowedTypes) -> Result<Option<Parsed>, String> {
+fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<ParsedLine>, String> {
     let text = str::from_utf8(line)
         .map_err(|_| "it is not UTF-8".to_owned())?
         .trim();
@@ -160,14 +160,14 @@ fn parse(line: &[u8], types: AllowedTypes) -> Result<Option<Parsed>, String> {
     if !text.starts_with('{') {
         return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
     }
-    let line: Line<'_> = match serde_json::from_str(text) {
+    let line: RecordedLine<'_> = match serde_json::from_str(text) {
         Ok(line) => line,
         Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
-        Err(error) => return Err(words(&error)),
+        Err(error) => return Err(describe_json_error(&error)),
     };
     let event_type: AnyEventType = match (line.event.parse::<EventType>(), types) {
         (Ok(event_type), _) => event_type.into(),
-        (Err(InvalidName::ReservedType), _) => return Ok(Some(Parsed::Reserved)),
+        (Err(InvalidName::ReservedType), _) => return Ok(Some(ParsedLine::Reserved)),
         (Err(why), AllowedTypes::SseServer) => return Err(format!("event: {why}")),
         (Err(_), AllowedTypes::AnyServer) => {
             line.event.parse().map_err(|why| format!("event: {why}"))?
@@ -177,7 +177,8 @@ fn parse(line: &[u8], types: AllowedTypes) -> Result<Option<Parsed>, String> {
     let (format, data) = if value.starts_with('"') {
         (
             DataFormat::Text,
-            serde_json::from_str(value).map_err(|error| format!("data: {}", words(&error)))?,
+            serde_json::from_str(value)
+                .map_err(|error| format!("data: {}", describe_json_error(&error)))?,
         )
     } else {
         (
@@ -185,14 +186,14 @@ fn parse(line: &[u8], types: AllowedTypes) -> Result<Option<Parsed>, String> {
             json::without_white_space(&value.into()).to_string(),
         )
     };
-    Ok(Some(Parsed::Event(Recorded {
+    Ok(Some(ParsedLine::Event(RecordedEvent {
         event: NextEvent { event_type, format },
         data,
     })))
 }
 
 /// What serde says, without its own idea of a line: it saw only this one.
-fn words(error: &serde_json::Error) -> String {
+fn describe_json_error(error: &serde_json::Error) -> String {
     let said = error.to_string();
     let what = said
         .rsplit_once(" at line ")
@@ -210,20 +211,20 @@ mod tests {
 
     /// What is read, as type and data, and the error at the end if there is one.
     fn read(text: &[u8]) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
-        read_of(AllowedTypes::SseServer, text)
+        read_types(AllowedTypes::SseServer, text)
     }
 
-    fn read_of(
+    fn read_types(
         types: AllowedTypes,
         text: &[u8],
     ) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
         let mut reader = Reader::new(text, Recording::Stdin, types);
         let (mut events, mut skipped) = (Vec::new(), 0);
         loop {
-            let (chunk, end) = reader.chunk();
+            let (chunk, end) = reader.read_chunk();
             skipped += chunk.skipped;
             let plain =
-                |Recorded { event, data }| (NextEvent::type_text(&event), event.format, data);
+                |RecordedEvent { event, data }| (NextEvent::type_text(&event), event.format, data);
             events.extend(chunk.events.into_iter().map(plain));
             match end {
                 Ok(true) => {}
@@ -265,7 +266,7 @@ mod tests {
     fn events_of_reserved_types_are_left_out() {
         let text = br#"{"event":"gap","data":"{}"}"#;
         for types in [AllowedTypes::SseServer, AllowedTypes::AnyServer] {
-            assert_eq!(read_of(types, text), (vec![], 1, None));
+            assert_eq!(read_types(types, text), (vec![], 1, None));
         }
     }
 
@@ -299,7 +300,10 @@ mod tests {
                 0,
                 None,
             );
-            assert_eq!(read_of(AllowedTypes::AnyServer, line.as_bytes()), expected);
+            assert_eq!(
+                read_types(AllowedTypes::AnyServer, line.as_bytes()),
+                expected
+            );
             assert!(
                 read(line.as_bytes())
                     .2
@@ -309,7 +313,7 @@ mod tests {
         }
         for bad in ["", "a\nb"] {
             let line = serde_json::json!({ "event": bad, "data": "x" }).to_string();
-            let (_, _, error) = read_of(AllowedTypes::AnyServer, line.as_bytes());
+            let (_, _, error) = read_types(AllowedTypes::AnyServer, line.as_bytes());
             assert!(
                 error.is_some_and(|error| error.contains("without control characters")),
                 "{bad:?}"
@@ -343,7 +347,7 @@ mod tests {
         let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, AllowedTypes::SseServer);
         assert!(
             reader
-                .chunk()
+                .read_chunk()
                 .1
                 .unwrap_err()
                 .to_string()
