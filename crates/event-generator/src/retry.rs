@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     outcome::{Asked, Kind, Outcome},
     publisher::Publisher,
-    request::Outgoing,
+    request::OutgoingRequest,
 };
 
 /// The header that carries the key.
@@ -54,7 +54,7 @@ impl Retry {
         &self,
         publisher: &Publisher,
         asked: Asked,
-        mut outgoing: Outgoing,
+        mut outgoing: OutgoingRequest,
     ) -> (Option<StatusCode>, Outcome) {
         outgoing.headers.insert(KEY, random_key());
         let deadline = Instant::now() + WITHIN;

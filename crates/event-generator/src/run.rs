@@ -23,7 +23,7 @@ use crate::{
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     record::RecordError,
     report::{Report, ReportError, ReportFile},
-    request::{Batch, Gathered, Outgoing, Requests},
+    request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder},
     results::{Results, RunError},
     retry::Retry,
     settings::Settings,
@@ -41,9 +41,9 @@ const TURN_MAX: usize = 1024;
 pub(crate) struct Run {
     schedule: Schedule,
     payload: Payload,
-    requests: Requests,
+    requests: RequestBuilder,
     /// Where events gather, if they go in batches.
-    batch: Option<Batch>,
+    batch: Option<BatchBuilder>,
     publisher: Rc<Publisher>,
     retry: Option<Rc<Retry>>,
     in_flight: InFlight,
@@ -109,7 +109,7 @@ impl Run {
             payload: settings.build_payload(stamper)?,
             schedule,
             requests: settings.build_request_builder(),
-            batch: settings.batch_size().map(Batch::new),
+            batch: settings.batch_size().map(BatchBuilder::new),
             publisher: Rc::new(publisher),
             retry: settings.retry.map(|times| Rc::new(Retry::new(times))),
             in_flight: InFlight::new(settings.concurrency),
@@ -126,7 +126,7 @@ impl Run {
         let start = Instant::now();
         let end = self.send(start, signals).await;
         // What has gathered is sent however the run ends.
-        if let Some(rest) = self.batch.as_mut().and_then(Batch::take) {
+        if let Some(rest) = self.batch.as_mut().and_then(BatchBuilder::finish) {
             self.start_batch(rest);
         }
         self.settle(end, signals).await;
@@ -290,7 +290,7 @@ impl Run {
             due
         };
         let sequence = self.results.report.counts().sent;
-        let gathering = self.batch.as_ref().and_then(Batch::lane);
+        let gathering = self.batch.as_ref().and_then(BatchBuilder::lane);
         let lane = gathering.unwrap_or_else(|| self.lanes.take());
         let slot = EventSlot {
             lane,
@@ -316,12 +316,15 @@ impl Run {
             frees_lane: true,
             dues: vec![due],
         };
-        let asked = if self.requests.is_ours() {
+        let asked = if self.requests.uses_sse_server_api() {
             Asked::Event
         } else {
             Asked::Anything
         };
-        match self.requests.one(&event, &self.data, sequence) {
+        match self
+            .requests
+            .build_event_request(&event, &self.data, sequence)
+        {
             Ok(outgoing) => self.start(events, asked, outgoing),
             Err(error) => {
                 let outcome = Outcome::Refused(Failure::Unsendable(error.to_string()));
@@ -331,8 +334,8 @@ impl Run {
         }
     }
 
-    fn start_batch(&mut self, gathered: Gathered) {
-        let Gathered {
+    fn start_batch(&mut self, gathered: CompleteBatch) {
+        let CompleteBatch {
             first,
             lane,
             frees_lane,
@@ -348,11 +351,11 @@ impl Run {
                 dues,
             },
             asked,
-            self.requests.batch(lines),
+            self.requests.build_batch_request(lines),
         );
     }
 
-    fn start(&mut self, events: Events, asked: Asked, outgoing: Outgoing) {
+    fn start(&mut self, events: Events, asked: Asked, outgoing: OutgoingRequest) {
         let publisher = Rc::clone(&self.publisher);
         if let Some(retry) = self.retry.clone() {
             self.in_flight.push(events, async move {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
 
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
-use crate::{base_url::BaseUrl, request::Outgoing};
+use crate::{base_url::BaseUrl, request::OutgoingRequest};
 
 /// A pool of connections.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl Client {
         })
     }
 
-    pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
-        let Outgoing {
+    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
+        let OutgoingRequest {
             method,
             target,
             headers,

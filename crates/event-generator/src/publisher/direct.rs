@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
-use crate::{base_url::BaseUrl, request::Outgoing};
+use crate::{base_url::BaseUrl, request::OutgoingRequest};
 
 /// The connections to one server. As many are open as requests were ever under way together.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Direct {
         }
     }
 
-    pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
+    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
         let request = self.request(outgoing)?;
         let deadline = Instant::now() + self.request_timeout;
         timeout_at(deadline, self.exchange(request))
@@ -58,8 +58,8 @@ impl Direct {
             .unwrap_or(Err(NoReply::Timeout))
     }
 
-    fn request(&self, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, NoReply> {
-        let Outgoing {
+    fn request(&self, outgoing: OutgoingRequest) -> Result<Request<Full<Bytes>>, NoReply> {
+        let OutgoingRequest {
             method,
             target,
             headers,

@@ -15,7 +15,7 @@ use hyper::StatusCode;
 
 pub(crate) use self::proxy::Proxy;
 use self::{client::Client, direct::Direct};
-use crate::{base_url::BaseUrl, request::Outgoing};
+use crate::{base_url::BaseUrl, request::OutgoingRequest};
 
 /// How long connecting may take, name lookup and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,10 +84,10 @@ impl Publisher {
     }
 
     /// Sends a request.
-    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
+    pub(crate) async fn send(&self, request: OutgoingRequest) -> Result<Reply, NoReply> {
         match self {
-            Self::Direct(direct) => direct.send(outgoing).await,
-            Self::Client(client) => client.send(outgoing).await,
+            Self::Direct(direct) => direct.send(request).await,
+            Self::Client(client) => client.send(request).await,
         }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         payload::{DataFormat, NextEvent},
-        request::{Requests, Wishes},
+        request::{RequestBuilder, RequestOptions},
     };
 
     async fn send(
@@ -123,12 +123,12 @@ mod tests {
             event_type: "view".parse().unwrap(),
             format: DataFormat::Json,
         };
-        let outgoing = Requests::new(&base, None, Wishes::default())
-            .one(&event, "1", 0)
+        let request = RequestBuilder::new(&base, None, RequestOptions::default())
+            .build_event_request(&event, "1", 0)
             .unwrap();
         Publisher::new(&base, request_timeout)
             .unwrap()
-            .send(outgoing)
+            .send(request)
             .await
     }
 

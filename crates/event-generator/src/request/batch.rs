@@ -13,7 +13,7 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// The events that wait for the rest of their batch. All of them are sent, or none.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct BatchBuilder {
     size: usize,
     lines: Vec<u8>,
     /// When each was due.
@@ -24,7 +24,7 @@ pub(crate) struct Batch {
 
 /// A batch that is complete, or that the end of the run completes.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct CompleteBatch {
     /// The number of its first event in the run; the others follow.
     pub(crate) first: u64,
     /// Their lane, with the number of the first in it.
@@ -37,7 +37,7 @@ pub(crate) struct Gathered {
     pub(crate) lines: Bytes,
 }
 
-impl Batch {
+impl BatchBuilder {
     /// Batches of `size` events, more than one.
     pub(crate) fn new(size: usize) -> Self {
         Self {
@@ -65,13 +65,13 @@ impl Batch {
         due: Instant,
         event: &NextEvent,
         data: &str,
-    ) -> Option<Gathered> {
+    ) -> Option<CompleteBatch> {
         let bytes = self.lines.len();
         write_line(event, data, &mut self.lines);
         let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
             let last = self.lines.split_off(bytes);
             // The lane goes on with the next batch, which must not wait: here order is not promised.
-            let full = self.take().map(|full| Gathered {
+            let full = self.finish().map(|full| CompleteBatch {
                 frees_lane: false,
                 ..full
             });
@@ -90,20 +90,20 @@ impl Batch {
             if self.dues.len() < self.size {
                 None
             } else {
-                self.take()
+                self.finish()
             }
         })
     }
 
     /// What has gathered, if anything has.
-    pub(crate) fn take(&mut self) -> Option<Gathered> {
+    pub(crate) fn finish(&mut self) -> Option<CompleteBatch> {
         let lane = self.lane.take()?;
         // The next batch is likely to be as long.
         let (lines, dues) = (
             Vec::with_capacity(self.lines.len() + 256),
             Vec::with_capacity(self.dues.len()),
         );
-        Some(Gathered {
+        Some(CompleteBatch {
             first: self.first,
             lane,
             frees_lane: true,
@@ -139,7 +139,12 @@ mod tests {
 
     use super::*;
 
-    fn push(batch: &mut Batch, sequence: u64, format: DataFormat, data: &str) -> Option<Gathered> {
+    fn push(
+        batch: &mut BatchBuilder,
+        sequence: u64,
+        format: DataFormat,
+        data: &str,
+    ) -> Option<CompleteBatch> {
         let lane = batch.lane().unwrap_or(Lane {
             number: 1,
             next: 10,
@@ -158,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_batch_goes_with_its_last_event_and_the_rest_at_the_end() {
-        let mut batch = Batch::new(2);
+        let mut batch = BatchBuilder::new(2);
         assert!(push(&mut batch, 0, DataFormat::Json, "0").is_none());
         let full = push(&mut batch, 1, DataFormat::Json, "1").unwrap();
         assert_eq!(
@@ -166,14 +171,14 @@ mod tests {
             (0, 10, true, 2)
         );
         assert!(push(&mut batch, 2, DataFormat::Json, "2").is_none());
-        let rest = batch.take().unwrap();
+        let rest = batch.finish().unwrap();
         assert_eq!((rest.first, rest.dues.len()), (2, 1));
-        assert!(batch.take().is_none());
+        assert!(batch.finish().is_none());
     }
 
     #[test]
     fn a_batch_that_would_be_too_large_goes_without_its_last_event() {
-        let mut batch = Batch::new(100);
+        let mut batch = BatchBuilder::new(100);
         let large = format!("\"{}\"", "x".repeat(7 << 20));
         assert!(
             push(&mut batch, 0, DataFormat::Json, &large).is_none()
@@ -185,7 +190,7 @@ mod tests {
             (0, 2, true)
         );
         assert!(!full.frees_lane);
-        let rest = batch.take().unwrap();
+        let rest = batch.finish().unwrap();
         assert_eq!((rest.lane.next, rest.frees_lane), (12, true));
         assert_eq!(
             (
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn every_data_arrives_as_it_would_by_itself() {
-        let mut batch = Batch::new(3);
+        let mut batch = BatchBuilder::new(3);
         push(&mut batch, 0, DataFormat::Json, r#"{"n":1.0}"#);
         push(&mut batch, 1, DataFormat::Json, r#""a""#);
         let lines = push(&mut batch, 2, DataFormat::Text, "two\nlines")

@@ -18,7 +18,7 @@ use hyper::header::{
 use super::template::Template;
 
 /// About the connection and the length of the body: left to the HTTP client.
-const HTTPS_OWN: [HeaderName; 7] = [
+const CONNECTION_HEADERS: [HeaderName; 7] = [
     CONNECTION,
     CONTENT_LENGTH,
     EXPECT,
@@ -55,7 +55,7 @@ pub(crate) enum InvalidHeader {
     ControlCharacters(HeaderName),
     /// It is not for users.
     #[error("the header {0} belongs to the HTTP connection and is set by the generator itself")]
-    HttpsOwn(HeaderName),
+    Reserved(HeaderName),
 }
 
 /// Why a text is not a bearer token. The text is not in it.
@@ -70,14 +70,14 @@ impl Header {
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidHeader> {
         let (name, value) = text.split_once(':').ok_or(InvalidHeader::Shape)?;
         let name: HeaderName = name.parse().map_err(|_| InvalidHeader::Shape)?;
-        if HTTPS_OWN.contains(&name) {
-            return Err(InvalidHeader::HttpsOwn(name));
+        if CONNECTION_HEADERS.contains(&name) {
+            return Err(InvalidHeader::Reserved(name));
         }
         let value = value.trim_matches([' ', '\t']);
         if value.is_empty() {
             return Err(InvalidHeader::NoValue(name));
         }
-        if value_of(value).is_none() {
+        if sensitive_value(value).is_none() {
             return Err(InvalidHeader::ControlCharacters(name));
         }
         Ok(Self {
@@ -93,7 +93,7 @@ impl Bearer {
         // More than the standard's own characters: servers give out other ones too.
         let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let value = if is_token {
-            value_of(&format!("Bearer {token}"))
+            sensitive_value(&format!("Bearer {token}"))
         } else {
             None
         };
@@ -102,7 +102,7 @@ impl Bearer {
 }
 
 /// A header's value, marked as sensitive; none if no header can carry it.
-pub(super) fn value_of(value: &str) -> Option<HeaderValue> {
+pub(super) fn sensitive_value(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -145,7 +145,7 @@ mod tests {
         ] {
             let header = Header::parse(text).unwrap();
             assert_eq!(
-                (header.name.as_str(), header.value.constant()),
+                (header.name.as_str(), header.value.as_constant()),
                 (name, Some(value))
             );
         }
@@ -185,7 +185,7 @@ mod tests {
             "Transfer-Encoding: chunked",
         ] {
             assert!(
-                matches!(Header::parse(own), Err(InvalidHeader::HttpsOwn(_))),
+                matches!(Header::parse(own), Err(InvalidHeader::Reserved(_))),
                 "{own}"
             );
         }

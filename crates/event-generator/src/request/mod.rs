@@ -14,11 +14,11 @@ use hyper::{
 use sse_proto::Channel;
 
 pub(crate) use self::{
-    batch::{Batch, Gathered},
+    batch::{BatchBuilder, CompleteBatch},
     header::{Bearer, Header, Unquoted},
     template::Template,
 };
-use self::{header::value_of, template::Values};
+use self::{header::sensitive_value, template::Values};
 use crate::{
     base_url::BaseUrl,
     payload::{DataFormat, NextEvent},
@@ -36,7 +36,7 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!(
 
 /// A request, ready to be sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingRequest {
     /// Its method.
     pub(crate) method: Method,
     /// Path and query.
@@ -49,7 +49,7 @@ pub(crate) struct Outgoing {
 
 /// What the user says about requests.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct RequestOptions {
     pub(crate) method: Option<Method>,
     pub(crate) path: Option<Template>,
     pub(crate) body: Option<Template>,
@@ -59,7 +59,7 @@ pub(crate) struct Wishes {
 
 /// Makes the requests of a run.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub(crate) struct RequestBuilder {
     method: Method,
     /// The path of the address, without a slash at its end.
     prefix: String,
@@ -67,16 +67,16 @@ pub(crate) struct Requests {
     /// Where batches go.
     batch_target: String,
     channel: Channel,
-    body: Body,
+    body: BodySource,
     /// Those that are the same in every request.
     headers: HeaderMap,
-    changing: Vec<Header>,
-    is_ours: bool,
+    templated_headers: Vec<Header>,
+    uses_sse_server_api: bool,
 }
 
 /// What a request of one event carries.
 #[derive(Debug)]
-enum Body {
+enum BodySource {
     Data,
     Template(Template),
     Nothing,
@@ -87,14 +87,14 @@ enum Body {
 #[error("the header {0} would have control characters")]
 pub(crate) struct Unsendable(String);
 
-impl Wishes {
+impl RequestOptions {
     /// Whether they are for the API of our server, so that its answers are expected.
-    pub(crate) fn are_ours(&self) -> bool {
+    pub(crate) fn use_sse_server_api(&self) -> bool {
         self.method.is_none() && self.path.is_none() && self.body.is_none()
     }
 
     /// Whether an event's data goes with its request.
-    pub(crate) fn carry_data(&self) -> bool {
+    pub(crate) fn include_data(&self) -> bool {
         let in_body = match &self.body {
             Some(body) => body.has_data(),
             None => self.has_body(),
@@ -112,34 +112,35 @@ impl Wishes {
     }
 }
 
-impl Requests {
+impl RequestBuilder {
     /// Requests to this server; `channel` is named only if the user named it.
-    pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, wishes: Wishes) -> Self {
-        let (is_ours, has_body) = (wishes.are_ours(), wishes.has_body());
+    pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, options: RequestOptions) -> Self {
+        let (uses_sse_server_api, has_body) = (options.use_sse_server_api(), options.has_body());
         let query = if channel.is_some() {
             "?channel={channel}"
         } else {
             ""
         };
-        let own = |path: &str| Template::parse(&format!("{path}{query}")).encoded();
+        let default_path =
+            |path: &str| Template::parse(&format!("{path}{query}")).percent_encoded();
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, AGENT);
-        let mut changing = Vec::new();
-        for header in wishes.headers {
-            match header.value.constant().and_then(value_of) {
+        let mut templated_headers = Vec::new();
+        for header in options.headers {
+            match header.value.as_constant().and_then(sensitive_value) {
                 // Repeated ones are kept; the first takes the place of our own.
                 Some(value) if header.name == USER_AGENT => drop(headers.insert(USER_AGENT, value)),
                 Some(value) => drop(headers.append(header.name, value)),
-                None => changing.push(header),
+                None => templated_headers.push(header),
             }
         }
-        if let Some(Bearer(value)) = wishes.bearer {
+        if let Some(Bearer(value)) = options.bearer {
             headers.insert(AUTHORIZATION, value);
         }
-        let body = match wishes.body {
-            Some(body) => Body::Template(body),
-            None if has_body => Body::Data,
-            None => Body::Nothing,
+        let body = match options.body {
+            Some(body) => BodySource::Template(body),
+            None if has_body => BodySource::Data,
+            None => BodySource::Nothing,
         };
         let channel = channel.cloned().unwrap_or_else(Channel::default_channel);
         let values = Values {
@@ -149,35 +150,37 @@ impl Requests {
             channel: channel.as_str(),
         };
         let mut batch_target = base.prefix().to_owned();
-        own("/events").render(&values, &mut batch_target);
+        default_path("/events").render(&values, &mut batch_target);
         Self {
-            method: wishes.method.unwrap_or(Method::POST),
+            method: options.method.unwrap_or(Method::POST),
             prefix: base.prefix().to_owned(),
-            path: wishes.path.unwrap_or_else(|| own("/event/{action}")),
+            path: options
+                .path
+                .unwrap_or_else(|| default_path("/event/{action}")),
             batch_target,
             channel,
             body,
             headers,
-            changing,
-            is_ours,
+            templated_headers,
+            uses_sse_server_api,
         }
     }
 
     /// Whether the answers are those of our API.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.is_ours
+    pub(crate) fn uses_sse_server_api(&self) -> bool {
+        self.uses_sse_server_api
     }
 
     /// The request of one event.
     ///
     /// # Errors
     /// A header would break.
-    pub(crate) fn one(
+    pub(crate) fn build_event_request(
         &self,
         event: &NextEvent,
         data: &str,
         sequence: u64,
-    ) -> Result<Outgoing, Unsendable> {
+    ) -> Result<OutgoingRequest, Unsendable> {
         let values = Values {
             action: event.event_type.as_str(),
             data,
@@ -188,19 +191,20 @@ impl Requests {
         target.push_str(&self.prefix);
         self.path.render(&values, &mut target);
         let mut headers = self.headers.clone();
-        for header in &self.changing {
+        for header in &self.templated_headers {
             let mut text = String::new();
             header.value.render(&values, &mut text);
-            let value = value_of(&text).ok_or_else(|| Unsendable(header.name.to_string()))?;
+            let value =
+                sensitive_value(&text).ok_or_else(|| Unsendable(header.name.to_string()))?;
             headers.append(header.name.clone(), value);
         }
         let (body, media) = match &self.body {
-            Body::Nothing => (Bytes::new(), None),
-            Body::Data if event.format == DataFormat::Text => {
+            BodySource::Nothing => (Bytes::new(), None),
+            BodySource::Data if event.format == DataFormat::Text => {
                 (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT))
             }
-            Body::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
-            Body::Template(template) => {
+            BodySource::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
+            BodySource::Template(template) => {
                 let mut body = String::new();
                 template.render(&values, &mut body);
                 (body.into(), Some(JSON))
@@ -209,7 +213,7 @@ impl Requests {
         if let Some(media) = media {
             headers.entry(CONTENT_TYPE).or_insert(media);
         }
-        Ok(Outgoing {
+        Ok(OutgoingRequest {
             method: self.method.clone(),
             target,
             headers,
@@ -218,10 +222,10 @@ impl Requests {
     }
 
     /// The request of a batch: `POST /events` of our API.
-    pub(crate) fn batch(&self, lines: Bytes) -> Outgoing {
+    pub(crate) fn build_batch_request(&self, lines: Bytes) -> OutgoingRequest {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, NDJSON);
-        Outgoing {
+        OutgoingRequest {
             method: Method::POST,
             target: self.batch_target.clone(),
             headers,
@@ -241,19 +245,19 @@ mod tests {
         }
     }
 
-    fn requests(url: &str, channel: Option<&str>, wishes: Wishes) -> Requests {
+    fn requests(url: &str, channel: Option<&str>, options: RequestOptions) -> RequestBuilder {
         let channel = channel.map(|name| name.parse().unwrap());
-        Requests::new(&url.parse().unwrap(), channel.as_ref(), wishes)
+        RequestBuilder::new(&url.parse().unwrap(), channel.as_ref(), options)
     }
 
     fn target(url: &str, channel: Option<&str>, action: &str) -> String {
-        requests(url, channel, Wishes::default())
-            .one(&event(action, DataFormat::Json), "1", 0)
+        requests(url, channel, RequestOptions::default())
+            .build_event_request(&event(action, DataFormat::Json), "1", 0)
             .unwrap()
             .target
     }
 
-    fn header<'a>(outgoing: &'a Outgoing, name: &str) -> &'a str {
+    fn header<'a>(outgoing: &'a OutgoingRequest, name: &str) -> &'a str {
         outgoing.headers[name].to_str().unwrap()
     }
 
@@ -286,8 +290,10 @@ mod tests {
             target("http://h", Some("eu:a~b"), "view"),
             "/event/view?channel=eu%3Aa~b"
         );
-        let batch =
-            |channel| requests("http://h/x/", channel, Wishes::default()).batch(Bytes::new());
+        let batch = |channel| {
+            requests("http://h/x/", channel, RequestOptions::default())
+                .build_batch_request(Bytes::new())
+        };
         assert_eq!(
             (batch(None).target, batch(Some("a")).target),
             ("/x/events".into(), "/x/events?channel=a".into())
@@ -297,16 +303,16 @@ mod tests {
 
     #[test]
     fn json_and_text_go_under_their_types() {
-        let requests = requests("http://h", None, Wishes::default());
+        let requests = requests("http://h", None, RequestOptions::default());
         let json = requests
-            .one(&event("a", DataFormat::Json), "{}", 0)
+            .build_event_request(&event("a", DataFormat::Json), "{}", 0)
             .unwrap();
         assert_eq!(
             (header(&json, "content-type"), &json.body[..]),
             ("application/json", &b"{}"[..])
         );
         let text = requests
-            .one(&event("a", DataFormat::Text), "two\nlines", 0)
+            .build_event_request(&event("a", DataFormat::Text), "two\nlines", 0)
             .unwrap();
         assert_eq!(
             (header(&text, "content-type"), &text.body[..]),
@@ -316,9 +322,9 @@ mod tests {
 
     #[test]
     fn templates_make_any_request() {
-        let wishes = Wishes {
+        let options = RequestOptions {
             method: Some(Method::PUT),
-            path: Some(Template::parse("/t/{channel}?n={seq}").encoded()),
+            path: Some(Template::parse("/t/{channel}?n={seq}").percent_encoded()),
             body: Some(Template::parse("topic={channel:url}&data={data:url}")),
             headers: [
                 "Content-Type: application/x-www-form-urlencoded",
@@ -330,9 +336,9 @@ mod tests {
             .into(),
             bearer: Some(Bearer::parse("token").unwrap()),
         };
-        assert!(wishes.carry_data() && !wishes.are_ours());
-        let outgoing = requests("http://h/p", Some("a:b"), wishes)
-            .one(&event("view", DataFormat::Json), r#"{"a":1}"#, 3)
+        assert!(options.include_data() && !options.use_sse_server_api());
+        let outgoing = requests("http://h/p", Some("a:b"), options)
+            .build_event_request(&event("view", DataFormat::Json), r#"{"a":1}"#, 3)
             .unwrap();
         assert_eq!(
             (outgoing.method.as_str(), outgoing.target.as_str()),
@@ -356,18 +362,18 @@ mod tests {
 
     #[test]
     fn data_cannot_break_a_header() {
-        let wishes = Wishes {
+        let options = RequestOptions {
             headers: vec![Header::parse("X-Data: {data}").unwrap()],
-            ..Wishes::default()
+            ..RequestOptions::default()
         };
-        let requests = requests("http://h", None, wishes);
+        let requests = requests("http://h", None, options);
         assert!(
             requests
-                .one(&event("a", DataFormat::Text), "plain", 0)
+                .build_event_request(&event("a", DataFormat::Text), "plain", 0)
                 .is_ok()
         );
         let error = requests
-            .one(&event("a", DataFormat::Text), "x\r\nX-Admin: 1", 0)
+            .build_event_request(&event("a", DataFormat::Text), "x\r\nX-Admin: 1", 0)
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -377,13 +383,13 @@ mod tests {
 
     #[test]
     fn a_method_without_a_body_carries_no_data() {
-        let wishes = Wishes {
+        let options = RequestOptions {
             method: Some(Method::GET),
-            ..Wishes::default()
+            ..RequestOptions::default()
         };
-        assert!(!wishes.carry_data());
-        let outgoing = requests("http://h", None, wishes)
-            .one(&event("view", DataFormat::Json), "1", 0)
+        assert!(!options.include_data());
+        let outgoing = requests("http://h", None, options)
+            .build_event_request(&event("view", DataFormat::Json), "1", 0)
             .unwrap();
         assert!(outgoing.body.is_empty() && outgoing.headers.get(CONTENT_TYPE).is_none());
     }

@@ -65,7 +65,7 @@ impl Template {
             rest = &rest[open..];
             let found = rest
                 .find('}')
-                .and_then(|close| Some((placeholder(&rest[1..close])?, close + 1)));
+                .and_then(|close| Some((parse_placeholder(&rest[1..close])?, close + 1)));
             let Some((part, length)) = found else {
                 literal.push('{');
                 rest = &rest[1..];
@@ -85,7 +85,7 @@ impl Template {
     }
 
     /// The same with every placeholder percent-encoded, for a path.
-    pub(crate) fn encoded(mut self) -> Self {
+    pub(crate) fn percent_encoded(mut self) -> Self {
         for part in &mut self.parts {
             if let Part::Placeholder(_, encoding) = part {
                 *encoding = Encoding::Url;
@@ -95,7 +95,7 @@ impl Template {
     }
 
     /// The text, if there is no placeholder in it.
-    pub(crate) fn constant(&self) -> Option<&str> {
+    pub(crate) fn as_constant(&self) -> Option<&str> {
         match &self.parts[..] {
             [] => Some(""),
             [Part::Literal(text)] => Some(text),
@@ -104,7 +104,7 @@ impl Template {
     }
 
     /// The text with plain words in place of the placeholders.
-    pub(crate) fn sample(&self) -> String {
+    pub(crate) fn render_sample(&self) -> String {
         let mut sample = String::new();
         self.render(
             &Values {
@@ -134,15 +134,21 @@ impl Template {
                 Part::Placeholder(Field::Sequence, _) => {
                     write!(out, "{}", values.sequence).expect("a String takes any text");
                 }
-                Part::Placeholder(Field::Action, encoding) => fill(values.action, *encoding, out),
-                Part::Placeholder(Field::Data, encoding) => fill(values.data, *encoding, out),
-                Part::Placeholder(Field::Channel, encoding) => fill(values.channel, *encoding, out),
+                Part::Placeholder(Field::Action, encoding) => {
+                    append_encoded(values.action, *encoding, out);
+                }
+                Part::Placeholder(Field::Data, encoding) => {
+                    append_encoded(values.data, *encoding, out);
+                }
+                Part::Placeholder(Field::Channel, encoding) => {
+                    append_encoded(values.channel, *encoding, out);
+                }
             }
         }
     }
 }
 
-fn placeholder(text: &str) -> Option<Part> {
+fn parse_placeholder(text: &str) -> Option<Part> {
     let (field, form) = text
         .split_once(':')
         .map_or((text, None), |(field, form)| (field, Some(form)));
@@ -162,7 +168,7 @@ fn placeholder(text: &str) -> Option<Part> {
     Some(Part::Placeholder(field, encoding))
 }
 
-fn fill(text: &str, encoding: Encoding, out: &mut String) {
+fn append_encoded(text: &str, encoding: Encoding, out: &mut String) {
     match encoding {
         Encoding::AsIs => out.push_str(text),
         Encoding::Url => out.extend(utf8_percent_encode(text, &ENCODED)),
@@ -228,15 +234,15 @@ mod tests {
     fn in_a_path_every_placeholder_is_encoded() {
         let mut out = String::new();
         Template::parse("/e/{action}?d={data:json}")
-            .encoded()
+            .percent_encoded()
             .render(&VALUES, &mut out);
         assert_eq!(out, "/e/buy%20now?d=%7B%22a%22%3A%22%C3%A9%26%22%7D");
     }
 
     #[test]
     fn it_knows_whether_it_changes_and_has_the_data() {
-        assert_eq!(Template::parse("a{b}").constant(), Some("a{b}"));
-        assert_eq!(Template::parse("a{seq}").constant(), None);
+        assert_eq!(Template::parse("a{b}").as_constant(), Some("a{b}"));
+        assert_eq!(Template::parse("a{seq}").as_constant(), None);
         assert!(
             Template::parse("{data:url}").has_data() && !Template::parse("{dat}{seq}").has_data()
         );

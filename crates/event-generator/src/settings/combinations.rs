@@ -67,12 +67,12 @@ impl Settings {
 
     fn validate_requests(&self) -> Result<(), String> {
         let options = self.request_options();
-        if self.batch > 1 && !options.are_ours() {
+        if self.batch > 1 && !options.use_sse_server_api() {
             return Err(
                 "--batch is for the batches of our API: leave it out, or --method, --path and --body".to_owned()
             );
         }
-        if self.retry.is_some() && !options.are_ours() {
+        if self.retry.is_some() && !options.use_sse_server_api() {
             return Err(
                 "--retry needs the keys of our API: leave it out, or --method, --path and --body"
                     .to_owned(),
@@ -84,7 +84,7 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.record.is_some() && !options.carry_data() {
+        if self.record.is_some() && !options.include_data() {
             return Err(
                 "a record counts events by their data, which these requests do not carry: put {data} into --body, \
                         or leave --record out"

@@ -9,7 +9,7 @@ use crate::{
         Actions, AllowedTypes, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial,
     },
     report::Setup,
-    request::{Requests, Wishes},
+    request::{RequestBuilder, RequestOptions},
 };
 
 /// Up to this rate status codes are printed without being asked for.
@@ -59,7 +59,7 @@ impl Settings {
     /// The recording cannot be opened.
     pub(crate) fn build_payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
-            let types = if self.request_options().are_ours() {
+            let types = if self.request_options().use_sse_server_api() {
                 AllowedTypes::SseServer
             } else {
                 AllowedTypes::AnyServer
@@ -93,12 +93,12 @@ impl Settings {
     }
 
     /// How events become requests.
-    pub(crate) fn build_request_builder(&self) -> Requests {
-        Requests::new(&self.url, self.channel.as_ref(), self.request_options())
+    pub(crate) fn build_request_builder(&self) -> RequestBuilder {
+        RequestBuilder::new(&self.url, self.channel.as_ref(), self.request_options())
     }
 
     /// What the user says about requests.
-    pub(super) fn request_options(&self) -> Wishes {
+    pub(super) fn request_options(&self) -> RequestOptions {
         let Self {
             method,
             path,
@@ -107,7 +107,7 @@ impl Settings {
             bearer,
             ..
         } = self;
-        Wishes {
+        RequestOptions {
             method: method.clone(),
             path: path.clone(),
             body: body.clone(),

@@ -101,8 +101,8 @@ pub(super) fn parse_template(text: &str) -> Result<Template, &'static str> {
 
 /// A path whose placeholders are percent-encoded, so that only what is around them can be wrong.
 pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
-    let path = Template::parse(text).encoded();
-    let sample = path.sample();
+    let path = Template::parse(text).percent_encoded();
+    let sample = path.render_sample();
     if !sample.starts_with('/') {
         return Err(
             "a path begins with a slash, like /pub?id={channel}; the server's address is --url",
