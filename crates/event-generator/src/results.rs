@@ -147,7 +147,7 @@ impl Results {
 /// What to do if the first event finds no server.
 fn connect_hint(settings: &Settings) -> String {
     let (url, curve) = (&settings.url, settings.curve());
-    match Proxy::before(url) {
+    match Proxy::for_url(url) {
         Some(proxy) => format!(
             "cannot connect to {url} through {proxy}: correct or unset {}, or name the server's host in NO_PROXY; still \
              trying, at {curve}",

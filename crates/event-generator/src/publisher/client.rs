@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
 
-use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
+use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, REPLY_BYTES_MAX, Reply, root_cause};
 use crate::{base_url::BaseUrl, request::OutgoingRequest};
 
 /// A pool of connections.
@@ -62,21 +62,21 @@ impl Client {
             .await
         {
             Ok(mut response) => {
-                let body = answer(&mut response).await.unwrap_or_default();
+                let body = read_body(&mut response).await.unwrap_or_default();
                 Ok(Reply {
                     status: response.status(),
                     body,
                 })
             }
-            Err(error) => Err(no_reply(error)),
+            Err(error) => Err(classify_error(error)),
         }
     }
 }
 
-async fn answer(response: &mut Response) -> Result<Bytes, reqwest::Error> {
+async fn read_body(response: &mut Response) -> Result<Bytes, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+        if body.len() + chunk.len() > REPLY_BYTES_MAX {
             break;
         }
         body.extend_from_slice(&chunk);
@@ -84,7 +84,7 @@ async fn answer(response: &mut Response) -> Result<Bytes, reqwest::Error> {
     Ok(body.into())
 }
 
-fn no_reply(error: reqwest::Error) -> NoReply {
+fn classify_error(error: reqwest::Error) -> NoReply {
     let error = error.without_url();
     // In this order: a connection that takes too long is a time-out too, but nothing was sent.
     if error.is_connect() || error.is_builder() {

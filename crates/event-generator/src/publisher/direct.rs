@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
+use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, REPLY_BYTES_MAX, Reply, root_cause};
 use crate::{base_url::BaseUrl, request::OutgoingRequest};
 
 /// The connections to one server. As many are open as requests were ever under way together.
@@ -28,12 +28,12 @@ pub(crate) struct Direct {
     endpoint: (String, u16),
     host: HeaderValue,
     /// Those that wait for a request; the one that was used last is last.
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<Vec<IdleConnection>>,
     request_timeout: Duration,
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     sender: SendRequest<Full<Bytes>>,
     since: Instant,
 }
@@ -51,14 +51,14 @@ impl Direct {
     }
 
     pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
-        let request = self.request(outgoing)?;
+        let request = self.build_request(outgoing)?;
         let deadline = Instant::now() + self.request_timeout;
-        timeout_at(deadline, self.exchange(request))
+        timeout_at(deadline, self.send_request(request))
             .await
             .unwrap_or(Err(NoReply::Timeout))
     }
 
-    fn request(&self, outgoing: OutgoingRequest) -> Result<Request<Full<Bytes>>, NoReply> {
+    fn build_request(&self, outgoing: OutgoingRequest) -> Result<Request<Full<Bytes>>, NoReply> {
         let OutgoingRequest {
             method,
             target,
@@ -77,14 +77,14 @@ impl Direct {
         Ok(request)
     }
 
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
+    async fn send_request(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
         loop {
             let (mut sender, fresh) = match self.take_idle() {
                 Some(sender) => (sender, false),
                 None => (self.connect().await?, true),
             };
             let error = match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.reply(sender, response).await),
+                Ok(response) => return Ok(self.read_reply(sender, response).await),
                 Err(mut error) => match error.take_message() {
                     // The connection had been closed, and nothing of it was sent: another one may take it.
                     Some(unsent) if !fresh => {
@@ -100,7 +100,11 @@ impl Direct {
     }
 
     /// Reads the rest of an answer, and keeps the connection for the next request if it is good for one.
-    async fn reply(&self, sender: SendRequest<Full<Bytes>>, response: Response<Incoming>) -> Reply {
+    async fn read_reply(
+        &self,
+        sender: SendRequest<Full<Bytes>>,
+        response: Response<Incoming>,
+    ) -> Reply {
         let status = response.status();
         let mut incoming = response.into_body();
         let mut body = Bytes::new();
@@ -111,7 +115,7 @@ impl Direct {
                     body: Bytes::new(),
                 };
             };
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            if body.len() + chunk.len() > REPLY_BYTES_MAX {
                 return Reply { status, body };
             }
             body = if body.is_empty() {
@@ -123,7 +127,7 @@ impl Direct {
                 break;
             }
         }
-        self.idle.borrow_mut().push(Idle {
+        self.idle.borrow_mut().push(IdleConnection {
             sender,
             since: Instant::now(),
         });
@@ -132,7 +136,7 @@ impl Direct {
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(IdleConnection { sender, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
                 // Those below it are older still.
                 idle.clear();
@@ -144,7 +148,7 @@ impl Direct {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoReply> {
-        let stream = timeout(CONNECT_TIMEOUT, self.open()).await;
+        let stream = timeout(CONNECT_TIMEOUT, self.open_stream()).await;
         let stream = stream.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
         let stream = stream.map_err(|error| NoReply::Connect(error.to_string()))?;
         let (sender, connection) = handshake(TokioIo::new(stream))
@@ -155,7 +159,7 @@ impl Direct {
         Ok(sender)
     }
 
-    async fn open(&self) -> io::Result<TcpStream> {
+    async fn open_stream(&self) -> io::Result<TcpStream> {
         let (host, port) = &self.endpoint;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;

@@ -26,7 +26,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Many servers close theirs after 5 s; a request that crosses such a close would have an unknown outcome.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// More of an answer than this is not read: an id or an error is far smaller.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const REPLY_BYTES_MAX: usize = 64 * 1024;
 
 /// Sends requests to one server.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Publisher {
     /// # Errors
     /// The client cannot be set up: for https, the system has no certificates.
     pub(crate) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, PublisherError> {
-        if base.is_plain() && !base.has_user() && Proxy::before(base).is_none() {
+        if base.is_plain() && !base.has_user() && Proxy::for_url(base).is_none() {
             return Ok(Self::Direct(Direct::new(base, request_timeout)));
         }
         match Client::new(base, request_timeout) {

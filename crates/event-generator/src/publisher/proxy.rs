@@ -22,7 +22,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// The proxy before this server, by the rules of the client: none before this machine, or before what `NO_PROXY` names.
-    pub(crate) fn before(base: &BaseUrl) -> Option<Self> {
+    pub(crate) fn for_url(base: &BaseUrl) -> Option<Self> {
         if base.is_loopback() {
             return None;
         }
