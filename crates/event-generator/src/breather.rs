@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::outcome::{Kind, Outcome};
+use crate::outcome::{FailureKind, Outcome};
 
 /// The first pause. Each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -25,16 +25,16 @@ impl ConnectBackoff {
     pub(crate) fn observe(&mut self, outcome: &Outcome, now: Instant) {
         let failure = match outcome {
             Outcome::Acknowledged(_) => None,
-            Outcome::Refused(failure) | Outcome::Unknown(failure) => Some(failure.kind()),
+            Outcome::NotStored(failure) | Outcome::Unknown(failure) => Some(failure.kind()),
         };
         self.pause = match (failure, self.pause) {
-            (Some(Kind::Connect), None) => Some((now + PAUSE_MIN, PAUSE_MIN)),
+            (Some(FailureKind::Connect), None) => Some((now + PAUSE_MIN, PAUSE_MIN)),
             // Many requests fail together: only the first of them counts.
-            (Some(Kind::Connect), Some((until, last))) if until <= now => {
+            (Some(FailureKind::Connect), Some((until, last))) if until <= now => {
                 let pause = (last * 2).min(PAUSE_MAX);
                 Some((now + pause, pause))
             }
-            (Some(Kind::Connect | Kind::Unsendable), pause) => pause,
+            (Some(FailureKind::Connect | FailureKind::Unsendable), pause) => pause,
             _ => None,
         };
     }
@@ -51,7 +51,7 @@ mod tests {
     use crate::outcome::{Failure, Ids};
 
     fn refused() -> Outcome {
-        Outcome::Refused(Failure::Connect("refused".to_owned()))
+        Outcome::NotStored(Failure::Connect("refused".to_owned()))
     }
 
     #[test]
@@ -73,7 +73,7 @@ mod tests {
         let (mut backoff, now) = (ConnectBackoff::default(), Instant::now());
         backoff.observe(&refused(), now);
         backoff.observe(&refused(), now + PAUSE_MIN);
-        backoff.observe(&Outcome::Acknowledged(Ids::Unsaid), now + PAUSE_MIN);
+        backoff.observe(&Outcome::Acknowledged(Ids::NotReported), now + PAUSE_MIN);
         assert_eq!(backoff.paused_until(), None);
         backoff.observe(&refused(), now + PAUSE_MIN);
         assert_eq!(backoff.paused_until(), Some(now + 2 * PAUSE_MIN));

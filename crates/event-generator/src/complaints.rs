@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::outcome::{Kind, Outcome};
+use crate::outcome::{FailureKind, Outcome};
 
 /// A kind that was just spoken of is held back for this long.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(crate) struct FailureLog {
     /// What to do if the very first event finds no server. Said at most once.
     hint: Option<String>,
     /// When each kind was last spoken of, and how many of it were held back since. There are few kinds.
-    kinds: BTreeMap<Kind, (Instant, u64)>,
+    kinds: BTreeMap<FailureKind, (Instant, u64)>,
 }
 
 impl FailureLog {
@@ -41,7 +41,7 @@ impl FailureLog {
         let hint = self.hint.take();
         let (verdict, failure) = match outcome {
             Outcome::Acknowledged(_) => return None,
-            Outcome::Refused(failure) => ("failed", failure),
+            Outcome::NotStored(failure) => ("failed", failure),
             Outcome::Unknown(failure) => ("may or may not be stored", failure),
         };
         let kind = failure.kind();
@@ -56,7 +56,7 @@ impl FailureLog {
             ),
         };
         Some(match (kind, hint) {
-            (Kind::Connect, Some(hint)) => format!("{line}\n{hint}"),
+            (FailureKind::Connect, Some(hint)) => format!("{line}\n{hint}"),
             _ if suppressed > 0 => {
                 format!("{line} ({suppressed} more like it since the last message)")
             }
@@ -75,7 +75,7 @@ impl FailureLog {
     }
 
     /// Whether to speak of this kind now, and how many were held back before.
-    fn admit_kind(&mut self, kind: Kind, events: u64, now: Instant) -> Option<u64> {
+    fn admit_kind(&mut self, kind: FailureKind, events: u64, now: Instant) -> Option<u64> {
         match self.kinds.get_mut(&kind) {
             Some((logged, suppressed)) if now.duration_since(*logged) < LOG_INTERVAL => {
                 *suppressed += events;
@@ -98,11 +98,11 @@ mod tests {
     use crate::outcome::{Failure, Ids};
 
     fn refused() -> Outcome {
-        Outcome::Refused(Failure::Connect("refused".to_owned()))
+        Outcome::NotStored(Failure::Connect("refused".to_owned()))
     }
 
     fn acknowledged() -> Outcome {
-        Outcome::Acknowledged(Ids::One(EventId::ZERO))
+        Outcome::Acknowledged(Ids::Event(EventId::ZERO))
     }
 
     fn new_log() -> FailureLog {

@@ -141,7 +141,7 @@ mod tests {
     }
 
     fn refused() -> (Option<StatusCode>, Outcome) {
-        (None, Outcome::Refused(Failure::Stopped))
+        (None, Outcome::NotStored(Failure::Stopped))
     }
 
     #[tokio::test]

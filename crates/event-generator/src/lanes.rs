@@ -48,7 +48,7 @@ impl Lanes {
                 next: lane.next + events,
                 ..lane
             }),
-            Outcome::Refused(_) => self.free.push(lane),
+            Outcome::NotStored(_) => self.free.push(lane),
             Outcome::Unknown(_) => {}
         }
     }
@@ -67,12 +67,12 @@ mod tests {
             (first, second),
             (Lane { number: 0, next: 0 }, Lane { number: 1, next: 0 })
         );
-        lanes.ended(first, 3, &Outcome::Acknowledged(Ids::Unsaid));
+        lanes.ended(first, 3, &Outcome::Acknowledged(Ids::NotReported));
         assert_eq!(lanes.take(), Lane { number: 0, next: 3 });
         lanes.ended(
             Lane { number: 0, next: 3 },
             2,
-            &Outcome::Refused(Failure::Stopped),
+            &Outcome::NotStored(Failure::Stopped),
         );
         assert_eq!(lanes.take(), Lane { number: 0, next: 3 });
         lanes.ended(second, 1, &Outcome::Unknown(Failure::Stopped));

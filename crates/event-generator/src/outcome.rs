@@ -17,13 +17,13 @@ const MESSAGE_CHARS_MAX: usize = 300;
 
 /// What is asked for, and so which answer says that it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum ExpectedReply {
     /// One event, of our API.
     Event,
     /// So many events, of our API.
     Batch(u64),
     /// One event, of any server: each 2xx will do.
-    Anything,
+    AnySuccess,
 }
 
 /// What became of the events of a request: all of them have the same fate.
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
     /// The server has taken them.
     Acknowledged(Ids),
     /// They were certainly not stored.
-    Refused(Failure),
+    NotStored(Failure),
     /// They may have been stored, or may still be.
     Unknown(Failure),
 }
@@ -41,9 +41,9 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ids {
     /// The server did not say.
-    Unsaid,
+    NotReported,
     /// Of one event.
-    One(EventId),
+    Event(EventId),
     /// Of the first and the last event of a batch of so many.
     Batch {
         first: EventId,
@@ -57,10 +57,10 @@ impl Ids {
     ///
     /// Between the first and the last id of a batch lie only events of it, and ids grow. So where there are just as many
     /// ids between the two as events, each event's id is known; else only those of the first and the last one.
-    pub(crate) fn id(&self, place: u64) -> Option<EventId> {
+    pub(crate) fn id_at(&self, place: u64) -> Option<EventId> {
         match *self {
-            Self::Unsaid => None,
-            Self::One(id) => (place == 0).then_some(id),
+            Self::NotReported => None,
+            Self::Event(id) => (place == 0).then_some(id),
             Self::Batch { first, .. } if place == 0 => Some(first),
             Self::Batch { last, count, .. } if place + 1 == count => Some(last),
             Self::Batch { first, last, count } => {
@@ -93,7 +93,7 @@ pub(crate) enum Failure {
 
 /// What counts as the same trouble when messages are limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     Connect,
     Timeout,
     Broken,
@@ -105,24 +105,25 @@ pub(crate) enum Kind {
 
 impl Outcome {
     /// What an answer says, or that none came.
-    pub(crate) fn of(asked: Asked, reply: Result<Reply, NoReply>) -> Self {
+    pub(crate) fn from_reply(expected: ExpectedReply, reply: Result<Reply, NoReply>) -> Self {
         match reply {
-            Ok(Reply { status, body }) => Self::of_answer(asked, status, &body),
-            Err(NoReply::Connect(why)) => Self::Refused(Failure::Connect(why)),
+            Ok(Reply { status, body }) => Self::from_response(expected, status, &body),
+            Err(NoReply::Connect(why)) => Self::NotStored(Failure::Connect(why)),
             Err(NoReply::Timeout) => Self::Unknown(Failure::Timeout),
             Err(NoReply::Broken(why)) => Self::Unknown(Failure::Broken(why)),
         }
     }
 
-    fn of_answer(asked: Asked, status: StatusCode, body: &[u8]) -> Self {
-        if asked == Asked::Anything && status.is_success() {
+    fn from_response(expected: ExpectedReply, status: StatusCode, body: &[u8]) -> Self {
+        if expected == ExpectedReply::AnySuccess && status.is_success() {
             let published = serde_json::from_slice::<Published>(body);
             return Self::Acknowledged(
-                published.map_or(Ids::Unsaid, |published| Ids::One(published.id)),
+                published.map_or(Ids::NotReported, |published| Ids::Event(published.id)),
             );
         }
         if status == StatusCode::OK {
-            return ids(asked, body).map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged);
+            return parse_ids(expected, body)
+                .map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged);
         }
         let error = serde_json::from_slice::<ErrorBody>(body)
             .ok()
@@ -143,7 +144,7 @@ impl Outcome {
         };
         let failure = Failure::Status { status, message };
         if refused {
-            Self::Refused(failure)
+            Self::NotStored(failure)
         } else {
             Self::Unknown(failure)
         }
@@ -151,12 +152,12 @@ impl Outcome {
 }
 
 /// The ids in an answer of our API, if it is one.
-fn ids(asked: Asked, body: &[u8]) -> Option<Ids> {
-    match asked {
-        Asked::Event | Asked::Anything => {
-            Some(Ids::One(serde_json::from_slice::<Published>(body).ok()?.id))
-        }
-        Asked::Batch(count) => {
+fn parse_ids(expected: ExpectedReply, body: &[u8]) -> Option<Ids> {
+    match expected {
+        ExpectedReply::Event | ExpectedReply::AnySuccess => Some(Ids::Event(
+            serde_json::from_slice::<Published>(body).ok()?.id,
+        )),
+        ExpectedReply::Batch(count) => {
             let BatchPublished {
                 first_id: first,
                 last_id: last,
@@ -170,15 +171,15 @@ fn ids(asked: Asked, body: &[u8]) -> Option<Ids> {
 
 impl Failure {
     /// Its kind, of which there are few.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> FailureKind {
         match self {
-            Self::Connect(_) => Kind::Connect,
-            Self::Timeout => Kind::Timeout,
-            Self::Broken(_) => Kind::Broken,
-            Self::Status { status, .. } => Kind::Status(status.as_u16()),
-            Self::Unreadable => Kind::Unreadable,
-            Self::Unsendable(_) => Kind::Unsendable,
-            Self::Stopped => Kind::Stopped,
+            Self::Connect(_) => FailureKind::Connect,
+            Self::Timeout => FailureKind::Timeout,
+            Self::Broken(_) => FailureKind::Broken,
+            Self::Status { status, .. } => FailureKind::Status(status.as_u16()),
+            Self::Unreadable => FailureKind::Unreadable,
+            Self::Unsendable(_) => FailureKind::Unsendable,
+            Self::Stopped => FailureKind::Stopped,
         }
     }
 }
@@ -200,12 +201,12 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16, body: &str) -> Outcome {
-        asked(Asked::Event, status, body)
+        outcome_of(ExpectedReply::Event, status, body)
     }
 
-    fn asked(asked: Asked, status: u16, body: &str) -> Outcome {
-        Outcome::of_answer(
-            asked,
+    fn outcome_of(expected: ExpectedReply, status: u16, body: &str) -> Outcome {
+        Outcome::from_response(
+            expected,
             StatusCode::from_u16(status).unwrap(),
             body.as_bytes(),
         )
@@ -219,7 +220,7 @@ mod tests {
     fn an_id_is_an_acknowledgement() {
         assert_eq!(
             outcome(200, r#"{"id":"5-1"}"#),
-            Outcome::Acknowledged(Ids::One(EventId::new(5, 1)))
+            Outcome::Acknowledged(Ids::Event(EventId::new(5, 1)))
         );
     }
 
@@ -232,12 +233,12 @@ mod tests {
             count: 3,
         };
         assert_eq!(
-            asked(Asked::Batch(3), 200, answer),
+            outcome_of(ExpectedReply::Batch(3), 200, answer),
             Outcome::Acknowledged(ids)
         );
         for (count, body) in [(4, answer), (1, r#"{"id":"5-1"}"#), (3, "")] {
             assert_eq!(
-                asked(Asked::Batch(count), 200, body),
+                outcome_of(ExpectedReply::Batch(count), 200, body),
                 Outcome::Unknown(Failure::Unreadable),
                 "{body}"
             );
@@ -253,7 +254,7 @@ mod tests {
                 count,
             };
             (0..=count)
-                .map(|place| ids.id(place).map(|id| (id.ms, id.seq)))
+                .map(|place| ids.id_at(place).map(|id| (id.ms, id.seq)))
                 .collect::<Vec<_>>()
         };
         let first = EventId::new(5, 1);
@@ -271,7 +272,7 @@ mod tests {
         );
         assert_eq!(known(first, (5, 1), 1), [Some((5, 1)), None]);
         assert_eq!(
-            (Ids::One(first).id(0), Ids::Unsaid.id(0)),
+            (Ids::Event(first).id_at(0), Ids::NotReported.id_at(0)),
             (Some(first), None)
         );
     }
@@ -280,19 +281,19 @@ mod tests {
     fn of_any_server_each_success_will_do() {
         for (status, body) in [(200, "urn:uuid:1"), (201, ""), (202, "{}"), (204, "")] {
             assert_eq!(
-                asked(Asked::Anything, status, body),
-                Outcome::Acknowledged(Ids::Unsaid),
+                outcome_of(ExpectedReply::AnySuccess, status, body),
+                Outcome::Acknowledged(Ids::NotReported),
                 "{status}"
             );
         }
-        let own = asked(Asked::Anything, 200, r#"{"id":"5-1"}"#);
-        assert_eq!(own, Outcome::Acknowledged(Ids::One(EventId::new(5, 1))));
+        let own = outcome_of(ExpectedReply::AnySuccess, 200, r#"{"id":"5-1"}"#);
+        assert_eq!(own, Outcome::Acknowledged(Ids::Event(EventId::new(5, 1))));
         assert!(matches!(
-            asked(Asked::Anything, 403, ""),
-            Outcome::Refused(_)
+            outcome_of(ExpectedReply::AnySuccess, 403, ""),
+            Outcome::NotStored(_)
         ));
         assert!(matches!(
-            asked(Asked::Anything, 500, ""),
+            outcome_of(ExpectedReply::AnySuccess, 500, ""),
             Outcome::Unknown(_)
         ));
     }
@@ -307,7 +308,7 @@ mod tests {
             (503, error("broker_unavailable")),
         ] {
             assert!(
-                matches!(outcome(status, &body), Outcome::Refused(_)),
+                matches!(outcome(status, &body), Outcome::NotStored(_)),
                 "{status} {body}"
             );
         }
@@ -338,7 +339,7 @@ mod tests {
     #[test]
     fn the_servers_message_is_shown_but_cannot_command_a_terminal() {
         let shown = |outcome| match outcome {
-            Outcome::Refused(failure) | Outcome::Unknown(failure) => failure.to_string(),
+            Outcome::NotStored(failure) | Outcome::Unknown(failure) => failure.to_string(),
             Outcome::Acknowledged(_) => String::new(),
         };
         assert_eq!(

@@ -78,8 +78,8 @@ impl Record {
     ) -> Result<(), RecordError> {
         let ids = match outcome {
             Outcome::Acknowledged(ids) => *ids,
-            Outcome::Unknown(_) => Ids::Unsaid,
-            Outcome::Refused(_) => return Ok(()),
+            Outcome::Unknown(_) => Ids::NotReported,
+            Outcome::NotStored(_) => return Ok(()),
         };
         self.line.outcome = match outcome {
             Outcome::Acknowledged(_) => record::Outcome::Acknowledged,
@@ -89,7 +89,7 @@ impl Record {
         self.line.publisher = self.stamper.publisher(lane.number);
         for place in 0..events {
             self.line.sequence = lane.next + place;
-            self.line.id = ids.id(place).map(|id| id.to_string());
+            self.line.id = ids.id_at(place).map(|id| id.to_string());
             serde_json::to_writer(&mut self.lines, &self.line)
                 .expect("strings and numbers are always JSON");
             self.lines.push(b'\n');
@@ -124,11 +124,11 @@ mod tests {
             .write(
                 lane(0),
                 1,
-                &Outcome::Acknowledged(Ids::One(EventId::new(5, 1))),
+                &Outcome::Acknowledged(Ids::Event(EventId::new(5, 1))),
             )
             .unwrap();
         record
-            .write(lane(1), 1, &Outcome::Refused(Failure::Stopped))
+            .write(lane(1), 1, &Outcome::NotStored(Failure::Stopped))
             .unwrap();
         record
             .write(lane(2), 1, &Outcome::Unknown(Failure::Stopped))

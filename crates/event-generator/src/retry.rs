@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    outcome::{Asked, Kind, Outcome},
+    outcome::{ExpectedReply, FailureKind, Outcome},
     publisher::Publisher,
     request::OutgoingRequest,
 };
@@ -53,7 +53,7 @@ impl Retry {
     pub(crate) async fn send(
         &self,
         publisher: &Publisher,
-        asked: Asked,
+        expected: ExpectedReply,
         mut outgoing: OutgoingRequest,
     ) -> (Option<StatusCode>, Outcome) {
         outgoing.headers.insert(KEY, random_key());
@@ -62,7 +62,7 @@ impl Retry {
         loop {
             let reply = publisher.send(outgoing.clone()).await;
             let status = reply.as_ref().ok().map(|reply| reply.status);
-            let outcome = Outcome::of(asked, reply);
+            let outcome = Outcome::from_reply(expected, reply);
             let pause = pause(tries).mul_f64(rand::random_range(0.5..=1.0));
             let is_over = tries >= self.times || Instant::now() + pause > deadline;
             if is_over || !is_worth_another(&outcome) {
@@ -88,10 +88,13 @@ fn pause(tries: u32) -> Duration {
 fn is_worth_another(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Acknowledged(_) => false,
-        Outcome::Refused(failure) => matches!(failure.kind(), Kind::Connect | Kind::Status(503)),
+        Outcome::NotStored(failure) => matches!(
+            failure.kind(),
+            FailureKind::Connect | FailureKind::Status(503)
+        ),
         Outcome::Unknown(failure) => matches!(
             failure.kind(),
-            Kind::Timeout | Kind::Broken | Kind::Status(_)
+            FailureKind::Timeout | FailureKind::Broken | FailureKind::Status(_)
         ),
     }
 }
@@ -99,7 +102,7 @@ fn is_worth_another(outcome: &Outcome) -> bool {
 /// A refusal says that this request was not stored, and nothing of those before it.
 fn in_all(may_be_stored: bool, last: Outcome) -> Outcome {
     match last {
-        Outcome::Refused(failure) if may_be_stored => Outcome::Unknown(failure),
+        Outcome::NotStored(failure) if may_be_stored => Outcome::Unknown(failure),
         last => last,
     }
 }
@@ -130,15 +133,15 @@ mod tests {
             Outcome::Unknown(Failure::Timeout),
             Outcome::Unknown(Failure::Broken("reset".to_owned())),
             Outcome::Unknown(status(503)),
-            Outcome::Refused(status(503)),
-            Outcome::Refused(Failure::Connect("refused".to_owned())),
+            Outcome::NotStored(status(503)),
+            Outcome::NotStored(Failure::Connect("refused".to_owned())),
         ] {
             assert!(is_worth_another(&again), "{again:?}");
         }
         for over in [
-            Outcome::Acknowledged(Ids::Unsaid),
-            Outcome::Refused(status(422)),
-            Outcome::Refused(status(507)),
+            Outcome::Acknowledged(Ids::NotReported),
+            Outcome::NotStored(status(422)),
+            Outcome::NotStored(status(507)),
             Outcome::Unknown(Failure::Unreadable),
         ] {
             assert!(!is_worth_another(&over), "{over:?}");
@@ -148,16 +151,16 @@ mod tests {
     #[test]
     fn after_doubt_only_an_acknowledgement_is_certain() {
         assert_eq!(
-            in_all(true, Outcome::Refused(status(503))),
+            in_all(true, Outcome::NotStored(status(503))),
             Outcome::Unknown(status(503))
         );
         assert_eq!(
-            in_all(false, Outcome::Refused(status(503))),
-            Outcome::Refused(status(503))
+            in_all(false, Outcome::NotStored(status(503))),
+            Outcome::NotStored(status(503))
         );
         assert_eq!(
-            in_all(true, Outcome::Acknowledged(Ids::Unsaid)),
-            Outcome::Acknowledged(Ids::Unsaid)
+            in_all(true, Outcome::Acknowledged(Ids::NotReported)),
+            Outcome::Acknowledged(Ids::NotReported)
         );
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     breather::ConnectBackoff,
     in_flight::{Answered, Events, InFlight},
     lanes::Lanes,
-    outcome::{Asked, Failure, Outcome},
+    outcome::{ExpectedReply, Failure, Outcome},
     pace::{Curve, NextStep, Schedule},
     payload::{EventSlot, Payload, ReplayError},
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
@@ -316,18 +316,18 @@ impl Run {
             frees_lane: true,
             dues: vec![due],
         };
-        let asked = if self.requests.uses_sse_server_api() {
-            Asked::Event
+        let expected = if self.requests.uses_sse_server_api() {
+            ExpectedReply::Event
         } else {
-            Asked::Anything
+            ExpectedReply::AnySuccess
         };
         match self
             .requests
             .build_event_request(&event, &self.data, sequence)
         {
-            Ok(outgoing) => self.start(events, asked, outgoing),
+            Ok(outgoing) => self.start(events, expected, outgoing),
             Err(error) => {
-                let outcome = Outcome::Refused(Failure::Unsendable(error.to_string()));
+                let outcome = Outcome::NotStored(Failure::Unsendable(error.to_string()));
                 self.in_flight
                     .push(events, std::future::ready((None, outcome)));
             }
@@ -342,7 +342,7 @@ impl Run {
             dues,
             lines,
         } = gathered;
-        let asked = Asked::Batch(dues.len() as u64);
+        let expected = ExpectedReply::Batch(dues.len() as u64);
         self.start(
             Events {
                 first,
@@ -350,16 +350,16 @@ impl Run {
                 frees_lane,
                 dues,
             },
-            asked,
+            expected,
             self.requests.build_batch_request(lines),
         );
     }
 
-    fn start(&mut self, events: Events, asked: Asked, outgoing: OutgoingRequest) {
+    fn start(&mut self, events: Events, expected: ExpectedReply, outgoing: OutgoingRequest) {
         let publisher = Rc::clone(&self.publisher);
         if let Some(retry) = self.retry.clone() {
             self.in_flight.push(events, async move {
-                retry.send(&publisher, asked, outgoing).await
+                retry.send(&publisher, expected, outgoing).await
             });
             return;
         }
@@ -367,7 +367,7 @@ impl Run {
             let reply = publisher.send(outgoing).await;
             (
                 reply.as_ref().ok().map(|reply| reply.status),
-                Outcome::of(asked, reply),
+                Outcome::from_reply(expected, reply),
             )
         });
     }

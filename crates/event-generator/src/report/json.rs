@@ -156,7 +156,7 @@ mod tests {
         for nth in 0..11 {
             report.count_sent(start + nth * Duration::from_millis(100));
             report.count_outcome(
-                &Outcome::Acknowledged(Ids::Unsaid),
+                &Outcome::Acknowledged(Ids::NotReported),
                 Duration::from_micros(100),
             );
         }

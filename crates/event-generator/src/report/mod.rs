@@ -94,7 +94,7 @@ impl Report {
                 self.latency_us
                     .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
             }
-            Outcome::Refused(_) => self.counts.failed += 1,
+            Outcome::NotStored(_) => self.counts.failed += 1,
             Outcome::Unknown(_) => self.counts.unknown += 1,
         }
     }
@@ -216,12 +216,15 @@ mod tests {
         for nth in 0..100 {
             report.count_sent(start + nth * Duration::from_millis(125));
             report.count_outcome(
-                &Outcome::Acknowledged(Ids::Unsaid),
+                &Outcome::Acknowledged(Ids::NotReported),
                 Duration::from_millis(u64::from(nth) + 1),
             );
         }
         report.count_sent(start + Duration::from_millis(12_500));
-        report.count_outcome(&Outcome::Refused(Failure::Stopped), Duration::from_secs(99));
+        report.count_outcome(
+            &Outcome::NotStored(Failure::Stopped),
+            Duration::from_secs(99),
+        );
         report.count_sent(start + Duration::from_millis(12_500));
         report.count_outcome(&Outcome::Unknown(Failure::Stopped), Duration::from_secs(99));
         assert_eq!(
@@ -253,7 +256,7 @@ mod tests {
         let mut report = report("max");
         report.count_sent(Instant::now());
         report.count_outcome(
-            &Outcome::Acknowledged(Ids::Unsaid),
+            &Outcome::Acknowledged(Ids::NotReported),
             Duration::from_millis(1),
         );
         let summary = report.to_string();
