@@ -19,27 +19,27 @@ use crate::{
 };
 
 /// The header that carries the key.
-pub(crate) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// About the first pause. Each further one is twice as long.
-const FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// No pause is longer.
-const LONGEST: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A request is not sent again when more than this has passed since it was first: well within the time for which a server
 /// keeps a key.
-const WITHIN: Duration = Duration::from_mins(1);
+const RETRY_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// How requests are sent again.
 #[derive(Debug)]
 pub(crate) struct Retry {
-    times: u32,
+    retries_max: u32,
     sent_again: Cell<u64>,
 }
 
 impl Retry {
     /// Each request at most so many times more.
-    pub(crate) fn new(times: u32) -> Self {
+    pub(crate) fn new(retries_max: u32) -> Self {
         Self {
-            times,
+            retries_max,
             sent_again: Cell::new(0),
         }
     }
@@ -50,23 +50,23 @@ impl Retry {
     }
 
     /// Sends a request until that is enough: the last status, and what is known of its events then.
-    pub(crate) async fn send(
+    pub(crate) async fn send_with_retries(
         &self,
         publisher: &Publisher,
         expected: ExpectedReply,
         mut outgoing: OutgoingRequest,
     ) -> (Option<StatusCode>, Outcome) {
-        outgoing.headers.insert(KEY, random_key());
-        let deadline = Instant::now() + WITHIN;
+        outgoing.headers.insert(IDEMPOTENCY_KEY, random_key());
+        let deadline = Instant::now() + RETRY_TIME_MAX;
         let (mut tries, mut may_be_stored) = (0, false);
         loop {
             let reply = publisher.send(outgoing.clone()).await;
             let status = reply.as_ref().ok().map(|reply| reply.status);
             let outcome = Outcome::from_reply(expected, reply);
-            let pause = pause(tries).mul_f64(rand::random_range(0.5..=1.0));
-            let is_over = tries >= self.times || Instant::now() + pause > deadline;
-            if is_over || !is_worth_another(&outcome) {
-                return (status, in_all(may_be_stored, outcome));
+            let pause = pause_before(tries).mul_f64(rand::random_range(0.5..=1.0));
+            let is_over = tries >= self.retries_max || Instant::now() + pause > deadline;
+            if is_over || !is_retryable(&outcome) {
+                return (status, combine_outcome(may_be_stored, outcome));
             }
             may_be_stored |= matches!(outcome, Outcome::Unknown(_));
             tries += 1;
@@ -80,12 +80,12 @@ fn random_key() -> HeaderValue {
     HeaderValue::try_from(Uuid::new_v4().to_string()).expect("a UUID is plain text")
 }
 
-fn pause(tries: u32) -> Duration {
-    FIRST.saturating_mul(1 << tries.min(16)).min(LONGEST)
+fn pause_before(tries: u32) -> Duration {
+    PAUSE_MIN.saturating_mul(1 << tries.min(16)).min(PAUSE_MAX)
 }
 
 /// Whether the same again may end better.
-fn is_worth_another(outcome: &Outcome) -> bool {
+fn is_retryable(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Acknowledged(_) => false,
         Outcome::NotStored(failure) => matches!(
@@ -100,7 +100,7 @@ fn is_worth_another(outcome: &Outcome) -> bool {
 }
 
 /// A refusal says that this request was not stored, and nothing of those before it.
-fn in_all(may_be_stored: bool, last: Outcome) -> Outcome {
+fn combine_outcome(may_be_stored: bool, last: Outcome) -> Outcome {
     match last {
         Outcome::NotStored(failure) if may_be_stored => Outcome::Unknown(failure),
         last => last,
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit() {
         assert_eq!(
-            [0, 1, 2, 5, 6, 90].map(|tries| pause(tries).as_millis()),
+            [0, 1, 2, 5, 6, 90].map(|tries| pause_before(tries).as_millis()),
             [100, 200, 400, 3200, 5000, 5000]
         );
     }
@@ -136,7 +136,7 @@ mod tests {
             Outcome::NotStored(status(503)),
             Outcome::NotStored(Failure::Connect("refused".to_owned())),
         ] {
-            assert!(is_worth_another(&again), "{again:?}");
+            assert!(is_retryable(&again), "{again:?}");
         }
         for over in [
             Outcome::Acknowledged(Ids::NotReported),
@@ -144,22 +144,22 @@ mod tests {
             Outcome::NotStored(status(507)),
             Outcome::Unknown(Failure::Unreadable),
         ] {
-            assert!(!is_worth_another(&over), "{over:?}");
+            assert!(!is_retryable(&over), "{over:?}");
         }
     }
 
     #[test]
     fn after_doubt_only_an_acknowledgement_is_certain() {
         assert_eq!(
-            in_all(true, Outcome::NotStored(status(503))),
+            combine_outcome(true, Outcome::NotStored(status(503))),
             Outcome::Unknown(status(503))
         );
         assert_eq!(
-            in_all(false, Outcome::NotStored(status(503))),
+            combine_outcome(false, Outcome::NotStored(status(503))),
             Outcome::NotStored(status(503))
         );
         assert_eq!(
-            in_all(true, Outcome::Acknowledged(Ids::NotReported)),
+            combine_outcome(true, Outcome::Acknowledged(Ids::NotReported)),
             Outcome::Acknowledged(Ids::NotReported)
         );
     }

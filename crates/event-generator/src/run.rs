@@ -359,7 +359,9 @@ impl Run {
         let publisher = Rc::clone(&self.publisher);
         if let Some(retry) = self.retry.clone() {
             self.in_flight.push(events, async move {
-                retry.send(&publisher, expected, outgoing).await
+                retry
+                    .send_with_retries(&publisher, expected, outgoing)
+                    .await
             });
             return;
         }

@@ -5,7 +5,7 @@ use hyper::header::AUTHORIZATION;
 use super::{PayloadKind, Settings};
 use crate::{
     pace::{Curve, Spread},
-    retry::KEY,
+    retry::IDEMPOTENCY_KEY,
 };
 
 impl Settings {
@@ -78,7 +78,12 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if self.retry.is_some() && self.header.iter().any(|header| header.name == KEY) {
+        if self.retry.is_some()
+            && self
+                .header
+                .iter()
+                .any(|header| header.name == IDEMPOTENCY_KEY)
+        {
             return Err(
                 "--retry gives each request a key of its own: leave --header idempotency-key out"
                     .to_owned(),
