@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::{lanes::Lane, outcome::Outcome};
 
-/// The requests of one run. They make progress only while someone waits in [`next`](Self::next).
+/// The requests of one run. They make progress only while someone waits in [`next_finished`](Self::next_finished).
 pub(crate) struct InFlight {
-    requests: FuturesUnordered<LocalBoxFuture<'static, Answered>>,
+    requests: FuturesUnordered<LocalBoxFuture<'static, FinishedRequest>>,
     /// By the number of its first event: how many each request has, and in which lane.
     events: BTreeMap<u64, (u64, Lane)>,
     /// Requests at a time. Beyond them the schedule waits, and what it then sends late has that delay in its latency.
@@ -25,7 +25,7 @@ pub(crate) struct InFlight {
 
 /// The events of a request.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub(crate) struct RequestEvents {
     /// The number of the first in the run; the others follow.
     pub(crate) first: u64,
     /// Their lane, with the number of the first in it.
@@ -38,9 +38,9 @@ pub(crate) struct Events {
 
 /// A request that has ended.
 #[derive(Debug)]
-pub(crate) struct Answered {
+pub(crate) struct FinishedRequest {
     /// Its events.
-    pub(crate) events: Events,
+    pub(crate) events: RequestEvents,
     /// The status that was answered, if any was.
     pub(crate) status: Option<StatusCode>,
     /// What became of its events.
@@ -77,43 +77,43 @@ impl InFlight {
     /// Starts a request.
     pub(crate) fn push(
         &mut self,
-        events: Events,
+        events: RequestEvents,
         request: impl Future<Output = (Option<StatusCode>, Outcome)> + 'static,
     ) {
         self.events
             .insert(events.first, (events.dues.len() as u64, events.lane));
-        let answered = request.map(move |(status, outcome)| Answered {
+        let finished = request.map(move |(status, outcome)| FinishedRequest {
             events,
             status,
             outcome,
             at: Instant::now(),
         });
-        self.requests.push(answered.boxed_local());
+        self.requests.push(finished.boxed_local());
     }
 
     /// The next request to end; none if there is none. Nothing is lost when the wait is given up.
-    pub(crate) async fn next(&mut self) -> Option<Answered> {
-        let answered = self.requests.next().await?;
-        self.events.remove(&answered.events.first);
-        Some(answered)
+    pub(crate) async fn next_finished(&mut self) -> Option<FinishedRequest> {
+        let finished = self.requests.next().await?;
+        self.events.remove(&finished.events.first);
+        Some(finished)
     }
 
     /// A request that has ended already. Also starts those that were pushed.
     ///
-    /// Wakes nobody: whoever finds nothing must wait in [`next`](Self::next).
-    pub(crate) fn ended(&mut self) -> Option<Answered> {
+    /// Wakes nobody: whoever finds nothing must wait in [`next_finished`](Self::next_finished).
+    pub(crate) fn poll_finished(&mut self) -> Option<FinishedRequest> {
         let poll = self
             .requests
             .poll_next_unpin(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Some(answered)) = poll else {
+        let Poll::Ready(Some(finished)) = poll else {
             return None;
         };
-        self.events.remove(&answered.events.first);
-        Some(answered)
+        self.events.remove(&finished.events.first);
+        Some(finished)
     }
 
     /// Gives up on all of them: the numbers of the events of each in the run, and their lane; in order.
-    pub(crate) fn abandon(&mut self) -> Vec<(Range<u64>, Lane)> {
+    pub(crate) fn abandon_all(&mut self) -> Vec<(Range<u64>, Lane)> {
         self.requests.clear();
         mem::take(&mut self.events)
             .into_iter()
@@ -131,8 +131,8 @@ mod tests {
 
     const LANE: Lane = Lane { number: 7, next: 0 };
 
-    fn events(first: u64, count: usize) -> Events {
-        Events {
+    fn events(first: u64, count: usize) -> RequestEvents {
+        RequestEvents {
             first,
             lane: LANE,
             frees_lane: true,
@@ -151,12 +151,15 @@ mod tests {
         in_flight.push(events(1, 2), future::ready(refused()));
         in_flight.push(events(3, 5), future::pending());
         assert_eq!(
-            in_flight.next().await.map(|answered| answered.events.first),
+            in_flight
+                .next_finished()
+                .await
+                .map(|finished| finished.events.first),
             Some(1)
         );
-        assert!(in_flight.ended().is_none());
-        assert_eq!(in_flight.abandon(), [(0..1, LANE), (3..8, LANE)]);
-        assert!(in_flight.is_empty() && in_flight.next().await.is_none());
+        assert!(in_flight.poll_finished().is_none());
+        assert_eq!(in_flight.abandon_all(), [(0..1, LANE), (3..8, LANE)]);
+        assert!(in_flight.is_empty() && in_flight.next_finished().await.is_none());
     }
 
     #[tokio::test]
@@ -167,6 +170,6 @@ mod tests {
             in_flight.push(events(first, 1), future::ready(refused()));
         }
         assert!(in_flight.is_full());
-        assert!(in_flight.ended().is_some() && !in_flight.is_full());
+        assert!(in_flight.poll_finished().is_some() && !in_flight.is_full());
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// A lane for the next request. There are more than a run can use.
-    pub(crate) fn take(&mut self) -> Lane {
+    pub(crate) fn acquire(&mut self) -> Lane {
         self.free.pop().unwrap_or_else(|| {
             let number = self.opened;
             self.opened = self.opened.wrapping_add(1);
@@ -37,12 +37,12 @@ impl Lanes {
     }
 
     /// A lane in which nothing was sent is free again.
-    pub(crate) fn put_back(&mut self, lane: Lane) {
+    pub(crate) fn release_unused(&mut self, lane: Lane) {
         self.free.push(lane);
     }
 
     /// The request with so many events in this lane has ended.
-    pub(crate) fn ended(&mut self, lane: Lane, events: u64, outcome: &Outcome) {
+    pub(crate) fn release_after(&mut self, lane: Lane, events: u64, outcome: &Outcome) {
         match outcome {
             Outcome::Acknowledged(_) => self.free.push(Lane {
                 next: lane.next + events,
@@ -62,22 +62,22 @@ mod tests {
     #[test]
     fn a_lane_goes_on_after_what_was_acknowledged_only() {
         let mut lanes = Lanes::default();
-        let (first, second) = (lanes.take(), lanes.take());
+        let (first, second) = (lanes.acquire(), lanes.acquire());
         assert_eq!(
             (first, second),
             (Lane { number: 0, next: 0 }, Lane { number: 1, next: 0 })
         );
-        lanes.ended(first, 3, &Outcome::Acknowledged(Ids::NotReported));
-        assert_eq!(lanes.take(), Lane { number: 0, next: 3 });
-        lanes.ended(
+        lanes.release_after(first, 3, &Outcome::Acknowledged(Ids::NotReported));
+        assert_eq!(lanes.acquire(), Lane { number: 0, next: 3 });
+        lanes.release_after(
             Lane { number: 0, next: 3 },
             2,
             &Outcome::NotStored(Failure::Stopped),
         );
-        assert_eq!(lanes.take(), Lane { number: 0, next: 3 });
-        lanes.ended(second, 1, &Outcome::Unknown(Failure::Stopped));
+        assert_eq!(lanes.acquire(), Lane { number: 0, next: 3 });
+        lanes.release_after(second, 1, &Outcome::Unknown(Failure::Stopped));
         assert_eq!(
-            lanes.take(),
+            lanes.acquire(),
             Lane { number: 2, next: 0 },
             "the second may still be stored"
         );

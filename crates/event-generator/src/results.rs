@@ -10,7 +10,7 @@ use sse_proto::Channel;
 
 use crate::{
     complaints::FailureLog,
-    in_flight::Answered,
+    in_flight::FinishedRequest,
     lanes::Lane,
     outcome::{Failure, Outcome},
     payload::{ReplayError, Stamper},
@@ -72,13 +72,13 @@ impl Results {
     }
 
     /// Takes what became of a request.
-    pub(crate) fn take(&mut self, answered: &Answered) {
-        let Answered {
+    pub(crate) fn record_finished(&mut self, finished: &FinishedRequest) {
+        let FinishedRequest {
             events,
             status,
             outcome,
             at,
-        } = answered;
+        } = finished;
         if let Some(status) = *status {
             self.status_lines.push(status);
             self.report.count_status(status);
@@ -87,7 +87,7 @@ impl Results {
             self.report
                 .count_outcome(outcome, at.saturating_duration_since(*due));
         }
-        self.conclude(
+        self.record_outcome(
             events.first..events.first + events.dues.len() as u64,
             events.lane,
             outcome,
@@ -95,16 +95,16 @@ impl Results {
     }
 
     /// Takes the events of a request whose answer nobody waits for any more.
-    pub(crate) fn take_abandoned(&mut self, sequences: Range<u64>, lane: Lane) {
+    pub(crate) fn record_abandoned(&mut self, sequences: Range<u64>, lane: Lane) {
         let outcome = Outcome::Unknown(Failure::Stopped);
         for _ in sequences.clone() {
             self.report.count_outcome(&outcome, Duration::ZERO);
         }
-        self.conclude(sequences, lane, &outcome);
+        self.record_outcome(sequences, lane, &outcome);
     }
 
     /// Remembers why the run cannot go on.
-    pub(crate) fn fail(&mut self, error: RunError) {
+    pub(crate) fn set_error(&mut self, error: RunError) {
         self.error.get_or_insert(error);
     }
 
@@ -121,7 +121,7 @@ impl Results {
         (self.report, self.error)
     }
 
-    fn conclude(&mut self, sequences: Range<u64>, lane: Lane, outcome: &Outcome) {
+    fn record_outcome(&mut self, sequences: Range<u64>, lane: Lane, outcome: &Outcome) {
         let events = sequences.end - sequences.start;
         if let Some(record) = &mut self.record
             && let Err(error) = record.write(lane, events, outcome)

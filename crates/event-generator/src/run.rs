@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     alarm::Timer,
     breather::ConnectBackoff,
-    in_flight::{Answered, Events, InFlight},
+    in_flight::{FinishedRequest, InFlight, RequestEvents},
     lanes::Lanes,
     outcome::{ExpectedReply, Failure, Outcome},
     pace::{Curve, NextStep, Schedule},
@@ -33,9 +33,9 @@ use crate::{
 /// How long a run that was stopped waits for its last answers, and then for whoever reads its output.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 /// Events that are due within this are sent together: at high rates the waking up would cost more than the sending.
-const PULSE: Duration = Duration::from_micros(100);
+const COALESCE_TIME: Duration = Duration::from_micros(100);
 /// Events that are sent, and answers that are taken, before everything else gets its turn.
-const TURN_MAX: usize = 1024;
+const STEPS_PER_TURN_MAX: usize = 1024;
 
 /// Everything that a run needs and keeps.
 pub(crate) struct Run {
@@ -58,7 +58,7 @@ pub(crate) struct Run {
 }
 
 /// How a run ended.
-pub(crate) struct Ended {
+pub(crate) struct RunResult {
     /// What it did.
     pub(crate) report: Report,
     /// The exit code, unless there is an error.
@@ -86,11 +86,11 @@ pub(crate) enum StartError {
 
 /// Why no more events are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum StopReason {
     /// The schedule is over, or the recording is.
-    Done,
+    Complete,
     /// A signal, a closed stdout, or an error.
-    Stopped,
+    Interrupted,
 }
 
 impl Run {
@@ -122,14 +122,14 @@ impl Run {
     }
 
     /// Runs to the end of the schedule, or until it is told to stop.
-    pub(crate) async fn run(mut self, signals: &mut Signals) -> Ended {
+    pub(crate) async fn run(mut self, signals: &mut Signals) -> RunResult {
         let start = Instant::now();
-        let end = self.send(start, signals).await;
+        let end = self.send_by_schedule(start, signals).await;
         // What has gathered is sent however the run ends.
         if let Some(rest) = self.batch.as_mut().and_then(BatchBuilder::finish) {
             self.start_batch(rest);
         }
-        self.settle(end, signals).await;
+        self.finish_requests(end, signals).await;
         if let Payload::Replay(replay) = &self.payload {
             self.results.report.skipped = replay.skipped();
         }
@@ -137,12 +137,12 @@ impl Run {
             self.results.report.sent_again = retry.sent_again();
         }
         let (report, error) = self.results.finish();
-        let complete = end == End::Done && error.is_none();
+        let complete = end == StopReason::Complete && error.is_none();
         let write = |file: ReportFile| file.write(&report, complete, start.elapsed());
         let report_error = self.report_file.map(write).and_then(Result::err);
         // Whoever stops a run does not ask whether it has succeeded.
-        let failed = end == End::Done && report.is_in_vain();
-        Ended {
+        let failed = end == StopReason::Complete && report.is_in_vain();
+        RunResult {
             report,
             code: ExitCode::from(u8::from(failed)),
             error,
@@ -151,19 +151,19 @@ impl Run {
     }
 
     /// Sends by the schedule.
-    async fn send(&mut self, start: Instant, signals: &mut Signals) -> End {
+    async fn send_by_schedule(&mut self, start: Instant, signals: &mut Signals) -> StopReason {
         let last = self
             .schedule
             .end_time()
             .and_then(|end| start.checked_add(end));
         while !self.results.has_failed() {
             let next = self.send_due(start);
-            self.take_ended();
+            self.handle_all_finished();
             let at = match next {
-                NextStep::End(at) if at <= start.elapsed() => return End::Done,
+                NextStep::End(at) if at <= start.elapsed() => return StopReason::Complete,
                 NextStep::GiveUp { unsent } => {
                     self.results.report.unsent = unsent;
-                    return End::Done;
+                    return StopReason::Complete;
                 }
                 NextStep::End(at) | NextStep::Send(at) => at,
             };
@@ -175,33 +175,33 @@ impl Run {
             let wake = if at <= elapsed {
                 Instant::now()
             } else {
-                start + at.max(elapsed + PULSE)
+                start + at.max(elapsed + COALESCE_TIME)
             };
             tokio::select! {
                 biased;
-                () = signals.next() => return End::Stopped,
-                () = self.results.status_lines.closed() => return End::Stopped,
-                Some(answered) = self.in_flight.next() => self.take(&answered),
-                ready = event(&mut self.payload, &self.timer, wake, next, last), if !self.in_flight.is_full() => match ready {
+                () = signals.next() => return StopReason::Interrupted,
+                () = self.results.status_lines.closed() => return StopReason::Interrupted,
+                Some(finished) = self.in_flight.next_finished() => self.handle_finished(&finished),
+                ready = wait_for_event(&mut self.payload, &self.timer, wake, next, last), if !self.in_flight.is_full() => match ready {
                     Ok(true) => {}
-                    Ok(false) => return End::Done,
-                    Err(error) => self.results.fail(error.into()),
+                    Ok(false) => return StopReason::Complete,
+                    Err(error) => self.results.set_error(error.into()),
                 },
             }
         }
-        End::Stopped
+        StopReason::Interrupted
     }
 
     /// Sends events as long as they are due, there is one, and requests may start. What comes next.
     fn send_due(&mut self, start: Instant) -> NextStep {
-        for _ in 0..TURN_MAX {
+        for _ in 0..STEPS_PER_TURN_MAX {
             let elapsed = start.elapsed();
             let next = self.next_step(start, elapsed);
             match next {
                 NextStep::Send(at)
                     if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() =>
                 {
-                    self.post(start + at);
+                    self.send_event(start + at);
                 }
                 _ => return next,
             }
@@ -225,33 +225,33 @@ impl Run {
     }
 
     /// Takes the answers that have come already.
-    fn take_ended(&mut self) {
-        for _ in 0..TURN_MAX {
-            let Some(answered) = self.in_flight.ended() else {
+    fn handle_all_finished(&mut self) {
+        for _ in 0..STEPS_PER_TURN_MAX {
+            let Some(finished) = self.in_flight.poll_finished() else {
                 return;
             };
-            self.take(&answered);
+            self.handle_finished(&finished);
         }
     }
 
-    fn take(&mut self, answered: &Answered) {
-        let Answered {
+    fn handle_finished(&mut self, finished: &FinishedRequest) {
+        let FinishedRequest {
             events, outcome, ..
-        } = answered;
+        } = finished;
         if events.frees_lane {
             self.lanes
-                .ended(events.lane, events.dues.len() as u64, outcome);
+                .release_after(events.lane, events.dues.len() as u64, outcome);
         }
         if let Some(connect_backoff) = &mut self.connect_backoff {
             connect_backoff.observe(outcome, Instant::now());
         }
-        self.results.take(answered);
+        self.results.record_finished(finished);
     }
 
     /// Waits for the last answers and prints the last lines: not long if the run was stopped.
-    async fn settle(&mut self, end: End, signals: &mut Signals) {
+    async fn finish_requests(&mut self, end: StopReason, signals: &mut Signals) {
         let soon = || Instant::now() + STOP_WAIT;
-        let mut deadline = (end == End::Stopped).then(soon);
+        let mut deadline = (end == StopReason::Interrupted).then(soon);
         while !self.in_flight.is_empty() {
             self.results
                 .stderr
@@ -260,29 +260,29 @@ impl Run {
                 biased;
                 // The first signal of a run that is done means soon; the second of any means now.
                 () = signals.next() => deadline = Some(deadline.map_or_else(soon, |_| Instant::now())),
-                Some(answered) = self.in_flight.next() => self.take(&answered),
-                () = until(deadline) => break,
+                Some(finished) = self.in_flight.next_finished() => self.handle_finished(&finished),
+                () = sleep_until_deadline(deadline) => break,
             }
         }
-        for (sequences, lane) in self.in_flight.abandon() {
-            self.results.take_abandoned(sequences, lane);
+        for (sequences, lane) in self.in_flight.abandon_all() {
+            self.results.record_abandoned(sequences, lane);
         }
         let deadline = deadline.map(|_| soon());
         let finished = tokio::select! {
             biased;
             finished = self.results.status_lines.finish() => finished,
             () = signals.next() => Ok(()),
-            () = until(deadline) => Ok(()),
+            () = sleep_until_deadline(deadline) => Ok(()),
         };
         if let Err(error) = finished {
-            self.results.fail(RunError::Stdout(error));
+            self.results.set_error(RunError::Stdout(error));
         }
     }
 
     /// Sends the next event, which was due at `due` by the schedule.
-    fn post(&mut self, due: Instant) {
+    fn send_event(&mut self, due: Instant) {
         // In this order: a pause between the two makes the event a little older, and never younger than it is.
-        let (now_us, now) = (unix_us(), Instant::now());
+        let (now_us, now) = (unix_time_us(), Instant::now());
         // What was not read yet could not be sent: that is no delay of the server's.
         let due = if let Payload::Replay(replay) = &self.payload {
             due.max(replay.read_at().into())
@@ -291,14 +291,14 @@ impl Run {
         };
         let sequence = self.results.report.counts().sent;
         let gathering = self.batch.as_ref().and_then(BatchBuilder::lane);
-        let lane = gathering.unwrap_or_else(|| self.lanes.take());
+        let lane = gathering.unwrap_or_else(|| self.lanes.acquire());
         let slot = EventSlot {
             lane,
-            due_us: now_us.saturating_sub(micros(now.saturating_duration_since(due))),
+            due_us: now_us.saturating_sub(as_micros(now.saturating_duration_since(due))),
         };
         let Some(event) = self.payload.next_event(slot, &mut self.data) else {
             if gathering.is_none() {
-                self.lanes.put_back(lane);
+                self.lanes.release_unused(lane);
             }
             return;
         };
@@ -310,7 +310,7 @@ impl Run {
             }
             return;
         }
-        let events = Events {
+        let events = RequestEvents {
             first: sequence,
             lane,
             frees_lane: true,
@@ -325,7 +325,7 @@ impl Run {
             .requests
             .build_event_request(&event, &self.data, sequence)
         {
-            Ok(outgoing) => self.start(events, expected, outgoing),
+            Ok(outgoing) => self.start_request(events, expected, outgoing),
             Err(error) => {
                 let outcome = Outcome::NotStored(Failure::Unsendable(error.to_string()));
                 self.in_flight
@@ -343,8 +343,8 @@ impl Run {
             lines,
         } = gathered;
         let expected = ExpectedReply::Batch(dues.len() as u64);
-        self.start(
-            Events {
+        self.start_request(
+            RequestEvents {
                 first,
                 lane,
                 frees_lane,
@@ -355,7 +355,12 @@ impl Run {
         );
     }
 
-    fn start(&mut self, events: Events, expected: ExpectedReply, outgoing: OutgoingRequest) {
+    fn start_request(
+        &mut self,
+        events: RequestEvents,
+        expected: ExpectedReply,
+        outgoing: OutgoingRequest,
+    ) {
         let publisher = Rc::clone(&self.publisher);
         if let Some(retry) = self.retry.clone() {
             self.in_flight.push(events, async move {
@@ -378,7 +383,7 @@ impl Run {
 /// Waits until the next event is due and there is one: false if there are no more, or none by the end of the duration.
 ///
 /// When the schedule is only waiting for its end there need be none.
-async fn event(
+async fn wait_for_event(
     payload: &mut Payload,
     timer: &Timer,
     wake: Instant,
@@ -392,11 +397,11 @@ async fn event(
     tokio::select! {
         biased;
         ready = payload.ready() => ready,
-        () = until(last) => Ok(false),
+        () = sleep_until_deadline(last) => Ok(false),
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn sleep_until_deadline(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
@@ -404,14 +409,14 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// Now, in microseconds since the Unix epoch. A clock before 1970 is wrong anyhow.
-fn unix_us() -> u64 {
-    micros(
+fn unix_time_us() -> u64 {
+    as_micros(
         SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default(),
     )
 }
 
-fn micros(duration: Duration) -> u64 {
+fn as_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
