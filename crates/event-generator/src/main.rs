@@ -66,13 +66,13 @@ fn main() -> ExitCode {
     if let Some(shell) = settings.completions {
         return completions::print(shell);
     }
-    generate(&settings).unwrap_or_else(|error| {
+    run_generator(&settings).unwrap_or_else(|error| {
         write_line(format_args!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
-fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
+fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Fails only if there is a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     open_files::make_room_for(settings.concurrency);

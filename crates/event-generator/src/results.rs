@@ -116,7 +116,7 @@ impl Results {
     /// The figures, and what made the run stop if something did. Everything has been said by then.
     pub(crate) fn finish(mut self) -> (Report, Option<RunError>) {
         self.report.unreported += self.failure_log.suppressed();
-        self.report.unprinted = self.status_lines.left_out();
+        self.report.unprinted = self.status_lines.dropped();
         self.stderr.finish();
         (self.report, self.error)
     }

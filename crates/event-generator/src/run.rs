@@ -141,7 +141,7 @@ impl Run {
         let write = |file: ReportFile| file.write(&report, complete, start.elapsed());
         let report_error = self.report_file.map(write).and_then(Result::err);
         // Whoever stops a run does not ask whether it has succeeded.
-        let failed = end == StopReason::Complete && report.is_in_vain();
+        let failed = end == StopReason::Complete && report.acknowledged_nothing();
         RunResult {
             report,
             code: ExitCode::from(u8::from(failed)),

@@ -22,7 +22,7 @@ const LINES_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct StatusLines {
     printer: Option<Printer>,
-    left_out: u64,
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -38,12 +38,12 @@ impl StatusLines {
             let (lines, to_print) = mpsc::channel(LINES_MAX);
             let (end, ended) = oneshot::channel();
             // Nobody waits for the receiver if this fails: the run has given up on stdout.
-            thread::spawn(move || end.send(print(to_print)));
+            thread::spawn(move || end.send(print_lines(to_print)));
             Printer { lines, ended }
         };
         Self {
             printer: enabled.then(start),
-            left_out: 0,
+            dropped: 0,
         }
     }
 
@@ -52,7 +52,7 @@ impl StatusLines {
         if let Some(printer) = &self.printer
             && let Err(mpsc::error::TrySendError::Full(_)) = printer.lines.try_send(status)
         {
-            self.left_out += 1;
+            self.dropped += 1;
         }
     }
 
@@ -80,12 +80,12 @@ impl StatusLines {
     }
 
     /// How many lines were not printed because too many were waiting.
-    pub(crate) fn left_out(&self) -> u64 {
-        self.left_out
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
     }
 }
 
-fn print(mut lines: Receiver<StatusCode>) -> io::Result<()> {
+fn print_lines(mut lines: Receiver<StatusCode>) -> io::Result<()> {
     let mut stdout = BufWriter::new(io::stdout().lock());
     while let Some(status) = lines.blocking_recv() {
         writeln!(stdout, "{}", status.as_str())?;

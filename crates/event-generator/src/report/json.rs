@@ -14,7 +14,7 @@ use super::Report;
 
 /// What the run was asked to do.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Setup {
+pub(crate) struct RunSetup {
     /// The address, without user name and password.
     pub(crate) url: String,
     pub(crate) payload: String,
@@ -34,7 +34,7 @@ pub(crate) struct Setup {
 pub(crate) struct ReportFile {
     file: File,
     path: PathBuf,
-    setup: Setup,
+    setup: RunSetup,
 }
 
 /// The report cannot be written.
@@ -47,9 +47,9 @@ pub(crate) enum ReportError {
 }
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct ReportJson<'a> {
     #[serde(flatten)]
-    setup: &'a Setup,
+    setup: &'a RunSetup,
     /// Whether the schedule came to its end.
     complete: bool,
     /// The whole run, the wait for the last answers included.
@@ -81,7 +81,7 @@ struct Latency {
 
 impl ReportFile {
     /// Creates the file, or empties it.
-    pub(crate) fn create(path: &Path, setup: Setup) -> Result<Self, ReportError> {
+    pub(crate) fn create(path: &Path, setup: RunSetup) -> Result<Self, ReportError> {
         let path = path.to_owned();
         match File::create(&path) {
             Ok(file) => Ok(Self { file, path, setup }),
@@ -96,7 +96,7 @@ impl ReportFile {
         complete: bool,
         duration: Duration,
     ) -> Result<(), ReportError> {
-        let mut text = text(&self.setup, report, complete, duration);
+        let mut text = render_json(&self.setup, report, complete, duration);
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
@@ -107,7 +107,7 @@ impl ReportFile {
     }
 }
 
-fn text(setup: &Setup, report: &Report, complete: bool, duration: Duration) -> String {
+fn render_json(setup: &RunSetup, report: &Report, complete: bool, duration: Duration) -> String {
     let counts = report.counts;
     let latency = || Latency {
         mean: report.latency_us.mean(),
@@ -117,11 +117,11 @@ fn text(setup: &Setup, report: &Report, complete: bool, duration: Duration) -> S
         p99_9: report.latency_us_at(0.999),
         max: report.latency_us_at(1.0),
     };
-    let json = Json {
+    let json = ReportJson {
         setup,
         complete,
         duration_s: duration.as_secs_f64(),
-        sending_s: report.span().map(|span| span.as_secs_f64()),
+        sending_s: report.sending_time().map(|span| span.as_secs_f64()),
         rate_achieved: report.achieved_rate(),
         sent: counts.sent,
         acknowledged: counts.acknowledged,
@@ -162,7 +162,7 @@ mod tests {
         }
         report.count_status(StatusCode::OK);
         report.count_status(StatusCode::OK);
-        let setup = Setup {
+        let setup = RunSetup {
             url: "http://h".to_owned(),
             payload: "sequenced".to_owned(),
             rate_asked: Some(10.0),
@@ -173,7 +173,7 @@ mod tests {
             batch: 1,
             seed: None,
         };
-        let text = text(&setup, &report, true, Duration::from_millis(1500));
+        let text = render_json(&setup, &report, true, Duration::from_millis(1500));
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!({

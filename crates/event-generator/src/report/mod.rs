@@ -15,7 +15,7 @@ use std::{
 use hdrhistogram::Histogram;
 use hyper::StatusCode;
 
-pub(crate) use self::json::{ReportError, ReportFile, Setup};
+pub(crate) use self::json::{ReportError, ReportFile, RunSetup};
 use crate::{outcome::Outcome, pace::Curve};
 
 /// Longer latencies count as this: an hour. With three digits, a histogram up to there takes some 200 KiB.
@@ -105,19 +105,19 @@ impl Report {
     }
 
     /// Something was sent and nothing was acknowledged.
-    pub(crate) fn is_in_vain(&self) -> bool {
+    pub(crate) fn acknowledged_nothing(&self) -> bool {
         self.counts.sent > 0 && self.counts.acknowledged == 0
     }
 
     /// Events a second between the first and the last, if there were two.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     fn achieved_rate(&self) -> Option<f64> {
-        let span = self.span()?.as_secs_f64();
+        let span = self.sending_time()?.as_secs_f64();
         (span > 0.0).then(|| (self.counts.sent - 1) as f64 / span)
     }
 
     /// From the first event to the last.
-    fn span(&self) -> Option<Duration> {
+    fn sending_time(&self) -> Option<Duration> {
         self.sending.map(|(first, last)| last.duration_since(first))
     }
 
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn a_run_without_answers_says_so() {
         let mut report = report("0.5");
-        assert!(!report.is_in_vain());
+        assert!(!report.acknowledged_nothing());
         report.count_sent(Instant::now());
-        assert!(report.is_in_vain());
+        assert!(report.acknowledged_nothing());
         report.unsent = 3;
         assert_eq!(
             report.to_string(),

@@ -8,7 +8,7 @@ use crate::{
     payload::{
         Actions, AllowedTypes, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial,
     },
-    report::Setup,
+    report::RunSetup,
     request::{RequestBuilder, RequestOptions},
 };
 
@@ -117,7 +117,7 @@ impl Settings {
     }
 
     /// What a report says about the run.
-    pub(crate) fn describe_run(&self) -> Setup {
+    pub(crate) fn describe_run(&self) -> RunSetup {
         let name = |value: Option<clap::builder::PossibleValue>| {
             value.map(|value| value.get_name().to_owned())
         };
@@ -127,7 +127,7 @@ impl Settings {
         } else {
             name(self.payload.unwrap_or_default().to_possible_value()).unwrap_or_default()
         };
-        Setup {
+        RunSetup {
             url: self.url.to_string(),
             payload,
             rate_asked: if matches!(curve, Curve::Steady(_)) {
