@@ -1,58 +1,40 @@
 //! `event-generator`: posts events to a Server-Sent Events server at a steady rate, and counts what became of them.
 //!
-//! This file only puts the parts together and turns how the run ended into an exit code.
+//! This file only puts the parts together and turns how the run ended into an exit code. A module uses only the modules
+//! above it in this table:
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | `settings` | the command line and its environment twins, checked |
-//! | `base_url` | where the server is |
-//! | `pace` | when each event is due (pure) |
-//! | `payload` | which event: its type and its data |
-//! | `request` | events as requests: ours, batches, templates (pure) |
-//! | `publisher` | sends a request |
-//! | `retry` | sends a request again, with the same key |
-//! | `outcome` | what an answer says about events (pure) |
-//! | `in_flight` | the requests that wait for their answers |
-//! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
-//! | `run` | the loop: sends what is due, takes what was answered, stops when told |
-//! | `breather` | the pause of a closed loop after connections that failed (pure) |
-//! | `alarm` | the timer that wakes the loop |
+//! | `schedule` | when each event is due (pure) |
+//! | `payload` | the type and the data of each event |
+//! | `request` | events as HTTP requests: the server's own API, batches, templates (pure) |
+//! | `publisher` | sends a request, repeats it if that is safe, and classifies the reply |
+//! | `report` | the output: counters and summary, `--report`, `--record`, stdout, stderr |
+//! | `settings` | the command line and its environment variables, validated; builds the parts of a run |
+//! | `run` | the loop: sends what is due, handles replies, stops at the end or on a signal |
 //! | `signals` | Ctrl-C and SIGTERM |
-//! | `results` | what is done with each outcome: the five below |
-//! | `status_lines` | stdout: a status code a line |
-//! | `complaints` | log lines about failures: at most one per kind and second (pure) |
-//! | `talk` | stderr: those messages, and the progress |
-//! | `report` | the counters, the summary, the file of `--report` |
-//! | `record` | the file of `--record` |
+//! | `open_files` | the limit of open files |
 
-mod alarm;
-mod base_url;
-mod breather;
-mod complaints;
-mod completions;
-mod in_flight;
-mod lanes;
 mod open_files;
-mod outcome;
-mod pace;
 mod payload;
 mod publisher;
-mod record;
 mod report;
 mod request;
-mod results;
-mod retry;
 mod run;
+mod schedule;
 mod settings;
 mod signals;
-mod status_lines;
-mod talk;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::{run::Run, settings::Settings, signals::Signals, talk::write_line};
+use crate::{
+    report::stderr::write_line,
+    run::Run,
+    settings::{Settings, completions},
+    signals::Signals,
+};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {

@@ -11,7 +11,7 @@
 //! events again.
 
 pub(crate) mod actions;
-mod kind;
+mod event_type;
 pub(crate) mod replay;
 mod sequenced;
 mod session;
@@ -20,11 +20,11 @@ mod tutorial;
 
 use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
-use crate::lanes::Lane;
+use crate::run::lanes::Lane;
 
 pub(crate) use self::{
     actions::Actions,
-    kind::AnyEventType,
+    event_type::AnyEventType,
     replay::{AllowedTypes, Replay, ReplayError},
     sequenced::Sequenced,
     session::{Session, USERS_MAX},

@@ -58,7 +58,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::lanes::Lane;
+    use crate::run::lanes::Lane;
 
     fn data(bytes: Option<usize>, sequence: u64) -> String {
         let mut data = String::new();

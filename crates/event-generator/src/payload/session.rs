@@ -229,7 +229,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::lanes::Lane;
+    use crate::run::lanes::Lane;
 
     #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
     struct SessionData {

@@ -79,7 +79,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::lanes::Lane;
+    use crate::run::lanes::Lane;
 
     fn chosen_actions(actions: &str, seed: Option<u64>) -> Vec<UserAction> {
         let mut tutorial = Tutorial::new(actions.parse().unwrap(), seed, None);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
 
 use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, REPLY_BYTES_MAX, Reply, root_cause};
-use crate::{base_url::BaseUrl, request::OutgoingRequest};
+use crate::{request::OutgoingRequest, request::base_url::BaseUrl};
 
 /// A pool of connections.
 #[derive(Debug)]

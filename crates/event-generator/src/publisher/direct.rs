@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, REPLY_BYTES_MAX, Reply, root_cause};
-use crate::{base_url::BaseUrl, request::OutgoingRequest};
+use crate::{request::OutgoingRequest, request::base_url::BaseUrl};
 
 /// The connections to one server. As many are open as requests were ever under way together.
 #[derive(Debug)]

@@ -6,7 +6,9 @@
 
 mod client;
 mod direct;
+pub(crate) mod outcome;
 mod proxy;
+pub(crate) mod retry;
 
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use hyper::StatusCode;
 
 pub(crate) use self::proxy::Proxy;
 use self::{client::Client, direct::Direct};
-use crate::{base_url::BaseUrl, request::OutgoingRequest};
+use crate::{request::OutgoingRequest, request::base_url::BaseUrl};
 
 /// How long connecting may take, name lookup and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::{env, fmt};
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use crate::base_url::BaseUrl;
+use crate::request::base_url::BaseUrl;
 
 /// By scheme, in the order in which the client looks at them.
 const FOR_HTTP: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];

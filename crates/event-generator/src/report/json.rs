@@ -145,8 +145,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        outcome::{Ids, Outcome},
-        pace::parse_rate,
+        publisher::outcome::{Ids, Outcome},
+        schedule::parse_rate,
     };
 
     #[test]

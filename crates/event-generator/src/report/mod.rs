@@ -4,7 +4,11 @@
 //! holds the schedule up cannot hide it (no "coordinated omission"). It includes this program's timer, which may be a
 //! millisecond or two late. Without a rate an event is due when it is sent, and the summary says so.
 
+pub(crate) mod failure_log;
 mod json;
+pub(crate) mod record;
+pub(crate) mod status_lines;
+pub(crate) mod stderr;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +20,7 @@ use hdrhistogram::Histogram;
 use hyper::StatusCode;
 
 pub(crate) use self::json::{ReportError, ReportFile, RunSetup};
-use crate::{outcome::Outcome, pace::Curve};
+use crate::{publisher::outcome::Outcome, schedule::Curve};
 
 /// Longer latencies count as this: an hour. With three digits, a histogram up to there takes some 200 KiB.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
@@ -201,8 +205,8 @@ impl Display for Milliseconds {
 mod tests {
     use super::*;
     use crate::{
-        outcome::{Failure, Ids},
-        pace::parse_rate,
+        publisher::outcome::{Failure, Ids},
+        schedule::parse_rate,
     };
 
     fn report(rate: &str) -> Report {

@@ -2,6 +2,7 @@
 //!
 //! Pure: who sends them is the publisher's business.
 
+pub(crate) mod base_url;
 mod batch;
 mod header;
 mod template;
@@ -20,8 +21,8 @@ pub(crate) use self::{
 };
 use self::{header::sensitive_value, template::Values};
 use crate::{
-    base_url::BaseUrl,
     payload::{DataFormat, NextEvent},
+    request::base_url::BaseUrl,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -3,9 +3,10 @@
 //! What is wrong is refused here, before anything is sent, with exit code 2; what does not go together, in
 //! [`combinations`].
 
-mod combinations;
+mod build;
+pub(crate) mod completions;
 mod help;
-mod parts;
+mod validate;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -16,11 +17,11 @@ use hyper::Method;
 use sse_proto::{Channel, units};
 
 use crate::{
-    base_url::BaseUrl,
-    pace::{Curve, Spread, parse_ramp, parse_rate},
     payload::{Actions, replay::Recording},
+    report::stderr::Progress,
+    request::base_url::BaseUrl,
     request::{Bearer, Header, Template, Unquoted},
-    talk::Progress,
+    schedule::{Curve, Spread, parse_ramp, parse_rate},
 };
 
 /// Posts events to a Server-Sent Events server by a schedule, and counts what was acknowledged

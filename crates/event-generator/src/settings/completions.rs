@@ -8,7 +8,7 @@ use std::{
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{settings::Settings, talk::write_line};
+use crate::{report::stderr::write_line, settings::Settings};
 
 /// Prints the script. A closed pipe is a quiet end.
 pub(crate) fn print(shell: Shell) -> ExitCode {

@@ -4,8 +4,8 @@ use hyper::header::AUTHORIZATION;
 
 use super::{PayloadKind, Settings};
 use crate::{
-    pace::{Curve, Spread},
-    retry::IDEMPOTENCY_KEY,
+    publisher::retry::IDEMPOTENCY_KEY,
+    schedule::{Curve, Spread},
 };
 
 impl Settings {

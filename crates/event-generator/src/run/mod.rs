@@ -3,6 +3,12 @@
 //! One task does it all, so nothing is shared. No wait for an answer, for stdout or for the record stands between an
 //! event and its time, until the requests in flight are as many as may be.
 
+mod connect_backoff;
+mod in_flight;
+pub(crate) mod lanes;
+mod results;
+mod timer;
+
 use std::{
     io,
     process::ExitCode,
@@ -13,19 +19,19 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    alarm::Timer,
-    breather::ConnectBackoff,
-    in_flight::{FinishedRequest, InFlight, RequestEvents},
-    lanes::Lanes,
-    outcome::{ExpectedReply, Failure, Outcome},
-    pace::{Curve, NextStep, Schedule},
     payload::{EventSlot, Payload, ReplayError},
+    publisher::outcome::{ExpectedReply, Failure, Outcome},
+    publisher::retry::Retry,
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
-    record::RecordError,
+    report::record::RecordError,
     report::{Report, ReportError, ReportFile},
     request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder},
-    results::{Results, RunError},
-    retry::Retry,
+    run::connect_backoff::ConnectBackoff,
+    run::in_flight::{FinishedRequest, InFlight, RequestEvents},
+    run::lanes::Lanes,
+    run::results::{Results, RunError},
+    run::timer::Timer,
+    schedule::{Curve, NextStep, Schedule},
     settings::Settings,
     signals::Signals,
 };

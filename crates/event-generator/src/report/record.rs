@@ -16,9 +16,9 @@ use sse_proto::{
 };
 
 use crate::{
-    lanes::Lane,
-    outcome::{Ids, Outcome},
     payload::Stamper,
+    publisher::outcome::{Ids, Outcome},
+    run::lanes::Lane,
 };
 
 /// The record of one run.
@@ -109,7 +109,7 @@ mod tests {
     use sse_proto::EventId;
 
     use super::*;
-    use crate::outcome::Failure;
+    use crate::publisher::outcome::Failure;
 
     #[test]
     fn acknowledged_and_unknown_events_have_a_line_and_refused_ones_have_none() {

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::{
-    outcome::{ExpectedReply, FailureKind, Outcome},
     publisher::Publisher,
+    publisher::outcome::{ExpectedReply, FailureKind, Outcome},
     request::OutgoingRequest,
 };
 
@@ -110,7 +110,7 @@ fn combine_outcome(may_be_stored: bool, last: Outcome) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failure, Ids};
+    use crate::publisher::outcome::{Failure, Ids};
 
     fn status(code: u16) -> Failure {
         Failure::Status {

@@ -7,7 +7,7 @@
 //! What was refused is not in the log, and its numbers are given out again: a lane has no holes that are not losses. After
 //! a request of unknown outcome, which may be stored later than the next one, the lane is given up.
 
-use crate::outcome::Outcome;
+use crate::publisher::outcome::Outcome;
 
 /// The numbers of the events of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failure, Ids};
+    use crate::publisher::outcome::{Failure, Ids};
 
     #[test]
     fn a_lane_goes_on_after_what_was_acknowledged_only() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::outcome::{FailureKind, Outcome};
+use crate::publisher::outcome::{FailureKind, Outcome};
 
 /// The first pause. Each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ impl ConnectBackoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failure, Ids};
+    use crate::publisher::outcome::{Failure, Ids};
 
     fn refused() -> Outcome {
         Outcome::NotStored(Failure::Connect("refused".to_owned()))

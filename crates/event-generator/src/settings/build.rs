@@ -4,12 +4,12 @@ use clap::ValueEnum as _;
 
 use super::{PayloadKind, Settings};
 use crate::{
-    pace::{Arrivals, Curve, Limits, Schedule},
     payload::{
         Actions, AllowedTypes, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial,
     },
     report::RunSetup,
     request::{RequestBuilder, RequestOptions},
+    schedule::{Arrivals, Curve, Limits, Schedule},
 };
 
 /// Up to this rate status codes are printed without being asked for.

@@ -9,17 +9,17 @@ use std::{
 use sse_proto::Channel;
 
 use crate::{
-    complaints::FailureLog,
-    in_flight::FinishedRequest,
-    lanes::Lane,
-    outcome::{Failure, Outcome},
     payload::{ReplayError, Stamper},
     publisher::Proxy,
-    record::{Record, RecordError},
+    publisher::outcome::{Failure, Outcome},
     report::Report,
+    report::failure_log::FailureLog,
+    report::record::{Record, RecordError},
+    report::status_lines::StatusLines,
+    report::stderr::StderrWriter,
+    run::in_flight::FinishedRequest,
+    run::lanes::Lane,
     settings::Settings,
-    status_lines::StatusLines,
-    talk::StderrWriter,
 };
 
 /// The output of a run.
