@@ -67,7 +67,7 @@ fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
         // Before the first request, so that no signal finds the default action.
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let ended = Run::new(settings)?.run(&mut signals).await;
-        write_line(&ended.report);
+        write_line(&ended.stats);
         if let Some(error) = ended.error {
             return Err(error.into());
         }

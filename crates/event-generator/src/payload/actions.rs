@@ -8,7 +8,7 @@ use rand::{
 };
 use sse_proto::{EventType, event::InvalidName};
 
-use super::AnyEventType;
+use super::event_type::AnyEventType;
 
 /// At least one action, each with its share of the events.
 #[derive(Debug, Clone)]

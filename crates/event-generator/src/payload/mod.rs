@@ -11,19 +11,19 @@
 //! events again.
 
 pub(crate) mod actions;
+mod event;
 mod event_type;
+pub(crate) mod lane;
 pub(crate) mod replay;
+mod rng;
 mod sequenced;
 mod session;
 mod stamper;
 mod tutorial;
 
-use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
-
-use crate::run::lanes::Lane;
-
 pub(crate) use self::{
     actions::Actions,
+    event::{DataFormat, EventSlot, NextEvent},
     event_type::AnyEventType,
     replay::{AllowedTypes, Replay, ReplayError},
     sequenced::Sequenced,
@@ -39,33 +39,6 @@ pub(crate) enum Payload {
     Sequenced(Sequenced),
     Session(Box<Session>),
     Replay(Replay),
-}
-
-/// Which event it is, and when it was due.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EventSlot {
-    /// Its lane, and its number there.
-    pub(crate) lane: Lane,
-    /// Microseconds since the Unix epoch.
-    pub(crate) due_us: u64,
-}
-
-/// An event without its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NextEvent {
-    /// Its type.
-    pub(crate) event_type: AnyEventType,
-    /// What its data is.
-    pub(crate) format: DataFormat,
-}
-
-/// What the data of an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DataFormat {
-    /// JSON on one line.
-    Json,
-    /// Any text.
-    Text,
 }
 
 impl Payload {
@@ -98,9 +71,4 @@ impl Payload {
             Self::Replay(replay) => replay.next_event(data),
         }
     }
-}
-
-/// The generator of a payload. Named, unlike `StdRng`: its numbers stay the same with the next release of `rand`.
-fn seeded_rng(seed: Option<u64>) -> Xoshiro256PlusPlus {
-    seed.map_or_else(rand::make_rng, Xoshiro256PlusPlus::seed_from_u64)
 }

@@ -2,7 +2,12 @@
 
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::{Actions, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
+use super::{
+    actions::Actions,
+    event::{DataFormat, EventSlot, NextEvent},
+    rng::seeded_rng,
+    stamper::Stamper,
+};
 
 /// What the padding adds besides itself.
 const PAD: &str = r#","pad":""}"#;
@@ -58,7 +63,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::run::lanes::Lane;
+    use crate::payload::lane::Lane;
 
     fn data(bytes: Option<usize>, sequence: u64) -> String {
         let mut data = String::new();

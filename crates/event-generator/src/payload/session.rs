@@ -16,7 +16,12 @@ use chrono::{DateTime, SecondsFormat};
 use rand::{Rng, RngExt as _, rngs::Xoshiro256PlusPlus};
 use uuid::Uuid;
 
-use super::{AnyEventType, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
+use super::{
+    event::{DataFormat, EventSlot, NextEvent},
+    event_type::AnyEventType,
+    rng::seeded_rng,
+    stamper::Stamper,
+};
 
 /// More users than this are refused: each takes some hundred bytes.
 pub(crate) const USERS_MAX: u32 = 1_000_000;
@@ -229,7 +234,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::run::lanes::Lane;
+    use crate::payload::lane::Lane;
 
     #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
     struct SessionData {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::EventSlot;
+use super::event::EventSlot;
 
 /// The publisher's half of a stamp. Random whatever the seed: two runs must never be taken for one.
 #[derive(Debug, Clone)]

@@ -9,7 +9,12 @@ use chrono::{DateTime, Local};
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 use uuid::Uuid;
 
-use super::{Actions, DataFormat, EventSlot, NextEvent, Stamper, seeded_rng};
+use super::{
+    actions::Actions,
+    event::{DataFormat, EventSlot, NextEvent},
+    rng::seeded_rng,
+    stamper::Stamper,
+};
 
 /// A user takes an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +84,7 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::run::lanes::Lane;
+    use crate::payload::lane::Lane;
 
     fn chosen_actions(actions: &str, seed: Option<u64>) -> Vec<UserAction> {
         let mut tutorial = Tutorial::new(actions.parse().unwrap(), seed, None);

@@ -5,8 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
 
-use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, REPLY_BYTES_MAX, Reply, root_cause};
-use crate::{request::OutgoingRequest, request::base_url::BaseUrl};
+use super::{
+    reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
+    timeouts::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
+};
+use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
 /// A pool of connections.
 #[derive(Debug)]

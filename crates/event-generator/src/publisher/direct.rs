@@ -19,8 +19,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, REPLY_BYTES_MAX, Reply, root_cause};
-use crate::{request::OutgoingRequest, request::base_url::BaseUrl};
+use super::{
+    reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
+    timeouts::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
+};
+use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
 /// The connections to one server. As many are open as requests were ever under way together.
 #[derive(Debug)]

@@ -8,27 +8,19 @@ mod client;
 mod direct;
 pub(crate) mod outcome;
 mod proxy;
+mod reply;
 pub(crate) mod retry;
+mod timeouts;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::StatusCode;
-
-pub(crate) use self::proxy::Proxy;
-use self::{client::Client, direct::Direct};
-use crate::{request::OutgoingRequest, request::base_url::BaseUrl};
-
-/// How long connecting may take, name lookup and TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a request may take, connecting included.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// An idle connection is closed after this long.
-///
-/// Many servers close theirs after 5 s; a request that crosses such a close would have an unknown outcome.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// More of an answer than this is not read: an id or an error is far smaller.
-const REPLY_BYTES_MAX: usize = 64 * 1024;
+use self::{
+    client::Client,
+    direct::Direct,
+    reply::{NoReply, Reply},
+};
+pub(crate) use self::{proxy::Proxy, timeouts::REQUEST_TIMEOUT};
+use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
 /// Sends requests to one server.
 #[derive(Debug)]
@@ -37,26 +29,6 @@ pub(crate) enum Publisher {
     Direct(Direct),
     /// Through the client that knows TLS and proxies.
     Client(Client),
-}
-
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    /// Its status.
-    pub(crate) status: StatusCode,
-    /// Its body; empty if it broke off, because then it proves no more than the status does.
-    pub(crate) body: Bytes,
-}
-
-/// There was no answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoReply {
-    /// Nothing was sent.
-    Connect(String),
-    /// It did not come in time.
-    Timeout,
-    /// The connection broke after the request was sent, at least in part.
-    Broken(String),
 }
 
 /// The client could not be set up.
@@ -92,15 +64,6 @@ impl Publisher {
             Self::Client(client) => client.send(request).await,
         }
     }
-}
-
-/// The last of the causes says what happened, like `Connection refused (os error 111)`; those before it say where.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut root = error;
-    while let Some(cause) = root.source() {
-        root = cause;
-    }
-    root.to_string()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use sse_proto::{
     api::{BatchPublished, ErrorBody, Published},
 };
 
-use crate::publisher::{NoReply, Reply};
+use super::reply::{NoReply, Reply};
 
 /// The code of a 503 for an event that may have been stored.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown";

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::Report;
+use super::stats::RunStats;
 
 /// What the run was asked to do.
 #[derive(Debug, Clone, Serialize)]
@@ -92,11 +92,11 @@ impl ReportFile {
     /// Writes the figures.
     pub(crate) fn write(
         mut self,
-        report: &Report,
+        stats: &RunStats,
         complete: bool,
         duration: Duration,
     ) -> Result<(), ReportError> {
-        let mut text = render_json(&self.setup, report, complete, duration);
+        let mut text = render_json(&self.setup, stats, complete, duration);
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
@@ -107,31 +107,31 @@ impl ReportFile {
     }
 }
 
-fn render_json(setup: &RunSetup, report: &Report, complete: bool, duration: Duration) -> String {
-    let counts = report.counts;
+fn render_json(setup: &RunSetup, stats: &RunStats, complete: bool, duration: Duration) -> String {
+    let counts = stats.counts;
     let latency = || Latency {
-        mean: report.latency_us.mean(),
-        p50: report.latency_us_at(0.5),
-        p90: report.latency_us_at(0.9),
-        p99: report.latency_us_at(0.99),
-        p99_9: report.latency_us_at(0.999),
-        max: report.latency_us_at(1.0),
+        mean: stats.latency_us.mean(),
+        p50: stats.latency_us_at(0.5),
+        p90: stats.latency_us_at(0.9),
+        p99: stats.latency_us_at(0.99),
+        p99_9: stats.latency_us_at(0.999),
+        max: stats.latency_us_at(1.0),
     };
     let json = ReportJson {
         setup,
         complete,
         duration_s: duration.as_secs_f64(),
-        sending_s: report.sending_time().map(|span| span.as_secs_f64()),
-        rate_achieved: report.achieved_rate(),
+        sending_s: stats.sending_time().map(|span| span.as_secs_f64()),
+        rate_achieved: stats.achieved_rate(),
         sent: counts.sent,
         acknowledged: counts.acknowledged,
         failed: counts.failed,
         unknown: counts.unknown,
-        unsent: report.unsent,
-        skipped: report.skipped,
-        sent_again: report.sent_again,
-        statuses: &report.statuses,
-        latency_us: (!report.latency_us.is_empty()).then(latency),
+        unsent: stats.unsent,
+        skipped: stats.skipped,
+        sent_again: stats.sent_again,
+        statuses: &stats.statuses,
+        latency_us: (!stats.latency_us.is_empty()).then(latency),
     };
     serde_json::to_string_pretty(&json).expect("strings and numbers are always JSON")
 }
@@ -151,17 +151,17 @@ mod tests {
 
     #[test]
     fn the_json_has_every_figure() {
-        let mut report = Report::new(parse_rate("10").unwrap());
+        let mut stats = RunStats::new(parse_rate("10").unwrap());
         let start = Instant::now();
         for nth in 0..11 {
-            report.count_sent(start + nth * Duration::from_millis(100));
-            report.count_outcome(
+            stats.count_sent(start + nth * Duration::from_millis(100));
+            stats.count_outcome(
                 &Outcome::Acknowledged(Ids::NotReported),
                 Duration::from_micros(100),
             );
         }
-        report.count_status(StatusCode::OK);
-        report.count_status(StatusCode::OK);
+        stats.count_status(StatusCode::OK);
+        stats.count_status(StatusCode::OK);
         let setup = RunSetup {
             url: "http://h".to_owned(),
             payload: "sequenced".to_owned(),
@@ -173,7 +173,7 @@ mod tests {
             batch: 1,
             seed: None,
         };
-        let text = render_json(&setup, &report, true, Duration::from_millis(1500));
+        let text = render_json(&setup, &stats, true, Duration::from_millis(1500));
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!({

@@ -17,8 +17,8 @@ use sse_proto::{
 
 use crate::{
     payload::Stamper,
+    payload::lane::Lane,
     publisher::outcome::{Ids, Outcome},
-    run::lanes::Lane,
 };
 
 /// The record of one run.

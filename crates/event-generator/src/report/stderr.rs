@@ -18,7 +18,7 @@ use std::{
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::report::Counts;
+use super::stats::Counts;
 
 /// Messages that may wait for whoever reads stderr.
 const MESSAGES_MAX: usize = 64;

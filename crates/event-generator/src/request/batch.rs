@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
+    payload::lane::Lane,
     payload::{DataFormat, NextEvent},
-    run::lanes::Lane,
 };
 
 /// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).

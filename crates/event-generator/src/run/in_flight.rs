@@ -12,7 +12,7 @@ use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::Fu
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use crate::{publisher::outcome::Outcome, run::lanes::Lane};
+use crate::{payload::lane::Lane, publisher::outcome::Outcome};
 
 /// The requests of one run. They make progress only while someone waits in [`next_finished`](Self::next_finished).
 pub(crate) struct InFlight {

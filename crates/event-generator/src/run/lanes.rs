@@ -7,16 +7,7 @@
 //! What was refused is not in the log, and its numbers are given out again: a lane has no holes that are not losses. After
 //! a request of unknown outcome, which may be stored later than the next one, the lane is given up.
 
-use crate::publisher::outcome::Outcome;
-
-/// The numbers of the events of one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lane {
-    /// Counts the lanes of a run, from 0.
-    pub(crate) number: u32,
-    /// The number of the next event in it, or of the first one of a request.
-    pub(crate) next: u64,
-}
+use crate::{payload::lane::Lane, publisher::outcome::Outcome};
 
 /// The lanes of a run that are free. As many exist as requests were ever under way together.
 #[derive(Debug, Default)]

@@ -24,7 +24,10 @@ use crate::{
     publisher::retry::Retry,
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
     report::record::RecordError,
-    report::{Report, ReportError, ReportFile},
+    report::{
+        json::{ReportError, ReportFile},
+        stats::RunStats,
+    },
     request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder},
     run::connect_backoff::ConnectBackoff,
     run::in_flight::{FinishedRequest, InFlight, RequestEvents},
@@ -66,7 +69,7 @@ pub(crate) struct Run {
 /// How a run ended.
 pub(crate) struct RunResult {
     /// What it did.
-    pub(crate) report: Report,
+    pub(crate) stats: RunStats,
     /// The exit code, unless there is an error.
     pub(crate) code: ExitCode,
     /// What made it stop early.
@@ -137,19 +140,19 @@ impl Run {
         }
         self.finish_requests(end, signals).await;
         if let Payload::Replay(replay) = &self.payload {
-            self.results.report.skipped = replay.skipped();
+            self.results.stats.skipped = replay.skipped();
         }
         if let Some(retry) = &self.retry {
-            self.results.report.sent_again = retry.sent_again();
+            self.results.stats.sent_again = retry.sent_again();
         }
-        let (report, error) = self.results.finish();
+        let (stats, error) = self.results.finish();
         let complete = end == StopReason::Complete && error.is_none();
-        let write = |file: ReportFile| file.write(&report, complete, start.elapsed());
+        let write = |file: ReportFile| file.write(&stats, complete, start.elapsed());
         let report_error = self.report_file.map(write).and_then(Result::err);
         // Whoever stops a run does not ask whether it has succeeded.
-        let failed = end == StopReason::Complete && report.acknowledged_nothing();
+        let failed = end == StopReason::Complete && stats.acknowledged_nothing();
         RunResult {
-            report,
+            stats,
             code: ExitCode::from(u8::from(failed)),
             error,
             report_error,
@@ -168,14 +171,14 @@ impl Run {
             let at = match next {
                 NextStep::End(at) if at <= start.elapsed() => return StopReason::Complete,
                 NextStep::GiveUp { unsent } => {
-                    self.results.report.unsent = unsent;
+                    self.results.stats.unsent = unsent;
                     return StopReason::Complete;
                 }
                 NextStep::End(at) | NextStep::Send(at) => at,
             };
             self.results
                 .stderr
-                .update_progress(self.results.report.counts(), self.in_flight.len());
+                .update_progress(self.results.stats.counts(), self.in_flight.len());
             let elapsed = start.elapsed();
             // What is late already is sent at once, and nothing is sent before it is due.
             let wake = if at <= elapsed {
@@ -261,7 +264,7 @@ impl Run {
         while !self.in_flight.is_empty() {
             self.results
                 .stderr
-                .update_progress(self.results.report.counts(), self.in_flight.len());
+                .update_progress(self.results.stats.counts(), self.in_flight.len());
             tokio::select! {
                 biased;
                 // The first signal of a run that is done means soon; the second of any means now.
@@ -295,7 +298,7 @@ impl Run {
         } else {
             due
         };
-        let sequence = self.results.report.counts().sent;
+        let sequence = self.results.stats.counts().sent;
         let gathering = self.batch.as_ref().and_then(BatchBuilder::lane);
         let lane = gathering.unwrap_or_else(|| self.lanes.acquire());
         let slot = EventSlot {
@@ -308,7 +311,7 @@ impl Run {
             }
             return;
         };
-        self.results.report.count_sent(now.into_std());
+        self.results.stats.count_sent(now.into_std());
         self.schedule.advance();
         if let Some(batch) = &mut self.batch {
             if let Some(gathered) = batch.push(sequence, lane, due, &event, &self.data) {

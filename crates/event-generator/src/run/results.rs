@@ -9,22 +9,22 @@ use std::{
 use sse_proto::Channel;
 
 use crate::{
+    payload::lane::Lane,
     payload::{ReplayError, Stamper},
     publisher::Proxy,
     publisher::outcome::{Failure, Outcome},
-    report::Report,
     report::failure_log::FailureLog,
     report::record::{Record, RecordError},
+    report::stats::RunStats,
     report::status_lines::StatusLines,
     report::stderr::StderrWriter,
     run::in_flight::FinishedRequest,
-    run::lanes::Lane,
     settings::Settings,
 };
 
 /// The output of a run.
 pub(crate) struct Results {
-    pub(crate) report: Report,
+    pub(crate) stats: RunStats,
     pub(crate) status_lines: StatusLines,
     pub(crate) stderr: StderrWriter,
     failure_log: FailureLog,
@@ -62,7 +62,7 @@ impl Results {
         };
         let prints_status = settings.prints_status();
         Ok(Self {
-            report: Report::new(settings.curve()),
+            stats: RunStats::new(settings.curve()),
             status_lines: StatusLines::new(prints_status),
             stderr: StderrWriter::start(settings.progress, prints_status, total),
             failure_log: FailureLog::new(connect_hint(settings)),
@@ -81,10 +81,10 @@ impl Results {
         } = finished;
         if let Some(status) = *status {
             self.status_lines.push(status);
-            self.report.count_status(status);
+            self.stats.count_status(status);
         }
         for due in &events.dues {
-            self.report
+            self.stats
                 .count_outcome(outcome, at.saturating_duration_since(*due));
         }
         self.record_outcome(
@@ -98,7 +98,7 @@ impl Results {
     pub(crate) fn record_abandoned(&mut self, sequences: Range<u64>, lane: Lane) {
         let outcome = Outcome::Unknown(Failure::Stopped);
         for _ in sequences.clone() {
-            self.report.count_outcome(&outcome, Duration::ZERO);
+            self.stats.count_outcome(&outcome, Duration::ZERO);
         }
         self.record_outcome(sequences, lane, &outcome);
     }
@@ -114,11 +114,11 @@ impl Results {
     }
 
     /// The figures, and what made the run stop if something did. Everything has been said by then.
-    pub(crate) fn finish(mut self) -> (Report, Option<RunError>) {
-        self.report.unreported += self.failure_log.suppressed();
-        self.report.unprinted = self.status_lines.dropped();
+    pub(crate) fn finish(mut self) -> (RunStats, Option<RunError>) {
+        self.stats.unreported += self.failure_log.suppressed();
+        self.stats.unprinted = self.status_lines.dropped();
         self.stderr.finish();
-        (self.report, self.error)
+        (self.stats, self.error)
     }
 
     fn record_outcome(&mut self, sequences: Range<u64>, lane: Lane, outcome: &Outcome) {
@@ -139,7 +139,7 @@ impl Results {
             .message_for(sequences, outcome, Instant::now())
             && !self.stderr.try_write_line(line)
         {
-            self.report.unreported += events;
+            self.stats.unreported += events;
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use clap::ValueEnum as _;
 
-use super::{PayloadKind, Settings};
+use super::flags::{PayloadKind, Settings};
 use crate::{
     payload::{
         Actions, AllowedTypes, Payload, Replay, ReplayError, Sequenced, Session, Stamper, Tutorial,
     },
-    report::RunSetup,
+    report::json::RunSetup,
     request::{RequestBuilder, RequestOptions},
     schedule::{Arrivals, Curve, Limits, Schedule},
 };

@@ -8,7 +8,8 @@ use std::{
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{report::stderr::write_line, settings::Settings};
+use super::flags::Settings;
+use crate::report::stderr::write_line;
 
 /// Prints the script. A closed pipe is a quiet end.
 pub(crate) fn print(shell: Shell) -> ExitCode {

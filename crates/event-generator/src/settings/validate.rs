@@ -2,7 +2,7 @@
 
 use hyper::header::AUTHORIZATION;
 
-use super::{PayloadKind, Settings};
+use super::flags::{PayloadKind, Settings};
 use crate::{
     publisher::retry::IDEMPOTENCY_KEY,
     schedule::{Curve, Spread},

@@ -2,14 +2,9 @@
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
-use clap::{
-    CommandFactory as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
 use hyper::{Method, Uri};
 use sse_proto::units;
 
-use super::Settings;
 use crate::{
     payload::{USERS_MAX, replay::Recording},
     request::Template,
@@ -117,19 +112,5 @@ pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
         Err(
             "write spaces, \"#\" and what is not ASCII percent-encoded; placeholders are encoded already",
         )
-    }
-}
-
-/// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
-pub(super) fn without_stray_value(error: clap::Error) -> clap::Error {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(stray))
-            if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') =>
-        {
-            let why = "a value without a flag: give the server's address by --url, and write a value that has spaces \
-                       in quotes";
-            Settings::command().error(ErrorKind::UnknownArgument, why)
-        }
-        _ => error,
     }
 }

@@ -6,65 +6,32 @@
 //! `data` stands for its text, any other value for its JSON. Events of the types that cannot be published (`gap`, `open`,
 //! `error`), which a recording of a stream may well hold, are left out and counted; comments are no events.
 
+mod line;
 mod reader;
+mod recording;
 
 use std::{
     collections::VecDeque,
-    fmt,
     fs::File,
     io::{self, Read},
-    path::PathBuf,
     thread,
     time::Instant,
 };
 
 use tokio::sync::mpsc::{self, Receiver, error::TryRecvError};
 
-use self::reader::Reader;
-use super::NextEvent;
+pub(crate) use self::{
+    line::AllowedTypes,
+    recording::{Recording, ReplayError},
+};
+use self::{
+    line::RecordedEvent,
+    reader::{Chunk, Reader},
+};
+use super::event::NextEvent;
 
 /// Chunks that may wait.
 const CHUNKS_MAX: usize = 8;
-
-/// Where a recording is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Recording {
-    /// `-` on the command line.
-    Stdin,
-    /// A file.
-    File(PathBuf),
-}
-
-/// Which types may be played. Those that our server reserves never are: no subscriber could tell what they mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AllowedTypes {
-    /// Those that our server takes.
-    SseServer,
-    /// Those that a request can carry, for any server.
-    AnyServer,
-}
-
-/// The recording cannot be played, or not to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReplayError {
-    #[error("cannot open the recording {recording}")]
-    Open {
-        recording: Recording,
-        source: io::Error,
-    },
-    #[error("cannot read the recording {recording} after line {line}")]
-    Read {
-        recording: Recording,
-        line: u64,
-        source: io::Error,
-    },
-    #[error("{recording}, line {line}: {why}")]
-    Line {
-        recording: Recording,
-        line: u64,
-        why: String,
-    },
-}
 
 /// The events of a recording, in order.
 #[derive(Debug)]
@@ -75,19 +42,6 @@ pub(crate) struct Replay {
     /// When the events at hand were read.
     read: Instant,
     skipped: u64,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    events: VecDeque<RecordedEvent>,
-    read: Instant,
-    skipped: u64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct RecordedEvent {
-    event: NextEvent,
-    data: String,
 }
 
 impl Replay {
@@ -163,26 +117,6 @@ impl Replay {
                 self.skipped += skipped;
             }
             Err(error) => self.error = Some(error),
-        }
-    }
-}
-
-impl From<&str> for Recording {
-    fn from(text: &str) -> Self {
-        if text == "-" {
-            Self::Stdin
-        } else {
-            Self::File(text.into())
-        }
-    }
-}
-
-/// As messages name it.
-impl fmt::Display for Recording {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdin => f.write_str("stdin"),
-            Self::File(path) => path.display().fmt(f),
         }
     }
 }

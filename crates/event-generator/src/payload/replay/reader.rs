@@ -1,24 +1,29 @@
 //! Reads the lines of a recording, in chunks, on a thread of its own.
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     io::{BufRead as _, BufReader, Read},
     time::Instant,
 };
 
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::value::RawValue;
-use sse_proto::{EventType, event::InvalidName, json};
 use tokio::sync::mpsc::Sender;
 
-use super::{AllowedTypes, Chunk, RecordedEvent, Recording, ReplayError};
-use crate::payload::{AnyEventType, DataFormat, NextEvent};
+use super::{
+    line::{AllowedTypes, ParsedLine, RecordedEvent, parse_line},
+    recording::{Recording, ReplayError},
+};
 
 /// A longer line is refused: no event is that large.
 const LINE_BYTES_MAX: usize = 16 << 20;
-/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the slot.
+/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the moment.
 const CHUNK_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) events: VecDeque<RecordedEvent>,
+    pub(super) read: Instant,
+    pub(super) skipped: u64,
+}
 
 /// A recording that is being read.
 pub(super) struct Reader<R> {
@@ -127,87 +132,15 @@ impl<R: Read> Reader<R> {
     }
 }
 
-enum ParsedLine {
-    Event(RecordedEvent),
-    /// Of a type that cannot be published.
-    Reserved,
-}
-
-#[derive(Deserialize)]
-struct RecordedLine<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-/// A comment of a stream, as `listener --show-comments --format json` prints it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Comment {
-    #[serde(rename = "comment")]
-    _text: IgnoredAny,
-}
-
-/// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
-fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<ParsedLine>, String> {
-    let text = str::from_utf8(line)
-        .map_err(|_| "it is not UTF-8".to_owned())?
-        .trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if !text.starts_with('{') {
-        return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
-    }
-    let line: RecordedLine<'_> = match serde_json::from_str(text) {
-        Ok(line) => line,
-        Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
-        Err(error) => return Err(describe_json_error(&error)),
-    };
-    let event_type: AnyEventType = match (line.event.parse::<EventType>(), types) {
-        (Ok(event_type), _) => event_type.into(),
-        (Err(InvalidName::ReservedType), _) => return Ok(Some(ParsedLine::Reserved)),
-        (Err(why), AllowedTypes::SseServer) => return Err(format!("event: {why}")),
-        (Err(_), AllowedTypes::AnyServer) => {
-            line.event.parse().map_err(|why| format!("event: {why}"))?
-        }
-    };
-    let value = line.data.get();
-    let (format, data) = if value.starts_with('"') {
-        (
-            DataFormat::Text,
-            serde_json::from_str(value)
-                .map_err(|error| format!("data: {}", describe_json_error(&error)))?,
-        )
-    } else {
-        (
-            DataFormat::Json,
-            json::without_white_space(&value.into()).to_string(),
-        )
-    };
-    Ok(Some(ParsedLine::Event(RecordedEvent {
-        event: NextEvent { event_type, format },
-        data,
-    })))
-}
-
-/// What serde says, without its own idea of a line: it saw only this one.
-fn describe_json_error(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let what = said
-        .rsplit_once(" at line ")
-        .map_or(said.as_str(), |(what, _)| what);
-    format!("{what} (column {})", error.column())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
 
     use proptest::prelude::*;
+    use sse_proto::EventType;
 
     use super::*;
+    use crate::payload::event::{DataFormat, NextEvent};
 
     /// What is read, as type and data, and the error at the end if there is one.
     fn read(text: &[u8]) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {

@@ -1,0 +1,101 @@
+//! Parses a line of a recording.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use sse_proto::{EventType, event::InvalidName, json};
+
+use crate::payload::{
+    event::{DataFormat, NextEvent},
+    event_type::AnyEventType,
+};
+
+/// Which types may be played. Those that our server reserves never are: no subscriber could tell what they mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AllowedTypes {
+    /// Those that our server takes.
+    SseServer,
+    /// Those that a request can carry, for any server.
+    AnyServer,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RecordedEvent {
+    pub(super) event: NextEvent,
+    pub(super) data: String,
+}
+
+pub(super) enum ParsedLine {
+    Event(RecordedEvent),
+    /// Of a type that cannot be published.
+    Reserved,
+}
+
+#[derive(Deserialize)]
+struct RecordedLine<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// A comment of a stream, as `listener --show-comments --format json` prints it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Comment {
+    #[serde(rename = "comment")]
+    _text: IgnoredAny,
+}
+
+/// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
+pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<ParsedLine>, String> {
+    let text = str::from_utf8(line)
+        .map_err(|_| "it is not UTF-8".to_owned())?
+        .trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !text.starts_with('{') {
+        return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
+    }
+    let line: RecordedLine<'_> = match serde_json::from_str(text) {
+        Ok(line) => line,
+        Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
+        Err(error) => return Err(describe_json_error(&error)),
+    };
+    let event_type: AnyEventType = match (line.event.parse::<EventType>(), types) {
+        (Ok(event_type), _) => event_type.into(),
+        (Err(InvalidName::ReservedType), _) => return Ok(Some(ParsedLine::Reserved)),
+        (Err(why), AllowedTypes::SseServer) => return Err(format!("event: {why}")),
+        (Err(_), AllowedTypes::AnyServer) => {
+            line.event.parse().map_err(|why| format!("event: {why}"))?
+        }
+    };
+    let value = line.data.get();
+    let (format, data) = if value.starts_with('"') {
+        (
+            DataFormat::Text,
+            serde_json::from_str(value)
+                .map_err(|error| format!("data: {}", describe_json_error(&error)))?,
+        )
+    } else {
+        (
+            DataFormat::Json,
+            json::without_white_space(&value.into()).to_string(),
+        )
+    };
+    Ok(Some(ParsedLine::Event(RecordedEvent {
+        event: NextEvent { event_type, format },
+        data,
+    })))
+}
+
+/// What serde says, without its own idea of a line: it saw only this one.
+fn describe_json_error(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let what = said
+        .rsplit_once(" at line ")
+        .map_or(said.as_str(), |(what, _)| what);
+    format!("{what} (column {})", error.column())
+}
