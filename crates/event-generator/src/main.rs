@@ -12,10 +12,7 @@
 //! | `report` | the output: counters and summary, `--report`, `--record`, stdout, stderr |
 //! | `settings` | the command line and its environment variables, validated; builds the parts of a run |
 //! | `run` | the loop: sends what is due, handles replies, stops at the end or on a signal |
-//! | `signals` | Ctrl-C and SIGTERM |
-//! | `open_files` | the limit of open files |
 
-mod open_files;
 mod payload;
 mod publisher;
 mod report;
@@ -23,17 +20,16 @@ mod request;
 mod run;
 mod schedule;
 mod settings;
-mod signals;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use sse_cli::{open_files, signals::Signals, stderr::write_line};
+
 use crate::{
-    report::stderr::write_line,
     run::Run,
     settings::{Settings, completions},
-    signals::Signals,
 };
 
 fn main() -> ExitCode {
@@ -57,7 +53,8 @@ fn main() -> ExitCode {
 fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Fails only if there is a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    open_files::make_room_for(settings.concurrency);
+    // If the limit stays too low, connecting fails, and the events say so.
+    let _ = open_files::raise_limit();
     // One thread: a load generator should leave the other cores to the server that it measures.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -65,7 +62,7 @@ fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
         .context("cannot start the async runtime")?;
     let code = runtime.block_on(async {
         // Before the first request, so that no signal finds the default action.
-        let mut signals = Signals::listen().context("cannot listen for signals")?;
+        let mut signals = Signals::install().context("cannot listen for signals")?;
         let ended = Run::new(settings)?.run(&mut signals).await;
         write_line(&ended.stats);
         if let Some(error) = ended.error {

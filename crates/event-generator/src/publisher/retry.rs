@@ -9,6 +9,7 @@ use hyper::{
     StatusCode,
     header::{HeaderName, HeaderValue},
 };
+use sse_cli::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -20,10 +21,11 @@ use crate::{
 
 /// The header that carries the key.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// About the first pause. Each further one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// No pause is longer.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest pauses before a request is sent again; a random share of up to one half is taken off.
+const BACKOFF: Backoff = Backoff {
+    pause_min: Duration::from_millis(100),
+    pause_max: Duration::from_secs(5),
+};
 /// A request is not sent again when more than this has passed since it was first: well within the time for which a server
 /// keeps a key.
 const RETRY_TIME_MAX: Duration = Duration::from_mins(1);
@@ -63,7 +65,9 @@ impl Retry {
             let reply = publisher.send(outgoing.clone()).await;
             let status = reply.as_ref().ok().map(|reply| reply.status);
             let outcome = Outcome::from_reply(expected, reply);
-            let pause = pause_before(tries).mul_f64(rand::random_range(0.5..=1.0));
+            let pause = BACKOFF
+                .pause_after(tries)
+                .mul_f64(rand::random_range(0.5..=1.0));
             let is_over = tries >= self.retries_max || Instant::now() + pause > deadline;
             if is_over || !is_retryable(&outcome) {
                 return (status, combine_outcome(may_be_stored, outcome));
@@ -78,10 +82,6 @@ impl Retry {
 
 fn random_key() -> HeaderValue {
     HeaderValue::try_from(Uuid::new_v4().to_string()).expect("a UUID is plain text")
-}
-
-fn pause_before(tries: u32) -> Duration {
-    PAUSE_MIN.saturating_mul(1 << tries.min(16)).min(PAUSE_MAX)
 }
 
 /// Whether the same again may end better.
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit() {
         assert_eq!(
-            [0, 1, 2, 5, 6, 90].map(|tries| pause_before(tries).as_millis()),
+            [0, 1, 2, 5, 6, 90].map(|tries| BACKOFF.pause_after(tries).as_millis()),
             [100, 200, 400, 3200, 5000, 5000]
         );
     }

@@ -1,44 +1,29 @@
-//! The file of `--record`: a line for every event that must arrive, and for every event that may.
+//! The file of `--record`: one line for every event that must arrive, and for every event that may.
 //!
-//! The lines of an answer are written to the file as it comes, so that a run that is killed leaves what it knew. An
-//! event of a batch has its id where the server's answer leaves no other ([`Ids::id`]); loss is counted by publisher and
-//! sequence all the same.
+//! The lines of a reply are written as soon as it arrives, so that a run that is killed leaves what it knew. An event of
+//! a batch has its id if the server's reply leaves no other ([`Ids::id_at`]); loss is counted by publisher and sequence
+//! in any case.
 
-use std::{
-    fs::File,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
+use sse_cli::record_file::{RecordError, RecordFile};
 use sse_proto::{
     Channel,
     record::{self, Sent},
 };
 
 use crate::{
-    payload::Stamper,
-    payload::lane::Lane,
+    payload::{Stamper, lane::Lane},
     publisher::outcome::{Ids, Outcome},
 };
 
 /// The record of one run.
 #[derive(Debug)]
 pub(crate) struct Record {
-    file: File,
-    path: PathBuf,
+    file: RecordFile,
     stamper: Stamper,
-    /// What the next line will be.
+    /// The next line. Its channel is the same for all lines.
     line: Sent,
-    lines: Vec<u8>,
-}
-
-/// The record cannot be kept, so nobody may rely on it.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RecordError {
-    #[error("cannot create the record file {}", path.display())]
-    Create { path: PathBuf, source: io::Error },
-    #[error("cannot write to the record file {}", path.display())]
-    Write { path: PathBuf, source: io::Error },
 }
 
 impl Record {
@@ -48,59 +33,41 @@ impl Record {
         channel: &Channel,
         stamper: Stamper,
     ) -> Result<Self, RecordError> {
-        let path = path.to_owned();
-        let outcome = record::Outcome::Unknown;
+        let file = RecordFile::create(path)?;
         let line = Sent {
-            outcome,
+            outcome: record::Outcome::Unknown,
             id: None,
             channel: channel.to_string(),
             publisher: String::new(),
             sequence: 0,
         };
-        match File::create(&path) {
-            Ok(file) => Ok(Self {
-                file,
-                path,
-                stamper,
-                line,
-                lines: Vec::new(),
-            }),
-            Err(source) => Err(RecordError::Create { path, source }),
-        }
+        Ok(Self {
+            file,
+            stamper,
+            line,
+        })
     }
 
-    /// Writes the lines of so many events of a request, if they have any. `lane` has the number of the first.
+    /// Writes the lines of the events of a request, unless none of them was stored. `lane` has the number of the first.
     pub(crate) fn write(
         &mut self,
         lane: Lane,
         events: u64,
         outcome: &Outcome,
     ) -> Result<(), RecordError> {
-        let ids = match outcome {
-            Outcome::Acknowledged(ids) => *ids,
-            Outcome::Unknown(_) => Ids::NotReported,
+        let (outcome, ids) = match outcome {
+            Outcome::Acknowledged(ids) => (record::Outcome::Acknowledged, *ids),
+            Outcome::Unknown(_) => (record::Outcome::Unknown, Ids::NotReported),
             Outcome::NotStored(_) => return Ok(()),
         };
-        self.line.outcome = match outcome {
-            Outcome::Acknowledged(_) => record::Outcome::Acknowledged,
-            _ => record::Outcome::Unknown,
-        };
-        self.lines.clear();
+        self.line.outcome = outcome;
         self.line.publisher = self.stamper.publisher(lane.number);
-        for place in 0..events {
-            self.line.sequence = lane.next + place;
-            self.line.id = ids.id_at(place).map(|id| id.to_string());
-            serde_json::to_writer(&mut self.lines, &self.line)
-                .expect("strings and numbers are always JSON");
-            self.lines.push(b'\n');
+        for index in 0..events {
+            self.line.sequence = lane.next + index;
+            self.line.id = ids.id_at(index).map(|id| id.to_string());
+            self.file.push_line(&self.line);
         }
-        // One write an answer: a reader that follows the file sees whole lines.
-        self.file
-            .write_all(&self.lines)
-            .map_err(|source| RecordError::Write {
-                path: self.path.clone(),
-                source,
-            })
+        self.file.write_lines()
     }
 }
 

@@ -4,8 +4,7 @@
 //! schedule: messages beyond the queue are left out.
 
 use std::{
-    fmt::Display,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,6 +16,7 @@ use std::{
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sse_cli::stderr::write_line;
 
 use super::stats::Counts;
 
@@ -206,11 +206,6 @@ impl StderrThread {
             }
         }
     }
-}
-
-/// Writes a line to stderr. If nobody reads it any more, nobody misses it.
-pub(crate) fn write_line(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
+use sse_cli::loopback::is_loopback_url;
 use url::{Host, Position, Url};
 
 /// An `http` or `https` address of a server, with a path that is kept as a prefix and nothing behind it.
@@ -45,12 +46,7 @@ impl BaseUrl {
 
     /// Whether the server is on this machine, which no proxy can reach.
     pub(crate) fn is_loopback(&self) -> bool {
-        match self.0.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-            None => false,
-        }
+        is_loopback_url(&self.0)
     }
 
     /// Whether requests go without TLS.

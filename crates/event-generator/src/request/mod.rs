@@ -12,14 +12,15 @@ use hyper::{
     HeaderMap, Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
+use sse_cli::header::{Bearer, sensitive_value};
 use sse_proto::Channel;
 
+use self::template::Values;
 pub(crate) use self::{
     batch::{BatchBuilder, CompleteBatch},
-    header::{Bearer, Header, Unquoted},
+    header::Header,
     template::Template,
 };
-use self::{header::sensitive_value, template::Values};
 use crate::{
     payload::{DataFormat, NextEvent},
     request::base_url::BaseUrl,

@@ -5,19 +5,22 @@
 
 use std::time::Duration;
 
+use sse_cli::backoff::Backoff;
 use tokio::time::Instant;
 
 use crate::publisher::outcome::{FailureKind, Outcome};
 
-/// The first pause. Each further one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// No pause is longer: a server that comes back is soon found.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Pauses after failures. The longest is short, so that a server that comes back is soon found.
+const BACKOFF: Backoff = Backoff {
+    pause_min: Duration::from_millis(50),
+    pause_max: Duration::from_secs(1),
+};
 
 /// Grows with each failure after a pause, and is over with the first answer of any kind.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectBackoff {
-    pause: Option<(Instant, Duration)>,
+    /// When the pause ends, and how many pauses came directly before it.
+    pause: Option<(Instant, u32)>,
 }
 
 impl ConnectBackoff {
@@ -28,11 +31,11 @@ impl ConnectBackoff {
             Outcome::NotStored(failure) | Outcome::Unknown(failure) => Some(failure.kind()),
         };
         self.pause = match (failure, self.pause) {
-            (Some(FailureKind::Connect), None) => Some((now + PAUSE_MIN, PAUSE_MIN)),
+            (Some(FailureKind::Connect), None) => Some((now + BACKOFF.pause_after(0), 0)),
             // Many requests fail together: only the first of them counts.
-            (Some(FailureKind::Connect), Some((until, last))) if until <= now => {
-                let pause = (last * 2).min(PAUSE_MAX);
-                Some((now + pause, pause))
+            (Some(FailureKind::Connect), Some((until, before))) if until <= now => {
+                let before = before.saturating_add(1);
+                Some((now + BACKOFF.pause_after(before), before))
             }
             (Some(FailureKind::Connect | FailureKind::Unsendable), pause) => pause,
             _ => None,
@@ -49,6 +52,8 @@ impl ConnectBackoff {
 mod tests {
     use super::*;
     use crate::publisher::outcome::{Failure, Ids};
+
+    const PAUSE: Duration = BACKOFF.pause_min;
 
     fn refused() -> Outcome {
         Outcome::NotStored(Failure::Connect("refused".to_owned()))
@@ -72,12 +77,12 @@ mod tests {
     fn an_answer_ends_the_pause_and_makes_the_next_one_short() {
         let (mut backoff, now) = (ConnectBackoff::default(), Instant::now());
         backoff.observe(&refused(), now);
-        backoff.observe(&refused(), now + PAUSE_MIN);
-        backoff.observe(&Outcome::Acknowledged(Ids::NotReported), now + PAUSE_MIN);
+        backoff.observe(&refused(), now + PAUSE);
+        backoff.observe(&Outcome::Acknowledged(Ids::NotReported), now + PAUSE);
         assert_eq!(backoff.paused_until(), None);
-        backoff.observe(&refused(), now + PAUSE_MIN);
-        assert_eq!(backoff.paused_until(), Some(now + 2 * PAUSE_MIN));
-        backoff.observe(&Outcome::Unknown(Failure::Timeout), now + PAUSE_MIN);
+        backoff.observe(&refused(), now + PAUSE);
+        assert_eq!(backoff.paused_until(), Some(now + 2 * PAUSE));
+        backoff.observe(&Outcome::Unknown(Failure::Timeout), now + PAUSE);
         assert_eq!(backoff.paused_until(), None);
     }
 }

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use sse_cli::{record_file::RecordError, signals::Signals};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
     publisher::outcome::{ExpectedReply, Failure, Outcome},
     publisher::retry::Retry,
     publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
-    report::record::RecordError,
     report::{
         json::{ReportError, ReportFile},
         stats::RunStats,
@@ -36,7 +36,6 @@ use crate::{
     run::timer::Timer,
     schedule::{Curve, NextStep, Schedule},
     settings::Settings,
-    signals::Signals,
 };
 
 /// How long a run that was stopped waits for its last answers, and then for whoever reads its output.

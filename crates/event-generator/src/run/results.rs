@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::record_file::RecordError;
 use sse_proto::Channel;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     publisher::Proxy,
     publisher::outcome::{Failure, Outcome},
     report::failure_log::FailureLog,
-    report::record::{Record, RecordError},
+    report::record::Record,
     report::stats::RunStats,
     report::status_lines::StatusLines,
     report::stderr::StderrWriter,

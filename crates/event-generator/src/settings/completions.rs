@@ -7,9 +7,9 @@ use std::{
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use sse_cli::stderr::write_line;
 
 use super::flags::Settings;
-use crate::report::stderr::write_line;
 
 /// Prints the script. A closed pipe is a quiet end.
 pub(crate) fn print(shell: Shell) -> ExitCode {

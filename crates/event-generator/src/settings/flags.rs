@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 use hyper::Method;
+use sse_cli::{header::Bearer, secret::Unquoted, switch::parse_switch};
 use sse_proto::{Channel, units};
 
 use super::{help, values};
@@ -12,7 +13,7 @@ use crate::{
     payload::{Actions, replay::Recording},
     report::stderr::Progress,
     request::base_url::BaseUrl,
-    request::{Bearer, Header, Template, Unquoted},
+    request::{Header, Template},
     schedule::{Curve, Spread, parse_ramp, parse_rate},
 };
 
@@ -202,7 +203,7 @@ pub(crate) struct Settings {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
-        value_parser = values::parse_switch,
+        value_parser = parse_switch,
         value_name = "BOOL",
         help_heading = help::OUTPUT
     )]

@@ -12,10 +12,8 @@ mod values;
 
 use std::ffi::OsString;
 
-use clap::{
-    CommandFactory as _, Parser as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use sse_cli::secret::rejects_stray_value;
 
 pub(crate) use self::flags::Settings;
 
@@ -35,17 +33,14 @@ impl Settings {
     }
 }
 
-/// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
+/// Replaces clap's message about a value without a flag, which would quote it.
 fn without_stray_value(error: clap::Error) -> clap::Error {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(stray))
-            if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') =>
-        {
-            let why = "a value without a flag: give the server's address by --url, and write a value that has spaces \
-                       in quotes";
-            Settings::command().error(ErrorKind::UnknownArgument, why)
-        }
-        _ => error,
+    if rejects_stray_value(&error) {
+        let why = "a value without a flag: give the server's address by --url, and write a value that has spaces in \
+                   quotes";
+        Settings::command().error(ErrorKind::UnknownArgument, why)
+    } else {
+        error
     }
 }
 

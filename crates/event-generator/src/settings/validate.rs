@@ -1,6 +1,6 @@
 //! What does not go together on one command line. Each message says what to leave out.
 
-use hyper::header::AUTHORIZATION;
+use sse_cli::authorization::check_one_source;
 
 use super::flags::{PayloadKind, Settings};
 use crate::{
@@ -96,20 +96,10 @@ impl Settings {
                     .to_owned(),
             );
         }
-        let headers = self
-            .header
-            .iter()
-            .filter(|header| header.name == AUTHORIZATION)
-            .count();
-        let header = ["--header authorization"].into_iter().cycle().take(headers);
-        let bearer = self.bearer.iter().map(|_| "--bearer");
-        let url = Some("the user in --url").filter(|_| self.url.has_user());
-        let given: Vec<_> = bearer.chain(header).chain(url).collect();
-        match given[..] {
-            [one, other, ..] => Err(format!(
-                "{one} and {other} both set Authorization: give one of them"
-            )),
-            _ => Ok(()),
-        }
+        check_one_source(
+            self.bearer.is_some(),
+            self.header.iter().map(|header| &header.name),
+            self.url.has_user(),
+        )
     }
 }

@@ -19,14 +19,6 @@ const RETRY_MAX: u32 = 100;
 /// Larger events are refused by every server.
 const DATA_SIZE_MAX: u64 = 16 << 20;
 
-pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true, 0 or false"),
-    }
-}
-
 pub(super) fn parse_concurrency(text: &str) -> Result<usize, String> {
     whole_number(text, 1..=CONCURRENCY_MAX)
 }
