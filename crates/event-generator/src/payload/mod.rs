@@ -24,7 +24,6 @@ mod tutorial;
 pub(crate) use self::{
     actions::Actions,
     event::{DataFormat, EventSlot, NextEvent},
-    event_type::AnyEventType,
     replay::{AllowedTypes, Replay, ReplayError},
     sequenced::Sequenced,
     session::{Session, USERS_MAX},

@@ -6,13 +6,13 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
-use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
 use uuid::Uuid;
 
 use super::{
     actions::Actions,
     event::{DataFormat, EventSlot, NextEvent},
-    rng::seeded_rng,
+    rng::{random_uuid, seeded_rng},
     stamper::Stamper,
 };
 
@@ -55,7 +55,7 @@ impl Tutorial {
 
     fn choose_action(&mut self) -> UserAction {
         let action = self.actions.choose(&mut self.rng);
-        let user_id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
+        let user_id = random_uuid(&mut self.rng);
         UserAction { action, user_id }
     }
 

@@ -1,21 +1,25 @@
 //! Simulated users with sessions, for streams that are worth analysing.
 //!
-//! Each user comes, views pages, clicks on some of them, closes the last one, and comes back after a pause with a new
-//! session. Who does what next, and when, is decided by a simulation in virtual time: a heap of users by when each acts
-//! again. The wall clock and the rate have no part in it, so the same seed and number of users give the same stream of
-//! user, session, action and page, with the same times between them.
+//! A session is a view, further views and clicks, and a close. After a pause the user begins a new
+//! session. A [`Simulation`] in virtual time decides which user acts next, and how: neither the wall
+//! clock nor the rate plays a part. So the same seed and number of users give the same stream of
+//! user, session, action and page, with the same times between the events.
 //!
-//! The timestamps are the simulation's: the first is when the first event was due, and from there they go on by virtual
-//! time, so think times and lengths of sessions are in the data however fast it is sent. The chances and times below
-//! make a session 6.42 events and 43 s long, and so a user 6.42 events in 343 s: 0.0187 a second. At that rate times
-//! the users the two clocks go alike; the README and `--help` say so.
+//! The timestamps follow virtual time too ([`VirtualClock`]): the first is when the first event was
+//! due. So think times and lengths of sessions are in the data at any rate. By the constants of the
+//! simulation, a session has 6.42 events and lasts 43 s, and a user makes 6.42 events in 343 s, or
+//! 0.0187 per second. At 0.0187 times the number of users, virtual time runs as fast as the wall
+//! clock. The documentation and `--help` state this number.
 
-use std::{cmp::Reverse, collections::BinaryHeap, fmt::Write as _};
+mod clock;
+mod simulation;
 
-use chrono::{DateTime, SecondsFormat};
-use rand::{Rng, RngExt as _, rngs::Xoshiro256PlusPlus};
-use uuid::Uuid;
+use std::fmt::Write as _;
 
+use self::{
+    clock::{VirtualClock, format_timestamp},
+    simulation::Simulation,
+};
 use super::{
     event::{DataFormat, EventSlot, NextEvent},
     event_type::AnyEventType,
@@ -23,103 +27,37 @@ use super::{
     stamper::Stamper,
 };
 
-/// More users than this are refused: each takes some hundred bytes.
+/// Highest number of users. A user takes a few hundred bytes.
 pub(crate) const USERS_MAX: u32 = 1_000_000;
 
-/// Mean time between two actions of a session.
-const THINK_MS: f64 = 8_000.0;
-/// Mean time between two sessions of a user.
-const PAUSE_MS: f64 = 300_000.0;
-/// After a view: the chance of a click on that page, and of closing it. Else another page is viewed.
-const CLICK: f64 = 0.45;
-const CLOSE: f64 = 0.2;
-/// After a click: the chance that the user leaves. Else a page is viewed.
-const CLOSE_AFTER_CLICK: f64 = 0.15;
-
-/// The pages, each with the chance that it is chosen.
-const PAGES: [(&str, f64); 8] = [
-    ("/", 0.3),
-    ("/products", 0.2),
-    ("/products/1", 0.15),
-    ("/products/2", 0.1),
-    ("/search", 0.1),
-    ("/cart", 0.07),
-    ("/about", 0.05),
-    ("/checkout", 0.03),
-];
-
-/// What a user does. Each is an event's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    View,
-    Click,
-    Close,
-}
-
-/// A user, and where they are.
-#[derive(Debug)]
-struct User {
-    id: Uuid,
-    session: Uuid,
-    /// What they did last; `Close` before the first session.
-    last: Action,
-    page: &'static str,
-}
-
-/// Virtual time as timestamps.
-#[derive(Debug, Default)]
-struct VirtualClock {
-    /// When the first event was due, and what virtual time it was then.
-    start: Option<(u64, u64)>,
-    last_us: u64,
-}
-
-/// All users of a run.
+/// Events of simulated users.
 #[derive(Debug)]
 pub(crate) struct Session {
-    users: Vec<User>,
-    /// Virtual microseconds, and the place in `users`: the next to act is on top.
-    agenda: BinaryHeap<Reverse<(u64, usize)>>,
+    simulation: Simulation,
     clock: VirtualClock,
-    rng: Xoshiro256PlusPlus,
+    /// By action, in the order of [`Action`](simulation::Action).
     event_types: [AnyEventType; 3],
     stamper: Option<Stamper>,
 }
 
 impl Session {
-    /// The first users come one after the other, spread over a pause.
+    /// Users whose first sessions are spread over the length of a pause.
     pub(crate) fn new(users: u32, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
-        let mut rng = seeded_rng(seed);
-        let newcomer = |rng: &mut _| User {
-            id: random_uuid(rng),
-            session: Uuid::nil(),
-            last: Action::Close,
-            page: "/",
-        };
-        let users: Vec<User> = (0..users).map(|_| newcomer(&mut rng)).collect();
-        let agenda = (0..users.len())
-            .map(|place| Reverse((exponential_us(&mut rng, PAUSE_MS), place)))
-            .collect();
-        let event_types = ["view", "click", "close"]
-            .map(|event_type| event_type.parse().expect("a plain word is a type"));
         Self {
-            users,
-            agenda,
+            simulation: Simulation::new(users, seeded_rng(seed)),
             clock: VirtualClock::default(),
-            rng,
-            event_types,
+            event_types: ["view", "click", "close"]
+                .map(|event_type| event_type.parse().expect("a plain word is a type")),
             stamper,
         }
     }
 
-    /// The next event.
+    /// Writes the data of the next event to `data`.
     pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
-        let (now, place, action) = self.simulate_action();
-        let timestamp = format_timestamp(self.clock.timestamp_us(now, slot.due_us));
-        let User {
-            id, session, page, ..
-        } = &self.users[place];
-        let event_type = self.event_types[action as usize].clone();
+        let (now_us, user) = self.simulation.next_action();
+        let timestamp = format_timestamp(self.clock.timestamp_us(now_us, slot.due_us));
+        let (id, session, page) = (user.id, user.session, user.page);
+        let event_type = self.event_types[user.last as usize].clone();
         write!(
             data,
             r#"{{"user_id":"{id}","session_id":"{session}","action":"{}","page":"{page}","timestamp":"{timestamp}""#,
@@ -136,100 +74,13 @@ impl Session {
             format: DataFormat::Json,
         }
     }
-
-    /// Lets the next user act: when in virtual time, their place, and what they do.
-    fn simulate_action(&mut self) -> (u64, usize, Action) {
-        let Reverse((now, place)) = self
-            .agenda
-            .pop()
-            .expect("there is at least one user, and each acts again");
-        let (user, rng) = (&mut self.users[place], &mut self.rng);
-        let action = next_action(user.last, rng);
-        if action == Action::View {
-            // Whoever comes may come to any page; from there it goes to another one.
-            let from = (user.last != Action::Close).then_some(user.page);
-            user.page = choose_page(rng, from);
-        }
-        if user.last == Action::Close {
-            user.session = random_uuid(rng);
-        }
-        user.last = action;
-        let mean = if action == Action::Close {
-            PAUSE_MS
-        } else {
-            THINK_MS
-        };
-        // At least a millisecond: a user does one thing at a time.
-        self.agenda
-            .push(Reverse((now + 1000 + exponential_us(rng, mean), place)));
-        (now, place, action)
-    }
-}
-
-impl VirtualClock {
-    /// The time of an event, in microseconds since the Unix epoch: later than that of every event before it.
-    fn timestamp_us(&mut self, virtual_us: u64, due_us: u64) -> u64 {
-        let (start_us, start) = *self.start.get_or_insert((due_us, virtual_us));
-        let time = start_us.saturating_add(virtual_us.saturating_sub(start));
-        // Two users may act in the same microsecond.
-        self.last_us = time.max(self.last_us.saturating_add(1));
-        self.last_us
-    }
-}
-
-fn next_action(last: Action, rng: &mut impl Rng) -> Action {
-    let chance: f64 = rng.random();
-    match last {
-        Action::View if chance < CLICK => Action::Click,
-        Action::View if chance < CLICK + CLOSE => Action::Close,
-        Action::Click if chance < CLOSE_AFTER_CLICK => Action::Close,
-        _ => Action::View,
-    }
-}
-
-/// A page other than that which is left.
-fn choose_page(rng: &mut impl Rng, from: Option<&str>) -> &'static str {
-    let others = || PAGES.into_iter().filter(|(page, _)| Some(*page) != from);
-    let mut chance = rng.random::<f64>() * others().map(|(_, share)| share).sum::<f64>();
-    let chosen = others().find(|(_, share)| {
-        chance -= share;
-        chance < 0.0
-    });
-    // Rounding may leave the last one out.
-    chosen
-        .or_else(|| others().next_back())
-        .map_or(PAGES[0].0, |(page, _)| page)
-}
-
-fn random_uuid(rng: &mut impl Rng) -> Uuid {
-    uuid::Builder::from_random_bytes(rng.random()).into_uuid()
-}
-
-/// Whole milliseconds, so that the last bit of a logarithm, which differs between machines, does not matter; and some
-/// microseconds, so that not all users act at the ticks of a clock.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "not negative, and below 2^40"
-)]
-fn exponential_us(rng: &mut impl Rng, mean_ms: f64) -> u64 {
-    let whole_ms = (-(1.0 - rng.random::<f64>()).ln() * mean_ms) as u64;
-    whole_ms * 1000 + rng.random_range(0..1000)
-}
-
-/// RFC 3339, UTC, microseconds.
-fn format_timestamp(unix_us: u64) -> String {
-    let time = i64::try_from(unix_us)
-        .ok()
-        .and_then(DateTime::from_timestamp_micros)
-        .unwrap_or(DateTime::UNIX_EPOCH);
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use chrono::DateTime;
     use serde::Deserialize;
     use sse_proto::record::Stamp;
 
