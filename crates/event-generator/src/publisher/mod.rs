@@ -6,7 +6,9 @@
 
 mod client;
 mod direct;
-pub(crate) mod outcome;
+mod failure;
+mod ids;
+mod outcome;
 mod proxy;
 mod reply;
 pub(crate) mod retry;
@@ -19,7 +21,13 @@ use self::{
     direct::Direct,
     reply::{NoReply, Reply},
 };
-pub(crate) use self::{proxy::Proxy, timeouts::REQUEST_TIMEOUT};
+pub(crate) use self::{
+    failure::{Failure, FailureKind},
+    ids::{ExpectedReply, Ids},
+    outcome::Outcome,
+    proxy::Proxy,
+    timeouts::REQUEST_TIMEOUT,
+};
 use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
 /// Sends requests to one server.

@@ -3,28 +3,18 @@
 //! Pure. In doubt it is unknown: a loss that is counted where there was none would be a lie, and so would the reverse.
 
 use hyper::StatusCode;
-use sse_proto::{
-    EventId,
-    api::{BatchPublished, ErrorBody, Published},
-};
+use sse_proto::api::{ErrorBody, Published};
 
-use super::reply::{NoReply, Reply};
+use super::{
+    failure::Failure,
+    ids::{ExpectedReply, Ids, parse_ids},
+    reply::{NoReply, Reply},
+};
 
 /// The code of a 503 for an event that may have been stored.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 /// Longest text of a server that is shown, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
-
-/// What is asked for, and so which answer says that it was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExpectedReply {
-    /// One event, of our API.
-    Event,
-    /// So many events, of our API.
-    Batch(u64),
-    /// One event, of any server: each 2xx will do.
-    AnySuccess,
-}
 
 /// What became of the events of a request: all of them have the same fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,72 +25,6 @@ pub(crate) enum Outcome {
     NotStored(Failure),
     /// They may have been stored, or may still be.
     Unknown(Failure),
-}
-
-/// The ids that events got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ids {
-    /// The server did not say.
-    NotReported,
-    /// Of one event.
-    Event(EventId),
-    /// Of the first and the last event of a batch of so many.
-    Batch {
-        first: EventId,
-        last: EventId,
-        count: u64,
-    },
-}
-
-impl Ids {
-    /// The id of the event at this place, from 0, if it is known.
-    ///
-    /// Between the first and the last id of a batch lie only events of it, and ids grow. So where there are just as many
-    /// ids between the two as events, each event's id is known; else only those of the first and the last one.
-    pub(crate) fn id_at(&self, place: u64) -> Option<EventId> {
-        match *self {
-            Self::NotReported => None,
-            Self::Event(id) => (place == 0).then_some(id),
-            Self::Batch { first, .. } if place == 0 => Some(first),
-            Self::Batch { last, count, .. } if place + 1 == count => Some(last),
-            Self::Batch { first, last, count } => {
-                let leaves_no_gap =
-                    first.ms == last.ms && last.seq.checked_sub(first.seq) == Some(count - 1);
-                (leaves_no_gap && place < count).then(|| EventId::new(first.ms, first.seq + place))
-            }
-        }
-    }
-}
-
-/// Why an event was not acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("no connection: {0}")]
-    Connect(String),
-    #[error("no answer in time")]
-    Timeout,
-    #[error("the connection broke before the answer: {0}")]
-    Broken(String),
-    #[error("{status}{}{message}", if .message.is_empty() { "" } else { ": " })]
-    Status { status: StatusCode, message: String },
-    #[error("200 OK, but the answer is not that of sse-server (for another one, say --path)")]
-    Unreadable,
-    #[error("not sent: {0}")]
-    Unsendable(String),
-    #[error("the run stopped before the answer came")]
-    Stopped,
-}
-
-/// What counts as the same trouble when messages are limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum FailureKind {
-    Connect,
-    Timeout,
-    Broken,
-    Status(u16),
-    Unreadable,
-    Unsendable,
-    Stopped,
 }
 
 impl Outcome {
@@ -151,39 +75,6 @@ impl Outcome {
     }
 }
 
-/// The ids in an answer of our API, if it is one.
-fn parse_ids(expected: ExpectedReply, body: &[u8]) -> Option<Ids> {
-    match expected {
-        ExpectedReply::Event | ExpectedReply::AnySuccess => Some(Ids::Event(
-            serde_json::from_slice::<Published>(body).ok()?.id,
-        )),
-        ExpectedReply::Batch(count) => {
-            let BatchPublished {
-                first_id: first,
-                last_id: last,
-                count: stored,
-                ..
-            } = serde_json::from_slice(body).ok()?;
-            (u64::try_from(stored) == Ok(count)).then_some(Ids::Batch { first, last, count })
-        }
-    }
-}
-
-impl Failure {
-    /// Its kind, of which there are few.
-    pub(crate) fn kind(&self) -> FailureKind {
-        match self {
-            Self::Connect(_) => FailureKind::Connect,
-            Self::Timeout => FailureKind::Timeout,
-            Self::Broken(_) => FailureKind::Broken,
-            Self::Status { status, .. } => FailureKind::Status(status.as_u16()),
-            Self::Unreadable => FailureKind::Unreadable,
-            Self::Unsendable(_) => FailureKind::Unsendable,
-            Self::Stopped => FailureKind::Stopped,
-        }
-    }
-}
-
 /// A server's text, cut, and unable to move the cursor of a terminal.
 fn printable(text: &str) -> String {
     let plain = |c: char| {
@@ -198,6 +89,8 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sse_proto::EventId;
+
     use super::*;
 
     fn outcome(status: u16, body: &str) -> Outcome {
@@ -243,38 +136,6 @@ mod tests {
                 "{body}"
             );
         }
-    }
-
-    #[test]
-    fn an_id_within_a_batch_is_known_where_no_other_is_possible() {
-        let known = |first, last: (u64, u64), count| {
-            let ids = Ids::Batch {
-                first,
-                last: EventId::new(last.0, last.1),
-                count,
-            };
-            (0..=count)
-                .map(|place| ids.id_at(place).map(|id| (id.ms, id.seq)))
-                .collect::<Vec<_>>()
-        };
-        let first = EventId::new(5, 1);
-        assert_eq!(
-            known(first, (5, 3), 3),
-            [Some((5, 1)), Some((5, 2)), Some((5, 3)), None]
-        );
-        assert_eq!(
-            known(first, (5, 4), 3),
-            [Some((5, 1)), None, Some((5, 4)), None]
-        );
-        assert_eq!(
-            known(first, (6, 2), 3),
-            [Some((5, 1)), None, Some((6, 2)), None]
-        );
-        assert_eq!(known(first, (5, 1), 1), [Some((5, 1)), None]);
-        assert_eq!(
-            (Ids::Event(first).id_at(0), Ids::NotReported.id_at(0)),
-            (Some(first), None)
-        );
     }
 
     #[test]

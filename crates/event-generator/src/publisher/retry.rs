@@ -13,11 +13,8 @@ use sse_cli::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::{
-    publisher::Publisher,
-    publisher::outcome::{ExpectedReply, FailureKind, Outcome},
-    request::OutgoingRequest,
-};
+use super::{Publisher, failure::FailureKind, ids::ExpectedReply, outcome::Outcome};
+use crate::request::OutgoingRequest;
 
 /// The header that carries the key.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -110,7 +107,7 @@ fn combine_outcome(may_be_stored: bool, last: Outcome) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::outcome::{Failure, Ids};
+    use crate::publisher::{Failure, Ids};
 
     fn status(code: u16) -> Failure {
         Failure::Status {

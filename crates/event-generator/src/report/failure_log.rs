@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::publisher::outcome::{FailureKind, Outcome};
+use crate::publisher::{FailureKind, Outcome};
 
 /// A kind that was just spoken of is held back for this long.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ mod tests {
     use sse_proto::EventId;
 
     use super::*;
-    use crate::publisher::outcome::{Failure, Ids};
+    use crate::publisher::{Failure, Ids};
 
     fn refused() -> Outcome {
         Outcome::NotStored(Failure::Connect("refused".to_owned()))

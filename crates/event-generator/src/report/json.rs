@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        publisher::outcome::{Ids, Outcome},
+        publisher::{Ids, Outcome},
         schedule::parse_rate,
     };
 

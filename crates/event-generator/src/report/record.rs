@@ -14,7 +14,7 @@ use sse_proto::{
 
 use crate::{
     payload::{Stamper, lane::Lane},
-    publisher::outcome::{Ids, Outcome},
+    publisher::{Ids, Outcome},
 };
 
 /// The record of one run.
@@ -76,7 +76,7 @@ mod tests {
     use sse_proto::EventId;
 
     use super::*;
-    use crate::publisher::outcome::Failure;
+    use crate::publisher::Failure;
 
     #[test]
     fn acknowledged_and_unknown_events_have_a_line_and_refused_ones_have_none() {

@@ -13,7 +13,7 @@ use std::{
 use hdrhistogram::Histogram;
 use hyper::StatusCode;
 
-use crate::{publisher::outcome::Outcome, schedule::Curve};
+use crate::{publisher::Outcome, schedule::Curve};
 
 /// Longer latencies count as this: an hour. With three digits, a histogram up to there takes some 200 KiB.
 const LATENCY_US_MAX: u64 = 3_600_000_000;

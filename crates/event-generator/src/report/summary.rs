@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        publisher::outcome::{Failure, Ids, Outcome},
+        publisher::{Failure, Ids, Outcome},
         schedule::parse_rate,
     };
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sse_cli::backoff::Backoff;
 use tokio::time::Instant;
 
-use crate::publisher::outcome::{FailureKind, Outcome};
+use crate::publisher::{FailureKind, Outcome};
 
 /// Pauses after failures. The longest is short, so that a server that comes back is soon found.
 const BACKOFF: Backoff = Backoff {
@@ -51,7 +51,7 @@ impl ConnectBackoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::outcome::{Failure, Ids};
+    use crate::publisher::{Failure, Ids};
 
     const PAUSE: Duration = BACKOFF.pause_min;
 

@@ -12,7 +12,7 @@ use futures::{FutureExt as _, StreamExt as _, future::LocalBoxFuture, stream::Fu
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use crate::{payload::lane::Lane, publisher::outcome::Outcome};
+use crate::{payload::lane::Lane, publisher::Outcome};
 
 /// The requests of one run. They make progress only while someone waits in [`next_finished`](Self::next_finished).
 pub(crate) struct InFlight {
@@ -127,7 +127,7 @@ mod tests {
     use std::future;
 
     use super::*;
-    use crate::publisher::outcome::Failure;
+    use crate::publisher::Failure;
 
     const LANE: Lane = Lane { number: 7, next: 0 };
 

@@ -7,7 +7,7 @@
 //! What was refused is not in the log, and its numbers are given out again: a lane has no holes that are not losses. After
 //! a request of unknown outcome, which may be stored later than the next one, the lane is given up.
 
-use crate::{payload::lane::Lane, publisher::outcome::Outcome};
+use crate::{payload::lane::Lane, publisher::Outcome};
 
 /// The lanes of a run that are free. As many exist as requests were ever under way together.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publisher::outcome::{Failure, Ids};
+    use crate::publisher::{Failure, Ids};
 
     #[test]
     fn a_lane_goes_on_after_what_was_acknowledged_only() {

@@ -1,111 +1,95 @@
-//! The run: sends what is due, takes what was answered, and stops when told.
+//! A run: sends what is due, handles the replies, and stops at the end of the schedule or on request.
 //!
-//! One task does it all, so nothing is shared. No wait for an answer, for stdout or for the record stands between an
-//! event and its time, until the requests in flight are as many as may be.
+//! One task does everything, so nothing is shared between threads. Neither a missing reply nor a slow
+//! stdout nor the record delays an event, until `--concurrency` requests wait for their replies.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`sender`] | turns the next event into a request, or adds it to a batch |
+//! | [`in_flight`] | the requests that wait for their replies |
+//! | [`lanes`] | which requests wait for each other, so that numbers prove an order (pure) |
+//! | [`results`] | counts, prints, records and logs each outcome |
+//! | [`connect_backoff`] | the pause of a closed loop after connections that failed (pure) |
+//! | [`timer`] | wakes the task at an instant, to the microsecond |
 
 mod connect_backoff;
+mod error;
 mod in_flight;
-pub(crate) mod lanes;
+mod lanes;
 mod results;
+mod sender;
 mod timer;
 
-use std::{
-    io,
-    process::ExitCode,
-    rc::Rc,
-    time::{Duration, SystemTime},
-};
+use std::{process::ExitCode, time::Duration};
 
-use sse_cli::{record_file::RecordError, signals::Signals};
+use sse_cli::signals::Signals;
 use tokio::time::{Instant, sleep_until};
 
+use self::{
+    connect_backoff::ConnectBackoff,
+    error::{RunError, StartError},
+    in_flight::FinishedRequest,
+    results::Results,
+    sender::Sender,
+    timer::Timer,
+};
 use crate::{
-    payload::{EventSlot, Payload, ReplayError},
-    publisher::outcome::{ExpectedReply, Failure, Outcome},
-    publisher::retry::Retry,
-    publisher::{Publisher, PublisherError, REQUEST_TIMEOUT},
+    payload::{Payload, ReplayError},
     report::{
         json::{ReportError, ReportFile},
         stats::RunStats,
     },
-    request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder},
-    run::connect_backoff::ConnectBackoff,
-    run::in_flight::{FinishedRequest, InFlight, RequestEvents},
-    run::lanes::Lanes,
-    run::results::{Results, RunError},
-    run::timer::Timer,
     schedule::{Curve, NextStep, Schedule},
     settings::Settings,
 };
 
-/// How long a run that was stopped waits for its last answers, and then for whoever reads its output.
+/// How long an interrupted run waits for its last replies, and then for the reader of its output.
 const STOP_WAIT: Duration = Duration::from_secs(2);
-/// Events that are due within this are sent together: at high rates the waking up would cost more than the sending.
+/// Events that are due within this time are sent together: at high rates, waking up would cost more
+/// than sending.
 const COALESCE_TIME: Duration = Duration::from_micros(100);
-/// Events that are sent, and answers that are taken, before everything else gets its turn.
+/// Events that are sent, and replies that are handled, before everything else gets its turn.
 const STEPS_PER_TURN_MAX: usize = 1024;
 
-/// Everything that a run needs and keeps.
+/// The state of a run.
 pub(crate) struct Run {
     schedule: Schedule,
-    payload: Payload,
-    requests: RequestBuilder,
-    /// Where events gather, if they go in batches.
-    batch: Option<BatchBuilder>,
-    publisher: Rc<Publisher>,
-    retry: Option<Rc<Retry>>,
-    in_flight: InFlight,
-    lanes: Lanes,
-    /// Only without a schedule: one that is kept does not wait for a server.
+    sender: Sender,
+    /// `None` with a schedule, which does not wait for a server.
     connect_backoff: Option<ConnectBackoff>,
     timer: Timer,
     results: Results,
     report_file: Option<ReportFile>,
-    /// The data of the event that is being sent: its memory serves all of them.
-    data: String,
 }
 
 /// How a run ended.
 pub(crate) struct RunResult {
-    /// What it did.
+    /// Counters and latencies.
     pub(crate) stats: RunStats,
-    /// The exit code, unless there is an error.
+    /// Exit code if there is no error.
     pub(crate) code: ExitCode,
-    /// What made it stop early.
+    /// Error that ended the run early.
     pub(crate) error: Option<RunError>,
-    /// Why its report could not be written.
+    /// Error of the report file.
     pub(crate) report_error: Option<ReportError>,
-}
-
-/// A run that cannot start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error(transparent)]
-    Publisher(#[from] PublisherError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    #[error("cannot have a timer of the system")]
-    Timer(#[source] io::Error),
 }
 
 /// Why no more events are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StopReason {
-    /// The schedule is over, or the recording is.
+    /// The schedule or the recording is at its end.
     Complete,
     /// A signal, a closed stdout, or an error.
     Interrupted,
 }
 
 impl Run {
-    /// Sets everything up and sends nothing yet. The process must have a default crypto provider of rustls.
+    /// Sets everything up and sends nothing yet.
+    ///
+    /// The process must have a default crypto provider of rustls.
     pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
-        let publisher = Publisher::new(&settings.url, REQUEST_TIMEOUT)?;
         let stamper = settings.build_stamper();
+        let sender = Sender::new(settings, stamper.clone())?;
         let report_file = settings
             .report
             .as_ref()
@@ -114,42 +98,28 @@ impl Run {
         let schedule = settings.build_schedule();
         Ok(Self {
             results: Results::new(settings, stamper.as_ref(), schedule.total())?,
-            payload: settings.build_payload(stamper)?,
+            sender,
             schedule,
-            requests: settings.build_request_builder(),
-            batch: settings.batch_size().map(BatchBuilder::new),
-            publisher: Rc::new(publisher),
-            retry: settings.retry.map(|times| Rc::new(Retry::new(times))),
-            in_flight: InFlight::new(settings.concurrency),
-            lanes: Lanes::default(),
             connect_backoff: (settings.curve() == Curve::ClosedLoop).then(ConnectBackoff::default),
             timer: Timer::new().map_err(StartError::Timer)?,
             report_file,
-            data: String::new(),
         })
     }
 
-    /// Runs to the end of the schedule, or until it is told to stop.
+    /// Runs until the schedule is at its end, or until a signal, a closed stdout or an error.
     pub(crate) async fn run(mut self, signals: &mut Signals) -> RunResult {
         let start = Instant::now();
-        let end = self.send_by_schedule(start, signals).await;
-        // What has gathered is sent however the run ends.
-        if let Some(rest) = self.batch.as_mut().and_then(BatchBuilder::finish) {
-            self.start_batch(rest);
-        }
-        self.finish_requests(end, signals).await;
-        if let Payload::Replay(replay) = &self.payload {
-            self.results.stats.skipped = replay.skipped();
-        }
-        if let Some(retry) = &self.retry {
-            self.results.stats.sent_again = retry.sent_again();
-        }
+        let reason = self.send_by_schedule(start, signals).await;
+        self.sender.send_incomplete_batch();
+        let deadline = self.finish_requests(reason, signals).await;
+        self.finish_output(deadline, signals).await;
+        self.sender.count_totals(&mut self.results.stats);
         let (stats, error) = self.results.finish();
-        let complete = end == StopReason::Complete && error.is_none();
+        let complete = reason == StopReason::Complete && error.is_none();
         let write = |file: ReportFile| file.write(&stats, complete, start.elapsed());
         let report_error = self.report_file.map(write).and_then(Result::err);
-        // Whoever stops a run does not ask whether it has succeeded.
-        let failed = end == StopReason::Complete && stats.acknowledged_nothing();
+        // An interrupted run is no failure, whatever it achieved.
+        let failed = reason == StopReason::Complete && stats.acknowledged_nothing();
         RunResult {
             stats,
             code: ExitCode::from(u8::from(failed)),
@@ -158,7 +128,7 @@ impl Run {
         }
     }
 
-    /// Sends by the schedule.
+    /// Sends events by the schedule.
     async fn send_by_schedule(&mut self, start: Instant, signals: &mut Signals) -> StopReason {
         let last = self
             .schedule
@@ -166,7 +136,7 @@ impl Run {
             .and_then(|end| start.checked_add(end));
         while !self.results.has_failed() {
             let next = self.send_due(start);
-            self.handle_all_finished();
+            self.handle_finished_so_far();
             let at = match next {
                 NextStep::End(at) if at <= start.elapsed() => return StopReason::Complete,
                 NextStep::GiveUp { unsent } => {
@@ -175,22 +145,19 @@ impl Run {
                 }
                 NextStep::End(at) | NextStep::Send(at) => at,
             };
-            self.results
-                .stderr
-                .update_progress(self.results.stats.counts(), self.in_flight.len());
-            let elapsed = start.elapsed();
-            // What is late already is sent at once, and nothing is sent before it is due.
-            let wake = if at <= elapsed {
-                Instant::now()
-            } else {
-                start + at.max(elapsed + COALESCE_TIME)
-            };
+            self.results.show_progress(self.sender.in_flight.len());
+            let wake = wake_time(start, at);
+            let is_full = self.sender.in_flight.is_full();
             tokio::select! {
                 biased;
                 () = signals.next() => return StopReason::Interrupted,
                 () = self.results.status_lines.closed() => return StopReason::Interrupted,
-                Some(finished) = self.in_flight.next_finished() => self.handle_finished(&finished),
-                ready = wait_for_event(&mut self.payload, &self.timer, wake, next, last), if !self.in_flight.is_full() => match ready {
+                Some(finished) = self.sender.in_flight.next_finished() => {
+                    self.handle_finished(&finished);
+                }
+                ready = wait_for_event(&mut self.sender.payload, &self.timer, wake, next, last),
+                    if !is_full => match ready
+                {
                     Ok(true) => {}
                     Ok(false) => return StopReason::Complete,
                     Err(error) => self.results.set_error(error.into()),
@@ -200,15 +167,14 @@ impl Run {
         StopReason::Interrupted
     }
 
-    /// Sends events as long as they are due, there is one, and requests may start. What comes next.
+    /// Sends events while they are due, the payload has one, and requests may start. Returns the next
+    /// step after that.
     fn send_due(&mut self, start: Instant) -> NextStep {
         for _ in 0..STEPS_PER_TURN_MAX {
             let elapsed = start.elapsed();
             let next = self.next_step(start, elapsed);
             match next {
-                NextStep::Send(at)
-                    if at <= elapsed && !self.in_flight.is_full() && self.payload.is_ready() =>
-                {
+                NextStep::Send(at) if at <= elapsed && self.sender.is_ready() => {
                     self.send_event(start + at);
                 }
                 _ => return next,
@@ -217,7 +183,8 @@ impl Run {
         self.next_step(start, start.elapsed())
     }
 
-    /// What the schedule says next, after the pause if there is one, which does not outlast the run.
+    /// Returns the next step of the schedule, delayed by the pause if there is one. A pause does not
+    /// outlast the run.
     fn next_step(&self, start: Instant, elapsed: Duration) -> NextStep {
         let pause = self
             .connect_backoff
@@ -226,16 +193,26 @@ impl Run {
         match (self.schedule.next_step(elapsed), pause) {
             (NextStep::Send(at), Some(until)) => {
                 let until = until.saturating_duration_since(start);
-                NextStep::Send(at.max(self.schedule.end_time().map_or(until, |end| until.min(end))))
+                let end = self.schedule.end_time().unwrap_or(Duration::MAX);
+                NextStep::Send(at.max(until.min(end)))
             }
             (next, _) => next,
         }
     }
 
-    /// Takes the answers that have come already.
-    fn handle_all_finished(&mut self) {
+    /// Sends the next event, which was due at `due` by the schedule.
+    fn send_event(&mut self, due: Instant) {
+        let sequence = self.results.stats.counts().sent;
+        if let Some(sent) = self.sender.send_event(sequence, due) {
+            self.results.stats.count_sent(sent.into_std());
+            self.schedule.advance();
+        }
+    }
+
+    /// Handles the requests that have finished already.
+    fn handle_finished_so_far(&mut self) {
         for _ in 0..STEPS_PER_TURN_MAX {
-            let Some(finished) = self.in_flight.poll_finished() else {
+            let Some(finished) = self.sender.in_flight.poll_finished() else {
                 return;
             };
             self.handle_finished(&finished);
@@ -243,39 +220,44 @@ impl Run {
     }
 
     fn handle_finished(&mut self, finished: &FinishedRequest) {
-        let FinishedRequest {
-            events, outcome, ..
-        } = finished;
-        if events.frees_lane {
-            self.lanes
-                .release_after(events.lane, events.dues.len() as u64, outcome);
-        }
-        if let Some(connect_backoff) = &mut self.connect_backoff {
-            connect_backoff.observe(outcome, Instant::now());
+        self.sender.release_lane(finished);
+        if let Some(backoff) = &mut self.connect_backoff {
+            backoff.observe(&finished.outcome, Instant::now());
         }
         self.results.record_finished(finished);
     }
 
-    /// Waits for the last answers and prints the last lines: not long if the run was stopped.
-    async fn finish_requests(&mut self, end: StopReason, signals: &mut Signals) {
-        let soon = || Instant::now() + STOP_WAIT;
-        let mut deadline = (end == StopReason::Interrupted).then(soon);
-        while !self.in_flight.is_empty() {
-            self.results
-                .stderr
-                .update_progress(self.results.stats.counts(), self.in_flight.len());
+    /// Waits for the last replies: not for long if the run was interrupted. Returns the deadline that
+    /// a signal has set.
+    async fn finish_requests(
+        &mut self,
+        reason: StopReason,
+        signals: &mut Signals,
+    ) -> Option<Instant> {
+        let mut deadline = (reason == StopReason::Interrupted).then(stop_deadline);
+        while !self.sender.in_flight.is_empty() {
+            self.results.show_progress(self.sender.in_flight.len());
             tokio::select! {
                 biased;
-                // The first signal of a run that is done means soon; the second of any means now.
-                () = signals.next() => deadline = Some(deadline.map_or_else(soon, |_| Instant::now())),
-                Some(finished) = self.in_flight.next_finished() => self.handle_finished(&finished),
+                // The first signal after a complete run sets the deadline; a signal after that, or
+                // after an interruption, ends the wait now.
+                () = signals.next() => {
+                    deadline = Some(deadline.map_or_else(stop_deadline, |_| Instant::now()));
+                }
+                Some(finished) = self.sender.in_flight.next_finished() => {
+                    self.handle_finished(&finished);
+                }
                 () = sleep_until_deadline(deadline) => break,
             }
         }
-        for (sequences, lane) in self.in_flight.abandon_all() {
+        for (sequences, lane) in self.sender.in_flight.abandon_all() {
             self.results.record_abandoned(sequences, lane);
         }
-        let deadline = deadline.map(|_| soon());
+        deadline.map(|_| stop_deadline())
+    }
+
+    /// Waits until the last status lines are printed, a signal arrives, or the deadline is over.
+    async fn finish_output(&mut self, deadline: Option<Instant>, signals: &mut Signals) {
         let finished = tokio::select! {
             biased;
             finished = self.results.status_lines.finish() => finished,
@@ -286,111 +268,28 @@ impl Run {
             self.results.set_error(RunError::Stdout(error));
         }
     }
+}
 
-    /// Sends the next event, which was due at `due` by the schedule.
-    fn send_event(&mut self, due: Instant) {
-        // In this order: a pause between the two makes the event a little older, and never younger than it is.
-        let (now_us, now) = (unix_time_us(), Instant::now());
-        // What was not read yet could not be sent: that is no delay of the server's.
-        let due = if let Payload::Replay(replay) = &self.payload {
-            due.max(replay.read_at().into())
-        } else {
-            due
-        };
-        let sequence = self.results.stats.counts().sent;
-        let gathering = self.batch.as_ref().and_then(BatchBuilder::lane);
-        let lane = gathering.unwrap_or_else(|| self.lanes.acquire());
-        let slot = EventSlot {
-            lane,
-            due_us: now_us.saturating_sub(as_micros(now.saturating_duration_since(due))),
-        };
-        let Some(event) = self.payload.next_event(slot, &mut self.data) else {
-            if gathering.is_none() {
-                self.lanes.release_unused(lane);
-            }
-            return;
-        };
-        self.results.stats.count_sent(now.into_std());
-        self.schedule.advance();
-        if let Some(batch) = &mut self.batch {
-            if let Some(gathered) = batch.push(sequence, lane, due, &event, &self.data) {
-                self.start_batch(gathered);
-            }
-            return;
-        }
-        let events = RequestEvents {
-            first: sequence,
-            lane,
-            frees_lane: true,
-            dues: vec![due],
-        };
-        let expected = if self.requests.uses_sse_server_api() {
-            ExpectedReply::Event
-        } else {
-            ExpectedReply::AnySuccess
-        };
-        match self
-            .requests
-            .build_event_request(&event, &self.data, sequence)
-        {
-            Ok(outgoing) => self.start_request(events, expected, outgoing),
-            Err(error) => {
-                let outcome = Outcome::NotStored(Failure::Unsendable(error.to_string()));
-                self.in_flight
-                    .push(events, std::future::ready((None, outcome)));
-            }
-        }
-    }
+fn stop_deadline() -> Instant {
+    Instant::now() + STOP_WAIT
+}
 
-    fn start_batch(&mut self, gathered: CompleteBatch) {
-        let CompleteBatch {
-            first,
-            lane,
-            frees_lane,
-            dues,
-            lines,
-        } = gathered;
-        let expected = ExpectedReply::Batch(dues.len() as u64);
-        self.start_request(
-            RequestEvents {
-                first,
-                lane,
-                frees_lane,
-                dues,
-            },
-            expected,
-            self.requests.build_batch_request(lines),
-        );
-    }
-
-    fn start_request(
-        &mut self,
-        events: RequestEvents,
-        expected: ExpectedReply,
-        outgoing: OutgoingRequest,
-    ) {
-        let publisher = Rc::clone(&self.publisher);
-        if let Some(retry) = self.retry.clone() {
-            self.in_flight.push(events, async move {
-                retry
-                    .send_with_retries(&publisher, expected, outgoing)
-                    .await
-            });
-            return;
-        }
-        self.in_flight.push(events, async move {
-            let reply = publisher.send(outgoing).await;
-            (
-                reply.as_ref().ok().map(|reply| reply.status),
-                Outcome::from_reply(expected, reply),
-            )
-        });
+/// Returns when to wake up for an event that is due `at` after `start`.
+///
+/// A late event is sent at once, and no event is sent before it is due.
+fn wake_time(start: Instant, at: Duration) -> Instant {
+    let elapsed = start.elapsed();
+    if at <= elapsed {
+        Instant::now()
+    } else {
+        start + at.max(elapsed + COALESCE_TIME)
     }
 }
 
-/// Waits until the next event is due and there is one: false if there are no more, or none by the end of the duration.
+/// Waits until the next event is due and the payload has one. Returns `false` if the payload has no
+/// more events, or none before `last`.
 ///
-/// When the schedule is only waiting for its end there need be none.
+/// If the schedule only waits for its end, the payload needs no event.
 async fn wait_for_event(
     payload: &mut Payload,
     timer: &Timer,
@@ -414,17 +313,4 @@ async fn sleep_until_deadline(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// Now, in microseconds since the Unix epoch. A clock before 1970 is wrong anyhow.
-fn unix_time_us() -> u64 {
-    as_micros(
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
-}
-
-fn as_micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

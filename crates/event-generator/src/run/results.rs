@@ -1,7 +1,6 @@
 //! What is done with the outcome of a request: its events are counted, printed, recorded, and logged.
 
 use std::{
-    io,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -9,17 +8,14 @@ use std::{
 use sse_cli::record_file::RecordError;
 use sse_proto::Channel;
 
+use super::{error::RunError, in_flight::FinishedRequest};
 use crate::{
-    payload::lane::Lane,
-    payload::{ReplayError, Stamper},
-    publisher::Proxy,
-    publisher::outcome::{Failure, Outcome},
-    report::failure_log::FailureLog,
-    report::record::Record,
-    report::stats::RunStats,
-    report::status_lines::StatusLines,
-    report::stderr::StderrWriter,
-    run::in_flight::FinishedRequest,
+    payload::{Stamper, lane::Lane},
+    publisher::{Failure, Outcome, Proxy},
+    report::{
+        failure_log::FailureLog, record::Record, stats::RunStats, status_lines::StatusLines,
+        stderr::StderrWriter,
+    },
     settings::Settings,
 };
 
@@ -27,21 +23,10 @@ use crate::{
 pub(crate) struct Results {
     pub(crate) stats: RunStats,
     pub(crate) status_lines: StatusLines,
-    pub(crate) stderr: StderrWriter,
+    stderr: StderrWriter,
     failure_log: FailureLog,
     record: Option<Record>,
     error: Option<RunError>,
-}
-
-/// What stops a run before its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    #[error("cannot write to stdout")]
-    Stdout(#[source] io::Error),
 }
 
 impl Results {
@@ -102,6 +87,11 @@ impl Results {
             self.stats.count_outcome(&outcome, Duration::ZERO);
         }
         self.record_outcome(sequences, lane, &outcome);
+    }
+
+    /// Updates the progress on stderr. `waiting` counts the requests that wait for their replies.
+    pub(crate) fn show_progress(&self, waiting: usize) {
+        self.stderr.update_progress(self.stats.counts(), waiting);
     }
 
     /// Remembers why the run cannot go on.
