@@ -1,16 +1,17 @@
-//! `event-generator`: posts events to a Server-Sent Events server at a steady rate, and counts what became of them.
+//! `event-generator`: publishes events to a Server-Sent Events server at a steady rate, and counts
+//! their outcomes.
 //!
-//! This file only puts the parts together and turns how the run ended into an exit code. A module uses only the modules
-//! above it in this table:
+//! This file connects the modules and turns the result of the run into an exit code. A module uses
+//! only the modules above it in this table:
 //!
 //! | module | contents |
 //! |---|---|
 //! | `schedule` | when each event is due (pure) |
 //! | `payload` | the type and the data of each event |
-//! | `request` | events as HTTP requests: the server's own API, batches, templates (pure) |
-//! | `publisher` | sends a request, repeats it if that is safe, and classifies the reply |
+//! | `request` | events as HTTP requests: the API of sse-server, batches, templates (pure) |
+//! | `publisher` | sends a request, repeats it if that is safe, and interprets the reply |
 //! | `report` | the output: counters and summary, `--report`, `--record`, stdout, stderr |
-//! | `settings` | the command line and its environment variables, validated; builds the parts of a run |
+//! | `settings` | the command line and its environment, validated; builds the parts of a run |
 //! | `run` | the loop: sends what is due, handles replies, stops at the end or on a signal |
 
 mod payload;
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {
         Ok(settings) => settings,
         Err(error) => {
-            // Help and version go to stdout with code 0, misuse to stderr with code 2. A closed pipe is a quiet end.
+            // Help and version go to stdout with code 0, misuse to stderr with code 2. A closed
+            // pipe is no error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -51,9 +53,9 @@ fn main() -> ExitCode {
 }
 
 fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
-    // Fails only if there is a provider already, which is as good.
+    // Fails only if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // If the limit stays too low, connecting fails, and the events say so.
+    // If the limit stays too low, connecting fails, and the messages about events say so.
     let _ = open_files::raise_limit();
     // One thread: a load generator should leave the other cores to the server that it measures.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -61,7 +63,7 @@ fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the async runtime")?;
     let code = runtime.block_on(async {
-        // Before the first request, so that no signal finds the default action.
+        // Install the handlers before the first request: a signal must not find the default action.
         let mut signals = Signals::install().context("cannot listen for signals")?;
         let ended = Run::new(settings)?.run(&mut signals).await;
         write_line(&ended.stats);
@@ -72,7 +74,7 @@ fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
             .report_error
             .map_or(Ok(ended.code), |error| Err(error.into()))
     });
-    // Not dropped: that would wait for a name lookup that hangs.
+    // Dropping the runtime would wait for a name lookup that hangs.
     runtime.shutdown_background();
     code
 }

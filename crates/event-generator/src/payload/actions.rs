@@ -1,4 +1,4 @@
-//! Which actions the users take, and how often each: the `--actions view=8,click=2` of the command line.
+//! Actions of the users and their shares: the value of `--actions`, like `view=8,click=2`.
 
 use std::str::FromStr;
 
@@ -18,12 +18,12 @@ pub(crate) struct Actions {
 }
 
 impl Actions {
-    /// The actions, in the order in which they were given.
+    /// Returns the actions in the order of the command line.
     pub(crate) fn names(&self) -> &[AnyEventType] {
         &self.names
     }
 
-    /// Chooses one by the weights: its place in [`names`](Self::names).
+    /// Chooses an action by the weights, and returns its index in [`names`](Self::names).
     pub(crate) fn choose(&self, rng: &mut impl Rng) -> usize {
         self.shares.sample(rng)
     }
@@ -32,7 +32,7 @@ impl Actions {
 impl FromStr for Actions {
     type Err = InvalidActions;
 
-    /// `name` or `name=weight`, separated by commas. White space around them is ignored.
+    /// Parses `name` or `name=weight`, separated by commas. White space around them is ignored.
     fn from_str(text: &str) -> Result<Self, InvalidActions> {
         let parts: Vec<_> = text
             .split(',')
@@ -48,7 +48,7 @@ impl FromStr for Actions {
 }
 
 fn parse_action(part: &str) -> Result<(AnyEventType, f64), InvalidActions> {
-    // From the right: a name may hold "=" if a weight follows.
+    // Split from the right: a name may contain "=" if a weight follows.
     let (name, weight) = match part.rsplit_once('=') {
         Some((name, weight)) => (name.trim(), parse_weight(weight.trim())?),
         None => (part.trim(), 1.0),
@@ -72,7 +72,7 @@ fn parse_weight(text: &str) -> Result<f64, InvalidActions> {
     }
 }
 
-/// Why the actions were refused.
+/// Why a text is no list of actions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidActions {
     #[error("\"{name}\" cannot be an action: {reason}")]

@@ -1,26 +1,26 @@
-//! An event that a payload produces, and the slot of the schedule that it is produced for.
+//! The next event of a payload, and the slot of the schedule that it fills.
 
 use super::{event_type::AnyEventType, lane::Lane};
 
-/// Which event it is, and when it was due.
+/// Position of an event in the run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventSlot {
-    /// Its lane, and its number there.
+    /// Lane of the event, and its number in the lane.
     pub(crate) lane: Lane,
-    /// Microseconds since the Unix epoch.
+    /// When the event was due, in microseconds since the Unix epoch.
     pub(crate) due_us: u64,
 }
 
-/// An event without its data.
+/// An event without its data, which is in a buffer of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextEvent {
-    /// Its type.
+    /// Type of the event.
     pub(crate) event_type: AnyEventType,
-    /// What its data is.
+    /// Format of the data.
     pub(crate) format: DataFormat,
 }
 
-/// What the data of an event is.
+/// Format of the data of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DataFormat {
     /// JSON on one line.

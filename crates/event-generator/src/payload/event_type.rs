@@ -1,21 +1,23 @@
-//! The type of an event that is sent.
+//! Event types of any server.
 
 use std::{str::FromStr, sync::Arc};
 
 use sse_proto::EventType;
 
-/// A type that a request can carry, to whichever server: some text without control characters. Every [`EventType`] of our
-/// server is one; others take more, like a slash.
+/// An event type that a request can carry, to any server: a text without control characters, and
+/// not empty.
+///
+/// Every [`EventType`] of sse-server is one. Other servers accept more, like a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AnyEventType(Arc<str>);
 
-/// Why a text is none.
+/// The text is no event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event type is a text without control characters, and not empty")]
 pub(crate) struct InvalidEventType;
 
 impl AnyEventType {
-    /// The type.
+    /// Returns the type as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,12 +1,12 @@
-//! Position of an event within its lane: what a stamp and a record name the event by.
+//! Position of an event in its lane, by which stamps and records name the event.
 //!
-//! The run decides when a lane is free (`run::lanes`).
+//! The run decides which lanes are free (`run::lanes`).
 
-/// The numbers of the events of one request.
+/// A lane, and a number in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lane {
-    /// Counts the lanes of a run, from 0.
+    /// Number of the lane in the run, from 0.
     pub(crate) number: u32,
-    /// The number of the next event in it, or of the first one of a request.
+    /// Number of the next event in the lane, or of the first event of a request.
     pub(crate) next: u64,
 }

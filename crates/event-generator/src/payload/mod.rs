@@ -1,14 +1,14 @@
-//! What is sent: the type and the data of each event.
+//! The events of a run: their types and their data.
 //!
-//! | payload | is |
+//! | payload | events |
 //! |---|---|
-//! | [`tutorial`] | the tutorial's JSON string; with a record an object that carries it |
-//! | [`sequenced`] | the least that loss and latency can be measured with |
+//! | [`tutorial`] | the tutorial's JSON string; with a record, an object that contains it |
+//! | [`sequenced`] | the smallest data with which loss and latency can be measured |
 //! | [`session`] | simulated users with sessions |
 //! | [`replay`] | recorded events |
 //!
-//! The first three never end and never wait. They draw from a seeded generator, so that the same seed gives the same
-//! events again.
+//! The first three never end and never wait. Their random numbers have a seed: the same seed gives
+//! the same events.
 
 pub(crate) mod actions;
 mod event;
@@ -31,7 +31,7 @@ pub(crate) use self::{
     tutorial::Tutorial,
 };
 
-/// The source of the events of a run.
+/// Source of the events of a run.
 #[derive(Debug)]
 pub(crate) enum Payload {
     Tutorial(Tutorial),
@@ -41,9 +41,10 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// Waits until there is an event to draw: false if there are no more. Nothing is lost when the wait is given up.
+    /// Waits until an event is ready. Returns `false` at the end of the payload. Cancel safe.
     ///
     /// # Errors
+    ///
     /// The recording cannot be read.
     pub(crate) async fn ready(&mut self) -> Result<bool, ReplayError> {
         match self {
@@ -52,7 +53,7 @@ impl Payload {
         }
     }
 
-    /// Whether [`ready`](Self::ready) would answer at once that there is one.
+    /// Returns whether an event is ready now.
     pub(crate) fn is_ready(&mut self) -> bool {
         match self {
             Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => true,
@@ -60,7 +61,7 @@ impl Payload {
         }
     }
 
-    /// Draws the next event, and replaces what is in `data` by its data. None if there is none ready.
+    /// Replaces `data` by the data of the next event. Returns `None` if no event is ready.
     pub(crate) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> Option<NextEvent> {
         data.clear();
         match self {

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 /// Returns the random number generator of a payload.
 ///
-/// The algorithm is named, unlike `StdRng`: its numbers stay the same with the next release of `rand`.
+/// The algorithm is named, unlike `StdRng`: its numbers stay the same with the next release of
+/// `rand`.
 pub(super) fn seeded_rng(seed: Option<u64>) -> Xoshiro256PlusPlus {
     seed.map_or_else(rand::make_rng, Xoshiro256PlusPlus::seed_from_u64)
 }

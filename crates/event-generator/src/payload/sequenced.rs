@@ -1,4 +1,5 @@
-//! The least that loss and latency can be measured with: the object of a [`sse_proto::record::Stamp`], padded to a size.
+//! The smallest events with which loss and latency can be measured: a [`sse_proto::record::Stamp`],
+//! padded to a size.
 
 use rand::rngs::Xoshiro256PlusPlus;
 
@@ -9,10 +10,10 @@ use super::{
     stamper::Stamper,
 };
 
-/// What the padding adds besides itself.
+/// Bytes of the key that holds the padding.
 const PAD: &str = r#","pad":""}"#;
 
-/// Numbered events of random actions.
+/// Numbered events with random actions.
 #[derive(Debug)]
 pub(crate) struct Sequenced {
     actions: Actions,
@@ -22,7 +23,7 @@ pub(crate) struct Sequenced {
 }
 
 impl Sequenced {
-    /// Events of at least so many `bytes`, exactly so many if the padding allows.
+    /// Events of at least `bytes` bytes of data, and of exactly that size if the padding allows.
     pub(crate) fn new(
         actions: Actions,
         seed: Option<u64>,
@@ -37,7 +38,7 @@ impl Sequenced {
         }
     }
 
-    /// The next event.
+    /// Writes the data of the next event to `data`.
     pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
         data.push('{');
         self.stamper.write(slot, data);

@@ -6,22 +6,23 @@ use uuid::Uuid;
 
 use super::event::EventSlot;
 
-/// The publisher's half of a stamp. Random whatever the seed: two runs must never be taken for one.
+/// The random part of the publisher ids of a run. `--seed` does not set it: two runs must never
+/// look like one.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamper(Uuid);
 
 impl Stamper {
-    /// A name for a run that no other has.
+    /// Chooses a new random name.
     pub(crate) fn new() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The name of a lane of the run.
+    /// Returns the publisher id of a lane.
     pub(crate) fn publisher(&self, lane: u32) -> String {
         format!("{}/{lane}", self.0)
     }
 
-    /// Adds `"publisher":"…","sequence":…,"sent_us":…` to an object that is being written.
+    /// Appends `"publisher":"…","sequence":…,"sent_us":…` to an unfinished JSON object.
     pub(crate) fn write(&self, slot: EventSlot, out: &mut String) {
         let EventSlot { lane, due_us } = slot;
         write!(

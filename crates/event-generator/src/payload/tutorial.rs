@@ -1,7 +1,8 @@
-//! The tutorial's events: a random user takes a random action, and a text says so.
+//! Events of the tutorial: a random user takes a random action, and a text describes it.
 //!
-//! The data is the JSON string `"user_id: …, timestamp: …"`. A recorded run sends an object that carries it as `message`
-//! together with a [`Stamper`]'s keys, by which the listener's record names the event.
+//! The data is the JSON string `"user_id: …, timestamp: …"`. With `--record` the data is an object
+//! instead. It contains the string as `message`, and the keys of the [`Stamper`], by which the
+//! listener's record names the event.
 
 use std::fmt::Write as _;
 
@@ -16,16 +17,17 @@ use super::{
     stamper::Stamper,
 };
 
-/// A user takes an action.
+/// An action of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct UserAction {
-    /// Its place in [`Actions::names`].
+    /// Index in [`Actions::names`].
     action: usize,
-    /// Who: a random uuid, version 4.
+    /// Random UUID, version 4.
     user_id: Uuid,
 }
 
-/// Acts without end. The same seed and the same actions give the same acts again.
+/// Endless events of the tutorial. The same seed and the same actions give the same users and
+/// actions.
 #[derive(Debug)]
 pub(crate) struct Tutorial {
     actions: Actions,
@@ -34,7 +36,7 @@ pub(crate) struct Tutorial {
 }
 
 impl Tutorial {
-    /// Without a seed, acts that nobody can foretell.
+    /// Without a seed, the events are different in every run.
     pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
         Self {
             actions,
@@ -43,7 +45,7 @@ impl Tutorial {
         }
     }
 
-    /// The next event.
+    /// Writes the data of the next event to `data`.
     pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
         let action = self.choose_action();
         self.write_data(action.user_id, slot, Local::now(), data);
@@ -59,8 +61,8 @@ impl Tutorial {
         UserAction { action, user_id }
     }
 
-    /// The text is as the tutorial's `strftime("%d-%b-%Y (%H:%M:%S.%f)")` writes it, in local time. It has no character
-    /// that JSON would escape.
+    /// Writes the text as `strftime("%d-%b-%Y (%H:%M:%S.%f)")` of the tutorial does, in local time.
+    /// JSON needs no escapes for it.
     fn write_data(&self, user_id: Uuid, slot: EventSlot, now: DateTime<Local>, out: &mut String) {
         let time = now.format("%d-%b-%Y (%H:%M:%S%.6f)");
         let message = if self.stamper.is_some() {

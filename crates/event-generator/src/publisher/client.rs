@@ -1,4 +1,4 @@
-//! Requests through reqwest, which knows TLS, proxies and basic authentication.
+//! Requests by reqwest, which supports TLS, proxies and basic authentication.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
-/// A pool of connections.
+/// A client with a pool of connections.
 #[derive(Debug)]
 pub(crate) struct Client {
     client: reqwest::Client,
@@ -35,7 +35,7 @@ impl Client {
             }
         };
         let client = match builder().build() {
-            // A machine without certificates, like a bare container, can still speak plain HTTP.
+            // Plain HTTP also works on a machine without certificates, like a bare container.
             Err(_) if base.is_plain() => builder().tls_certs_only([]).build(),
             built => built,
         }?;
@@ -89,7 +89,7 @@ async fn read_body(response: &mut Response) -> Result<Bytes, reqwest::Error> {
 
 fn classify_error(error: reqwest::Error) -> NoReply {
     let error = error.without_url();
-    // In this order: a connection that takes too long is a time-out too, but nothing was sent.
+    // Check in this order: a time-out while connecting is a time-out too, but nothing was sent.
     if error.is_connect() || error.is_builder() {
         NoReply::Connect(root_cause(&error))
     } else if error.is_timeout() {

@@ -1,7 +1,7 @@
-//! Requests over connections of our own, by hyper: plain HTTP/1.1 with nothing in between.
+//! Requests by hyper, over connections of this module: plain HTTP/1.1, without a proxy.
 //!
-//! It takes a third of the time in user space that the general client takes (5.4 against 17 µs a request, measured), which
-//! matters to a program whose worth is how much load it can make.
+//! A request takes a third of the CPU time in user space that reqwest needs (measured: 5.4 against
+//! 17 µs), which leaves more of the machine for load.
 
 use std::{cell::RefCell, io, time::Duration};
 
@@ -25,12 +25,13 @@ use super::{
 };
 use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
-/// The connections to one server. As many are open as requests were ever under way together.
+/// The connections to one server. Their number is the highest number of requests that were in
+/// flight together.
 #[derive(Debug)]
 pub(crate) struct Direct {
     endpoint: (String, u16),
     host: HeaderValue,
-    /// Those that wait for a request; the one that was used last is last.
+    /// Idle connections; the last one was used last.
     idle: RefCell<Vec<IdleConnection>>,
     request_timeout: Duration,
 }
@@ -89,7 +90,7 @@ impl Direct {
             let error = match sender.try_send_request(request).await {
                 Ok(response) => return Ok(self.read_reply(sender, response).await),
                 Err(mut error) => match error.take_message() {
-                    // The connection had been closed, and nothing of it was sent: another one may take it.
+                    // The connection was closed before anything was sent: use another one.
                     Some(unsent) if !fresh => {
                         request = unsent;
                         continue;
@@ -102,7 +103,7 @@ impl Direct {
         }
     }
 
-    /// Reads the rest of an answer, and keeps the connection for the next request if it is good for one.
+    /// Reads the rest of a reply. Keeps the connection for the next request if it can be reused.
     async fn read_reply(
         &self,
         sender: SendRequest<Full<Bytes>>,
@@ -141,7 +142,7 @@ impl Direct {
         let mut idle = self.idle.borrow_mut();
         while let Some(IdleConnection { sender, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
-                // Those below it are older still.
+                // The connections below it are older.
                 idle.clear();
             } else if !sender.is_closed() {
                 return Some(sender);
@@ -157,7 +158,7 @@ impl Direct {
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|error| NoReply::Connect(root_cause(&error)))?;
-        // How it ends is told to whoever waits for an answer of it.
+        // The sender reports how the connection ends.
         tokio::spawn(connection);
         Ok(sender)
     }

@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Stopped,
 }
 
-/// What counts as the same trouble when messages are limited.
+/// Kind of a failure: messages are limited per kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FailureKind {
     Connect,
@@ -34,7 +34,7 @@ pub(crate) enum FailureKind {
 }
 
 impl Failure {
-    /// Its kind, of which there are few.
+    /// Returns the kind. There are few kinds.
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Connect(_) => FailureKind::Connect,

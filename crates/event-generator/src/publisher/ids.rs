@@ -1,29 +1,29 @@
-//! The ids that a reply reports.
+//! The ids of events that a reply reports.
 
 use sse_proto::{
     EventId,
     api::{BatchPublished, Published},
 };
 
-/// What is asked for, and so which answer says that it was done.
+/// The reply that acknowledges a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExpectedReply {
-    /// One event, of our API.
+    /// The reply of sse-server to one event.
     Event,
-    /// So many events, of our API.
+    /// The reply of sse-server to a batch with this number of events.
     Batch(u64),
-    /// One event, of any server: each 2xx will do.
+    /// Any 2xx reply to one event, of any server.
     AnySuccess,
 }
 
-/// The ids that events got.
+/// The ids of the events of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ids {
-    /// The server did not say.
+    /// The server reported no id.
     NotReported,
-    /// Of one event.
+    /// The id of one event.
     Event(EventId),
-    /// Of the first and the last event of a batch of so many.
+    /// The first and the last id of a batch.
     Batch {
         first: EventId,
         last: EventId,
@@ -32,10 +32,12 @@ pub(crate) enum Ids {
 }
 
 impl Ids {
-    /// The id of the event at this place, from 0, if it is known.
+    /// Returns the id of the event at `index`, from 0; `None` if it is not certain.
     ///
-    /// Between the first and the last id of a batch lie only events of it, and ids grow. So where there are just as many
-    /// ids between the two as events, each event's id is known; else only those of the first and the last one.
+    /// The ids between the first and the last one belong to this batch, and they grow. So if there
+    /// are exactly as many ids as events, the id of each event is known. Otherwise only the first
+    /// and the last id are known: for three events from `5-1` to `5-3` the second id is `5-2`, but
+    /// from `5-1` to `5-4` it may be `5-2` or `5-3`.
     pub(crate) fn id_at(&self, place: u64) -> Option<EventId> {
         match *self {
             Self::NotReported => None,
@@ -51,7 +53,7 @@ impl Ids {
     }
 }
 
-/// The ids in an answer of our API, if it is one.
+/// Returns the ids in a reply of sse-server; `None` if the body is not the expected one.
 pub(super) fn parse_ids(expected: ExpectedReply, body: &[u8]) -> Option<Ids> {
     match expected {
         ExpectedReply::Event | ExpectedReply::AnySuccess => Some(Ids::Event(

@@ -1,8 +1,9 @@
-//! One request: sends it once and says what was answered.
+//! Sends requests to one server, and interprets the replies.
 //!
-//! It never sends an event twice, which would publish two; only `retry` may, with a key. Requests may run at the same
-//! time; each takes an idle connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in
-//! between, and [`client`] for TLS, proxies and passwords.
+//! A request is sent once: sending it twice could publish its events twice. Only [`retry`] repeats
+//! a request, with an idempotency key. Requests may be in flight at the same time; each takes an
+//! idle connection or opens one. [`direct`] sends plain HTTP without a proxy; [`client`] supports
+//! TLS, proxies and passwords.
 
 mod client;
 mod direct;
@@ -33,13 +34,13 @@ use crate::request::{OutgoingRequest, base_url::BaseUrl};
 /// Sends requests to one server.
 #[derive(Debug)]
 pub(crate) enum Publisher {
-    /// Over connections of our own.
+    /// Plain HTTP, by hyper.
     Direct(Direct),
-    /// Through the client that knows TLS and proxies.
+    /// TLS, proxies and passwords, by reqwest.
     Client(Client),
 }
 
-/// The client could not be set up.
+/// The HTTP client could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client for {url}")]
 pub(crate) struct PublisherError {
@@ -48,9 +49,12 @@ pub(crate) struct PublisherError {
 }
 
 impl Publisher {
-    /// Connects to nothing yet. The process must have a default crypto provider of rustls.
+    /// Sets up the client without connecting.
+    ///
+    /// The process must have a default crypto provider of rustls.
     ///
     /// # Errors
+    ///
     /// The client cannot be set up: for https, the system has no certificates.
     pub(crate) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, PublisherError> {
         if base.is_plain() && !base.has_user() && Proxy::for_url(base).is_none() {
@@ -89,7 +93,7 @@ mod tests {
         address: SocketAddr,
         request_timeout: Duration,
     ) -> Result<Reply, NoReply> {
-        // Fails when another test was first, which is as good.
+        // Fails if another test was first, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
         let event = NextEvent {
@@ -105,7 +109,7 @@ mod tests {
             .await
     }
 
-    /// Both ways to speak plain HTTP: a password needs the client.
+    /// Both clients for plain HTTP: a password needs reqwest.
     const PLAIN: [&str; 2] = ["http://", "http://me:secret@"];
 
     #[tokio::test]
@@ -124,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_without_an_answer_in_time_may_have_been_sent() {
-        // The kernel accepts the connection and the request; nobody ever answers.
+        // The kernel accepts the connection and the request; no reply follows.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for scheme in PLAIN {
             let reply = send(

@@ -1,6 +1,8 @@
-//! What an answer, or its absence, says about events: stored, certainly not stored, or nobody knows.
+//! Outcome of a request: its events were stored, were certainly not stored, or may have been
+//! stored.
 //!
-//! Pure. In doubt it is unknown: a loss that is counted where there was none would be a lie, and so would the reverse.
+//! Pure. In doubt the outcome is unknown: a counted loss must be a loss, and every loss must be
+//! counted.
 
 use hyper::StatusCode;
 use sse_proto::api::{ErrorBody, Published};
@@ -11,24 +13,24 @@ use super::{
     reply::{NoReply, Reply},
 };
 
-/// The code of a 503 for an event that may have been stored.
+/// Error code of a 503 for an event that may have been stored.
 const OUTCOME_UNKNOWN: &str = "outcome_unknown";
-/// Longest text of a server that is shown, in characters.
+/// Longest message of a server that is shown, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// What became of the events of a request: all of them have the same fate.
+/// Outcome of a request, which is the same for all of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The server has taken them.
+    /// The server has stored the events.
     Acknowledged(Ids),
-    /// They were certainly not stored.
+    /// The events were certainly not stored.
     NotStored(Failure),
-    /// They may have been stored, or may still be.
+    /// The events may have been stored, or may still be stored.
     Unknown(Failure),
 }
 
 impl Outcome {
-    /// What an answer says, or that none came.
+    /// Interprets a reply, or its absence.
     pub(crate) fn from_reply(expected: ExpectedReply, reply: Result<Reply, NoReply>) -> Self {
         match reply {
             Ok(Reply { status, body }) => Self::from_response(expected, status, &body),
@@ -53,7 +55,8 @@ impl Outcome {
             .ok()
             .map(|body| body.error);
         let refused = match status {
-            // Only our server's word proves it: a 503 of a proxy may hide an event that was stored.
+            // Only an error of sse-server proves it: a 503 of a proxy may hide an event that was
+            // stored.
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => error
                 .as_ref()
                 .is_some_and(|error| error.code != OUTCOME_UNKNOWN),
@@ -75,7 +78,7 @@ impl Outcome {
     }
 }
 
-/// A server's text, cut, and unable to move the cursor of a terminal.
+/// Returns a text of the server that is limited in length and cannot control a terminal.
 fn printable(text: &str) -> String {
     let plain = |c: char| {
         if c.is_control() {

@@ -1,32 +1,33 @@
-//! What comes back for a request, or why nothing does.
+//! The reply to a request, or its absence.
 
 use bytes::Bytes;
 use hyper::StatusCode;
 
-/// More of an answer than this is not read: an id or an error is far smaller.
+/// Longest part of a reply that is read. An id or an error is far smaller.
 pub(super) const REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// An answer.
+/// A reply.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// Its status.
+    /// Status.
     pub(crate) status: StatusCode,
-    /// Its body; empty if it broke off, because then it proves no more than the status does.
+    /// Body; empty if the reply broke off, because it then proves no more than its status.
     pub(crate) body: Bytes,
 }
 
-/// There was no answer.
+/// Why there is no reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoReply {
-    /// Nothing was sent.
+    /// The connection failed, and nothing was sent.
     Connect(String),
-    /// It did not come in time.
+    /// The reply did not arrive in time.
     Timeout,
-    /// The connection broke after the request was sent, at least in part.
+    /// The connection broke after at least a part of the request was sent.
     Broken(String),
 }
 
-/// The last of the causes says what happened, like `Connection refused (os error 111)`; those before it say where.
+/// Returns the text of the innermost cause. It describes what happened, like `Connection refused
+/// (os error 111)`; the outer errors describe where.
 pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut root = error;
     while let Some(cause) = root.source() {

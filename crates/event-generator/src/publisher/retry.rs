@@ -1,7 +1,9 @@
-//! Sends a request again, with the same key, while its outcome is not certain or the server cannot take it now.
+//! Repeats a request with the same idempotency key while its outcome is uncertain or the server is
+//! unavailable.
 //!
-//! The key makes that safe: our server stores what comes with it once, and answers with the first id however often it
-//! comes. How often and how long a request is sent again is bounded; its lane waits meanwhile, so that order is kept.
+//! The key makes this safe: sse-server stores the events of a key once, and replies with the first
+//! ids every time. The number of retries and their total time are limited. The lane of the request
+//! waits meanwhile, so that the order is kept.
 
 use std::{cell::Cell, time::Duration};
 
@@ -16,18 +18,18 @@ use uuid::Uuid;
 use super::{Publisher, failure::FailureKind, ids::ExpectedReply, outcome::Outcome};
 use crate::request::OutgoingRequest;
 
-/// The header that carries the key.
+/// Header of the key.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Longest pauses before a request is sent again; a random share of up to one half is taken off.
+/// Pauses before a retry. Each is shortened by a random share of up to one half.
 const BACKOFF: Backoff = Backoff {
     pause_min: Duration::from_millis(100),
     pause_max: Duration::from_secs(5),
 };
-/// A request is not sent again when more than this has passed since it was first: well within the time for which a server
-/// keeps a key.
+/// A request is not repeated after this time since it was first sent. Servers keep a key for
+/// longer.
 const RETRY_TIME_MAX: Duration = Duration::from_mins(1);
 
-/// How requests are sent again.
+/// Repeats requests.
 #[derive(Debug)]
 pub(crate) struct Retry {
     retries_max: u32,
@@ -35,7 +37,7 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Each request at most so many times more.
+    /// Repeats each request at most `retries_max` times.
     pub(crate) fn new(retries_max: u32) -> Self {
         Self {
             retries_max,
@@ -43,12 +45,13 @@ impl Retry {
         }
     }
 
-    /// How many requests were sent again, each time counted.
+    /// Returns the number of retries of all requests.
     pub(crate) fn sent_again(&self) -> u64 {
         self.sent_again.get()
     }
 
-    /// Sends a request until that is enough: the last status, and what is known of its events then.
+    /// Sends a request, and repeats it as long as that helps. Returns the last status and the
+    /// outcome of all attempts.
     pub(crate) async fn send_with_retries(
         &self,
         publisher: &Publisher,
@@ -81,7 +84,7 @@ fn random_key() -> HeaderValue {
     HeaderValue::try_from(Uuid::new_v4().to_string()).expect("a UUID is plain text")
 }
 
-/// Whether the same again may end better.
+/// Returns whether a retry may succeed.
 fn is_retryable(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Acknowledged(_) => false,
@@ -96,7 +99,8 @@ fn is_retryable(outcome: &Outcome) -> bool {
     }
 }
 
-/// A refusal says that this request was not stored, and nothing of those before it.
+/// Returns the outcome of all attempts. If the last attempt was rejected, an earlier one may have
+/// been stored.
 fn combine_outcome(may_be_stored: bool, last: Outcome) -> Outcome {
     match last {
         Outcome::NotStored(failure) if may_be_stored => Outcome::Unknown(failure),

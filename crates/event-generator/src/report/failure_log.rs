@@ -1,6 +1,7 @@
-//! What to say about events that failed: at most one message of a kind a second, and how many were held back.
+//! Messages about failed events: at most one per kind and second, with the number of suppressed
+//! ones.
 //!
-//! Pure: it gives the lines, the caller prints them.
+//! Pure: the caller prints the messages.
 
 use std::{
     collections::BTreeMap,
@@ -10,20 +11,21 @@ use std::{
 
 use crate::publisher::{FailureKind, Outcome};
 
-/// A kind that was just spoken of is held back for this long.
+/// Shortest time between two messages of a kind.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Remembers what was said.
+/// Limits the messages about failures.
 #[derive(Debug)]
 pub(crate) struct FailureLog {
-    /// What to do if the very first event finds no server. Said at most once.
+    /// Hint for a run whose first event finds no server. It is shown at most once.
     hint: Option<String>,
-    /// When each kind was last spoken of, and how many of it were held back since. There are few kinds.
+    /// Per kind: the time of the last message, and the number of failures since. There are few
+    /// kinds.
     kinds: BTreeMap<FailureKind, (Instant, u64)>,
 }
 
 impl FailureLog {
-    /// With the hint for a run whose first event finds no server.
+    /// Starts with the hint for a run whose first event finds no server.
     pub(crate) fn new(hint: String) -> Self {
         Self {
             hint: Some(hint),
@@ -31,7 +33,7 @@ impl FailureLog {
         }
     }
 
-    /// The line to print about the events of a request, if one is due.
+    /// Returns the message about the events of a request; `None` if it is suppressed.
     pub(crate) fn message_for(
         &mut self,
         sequences: Range<u64>,
@@ -64,17 +66,18 @@ impl FailureLog {
         })
     }
 
-    /// An event was acknowledged: there is a server, and no need for the hint any more.
+    /// Drops the hint: an event was acknowledged, so there is a server.
     pub(crate) fn record_success(&mut self) {
         self.hint = None;
     }
 
-    /// How many events were held back and not told of since.
+    /// Returns the number of events that no message has mentioned.
     pub(crate) fn suppressed(&self) -> u64 {
         self.kinds.values().map(|(_, suppressed)| suppressed).sum()
     }
 
-    /// Whether to speak of this kind now, and how many were held back before.
+    /// Returns the number of suppressed failures if a message about this kind is due; `None`
+    /// otherwise.
     fn admit_kind(&mut self, kind: FailureKind, events: u64, now: Instant) -> Option<u64> {
         match self.kinds.get_mut(&kind) {
             Some((logged, suppressed)) if now.duration_since(*logged) < LOG_INTERVAL => {

@@ -1,4 +1,5 @@
-//! The file of `--report`: the figures of a run for programs. It has no header and no token: none of it is secret.
+//! The file of `--report`: the figures of a run for programs. It contains no header and no token,
+//! and so no secret.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +13,15 @@ use serde::Serialize;
 
 use super::stats::RunStats;
 
-/// What the run was asked to do.
+/// Settings of the run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunSetup {
-    /// The address, without user name and password.
+    /// URL without user name and password.
     pub(crate) url: String,
     pub(crate) payload: String,
-    /// Events a second; none on a ramp or in a closed loop.
+    /// Events per second; `None` for a ramp and for a closed loop.
     pub(crate) rate_asked: Option<f64>,
-    /// The ramp as it was asked for.
+    /// Ramp as on the command line.
     pub(crate) ramp: Option<String>,
     pub(crate) closed_loop: bool,
     pub(crate) arrivals: String,
@@ -29,7 +30,7 @@ pub(crate) struct RunSetup {
     pub(crate) seed: Option<u64>,
 }
 
-/// The file, created before the run so that a bad path costs nothing.
+/// The report file. It is created before the run, so that a wrong path is reported at once.
 #[derive(Debug)]
 pub(crate) struct ReportFile {
     file: File,
@@ -37,7 +38,7 @@ pub(crate) struct ReportFile {
     setup: RunSetup,
 }
 
-/// The report cannot be written.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
     #[error("cannot create the report file {}", path.display())]
@@ -50,11 +51,11 @@ pub(crate) enum ReportError {
 struct ReportJson<'a> {
     #[serde(flatten)]
     setup: &'a RunSetup,
-    /// Whether the schedule came to its end.
+    /// Whether the run reached the end of its schedule.
     complete: bool,
-    /// The whole run, the wait for the last answers included.
+    /// Length of the run, including the wait for the last replies.
     duration_s: f64,
-    /// From the first event to the last.
+    /// Time from the first event to the last.
     sending_s: Option<f64>,
     rate_achieved: Option<f64>,
     sent: u64,
@@ -89,7 +90,7 @@ impl ReportFile {
         }
     }
 
-    /// Writes the figures.
+    /// Writes the report.
     pub(crate) fn write(
         mut self,
         stats: &RunStats,

@@ -1,8 +1,9 @@
-//! The file of `--record`: one line for every event that must arrive, and for every event that may.
+//! The file of `--record`: one line for every event that must arrive, and for every event that may
+//! arrive.
 //!
-//! The lines of a reply are written as soon as it arrives, so that a run that is killed leaves what it knew. An event of
-//! a batch has its id if the server's reply leaves no other ([`Ids::id_at`]); loss is counted by publisher and sequence
-//! in any case.
+//! The lines of a reply are written as soon as it arrives, so that a run that is killed leaves what
+//! it knew. An event of a batch has its id if that id is certain ([`Ids::id_at`]). Loss is counted
+//! by publisher and sequence, also without ids.
 
 use std::path::Path;
 
@@ -48,7 +49,8 @@ impl Record {
         })
     }
 
-    /// Writes the lines of the events of a request, unless none of them was stored. `lane` has the number of the first.
+    /// Writes the lines of the events of a request, unless they were not stored. `lane` has the
+    /// number of the first event.
     pub(crate) fn write(
         &mut self,
         lane: Lane,
@@ -108,7 +110,7 @@ mod tests {
         record
             .write(lane(3), 3, &Outcome::Acknowledged(batch))
             .unwrap();
-        // Still open: nothing waits in memory.
+        // The file is still open: all lines must be in it.
         assert_eq!(
             std::fs::read_to_string(&path)
                 .unwrap()

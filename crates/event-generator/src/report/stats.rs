@@ -1,8 +1,8 @@
 //! Counters and latencies of a run.
 //!
-//! Latency is that of acknowledged events, measured from when each was due, not from when it was sent: a server that
-//! holds the schedule up cannot hide it (no "coordinated omission"). It includes this program's timer, which may be a
-//! millisecond or two late. Without a rate an event is due when it is sent, and the summary says so.
+//! Latency is measured for acknowledged events, from when each was due: a server that delays the
+//! schedule cannot hide it (no "coordinated omission"). Latency includes the delay of this
+//! program's timer. Without a rate, an event is due when it is sent, and the summary says so.
 
 use std::{
     collections::BTreeMap,
@@ -15,31 +15,32 @@ use hyper::StatusCode;
 
 use crate::{publisher::Outcome, schedule::Curve};
 
-/// Longer latencies count as this: an hour. With three digits, a histogram up to there takes some 200 KiB.
+/// Longest latency, one hour; a longer one counts as this. With three digits of precision, the
+/// histogram takes about 200 KiB.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
-/// Counts what was sent and what became of it.
+/// Counters and latencies of a run.
 #[derive(Debug)]
 pub(crate) struct RunStats {
     pub(super) curve: Curve,
     pub(super) counts: Counts,
-    /// Answers by status. One of a batch counts once.
+    /// Replies by status. The reply to a batch counts once.
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) latency_us: Histogram<u64>,
-    /// When the first and the last event were sent.
+    /// Times of the first and the last event.
     sending: Option<(Instant, Instant)>,
-    /// Events that were due but not sent when the duration was over.
+    /// Events that were due but not sent at the end of the duration.
     pub(crate) unsent: u64,
-    /// Failed events about which nothing was printed.
+    /// Failed events that no message has mentioned.
     pub(crate) unreported: u64,
-    /// Status lines that were not printed because nobody read stdout fast enough.
+    /// Status lines that were dropped because stdout was not read fast enough.
     pub(crate) unprinted: u64,
-    /// Events of a recording that were left out because of their types.
+    /// Events of a recording that were skipped because their types are reserved.
     pub(crate) skipped: u64,
-    /// Requests that were sent again, each time counted.
+    /// Retries of all requests.
     pub(crate) sent_again: u64,
 }
 
-/// Events by what became of them.
+/// Events by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) sent: u64,
@@ -49,7 +50,7 @@ pub(crate) struct Counts {
 }
 
 impl RunStats {
-    /// Nothing sent yet; `curve` is what was asked for.
+    /// Starts with no events. `curve` is shown in the summary.
     pub(crate) fn new(curve: Curve) -> Self {
         Self {
             curve,
@@ -66,7 +67,7 @@ impl RunStats {
         }
     }
 
-    /// Counts an event that is being sent, and gives it its number, from 0.
+    /// Counts an event that is being sent.
     pub(crate) fn count_sent(&mut self, now: Instant) -> u64 {
         let sequence = self.counts.sent;
         self.counts.sent += 1;
@@ -75,12 +76,12 @@ impl RunStats {
         sequence
     }
 
-    /// Counts an answer.
+    /// Counts a reply.
     pub(crate) fn count_status(&mut self, status: StatusCode) {
         *self.statuses.entry(status.as_u16()).or_default() += 1;
     }
 
-    /// Counts what became of an event, `latency` after it was due.
+    /// Counts the outcome of an event, `latency` after it was due.
     pub(crate) fn count_outcome(&mut self, outcome: &Outcome, latency: Duration) {
         match outcome {
             Outcome::Acknowledged(_) => {
@@ -93,24 +94,25 @@ impl RunStats {
         }
     }
 
-    /// The events so far.
+    /// Returns the events by outcome.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Something was sent and nothing was acknowledged.
+    /// Returns whether events were sent and none was acknowledged.
     pub(crate) fn acknowledged_nothing(&self) -> bool {
         self.counts.sent > 0 && self.counts.acknowledged == 0
     }
 
-    /// Events a second between the first and the last, if there were two.
+    /// Returns the events per second between the first and the last; `None` with fewer than two
+    /// events.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub(super) fn achieved_rate(&self) -> Option<f64> {
         let span = self.sending_time()?.as_secs_f64();
         (span > 0.0).then(|| (self.counts.sent - 1) as f64 / span)
     }
 
-    /// From the first event to the last.
+    /// Returns the time from the first event to the last.
     pub(super) fn sending_time(&self) -> Option<Duration> {
         self.sending.map(|(first, last)| last.duration_since(first))
     }

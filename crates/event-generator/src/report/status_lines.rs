@@ -1,7 +1,8 @@
-//! stdout: the status code of each answer, a line each, as the tutorial's `events.py` prints them.
+//! stdout: the status code of each reply, one per line, as the tutorial's `events.py` prints them.
 //!
-//! A thread of its own writes them, so that a pipe that nobody empties cannot hold up the schedule: lines beyond the
-//! queue are left out and counted. A closed pipe is an end, not a failure.
+//! A thread of its own writes the lines, so that a pipe that is not read cannot delay the schedule:
+//! lines that do not fit the queue are dropped and counted. A closed pipe ends the run without an
+//! error.
 
 use std::{
     future,
@@ -15,7 +16,7 @@ use tokio::sync::{
     oneshot,
 };
 
-/// Lines that may wait for whoever reads stdout.
+/// Highest number of lines in the queue.
 const LINES_MAX: usize = 10_000;
 
 /// Prints status codes, or does nothing.
@@ -32,12 +33,12 @@ struct Printer {
 }
 
 impl StatusLines {
-    /// Does nothing unless `enabled`.
+    /// Starts the thread if `enabled`.
     pub(crate) fn new(enabled: bool) -> Self {
         let start = || {
             let (lines, to_print) = mpsc::channel(LINES_MAX);
             let (end, ended) = oneshot::channel();
-            // Nobody waits for the receiver if this fails: the run has given up on stdout.
+            // Sending fails if the run has given up on stdout.
             thread::spawn(move || end.send(print_lines(to_print)));
             Printer { lines, ended }
         };
@@ -47,7 +48,7 @@ impl StatusLines {
         }
     }
 
-    /// Prints a line soon. Never waits.
+    /// Queues a line. Never waits.
     pub(crate) fn push(&mut self, status: StatusCode) {
         if let Some(printer) = &self.printer
             && let Err(mpsc::error::TrySendError::Full(_)) = printer.lines.try_send(status)
@@ -56,7 +57,7 @@ impl StatusLines {
         }
     }
 
-    /// Ends when stdout takes no more lines.
+    /// Waits until stdout is closed or fails.
     pub(crate) async fn closed(&self) {
         match &self.printer {
             Some(printer) => printer.lines.closed().await,
@@ -64,9 +65,10 @@ impl StatusLines {
         }
     }
 
-    /// Waits until all lines are written. Can take for ever, if nobody reads them.
+    /// Waits until all lines are written: for ever, if stdout is not read.
     ///
     /// # Errors
+    ///
     /// stdout failed in another way than being closed.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         let Some(Printer { lines, ended }) = self.printer.take() else {
@@ -79,7 +81,7 @@ impl StatusLines {
         }
     }
 
-    /// How many lines were not printed because too many were waiting.
+    /// Returns the number of dropped lines.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }

@@ -1,7 +1,7 @@
-//! stderr during a run: what failed, and how far the run is: a bar on a terminal, else a line a second.
+//! stderr during a run: messages about failures, and the progress as a bar or as lines.
 //!
-//! A thread of its own writes it, so that a terminal that was stopped, or a pipe that nobody empties, cannot hold up the
-//! schedule: messages beyond the queue are left out.
+//! A thread of its own writes to stderr, so that a stopped terminal or a pipe that is not read
+//! cannot delay the schedule: messages that do not fit the queue are dropped.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -20,24 +20,25 @@ use sse_cli::stderr::write_line;
 
 use super::stats::Counts;
 
-/// Messages that may wait for whoever reads stderr.
+/// Highest number of messages in the queue.
 const MESSAGES_MAX: usize = 64;
 const LINE_EVERY: Duration = Duration::from_secs(1);
 const BAR_EVERY: Duration = Duration::from_millis(200);
 
-/// What `--progress` takes.
+/// Values of `--progress`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Progress {
-    /// A bar on a terminal, else a line a second; nothing on a terminal that shows the status codes
+    /// A bar on a terminal, otherwise one line per second; nothing on a terminal that shows the
+    /// status codes
     #[default]
     Auto,
-    /// A line a second
+    /// One line per second
     Lines,
     /// Nothing
     Off,
 }
 
-/// How progress is shown.
+/// Style of the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Bar,
@@ -45,7 +46,7 @@ enum Style {
     Nothing,
 }
 
-/// Talks to whoever reads stderr, until it is finished.
+/// Handle of the thread that writes to stderr.
 #[derive(Debug)]
 pub(crate) struct StderrWriter {
     messages: SyncSender<String>,
@@ -53,7 +54,7 @@ pub(crate) struct StderrWriter {
     thread: JoinHandle<()>,
 }
 
-/// What the run has done so far, as the thread sees it.
+/// Progress of the run, shared with the thread.
 #[derive(Debug, Default)]
 struct SharedCounts {
     sent: AtomicU64,
@@ -64,7 +65,7 @@ struct SharedCounts {
 }
 
 impl StderrWriter {
-    /// `total` is about how many events there will be, if that is known.
+    /// Starts the thread. `total` is the approximate number of events of the run, if it is known.
     pub(crate) fn start(progress: Progress, prints_status: bool, total: Option<u64>) -> Self {
         let (messages, to_print) = mpsc::sync_channel(MESSAGES_MAX);
         let counts = Arc::<SharedCounts>::default();
@@ -81,12 +82,12 @@ impl StderrWriter {
         }
     }
 
-    /// Says a line soon. Never waits: false if it was left out.
+    /// Queues a message. Never waits. Returns `false` if the message was dropped.
     pub(crate) fn try_write_line(&self, line: String) -> bool {
         self.messages.try_send(line).is_ok()
     }
 
-    /// Shows these counts from now on.
+    /// Updates the progress. `waiting` counts the requests that wait for their replies.
     pub(crate) fn update_progress(&self, counts: Counts, waiting: usize) {
         let SharedCounts {
             sent,
@@ -102,10 +103,10 @@ impl StderrWriter {
         shared_waiting.store(waiting as u64, Relaxed);
     }
 
-    /// Waits until everything is said, and takes the bar away.
+    /// Waits until all messages are written, and removes the bar.
     pub(crate) fn finish(self) {
         drop(self.messages);
-        // It cannot panic: what fails to be written is not missed.
+        // The thread does not panic: errors of stderr are ignored.
         let _ = self.thread.join();
     }
 }
@@ -120,13 +121,13 @@ fn style(progress: Progress, terminal_has_status: bool, stderr_is_terminal: bool
     }
 }
 
-/// The thread's side.
+/// State of the thread.
 struct StderrThread {
     style: Style,
     bar: ProgressBar,
     counts: Arc<SharedCounts>,
     started: Instant,
-    /// How many were sent at the last line.
+    /// Events that were sent before the last line.
     sent_before: u64,
 }
 

@@ -1,11 +1,11 @@
-//! The summary of a run for people: the last lines on stderr.
+//! The summary of a run: the last lines on stderr.
 
 use std::fmt::{self, Display};
 
 use super::stats::RunStats;
 use crate::schedule::Curve;
 
-/// The latencies that are shown besides the largest.
+/// Quantiles of the latency that are shown besides the maximum.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// The summary.

@@ -1,34 +1,34 @@
-//! Where the server is: the checked `--url`.
+//! URL of the server: the value of `--url`.
 //!
-//! It may have a password: no message has it, not `Debug`, and not the error about an address that is wrong.
+//! The URL may contain a password. Neither `Debug` nor an error shows it.
 
 use std::{fmt, str::FromStr};
 
 use sse_cli::loopback::is_loopback_url;
 use url::{Host, Position, Url};
 
-/// An `http` or `https` address of a server, with a path that is kept as a prefix and nothing behind it.
+/// An `http` or `https` URL without query and fragment. Its path is a prefix of all paths.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// Its path, without a slash at the end.
+    /// Returns the path without a slash at the end.
     pub(crate) fn prefix(&self) -> &str {
         self.0.path().trim_end_matches('/')
     }
 
-    /// The whole address of a path and query that begin with the prefix.
+    /// Returns the URL of a path and query that begin with the prefix.
     pub(crate) fn join(&self, target: &str) -> Result<Url, url::ParseError> {
-        // Not `Url::join`: a target that begins with two slashes would name another server.
+        // `Url::join` would take a target that begins with two slashes for another server.
         Url::parse(&format!("{}{target}", &self.0[..Position::BeforePath]))
     }
 
-    /// Host and port as the header `Host` names them.
+    /// Returns host and port as in the header `Host`.
     pub(crate) fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
-    /// What to connect to: a name or an address, and a port.
+    /// Returns the host name or IP address, and the port, to connect to.
     pub(crate) fn endpoint(&self) -> (String, u16) {
         let host = match self.0.host() {
             Some(Host::Domain(name)) => name.to_owned(),
@@ -39,24 +39,24 @@ impl BaseUrl {
         (host, self.0.port_or_known_default().unwrap_or(80))
     }
 
-    /// Whether there is a user name or a password in it.
+    /// Returns whether the URL contains a user name or a password.
     pub(crate) fn has_user(&self) -> bool {
         !self.0.username().is_empty() || self.0.password().is_some()
     }
 
-    /// Whether the server is on this machine, which no proxy can reach.
+    /// Returns whether the server is on this machine, where no proxy can reach it.
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback_url(&self.0)
     }
 
-    /// Whether requests go without TLS.
+    /// Returns whether requests are sent without TLS.
     pub(crate) fn is_plain(&self) -> bool {
         self.0.scheme() == "http"
     }
 }
 
 impl BaseUrl {
-    /// Reads what the command line has.
+    /// Parses the value of `--url`.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidUrl> {
         text.parse()
     }
@@ -77,30 +77,30 @@ impl FromStr for BaseUrl {
     }
 }
 
-/// As it was given, without user name and password: this is what messages show.
+/// The URL without user name and password, for messages.
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.0.clone();
-        // Both work for every address that has a host, and these do.
+        // Both calls work for every URL that has a host.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         f.write_str(shown.as_str().trim_end_matches('/'))
     }
 }
 
-/// Likewise.
+/// The URL without user name and password.
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BaseUrl").field(&self.to_string()).finish()
     }
 }
 
-/// Why an address was refused. The address is not in it.
+/// Why a text is no URL of a server. The text is not part of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidUrl {
     #[error("{0}; an address looks like http://127.0.0.1:5000")]
     Malformed(#[source] url::ParseError),
-    // What stands before the first colon may be a user or a token as well: it is not shown.
+    // The text before the first colon may be a user or a token: do not show it.
     #[error("an address begins with http:// or https://, like http://127.0.0.1:5000")]
     Scheme,
     #[error(

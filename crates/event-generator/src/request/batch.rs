@@ -1,4 +1,4 @@
-//! Events that gather until they are enough for one request: the NDJSON of `POST /events`.
+//! Batches of events: the NDJSON bodies of `POST /events`.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -8,37 +8,38 @@ use crate::{
     payload::{DataFormat, NextEvent},
 };
 
-/// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
+/// Largest batch. A batch that would be larger is sent without its last event, because servers
+/// reject it; the limit of sse-server is `--batch-bytes-max`.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// The events that wait for the rest of their batch. All of them are sent, or none.
+/// Collects events until a batch is complete. The server stores all events of a batch, or none.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     size: usize,
     lines: Vec<u8>,
-    /// When each was due.
+    /// When each event was due.
     dues: Vec<Instant>,
     first: u64,
     lane: Option<Lane>,
 }
 
-/// A batch that is complete, or that the end of the run completes.
+/// A batch that can be sent: it is complete, or the run is over.
 #[derive(Debug)]
 pub(crate) struct CompleteBatch {
-    /// The number of its first event in the run; the others follow.
+    /// Number of the first event in the run. The other events follow it.
     pub(crate) first: u64,
-    /// Their lane, with the number of the first in it.
+    /// Lane of the events, and the number of the first event in it.
     pub(crate) lane: Lane,
-    /// No later event has a number in that lane.
+    /// Whether no later event has a number in the lane yet.
     pub(crate) frees_lane: bool,
-    /// When each of its events was due.
+    /// When each event was due.
     pub(crate) dues: Vec<Instant>,
-    /// A line for each.
+    /// One line per event.
     pub(crate) lines: Bytes,
 }
 
 impl BatchBuilder {
-    /// Batches of `size` events, more than one.
+    /// Collects batches of `size` events, more than one.
     pub(crate) fn new(size: usize) -> Self {
         Self {
             size,
@@ -49,7 +50,7 @@ impl BatchBuilder {
         }
     }
 
-    /// The lane that the next event belongs to, if a batch has begun.
+    /// Returns the lane of the next event; `None` if no batch has begun.
     pub(crate) fn lane(&self) -> Option<Lane> {
         self.lane.map(|lane| Lane {
             next: lane.next + self.dues.len() as u64,
@@ -57,7 +58,8 @@ impl BatchBuilder {
         })
     }
 
-    /// Adds the event with this number in the run, in this lane: the batch that is complete then, if one is.
+    /// Adds the event with the number `sequence` in the run. Returns the batch that this event
+    /// completes.
     pub(crate) fn push(
         &mut self,
         sequence: u64,
@@ -70,7 +72,8 @@ impl BatchBuilder {
         write_line(event, data, &mut self.lines);
         let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
             let last = self.lines.split_off(bytes);
-            // The lane goes on with the next batch, which must not wait: here order is not promised.
+            // The lane continues with the next batch, which does not wait for this one: their order
+            // in the log is not certain.
             let full = self.finish().map(|full| CompleteBatch {
                 frees_lane: false,
                 ..full
@@ -85,7 +88,8 @@ impl BatchBuilder {
             self.lane = Some(lane);
         }
         self.dues.push(due);
-        // A batch of one is no batch: an event cannot both begin and complete one.
+        // One event cannot both begin and complete a batch, because a batch has more than one
+        // event.
         full.or_else(|| {
             if self.dues.len() < self.size {
                 None
@@ -95,10 +99,10 @@ impl BatchBuilder {
         })
     }
 
-    /// What has gathered, if anything has.
+    /// Returns the events that wait for the rest of their batch; `None` if there are none.
     pub(crate) fn finish(&mut self) -> Option<CompleteBatch> {
         let lane = self.lane.take()?;
-        // The next batch is likely to be as long.
+        // The next batch probably has the same size.
         let (lines, dues) = (
             Vec::with_capacity(self.lines.len() + 256),
             Vec::with_capacity(self.dues.len()),
@@ -113,10 +117,11 @@ impl BatchBuilder {
     }
 }
 
-/// A line like `{"event":"view","data":…}`.
+/// Writes a line like `{"event":"view","data":…}`.
 ///
-/// The server sends a string as its text and any other value as its JSON. So the data of an event arrives as it does
-/// when the event is posted by itself: JSON other than a string stays as it is, and all else becomes a string.
+/// The server sends a string as its text and any other value as its JSON. So that data arrives as
+/// if the event had been posted alone, JSON other than a string is written as it is, and everything
+/// else as a string.
 fn write_line(event: &NextEvent, data: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"event":"#);
     write_string(event.event_type.as_str(), out);

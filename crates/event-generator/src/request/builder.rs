@@ -1,4 +1,4 @@
-//! Builds the requests of a run, from the user's options.
+//! Builds the requests of a run from the user's options.
 
 use bytes::Bytes;
 use hyper::{
@@ -18,7 +18,7 @@ use crate::payload::{DataFormat, NextEvent};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-/// Text must not be taken for Latin-1.
+/// The charset prevents that text is read as Latin-1.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!(
     env!("CARGO_PKG_NAME"),
@@ -26,37 +26,37 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!(
     env!("CARGO_PKG_VERSION")
 ));
 
-/// A request, ready to be sent.
+/// A request that can be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct OutgoingRequest {
-    /// Its method.
+    /// Method.
     pub(crate) method: Method,
     /// Path and query.
     pub(crate) target: String,
-    /// All but those of the connection and of the body's length.
+    /// All headers except those of the connection and of the length of the body.
     pub(crate) headers: HeaderMap,
-    /// The whole body.
+    /// Body.
     pub(crate) body: Bytes,
 }
 
-/// Makes the requests of a run.
+/// Builds the requests of a run.
 #[derive(Debug)]
 pub(crate) struct RequestBuilder {
     method: Method,
-    /// The path of the address, without a slash at its end.
+    /// Path of the server's URL, without a slash at its end.
     prefix: String,
     path: Template,
-    /// Where batches go.
+    /// Path and query of batches.
     batch_target: String,
     channel: Channel,
     body: BodySource,
-    /// Those that are the same in every request.
+    /// Headers that are the same in every request.
     headers: HeaderMap,
     templated_headers: Vec<Header>,
     uses_sse_server_api: bool,
 }
 
-/// What a request of one event carries.
+/// Source of the body of a request for one event.
 #[derive(Debug)]
 enum BodySource {
     Data,
@@ -64,13 +64,13 @@ enum BodySource {
     Nothing,
 }
 
-/// A request that HTTP cannot carry.
+/// A header of a request would be invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the header {0} would have control characters")]
 pub(crate) struct Unsendable(String);
 
 impl RequestBuilder {
-    /// Requests to this server; `channel` is named only if the user named it.
+    /// Builds requests to the server at `base`. They name a channel only if the user does.
     pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, options: RequestOptions) -> Self {
         let (uses_sse_server_api, has_body) = (options.use_sse_server_api(), options.has_body());
         let query = if channel.is_some() {
@@ -85,7 +85,8 @@ impl RequestBuilder {
         let mut templated_headers = Vec::new();
         for header in options.headers {
             match header.value.as_constant().and_then(sensitive_value) {
-                // Repeated ones are kept; the first takes the place of our own.
+                // A repeated header is sent repeatedly. The first `User-Agent` replaces the
+                // default.
                 Some(value) if header.name == USER_AGENT => drop(headers.insert(USER_AGENT, value)),
                 Some(value) => drop(headers.append(header.name, value)),
                 None => templated_headers.push(header),
@@ -123,15 +124,16 @@ impl RequestBuilder {
         }
     }
 
-    /// Whether the answers are those of our API.
+    /// Returns whether requests use the API of sse-server, which determines the replies to expect.
     pub(crate) fn uses_sse_server_api(&self) -> bool {
         self.uses_sse_server_api
     }
 
-    /// The request of one event.
+    /// Builds the request for one event.
     ///
     /// # Errors
-    /// A header would break.
+    ///
+    /// A header would contain control characters.
     pub(crate) fn build_event_request(
         &self,
         event: &NextEvent,
@@ -178,7 +180,7 @@ impl RequestBuilder {
         })
     }
 
-    /// The request of a batch: `POST /events` of our API.
+    /// Builds the request for a batch: `POST /events` of sse-server.
     pub(crate) fn build_batch_request(&self, lines: Bytes) -> OutgoingRequest {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, NDJSON);

@@ -1,6 +1,6 @@
-//! A header that the user adds to each request: `--header`.
+//! A header that the user adds to each request: the value of `--header`.
 //!
-//! Its value is a template. It may be a secret: neither `Debug` nor an error shows it.
+//! The value may be a secret: neither `Debug` nor an error shows it.
 
 use hyper::header::HeaderName;
 use sse_cli::header::{InvalidHeader, parse_header};

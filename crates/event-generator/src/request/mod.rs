@@ -1,4 +1,5 @@
-//! Events as HTTP requests: by the API of sse-server, one event each or in batches, or by the user's templates.
+//! Events as HTTP requests: by the API of sse-server, one event each or in batches, or by the
+//! user's templates.
 //!
 //! Nothing here does I/O: the publisher sends the requests.
 

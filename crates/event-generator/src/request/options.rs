@@ -1,11 +1,11 @@
-//! What the user asks of the requests.
+//! Options of the requests, from the command line.
 
 use hyper::Method;
 use sse_cli::header::Bearer;
 
 use super::{header::Header, template::Template};
 
-/// What the user says about requests.
+/// Options of the requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestOptions {
     pub(crate) method: Option<Method>,
@@ -16,12 +16,13 @@ pub(crate) struct RequestOptions {
 }
 
 impl RequestOptions {
-    /// Whether they are for the API of our server, so that its answers are expected.
+    /// Returns whether requests use the API of sse-server: without templates and a method of the
+    /// user.
     pub(crate) fn use_sse_server_api(&self) -> bool {
         self.method.is_none() && self.path.is_none() && self.body.is_none()
     }
 
-    /// Whether an event's data goes with its request.
+    /// Returns whether requests contain the data of their events.
     pub(crate) fn include_data(&self) -> bool {
         let in_body = match &self.body {
             Some(body) => body.has_data(),

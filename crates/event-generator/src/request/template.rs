@@ -1,21 +1,24 @@
-//! Texts with placeholders: what `--path`, `--body` and `--header` take, so that one command can post to any server.
+//! Texts with placeholders: `--path`, `--body` and `--header`, so that one command can publish to
+//! any server.
 //!
-//! A placeholder is a field in braces, `{action}`, `{data}`, `{seq}` or `{channel}`, and may name a form after a colon:
-//! `{data:url}` is percent-encoded, as in a path, a query or an HTML form, and `{data:json}` is a JSON string with its
-//! quotes. Everything else stays as it is, other braces too, so that JSON needs no escapes.
+//! A placeholder is a field in braces: `{action}`, `{data}`, `{seq}` or `{channel}`. It may name an
+//! encoding after a colon: `{data:url}` is percent-encoded, as in a path, a query or an HTML form,
+//! and `{data:json}` is a JSON string with its quotes. All other text is kept, including other
+//! braces, so that JSON needs no escapes.
 
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// All but the unreserved characters of RFC 3986: right in a path segment, in a query, and in an HTML form.
+/// All characters but the unreserved ones of RFC 3986 §2.3: safe in a path segment, in a query, and
+/// in an HTML form.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A text with placeholders. `Debug` does not show it: it may be a secret.
+/// A text with placeholders. It may be a secret: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
@@ -42,21 +45,21 @@ enum Encoding {
     Json,
 }
 
-/// What the placeholders stand for.
+/// Values of the placeholders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values<'a> {
-    /// The event's type.
+    /// Type of the event.
     pub(crate) action: &'a str,
-    /// Its data.
+    /// Data of the event.
     pub(crate) data: &'a str,
-    /// Its number.
+    /// Number of the event in the run.
     pub(crate) sequence: u64,
-    /// The channel.
+    /// Channel.
     pub(crate) channel: &'a str,
 }
 
 impl Template {
-    /// Reads a text. Whatever is no placeholder is text.
+    /// Parses a text. Braces that are no placeholder are text.
     pub(crate) fn parse(text: &str) -> Self {
         let mut parts = Vec::new();
         let (mut literal, mut rest) = (String::new(), text);
@@ -84,7 +87,7 @@ impl Template {
         Self { parts }
     }
 
-    /// The same with every placeholder percent-encoded, for a path.
+    /// Returns the template with every placeholder percent-encoded, for a path.
     pub(crate) fn percent_encoded(mut self) -> Self {
         for part in &mut self.parts {
             if let Part::Placeholder(_, encoding) = part {
@@ -94,7 +97,7 @@ impl Template {
         self
     }
 
-    /// The text, if there is no placeholder in it.
+    /// Returns the text if it has no placeholder.
     pub(crate) fn as_constant(&self) -> Option<&str> {
         match &self.parts[..] {
             [] => Some(""),
@@ -103,7 +106,7 @@ impl Template {
         }
     }
 
-    /// The text with plain words in place of the placeholders.
+    /// Returns the text with plain words instead of the placeholders.
     pub(crate) fn render_sample(&self) -> String {
         let mut sample = String::new();
         self.render(
@@ -118,19 +121,19 @@ impl Template {
         sample
     }
 
-    /// Whether the data of the event is in it.
+    /// Returns whether the text contains the data of the event.
     pub(crate) fn has_data(&self) -> bool {
         self.parts
             .iter()
             .any(|part| matches!(part, Part::Placeholder(Field::Data, _)))
     }
 
-    /// Appends the text with its placeholders filled in.
+    /// Appends the text with the values of its placeholders to `out`.
     pub(crate) fn render(&self, values: &Values<'_>, out: &mut String) {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
-                // Digits are the same in every form.
+                // Digits are the same in every encoding.
                 Part::Placeholder(Field::Sequence, _) => {
                     write!(out, "{}", values.sequence).expect("a String takes any text");
                 }
@@ -256,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_without_placeholders_stays_whatever_it_is(text in "[{}a-e:\"\\\\ é]{0,40}") {
-            // No field is spelled with these letters.
+            // No field consists of these letters.
             prop_assert_eq!(rendered(&text), text);
         }
     }

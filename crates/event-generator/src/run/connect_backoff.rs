@@ -1,7 +1,7 @@
-//! A pause after connections that failed, for a run without a schedule.
+//! Pause after connections that failed, for a closed loop.
 //!
-//! Nothing else keeps a closed loop from asking at once again, thousands of times a second, a machine where nobody
-//! listens. Pure: the caller says what time it is, and waits.
+//! Without a pause, a closed loop would connect thousands of times per second to a port that no
+//! server listens on. Pure: the caller passes the time, and waits.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ const BACKOFF: Backoff = Backoff {
     pause_max: Duration::from_secs(1),
 };
 
-/// Grows with each failure after a pause, and is over with the first answer of any kind.
+/// Pause that doubles with each failure after a pause. The first reply of any kind ends it.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectBackoff {
-    /// When the pause ends, and how many pauses came directly before it.
+    /// End of the pause, and the number of pauses directly before it.
     pause: Option<(Instant, u32)>,
 }
 
 impl ConnectBackoff {
-    /// Takes what became of a request that ended now.
+    /// Records the outcome of a request that finished at `now`.
     pub(crate) fn observe(&mut self, outcome: &Outcome, now: Instant) {
         let failure = match outcome {
             Outcome::Acknowledged(_) => None,
@@ -32,7 +32,7 @@ impl ConnectBackoff {
         };
         self.pause = match (failure, self.pause) {
             (Some(FailureKind::Connect), None) => Some((now + BACKOFF.pause_after(0), 0)),
-            // Many requests fail together: only the first of them counts.
+            // Many requests fail together: count only the first one.
             (Some(FailureKind::Connect), Some((until, before))) if until <= now => {
                 let before = before.saturating_add(1);
                 Some((now + BACKOFF.pause_after(before), before))
@@ -42,7 +42,7 @@ impl ConnectBackoff {
         };
     }
 
-    /// Nothing is to be sent before this.
+    /// Returns the end of the pause. No request may start before it.
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         self.pause.map(|(until, _)| until)
     }

@@ -1,4 +1,4 @@
-//! Requests that wait for their answers: so many at a time, and each known by the numbers of its events.
+//! Requests that wait for their replies, limited in number.
 
 use std::{
     collections::BTreeMap,
@@ -14,43 +14,45 @@ use tokio::time::Instant;
 
 use crate::{payload::lane::Lane, publisher::Outcome};
 
-/// The requests of one run. They make progress only while someone waits in [`next_finished`](Self::next_finished).
+/// The requests in flight. They make progress only during [`next_finished`](Self::next_finished)
+/// and [`poll_finished`](Self::poll_finished).
 pub(crate) struct InFlight {
     requests: FuturesUnordered<LocalBoxFuture<'static, FinishedRequest>>,
-    /// By the number of its first event: how many each request has, and in which lane.
+    /// Number of events and lane of each request, by the number of its first event.
     events: BTreeMap<u64, (u64, Lane)>,
-    /// Requests at a time. Beyond them the schedule waits, and what it then sends late has that delay in its latency.
+    /// Highest number of requests. At this number the schedule waits, and the delay counts as
+    /// latency of the late events.
     max: usize,
 }
 
 /// The events of a request.
 #[derive(Debug)]
 pub(crate) struct RequestEvents {
-    /// The number of the first in the run; the others follow.
+    /// Number of the first event in the run. The other events follow it.
     pub(crate) first: u64,
-    /// Their lane, with the number of the first in it.
+    /// Lane of the events, and the number of the first event in it.
     pub(crate) lane: Lane,
-    /// The lane is free when the request has ended: nothing more was given a number in it.
+    /// Whether the lane is free once the request has finished: no later event has a number in it.
     pub(crate) frees_lane: bool,
-    /// When each was due.
+    /// When each event was due.
     pub(crate) dues: Vec<Instant>,
 }
 
-/// A request that has ended.
+/// A request that has finished.
 #[derive(Debug)]
 pub(crate) struct FinishedRequest {
-    /// Its events.
+    /// Events of the request.
     pub(crate) events: RequestEvents,
-    /// The status that was answered, if any was.
+    /// Status of the reply; `None` without a reply.
     pub(crate) status: Option<StatusCode>,
-    /// What became of its events.
+    /// Outcome of the events.
     pub(crate) outcome: Outcome,
-    /// When it ended.
+    /// When the request finished.
     pub(crate) at: Instant,
 }
 
 impl InFlight {
-    /// For so many requests at a time.
+    /// Allows `max` requests at a time.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             requests: FuturesUnordered::new(),
@@ -59,17 +61,17 @@ impl InFlight {
         }
     }
 
-    /// Whether no more request may start now.
+    /// Returns whether no further request may start.
     pub(crate) fn is_full(&self) -> bool {
         self.requests.len() >= self.max
     }
 
-    /// Whether no request waits.
+    /// Returns whether no request is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// How many requests wait.
+    /// Returns the number of requests in flight.
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
@@ -91,16 +93,17 @@ impl InFlight {
         self.requests.push(finished.boxed_local());
     }
 
-    /// The next request to end; none if there is none. Nothing is lost when the wait is given up.
+    /// Waits for the next request that finishes. Returns `None` if none is in flight. Cancel safe.
     pub(crate) async fn next_finished(&mut self) -> Option<FinishedRequest> {
         let finished = self.requests.next().await?;
         self.events.remove(&finished.events.first);
         Some(finished)
     }
 
-    /// A request that has ended already. Also starts those that were pushed.
+    /// Returns a request that has finished already. Starts the requests that were pushed.
     ///
-    /// Wakes nobody: whoever finds nothing must wait in [`next_finished`](Self::next_finished).
+    /// The task is not woken later: if this returns `None`, the caller must wait in
+    /// [`next_finished`](Self::next_finished).
     pub(crate) fn poll_finished(&mut self) -> Option<FinishedRequest> {
         let poll = self
             .requests
@@ -112,7 +115,7 @@ impl InFlight {
         Some(finished)
     }
 
-    /// Gives up on all of them: the numbers of the events of each in the run, and their lane; in order.
+    /// Drops all requests. Returns the numbers of their events and their lanes, in order.
     pub(crate) fn abandon_all(&mut self) -> Vec<(Range<u64>, Lane)> {
         self.requests.clear();
         mem::take(&mut self.events)

@@ -1,24 +1,26 @@
-//! Lanes: a run publishes in several at once, and in each one event after the other.
+//! Lanes: sequences of requests in which each waits for the reply to the one before.
 //!
-//! With many requests under way a server may well store the second before the first. So that numbers can prove an
-//! order, events are numbered within a lane, and a lane's next request waits for the answer to the one before. In a
-//! record and in a stamp each lane is a publisher of its own.
+//! With several requests in flight, a server may store the second before the first. To prove an
+//! order by numbers, events are numbered within a lane. In a record and in a stamp, each lane is a
+//! publisher.
 //!
-//! What was refused is not in the log, and its numbers are given out again: a lane has no holes that are not losses. After
-//! a request of unknown outcome, which may be stored later than the next one, the lane is given up.
+//! The numbers of events that were not stored are used again, so that each missing number in a lane
+//! is a loss. After an unknown outcome the lane is abandoned: its request may still be stored after
+//! a later one.
 
 use crate::{payload::lane::Lane, publisher::Outcome};
 
-/// The lanes of a run that are free. As many exist as requests were ever under way together.
+/// The free lanes of a run. The number of lanes is the highest number of requests that were in
+/// flight together, plus the abandoned ones.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    /// The one that was used last is last: few are used as long as few will do.
+    /// The lane that was used last is last, so that few lanes are used.
     free: Vec<Lane>,
     opened: u32,
 }
 
 impl Lanes {
-    /// A lane for the next request. There are more than a run can use.
+    /// Returns a lane for the next request. There are more lanes than a run can use.
     pub(crate) fn acquire(&mut self) -> Lane {
         self.free.pop().unwrap_or_else(|| {
             let number = self.opened;
@@ -27,12 +29,12 @@ impl Lanes {
         })
     }
 
-    /// A lane in which nothing was sent is free again.
+    /// Returns a lane in which nothing was sent.
     pub(crate) fn release_unused(&mut self, lane: Lane) {
         self.free.push(lane);
     }
 
-    /// The request with so many events in this lane has ended.
+    /// Releases the lane of a finished request with this number of events.
     pub(crate) fn release_after(&mut self, lane: Lane, events: u64, outcome: &Outcome) {
         match outcome {
             Outcome::Acknowledged(_) => self.free.push(Lane {

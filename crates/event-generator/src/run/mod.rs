@@ -1,7 +1,9 @@
-//! A run: sends what is due, handles the replies, and stops at the end of the schedule or on request.
+//! A run: sends what is due, handles the replies, and stops at the end of the schedule or on
+//! request.
 //!
-//! One task does everything, so nothing is shared between threads. Neither a missing reply nor a slow
-//! stdout nor the record delays an event, until `--concurrency` requests wait for their replies.
+//! One task does everything, so nothing is shared between threads. Neither a missing reply nor a
+//! slow stdout nor the record delays an event, until `--concurrency` requests wait for their
+//! replies.
 //!
 //! | module | contents |
 //! |---|---|
@@ -167,8 +169,8 @@ impl Run {
         StopReason::Interrupted
     }
 
-    /// Sends events while they are due, the payload has one, and requests may start. Returns the next
-    /// step after that.
+    /// Sends events while they are due, the payload has one, and requests may start. Returns the
+    /// next step after that.
     fn send_due(&mut self, start: Instant) -> NextStep {
         for _ in 0..STEPS_PER_TURN_MAX {
             let elapsed = start.elapsed();
@@ -183,8 +185,8 @@ impl Run {
         self.next_step(start, start.elapsed())
     }
 
-    /// Returns the next step of the schedule, delayed by the pause if there is one. A pause does not
-    /// outlast the run.
+    /// Returns the next step of the schedule, delayed by the pause if there is one. A pause does
+    /// not outlast the run.
     fn next_step(&self, start: Instant, elapsed: Duration) -> NextStep {
         let pause = self
             .connect_backoff
@@ -227,8 +229,8 @@ impl Run {
         self.results.record_finished(finished);
     }
 
-    /// Waits for the last replies: not for long if the run was interrupted. Returns the deadline that
-    /// a signal has set.
+    /// Waits for the last replies: not for long if the run was interrupted. Returns the deadline
+    /// that a signal has set.
     async fn finish_requests(
         &mut self,
         reason: StopReason,

@@ -1,4 +1,5 @@
-//! What is done with the outcome of a request: its events are counted, printed, recorded, and logged.
+//! Handles the outcome of each request: counts its events, prints the status, writes the record,
+//! and logs failures.
 
 use std::{
     ops::Range,
@@ -30,7 +31,8 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// `stamper` names the run in its record, if it has one; `total` is about how many events there will be.
+    /// `stamper` names the run in its record. `total` is the approximate number of events, if it is
+    /// known.
     pub(crate) fn new(
         settings: &Settings,
         stamper: Option<&Stamper>,
@@ -57,7 +59,7 @@ impl Results {
         })
     }
 
-    /// Takes what became of a request.
+    /// Handles a request that has finished.
     pub(crate) fn record_finished(&mut self, finished: &FinishedRequest) {
         let FinishedRequest {
             events,
@@ -80,7 +82,7 @@ impl Results {
         );
     }
 
-    /// Takes the events of a request whose answer nobody waits for any more.
+    /// Handles the events of a request whose reply the run does not wait for.
     pub(crate) fn record_abandoned(&mut self, sequences: Range<u64>, lane: Lane) {
         let outcome = Outcome::Unknown(Failure::Stopped);
         for _ in sequences.clone() {
@@ -94,17 +96,18 @@ impl Results {
         self.stderr.update_progress(self.stats.counts(), waiting);
     }
 
-    /// Remembers why the run cannot go on.
+    /// Sets the error that ends the run. The first error wins.
     pub(crate) fn set_error(&mut self, error: RunError) {
         self.error.get_or_insert(error);
     }
 
-    /// Whether the run must stop.
+    /// Returns whether an error must end the run.
     pub(crate) fn has_failed(&self) -> bool {
         self.error.is_some()
     }
 
-    /// The figures, and what made the run stop if something did. Everything has been said by then.
+    /// Waits until all messages are written. Returns the counters, and the error that ended the
+    /// run.
     pub(crate) fn finish(mut self) -> (RunStats, Option<RunError>) {
         self.stats.unreported += self.failure_log.suppressed();
         self.stats.unprinted = self.status_lines.dropped();
@@ -117,7 +120,7 @@ impl Results {
         if let Some(record) = &mut self.record
             && let Err(error) = record.write(lane, events, outcome)
         {
-            // A record with a hole would count false losses: nothing is added behind it.
+            // A record with a hole would count false losses: write nothing after it.
             self.record = None;
             self.error.get_or_insert(error.into());
         }
@@ -135,7 +138,7 @@ impl Results {
     }
 }
 
-/// What to do if the first event finds no server.
+/// Returns the hint for a run whose first event finds no server.
 fn connect_hint(settings: &Settings) -> String {
     let (url, curve) = (&settings.url, settings.curve());
     match Proxy::for_url(url) {

@@ -55,8 +55,8 @@ impl Sender {
         !self.in_flight.is_full() && self.payload.is_ready()
     }
 
-    /// Sends the next event, which has number `sequence` in the run and was due at `due`. Returns the
-    /// time at which it was sent; `None` if the payload has no event.
+    /// Sends the next event, which has number `sequence` in the run and was due at `due`. Returns
+    /// the time at which it was sent; `None` if the payload has no event.
     pub(super) fn send_event(&mut self, sequence: u64, due: Instant) -> Option<Instant> {
         // Read the clocks in this order: a delay between the two makes an event look a little older
         // than it is, and never younger.

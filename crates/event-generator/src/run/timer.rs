@@ -1,7 +1,7 @@
-//! Sleeping until an instant, to the microsecond where the system can.
+//! Sleeps until an instant: to the microsecond on Linux, otherwise to the millisecond.
 //!
-//! The runtime's own timer has ticks of a millisecond, which would be in every latency that is measured from when an
-//! event was due. On Linux a timer of the kernel wakes us instead.
+//! The timer of tokio has ticks of one millisecond, which would be part of every latency. On Linux
+//! a kernel timer (`timerfd`) wakes the task instead.
 
 use std::{io, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The longest sleep at a time; a timer cannot hold any duration.
+/// Longest sleep, because a kernel timer cannot hold every duration.
 const SLEEP_MAX: Duration = Duration::from_hours(24);
 
 /// Wakes one task.
@@ -18,8 +18,11 @@ const SLEEP_MAX: Duration = Duration::from_hours(24);
 pub(crate) struct Timer(#[cfg(target_os = "linux")] kernel::TimerFd);
 
 impl Timer {
+    /// Creates a timer.
+    ///
     /// # Errors
-    /// The system has no timer to spare.
+    ///
+    /// The system has no timer left.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(
             #[cfg(target_os = "linux")]
@@ -27,9 +30,9 @@ impl Timer {
         ))
     }
 
-    /// Waits for an instant, or for a day. Nothing is lost when the wait is given up.
+    /// Waits for an instant, or for a day. Cancel safe.
     ///
-    /// An instant that has passed only gives the connections a turn, where a timer would take longer.
+    /// If the instant has passed, this only lets the connections run: a timer would take longer.
     pub(crate) async fn wait(&self, instant: Instant) {
         let now = Instant::now();
         let Some(left) = instant
@@ -75,7 +78,7 @@ mod kernel {
             AsyncFd::new(timer).map(Self)
         }
 
-        /// Sets the timer, which forgets what it was set to before, and waits for it.
+        /// Sets the timer, which replaces an earlier setting, and waits for it.
         pub(super) async fn wait(&self, left: Duration) -> io::Result<()> {
             let value = Timespec::try_from(left).map_err(io::Error::other)?;
             let interval = Timespec {
@@ -93,7 +96,7 @@ mod kernel {
             loop {
                 let mut ready = self.0.readable().await?;
                 let mut expirations = [0; 8];
-                // It would block where the readiness is that of an earlier setting.
+                // The read fails if the readiness belongs to an earlier setting.
                 if let Ok(read) =
                     ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?))
                 {
@@ -125,7 +128,7 @@ mod tests {
         let timer = Timer::new().unwrap();
         let soon = Instant::now() + Duration::from_millis(5);
         assert!(timer.wait(soon).now_or_never().is_none());
-        // The first setting is over by then.
+        // The first setting expires before this instant.
         let later = Instant::now() + Duration::from_millis(30);
         timer.wait(later).await;
         assert!(Instant::now() >= later);

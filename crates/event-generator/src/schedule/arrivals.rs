@@ -1,42 +1,44 @@
-//! How events are spread under the curve of the rate: evenly, or as independent users would send them.
+//! Distribution of events under the curve of the rate: evenly, or as independent users send them.
 //!
-//! Both walk along the number of events, not along time: the curve turns the position of each into its time.
+//! Arrivals are positions in the number of events, not times: the [`Curve`](super::Curve) turns
+//! each position into a time.
 
 use clap::ValueEnum;
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
-/// Keeps the arrivals apart from the payload that the same seed gives.
+/// Separates the random numbers of arrivals from those of the payload, which has the same seed.
 const SEED_MARK: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What `--arrivals` takes.
+/// Values of `--arrivals`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Spread {
-    /// The same distance from each event to the next
+    /// Every event at the same distance from the one before
     #[default]
     Constant,
-    /// Independent of one another, as many users are (a Poisson process): bursts and pauses around the same rate
+    /// Independent of each other, like many users (a Poisson process): bursts and pauses around the
+    /// rate
     Poisson,
 }
 
-/// The positions of the events, one after the other.
+/// Positions of the events of a run, one after the other.
 #[derive(Debug)]
 pub(crate) enum Arrivals {
     /// Event n has position n.
     Constant {
-        /// The next one.
+        /// Position of the next event.
         next: u64,
     },
     /// The steps between positions are exponential with mean 1.
     Poisson {
-        /// Where the next one is.
+        /// Position of the next event.
         next: f64,
-        /// Draws the steps.
+        /// Source of the steps.
         rng: Box<Xoshiro256PlusPlus>,
     },
 }
 
 impl Arrivals {
-    /// Before the first event.
+    /// Starts before the first event.
     pub(crate) fn new(spread: Spread, seed: Option<u64>) -> Self {
         match spread {
             Spread::Constant => Self::Constant { next: 0 },
@@ -63,7 +65,7 @@ impl Arrivals {
         }
     }
 
-    /// Goes on to the event after it.
+    /// Moves to the next event.
     pub(crate) fn advance(&mut self) {
         match self {
             Self::Constant { next } => *next += 1,
@@ -72,7 +74,8 @@ impl Arrivals {
     }
 }
 
-/// Exponential with mean 1, by the inverse of its distribution; the argument of the logarithm is never 0.
+/// Returns an exponentially distributed number with mean 1, by inversion. The logarithm never sees
+/// 0.
 fn exponential_step(rng: &mut Xoshiro256PlusPlus) -> f64 {
     -(1.0 - rng.random::<f64>()).ln()
 }

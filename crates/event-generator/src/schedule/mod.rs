@@ -1,8 +1,8 @@
-//! When to send: each event is due at a time that depends on its number alone, whatever became of those before it.
+//! When each event is due: at a time that depends on its number alone, not on the events before it.
 //!
-//! Pure: the caller says how much time has passed, and sleeps. So a slow answer cannot move the schedule, and what is
-//! sent late can be measured from when it was due. Without a rate (`--rate max`) there is no schedule to keep: an event
-//! is due the moment that it can be sent, and the report says so.
+//! Pure: the caller passes the elapsed time, and sleeps. A slow reply cannot move the schedule, and
+//! the delay of a late event is measured from when the event was due. Without a rate (`--rate max`)
+//! there is no schedule: an event is due as soon as it can be sent, and the report says so.
 
 mod arrivals;
 mod rate;
@@ -14,18 +14,19 @@ pub(crate) use self::{
     rate::{Curve, parse_ramp, parse_rate},
 };
 
-/// Once the duration is over, an event that is more than this late is given up.
+/// After the end of the duration, an event that is later than this is given up.
 ///
-/// Without it, a run against a server that is too slow would go on until its backlog is gone; much less would lose the
-/// last events of a duration to a timer or a machine that is a little late.
+/// Without this limit, a run against a server that is too slow would continue until its backlog is
+/// sent. A much smaller limit would drop the last events if a timer or the machine is a little
+/// late.
 const LATE_MAX: Duration = Duration::from_secs(1);
 
-/// When a run is over, whichever comes first, or never.
+/// Limits of a run. The first that is reached ends the run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
-    /// After so many events.
+    /// Number of events.
     pub(crate) count: Option<u64>,
-    /// After so long.
+    /// Time since the start.
     pub(crate) duration: Option<Duration>,
 }
 
@@ -38,22 +39,22 @@ pub(crate) struct Schedule {
     sent: u64,
 }
 
-/// What the schedule says next, at a time since the start.
+/// The next step of a run. Times are since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextStep {
-    /// The event is due then.
+    /// An event is due at this time.
     Send(Duration),
-    /// No more events; the run has lasted long enough then.
+    /// No more events are due. The run ends at this time.
     End(Duration),
-    /// The duration is over with too many events still due.
+    /// The duration is over, and the events that are still due are given up.
     GiveUp {
-        /// About how many.
+        /// Approximate number of events that were due and not sent.
         unsent: u64,
     },
 }
 
 impl Schedule {
-    /// Before the first event.
+    /// Starts before the first event.
     pub(crate) fn new(curve: Curve, arrivals: Arrivals, limits: Limits) -> Self {
         Self {
             curve,
@@ -63,7 +64,7 @@ impl Schedule {
         }
     }
 
-    /// What to do now, when `elapsed` has passed since the start.
+    /// Returns the next step when `elapsed` has passed since the start.
     pub(crate) fn next_step(&self, elapsed: Duration) -> NextStep {
         if self.limits.count.is_some_and(|count| self.sent >= count) {
             return NextStep::End(Duration::ZERO);
@@ -84,18 +85,19 @@ impl Schedule {
         }
     }
 
-    /// Goes on to the event after the one that was sent.
+    /// Moves to the next event, after one was sent.
     pub(crate) fn advance(&mut self) {
         self.sent += 1;
         self.arrivals.advance();
     }
 
-    /// When the run is over whatever was sent.
+    /// Returns when the run ends, even if events are still due; `None` without a duration.
     pub(crate) fn end_time(&self) -> Option<Duration> {
         self.limits.duration
     }
 
-    /// About how many events the run has, if it has an end that can be foretold.
+    /// Returns the approximate number of events of the run; `None` if the run has no end, or if the
+    /// end cannot be predicted.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -223,7 +225,8 @@ mod tests {
             sent += 1;
             schedule.advance();
         }
-        // 5 500 on the ramp and 10 000 after it; four standard deviations of a Poisson count are 500.
+        // 5 500 on the ramp and 10 000 after it; four standard deviations of a Poisson count are
+        // 500.
         assert!((15_000..16_000).contains(&sent), "{sent}");
     }
 }

@@ -1,41 +1,41 @@
-//! How many events a second: a constant, a ramp, or as many as the server takes.
+//! Events per second: a constant rate, a ramp, or as many as the server accepts.
 //!
-//! A curve is known by its integral, the number of events that are due before a time, and by the inverse of it, which
-//! says when an event is due.
+//! A curve is known by its integral and the inverse of its integral. The integral is the number of
+//! events that are due before a time; the inverse is the time at which an event is due.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use sse_proto::units;
 
-/// Events a second: positive, finite, at most [`Rate::MAX`].
+/// Events per second: positive, finite, at most [`Rate::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(crate) struct Rate(f64);
 
 impl Rate {
-    /// The highest rate that may be asked for.
+    /// Highest rate.
     pub(crate) const MAX: f64 = 1_000_000.0;
 }
 
-/// The rate over the time of a run.
+/// Rate over the time of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Curve {
-    /// The same all the time.
+    /// A constant rate.
     Steady(Rate),
-    /// It changes linearly from one to the other, and stays.
+    /// The rate changes linearly and then stays.
     Ramp {
-        /// At the start.
+        /// Rate at the start.
         from: Rate,
-        /// At the end of `over`, and from then on.
+        /// Rate at the end of `over`, and after it.
         to: Rate,
-        /// How long the change takes; more than zero.
+        /// Length of the change; more than zero.
         over: Duration,
     },
-    /// No schedule: an event is due when there is a free connection.
+    /// No schedule: an event is due when a connection is free.
     ClosedLoop,
 }
 
 impl Curve {
-    /// The highest rate that it reaches; none if it has no schedule.
+    /// Returns the highest rate that the curve reaches; `None` without a schedule.
     pub(crate) fn peak_rate(&self) -> Option<f64> {
         match self {
             Self::Steady(rate) => Some(rate.0),
@@ -44,7 +44,7 @@ impl Curve {
         }
     }
 
-    /// How many events are due before `time`; none if there is no schedule.
+    /// Returns the number of events that are due before `time`; `None` without a schedule.
     pub(crate) fn events_before(&self, time: Duration) -> Option<f64> {
         let time = time.as_secs_f64();
         match self {
@@ -59,7 +59,11 @@ impl Curve {
         }
     }
 
-    /// When as many events as `position` have become due: the inverse of [`events_before`](Self::events_before).
+    /// Returns the time at which `position` events are due: the inverse of
+    /// [`events_before`](Self::events_before).
+    ///
+    /// For a ramp from `a` to `b` in `d` seconds, with the slope `s = (b - a) / d`, the number of
+    /// events before `t` ≤ `d` is `n = a·t + s·t²/2`. Its inverse is `t = 2n / (a + √(a² + 2sn))`.
     pub(crate) fn due_time(&self, position: f64) -> Option<Duration> {
         let seconds = match self {
             Self::Steady(rate) => position / rate.0,
@@ -70,7 +74,7 @@ impl Curve {
                     over + (position - on_ramp) / to.0
                 } else {
                     let slope = (to.0 - from.0) / over;
-                    // The form of the solution that does not subtract two nearly equal numbers.
+                    // This form does not subtract two nearly equal numbers.
                     2.0 * position
                         / (from.0 + (from.0 * from.0 + 2.0 * slope * position).max(0.0).sqrt())
                 }
@@ -101,7 +105,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// As it is written on the command line.
+/// Formats the curve as on the command line.
 impl fmt::Display for Curve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,14 +116,14 @@ impl fmt::Display for Curve {
     }
 }
 
-/// The text is not a [`Rate`].
+/// The text is no [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a rate is a number of events a second, more than 0 and at most 1000000, like 0.5 or 200, or the word max"
 )]
 pub(crate) struct InvalidRate;
 
-/// Reads what `--rate` takes: a number, or `max`.
+/// Parses the value of `--rate`: a number, or `max`.
 pub(crate) fn parse_rate(text: &str) -> Result<Curve, InvalidRate> {
     if text == "max" {
         Ok(Curve::ClosedLoop)
@@ -128,7 +132,7 @@ pub(crate) fn parse_rate(text: &str) -> Result<Curve, InvalidRate> {
     }
 }
 
-/// Reads what `--ramp` takes: `10..1000/60s`.
+/// Parses the value of `--ramp`, like `10..1000/60s`.
 pub(crate) fn parse_ramp(text: &str) -> Result<Curve, String> {
     let shape = || "a ramp is two rates and a duration, like 10..1000/60s".to_owned();
     let (rates, over) = text.rsplit_once('/').ok_or_else(shape)?;
@@ -154,7 +158,7 @@ mod tests {
     #[test]
     fn a_ramp_grows_linearly_and_then_stays() {
         let ramp = parse_ramp("10..1000/60s").unwrap();
-        // The area under it: 505 a second on average for a minute, then 1000 a second.
+        // The area under the ramp: 505 per second on average for a minute, then 1000 per second.
         assert_eq!(ramp.events_before(Duration::from_mins(1)), Some(30_300.0));
         assert_eq!(ramp.events_before(Duration::from_secs(61)), Some(31_300.0));
         assert!((seconds(&ramp, 0.0)).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! The parts of a run, as the settings ask for them.
+//! Builds the parts of a run from the settings.
 
 use clap::ValueEnum as _;
 
@@ -12,19 +12,19 @@ use crate::{
     schedule::{Arrivals, Curve, Limits, Schedule},
 };
 
-/// Up to this rate status codes are printed without being asked for.
+/// Highest rate at which status codes are printed by default.
 const PRINTED_RATE_MAX: f64 = 100.0;
-/// The actions of the tutorial.
+/// Default actions: those of the tutorial.
 const ACTIONS: &str = "view,click,close";
 const USERS: u32 = 100;
 
 impl Settings {
-    /// The rate over time.
+    /// Returns the rate over time.
     pub(crate) fn curve(&self) -> Curve {
         self.ramp.unwrap_or(self.rate)
     }
 
-    /// The schedule that was asked for.
+    /// Builds the schedule.
     pub(crate) fn build_schedule(&self) -> Schedule {
         let limits = Limits {
             count: self.count,
@@ -37,7 +37,7 @@ impl Settings {
         )
     }
 
-    /// Whether to print status codes: as said, or by the rate.
+    /// Returns whether to print status codes.
     pub(crate) fn prints_status(&self) -> bool {
         let is_slow = || {
             self.curve()
@@ -47,15 +47,16 @@ impl Settings {
         self.print_status.unwrap_or_else(is_slow)
     }
 
-    /// Names the events of the run, if they have names.
+    /// Builds the stamper of the run; `None` if events have no stamp.
     pub(crate) fn build_stamper(&self) -> Option<Stamper> {
         let is_stamped = self.record.is_some() || self.payload == Some(PayloadKind::Sequenced);
         is_stamped.then(Stamper::new)
     }
 
-    /// The events.
+    /// Builds the payload.
     ///
     /// # Errors
+    ///
     /// The recording cannot be opened.
     pub(crate) fn build_payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
@@ -87,17 +88,17 @@ impl Settings {
         })
     }
 
-    /// How many events gather for a request, if more than one.
+    /// Returns the number of events per request; `None` without batches.
     pub(crate) fn batch_size(&self) -> Option<usize> {
         (self.batch > 1).then_some(self.batch)
     }
 
-    /// How events become requests.
+    /// Builds the builder of requests.
     pub(crate) fn build_request_builder(&self) -> RequestBuilder {
         RequestBuilder::new(&self.url, self.channel.as_ref(), self.request_options())
     }
 
-    /// What the user says about requests.
+    /// Returns the options of the requests.
     pub(super) fn request_options(&self) -> RequestOptions {
         let Self {
             method,
@@ -116,7 +117,7 @@ impl Settings {
         }
     }
 
-    /// What a report says about the run.
+    /// Returns the settings for the report.
     pub(crate) fn describe_run(&self) -> RunSetup {
         let name = |value: Option<clap::builder::PossibleValue>| {
             value.map(|value| value.get_name().to_owned())

@@ -11,7 +11,7 @@ use sse_cli::stderr::write_line;
 
 use super::flags::Settings;
 
-/// Prints the script. A closed pipe is a quiet end.
+/// Prints the script. A closed pipe is no error.
 pub(crate) fn print(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(

@@ -1,4 +1,4 @@
-//! What `--help` says beyond the flags.
+//! Headings of the flags, and the text after them in `--help`.
 
 pub(super) const SCHEDULE: &str = "Schedule";
 pub(super) const EVENTS: &str = "Events";

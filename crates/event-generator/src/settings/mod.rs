@@ -1,7 +1,8 @@
 //! Settings of a run: the command line and its environment variables, read and validated.
 //!
-//! Every mistake is reported here, before anything is sent, with exit code 2. [`flags`] declares the settings,
-//! [`values`] parses their values, [`validate`] checks their combinations, and [`build`] makes the parts of a run.
+//! Every mistake is reported here, before anything is sent, with exit code 2. [`flags`] declares
+//! the settings, [`values`] parses their values, [`validate`] checks their combinations, and
+//! [`build`] makes the parts of a run.
 
 mod build;
 pub(crate) mod completions;
@@ -18,10 +19,11 @@ use sse_cli::secret::rejects_stray_value;
 pub(crate) use self::flags::Settings;
 
 impl Settings {
-    /// Reads a command line and the environment.
+    /// Parses a command line and the environment.
     ///
     /// # Errors
-    /// It is misused, or asks for the help. No secret is in the message.
+    ///
+    /// A setting is wrong, or the user asks for help. The message contains no secret.
     pub(crate) fn from_args(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
@@ -33,7 +35,7 @@ impl Settings {
     }
 }
 
-/// Replaces clap's message about a value without a flag, which would quote it.
+/// Replaces the message of clap about a value without a flag, which would quote the value.
 fn without_stray_value(error: clap::Error) -> clap::Error {
     if rejects_stray_value(&error) {
         let why = "a value without a flag: give the server's address by --url, and write a value that has spaces in \

@@ -1,4 +1,4 @@
-//! What does not go together on one command line. Each message says what to leave out.
+//! Checks the combinations of settings. Each message says what to change.
 
 use sse_cli::authorization::check_one_source;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Settings {
-    /// Whether everything that was given has a meaning beside the rest.
+    /// Checks that each setting has a meaning with the others.
     pub(super) fn validate(&self) -> Result<(), String> {
         self.validate_schedule()?;
         self.validate_events()?;

@@ -1,4 +1,4 @@
-//! How values of flags are read, where a type of their own would be too much.
+//! Parsers of flag values that need no type of their own.
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
@@ -10,13 +10,14 @@ use crate::{
     request::Template,
 };
 
-/// Each takes a file descriptor and some memory.
+/// Highest `--concurrency`. Each request takes a file descriptor and some memory.
 const CONCURRENCY_MAX: usize = 16_384;
-/// As many as a server may be told to take; ours takes 10 000 unless told otherwise.
+/// Highest `--batch`. A server may be configured for this many; the default of sse-server is 10
+/// 000.
 const BATCH_MAX: usize = 100_000;
-/// A minute is over before that.
+/// Highest `--retry`. A minute, the longest time for retries, is over before.
 const RETRY_MAX: u32 = 100;
-/// Larger events are refused by every server.
+/// Highest `--data-size`. Servers reject larger events.
 const DATA_SIZE_MAX: u64 = 16 << 20;
 
 pub(super) fn parse_concurrency(text: &str) -> Result<usize, String> {
@@ -86,7 +87,8 @@ pub(super) fn parse_template(text: &str) -> Result<Template, &'static str> {
     Ok(Template::parse(text))
 }
 
-/// A path whose placeholders are percent-encoded, so that only what is around them can be wrong.
+/// Parses a path. Its placeholders are percent-encoded, so that only the text around them can be
+/// wrong.
 pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
     let path = Template::parse(text).percent_encoded();
     let sample = path.render_sample();

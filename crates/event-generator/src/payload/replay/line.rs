@@ -1,4 +1,4 @@
-//! Parses a line of a recording.
+//! A line of a recording: an event, a comment, or a mistake.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,13 @@ use crate::payload::{
     event_type::AnyEventType,
 };
 
-/// Which types may be played. Those that our server reserves never are: no subscriber could tell what they mean.
+/// Event types that a replay sends. Types that sse-server reserves are never sent, because no
+/// subscriber could interpret them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AllowedTypes {
-    /// Those that our server takes.
+    /// The types that sse-server accepts.
     SseServer,
-    /// Those that a request can carry, for any server.
+    /// The types that a request can carry, to any server.
     AnyServer,
 }
 
@@ -28,7 +29,7 @@ pub(super) struct RecordedEvent {
 
 pub(super) enum ParsedLine {
     Event(RecordedEvent),
-    /// Of a type that cannot be published.
+    /// An event of a reserved type.
     Reserved,
 }
 
@@ -48,7 +49,8 @@ struct Comment {
     _text: IgnoredAny,
 }
 
-/// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
+/// Parses a line. Returns `None` for a blank line and for a comment. The error describes the
+/// mistake.
 pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<ParsedLine>, String> {
     let text = str::from_utf8(line)
         .map_err(|_| "it is not UTF-8".to_owned())?
@@ -91,7 +93,7 @@ pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<Pars
     })))
 }
 
-/// What serde says, without its own idea of a line: it saw only this one.
+/// Formats an error of serde without its line number: serde sees one line only.
 fn describe_json_error(error: &serde_json::Error) -> String {
     let said = error.to_string();
     let what = said

@@ -1,10 +1,11 @@
-//! Recorded events, played again: NDJSON as `listener --format json` prints it, as `GET /events` gives it, or as it is
-//! posted to `POST /events`.
+//! Recorded events: NDJSON as `listener --format json` prints it, as `GET /events` returns it, or
+//! as `POST /events` accepts it.
 //!
-//! A thread reads ahead, at most a few chunks: neither a large file nor a slow pipe holds up the answers that are
-//! waited for, and a full queue only makes the thread wait. Keys besides `event` and `data` are ignored. A string in
-//! `data` stands for its text, any other value for its JSON. Events of the types that cannot be published (`gap`, `open`,
-//! `error`), which a recording of a stream may well hold, are left out and counted; comments are no events.
+//! A thread reads ahead by a few chunks, so that neither a large file nor a slow pipe delays the
+//! handling of replies. If the queue is full, the thread waits. Keys other than `event` and `data`
+//! are ignored. A string in `data` is sent as its text, any other value as its JSON. Reserved types
+//! (`gap`, `open`, `error`) cannot be published: such events are skipped and counted. Comments are
+//! ignored.
 
 mod line;
 mod reader;
@@ -30,7 +31,7 @@ use self::{
 };
 use super::event::NextEvent;
 
-/// Chunks that may wait.
+/// Highest number of chunks in the queue.
 const CHUNKS_MAX: usize = 8;
 
 /// The events of a recording, in order.
@@ -39,15 +40,16 @@ pub(crate) struct Replay {
     chunks: Receiver<Result<Chunk, ReplayError>>,
     events: VecDeque<RecordedEvent>,
     error: Option<ReplayError>,
-    /// When the events at hand were read.
+    /// When `events` were read.
     read: Instant,
     skipped: u64,
 }
 
 impl Replay {
-    /// Begins to read.
+    /// Starts to read.
     ///
     /// # Errors
+    ///
     /// The file cannot be opened.
     pub(crate) fn start(recording: Recording, types: AllowedTypes) -> Result<Self, ReplayError> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
@@ -58,7 +60,8 @@ impl Replay {
                 Err(source) => return Err(ReplayError::Open { recording, source }),
             },
         };
-        // Ends when the recording does, or when nobody receives any more; a read of stdin that hangs ends with the process.
+        // The thread ends with the recording, or when `chunks` is dropped. A read of stdin that
+        // hangs ends with the process.
         thread::spawn(move || Reader::new(input, recording, types).send_all(&sender));
         Ok(Self {
             chunks,
@@ -95,12 +98,12 @@ impl Replay {
         Some(recorded.event)
     }
 
-    /// The next event could not be sent before: it was not read yet.
+    /// Returns when the next event was read. It could not be sent earlier.
     pub(crate) fn read_at(&self) -> Instant {
         self.read
     }
 
-    /// How many events were left out because of their types.
+    /// Returns the number of events that were skipped because their types are reserved.
     pub(crate) fn skipped(&self) -> u64 {
         self.skipped
     }

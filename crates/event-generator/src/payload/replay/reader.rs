@@ -1,4 +1,4 @@
-//! Reads the lines of a recording, in chunks, on a thread of its own.
+//! Reads a recording in chunks, on a thread of its own.
 
 use std::{
     collections::VecDeque,
@@ -13,9 +13,9 @@ use super::{
     recording::{Recording, ReplayError},
 };
 
-/// A longer line is refused: no event is that large.
+/// Longest line. No event is larger.
 const LINE_BYTES_MAX: usize = 16 << 20;
-/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the moment.
+/// A chunk is sent when it has this size, or when reading more would have to wait.
 const CHUNK_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Chunk {
     pub(super) skipped: u64,
 }
 
-/// A recording that is being read.
+/// The thread that reads a recording.
 pub(super) struct Reader<R> {
     input: BufReader<R>,
     recording: Recording,
@@ -45,11 +45,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Hands over everything, until there is no more or nobody receives it.
+    /// Sends all chunks, until the recording ends or the receiver is dropped.
     pub(super) fn send_all(mut self, chunks: &Sender<Result<Chunk, ReplayError>>) {
         loop {
             let (chunk, end) = self.read_chunk();
-            // What was read before a bad line is sent before the error is told.
+            // The events before a bad line are sent before the error.
             if (!chunk.events.is_empty() || chunk.skipped > 0)
                 && chunks.blocking_send(Ok(chunk)).is_err()
             {
@@ -59,7 +59,7 @@ impl<R: Read> Reader<R> {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    // Nobody receives any more when the run is over.
+                    // The receiver is gone once the run is over.
                     let _ = chunks.blocking_send(Err(error));
                     return;
                 }
@@ -67,7 +67,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The next events, and whether there may be more.
+    /// Reads the next events. The result is `true` if there may be more.
     fn read_chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
         let mut chunk = Chunk {
             events: VecDeque::new(),
@@ -88,7 +88,8 @@ impl<R: Read> Reader<R> {
                 Ok(None) => {}
                 Err(why) => break Err(self.line_error(why)),
             }
-            // The next line of a pipe may be long in coming: what is here already must not wait for it.
+            // Reading the next line of a pipe may take long: do not delay the events that were
+            // read.
             if bytes >= CHUNK_BYTES || !self.input.buffer().contains(&b'\n') {
                 break Ok(true);
             }
@@ -97,7 +98,7 @@ impl<R: Read> Reader<R> {
         (chunk, end)
     }
 
-    /// Reads a line, without its end; false at the end of the recording.
+    /// Reads a line into `text`. Returns `false` at the end of the recording.
     fn read_line(&mut self) -> Result<bool, ReplayError> {
         self.text.clear();
         let limit = LINE_BYTES_MAX as u64 + 1;
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
     use crate::payload::event::{DataFormat, NextEvent};
 
-    /// What is read, as type and data, and the error at the end if there is one.
+    /// Returns the events as type and data, the number of skipped events, and the error.
     fn read(text: &[u8]) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
         read_types(AllowedTypes::SseServer, text)
     }

@@ -1,8 +1,8 @@
-//! Where a recording is, and why it cannot be played.
+//! The source of a recording, and its errors.
 
 use std::{fmt, io, path::PathBuf};
 
-/// Where a recording is.
+/// Source of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Recording {
     /// `-` on the command line.
@@ -11,7 +11,7 @@ pub(crate) enum Recording {
     File(PathBuf),
 }
 
-/// The recording cannot be played, or not to its end.
+/// Why a recording cannot be replayed to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReplayError {
     #[error("cannot open the recording {recording}")]
@@ -43,7 +43,7 @@ impl From<&str> for Recording {
     }
 }
 
-/// As messages name it.
+/// The name in messages.
 impl fmt::Display for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,9 +1,9 @@
 //! Simulated users with sessions, for streams that are worth analysing.
 //!
 //! A session is a view, further views and clicks, and a close. After a pause the user begins a new
-//! session. A [`Simulation`] in virtual time decides which user acts next, and how: neither the wall
-//! clock nor the rate plays a part. So the same seed and number of users give the same stream of
-//! user, session, action and page, with the same times between the events.
+//! session. A [`Simulation`] in virtual time decides which user acts next, and how: neither the
+//! wall clock nor the rate plays a part. So the same seed and number of users give the same stream
+//! of user, session, action and page, with the same times between the events.
 //!
 //! The timestamps follow virtual time too ([`VirtualClock`]): the first is when the first event was
 //! due. So think times and lengths of sessions are in the data at any rate. By the constants of the
@@ -195,7 +195,8 @@ mod tests {
             closed += usize::from(close.is_some_and(|at| at + 1 == events.len()));
             for pair in events.windows(2) {
                 assert_ne!(pair[0].action, "close");
-                // A click, and a close, are on the page that was viewed; a view goes to another one.
+                // A click, and a close, are on the page that was viewed; a view goes to another
+                // one.
                 assert_eq!(
                     pair[1].action == "view",
                     pair[1].page != pair[0].page,

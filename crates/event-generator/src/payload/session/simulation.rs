@@ -1,7 +1,7 @@
 //! Who acts when, and how: users in virtual time.
 //!
-//! The agenda is a heap of users by the virtual time of their next action. It starts at 0 and is not
-//! related to any clock.
+//! The agenda is a heap of users by the virtual time of their next action. It starts at 0 and is
+//! not related to any clock.
 //!
 //! Chances of the next action:
 //!
@@ -87,7 +87,8 @@ impl Simulation {
         Self { users, agenda, rng }
     }
 
-    /// Lets the next user act. Returns the virtual time in microseconds, and the user after the action.
+    /// Lets the next user act. Returns the virtual time in microseconds, and the user after the
+    /// action.
     pub(super) fn next_action(&mut self) -> (u64, &User) {
         let Reverse((now_us, index)) = self
             .agenda
