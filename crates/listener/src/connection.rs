@@ -7,10 +7,10 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use crate::{
-    answer::Answer,
     message,
     redirect::{NoRoute, Route},
     request::Request,
+    response::ResponseAction,
     trouble::{Refusal, Trouble},
 };
 
@@ -40,18 +40,18 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
     let idle = request.timeouts().idle;
     let (response, route) = match timeout(idle, send(request, last_event_id)).await {
         Ok(Ok(answered)) => answered,
-        Ok(Err(Unanswered::NoRoute(error))) => return Err(Refusal::Redirect(error)),
-        Ok(Err(Unanswered::Http(error))) if error.is_builder() => {
+        Ok(Err(SendError::NoRoute(error))) => return Err(Refusal::Redirect(error)),
+        Ok(Err(SendError::Http(error))) if error.is_builder() => {
             return Err(Refusal::Request(error.without_url()));
         }
-        Ok(Err(Unanswered::Http(error))) => return Ok(Opened::Trouble(error.into())),
+        Ok(Err(SendError::Http(error))) => return Ok(Opened::Trouble(error.into())),
         Err(_elapsed) => return Ok(Opened::Trouble(Trouble::Idle(idle))),
     };
     let status = response.status();
-    match Answer::of(status, response.headers()) {
-        Answer::Stream => Ok(Opened::Stream(Connection { response, idle })),
-        Answer::NoContent => Ok(Opened::NoContent),
-        Answer::TryLater(retry_after) => {
+    match ResponseAction::classify(status, response.headers()) {
+        ResponseAction::Stream => Ok(Opened::Stream(Connection { response, idle })),
+        ResponseAction::NoContent => Ok(Opened::NoContent),
+        ResponseAction::RetryLater(retry_after) => {
             let message = message::read(response).await;
             Ok(Opened::Trouble(Trouble::Status {
                 status,
@@ -59,10 +59,10 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
                 retry_after,
             }))
         }
-        Answer::GiveUp(wrong) => {
+        ResponseAction::GiveUp(wrong) => {
             let withheld = request.has_secrets() && !route.is_trusted();
             let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
-            Err(Refusal::Answer {
+            Err(Refusal::Response {
                 wrong,
                 message: message::read(response).await,
                 without_secrets,
@@ -72,23 +72,23 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
 }
 
 /// Why there is no answer.
-enum Unanswered {
+enum SendError {
     NoRoute(NoRoute),
     Http(reqwest::Error),
 }
 
 /// Sends the request on, from redirect to redirect.
-async fn send(request: &Request, last_event_id: &str) -> Result<(Response, Route), Unanswered> {
+async fn send(request: &Request, last_event_id: &str) -> Result<(Response, Route), SendError> {
     let mut route = request.route();
     loop {
         let response = request
             .along(&route, last_event_id)
             .send()
             .await
-            .map_err(Unanswered::Http)?;
+            .map_err(SendError::Http)?;
         if !route
             .follow(response.status(), response.headers())
-            .map_err(Unanswered::NoRoute)?
+            .map_err(SendError::NoRoute)?
         {
             return Ok((response, route));
         }

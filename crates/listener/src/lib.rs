@@ -10,7 +10,7 @@
 //! | [`header`] | headers that the user adds |
 //! | [`request`] | the HTTP client and the request |
 //! | [`redirect`] | where a redirect leads, and what may go there (pure) |
-//! | [`answer`] | what an answer's head means: stream, end, try later or give up |
+//! | [`response`] | what an answer's head means: stream, end, try later or give up |
 //! | `message` | what a server says in the body of such an answer |
 //! | [`connection`], [`trouble`] | one request, its answer and its bytes; every way in which that goes wrong |
 //! | [`stream`] | bytes to events, by `sse_proto::blocks` and `eventsource-stream` |
@@ -26,7 +26,6 @@
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`mod@bench`] | `listener bench`: very many streams on one thread, every event accounted for |
 
-pub mod answer;
 pub mod bench;
 pub mod connection;
 pub mod delivery;
@@ -42,6 +41,7 @@ pub mod reconnect;
 pub mod record;
 pub mod redirect;
 pub mod request;
+pub mod response;
 pub mod resume;
 pub mod settings;
 pub mod signals;

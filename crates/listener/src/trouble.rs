@@ -5,7 +5,7 @@ use std::{error::Error, io, time::Duration};
 
 use reqwest::StatusCode;
 
-use crate::{answer::Wrong, redirect::NoRoute};
+use crate::{redirect::NoRoute, response::NotAStream};
 
 /// Why there is no stream just now.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,9 @@ pub enum Trouble {
 pub enum Refusal {
     /// The answer is final.
     #[error("the server answered {wrong}{}{}", after_colon(.message), withheld(.without_secrets.as_deref()))]
-    Answer {
+    Response {
         /// What is wrong with it.
-        wrong: Wrong,
+        wrong: NotAStream,
         /// What the server said about it; may be empty.
         message: String,
         /// The origin that it was redirected to, if the user's secrets were kept from it.

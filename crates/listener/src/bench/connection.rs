@@ -14,7 +14,7 @@ use super::{
     body::{Body, Part},
     books::Opened,
     events::{EventReader, Scratch},
-    head::{self, Answer, BadHead, HEAD_BYTES_MAX, Refusal},
+    head::{self, BadHead, HEAD_BYTES_MAX, Refusal, ResponseKind},
     tally::{Got, Shared, wall_clock_us},
 };
 
@@ -247,12 +247,14 @@ impl Connection {
             Err(error) => return Some(Over::Broken(kind_of_head(error))),
         };
         let rest = &bytes[head.end..];
-        match head.answer {
-            Answer::NoContent => Some(Over::NoContent),
-            Answer::Refused(refusal) if !shared.figures.connects.refusals.count(&refusal.kind) => {
+        match head.response {
+            ResponseKind::NoContent => Some(Over::NoContent),
+            ResponseKind::Refused(refusal)
+                if !shared.figures.connects.refusals.count(&refusal.kind) =>
+            {
                 Some(Over::Refused(refusal, Vec::new()))
             }
-            Answer::Refused(refusal) => {
+            ResponseKind::Refused(refusal) => {
                 let (mut body, mut message) = (head.body, Vec::new());
                 let ended = read_message(&mut body, &mut message, rest);
                 self.phase = Phase::Refused {
@@ -263,7 +265,7 @@ impl Connection {
                 };
                 ended.then(|| self.at_the_end())
             }
-            Answer::Stream => {
+            ResponseKind::Stream => {
                 self.phase = Phase::Streaming(head.body);
                 self.count_open(shared, now);
                 self.take_events(rest, scratch, shared, now)

@@ -17,14 +17,14 @@ pub(crate) struct Head {
     /// Where it is over in the bytes that came.
     pub(crate) end: usize,
     /// Whether there is a stream.
-    pub(crate) answer: Answer,
+    pub(crate) response: ResponseKind,
     /// How the body comes.
     pub(crate) body: Body,
 }
 
 /// What is there instead of a stream, or a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ResponseKind {
     /// Events follow.
     Stream,
     /// 204: there is nothing more, and the server does not want to be asked again.
@@ -85,7 +85,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<Head>, BadHead> {
             let body = framing(response.headers)?;
             return Ok(Some(Head {
                 end: start,
-                answer: answer(status, response.headers),
+                response: classify(status, response.headers),
                 body,
             }));
         } else if status == 101 {
@@ -133,14 +133,14 @@ fn framing(headers: &[httparse::Header<'_>]) -> Result<Body, BadHead> {
     }
 }
 
-fn answer(status: u16, headers: &[httparse::Header<'_>]) -> Answer {
+fn classify(status: u16, headers: &[httparse::Header<'_>]) -> ResponseKind {
     let refused = |kind: String| {
         let location = values(headers, "location")
             .next()
             .filter(|_| matches!(status, 300..=399))
             .map(shown);
         let passes = matches!(status, 408 | 429 | 500..=599);
-        Answer::Refused(Refusal {
+        ResponseKind::Refused(Refusal {
             kind,
             location,
             passes,
@@ -149,10 +149,10 @@ fn answer(status: u16, headers: &[httparse::Header<'_>]) -> Answer {
     };
     match status {
         200 => match wrong_content(headers) {
-            None => Answer::Stream,
+            None => ResponseKind::Stream,
             Some(wrong) => refused(format!("200 {wrong}")),
         },
-        204 => Answer::NoContent,
+        204 => ResponseKind::NoContent,
         300..=399 => refused(format!("{status}, a redirect, which bench does not follow")),
         _ => refused(status.to_string()),
     }
@@ -221,8 +221,8 @@ mod tests {
     }
 
     fn kind(status_and_headers: &str) -> String {
-        match head(status_and_headers).answer {
-            Answer::Refused(refusal) => refusal.kind,
+        match head(status_and_headers).response {
+            ResponseKind::Refused(refusal) => refusal.kind,
             other => panic!("{other:?}"),
         }
     }
@@ -231,11 +231,11 @@ mod tests {
     fn only_200_with_events_is_a_stream() {
         for content_type in ["text/event-stream", "Text/Event-Stream ; charset=utf-8"] {
             assert_eq!(
-                head(&format!("200 OK\r\ncontent-TYPE: {content_type}")).answer,
-                Answer::Stream
+                head(&format!("200 OK\r\ncontent-TYPE: {content_type}")).response,
+                ResponseKind::Stream
             );
         }
-        assert_eq!(head("204 No Content").answer, Answer::NoContent);
+        assert_eq!(head("204 No Content").response, ResponseKind::NoContent);
         assert_eq!(kind("404 Not Found"), "404");
         assert!(kind("200 OK\r\nContent-Type: text/html").contains("\"text/html\""));
         assert!(kind("200 OK").contains("\"\""));
@@ -247,8 +247,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_whether_and_when_to_come_back() {
-        let refusal = |text: &str| match head(text).answer {
-            Answer::Refused(refusal) => (
+        let refusal = |text: &str| match head(text).response {
+            ResponseKind::Refused(refusal) => (
                 refusal.passes,
                 refusal.retry_after.map(|after| after.as_secs()),
             ),
@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_redirect_is_refused_with_its_location() {
-        let Answer::Refused(refusal) = head("307 Temporary Redirect\r\nLocation: /there").answer
+        let ResponseKind::Refused(refusal) =
+            head("307 Temporary Redirect\r\nLocation: /there").response
         else {
             panic!()
         };

@@ -78,7 +78,8 @@ pub(crate) struct Connects {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Refused {
-    pub(crate) answer: String,
+    #[serde(rename = "answer")]
+    pub(crate) response: String,
     pub(crate) count: u64,
     pub(crate) message: String,
 }
@@ -207,7 +208,7 @@ const fn ended_by(reason: Reason) -> &'static str {
 fn connects(figures: &Figures) -> Connects {
     let counted = &figures.connects;
     let refused = |refused: &super::figures::Refused| Refused {
-        answer: refused.kind.clone(),
+        response: refused.kind.clone(),
         count: refused.count,
         message: refused.message.clone(),
     };

@@ -80,7 +80,7 @@ impl Report {
                 format_args!(
                     "{} × {}{message}",
                     N(refused.count),
-                    visible(&refused.answer)
+                    visible(&refused.response)
                 ),
             )?;
         }

@@ -39,13 +39,13 @@ impl RawServer {
     }
 
     /// Answers every request on a thread of its own, until the test is over.
-    pub(crate) fn answer_all(self, mut answer: impl FnMut(Asked) + Send + 'static) {
+    pub(crate) fn respond_to_all(self, mut respond: impl FnMut(Asked) + Send + 'static) {
         std::thread::spawn(move || {
             self.0
                 .incoming()
                 .flatten()
                 .map(Asked::read)
-                .for_each(&mut answer)
+                .for_each(&mut respond)
         });
     }
 }

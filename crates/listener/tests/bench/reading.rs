@@ -23,13 +23,13 @@ fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
         let bench = Bench::at(&[&server.url()], &["--count", "3"]);
         let mut asked = server.asked();
         let body = format!(": hello\n\n{}", events(0..3));
-        let answer = head(framing)
+        let response = head(framing)
             + &if form == "chunked" {
                 chunked(&body, 7)
             } else {
                 body
             };
-        for byte in answer.bytes() {
+        for byte in response.bytes() {
             asked.send([byte]);
         }
         let done = bench.done();
@@ -45,26 +45,26 @@ fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
             "{framing}"
         );
         // It is done with the last event, and need not wait for what ends the body.
-        let (wire, all) = (done.number("/bytes/wire"), answer.len() as u64);
+        let (wire, all) = (done.number("/bytes/wire"), response.len() as u64);
         assert!((all - 8..=all).contains(&wire), "{wire} of {all}");
     }
 }
 
 #[test]
 fn an_answer_is_read_cut_at_any_place() {
-    let answer = STREAM.to_owned() + &chunked(&events(0..2), 40);
+    let response = STREAM.to_owned() + &chunked(&events(0..2), 40);
     let server = RawServer::start();
-    let connections = answer.len() - 1;
+    let connections = response.len() - 1;
     let bench = Bench::at(
         &[&server.url()],
         &["--count", "2", "--connections", &connections.to_string()],
     );
     let mut all: Vec<_> = (0..connections).map(|_| server.asked()).collect();
     for (at, asked) in all.iter_mut().enumerate() {
-        asked.send(&answer.as_bytes()[..=at]);
+        asked.send(&response.as_bytes()[..=at]);
     }
     for (at, asked) in all.iter_mut().enumerate() {
-        asked.send(&answer.as_bytes()[at + 1..]);
+        asked.send(&response.as_bytes()[at + 1..]);
     }
     let done = bench.done();
     done.assert_code(0);

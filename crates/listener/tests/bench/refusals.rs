@@ -8,7 +8,7 @@ use crate::{
 fn refusal(status: &str, headers: &[&str], body: &str) -> (String, String) {
     let server = Server::start();
     let bench = Bench::start(&server, &[]);
-    server.request().answer(status, headers, body);
+    server.request().respond(status, headers, body);
     let done = bench.done();
     done.assert_code(1);
     assert!(
@@ -36,19 +36,19 @@ fn a_refusal_says_what_the_server_said() {
         refusal("403 Forbidden", &[], "no\x1b[2J way"),
         ("403".to_owned(), "no[2J way".to_owned())
     );
-    let (answer, message) = refusal("302 Found", &["Location: /there"], "");
+    let (response, message) = refusal("302 Found", &["Location: /there"], "");
     assert!(
-        answer.starts_with("302, a redirect") && message == "to /there",
-        "{answer} {message}"
+        response.starts_with("302, a redirect") && message == "to /there",
+        "{response} {message}"
     );
-    let (answer, _) = refusal("200 OK", &["Content-Type: text/html"], "<p>");
-    assert!(answer.contains("text/html"), "{answer}");
-    let (answer, _) = refusal(
+    let (response, _) = refusal("200 OK", &["Content-Type: text/html"], "<p>");
+    assert!(response.contains("text/html"), "{response}");
+    let (response, _) = refusal(
         "200 OK",
         &["Content-Type: text/event-stream", "Content-Encoding: gzip"],
         "x",
     );
-    assert!(answer.contains("gzip"), "{answer}");
+    assert!(response.contains("gzip"), "{response}");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_may_pass_is_tried_again() {
     let mut first = server.stream("");
     server
         .request()
-        .answer("503 Service Unavailable", &[], "busy");
+        .respond("503 Service Unavailable", &[], "busy");
     let mut second = server.stream("");
     first.send(event(0));
     second.send(event(0));
@@ -82,7 +82,7 @@ fn alike_refusals_are_counted_together() {
     for _ in 0..5 {
         server
             .request()
-            .answer("401 Unauthorized", &[], "who are you?");
+            .respond("401 Unauthorized", &[], "who are you?");
     }
     let done = bench.done();
     done.assert_code(1);
@@ -98,7 +98,7 @@ fn the_server_may_say_that_there_is_nothing_more() {
     let server = Server::start();
     let bench = Bench::start(&server, &[]);
     server.stream(format!("retry: 0\n\n{}", event(0))).end();
-    server.request().answer("204 No Content", &[], "");
+    server.request().respond("204 No Content", &[], "");
     let done = bench.done();
     done.assert_code(0);
     assert_eq!(

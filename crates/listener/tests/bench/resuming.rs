@@ -87,7 +87,7 @@ fn a_storm_cuts_and_resumes_at_once() {
     );
     // One event for each stream: whoever wants the next one has to come back, and only a cut makes it.
     let mut open = Vec::new();
-    server.answer_all(move |mut asked| {
+    server.respond_to_all(move |mut asked| {
         let next = asked
             .last_event_id
             .as_ref()

@@ -10,20 +10,20 @@ use reqwest::{
 
 /// What to do after an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ResponseAction {
     /// A stream follows.
     Stream,
     /// There is nothing more to come, and the server does not want to be asked again.
     NoContent,
     /// The server cannot now; it may say when to come back.
-    TryLater(Option<Duration>),
+    RetryLater(Option<Duration>),
     /// Asking again would get the same answer.
-    GiveUp(Wrong),
+    GiveUp(NotAStream),
 }
 
 /// What is wrong with an answer that is final.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub enum NotAStream {
     /// Its status.
     #[error("{0}")]
     Status(StatusCode),
@@ -35,10 +35,10 @@ pub enum Wrong {
     Compressed(String),
 }
 
-impl Answer {
+impl ResponseAction {
     /// Judges an answer by its head.
     #[must_use]
-    pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub fn classify(status: StatusCode, headers: &HeaderMap) -> Self {
         match status {
             StatusCode::OK => match wrong_content(headers) {
                 Some(wrong) => Self::GiveUp(wrong),
@@ -46,15 +46,15 @@ impl Answer {
             },
             StatusCode::NO_CONTENT => Self::NoContent,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Self::TryLater(retry_after(headers))
+                Self::RetryLater(retry_after(headers))
             }
-            _ if status.is_server_error() => Self::TryLater(retry_after(headers)),
-            _ => Self::GiveUp(Wrong::Status(status)),
+            _ if status.is_server_error() => Self::RetryLater(retry_after(headers)),
+            _ => Self::GiveUp(NotAStream::Status(status)),
         }
     }
 }
 
-fn wrong_content(headers: &HeaderMap) -> Option<Wrong> {
+fn wrong_content(headers: &HeaderMap) -> Option<NotAStream> {
     let said = |name| {
         headers
             .get(name)
@@ -63,11 +63,11 @@ fn wrong_content(headers: &HeaderMap) -> Option<Wrong> {
     let content_type = said(CONTENT_TYPE).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("text/event-stream") {
-        return Some(Wrong::ContentType(content_type));
+        return Some(NotAStream::ContentType(content_type));
     }
     said(CONTENT_ENCODING)
         .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
-        .map(Wrong::Compressed)
+        .map(NotAStream::Compressed)
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is taken from the server's own `Date` because clocks differ.
@@ -90,12 +90,12 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, headers: &[(HeaderName, &'static str)]) -> Answer {
+    fn classify(status: u16, headers: &[(HeaderName, &'static str)]) -> ResponseAction {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
             .collect();
-        Answer::of(StatusCode::from_u16(status).unwrap(), &headers)
+        ResponseAction::classify(StatusCode::from_u16(status).unwrap(), &headers)
     }
 
     #[test]
@@ -106,8 +106,8 @@ mod tests {
             "Text/Event-Stream ; a=b",
         ] {
             assert_eq!(
-                answer(200, &[(CONTENT_TYPE, good)]),
-                Answer::Stream,
+                classify(200, &[(CONTENT_TYPE, good)]),
+                ResponseAction::Stream,
                 "{good}"
             );
         }
@@ -117,23 +117,23 @@ mod tests {
             "application/json; a=text/event-stream",
             "",
         ] {
-            let wrong = Wrong::ContentType(bad.to_owned());
+            let wrong = NotAStream::ContentType(bad.to_owned());
             assert_eq!(
-                answer(200, &[(CONTENT_TYPE, bad)]),
-                Answer::GiveUp(wrong),
+                classify(200, &[(CONTENT_TYPE, bad)]),
+                ResponseAction::GiveUp(wrong),
                 "{bad}"
             );
         }
         assert_eq!(
-            answer(200, &[]),
-            Answer::GiveUp(Wrong::ContentType(String::new()))
+            classify(200, &[]),
+            ResponseAction::GiveUp(NotAStream::ContentType(String::new()))
         );
     }
 
     #[test]
     fn a_compressed_stream_would_be_read_as_garbage() {
         let coded = |coding| {
-            answer(
+            classify(
                 200,
                 &[
                     (CONTENT_TYPE, "text/event-stream"),
@@ -141,22 +141,29 @@ mod tests {
                 ],
             )
         };
-        assert_eq!(coded("identity"), Answer::Stream);
+        assert_eq!(coded("identity"), ResponseAction::Stream);
         assert_eq!(
             coded("gzip"),
-            Answer::GiveUp(Wrong::Compressed("gzip".to_owned()))
+            ResponseAction::GiveUp(NotAStream::Compressed("gzip".to_owned()))
         );
     }
 
     #[test]
     fn trouble_passes_and_refusals_stay() {
-        assert_eq!(answer(204, &[]), Answer::NoContent);
+        assert_eq!(classify(204, &[]), ResponseAction::NoContent);
         for passing in [408, 429, 500, 502, 503, 504, 599] {
-            assert_eq!(answer(passing, &[]), Answer::TryLater(None), "{passing}");
+            assert_eq!(
+                classify(passing, &[]),
+                ResponseAction::RetryLater(None),
+                "{passing}"
+            );
         }
         for lasting in [201, 205, 206, 300, 304, 400, 401, 403, 404, 405, 410, 422] {
             assert!(
-                matches!(answer(lasting, &[]), Answer::GiveUp(Wrong::Status(_))),
+                matches!(
+                    classify(lasting, &[]),
+                    ResponseAction::GiveUp(NotAStream::Status(_))
+                ),
                 "{lasting}"
             );
         }
@@ -174,15 +181,15 @@ mod tests {
         ] {
             let headers = [(RETRY_AFTER, said), (DATE, "Wed, 21 Oct 2026 07:28:00 GMT")];
             assert_eq!(
-                answer(429, &headers),
-                Answer::TryLater(wait.map(Duration::from_secs)),
+                classify(429, &headers),
+                ResponseAction::RetryLater(wait.map(Duration::from_secs)),
                 "{said}"
             );
         }
         // Without its clock, by ours.
         assert_eq!(
-            answer(503, &[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]),
-            Answer::TryLater(Some(Duration::ZERO))
+            classify(503, &[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]),
+            ResponseAction::RetryLater(Some(Duration::ZERO))
         );
     }
 }
