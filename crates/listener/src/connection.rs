@@ -7,11 +7,11 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use crate::{
+    error::{PermanentError, StreamError, TransientError},
     message,
     redirect::{NoRoute, Route},
     request::Request,
     response::ResponseAction,
-    trouble::{Refusal, Trouble},
 };
 
 /// What came of a request.
@@ -21,8 +21,6 @@ pub enum Opened {
     Stream(Connection),
     /// The server has no more for us (204).
     NoContent,
-    /// Not now.
-    Trouble(Trouble),
 }
 
 /// An open stream.
@@ -35,17 +33,17 @@ pub struct Connection {
 /// Sends the request for what follows `last_event_id` and reads the head of the answer.
 ///
 /// # Errors
-/// The answer is final and is not a stream.
-pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refusal> {
+/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the response is final.
+pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, StreamError> {
     let idle = request.timeouts().idle;
     let (response, route) = match timeout(idle, send(request, last_event_id)).await {
         Ok(Ok(answered)) => answered,
-        Ok(Err(SendError::NoRoute(error))) => return Err(Refusal::Redirect(error)),
+        Ok(Err(SendError::NoRoute(error))) => return Err(PermanentError::Redirect(error).into()),
         Ok(Err(SendError::Http(error))) if error.is_builder() => {
-            return Err(Refusal::Request(error.without_url()));
+            return Err(PermanentError::Request(error.without_url()).into());
         }
-        Ok(Err(SendError::Http(error))) => return Ok(Opened::Trouble(error.into())),
-        Err(_elapsed) => return Ok(Opened::Trouble(Trouble::Idle(idle))),
+        Ok(Err(SendError::Http(error))) => return Err(TransientError::from(error).into()),
+        Err(_elapsed) => return Err(TransientError::Idle(idle).into()),
     };
     let status = response.status();
     match ResponseAction::classify(status, response.headers()) {
@@ -53,20 +51,22 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Refu
         ResponseAction::NoContent => Ok(Opened::NoContent),
         ResponseAction::RetryLater(retry_after) => {
             let message = message::read(response).await;
-            Ok(Opened::Trouble(Trouble::Status {
+            let error = TransientError::Status {
                 status,
                 message,
                 retry_after,
-            }))
+            };
+            Err(error.into())
         }
         ResponseAction::GiveUp(wrong) => {
             let withheld = request.has_secrets() && !route.is_trusted();
             let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
-            Err(Refusal::Response {
+            let error = PermanentError::Response {
                 wrong,
                 message: message::read(response).await,
                 without_secrets,
-            })
+            };
+            Err(error.into())
         }
     }
 }
@@ -100,14 +100,14 @@ impl Connection {
     ///
     /// # Errors
     /// The stream is over, one way or another.
-    pub async fn next_bytes(&mut self) -> Result<Bytes, Trouble> {
+    pub async fn next_bytes(&mut self) -> Result<Bytes, TransientError> {
         // Not reqwest's `read_timeout`: it counts while nobody waits here too, and looks at the clock before the bytes.
         // A reader of stdout that is slow for longer than `idle` would cut a stream that is well.
         match timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(Some(bytes))) => Ok(bytes),
-            Ok(Ok(None)) => Err(Trouble::Ended),
+            Ok(Ok(None)) => Err(TransientError::Ended),
             Ok(Err(error)) => Err(error.into()),
-            Err(_elapsed) => Err(Trouble::Idle(self.idle)),
+            Err(_elapsed) => Err(TransientError::Idle(self.idle)),
         }
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     use crate::settings::Settings;
 
     /// Begins to open a stream; waits, by the real clock, until the server has read the request.
-    async fn opening() -> (JoinHandle<Result<Opened, Refusal>>, TcpStream) {
+    async fn opening() -> (JoinHandle<Result<Opened, StreamError>>, TcpStream) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
@@ -164,7 +164,7 @@ mod tests {
         time::pause();
         assert!(matches!(
             opened.await.unwrap(),
-            Ok(Opened::Trouble(Trouble::Idle(_)))
+            Err(StreamError::Transient(TransientError::Idle(_)))
         ));
     }
 
@@ -174,7 +174,7 @@ mod tests {
         time::pause();
         assert!(matches!(
             connection.next_bytes().await,
-            Err(Trouble::Idle(_))
+            Err(TransientError::Idle(_))
         ));
     }
 

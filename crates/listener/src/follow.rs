@@ -9,6 +9,7 @@ use crate::{
     connection::{self, Connection, Opened},
     delivery::{Delivery, DeliveryError},
     endpoint::StreamUrl,
+    error::{PermanentError, StreamError, TransientError},
     progress::Progress,
     reconnect::{ASKED_MAX, Backoff, Pace, Patience},
     request::{Request, id_header},
@@ -16,7 +17,6 @@ use crate::{
     settings::Settings,
     state::{StateError, StateFile},
     stream::{DecodeError, Decoder, Item},
-    trouble::{Refusal, Trouble},
 };
 
 /// A stream that was open this long is a success, even if nothing came.
@@ -32,7 +32,7 @@ pub struct Follower {
     /// Nodes that gave no stream, one after the other; when all did so, there is a wait.
     failed_nodes: usize,
     /// Of these, those that refused; when all did so, that is the end.
-    refused_nodes: usize,
+    rejected_nodes: usize,
     resume: Resume,
     event_bytes_max: usize,
     comments: bool,
@@ -68,11 +68,11 @@ pub enum Failure {
     Delivery(#[from] DeliveryError),
     /// The server's answer is final.
     #[error("cannot follow {url}")]
-    Refused {
+    Rejected {
         /// What was asked.
         url: String,
         /// What it answered.
-        source: Refusal,
+        source: PermanentError,
     },
     /// The stream cannot be read on, and would not be better a second time.
     #[error("cannot read {url} on")]
@@ -90,7 +90,7 @@ pub enum Failure {
         /// How often, since it went well.
         attempts: u64,
         /// What came of the last attempt. Not the source: those of reqwest repeat the URL with its secrets.
-        last: Trouble,
+        last: TransientError,
     },
 }
 
@@ -99,7 +99,7 @@ enum Outcome {
     /// There is nothing more to do.
     Done,
     /// It is to be followed by another one.
-    Again(Trouble),
+    Again(TransientError),
 }
 
 impl Follower {
@@ -131,7 +131,7 @@ impl Follower {
                 .map_err(Failure::Client)?,
             node: 0,
             failed_nodes: 0,
-            refused_nodes: 0,
+            rejected_nodes: 0,
             resume: Resume::after(
                 kept.or_else(|| settings.target.last_event_id.clone())
                     .unwrap_or_default(),
@@ -151,18 +151,18 @@ impl Follower {
     /// # Errors
     /// What cannot be got over by trying again.
     pub async fn follow(&mut self) -> Result<(), Failure> {
-        while let Outcome::Again(trouble) = self.connect().await? {
+        while let Outcome::Again(error) = self.connect().await? {
             if self.patience.fail() {
                 let (url, attempts) = (self.url(), self.patience.failures());
                 return Err(Failure::GaveUp {
                     url,
                     attempts,
-                    last: trouble,
+                    last: error,
                 });
             }
-            let wait = self.wait_after(&trouble);
+            let wait = self.wait_after(&error);
             self.progress
-                .trouble(&self.nodes[self.node].url, &trouble, wait);
+                .failed(&self.nodes[self.node].url, &error, wait);
             self.next_node();
             sleep(wait).await;
         }
@@ -190,33 +190,28 @@ impl Follower {
             self.resume.forget_id();
         }
         let Node { url, request } = &self.nodes[self.node];
-        let opened = connection::open(request, self.resume.last_event_id()).await;
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(refusal) if self.refused_nodes + 1 < self.nodes.len() => {
-                Opened::Trouble(Trouble::Refused(refusal))
-            }
-            Err(source) => {
-                return Err(Failure::Refused {
-                    url: url.to_string(),
-                    source,
-                });
-            }
-        };
-        match opened {
-            Opened::Trouble(trouble) => {
+        match connection::open(request, self.resume.last_event_id()).await {
+            Err(StreamError::Transient(error)) => {
                 self.failed_nodes += 1;
-                let refused = matches!(trouble, Trouble::Refused(_));
-                self.refused_nodes = if refused { self.refused_nodes + 1 } else { 0 };
-                Ok(Outcome::Again(trouble))
+                self.rejected_nodes = 0;
+                Ok(Outcome::Again(error))
             }
-            Opened::NoContent => {
+            Err(StreamError::Permanent(error)) if self.rejected_nodes + 1 < self.nodes.len() => {
+                self.failed_nodes += 1;
+                self.rejected_nodes += 1;
+                Ok(Outcome::Again(TransientError::Rejected(error)))
+            }
+            Err(StreamError::Permanent(source)) => Err(Failure::Rejected {
+                url: url.to_string(),
+                source,
+            }),
+            Ok(Opened::NoContent) => {
                 self.progress.over(url);
                 Ok(Outcome::Done)
             }
-            Opened::Stream(connection) => {
+            Ok(Opened::Stream(connection)) => {
                 self.progress.connected(url, &self.resume);
-                (self.failed_nodes, self.refused_nodes) = (0, 0);
+                (self.failed_nodes, self.rejected_nodes) = (0, 0);
                 let opened_at = Instant::now();
                 let outcome = self.read(connection).await?;
                 if opened_at.elapsed() >= STEADY_AFTER {
@@ -236,9 +231,9 @@ impl Follower {
         loop {
             let bytes = match connection.next_bytes().await {
                 Ok(bytes) => bytes,
-                Err(trouble) => {
+                Err(error) => {
                     self.delivery.output.reconnected();
-                    return Ok(Outcome::Again(trouble));
+                    return Ok(Outcome::Again(error));
                 }
             };
             self.delivery.output.received(&bytes);
@@ -282,12 +277,12 @@ impl Follower {
     }
 
     /// The next node is asked at once if this one gave no stream, until all have been asked.
-    fn wait_after(&mut self, trouble: &Trouble) -> Duration {
+    fn wait_after(&mut self, error: &TransientError) -> Duration {
         if (1..self.nodes.len()).contains(&self.failed_nodes) {
             return Duration::ZERO;
         }
         self.failed_nodes = 0;
-        if self.starting && !trouble.is_no_connection() {
+        if self.starting && !error.is_no_connection() {
             self.starting = false;
             self.backoff.reset();
         }
@@ -297,7 +292,7 @@ impl Follower {
             Pace::of_retry(self.resume.retry())
         };
         let wait = self.backoff.next_wait(pace, rand::random());
-        wait.max(trouble.retry_after().min(ASKED_MAX))
+        wait.max(error.retry_after().min(ASKED_MAX))
     }
 
     fn unreadable(&self, source: DecodeError) -> Failure {

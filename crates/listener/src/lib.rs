@@ -12,7 +12,7 @@
 //! | [`redirect`] | where a redirect leads, and what may go there (pure) |
 //! | [`response`] | what an answer's head means: stream, end, try later or give up |
 //! | `message` | what a server says in the body of such an answer |
-//! | [`connection`], [`trouble`] | one request, its answer and its bytes; every way in which that goes wrong |
+//! | [`connection`], [`error`] | one request, its answer and its bytes; every way in which that goes wrong |
 //! | [`stream`] | bytes to events, by `sse_proto::blocks` and `eventsource-stream` |
 //! | [`resume`] | what is kept from one connection to the next |
 //! | [`reconnect`] | how long to wait before the next connection, and when to give up (pure) |
@@ -30,6 +30,7 @@ pub mod bench;
 pub mod connection;
 pub mod delivery;
 pub mod endpoint;
+pub mod error;
 pub mod follow;
 pub mod gap;
 pub mod header;
@@ -50,7 +51,6 @@ pub mod stdout;
 pub mod stream;
 pub mod talk;
 pub mod terminal;
-pub mod trouble;
 
 use crate::{
     follow::{Failure, Follower},

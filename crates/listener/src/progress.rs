@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{endpoint::StreamUrl, resume::Resume, talk, trouble::Trouble};
+use crate::{endpoint::StreamUrl, error::TransientError, resume::Resume, talk};
 
 /// Characters of an id that are shown.
 const ID_CHARACTERS_MAX: usize = 200;
@@ -12,8 +12,8 @@ const ID_CHARACTERS_MAX: usize = 200;
 pub struct Progress {
     retries_max: Option<u64>,
     connected_before: bool,
-    /// The trouble that was said last of each URL, since there was a connection.
-    troubles: BTreeMap<String, String>,
+    /// The error that was said last of each URL, since there was a connection.
+    last_errors: BTreeMap<String, String>,
 }
 
 impl Progress {
@@ -23,7 +23,7 @@ impl Progress {
         Self {
             retries_max,
             connected_before: false,
-            troubles: BTreeMap::new(),
+            last_errors: BTreeMap::new(),
         }
     }
 
@@ -36,15 +36,15 @@ impl Progress {
         };
         talk::say(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
-        self.troubles.clear();
+        self.last_errors.clear();
     }
 
     /// There is no stream; the next connection is tried after `wait`.
-    pub fn trouble(&mut self, url: &StreamUrl, trouble: &Trouble, wait: Duration) {
-        let (url_text, said) = (url.to_string(), trouble.to_string());
-        if self.troubles.get(&url_text) != Some(&said) {
-            talk::say(self.told(url, trouble, wait));
-            self.troubles.insert(url_text, said);
+    pub fn failed(&mut self, url: &StreamUrl, error: &TransientError, wait: Duration) {
+        let (url_text, said) = (url.to_string(), error.to_string());
+        if self.last_errors.get(&url_text) != Some(&said) {
+            talk::say(self.told(url, error, wait));
+            self.last_errors.insert(url_text, said);
         }
     }
 
@@ -60,21 +60,21 @@ impl Progress {
         );
     }
 
-    fn told(&self, url: &StreamUrl, trouble: &Trouble, wait: Duration) -> String {
+    fn told(&self, url: &StreamUrl, error: &TransientError, wait: Duration) -> String {
         let until = match self.retries_max {
             Some(1) => "once".to_owned(),
             Some(retries_max) => format!("up to {retries_max} times"),
             None => "until there is one".to_owned(),
         };
-        match trouble {
-            Trouble::NoServer if self.connected_before => {
+        match error {
+            TransientError::NoServer if self.connected_before => {
                 format!("no server at {url} any more (connection refused); trying again {until}")
             }
-            Trouble::NoServer if url.is_loopback() => format!(
+            TransientError::NoServer if url.is_loopback() => format!(
                 "no server at {url} yet (connection refused); start one with `cargo run -p sse-server`; \
                  trying again {until}"
             ),
-            Trouble::NoServer => {
+            TransientError::NoServer => {
                 format!("no server at {url} yet (connection refused); trying again {until}")
             }
             other if wait.is_zero() => format!("{url}: {other}; trying again at once"),
@@ -107,7 +107,7 @@ mod tests {
             Progress::new(None),
         );
         let told = |progress: &Progress| {
-            progress.told(&url, &Trouble::NoServer, Duration::from_millis(250))
+            progress.told(&url, &TransientError::NoServer, Duration::from_millis(250))
         };
         assert!(told(&progress).starts_with("no server at http://127.0.0.1:5000/stream yet"));
         assert!(told(&progress).contains("cargo run -p sse-server"));
@@ -119,7 +119,7 @@ mod tests {
     fn a_cut_says_when_it_goes_on() {
         let told = Progress::new(None).told(
             &"http://h/s".parse().unwrap(),
-            &Trouble::Ended,
+            &TransientError::Ended,
             Duration::from_micros(20_300),
         );
         assert_eq!(

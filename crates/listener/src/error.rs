@@ -1,5 +1,6 @@
-//! Every way in which a connection goes wrong: a [`Trouble`], after which trying again makes sense, or a [`Refusal`],
-//! after which it does not.
+//! Errors of one connection.
+//!
+//! A [`TransientError`] can disappear at the next attempt; a [`PermanentError`] cannot.
 
 use std::{error::Error, io, time::Duration};
 
@@ -7,9 +8,20 @@ use reqwest::StatusCode;
 
 use crate::{redirect::NoRoute, response::NotAStream};
 
+/// Why a request opened no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// Another attempt can succeed.
+    #[error(transparent)]
+    Transient(#[from] TransientError),
+    /// Every further attempt would fail in the same way.
+    #[error(transparent)]
+    Permanent(#[from] PermanentError),
+}
+
 /// Why there is no stream just now.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum TransientError {
     /// Nobody listens there.
     #[error("connection refused")]
     NoServer,
@@ -31,7 +43,7 @@ pub enum Trouble {
     },
     /// It refused, but there are other nodes to ask.
     #[error("{0}")]
-    Refused(Refusal),
+    Rejected(PermanentError),
     /// It was open, or seemed so, but nothing came.
     #[error("nothing came for {0:?}")]
     Idle(Duration),
@@ -45,7 +57,7 @@ pub enum Trouble {
 
 /// Why there will be no stream.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum PermanentError {
     /// The answer is final.
     #[error("the server answered {wrong}{}{}", after_colon(.message), withheld(.without_secrets.as_deref()))]
     Response {
@@ -64,7 +76,7 @@ pub enum Refusal {
     Request(reqwest::Error),
 }
 
-impl Trouble {
+impl TransientError {
     /// Not even a connection was made.
     #[must_use]
     pub const fn is_no_connection(&self) -> bool {
@@ -84,7 +96,7 @@ impl Trouble {
     }
 }
 
-impl From<reqwest::Error> for Trouble {
+impl From<reqwest::Error> for TransientError {
     fn from(error: reqwest::Error) -> Self {
         if !error.is_connect() {
             Self::Broken(error)
