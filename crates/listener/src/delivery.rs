@@ -8,8 +8,8 @@ use crate::{
     record::{Record, RecordError},
     settings::Settings,
     state::StateFile,
+    stderr,
     stream::Event,
-    talk,
 };
 
 /// Where events go.
@@ -64,7 +64,7 @@ impl Delivery {
             }
             // On a terminal the gap stands where it belongs, after what came before it.
             self.flush(None).await?;
-            talk::say(gap::sentence(&gap));
+            stderr::log_line(gap::sentence(&gap));
             return Ok(ControlFlow::Continue(()));
         }
         if let Some(record) = &mut self.record {

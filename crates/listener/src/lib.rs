@@ -22,7 +22,7 @@
 //! | [`stdout`] | whether somebody reads it, and whether it is on disk |
 //! | [`state`] | the file that keeps the last event id from one run to the next |
 //! | [`record`] | the record file by which loss is counted |
-//! | [`gap`], [`progress`], [`talk`] | what is said to people, on stderr |
+//! | [`gap`], [`progress`], [`stderr`] | what is said to people, on stderr |
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`mod@bench`] | `listener bench`: very many streams on one thread, every event accounted for |
 
@@ -47,9 +47,9 @@ pub mod resume;
 pub mod settings;
 pub mod signals;
 pub mod state;
+pub mod stderr;
 pub mod stdout;
 pub mod stream;
-pub mod talk;
 pub mod terminal;
 
 use crate::{

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap_complete::Shell;
 use listener::{
     settings::{self, Invocation, Settings},
-    talk,
+    stderr,
 };
 
 /// How long a batch that is being written to stdout, and the note of how far that is, may take to finish when the listener is
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            talk::say(format_args!("{error:#}"));
+            stderr::log_line(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{endpoint::StreamUrl, error::TransientError, resume::Resume, talk};
+use crate::{endpoint::StreamUrl, error::TransientError, resume::Resume, stderr};
 
 /// Characters of an id that are shown.
 const ID_CHARACTERS_MAX: usize = 200;
@@ -34,7 +34,7 @@ impl Progress {
             "" => String::new(),
             id => format!(", going on after {}", shortened(id)),
         };
-        talk::say(format_args!("connected{again} to {url}{after}"));
+        stderr::log_line(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
         self.last_errors.clear();
     }
@@ -43,19 +43,19 @@ impl Progress {
     pub fn failed(&mut self, url: &StreamUrl, error: &TransientError, wait: Duration) {
         let (url_text, said) = (url.to_string(), error.to_string());
         if self.last_errors.get(&url_text) != Some(&said) {
-            talk::say(self.told(url, error, wait));
+            stderr::log_line(self.told(url, error, wait));
             self.last_errors.insert(url_text, said);
         }
     }
 
     /// The server has no more for us.
     pub fn over(&self, url: &StreamUrl) {
-        talk::say(format_args!("{url} has no more to send (204 No Content)"));
+        stderr::log_line(format_args!("{url} has no more to send (204 No Content)"));
     }
 
     /// The last event id cannot be sent back.
     pub fn unsendable_id(&self) {
-        talk::say(
+        stderr::log_line(
             "the last event id has control characters and cannot be sent back: events may be missing",
         );
     }

@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::schedule::Every;
-use crate::talk;
+use crate::stderr;
 
 const ON_A_TERMINAL: Duration = Duration::from_millis(200);
 const IN_LINES: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ impl Progress {
                 bar.set_message(text);
                 bar.tick();
             }
-            None => talk::say(text),
+            None => stderr::log_line(text),
         }
     }
 
