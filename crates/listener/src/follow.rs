@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 use crate::{
     connection::{self, Connection, Opened},
     delivery::{Delivery, DeliveryError},
-    endpoint::StreamUrl,
     error::{PermanentError, StreamError, TransientError},
     progress::Progress,
     reconnect::{ASKED_MAX, Backoff, Pace, Patience},
@@ -17,6 +16,7 @@ use crate::{
     settings::Settings,
     state::{StateError, StateFile},
     stream::{DecodeError, Decoder, Item},
+    stream_url::StreamUrl,
 };
 
 /// A stream that was open this long is a success, even if nothing came.

@@ -6,7 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`settings`] | the command line and its environment, checked once |
-//! | [`endpoint`] | the URL of a stream |
+//! | [`stream_url`] | the URL of a stream |
 //! | [`header`] | headers that the user adds |
 //! | [`request`] | the HTTP client and the request |
 //! | [`redirect`] | where a redirect leads, and what may go there (pure) |
@@ -29,7 +29,6 @@
 pub mod bench;
 pub mod connection;
 pub mod delivery;
-pub mod endpoint;
 pub mod error;
 pub mod follow;
 pub mod gap;
@@ -50,6 +49,7 @@ pub mod state;
 pub mod stderr;
 pub mod stdout;
 pub mod stream;
+pub mod stream_url;
 pub mod terminal;
 
 use crate::{

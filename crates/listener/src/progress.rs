@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{endpoint::StreamUrl, error::TransientError, resume::Resume, stderr};
+use crate::{error::TransientError, resume::Resume, stderr, stream_url::StreamUrl};
 
 /// Characters of an id that are shown.
 const ID_CHARACTERS_MAX: usize = 200;

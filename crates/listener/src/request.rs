@@ -15,10 +15,10 @@ use reqwest::{
 use url::Url;
 
 use crate::{
-    endpoint::StreamUrl,
     header::LAST_EVENT_ID,
     redirect::Route,
     settings::{Settings, Target},
+    stream_url::StreamUrl,
 };
 
 /// How long to wait for what.

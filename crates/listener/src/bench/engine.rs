@@ -410,14 +410,14 @@ impl<'p> Engine<'p> {
         self.shared.figures.connects.asked += 1;
         let connection = self.connection(index);
         // Spread in turn; who does not get a stream goes on to the next.
-        let nth = (index as usize).wrapping_add(connection.detours as usize) % plan.endpoints.len();
-        let endpoint = &plan.endpoints[nth];
-        let (request, with_id) = endpoint.request.bytes(&connection.reader.last_event_id());
+        let nth = (index as usize).wrapping_add(connection.detours as usize) % plan.nodes.len();
+        let node = &plan.nodes[nth];
+        let (request, with_id) = node.request.bytes(&connection.reader.last_event_id());
         connection.asked = Instant::now();
         connection.asked_with_id = with_id;
         let socket = plan
             .sources
-            .connect(index as usize, endpoint.address)
+            .connect(index as usize, node.address)
             .and_then(|mut socket| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.poll

@@ -14,20 +14,20 @@ use super::{
     sources::Sources,
     tally::Rules,
 };
-use crate::endpoint::StreamUrl;
+use crate::stream_url::StreamUrl;
 
 /// How long an address of a name with several may take to answer before the next one is tried.
 const PROBE_MAX: Duration = Duration::from_secs(2);
 
 /// Where connections lead.
-pub(crate) struct Endpoint {
+pub(crate) struct Node {
     pub(crate) request: Request,
     pub(crate) address: SocketAddr,
 }
 
 /// What the engine is to do.
 pub(crate) struct Plan {
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) sources: Sources,
     pub(crate) connections: u32,
     pub(crate) ramp: Option<Duration>,
@@ -61,21 +61,21 @@ impl Plan {
     /// [`NoAddress`].
     pub(crate) fn new(settings: &Settings, seed: u64) -> Result<Self, NoAddress> {
         let target = &settings.target;
-        let endpoint = |url: &StreamUrl| {
-            Ok(Endpoint {
+        let node = |url: &StreamUrl| {
+            Ok(Node {
                 request: Request::new(target, url),
                 address: address(&url.with_query(NOTHING), url)?,
             })
         };
-        let endpoints = target
+        let nodes = target
             .urls
             .iter()
-            .map(endpoint)
+            .map(node)
             .collect::<Result<Vec<_>, NoAddress>>()?;
-        let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
         Ok(Self {
             sources: Sources::new(&settings.sources, &addresses, settings.connections as usize),
-            endpoints,
+            nodes,
             connections: settings.connections,
             ramp: settings.ramp,
             duration: settings.duration,

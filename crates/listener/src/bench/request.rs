@@ -9,7 +9,7 @@ use reqwest::header::{
 };
 use url::Url;
 
-use crate::{endpoint::StreamUrl, request::id_header, settings::Target};
+use crate::{request::id_header, settings::Target, stream_url::StreamUrl};
 
 /// A request that is sent again and again.
 pub(crate) struct Request {

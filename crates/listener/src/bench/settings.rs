@@ -209,7 +209,7 @@ impl Settings {
     /// Why missing numbers mean nothing, if they do not.
     #[must_use]
     pub fn why_loss_is_not_judged(&self) -> Option<&'static str> {
-        let in_the_query = |url: &crate::endpoint::StreamUrl| {
+        let in_the_query = |url: &crate::stream_url::StreamUrl| {
             let url = url.with_query(NOTHING);
             url.query_pairs().any(|(name, _)| name == "event")
         };

@@ -11,9 +11,9 @@ use sse_proto::Channel;
 
 use super::body::Body;
 use crate::{
-    endpoint::StreamUrl,
     header::{Bearer, Header, Unquoted},
     request,
+    stream_url::StreamUrl,
 };
 
 /// The request for a stream.
