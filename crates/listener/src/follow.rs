@@ -10,7 +10,7 @@ use crate::{
     delivery::{Delivery, DeliveryError},
     error::{PermanentError, StreamError, TransientError},
     progress::Progress,
-    reconnect::{ASKED_MAX, Backoff, Pace, Patience},
+    reconnect::{ASKED_MAX, Backoff, Pace, RetryBudget},
     request::{Request, id_header},
     resume::Resume,
     settings::Settings,
@@ -37,7 +37,7 @@ pub struct Follower {
     event_bytes_max: usize,
     comments: bool,
     backoff: Backoff,
-    patience: Patience,
+    retry_budget: RetryBudget,
     /// No server has ever been reached.
     starting: bool,
     delivery: Delivery,
@@ -140,7 +140,7 @@ impl Follower {
             event_bytes_max: settings.max_event_size,
             comments: settings.show_comments,
             backoff: Backoff::default(),
-            patience: Patience::of_retries(settings.max_retries),
+            retry_budget: RetryBudget::new(settings.max_retries),
             starting: true,
             progress: Progress::new(settings.max_retries),
         })
@@ -152,8 +152,8 @@ impl Follower {
     /// What cannot be got over by trying again.
     pub async fn follow(&mut self) -> Result<(), Failure> {
         while let Outcome::Again(error) = self.connect().await? {
-            if self.patience.fail() {
-                let (url, attempts) = (self.url(), self.patience.failures());
+            if self.retry_budget.record_failure() {
+                let (url, attempts) = (self.url(), self.retry_budget.failures());
                 return Err(Failure::GaveUp {
                     url,
                     attempts,
@@ -216,7 +216,7 @@ impl Follower {
                 let outcome = self.read(connection).await?;
                 if opened_at.elapsed() >= STEADY_AFTER {
                     self.backoff.reset();
-                    self.patience.reset();
+                    self.retry_budget.reset();
                 }
                 Ok(outcome)
             }
@@ -259,7 +259,7 @@ impl Follower {
             match item {
                 Item::Comment(text) => self.delivery.output.comment(&text),
                 Item::Event(event) => {
-                    self.patience.reset();
+                    self.retry_budget.reset();
                     if self.delivery.event(&event).await?.is_break() {
                         return Ok(true);
                     }

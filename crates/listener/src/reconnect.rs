@@ -75,25 +75,25 @@ impl Backoff {
     }
 }
 
-/// Counts the attempts that failed in a row, up to a limit.
+/// Number of failed attempts in a row that are allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryBudget {
     retries_max: Option<u64>,
     failures: u64,
 }
 
-impl Patience {
-    /// For so many attempts after the first one of a row; none for ever.
+impl RetryBudget {
+    /// Allows `retries_max` attempts after the first failed one; `None` allows any number.
     #[must_use]
-    pub const fn of_retries(retries_max: Option<u64>) -> Self {
+    pub const fn new(retries_max: Option<u64>) -> Self {
         Self {
             retries_max,
             failures: 0,
         }
     }
 
-    /// One more failure. True if it was the last one to put up with.
-    pub fn fail(&mut self) -> bool {
+    /// Counts a failed attempt. Returns `true` if the budget is used up.
+    pub fn record_failure(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.retries_max
             .is_some_and(|retries_max| self.failures > retries_max)
@@ -172,21 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_a_first_attempt_and_its_retries() {
-        fn failed<const N: usize>(patience: &mut Patience) -> [bool; N] {
-            std::array::from_fn(|_| patience.fail())
+    fn retry_budget_is_a_first_attempt_and_its_retries() {
+        fn failed<const N: usize>(retry_budget: &mut RetryBudget) -> [bool; N] {
+            std::array::from_fn(|_| retry_budget.record_failure())
         }
-        assert_eq!(failed(&mut Patience::of_retries(Some(0))), [true]);
-        let mut patience = Patience::of_retries(Some(2));
-        assert_eq!(failed(&mut patience), [false, false, true]);
-        assert_eq!(patience.failures(), 3);
-        patience.reset();
-        assert_eq!(failed(&mut patience), [false, false, true]);
-        assert_eq!(failed(&mut Patience::of_retries(None)), [false; 100]);
-        let mut endless = Patience {
+        assert_eq!(failed(&mut RetryBudget::new(Some(0))), [true]);
+        let mut retry_budget = RetryBudget::new(Some(2));
+        assert_eq!(failed(&mut retry_budget), [false, false, true]);
+        assert_eq!(retry_budget.failures(), 3);
+        retry_budget.reset();
+        assert_eq!(failed(&mut retry_budget), [false, false, true]);
+        assert_eq!(failed(&mut RetryBudget::new(None)), [false; 100]);
+        let mut endless = RetryBudget {
             retries_max: Some(u64::MAX),
             failures: u64::MAX,
         };
-        assert!(!endless.fail());
+        assert!(!endless.record_failure());
     }
 }

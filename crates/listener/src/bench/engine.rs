@@ -235,7 +235,7 @@ impl<'p> Engine<'p> {
             }
             match self
                 .poll
-                .poll(&mut events, Some(self.patience(now, progress.due())))
+                .poll(&mut events, Some(self.poll_timeout(now, progress.due())))
             {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.take_turns(&events),
@@ -301,7 +301,7 @@ impl<'p> Engine<'p> {
     }
 
     /// How long to wait for readiness.
-    fn patience(&self, now: Instant, progress_due: Instant) -> Duration {
+    fn poll_timeout(&self, now: Instant, progress_due: Instant) -> Duration {
         if !self.unread.is_empty() {
             return Duration::ZERO;
         }
