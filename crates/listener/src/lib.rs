@@ -24,15 +24,15 @@
 //! | [`record`] | the record file by which loss is counted |
 //! | [`gap`], [`progress`], [`stderr`] | what is said to people, on stderr |
 //! | [`signals`] | Ctrl-C and SIGTERM |
-//! | [`mod@bench`] | `listener bench`: very many streams on one thread, every event accounted for |
+//! | [`load`] | `listener bench`: very many streams on one thread, every event accounted for |
 
-pub mod bench;
 pub mod connection;
 pub mod delivery;
 pub mod error;
 pub mod follow;
 pub mod gap;
 pub mod header;
+pub mod load;
 mod message;
 pub mod output;
 pub mod progress;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let done = match Invocation::from_args(std::env::args_os()) {
         Ok(Invocation::Follow(settings)) => follow(&settings),
         Ok(Invocation::Completions(shell)) => completions(shell),
-        Ok(Invocation::Bench(settings)) => listener::bench::run(&settings).map_err(Into::into),
+        Ok(Invocation::Load(settings)) => listener::load::run(&settings).map_err(Into::into),
         Err(error) => {
             // The text is help or advice; where it cannot be printed there is nobody to read it.
             let _ = error.print();

@@ -51,7 +51,7 @@ pub enum Invocation {
     /// Print the completions for a shell.
     Completions(Shell),
     /// Open very many streams.
-    Bench(Box<crate::bench::settings::Settings>),
+    Load(Box<crate::load::settings::Settings>),
 }
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
@@ -79,7 +79,8 @@ struct CommandLine {
 /// What else the listener can do.
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
-    Bench(Box<crate::bench::settings::Settings>),
+    #[command(name = "bench")]
+    Load(Box<crate::load::settings::Settings>),
 }
 
 /// How a stream is followed.
@@ -172,11 +173,10 @@ impl Invocation {
         if let Some(shell) = line.completions {
             return Ok(Self::Completions(shell));
         }
-        if let Some(Subcommand::Bench(bench)) = line.subcommand {
-            bench
-                .check()
+        if let Some(Subcommand::Load(load)) = line.subcommand {
+            load.check()
                 .map_err(|why| command().error(ErrorKind::ArgumentConflict, why))?;
-            return Ok(Self::Bench(bench));
+            return Ok(Self::Load(load));
         }
         line.follow
             .check()
@@ -262,7 +262,7 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
         match Invocation::from_args([&["listener"], arguments].concat())? {
             Invocation::Follow(settings) => Ok(*settings),
-            Invocation::Bench(_) => panic!("bench"),
+            Invocation::Load(_) => panic!("bench"),
             Invocation::Completions(shell) => panic!("completions for {shell}"),
         }
     }

@@ -5,7 +5,7 @@ mod cases;
 use std::collections::BTreeSet;
 
 use listener::{
-    bench::events::{self, EventReader, Scratch},
+    load::events::{self, EventReader, Scratch},
     resume::Resume,
     stream::{Decoder, Item},
 };

@@ -56,9 +56,9 @@ use self::{
 pub use self::{files::TooFewFiles, plan::NoAddress};
 use crate::signals::Signals;
 
-/// Why a bench failed.
+/// Why a load test failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum LoadError {
     /// More connections than files.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
@@ -91,44 +91,44 @@ pub enum Failure {
     Output(#[source] io::Error),
 }
 
-/// Runs the bench and prints its report on stdout.
+/// Runs the load test and prints its report on stdout.
 ///
 /// # Errors
 /// What kept it from being done; the text says what was tried and what to do. The report is printed all the same if
 /// there is one.
-pub fn run(settings: &Settings) -> Result<(), Failure> {
+pub fn run(settings: &Settings) -> Result<(), LoadError> {
     files::make_room_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
     // Opened before anything is measured: what cannot be written is better known now.
     let file = settings.report.as_deref().map(create).transpose()?;
-    let engine = Engine::new(&plan).map_err(Failure::Loop)?;
-    ask_to_stop_on_signals(engine.stop()).map_err(Failure::Signals)?;
+    let engine = Engine::new(&plan).map_err(LoadError::Loop)?;
+    ask_to_stop_on_signals(engine.stop()).map_err(LoadError::Signals)?;
     let mut progress = Progress::new(Instant::now(), plan.duration, settings.progress_every);
     let started = Utc::now();
     let finished = engine.run(&mut progress);
     progress.end();
-    let finished = finished.map_err(Failure::Loop)?;
+    let finished = finished.map_err(LoadError::Loop)?;
     let report = Report::new(settings, &plan, &finished, started);
     if let Some((path, file)) = file {
-        write_json(file, &report).map_err(|cause| Failure::Report { path, cause })?;
+        write_json(file, &report).map_err(|cause| LoadError::Report { path, cause })?;
     }
     print(&report)?;
     if finished.reason == Reason::NothingOpened {
-        return Err(Failure::NothingOpened);
+        return Err(LoadError::NothingOpened);
     }
     match report.loss.publishers.is_empty() {
         _ if !settings.expect_no_loss || report.is_without_loss() => Ok(()),
-        true => Err(Failure::Loss(
+        true => Err(LoadError::Loss(
             "no numbered events came, so nothing can be said",
         )),
-        false => Err(Failure::Loss(
+        false => Err(LoadError::Loss(
             "events were lost, doubled or out of order; the report says which",
         )),
     }
 }
 
-fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
-    let file = File::create(path).map_err(|cause| Failure::Report {
+fn create(path: &Path) -> Result<(PathBuf, File), LoadError> {
+    let file = File::create(path).map_err(|cause| LoadError::Report {
         path: path.to_owned(),
         cause,
     })?;
@@ -142,9 +142,9 @@ fn write_json(file: File, report: &Report) -> io::Result<()> {
     file.into_inner()?.sync_all()
 }
 
-fn print(report: &Report) -> Result<(), Failure> {
+fn print(report: &Report) -> Result<(), LoadError> {
     match io::stdout().lock().write_all(report.to_string().as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(LoadError::Output(error)),
         _ => Ok(()),
     }
 }
