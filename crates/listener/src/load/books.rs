@@ -1,8 +1,8 @@
-//! The ledgers of all connections: who publishes, how far each publisher was seen, and a [`Track`] for each pair.
+//! The ledgers of all connections: who publishes, how far each publisher was seen, and a [`SequenceTracker`] for each pair.
 
 use std::{collections::HashMap, time::Instant};
 
-use super::ledger::{Moment, Track, Verdict};
+use super::sequence_tracker::{Interruptions, SequenceTracker, Verdict};
 
 /// Publishers that are told apart; the events of further ones are counted and not judged. (`event-generator` is as many
 /// as it has requests under way.)
@@ -59,7 +59,7 @@ pub(crate) struct Numbered<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     /// By publisher, ascending.
-    tracks: Vec<(usize, Track)>,
+    tracks: Vec<(usize, SequenceTracker)>,
     /// Where the last event was entered: the next one is mostly of the same publisher.
     last: usize,
 }
@@ -131,10 +131,11 @@ impl Book {
         &mut self,
         publishers: &mut Publishers,
         event: Numbered<'_>,
-        moment: Moment,
+        interruptions: Interruptions,
         now: Instant,
     ) {
-        let same = |(at, _): &&(usize, Track)| &*publishers.known[*at].name == event.publisher;
+        let same =
+            |(at, _): &&(usize, SequenceTracker)| &*publishers.known[*at].name == event.publisher;
         let publisher = match self.tracks.get(self.last).filter(same) {
             Some((publisher, _)) => *publisher,
             None => match publishers.find_or_add(event, now) {
@@ -153,13 +154,13 @@ impl Book {
                 Ok(at) => at,
                 Err(at) => {
                     self.tracks
-                        .insert(at, (publisher, Track::starting_with(number, moment)));
+                        .insert(at, (publisher, SequenceTracker::new(number, interruptions)));
                     self.last = at;
                     return;
                 }
             };
         }
-        self.tracks[self.last].1.take(number, moment);
+        self.tracks[self.last].1.record(number, interruptions);
     }
 
     /// It has not yet seen what it has to see, since its stream opened.
@@ -176,20 +177,20 @@ impl Book {
     }
 
     /// What became of a publisher's events up to a target; none if nothing came and nothing is owed.
-    pub(crate) fn verdict(
+    pub(crate) fn assess(
         &self,
         (nth, publisher): (usize, &Publisher),
         opened: Option<Opened>,
         target: Option<u64>,
-        moment: Moment,
+        interruptions: Interruptions,
     ) -> Option<Verdict> {
         let track = self.find(nth).ok().map(|at| &self.tracks[at].1);
         let owed = publisher.owed(opened, track.is_some());
         if let Some(track) = track {
-            return Some(track.verdict(owed, target, moment));
+            return Some(track.assess(owed, target, interruptions));
         }
         let (owed, target) = owed.zip(target).filter(|(owed, target)| owed <= target)?;
-        Some(Verdict::of_nothing(owed, target, moment))
+        Some(Verdict::nothing_received(owed, target, interruptions))
     }
 
     /// Where its track is, or would be.
@@ -205,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    const OPEN: Moment = Moment { opens: 1, gaps: 0 };
+    const OPEN: Interruptions = Interruptions { opens: 1, gaps: 0 };
 
     fn event(publisher: &str, number: u64) -> Numbered<'_> {
         Numbered {
@@ -228,7 +229,7 @@ mod tests {
         assert!(!one.is_behind(&publishers, None) && other.is_behind(&publishers, None));
         let lost = |book: &Book, publisher: usize| {
             let of = &publishers.list()[publisher];
-            book.verdict((publisher, of), None, of.target, OPEN)
+            book.assess((publisher, of), None, of.target, OPEN)
                 .map(|verdict| verdict.lost.total)
         };
         assert_eq!(
@@ -266,7 +267,7 @@ mod tests {
         publishers.set_targets();
         let lost = |book: &Book, opened| {
             let publisher = &publishers.list()[0];
-            let verdict = book.verdict((0, publisher), opened, publisher.target, OPEN);
+            let verdict = book.assess((0, publisher), opened, publisher.target, OPEN);
             assert_eq!(
                 book.is_behind(&publishers, opened),
                 verdict.as_ref().is_some_and(|one| one.lost.total > 0)

@@ -279,7 +279,7 @@ impl Connection {
         figures.connects.opened += 1;
         self.opened = now;
         self.detours = 0;
-        self.got.moment.opens = self.got.moment.opens.wrapping_add(1);
+        self.got.interruptions.opens = self.got.interruptions.opens.wrapping_add(1);
         if self.first_opened.is_none() {
             self.first_opened = Some(Opened {
                 at: now,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     engine::Finished,
-    ledger::{Circumstance, Hole, Lost, Verdict},
+    sequence_tracker::{Circumstance, Hole, LostCounts, Verdict},
 };
 
 /// Connections with trouble, for each publisher, that are listed one by one.
@@ -33,7 +33,7 @@ pub(crate) struct Loss {
 /// Sums.
 #[derive(Debug, Default, Clone, Serialize)]
 pub(crate) struct Totals {
-    pub(crate) lost: Lost,
+    pub(crate) lost: LostCounts,
     pub(crate) twice: u64,
     pub(crate) out_of_order: u64,
     /// Events that came too late to tell whether they had come before.
@@ -60,7 +60,7 @@ pub(crate) struct OfConnection {
     /// Counted from 0.
     pub(crate) connection: usize,
     pub(crate) publisher: String,
-    pub(crate) lost: Lost,
+    pub(crate) lost: LostCounts,
     pub(crate) lost_ranges: Vec<Run>,
     pub(crate) lost_ranges_unlisted: u64,
     pub(crate) twice: u64,
@@ -114,11 +114,11 @@ impl Loss {
             // Whoever was closed because it had enough did not have to see what came after.
             let target = publisher.target.filter(|_| !enough);
             let got = &connection.got;
-            if let Some(verdict) = got.book.verdict(
+            if let Some(verdict) = got.book.assess(
                 (nth, publisher),
                 connection.first_opened,
                 target,
-                got.moment,
+                got.interruptions,
             ) {
                 of_publisher.connections += 1;
                 of_publisher.clean_connections += u64::from(verdict.is_clean());
@@ -169,14 +169,14 @@ impl Loss {
 
 impl Totals {
     fn add(&mut self, verdict: &Verdict) {
-        self.lost.add_all(&verdict.lost);
+        self.lost.add_counts(&verdict.lost);
         self.twice += verdict.twice;
         self.out_of_order += verdict.out_of_order;
         self.unjudged += verdict.unjudged;
     }
 
     fn add_all(&mut self, other: &Self) {
-        self.lost.add_all(&other.lost);
+        self.lost.add_counts(&other.lost);
         self.twice += other.twice;
         self.out_of_order += other.out_of_order;
         self.unjudged += other.unjudged;

@@ -10,7 +10,7 @@
 //! | `connection` | one connection: what it waits for, what it makes of bytes; `head` and `body` are HTTP/1.1 |
 //! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
 //! | `tally`, `stamp` | what is done with an event; what its data says about its publisher and its time |
-//! | `ledger`, `books`, `loss` | numbered events: of one publisher on one connection; of all; added up |
+//! | `sequence_tracker`, `books`, `loss` | numbered events: of one publisher on one connection; of all; added up |
 //! | `figures`, `report`, `text`, `advice` | what is counted, and how it is told |
 //! | `progress`, `files` | how it goes, on stderr; the limit of open files |
 
@@ -23,13 +23,13 @@ pub mod events;
 mod figures;
 mod files;
 mod head;
-mod ledger;
 mod loss;
 mod plan;
 mod progress;
 mod report;
 mod request;
 mod schedule;
+mod sequence_tracker;
 pub mod settings;
 mod sources;
 mod stamp;

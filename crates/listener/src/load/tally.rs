@@ -8,7 +8,7 @@ use super::{
     books::{Book, Numbered, Publishers},
     events::{EventRef, Item},
     figures::{Figures, count_kind},
-    ledger::Moment,
+    sequence_tracker::Interruptions,
     stamp::with_stamp,
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Default)]
 pub(crate) struct Got {
     pub(crate) events: u64,
-    pub(crate) moment: Moment,
+    pub(crate) interruptions: Interruptions,
     pub(crate) book: Book,
 }
 
@@ -53,7 +53,7 @@ impl Got {
             Item::Comment(_) => figures.comments += 1,
             Item::Event(event) => match gap(event) {
                 Some(gap) => {
-                    self.moment.gaps = self.moment.gaps.wrapping_add(1);
+                    self.interruptions.gaps = self.interruptions.gaps.wrapping_add(1);
                     count_kind(&mut figures.gaps, gap.reason.as_str());
                 }
                 None => self.take_event(event, shared, now, now_us),
@@ -81,7 +81,7 @@ impl Got {
                     number,
                     sent_us: stamp.sent_us,
                 };
-                self.book.take(publishers, event, self.moment, now);
+                self.book.take(publishers, event, self.interruptions, now);
             }
         });
     }
@@ -163,7 +163,11 @@ mod tests {
         take(&mut got, &mut shared, "gap", ours);
         take(&mut got, &mut shared, "gap", "5 mm");
         assert_eq!(
-            (shared.figures.gaps["trimmed"], got.moment.gaps, got.events),
+            (
+                shared.figures.gaps["trimmed"],
+                got.interruptions.gaps,
+                got.events
+            ),
             (1, 1, 1)
         );
     }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
-    ledger::Lost,
     loss::{Loss, OfConnection, Run},
     report::{Percentiles, Report},
+    sequence_tracker::LostCounts,
 };
 use crate::terminal::visible;
 
@@ -277,11 +277,11 @@ impl Display for OfConnection {
     }
 }
 
-struct LostText<'a>(&'a Lost);
+struct LostText<'a>(&'a LostCounts);
 
 impl Display for LostText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Lost {
+        let LostCounts {
             total,
             announced,
             across_reconnect,

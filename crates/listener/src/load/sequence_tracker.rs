@@ -1,6 +1,6 @@
 //! What a connection got of a publisher's numbered events, exactly: what it lost, got twice or out of order. Pure.
 //!
-//! A [`Track`] begins with the first event that the connection gets, unless the connection is known to be owed earlier ones:
+//! A [`SequenceTracker`] begins with the first event that the connection gets, unless the connection is known to be expected_from earlier ones:
 //! those are missing at its head. From then on a number that is skipped is a hole, which a late event fills. Holes know why they may be there. Memory is bounded: when
 //! there are too many holes the lowest are closed for good, and a still later event that could have filled one is
 //! counted as [`unjudged`](Verdict::unjudged).
@@ -16,14 +16,14 @@ const LISTED_TWICE_MAX: usize = 16;
 
 /// How often a connection was opened, and how often a gap was announced on it: holes are told apart by these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Moment {
+pub(crate) struct Interruptions {
     /// Streams opened so far.
     pub(crate) opens: u32,
     /// Gaps announced so far.
     pub(crate) gaps: u32,
 }
 
-impl Moment {
+impl Interruptions {
     /// The first stream has just opened.
     const FIRST_OPEN: Self = Self { opens: 1, gaps: 0 };
 
@@ -60,21 +60,21 @@ pub(crate) struct Hole {
 
 /// The events of one publisher on one connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Track {
+pub(crate) struct SequenceTracker {
     /// The number of the first event that came.
     first: u64,
     /// When that came.
-    began: Moment,
+    began: Interruptions,
     /// The number after the highest that came.
     next: u64,
     /// When the highest came.
-    moment: Moment,
+    interruptions: Interruptions,
     /// Nothing is allocated for a connection on which nothing ever goes wrong.
-    trouble: Option<Box<Trouble>>,
+    anomalies: Option<Box<Anomalies>>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Trouble {
+struct Anomalies {
     /// Missing between `first` and `next`, ascending, disjoint.
     holes: Vec<Hole>,
     /// Came, but are below `first`: ascending, disjoint.
@@ -86,7 +86,7 @@ struct Trouble {
     twice_listed: Vec<Range<u64>>,
     out_of_order: u64,
     /// Closed holes.
-    closed: Lost,
+    closed: LostCounts,
     closed_holes: u64,
     /// Below this no hole is known any more.
     closed_below: u64,
@@ -95,7 +95,7 @@ struct Trouble {
 
 /// How many events are missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Lost {
+pub(crate) struct LostCounts {
     /// All together.
     pub(crate) total: u64,
     /// Of these, where the server said that events may be missing.
@@ -109,7 +109,7 @@ pub(crate) struct Lost {
 /// What became of a publisher's events on a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    pub(crate) lost: Lost,
+    pub(crate) lost: LostCounts,
     /// The runs that are missing, as far as they are known one by one.
     pub(crate) holes: Vec<Hole>,
     /// Runs that are missing and are not in `holes`.
@@ -125,15 +125,15 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// Nothing came of what was owed, from a number up to and with `target`.
-    pub(crate) fn of_nothing(from: u64, target: u64, moment: Moment) -> Self {
+    /// Nothing came of what was expected_from, from a number up to and with `target`.
+    pub(crate) fn nothing_received(from: u64, target: u64, interruptions: Interruptions) -> Self {
         let numbers = from..target.saturating_add(1);
         let holes = vec![Hole {
             numbers,
-            circumstance: Moment::FIRST_OPEN.circumstance(moment),
+            circumstance: Interruptions::FIRST_OPEN.circumstance(interruptions),
         }];
         Self {
-            lost: total(Lost::default(), &holes),
+            lost: add_holes(LostCounts::default(), &holes),
             holes,
             ..Self::default()
         }
@@ -145,9 +145,9 @@ impl Verdict {
     }
 }
 
-impl Lost {
+impl LostCounts {
     /// Adds a hole, or what another connection lost.
-    fn add(&mut self, hole: &Hole) {
+    fn add_hole(&mut self, hole: &Hole) {
         let count = hole.numbers.end - hole.numbers.start;
         let of_its_kind = match hole.circumstance {
             Circumstance::Announced => &mut self.announced,
@@ -159,7 +159,7 @@ impl Lost {
     }
 
     /// Adds what another connection lost.
-    pub(crate) fn add_all(&mut self, other: &Self) {
+    pub(crate) fn add_counts(&mut self, other: &Self) {
         self.total = self.total.saturating_add(other.total);
         self.announced = self.announced.saturating_add(other.announced);
         self.across_reconnect = self.across_reconnect.saturating_add(other.across_reconnect);
@@ -167,41 +167,44 @@ impl Lost {
     }
 }
 
-impl Track {
+impl SequenceTracker {
     /// Begins with an event. Its number is less than the largest there is.
-    pub(crate) fn starting_with(number: u64, moment: Moment) -> Self {
+    pub(crate) fn new(number: u64, interruptions: Interruptions) -> Self {
         Self {
             first: number,
-            began: moment,
+            began: interruptions,
             next: number.saturating_add(1),
-            moment,
-            trouble: None,
+            interruptions,
+            anomalies: None,
         }
     }
 
-    /// Something up to and with `target` has not come yet, and could still be told. The connection is owed what is from
-    /// `owed` on, or only what follows its first event.
-    pub(crate) fn is_behind(&self, owed: Option<u64>, target: u64) -> bool {
+    /// Something up to and with `target` has not come yet, and could still be told. The connection is expected_from what is from
+    /// `expected_from` on, or only what follows its first event.
+    pub(crate) fn is_behind(&self, expected_from: Option<u64>, target: u64) -> bool {
         let first_hole = self
-            .trouble
+            .anomalies
             .as_ref()
-            .and_then(|trouble| trouble.holes.first());
+            .and_then(|anomalies| anomalies.holes.first());
         self.next <= target
             || first_hole.is_some_and(|hole| hole.numbers.start <= target)
             || !self
-                .missing_at_the_head(owed, target.saturating_add(1))
+                .missing_before_first(expected_from, target.saturating_add(1))
                 .is_empty()
     }
 
-    /// What is owed, below `end`, but was before the first event that came, and has not come after it either.
-    fn missing_at_the_head(&self, owed: Option<u64>, end: u64) -> Vec<Hole> {
+    /// What is expected_from, below `end`, but was before the first event that came, and has not come after it either.
+    fn missing_before_first(&self, expected_from: Option<u64>, end: u64) -> Vec<Hole> {
         let end = end.min(self.first);
-        let Some(mut at) = owed.filter(|owed| *owed < end) else {
+        let Some(mut at) = expected_from.filter(|expected_from| *expected_from < end) else {
             return Vec::new();
         };
-        let (early, incomplete) = self.trouble.as_ref().map_or((&[][..], false), |trouble| {
-            (&trouble.early[..], trouble.early_is_incomplete)
-        });
+        let (early, incomplete) = self
+            .anomalies
+            .as_ref()
+            .map_or((&[][..], false), |anomalies| {
+                (&anomalies.early[..], anomalies.early_is_incomplete)
+            });
         if incomplete {
             return Vec::new();
         }
@@ -210,7 +213,7 @@ impl Track {
             missing.push(at..came.start.min(end));
             at = at.max(came.end);
         }
-        let circumstance = Moment::FIRST_OPEN.circumstance(self.began);
+        let circumstance = Interruptions::FIRST_OPEN.circumstance(self.began);
         let holes = missing.into_iter().filter(|numbers| !numbers.is_empty());
         holes
             .map(|numbers| Hole {
@@ -221,95 +224,95 @@ impl Track {
     }
 
     /// Takes an event. Its number is less than the largest there is.
-    pub(crate) fn take(&mut self, number: u64, moment: Moment) {
+    pub(crate) fn record(&mut self, number: u64, interruptions: Interruptions) {
         if number >= self.next {
             if number > self.next {
                 let numbers = self.next..number;
                 let hole = Hole {
                     numbers,
-                    circumstance: self.moment.circumstance(moment),
+                    circumstance: self.interruptions.circumstance(interruptions),
                 };
-                self.trouble().open(hole);
+                self.anomalies().open_hole(hole);
             }
             self.next = number.saturating_add(1);
-            self.moment = moment;
+            self.interruptions = interruptions;
         } else if number >= self.first {
-            self.trouble().take_late(number);
+            self.anomalies().record_late(number);
         } else {
-            self.trouble().take_early(number);
+            self.anomalies().record_early(number);
         }
     }
 
-    /// What became of the events from `owed`, or from the first that came, up to and with `target`, or up to the highest
+    /// What became of the events from `expected_from`, or from the first that came, up to and with `target`, or up to the highest
     /// that came.
-    pub(crate) fn verdict(
+    pub(crate) fn assess(
         &self,
-        owed: Option<u64>,
+        expected_from: Option<u64>,
         target: Option<u64>,
-        moment: Moment,
+        interruptions: Interruptions,
     ) -> Verdict {
-        let trouble = self.trouble.as_deref();
+        let anomalies = self.anomalies.as_deref();
         let end = target.map_or(self.next, |target| target.saturating_add(1));
-        let known = trouble
-            .map(|trouble| trouble.holes.as_slice())
+        let known = anomalies
+            .map(|anomalies| anomalies.holes.as_slice())
             .unwrap_or_default();
         let tail = Hole {
             numbers: self.next..end,
-            circumstance: self.moment.circumstance(moment),
+            circumstance: self.interruptions.circumstance(interruptions),
         };
         let clipped = known.iter().chain([&tail]).map(|hole| Hole {
             numbers: hole.numbers.start..hole.numbers.end.min(end),
             circumstance: hole.circumstance,
         });
-        let mut holes = self.missing_at_the_head(owed, end);
+        let mut holes = self.missing_before_first(expected_from, end);
         holes.extend(clipped.filter(|hole| !hole.numbers.is_empty()));
-        let Some(trouble) = trouble else {
+        let Some(anomalies) = anomalies else {
             return Verdict {
-                lost: total(Lost::default(), &holes),
+                lost: add_holes(LostCounts::default(), &holes),
                 holes,
                 ..Verdict::default()
             };
         };
         Verdict {
-            lost: total(trouble.closed, &holes),
+            lost: add_holes(anomalies.closed, &holes),
             holes,
-            holes_unlisted: trouble.closed_holes,
-            twice: trouble.twice,
-            twice_listed: trouble.twice_listed.clone(),
-            out_of_order: trouble.out_of_order,
-            unjudged: trouble.unjudged,
+            holes_unlisted: anomalies.closed_holes,
+            twice: anomalies.twice,
+            twice_listed: anomalies.twice_listed.clone(),
+            out_of_order: anomalies.out_of_order,
+            unjudged: anomalies.unjudged,
         }
     }
 
-    fn trouble(&mut self) -> &mut Trouble {
-        self.trouble.get_or_insert_default()
+    fn anomalies(&mut self) -> &mut Anomalies {
+        self.anomalies.get_or_insert_default()
     }
 }
 
-fn total(closed: Lost, holes: &[Hole]) -> Lost {
+fn add_holes(closed: LostCounts, holes: &[Hole]) -> LostCounts {
     holes.iter().fold(closed, |mut lost, hole| {
-        lost.add(hole);
+        lost.add_hole(hole);
         lost
     })
 }
 
-impl Trouble {
-    fn open(&mut self, hole: Hole) {
+impl Anomalies {
+    fn open_hole(&mut self, hole: Hole) {
         if self.holes.len() == RANGES_MAX {
-            self.close_lowest();
+            self.close_lowest_hole();
         }
         self.holes.push(hole);
     }
 
-    fn close_lowest(&mut self) {
+    fn close_lowest_hole(&mut self) {
         let hole = self.holes.remove(0);
-        self.closed.add(&hole);
+        self.closed.add_hole(&hole);
         self.closed_holes += 1;
         self.closed_below = hole.numbers.end;
     }
 
     /// An event between the first and the highest.
-    fn take_late(&mut self, number: u64) {
+    fn record_late(&mut self, number: u64) {
         if number < self.closed_below {
             self.unjudged += 1;
             return;
@@ -320,13 +323,13 @@ impl Trouble {
         match self.holes.get(at) {
             Some(hole) if hole.numbers.contains(&number) => {
                 self.out_of_order += 1;
-                self.fill(at, number);
+                self.fill_hole(at, number);
             }
             _ => self.count_twice(number),
         }
     }
 
-    fn fill(&mut self, at: usize, number: u64) {
+    fn fill_hole(&mut self, at: usize, number: u64) {
         let Hole {
             numbers: Range { start, end },
             circumstance,
@@ -342,12 +345,12 @@ impl Trouble {
             }),
         );
         if self.holes.len() > RANGES_MAX {
-            self.close_lowest();
+            self.close_lowest_hole();
         }
     }
 
     /// An event from before the first.
-    fn take_early(&mut self, number: u64) {
+    fn record_early(&mut self, number: u64) {
         let at = self.early.partition_point(|numbers| numbers.end <= number);
         if self
             .early
@@ -355,7 +358,7 @@ impl Trouble {
             .is_some_and(|numbers| numbers.contains(&number))
         {
             self.count_twice(number);
-        } else if insert(&mut self.early, at, number, RANGES_MAX) {
+        } else if insert_number(&mut self.early, at, number, RANGES_MAX) {
             self.out_of_order += 1;
         } else {
             self.early_is_incomplete = true;
@@ -373,13 +376,13 @@ impl Trouble {
             .get(at)
             .is_some_and(|numbers| numbers.contains(&number))
         {
-            insert(&mut self.twice_listed, at, number, LISTED_TWICE_MAX);
+            insert_number(&mut self.twice_listed, at, number, LISTED_TWICE_MAX);
         }
     }
 }
 
 /// Adds a number, which none of the ranges has, before the range `at`; false if there is no room for a range of its own.
-fn insert(ranges: &mut Vec<Range<u64>>, at: usize, number: u64, ranges_max: usize) -> bool {
+fn insert_number(ranges: &mut Vec<Range<u64>>, at: usize, number: u64, ranges_max: usize) -> bool {
     let after = at > 0 && ranges[at - 1].end == number;
     let before = ranges
         .get(at)
@@ -405,13 +408,13 @@ mod tests {
 
     use super::*;
 
-    const OPEN: Moment = Moment { opens: 1, gaps: 0 };
+    const OPEN: Interruptions = Interruptions { opens: 1, gaps: 0 };
 
-    fn track(numbers: &[u64]) -> Track {
-        let mut track = Track::starting_with(numbers[0], OPEN);
+    fn track(numbers: &[u64]) -> SequenceTracker {
+        let mut track = SequenceTracker::new(numbers[0], OPEN);
         numbers[1..]
             .iter()
-            .for_each(|number| track.take(*number, OPEN));
+            .for_each(|number| track.record(*number, OPEN));
         track
     }
 
@@ -426,13 +429,13 @@ mod tests {
     #[test]
     fn in_order_nothing_is_wrong_and_nothing_is_kept() {
         let track = track(&[5, 6, 7]);
-        assert!(track.trouble.is_none() && track.verdict(None, Some(7), OPEN).is_clean());
-        assert_eq!(track.verdict(None, None, OPEN), Verdict::default());
+        assert!(track.anomalies.is_none() && track.assess(None, Some(7), OPEN).is_clean());
+        assert_eq!(track.assess(None, None, OPEN), Verdict::default());
     }
 
     #[test]
     fn a_late_event_fills_its_hole_and_a_repeated_one_is_counted() {
-        let verdict = track(&[5, 9, 7, 7, 5, 3, 3]).verdict(None, None, OPEN);
+        let verdict = track(&[5, 9, 7, 7, 5, 3, 3]).assess(None, None, OPEN);
         assert_eq!(holes(&verdict), [(6, 6), (8, 8)]);
         assert_eq!(
             (verdict.lost.total, verdict.twice, verdict.out_of_order),
@@ -443,39 +446,36 @@ mod tests {
 
     #[test]
     fn what_is_missing_up_to_the_target_is_lost_and_what_is_beyond_is_not_judged() {
+        assert_eq!(holes(&track(&[5, 6]).assess(None, Some(9), OPEN)), [(7, 9)]);
         assert_eq!(
-            holes(&track(&[5, 6]).verdict(None, Some(9), OPEN)),
-            [(7, 9)]
-        );
-        assert_eq!(
-            holes(&track(&[5, 8, 12]).verdict(None, Some(6), OPEN)),
+            holes(&track(&[5, 8, 12]).assess(None, Some(6), OPEN)),
             [(6, 6)]
         );
-        assert!(track(&[5, 6]).verdict(None, Some(3), OPEN).is_clean());
+        assert!(track(&[5, 6]).assess(None, Some(3), OPEN).is_clean());
     }
 
     #[test]
     fn it_is_behind_until_the_last_hole_is_filled() {
         let mut track = track(&[5, 6]);
         assert!(track.is_behind(None, 8));
-        track.take(8, OPEN);
+        track.record(8, OPEN);
         assert!(track.is_behind(None, 8) && track.is_behind(None, 7) && !track.is_behind(None, 6));
-        track.take(7, OPEN);
+        track.record(7, OPEN);
         assert!(!track.is_behind(None, 8));
     }
 
     #[test]
     fn holes_know_what_happened() {
-        let mut track = Track::starting_with(0, Moment { opens: 1, gaps: 0 });
-        track.take(2, Moment { opens: 1, gaps: 0 });
-        track.take(5, Moment { opens: 2, gaps: 0 });
-        track.take(9, Moment { opens: 3, gaps: 1 });
+        let mut track = SequenceTracker::new(0, Interruptions { opens: 1, gaps: 0 });
+        track.record(2, Interruptions { opens: 1, gaps: 0 });
+        track.record(5, Interruptions { opens: 2, gaps: 0 });
+        track.record(9, Interruptions { opens: 3, gaps: 1 });
         let lost = track
-            .verdict(None, Some(13), Moment { opens: 4, gaps: 1 })
+            .assess(None, Some(13), Interruptions { opens: 4, gaps: 1 })
             .lost;
         assert_eq!(
             lost,
-            Lost {
+            LostCounts {
                 total: 10,
                 announced: 3,
                 across_reconnect: 6,
@@ -487,47 +487,47 @@ mod tests {
     #[test]
     fn what_is_owed_before_the_first_event_is_missing_until_it_comes() {
         let mut track = track(&[5, 6, 2]);
-        let verdict = track.verdict(Some(0), Some(6), OPEN);
+        let verdict = track.assess(Some(0), Some(6), OPEN);
         assert_eq!(
             (holes(&verdict), verdict.lost.while_open),
             (vec![(0, 1), (3, 4)], 4)
         );
         assert_eq!(
-            holes(&track.verdict(Some(1), Some(3), OPEN)),
+            holes(&track.assess(Some(1), Some(3), OPEN)),
             [(1, 1), (3, 3)]
         );
-        assert_eq!(holes(&track.verdict(Some(5), Some(6), OPEN)), []);
+        assert_eq!(holes(&track.assess(Some(5), Some(6), OPEN)), []);
         assert!(
             track.is_behind(Some(0), 6)
                 && !track.is_behind(Some(2), 2)
                 && !track.is_behind(None, 6)
         );
         for number in [0, 1, 3, 4] {
-            track.take(number, OPEN);
+            track.record(number, OPEN);
         }
         assert!(
-            !track.is_behind(Some(0), 6) && track.verdict(Some(0), Some(6), OPEN).lost.total == 0
+            !track.is_behind(Some(0), 6) && track.assess(Some(0), Some(6), OPEN).lost.total == 0
         );
     }
 
     #[test]
     fn what_is_missing_at_the_head_knows_what_happened() {
-        let circumstance = |moment| {
-            Track::starting_with(3, moment)
-                .verdict(Some(0), None, moment)
+        let circumstance = |interruptions| {
+            SequenceTracker::new(3, interruptions)
+                .assess(Some(0), None, interruptions)
                 .holes[0]
                 .circumstance
         };
         assert_eq!(circumstance(OPEN), Circumstance::WhileOpen);
         assert_eq!(
-            circumstance(Moment { opens: 2, gaps: 0 }),
+            circumstance(Interruptions { opens: 2, gaps: 0 }),
             Circumstance::AcrossReconnect
         );
         assert_eq!(
-            circumstance(Moment { opens: 2, gaps: 1 }),
+            circumstance(Interruptions { opens: 2, gaps: 1 }),
             Circumstance::Announced
         );
-        let nothing = Verdict::of_nothing(2, 4, OPEN);
+        let nothing = Verdict::nothing_received(2, 4, OPEN);
         assert_eq!(
             (holes(&nothing), nothing.lost.while_open),
             (vec![(2, 4)], 3)
@@ -537,20 +537,20 @@ mod tests {
     #[test]
     fn with_too_many_early_ones_the_head_is_not_judged() {
         let first = 2 * RANGES_MAX as u64 + 10;
-        let mut track = Track::starting_with(first, OPEN);
-        (0..=RANGES_MAX as u64).for_each(|n| track.take(2 * n, OPEN));
-        let verdict = track.verdict(Some(0), None, OPEN);
+        let mut track = SequenceTracker::new(first, OPEN);
+        (0..=RANGES_MAX as u64).for_each(|n| track.record(2 * n, OPEN));
+        let verdict = track.assess(Some(0), None, OPEN);
         assert_eq!((verdict.lost.total, verdict.unjudged), (0, 1));
     }
 
     #[test]
     fn too_many_holes_are_closed_but_counted() {
         let count = 2 * RANGES_MAX as u64;
-        let mut track = Track::starting_with(0, OPEN);
-        (1..=count).for_each(|n| track.take(2 * n, OPEN));
-        track.take(1, OPEN);
-        track.take(2 * count - 1, OPEN);
-        let verdict = track.verdict(None, None, OPEN);
+        let mut track = SequenceTracker::new(0, OPEN);
+        (1..=count).for_each(|n| track.record(2 * n, OPEN));
+        track.record(1, OPEN);
+        track.record(2 * count - 1, OPEN);
+        let verdict = track.assess(None, None, OPEN);
         assert_eq!(
             (verdict.lost.total, verdict.unjudged, verdict.out_of_order),
             (count - 1, 1, 1)
@@ -563,10 +563,10 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let mut track = Track::starting_with(0, OPEN);
-        track.take(u64::MAX - 1, OPEN);
+        let mut track = SequenceTracker::new(0, OPEN);
+        track.record(u64::MAX - 1, OPEN);
         assert_eq!(
-            track.verdict(None, Some(u64::MAX - 1), OPEN).lost.total,
+            track.assess(None, Some(u64::MAX - 1), OPEN).lost.total,
             u64::MAX - 2
         );
     }
@@ -598,7 +598,7 @@ mod tests {
             numbers in prop::collection::vec(0_u64..60, 1..80),
             target in prop::option::of(0_u64..80),
         ) {
-            let verdict = track(&numbers).verdict(None, target, OPEN);
+            let verdict = track(&numbers).assess(None, target, OPEN);
             let (lost, twice, late) = naive(&numbers, target);
             let found: Vec<u64> = verdict.holes.iter().flat_map(|hole| hole.numbers.clone()).collect();
             prop_assert_eq!(verdict.lost.total, lost.len() as u64);
@@ -612,7 +612,7 @@ mod tests {
             let came: BTreeSet<_> = numbers.iter().copied().collect();
             let lost: Vec<u64> = (0..=target).filter(|number| !came.contains(number)).collect();
             let track = track(&numbers);
-            let verdict = track.verdict(Some(0), Some(target), OPEN);
+            let verdict = track.assess(Some(0), Some(target), OPEN);
             let found: Vec<u64> = verdict.holes.iter().flat_map(|hole| hole.numbers.clone()).collect();
             prop_assert_eq!((verdict.lost.total, track.is_behind(Some(0), target)), (lost.len() as u64, !lost.is_empty()));
             prop_assert_eq!(found, lost);
@@ -628,7 +628,7 @@ mod tests {
                 let last = numbers.len() - 1;
                 numbers.swap(at.min(last), (at + by).min(last));
             }
-            let verdict = track(&numbers).verdict(None, Some(420), OPEN);
+            let verdict = track(&numbers).assess(None, Some(420), OPEN);
             let (lost, twice, late) = naive(&numbers, Some(420));
             prop_assert_eq!((verdict.lost.total, verdict.twice, verdict.out_of_order), (lost.len() as u64, twice, late));
         }
