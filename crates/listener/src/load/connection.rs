@@ -12,9 +12,9 @@ use mio::net::TcpStream;
 
 use super::{
     body::{Body, Part},
-    books::Opened,
     events::{EventReader, Scratch},
     head::{self, BadHead, HEAD_BYTES_MAX, Refusal, ResponseKind},
+    publishers::FirstOpen,
     tally::{Got, Shared, wall_clock_us},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Connection {
     /// When bytes came last.
     pub(crate) active: Instant,
     /// When its stream opened for the first time.
-    pub(crate) first_opened: Option<Opened>,
+    pub(crate) first_opened: Option<FirstOpen>,
     /// When its stream opened last.
     pub(crate) opened: Instant,
     /// When and how the stream before was lost, until there is another.
@@ -281,7 +281,7 @@ impl Connection {
         self.detours = 0;
         self.got.interruptions.opens = self.got.interruptions.opens.wrapping_add(1);
         if self.first_opened.is_none() {
-            self.first_opened = Some(Opened {
+            self.first_opened = Some(FirstOpen {
                 at: now,
                 at_us: wall_clock_us(),
             });

@@ -18,12 +18,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::index};
 
 use super::{
-    books::Publishers,
     connection::{Connection, Limits, Loss, Over, Phase, Turn, kind_of},
     events::{EventReader, Scratch},
     figures::{Figures, count_kind},
     plan::Plan,
     progress::{Progress, Snapshot},
+    publishers::Publishers,
     schedule::{Cuts, Every, Ramp, Waiting},
     tally::Shared,
 };
@@ -577,7 +577,7 @@ impl<'p> Engine<'p> {
         let publishers = &self.shared.publishers;
         let (before, from) = self.connections.split_at(self.last_behind);
         let is_behind = |one: &Connection| {
-            !one.is_done() && one.got.book.is_behind(publishers, one.first_opened)
+            !one.is_done() && one.got.sequences.is_behind(publishers, one.first_opened)
         };
         let found = from.iter().chain(before).position(is_behind);
         self.last_behind = found.map_or(0, |found| {

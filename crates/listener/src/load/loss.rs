@@ -114,7 +114,7 @@ impl Loss {
             // Whoever was closed because it had enough did not have to see what came after.
             let target = publisher.target.filter(|_| !enough);
             let got = &connection.got;
-            if let Some(verdict) = got.book.assess(
+            if let Some(verdict) = got.sequences.assess(
                 (nth, publisher),
                 connection.first_opened,
                 target,

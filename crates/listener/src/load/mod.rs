@@ -1,7 +1,7 @@
 //! `listener bench`: very many streams at once, on one thread, and an account of every event on each of them.
 //!
 //! The path of a byte, a file a hop: `engine` (readiness) → `connection` → `head`, then `body` (chunks) → [`events`] →
-//! `tally` → `figures` and `books`. `report` adds it all up.
+//! `tally` → `figures` and `publishers`. `report` adds it all up.
 //!
 //! | module | holds |
 //! |---|---|
@@ -10,13 +10,12 @@
 //! | `connection` | one connection: what it waits for, what it makes of bytes; `head` and `body` are HTTP/1.1 |
 //! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
 //! | `tally`, `stamp` | what is done with an event; what its data says about its publisher and its time |
-//! | `sequence_tracker`, `books`, `loss` | numbered events: of one publisher on one connection; of all; added up |
+//! | `sequence_tracker`, `publishers`, `loss` | numbered events: of one publisher on one connection; of all; added up |
 //! | `figures`, `report`, `text`, `advice` | what is counted, and how it is told |
 //! | `progress`, `files` | how it goes, on stderr; the limit of open files |
 
 mod advice;
 mod body;
-mod books;
 mod connection;
 mod engine;
 pub mod events;
@@ -26,6 +25,7 @@ mod head;
 mod loss;
 mod plan;
 mod progress;
+mod publishers;
 mod report;
 mod request;
 mod schedule;
@@ -99,7 +99,7 @@ pub enum LoadError {
 pub fn run(settings: &Settings) -> Result<(), LoadError> {
     files::make_room_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
-    // Opened before anything is measured: what cannot be written is better known now.
+    // FirstOpen before anything is measured: what cannot be written is better known now.
     let file = settings.report.as_deref().map(create).transpose()?;
     let engine = Engine::new(&plan).map_err(LoadError::Loop)?;
     ask_to_stop_on_signals(engine.stop()).map_err(LoadError::Signals)?;

@@ -189,7 +189,7 @@ impl Report {
         }
     }
 
-    /// Numbered events came, and each came to every connection, once and in order.
+    /// NumberedEvent events came, and each came to every connection, once and in order.
     pub(crate) fn is_without_loss(&self) -> bool {
         !self.loss.publishers.is_empty() && self.loss.is_clean()
     }

@@ -1,13 +1,13 @@
-//! What is done with each item of a stream: it is counted, timed, and entered into its connection's book.
+//! What is done with each item of a stream: it is counted, timed, and entered into its connection's sequences.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use sse_proto::api::Gap;
 
 use super::{
-    books::{Book, Numbered, Publishers},
     events::{EventRef, Item},
     figures::{Figures, count_kind},
+    publishers::{ConnectionSequences, NumberedEvent, Publishers},
     sequence_tracker::Interruptions,
     stamp::with_stamp,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Rules {
 pub(crate) struct Got {
     pub(crate) events: u64,
     pub(crate) interruptions: Interruptions,
-    pub(crate) book: Book,
+    pub(crate) sequences: ConnectionSequences,
 }
 
 impl Got {
@@ -76,12 +76,13 @@ impl Got {
                 figures.count_latency(sent_us, now_us);
             }
             if let Some((publisher, number)) = stamp.sequenced.filter(|_| rules.judged) {
-                let event = Numbered {
+                let event = NumberedEvent {
                     publisher: &publisher,
                     number,
                     sent_us: stamp.sent_us,
                 };
-                self.book.take(publishers, event, self.interruptions, now);
+                self.sequences
+                    .record(publishers, event, self.interruptions, now);
             }
         });
     }
