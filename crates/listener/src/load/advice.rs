@@ -7,7 +7,7 @@ use super::{
 
 /// Sentences for the report, most important first.
 pub(crate) fn for_run(finished: &Finished) -> Vec<&'static str> {
-    let figures = &finished.shared.figures;
+    let figures = &finished.collector.figures;
     let failed = |kind: &str| figures.connects.failed.contains_key(kind);
     [
         (failed(NO_PORTS), "connections found no free local port or address: give addresses of this machine by --source (an address has some 28 000 ports), or take fewer --connections"),

@@ -12,10 +12,10 @@ use mio::net::TcpStream;
 
 use super::{
     body::{Body, Part},
+    collector::{Collector, ReceivedEvents, wall_clock_us},
     events::{EventReader, Scratch},
     head::{self, BadHead, HEAD_BYTES_MAX, Refusal, ResponseKind},
     publishers::FirstOpen,
-    tally::{Got, Shared, wall_clock_us},
 };
 
 /// What a connection may read in one turn, so that the others get theirs.
@@ -51,7 +51,7 @@ pub(crate) struct Connection {
     /// Attempts that led to no stream, in a row: they lead to the next node.
     pub(crate) detours: u32,
     pub(crate) reader: EventReader,
-    pub(crate) got: Got,
+    pub(crate) received: ReceivedEvents,
 }
 
 /// Who lost a stream.
@@ -128,7 +128,7 @@ impl Connection {
             failures: 0,
             detours: 0,
             reader,
-            got: Got::default(),
+            received: ReceivedEvents::default(),
         }
     }
 
@@ -166,7 +166,7 @@ impl Connection {
         &mut self,
         buffer: &mut [u8],
         scratch: &mut Scratch,
-        shared: &mut Shared,
+        collector: &mut Collector,
         now: Instant,
         closed: bool,
     ) -> Turn {
@@ -186,8 +186,8 @@ impl Connection {
                 Ok(count) => {
                     read += count;
                     self.active = now;
-                    shared.figures.wire_bytes += count as u64;
-                    if let Some(over) = self.take(&buffer[..count], scratch, shared, now) {
+                    collector.figures.wire_bytes += count as u64;
+                    if let Some(over) = self.process_bytes(&buffer[..count], scratch, collector, now) {
                         return Turn::Over(over);
                     }
                     if SHORT_READ_IS_ALL && count < buffer.len() && !closed {
@@ -202,24 +202,24 @@ impl Connection {
         Turn::Again
     }
 
-    fn take(
+    fn process_bytes(
         &mut self,
         bytes: &[u8],
         scratch: &mut Scratch,
-        shared: &mut Shared,
+        collector: &mut Collector,
         now: Instant,
     ) -> Option<Over> {
         match &mut self.phase {
             Phase::Head { so_far } if so_far.is_empty() => {
-                shared.figures.first_byte.add(self.asked.elapsed());
-                self.take_head(bytes, scratch, shared, now)
+                collector.figures.first_byte.add(self.asked.elapsed());
+                self.take_head(bytes, scratch, collector, now)
             }
             Phase::Head { so_far } => {
                 let mut whole = std::mem::take(so_far);
                 whole.extend_from_slice(bytes);
-                self.take_head(&whole, scratch, shared, now)
+                self.take_head(&whole, scratch, collector, now)
             }
-            Phase::Streaming(_) => self.take_events(bytes, scratch, shared, now),
+            Phase::Streaming(_) => self.take_events(bytes, scratch, collector, now),
             Phase::Refused { body, message, .. } => {
                 let ended = read_message(body, message, bytes);
                 ended.then(|| self.at_the_end())
@@ -232,7 +232,7 @@ impl Connection {
         &mut self,
         bytes: &[u8],
         scratch: &mut Scratch,
-        shared: &mut Shared,
+        collector: &mut Collector,
         now: Instant,
     ) -> Option<Over> {
         let head = match head::read(bytes) {
@@ -250,7 +250,7 @@ impl Connection {
         match head.response {
             ResponseKind::NoContent => Some(Over::NoContent),
             ResponseKind::Refused(refusal)
-                if !shared.figures.connects.refusals.count(&refusal.kind) =>
+                if !collector.figures.connects.refusals.count(&refusal.kind) =>
             {
                 Some(Over::Refused(refusal, Vec::new()))
             }
@@ -267,19 +267,19 @@ impl Connection {
             }
             ResponseKind::Stream => {
                 self.phase = Phase::Streaming(head.body);
-                self.count_open(shared, now);
-                self.take_events(rest, scratch, shared, now)
+                self.count_open(collector, now);
+                self.take_events(rest, scratch, collector, now)
             }
         }
     }
 
-    fn count_open(&mut self, shared: &mut Shared, now: Instant) {
-        let figures = &mut shared.figures;
+    fn count_open(&mut self, collector: &mut Collector, now: Instant) {
+        let figures = &mut collector.figures;
         figures.open.add(self.asked.elapsed());
         figures.connects.opened += 1;
         self.opened = now;
         self.detours = 0;
-        self.got.interruptions.opens = self.got.interruptions.opens.wrapping_add(1);
+        self.received.interruptions.opens = self.received.interruptions.opens.wrapping_add(1);
         if self.first_opened.is_none() {
             self.first_opened = Some(FirstOpen {
                 at: now,
@@ -302,24 +302,25 @@ impl Connection {
         &mut self,
         mut bytes: &[u8],
         scratch: &mut Scratch,
-        shared: &mut Shared,
+        collector: &mut Collector,
         now: Instant,
     ) -> Option<Over> {
         let Self {
             phase: Phase::Streaming(body),
             reader,
-            got,
+            received,
             ..
         } = self
         else {
             return None;
         };
-        let (now_us, events_before) = (wall_clock_us(), shared.figures.events);
+        let (now_us, events_before) = (wall_clock_us(), collector.figures.events);
         let over = loop {
             match body.next(bytes) {
                 Ok(Part::Data(data, left)) => {
-                    let pushed =
-                        reader.push(scratch, data, |item| got.take(item, shared, now, now_us));
+                    let pushed = reader.push(scratch, data, |item| {
+                        received.collect_item(item, collector, now, now_us)
+                    });
                     if pushed.is_err() {
                         break Some(Over::Broken("an event is larger than --max-event-size"));
                     }
@@ -332,12 +333,12 @@ impl Connection {
                 }
             }
         };
-        let figures = &mut shared.figures;
+        let figures = &mut collector.figures;
         if figures.events != events_before {
             let first = figures.receiving.map_or(now, |(first, _)| first);
             figures.receiving = Some((first, now));
         }
-        if got.is_enough(&shared.rules) {
+        if received.has_enough(&collector.rules) {
             Some(Over::Enough)
         } else {
             over

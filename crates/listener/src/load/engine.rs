@@ -18,6 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::index};
 
 use super::{
+    collector::Collector,
     connection::{Connection, Limits, Loss, Over, Phase, Turn, kind_of},
     events::{EventReader, Scratch},
     figures::{Figures, count_kind},
@@ -25,7 +26,6 @@ use super::{
     progress::{Progress, Snapshot},
     publishers::Publishers,
     schedule::{Cuts, Every, Ramp, Waiting},
-    tally::Shared,
 };
 use crate::{
     message,
@@ -61,7 +61,7 @@ const WAKE: Token = Token(usize::MAX);
 pub(crate) enum Reason {
     /// `--duration` is over.
     Duration,
-    /// Every connection has got `--count` events.
+    /// Every connection has received `--count` events.
     Count,
     /// Ctrl-C or SIGTERM.
     Signal,
@@ -76,7 +76,7 @@ pub(crate) enum Reason {
 pub(crate) struct Finished {
     pub(crate) reason: Reason,
     pub(crate) connections: Vec<Connection>,
-    pub(crate) shared: Shared,
+    pub(crate) collector: Collector,
     /// Up to the end of the time, and what was added to it for those behind.
     pub(crate) elapsed: Duration,
     pub(crate) settled: Duration,
@@ -121,7 +121,7 @@ pub(crate) struct Engine<'p> {
     poll: Poll,
     stop: Stop,
     connections: Vec<Connection>,
-    shared: Shared,
+    collector: Collector,
     buffer: Vec<u8>,
     scratch: Scratch,
     rng: Xoshiro256PlusPlus,
@@ -169,7 +169,7 @@ impl<'p> Engine<'p> {
             connections: (0..plan.connections)
                 .map(|_| Connection::new(reader(), start))
                 .collect(),
-            shared: Shared {
+            collector: Collector {
                 figures: Figures::new(),
                 publishers: Publishers::default(),
                 rules: plan.rules.clone(),
@@ -227,7 +227,7 @@ impl<'p> Engine<'p> {
                 return Ok(Finished {
                     reason,
                     connections: self.connections,
-                    shared: self.shared,
+                    collector: self.collector,
                     elapsed: time_up - self.start,
                     settled: at - time_up,
                     streaming: self.streaming_at_the_end,
@@ -273,7 +273,7 @@ impl<'p> Engine<'p> {
         let turn = connection.read(
             &mut self.buffer,
             &mut self.scratch,
-            &mut self.shared,
+            &mut self.collector,
             now,
             closed,
         );
@@ -362,7 +362,7 @@ impl<'p> Engine<'p> {
         let count = cuts.take(now, streams.len());
         for chosen in index::sample(&mut self.rng, streams.len(), count) {
             let index = streams[chosen];
-            self.shared.figures.ends.cut += 1;
+            self.collector.figures.ends.cut += 1;
             self.closed_streams += 1;
             let connection = self.connection(index);
             connection.close(Phase::Waiting);
@@ -407,7 +407,7 @@ impl<'p> Engine<'p> {
 
     fn connect(&mut self, index: u32, now: Instant) {
         let plan = self.plan;
-        self.shared.figures.connects.asked += 1;
+        self.collector.figures.connects.asked += 1;
         let connection = self.connection(index);
         // Spread in turn; who does not get a stream goes on to the next.
         let nth = (index as usize).wrapping_add(connection.detours as usize) % plan.nodes.len();
@@ -441,7 +441,7 @@ impl<'p> Engine<'p> {
 
     /// Counts the end of a connection, and lets it wait for the next if there is to be one.
     fn over(&mut self, index: u32, over: Over, now: Instant) {
-        let figures = &mut self.shared.figures;
+        let figures = &mut self.collector.figures;
         let connection = &mut self.connections[index as usize];
         let (had_stream, first_try) = (connection.has_stream(), !connection.tried);
         let mut asked_to_wait = Duration::ZERO;
@@ -520,7 +520,7 @@ impl<'p> Engine<'p> {
                 let all_done = self.done == self.plan.connections;
                 if all_done
                     && self.plan.rules.count.is_some()
-                    && self.shared.figures.connects.ever_open > 0
+                    && self.collector.figures.connects.ever_open > 0
                 {
                     self.end(Reason::Count, now, now);
                 } else if self.is_hopeless() {
@@ -546,13 +546,13 @@ impl<'p> Engine<'p> {
 
     fn is_hopeless(&self) -> bool {
         let tried = self.plan.connections.min(HOPELESS_AFTER);
-        self.shared.figures.connects.ever_open == 0
+        self.collector.figures.connects.ever_open == 0
             && self.tried_in_vain >= tried
             && self.in_flight == 0
     }
 
     fn settle(&mut self, reason: Reason, now: Instant) {
-        self.shared.publishers.set_targets();
+        self.collector.publishers.set_targets();
         self.streaming_at_the_end = self.streaming();
         self.stage = Stage::Settling { reason, since: now };
         if !self.is_anyone_behind() {
@@ -562,7 +562,7 @@ impl<'p> Engine<'p> {
 
     fn end(&mut self, reason: Reason, time_up: Instant, now: Instant) {
         if matches!(self.stage, Stage::Running) {
-            self.shared.publishers.set_targets();
+            self.collector.publishers.set_targets();
             self.streaming_at_the_end = self.streaming();
         }
         self.stage = Stage::Over {
@@ -574,10 +574,14 @@ impl<'p> Engine<'p> {
 
     /// Begins with whoever was behind when it was asked last: mostly it still is, and the others need not be looked at.
     fn is_anyone_behind(&mut self) -> bool {
-        let publishers = &self.shared.publishers;
+        let publishers = &self.collector.publishers;
         let (before, from) = self.connections.split_at(self.last_behind);
         let is_behind = |one: &Connection| {
-            !one.is_done() && one.got.sequences.is_behind(publishers, one.first_opened)
+            !one.is_done()
+                && one
+                    .received
+                    .sequences
+                    .is_behind(publishers, one.first_opened)
         };
         let found = from.iter().chain(before).position(is_behind);
         self.last_behind = found.map_or(0, |found| {
@@ -587,11 +591,11 @@ impl<'p> Engine<'p> {
     }
 
     fn streaming(&self) -> u64 {
-        self.shared.figures.connects.opened - self.closed_streams
+        self.collector.figures.connects.opened - self.closed_streams
     }
 
     fn snapshot(&self, now: Instant) -> Snapshot {
-        let figures = &self.shared.figures;
+        let figures = &self.collector.figures;
         Snapshot {
             elapsed: now - self.start,
             wanted: self.plan.connections,

@@ -81,7 +81,7 @@ pub(crate) struct Run {
 impl Loss {
     /// Adds up the books.
     pub(crate) fn of(finished: &Finished, why_not: Option<&'static str>) -> Self {
-        let publishers = &finished.shared.publishers;
+        let publishers = &finished.collector.publishers;
         let mut loss = Self {
             judged: why_not.is_none(),
             why_not,
@@ -100,8 +100,8 @@ impl Loss {
     }
 
     fn add_publisher(&mut self, finished: &Finished, nth: usize) {
-        let publisher = &finished.shared.publishers.list()[nth];
-        let rules = &finished.shared.rules;
+        let publisher = &finished.collector.publishers.list()[nth];
+        let rules = &finished.collector.rules;
         let mut of_publisher = OfPublisher {
             publisher: publisher.name.to_string(),
             target: publisher.target,
@@ -110,15 +110,15 @@ impl Loss {
             totals: Totals::default(),
         };
         for (number, connection) in finished.connections.iter().enumerate() {
-            let enough = connection.got.is_enough(rules);
+            let enough = connection.received.has_enough(rules);
             // Whoever was closed because it had enough did not have to see what came after.
             let target = publisher.target.filter(|_| !enough);
-            let got = &connection.got;
-            if let Some(verdict) = got.sequences.assess(
+            let received = &connection.received;
+            if let Some(verdict) = received.sequences.assess(
                 (nth, publisher),
                 connection.first_opened,
                 target,
-                got.interruptions,
+                received.interruptions,
             ) {
                 of_publisher.connections += 1;
                 of_publisher.clean_connections += u64::from(verdict.is_clean());
@@ -135,7 +135,7 @@ impl Loss {
     fn list(&mut self, connection: usize, publisher: &str, verdict: &Verdict) {
         if self.connections.len() == CONNECTIONS_LISTED_MAX {
             self.connections_unlisted += 1;
-            // Those that only got events out of order make room for those that lost some.
+            // Those that only received events out of order make room for those that lost some.
             let minor = |listed: &OfConnection| listed.lost.total == 0 && listed.twice == 0;
             let is_minor = verdict.lost.total == 0 && verdict.twice == 0;
             match self

@@ -1,7 +1,7 @@
 //! `listener bench`: very many streams at once, on one thread, and an account of every event on each of them.
 //!
 //! The path of a byte, a file a hop: `engine` (readiness) → `connection` → `head`, then `body` (chunks) → [`events`] →
-//! `tally` → `figures` and `publishers`. `report` adds it all up.
+//! `collector` → `figures` and `publishers`. `report` adds it all up.
 //!
 //! | module | holds |
 //! |---|---|
@@ -9,13 +9,14 @@
 //! | `engine` | the loop over all connections; `schedule` says when what is due, `sources` from where to connect |
 //! | `connection` | one connection: what it waits for, what it makes of bytes; `head` and `body` are HTTP/1.1 |
 //! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
-//! | `tally`, `stamp` | what is done with an event; what its data says about its publisher and its time |
+//! | `collector`, `stamp` | what is done with an event; what its data says about its publisher and its time |
 //! | `sequence_tracker`, `publishers`, `loss` | numbered events: of one publisher on one connection; of all; added up |
 //! | `figures`, `report`, `text`, `advice` | what is counted, and how it is told |
 //! | `progress`, `files` | how it goes, on stderr; the limit of open files |
 
 mod advice;
 mod body;
+mod collector;
 mod connection;
 mod engine;
 pub mod events;
@@ -33,7 +34,6 @@ mod sequence_tracker;
 pub mod settings;
 mod sources;
 mod stamp;
-mod tally;
 mod text;
 
 use std::{
@@ -99,7 +99,7 @@ pub enum LoadError {
 pub fn run(settings: &Settings) -> Result<(), LoadError> {
     files::make_room_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
-    // FirstOpen before anything is measured: what cannot be written is better known now.
+    // Opened before anything is measured: what cannot be written is better known now.
     let file = settings.report.as_deref().map(create).transpose()?;
     let engine = Engine::new(&plan).map_err(LoadError::Loop)?;
     ask_to_stop_on_signals(engine.stop()).map_err(LoadError::Signals)?;

@@ -9,10 +9,10 @@ use std::{
 use url::Url;
 
 use super::{
+    collector::CollectorRules,
     request::Request,
     settings::{NOTHING, Settings},
     sources::Sources,
-    tally::Rules,
 };
 use crate::stream_url::StreamUrl;
 
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) idle_timeout: Duration,
     pub(crate) event_bytes_max: usize,
-    pub(crate) rules: Rules,
+    pub(crate) rules: CollectorRules,
     /// The last event id to begin with; empty for none.
     pub(crate) first_id: String,
 }
@@ -86,7 +86,7 @@ impl Plan {
             seed: settings.seed.unwrap_or(seed),
             idle_timeout: settings.idle_timeout,
             event_bytes_max: settings.max_event_size,
-            rules: Rules {
+            rules: CollectorRules {
                 time_field: settings.time_field.clone(),
                 judged: settings.why_loss_is_not_judged().is_none(),
                 count: settings.count.map(Into::into),

@@ -131,7 +131,7 @@ impl Report {
         finished: &Finished,
         started: DateTime<Utc>,
     ) -> Self {
-        let figures = &finished.shared.figures;
+        let figures = &finished.collector.figures;
         let span = figures.receiving.map(|(first, last)| last - first);
         Self {
             program: "listener bench",

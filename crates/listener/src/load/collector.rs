@@ -14,15 +14,15 @@ use super::{
 
 /// What all connections share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Collector {
     pub(crate) figures: Figures,
     pub(crate) publishers: Publishers,
-    pub(crate) rules: Rules,
+    pub(crate) rules: CollectorRules,
 }
 
 /// What is asked about the events.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rules {
+pub(crate) struct CollectorRules {
     /// The key of the time at which an event was sent, instead of our own stamp.
     pub(crate) time_field: Option<String>,
     /// Numbers are to be judged: no filter makes holes.
@@ -31,42 +31,54 @@ pub(crate) struct Rules {
     pub(crate) count: Option<u64>,
 }
 
-/// What a connection has got so far.
+/// What a connection has received so far.
 #[derive(Debug, Default)]
-pub(crate) struct Got {
+pub(crate) struct ReceivedEvents {
     pub(crate) events: u64,
     pub(crate) interruptions: Interruptions,
     pub(crate) sequences: ConnectionSequences,
 }
 
-impl Got {
+impl ReceivedEvents {
     /// It has all that it is to get.
-    pub(crate) fn is_enough(&self, rules: &Rules) -> bool {
+    pub(crate) fn has_enough(&self, rules: &CollectorRules) -> bool {
         rules.count.is_some_and(|count| self.events >= count)
     }
 
     /// Takes an item of its stream, read at `now`, which is `now_us` by the clock.
-    pub(crate) fn take(&mut self, item: Item<'_>, shared: &mut Shared, now: Instant, now_us: u64) {
-        let figures = &mut shared.figures;
+    pub(crate) fn collect_item(
+        &mut self,
+        item: Item<'_>,
+        collector: &mut Collector,
+        now: Instant,
+        now_us: u64,
+    ) {
+        let figures = &mut collector.figures;
         match item {
-            _ if self.is_enough(&shared.rules) => {}
+            _ if self.has_enough(&collector.rules) => {}
             Item::Comment(_) => figures.comments += 1,
-            Item::Event(event) => match gap(event) {
+            Item::Event(event) => match parse_gap(event) {
                 Some(gap) => {
                     self.interruptions.gaps = self.interruptions.gaps.wrapping_add(1);
                     count_kind(&mut figures.gaps, gap.reason.as_str());
                 }
-                None => self.take_event(event, shared, now, now_us),
+                None => self.collect_event(event, collector, now, now_us),
             },
         }
     }
 
-    fn take_event(&mut self, event: EventRef<'_>, shared: &mut Shared, now: Instant, now_us: u64) {
-        let Shared {
+    fn collect_event(
+        &mut self,
+        event: EventRef<'_>,
+        collector: &mut Collector,
+        now: Instant,
+        now_us: u64,
+    ) {
+        let Collector {
             figures,
             publishers,
             rules,
-        } = shared;
+        } = collector;
         self.events += 1;
         figures.events += 1;
         figures.data_bytes += event.data.len() as u64;
@@ -89,7 +101,7 @@ impl Got {
 }
 
 /// The gap that an event of our server tells, as [`crate::gap`] sees it.
-fn gap(event: EventRef<'_>) -> Option<Gap> {
+fn parse_gap(event: EventRef<'_>) -> Option<Gap> {
     if event.kind == b"gap" && event.data.trim_ascii_start().starts_with(b"{") {
         serde_json::from_slice(event.data).ok()
     } else {
@@ -109,41 +121,41 @@ pub(crate) fn wall_clock_us() -> u64 {
 mod tests {
     use super::*;
 
-    fn shared(rules: Rules) -> Shared {
-        Shared {
+    fn collector(rules: CollectorRules) -> Collector {
+        Collector {
             figures: Figures::new(),
             publishers: Publishers::default(),
             rules,
         }
     }
 
-    fn take(got: &mut Got, shared: &mut Shared, kind: &str, data: &str) {
+    fn collect(received: &mut ReceivedEvents, collector: &mut Collector, kind: &str, data: &str) {
         let item = Item::Event(EventRef {
             id: b"",
             kind: kind.as_bytes(),
             data: data.as_bytes(),
         });
-        got.take(item, shared, Instant::now(), 1_000);
+        received.collect_item(item, collector, Instant::now(), 1_000);
     }
 
     #[test]
     fn an_event_is_counted_timed_and_entered() {
-        let (mut got, mut shared) = (
-            Got::default(),
-            shared(Rules {
+        let (mut received, mut collector) = (
+            ReceivedEvents::default(),
+            collector(CollectorRules {
                 judged: true,
-                ..Rules::default()
+                ..CollectorRules::default()
             }),
         );
-        take(
-            &mut got,
-            &mut shared,
+        collect(
+            &mut received,
+            &mut collector,
             "click",
             r#"{"publisher":"p","sequence":3,"sent_us":990}"#,
         );
-        take(&mut got, &mut shared, "click", "plain");
-        got.take(Item::Comment(b""), &mut shared, Instant::now(), 1_000);
-        let figures = &shared.figures;
+        collect(&mut received, &mut collector, "click", "plain");
+        received.collect_item(Item::Comment(b""), &mut collector, Instant::now(), 1_000);
+        let figures = &collector.figures;
         assert_eq!(
             (figures.events, figures.comments, figures.data_bytes),
             (2, 1, 49)
@@ -151,7 +163,7 @@ mod tests {
         assert_eq!(
             (
                 figures.latency.quantile_us(1.0),
-                shared.publishers.list()[0].highest
+                collector.publishers.list()[0].highest
             ),
             (10, 3)
         );
@@ -159,15 +171,18 @@ mod tests {
 
     #[test]
     fn a_gap_of_ours_is_no_event_and_another_one_is() {
-        let (mut got, mut shared) = (Got::default(), shared(Rules::default()));
+        let (mut received, mut collector) = (
+            ReceivedEvents::default(),
+            collector(CollectorRules::default()),
+        );
         let ours = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"trimmed"}"#;
-        take(&mut got, &mut shared, "gap", ours);
-        take(&mut got, &mut shared, "gap", "5 mm");
+        collect(&mut received, &mut collector, "gap", ours);
+        collect(&mut received, &mut collector, "gap", "5 mm");
         assert_eq!(
             (
-                shared.figures.gaps["trimmed"],
-                got.interruptions.gaps,
-                got.events
+                collector.figures.gaps["trimmed"],
+                received.interruptions.gaps,
+                received.events
             ),
             (1, 1, 1)
         );
@@ -175,26 +190,29 @@ mod tests {
 
     #[test]
     fn numbers_are_not_judged_behind_a_filter() {
-        let (mut got, mut shared) = (Got::default(), shared(Rules::default()));
-        take(
-            &mut got,
-            &mut shared,
+        let (mut received, mut collector) = (
+            ReceivedEvents::default(),
+            collector(CollectorRules::default()),
+        );
+        collect(
+            &mut received,
+            &mut collector,
             "click",
             r#"{"publisher":"p","sequence":3,"sent_us":990}"#,
         );
-        assert!(shared.publishers.list().is_empty());
+        assert!(collector.publishers.list().is_empty());
     }
 
     #[test]
     fn enough_is_enough() {
-        let (mut got, mut shared) = (
-            Got::default(),
-            shared(Rules {
+        let (mut received, mut collector) = (
+            ReceivedEvents::default(),
+            collector(CollectorRules {
                 count: Some(2),
-                ..Rules::default()
+                ..CollectorRules::default()
             }),
         );
-        (0..5).for_each(|_| take(&mut got, &mut shared, "a", "b"));
-        assert_eq!((got.events, shared.figures.events), (2, 2));
+        (0..5).for_each(|_| collect(&mut received, &mut collector, "a", "b"));
+        assert_eq!((received.events, collector.figures.events), (2, 2));
     }
 }
