@@ -6,16 +6,16 @@ use sse_proto::api::Gap;
 
 use super::{
     events::{EventRef, Item},
-    figures::{Figures, count_kind},
     publishers::{ConnectionSequences, NumberedEvent, Publishers},
     sequence_tracker::Interruptions,
     stamp::with_stamp,
+    stats::{Stats, increment},
 };
 
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    pub(crate) figures: Figures,
+    pub(crate) stats: Stats,
     pub(crate) publishers: Publishers,
     pub(crate) rules: CollectorRules,
 }
@@ -53,14 +53,14 @@ impl ReceivedEvents {
         now: Instant,
         now_us: u64,
     ) {
-        let figures = &mut collector.figures;
+        let stats = &mut collector.stats;
         match item {
             _ if self.has_enough(&collector.rules) => {}
-            Item::Comment(_) => figures.comments += 1,
+            Item::Comment(_) => stats.comments += 1,
             Item::Event(event) => match parse_gap(event) {
                 Some(gap) => {
                     self.interruptions.gaps = self.interruptions.gaps.wrapping_add(1);
-                    count_kind(&mut figures.gaps, gap.reason.as_str());
+                    increment(&mut stats.gaps, gap.reason.as_str());
                 }
                 None => self.collect_event(event, collector, now, now_us),
             },
@@ -75,17 +75,17 @@ impl ReceivedEvents {
         now_us: u64,
     ) {
         let Collector {
-            figures,
+            stats,
             publishers,
             rules,
         } = collector;
         self.events += 1;
-        figures.events += 1;
-        figures.data_bytes += event.data.len() as u64;
-        figures.types.count(event.kind);
+        stats.events += 1;
+        stats.data_bytes += event.data.len() as u64;
+        stats.types.count(event.kind);
         with_stamp(event.data, rules.time_field.as_deref(), |stamp| {
             if let Some(sent_us) = stamp.sent_us {
-                figures.count_latency(sent_us, now_us);
+                stats.count_latency(sent_us, now_us);
             }
             if let Some((publisher, number)) = stamp.sequenced.filter(|_| rules.judged) {
                 let event = NumberedEvent {
@@ -123,7 +123,7 @@ mod tests {
 
     fn collector(rules: CollectorRules) -> Collector {
         Collector {
-            figures: Figures::new(),
+            stats: Stats::new(),
             publishers: Publishers::default(),
             rules,
         }
@@ -155,14 +155,11 @@ mod tests {
         );
         collect(&mut received, &mut collector, "click", "plain");
         received.collect_item(Item::Comment(b""), &mut collector, Instant::now(), 1_000);
-        let figures = &collector.figures;
-        assert_eq!(
-            (figures.events, figures.comments, figures.data_bytes),
-            (2, 1, 49)
-        );
+        let stats = &collector.stats;
+        assert_eq!((stats.events, stats.comments, stats.data_bytes), (2, 1, 49));
         assert_eq!(
             (
-                figures.latency.quantile_us(1.0),
+                stats.latency.quantile_us(1.0),
                 collector.publishers.list()[0].highest
             ),
             (10, 3)
@@ -180,7 +177,7 @@ mod tests {
         collect(&mut received, &mut collector, "gap", "5 mm");
         assert_eq!(
             (
-                collector.figures.gaps["trimmed"],
+                collector.stats.gaps["trimmed"],
                 received.interruptions.gaps,
                 received.events
             ),
@@ -213,6 +210,6 @@ mod tests {
             }),
         );
         (0..5).for_each(|_| collect(&mut received, &mut collector, "a", "b"));
-        assert_eq!((received.events, collector.figures.events), (2, 2));
+        assert_eq!((received.events, collector.stats.events), (2, 2));
     }
 }

@@ -186,8 +186,10 @@ impl Connection {
                 Ok(count) => {
                     read += count;
                     self.active = now;
-                    collector.figures.wire_bytes += count as u64;
-                    if let Some(over) = self.process_bytes(&buffer[..count], scratch, collector, now) {
+                    collector.stats.wire_bytes += count as u64;
+                    if let Some(over) =
+                        self.process_bytes(&buffer[..count], scratch, collector, now)
+                    {
                         return Turn::Over(over);
                     }
                     if SHORT_READ_IS_ALL && count < buffer.len() && !closed {
@@ -211,7 +213,7 @@ impl Connection {
     ) -> Option<Over> {
         match &mut self.phase {
             Phase::Head { so_far } if so_far.is_empty() => {
-                collector.figures.first_byte.add(self.asked.elapsed());
+                collector.stats.first_byte.add(self.asked.elapsed());
                 self.take_head(bytes, scratch, collector, now)
             }
             Phase::Head { so_far } => {
@@ -250,7 +252,7 @@ impl Connection {
         match head.response {
             ResponseKind::NoContent => Some(Over::NoContent),
             ResponseKind::Refused(refusal)
-                if !collector.figures.connects.refusals.count(&refusal.kind) =>
+                if !collector.stats.connects.rejections.count(&refusal.kind) =>
             {
                 Some(Over::Refused(refusal, Vec::new()))
             }
@@ -274,9 +276,9 @@ impl Connection {
     }
 
     fn count_open(&mut self, collector: &mut Collector, now: Instant) {
-        let figures = &mut collector.figures;
-        figures.open.add(self.asked.elapsed());
-        figures.connects.opened += 1;
+        let stats = &mut collector.stats;
+        stats.open.add(self.asked.elapsed());
+        stats.connects.opened += 1;
         self.opened = now;
         self.detours = 0;
         self.received.interruptions.opens = self.received.interruptions.opens.wrapping_add(1);
@@ -285,15 +287,15 @@ impl Connection {
                 at: now,
                 at_us: wall_clock_us(),
             });
-            figures.connects.ever_open += 1;
+            stats.connects.ever_open += 1;
         } else if self.asked_with_id {
-            figures.connects.resumed += 1;
+            stats.connects.resumed += 1;
         } else {
-            figures.connects.reopened_without_id += 1;
+            stats.connects.reopened_without_id += 1;
         }
         match self.lost.take() {
-            Some((since, Loss::Cut)) => figures.back_after_cut.add(since.elapsed()),
-            Some((since, Loss::Ended)) => figures.back_after_end.add(since.elapsed()),
+            Some((since, Loss::Cut)) => stats.back_after_cut.add(since.elapsed()),
+            Some((since, Loss::Ended)) => stats.back_after_end.add(since.elapsed()),
             None => {}
         }
     }
@@ -314,7 +316,7 @@ impl Connection {
         else {
             return None;
         };
-        let (now_us, events_before) = (wall_clock_us(), collector.figures.events);
+        let (now_us, events_before) = (wall_clock_us(), collector.stats.events);
         let over = loop {
             match body.next(bytes) {
                 Ok(Part::Data(data, left)) => {
@@ -333,10 +335,10 @@ impl Connection {
                 }
             }
         };
-        let figures = &mut collector.figures;
-        if figures.events != events_before {
-            let first = figures.receiving.map_or(now, |(first, _)| first);
-            figures.receiving = Some((first, now));
+        let stats = &mut collector.stats;
+        if stats.events != events_before {
+            let first = stats.receiving.map_or(now, |(first, _)| first);
+            stats.receiving = Some((first, now));
         }
         if received.has_enough(&collector.rules) {
             Some(Over::Enough)

@@ -21,11 +21,11 @@ use super::{
     collector::Collector,
     connection::{Connection, Limits, Loss, Over, Phase, Turn, kind_of},
     events::{EventReader, Scratch},
-    figures::{Figures, count_kind},
     plan::Plan,
     progress::{Progress, Snapshot},
     publishers::Publishers,
     schedule::{Cuts, Every, Ramp, Waiting},
+    stats::{Stats, increment},
 };
 use crate::{
     message,
@@ -170,7 +170,7 @@ impl<'p> Engine<'p> {
                 .map(|_| Connection::new(reader(), start))
                 .collect(),
             collector: Collector {
-                figures: Figures::new(),
+                stats: Stats::new(),
                 publishers: Publishers::default(),
                 rules: plan.rules.clone(),
             },
@@ -362,7 +362,7 @@ impl<'p> Engine<'p> {
         let count = cuts.take(now, streams.len());
         for chosen in index::sample(&mut self.rng, streams.len(), count) {
             let index = streams[chosen];
-            self.collector.figures.ends.cut += 1;
+            self.collector.stats.ends.cut += 1;
             self.closed_streams += 1;
             let connection = self.connection(index);
             connection.close(Phase::Waiting);
@@ -407,7 +407,7 @@ impl<'p> Engine<'p> {
 
     fn connect(&mut self, index: u32, now: Instant) {
         let plan = self.plan;
-        self.collector.figures.connects.asked += 1;
+        self.collector.stats.connects.asked += 1;
         let connection = self.connection(index);
         // Spread in turn; who does not get a stream goes on to the next.
         let nth = (index as usize).wrapping_add(connection.detours as usize) % plan.nodes.len();
@@ -441,14 +441,14 @@ impl<'p> Engine<'p> {
 
     /// Counts the end of a connection, and lets it wait for the next if there is to be one.
     fn over(&mut self, index: u32, over: Over, now: Instant) {
-        let figures = &mut self.collector.figures;
+        let stats = &mut self.collector.stats;
         let connection = &mut self.connections[index as usize];
         let (had_stream, first_try) = (connection.has_stream(), !connection.tried);
         let mut asked_to_wait = Duration::ZERO;
         let phase = match over {
             Over::Enough => Phase::Done,
             Over::NoContent => {
-                figures.connects.no_content += 1;
+                stats.connects.no_content += 1;
                 Phase::Done
             }
             Over::Refused(refusal, body) => {
@@ -456,7 +456,7 @@ impl<'p> Engine<'p> {
                     .location
                     .map_or_else(|| message::shown(&body), |to| format!("to {to}"));
                 if !told.is_empty() {
-                    figures.connects.refusals.set_message(&refusal.kind, told);
+                    stats.connects.rejections.set_message(&refusal.kind, told);
                 }
                 asked_to_wait = refusal.retry_after.unwrap_or_default().min(ASKED_MAX);
                 if refusal.passes {
@@ -466,16 +466,16 @@ impl<'p> Engine<'p> {
                 }
             }
             Over::Ended if had_stream => {
-                figures.ends.by_server += 1;
+                stats.ends.by_server += 1;
                 Phase::Waiting
             }
             Over::Broken(kind) if had_stream => {
-                count_kind(&mut figures.ends.broken, kind);
+                increment(&mut stats.ends.broken, kind);
                 Phase::Waiting
             }
             Over::Ended => Phase::Waiting,
             Over::Broken(kind) => {
-                count_kind(&mut figures.connects.failed, kind);
+                increment(&mut stats.connects.failed, kind);
                 Phase::Waiting
             }
         };
@@ -520,7 +520,7 @@ impl<'p> Engine<'p> {
                 let all_done = self.done == self.plan.connections;
                 if all_done
                     && self.plan.rules.count.is_some()
-                    && self.collector.figures.connects.ever_open > 0
+                    && self.collector.stats.connects.ever_open > 0
                 {
                     self.end(Reason::Count, now, now);
                 } else if self.is_hopeless() {
@@ -546,7 +546,7 @@ impl<'p> Engine<'p> {
 
     fn is_hopeless(&self) -> bool {
         let tried = self.plan.connections.min(HOPELESS_AFTER);
-        self.collector.figures.connects.ever_open == 0
+        self.collector.stats.connects.ever_open == 0
             && self.tried_in_vain >= tried
             && self.in_flight == 0
     }
@@ -591,17 +591,17 @@ impl<'p> Engine<'p> {
     }
 
     fn streaming(&self) -> u64 {
-        self.collector.figures.connects.opened - self.closed_streams
+        self.collector.stats.connects.opened - self.closed_streams
     }
 
     fn snapshot(&self, now: Instant) -> Snapshot {
-        let figures = &self.collector.figures;
+        let stats = &self.collector.stats;
         Snapshot {
             elapsed: now - self.start,
             wanted: self.plan.connections,
             streaming: self.streaming(),
-            events: figures.events,
-            wire_bytes: figures.wire_bytes,
+            events: stats.events,
+            wire_bytes: stats.wire_bytes,
             settling: !matches!(self.stage, Stage::Running),
         }
     }

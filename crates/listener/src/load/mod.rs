@@ -1,7 +1,7 @@
 //! `listener bench`: very many streams at once, on one thread, and an account of every event on each of them.
 //!
 //! The path of a byte, a file a hop: `engine` (readiness) → `connection` → `head`, then `body` (chunks) → [`events`] →
-//! `collector` → `figures` and `publishers`. `report` adds it all up.
+//! `collector` → `stats` and `publishers`. `report` adds it all up.
 //!
 //! | module | holds |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
 //! | `collector`, `stamp` | what is done with an event; what its data says about its publisher and its time |
 //! | `sequence_tracker`, `publishers`, `loss` | numbered events: of one publisher on one connection; of all; added up |
-//! | `figures`, `report`, `text`, `advice` | what is counted, and how it is told |
+//! | `stats`, `report`, `text`, `advice` | what is counted, and how it is told |
 //! | `progress`, `files` | how it goes, on stderr; the limit of open files |
 
 mod advice;
@@ -20,7 +20,6 @@ mod collector;
 mod connection;
 mod engine;
 pub mod events;
-mod figures;
 mod files;
 mod head;
 mod loss;
@@ -34,6 +33,7 @@ mod sequence_tracker;
 pub mod settings;
 mod sources;
 mod stamp;
+mod stats;
 mod text;
 
 use std::{

@@ -1,4 +1,4 @@
-//! The report of a run: all figures, as data. [`text`](super::text) shows it to people, serde writes it as JSON.
+//! The report of a run: all stats, as data. [`text`](super::text) shows it to people, serde writes it as JSON.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::{
     engine::{Finished, Reason},
-    figures::{Figures, Times},
     loss::Loss,
     plan::Plan,
     settings::Settings,
+    stats::{DurationHistogram, Stats},
 };
 
 /// Everything that was found out.
@@ -111,7 +111,7 @@ pub(crate) struct Bytes {
     pub(crate) data: u64,
 }
 
-/// Times in microseconds.
+/// DurationHistogram in microseconds.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
@@ -131,8 +131,8 @@ impl Report {
         finished: &Finished,
         started: DateTime<Utc>,
     ) -> Self {
-        let figures = &finished.collector.figures;
-        let span = figures.receiving.map(|(first, last)| last - first);
+        let stats = &finished.collector.stats;
+        let span = stats.receiving.map(|(first, last)| last - first);
         Self {
             program: "listener bench",
             version: env!("CARGO_PKG_VERSION"),
@@ -155,35 +155,35 @@ impl Report {
             seed: plan.seed,
             connections: Connections {
                 wanted: plan.connections,
-                opened: figures.connects.ever_open,
+                opened: stats.connects.ever_open,
                 streaming_at_the_end: finished.streaming,
             },
-            connects: connects(figures),
+            connects: connects(stats),
             ends: Ends {
-                cut_by_us: figures.ends.cut,
-                by_server: figures.ends.by_server,
-                broken: figures.ends.broken.clone(),
-                broken_total: figures.ends.broken.values().sum(),
+                cut_by_us: stats.ends.cut,
+                by_server: stats.ends.by_server,
+                broken: stats.ends.broken.clone(),
+                broken_total: stats.ends.broken.values().sum(),
             },
-            first_byte: Percentiles::of(&figures.first_byte),
-            open: Percentiles::of(&figures.open),
-            back_after_cut: Percentiles::of(&figures.back_after_cut),
-            back_after_end: Percentiles::of(&figures.back_after_end),
+            first_byte: Percentiles::of(&stats.first_byte),
+            open: Percentiles::of(&stats.open),
+            back_after_cut: Percentiles::of(&stats.back_after_cut),
+            back_after_end: Percentiles::of(&stats.back_after_end),
             events: Events {
-                total: figures.events,
-                per_second: rate(figures.events, span),
-                by_type: figures.types.list().collect(),
-                of_other_types: figures.types.other,
+                total: stats.events,
+                per_second: rate(stats.events, span),
+                by_type: stats.types.list().collect(),
+                of_other_types: stats.types.other,
             },
-            comments: figures.comments,
+            comments: stats.comments,
             bytes: Bytes {
-                wire: figures.wire_bytes,
-                wire_per_second: rate(figures.wire_bytes, Some(finished.elapsed)),
-                data: figures.data_bytes,
+                wire: stats.wire_bytes,
+                wire_per_second: rate(stats.wire_bytes, Some(finished.elapsed)),
+                data: stats.data_bytes,
             },
-            gaps: figures.gaps.clone(),
-            latency: Percentiles::of(&figures.latency),
-            events_from_the_future: figures.from_the_future,
+            gaps: stats.gaps.clone(),
+            latency: Percentiles::of(&stats.latency),
+            events_from_the_future: stats.from_the_future,
             loss: Loss::of(finished, settings.why_loss_is_not_judged()),
             advice: super::advice::for_run(finished),
         }
@@ -205,15 +205,15 @@ const fn ended_by(reason: Reason) -> &'static str {
     }
 }
 
-fn connects(figures: &Figures) -> Connects {
-    let counted = &figures.connects;
-    let refused = |refused: &super::figures::Refused| Refused {
+fn connects(stats: &Stats) -> Connects {
+    let counted = &stats.connects;
+    let refused = |refused: &super::stats::RejectionCount| Refused {
         response: refused.kind.clone(),
         count: refused.count,
         message: refused.message.clone(),
     };
     let failed_total = counted.failed.values().sum();
-    let refused_total = counted.refusals.total();
+    let refused_total = counted.rejections.total();
     let finished = counted.opened + failed_total + refused_total + counted.no_content;
     Connects {
         asked: counted.asked,
@@ -222,9 +222,9 @@ fn connects(figures: &Figures) -> Connects {
         reopened_without_id: counted.reopened_without_id,
         failed: counted.failed.clone(),
         failed_total,
-        refused: counted.refusals.list().iter().map(refused).collect(),
+        refused: counted.rejections.list().iter().map(refused).collect(),
         refused_total,
-        refused_unlisted: counted.refusals.unlisted,
+        refused_unlisted: counted.rejections.unlisted,
         no_content: counted.no_content,
         unfinished: counted.asked.saturating_sub(finished),
     }
@@ -238,7 +238,7 @@ fn rate(count: u64, span: Option<Duration>) -> Option<f64> {
 }
 
 impl Percentiles {
-    fn of(times: &Times) -> Self {
+    fn of(times: &DurationHistogram) -> Self {
         let at = |share| times.quantile_us(share);
         Self {
             count: times.count(),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::terminal::visible;
 
-/// Types, publishers and connections with trouble that are shown; the JSON report has more.
+/// EventTypeCounts, publishers and connections with trouble that are shown; the JSON report has more.
 const SHOWN_MAX: usize = 10;
 
 impl Display for Report {

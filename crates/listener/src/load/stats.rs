@@ -9,26 +9,26 @@ use hdrhistogram::Histogram;
 
 /// Longer times count as this: an hour. With three digits, a histogram up to there takes some 200 KiB.
 const TIME_US_MAX: u64 = 3_600_000_000;
-/// Types of events, and kinds of refusals, that are told apart.
+/// EventTypeCounts of events, and kinds of rejections, that are told apart.
 const KINDS_MAX: usize = 64;
 
 /// The figures of a run.
 #[derive(Debug)]
-pub(crate) struct Figures {
-    pub(crate) connects: Connects,
-    pub(crate) ends: Ends,
+pub(crate) struct Stats {
+    pub(crate) connects: ConnectStats,
+    pub(crate) ends: EndStats,
     /// From the start of a connect to the first byte of the answer, and to the stream being open.
-    pub(crate) first_byte: Times,
-    pub(crate) open: Times,
+    pub(crate) first_byte: DurationHistogram,
+    pub(crate) open: DurationHistogram,
     /// From a cut of ours, or from any other end, until the connection streams again.
-    pub(crate) back_after_cut: Times,
-    pub(crate) back_after_end: Times,
+    pub(crate) back_after_cut: DurationHistogram,
+    pub(crate) back_after_end: DurationHistogram,
     /// From the time that an event carries to its receipt.
-    pub(crate) latency: Times,
+    pub(crate) latency: DurationHistogram,
     /// Events that carry a time that is yet to come: clocks differ.
     pub(crate) from_the_future: u64,
     pub(crate) events: u64,
-    pub(crate) types: Types,
+    pub(crate) types: EventTypeCounts,
     pub(crate) comments: u64,
     /// Bytes that were read, and those of events' data.
     pub(crate) wire_bytes: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Figures {
 
 /// How connections were made.
 #[derive(Debug, Default)]
-pub(crate) struct Connects {
+pub(crate) struct ConnectStats {
     /// Attempts.
     pub(crate) asked: u64,
     /// Streams that opened.
@@ -53,14 +53,14 @@ pub(crate) struct Connects {
     pub(crate) reopened_without_id: u64,
     /// Attempts that led to no answer, by kind.
     pub(crate) failed: BTreeMap<&'static str, u64>,
-    pub(crate) refusals: Refusals,
+    pub(crate) rejections: Rejections,
     /// Answers 204.
     pub(crate) no_content: u64,
 }
 
 /// How streams ended.
 #[derive(Debug, Default)]
-pub(crate) struct Ends {
+pub(crate) struct EndStats {
     /// In good order, by the server.
     pub(crate) by_server: u64,
     /// By us, on purpose.
@@ -71,15 +71,15 @@ pub(crate) struct Ends {
 
 /// Answers that were no stream.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals {
-    kinds: Vec<Refused>,
+pub(crate) struct Rejections {
+    kinds: Vec<RejectionCount>,
     /// Answers of kinds for which there was no room.
     pub(crate) unlisted: u64,
 }
 
 /// Answers of one kind.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RejectionCount {
     pub(crate) kind: String,
     pub(crate) count: u64,
     /// What the server said with the first; may be empty.
@@ -88,7 +88,7 @@ pub(crate) struct Refused {
 
 /// Events by type.
 #[derive(Debug, Default)]
-pub(crate) struct Types {
+pub(crate) struct EventTypeCounts {
     known: Vec<(Box<[u8]>, u64)>,
     /// Where the last event was counted.
     last: usize,
@@ -96,24 +96,24 @@ pub(crate) struct Types {
     pub(crate) other: u64,
 }
 
-/// Times of one sort.
+/// DurationHistogram of one sort.
 #[derive(Debug)]
-pub(crate) struct Times(Histogram<u64>);
+pub(crate) struct DurationHistogram(Histogram<u64>);
 
-impl Figures {
+impl Stats {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self {
-            connects: Connects::default(),
-            ends: Ends::default(),
-            first_byte: Times::new(),
-            open: Times::new(),
-            back_after_cut: Times::new(),
-            back_after_end: Times::new(),
-            latency: Times::new(),
+            connects: ConnectStats::default(),
+            ends: EndStats::default(),
+            first_byte: DurationHistogram::new(),
+            open: DurationHistogram::new(),
+            back_after_cut: DurationHistogram::new(),
+            back_after_end: DurationHistogram::new(),
+            latency: DurationHistogram::new(),
             from_the_future: 0,
             events: 0,
-            types: Types::default(),
+            types: EventTypeCounts::default(),
             comments: 0,
             wire_bytes: 0,
             data_bytes: 0,
@@ -131,7 +131,7 @@ impl Figures {
     }
 }
 
-impl Refusals {
+impl Rejections {
     /// Counts an answer. True if it is the first of its kind, so that what the server says with it is worth reading.
     pub(crate) fn count(&mut self, kind: &str) -> bool {
         if let Some(known) = self.kinds.iter_mut().find(|known| known.kind == kind) {
@@ -139,7 +139,7 @@ impl Refusals {
         } else if self.kinds.len() == KINDS_MAX {
             self.unlisted += 1;
         } else {
-            self.kinds.push(Refused {
+            self.kinds.push(RejectionCount {
                 kind: kind.to_owned(),
                 count: 1,
                 message: String::new(),
@@ -157,7 +157,7 @@ impl Refusals {
     }
 
     /// All kinds.
-    pub(crate) fn list(&self) -> &[Refused] {
+    pub(crate) fn list(&self) -> &[RejectionCount] {
         &self.kinds
     }
 
@@ -167,7 +167,7 @@ impl Refusals {
     }
 }
 
-impl Types {
+impl EventTypeCounts {
     /// Counts an event.
     pub(crate) fn count(&mut self, kind: &[u8]) {
         match self.known.get_mut(self.last) {
@@ -196,7 +196,7 @@ impl Types {
     }
 }
 
-impl Times {
+impl DurationHistogram {
     fn new() -> Self {
         Self(Histogram::new_with_max(TIME_US_MAX, 3).expect("within the limits of a histogram"))
     }
@@ -227,7 +227,7 @@ impl Times {
 }
 
 /// Counts one more of a kind.
-pub(crate) fn count_kind(kinds: &mut BTreeMap<&'static str, u64>, kind: &'static str) {
+pub(crate) fn increment(kinds: &mut BTreeMap<&'static str, u64>, kind: &'static str) {
     *kinds.entry(kind).or_default() += 1;
 }
 
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn types_are_counted_and_too_many_are_other() {
-        let mut types = Types::default();
+        let mut types = EventTypeCounts::default();
         for nth in 0..KINDS_MAX + 2 {
             types.count(nth.to_string().as_bytes());
         }
@@ -258,35 +258,38 @@ mod tests {
 
     #[test]
     fn the_first_refusal_of_a_kind_is_told() {
-        let mut refusals = Refusals::default();
+        let mut rejections = Rejections::default();
         assert_eq!(
-            ["503", "404", "503"].map(|kind| refusals.count(kind)),
+            ["503", "404", "503"].map(|kind| rejections.count(kind)),
             [true, true, false]
         );
-        refusals.set_message("503", "busy".to_owned());
-        let first = &refusals.list()[0];
+        rejections.set_message("503", "busy".to_owned());
+        let first = &rejections.list()[0];
         assert_eq!(
             (
                 first.kind.as_str(),
                 first.count,
                 first.message.as_str(),
-                refusals.total()
+                rejections.total()
             ),
             ("503", 2, "busy", 3)
         );
         (0..100).for_each(|nth| {
-            assert_eq!(refusals.count(&format!("kind {nth}")), nth < KINDS_MAX - 2)
+            assert_eq!(
+                rejections.count(&format!("kind {nth}")),
+                nth < KINDS_MAX - 2
+            )
         });
-        assert_eq!((refusals.unlisted, refusals.total()), (38, 103));
+        assert_eq!((rejections.unlisted, rejections.total()), (38, 103));
     }
 
     #[test]
     fn a_time_that_is_yet_to_come_is_no_latency() {
-        let mut figures = Figures::new();
-        figures.count_latency(10, 15);
-        figures.count_latency(15, 10);
-        figures.count_latency(0, u64::MAX);
-        assert_eq!((figures.latency.count(), figures.from_the_future), (2, 1));
-        assert_eq!(figures.latency.quantile_us(0.5), 5);
+        let mut stats = Stats::new();
+        stats.count_latency(10, 15);
+        stats.count_latency(15, 10);
+        stats.count_latency(0, u64::MAX);
+        assert_eq!((stats.latency.count(), stats.from_the_future), (2, 1));
+        assert_eq!(stats.latency.quantile_us(0.5), 5);
     }
 }
