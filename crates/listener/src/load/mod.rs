@@ -11,10 +11,9 @@
 //! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
 //! | `collector`, `stamp` | what is done with an event; what its data says about its publisher and its time |
 //! | `sequence_tracker`, `publishers`, `loss` | numbered events: of one publisher on one connection; of all; added up |
-//! | `stats`, `report`, `text`, `advice` | what is counted, and how it is told |
+//! | `stats`, `report`, `text`, `hints` | what is counted, and how it is told |
 //! | `progress`, `files` | how it goes, on stderr; the limit of open files |
 
-mod advice;
 mod body;
 mod collector;
 mod connection;
@@ -22,6 +21,7 @@ mod engine;
 pub mod events;
 mod files;
 mod head;
+mod hints;
 mod loss;
 mod plan;
 mod progress;

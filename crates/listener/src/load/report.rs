@@ -46,7 +46,8 @@ pub(crate) struct Report {
     pub(crate) events_from_the_future: u64,
     pub(crate) loss: Loss,
     /// What to do about what went wrong here.
-    pub(crate) advice: Vec<&'static str>,
+    #[serde(rename = "advice")]
+    pub(crate) hints: Vec<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,7 +186,7 @@ impl Report {
             latency: Percentiles::of(&stats.latency),
             events_from_the_future: stats.from_the_future,
             loss: Loss::of(finished, settings.why_loss_is_not_judged()),
-            advice: super::advice::for_run(finished),
+            hints: super::hints::collect_hints(finished),
         }
     }
 

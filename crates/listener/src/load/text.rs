@@ -21,9 +21,7 @@ impl Display for Report {
         self.times(f)?;
         self.events(f)?;
         self.loss.fmt(f)?;
-        self.advice
-            .iter()
-            .try_for_each(|advice| line(f, "advice", advice))
+        self.hints.iter().try_for_each(|hint| line(f, "hint", hint))
     }
 }
 

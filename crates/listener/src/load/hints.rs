@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Sentences for the report, most important first.
-pub(crate) fn for_run(finished: &Finished) -> Vec<&'static str> {
+pub(crate) fn collect_hints(finished: &Finished) -> Vec<&'static str> {
     let stats = &finished.collector.stats;
     let failed = |kind: &str| stats.connects.failed.contains_key(kind);
     [
@@ -17,6 +17,6 @@ pub(crate) fn for_run(finished: &Finished) -> Vec<&'static str> {
         (stats.from_the_future > 0, "events said that they were sent later than they came: the clocks of the two machines differ, and latencies are off by as much"),
     ]
     .into_iter()
-    .filter_map(|(holds, advice)| holds.then_some(advice))
+    .filter_map(|(applies, hint)| applies.then_some(hint))
     .collect()
 }
