@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use listener::{
+use listener::decode::{
+    decoder::{Decoder, Item},
     resume::Resume,
-    stream::{Decoder, Item},
 };
 
 const READ_BYTES: usize = 1 << 10;

@@ -7,8 +7,8 @@ use std::{io::Write, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap_complete::Shell;
 use listener::{
+    output::stderr,
     settings::{self, Invocation, Settings},
-    stderr,
 };
 
 /// How long a batch that is being written to stdout, and the note of how far that is, may take to finish when the listener is

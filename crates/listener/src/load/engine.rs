@@ -27,7 +27,7 @@ use super::{
     schedule::{Cuts, Every, Ramp, Waiting},
     stats::{Stats, increment},
 };
-use crate::{
+use crate::follow::{
     message,
     reconnect::{ASKED_MAX, Pace},
 };

@@ -5,24 +5,24 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`settings`], `plan` | the command line, and what it comes to: addresses, and the bytes of the request (`request`) |
+//! | `plan` | the command line, and what it comes to: addresses, and the bytes of the request (`request`) |
 //! | `engine` | the loop over all connections; `schedule` says when what is due, `sources` from where to connect |
 //! | `connection` | one connection: what it waits for, what it makes of bytes; `head` and `body` are HTTP/1.1 |
 //! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
 //! | `collector`, `stamp` | what is done with an event; what its data says about its publisher and its time |
 //! | `sequence_tracker`, `publishers`, `loss` | numbered events: of one publisher on one connection; of all; added up |
 //! | `stats`, `report`, `text`, `hints` | what is counted, and how it is told |
-//! | `progress`, `files` | how it goes, on stderr; the limit of open files |
+//! | `progress`, `open_files` | how it goes, on stderr; the limit of open files |
 
 mod body;
 mod collector;
 mod connection;
 mod engine;
 pub mod events;
-mod files;
 mod head;
 mod hints;
 mod loss;
+mod open_files;
 mod plan;
 mod progress;
 mod publishers;
@@ -30,7 +30,6 @@ mod report;
 mod request;
 mod schedule;
 mod sequence_tracker;
-pub mod settings;
 mod sources;
 mod stamp;
 mod stats;
@@ -51,10 +50,9 @@ use self::{
     plan::Plan,
     progress::Progress,
     report::Report,
-    settings::Settings,
 };
-pub use self::{files::TooFewFiles, plan::NoAddress};
-use crate::signals::Signals;
+pub use self::{open_files::TooFewFiles, plan::NoAddress};
+use crate::{settings::load::Settings, signals::Signals};
 
 /// Why a load test failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +95,7 @@ pub enum LoadError {
 /// What kept it from being done; the text says what was tried and what to do. The report is printed all the same if
 /// there is one.
 pub fn run(settings: &Settings) -> Result<(), LoadError> {
-    files::make_room_for(settings.connections as usize)?;
+    open_files::make_room_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
     // Opened before anything is measured: what cannot be written is better known now.
     let file = settings.report.as_deref().map(create).transpose()?;

@@ -8,13 +8,11 @@ use std::{
 
 use url::Url;
 
-use super::{
-    collector::CollectorRules,
-    request::Request,
-    settings::{NOTHING, Settings},
-    sources::Sources,
+use super::{collector::CollectorRules, request::Request, sources::Sources};
+use crate::settings::{
+    load::{NOTHING, Settings},
+    stream_url::StreamUrl,
 };
-use crate::stream_url::StreamUrl;
 
 /// How long an address of a name with several may take to answer before the next one is tried.
 const PROBE_MAX: Duration = Duration::from_secs(2);

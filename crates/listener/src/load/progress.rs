@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::schedule::Every;
-use crate::stderr;
+use crate::output::stderr;
 
 const ON_A_TERMINAL: Duration = Duration::from_millis(200);
 const IN_LINES: Duration = Duration::from_secs(5);

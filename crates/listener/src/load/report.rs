@@ -9,9 +9,9 @@ use super::{
     engine::{Finished, Reason},
     loss::Loss,
     plan::Plan,
-    settings::Settings,
     stats::{DurationHistogram, Stats},
 };
+use crate::settings::load::Settings;
 
 /// Everything that was found out.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,10 @@ use reqwest::header::{
 };
 use url::Url;
 
-use crate::{request::id_header, settings::Target, stream_url::StreamUrl};
+use crate::{
+    follow::request::id_header,
+    settings::{Target, stream_url::StreamUrl},
+};
 
 /// A request that is sent again and again.
 pub(crate) struct Request {
@@ -45,7 +48,11 @@ impl Request {
         let mut bytes = self.head.clone();
         let id = id_header(last_event_id).filter(|id| !id.is_empty());
         if let Some(id) = &id {
-            add(&mut bytes, &crate::header::LAST_EVENT_ID, id.as_bytes());
+            add(
+                &mut bytes,
+                &crate::settings::header::LAST_EVENT_ID,
+                id.as_bytes(),
+            );
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());

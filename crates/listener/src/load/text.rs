@@ -10,7 +10,7 @@ use super::{
     report::{Percentiles, Report},
     sequence_tracker::LostCounts,
 };
-use crate::terminal::visible;
+use crate::output::terminal::visible;
 
 /// EventTypeCounts, publishers and connections with trouble that are shown; the JSON report has more.
 const SHOWN_MAX: usize = 10;

@@ -2,8 +2,11 @@
 //!
 //! A flag has an environment twin of the same name after `LISTENER_`; the flag wins.
 
-mod body;
-mod target;
+pub mod body;
+pub mod header;
+pub mod load;
+pub mod stream_url;
+pub mod target;
 
 use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -51,7 +54,7 @@ pub enum Invocation {
     /// Print the completions for a shell.
     Completions(Shell),
     /// Open very many streams.
-    Load(Box<crate::load::settings::Settings>),
+    Load(Box<load::Settings>),
 }
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
@@ -80,7 +83,7 @@ struct CommandLine {
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
     #[command(name = "bench")]
-    Load(Box<crate::load::settings::Settings>),
+    Load(Box<load::Settings>),
 }
 
 /// How a stream is followed.

@@ -11,9 +11,11 @@ use sse_proto::Channel;
 
 use super::body::Body;
 use crate::{
-    header::{Bearer, Header, Unquoted},
-    request,
-    stream_url::StreamUrl,
+    follow::request,
+    settings::{
+        header::{Bearer, Header, Unquoted},
+        stream_url::StreamUrl,
+    },
 };
 
 /// The request for a stream.

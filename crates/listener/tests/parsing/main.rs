@@ -5,9 +5,11 @@ mod cases;
 use std::collections::BTreeSet;
 
 use listener::{
+    decode::{
+        decoder::{Decoder, Item},
+        resume::Resume,
+    },
     load::events::{self, EventReader, Scratch},
-    resume::Resume,
-    stream::{Decoder, Item},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 

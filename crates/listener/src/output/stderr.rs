@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use crate::terminal;
+use crate::output::terminal;
 
 /// Writes one line to stderr, with control characters made visible.
 ///

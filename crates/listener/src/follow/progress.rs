@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{error::TransientError, resume::Resume, stderr, stream_url::StreamUrl};
+use crate::{
+    decode::resume::Resume, follow::error::TransientError, output::stderr,
+    settings::stream_url::StreamUrl,
+};
 
 /// Characters of an id that are shown.
 const ID_CHARACTERS_MAX: usize = 200;

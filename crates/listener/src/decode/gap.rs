@@ -2,7 +2,7 @@
 
 use sse_proto::api::{Gap, GapReason};
 
-use crate::stream::Event;
+use crate::decode::decoder::Event;
 
 /// The gap that an event tells; none if it is an ordinary event, even one of the type `gap` of another server.
 #[must_use]

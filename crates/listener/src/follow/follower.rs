@@ -6,17 +6,22 @@ use sse_proto::blocks::BlockTooLarge;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    connection::{self, Connection, Opened},
-    delivery::{Delivery, DeliveryError},
-    error::{PermanentError, StreamError, TransientError},
-    progress::Progress,
-    reconnect::{ASKED_MAX, Backoff, Pace, RetryBudget},
-    request::{Request, id_header},
-    resume::Resume,
-    settings::Settings,
-    state::{StateError, StateFile},
-    stream::{DecodeError, Decoder, Item},
-    stream_url::StreamUrl,
+    decode::{
+        decoder::{DecodeError, Decoder, Item},
+        resume::Resume,
+    },
+    follow::{
+        connection::{self, Connection, Opened},
+        error::{PermanentError, StreamError, TransientError},
+        progress::Progress,
+        reconnect::{ASKED_MAX, Backoff, Pace, RetryBudget},
+        request::{Request, id_header},
+    },
+    output::{
+        delivery::{Delivery, DeliveryError},
+        state::{StateError, StateFile},
+    },
+    settings::{Settings, stream_url::StreamUrl},
 };
 
 /// A stream that was open this long is a success, even if nothing came.

@@ -15,10 +15,8 @@ use reqwest::{
 use url::Url;
 
 use crate::{
-    header::LAST_EVENT_ID,
-    redirect::Route,
-    settings::{Settings, Target},
-    stream_url::StreamUrl,
+    follow::redirect::Route,
+    settings::{Settings, Target, header::LAST_EVENT_ID, stream_url::StreamUrl},
 };
 
 /// How long to wait for what.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::timeout;
 
-use crate::{
+use crate::follow::{
     error::{PermanentError, StreamError, TransientError},
     message,
     redirect::{NoRoute, Route},

@@ -12,12 +12,13 @@ use std::{
 use anstyle::{AnsiColor, Style};
 
 use crate::{
-    raw::Raw,
+    decode::decoder::Event,
+    output::{
+        raw::Raw,
+        state::{StateError, StateFile},
+        stdout, terminal,
+    },
     settings::Format,
-    state::{StateError, StateFile},
-    stdout,
-    stream::Event,
-    terminal,
 };
 
 const KIND: Style = AnsiColor::Cyan.on_default().bold();

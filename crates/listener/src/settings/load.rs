@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroU64, path::PathBuf, str::FromStr, time::Durat
 use clap::Args;
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 
-use crate::settings::Target;
+use super::target::Target;
 
 /// What `listener bench --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -209,7 +209,7 @@ impl Settings {
     /// Why missing numbers mean nothing, if they do not.
     #[must_use]
     pub fn why_loss_is_not_judged(&self) -> Option<&'static str> {
-        let in_the_query = |url: &crate::stream_url::StreamUrl| {
+        let in_the_query = |url: &super::stream_url::StreamUrl| {
             let url = url.with_query(NOTHING);
             url.query_pairs().any(|(name, _)| name == "event")
         };

@@ -14,7 +14,7 @@ use sse_proto::{
     record::{Received, Stamp},
 };
 
-use crate::stream::Event;
+use crate::decode::decoder::Event;
 
 /// The open record file.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::{error::Error, io, time::Duration};
 
 use reqwest::StatusCode;
 
-use crate::{redirect::NoRoute, response::NotAStream};
+use crate::follow::{redirect::NoRoute, response::NotAStream};
 
 /// Why a request opened no stream.
 #[derive(Debug, thiserror::Error)]

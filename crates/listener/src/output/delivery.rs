@@ -3,13 +3,14 @@
 use std::{io, ops::ControlFlow};
 
 use crate::{
-    gap,
-    output::{Output, OutputError},
-    record::{Record, RecordError},
+    decode::{decoder::Event, gap},
+    output::{
+        printer::{Output, OutputError},
+        record::{Record, RecordError},
+        state::StateFile,
+        stderr,
+    },
     settings::Settings,
-    state::StateFile,
-    stderr,
-    stream::Event,
 };
 
 /// Where events go.

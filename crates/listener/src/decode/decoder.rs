@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, stream};
 use serde::Serialize;
 use sse_proto::blocks::{self, Block, BlockSplitter, BlockTooLarge};
 
-use crate::resume::Resume;
+use crate::decode::resume::Resume;
 
 /// What a stream says to its reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
