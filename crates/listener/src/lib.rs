@@ -19,29 +19,3 @@ pub mod load;
 pub mod output;
 pub mod settings;
 pub mod signals;
-
-use crate::{
-    follow::follower::{Failure, Follower},
-    settings::Settings,
-    signals::Signals,
-};
-
-/// Follows the stream until it is done, a signal says stop, or nobody reads stdout any more.
-///
-/// # Errors
-/// What cannot be got over by trying again; the text says what was tried and on what.
-pub async fn run(settings: &Settings) -> Result<(), Failure> {
-    let mut signals = Signals::install().map_err(Failure::Signals)?;
-    let mut follower = Follower::new(settings)?;
-    // Whenever the follower waits, what it got is written or being written: dropping it there tears no event apart.
-    tokio::select! {
-        biased;
-        () = signals.stop() => {}
-        outcome = follower.follow() => match outcome {
-            Err(Failure::Delivery(error)) if error.is_closed_pipe() => return Ok(()),
-            outcome => outcome?,
-        },
-        () = output::stdout::closed() => {}
-    }
-    follower.close()
-}

@@ -8,7 +8,10 @@ use anyhow::Context;
 use clap_complete::Shell;
 use listener::{
     output::stderr,
-    settings::{self, Invocation, Settings},
+    settings::{
+        command_line::{self, Invocation},
+        follow::FollowSettings,
+    },
 };
 
 /// How long a batch that is being written to stdout, and the note of how far that is, may take to finish when the listener is
@@ -37,20 +40,20 @@ fn main() -> ExitCode {
 
 fn completions(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut settings::command(), "listener", &mut script);
+    clap_complete::generate(shell, &mut command_line::command(), "listener", &mut script);
     std::io::stdout()
         .write_all(&script)
         .context("cannot write to standard output")
 }
 
-fn follow(settings: &Settings) -> anyhow::Result<()> {
+fn follow(settings: &FollowSettings) -> anyhow::Result<()> {
     // Fails only when one is installed already, and then that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(listener::run(settings));
+    let outcome = runtime.block_on(listener::follow::run(settings));
     // A reader that has stopped reading would otherwise hold the last write, and so the process, for ever.
     runtime.shutdown_timeout(LAST_WRITE_MAX);
     Ok(outcome?)

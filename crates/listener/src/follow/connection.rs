@@ -122,7 +122,7 @@ mod tests {
     use tokio::{sync::oneshot, task::JoinHandle, time};
 
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::command_line::follow_settings;
 
     /// Begins to open a stream; waits, by the real clock, until the server has read the request.
     async fn opening() -> (JoinHandle<Result<Opened, StreamError>>, TcpStream) {
@@ -138,7 +138,7 @@ mod tests {
                 .count();
             read.send(socket)
         });
-        let settings = Settings::of_args(&["--url", &url]);
+        let settings = follow_settings(&["--url", &url]);
         let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
         let opened = tokio::spawn(async move { open(&request, "").await });
         (opened, request_read.await.unwrap())

@@ -14,14 +14,15 @@ use crate::{
         connection::{self, Connection, Opened},
         error::{PermanentError, StreamError, TransientError},
         progress::Progress,
-        reconnect::{ASKED_MAX, Backoff, Pace, RetryBudget},
-        request::{Request, id_header},
+        request::Request,
+        retry_budget::RetryBudget,
+        retry_pace::{ASKED_MAX, Backoff, Pace},
     },
     output::{
         delivery::{Delivery, DeliveryError},
         state::{StateError, StateFile},
     },
-    settings::{Settings, stream_url::StreamUrl},
+    settings::{follow::FollowSettings, last_event_id, stream_url::StreamUrl},
 };
 
 /// A stream that was open this long is a success, even if nothing came.
@@ -58,7 +59,7 @@ struct Node {
 
 /// What cannot be got over by trying again.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum FollowError {
     /// Signals cannot be waited for.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
@@ -112,7 +113,7 @@ impl Follower {
     ///
     /// # Errors
     /// The record file, the state file, or TLS.
-    pub fn new(settings: &Settings) -> Result<Self, Failure> {
+    pub fn new(settings: &FollowSettings) -> Result<Self, FollowError> {
         let state = settings.state.as_deref().map(StateFile::open).transpose()?;
         // A run that was killed before it had an id has left an empty one.
         let kept = state
@@ -133,7 +134,7 @@ impl Follower {
                 .iter()
                 .map(node)
                 .collect::<reqwest::Result<_>>()
-                .map_err(Failure::Client)?,
+                .map_err(FollowError::Client)?,
             node: 0,
             failed_nodes: 0,
             rejected_nodes: 0,
@@ -155,11 +156,11 @@ impl Follower {
     ///
     /// # Errors
     /// What cannot be got over by trying again.
-    pub async fn follow(&mut self) -> Result<(), Failure> {
+    pub async fn follow(&mut self) -> Result<(), FollowError> {
         while let Outcome::Again(error) = self.connect().await? {
             if self.retry_budget.record_failure() {
                 let (url, attempts) = (self.url(), self.retry_budget.failures());
-                return Err(Failure::GaveUp {
+                return Err(FollowError::GaveUp {
                     url,
                     attempts,
                     last: error,
@@ -182,15 +183,15 @@ impl Follower {
     ///
     /// # Errors
     /// The state file.
-    pub fn close(&mut self) -> Result<(), Failure> {
+    pub fn close(&mut self) -> Result<(), FollowError> {
         self.delivery
             .output
             .close()
-            .map_err(|error| Failure::Delivery(error.into()))
+            .map_err(|error| FollowError::Delivery(error.into()))
     }
 
-    async fn connect(&mut self) -> Result<Outcome, Failure> {
-        if id_header(self.resume.last_event_id()).is_none() {
+    async fn connect(&mut self) -> Result<Outcome, FollowError> {
+        if last_event_id::to_header_value(self.resume.last_event_id()).is_none() {
             self.progress.unsendable_id();
             self.resume.forget_id();
         }
@@ -206,7 +207,7 @@ impl Follower {
                 self.rejected_nodes += 1;
                 Ok(Outcome::Again(TransientError::Rejected(error)))
             }
-            Err(StreamError::Permanent(source)) => Err(Failure::Rejected {
+            Err(StreamError::Permanent(source)) => Err(FollowError::Rejected {
                 url: url.to_string(),
                 source,
             }),
@@ -228,7 +229,7 @@ impl Follower {
         }
     }
 
-    async fn read(&mut self, mut connection: Connection) -> Result<Outcome, Failure> {
+    async fn read(&mut self, mut connection: Connection) -> Result<Outcome, FollowError> {
         let mut decoder = Decoder::new(self.event_bytes_max);
         if self.comments {
             decoder = decoder.with_comments();
@@ -256,7 +257,7 @@ impl Follower {
     }
 
     /// Hands on what is whole. True after the last event that is wanted.
-    async fn take_items(&mut self, decoder: &mut Decoder) -> Result<bool, Failure> {
+    async fn take_items(&mut self, decoder: &mut Decoder) -> Result<bool, FollowError> {
         while let Some(item) = decoder
             .next_item(&mut self.resume)
             .map_err(|source| self.unreadable(source))?
@@ -300,8 +301,8 @@ impl Follower {
         wait.max(error.retry_after().min(ASKED_MAX))
     }
 
-    fn unreadable(&self, source: DecodeError) -> Failure {
-        Failure::Unreadable {
+    fn unreadable(&self, source: DecodeError) -> FollowError {
+        FollowError::Unreadable {
             url: self.url(),
             source,
         }

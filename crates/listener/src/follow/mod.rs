@@ -9,7 +9,8 @@
 //! | [`response`] | the classification of a response: stream, end, retry later or give up (pure) |
 //! | [`error`] | errors of a connection, by whether a retry helps |
 //! | `message` | the message in the body of an error response |
-//! | [`reconnect`] | the wait before the next connection, and the limit of retries (pure) |
+//! | [`retry_pace`] | the wait before the next connection (pure) |
+//! | [`retry_budget`] | the limit of failed attempts in a row (pure) |
 //! | [`progress`] | changes of the connection, reported on stderr |
 
 pub mod connection;
@@ -17,7 +18,31 @@ pub mod error;
 pub mod follower;
 pub(crate) mod message;
 pub mod progress;
-pub mod reconnect;
 pub mod redirect;
 pub mod request;
 pub mod response;
+pub mod retry_budget;
+pub mod retry_pace;
+
+use self::follower::{FollowError, Follower};
+use crate::{output::stdout, settings::follow::FollowSettings, signals::Signals};
+
+/// Follows the stream until it is done, a signal says stop, or nobody reads stdout any more.
+///
+/// # Errors
+/// What cannot be got over by trying again; the text says what was tried and on what.
+pub async fn run(settings: &FollowSettings) -> Result<(), FollowError> {
+    let mut signals = Signals::install().map_err(FollowError::Signals)?;
+    let mut follower = Follower::new(settings)?;
+    // Whenever the follower waits, what it got is written or being written: dropping it there tears no event apart.
+    tokio::select! {
+        biased;
+        () = signals.stop() => {}
+        outcome = follower.follow() => match outcome {
+            Err(FollowError::Delivery(error)) if error.is_closed_pipe() => return Ok(()),
+            outcome => outcome?,
+        },
+        () = stdout::closed() => {}
+    }
+    follower.close()
+}

@@ -16,7 +16,12 @@ use url::Url;
 
 use crate::{
     follow::redirect::Route,
-    settings::{Settings, Target, header::LAST_EVENT_ID, stream_url::StreamUrl},
+    settings::{
+        follow::FollowSettings,
+        last_event_id::{LAST_EVENT_ID, to_header_value},
+        stream_url::StreamUrl,
+        target::Target,
+    },
 };
 
 /// How long to wait for what.
@@ -51,7 +56,7 @@ impl Request {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(settings: &Settings, url: &StreamUrl) -> reqwest::Result<Self> {
+    pub fn new(settings: &FollowSettings, url: &StreamUrl) -> reqwest::Result<Self> {
         let target = &settings.target;
         let timeouts = Timeouts {
             connect: CONNECT_MAX,
@@ -84,7 +89,7 @@ impl Request {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(id) = id_header(last_event_id).filter(|id| !id.is_empty()) {
+        if let Some(id) = to_header_value(last_event_id).filter(|id| !id.is_empty()) {
             headers.insert(LAST_EVENT_ID, id);
         }
         let mut request = self
@@ -112,12 +117,6 @@ impl Request {
     pub const fn timeouts(&self) -> Timeouts {
         self.timeouts
     }
-}
-
-/// A last event id as the value of a header, as UTF-8; none if it has control characters, which no header can carry.
-#[must_use]
-pub fn id_header(id: &str) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(id.as_bytes()).ok()
 }
 
 fn client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
@@ -151,10 +150,11 @@ fn builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::command_line::follow_settings;
 
     fn built(arguments: &[&str], last_event_id: &str) -> reqwest::Request {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let settings = Settings::of_args(&[&["--url", "http://h"], arguments].concat());
+        let settings = follow_settings(&[&["--url", "http://h"], arguments].concat());
         let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
         request
             .along(&request.route(), last_event_id)

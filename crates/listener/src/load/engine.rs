@@ -29,7 +29,7 @@ use super::{
 };
 use crate::follow::{
     message,
-    reconnect::{ASKED_MAX, Pace},
+    retry_pace::{ASKED_MAX, Pace},
 };
 
 /// Handshakes that may be in flight: servers keep a queue of some hundreds for those that they have not accepted.

@@ -52,7 +52,7 @@ use self::{
     report::Report,
 };
 pub use self::{open_files::TooFewFiles, plan::NoAddress};
-use crate::{settings::load::Settings, signals::Signals};
+use crate::{settings::load::LoadSettings, signals::Signals};
 
 /// Why a load test failed.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +94,7 @@ pub enum LoadError {
 /// # Errors
 /// What kept it from being done; the text says what was tried and what to do. The report is printed all the same if
 /// there is one.
-pub fn run(settings: &Settings) -> Result<(), LoadError> {
+pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
     open_files::make_room_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
     // Opened before anything is measured: what cannot be written is better known now.

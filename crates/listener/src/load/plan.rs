@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{collector::CollectorRules, request::Request, sources::Sources};
 use crate::settings::{
-    load::{NOTHING, Settings},
+    load::{LoadSettings, NOTHING},
     stream_url::StreamUrl,
 };
 
@@ -57,7 +57,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`NoAddress`].
-    pub(crate) fn new(settings: &Settings, seed: u64) -> Result<Self, NoAddress> {
+    pub(crate) fn new(settings: &LoadSettings, seed: u64) -> Result<Self, NoAddress> {
         let target = &settings.target;
         let node = |url: &StreamUrl| {
             Ok(Node {

@@ -11,7 +11,7 @@ use super::{
     plan::Plan,
     stats::{DurationHistogram, Stats},
 };
-use crate::settings::load::Settings;
+use crate::settings::load::LoadSettings;
 
 /// Everything that was found out.
 #[derive(Debug, Serialize)]
@@ -127,7 +127,7 @@ pub(crate) struct Percentiles {
 impl Report {
     /// Of a run that began at `started`.
     pub(crate) fn new(
-        settings: &Settings,
+        settings: &LoadSettings,
         plan: &Plan,
         finished: &Finished,
         started: DateTime<Utc>,

@@ -9,9 +9,10 @@ use reqwest::header::{
 };
 use url::Url;
 
-use crate::{
-    follow::request::id_header,
-    settings::{Target, stream_url::StreamUrl},
+use crate::settings::{
+    last_event_id::{LAST_EVENT_ID, to_header_value},
+    stream_url::StreamUrl,
+    target::Target,
 };
 
 /// A request that is sent again and again.
@@ -46,13 +47,9 @@ impl Request {
     /// The second is whether the id is in it: one with control characters cannot be sent.
     pub(crate) fn bytes(&self, last_event_id: &str) -> (Vec<u8>, bool) {
         let mut bytes = self.head.clone();
-        let id = id_header(last_event_id).filter(|id| !id.is_empty());
+        let id = to_header_value(last_event_id).filter(|id| !id.is_empty());
         if let Some(id) = &id {
-            add(
-                &mut bytes,
-                &crate::settings::header::LAST_EVENT_ID,
-                id.as_bytes(),
-            );
+            add(&mut bytes, &LAST_EVENT_ID, id.as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
@@ -116,10 +113,10 @@ fn basic(url: &Url) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::command_line::follow_settings;
 
     fn sent(arguments: &[&str], last_event_id: &str) -> String {
-        let target = Settings::of_args(arguments).target;
+        let target = follow_settings(arguments).target;
         String::from_utf8(
             Request::new(&target, &target.urls[0])
                 .bytes(last_event_id)

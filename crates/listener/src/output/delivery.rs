@@ -10,7 +10,7 @@ use crate::{
         state::StateFile,
         stderr,
     },
-    settings::Settings,
+    settings::follow::FollowSettings,
 };
 
 /// Where events go.
@@ -46,7 +46,7 @@ impl Delivery {
     ///
     /// # Errors
     /// [`RecordError::Create`].
-    pub fn new(settings: &Settings, state: Option<StateFile>) -> Result<Self, RecordError> {
+    pub fn new(settings: &FollowSettings, state: Option<StateFile>) -> Result<Self, RecordError> {
         Ok(Self {
             output: Output::new(settings.format, state),
             record: settings.record.as_deref().map(Record::create).transpose()?,

@@ -18,7 +18,7 @@ use crate::{
         state::{StateError, StateFile},
         stdout, terminal,
     },
-    settings::Format,
+    settings::follow::Format,
 };
 
 const KIND: Style = AnsiColor::Cyan.on_default().bold();

@@ -15,8 +15,7 @@ use reqwest::header::{
     HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// The header that a stream is resumed by (WHATWG HTML §9.2.4).
-pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+use super::last_event_id::LAST_EVENT_ID;
 
 /// Set by the listener itself: with others it would not get a stream that it can read.
 const LISTENERS_OWN: [HeaderName; 3] = [ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL];

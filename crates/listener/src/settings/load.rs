@@ -3,9 +3,11 @@
 use std::{net::IpAddr, num::NonZeroU64, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
-use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
+use sse_proto::units::{parse_duration, parse_positive_duration};
 
-use super::target::Target;
+use super::{
+    stream_url::StreamUrl, switch::parse_switch, target::Target, values::parse_event_size,
+};
 
 /// What `listener bench --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -44,7 +46,7 @@ Examples:
 /// connections in turn; whoever gets no stream goes on to the next.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Settings {
+pub struct LoadSettings {
     /// What is asked for, and of whom.
     #[command(flatten)]
     pub target: Target,
@@ -146,14 +148,14 @@ pub struct Settings {
         value_name = "SIZE",
         default_value = "1MiB"
     )]
-    #[arg(value_parser = event_size)]
+    #[arg(value_parser = parse_event_size)]
     pub max_event_size: usize,
 
     /// Judge loss although events are filtered by type: the filter passes every numbered event
     ///
     /// Otherwise a number that is missing behind a filter (--event) means nothing, and loss is not judged.
     #[arg(long, env = "LISTENER_BENCH_FILTER_PASSES_ALL", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
-    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = parse_switch)]
     pub filter_passes_all: bool,
 
     /// Say on stderr this often how it goes
@@ -168,7 +170,7 @@ pub struct Settings {
 
     /// Exit with 1 if any numbered event was lost, doubled or out of order, or if no numbered event came
     #[arg(long, env = "LISTENER_BENCH_EXPECT_NO_LOSS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
-    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = switch)]
+    #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = parse_switch)]
     pub expect_no_loss: bool,
 }
 
@@ -179,7 +181,7 @@ pub(crate) const NOTHING: [(&str, &str); 0] = [];
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(pub f64);
 
-impl Settings {
+impl LoadSettings {
     /// What no flag alone can say.
     ///
     /// # Errors
@@ -209,7 +211,7 @@ impl Settings {
     /// Why missing numbers mean nothing, if they do not.
     #[must_use]
     pub fn why_loss_is_not_judged(&self) -> Option<&'static str> {
-        let in_the_query = |url: &super::stream_url::StreamUrl| {
+        let in_the_query = |url: &StreamUrl| {
             let url = url.with_query(NOTHING);
             url.query_pairs().any(|(name, _)| name == "event")
         };
@@ -244,22 +246,6 @@ impl std::fmt::Display for Share {
     }
 }
 
-fn event_size(text: &str) -> Result<usize, String> {
-    match usize::try_from(parse_size(text)?.as_u64()) {
-        Ok(0) => Err("must be more than zero".to_owned()),
-        Ok(bytes) => Ok(bytes),
-        Err(_) => Err("is more than the memory of this machine can be".to_owned()),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true, 0 or false"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -269,10 +255,10 @@ mod tests {
     #[derive(Debug, Parser)]
     struct CommandLine {
         #[command(flatten)]
-        settings: Settings,
+        settings: LoadSettings,
     }
 
-    fn parsed(arguments: &[&str]) -> Settings {
+    fn parsed(arguments: &[&str]) -> LoadSettings {
         CommandLine::try_parse_from([&["bench"], arguments].concat())
             .expect("sound")
             .settings
