@@ -3,7 +3,7 @@
 //! [`BlockSplitter`] finds the blocks; `eventsource-stream` parses those that are events, one at a time, each in a
 //! parser of its own. So nothing that 0.2.3 keeps between events can go wrong (ids that are lost, a buffer that
 //! is copied for each line, a byte order mark that makes it panic), and order is kept by itself. A block without data is
-//! no event: its id and `retry` go to [`Resume`] alone, as an event's do before it is given out.
+//! no event: its id and `retry` go to [`ResumeState`] alone, as an event's do before it is given out.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, stream};
 use serde::Serialize;
 use sse_proto::blocks::{self, Block, BlockSplitter, BlockTooLarge};
 
-use crate::decode::resume::Resume;
+use crate::decode::resume::ResumeState;
 
 /// What a stream says to its reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,15 +85,15 @@ impl Decoder {
     ///
     /// # Errors
     /// See [`DecodeError::Unparsable`].
-    pub fn next_item(&mut self, resume: &mut Resume) -> Result<Option<Item>, DecodeError> {
+    pub fn next_item(&mut self, resume: &mut ResumeState) -> Result<Option<Item>, DecodeError> {
         while let Some(item) = self.splitter.next_item() {
             let block = match item {
                 blocks::Item::Block(block) => block,
                 blocks::Item::Comment(text) => return Ok(Some(Item::Comment(text))),
             };
-            resume.take(&block);
+            resume.apply_block(&block);
             if block.has_data {
-                let parsed = parse(&block).ok_or(DecodeError::Unparsable)?;
+                let parsed = parse_block(&block).ok_or(DecodeError::Unparsable)?;
                 let id = resume.last_event_id().to_owned();
                 return Ok(Some(Item::Event(Event {
                     id,
@@ -108,7 +108,7 @@ impl Decoder {
 
     /// Up to here, in bytes since the start, nothing belongs to an event that is not whole.
     #[must_use]
-    pub fn settled(&self) -> u64 {
+    pub fn complete_up_to(&self) -> u64 {
         self.splitter.settled()
     }
 }
@@ -116,7 +116,7 @@ impl Decoder {
 /// The event of a block with data.
 ///
 /// The parser gets it line by line: whole, it would copy the rest of the block for every line of it.
-fn parse(block: &Block) -> Option<eventsource_stream::Event> {
+fn parse_block(block: &Block) -> Option<eventsource_stream::Event> {
     let lines = block.text.split_inclusive('\n').chain(["\n"]);
     let mut events = EventStream::new(stream::iter(lines.map(Ok::<_, Infallible>)));
     // All of its input is there, so it never has to wait.
@@ -129,7 +129,7 @@ mod tests {
 
     fn decode<'a>(
         chunks: impl IntoIterator<Item = &'a [u8]>,
-        resume: &mut Resume,
+        resume: &mut ResumeState,
     ) -> Vec<(String, String, String)> {
         let mut decoder = Decoder::new(16 << 20);
         let mut events = Vec::new();
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_retry_counts_with_and_without_data() {
-        let mut resume = Resume::default();
+        let mut resume = ResumeState::default();
         decode([b"retry: 10\n\n".as_slice()], &mut resume);
         assert_eq!(resume.retry().map(|retry| retry.as_millis()), Some(10));
         decode(
@@ -161,7 +161,7 @@ mod tests {
     fn an_event_of_very_many_lines_does_not_take_their_square() {
         let lines = 500_000;
         let stream = "data:x\n".repeat(lines) + "\n";
-        let read = decode([stream.as_bytes()], &mut Resume::default());
+        let read = decode([stream.as_bytes()], &mut ResumeState::default());
         assert_eq!(read[0].2.len(), 2 * lines - 1);
     }
 
@@ -175,7 +175,7 @@ mod tests {
             error.to_string(),
             "an event is larger than 20 bytes; --max-event-size sets how large it may be"
         );
-        let before = decoder.next_item(&mut Resume::default()).unwrap();
+        let before = decoder.next_item(&mut ResumeState::default()).unwrap();
         assert!(matches!(before, Some(Item::Event(event)) if event.data == "a"));
     }
 }

@@ -6,7 +6,7 @@ use crate::decode::decoder::Event;
 
 /// The gap that an event tells; none if it is an ordinary event, even one of the type `gap` of another server.
 #[must_use]
-pub fn told_by(event: &Event) -> Option<Gap> {
+pub fn parse_gap(event: &Event) -> Option<Gap> {
     if event.kind == "gap" && event.data.trim_start().starts_with('{') {
         serde_json::from_str(&event.data).ok()
     } else {
@@ -16,7 +16,7 @@ pub fn told_by(event: &Event) -> Option<Gap> {
 
 /// What was lost or may be missing, why, and where it goes on.
 #[must_use]
-pub fn sentence(gap: &Gap) -> String {
+pub fn describe_gap(gap: &Gap) -> String {
     if let Some(lost) = gap.lost {
         return format!(
             "gap: the server has lost events of channel {}, between {} and {}, by a fail-over or an older copy of its log; \
@@ -65,8 +65,8 @@ mod tests {
     #[test]
     fn only_our_own_gap_is_one() {
         let data = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"trimmed"}"#;
-        assert!(told_by(&event("gap", data)).is_some());
-        assert!(told_by(&event("click", data)).is_none());
+        assert!(parse_gap(&event("gap", data)).is_some());
+        assert!(parse_gap(&event("click", data)).is_none());
         for other in [
             "",
             "5 mm",
@@ -74,13 +74,13 @@ mod tests {
             r#"["sse","1-0","5-0","trimmed"]"#,
             r#"{"channel":"a b"}"#,
         ] {
-            assert!(told_by(&event("gap", other)).is_none(), "{other:?}");
+            assert!(parse_gap(&event("gap", other)).is_none(), "{other:?}");
         }
     }
 
     #[test]
     fn a_sentence_says_what_and_why_and_where_it_goes_on() {
-        let gap = |data| sentence(&told_by(&event("gap", data)).unwrap());
+        let gap = |data| describe_gap(&parse_gap(&event("gap", data)).unwrap());
         assert_eq!(
             gap(r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"trimmed"}"#),
             "gap: events of channel orders after 1-0 may be missing, because the server's history does not go back \

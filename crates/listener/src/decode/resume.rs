@@ -6,15 +6,15 @@ use sse_proto::blocks::Block;
 
 /// The last event id and the reconnection time that the server set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resume {
+pub struct ResumeState {
     last_event_id: String,
     retry: Option<Duration>,
 }
 
-impl Resume {
+impl ResumeState {
     /// At the start: after an event that is known already, or with an empty id at what comes next.
     #[must_use]
-    pub fn after(last_event_id: impl Into<String>) -> Self {
+    pub fn starting_after(last_event_id: impl Into<String>) -> Self {
         Self {
             last_event_id: last_event_id.into(),
             retry: None,
@@ -22,7 +22,7 @@ impl Resume {
     }
 
     /// Takes from a whole block what it says: an empty id resets the id, no id keeps it.
-    pub fn take(&mut self, block: &Block) {
+    pub fn apply_block(&mut self, block: &Block) {
         if let Some(id) = &block.id {
             self.last_event_id.clone_from(id);
         }
@@ -32,7 +32,7 @@ impl Resume {
     }
 
     /// Gives up an id that cannot be sent.
-    pub fn forget_id(&mut self) {
+    pub fn clear_last_event_id(&mut self) {
         self.last_event_id.clear();
     }
 
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn only_an_empty_id_resets_the_id() {
-        let mut resume = Resume::after("1-0");
-        resume.take(&Block {
+        let mut resume = ResumeState::starting_after("1-0");
+        resume.apply_block(&Block {
             has_data: true,
             retry_ms: Some(7),
             ..Block::default()
@@ -65,7 +65,7 @@ mod tests {
             (resume.last_event_id(), resume.retry()),
             ("1-0", Some(Duration::from_millis(7)))
         );
-        resume.take(&Block {
+        resume.apply_block(&Block {
             id: Some("2-0".to_owned()),
             ..Block::default()
         });
@@ -73,7 +73,7 @@ mod tests {
             (resume.last_event_id(), resume.retry()),
             ("2-0", Some(Duration::from_millis(7)))
         );
-        resume.take(&Block {
+        resume.apply_block(&Block {
             id: Some(String::new()),
             ..Block::default()
         });

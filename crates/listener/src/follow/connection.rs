@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 use crate::follow::{
     error::{PermanentError, StreamError, TransientError},
-    message,
-    redirect::{NoRoute, Route},
-    request::Request,
+    error_message,
+    redirect::{RedirectError, Route},
+    request::StreamRequest,
     response::ResponseAction,
 };
 
@@ -34,11 +34,11 @@ pub struct Connection {
 ///
 /// # Errors
 /// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the response is final.
-pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, StreamError> {
+pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened, StreamError> {
     let idle = request.timeouts().idle;
-    let (response, route) = match timeout(idle, send(request, last_event_id)).await {
+    let (response, route) = match timeout(idle, send_request(request, last_event_id)).await {
         Ok(Ok(answered)) => answered,
-        Ok(Err(SendError::NoRoute(error))) => return Err(PermanentError::Redirect(error).into()),
+        Ok(Err(SendError::Redirect(error))) => return Err(PermanentError::Redirect(error).into()),
         Ok(Err(SendError::Http(error))) if error.is_builder() => {
             return Err(PermanentError::Request(error.without_url()).into());
         }
@@ -50,7 +50,7 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Stre
         ResponseAction::Stream => Ok(Opened::Stream(Connection { response, idle })),
         ResponseAction::NoContent => Ok(Opened::NoContent),
         ResponseAction::RetryLater(retry_after) => {
-            let message = message::read(response).await;
+            let message = error_message::read(response).await;
             let error = TransientError::Status {
                 status,
                 message,
@@ -63,7 +63,7 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Stre
             let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
             let error = PermanentError::Response {
                 wrong,
-                message: message::read(response).await,
+                message: error_message::read(response).await,
                 without_secrets,
             };
             Err(error.into())
@@ -73,22 +73,25 @@ pub async fn open(request: &Request, last_event_id: &str) -> Result<Opened, Stre
 
 /// Why there is no answer.
 enum SendError {
-    NoRoute(NoRoute),
+    Redirect(RedirectError),
     Http(reqwest::Error),
 }
 
 /// Sends the request on, from redirect to redirect.
-async fn send(request: &Request, last_event_id: &str) -> Result<(Response, Route), SendError> {
-    let mut route = request.route();
+async fn send_request(
+    request: &StreamRequest,
+    last_event_id: &str,
+) -> Result<(Response, Route), SendError> {
+    let mut route = request.initial_route();
     loop {
         let response = request
-            .along(&route, last_event_id)
+            .build(&route, last_event_id)
             .send()
             .await
             .map_err(SendError::Http)?;
         if !route
-            .follow(response.status(), response.headers())
-            .map_err(SendError::NoRoute)?
+            .follow_redirect(response.status(), response.headers())
+            .map_err(SendError::Redirect)?
         {
             return Ok((response, route));
         }
@@ -139,7 +142,7 @@ mod tests {
             read.send(socket)
         });
         let settings = follow_settings(&["--url", &url]);
-        let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
+        let request = StreamRequest::new(&settings, &settings.target.urls[0]).unwrap();
         let opened = tokio::spawn(async move { open(&request, "").await });
         (opened, request_read.await.unwrap())
     }

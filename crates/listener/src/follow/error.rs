@@ -6,7 +6,7 @@ use std::{error::Error, io, time::Duration};
 
 use reqwest::StatusCode;
 
-use crate::follow::{redirect::NoRoute, response::NotAStream};
+use crate::follow::{redirect::RedirectError, response::NotAStream};
 
 /// Why a request opened no stream.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum TransientError {
     #[error("cannot trust the server: {}; if it is yours, --insecure does not check its certificate", root_cause(.0))]
     Untrusted(#[source] reqwest::Error),
     /// The server cannot now.
-    #[error("the server answered {status}{}", after_colon(.message))]
+    #[error("the server answered {status}{}", format_message(.message))]
     Status {
         /// 5xx, 408 or 429.
         status: StatusCode,
@@ -59,7 +59,7 @@ pub enum TransientError {
 #[derive(Debug, thiserror::Error)]
 pub enum PermanentError {
     /// The answer is final.
-    #[error("the server answered {wrong}{}{}", after_colon(.message), withheld(.without_secrets.as_deref()))]
+    #[error("the server answered {wrong}{}{}", format_message(.message), format_withheld(.without_secrets.as_deref()))]
     Response {
         /// What is wrong with it.
         wrong: NotAStream,
@@ -70,7 +70,7 @@ pub enum PermanentError {
     },
     /// Its redirects go round in a circle, or to what is not HTTP.
     #[error("its redirects lead nowhere")]
-    Redirect(#[source] NoRoute),
+    Redirect(#[source] RedirectError),
     /// The URL, or the one that it is redirected to, cannot be sent.
     #[error("a URL that cannot be asked for: {}", root_cause(.0))]
     Request(reqwest::Error),
@@ -119,14 +119,14 @@ fn is_refused(error: &reqwest::Error) -> bool {
 fn is_untrusted(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         matches!(
-            unwrapped(cause).downcast_ref(),
+            unwrap_io_errors(cause).downcast_ref(),
             Some(rustls::Error::InvalidCertificate(_))
         )
     })
 }
 
 /// What an `io::Error`, or several round one another, stand for. They leave it out when they are asked for their cause.
-fn unwrapped<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
     while let Some(inner) = error
         .downcast_ref::<io::Error>()
         .and_then(io::Error::get_ref)
@@ -149,7 +149,7 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
     std::iter::successors(Some(outermost), |&error| error.source())
 }
 
-fn withheld(origin: Option<&str>) -> String {
+fn format_withheld(origin: Option<&str>) -> String {
     let told = |origin| {
         format!(
             " (after a redirect to {origin}, which does not get --header, --bearer or a password)"
@@ -158,7 +158,7 @@ fn withheld(origin: Option<&str>) -> String {
     origin.map(told).unwrap_or_default()
 }
 
-fn after_colon(message: &str) -> String {
+fn format_message(message: &str) -> String {
     if message.is_empty() {
         String::new()
     } else {

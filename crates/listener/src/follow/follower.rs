@@ -8,19 +8,19 @@ use tokio::time::{Instant, sleep};
 use crate::{
     decode::{
         decoder::{DecodeError, Decoder, Item},
-        resume::Resume,
+        resume::ResumeState,
     },
     follow::{
         connection::{self, Connection, Opened},
+        connection_log::ConnectionLog,
         error::{PermanentError, StreamError, TransientError},
-        progress::Progress,
-        request::Request,
+        request::StreamRequest,
         retry_budget::RetryBudget,
         retry_pace::{ASKED_MAX, Backoff, Pace},
     },
     output::{
         delivery::{Delivery, DeliveryError},
-        state::{StateError, StateFile},
+        state_file::{StateError, StateFile},
     },
     settings::{follow::FollowSettings, last_event_id, stream_url::StreamUrl},
 };
@@ -39,7 +39,7 @@ pub struct Follower {
     failed_nodes: usize,
     /// Of these, those that refused; when all did so, that is the end.
     rejected_nodes: usize,
-    resume: Resume,
+    resume: ResumeState,
     event_bytes_max: usize,
     comments: bool,
     backoff: Backoff,
@@ -47,14 +47,14 @@ pub struct Follower {
     /// No server has ever been reached.
     starting: bool,
     delivery: Delivery,
-    progress: Progress,
+    connection_log: ConnectionLog,
 }
 
 /// One URL of the stream.
 #[derive(Debug)]
 struct Node {
     url: StreamUrl,
-    request: Request,
+    request: StreamRequest,
 }
 
 /// What cannot be got over by trying again.
@@ -89,7 +89,7 @@ pub enum FollowError {
         source: DecodeError,
     },
     /// It was tried as often as was wanted.
-    #[error("cannot follow {url}: {last}; gave up after {} (--max-retries)", in_a_row(*.attempts))]
+    #[error("cannot follow {url}: {last}; gave up after {} (--max-retries)", format_attempts(*.attempts))]
     GaveUp {
         /// What was asked.
         url: String,
@@ -101,11 +101,11 @@ pub enum FollowError {
 }
 
 /// How one connection went.
-enum Outcome {
+enum ConnectionEnd {
     /// There is nothing more to do.
-    Done,
+    Finished,
     /// It is to be followed by another one.
-    Again(TransientError),
+    Reconnect(TransientError),
 }
 
 impl Follower {
@@ -124,7 +124,7 @@ impl Follower {
         let node = |url: &StreamUrl| {
             Ok(Node {
                 url: url.clone(),
-                request: Request::new(settings, url)?,
+                request: StreamRequest::new(settings, url)?,
             })
         };
         Ok(Self {
@@ -138,7 +138,7 @@ impl Follower {
             node: 0,
             failed_nodes: 0,
             rejected_nodes: 0,
-            resume: Resume::after(
+            resume: ResumeState::starting_after(
                 kept.or_else(|| settings.target.last_event_id.clone())
                     .unwrap_or_default(),
             ),
@@ -148,7 +148,7 @@ impl Follower {
             backoff: Backoff::default(),
             retry_budget: RetryBudget::new(settings.max_retries),
             starting: true,
-            progress: Progress::new(settings.max_retries),
+            connection_log: ConnectionLog::new(settings.max_retries),
         })
     }
 
@@ -157,25 +157,25 @@ impl Follower {
     /// # Errors
     /// What cannot be got over by trying again.
     pub async fn follow(&mut self) -> Result<(), FollowError> {
-        while let Outcome::Again(error) = self.connect().await? {
+        while let ConnectionEnd::Reconnect(error) = self.connect().await? {
             if self.retry_budget.record_failure() {
-                let (url, attempts) = (self.url(), self.retry_budget.failures());
+                let (url, attempts) = (self.node_url(), self.retry_budget.failures());
                 return Err(FollowError::GaveUp {
                     url,
                     attempts,
                     last: error,
                 });
             }
-            let wait = self.wait_after(&error);
-            self.progress
-                .failed(&self.nodes[self.node].url, &error, wait);
-            self.next_node();
+            let wait = self.next_wait(&error);
+            self.connection_log
+                .log_failure(&self.nodes[self.node].url, &error, wait);
+            self.select_next_node();
             sleep(wait).await;
         }
         Ok(())
     }
 
-    fn next_node(&mut self) {
+    fn select_next_node(&mut self) {
         self.node = (self.node + 1) % self.nodes.len();
     }
 
@@ -185,41 +185,41 @@ impl Follower {
     /// The state file.
     pub fn close(&mut self) -> Result<(), FollowError> {
         self.delivery
-            .output
+            .printer
             .close()
             .map_err(|error| FollowError::Delivery(error.into()))
     }
 
-    async fn connect(&mut self) -> Result<Outcome, FollowError> {
+    async fn connect(&mut self) -> Result<ConnectionEnd, FollowError> {
         if last_event_id::to_header_value(self.resume.last_event_id()).is_none() {
-            self.progress.unsendable_id();
-            self.resume.forget_id();
+            self.connection_log.log_unsendable_id();
+            self.resume.clear_last_event_id();
         }
         let Node { url, request } = &self.nodes[self.node];
         match connection::open(request, self.resume.last_event_id()).await {
             Err(StreamError::Transient(error)) => {
                 self.failed_nodes += 1;
                 self.rejected_nodes = 0;
-                Ok(Outcome::Again(error))
+                Ok(ConnectionEnd::Reconnect(error))
             }
             Err(StreamError::Permanent(error)) if self.rejected_nodes + 1 < self.nodes.len() => {
                 self.failed_nodes += 1;
                 self.rejected_nodes += 1;
-                Ok(Outcome::Again(TransientError::Rejected(error)))
+                Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
             }
             Err(StreamError::Permanent(source)) => Err(FollowError::Rejected {
                 url: url.to_string(),
                 source,
             }),
             Ok(Opened::NoContent) => {
-                self.progress.over(url);
-                Ok(Outcome::Done)
+                self.connection_log.log_no_content(url);
+                Ok(ConnectionEnd::Finished)
             }
             Ok(Opened::Stream(connection)) => {
-                self.progress.connected(url, &self.resume);
+                self.connection_log.log_connected(url, &self.resume);
                 (self.failed_nodes, self.rejected_nodes) = (0, 0);
                 let opened_at = Instant::now();
-                let outcome = self.read(connection).await?;
+                let outcome = self.read_events(connection).await?;
                 if opened_at.elapsed() >= STEADY_AFTER {
                     self.backoff.reset();
                     self.retry_budget.reset();
@@ -229,7 +229,10 @@ impl Follower {
         }
     }
 
-    async fn read(&mut self, mut connection: Connection) -> Result<Outcome, FollowError> {
+    async fn read_events(
+        &mut self,
+        mut connection: Connection,
+    ) -> Result<ConnectionEnd, FollowError> {
         let mut decoder = Decoder::new(self.event_bytes_max);
         if self.comments {
             decoder = decoder.with_comments();
@@ -238,44 +241,46 @@ impl Follower {
             let bytes = match connection.next_bytes().await {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    self.delivery.output.reconnected();
-                    return Ok(Outcome::Again(error));
+                    self.delivery.printer.start_connection();
+                    return Ok(ConnectionEnd::Reconnect(error));
                 }
             };
-            self.delivery.output.received(&bytes);
+            self.delivery.printer.push_bytes(&bytes);
             let pushed = decoder.push(&bytes);
-            let taken = self.take_items(&mut decoder).await;
+            let taken = self.deliver_items(&mut decoder).await;
             // Whatever went wrong, the events before it are printed.
             self.delivery
                 .flush(Some(self.resume.last_event_id()))
                 .await?;
             if taken? {
-                return Ok(Outcome::Done);
+                return Ok(ConnectionEnd::Finished);
             }
-            pushed.map_err(|source| self.unreadable(source))?;
+            pushed.map_err(|source| self.unreadable_error(source))?;
         }
     }
 
     /// Hands on what is whole. True after the last event that is wanted.
-    async fn take_items(&mut self, decoder: &mut Decoder) -> Result<bool, FollowError> {
+    async fn deliver_items(&mut self, decoder: &mut Decoder) -> Result<bool, FollowError> {
         while let Some(item) = decoder
             .next_item(&mut self.resume)
-            .map_err(|source| self.unreadable(source))?
+            .map_err(|source| self.unreadable_error(source))?
         {
             match item {
-                Item::Comment(text) => self.delivery.output.comment(&text),
+                Item::Comment(text) => self.delivery.printer.add_comment(&text),
                 Item::Event(event) => {
                     self.retry_budget.reset();
-                    if self.delivery.event(&event).await?.is_break() {
+                    if self.delivery.deliver_event(&event).await?.is_break() {
                         return Ok(true);
                     }
                 }
             }
         }
-        self.delivery.output.settled(decoder.settled());
-        if self.delivery.output.held_bytes() > self.event_bytes_max {
+        self.delivery
+            .printer
+            .add_raw_up_to(decoder.complete_up_to());
+        if self.delivery.printer.held_bytes() > self.event_bytes_max {
             // Comments within an event, for ever.
-            return Err(self.unreadable(DecodeError::TooLarge(BlockTooLarge {
+            return Err(self.unreadable_error(DecodeError::TooLarge(BlockTooLarge {
                 bytes_max: self.event_bytes_max,
             })));
         }
@@ -283,7 +288,7 @@ impl Follower {
     }
 
     /// The next node is asked at once if this one gave no stream, until all have been asked.
-    fn wait_after(&mut self, error: &TransientError) -> Duration {
+    fn next_wait(&mut self, error: &TransientError) -> Duration {
         if (1..self.nodes.len()).contains(&self.failed_nodes) {
             return Duration::ZERO;
         }
@@ -301,20 +306,20 @@ impl Follower {
         wait.max(error.retry_after().min(ASKED_MAX))
     }
 
-    fn unreadable(&self, source: DecodeError) -> FollowError {
+    fn unreadable_error(&self, source: DecodeError) -> FollowError {
         FollowError::Unreadable {
-            url: self.url(),
+            url: self.node_url(),
             source,
         }
     }
 
     /// For people.
-    fn url(&self) -> String {
+    fn node_url(&self) -> String {
         self.nodes[self.node].url.to_string()
     }
 }
 
-fn in_a_row(attempts: u64) -> String {
+fn format_attempts(attempts: u64) -> String {
     if attempts == 1 {
         "1 attempt".to_owned()
     } else {

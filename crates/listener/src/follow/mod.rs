@@ -8,16 +8,16 @@
 //! | [`connection`] | one request, its response and its bytes |
 //! | [`response`] | the classification of a response: stream, end, retry later or give up (pure) |
 //! | [`error`] | errors of a connection, by whether a retry helps |
-//! | `message` | the message in the body of an error response |
+//! | `error_message` | the message in the body of an error response |
 //! | [`retry_pace`] | the wait before the next connection (pure) |
 //! | [`retry_budget`] | the limit of failed attempts in a row (pure) |
-//! | [`progress`] | changes of the connection, reported on stderr |
+//! | [`connection_log`] | changes of the connection, reported on stderr |
 
 pub mod connection;
+pub mod connection_log;
 pub mod error;
+pub(crate) mod error_message;
 pub mod follower;
-pub(crate) mod message;
-pub mod progress;
 pub mod redirect;
 pub mod request;
 pub mod response;
@@ -42,7 +42,7 @@ pub async fn run(settings: &FollowSettings) -> Result<(), FollowError> {
             Err(FollowError::Delivery(error)) if error.is_closed_pipe() => return Ok(()),
             outcome => outcome?,
         },
-        () = stdout::closed() => {}
+        () = stdout::wait_until_closed() => {}
     }
     follower.close()
 }

@@ -27,7 +27,7 @@ pub struct Route {
 
 /// Why a redirect is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoute {
+pub enum RedirectError {
     /// Round in a circle, most likely.
     #[error("more than {REDIRECTS_MAX} in a row")]
     TooMany,
@@ -39,7 +39,7 @@ pub enum NoRoute {
 impl Route {
     /// At the URL that the user gave, with the method that the user wants.
     #[must_use]
-    pub fn from(start: &Url, method: Method) -> Self {
+    pub fn new(start: &Url, method: Method) -> Self {
         Self {
             start: start.clone(),
             url: start.clone(),
@@ -80,20 +80,24 @@ impl Route {
     ///
     /// # Errors
     /// It is a redirect that cannot be followed.
-    pub fn follow(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<bool, NoRoute> {
-        let Some(mut next) = self.target(status, headers) else {
+    pub fn follow_redirect(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<bool, RedirectError> {
+        let Some(mut next) = self.redirect_target(status, headers) else {
             return Ok(false);
         };
         if !matches!(next.scheme(), "http" | "https") {
-            return Err(NoRoute::Scheme);
+            return Err(RedirectError::Scheme);
         }
         if self.redirects == REDIRECTS_MAX {
-            return Err(NoRoute::TooMany);
+            return Err(RedirectError::TooMany);
         }
         self.redirects += 1;
         self.trusted &= next.origin() == self.start.origin();
         let start = Some(&self.start).filter(|_| self.trusted);
-        set_user(
+        set_credentials(
             &mut next,
             start.map_or("", Url::username),
             start.and_then(Url::password),
@@ -106,7 +110,7 @@ impl Route {
         Ok(true)
     }
 
-    fn target(&self, status: StatusCode, headers: &HeaderMap) -> Option<Url> {
+    fn redirect_target(&self, status: StatusCode, headers: &HeaderMap) -> Option<Url> {
         if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             return None;
         }
@@ -126,7 +130,7 @@ fn becomes_get(status: StatusCode, method: &Method) -> bool {
     }
 }
 
-fn set_user(url: &mut Url, user: &str, password: Option<&str>) {
+fn set_credentials(url: &mut Url, user: &str, password: Option<&str>) {
     url.set_username(user)
         .and_then(|()| url.set_password(password))
         .expect("an http URL has a host");
@@ -140,18 +144,22 @@ mod tests {
 
     /// The way from `http://u:p@h:1/s` by these locations: each URL, and whether it is trusted.
     fn way(locations: &[&str]) -> Vec<(String, bool)> {
-        let mut route = Route::from(&"http://u:p@h:1/s".parse().unwrap(), Method::GET);
+        let mut route = Route::new(&"http://u:p@h:1/s".parse().unwrap(), Method::GET);
         let mut way = Vec::new();
         for location in locations {
-            assert_eq!(followed(&mut route, location), Ok(true), "{location}");
+            assert_eq!(
+                follow_location(&mut route, location),
+                Ok(true),
+                "{location}"
+            );
             way.push((route.url().to_string(), route.is_trusted()));
         }
         way
     }
 
-    fn followed(route: &mut Route, location: &str) -> Result<bool, NoRoute> {
+    fn follow_location(route: &mut Route, location: &str) -> Result<bool, RedirectError> {
         let location = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-        route.follow(
+        route.follow_redirect(
             StatusCode::FOUND,
             &HeaderMap::from_iter([(LOCATION, location)]),
         )
@@ -205,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_no_redirect_is_judged_as_it_is() {
-        let mut route = Route::from(&"http://h/s".parse().unwrap(), Method::GET);
+        let mut route = Route::new(&"http://h/s".parse().unwrap(), Method::GET);
         let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
         for status in [
             StatusCode::OK,
@@ -213,24 +221,30 @@ mod tests {
             StatusCode::NOT_MODIFIED,
             StatusCode::NOT_FOUND,
         ] {
-            assert_eq!(route.follow(status, &location), Ok(false));
+            assert_eq!(route.follow_redirect(status, &location), Ok(false));
         }
         assert_eq!(
-            route.follow(StatusCode::FOUND, &HeaderMap::new()),
+            route.follow_redirect(StatusCode::FOUND, &HeaderMap::new()),
             Ok(false)
         );
-        assert_eq!(followed(&mut route, "http://"), Ok(false));
+        assert_eq!(follow_location(&mut route, "http://"), Ok(false));
         assert_eq!(route.url().as_str(), "http://h/s");
     }
 
     #[test]
     fn a_way_without_an_end_is_given_up() {
-        let mut route = Route::from(&"http://h/s".parse().unwrap(), Method::GET);
-        assert_eq!(followed(&mut route, "ftp://h/"), Err(NoRoute::Scheme));
+        let mut route = Route::new(&"http://h/s".parse().unwrap(), Method::GET);
+        assert_eq!(
+            follow_location(&mut route, "ftp://h/"),
+            Err(RedirectError::Scheme)
+        );
         for _ in 0..REDIRECTS_MAX {
-            assert_eq!(followed(&mut route, "/s"), Ok(true));
+            assert_eq!(follow_location(&mut route, "/s"), Ok(true));
         }
-        assert_eq!(followed(&mut route, "/s"), Err(NoRoute::TooMany));
+        assert_eq!(
+            follow_location(&mut route, "/s"),
+            Err(RedirectError::TooMany)
+        );
     }
 
     #[test]
@@ -245,10 +259,10 @@ mod tests {
             (302, Method::PUT, "PUT"),
             (303, Method::GET, "GET"),
         ] {
-            let mut route = Route::from(&"http://h/s".parse().unwrap(), method.clone());
+            let mut route = Route::new(&"http://h/s".parse().unwrap(), method.clone());
             let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
             route
-                .follow(StatusCode::from_u16(status).unwrap(), &location)
+                .follow_redirect(StatusCode::from_u16(status).unwrap(), &location)
                 .unwrap();
             let kept = then == method.as_str();
             assert_eq!(

@@ -40,7 +40,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// What is asked of one node, again and again, with ever later ids.
 #[derive(Debug)]
-pub struct Request {
+pub struct StreamRequest {
     client: Client,
     url: Url,
     method: Method,
@@ -51,7 +51,7 @@ pub struct Request {
     timeouts: Timeouts,
 }
 
-impl Request {
+impl StreamRequest {
     /// The request that the settings ask for, to this URL of theirs.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Request {
             idle: settings.idle_timeout,
         };
         Ok(Self {
-            client: client(url, target, timeouts)?,
+            client: build_client(url, target, timeouts)?,
             url: url.with_query(target.query()),
             method: target.method(),
             body: target.body.as_ref().map(|body| body.0.clone()),
@@ -75,12 +75,12 @@ impl Request {
 
     /// The way to the stream, at its start.
     #[must_use]
-    pub fn route(&self) -> Route {
-        Route::from(&self.url, self.method.clone())
+    pub fn initial_route(&self) -> Route {
+        Route::new(&self.url, self.method.clone())
     }
 
     /// The request, at this point of its way, for what follows `last_event_id`; empty means for what comes next.
-    pub fn along(&self, route: &Route, last_event_id: &str) -> RequestBuilder {
+    pub fn build(&self, route: &Route, last_event_id: &str) -> RequestBuilder {
         let mut headers = if route.is_trusted() {
             self.secrets.clone()
         } else {
@@ -119,8 +119,8 @@ impl Request {
     }
 }
 
-fn client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
-    let builder = || builder(url, timeouts).tls_danger_accept_invalid_certs(target.insecure);
+fn build_client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
+    let builder = || client_builder(url, timeouts).tls_danger_accept_invalid_certs(target.insecure);
     match builder().build() {
         // A small container has no certificates, and plain HTTP does not need any.
         Err(error) if error.is_builder() && !url.is_https() => builder().tls_certs_only([]).build(),
@@ -128,7 +128,7 @@ fn client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Resu
     }
 }
 
-fn builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
+fn client_builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
     let builder = Client::builder()
         .user_agent(concat!(
             env!("CARGO_PKG_NAME"),
@@ -155,9 +155,9 @@ mod tests {
     fn built(arguments: &[&str], last_event_id: &str) -> reqwest::Request {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = follow_settings(&[&["--url", "http://h"], arguments].concat());
-        let request = Request::new(&settings, &settings.target.urls[0]).unwrap();
+        let request = StreamRequest::new(&settings, &settings.target.urls[0]).unwrap();
         request
-            .along(&request.route(), last_event_id)
+            .build(&request.initial_route(), last_event_id)
             .build()
             .unwrap()
     }

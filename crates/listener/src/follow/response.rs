@@ -40,38 +40,38 @@ impl ResponseAction {
     #[must_use]
     pub fn classify(status: StatusCode, headers: &HeaderMap) -> Self {
         match status {
-            StatusCode::OK => match wrong_content(headers) {
+            StatusCode::OK => match check_content(headers) {
                 Some(wrong) => Self::GiveUp(wrong),
                 None => Self::Stream,
             },
             StatusCode::NO_CONTENT => Self::NoContent,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Self::RetryLater(retry_after(headers))
+                Self::RetryLater(parse_retry_after(headers))
             }
-            _ if status.is_server_error() => Self::RetryLater(retry_after(headers)),
+            _ if status.is_server_error() => Self::RetryLater(parse_retry_after(headers)),
             _ => Self::GiveUp(NotAStream::Status(status)),
         }
     }
 }
 
-fn wrong_content(headers: &HeaderMap) -> Option<NotAStream> {
-    let said = |name| {
+fn check_content(headers: &HeaderMap) -> Option<NotAStream> {
+    let header = |name| {
         headers
             .get(name)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
-    let content_type = said(CONTENT_TYPE).unwrap_or_default();
+    let content_type = header(CONTENT_TYPE).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("text/event-stream") {
         return Some(NotAStream::ContentType(content_type));
     }
-    said(CONTENT_ENCODING)
+    header(CONTENT_ENCODING)
         .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
         .map(NotAStream::Compressed)
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is taken from the server's own `Date` because clocks differ.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
     let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = said.parse() {
         return Some(Duration::from_secs(seconds));

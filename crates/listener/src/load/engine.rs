@@ -28,7 +28,7 @@ use super::{
     stats::{Stats, increment},
 };
 use crate::follow::{
-    message,
+    error_message,
     retry_pace::{ASKED_MAX, Pace},
 };
 
@@ -454,7 +454,7 @@ impl<'p> Engine<'p> {
             Over::Refused(refusal, body) => {
                 let told = refusal
                     .location
-                    .map_or_else(|| message::shown(&body), |to| format!("to {to}"));
+                    .map_or_else(|| error_message::from_body(&body), |to| format!("to {to}"));
                 if !told.is_empty() {
                     stats.connects.rejections.set_message(&refusal.kind, told);
                 }

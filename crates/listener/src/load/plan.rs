@@ -8,7 +8,7 @@ use std::{
 
 use url::Url;
 
-use super::{collector::CollectorRules, request::Request, sources::Sources};
+use super::{collector::CollectorRules, request::RequestBytes, sources::Sources};
 use crate::settings::{
     load::{LoadSettings, NOTHING},
     stream_url::StreamUrl,
@@ -19,7 +19,7 @@ const PROBE_MAX: Duration = Duration::from_secs(2);
 
 /// Where connections lead.
 pub(crate) struct Node {
-    pub(crate) request: Request,
+    pub(crate) request: RequestBytes,
     pub(crate) address: SocketAddr,
 }
 
@@ -61,7 +61,7 @@ impl Plan {
         let target = &settings.target;
         let node = |url: &StreamUrl| {
             Ok(Node {
-                request: Request::new(target, url),
+                request: RequestBytes::new(target, url),
                 address: address(&url.with_query(NOTHING), url)?,
             })
         };

@@ -16,13 +16,13 @@ use crate::settings::{
 };
 
 /// A request that is sent again and again.
-pub(crate) struct Request {
+pub(crate) struct RequestBytes {
     /// Its head without the last event id and without the blank line.
     head: Vec<u8>,
     body: Option<Bytes>,
 }
 
-impl Request {
+impl RequestBytes {
     /// The request that the settings ask for, to this URL of theirs.
     pub(crate) fn new(target: &Target, url: &StreamUrl) -> Self {
         let url = url.with_query(target.query());
@@ -118,7 +118,7 @@ mod tests {
     fn sent(arguments: &[&str], last_event_id: &str) -> String {
         let target = follow_settings(arguments).target;
         String::from_utf8(
-            Request::new(&target, &target.urls[0])
+            RequestBytes::new(&target, &target.urls[0])
                 .bytes(last_event_id)
                 .0,
         )

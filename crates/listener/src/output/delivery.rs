@@ -5,9 +5,9 @@ use std::{io, ops::ControlFlow};
 use crate::{
     decode::{decoder::Event, gap},
     output::{
-        printer::{Output, OutputError},
+        printer::{OutputError, Printer},
         record::{Record, RecordError},
-        state::StateFile,
+        state_file::StateFile,
         stderr,
     },
     settings::follow::FollowSettings,
@@ -16,7 +16,7 @@ use crate::{
 /// Where events go.
 #[derive(Debug)]
 pub struct Delivery {
-    pub(crate) output: Output,
+    pub(crate) printer: Printer,
     record: Option<Record>,
     /// Events still wanted; none for all.
     wanted: Option<u64>,
@@ -48,7 +48,7 @@ impl Delivery {
     /// [`RecordError::Create`].
     pub fn new(settings: &FollowSettings, state: Option<StateFile>) -> Result<Self, RecordError> {
         Ok(Self {
-            output: Output::new(settings.format, state),
+            printer: Printer::new(settings.format, state),
             record: settings.record.as_deref().map(Record::create).transpose()?,
             wanted: settings.count.map(u64::from),
         })
@@ -58,20 +58,20 @@ impl Delivery {
     ///
     /// # Errors
     /// The record file cannot be written, or stdout.
-    pub async fn event(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
-        if let Some(gap) = gap::told_by(event) {
+    pub async fn deliver_event(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
+        if let Some(gap) = gap::parse_gap(event) {
             if let Some(record) = &mut self.record {
                 record.gap(event, &gap)?;
             }
             // On a terminal the gap stands where it belongs, after what came before it.
             self.flush(None).await?;
-            stderr::log_line(gap::sentence(&gap));
+            stderr::log_line(gap::describe_gap(&gap));
             return Ok(ControlFlow::Continue(()));
         }
         if let Some(record) = &mut self.record {
             record.event(event)?;
         }
-        self.output.event(event);
+        self.printer.add_event(event);
         if let Some(wanted) = &mut self.wanted {
             *wanted -= 1;
         }
@@ -87,6 +87,6 @@ impl Delivery {
     /// # Errors
     /// stdout does not take it, or the state file.
     pub async fn flush(&mut self, last_event_id: Option<&str>) -> Result<(), DeliveryError> {
-        Ok(self.output.flush(last_event_id).await?)
+        Ok(self.printer.flush(last_event_id).await?)
     }
 }

@@ -4,18 +4,18 @@
 //! |---|---|
 //! | [`delivery`] | each event is recorded, printed and counted |
 //! | [`printer`] | the events on stdout, in the format of `--format` |
-//! | [`raw`] | whole blocks of raw bytes, for `--format raw` |
+//! | [`raw_blocks`] | whole blocks of raw bytes, for `--format raw` |
 //! | [`terminal`] | control characters made visible |
 //! | [`stdout`] | whether stdout is still read, and whether its data is on disk |
-//! | [`state`] | the file of `--state`, which keeps the last event id between runs |
+//! | [`state_file`] | the file of `--state`, which keeps the last event id between runs |
 //! | [`record`] | the file of `--record`, from which loss is counted |
 //! | [`stderr`] | messages for people |
 
 pub mod delivery;
 pub mod printer;
-pub mod raw;
+pub mod raw_blocks;
 pub mod record;
-pub mod state;
+pub mod state_file;
 pub mod stderr;
 pub mod stdout;
 pub mod terminal;

@@ -14,8 +14,8 @@ use anstyle::{AnsiColor, Style};
 use crate::{
     decode::decoder::Event,
     output::{
-        raw::Raw,
-        state::{StateError, StateFile},
+        raw_blocks::RawBlocks,
+        state_file::{StateError, StateFile},
         stdout, terminal,
     },
     settings::follow::Format,
@@ -26,9 +26,9 @@ const COMMENT: Style = Style::new().dimmed();
 
 /// Prints what was received on stdout.
 #[derive(Debug)]
-pub struct Output {
+pub struct Printer {
     format: Format,
-    raw: Raw,
+    raw: RawBlocks,
     /// stdout is a terminal: control characters are made visible.
     terminal: bool,
     /// It is one with colours, and the user has nothing against them (`NO_COLOR`).
@@ -54,7 +54,7 @@ pub enum OutputError {
     State(#[from] StateError),
 }
 
-impl Output {
+impl Printer {
     /// Prints in this format, and keeps in this file how far it is.
     #[must_use]
     pub fn new(format: Format, state: Option<StateFile>) -> Self {
@@ -65,7 +65,7 @@ impl Output {
         let colours = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
         Self {
             format,
-            raw: Raw::default(),
+            raw: RawBlocks::default(),
             terminal: stdout.is_terminal(),
             colours: stdout.is_terminal() && colours,
             batch: Batch { bytes, state },
@@ -73,43 +73,45 @@ impl Output {
     }
 
     /// The next connection has begun.
-    pub fn reconnected(&mut self) {
-        self.raw.reconnected();
+    pub fn start_connection(&mut self) {
+        self.raw.start_connection();
     }
 
     /// Takes the bytes in which the next events are.
-    pub fn received(&mut self, bytes: &[u8]) {
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
         if self.format == Format::Raw {
             self.raw.push(bytes);
         }
     }
 
     /// Adds an event to the batch; as raw bytes, up to its end.
-    pub fn event(&mut self, event: &Event) {
+    pub fn add_event(&mut self, event: &Event) {
         match self.format {
             Format::Text => {
                 // The tutorial's two lines: `print(f"event: {event.event} \ndata: {event.data}")`.
                 let (kind, data) = (
-                    self.coloured(KIND, self.shown(&event.kind)),
-                    self.shown(&event.data),
+                    self.with_colour(KIND, self.printable(&event.kind)),
+                    self.printable(&event.data),
                 );
-                self.line(&format!("event: {kind} \ndata: {data}"));
+                self.add_line(&format!("event: {kind} \ndata: {data}"));
             }
             Format::Json => {
-                self.line(&self.shown_json(json(event)));
+                self.add_line(&self.printable_json(to_json(event)));
             }
-            Format::Data => self.line(&self.shown(&event.data)),
-            Format::Raw => self.settled(event.end),
+            Format::Data => self.add_line(&self.printable(&event.data)),
+            Format::Raw => self.add_raw_up_to(event.end),
         }
     }
 
     /// Adds a comment to the batch.
-    pub fn comment(&mut self, text: &str) {
+    pub fn add_comment(&mut self, text: &str) {
         match self.format {
-            Format::Text => self.line(&self.coloured(COMMENT, format!(": {}", self.shown(text)))),
+            Format::Text => {
+                self.add_line(&self.with_colour(COMMENT, format!(": {}", self.printable(text))))
+            }
             Format::Json => {
                 let json = serde_json::json!({ "comment": text }).to_string();
-                self.line(&self.shown_json(json));
+                self.add_line(&self.printable_json(json));
             }
             // Refused with these settings, or there already.
             Format::Data | Format::Raw => {}
@@ -117,11 +119,11 @@ impl Output {
     }
 
     /// Up to here, in bytes since the connection's start, nothing is unfinished.
-    pub fn settled(&mut self, end: u64) {
+    pub fn add_raw_up_to(&mut self, end: u64) {
         if self.format == Format::Raw {
             let bytes = &mut self.batch.bytes;
             let start = bytes.len();
-            self.raw.take_to(end, bytes);
+            self.raw.drain_up_to(end, bytes);
             if self.terminal {
                 let text = String::from_utf8_lossy(&bytes.split_off(start)).into_owned();
                 bytes.extend_from_slice(terminal::visible(&text).as_bytes());
@@ -140,7 +142,7 @@ impl Output {
     /// # Errors
     /// See [`OutputError`]; the kind of the error is [`io::ErrorKind::BrokenPipe`] when the reader of stdout has gone.
     pub async fn flush(&mut self, last_event_id: Option<&str>) -> Result<(), OutputError> {
-        let last_event_id = last_event_id.filter(|id| self.batch.is_to_be_kept(id));
+        let last_event_id = last_event_id.filter(|id| self.batch.needs_save(id));
         if self.batch.bytes.is_empty() && last_event_id.is_none() {
             return Ok(());
         }
@@ -148,7 +150,8 @@ impl Output {
             mem::take(&mut self.batch),
             last_event_id.map(ToOwned::to_owned),
         );
-        let writing = tokio::task::spawn_blocking(move || batch.write(last_event_id.as_deref()));
+        let writing =
+            tokio::task::spawn_blocking(move || batch.write_and_save(last_event_id.as_deref()));
         self.batch = writing
             .await
             .map_err(|error| OutputError::Stdout(io::Error::other(error)))??;
@@ -162,17 +165,17 @@ impl Output {
     pub fn close(&mut self) -> Result<(), OutputError> {
         // It is where the write is, if one is still under way.
         match &mut self.batch.state {
-            Some(state) => Ok(state.close()?),
+            Some(state) => Ok(state.mark_complete()?),
             None => Ok(()),
         }
     }
 
-    fn line(&mut self, text: &str) {
+    fn add_line(&mut self, text: &str) {
         self.batch.bytes.extend_from_slice(text.as_bytes());
         self.batch.bytes.push(b'\n');
     }
 
-    fn coloured(&self, style: Style, text: String) -> String {
+    fn with_colour(&self, style: Style, text: String) -> String {
         if self.colours {
             format!("{style}{text}{style:#}")
         } else {
@@ -180,7 +183,7 @@ impl Output {
         }
     }
 
-    fn shown(&self, text: &str) -> String {
+    fn printable(&self, text: &str) -> String {
         if self.terminal {
             terminal::visible(text).into_owned()
         } else {
@@ -188,7 +191,7 @@ impl Output {
         }
     }
 
-    fn shown_json(&self, json: String) -> String {
+    fn printable_json(&self, json: String) -> String {
         if self.terminal {
             terminal::visible_json(&json).into_owned()
         } else {
@@ -197,23 +200,23 @@ impl Output {
     }
 }
 
-fn json(event: &Event) -> String {
+fn to_json(event: &Event) -> String {
     serde_json::to_string(event).expect("three strings are always JSON")
 }
 
 impl Batch {
     /// There is a state file, with another id.
-    fn is_to_be_kept(&self, last_event_id: &str) -> bool {
+    fn needs_save(&self, last_event_id: &str) -> bool {
         self.state
             .as_ref()
             .is_some_and(|state| state.last_event_id() != Some(last_event_id))
     }
 
     /// Writes the bytes, then the id; its memory serves for the next batch.
-    fn write(mut self, last_event_id: Option<&str>) -> Result<Self, OutputError> {
+    fn write_and_save(mut self, last_event_id: Option<&str>) -> Result<Self, OutputError> {
         if !self.bytes.is_empty() {
             if let Some(state) = &mut self.state {
-                state.begin()?;
+                state.begin_write()?;
             }
             let mut stdout = io::stdout().lock();
             stdout
@@ -221,11 +224,11 @@ impl Batch {
                 .and_then(|()| stdout.flush())
                 .map_err(OutputError::Stdout)?;
             if self.state.is_some() {
-                stdout::sync().map_err(OutputError::Stdout)?;
+                stdout::sync_to_disk().map_err(OutputError::Stdout)?;
             }
         }
         if let (Some(state), Some(id)) = (&mut self.state, last_event_id) {
-            state.save(id)?;
+            state.save_id(id)?;
         }
         self.bytes.clear();
         Ok(self)
@@ -236,24 +239,24 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn output(format: Format, terminal: bool) -> Output {
-        Output {
+    fn output(format: Format, terminal: bool) -> Printer {
+        Printer {
             format,
-            raw: Raw::default(),
+            raw: RawBlocks::default(),
             terminal,
             colours: false,
             batch: Batch::default(),
         }
     }
 
-    fn text(output: Output) -> String {
+    fn text(output: Printer) -> String {
         String::from_utf8(output.batch.bytes).unwrap()
     }
 
     fn printed(format: Format, terminal: bool, data: &str) -> String {
         let mut output = output(format, terminal);
         let (id, kind) = ("1-0".to_owned(), "click".to_owned());
-        output.event(&Event {
+        output.add_event(&Event {
             id,
             kind,
             data: data.to_owned(),
@@ -292,9 +295,9 @@ mod tests {
     #[test]
     fn raw_is_what_came_up_to_the_end_of_an_event() {
         let mut raw = output(Format::Raw, false);
-        raw.received(b": x\ndata:a\r\n\r\ndata: b");
-        raw.settled(4);
-        raw.event(&Event {
+        raw.push_bytes(b": x\ndata:a\r\n\r\ndata: b");
+        raw.add_raw_up_to(4);
+        raw.add_event(&Event {
             end: 14,
             ..Event::default()
         });
@@ -312,18 +315,18 @@ mod tests {
             (Format::Raw, ""),
         ] {
             let mut output = output(format, false);
-            output.comment("a b");
+            output.add_comment("a b");
             assert_eq!(text(output), shown);
         }
     }
 
     #[test]
     fn colours_are_round_the_type_only() {
-        let mut output = Output {
+        let mut output = Printer {
             colours: true,
             ..output(Format::Text, true)
         };
-        output.event(&Event {
+        output.add_event(&Event {
             kind: "click".to_owned(),
             data: "a".to_owned(),
             ..Event::default()
@@ -347,8 +350,8 @@ mod tests {
         assert!(printed(Format::Json, true, "\u{9b}").contains(r"\u009b"));
         assert!(printed(Format::Json, false, "\u{9b}").contains('\u{9b}'));
         let mut raw = output(Format::Raw, true);
-        raw.received(b"data: \x1b[2J\xFF\n\n");
-        raw.settled(13);
+        raw.push_bytes(b"data: \x1b[2J\xFF\n\n");
+        raw.add_raw_up_to(13);
         assert_eq!(text(raw), "data: \u{fffd}[2J\u{fffd}\n\n");
     }
 }

@@ -5,10 +5,10 @@ use std::io;
 /// Waits until nobody can read stdout any more (a pipe whose reader has gone); for ever if that cannot be told.
 ///
 /// A write would find out too, but the next event may be days away, and the stream would be held open for nobody.
-pub async fn closed() {
+pub async fn wait_until_closed() {
     let (tell, told) = tokio::sync::oneshot::channel();
     // Waits as long as the process lives; nobody listens any more when that is over.
-    std::thread::spawn(move || tell.send(wait_closed()));
+    std::thread::spawn(move || tell.send(poll_until_closed()));
     match told.await {
         Ok(true) => {}
         _ => std::future::pending().await,
@@ -19,7 +19,7 @@ pub async fn closed() {
 ///
 /// # Errors
 /// The disk fails.
-pub fn sync() -> io::Result<()> {
+pub fn sync_to_disk() -> io::Result<()> {
     #[cfg(unix)]
     {
         let stdout = io::stdout();
@@ -35,7 +35,7 @@ pub fn sync() -> io::Result<()> {
 
 /// Whether it was closed; false if it cannot be watched.
 #[cfg(unix)]
-fn wait_closed() -> bool {
+fn poll_until_closed() -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
     let stdout = io::stdout();
     loop {
@@ -54,6 +54,6 @@ fn wait_closed() -> bool {
 }
 
 #[cfg(not(unix))]
-fn wait_closed() -> bool {
+fn poll_until_closed() -> bool {
     false
 }

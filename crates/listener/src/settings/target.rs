@@ -10,7 +10,7 @@ use reqwest::{
 use sse_proto::Channel;
 
 use super::{
-    body::Body,
+    body::RequestBody,
     header::{Bearer, Header, Unquoted},
     last_event_id::to_header_value,
     stream_url::StreamUrl,
@@ -81,8 +81,8 @@ pub struct Target {
         value_name = "TEXT",
         allow_hyphen_values = true
     )]
-    #[arg(value_parser = Unquoted(Body::parse))]
-    pub body: Option<Body>,
+    #[arg(value_parser = Unquoted(RequestBody::parse))]
+    pub body: Option<RequestBody>,
 
     /// Follow this channel; may be repeated
     ///

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use listener::{
     decode::{
         decoder::{Decoder, Item},
-        resume::Resume,
+        resume::ResumeState,
     },
     load::events::{self, EventReader, Scratch},
 };
@@ -30,8 +30,11 @@ struct Read {
 
 /// The reader of `listener`, which parses with `eventsource-stream`.
 fn by_the_listener(pieces: &[&[u8]]) -> Read {
-    let (mut decoder, mut resume, mut events) =
-        (Decoder::new(EVENT_BYTES_MAX), Resume::default(), Vec::new());
+    let (mut decoder, mut resume, mut events) = (
+        Decoder::new(EVENT_BYTES_MAX),
+        ResumeState::default(),
+        Vec::new(),
+    );
     for piece in pieces {
         decoder.push(piece).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {

@@ -29,18 +29,20 @@ pub(crate) async fn read(mut response: Response) -> String {
     // Whether it ended or took too long, what came is in `body`.
     let _ = tokio::time::timeout(BODY_TIME_MAX, reading).await;
     body.truncate(BODY_BYTES_MAX);
-    shown(&body)
+    from_body(&body)
 }
 
-pub(crate) fn shown(body: &[u8]) -> String {
+pub(crate) fn from_body(body: &[u8]) -> String {
     if let Ok(ours) = serde_json::from_slice::<ErrorBody>(body) {
-        return plain(&ours.error.message).collect();
+        return printable_chars(&ours.error.message).collect();
     }
     let text = String::from_utf8_lossy(body);
-    plain(text.trim()).take(SHOWN_CHARACTERS_MAX).collect()
+    printable_chars(text.trim())
+        .take(SHOWN_CHARACTERS_MAX)
+        .collect()
 }
 
-fn plain(text: &str) -> impl Iterator<Item = char> {
+fn printable_chars(text: &str) -> impl Iterator<Item = char> {
     // Lines become one line.
     text.chars()
         .map(|c| if c == '\n' { ' ' } else { c })
@@ -54,17 +56,17 @@ mod tests {
     #[test]
     fn our_json_is_shown_as_its_message() {
         let body = r#"{"error":{"code":"no_such_path","message":"try GET\u001b[2J /stream"}}"#;
-        assert_eq!(shown(body.as_bytes()), "try GET[2J /stream");
+        assert_eq!(from_body(body.as_bytes()), "try GET[2J /stream");
     }
 
     #[test]
     fn another_text_is_cut_and_made_plain() {
         assert_eq!(
-            shown(b"\n<h1>Not\x1b[31m\r\nhere</h1>\xff\n"),
+            from_body(b"\n<h1>Not\x1b[31m\r\nhere</h1>\xff\n"),
             "<h1>Not[31m here</h1>\u{fffd}"
         );
-        assert_eq!(shown("é".repeat(300).as_bytes()), "é".repeat(200));
-        assert_eq!(shown(br#"{"error":"x"}"#), r#"{"error":"x"}"#);
-        assert_eq!(shown(b""), "");
+        assert_eq!(from_body("é".repeat(300).as_bytes()), "é".repeat(200));
+        assert_eq!(from_body(br#"{"error":"x"}"#), r#"{"error":"x"}"#);
+        assert_eq!(from_body(b""), "");
     }
 }

@@ -29,11 +29,11 @@ pub struct StateFile {
 struct State {
     last_event_id: String,
     /// The listener ended when all that it had begun to write was written.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     clean: bool,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
@@ -82,13 +82,13 @@ impl StateFile {
             path: path.clone(),
             source,
         };
-        let lock = File::create(beside(&path, ".lock")).map_err(unwritable)?;
+        let lock = File::create(sibling_path(&path, ".lock")).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(StateError::InUse { path }),
             Err(fs::TryLockError::Error(source)) => return Err(unwritable(source)),
         }
-        let state = read(&path)?;
+        let state = read_state(&path)?;
         Ok(Self {
             path,
             state,
@@ -110,16 +110,16 @@ impl StateFile {
         self.state.as_ref().is_some_and(|state| !state.clean)
     }
 
-    /// From now on what is written may be torn, until [`close`](Self::close).
+    /// From now on what is written may be torn, until [`mark_complete`](Self::mark_complete).
     ///
     /// # Errors
     /// [`StateError::Write`]; the file is as it was.
-    pub fn begin(&mut self) -> Result<(), StateError> {
+    pub fn begin_write(&mut self) -> Result<(), StateError> {
         if self.is_torn() {
             return Ok(());
         }
         let last_event_id = self.last_event_id().unwrap_or_default().to_owned();
-        self.replace(State {
+        self.replace_file(State {
             last_event_id,
             clean: false,
         })
@@ -129,9 +129,9 @@ impl StateFile {
     ///
     /// # Errors
     /// [`StateError::Write`]; the file is as it was.
-    pub fn save(&mut self, last_event_id: &str) -> Result<(), StateError> {
+    pub fn save_id(&mut self, last_event_id: &str) -> Result<(), StateError> {
         let clean = !self.is_torn();
-        self.replace(State {
+        self.replace_file(State {
             last_event_id: last_event_id.to_owned(),
             clean,
         })
@@ -141,9 +141,9 @@ impl StateFile {
     ///
     /// # Errors
     /// [`StateError::Write`]; the file is as it was.
-    pub fn close(&mut self) -> Result<(), StateError> {
+    pub fn mark_complete(&mut self) -> Result<(), StateError> {
         match self.state.clone() {
-            Some(state) if !state.clean => self.replace(State {
+            Some(state) if !state.clean => self.replace_file(State {
                 clean: true,
                 ..state
             }),
@@ -151,10 +151,10 @@ impl StateFile {
         }
     }
 
-    fn replace(&mut self, state: State) -> Result<(), StateError> {
+    fn replace_file(&mut self, state: State) -> Result<(), StateError> {
         let mut text = serde_json::to_vec(&state).expect("a string and a truth are always JSON");
         text.push(b'\n');
-        self.write(&text).map_err(|source| StateError::Write {
+        self.write_file(&text).map_err(|source| StateError::Write {
             path: self.path.clone(),
             source,
         })?;
@@ -162,9 +162,9 @@ impl StateFile {
         Ok(())
     }
 
-    fn write(&self, text: &[u8]) -> io::Result<()> {
+    fn write_file(&self, text: &[u8]) -> io::Result<()> {
         // In the same directory, so that it can be renamed.
-        let new = beside(&self.path, ".new");
+        let new = sibling_path(&self.path, ".new");
         let mut file = File::create(&new)?;
         if let Ok(old) = fs::metadata(&self.path) {
             file.set_permissions(old.permissions())?;
@@ -176,7 +176,7 @@ impl StateFile {
     }
 }
 
-fn read(path: &Path) -> Result<Option<State>, StateError> {
+fn read_state(path: &Path) -> Result<Option<State>, StateError> {
     let bytes = match fs::metadata(path) {
         Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Ok(Vec::new()),
         Ok(_) => fs::read(path),
@@ -193,7 +193,7 @@ fn read(path: &Path) -> Result<Option<State>, StateError> {
     Ok(Some(state))
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.to_owned().into_os_string();
     path.push(ending);
     path.into()
@@ -209,7 +209,7 @@ mod tests {
         let path = directory.path().join("orders.state");
         assert_eq!(StateFile::open(&path).unwrap().last_event_id(), None);
         for id in ["", "1700-0", "a \"b\" é"] {
-            StateFile::open(&path).unwrap().save(id).unwrap();
+            StateFile::open(&path).unwrap().save_id(id).unwrap();
             assert_eq!(StateFile::open(&path).unwrap().last_event_id(), Some(id));
         }
         assert!(!directory.path().join("orders.state.new").exists());
@@ -227,12 +227,12 @@ mod tests {
         fs::write(&path, "{\"last_event_id\":\"1-0\"}").unwrap();
         let mut state = StateFile::open(&path).unwrap();
         assert!(!state.is_torn());
-        state.begin().unwrap();
-        state.save("2-0").unwrap();
+        state.begin_write().unwrap();
+        state.save_id("2-0").unwrap();
         drop(state);
         let mut state = StateFile::open(&path).unwrap();
         assert!(state.is_torn() && state.last_event_id() == Some("2-0"));
-        state.close().unwrap();
+        state.mark_complete().unwrap();
         drop(state);
         assert!(!StateFile::open(&path).unwrap().is_torn());
     }
@@ -259,7 +259,7 @@ mod tests {
         fs::write(&real, "{\"last_event_id\":\"1-0\"}").unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        StateFile::open(&link).unwrap().save("2-0").unwrap();
+        StateFile::open(&link).unwrap().save_id("2-0").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&real).unwrap().contains("2-0"));
         assert_eq!(
@@ -292,7 +292,7 @@ mod tests {
             StateFile::open(directory.path()),
             Err(StateError::Read { .. })
         ));
-        fs::remove_file(beside(
+        fs::remove_file(sibling_path(
             &fs::canonicalize(directory.path()).unwrap(),
             ".lock",
         ))

@@ -7,7 +7,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Bytes of one connection that are not printed yet.
 #[derive(Debug, Default)]
-pub struct Raw {
+pub struct RawBlocks {
     held: Vec<u8>,
     /// Bytes of the stream before those that are held.
     before: u64,
@@ -15,9 +15,9 @@ pub struct Raw {
     again: bool,
 }
 
-impl Raw {
+impl RawBlocks {
     /// The next connection has begun: what is held is from before a cut.
-    pub fn reconnected(&mut self) {
+    pub fn start_connection(&mut self) {
         *self = Self {
             again: true,
             ..Self::default()
@@ -36,7 +36,7 @@ impl Raw {
     }
 
     /// Moves what is held up to here, in bytes since the connection's start, to `out`.
-    pub fn take_to(&mut self, end: u64, out: &mut Vec<u8>) {
+    pub fn drain_up_to(&mut self, end: u64, out: &mut Vec<u8>) {
         let length = usize::try_from(end.saturating_sub(self.before))
             .unwrap_or(usize::MAX)
             .min(self.held.len());
@@ -56,19 +56,19 @@ mod tests {
 
     #[test]
     fn what_is_not_settled_is_held_and_forgotten_by_a_cut() {
-        let (mut raw, mut out) = (Raw::default(), Vec::new());
+        let (mut raw, mut out) = (RawBlocks::default(), Vec::new());
         raw.push(b"\xEF\xBB\xBF: a\n\nda");
-        raw.take_to(8, &mut out);
+        raw.drain_up_to(8, &mut out);
         raw.push(b"ta: b\n\ndata: torn");
-        raw.take_to(8, &mut out);
+        raw.drain_up_to(8, &mut out);
         assert_eq!(
             (out.as_slice(), raw.held_bytes()),
             (&b"\xEF\xBB\xBF: a\n\n"[..], 19)
         );
-        raw.take_to(17, &mut out);
-        raw.reconnected();
+        raw.drain_up_to(17, &mut out);
+        raw.start_connection();
         raw.push(b"\xEF\xBB\xBFdata: c\n\n");
-        raw.take_to(12, &mut out);
+        raw.drain_up_to(12, &mut out);
         assert_eq!(out, b"\xEF\xBB\xBF: a\n\ndata: b\n\ndata: c\n\n");
         assert_eq!(raw.held_bytes(), 0);
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    decode::resume::Resume, follow::error::TransientError, output::stderr,
+    decode::resume::ResumeState, follow::error::TransientError, output::stderr,
     settings::stream_url::StreamUrl,
 };
 
@@ -12,14 +12,14 @@ const ID_CHARACTERS_MAX: usize = 200;
 
 /// What has been said so far.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ConnectionLog {
     retries_max: Option<u64>,
     connected_before: bool,
     /// The error that was said last of each URL, since there was a connection.
     last_errors: BTreeMap<String, String>,
 }
 
-impl Progress {
+impl ConnectionLog {
     /// At the start. It is tried again so often; none for ever.
     #[must_use]
     pub const fn new(retries_max: Option<u64>) -> Self {
@@ -31,11 +31,11 @@ impl Progress {
     }
 
     /// The stream is open.
-    pub fn connected(&mut self, url: &StreamUrl, resume: &Resume) {
+    pub fn log_connected(&mut self, url: &StreamUrl, resume: &ResumeState) {
         let again = if self.connected_before { " again" } else { "" };
         let after = match resume.last_event_id() {
             "" => String::new(),
-            id => format!(", going on after {}", shortened(id)),
+            id => format!(", going on after {}", shorten_id(id)),
         };
         stderr::log_line(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
@@ -43,27 +43,27 @@ impl Progress {
     }
 
     /// There is no stream; the next connection is tried after `wait`.
-    pub fn failed(&mut self, url: &StreamUrl, error: &TransientError, wait: Duration) {
+    pub fn log_failure(&mut self, url: &StreamUrl, error: &TransientError, wait: Duration) {
         let (url_text, said) = (url.to_string(), error.to_string());
         if self.last_errors.get(&url_text) != Some(&said) {
-            stderr::log_line(self.told(url, error, wait));
+            stderr::log_line(self.describe_failure(url, error, wait));
             self.last_errors.insert(url_text, said);
         }
     }
 
     /// The server has no more for us.
-    pub fn over(&self, url: &StreamUrl) {
+    pub fn log_no_content(&self, url: &StreamUrl) {
         stderr::log_line(format_args!("{url} has no more to send (204 No Content)"));
     }
 
     /// The last event id cannot be sent back.
-    pub fn unsendable_id(&self) {
+    pub fn log_unsendable_id(&self) {
         stderr::log_line(
             "the last event id has control characters and cannot be sent back: events may be missing",
         );
     }
 
-    fn told(&self, url: &StreamUrl, error: &TransientError, wait: Duration) -> String {
+    fn describe_failure(&self, url: &StreamUrl, error: &TransientError, wait: Duration) -> String {
         let until = match self.retries_max {
             Some(1) => "once".to_owned(),
             Some(retries_max) => format!("up to {retries_max} times"),
@@ -81,13 +81,13 @@ impl Progress {
                 format!("no server at {url} yet (connection refused); trying again {until}")
             }
             other if wait.is_zero() => format!("{url}: {other}; trying again at once"),
-            other => format!("{url}: {other}; trying again in {:?}", rounded(wait)),
+            other => format!("{url}: {other}; trying again in {:?}", round_to_ms(wait)),
         }
     }
 }
 
 /// An id is the server's, and may be of any length.
-fn shortened(id: &str) -> String {
+fn shorten_id(id: &str) -> String {
     match id.char_indices().nth(ID_CHARACTERS_MAX) {
         Some((end, _)) => format!("{}…", &id[..end]),
         None => id.to_owned(),
@@ -95,7 +95,7 @@ fn shortened(id: &str) -> String {
 }
 
 /// In whole milliseconds.
-fn rounded(wait: Duration) -> Duration {
+fn round_to_ms(wait: Duration) -> Duration {
     Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -107,20 +107,22 @@ mod tests {
     fn the_first_refusal_says_what_to_start() {
         let (url, mut progress) = (
             "http://127.0.0.1:5000".parse().unwrap(),
-            Progress::new(None),
+            ConnectionLog::new(None),
         );
-        let told = |progress: &Progress| {
-            progress.told(&url, &TransientError::NoServer, Duration::from_millis(250))
+        let describe = |progress: &ConnectionLog| {
+            progress.describe_failure(&url, &TransientError::NoServer, Duration::from_millis(250))
         };
-        assert!(told(&progress).starts_with("no server at http://127.0.0.1:5000/stream yet"));
-        assert!(told(&progress).contains("cargo run -p sse-server"));
+        assert!(describe(&progress).starts_with("no server at http://127.0.0.1:5000/stream yet"));
+        assert!(describe(&progress).contains("cargo run -p sse-server"));
         progress.connected_before = true;
-        assert!(told(&progress).starts_with("no server at http://127.0.0.1:5000/stream any more"));
+        assert!(
+            describe(&progress).starts_with("no server at http://127.0.0.1:5000/stream any more")
+        );
     }
 
     #[test]
     fn a_cut_says_when_it_goes_on() {
-        let told = Progress::new(None).told(
+        let told = ConnectionLog::new(None).describe_failure(
             &"http://h/s".parse().unwrap(),
             &TransientError::Ended,
             Duration::from_micros(20_300),
