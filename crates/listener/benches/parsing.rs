@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use listener::{
-    resume::Resume,
-    stream::{Decoder, Item},
+use listener::decode::{
+    decoder::{Decoder, Item},
+    resume::ResumeState,
 };
 
 const READ_BYTES: usize = 1 << 10;
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn read(stream: &[u8]) -> Duration {
     let start = Instant::now();
     let (mut decoder, mut resume, mut events) =
-        (Decoder::new(2 * EVENT_BYTES), Resume::default(), 0);
+        (Decoder::new(2 * EVENT_BYTES), ResumeState::default(), 0);
     for bytes in stream.chunks(READ_BYTES) {
         decoder.push(bytes).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {

@@ -7,8 +7,11 @@ use std::{io::Write, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap_complete::Shell;
 use listener::{
-    settings::{self, Invocation, Settings},
-    talk,
+    output::stderr,
+    settings::{
+        command_line::{self, Invocation},
+        follow::FollowSettings,
+    },
 };
 
 /// How long a batch that is being written to stdout, and the note of how far that is, may take to finish when the listener is
@@ -19,7 +22,7 @@ fn main() -> ExitCode {
     let done = match Invocation::from_args(std::env::args_os()) {
         Ok(Invocation::Follow(settings)) => follow(&settings),
         Ok(Invocation::Completions(shell)) => completions(shell),
-        Ok(Invocation::Bench(settings)) => listener::bench::run(&settings).map_err(Into::into),
+        Ok(Invocation::Load(settings)) => listener::load::run(&settings).map_err(Into::into),
         Err(error) => {
             // The text is help or advice; where it cannot be printed there is nobody to read it.
             let _ = error.print();
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            talk::say(format_args!("{error:#}"));
+            stderr::log_line(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -37,20 +40,20 @@ fn main() -> ExitCode {
 
 fn completions(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut settings::command(), "listener", &mut script);
+    clap_complete::generate(shell, &mut command_line::command(), "listener", &mut script);
     std::io::stdout()
         .write_all(&script)
         .context("cannot write to standard output")
 }
 
-fn follow(settings: &Settings) -> anyhow::Result<()> {
+fn follow(settings: &FollowSettings) -> anyhow::Result<()> {
     // Fails only when one is installed already, and then that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(listener::run(settings));
+    let outcome = runtime.block_on(listener::follow::run(settings));
     // A reader that has stopped reading would otherwise hold the last write, and so the process, for ever.
     runtime.shutdown_timeout(LAST_WRITE_MAX);
     Ok(outcome?)

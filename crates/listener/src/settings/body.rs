@@ -12,7 +12,7 @@ const BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes that are sent with every request. They may be a secret: they are not shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Body(pub Bytes);
+pub struct RequestBody(pub Bytes);
 
 /// Why there is no body. The text is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum InvalidBody {
     TooLarge,
 }
 
-impl Body {
+impl RequestBody {
     /// Reads what the flag says, and the file that it names.
     ///
     /// # Errors
@@ -38,8 +38,8 @@ impl Body {
     pub fn parse(text: &str) -> Result<Self, InvalidBody> {
         let body = match text.strip_prefix('@') {
             None => Bytes::copy_from_slice(text.as_bytes()),
-            Some("-") => read("stdin", Ok(io::stdin()))?,
-            Some(file) => read(file, File::open(file))?,
+            Some("-") => read_body("stdin", Ok(io::stdin()))?,
+            Some(file) => read_body(file, File::open(file))?,
         };
         if body.len() as u64 > BYTES_MAX {
             Err(InvalidBody::TooLarge)
@@ -49,7 +49,7 @@ impl Body {
     }
 }
 
-fn read(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody> {
+fn read_body(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody> {
     let mut bytes = Vec::new();
     source
         .and_then(|source| source.take(BYTES_MAX + 1).read_to_end(&mut bytes))
@@ -60,9 +60,9 @@ fn read(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody>
     Ok(bytes.into())
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Body({} bytes)", self.0.len())
+        write!(f, "RequestBody({} bytes)", self.0.len())
     }
 }
 
@@ -72,16 +72,18 @@ mod tests {
 
     #[test]
     fn a_body_is_a_text_or_a_file() {
-        assert_eq!(Body::parse("{}").unwrap().0, "{}");
-        assert_eq!(Body::parse("").unwrap().0, "");
+        assert_eq!(RequestBody::parse("{}").unwrap().0, "{}");
+        assert_eq!(RequestBody::parse("").unwrap().0, "");
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("body");
         std::fs::write(&path, b"a\xFF").unwrap();
         assert_eq!(
-            Body::parse(&format!("@{}", path.display())).unwrap().0,
+            RequestBody::parse(&format!("@{}", path.display()))
+                .unwrap()
+                .0,
             b"a\xFF"[..]
         );
-        let error = Body::parse("@/absent").unwrap_err();
+        let error = RequestBody::parse("@/absent").unwrap_err();
         assert!(
             error
                 .to_string()
@@ -89,7 +91,7 @@ mod tests {
             "{error}"
         );
         assert_eq!(
-            Body::parse(&"x".repeat((16 << 20) + 1)),
+            RequestBody::parse(&"x".repeat((16 << 20) + 1)),
             Err(InvalidBody::TooLarge)
         );
     }
@@ -97,8 +99,8 @@ mod tests {
     #[test]
     fn it_is_not_shown() {
         assert_eq!(
-            format!("{:?}", Body::parse("secret").unwrap()),
-            "Body(6 bytes)"
+            format!("{:?}", RequestBody::parse("secret").unwrap()),
+            "RequestBody(6 bytes)"
         );
     }
 }

@@ -9,11 +9,13 @@ use reqwest::{
 };
 use sse_proto::Channel;
 
-use super::body::Body;
-use crate::{
-    endpoint::StreamUrl,
+use super::{
+    body::RequestBody,
     header::{Bearer, Header, Unquoted},
-    request,
+    last_event_id::to_header_value,
+    stream_url::StreamUrl,
+    switch::parse_switch,
+    values::parse_count,
 };
 
 /// The request for a stream.
@@ -79,8 +81,8 @@ pub struct Target {
         value_name = "TEXT",
         allow_hyphen_values = true
     )]
-    #[arg(value_parser = Unquoted(Body::parse))]
-    pub body: Option<Body>,
+    #[arg(value_parser = Unquoted(RequestBody::parse))]
+    pub body: Option<RequestBody>,
 
     /// Follow this channel; may be repeated
     ///
@@ -111,7 +113,7 @@ pub struct Target {
     ///
     /// The `id` of the last event that you have, as --format json prints it. Without it the stream begins with what
     /// comes next. Either way the listener itself keeps the id from then on, as long as it runs.
-    #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = sendable_id, group = "start")]
+    #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = parse_event_id, group = "start")]
     pub last_event_id: Option<String>,
 
     /// Begin with what was published since: 10m, 2h, 1d ago, an RFC 3339 time, or milliseconds since 1970
@@ -225,20 +227,6 @@ impl Target {
     }
 }
 
-/// A number of events.
-pub(super) fn parse_count(text: &str) -> Result<NonZeroU64, &'static str> {
-    text.parse().map_err(|_| "write a whole number from 1 on")
-}
-
-/// `true`, `false`, `1` or `0`.
-pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true, 0 or false"),
-    }
-}
-
 fn parse_method(text: &str) -> Result<Method, String> {
     let upper = text.to_ascii_uppercase();
     match Method::from_bytes(upper.as_bytes()) {
@@ -248,8 +236,8 @@ fn parse_method(text: &str) -> Result<Method, String> {
     }
 }
 
-fn sendable_id(id: &str) -> Result<String, String> {
-    if request::id_header(id).is_some() {
+fn parse_event_id(id: &str) -> Result<String, String> {
+    if to_header_value(id).is_some() {
         Ok(id.to_owned())
     } else {
         Err("an event id has no control characters: it is sent as an HTTP header".to_owned())

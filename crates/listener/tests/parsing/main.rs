@@ -5,9 +5,11 @@ mod cases;
 use std::collections::BTreeSet;
 
 use listener::{
-    bench::events::{self, EventReader, Scratch},
-    resume::Resume,
-    stream::{Decoder, Item},
+    decode::{
+        decoder::{Decoder, Item},
+        resume::ResumeState,
+    },
+    load::events::{self, EventReader, Scratch},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
@@ -28,8 +30,11 @@ struct Read {
 
 /// The reader of `listener`, which parses with `eventsource-stream`.
 fn by_the_listener(pieces: &[&[u8]]) -> Read {
-    let (mut decoder, mut resume, mut events) =
-        (Decoder::new(EVENT_BYTES_MAX), Resume::default(), Vec::new());
+    let (mut decoder, mut resume, mut events) = (
+        Decoder::new(EVENT_BYTES_MAX),
+        ResumeState::default(),
+        Vec::new(),
+    );
     for piece in pieces {
         decoder.push(piece).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {

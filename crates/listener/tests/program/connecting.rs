@@ -68,12 +68,12 @@ fn a_server_that_cannot_now_is_asked_again() {
     let busy = r#"{"error":{"code":"broker_down","message":"the broker is away"}}"#;
     server
         .request()
-        .answer("503 Service Unavailable", &["Retry-After: 0"], busy);
+        .respond("503 Service Unavailable", &["Retry-After: 0"], busy);
     listener.said("503 Service Unavailable: the broker is away");
     server
         .request()
-        .answer("500 Internal Server Error", &[], "oops");
-    server.request().answer("408 Request Timeout", &[], "");
+        .respond("500 Internal Server Error", &[], "oops");
+    server.request().respond("408 Request Timeout", &[], "");
     let mut again = server.request();
     assert_eq!(again.header("last-event-id"), Some("1-0"));
     again.open_stream();
@@ -92,7 +92,7 @@ fn a_server_that_cannot_now_is_asked_again() {
 fn a_server_that_is_not_ready_at_first_is_asked_again() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
-    server.request().answer("503 Service Unavailable", &[], "");
+    server.request().respond("503 Service Unavailable", &[], "");
     let _stream = server.stream("data: a\n\n");
     assert_eq!(listener.ended().code, Some(0));
 }
@@ -104,7 +104,7 @@ fn retry_after_is_kept_to() {
     server.stream("retry: 1\n\n").end();
     server
         .request()
-        .answer("429 Too Many Requests", &["Retry-After: 2"], "slow down");
+        .respond("429 Too Many Requests", &["Retry-After: 2"], "slow down");
     let said = listener.said("429 Too Many Requests: slow down");
     assert!(said.contains("trying again in 2s"), "{said}");
     server.request();
@@ -154,7 +154,7 @@ fn a_redirect_is_followed_with_the_id() {
     let location = format!("Location: {}/moved", elsewhere.url());
     server
         .request()
-        .answer("307 Temporary Redirect", &[&location], "");
+        .respond("307 Temporary Redirect", &[&location], "");
     let mut moved = elsewhere.request();
     assert_eq!(
         (moved.target(), moved.header("last-event-id")),
@@ -211,7 +211,7 @@ fn a_redirect_to_what_is_not_http_ends_it() {
     let listener = Listener::start(&["--url", &server.url()]);
     server
         .request()
-        .answer("302 Found", &["Location: ftp://example.org/"], "");
+        .respond("302 Found", &["Location: ftp://example.org/"], "");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
     assert!(

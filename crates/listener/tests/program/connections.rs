@@ -3,7 +3,7 @@
 use crate::support::{Exchange, Listener, Server};
 
 /// What the server does with one request.
-enum Answer {
+enum Response {
     /// A whole answer: status, headers, body.
     Whole(&'static str, &'static [&'static str], &'static str),
     /// A stream of these bytes that ends in good order.
@@ -14,13 +14,13 @@ enum Answer {
     Bytes(&'static str),
 }
 
-use Answer::{Bytes, Cut, Stream, Whole};
+use Response::{Bytes, Cut, Stream, Whole};
 
-/// A server whose answers come one after the other.
+/// A server whose responses come one after the other.
 struct Case {
     what: &'static str,
     arguments: &'static [&'static str],
-    answers: &'static [Answer],
+    responses: &'static [Response],
     /// The requests: method and target, and the last event id.
     requests: &'static [(&'static str, Option<&'static str>)],
     /// The data of the events that are printed.
@@ -33,14 +33,14 @@ struct Case {
 /// A case that ends well, with the server's 204.
 const fn case(
     what: &'static str,
-    answers: &'static [Answer],
+    responses: &'static [Response],
     requests: &'static [(&'static str, Option<&'static str>)],
     data: &'static [&'static str],
 ) -> Case {
     Case {
         what,
         arguments: &[],
-        answers,
+        responses,
         requests,
         data,
         code: 0,
@@ -49,17 +49,17 @@ const fn case(
 }
 
 /// A case that ends with the one answer.
-const fn refused(what: &'static str, answers: &'static [Answer], said: &'static str) -> Case {
+const fn refused(what: &'static str, responses: &'static [Response], said: &'static str) -> Case {
     Case {
         code: 1,
         said,
-        ..case(what, answers, &[("GET /stream", None)], &[])
+        ..case(what, responses, &[("GET /stream", None)], &[])
     }
 }
 
 const GET: &str = "GET /stream";
-const OVER: Answer = Whole("204 No Content", &[], "");
-const EVENTS: Answer = Stream("retry: 1\n\nid: 1-0\ndata: a\n\n");
+const OVER: Response = Whole("204 No Content", &[], "");
+const EVENTS: Response = Stream("retry: 1\n\nid: 1-0\ndata: a\n\n");
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
@@ -111,9 +111,9 @@ const CASES: &[Case] = &[
     Case { arguments: &["--last", "5", "--event", "x"], ..case("so does last", &[EVENTS, OVER], &[("GET /stream?event=x&last=5", None), ("GET /stream?event=x&last=5", Some("1-0"))], &["a"]) },
 ];
 
-fn give(answer: &Answer, mut exchange: Exchange) {
-    match answer {
-        Whole(status, headers, body) => exchange.answer(status, headers, body),
+fn respond_with(response: &Response, mut exchange: Exchange) {
+    match response {
+        Whole(status, headers, body) => exchange.respond(status, headers, body),
         Stream(bytes) => {
             exchange.open_stream();
             exchange.send(bytes);
@@ -133,7 +133,7 @@ fn every_case_ends_as_it_should() {
     for Case {
         what,
         arguments,
-        answers,
+        responses,
         requests,
         data,
         code,
@@ -143,8 +143,8 @@ fn every_case_ends_as_it_should() {
         let server = Server::start();
         let listener =
             Listener::start(&[&["--url", &server.url(), "--format", "data"], *arguments].concat());
-        assert_eq!(answers.len(), requests.len(), "{what}");
-        for (answer, (line, last_event_id)) in answers.iter().zip(*requests) {
+        assert_eq!(responses.len(), requests.len(), "{what}");
+        for (response, (line, last_event_id)) in responses.iter().zip(*requests) {
             let exchange = server.request();
             assert_eq!(
                 exchange.head.lines().next(),
@@ -152,7 +152,7 @@ fn every_case_ends_as_it_should() {
                 "{what}"
             );
             assert_eq!(exchange.header("last-event-id"), *last_event_id, "{what}");
-            give(answer, exchange);
+            respond_with(response, exchange);
         }
         let ended = listener.ended();
         let printed: Vec<&str> = ended.stdout.lines().collect();

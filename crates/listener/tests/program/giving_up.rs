@@ -33,10 +33,10 @@ fn it_gives_up_when_the_retries_are_used_up_and_says_what_came_last() {
     drop(server.request());
     server
         .request()
-        .answer("500 Internal Server Error", &["Retry-After: 0"], "");
+        .respond("500 Internal Server Error", &["Retry-After: 0"], "");
     server
         .request()
-        .answer("503 Service Unavailable", &[], "the broker is away");
+        .respond("503 Service Unavailable", &[], "the broker is away");
     let ended = listener.ended();
     assert_gave_up(
         &ended,
@@ -52,7 +52,7 @@ fn an_event_begins_the_count_anew() {
     for _ in 0..3 {
         server.stream("retry: 1\ndata: a\n\n").end();
     }
-    server.request().answer("503 Service Unavailable", &[], "");
+    server.request().respond("503 Service Unavailable", &[], "");
     let ended = listener.ended();
     assert_eq!(ended.stdout, "event: message \ndata: a\n".repeat(3));
     assert_gave_up(

@@ -41,8 +41,8 @@ fn a_redirect_within_the_server_keeps_them() {
     let _listener = start(&server.url(), &SECRETS);
     server
         .request()
-        .answer("302 Found", &["Location: /relative"], "");
-    server.request().answer(
+        .respond("302 Found", &["Location: /relative"], "");
+    server.request().respond(
         "308 Permanent Redirect",
         &[&location(&format!("{}/absolute", server.url()))],
         "",
@@ -61,14 +61,14 @@ fn another_server_gets_nothing_at_any_hop() {
         let listener = start(&url, arguments);
         let first = server.request();
         assert!(first.header("authorization").is_some());
-        first.answer("307 Temporary Redirect", &[&location(&elsewhere.url())], "");
+        first.respond("307 Temporary Redirect", &[&location(&elsewhere.url())], "");
         let hop = elsewhere.request();
         assert_bare(&hop.head);
-        hop.answer("307 Temporary Redirect", &["Location: /again"], "");
+        hop.respond("307 Temporary Redirect", &["Location: /again"], "");
         let hop = elsewhere.request();
         assert_bare(&hop.head);
         // A stranger may not choose the URL that gets the secrets either.
-        hop.answer(
+        hop.respond(
             "307 Temporary Redirect",
             &[&location(&format!("{}/chosen", server.url()))],
             "",
@@ -98,10 +98,10 @@ fn a_refusal_elsewhere_says_what_was_kept_back() {
     let listener = start(&server.url(), &["--bearer", "secret-token"]);
     server
         .request()
-        .answer("301 Moved Permanently", &[&location(&elsewhere.url())], "");
+        .respond("301 Moved Permanently", &[&location(&elsewhere.url())], "");
     elsewhere
         .request()
-        .answer("401 Unauthorized", &[], "who are you?");
+        .respond("401 Unauthorized", &[], "who are you?");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
     let expected = format!(

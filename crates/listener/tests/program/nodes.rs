@@ -49,11 +49,11 @@ fn a_node_that_refuses_or_cannot_now_is_passed_over() {
     let listener = Listener::start(&["--url", &urls, "--count", "1", "--format", "data"]);
     servers[0]
         .request()
-        .answer("404 Not Found", &[], "not here");
+        .respond("404 Not Found", &[], "not here");
     listener.said("404 Not Found: not here; trying again at once");
     servers[1]
         .request()
-        .answer("503 Service Unavailable", &["Retry-After: 3000"], "");
+        .respond("503 Service Unavailable", &["Retry-After: 3000"], "");
     listener.said("trying again at once");
     let _stream = servers[2].stream("data: a\n\n");
     assert_eq!(listener.ended().stdout, "a\n");
@@ -63,8 +63,8 @@ fn a_node_that_refuses_or_cannot_now_is_passed_over() {
 fn a_refusal_of_all_is_final() {
     let (one, two) = (Server::start(), Server::start());
     let listener = Listener::start(&["--url", &one.url(), "--url", &two.url()]);
-    one.request().answer("404 Not Found", &[], "");
-    two.request().answer("403 Forbidden", &[], "not you");
+    one.request().respond("404 Not Found", &[], "");
+    two.request().respond("403 Forbidden", &[], "not you");
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
     assert!(

@@ -24,7 +24,7 @@ fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
         first.posted(),
         ("POST /stream", Some("application/json"), BODY)
     );
-    first.answer("307 Temporary Redirect", &["Location: /answers?id=1"], "");
+    first.respond("307 Temporary Redirect", &["Location: /answers?id=1"], "");
     let mut moved = server.request();
     assert_eq!(
         moved.posted(),
@@ -50,7 +50,7 @@ fn another_host_gets_the_body_but_no_secrets() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let _listener =
         Listener::start(&["--url", &server.url(), "--bearer", "secret", "--body", BODY]);
-    server.request().answer(
+    server.request().respond(
         "308 Permanent Redirect",
         &[&format!("Location: {}/a", elsewhere.url())],
         "",
@@ -66,7 +66,7 @@ fn after_see_other_there_is_no_body() {
     let _listener = Listener::start(&["--url", &server.url(), "--body", BODY]);
     server
         .request()
-        .answer("303 See Other", &["Location: /a"], "");
+        .respond("303 See Other", &["Location: /a"], "");
     assert_eq!(server.request().posted(), ("GET /a", None, ""));
 }
 

@@ -6,7 +6,7 @@ use crate::support::{Listener, Server};
 fn ends(status: &str, headers: &[&str], body: &str) -> (Option<i32>, String) {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
-    server.request().answer(status, headers, body);
+    server.request().respond(status, headers, body);
     let ended = listener.ended();
     assert_eq!(ended.stdout, "");
     (ended.code, ended.stderr)
@@ -17,7 +17,7 @@ fn no_content_ends_it_well() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 1\n\ndata: a\n\n").end();
-    server.request().answer("204 No Content", &[], "");
+    server.request().respond("204 No Content", &[], "");
     let ended = listener.ended();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
@@ -80,7 +80,7 @@ fn a_circle_of_redirects_ends_it() {
     for _ in 0..=10 {
         server
             .request()
-            .answer("302 Found", &["Location: /stream"], "");
+            .respond("302 Found", &["Location: /stream"], "");
     }
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));

@@ -44,11 +44,11 @@ fn https_server() -> String {
                 .take_while(|line| !line.is_empty());
             // None from a client that does not trust us.
             if head_lines.count() > 0 {
-                let answer =
+                let response =
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\n\n";
                 stream
                     .get_mut()
-                    .write_all(answer)
+                    .write_all(response)
                     .expect("the listener reads");
             }
         }

@@ -143,16 +143,16 @@ impl Exchange {
     }
 
     /// Answers whole and closes the connection.
-    pub(crate) fn answer(mut self, status: &str, headers: &[&str], body: &str) {
+    pub(crate) fn respond(mut self, status: &str, headers: &[&str], body: &str) {
         let headers: String = headers
             .iter()
             .flat_map(|header| [*header, "\r\n"])
             .collect();
         let length = body.len();
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         );
-        self.write(answer.as_bytes());
+        self.write(response.as_bytes());
     }
 
     /// Sends the head of a stream.

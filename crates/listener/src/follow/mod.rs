@@ -1,0 +1,48 @@
+//! Following a stream: connections that resume where the previous one stopped.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`follower`] | the loop over connections |
+//! | [`request`] | the HTTP client and the request |
+//! | [`redirect`] | the target of a redirect, and whether secrets may be sent there (pure) |
+//! | [`connection`] | one request, its response and its bytes |
+//! | [`response`] | the classification of a response: stream, end, retry later or give up (pure) |
+//! | [`error`] | errors of a connection, by whether a retry helps |
+//! | `error_message` | the message in the body of an error response |
+//! | [`retry_pace`] | the wait before the next connection (pure) |
+//! | [`retry_budget`] | the limit of failed attempts in a row (pure) |
+//! | [`connection_log`] | changes of the connection, reported on stderr |
+
+pub mod connection;
+pub mod connection_log;
+pub mod error;
+pub(crate) mod error_message;
+pub mod follower;
+pub mod redirect;
+pub mod request;
+pub mod response;
+pub mod retry_budget;
+pub mod retry_pace;
+
+use self::follower::{FollowError, Follower};
+use crate::{output::stdout, settings::follow::FollowSettings, signals::Signals};
+
+/// Follows the stream until it is done, a signal says stop, or nobody reads stdout any more.
+///
+/// # Errors
+/// What cannot be got over by trying again; the text says what was tried and on what.
+pub async fn run(settings: &FollowSettings) -> Result<(), FollowError> {
+    let mut signals = Signals::install().map_err(FollowError::Signals)?;
+    let mut follower = Follower::new(settings)?;
+    // Whenever the follower waits, what it got is written or being written: dropping it there tears no event apart.
+    tokio::select! {
+        biased;
+        () = signals.stop() => {}
+        outcome = follower.follow() => match outcome {
+            Err(FollowError::Delivery(error)) if error.is_closed_pipe() => return Ok(()),
+            outcome => outcome?,
+        },
+        () = stdout::wait_until_closed() => {}
+    }
+    follower.close()
+}

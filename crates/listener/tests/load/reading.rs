@@ -1,0 +1,124 @@
+//! Heads and chunks are read wherever the network splits them.
+
+use crate::{
+    raw::{RawServer, STREAM, chunked},
+    run::{Bench, event, events},
+    support::Server,
+};
+
+const BODIES: [(&str, &str); 3] = [
+    ("Transfer-Encoding: chunked", "chunked"),
+    ("Content-Length: 100000", "plain"),
+    ("X-Until: close", "plain"),
+];
+
+fn head(framing: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{framing}\r\n\r\n")
+}
+
+#[test]
+fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
+    for (framing, form) in BODIES {
+        let server = RawServer::start();
+        let bench = Bench::at(&[&server.url()], &["--count", "3"]);
+        let mut asked = server.asked();
+        let body = format!(": hello\n\n{}", events(0..3));
+        let response = head(framing)
+            + &if form == "chunked" {
+                chunked(&body, 7)
+            } else {
+                body
+            };
+        for byte in response.bytes() {
+            asked.send([byte]);
+        }
+        let done = bench.done();
+        done.assert_code(0);
+        assert_eq!(
+            done.numbers([
+                "/events/total",
+                "/events/by_type/tick",
+                "/comments",
+                "/connects/opened"
+            ]),
+            [3, 3, 1, 1],
+            "{framing}"
+        );
+        // It is done with the last event, and need not wait for what ends the body.
+        let (wire, all) = (done.number("/bytes/wire"), response.len() as u64);
+        assert!((all - 8..=all).contains(&wire), "{wire} of {all}");
+    }
+}
+
+#[test]
+fn an_answer_is_read_cut_at_any_place() {
+    let response = STREAM.to_owned() + &chunked(&events(0..2), 40);
+    let server = RawServer::start();
+    let connections = response.len() - 1;
+    let bench = Bench::at(
+        &[&server.url()],
+        &["--count", "2", "--connections", &connections.to_string()],
+    );
+    let mut all: Vec<_> = (0..connections).map(|_| server.asked()).collect();
+    for (at, asked) in all.iter_mut().enumerate() {
+        asked.send(&response.as_bytes()[..=at]);
+    }
+    for (at, asked) in all.iter_mut().enumerate() {
+        asked.send(&response.as_bytes()[at + 1..]);
+    }
+    let done = bench.done();
+    done.assert_code(0);
+    let connections = connections as u64;
+    assert_eq!(
+        done.numbers(["/connections/opened", "/events/total"]),
+        [connections, 2 * connections]
+    );
+    assert_eq!(
+        done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]),
+        [0, connections]
+    );
+}
+
+#[test]
+fn what_is_not_http_is_said() {
+    let server = Server::start();
+    let bench = Bench::start(&server, &[]);
+    server.request().send_as_they_are("SSH-2.0-OpenSSH_9.2\r\n");
+    let done = bench.done();
+    done.assert_code(1);
+    assert_eq!(
+        done.number("/connects/failed/the answer is not HTTP~11.1"),
+        1
+    );
+}
+
+#[test]
+fn an_endless_head_and_an_endless_event_are_cut_off() {
+    let server = RawServer::start();
+    let bench = Bench::at(&[&server.url()], &[]);
+    let mut asked = server.asked();
+    asked.send("HTTP/1.1 200 OK\r\nX: ");
+    asked.send_until_closed("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    let done = bench.done();
+    done.assert_code(1);
+    assert_eq!(
+        done.number("/connects/failed/the head of the answer is too large"),
+        1
+    );
+
+    let server = Server::start();
+    let bench = Bench::start(&server, &["--max-event-size", "1KiB", "--count", "2"]);
+    server
+        .stream(format!("retry: 0\n\n{}", event(0)))
+        .send_until_closed("data: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n");
+    let _stream = server.stream(event(1));
+    let done = bench.done();
+    done.assert_code(0);
+    assert_eq!(
+        done.numbers([
+            "/ends/broken/an event is larger than --max-event-size",
+            "/events/total"
+        ]),
+        [1, 2]
+    );
+}
