@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource,
 };
+use sse_cli::loopback::is_loopback_ip;
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -302,7 +303,7 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !self.bind.ip().is_loopback() && !self.allow_anonymous {
+        if !is_loopback_ip(self.bind.ip()) && !self.allow_anonymous {
             return Err(format!(
                 "--bind {} can be reached from other machines, and there is no authentication yet: anybody could \
                  publish and read. Use 127.0.0.1 behind a proxy that authenticates, or say --allow-anonymous",
@@ -529,6 +530,7 @@ mod tests {
     fn an_address_beyond_this_machine_needs_consent() {
         assert!(settings(&["--bind", "127.0.0.1:0"]).is_ok());
         assert!(settings(&["--bind", "localhost:5000"]).is_ok());
+        assert!(settings(&["--bind", "[::ffff:127.0.0.1]:0"]).is_ok());
         assert!(
             settings(&["--bind", "0.0.0.0:5000"])
                 .unwrap_err()

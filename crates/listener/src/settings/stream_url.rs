@@ -2,7 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use url::{Host, Url, form_urlencoded};
+use sse_cli::loopback::is_loopback_url;
+use url::{Url, form_urlencoded};
 
 /// The path that is meant when none is written.
 const DEFAULT_PATH: &str = "/stream";
@@ -47,15 +48,10 @@ impl StreamUrl {
         !self.0.username().is_empty() || self.0.password().is_some()
     }
 
-    /// The server is on this machine: `localhost`, 127.0.0.0/8 or `::1`.
+    /// Returns whether the server is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        match self.0.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        }
+        is_loopback_url(&self.0)
     }
 }
 
@@ -174,6 +170,7 @@ mod tests {
             "http://a.localhost",
             "http://127.1.2.3",
             "https://[::1]",
+            "http://[::ffff:127.0.0.1]",
         ] {
             assert!(url(here).is_loopback(), "{here}");
         }
