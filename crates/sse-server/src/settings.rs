@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource,
 };
-use sse_cli::loopback::is_loopback_ip;
+use sse_cli::{loopback::is_loopback_ip, switch::parse_switch};
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -444,15 +444,6 @@ pub fn unknown_variables() -> Vec<String> {
         .collect();
     unknown.sort();
     unknown
-}
-
-/// A switch from a variable; on the command line it has no value.
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true to switch it on, 0 or false to leave it off".to_owned()),
-    }
 }
 
 fn parse_threads(text: &str) -> Result<usize, String> {
