@@ -10,7 +10,6 @@
 //! | [`follow`] | connections: request, response, redirects, errors, retries |
 //! | [`decode`] | bytes to events |
 //! | [`output`] | stdout, stderr, the record file and the state file |
-//! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`load`] | `listener bench`: many streams on one thread, every event accounted for |
 
 pub mod decode;
@@ -18,4 +17,3 @@ pub mod follow;
 pub mod load;
 pub mod output;
 pub mod settings;
-pub mod signals;

@@ -24,8 +24,10 @@ pub mod response;
 pub mod retry_budget;
 pub mod retry_pace;
 
+use sse_cli::signals::Signals;
+
 use self::follower::{FollowError, Follower};
-use crate::{output::stdout, settings::follow::FollowSettings, signals::Signals};
+use crate::{output::stdout, settings::follow::FollowSettings};
 
 /// Follows the stream until it is done, a signal says stop, or nobody reads stdout any more.
 ///
@@ -37,7 +39,7 @@ pub async fn run(settings: &FollowSettings) -> Result<(), FollowError> {
     // Whenever the follower waits, what it got is written or being written: dropping it there tears no event apart.
     tokio::select! {
         biased;
-        () = signals.stop() => {}
+        () = signals.next() => {}
         outcome = follower.follow() => match outcome {
             Err(FollowError::Delivery(error)) if error.is_closed_pipe() => return Ok(()),
             outcome => outcome?,

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use sse_cli::backoff;
+
 /// Until the server says another one (the standard leaves it open; browsers take 3 to 5 seconds).
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 /// The pause between failures grows up to here.
@@ -46,11 +48,11 @@ impl Pace {
         if failures == 0 {
             return self.base;
         }
-        let grown = self
-            .base
-            .max(GROWTH_MIN)
-            .saturating_mul(2_u32.saturating_pow(failures));
-        let room = grown.min(self.cap).saturating_sub(self.base);
+        let growth = backoff::Backoff {
+            pause_min: self.base.max(GROWTH_MIN),
+            pause_max: self.cap,
+        };
+        let room = growth.pause_after(failures).saturating_sub(self.base);
         self.base + room.mul_f64(chance.clamp(0.0, 1.0))
     }
 }

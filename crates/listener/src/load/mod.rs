@@ -44,6 +44,7 @@ use std::{
 };
 
 use chrono::Utc;
+use sse_cli::signals::Signals;
 
 use self::{
     engine::{Engine, Reason, Stop},
@@ -52,7 +53,7 @@ use self::{
     report::Report,
 };
 pub use self::{open_files::TooFewFiles, plan::NoAddress};
-use crate::{settings::load::LoadSettings, signals::Signals};
+use crate::settings::load::LoadSettings;
 
 /// Why a load test failed.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +160,7 @@ fn ask_to_stop_on_signals(stop: Stop) -> io::Result<()> {
     let wait = move || {
         runtime.block_on(async {
             loop {
-                signals.stop().await;
+                signals.next().await;
                 stop.ask();
             }
         });

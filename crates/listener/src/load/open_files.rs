@@ -1,5 +1,7 @@
 //! The limit of open files, which is the limit of connections.
 
+use sse_cli::open_files;
+
 /// Descriptors for everything else: standard streams, the report, the event loop.
 const RESERVE: usize = 32;
 
@@ -14,9 +16,13 @@ pub struct TooFewFiles {
     limit: u64,
 }
 
-/// Raises the soft limit to the hard one, and looks whether it is enough.
+/// Raises the soft limit to the hard one, and checks that it is enough.
 pub(crate) fn make_room_for(connections: usize) -> Result<(), TooFewFiles> {
-    let Some(limit) = raised() else { return Ok(()) };
+    // If the limit cannot be raised, the current one counts.
+    let _ = open_files::raise_limit();
+    let Some(limit) = open_files::current_limit() else {
+        return Ok(());
+    };
     let needed = connections.saturating_add(RESERVE);
     if u64::try_from(needed).is_ok_and(|needed| needed <= limit) {
         Ok(())
@@ -28,28 +34,6 @@ pub(crate) fn make_room_for(connections: usize) -> Result<(), TooFewFiles> {
     }
 }
 
-/// The limit; none if there is none.
-#[cfg(unix)]
-fn raised() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, what it is now counts.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
-    getrlimit(Resource::Nofile).current
-}
-
-#[cfg(not(unix))]
-fn raised() -> Option<u64> {
-    None
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
@@ -57,7 +41,7 @@ mod tests {
     #[test]
     fn what_fits_is_fine_and_what_does_not_is_said_with_what_to_do() {
         assert_eq!(make_room_for(1), Ok(()));
-        if raised().is_some() {
+        if open_files::current_limit().is_some() {
             let said = make_room_for(usize::MAX)
                 .expect_err("no machine has as many")
                 .to_string();

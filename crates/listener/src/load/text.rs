@@ -5,12 +5,13 @@ use std::{
     fmt::{self, Display, Formatter},
 };
 
+use sse_cli::terminal::visible;
+
 use super::{
     loss::{Loss, OfConnection, Run},
     report::{Percentiles, Report},
     sequence_tracker::LostCounts,
 };
-use crate::output::terminal::visible;
 
 /// EventTypeCounts, publishers and connections with trouble that are shown; the JSON report has more.
 const SHOWN_MAX: usize = 10;

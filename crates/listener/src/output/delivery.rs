@@ -2,11 +2,13 @@
 
 use std::{io, ops::ControlFlow};
 
+use sse_cli::record_file::RecordError;
+
 use crate::{
     decode::{decoder::Event, gap},
     output::{
         printer::{OutputError, Printer},
-        record::{Record, RecordError},
+        record::Record,
         state_file::StateFile,
         stderr,
     },

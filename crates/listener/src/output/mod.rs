@@ -5,7 +5,6 @@
 //! | [`delivery`] | each event is recorded, printed and counted |
 //! | [`printer`] | the events on stdout, in the format of `--format` |
 //! | [`raw_blocks`] | whole blocks of raw bytes, for `--format raw` |
-//! | [`terminal`] | control characters made visible |
 //! | [`stdout`] | whether stdout is still read, and whether its data is on disk |
 //! | [`state_file`] | the file of `--state`, which keeps the last event id between runs |
 //! | [`record`] | the file of `--record`, from which loss is counted |
@@ -18,4 +17,3 @@ pub mod record;
 pub mod state_file;
 pub mod stderr;
 pub mod stdout;
-pub mod terminal;

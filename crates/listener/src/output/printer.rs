@@ -10,13 +10,14 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use sse_cli::terminal;
 
 use crate::{
     decode::decoder::Event,
     output::{
         raw_blocks::RawBlocks,
         state_file::{StateError, StateFile},
-        stdout, terminal,
+        stdout,
     },
     settings::follow::Format,
 };

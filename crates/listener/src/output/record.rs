@@ -3,12 +3,11 @@
 //! A line is one write, so that a listener that is killed leaves whole lines of all that it got.
 
 use std::{
-    fs::File,
-    io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use sse_cli::record_file::{RecordError, RecordFile};
 use sse_proto::{
     api::Gap,
     record::{Received, Stamp},
@@ -18,56 +17,31 @@ use crate::decode::decoder::Event;
 
 /// The open record file.
 #[derive(Debug)]
-pub struct Record {
-    path: PathBuf,
-    file: File,
-}
-
-/// The record cannot be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// At the start.
-    #[error("cannot create the record file {}", path.display())]
-    Create {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Later: the disk is full, for example.
-    #[error("cannot write to the record file {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
+pub struct Record(RecordFile);
 
 impl Record {
     /// Creates the file, or empties it.
     ///
     /// # Errors
+    ///
     /// [`RecordError::Create`].
     pub fn create(path: &Path) -> Result<Self, RecordError> {
-        let path = path.to_owned();
-        match File::create(&path) {
-            Ok(file) => Ok(Self { path, file }),
-            Err(source) => Err(RecordError::Create { path, source }),
-        }
+        RecordFile::create(path).map(Self)
     }
 
     /// Adds an event, received now.
     ///
     /// # Errors
+    ///
     /// [`RecordError::Write`].
     pub fn event(&mut self, event: &Event) -> Result<(), RecordError> {
         self.line(&received(event, now_us()))
     }
 
-    /// Adds a gap, which was told by `event`.
+    /// Adds a gap, which `event` reported.
     ///
     /// # Errors
+    ///
     /// [`RecordError::Write`].
     pub fn gap(&mut self, event: &Event, gap: &Gap) -> Result<(), RecordError> {
         self.line(&Received::Gap {
@@ -77,14 +51,8 @@ impl Record {
     }
 
     fn line(&mut self, received: &Received) -> Result<(), RecordError> {
-        let line =
-            serde_json::to_string(received).expect("strings and numbers are always JSON") + "\n";
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(|source| RecordError::Write {
-                path: self.path.clone(),
-                source,
-            })
+        self.0.push_line(received);
+        self.0.write_lines()
     }
 }
 

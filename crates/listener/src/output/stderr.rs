@@ -1,17 +1,10 @@
 //! Messages for people: whole lines on stderr, never on stdout.
 
-use std::{
-    fmt::Display,
-    io::{self, Write},
-};
+use std::fmt::Display;
 
-use crate::output::terminal;
+use sse_cli::stderr::write_line;
 
-/// Writes one line to stderr, with control characters made visible.
-///
-/// A closed stderr is not an error; `eprintln!` would panic on it.
+/// Writes one line to stderr, after the name of the program.
 pub fn log_line(message: impl Display) {
-    let message = message.to_string();
-    let line = format!("listener: {}\n", terminal::visible(&message));
-    let _ = io::stderr().lock().write_all(line.as_bytes());
+    write_line(format_args!("listener: {message}"));
 }

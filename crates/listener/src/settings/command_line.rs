@@ -7,6 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use clap_complete::Shell;
+use sse_cli::secret::rejects_stray_value;
 
 use super::{follow::FollowSettings, load::LoadSettings};
 
@@ -111,20 +112,14 @@ pub fn command() -> clap::Command {
 ///
 /// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
 fn without_stray_value(error: clap::Error) -> clap::Error {
-    let word = |context| match error.get(context) {
-        Some(ContextValue::String(word)) => Some(word.as_str()),
-        _ => None,
-    };
-    let why = match (
-        error.kind(),
-        word(ContextKind::InvalidArg),
-        word(ContextKind::InvalidSubcommand),
-    ) {
-        (ErrorKind::ArgumentConflict, _, Some("bench")) => {
+    let why = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word))
+            if error.kind() == ErrorKind::ArgumentConflict && word == "bench" =>
+        {
             "write bench first: listener bench --url …"
         }
-        (ErrorKind::UnknownArgument, Some(stray), _) if !stray.starts_with('-') => STRAY,
-        (_, _, Some(_)) => STRAY,
+        Some(ContextValue::String(_)) => STRAY,
+        _ if rejects_stray_value(&error) => STRAY,
         _ => return error,
     };
     command().error(error.kind(), why)

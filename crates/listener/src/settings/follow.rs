@@ -3,10 +3,10 @@
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use sse_cli::switch::parse_switch;
 use sse_proto::units::parse_positive_duration;
 
 use super::{
-    switch::parse_switch,
     target::Target,
     values::{parse_count, parse_event_size},
 };

@@ -3,11 +3,10 @@
 use std::{net::IpAddr, num::NonZeroU64, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::Args;
+use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_duration, parse_positive_duration};
 
-use super::{
-    stream_url::StreamUrl, switch::parse_switch, target::Target, values::parse_event_size,
-};
+use super::{stream_url::StreamUrl, target::Target, values::parse_event_size};
 
 /// What `listener bench --help` ends with.
 pub const EXAMPLES: &str = "\

@@ -9,7 +9,7 @@
 //! | [`follow`], [`load`] | the settings for following a stream, and of `listener bench` |
 //! | [`target`] | what both share: URLs, the request and its filter |
 //! | [`stream_url`], [`header`], [`last_event_id`], [`body`] | the parts of the request |
-//! | `switch`, `values` | parsers of values |
+//! | `values` | parsers of values |
 
 pub mod body;
 pub mod command_line;
@@ -18,6 +18,5 @@ pub mod header;
 pub mod last_event_id;
 pub mod load;
 pub mod stream_url;
-mod switch;
 pub mod target;
 mod values;

@@ -7,14 +7,13 @@ use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
+use sse_cli::{
+    authorization::check_one_source, header::Bearer, secret::Unquoted, switch::parse_switch,
+};
 use sse_proto::Channel;
 
 use super::{
-    body::RequestBody,
-    header::{Bearer, Header, Unquoted},
-    last_event_id::to_header_value,
-    stream_url::StreamUrl,
-    switch::parse_switch,
+    body::RequestBody, header::Header, last_event_id::to_header_value, stream_url::StreamUrl,
     values::parse_count,
 };
 
@@ -201,20 +200,11 @@ impl Target {
 
     /// A request has one `Authorization`, and which one is not for us to choose; and every node is named once.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let headers = self
-            .headers
-            .iter()
-            .filter(|header| header.name == AUTHORIZATION)
-            .count();
-        let header = ["--header authorization"].into_iter().cycle().take(headers);
-        let bearer = self.bearer.iter().map(|_| "--bearer");
-        let url = Some("the user in --url").filter(|_| self.urls.iter().any(StreamUrl::has_user));
-        let given: Vec<_> = bearer.chain(header).chain(url).collect();
-        if let [one, other, ..] = given[..] {
-            return Err(format!(
-                "{one} and {other} both set Authorization: give one of them"
-            ));
-        }
+        check_one_source(
+            self.bearer.is_some(),
+            self.headers.iter().map(|header| &header.name),
+            self.urls.iter().any(StreamUrl::has_user),
+        )?;
         match self
             .urls
             .iter()

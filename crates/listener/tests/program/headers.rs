@@ -143,7 +143,7 @@ fn misuse_ends_with_2_and_shows_no_value() {
         (&["--header", "last-event-id: secret"], "--last-event-id"),
         (
             &["--header", "Content-Length: 123456"],
-            "set by the listener itself",
+            "it is set automatically",
         ),
         (&["--bearer", "Bearer secret"], "without spaces"),
         (&["--bearer", ""], "one word"),
