@@ -20,7 +20,7 @@
 //! | [`secret`] | values that no error message may quote (pure) |
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`stderr`] | messages for people |
-//! | [`terminal`] | text that a terminal shows and does not obey (pure) |
+//! | [`terminal`] | control characters made visible (pure) |
 
 pub mod backoff;
 pub mod loopback;

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_value_is_told_apart_from_an_unknown_flag() {
+    fn a_stray_value_is_distinguished_from_an_unknown_flag() {
         for (arguments, expected) in [
             (&["--n", "7", "secret"][..], true),
             (&["--m"], false),

@@ -1,8 +1,8 @@
-//! What may go to a terminal: a control character in an event could move its cursor, or worse.
+//! Text for a terminal, where a control character of an event could move the cursor, or worse.
 
 use std::borrow::Cow;
 
-/// The text with control characters (C0, DEL, C1) replaced by U+FFFD, but for tab and LF.
+/// Returns the text with control characters (C0, DEL, C1) replaced by U+FFFD, except tab and LF.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     let acts = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
@@ -13,10 +13,11 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON with its DEL and C1 characters escaped, which JSON itself leaves as they are. It means the same.
+/// Returns JSON with its DEL and C1 characters escaped, which JSON itself allows. The value stays
+/// the same.
 #[must_use]
 pub fn visible_json(json: &str) -> Cow<'_, str> {
-    // All others are escaped already; outside of strings JSON has none of these.
+    // JSON escapes all others already, and has none of these outside of strings.
     let acts = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
     if !json.contains(acts) {
         return json.into();
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_shown_and_not_obeyed() {
+    fn control_characters_are_made_visible() {
         assert_eq!(
             visible("a\x1b[2Jb\0\r\x7f\u{9b}31m"),
             "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}\u{fffd}31m"
@@ -45,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_same_value() {
+    fn json_keeps_its_value() {
         let json = serde_json::to_string("a\x1b\x7f\u{9b}é").unwrap();
         let shown = visible_json(&json);
         assert_eq!(shown, r#""a\u001b\u007f\u009bé""#);
