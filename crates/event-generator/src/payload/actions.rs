@@ -77,11 +77,11 @@ fn parse_weight(text: &str) -> Result<f64, InvalidActions> {
 pub(crate) enum InvalidActions {
     #[error("\"{name}\" cannot be an action: {reason}")]
     Name { name: String, reason: InvalidName },
-    #[error("\".\" and \"..\" cannot be actions: in the path of a URL they mean a place")]
+    #[error("\".\" and \"..\" cannot be actions: they have a meaning in the path of a URL")]
     Dots,
     #[error("\"{0}\" is not a weight: write a number that is not negative, like view=8,click=2")]
     Weight(String),
-    #[error("the weights must have a sum that is more than 0 and finite")]
+    #[error("the sum of the weights must be more than 0 and finite")]
     Sum,
 }
 
@@ -109,20 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_shares_and_zero_is_never() {
+    fn weights_are_shares_and_zero_means_never() {
         let counts = chosen("view=8, click=2, close=0", 10_000);
         assert!((7_800..8_200).contains(&counts[0]), "{counts:?}");
         assert_eq!((counts[0] + counts[1], counts[2]), (10_000, 0));
     }
 
     #[test]
-    fn a_name_may_hold_an_equals_sign_if_a_weight_follows() {
+    fn a_name_may_contain_an_equals_sign_if_a_weight_follows() {
         let actions: Actions = "a=b=0.5".parse().unwrap();
         assert_eq!(actions.names()[0].as_str(), "a=b");
     }
 
     #[test]
-    fn what_cannot_be_sent_or_chosen_is_refused() {
+    fn invalid_actions_are_rejected() {
         use InvalidActions::{Dots, Sum, Weight};
         for (bad, error) in [
             ("view=0,click=0", Sum),

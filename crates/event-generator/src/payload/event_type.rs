@@ -13,7 +13,7 @@ pub(crate) struct AnyEventType(Arc<str>);
 
 /// The text is no event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event type is a text without control characters, and not empty")]
+#[error("an event type is a text without control characters and is not empty")]
 pub(crate) struct InvalidEventType;
 
 impl AnyEventType {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_any_text_that_breaks_no_request() {
+    fn an_event_type_is_any_text_that_a_request_can_carry() {
         for good in ["view", "a/b", "error", &"x".repeat(1000)] {
             assert_eq!(good.parse::<AnyEventType>().unwrap().as_str(), good);
         }

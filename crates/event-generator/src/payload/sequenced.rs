@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_exactly_a_stamp() {
+    fn the_data_is_exactly_a_stamp() {
         let text = data(None, 12);
         let stamp: Stamp = serde_json::from_str(&text).unwrap();
         assert_eq!((stamp.sequence, stamp.sent_us), (12, 1_795_523_086_339_397));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_padded_to_its_size_and_stays_a_stamp() {
+    fn padded_data_has_its_size_and_is_still_a_stamp() {
         let bare = data(None, 0).len();
         for (bytes, expected) in [
             (0, bare),

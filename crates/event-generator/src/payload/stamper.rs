@@ -30,6 +30,6 @@ impl Stamper {
             r#""publisher":"{}/{}","sequence":{},"sent_us":{due_us}"#,
             self.0, lane.number, lane.next
         )
-        .expect("a String takes any text");
+        .expect("a String accepts any text");
     }
 }

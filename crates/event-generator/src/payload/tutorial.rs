@@ -71,7 +71,7 @@ impl Tutorial {
             ""
         };
         write!(out, r#"{message}"user_id: {user_id}, timestamp: {time}""#)
-            .expect("a String takes any text");
+            .expect("a String accepts any text");
         if let Some(stamper) = &self.stamper {
             out.push(',');
             stamper.write(slot, out);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_acts() {
+    fn the_same_seed_gives_the_same_users_and_actions() {
         assert_eq!(
             chosen_actions("a,b,c", Some(7)),
             chosen_actions("a,b,c", Some(7))
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_means_the_same_acts_in_every_version() {
+    fn a_seed_gives_the_same_events_in_every_version() {
         let first = chosen_actions("view,click,close", Some(42)).swap_remove(0);
         assert_eq!(
             (first.action, first.user_id.to_string().as_str()),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_is_the_tutorials_string() {
+    fn the_data_is_the_string_of_the_tutorial() {
         assert_eq!(
             data(None, tutorial_time()),
             r#""user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)""#
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_event_carries_the_text_and_the_stamp() {
+    fn a_stamped_event_contains_the_text_and_the_stamp() {
         let stamper = Stamper::new();
         let data = data(Some(stamper.clone()), tutorial_time());
         let start = r#"{"message":"user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)","#;

@@ -7,17 +7,17 @@ use hyper::StatusCode;
 pub(crate) enum Failure {
     #[error("no connection: {0}")]
     Connect(String),
-    #[error("no answer in time")]
+    #[error("no reply in time")]
     Timeout,
-    #[error("the connection broke before the answer: {0}")]
+    #[error("the connection broke before the reply: {0}")]
     Broken(String),
     #[error("{status}{}{message}", if .message.is_empty() { "" } else { ": " })]
     Status { status: StatusCode, message: String },
-    #[error("200 OK, but the answer is not that of sse-server (for another one, say --path)")]
+    #[error("200 OK, but the reply is not from sse-server; for another server, use --path")]
     Unreadable,
     #[error("not sent: {0}")]
     Unsendable(String),
-    #[error("the run stopped before the answer came")]
+    #[error("the run ended before the reply")]
     Stopped,
 }
 

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_within_a_batch_is_known_where_no_other_is_possible() {
+    fn an_id_in_a_batch_is_known_if_no_other_is_possible() {
         let known = |first, last: (u64, u64), count| {
             let ids = Ids::Batch {
                 first,

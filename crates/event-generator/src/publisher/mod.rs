@@ -113,7 +113,7 @@ mod tests {
     const PLAIN: [&str; 2] = ["http://", "http://me:secret@"];
 
     #[tokio::test]
-    async fn a_refused_connection_is_known_to_have_sent_nothing() {
+    async fn a_refused_connection_sent_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_an_answer_in_time_may_have_been_sent() {
+    async fn a_request_without_a_reply_in_time_may_have_been_sent() {
         // The kernel accepts the connection and the request; no reply follows.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for scheme in PLAIN {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tls_handshake_that_hangs_has_sent_nothing() {
+    async fn a_tls_handshake_that_hangs_sent_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let reply = send("https://", listener.local_addr().unwrap(), REQUEST_TIMEOUT).await;
         assert!(matches!(reply, Err(NoReply::Connect(_))), "{reply:?}");

@@ -54,7 +54,7 @@ impl Outcome {
         let error = serde_json::from_slice::<ErrorBody>(body)
             .ok()
             .map(|body| body.error);
-        let refused = match status {
+        let not_stored = match status {
             // Only an error of sse-server proves it: a 503 of a proxy may hide an event that was
             // stored.
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => error
@@ -65,12 +65,12 @@ impl Outcome {
         let message = match error {
             Some(error) => printable(&format!("{} ({})", error.message, error.code)),
             None if status.is_redirection() => {
-                "redirects are not followed, give the new address by --url".to_owned()
+                "redirects are not followed: set the new address with --url".to_owned()
             }
             None => String::new(),
         };
         let failure = Failure::Status { status, message };
-        if refused {
+        if not_stored {
             Self::NotStored(failure)
         } else {
             Self::Unknown(failure)
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn of_any_server_each_success_will_do() {
+    fn any_success_of_any_server_is_an_acknowledgement() {
         for (status, body) in [(200, "urn:uuid:1"), (201, ""), (202, "{}"), (204, "")] {
             assert_eq!(
                 outcome_of(ExpectedReply::AnySuccess, status, body),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_refused_only_when_that_is_certain() {
+    fn an_event_counts_as_not_stored_only_if_that_is_certain() {
         for (status, body) in [
             (301, String::new()),
             (400, error("invalid_channel")),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_message_is_shown_but_cannot_command_a_terminal() {
+    fn the_message_of_the_server_is_shown_but_cannot_control_a_terminal() {
         let shown = |outcome| match outcome {
             Outcome::NotStored(failure) | Outcome::Unknown(failure) => failure.to_string(),
             Outcome::Acknowledged(_) => String::new(),

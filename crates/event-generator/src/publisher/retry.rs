@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_end_better_is_not_sent_again() {
+    fn a_request_that_cannot_succeed_is_not_repeated() {
         for again in [
             Outcome::Unknown(Failure::Timeout),
             Outcome::Unknown(Failure::Broken("reset".to_owned())),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn after_doubt_only_an_acknowledgement_is_certain() {
+    fn after_an_unknown_outcome_only_an_acknowledgement_is_certain() {
         assert_eq!(
             combine_outcome(true, Outcome::NotStored(status(503))),
             Outcome::Unknown(status(503))

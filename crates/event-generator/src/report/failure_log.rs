@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::publisher::{Failure, Ids};
 
-    fn refused() -> Outcome {
+    fn not_stored() -> Outcome {
         Outcome::NotStored(Failure::Connect("refused".to_owned()))
     }
 
@@ -113,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_spoken_of_once_a_second_and_says_what_was_suppressed() {
+    fn a_kind_has_one_message_per_second_which_counts_the_suppressed_ones() {
         let (mut log, start) = (new_log(), Instant::now());
         log.message_for(0..1, &acknowledged(), start);
         let mut message_at = |first, ms| {
             log.message_for(
                 first..first + 1,
-                &refused(),
+                &not_stored(),
                 start + Duration::from_millis(ms),
             )
         };
@@ -137,29 +137,29 @@ mod tests {
     }
 
     #[test]
-    fn one_kind_does_not_silence_another() {
+    fn one_kind_does_not_suppress_another() {
         let (mut log, now) = (new_log(), Instant::now());
-        assert!(log.message_for(0..1, &refused(), now).is_some());
+        assert!(log.message_for(0..1, &not_stored(), now).is_some());
         let unknown = Outcome::Unknown(Failure::Broken("reset".to_owned()));
         let line = log.message_for(1..4, &unknown, now);
         assert_eq!(
             line.as_deref(),
             Some(
-                "events 1 to 3 may or may not be stored: the connection broke before the answer: reset"
+                "events 1 to 3 may or may not be stored: the connection broke before the reply: reset"
             )
         );
     }
 
     #[test]
-    fn the_hint_is_given_once_and_only_if_the_first_event_finds_no_server() {
+    fn the_hint_is_shown_once_and_only_if_the_first_event_finds_no_server() {
         let start = Instant::now();
         let mut lost = new_log();
         assert!(
-            lost.message_for(0..1, &refused(), start)
+            lost.message_for(0..1, &not_stored(), start)
                 .is_some_and(|line| line.ends_with("\nstart a server"))
         );
         assert!(
-            lost.message_for(1..2, &refused(), start + 2 * LOG_INTERVAL)
+            lost.message_for(1..2, &not_stored(), start + 2 * LOG_INTERVAL)
                 .is_some_and(|line| !line.contains("start a server"))
         );
 
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(found.message_for(0..1, &acknowledged(), start), None);
         assert!(
             found
-                .message_for(1..2, &refused(), start)
+                .message_for(1..2, &not_stored(), start)
                 .is_some_and(|line| !line.contains("start a server"))
         );
     }

@@ -151,7 +151,7 @@ mod tests {
     };
 
     #[test]
-    fn the_json_has_every_figure() {
+    fn the_json_contains_every_figure() {
         let mut stats = RunStats::new(parse_rate("10").unwrap());
         let start = Instant::now();
         for nth in 0..11 {

@@ -81,7 +81,7 @@ mod tests {
     use crate::publisher::Failure;
 
     #[test]
-    fn acknowledged_and_unknown_events_have_a_line_and_refused_ones_have_none() {
+    fn acknowledged_and_unknown_events_have_a_line_and_rejected_ones_have_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sent");
         std::fs::write(&path, "of an earlier run\n").unwrap();

@@ -27,25 +27,25 @@ impl Display for RunStats {
             if *curve == Curve::ClosedLoop {
                 write!(
                     f,
-                    " (from when each was sent: a closed loop hides what a slow server held up)"
+                    " (since each was sent: a closed loop hides the delays of a slow server)"
                 )?;
             }
         }
         for (count, what) in [
             (
                 self.unsent,
-                "events were due but not sent: this rate is too high for the server, or for this machine",
+                "events were due but not sent: the rate is too high for the server or for this machine",
             ),
-            (self.unreported, "more failures, of the kinds above"),
+            (self.unreported, "more failures of the kinds above"),
             (
                 self.unprinted,
-                "status lines were left out: stdout was not read fast enough",
+                "status lines were dropped: stdout was not read fast enough",
             ),
             (
                 self.skipped,
-                "recorded events were left out: the types gap, open and error cannot be published",
+                "recorded events were skipped: the types gap, open and error cannot be published",
             ),
-            (self.sent_again, "requests were sent again"),
+            (self.sent_again, "requests were repeated"),
         ] {
             if count > 0 {
                 write!(f, "\n{count} {what}")?;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_answers_says_so() {
+    fn the_summary_of_a_run_without_replies_says_so() {
         let mut stats = stats("0.5");
         assert!(!stats.acknowledged_nothing());
         stats.count_sent(Instant::now());
@@ -116,12 +116,12 @@ mod tests {
             "sent 1, acknowledged 0, failed 0, unknown 0\n\
              rate -, asked 0.5/s\n\
              latency -: nothing was acknowledged\n\
-             3 events were due but not sent: this rate is too high for the server, or for this machine"
+             3 events were due but not sent: the rate is too high for the server or for this machine"
         );
     }
 
     #[test]
-    fn a_closed_loop_is_said_to_be_one() {
+    fn the_summary_of_a_closed_loop_says_so() {
         let mut stats = stats("max");
         stats.count_sent(Instant::now());
         stats.count_outcome(
@@ -130,11 +130,11 @@ mod tests {
         );
         let summary = stats.to_string();
         assert!(
-            summary.contains("asked as fast as it goes (closed loop)\n"),
+            summary.contains("asked as fast as possible (closed loop)\n"),
             "{summary}"
         );
         assert!(
-            summary.ends_with("hides what a slow server held up)"),
+            summary.ends_with("hides the delays of a slow server)"),
             "{summary}"
         );
     }

@@ -98,14 +98,12 @@ impl fmt::Debug for BaseUrl {
 /// Why a text is no URL of a server. The text is not part of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidUrl {
-    #[error("{0}; an address looks like http://127.0.0.1:5000")]
+    #[error("{0}; write a URL like http://127.0.0.1:5000")]
     Malformed(#[source] url::ParseError),
     // The text before the first colon may be a user or a token: do not show it.
-    #[error("an address begins with http:// or https://, like http://127.0.0.1:5000")]
+    #[error("a URL begins with http:// or https://, like http://127.0.0.1:5000")]
     Scheme,
-    #[error(
-        "an address ends with its path: leave out \"?\" and \"#\" (--channel names the channel)"
-    )]
+    #[error("the URL ends with its path: remove \"?\" and \"#\"; --channel sets the channel")]
     Extra,
 }
 
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn its_parts_are_those_of_the_connection_and_of_the_request() {
+    fn a_url_has_a_prefix_an_authority_and_an_endpoint() {
         let plain = base("http://me:secret@h:5000/a/");
         assert_eq!(
             (plain.prefix(), plain.authority(), plain.has_user()),
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_and_https_addresses_are_taken() {
+    fn only_http_and_https_urls_are_accepted() {
         for bad in [
             "",
             "127.0.0.1:5000",
@@ -176,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_known_by_name_and_by_address() {
+    fn loopback_is_recognised_by_name_and_by_address() {
         for url in [
             "http://localhost",
             "http://a.localhost",

@@ -134,7 +134,7 @@ fn write_line(event: &NextEvent, data: &str, out: &mut Vec<u8>) {
 }
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a Vec takes any JSON");
+    serde_json::to_writer(out, text).expect("a Vec accepts any JSON");
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_with_its_last_event_and_the_rest_at_the_end() {
+    fn a_batch_is_complete_with_its_last_event_and_the_rest_is_sent_at_the_end() {
         let mut batch = BatchBuilder::new(2);
         assert!(push(&mut batch, 0, DataFormat::Json, "0").is_none());
         let full = push(&mut batch, 1, DataFormat::Json, "1").unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_would_be_too_large_goes_without_its_last_event() {
+    fn a_batch_that_would_be_too_large_is_sent_without_its_last_event() {
         let mut batch = BatchBuilder::new(100);
         let large = format!("\"{}\"", "x".repeat(7 << 20));
         assert!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_data_arrives_as_it_would_by_itself() {
+    fn data_in_a_batch_arrives_as_if_it_were_posted_alone() {
         let mut batch = BatchBuilder::new(3);
         push(&mut batch, 0, DataFormat::Json, r#"{"n":1.0}"#);
         push(&mut batch, 1, DataFormat::Json, r#""a""#);
@@ -228,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_one_line_that_the_server_reads_as_that_text(data in any::<String>()) {
+        fn any_text_is_one_line_that_the_server_reads_as_this_text(data in any::<String>()) {
             let mut line = Vec::new();
             write_line(&NextEvent { event_type: "a".parse().unwrap(), format: DataFormat::Text }, &data, &mut line);
             prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));

@@ -66,7 +66,7 @@ enum BodySource {
 
 /// A header of a request would be invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the header {0} would have control characters")]
+#[error("the header {0} would contain control characters")]
 pub(crate) struct Unsendable(String);
 
 impl RequestBuilder {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_in_the_address_is_a_prefix() {
+    fn the_path_of_the_url_is_a_prefix() {
         for url in ["http://h:5000", "http://h:5000/"] {
             assert_eq!(target(url, None, "view"), "/event/view");
         }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_text_go_under_their_types() {
+    fn json_and_text_have_their_content_types() {
         let requests = requests("http://h", None, RequestOptions::default());
         let json = requests
             .build_event_request(&event("a", DataFormat::Json), "{}", 0)
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_make_any_request() {
+    fn templates_can_build_any_request() {
         let options = RequestOptions {
             method: Some(Method::PUT),
             path: Some(Template::parse("/t/{channel}?n={seq}").percent_encoded()),
@@ -336,7 +336,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the header x-data would have control characters"
+            "the header x-data would contain control characters"
         );
     }
 

@@ -135,7 +135,7 @@ impl Template {
                 Part::Literal(text) => out.push_str(text),
                 // Digits are the same in every encoding.
                 Part::Placeholder(Field::Sequence, _) => {
-                    write!(out, "{}", values.sequence).expect("a String takes any text");
+                    write!(out, "{}", values.sequence).expect("a String accepts any text");
                 }
                 Part::Placeholder(Field::Action, encoding) => {
                     append_encoded(values.action, *encoding, out);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_are_filled_in_and_everything_else_stays() {
+    fn placeholders_are_replaced_and_all_other_text_is_kept() {
         for (text, expected) in [
             ("", ""),
             ("plain", "plain"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_whether_it_changes_and_has_the_data() {
+    fn a_template_knows_whether_it_is_constant_and_contains_the_data() {
         assert_eq!(Template::parse("a{b}").as_constant(), Some("a{b}"));
         assert_eq!(Template::parse("a{seq}").as_constant(), None);
         assert!(
@@ -252,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing_of_it() {
+    fn debug_does_not_show_the_text() {
         assert!(!format!("{:?}", Template::parse("secret {seq}")).contains("secret"));
     }
 
     proptest! {
         #[test]
-        fn a_text_without_placeholders_stays_whatever_it_is(text in "[{}a-e:\"\\\\ é]{0,40}") {
+        fn any_text_without_placeholders_is_kept(text in "[{}a-e:\"\\\\ é]{0,40}") {
             // No field consists of these letters.
             prop_assert_eq!(rendered(&text), text);
         }

@@ -55,7 +55,7 @@ mod tests {
 
     const PAUSE: Duration = BACKOFF.pause_min;
 
-    fn refused() -> Outcome {
+    fn not_connected() -> Outcome {
         Outcome::NotStored(Failure::Connect("refused".to_owned()))
     }
 
@@ -64,8 +64,8 @@ mod tests {
         let (mut backoff, mut now) = (ConnectBackoff::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            backoff.observe(&refused(), now);
-            backoff.observe(&refused(), now + Duration::from_millis(1));
+            backoff.observe(&not_connected(), now);
+            backoff.observe(&not_connected(), now + Duration::from_millis(1));
             let until = backoff.paused_until().unwrap();
             pauses.push((until - now).as_millis());
             now = until;
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_the_pause_and_makes_the_next_one_short() {
+    fn a_reply_ends_the_pause_and_makes_the_next_one_short() {
         let (mut backoff, now) = (ConnectBackoff::default(), Instant::now());
-        backoff.observe(&refused(), now);
-        backoff.observe(&refused(), now + PAUSE);
+        backoff.observe(&not_connected(), now);
+        backoff.observe(&not_connected(), now + PAUSE);
         backoff.observe(&Outcome::Acknowledged(Ids::NotReported), now + PAUSE);
         assert_eq!(backoff.paused_until(), None);
-        backoff.observe(&refused(), now + PAUSE);
+        backoff.observe(&not_connected(), now + PAUSE);
         assert_eq!(backoff.paused_until(), Some(now + 2 * PAUSE));
         backoff.observe(&Outcome::Unknown(Failure::Timeout), now + PAUSE);
         assert_eq!(backoff.paused_until(), None);

@@ -143,15 +143,15 @@ mod tests {
         }
     }
 
-    fn refused() -> (Option<StatusCode>, Outcome) {
+    fn not_stored() -> (Option<StatusCode>, Outcome) {
         (None, Outcome::NotStored(Failure::Stopped))
     }
 
     #[tokio::test]
-    async fn what_was_not_answered_is_known_when_it_is_abandoned() {
+    async fn abandoned_requests_are_known_by_the_numbers_of_their_events() {
         let mut in_flight = InFlight::new(256);
         in_flight.push(events(0, 1), future::pending());
-        in_flight.push(events(1, 2), future::ready(refused()));
+        in_flight.push(events(1, 2), future::ready(not_stored()));
         in_flight.push(events(3, 5), future::pending());
         assert_eq!(
             in_flight
@@ -166,11 +166,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_are_bounded() {
+    async fn the_number_of_requests_is_limited() {
         let mut in_flight = InFlight::new(16);
         for first in 0..16 {
             assert!(!in_flight.is_full());
-            in_flight.push(events(first, 1), future::ready(refused()));
+            in_flight.push(events(first, 1), future::ready(not_stored()));
         }
         assert!(in_flight.is_full());
         assert!(in_flight.poll_finished().is_some() && !in_flight.is_full());

@@ -53,7 +53,7 @@ mod tests {
     use crate::publisher::{Failure, Ids};
 
     #[test]
-    fn a_lane_goes_on_after_what_was_acknowledged_only() {
+    fn a_lane_continues_after_acknowledged_events_only() {
         let mut lanes = Lanes::default();
         let (first, second) = (lanes.acquire(), lanes.acquire());
         assert_eq!(

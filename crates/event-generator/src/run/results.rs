@@ -143,13 +143,13 @@ fn connect_hint(settings: &Settings) -> String {
     let (url, curve) = (&settings.url, settings.curve());
     match Proxy::for_url(url) {
         Some(proxy) => format!(
-            "cannot connect to {url} through {proxy}: correct or unset {}, or name the server's host in NO_PROXY; still \
-             trying, at {curve}",
+            "cannot connect to {url} through {proxy}: correct or unset {}, or add the host of the server \
+             to NO_PROXY; still trying, at {curve}",
             proxy.variable
         ),
         None => format!(
-            "cannot connect to {url}: start the server with `cargo run -p sse-server`, or give its address by --url; \
-             still trying, at {curve}"
+            "cannot connect to {url}: start the server with `cargo run -p sse-server`, or set its \
+             address with --url; still trying, at {curve}"
         ),
     }
 }

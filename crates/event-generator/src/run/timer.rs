@@ -73,7 +73,7 @@ mod kernel {
             )?;
             #[expect(
                 deprecated,
-                reason = "what replaces it is unsafe, for types whose descriptor may change: ours cannot"
+                reason = "its replacement is unsafe, for types whose descriptor may change: this one cannot"
             )]
             AsyncFd::new(timer).map(Self)
         }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_wakes_at_the_instant_and_not_before() {
+    async fn the_timer_wakes_at_the_instant_and_not_before() {
         let timer = Timer::new().unwrap();
         for ms in [1, 0, 20] {
             let instant = Instant::now() + Duration::from_millis(ms);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_was_given_up_does_not_wake_the_next_one() {
+    async fn a_cancelled_wait_does_not_wake_the_next_one() {
         let timer = Timer::new().unwrap();
         let soon = Instant::now() + Duration::from_millis(5);
         assert!(timer.wait(soon).now_or_never().is_none());

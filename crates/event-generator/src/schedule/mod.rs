@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_is_due_by_its_number_however_late_it_is() {
+    fn an_event_is_due_by_its_number_however_late_it_is() {
         for elapsed in [0, 250, 60_000] {
             let due = |sent| after(limited("10", None, None), sent).next_step(MS(elapsed));
             assert_eq!(
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_holds_the_events_that_are_due_before_its_end() {
+    fn a_duration_contains_the_events_that_are_due_before_its_end() {
         let schedule = after(limited("10", None, Some(MS(1000))), 9);
         assert_eq!(
             (schedule.total(), schedule.next_step(MS(0))),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn independent_arrivals_keep_the_rate_of_a_ramp() {
+    fn independent_arrivals_follow_the_rate_of_a_ramp() {
         let ramp = parse_ramp("100..1000/10s").unwrap();
         let mut schedule = Schedule::new(
             ramp,

@@ -111,7 +111,7 @@ impl fmt::Display for Curve {
         match self {
             Self::Steady(rate) => write!(f, "{rate}/s"),
             Self::Ramp { from, to, over } => write!(f, "{from}..{to}/s in {over:?}"),
-            Self::ClosedLoop => f.write_str("as fast as it goes (closed loop)"),
+            Self::ClosedLoop => f.write_str("as fast as possible (closed loop)"),
         }
     }
 }
@@ -119,7 +119,7 @@ impl fmt::Display for Curve {
 /// The text is no [`Rate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a rate is a number of events a second, more than 0 and at most 1000000, like 0.5 or 200, or the word max"
+    "a rate is a number of events per second, more than 0 and at most 1000000, or the word max"
 )]
 pub(crate) struct InvalidRate;
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_grows_linearly_and_then_stays() {
+    fn a_ramp_changes_linearly_and_then_stays() {
         let ramp = parse_ramp("10..1000/60s").unwrap();
         // The area under the ramp: 505 per second on average for a minute, then 1000 per second.
         assert_eq!(ramp.events_before(Duration::from_mins(1)), Some(30_300.0));

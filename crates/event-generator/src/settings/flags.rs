@@ -1,4 +1,4 @@
-//! The command line: every setting, its default, its environment variable, and its help.
+//! The command line: every setting with its default, its environment variable and its help.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,21 +17,22 @@ use crate::{
     schedule::{Curve, Spread, parse_ramp, parse_rate},
 };
 
-/// Posts events to a Server-Sent Events server by a schedule, and counts what was acknowledged
+/// Publishes events to a Server-Sent Events server by a schedule, and counts what was acknowledged
 ///
-/// Each event is an action of a user, sent as `POST {url}/event/{action}`; without further flags with the JSON string of
-/// the tutorial, `"user_id: …, timestamp: …"`. The rate is kept by schedule: event n is due n / rate after the start, and
-/// a slow answer does not delay the next event, until --concurrency requests wait for their answers. stdout has the
-/// status code of each answer; stderr has what failed, the progress, and at the end a summary. Latency is measured from
-/// when an event was due.
+/// Each event is an action of a user, sent as `POST {url}/event/{action}`. Its data is by default
+/// the JSON string of the tutorial, `"user_id: …, timestamp: …"`. Event n is due n / rate after the
+/// start. A slow reply does not delay the next event until --concurrency requests wait for their
+/// replies. stdout has the status code of each reply. stderr has messages about failures, the
+/// progress, and at the end a summary. Latency is measured from when an event was due.
 #[derive(Debug, Parser)]
 #[command(version, after_help = help::AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Settings {
-    /// Address of the server
+    /// URL of the server
     ///
-    /// http or https. A path is a prefix: with `https://example.org/live`, events go to
-    /// `https://example.org/live/event/view`. A user name and a password in it are sent as basic authentication, and never printed.
-    /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are honoured, but not for this machine's own addresses.
+    /// http or https. The path is a prefix: with `https://example.org/live`, events are sent to
+    /// `https://example.org/live/event/view`. A user name and a password in the URL are sent as
+    /// basic authentication and never printed. `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are used,
+    /// but not for the addresses of this machine.
     #[arg(
         long,
         env = "GENERATOR_URL",
@@ -42,15 +43,16 @@ pub(crate) struct Settings {
     )]
     pub(crate) url: BaseUrl,
 
-    /// Channel to publish to; without it none is named, and the server takes "sse"
+    /// Channel to publish to; by default no channel is named, and sse-server uses "sse"
     #[arg(long, env = "GENERATOR_CHANNEL", value_name = "NAME")]
     pub(crate) channel: Option<Channel>,
 
-    /// Events a second, more than 0 and at most 1000000; 0.5 is one every two seconds
+    /// Events per second, more than 0 and at most 1000000; 0.5 is one every two seconds
     ///
-    /// The word max sends as fast as answers come, always with --concurrency requests under way. Such a closed loop has
-    /// no schedule: while the server is slow fewer events are sent, so its latencies look better than users' would be.
-    /// When nobody listens it pauses, for 50 ms at first and at most for a second.
+    /// With max, each connection sends its next request as soon as it has a reply, so that
+    /// --concurrency requests are always in flight. Such a closed loop has no schedule: a slow
+    /// server gets fewer events, so the latencies look better than those of independent users. If
+    /// the server does not listen, the loop pauses, for 50 ms at first and for at most 1 s.
     #[arg(
         long,
         env = "GENERATOR_RATE",
@@ -63,140 +65,185 @@ pub(crate) struct Settings {
     )]
     pub(crate) rate: Curve,
 
-    /// Let the rate grow linearly, like 10..1000/60s, and then stay; instead of --rate
-    #[arg(long, env = "GENERATOR_RAMP", value_parser = parse_ramp, value_name = "FROM..TO/DURATION", help_heading = help::SCHEDULE)]
+    /// Change the rate linearly, like 10..1000/60s, and keep the last rate; instead of --rate
+    #[arg(long, env = "GENERATOR_RAMP", value_parser = parse_ramp)]
+    #[arg(value_name = "FROM..TO/DURATION", help_heading = help::SCHEDULE)]
     pub(crate) ramp: Option<Curve>,
 
-    /// How events are spread in time
-    #[arg(long, env = "GENERATOR_ARRIVALS", value_enum, default_value_t, value_name = "SPREAD", help_heading = help::SCHEDULE)]
+    /// Distribution of the events in time
+    #[arg(
+        long,
+        env = "GENERATOR_ARRIVALS",
+        value_enum,
+        default_value_t,
+        value_name = "SPREAD"
+    )]
+    #[arg(help_heading = help::SCHEDULE)]
     pub(crate) arrivals: Spread,
 
-    /// Stop after this many events, those that failed included; without it, go on until stopped
-    #[arg(long, env = "GENERATOR_COUNT", value_parser = values::parse_count, allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
+    /// Stop after this many events, including failed ones [default: no limit]
+    #[arg(long, env = "GENERATOR_COUNT", value_parser = values::parse_count)]
+    #[arg(allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
     pub(crate) count: Option<u64>,
 
-    /// Stop after this long, like 500ms, 10s, 5m or 1h
+    /// Stop after this time, like 500ms, 10s, 5m or 1h [default: no limit]
     ///
-    /// Answers that are still missing are waited for. With --count as well, whichever comes first ends the run.
-    #[arg(long, env = "GENERATOR_DURATION", value_parser = units::parse_positive_duration, allow_negative_numbers = true, value_name = "DURATION", help_heading = help::SCHEDULE)]
+    /// The run still waits for the last replies. With --count, the first limit that is reached ends
+    /// the run.
+    #[arg(long, env = "GENERATOR_DURATION", value_parser = units::parse_positive_duration)]
+    #[arg(allow_negative_numbers = true, value_name = "DURATION", help_heading = help::SCHEDULE)]
     pub(crate) duration: Option<Duration>,
 
-    /// Requests that may wait for their answers at a time, each on a connection of its own
+    /// Highest number of requests in flight, each on a connection of its own
     ///
-    /// Beyond them the schedule waits; what is then sent late has that delay in its latency.
-    #[arg(long, env = "GENERATOR_CONCURRENCY", default_value = "256", value_parser = values::parse_concurrency, allow_negative_numbers = true, value_name = "REQUESTS", help_heading = help::SCHEDULE)]
+    /// At this number the schedule waits. The latency of the events that are then sent late
+    /// includes the delay.
+    #[arg(long, env = "GENERATOR_CONCURRENCY", default_value = "256")]
+    #[arg(value_parser = values::parse_concurrency, allow_negative_numbers = true)]
+    #[arg(value_name = "REQUESTS", help_heading = help::SCHEDULE)]
     pub(crate) concurrency: usize,
 
-    /// Events of a request; more than 1 sends them as NDJSON to `POST {url}/events`
+    /// Events per request; more than 1 sends them as NDJSON to `POST {url}/events`
     ///
-    /// A batch goes when its last event is due, and what has gathered when the run ends. The server takes all of its
-    /// events or none. Latency is still that of each event, from when it was due.
-    #[arg(long, env = "GENERATOR_BATCH", default_value = "1", value_parser = values::parse_batch, allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
+    /// A batch is sent when its last event is due, and the last batch at the end of the run. The
+    /// server stores all events of a batch, or none. Latency is measured for each event, from when
+    /// it was due.
+    #[arg(long, env = "GENERATOR_BATCH", default_value = "1", value_parser = values::parse_batch)]
+    #[arg(allow_negative_numbers = true, value_name = "EVENTS", help_heading = help::SCHEDULE)]
     pub(crate) batch: usize,
 
-    /// What the events carry
-    #[arg(long, env = "GENERATOR_PAYLOAD", value_enum, value_name = "PAYLOAD", help_heading = help::EVENTS)]
+    /// Data of the events
+    #[arg(long, env = "GENERATOR_PAYLOAD", value_enum, value_name = "PAYLOAD")]
+    #[arg(help_heading = help::EVENTS)]
     pub(crate) payload: Option<PayloadKind>,
 
-    /// The actions of the users, separated by commas, each with an optional weight [default: view,click,close]
+    /// Actions of the users, separated by commas, each with an optional weight [default:
+    /// view,click,close]
     ///
-    /// An action is the event's type: `addEventListener("click", …)` in a browser hears it. Without weights all are
-    /// equally frequent; view=8,click=2 makes four of five events a view. A weight of 0 switches an action off.
-    #[arg(long, env = "GENERATOR_ACTIONS", value_name = "NAME[=WEIGHT],…", help_heading = help::EVENTS)]
+    /// An action is the type of an event: a browser receives it by `addEventListener("click", …)`.
+    /// Without weights, all actions are equally frequent. With view=8,click=2, four of five events
+    /// are views. The weight 0 switches an action off.
+    #[arg(long, env = "GENERATOR_ACTIONS", value_name = "NAME[=WEIGHT],…")]
+    #[arg(help_heading = help::EVENTS)]
     pub(crate) actions: Option<Actions>,
 
     /// Pad the data of --payload sequenced to this size, like 200 or 1KiB, at most 16MiB
-    #[arg(long, env = "GENERATOR_DATA_SIZE", value_parser = values::parse_data_size, value_name = "BYTES", help_heading = help::EVENTS)]
+    #[arg(long, env = "GENERATOR_DATA_SIZE", value_parser = values::parse_data_size)]
+    #[arg(value_name = "BYTES", help_heading = help::EVENTS)]
     pub(crate) data_size: Option<usize>,
 
-    /// Simulated users of --payload session, at most 1000000 [default: 100]
+    /// Number of simulated users for --payload session, at most 1000000 [default: 100]
     ///
-    /// The timestamps of the events are those of the users, with think times of 8 s and pauses of 5 min on average: the
-    /// first is when the run began, whatever --rate sends them at. By nature a user makes about 0.0187 events a second:
-    /// at --rate 1.87 for 100 users (18.7 for 1000) the timestamps go with the wall clock, at ten times that ten times as
-    /// fast.
-    #[arg(long, env = "GENERATOR_USERS", value_parser = values::parse_users, allow_negative_numbers = true, value_name = "USERS", help_heading = help::EVENTS)]
+    /// The timestamps of the events are those of the simulation, with 8 s between actions and 5 min
+    /// between sessions on average. The first timestamp is the start of the run. A user makes about
+    /// 0.0187 events per second of the simulation. With --rate 1.87 for 100 users (18.7 for 1000),
+    /// the timestamps advance like the clock; with ten times that rate, ten times as fast.
+    #[arg(long, env = "GENERATOR_USERS", value_parser = values::parse_users)]
+    #[arg(allow_negative_numbers = true, value_name = "USERS", help_heading = help::EVENTS)]
     pub(crate) users: Option<u32>,
 
-    /// Play recorded events instead, from a file of NDJSON or from stdin (-)
+    /// Send recorded events instead, from a file with NDJSON or from stdin (-)
     ///
-    /// Takes what `listener --format json` prints, what `GET /events` gives as NDJSON, and what goes to `POST /events`:
-    /// a line for each event, with the keys "event" and "data"; others are ignored, and so are lines that are comments. A
-    /// string in "data" stands for its text. Types that our server would refuse are played only with --method, --path or
-    /// --body. The rate is that of the schedule. The file is read as it is played; a bad line ends the run with code 1.
-    #[arg(long, env = "GENERATOR_REPLAY", value_parser = values::parse_recording, value_name = "FILE", help_heading = help::EVENTS)]
+    /// The file has one event per line, as `listener --format json` prints them, `GET /events`
+    /// returns them as NDJSON, and `POST /events` accepts them. The keys "event" and "data" are
+    /// used; other keys and comments are ignored. A string in "data" is sent as its text. Types
+    /// that sse-server rejects are allowed only with --method, --path or --body. The schedule
+    /// determines the rate. The file is read during the run; an invalid line ends the run with code
+    /// 1.
+    #[arg(long, env = "GENERATOR_REPLAY", value_parser = values::parse_recording)]
+    #[arg(value_name = "FILE", help_heading = help::EVENTS)]
     pub(crate) replay: Option<Recording>,
 
-    /// Draw the same events again: the same number gives the same ones, in the same order
+    /// Send the same events in the same order in each run with this number
     ///
-    /// Times differ, and so does the publisher id of a record: two runs can always be told apart. Poisson arrivals come
-    /// at the same moments again.
-    #[arg(long, env = "GENERATOR_SEED", value_parser = values::parse_seed, allow_negative_numbers = true, value_name = "NUMBER", help_heading = help::EVENTS)]
+    /// Times differ, and so does the publisher id of a record: two runs never look like one.
+    /// Poisson arrivals are at the same times.
+    #[arg(long, env = "GENERATOR_SEED", value_parser = values::parse_seed)]
+    #[arg(allow_negative_numbers = true, value_name = "NUMBER", help_heading = help::EVENTS)]
     pub(crate) seed: Option<u64>,
 
-    /// Method of the requests, for another server than ours [default: POST]
+    /// Method of the requests, for a server other than sse-server [default: POST]
     ///
-    /// With --method, --path or --body, each answer with a 2xx status counts as an acknowledgement.
-    #[arg(long, env = "GENERATOR_METHOD", value_parser = values::parse_method, value_name = "METHOD", help_heading = help::REQUESTS)]
+    /// With --method, --path or --body, each reply with a 2xx status is an acknowledgement.
+    #[arg(long, env = "GENERATOR_METHOD", value_parser = values::parse_method)]
+    #[arg(value_name = "METHOD", help_heading = help::REQUESTS)]
     pub(crate) method: Option<Method>,
 
-    /// Path and query of the requests, behind the path of --url [default: /event/{action}]
+    /// Path and query of the requests, after the path of --url [default: /event/{action}]
     ///
-    /// In it, as in --body and --header, {action} stands for the event's type, {data} for its data, {seq} for its number
-    /// and {channel} for the channel. {data:url} is percent-encoded, as forms and queries need it, and {data:json} is a
-    /// JSON string with its quotes; the same for the others. Everything else stays as it is, other braces too. In a path
-    /// placeholders are always percent-encoded.
-    #[arg(long, env = "GENERATOR_PATH", value_parser = values::parse_path, value_name = "TEMPLATE", help_heading = help::REQUESTS)]
+    /// The placeholders {action} for the type of the event, {data} for its data, {seq} for its
+    /// number and {channel} for the channel also work in --body and --header. {data:url} is
+    /// percent-encoded, as forms and queries need it, and {data:json} is a JSON string with its
+    /// quotes; the other placeholders have these variants too. All other text is kept, including
+    /// other braces. In a path, placeholders are always percent-encoded.
+    #[arg(long, env = "GENERATOR_PATH", value_parser = values::parse_path, value_name = "TEMPLATE")]
+    #[arg(help_heading = help::REQUESTS)]
     pub(crate) path: Option<Template>,
 
     /// Body of the requests, with placeholders like --path [default: {data}]
     ///
-    /// It goes as application/json unless --header says otherwise: with 'Content-Type: application/x-www-form-urlencoded'
-    /// write 'topic={channel:url}&data={data:url}'. GET, HEAD and DELETE have no body unless it is given.
-    #[arg(long, env = "GENERATOR_BODY", hide_env_values = true, value_parser = values::parse_template, value_name = "TEMPLATE", help_heading = help::REQUESTS)]
+    /// The content type is application/json unless --header sets another one: with 'Content-Type:
+    /// application/x-www-form-urlencoded' write 'topic={channel:url}&data={data:url}'. GET, HEAD
+    /// and DELETE have no body by default.
+    #[arg(long, env = "GENERATOR_BODY", hide_env_values = true)]
+    #[arg(value_parser = values::parse_template, value_name = "TEMPLATE")]
+    #[arg(help_heading = help::REQUESTS)]
     pub(crate) body: Option<Template>,
 
-    /// Send this header as well, like 'X-Api-Key: 123', with placeholders like --path; may be repeated
+    /// Add this header, like 'X-Api-Key: 123', with placeholders like --path; may be repeated
     ///
-    /// The variable holds one header. Values are never printed; a secret is better kept in the variable than on the
-    /// command line. An event whose data would break a header is not sent, and counts as failed.
-    #[arg(long = "header", env = "GENERATOR_HEADER", hide_env_values = true, value_name = "NAME: VALUE", help_heading = help::REQUESTS)]
+    /// The environment variable holds one header. Values are never printed. Prefer the variable for
+    /// a secret: other users of the machine can read command lines. An event whose data would make
+    /// a header invalid is not sent, and counts as failed.
+    #[arg(long = "header", env = "GENERATOR_HEADER", hide_env_values = true)]
+    #[arg(value_name = "NAME: VALUE", help_heading = help::REQUESTS)]
     #[arg(value_parser = Unquoted(Header::parse))]
     pub(crate) header: Vec<Header>,
 
     /// Send this token as `Authorization: Bearer TOKEN`
     ///
-    /// It is never printed. Give it by the variable rather than by the flag: other users of the machine can read command
-    /// lines.
-    #[arg(long, env = "GENERATOR_BEARER", hide_env_values = true, value_name = "TOKEN", help_heading = help::REQUESTS)]
+    /// The token is never printed. Prefer the environment variable: other users of the machine can
+    /// read command lines.
+    #[arg(
+        long,
+        env = "GENERATOR_BEARER",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    #[arg(help_heading = help::REQUESTS)]
     #[arg(value_parser = Unquoted(Bearer::parse))]
     pub(crate) bearer: Option<Bearer>,
 
-    /// Send a request again, up to so many times, when its outcome is not known; each with a key, so that it is stored once
+    /// Repeat a request with an idempotency key, up to this many times, if its outcome is not known
     ///
-    /// Every event (or batch) goes with a random `Idempotency-Key`, by which our server knows it again. After a time-out, a
-    /// broken or refused connection, a 503, or another server error whose outcome is unknown, it is sent again with that
-    /// key: after 100 ms, then twice as long each time, up to 5 s, for at most a minute. What counts is the last outcome;
-    /// what may have been stored stays unknown until it is acknowledged. At most 100; only for our API.
-    #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry, allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]
+    /// Each event or batch is sent with a random `Idempotency-Key`, so that sse-server stores it
+    /// once. A request is repeated after a time-out, a broken or refused connection, a 503, and
+    /// another server error with an unknown outcome: after 100 ms, then twice as long each time, up
+    /// to 5 s, for at most a minute. The last outcome counts; an event that may have been stored
+    /// stays unknown until it is acknowledged. At most 100, and only for the API of sse-server.
+    #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry)]
+    #[arg(allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]
     pub(crate) retry: Option<u32>,
 
-    /// Write a line of JSON to this file for every event that must arrive, or may
+    /// Write one line of JSON to this file for every event that must arrive, and for every event
+    /// that may arrive
     ///
-    /// That is: for every acknowledged event, with its id if it is known, and for every event whose outcome could not be
-    /// learnt (no answer in time, a broken connection, a server error). Refused events have no line. The file is emptied
-    /// first. Events then carry publisher, sequence and send time, by which `listener --record` names them:
-    /// what is acknowledged here and missing there was lost.
+    /// Every acknowledged event has a line, with its id if it is known. So has every event with an
+    /// unknown outcome: no reply in time, a broken connection, or a server error. Rejected events
+    /// have none. The file is emptied first. With a record, the data of events contains publisher,
+    /// sequence and send time, which `listener --record` records too: what is acknowledged here and
+    /// missing there was lost.
     #[arg(long, env = "GENERATOR_RECORD", value_name = "FILE", help_heading = help::OUTPUT)]
     pub(crate) record: Option<PathBuf>,
 
-    /// Write the figures of the run to this file as JSON, also when it is stopped
+    /// Write the figures of the run to this file as JSON, also if the run is interrupted
     #[arg(long, env = "GENERATOR_REPORT", value_name = "FILE", help_heading = help::OUTPUT)]
     pub(crate) report: Option<PathBuf>,
 
-    /// Print the status code of each answer at any rate
+    /// Print the status code of each reply at any rate
     ///
-    /// Without it, they are printed up to 100 events a second. --print-status=false never prints them.
+    /// By default they are printed up to 100 events per second. --print-status=false never prints
+    /// them.
     #[arg(
         long,
         env = "GENERATOR_PRINT_STATUS",
@@ -209,25 +256,34 @@ pub(crate) struct Settings {
     )]
     pub(crate) print_status: Option<bool>,
 
-    /// How far the run is, on stderr
-    #[arg(long, env = "GENERATOR_PROGRESS", value_enum, default_value_t, value_name = "STYLE", help_heading = help::OUTPUT)]
+    /// Progress of the run on stderr
+    #[arg(
+        long,
+        env = "GENERATOR_PROGRESS",
+        value_enum,
+        default_value_t,
+        value_name = "STYLE"
+    )]
+    #[arg(help_heading = help::OUTPUT)]
     pub(crate) progress: Progress,
 
-    /// Print a script that completes the flags of this program in a shell, and end without sending anything
+    /// Print a script that completes the flags in a shell, and exit
     #[arg(long, value_enum, value_name = "SHELL", help_heading = help::OUTPUT)]
     pub(crate) completions: Option<Shell>,
 }
 
-/// What `--payload` takes. The texts are the help's, which shows them as they are.
+/// Values of `--payload`. Their docs are help texts, which are shown as they are.
 #[expect(clippy::doc_markdown, reason = "back-ticks would be shown in the help")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PayloadKind {
-    /// The tutorial's JSON string, "user_id: …, timestamp: …" (the default); with --record an object that carries it
+    /// The JSON string of the tutorial, "user_id: …, timestamp: …" (the default); with --record, an
+    /// object that contains it
     #[default]
     Tutorial,
-    /// The least to measure with: {"publisher","sequence","sent_us"}, sent_us being when the event was due
+    /// The smallest data to measure with: {"publisher","sequence","sent_us"}; sent_us is when the
+    /// event was due
     Sequenced,
-    /// Simulated users with sessions: {"user_id","session_id","action","page","timestamp"}, timestamp being when the
-    /// user acted, by the clock of the simulation (see --users)
+    /// Simulated users with sessions: {"user_id","session_id","action","page","timestamp"};
+    /// timestamp is when the user acted in the simulation (see --users)
     Session,
 }

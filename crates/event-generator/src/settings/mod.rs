@@ -38,8 +38,8 @@ impl Settings {
 /// Replaces the message of clap about a value without a flag, which would quote the value.
 fn without_stray_value(error: clap::Error) -> clap::Error {
     if rejects_stray_value(&error) {
-        let why = "a value without a flag: give the server's address by --url, and write a value that has spaces in \
-                   quotes";
+        let why = "a value without a flag: set the server with --url, and put quotes around a value \
+                   that has spaces";
         Settings::command().error(ErrorKind::UnknownArgument, why)
     } else {
         error

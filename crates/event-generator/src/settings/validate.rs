@@ -17,89 +17,95 @@ impl Settings {
     }
 
     fn validate_schedule(&self) -> Result<(), String> {
-        if self.curve() == Curve::ClosedLoop && self.arrivals != Spread::Constant {
-            return Err(
-                "--rate max has no schedule that --arrivals could spread: give a rate, or leave --arrivals out"
-                    .to_owned(),
-            );
-        }
-        Ok(())
+        reject_if(&[(
+            self.curve() == Curve::ClosedLoop && self.arrivals != Spread::Constant,
+            "--rate max has no schedule for --arrivals: set a rate, or remove --arrivals",
+        )])
     }
 
     fn validate_events(&self) -> Result<(), String> {
-        let kind = self.payload.unwrap_or_default();
-        let reject = |why: &str| Err(why.to_owned());
         if self.replay.is_some() {
-            return match self {
-                Self {
-                    payload: Some(_), ..
-                } => reject("--replay brings its own events: leave --payload out"),
-                Self {
-                    actions: Some(_), ..
-                } => reject("recorded events have their own types: leave --actions out"),
-                Self {
-                    record: Some(_), ..
-                } => reject(
-                    "recorded events cannot carry the stamp by which --record names them: leave one of them out",
-                ),
-                Self {
-                    data_size: Some(_), ..
-                } => reject("--data-size is for --payload sequenced: leave it out"),
-                Self { users: Some(_), .. } => {
-                    reject("--users is for --payload session: leave it out")
-                }
-                _ => Ok(()),
-            };
+            return self.validate_replay();
         }
-        if kind == PayloadKind::Session && self.actions.is_some() {
-            return reject(
-                "the users of --payload session choose their own actions: leave --actions out",
-            );
-        }
-        if kind != PayloadKind::Session && self.users.is_some() {
-            return reject("--users is for --payload session: add that, or leave it out");
-        }
-        if kind != PayloadKind::Sequenced && self.data_size.is_some() {
-            return reject("--data-size is for --payload sequenced: add that, or leave it out");
-        }
-        Ok(())
+        let kind = self.payload.unwrap_or_default();
+        reject_if(&[
+            (
+                kind == PayloadKind::Session && self.actions.is_some(),
+                "the users of --payload session choose their own actions: remove --actions",
+            ),
+            (
+                kind != PayloadKind::Session && self.users.is_some(),
+                "--users is for --payload session: add that, or remove --users",
+            ),
+            (
+                kind != PayloadKind::Sequenced && self.data_size.is_some(),
+                "--data-size is for --payload sequenced: add that, or remove --data-size",
+            ),
+        ])
+    }
+
+    fn validate_replay(&self) -> Result<(), String> {
+        reject_if(&[
+            (
+                self.payload.is_some(),
+                "--replay sends recorded events: remove --payload",
+            ),
+            (
+                self.actions.is_some(),
+                "recorded events have their own types: remove --actions",
+            ),
+            (
+                self.record.is_some(),
+                "recorded events have no stamp, by which --record names events: remove --replay or --record",
+            ),
+            (
+                self.data_size.is_some(),
+                "--data-size is for --payload sequenced: remove it",
+            ),
+            (
+                self.users.is_some(),
+                "--users is for --payload session: remove it",
+            ),
+        ])
     }
 
     fn validate_requests(&self) -> Result<(), String> {
         let options = self.request_options();
-        if self.batch > 1 && !options.use_sse_server_api() {
-            return Err(
-                "--batch is for the batches of our API: leave it out, or --method, --path and --body".to_owned()
-            );
-        }
-        if self.retry.is_some() && !options.use_sse_server_api() {
-            return Err(
-                "--retry needs the keys of our API: leave it out, or --method, --path and --body"
-                    .to_owned(),
-            );
-        }
-        if self.retry.is_some()
-            && self
-                .header
-                .iter()
-                .any(|header| header.name == IDEMPOTENCY_KEY)
-        {
-            return Err(
-                "--retry gives each request a key of its own: leave --header idempotency-key out"
-                    .to_owned(),
-            );
-        }
-        if self.record.is_some() && !options.include_data() {
-            return Err(
-                "a record counts events by their data, which these requests do not carry: put {data} into --body, \
-                        or leave --record out"
-                    .to_owned(),
-            );
-        }
+        let other_api = !options.use_sse_server_api();
+        let has_key = self
+            .header
+            .iter()
+            .any(|header| header.name == IDEMPOTENCY_KEY);
+        reject_if(&[
+            (
+                self.batch > 1 && other_api,
+                "--batch needs the API of sse-server: remove it, or --method, --path and --body",
+            ),
+            (
+                self.retry.is_some() && other_api,
+                "--retry needs the API of sse-server: remove it, or --method, --path and --body",
+            ),
+            (
+                self.retry.is_some() && has_key,
+                "--retry sets the idempotency key of each request: remove --header idempotency-key",
+            ),
+            (
+                self.record.is_some() && !options.include_data(),
+                "--record needs the data of events in the requests: put {data} into --body, or remove --record",
+            ),
+        ])?;
         check_one_source(
             self.bearer.is_some(),
             self.header.iter().map(|header| &header.name),
             self.url.has_user(),
         )
+    }
+}
+
+/// Returns the message of the first condition that holds.
+fn reject_if(mistakes: &[(bool, &str)]) -> Result<(), String> {
+    match mistakes.iter().find(|(is_made, _)| *is_made) {
+        Some((_, message)) => Err((*message).to_owned()),
+        None => Ok(()),
     }
 }

@@ -61,7 +61,7 @@ fn whole_number<T: FromStr + PartialOrd + Display>(
 pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {
     let bytes = units::parse_size(text)?.as_u64();
     if bytes > DATA_SIZE_MAX {
-        return Err("at most 16MiB: no server takes larger events".to_owned());
+        return Err("at most 16MiB: servers reject larger events".to_owned());
     }
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
 }
@@ -76,7 +76,7 @@ pub(super) fn parse_recording(text: &str) -> Result<Recording, &'static str> {
 
 pub(super) fn parse_method(text: &str) -> Result<Method, &'static str> {
     match text.to_ascii_uppercase().parse() {
-        Ok(Method::CONNECT) => Err("CONNECT makes a tunnel, which carries no events"),
+        Ok(Method::CONNECT) => Err("CONNECT opens a tunnel, which carries no events"),
         Ok(method) => Ok(method),
         Err(_) => Err("a method is a word like POST or PUT"),
     }
@@ -93,9 +93,7 @@ pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
     let path = Template::parse(text).percent_encoded();
     let sample = path.render_sample();
     if !sample.starts_with('/') {
-        return Err(
-            "a path begins with a slash, like /pub?id={channel}; the server's address is --url",
-        );
+        return Err("a path begins with a slash, like /pub?id={channel}; --url sets the server");
     }
     let is_plain = sample
         .bytes()
@@ -104,7 +102,7 @@ pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
         Ok(path)
     } else {
         Err(
-            "write spaces, \"#\" and what is not ASCII percent-encoded; placeholders are encoded already",
+            "percent-encode spaces, \"#\" and characters that are not ASCII; placeholders are encoded already",
         )
     }
 }

@@ -53,7 +53,7 @@ struct Comment {
 /// mistake.
 pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<ParsedLine>, String> {
     let text = str::from_utf8(line)
-        .map_err(|_| "it is not UTF-8".to_owned())?
+        .map_err(|_| "not UTF-8".to_owned())?
         .trim();
     if text.is_empty() {
         return Ok(None);
@@ -95,9 +95,9 @@ pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<Pars
 
 /// Formats an error of serde without its line number: serde sees one line only.
 fn describe_json_error(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let what = said
+    let text = error.to_string();
+    let what = text
         .rsplit_once(" at line ")
-        .map_or(said.as_str(), |(what, _)| what);
+        .map_or(text.as_str(), |(what, _)| what);
     format!("{what} (column {})", error.column())
 }

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_is_played_to_its_end_and_chunk_by_chunk() {
+    async fn a_file_is_replayed_to_its_end_in_chunks() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = format!("{{\"event\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(1000));
         std::fs::write(file.path(), line.repeat(1000)).unwrap();

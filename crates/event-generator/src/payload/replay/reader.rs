@@ -118,7 +118,7 @@ impl<R: Read> Reader<R> {
         }
         if self.text.len() > LINE_BYTES_MAX {
             return Err(self.line_error(format!(
-                "longer than {LINE_BYTES_MAX} bytes, which no event is"
+                "longer than {LINE_BYTES_MAX} bytes; no event is that long"
             )));
         }
         Ok(true)
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_the_listener_of_history_and_of_a_batch_are_read() {
+    fn lines_of_the_listener_the_history_and_a_batch_are_read() {
         let text = concat!(
             r#"{"id":"5-0","event":"view","data":"a\nb"}"#,
             "\r\n\n",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_reserved_types_are_left_out() {
+    fn events_of_reserved_types_are_skipped() {
         let text = br#"{"event":"gap","data":"{}"}"#;
         for types in [AllowedTypes::SseServer, AllowedTypes::AnyServer] {
             assert_eq!(read_types(types, text), (vec![], 1, None));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_no_events() {
+    fn comments_are_skipped() {
         let text = concat!(
             r#"{"comment":"channel sse"}"#,
             "\n",
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named_after_what_comes_before_it() {
+    fn an_invalid_line_is_reported_after_the_events_before_it() {
         for bad in [
             &br#"{"event":"a"}"#[..],
             br#"{"data":1}"#,
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
+    fn a_line_without_an_end_is_rejected_before_it_fills_the_memory() {
         let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, AllowedTypes::SseServer);
         assert!(
             reader
@@ -291,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_that_the_listener_printed_is_read_back(event_type in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
+        fn any_text_that_the_listener_prints_is_read_back(event_type in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
             prop_assume!(!EventType::RESERVED.contains(&event_type.as_str()));
             let line = serde_json::json!({ "id": "1-0", "event": event_type, "data": data }).to_string();
             prop_assert_eq!(read(line.as_bytes()), (vec![(event_type, DataFormat::Text, data)], 0, None));

@@ -63,7 +63,7 @@ impl Session {
             r#"{{"user_id":"{id}","session_id":"{session}","action":"{}","page":"{page}","timestamp":"{timestamp}""#,
             event_type.as_str()
         )
-        .expect("a String takes any text");
+        .expect("a String accepts any text");
         if let Some(stamper) = &self.stamper {
             data.push(',');
             stamper.write(slot, data);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_stream_with_the_same_times_between_whenever_it_starts() {
+    fn the_same_seed_gives_the_same_stream_with_the_same_intervals_at_any_start() {
         const START: i64 = 1_795_523_086_339_397;
         let since = |start: i64, bodies: Vec<SessionData>| {
             let plain = |body: SessionData| {
@@ -159,9 +159,9 @@ mod tests {
         );
     }
 
-    /// What the README and the help say.
+    /// The documentation and `--help` state this rate.
     #[test]
-    fn a_user_makes_about_0_0187_events_a_second() {
+    fn a_user_makes_about_0_0187_events_per_second() {
         let bodies = stream(1000, 4, 0, 300_000);
         // Without the first sessions: all users begin with a pause.
         let (from, to) = (
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_one_users_and_goes_from_a_view_to_a_close() {
+    fn a_session_belongs_to_one_user_and_lasts_from_a_view_to_a_close() {
         let mut sessions: BTreeMap<String, Vec<SessionData>> = BTreeMap::new();
         for body in stream(20, 1, 0, 20_000) {
             sessions
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_rfc_3339_and_the_stamp_comes_last() {
+    fn the_time_is_rfc_3339_and_the_stamp_is_last() {
         let mut data = String::new();
         let mut session = Session::new(1, Some(1), Some(Stamper::new()));
         session.next_event(
