@@ -5,7 +5,7 @@
 //! counted.
 
 use hyper::StatusCode;
-use sse_proto::api::{ErrorBody, Published};
+use sse_proto::api::{ErrorBody, ErrorDetail, Published};
 
 use super::{
     failure::Failure,
@@ -54,27 +54,37 @@ impl Outcome {
         let error = serde_json::from_slice::<ErrorBody>(body)
             .ok()
             .map(|body| body.error);
-        let not_stored = match status {
-            // Only an error of sse-server proves it: a 503 of a proxy may hide an event that was
-            // stored.
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => error
-                .as_ref()
-                .is_some_and(|error| error.code != OUTCOME_UNKNOWN),
-            _ => status.is_redirection() || status.is_client_error(),
+        let not_stored = is_certainly_not_stored(status, error.as_ref());
+        let failure = Failure::Status {
+            status,
+            message: describe_error(status, error.as_ref()),
         };
-        let message = match error {
-            Some(error) => printable(&format!("{} ({})", error.message, error.code)),
-            None if status.is_redirection() => {
-                "redirects are not followed: set the new address with --url".to_owned()
-            }
-            None => String::new(),
-        };
-        let failure = Failure::Status { status, message };
         if not_stored {
             Self::NotStored(failure)
         } else {
             Self::Unknown(failure)
         }
+    }
+}
+
+fn is_certainly_not_stored(status: StatusCode, error: Option<&ErrorDetail>) -> bool {
+    match status {
+        // Only an error of sse-server proves it: a 503 of a proxy may hide an event that was
+        // stored.
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
+            error.is_some_and(|error| error.code != OUTCOME_UNKNOWN)
+        }
+        _ => status.is_redirection() || status.is_client_error(),
+    }
+}
+
+fn describe_error(status: StatusCode, error: Option<&ErrorDetail>) -> String {
+    match error {
+        Some(error) => printable(&format!("{} ({})", error.message, error.code)),
+        None if status.is_redirection() => {
+            "redirects are not followed: set the new address with --url".to_owned()
+        }
+        None => String::new(),
     }
 }
 

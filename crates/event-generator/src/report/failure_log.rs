@@ -49,14 +49,7 @@ impl FailureLog {
         let kind = failure.kind();
         let count = sequences.end.saturating_sub(sequences.start);
         let suppressed = self.admit_kind(kind, count, now)?;
-        let line = match count {
-            1 => format!("event {} {verdict}: {failure}", sequences.start),
-            _ => format!(
-                "events {} to {} {verdict}: {failure}",
-                sequences.start,
-                sequences.end.saturating_sub(1)
-            ),
-        };
+        let line = format!("{} {verdict}: {failure}", name_events(&sequences));
         Some(match (kind, hint) {
             (FailureKind::Connect, Some(hint)) => format!("{line}\n{hint}"),
             _ if suppressed > 0 => {
@@ -90,6 +83,15 @@ impl FailureLog {
                 Some(0)
             }
         }
+    }
+}
+
+fn name_events(sequences: &Range<u64>) -> String {
+    let (first, last) = (sequences.start, sequences.end.saturating_sub(1));
+    if first == last {
+        format!("event {first}")
+    } else {
+        format!("events {first} to {last}")
     }
 }
 

@@ -80,6 +80,20 @@ struct Latency {
     max: u64,
 }
 
+impl Latency {
+    /// Returns the latencies of a run; `None` if no event was acknowledged.
+    fn of_acknowledged(stats: &RunStats) -> Option<Self> {
+        (!stats.latency_us.is_empty()).then(|| Self {
+            mean: stats.latency_us.mean(),
+            p50: stats.latency_us_at(0.5),
+            p90: stats.latency_us_at(0.9),
+            p99: stats.latency_us_at(0.99),
+            p99_9: stats.latency_us_at(0.999),
+            max: stats.latency_us_at(1.0),
+        })
+    }
+}
+
 impl ReportFile {
     /// Creates the file, or empties it.
     pub(crate) fn create(path: &Path, setup: RunSetup) -> Result<Self, ReportError> {
@@ -110,14 +124,6 @@ impl ReportFile {
 
 fn render_json(setup: &RunSetup, stats: &RunStats, complete: bool, duration: Duration) -> String {
     let counts = stats.counts;
-    let latency = || Latency {
-        mean: stats.latency_us.mean(),
-        p50: stats.latency_us_at(0.5),
-        p90: stats.latency_us_at(0.9),
-        p99: stats.latency_us_at(0.99),
-        p99_9: stats.latency_us_at(0.999),
-        max: stats.latency_us_at(1.0),
-    };
     let json = ReportJson {
         setup,
         complete,
@@ -132,7 +138,7 @@ fn render_json(setup: &RunSetup, stats: &RunStats, complete: bool, duration: Dur
         skipped: stats.skipped,
         sent_again: stats.sent_again,
         statuses: &stats.statuses,
-        latency_us: (!stats.latency_us.is_empty()).then(latency),
+        latency_us: Latency::of_acknowledged(stats),
     };
     serde_json::to_string_pretty(&json).expect("strings and numbers are always JSON")
 }

@@ -16,25 +16,36 @@ impl Display for RunStats {
             Some(achieved) => write!(f, "{counts}\nrate {achieved:.2}/s, asked {curve}")?,
             None => write!(f, "{counts}\nrate -, asked {curve}")?,
         }
+        self.write_latency(f)?;
+        self.write_notes(f)
+    }
+}
+
+impl RunStats {
+    fn write_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.latency_us.is_empty() {
-            write!(f, "\nlatency -: nothing was acknowledged")?;
-        } else {
-            write!(f, "\nlatency ")?;
-            for (name, quantile) in QUANTILES {
-                write!(f, "{name} {}, ", Milliseconds(self.latency_us_at(quantile)))?;
-            }
-            write!(f, "max {}", Milliseconds(self.latency_us_at(1.0)))?;
-            if *curve == Curve::ClosedLoop {
-                write!(
-                    f,
-                    " (since each was sent: a closed loop hides the delays of a slow server)"
-                )?;
-            }
+            return write!(f, "\nlatency -: nothing was acknowledged");
         }
-        for (count, what) in [
+        write!(f, "\nlatency ")?;
+        for (name, quantile) in QUANTILES {
+            write!(f, "{name} {}, ", Milliseconds(self.latency_us_at(quantile)))?;
+        }
+        write!(f, "max {}", Milliseconds(self.latency_us_at(1.0)))?;
+        if self.curve == Curve::ClosedLoop {
+            write!(
+                f,
+                " (since each was sent: a closed loop hides the delays of a slow server)"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Writes a line for each kind of event that is missing elsewhere.
+    fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (count, note) in [
             (
                 self.unsent,
-                "events were due but not sent: the rate is too high for the server or for this machine",
+                "events were due but not sent: the rate is too high for the server or this machine",
             ),
             (self.unreported, "more failures of the kinds above"),
             (
@@ -48,7 +59,7 @@ impl Display for RunStats {
             (self.sent_again, "requests were repeated"),
         ] {
             if count > 0 {
-                write!(f, "\n{count} {what}")?;
+                write!(f, "\n{count} {note}")?;
             }
         }
         Ok(())
@@ -116,7 +127,7 @@ mod tests {
             "sent 1, acknowledged 0, failed 0, unknown 0\n\
              rate -, asked 0.5/s\n\
              latency -: nothing was acknowledged\n\
-             3 events were due but not sent: the rate is too high for the server or for this machine"
+             3 events were due but not sent: the rate is too high for the server or this machine"
         );
     }
 

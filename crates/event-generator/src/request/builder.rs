@@ -3,28 +3,20 @@
 use bytes::Bytes;
 use hyper::{
     HeaderMap, Method,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+    header::{CONTENT_TYPE, HeaderValue},
 };
-use sse_cli::header::{Bearer, sensitive_value};
 use sse_proto::Channel;
 
 use super::{
     base_url::BaseUrl,
-    header::Header,
+    body::BodySource,
+    headers::{RequestHeaders, Unsendable},
     options::RequestOptions,
     template::{Template, Values},
 };
-use crate::payload::{DataFormat, NextEvent};
+use crate::payload::NextEvent;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
-/// The charset prevents that text is read as Latin-1.
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const AGENT: HeaderValue = HeaderValue::from_static(concat!(
-    env!("CARGO_PKG_NAME"),
-    "/",
-    env!("CARGO_PKG_VERSION")
-));
 
 /// A request that can be sent.
 #[derive(Debug, Clone)]
@@ -50,29 +42,15 @@ pub(crate) struct RequestBuilder {
     batch_target: String,
     channel: Channel,
     body: BodySource,
-    /// Headers that are the same in every request.
-    headers: HeaderMap,
-    templated_headers: Vec<Header>,
+    headers: RequestHeaders,
     uses_sse_server_api: bool,
 }
-
-/// Source of the body of a request for one event.
-#[derive(Debug)]
-enum BodySource {
-    Data,
-    Template(Template),
-    Nothing,
-}
-
-/// A header of a request would be invalid.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the header {0} would contain control characters")]
-pub(crate) struct Unsendable(String);
 
 impl RequestBuilder {
     /// Builds requests to the server at `base`. They name a channel only if the user does.
     pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, options: RequestOptions) -> Self {
-        let (uses_sse_server_api, has_body) = (options.use_sse_server_api(), options.has_body());
+        let uses_sse_server_api = options.use_sse_server_api();
+        let body = BodySource::new(options.has_body(), options.body);
         let query = if channel.is_some() {
             "?channel={channel}"
         } else {
@@ -80,34 +58,14 @@ impl RequestBuilder {
         };
         let default_path =
             |path: &str| Template::parse(&format!("{path}{query}")).percent_encoded();
-        let mut headers = HeaderMap::new();
-        headers.insert(USER_AGENT, AGENT);
-        let mut templated_headers = Vec::new();
-        for header in options.headers {
-            match header.value.as_constant().and_then(sensitive_value) {
-                // A repeated header is sent repeatedly. The first `User-Agent` replaces the
-                // default.
-                Some(value) if header.name == USER_AGENT => drop(headers.insert(USER_AGENT, value)),
-                Some(value) => drop(headers.append(header.name, value)),
-                None => templated_headers.push(header),
-            }
-        }
-        if let Some(Bearer(value)) = options.bearer {
-            headers.insert(AUTHORIZATION, value);
-        }
-        let body = match options.body {
-            Some(body) => BodySource::Template(body),
-            None if has_body => BodySource::Data,
-            None => BodySource::Nothing,
-        };
         let channel = channel.cloned().unwrap_or_else(Channel::default_channel);
+        let mut batch_target = base.prefix().to_owned();
         let values = Values {
             action: "",
             data: "",
             sequence: 0,
             channel: channel.as_str(),
         };
-        let mut batch_target = base.prefix().to_owned();
         default_path("/events").render(&values, &mut batch_target);
         Self {
             method: options.method.unwrap_or(Method::POST),
@@ -118,8 +76,7 @@ impl RequestBuilder {
             batch_target,
             channel,
             body,
-            headers,
-            templated_headers,
+            headers: RequestHeaders::new(options.headers, options.bearer),
             uses_sse_server_api,
         }
     }
@@ -149,28 +106,10 @@ impl RequestBuilder {
         let mut target = String::with_capacity(self.prefix.len() + 64);
         target.push_str(&self.prefix);
         self.path.render(&values, &mut target);
-        let mut headers = self.headers.clone();
-        for header in &self.templated_headers {
-            let mut text = String::new();
-            header.value.render(&values, &mut text);
-            let value =
-                sensitive_value(&text).ok_or_else(|| Unsendable(header.name.to_string()))?;
-            headers.append(header.name.clone(), value);
-        }
-        let (body, media) = match &self.body {
-            BodySource::Nothing => (Bytes::new(), None),
-            BodySource::Data if event.format == DataFormat::Text => {
-                (Bytes::copy_from_slice(data.as_bytes()), Some(TEXT))
-            }
-            BodySource::Data => (Bytes::copy_from_slice(data.as_bytes()), Some(JSON)),
-            BodySource::Template(template) => {
-                let mut body = String::new();
-                template.render(&values, &mut body);
-                (body.into(), Some(JSON))
-            }
-        };
-        if let Some(media) = media {
-            headers.entry(CONTENT_TYPE).or_insert(media);
+        let mut headers = self.headers.render(&values)?;
+        let (body, content_type) = self.body.render(&values, event.format);
+        if let Some(content_type) = content_type {
+            headers.entry(CONTENT_TYPE).or_insert(content_type);
         }
         Ok(OutgoingRequest {
             method: self.method.clone(),
@@ -182,7 +121,7 @@ impl RequestBuilder {
 
     /// Builds the request for a batch: `POST /events` of sse-server.
     pub(crate) fn build_batch_request(&self, lines: Bytes) -> OutgoingRequest {
-        let mut headers = self.headers.clone();
+        let mut headers = self.headers.constant();
         headers.insert(CONTENT_TYPE, NDJSON);
         OutgoingRequest {
             method: Method::POST,
@@ -195,7 +134,10 @@ impl RequestBuilder {
 
 #[cfg(test)]
 mod tests {
+    use sse_cli::header::Bearer;
+
     use super::*;
+    use crate::{payload::DataFormat, request::Header};
 
     fn event(event_type: &str, format: DataFormat) -> NextEvent {
         NextEvent {

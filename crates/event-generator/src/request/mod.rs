@@ -5,8 +5,10 @@
 
 pub(crate) mod base_url;
 mod batch;
+mod body;
 mod builder;
 mod header;
+mod headers;
 mod options;
 mod template;
 

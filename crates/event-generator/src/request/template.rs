@@ -66,24 +66,17 @@ impl Template {
         while let Some(open) = rest.find('{') {
             literal.push_str(&rest[..open]);
             rest = &rest[open..];
-            let found = rest
-                .find('}')
-                .and_then(|close| Some((parse_placeholder(&rest[1..close])?, close + 1)));
-            let Some((part, length)) = found else {
+            if let Some((placeholder, length)) = leading_placeholder(rest) {
+                push_literal(&mut parts, &mut literal);
+                parts.push(placeholder);
+                rest = &rest[length..];
+            } else {
                 literal.push('{');
                 rest = &rest[1..];
-                continue;
-            };
-            if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(part);
-            rest = &rest[length..];
         }
         literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
+        push_literal(&mut parts, &mut literal);
         Self { parts }
     }
 
@@ -149,6 +142,18 @@ impl Template {
             }
         }
     }
+}
+
+fn push_literal(parts: &mut Vec<Part>, literal: &mut String) {
+    if !literal.is_empty() {
+        parts.push(Part::Literal(std::mem::take(literal)));
+    }
+}
+
+/// Returns the placeholder at the start of `text`, and its length in bytes.
+fn leading_placeholder(text: &str) -> Option<(Part, usize)> {
+    let close = text.find('}')?;
+    Some((parse_placeholder(&text[1..close])?, close + 1))
 }
 
 fn parse_placeholder(text: &str) -> Option<Part> {

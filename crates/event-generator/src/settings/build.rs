@@ -1,6 +1,6 @@
 //! Builds the parts of a run from the settings.
 
-use clap::ValueEnum as _;
+use clap::ValueEnum;
 
 use super::flags::{PayloadKind, Settings};
 use crate::{
@@ -60,12 +60,7 @@ impl Settings {
     /// The recording cannot be opened.
     pub(crate) fn build_payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
-            let types = if self.request_options().use_sse_server_api() {
-                AllowedTypes::SseServer
-            } else {
-                AllowedTypes::AnyServer
-            };
-            return Replay::start(recording.clone(), types).map(Payload::Replay);
+            return Replay::start(recording.clone(), self.replayed_types()).map(Payload::Replay);
         }
         let actions = || self.actions.clone().unwrap_or_else(default_actions);
         Ok(match self.payload.unwrap_or_default() {
@@ -86,6 +81,14 @@ impl Settings {
                 Payload::Session(Box::new(Session::new(users, self.seed, stamper)))
             }
         })
+    }
+
+    fn replayed_types(&self) -> AllowedTypes {
+        if self.request_options().use_sse_server_api() {
+            AllowedTypes::SseServer
+        } else {
+            AllowedTypes::AnyServer
+        }
     }
 
     /// Returns the number of events per request; `None` without batches.
@@ -117,33 +120,36 @@ impl Settings {
         }
     }
 
-    /// Returns the settings for the report.
-    pub(crate) fn describe_run(&self) -> RunSetup {
-        let name = |value: Option<clap::builder::PossibleValue>| {
-            value.map(|value| value.get_name().to_owned())
-        };
-        let curve = self.curve();
-        let payload = if self.replay.is_some() {
+    fn payload_name(&self) -> String {
+        if self.replay.is_some() {
             "replay".to_owned()
         } else {
-            name(self.payload.unwrap_or_default().to_possible_value()).unwrap_or_default()
-        };
+            value_name(&self.payload.unwrap_or_default())
+        }
+    }
+
+    /// Returns the settings for the report.
+    pub(crate) fn describe_run(&self) -> RunSetup {
+        let curve = self.curve();
+        let is_steady = matches!(curve, Curve::Steady(_));
         RunSetup {
             url: self.url.to_string(),
-            payload,
-            rate_asked: if matches!(curve, Curve::Steady(_)) {
-                curve.peak_rate()
-            } else {
-                None
-            },
+            payload: self.payload_name(),
+            rate_asked: curve.peak_rate().filter(|_| is_steady),
             ramp: self.ramp.map(|ramp| ramp.to_string()),
             closed_loop: curve == Curve::ClosedLoop,
-            arrivals: name(self.arrivals.to_possible_value()).unwrap_or_default(),
+            arrivals: value_name(&self.arrivals),
             concurrency: self.concurrency,
             batch: self.batch,
             seed: self.seed,
         }
     }
+}
+
+/// Returns a value as on the command line.
+fn value_name(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 fn default_actions() -> Actions {

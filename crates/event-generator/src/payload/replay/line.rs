@@ -8,7 +8,7 @@ use sse_proto::{EventType, event::InvalidName, json};
 
 use crate::payload::{
     event::{DataFormat, NextEvent},
-    event_type::AnyEventType,
+    event_type::{AnyEventType, InvalidEventType},
 };
 
 /// Event types that a replay sends. Types that sse-server reserves are never sent, because no
@@ -66,31 +66,39 @@ pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<Pars
         Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
         Err(error) => return Err(describe_json_error(&error)),
     };
-    let event_type: AnyEventType = match (line.event.parse::<EventType>(), types) {
-        (Ok(event_type), _) => event_type.into(),
-        (Err(InvalidName::ReservedType), _) => return Ok(Some(ParsedLine::Reserved)),
-        (Err(why), AllowedTypes::SseServer) => return Err(format!("event: {why}")),
-        (Err(_), AllowedTypes::AnyServer) => {
-            line.event.parse().map_err(|why| format!("event: {why}"))?
-        }
+    let Some(event_type) = parse_type(&line.event, types)? else {
+        return Ok(Some(ParsedLine::Reserved));
     };
-    let value = line.data.get();
-    let (format, data) = if value.starts_with('"') {
-        (
-            DataFormat::Text,
-            serde_json::from_str(value)
-                .map_err(|error| format!("data: {}", describe_json_error(&error)))?,
-        )
-    } else {
-        (
-            DataFormat::Json,
-            json::without_white_space(&value.into()).to_string(),
-        )
-    };
+    let (format, data) = parse_data(line.data.get())?;
     Ok(Some(ParsedLine::Event(RecordedEvent {
         event: NextEvent { event_type, format },
         data,
     })))
+}
+
+/// Parses an event type. Returns `None` if the type is reserved.
+fn parse_type(text: &str, types: AllowedTypes) -> Result<Option<AnyEventType>, String> {
+    match (text.parse::<EventType>(), types) {
+        (Ok(event_type), _) => Ok(Some(event_type.into())),
+        (Err(InvalidName::ReservedType), _) => Ok(None),
+        (Err(why), AllowedTypes::SseServer) => Err(format!("event: {why}")),
+        (Err(_), AllowedTypes::AnyServer) => text
+            .parse()
+            .map(Some)
+            .map_err(|why: InvalidEventType| format!("event: {why}")),
+    }
+}
+
+/// Parses the data, which is JSON: a string is sent as its text, any other value as it is.
+fn parse_data(json: &str) -> Result<(DataFormat, String), String> {
+    if json.starts_with('"') {
+        serde_json::from_str(json)
+            .map(|text| (DataFormat::Text, text))
+            .map_err(|error| format!("data: {}", describe_json_error(&error)))
+    } else {
+        let json = json::without_white_space(&json.into()).to_string();
+        Ok((DataFormat::Json, json))
+    }
 }
 
 /// Formats an error of serde without its line number: serde sees one line only.

@@ -74,28 +74,30 @@ impl<R: Read> Reader<R> {
             read: Instant::now(),
             skipped: 0,
         };
+        let end = self.fill_chunk(&mut chunk);
+        chunk.read = Instant::now();
+        (chunk, end)
+    }
+
+    fn fill_chunk(&mut self, chunk: &mut Chunk) -> Result<bool, ReplayError> {
         let mut bytes = 0;
-        let end = loop {
-            match self.read_line() {
-                Ok(false) => break Ok(false),
-                Err(error) => break Err(error),
-                Ok(true) => {}
+        loop {
+            if !self.read_line()? {
+                return Ok(false);
             }
             bytes += self.text.len();
             match parse_line(&self.text, self.types) {
                 Ok(Some(ParsedLine::Event(event))) => chunk.events.push_back(event),
                 Ok(Some(ParsedLine::Reserved)) => chunk.skipped += 1,
                 Ok(None) => {}
-                Err(why) => break Err(self.line_error(why)),
+                Err(why) => return Err(self.line_error(why)),
             }
             // Reading the next line of a pipe may take long: do not delay the events that were
             // read.
             if bytes >= CHUNK_BYTES || !self.input.buffer().contains(&b'\n') {
-                break Ok(true);
+                return Ok(true);
             }
-        };
-        chunk.read = Instant::now();
-        (chunk, end)
+        }
     }
 
     /// Reads a line into `text`. Returns `false` at the end of the recording.
