@@ -1,164 +1,163 @@
-//! The body of a response as it comes: in chunks (RFC 9112 §7.1), of a known length, or until the connection ends.
+//! The body of a response, decoded as it arrives: in chunks (RFC 9112 §7.1), of a known length, or until
+//! the connection ends.
 //!
-//! Incremental and bounded: nothing is kept but a position, wherever the reads split it.
+//! The decoder keeps only its position in the body, wherever the reads split it:
+//!
+//! ```text
+//! 1A;ext CRLF <26 bytes> CRLF 0 CRLF Name: value CRLF CRLF
+//! Size Extension  Data   DataCr …    Trailer          Ended
+//! ```
 
-/// Hexadecimal digits that the size of a chunk may have.
+/// Limit of hexadecimal digits in the size of a chunk.
 const SIZE_DIGITS_MAX: u8 = 15;
-/// Bytes of extensions and trailers that are put up with, each at one place.
+/// Limit of bytes in an extension, and in the trailers.
 const SKIPPED_BYTES_MAX: u16 = 16 << 10;
 
-/// Where in a body we are.
+/// The position in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
-    /// In chunks.
-    Chunked(Chunked),
-    /// So many bytes are still to come.
+pub(crate) enum BodyDecoder {
+    /// `Transfer-Encoding: chunked`.
+    Chunked(ChunkedState),
+    /// `Content-Length`: this many bytes are still to come.
     Length(u64),
-    /// Whatever comes belongs to it.
+    /// The body ends with the connection.
     UntilClose,
 }
 
-/// Where in a chunked body we are.
+/// The position in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chunked {
-    /// In the size; so many digits have been read.
+pub(crate) enum ChunkedState {
+    /// In the size of a chunk.
     Size { size: u64, digits: u8 },
-    /// After the size, up to the end of its line.
+    /// After the size, before the end of its line.
     Extension { size: u64, skipped: u16 },
-    /// In the data.
+    /// In the data, with this many bytes still to come.
     Data { rest: u64 },
     /// At the CR after the data.
     DataCr,
-    /// At the LF after that.
+    /// At the LF after the data.
     DataLf,
-    /// In the trailers; the line so far is empty or not.
+    /// In the trailers.
     Trailer { skipped: u16, line_is_empty: bool },
-    /// Over.
+    /// After the last trailer.
     Ended,
 }
 
 /// The next part of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Part<'a> {
-    /// Some of its data; what is left follows.
+pub(crate) enum BodyPart<'a> {
+    /// Some of the body's data, and the bytes after that data.
     Data(&'a [u8], &'a [u8]),
-    /// All bytes are used up, and more are to come.
-    More,
-    /// It has ended.
+    /// All bytes are consumed, and the body continues.
+    NeedsMore,
+    /// The body has ended.
     Ended,
 }
 
-/// What came is not a chunked body.
+/// The bytes are not a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not chunked as HTTP says")]
+#[error("the body is not chunked as HTTP requires")]
 pub(crate) struct NotChunked;
 
-impl Body {
+impl BodyDecoder {
     /// At the start of a chunked body.
-    pub(crate) const CHUNKED: Self = Self::Chunked(Chunked::START);
+    pub(crate) const CHUNKED: Self = Self::Chunked(ChunkedState::START);
 
-    /// Takes the next part off the bytes that came.
+    /// Splits the next part of the body off `bytes`.
     ///
     /// # Errors
-    /// [`NotChunked`]: nothing after it can be made sense of.
-    pub(crate) fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Part<'a>, NotChunked> {
+    /// [`NotChunked`]: the rest of the connection is unreadable.
+    pub(crate) fn next_part<'a>(&mut self, bytes: &'a [u8]) -> Result<BodyPart<'a>, NotChunked> {
         match self {
-            Self::Chunked(chunked) => chunked.next(bytes),
-            Self::Length(0) => Ok(Part::Ended),
-            Self::Length(_) | Self::UntilClose if bytes.is_empty() => Ok(Part::More),
-            Self::Length(rest) => Ok(split(bytes, rest)),
-            Self::UntilClose => Ok(Part::Data(bytes, &[])),
+            Self::Chunked(chunked) => chunked.next_part(bytes),
+            Self::Length(0) => Ok(BodyPart::Ended),
+            Self::Length(_) | Self::UntilClose if bytes.is_empty() => Ok(BodyPart::NeedsMore),
+            Self::Length(rest) => Ok(split_data(bytes, rest)),
+            Self::UntilClose => Ok(BodyPart::Data(bytes, &[])),
         }
     }
 
-    /// The connection may end here.
+    /// Returns `true` if the body is complete when the connection ends here.
     pub(crate) const fn may_end(&self) -> bool {
         matches!(
             self,
-            Self::UntilClose | Self::Length(0) | Self::Chunked(Chunked::Ended)
+            Self::UntilClose | Self::Length(0) | Self::Chunked(ChunkedState::Ended)
         )
     }
 }
 
-fn split<'a>(bytes: &'a [u8], rest: &mut u64) -> Part<'a> {
-    let here = usize::try_from(*rest)
+/// Splits off the data of which `rest` bytes are still to come.
+fn split_data<'a>(bytes: &'a [u8], rest: &mut u64) -> BodyPart<'a> {
+    let available = usize::try_from(*rest)
         .unwrap_or(usize::MAX)
         .min(bytes.len());
-    *rest -= here as u64;
-    let (data, left) = bytes.split_at(here);
-    Part::Data(data, left)
+    *rest -= available as u64;
+    let (data, left) = bytes.split_at(available);
+    BodyPart::Data(data, left)
 }
 
-impl Chunked {
+impl ChunkedState {
     const START: Self = Self::Size { size: 0, digits: 0 };
 
-    fn next<'a>(&mut self, mut bytes: &'a [u8]) -> Result<Part<'a>, NotChunked> {
+    fn next_part<'a>(&mut self, mut bytes: &'a [u8]) -> Result<BodyPart<'a>, NotChunked> {
         loop {
             if let Self::Data { rest } = self
                 && !bytes.is_empty()
             {
-                let part = split(bytes, rest);
+                let part = split_data(bytes, rest);
                 if *rest == 0 {
                     *self = Self::DataCr;
                 }
                 return Ok(part);
             }
             if *self == Self::Ended {
-                return Ok(Part::Ended);
+                return Ok(BodyPart::Ended);
             }
             let [byte, left @ ..] = bytes else {
-                return Ok(Part::More);
+                return Ok(BodyPart::NeedsMore);
             };
-            *self = self.after(*byte)?;
+            *self = self.after_byte(*byte)?;
             bytes = left;
         }
     }
 
-    /// After a byte that is not data.
-    fn after(self, byte: u8) -> Result<Self, NotChunked> {
-        match (self, byte) {
-            (Self::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
-                if digits < SIZE_DIGITS_MAX =>
-            {
+    /// The state after a byte that is not data. A line may end with LF alone.
+    fn after_byte(self, byte: u8) -> Result<Self, NotChunked> {
+        match self {
+            Self::Size { size, digits } => Self::after_size_byte(size, digits, byte),
+            Self::Extension { size, .. } if byte == b'\n' => Ok(Self::after_size_line(size)),
+            Self::Extension { size, skipped } if skipped < SKIPPED_BYTES_MAX => {
+                Ok(Self::Extension {
+                    size,
+                    skipped: skipped + 1,
+                })
+            }
+            Self::DataCr if byte == b'\r' => Ok(Self::DataLf),
+            Self::DataCr | Self::DataLf if byte == b'\n' => Ok(Self::START),
+            Self::Trailer {
+                skipped,
+                line_is_empty,
+            } => Self::after_trailer_byte(skipped, line_is_empty, byte),
+            _ => Err(NotChunked),
+        }
+    }
+
+    fn after_size_byte(size: u64, digits: u8, byte: u8) -> Result<Self, NotChunked> {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' if digits < SIZE_DIGITS_MAX => {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
                 Ok(Self::Size {
                     size: size << 4 | digit,
                     digits: digits + 1,
                 })
             }
-            (Self::Size { size, digits: 1.. }, b'\r' | b';' | b' ' | b'\t') => {
-                Ok(Self::Extension { size, skipped: 0 })
-            }
-            (Self::Size { size, digits: 1.. } | Self::Extension { size, .. }, b'\n') => {
-                Ok(Self::sized(size))
-            }
-            (Self::Extension { size, skipped }, _) if skipped < SKIPPED_BYTES_MAX => {
-                Ok(Self::Extension {
-                    size,
-                    skipped: skipped + 1,
-                })
-            }
-            (Self::DataCr, b'\r') => Ok(Self::DataLf),
-            (Self::DataCr | Self::DataLf, b'\n') => Ok(Self::START),
-            (
-                Self::Trailer {
-                    line_is_empty: true,
-                    ..
-                },
-                b'\n',
-            ) => Ok(Self::Ended),
-            (Self::Trailer { skipped, .. }, _) if skipped < SKIPPED_BYTES_MAX => {
-                let line_is_empty = byte == b'\n' || (byte == b'\r' && self.at_line_start());
-                Ok(Self::Trailer {
-                    skipped: skipped + 1,
-                    line_is_empty,
-                })
-            }
+            b'\r' | b';' | b' ' | b'\t' if digits > 0 => Ok(Self::Extension { size, skipped: 0 }),
+            b'\n' if digits > 0 => Ok(Self::after_size_line(size)),
             _ => Err(NotChunked),
         }
     }
 
-    const fn sized(size: u64) -> Self {
+    const fn after_size_line(size: u64) -> Self {
         if size == 0 {
             Self::Trailer {
                 skipped: 0,
@@ -169,14 +168,15 @@ impl Chunked {
         }
     }
 
-    const fn at_line_start(self) -> bool {
-        matches!(
-            self,
-            Self::Trailer {
-                line_is_empty: true,
-                ..
-            }
-        )
+    fn after_trailer_byte(skipped: u16, line_is_empty: bool, byte: u8) -> Result<Self, NotChunked> {
+        match byte {
+            b'\n' if line_is_empty => Ok(Self::Ended),
+            _ if skipped < SKIPPED_BYTES_MAX => Ok(Self::Trailer {
+                skipped: skipped + 1,
+                line_is_empty: byte == b'\n' || (byte == b'\r' && line_is_empty),
+            }),
+            _ => Err(NotChunked),
+        }
     }
 }
 
@@ -186,28 +186,31 @@ mod tests {
 
     use super::*;
 
-    /// The data, and whether it has ended, of pushes one after the other.
+    /// The data of these reads, and whether the body has ended.
     fn read<'a>(
-        mut body: Body,
+        mut body: BodyDecoder,
         pushes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<(Vec<u8>, bool), NotChunked> {
         let mut data = Vec::new();
         for mut bytes in pushes {
             loop {
-                match body.next(bytes)? {
-                    Part::Data(here, left) => {
+                match body.next_part(bytes)? {
+                    BodyPart::Data(here, left) => {
                         data.extend_from_slice(here);
                         bytes = left;
                     }
-                    Part::More => break,
-                    Part::Ended => return Ok((data, true)),
+                    BodyPart::NeedsMore => break,
+                    BodyPart::Ended => return Ok((data, true)),
                 }
             }
         }
         Ok((data, false))
     }
 
-    fn in_every_way(body: Body, bytes: &[u8]) -> Result<(Vec<u8>, bool), NotChunked> {
+    fn read_split_everywhere(
+        body: BodyDecoder,
+        bytes: &[u8],
+    ) -> Result<(Vec<u8>, bool), NotChunked> {
         let whole = read(body, [bytes]);
         for size in [1, 2, 3, 5] {
             assert_eq!(
@@ -236,7 +239,7 @@ mod tests {
             (b"5\r\nab", "ab", false),
         ] {
             assert_eq!(
-                in_every_way(Body::CHUNKED, bytes),
+                read_split_everywhere(BodyDecoder::CHUNKED, bytes),
                 Ok((data.as_bytes().to_vec(), ended)),
                 "{data:?}"
             );
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_chunked_is_an_error() {
+    fn other_bytes_are_an_error() {
         let long = [b"1;".as_slice(), &vec![b'x'; 20 << 10]].concat();
         let trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(4000)].concat();
         for bad in [
@@ -258,7 +261,7 @@ mod tests {
             &trailers,
         ] {
             assert_eq!(
-                in_every_way(Body::CHUNKED, bad),
+                read_split_everywhere(BodyDecoder::CHUNKED, bad),
                 Err(NotChunked),
                 "{:?}",
                 bad.escape_ascii().to_string()
@@ -267,28 +270,33 @@ mod tests {
     }
 
     #[test]
-    fn a_length_ends_and_without_one_it_never_does() {
+    fn a_body_ends_after_its_length_or_with_the_connection() {
         assert_eq!(
-            in_every_way(Body::Length(3), b"abcd"),
+            read_split_everywhere(BodyDecoder::Length(3), b"abcd"),
             Ok((b"abc".to_vec(), true))
         );
         assert_eq!(
-            in_every_way(Body::Length(5), b"abcd"),
+            read_split_everywhere(BodyDecoder::Length(5), b"abcd"),
             Ok((b"abcd".to_vec(), false))
         );
-        assert_eq!(read(Body::Length(0), [b"".as_slice()]), Ok((vec![], true)));
         assert_eq!(
-            in_every_way(Body::UntilClose, b"abcd"),
+            read(BodyDecoder::Length(0), [b"".as_slice()]),
+            Ok((vec![], true))
+        );
+        assert_eq!(
+            read_split_everywhere(BodyDecoder::UntilClose, b"abcd"),
             Ok((b"abcd".to_vec(), false))
         );
         assert!(
-            Body::UntilClose.may_end() && !Body::Length(1).may_end() && !Body::CHUNKED.may_end()
+            BodyDecoder::UntilClose.may_end()
+                && !BodyDecoder::Length(1).may_end()
+                && !BodyDecoder::CHUNKED.may_end()
         );
     }
 
     proptest! {
         #[test]
-        fn any_chunks_are_read_however_they_are_split(
+        fn chunks_are_read_wherever_they_are_split(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
             cuts in prop::collection::vec(1_usize..20, 1..50),
         ) {
@@ -306,12 +314,12 @@ mod tests {
                     break;
                 }
             }
-            prop_assert_eq!(read(Body::CHUNKED, pushes), Ok((chunks.concat(), true)));
+            prop_assert_eq!(read(BodyDecoder::CHUNKED, pushes), Ok((chunks.concat(), true)));
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(Body::CHUNKED, [bytes.as_slice()]);
+        fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(BodyDecoder::CHUNKED, [bytes.as_slice()]);
         }
     }
 }

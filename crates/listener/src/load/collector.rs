@@ -1,18 +1,19 @@
-//! What is done with each item of a stream: it is counted, timed, and entered into its connection's sequences.
+//! What a load test collects from each item of a stream: counts, latency, and numbered events.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use sse_proto::api::Gap;
 
 use super::{
-    events::{EventRef, Item},
-    publishers::{ConnectionSequences, NumberedEvent, Publishers},
+    connection_sequences::ConnectionSequences,
+    event_reader::{EventRef, Item},
+    publishers::{NumberedEvent, Publishers},
     sequence_tracker::Interruptions,
     stamp::with_stamp,
     stats::{Stats, increment},
 };
 
-/// What all connections share.
+/// What all connections collect together.
 #[derive(Debug)]
 pub(crate) struct Collector {
     pub(crate) stats: Stats,
@@ -20,18 +21,18 @@ pub(crate) struct Collector {
     pub(crate) rules: CollectorRules,
 }
 
-/// What is asked about the events.
+/// What to collect.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CollectorRules {
     /// The key of the time at which an event was sent, instead of our own stamp.
     pub(crate) time_field: Option<String>,
-    /// Numbers are to be judged: no filter makes holes.
+    /// Loss is judged, because no filter leaves out numbers.
     pub(crate) judged: bool,
-    /// Events after which a connection is done.
+    /// Number of events after which a connection is done.
     pub(crate) count: Option<u64>,
 }
 
-/// What a connection has received so far.
+/// The events that one connection has received.
 #[derive(Debug, Default)]
 pub(crate) struct ReceivedEvents {
     pub(crate) events: u64,
@@ -40,12 +41,12 @@ pub(crate) struct ReceivedEvents {
 }
 
 impl ReceivedEvents {
-    /// It has all that it is to get.
+    /// Returns `true` if the connection has received all the events that it should.
     pub(crate) fn has_enough(&self, rules: &CollectorRules) -> bool {
         rules.count.is_some_and(|count| self.events >= count)
     }
 
-    /// Takes an item of its stream, read at `now`, which is `now_us` by the clock.
+    /// Collects an item that was read at `now`; `now_us` is the same by the wall clock.
     pub(crate) fn collect_item(
         &mut self,
         item: Item<'_>,
@@ -53,14 +54,13 @@ impl ReceivedEvents {
         now: Instant,
         now_us: u64,
     ) {
-        let stats = &mut collector.stats;
         match item {
             _ if self.has_enough(&collector.rules) => {}
-            Item::Comment(_) => stats.comments += 1,
+            Item::Comment(_) => collector.stats.comments += 1,
             Item::Event(event) => match parse_gap(event) {
                 Some(gap) => {
                     self.interruptions.gaps = self.interruptions.gaps.wrapping_add(1);
-                    increment(&mut stats.gaps, gap.reason.as_str());
+                    increment(&mut collector.stats.gaps, gap.reason.as_str());
                 }
                 None => self.collect_event(event, collector, now, now_us),
             },
@@ -80,9 +80,7 @@ impl ReceivedEvents {
             rules,
         } = collector;
         self.events += 1;
-        stats.events += 1;
-        stats.data_bytes += event.data.len() as u64;
-        stats.types.count(event.kind);
+        stats.count_event(event.kind, event.data.len());
         with_stamp(event.data, rules.time_field.as_deref(), |stamp| {
             if let Some(sent_us) = stamp.sent_us {
                 stats.count_latency(sent_us, now_us);
@@ -100,7 +98,7 @@ impl ReceivedEvents {
     }
 }
 
-/// The gap that an event of our server tells, as [`crate::gap`] sees it.
+/// The gap in a `gap` event of our server, as in [`crate::decode::gap`].
 fn parse_gap(event: EventRef<'_>) -> Option<Gap> {
     if event.kind == b"gap" && event.data.trim_ascii_start().starts_with(b"{") {
         serde_json::from_slice(event.data).ok()
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_counted_timed_and_entered() {
+    fn an_event_is_counted_timed_and_recorded() {
         let (mut received, mut collector) = (
             ReceivedEvents::default(),
             collector(CollectorRules {
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_of_ours_is_no_event_and_another_one_is() {
+    fn a_gap_event_counts_as_a_gap_only_if_it_is_ours() {
         let (mut received, mut collector) = (
             ReceivedEvents::default(),
             collector(CollectorRules::default()),
@@ -186,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_not_judged_behind_a_filter() {
+    fn numbers_behind_a_filter_are_not_recorded() {
         let (mut received, mut collector) = (
             ReceivedEvents::default(),
             collector(CollectorRules::default()),
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_is_enough() {
+    fn events_beyond_the_count_are_ignored() {
         let (mut received, mut collector) = (
             ReceivedEvents::default(),
             collector(CollectorRules {

@@ -1,26 +1,30 @@
-//! `listener bench`: very many streams at once, on one thread, and an account of every event on each of them.
+//! `listener bench`: many streams at once, on one thread, and an account of every event on each of them.
 //!
-//! The path of a byte, a file a hop: `engine` (readiness) → `connection` → `head`, then `body` (chunks) → [`events`] →
-//! `collector` → `stats` and `publishers`. `report` adds it all up.
+//! The path of a byte, file by file: `engine` (readiness) → `connection` → `head`, then `body` (chunks) →
+//! [`event_reader`] → `collector` → `stats` and `connection_sequences`. `report` adds everything up.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `plan` | the command line, and what it comes to: addresses, and the bytes of the request (`request`) |
-//! | `engine` | the loop over all connections; `schedule` says when what is due, `sources` from where to connect |
-//! | `connection` | one connection: what it waits for, what it makes of bytes; `head` and `body` are HTTP/1.1 |
-//! | [`events`] | bytes to events by the listener's rules, without an allocation for each |
-//! | `collector`, `stamp` | what is done with an event; what its data says about its publisher and its time |
-//! | `sequence_tracker`, `publishers`, `loss` | numbered events: of one publisher on one connection; of all; added up |
-//! | `stats`, `report`, `text`, `hints` | what is counted, and how it is told |
-//! | `progress`, `open_files` | how it goes, on stderr; the limit of open files |
+//! | `plan` | the settings, prepared: addresses instead of names, `request` bytes instead of settings |
+//! | `engine` | the loop over all connections; `schedule` says what is due, `sources` from where to connect |
+//! | `connection` | one connection; `head`, `response` and `body` are its HTTP/1.1 |
+//! | [`event_reader`] | bytes to events by the listener's rules, without an allocation per event |
+//! | `collector` | what is counted per event; `stamp`, `json_scalar` and `timestamp` read its data |
+//! | `publishers` | the publishers of numbered events, over all connections |
+//! | `connection_sequences`, `sequence_tracker` | numbered events of one connection; of one publisher on it |
+//! | `stats`, `loss`, `hints` | what was counted; what was lost; what to do about it |
+//! | `report`, `text` | the report as data; as text for people |
+//! | `progress`, `open_files` | progress on stderr; the limit of open files |
 
 mod body;
 mod collector;
 mod connection;
+mod connection_sequences;
 mod engine;
-pub mod events;
+pub mod event_reader;
 mod head;
 mod hints;
+mod json_scalar;
 mod loss;
 mod open_files;
 mod plan;
@@ -28,12 +32,14 @@ mod progress;
 mod publishers;
 mod report;
 mod request;
+mod response;
 mod schedule;
 mod sequence_tracker;
 mod sources;
 mod stamp;
 mod stats;
 mod text;
+mod timestamp;
 
 use std::{
     fs::File,
@@ -47,7 +53,7 @@ use chrono::Utc;
 use sse_cli::signals::Signals;
 
 use self::{
-    engine::{Engine, Reason, Stop},
+    engine::{EndReason, Engine, StopHandle},
     plan::Plan,
     progress::Progress,
     report::Report,
@@ -58,22 +64,22 @@ use crate::settings::load::LoadSettings;
 /// Why a load test failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// More connections than files.
+    /// There are more connections than open files.
     #[error(transparent)]
     Files(#[from] TooFewFiles),
-    /// A name without an address.
+    /// A host has no address.
     #[error(transparent)]
     Address(#[from] NoAddress),
-    /// Signals cannot be listened for.
+    /// Signals cannot be received.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
-    /// No event loop.
-    #[error("the event loop of the operating system fails")]
+    /// The event loop failed.
+    #[error("the event loop of the operating system failed")]
     Loop(#[source] io::Error),
-    /// No stream at all.
+    /// No stream was opened.
     #[error("no connection could be opened; the report says why")]
     NothingOpened,
-    /// `--expect-no-loss`, and it was not so.
+    /// `--expect-no-loss` is not fulfilled.
     #[error("--expect-no-loss: {0}")]
     Loss(&'static str),
     /// The file for the report cannot be written.
@@ -81,7 +87,7 @@ pub enum LoadError {
     Report {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         cause: io::Error,
     },
@@ -93,15 +99,18 @@ pub enum LoadError {
 /// Runs the load test and prints its report on stdout.
 ///
 /// # Errors
-/// What kept it from being done; the text says what was tried and what to do. The report is printed all the same if
-/// there is one.
+/// See [`LoadError`]. The report is printed even then, if the test has run.
 pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
     open_files::make_room_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
-    // Opened before anything is measured: what cannot be written is better known now.
-    let file = settings.report.as_deref().map(create).transpose()?;
+    // Create the file before the test, so that a wrong path does not cost its result.
+    let file = settings
+        .report
+        .as_deref()
+        .map(create_report_file)
+        .transpose()?;
     let engine = Engine::new(&plan).map_err(LoadError::Loop)?;
-    ask_to_stop_on_signals(engine.stop()).map_err(LoadError::Signals)?;
+    stop_on_signals(engine.stop_handle()).map_err(LoadError::Signals)?;
     let mut progress = Progress::new(Instant::now(), plan.duration, settings.progress_every);
     let started = Utc::now();
     let finished = engine.run(&mut progress);
@@ -111,22 +120,31 @@ pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
     if let Some((path, file)) = file {
         write_json(file, &report).map_err(|cause| LoadError::Report { path, cause })?;
     }
-    print(&report)?;
-    if finished.reason == Reason::NothingOpened {
+    print_text(&report)?;
+    if finished.reason == EndReason::NothingOpened {
         return Err(LoadError::NothingOpened);
     }
-    match report.loss.publishers.is_empty() {
-        _ if !settings.expect_no_loss || report.is_without_loss() => Ok(()),
-        true => Err(LoadError::Loss(
-            "no numbered events came, so nothing can be said",
-        )),
-        false => Err(LoadError::Loss(
-            "events were lost, doubled or out of order; the report says which",
-        )),
+    if settings.expect_no_loss {
+        check_no_loss(&report)?;
+    }
+    Ok(())
+}
+
+fn check_no_loss(report: &Report) -> Result<(), LoadError> {
+    if report.is_without_loss() {
+        Ok(())
+    } else if report.loss.publishers.is_empty() {
+        Err(LoadError::Loss(
+            "no numbered events were received, so loss cannot be judged",
+        ))
+    } else {
+        Err(LoadError::Loss(
+            "events were lost, received twice or out of order; the report says which",
+        ))
     }
 }
 
-fn create(path: &Path) -> Result<(PathBuf, File), LoadError> {
+fn create_report_file(path: &Path) -> Result<(PathBuf, File), LoadError> {
     let file = File::create(path).map_err(|cause| LoadError::Report {
         path: path.to_owned(),
         cause,
@@ -141,15 +159,16 @@ fn write_json(file: File, report: &Report) -> io::Result<()> {
     file.into_inner()?.sync_all()
 }
 
-fn print(report: &Report) -> Result<(), LoadError> {
+/// Prints the report. A closed pipe is not an error.
+fn print_text(report: &Report) -> Result<(), LoadError> {
     match io::stdout().lock().write_all(report.to_string().as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(LoadError::Output(error)),
         _ => Ok(()),
     }
 }
 
-/// Signals are waited for on a thread of their own, which sleeps until there is one.
-fn ask_to_stop_on_signals(stop: Stop) -> io::Result<()> {
+/// Starts a thread that waits for signals and passes each to the engine.
+fn stop_on_signals(stop: StopHandle) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -161,7 +180,7 @@ fn ask_to_stop_on_signals(stop: Stop) -> io::Result<()> {
         runtime.block_on(async {
             loop {
                 signals.next().await;
-                stop.ask();
+                stop.request_stop();
             }
         });
     };

@@ -1,4 +1,4 @@
-//! What the settings come to: addresses instead of names, bytes instead of a request.
+//! The settings, prepared for the engine: addresses instead of names, bytes instead of a request.
 
 use std::{
     io,
@@ -14,16 +14,16 @@ use crate::settings::{
     stream_url::StreamUrl,
 };
 
-/// How long an address of a name with several may take to answer before the next one is tried.
+/// Time for a connect to one of several addresses, before the next one is tried.
 const PROBE_MAX: Duration = Duration::from_secs(2);
 
-/// Where connections lead.
+/// One URL of the stream.
 pub(crate) struct Node {
     pub(crate) request: RequestBytes,
     pub(crate) address: SocketAddr,
 }
 
-/// What the engine is to do.
+/// The task of the engine.
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     pub(crate) sources: Sources,
@@ -31,20 +31,20 @@ pub(crate) struct Plan {
     pub(crate) ramp: Option<Duration>,
     pub(crate) duration: Option<Duration>,
     pub(crate) settle: Duration,
-    /// How often, and which share.
+    /// Period of the cuts, and the share of the streams to cut.
     pub(crate) cuts: Option<(Duration, f64)>,
     pub(crate) seed: u64,
     pub(crate) idle_timeout: Duration,
     pub(crate) event_bytes_max: usize,
     pub(crate) rules: CollectorRules,
-    /// The last event id to begin with; empty for none.
+    /// The last event id to begin with; empty if there is none.
     pub(crate) first_id: String,
 }
 
-/// A name has no address.
+/// The host of a URL has no address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the host of {url} has no address: look at its spelling, and whether names are resolved here"
+    "the host of {url} has no address: check its spelling, and whether this machine resolves names"
 )]
 pub struct NoAddress {
     url: String,
@@ -53,7 +53,7 @@ pub struct NoAddress {
 }
 
 impl Plan {
-    /// The plan for these settings; `seed` is used if they have none.
+    /// Prepares these settings. `seed` is used if the settings have none.
     ///
     /// # Errors
     /// [`NoAddress`].
@@ -62,7 +62,7 @@ impl Plan {
         let node = |url: &StreamUrl| {
             Ok(Node {
                 request: RequestBytes::new(target, url),
-                address: address(&url.with_query(NOTHING), url)?,
+                address: resolve_address(&url.with_query(NOTHING), url)?,
             })
         };
         let nodes = target
@@ -94,8 +94,9 @@ impl Plan {
     }
 }
 
-/// The address of a URL's host; of several the first that answers, as `localhost` may have one that nobody serves.
-fn address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress> {
+/// Resolves the host of a URL. Of several addresses, returns the first that accepts a connection: a
+/// server may listen on only one of the addresses of `localhost`.
+fn resolve_address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress> {
     let none = |cause| NoAddress {
         url: shown.to_string(),
         cause,
@@ -107,9 +108,9 @@ fn address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress> {
         [] => Err(none(None)),
         [only] => Ok(only),
         [first, ..] => {
-            let answers =
+            let accepts =
                 |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_MAX).is_ok();
-            Ok(*addresses.iter().find(answers).unwrap_or(&first))
+            Ok(*addresses.iter().find(accepts).unwrap_or(&first))
         }
     }
 }

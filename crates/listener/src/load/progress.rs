@@ -1,4 +1,4 @@
-//! How it goes, on stderr: a bar on a terminal, otherwise a line every few seconds.
+//! Progress on stderr: a bar on a terminal, otherwise a line every few seconds.
 
 use std::{
     io::IsTerminal,
@@ -7,13 +7,13 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::schedule::Every;
+use super::schedule::Interval;
 use crate::output::stderr;
 
 const ON_A_TERMINAL: Duration = Duration::from_millis(200);
 const IN_LINES: Duration = Duration::from_secs(5);
 
-/// How far it is.
+/// The state of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Snapshot {
     pub(crate) elapsed: Duration,
@@ -21,47 +21,47 @@ pub(crate) struct Snapshot {
     pub(crate) streaming: u64,
     pub(crate) events: u64,
     pub(crate) wire_bytes: u64,
-    /// The time is up, but some are behind.
+    /// The measurement has ended, but connections are behind.
     pub(crate) settling: bool,
 }
 
-/// Shows how far it is.
+/// Shows the state of a run.
 pub(crate) struct Progress {
-    every: Every,
+    interval: Interval,
     bar: Option<ProgressBar>,
     duration: Option<Duration>,
     before: Option<Snapshot>,
 }
 
 impl Progress {
-    /// For a run of this duration, if it has one.
+    /// Progress of a run of this duration, if it has one. `every` overrides the default period.
     pub(crate) fn new(now: Instant, duration: Option<Duration>, every: Option<Duration>) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let every = Every::new(
+        let interval = Interval::new(
             now,
             every.unwrap_or(if terminal { ON_A_TERMINAL } else { IN_LINES }),
         );
         Self {
-            every,
-            bar: terminal.then(|| bar(duration)),
+            interval,
+            bar: terminal.then(|| new_bar(duration)),
             duration,
             before: None,
         }
     }
 
-    /// When it wants to be shown something.
+    /// When the next state is to be shown.
     pub(crate) fn due(&self) -> Instant {
-        self.every.due
+        self.interval.due
     }
 
-    /// Whether it is time.
+    /// Returns `true` once per period.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
-        self.every.is_due(now)
+        self.interval.is_due(now)
     }
 
-    /// Shows it.
+    /// Shows a state, with the rates since the previous one.
     pub(crate) fn show(&mut self, now: &Snapshot) {
-        let text = sentence(self.before.as_ref(), now);
+        let text = describe(self.before.as_ref(), now);
         self.before = Some(*now);
         match &self.bar {
             Some(bar) => {
@@ -75,7 +75,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -83,7 +83,7 @@ impl Progress {
     }
 }
 
-fn bar(duration: Option<Duration>) -> ProgressBar {
+fn new_bar(duration: Option<Duration>) -> ProgressBar {
     let length = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
     let template = if length.is_some() {
         "{elapsed_precise} [{bar:20}] {msg}"
@@ -95,8 +95,8 @@ fn bar(duration: Option<Duration>) -> ProgressBar {
     ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn sentence(before: Option<&Snapshot>, now: &Snapshot) -> String {
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn describe(before: Option<&Snapshot>, now: &Snapshot) -> String {
     let (then, events, bytes) = before.map_or((Duration::ZERO, 0, 0), |before| {
         (before.elapsed, before.events, before.wire_bytes)
     });
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_those_since_the_last_time() {
+    fn rates_are_those_since_the_previous_state() {
         let at = |seconds, events, wire_bytes| Snapshot {
             elapsed: Duration::from_secs(seconds),
             wanted: 10,
@@ -132,11 +132,11 @@ mod tests {
             settling: seconds > 5,
         };
         assert_eq!(
-            sentence(None, &at(2, 100, 4_000_000)),
+            describe(None, &at(2, 100, 4_000_000)),
             "9 of 10 streams, 100 events, 50/s, 2.0 MB/s"
         );
         assert_eq!(
-            sentence(Some(&at(2, 100, 4_000_000)), &at(6, 500, 4_400_000)),
+            describe(Some(&at(2, 100, 4_000_000)), &at(6, 500, 4_400_000)),
             "9 of 10 streams, 500 events, 100/s, 0.1 MB/s, waiting for those behind"
         );
     }

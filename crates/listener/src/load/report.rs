@@ -1,4 +1,6 @@
-//! The report of a run: all stats, as data. [`text`](super::text) shows it to people, serde writes it as JSON.
+//! The report of a run as data: serde writes it as JSON, [`text`](super::text) as text for people.
+//!
+//! The keys of the JSON are read by scripts and do not change with the names of types.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,28 +8,28 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::{
-    engine::{Finished, Reason},
-    loss::Loss,
+    engine::{EndReason, Finished},
+    loss::LossReport,
     plan::Plan,
-    stats::{DurationHistogram, Stats},
+    stats::{DurationHistogram, RejectionCount, Stats},
 };
 use crate::settings::load::LoadSettings;
 
-/// Everything that was found out.
+/// Everything that was counted.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) program: &'static str,
     pub(crate) version: &'static str,
     pub(crate) started: String,
-    /// Why it ended.
+    /// Why the run ended.
     pub(crate) ended_by: &'static str,
-    /// Up to the end of the time.
+    /// Time of the measurement.
     pub(crate) elapsed_s: f64,
-    /// What was added for connections that were behind.
+    /// Time added for connections that were behind.
     pub(crate) settled_s: f64,
     /// Without user, password and query.
     pub(crate) urls: Vec<String>,
-    /// Addresses that were connected from; empty if the operating system chose.
+    /// Source addresses; empty if the operating system chose them.
     pub(crate) sources: Vec<String>,
     pub(crate) seed: u64,
     pub(crate) connections: Connections,
@@ -42,10 +44,10 @@ pub(crate) struct Report {
     pub(crate) bytes: Bytes,
     pub(crate) gaps: BTreeMap<&'static str, u64>,
     pub(crate) latency: Percentiles,
-    /// Events that said that they were sent later than they came.
+    /// Events with a stamp later than their receipt.
     pub(crate) events_from_the_future: u64,
-    pub(crate) loss: Loss,
-    /// What to do about what went wrong here.
+    pub(crate) loss: LossReport,
+    /// What to do about failures on this side.
     #[serde(rename = "advice")]
     pub(crate) hints: Vec<&'static str>,
 }
@@ -53,9 +55,9 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 pub(crate) struct Connections {
     pub(crate) wanted: u32,
-    /// Had a stream at least once.
+    /// Connections that had a stream at least once.
     pub(crate) opened: u64,
-    /// Had one when the time was up.
+    /// Connections that had a stream at the end of the measurement.
     pub(crate) streaming_at_the_end: u64,
 }
 
@@ -63,22 +65,26 @@ pub(crate) struct Connections {
 pub(crate) struct Connects {
     pub(crate) asked: u64,
     pub(crate) opened: u64,
-    /// Of those opened: after a stream that was lost, with a last event id and without.
+    /// Streams that reopened with a last event id.
     pub(crate) resumed_with_id: u64,
+    /// Streams that reopened without a last event id.
     pub(crate) reopened_without_id: u64,
     pub(crate) failed: BTreeMap<&'static str, u64>,
     pub(crate) failed_total: u64,
-    pub(crate) refused: Vec<Refused>,
-    pub(crate) refused_total: u64,
-    /// Of these, answers of so many kinds that they are not listed.
-    pub(crate) refused_unlisted: u64,
+    #[serde(rename = "refused")]
+    pub(crate) rejected: Vec<Rejected>,
+    #[serde(rename = "refused_total")]
+    pub(crate) rejected_total: u64,
+    /// Rejections of kinds that are not listed.
+    #[serde(rename = "refused_unlisted")]
+    pub(crate) rejected_unlisted: u64,
     pub(crate) no_content: u64,
-    /// Without an outcome when it ended.
+    /// Connects without a result at the end.
     pub(crate) unfinished: u64,
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Refused {
+pub(crate) struct Rejected {
     #[serde(rename = "answer")]
     pub(crate) response: String,
     pub(crate) count: u64,
@@ -96,23 +102,23 @@ pub(crate) struct Ends {
 #[derive(Debug, Serialize)]
 pub(crate) struct Events {
     pub(crate) total: u64,
-    /// Between the first and the last one.
+    /// The rate between the first and the last event.
     pub(crate) per_second: Option<f64>,
     pub(crate) by_type: BTreeMap<String, u64>,
-    /// Of types beyond those that are told apart.
+    /// Events of types that are not listed.
     pub(crate) of_other_types: u64,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Bytes {
-    /// All that was read, heads and chunk sizes included.
+    /// All bytes that were read, with heads and chunk sizes.
     pub(crate) wire: u64,
     pub(crate) wire_per_second: Option<f64>,
-    /// Data of events.
+    /// Bytes of event data.
     pub(crate) data: u64,
 }
 
-/// DurationHistogram in microseconds.
+/// Durations in microseconds.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
@@ -125,7 +131,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Report {
-    /// Of a run that began at `started`.
+    /// The report of a run that began at `started`.
     pub(crate) fn new(
         settings: &LoadSettings,
         plan: &Plan,
@@ -138,7 +144,7 @@ impl Report {
             program: "listener bench",
             version: env!("CARGO_PKG_VERSION"),
             started: started.to_rfc3339_opts(SecondsFormat::Millis, true),
-            ended_by: ended_by(finished.reason),
+            ended_by: end_reason_text(finished.reason),
             elapsed_s: finished.elapsed.as_secs_f64(),
             settled_s: finished.settled.as_secs_f64(),
             urls: settings
@@ -159,21 +165,16 @@ impl Report {
                 opened: stats.connects.ever_open,
                 streaming_at_the_end: finished.streaming,
             },
-            connects: connects(stats),
-            ends: Ends {
-                cut_by_us: stats.ends.cut,
-                by_server: stats.ends.by_server,
-                broken: stats.ends.broken.clone(),
-                broken_total: stats.ends.broken.values().sum(),
-            },
-            first_byte: Percentiles::of(&stats.first_byte),
-            open: Percentiles::of(&stats.open),
-            back_after_cut: Percentiles::of(&stats.back_after_cut),
-            back_after_end: Percentiles::of(&stats.back_after_end),
+            connects: Connects::new(stats),
+            ends: Ends::new(stats),
+            first_byte: Percentiles::new(&stats.first_byte),
+            open: Percentiles::new(&stats.open),
+            back_after_cut: Percentiles::new(&stats.back_after_cut),
+            back_after_end: Percentiles::new(&stats.back_after_end),
             events: Events {
                 total: stats.events,
                 per_second: rate(stats.events, span),
-                by_type: stats.types.list().collect(),
+                by_type: stats.types.iter().collect(),
                 of_other_types: stats.types.other,
             },
             comments: stats.comments,
@@ -183,55 +184,83 @@ impl Report {
                 data: stats.data_bytes,
             },
             gaps: stats.gaps.clone(),
-            latency: Percentiles::of(&stats.latency),
+            latency: Percentiles::new(&stats.latency),
             events_from_the_future: stats.from_the_future,
-            loss: Loss::of(finished, settings.why_loss_is_not_judged()),
+            loss: LossReport::new(finished, settings.why_loss_is_not_judged()),
             hints: super::hints::collect_hints(finished),
         }
     }
 
-    /// NumberedEvent events came, and each came to every connection, once and in order.
+    /// Returns `true` if numbered events arrived, and each on every connection, once and in order.
     pub(crate) fn is_without_loss(&self) -> bool {
         !self.loss.publishers.is_empty() && self.loss.is_clean()
     }
 }
 
-const fn ended_by(reason: Reason) -> &'static str {
+const fn end_reason_text(reason: EndReason) -> &'static str {
     match reason {
-        Reason::Duration => "duration",
-        Reason::Count => "count",
-        Reason::Signal => "signal",
-        Reason::NoneLeft => "no connection was left",
-        Reason::NothingOpened => "no connection could be opened",
+        EndReason::Duration => "duration",
+        EndReason::Count => "count",
+        EndReason::Signal => "signal",
+        EndReason::NoneLeft => "no connection was left",
+        EndReason::NothingOpened => "no connection could be opened",
     }
 }
 
-fn connects(stats: &Stats) -> Connects {
-    let counted = &stats.connects;
-    let refused = |refused: &super::stats::RejectionCount| Refused {
-        response: refused.kind.clone(),
-        count: refused.count,
-        message: refused.message.clone(),
-    };
-    let failed_total = counted.failed.values().sum();
-    let refused_total = counted.rejections.total();
-    let finished = counted.opened + failed_total + refused_total + counted.no_content;
-    Connects {
-        asked: counted.asked,
-        opened: counted.opened,
-        resumed_with_id: counted.resumed,
-        reopened_without_id: counted.reopened_without_id,
-        failed: counted.failed.clone(),
-        failed_total,
-        refused: counted.rejections.list().iter().map(refused).collect(),
-        refused_total,
-        refused_unlisted: counted.rejections.unlisted,
-        no_content: counted.no_content,
-        unfinished: counted.asked.saturating_sub(finished),
+impl Connects {
+    fn new(stats: &Stats) -> Self {
+        let counted = &stats.connects;
+        let failed_total = counted.failed.values().sum();
+        let rejected_total = counted.rejections.total();
+        let finished = counted.opened + failed_total + rejected_total + counted.no_content;
+        Self {
+            asked: counted.asked,
+            opened: counted.opened,
+            resumed_with_id: counted.resumed,
+            reopened_without_id: counted.reopened_without_id,
+            failed: counted.failed.clone(),
+            failed_total,
+            rejected: counted
+                .rejections
+                .list()
+                .iter()
+                .map(Rejected::new)
+                .collect(),
+            rejected_total,
+            rejected_unlisted: counted.rejections.unlisted,
+            no_content: counted.no_content,
+            unfinished: counted.asked.saturating_sub(finished),
+        }
     }
 }
 
-/// A second's share of what came in a span, if it is one.
+impl Rejected {
+    fn new(counted: &RejectionCount) -> Self {
+        Self {
+            response: counted.kind.clone(),
+            count: counted.count,
+            message: counted.message.clone(),
+        }
+    }
+}
+
+impl Ends {
+    fn new(stats: &Stats) -> Self {
+        Self {
+            cut_by_us: stats.ends.cut,
+            by_server: stats.ends.by_server,
+            broken: stats.ends.broken.clone(),
+            broken_total: stats.ends.broken.values().sum(),
+        }
+    }
+
+    /// Number of streams that ended.
+    pub(crate) const fn total(&self) -> u64 {
+        self.cut_by_us + self.by_server + self.broken_total
+    }
+}
+
+/// The number per second. Returns `None` if the span is empty or the number is too small for a rate.
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(count: u64, span: Option<Duration>) -> Option<f64> {
     let seconds = span?.as_secs_f64();
@@ -239,7 +268,7 @@ fn rate(count: u64, span: Option<Duration>) -> Option<f64> {
 }
 
 impl Percentiles {
-    fn of(times: &DurationHistogram) -> Self {
+    fn new(times: &DurationHistogram) -> Self {
         let at = |share| times.quantile_us(share);
         Self {
             count: times.count(),

@@ -1,4 +1,4 @@
-//! The bytes of the request, made once for each URL; only the last event id changes.
+//! The bytes of the request, built once per URL. Only the last event id changes.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -15,15 +15,15 @@ use crate::settings::{
     target::Target,
 };
 
-/// A request that is sent again and again.
+/// A request without its last event id.
 pub(crate) struct RequestBytes {
-    /// Its head without the last event id and without the blank line.
+    /// The head without the last event id and without the blank line at its end.
     head: Vec<u8>,
     body: Option<Bytes>,
 }
 
 impl RequestBytes {
-    /// The request that the settings ask for, to this URL of theirs.
+    /// Builds the request of the settings to one of their URLs.
     pub(crate) fn new(target: &Target, url: &StreamUrl) -> Self {
         let url = url.with_query(target.query());
         let mut head = format!("{} {}", target.method(), url.path()).into_bytes();
@@ -33,8 +33,8 @@ impl RequestBytes {
         }
         head.extend_from_slice(b" HTTP/1.1\r\n");
         let body = target.body.as_ref().map(|body| body.0.clone());
-        for (name, value) in &headers(target, &url) {
-            add(&mut head, name, value.as_bytes());
+        for (name, value) in &build_headers(target, &url) {
+            add_header(&mut head, name, value.as_bytes());
         }
         if let Some(body) = &body {
             head.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
@@ -42,14 +42,14 @@ impl RequestBytes {
         Self { head, body }
     }
 
-    /// Its bytes, for what follows `last_event_id`; empty means for what comes next.
+    /// The bytes of the request for the events after `last_event_id`; empty means the next events.
     ///
-    /// The second is whether the id is in it: one with control characters cannot be sent.
-    pub(crate) fn bytes(&self, last_event_id: &str) -> (Vec<u8>, bool) {
+    /// Returns also whether the request contains the id. An id with control characters cannot be sent.
+    pub(crate) fn to_bytes(&self, last_event_id: &str) -> (Vec<u8>, bool) {
         let mut bytes = self.head.clone();
         let id = to_header_value(last_event_id).filter(|id| !id.is_empty());
         if let Some(id) = &id {
-            add(&mut bytes, &LAST_EVENT_ID, id.as_bytes());
+            add_header(&mut bytes, &LAST_EVENT_ID, id.as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
@@ -57,14 +57,14 @@ impl RequestBytes {
     }
 }
 
-fn add(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+fn add_header(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
         head.extend_from_slice(part);
     }
 }
 
-/// As the listener sends them.
-fn headers(target: &Target, url: &Url) -> HeaderMap {
+/// The headers that the listener sends too, without the last event id.
+fn build_headers(target: &Target, url: &Url) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let host = url.host_str().unwrap_or_default();
     let host = url
@@ -82,14 +82,14 @@ fn headers(target: &Target, url: &Url) -> HeaderMap {
             " (bench)"
         )),
     );
-    if let Some(authorization) = basic(url) {
+    if let Some(authorization) = basic_authorization(url) {
         headers.insert(AUTHORIZATION, authorization);
     }
-    let of_the_user = target.secret_headers();
-    for name in of_the_user.keys() {
+    let user_headers = target.secret_headers();
+    for name in user_headers.keys() {
         headers.remove(name);
     }
-    headers.extend(of_the_user);
+    headers.extend(user_headers);
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -99,8 +99,8 @@ fn headers(target: &Target, url: &Url) -> HeaderMap {
     headers
 }
 
-/// A user and a password in the URL (RFC 7617).
-fn basic(url: &Url) -> Option<HeaderValue> {
+/// `Authorization` for a user and a password in the URL (RFC 7617).
+fn basic_authorization(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
@@ -119,14 +119,14 @@ mod tests {
         let target = follow_settings(arguments).target;
         String::from_utf8(
             RequestBytes::new(&target, &target.urls[0])
-                .bytes(last_event_id)
+                .to_bytes(last_event_id)
                 .0,
         )
         .expect("text")
     }
 
     #[test]
-    fn it_asks_for_the_stream_as_the_listener_does() {
+    fn the_request_equals_that_of_the_listener() {
         let text = sent(
             &[
                 "--url",
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_user_replace_the_usual_ones() {
+    fn headers_of_the_user_replace_the_default_ones() {
         let text = sent(
             &[
                 "--url",

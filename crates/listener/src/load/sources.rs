@@ -1,7 +1,7 @@
-//! From which addresses the connections are made.
+//! Source addresses of the connections.
 //!
-//! A source address has some 28 000 ports, so one address is not enough for very many connections. On Linux all of
-//! 127.0.0.0/8 is this machine: connections to it get further sources by themselves.
+//! A source address has about 28 000 ports, so more connections need more addresses. On Linux all of
+//! 127.0.0.0/8 is this machine, so connections to a loopback address get further sources by default.
 
 use std::{
     io,
@@ -11,26 +11,27 @@ use std::{
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
-/// Connections for each loopback address: well below its ports, of which those of closed connections rest for a while.
-const CONNECTIONS_FOR_EACH: usize = 10_000;
+/// Connections per loopback address: well below its ports, because the ports of closed connections
+/// cannot be used again for a while.
+const CONNECTIONS_PER_SOURCE: usize = 10_000;
 
 /// The addresses to connect from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sources(Vec<IpAddr>);
 
 impl Sources {
-    /// Those that the user named; or, for many connections to IPv4 loopback addresses, as many as needed. None at all
-    /// leaves the choice to the operating system.
+    /// Returns the addresses that the user named. If there are none, many connections to IPv4 loopback
+    /// addresses get as many sources as they need. Otherwise the operating system chooses.
     pub(crate) fn new(named: &[IpAddr], targets: &[SocketAddr], connections: usize) -> Self {
         let loopback = |target: &SocketAddr| matches!(target.ip(), IpAddr::V4(address) if address.is_loopback());
-        let by_itself = named.is_empty()
+        let needs_more = named.is_empty()
             && cfg!(target_os = "linux")
-            && connections > CONNECTIONS_FOR_EACH
+            && connections > CONNECTIONS_PER_SOURCE
             && targets.iter().all(loopback);
-        if !by_itself {
+        if !needs_more {
             return Self(named.to_vec());
         }
-        let count = u32::try_from(connections.div_ceil(CONNECTIONS_FOR_EACH))
+        let count = u32::try_from(connections.div_ceil(CONNECTIONS_PER_SOURCE))
             .unwrap_or(u32::MAX)
             .min(1 << 16);
         let first = u32::from(Ipv4Addr::LOCALHOST);
@@ -41,13 +42,13 @@ impl Sources {
         )
     }
 
-    /// All of them, for the report.
+    /// The addresses; empty if the operating system chooses.
     pub(crate) fn list(&self) -> &[IpAddr] {
         &self.0
     }
 
-    /// The source of a connection to `target`, in turn among those of its kind.
-    fn of(&self, connection: usize, target: SocketAddr) -> Option<IpAddr> {
+    /// The source of a connection to `target`. The sources of the same IP version are used in turn.
+    fn source_for(&self, connection: usize, target: SocketAddr) -> Option<IpAddr> {
         let fits = |address: &&IpAddr| address.is_ipv4() == target.is_ipv4();
         let fitting = self.0.iter().filter(fits).count();
         self.0
@@ -57,11 +58,11 @@ impl Sources {
             .copied()
     }
 
-    /// Begins to connect.
+    /// Begins a connect, without waiting for it.
     pub(crate) fn connect(&self, connection: usize, target: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        if let Some(source) = self.of(connection, target) {
+        if let Some(source) = self.source_for(connection, target) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         match socket.connect(&target.into()) {
@@ -108,18 +109,19 @@ mod tests {
     }
 
     #[test]
-    fn connections_take_them_in_turn() {
+    fn connections_use_the_sources_in_turn() {
         let named = sources(&["127.0.0.5", "::1", "127.0.0.6"], "127.0.0.1:1", 1_000_000);
-        let of = |connection, target: &str| {
+        let source = |connection, target: &str| {
             named
-                .of(connection, target.parse().expect("an address"))
+                .source_for(connection, target.parse().expect("an address"))
                 .map(|a| a.to_string())
         };
-        assert_eq!(of(0, "127.0.0.1:1").as_deref(), Some("127.0.0.5"));
-        assert_eq!(of(3, "127.0.0.1:1").as_deref(), Some("127.0.0.6"));
-        assert_eq!(of(3, "[::1]:1").as_deref(), Some("::1"));
+        assert_eq!(source(0, "127.0.0.1:1").as_deref(), Some("127.0.0.5"));
+        assert_eq!(source(3, "127.0.0.1:1").as_deref(), Some("127.0.0.6"));
+        assert_eq!(source(3, "[::1]:1").as_deref(), Some("::1"));
         assert_eq!(
-            sources(&["::1"], "127.0.0.1:1", 1).of(0, "127.0.0.1:1".parse().expect("an address")),
+            sources(&["::1"], "127.0.0.1:1", 1)
+                .source_for(0, "127.0.0.1:1".parse().expect("an address")),
             None
         );
     }

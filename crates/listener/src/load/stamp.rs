@@ -1,98 +1,116 @@
-//! What an event's data says about its publisher and its time: our own stamp ([`sse_proto::record::Stamp`]), or the
-//! key that `--time-field` names.
+//! The stamp in an event's data: who sent the event, with which number, and when.
 //!
-//! Data is looked at as a JSON object, or as a JSON string that holds one: applications that give Flask-SSE a text
-//! encode twice. Anything else has no stamp, which is not an error.
+//! The stamp is our own ([`sse_proto::record::Stamp`]), or the time in the key that `--time-field`
+//! names. The data must be a JSON object, or a JSON string that contains one, because applications that
+//! pass a text to Flask-SSE encode it twice:
+//!
+//! ```text
+//! {"publisher":"p","sequence":7,"sent_us":1700000000000000}
+//! "{\"publisher\":\"p\",\"sequence\":7,\"sent_us\":1700000000000000}"
+//! ```
+//!
+//! Other data has no stamp, which is not an error.
 
 use std::{borrow::Cow, fmt};
 
-use chrono::DateTime;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-/// What was found.
+use super::json_scalar::ScalarSeed;
+
+/// What an event's data says about its origin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Stamp<'a> {
-    /// Who sent it and as which of its events, if both are said.
+pub(crate) struct EventStamp<'a> {
+    /// Publisher and sequence number, if the data has both.
     pub(crate) sequenced: Option<(Cow<'a, str>, u64)>,
-    /// When it was sent: microseconds since the Unix epoch.
+    /// When the event was sent, in microseconds since the Unix epoch.
     pub(crate) sent_us: Option<u64>,
 }
 
-/// Takes an event's data apart; `time_field` replaces our own `sent_us`.
-pub(crate) fn with_stamp(data: &[u8], time_field: Option<&str>, take: impl FnOnce(Stamp<'_>)) {
+/// Calls `use_stamp` with the stamp in an event's data; `time_field` replaces our own `sent_us`.
+///
+/// The stamp borrows from the data, so nothing is allocated unless the data is encoded twice.
+pub(crate) fn with_stamp(
+    data: &[u8],
+    time_field: Option<&str>,
+    use_stamp: impl FnOnce(EventStamp<'_>),
+) {
     match data.trim_ascii_start() {
-        [b'{', ..] => take(of_object(&text(data), time_field)),
+        [b'{', ..] => use_stamp(parse_object(&to_text(data), time_field)),
         [b'"', b'{' | b' ', ..] => {
-            let inner: String = serde_json::from_str(&text(data)).unwrap_or_default();
-            take(of_object(&inner, time_field));
+            let inner: String = serde_json::from_str(&to_text(data)).unwrap_or_default();
+            use_stamp(parse_object(&inner, time_field));
         }
-        _ => take(Stamp::default()),
+        _ => use_stamp(EventStamp::default()),
     }
 }
 
-/// Much faster for what is valid, and so for nearly everything, than `from_utf8_lossy` alone.
-fn text(data: &[u8]) -> Cow<'_, str> {
+/// Nearly all data is valid UTF-8, for which `from_utf8` is much faster than `from_utf8_lossy`.
+fn to_text(data: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed)
 }
 
-fn of_object<'a>(text: &'a str, time_field: Option<&str>) -> Stamp<'a> {
+fn parse_object<'a>(text: &'a str, time_field: Option<&str>) -> EventStamp<'a> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let stamp = Object { time_field }.deserialize(&mut deserializer);
+    let stamp = StampSeed { time_field }.deserialize(&mut deserializer);
     match (stamp, deserializer.end()) {
         (Ok(stamp), Ok(())) => stamp,
-        _ => Stamp::default(),
+        _ => EventStamp::default(),
     }
 }
 
-/// Reads an object's keys that count, and skips the others.
-struct Object<'f> {
+/// Reads the keys of a stamp from an object, and skips the others.
+struct StampSeed<'f> {
     time_field: Option<&'f str>,
 }
 
-impl<'de> DeserializeSeed<'de> for Object<'_> {
-    type Value = Stamp<'de>;
+impl<'de> DeserializeSeed<'de> for StampSeed<'_> {
+    type Value = EventStamp<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Stamp<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<EventStamp<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Object<'_> {
-    type Value = Stamp<'de>;
+impl<'de> Visitor<'de> for StampSeed<'_> {
+    type Value = EventStamp<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Stamp<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventStamp<'de>, A::Error> {
         let (mut publisher, mut sequence, mut sent_us) = (None, None, None);
-        while let Some(key) = map.next_key_seed(Key {
+        while let Some(key) = map.next_key_seed(KeySeed {
             time_field: self.time_field,
         })? {
             match key {
-                Known::Publisher => publisher = map.next_value_seed(Scalar)?.text(),
-                // The largest number has none after it, so nobody can count up to it.
-                Known::Sequence => {
+                StampKey::Publisher => publisher = map.next_value_seed(ScalarSeed)?.into_text(),
+                // `u64::MAX` has no successor, which a sequence tracker needs.
+                StampKey::Sequence => {
                     sequence = map
-                        .next_value_seed(Scalar)?
-                        .whole()
-                        .filter(|n| *n < u64::MAX)
+                        .next_value_seed(ScalarSeed)?
+                        .into_integer()
+                        .filter(|n| *n < u64::MAX);
                 }
-                Known::SentUs => sent_us = map.next_value_seed(Scalar)?.whole(),
-                Known::TimeField => sent_us = map.next_value_seed(Scalar)?.time_us(),
-                Known::Other => {
+                StampKey::SentUs => sent_us = map.next_value_seed(ScalarSeed)?.into_integer(),
+                StampKey::TimeField => sent_us = map.next_value_seed(ScalarSeed)?.into_time_us(),
+                StampKey::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(Stamp {
+        Ok(EventStamp {
             sequenced: publisher.zip(sequence),
             sent_us,
         })
     }
 }
 
-enum Known {
+/// A key of an object, if it belongs to a stamp.
+enum StampKey {
     Publisher,
     Sequence,
     SentUs,
@@ -100,164 +118,34 @@ enum Known {
     Other,
 }
 
-struct Key<'f> {
+struct KeySeed<'f> {
     time_field: Option<&'f str>,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Known;
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = StampKey;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Known, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<StampKey, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Key<'_> {
-    type Value = Known;
+impl Visitor<'_> for KeySeed<'_> {
+    type Value = StampKey;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E: Error>(self, key: &str) -> Result<Known, E> {
+    fn visit_str<E: Error>(self, key: &str) -> Result<StampKey, E> {
         Ok(match key {
-            _ if self.time_field == Some(key) => Known::TimeField,
-            "publisher" => Known::Publisher,
-            "sequence" => Known::Sequence,
-            "sent_us" if self.time_field.is_none() => Known::SentUs,
-            _ => Known::Other,
+            _ if self.time_field == Some(key) => StampKey::TimeField,
+            "publisher" => StampKey::Publisher,
+            "sequence" => StampKey::Sequence,
+            "sent_us" if self.time_field.is_none() => StampKey::SentUs,
+            _ => StampKey::Other,
         })
     }
-}
-
-/// A value of any type; one that is neither text nor number is skipped.
-struct Scalar;
-
-enum Value<'de> {
-    Text(Cow<'de, str>),
-    Whole(u64),
-    Broken(f64),
-    Other,
-}
-
-impl<'de> Value<'de> {
-    fn text(self) -> Option<Cow<'de, str>> {
-        if let Self::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
-    }
-
-    fn whole(self) -> Option<u64> {
-        if let Self::Whole(number) = self {
-            Some(number)
-        } else {
-            None
-        }
-    }
-
-    fn time_us(self) -> Option<u64> {
-        match self {
-            Self::Whole(number) => whole_to_us(number),
-            Self::Broken(number) => broken_to_us(number),
-            Self::Text(text) => text_to_us(text.trim()),
-            Self::Other => None,
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Scalar {
-    type Value = Value<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Scalar {
-    type Value = Value<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(text.into()))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(text.to_owned().into()))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(Value::Whole(number))
-    }
-
-    fn visit_i64<E: Error>(self, _before_1970: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Broken(number))
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
-    }
-}
-
-/// Up to here a number is of seconds (until the year 5138), then of milliseconds, then of microseconds.
-const SECONDS_BELOW: u64 = 100_000_000_000;
-
-fn whole_to_us(number: u64) -> Option<u64> {
-    match number {
-        0 => None,
-        _ if number < SECONDS_BELOW => number.checked_mul(1_000_000),
-        _ if number < SECONDS_BELOW * 1_000 => number.checked_mul(1_000),
-        _ if number < SECONDS_BELOW * 1_000_000 => Some(number),
-        _ => Some(number / 1_000),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "bounds are checked"
-)]
-fn broken_to_us(number: f64) -> Option<u64> {
-    let seconds_below = SECONDS_BELOW as f64;
-    match number {
-        _ if !number.is_finite() || number <= 0.0 || number >= u64::MAX as f64 => None,
-        _ if number < seconds_below => Some((number * 1e6).round() as u64),
-        _ if number < seconds_below * 1e3 => Some((number * 1e3).round() as u64),
-        _ => whole_to_us(number as u64),
-    }
-}
-
-fn text_to_us(text: &str) -> Option<u64> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return u64::try_from(time.timestamp_micros()).ok();
-    }
-    text.parse()
-        .ok()
-        .and_then(whole_to_us)
-        .or_else(|| text.parse().ok().and_then(broken_to_us))
 }
 
 #[cfg(test)]
@@ -276,11 +164,11 @@ mod tests {
                 stamp.sent_us,
             ));
         });
-        found.expect("always told")
+        found.expect("the closure is always called")
     }
 
     #[test]
-    fn our_stamp_is_found_plain_and_encoded_twice() {
+    fn our_stamp_is_found_in_data_encoded_once_or_twice() {
         let stamp = sse_proto::record::Stamp {
             publisher: "p\"é".to_owned(),
             sequence: 7,
@@ -299,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_stamp_has_none() {
+    fn other_data_has_no_stamp() {
         for data in [
             "",
             "a",
@@ -328,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_field_is_a_time_in_any_usual_form() {
+    fn a_named_field_can_be_a_time_in_any_usual_form() {
         for (value, us) in [
             ("1700000000", Some(1_700_000_000_000_000)),
             ("1700000000.5", Some(1_700_000_000_500_000)),
@@ -358,10 +246,10 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_elsewhere_does_not_hide_it() {
+    fn invalid_utf8_elsewhere_does_not_hide_the_stamp() {
         let mut sent = None;
         with_stamp(b"{\"a\":\"\xFF\",\"sent_us\":5}", None, |stamp| {
-            sent = stamp.sent_us
+            sent = stamp.sent_us;
         });
         assert_eq!(sent, Some(5));
     }

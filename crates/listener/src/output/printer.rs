@@ -108,7 +108,7 @@ impl Printer {
     pub fn add_comment(&mut self, text: &str) {
         match self.format {
             Format::Text => {
-                self.add_line(&self.with_colour(COMMENT, format!(": {}", self.printable(text))))
+                self.add_line(&self.with_colour(COMMENT, format!(": {}", self.printable(text))));
             }
             Format::Json => {
                 let json = serde_json::json!({ "comment": text }).to_string();

@@ -45,7 +45,7 @@ impl RawServer {
                 .incoming()
                 .flatten()
                 .map(Asked::read)
-                .for_each(&mut respond)
+                .for_each(&mut respond);
         });
     }
 }

@@ -87,7 +87,7 @@ fn what_is_not_http_is_said() {
     let done = bench.done();
     done.assert_code(1);
     assert_eq!(
-        done.number("/connects/failed/the answer is not HTTP~11.1"),
+        done.number("/connects/failed/the response is not HTTP~11.1"),
         1
     );
 }
@@ -102,7 +102,7 @@ fn an_endless_head_and_an_endless_event_are_cut_off() {
     let done = bench.done();
     done.assert_code(1);
     assert_eq!(
-        done.number("/connects/failed/the head of the answer is too large"),
+        done.number("/connects/failed/the head of the response is too large"),
         1
     );
 

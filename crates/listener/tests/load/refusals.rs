@@ -118,7 +118,7 @@ fn nobody_there_ends_with_1_and_says_what_to_look_at() {
         [3, 0]
     );
     assert!(
-        done.ended.stdout.contains("look whether a server listens"),
+        done.ended.stdout.contains("check whether a server listens"),
         "{done:?}"
     );
 }

@@ -129,8 +129,5 @@ fn a_silent_stream_counts_as_broken() {
     stream.send(event(1));
     let done = bench.done();
     done.assert_code(0);
-    assert_eq!(
-        done.number("/ends/broken/nothing came for --idle-timeout"),
-        1
-    );
+    assert_eq!(done.number("/ends/broken/no bytes for --idle-timeout"), 1);
 }

@@ -9,7 +9,7 @@ use listener::{
         decoder::{Decoder, Item},
         resume::ResumeState,
     },
-    load::events::{self, EventReader, Scratch},
+    load::event_reader::{self, EventReader, Scratch},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
@@ -62,8 +62,8 @@ fn by_the_bench(pieces: &[&[u8]]) -> Read {
         Vec::new(),
     );
     for piece in pieces {
-        let take = |item: events::Item<'_>| {
-            if let events::Item::Event(event) = item {
+        let take = |item: event_reader::Item<'_>| {
+            if let event_reader::Item::Event(event) = item {
                 events.push((
                     event.id_text().into(),
                     event.kind_text().into(),
