@@ -1,10 +1,12 @@
-//! Parsing cost is linear: a large event costs no more for a byte than small ones, however small the reads are.
+//! Parsing cost is linear: a large event costs no more for a byte than small ones, however small
+//! the reads are.
 //!
 //!     cargo bench -p listener --bench parsing
 //!
-//! The same number of bytes, in reads of 1 KiB: as events of about 200 bytes, as one event on one line, and as one event
-//! of very many lines. Medians of several rounds, in turn. It fails if one event takes more than 3 times as long as the
-//! small ones. As a test (without `--bench`) it only runs once, on little.
+//! The same number of bytes, in reads of 1 KiB: as events of about 200 bytes, as one event on one
+//! line, and as one event of very many lines. Medians of several rounds, in turn. It fails if one
+//! event takes more than 3 times as long as the small ones. As a test (without `--bench`) it only
+//! runs once, on little.
 
 use std::{
     process::ExitCode,

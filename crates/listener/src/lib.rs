@@ -1,8 +1,9 @@
-//! Follows a Server-Sent Events stream (WHATWG HTML §9.2) and loses nothing when the connection breaks.
+//! Follows a Server-Sent Events stream (WHATWG HTML §9.2) and loses nothing when the connection
+//! breaks.
 //!
-//! The path of an event, file by file: `follow/connection` (bytes) → `decode/decoder` (events, and the
-//! last event id) → `output/delivery` → `output/printer` and `output/record`. `follow/follower` repeats
-//! this, connection after connection.
+//! The path of an event, file by file: `follow/connection` (bytes) → `decode/decoder` (events, and
+//! the last event id) → `output/delivery` → `output/printer` and `output/record`. `follow/follower`
+//! repeats this, connection after connection.
 //!
 //! | folder | holds |
 //! |---|---|

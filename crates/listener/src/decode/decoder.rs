@@ -1,9 +1,14 @@
 //! Bytes of one connection to events.
 //!
-//! [`BlockSplitter`] finds the blocks; `eventsource-stream` parses those that are events, one at a time, each in a
-//! parser of its own. So nothing that 0.2.3 keeps between events can go wrong (ids that are lost, a buffer that
-//! is copied for each line, a byte order mark that makes it panic), and order is kept by itself. A block without data is
-//! no event: its id and `retry` go to [`ResumeState`] alone, as an event's do before it is given out.
+//! [`BlockSplitter`] finds the blocks. `eventsource-stream` parses each block with data, in a
+//! parser of its own, because version 0.2.3 handles the state between events wrongly: it loses ids,
+//! copies its buffer per line, and panics on a byte order mark. A block without data is no event;
+//! its id and `retry` only update the [`ResumeState`].
+//!
+//! ```text
+//! id: 1⏎data: a⏎⏎ : comment⏎ retry: 10⏎⏎
+//! └── event 1 ──┘            └ no event ┘
+//! ```
 
 use std::convert::Infallible;
 
@@ -14,7 +19,7 @@ use sse_proto::blocks::{self, Block, BlockSplitter, BlockTooLarge};
 
 use crate::decode::resume::ResumeState;
 
-/// What a stream says to its reader.
+/// What a stream contains, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// An event.
@@ -26,38 +31,38 @@ pub enum Item {
 /// An event as it was received. Its JSON is what `--format json` prints.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// The last event id after it: its own, or the one that was set before it; may be empty.
+    /// The last event id after this event; may be empty.
     pub id: String,
-    /// Its type; `message` if it named none.
+    /// The type; `message` if the event names none.
     #[serde(rename = "event")]
     pub kind: String,
-    /// Its data, lines joined by LF.
+    /// The data, lines joined by LF.
     pub data: String,
-    /// Where it ends: bytes since the start of the connection's stream.
+    /// The end of the event, in bytes from the start of the connection.
     #[serde(skip)]
     pub end: u64,
 }
 
-/// Takes the bytes of one connection, gives its events in order.
+/// Decodes the bytes of one connection.
 #[derive(Debug)]
 pub struct Decoder {
     splitter: BlockSplitter,
 }
 
-/// The bytes cannot be read as events.
+/// The bytes cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Too much for one event.
-    // Not its source: it would be said twice.
+    /// An event is larger than the limit.
+    // Not the source, which would be printed twice.
     #[error("{0}; --max-event-size sets how large it may be")]
     TooLarge(BlockTooLarge),
-    /// The parser and the splitter see different things: a defect of ours.
+    /// The parser and the splitter disagree, which is a defect of the listener.
     #[error("the parser found no event in a block with data")]
     Unparsable,
 }
 
 impl Decoder {
-    /// At the start of a stream whose events have at most so many bytes.
+    /// A decoder at the start of a stream whose events have at most `event_bytes_max` bytes.
     #[must_use]
     pub fn new(event_bytes_max: usize) -> Self {
         Self {
@@ -65,7 +70,7 @@ impl Decoder {
         }
     }
 
-    /// Gives comments as well.
+    /// Returns comments too.
     #[must_use]
     pub fn with_comments(self) -> Self {
         Self {
@@ -73,18 +78,19 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     ///
     /// # Errors
-    /// An event is too large: the stream cannot be read on. What came before it is still given out.
+    /// An event is too large, and the stream cannot be read further. The items before it are still
+    /// returned.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         self.splitter.push(bytes).map_err(DecodeError::TooLarge)
     }
 
-    /// What comes next and is whole. `resume` keeps what it and the blocks before it say.
+    /// The next complete item. Applies its block, and those before it, to `resume`.
     ///
     /// # Errors
-    /// See [`DecodeError::Unparsable`].
+    /// [`DecodeError::Unparsable`].
     pub fn next_item(&mut self, resume: &mut ResumeState) -> Result<Option<Item>, DecodeError> {
         while let Some(item) = self.splitter.next_item() {
             let block = match item {
@@ -106,20 +112,21 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Up to here, in bytes since the start, nothing belongs to an event that is not whole.
+    /// The end of the complete blocks, in bytes from the start of the connection.
     #[must_use]
     pub fn complete_up_to(&self) -> u64 {
         self.splitter.settled()
     }
 }
 
-/// The event of a block with data.
+/// Parses a block with data.
 ///
-/// The parser gets it line by line: whole, it would copy the rest of the block for every line of it.
+/// The parser receives the block line by line. It would copy the rest of a whole block for every
+/// line.
 fn parse_block(block: &Block) -> Option<eventsource_stream::Event> {
     let lines = block.text.split_inclusive('\n').chain(["\n"]);
     let mut events = EventStream::new(stream::iter(lines.map(Ok::<_, Infallible>)));
-    // All of its input is there, so it never has to wait.
+    // The input is complete, so the parser never waits.
     events.next().now_or_never()??.ok()
 }
 
@@ -146,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_counts_with_and_without_data() {
+    fn a_retry_applies_with_and_without_data() {
         let mut resume = ResumeState::default();
         decode([b"retry: 10\n\n".as_slice()], &mut resume);
         assert_eq!(resume.retry().map(|retry| retry.as_millis()), Some(10));
@@ -158,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_very_many_lines_does_not_take_their_square() {
+    fn the_cost_of_an_event_is_linear_in_its_lines() {
         let lines = 500_000;
         let stream = "data:x\n".repeat(lines) + "\n";
         let read = decode([stream.as_bytes()], &mut ResumeState::default());

@@ -1,10 +1,11 @@
-//! A `gap` event, by which our server says that events may be missing, and how it is told to people.
+//! The `gap` event of sse-server, which reports missing events, and its description for people.
 
 use sse_proto::api::{Gap, GapReason};
 
 use crate::decode::decoder::Event;
 
-/// The gap that an event tells; none if it is an ordinary event, even one of the type `gap` of another server.
+/// Parses a `gap` event. Returns `None` if the event is of another type, or a `gap` of another
+/// server.
 #[must_use]
 pub fn parse_gap(event: &Event) -> Option<Gap> {
     if event.kind == "gap" && event.data.trim_start().starts_with('{') {
@@ -14,13 +15,13 @@ pub fn parse_gap(event: &Event) -> Option<Gap> {
     }
 }
 
-/// What was lost or may be missing, why, and where it goes on.
+/// Describes what was lost or may be missing, why, and where the stream continues.
 #[must_use]
 pub fn describe_gap(gap: &Gap) -> String {
     if let Some(lost) = gap.lost {
         return format!(
-            "gap: the server has lost events of channel {}, between {} and {}, by a fail-over or an older copy of its log; \
-             going on with what came instead",
+            "gap: the server lost events of channel {} between {} and {}, by a failover or by restoring an older log; \
+             continuing with later events",
             gap.channel, lost.after, lost.before
         );
     }
@@ -32,19 +33,19 @@ pub fn describe_gap(gap: &Gap) -> String {
     let why = match gap.reason {
         GapReason::Trimmed => "the server's history does not go back that far",
         GapReason::Unknown => {
-            "the server does not know that position: its log is new, or the id is another server's"
+            "the server does not know that position: its log is new, or the id is of another server"
         }
         GapReason::LostTail => {
-            "the server itself lost events, by a fail-over or an older copy of its log"
+            "the server itself lost events, by a failover or by restoring an older log"
         }
         GapReason::Damaged => "the server's log is damaged there",
     };
-    let on = match gap.oldest {
-        Some(oldest) => format!("going on with {oldest}, the oldest that is kept"),
-        None => "nothing is kept, going on with what comes next".to_owned(),
+    let continues = match gap.oldest {
+        Some(oldest) => format!("continuing with {oldest}, the oldest event in its history"),
+        None => "its history is empty, continuing with the next event".to_owned(),
     };
     format!(
-        "gap: events of channel {}{after} may be missing, because {why}; {on}",
+        "gap: events of channel {}{after} may be missing, because {why}; {continues}",
         gap.channel
     )
 }
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_gap_is_one() {
+    fn only_a_gap_of_our_server_is_a_gap() {
         let data = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"trimmed"}"#;
         assert!(parse_gap(&event("gap", data)).is_some());
         assert!(parse_gap(&event("click", data)).is_none());
@@ -79,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_says_what_and_why_and_where_it_goes_on() {
+    fn a_description_says_what_is_missing_and_why_and_where_the_stream_continues() {
         let gap = |data| describe_gap(&parse_gap(&event("gap", data)).unwrap());
         assert_eq!(
             gap(r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"trimmed"}"#),
             "gap: events of channel orders after 1-0 may be missing, because the server's history does not go back \
-             that far; going on with 5-0, the oldest that is kept"
+             that far; continuing with 5-0, the oldest event in its history"
         );
         let damaged = gap(r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"damaged"}"#);
         assert!(
@@ -95,8 +96,8 @@ mod tests {
             gap(
                 r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"lost-tail","lost":{"after":"1-0","before":"5-0"}}"#
             ),
-            "gap: the server has lost events of channel orders, between 1-0 and 5-0, by a fail-over or an older copy of its \
-             log; going on with what came instead"
+            "gap: the server lost events of channel orders between 1-0 and 5-0, by a failover or by restoring an older \
+             log; continuing with later events"
         );
         let nothing_kept =
             gap(r#"{"channel":"sse","after":"","oldest":null,"reason":"lost-tail"}"#);
@@ -105,7 +106,7 @@ mod tests {
             "{nothing_kept}"
         );
         assert!(
-            nothing_kept.ends_with("nothing is kept, going on with what comes next"),
+            nothing_kept.ends_with("its history is empty, continuing with the next event"),
             "{nothing_kept}"
         );
     }

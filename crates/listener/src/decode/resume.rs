@@ -1,4 +1,5 @@
-//! What is kept from one connection to the next: the last event id, and how long to wait (WHATWG HTML §9.2.6).
+//! State that outlives a connection: the last event id and the reconnection time (WHATWG HTML
+//! §9.2.6).
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ pub struct ResumeState {
 }
 
 impl ResumeState {
-    /// At the start: after an event that is known already, or with an empty id at what comes next.
+    /// Starts after the event with this id. With an empty id, the stream starts with the next
+    /// event.
     #[must_use]
     pub fn starting_after(last_event_id: impl Into<String>) -> Self {
         Self {
@@ -21,7 +23,7 @@ impl ResumeState {
         }
     }
 
-    /// Takes from a whole block what it says: an empty id resets the id, no id keeps it.
+    /// Applies the fields of a complete block. An empty id resets the id; without an id, it stays.
     pub fn apply_block(&mut self, block: &Block) {
         if let Some(id) = &block.id {
             self.last_event_id.clone_from(id);
@@ -31,18 +33,18 @@ impl ResumeState {
         }
     }
 
-    /// Gives up an id that cannot be sent.
+    /// Removes the id.
     pub fn clear_last_event_id(&mut self) {
         self.last_event_id.clear();
     }
 
-    /// The id to come back with; empty for none.
+    /// The id to resume after; empty if there is none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// How long the server wants a broken connection to wait, if it said so.
+    /// The reconnection time, if the server set one.
     #[must_use]
     pub const fn retry(&self) -> Option<Duration> {
         self.retry

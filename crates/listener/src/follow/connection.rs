@@ -1,4 +1,5 @@
-//! One connection: the request is sent, the answer judged, the bytes read. It is given up when nothing comes.
+//! One connection: sends the request, classifies the response, reads the bytes, and detects an idle
+//! stream.
 
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ use crate::follow::{
     response::ResponseAction,
 };
 
-/// What came of a request.
+/// The result of a successful request.
 #[derive(Debug)]
 pub enum Opened {
-    /// Bytes of events follow.
+    /// A stream.
     Stream(Connection),
-    /// The server has no more for us (204).
+    /// The stream has ended for good (204).
     NoContent,
 }
 
@@ -30,10 +31,11 @@ pub struct Connection {
     idle: Duration,
 }
 
-/// Sends the request for what follows `last_event_id` and reads the head of the answer.
+/// Requests the events after `last_event_id`, and reads the head of the response.
 ///
 /// # Errors
-/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the response is final.
+/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the
+/// response is final.
 pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened, StreamError> {
     let idle = request.timeouts().idle;
     let (response, route) = match timeout(idle, send_request(request, last_event_id)).await {
@@ -58,11 +60,11 @@ pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened
             };
             Err(error.into())
         }
-        ResponseAction::GiveUp(wrong) => {
+        ResponseAction::GiveUp(reason) => {
             let withheld = request.has_secrets() && !route.is_trusted();
             let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
             let error = PermanentError::Response {
-                wrong,
+                reason,
                 message: error_message::read(response).await,
                 without_secrets,
             };
@@ -71,13 +73,13 @@ pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 enum SendError {
     Redirect(RedirectError),
     Http(reqwest::Error),
 }
 
-/// Sends the request on, from redirect to redirect.
+/// Sends the request, and follows redirects.
 async fn send_request(
     request: &StreamRequest,
     last_event_id: &str,
@@ -102,10 +104,11 @@ impl Connection {
     /// Waits for the next bytes.
     ///
     /// # Errors
-    /// The stream is over, one way or another.
+    /// The stream has ended, is broken or is idle.
     pub async fn next_bytes(&mut self) -> Result<Bytes, TransientError> {
-        // Not reqwest's `read_timeout`: it counts while nobody waits here too, and looks at the clock before the bytes.
-        // A reader of stdout that is slow for longer than `idle` would cut a stream that is well.
+        // reqwest's `read_timeout` also counts while the listener does not read, and checks the
+        // time before the bytes. A reader of stdout that is slow for longer than `idle` would break
+        // an intact stream.
         match timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(Some(bytes))) => Ok(bytes),
             Ok(Ok(None)) => Err(TransientError::Ended),
@@ -127,8 +130,9 @@ mod tests {
     use super::*;
     use crate::settings::command_line::follow_settings;
 
-    /// Begins to open a stream; waits, by the real clock, until the server has read the request.
-    async fn opening() -> (JoinHandle<Result<Opened, StreamError>>, TcpStream) {
+    /// Begins to open a stream, and waits, by the real clock, until the server has read the
+    /// request.
+    async fn begin_open() -> (JoinHandle<Result<Opened, StreamError>>, TcpStream) {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
@@ -147,9 +151,9 @@ mod tests {
         (opened, request_read.await.unwrap())
     }
 
-    /// An open stream whose first bytes, a comment, have been read.
-    async fn opened() -> (Connection, TcpStream) {
-        let (opened, mut server) = opening().await;
+    /// An open stream whose first bytes, a comment, were read.
+    async fn open_stream() -> (Connection, TcpStream) {
+        let (opened, mut server) = begin_open().await;
         server
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n:\n\n")
             .unwrap();
@@ -161,9 +165,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_never_answers_is_given_up() {
-        let (opened, _server) = opening().await;
-        // From here on the clock goes to the next time-out as soon as there is nothing to do.
+    async fn a_server_without_a_response_is_idle() {
+        let (opened, _server) = begin_open().await;
+        // From here on, the clock jumps to the next time-out when there is nothing to do.
         time::pause();
         assert!(matches!(
             opened.await.unwrap(),
@@ -172,8 +176,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_on_which_nothing_comes_is_given_up() {
-        let (mut connection, _server) = opened().await;
+    async fn a_stream_without_bytes_is_idle() {
+        let (mut connection, _server) = open_stream().await;
         time::pause();
         assert!(matches!(
             connection.next_bytes().await,
@@ -182,8 +186,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_was_not_read_for_long_is_not_idle() {
-        let (mut connection, mut server) = opened().await;
+    async fn a_stream_that_the_listener_did_not_read_for_long_is_not_idle() {
+        let (mut connection, mut server) = open_stream().await;
         server.write_all(b"data: a\n\n").unwrap();
         time::pause();
         time::advance(2 * connection.idle).await;

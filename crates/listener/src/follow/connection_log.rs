@@ -1,4 +1,4 @@
-//! Tells people how the connection is doing: each change once, however often it is tried.
+//! Reports changes of the connection on stderr: each change once, however often it is retried.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,20 +7,20 @@ use crate::{
     settings::stream_url::StreamUrl,
 };
 
-/// Characters of an id that are shown.
+/// Limit of characters of an id in a message.
 const ID_CHARACTERS_MAX: usize = 200;
 
-/// What has been said so far.
+/// The changes reported so far.
 #[derive(Debug)]
 pub struct ConnectionLog {
     retries_max: Option<u64>,
     connected_before: bool,
-    /// The error that was said last of each URL, since there was a connection.
+    /// The last error reported per URL since the last connection.
     last_errors: BTreeMap<String, String>,
 }
 
 impl ConnectionLog {
-    /// At the start. It is tried again so often; none for ever.
+    /// A log without reports. `retries_max` is part of its messages.
     #[must_use]
     pub const fn new(retries_max: Option<u64>) -> Self {
         Self {
@@ -30,36 +30,36 @@ impl ConnectionLog {
         }
     }
 
-    /// The stream is open.
+    /// Reports that a stream was opened.
     pub fn log_connected(&mut self, url: &StreamUrl, resume: &ResumeState) {
         let again = if self.connected_before { " again" } else { "" };
         let after = match resume.last_event_id() {
             "" => String::new(),
-            id => format!(", going on after {}", shorten_id(id)),
+            id => format!(", resuming after {}", shorten_id(id)),
         };
         stderr::log_line(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
         self.last_errors.clear();
     }
 
-    /// There is no stream; the next connection is tried after `wait`.
+    /// Reports an error, after which the next connection is made after `wait`.
     pub fn log_failure(&mut self, url: &StreamUrl, error: &TransientError, wait: Duration) {
-        let (url_text, said) = (url.to_string(), error.to_string());
-        if self.last_errors.get(&url_text) != Some(&said) {
+        let (url_text, error_text) = (url.to_string(), error.to_string());
+        if self.last_errors.get(&url_text) != Some(&error_text) {
             stderr::log_line(self.describe_failure(url, error, wait));
-            self.last_errors.insert(url_text, said);
+            self.last_errors.insert(url_text, error_text);
         }
     }
 
-    /// The server has no more for us.
+    /// Reports that the stream has ended for good.
     pub fn log_no_content(&self, url: &StreamUrl) {
-        stderr::log_line(format_args!("{url} has no more to send (204 No Content)"));
+        stderr::log_line(format_args!("{url} has ended for good (204 No Content)"));
     }
 
-    /// The last event id cannot be sent back.
+    /// Reports that the last event id cannot be sent.
     pub fn log_unsendable_id(&self) {
         stderr::log_line(
-            "the last event id has control characters and cannot be sent back: events may be missing",
+            "the last event id contains control characters and cannot be sent: events may be missing",
         );
     }
 
@@ -67,26 +67,26 @@ impl ConnectionLog {
         let until = match self.retries_max {
             Some(1) => "once".to_owned(),
             Some(retries_max) => format!("up to {retries_max} times"),
-            None => "until there is one".to_owned(),
+            None => "until one starts".to_owned(),
         };
         match error {
             TransientError::NoServer if self.connected_before => {
-                format!("no server at {url} any more (connection refused); trying again {until}")
+                format!("no server at {url} any more (connection refused); retrying {until}")
             }
             TransientError::NoServer if url.is_loopback() => format!(
                 "no server at {url} yet (connection refused); start one with `cargo run -p sse-server`; \
-                 trying again {until}"
+                 retrying {until}"
             ),
             TransientError::NoServer => {
-                format!("no server at {url} yet (connection refused); trying again {until}")
+                format!("no server at {url} yet (connection refused); retrying {until}")
             }
-            other if wait.is_zero() => format!("{url}: {other}; trying again at once"),
-            other => format!("{url}: {other}; trying again in {:?}", round_to_ms(wait)),
+            other if wait.is_zero() => format!("{url}: {other}; retrying at once"),
+            other => format!("{url}: {other}; retrying in {:?}", round_to_ms(wait)),
         }
     }
 }
 
-/// An id is the server's, and may be of any length.
+/// Shortens an id, which the server can make arbitrarily long.
 fn shorten_id(id: &str) -> String {
     match id.char_indices().nth(ID_CHARACTERS_MAX) {
         Some((end, _)) => format!("{}…", &id[..end]),
@@ -94,7 +94,7 @@ fn shorten_id(id: &str) -> String {
     }
 }
 
-/// In whole milliseconds.
+/// Rounds down to milliseconds.
 fn round_to_ms(wait: Duration) -> Duration {
     Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_refusal_says_what_to_start() {
+    fn without_a_server_the_message_says_how_to_start_one() {
         let (url, mut progress) = (
             "http://127.0.0.1:5000".parse().unwrap(),
             ConnectionLog::new(None),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_says_when_it_goes_on() {
+    fn a_cut_says_when_the_next_connection_is_made() {
         let told = ConnectionLog::new(None).describe_failure(
             &"http://h/s".parse().unwrap(),
             &TransientError::Ended,
@@ -129,7 +129,7 @@ mod tests {
         );
         assert_eq!(
             told,
-            "http://h/s: the server ended the stream; trying again in 20ms"
+            "http://h/s: the server ended the stream; retrying in 20ms"
         );
     }
 }

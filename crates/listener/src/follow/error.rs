@@ -19,65 +19,65 @@ pub enum StreamError {
     Permanent(#[from] PermanentError),
 }
 
-/// Why there is no stream just now.
+/// An error that can disappear at the next attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum TransientError {
-    /// Nobody listens there.
+    /// No server listens at the address.
     #[error("connection refused")]
     NoServer,
-    /// No connection for another reason: no such host, no route, no valid certificate.
+    /// The connection failed for another reason: unknown host, no route, failed TLS handshake.
     #[error("cannot connect: {}", root_cause(.0))]
     Unreachable(#[source] reqwest::Error),
-    /// Its certificate is not one to trust.
-    #[error("cannot trust the server: {}; if it is yours, --insecure does not check its certificate", root_cause(.0))]
+    /// The certificate of the server is not trusted.
+    #[error("cannot trust the server: {}; for a server of your own, --insecure skips the check of its certificate", root_cause(.0))]
     Untrusted(#[source] reqwest::Error),
-    /// The server cannot now.
-    #[error("the server answered {status}{}", format_message(.message))]
+    /// The server cannot send a stream now.
+    #[error("the server responded with {status}{}", format_message(.message))]
     Status {
         /// 5xx, 408 or 429.
         status: StatusCode,
-        /// What it said about that; may be empty.
+        /// The message in the response; may be empty.
         message: String,
-        /// When it wants to be asked again.
+        /// The time that the server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// It refused, but there are other nodes to ask.
+    /// The response is final, but another node may accept the request.
     #[error("{0}")]
     Rejected(PermanentError),
-    /// It was open, or seemed so, but nothing came.
-    #[error("nothing came for {0:?}")]
+    /// No bytes arrived for too long.
+    #[error("no bytes for {0:?}")]
     Idle(Duration),
-    /// It broke.
+    /// The connection broke.
     #[error("the connection broke: {}", root_cause(.0))]
     Broken(#[source] reqwest::Error),
-    /// The server ended its answer.
+    /// The server ended its response.
     #[error("the server ended the stream")]
     Ended,
 }
 
-/// Why there will be no stream.
+/// An error that every further attempt would meet again.
 #[derive(Debug, thiserror::Error)]
 pub enum PermanentError {
-    /// The answer is final.
-    #[error("the server answered {wrong}{}{}", format_message(.message), format_withheld(.without_secrets.as_deref()))]
+    /// The response is final.
+    #[error("the server responded with {reason}{}{}", format_message(.message), format_withheld(.without_secrets.as_deref()))]
     Response {
-        /// What is wrong with it.
-        wrong: NotAStream,
-        /// What the server said about it; may be empty.
+        /// Why the response is not a stream.
+        reason: NotAStream,
+        /// The message in the response; may be empty.
         message: String,
-        /// The origin that it was redirected to, if the user's secrets were kept from it.
+        /// The origin after a redirect, if the user's secrets were withheld from it.
         without_secrets: Option<String>,
     },
-    /// Its redirects go round in a circle, or to what is not HTTP.
-    #[error("its redirects lead nowhere")]
+    /// The redirects form a circle, or lead to a URL that is not HTTP.
+    #[error("cannot follow the redirects")]
     Redirect(#[source] RedirectError),
-    /// The URL, or the one that it is redirected to, cannot be sent.
-    #[error("a URL that cannot be asked for: {}", root_cause(.0))]
+    /// The URL, or the target of a redirect, cannot be requested.
+    #[error("cannot request the URL: {}", root_cause(.0))]
     Request(reqwest::Error),
 }
 
 impl TransientError {
-    /// Not even a connection was made.
+    /// Returns `true` if no connection was established.
     #[must_use]
     pub const fn is_no_connection(&self) -> bool {
         matches!(
@@ -86,7 +86,7 @@ impl TransientError {
         )
     }
 
-    /// The least time that the server asked to be left alone for.
+    /// The time that the server asks to wait; zero by default.
     #[must_use]
     pub fn retry_after(&self) -> Duration {
         match self {
@@ -125,7 +125,7 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
     })
 }
 
-/// What an `io::Error`, or several round one another, stand for. They leave it out when they are asked for their cause.
+/// The error inside of nested `io::Error`s, whose `source` skips it.
 fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
     while let Some(inner) = error
         .downcast_ref::<io::Error>()
@@ -136,7 +136,8 @@ fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error 
     error
 }
 
-/// The innermost cause: the outer ones only say that a request failed, and repeat its URL with its secrets.
+/// The innermost cause. The outer causes only say that a request failed, and repeat its URL with
+/// its secrets.
 fn root_cause(error: &reqwest::Error) -> String {
     causes(error)
         .last()
@@ -150,12 +151,12 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
 }
 
 fn format_withheld(origin: Option<&str>) -> String {
-    let told = |origin| {
+    let text = |origin| {
         format!(
-            " (after a redirect to {origin}, which does not get --header, --bearer or a password)"
+            " (after a redirect to {origin}, to which --header, --bearer and passwords are not sent)"
         )
     };
-    origin.map(told).unwrap_or_default()
+    origin.map(text).unwrap_or_default()
 }
 
 fn format_message(message: &str) -> String {

@@ -1,6 +1,15 @@
-//! The loop: a connection after the other, each from where the last one stopped.
+//! The loop over connections: each one resumes where the previous one stopped.
+//!
+//! ```text
+//! connect ─► stream ─► events ─► delivery
+//!    ▲          │
+//!    │          ▼ ended, broken, idle
+//!    └── next node, wait ◄── no stream (transient)
+//! ```
+//!
+//! The loop ends with `--count`, a response 204, a permanent error, or an exceeded retry budget.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use sse_proto::blocks::BlockTooLarge;
 use tokio::time::{Instant, sleep};
@@ -14,175 +23,100 @@ use crate::{
         connection::{self, Connection, Opened},
         connection_log::ConnectionLog,
         error::{PermanentError, StreamError, TransientError},
+        follow_error::FollowError,
+        nodes::{Node, Nodes},
         request::StreamRequest,
         retry_budget::RetryBudget,
         retry_pace::{ASKED_MAX, Backoff, Pace},
     },
     output::{
         delivery::{Delivery, DeliveryError},
-        state_file::{StateError, StateFile},
+        state_file::StateFile,
     },
     settings::{follow::FollowSettings, last_event_id, stream_url::StreamUrl},
 };
 
-/// A stream that was open this long is a success, even if nothing came.
+/// A stream that was open this long is a success, even without an event.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
 
-/// Follows one stream over as many connections as it takes.
+/// Follows one stream over any number of connections.
 #[derive(Debug)]
 pub struct Follower {
-    /// At least one; they are taken in turn.
-    nodes: Vec<Node>,
-    /// Which of them is asked.
-    node: usize,
-    /// Nodes that gave no stream, one after the other; when all did so, there is a wait.
-    failed_nodes: usize,
-    /// Of these, those that refused; when all did so, that is the end.
-    rejected_nodes: usize,
+    nodes: Nodes,
     resume: ResumeState,
     event_bytes_max: usize,
-    comments: bool,
+    shows_comments: bool,
     backoff: Backoff,
     retry_budget: RetryBudget,
-    /// No server has ever been reached.
-    starting: bool,
+    /// No server was reached yet.
+    is_starting: bool,
     delivery: Delivery,
     connection_log: ConnectionLog,
 }
 
-/// One URL of the stream.
-#[derive(Debug)]
-struct Node {
-    url: StreamUrl,
-    request: StreamRequest,
-}
-
-/// What cannot be got over by trying again.
-#[derive(Debug, thiserror::Error)]
-pub enum FollowError {
-    /// Signals cannot be waited for.
-    #[error("cannot listen for signals")]
-    Signals(#[source] io::Error),
-    /// The HTTP client cannot be set up.
-    #[error("cannot set up HTTP and TLS")]
-    Client(#[source] reqwest::Error),
-    /// It is not known where to go on, or it cannot be kept.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// An event cannot be recorded or printed.
-    #[error(transparent)]
-    Delivery(#[from] DeliveryError),
-    /// The server's answer is final.
-    #[error("cannot follow {url}")]
-    Rejected {
-        /// What was asked.
-        url: String,
-        /// What it answered.
-        source: PermanentError,
-    },
-    /// The stream cannot be read on, and would not be better a second time.
-    #[error("cannot read {url} on")]
-    Unreadable {
-        /// What was read.
-        url: String,
-        /// What is wrong with it.
-        source: DecodeError,
-    },
-    /// It was tried as often as was wanted.
-    #[error("cannot follow {url}: {last}; gave up after {} (--max-retries)", format_attempts(*.attempts))]
-    GaveUp {
-        /// What was asked.
-        url: String,
-        /// How often, since it went well.
-        attempts: u64,
-        /// What came of the last attempt. Not the source: those of reqwest repeat the URL with its secrets.
-        last: TransientError,
-    },
-}
-
-/// How one connection went.
+/// How a connection ended.
 enum ConnectionEnd {
-    /// There is nothing more to do.
+    /// The listener has finished.
     Finished,
-    /// It is to be followed by another one.
+    /// Another connection follows.
     Reconnect(TransientError),
 }
 
 impl Follower {
-    /// At the start, with the record file created and nothing sent yet.
+    /// Opens the record file and the state file, and sends nothing yet.
     ///
     /// # Errors
-    /// The record file, the state file, or TLS.
+    /// The record file, the state file or TLS cannot be set up.
     pub fn new(settings: &FollowSettings) -> Result<Self, FollowError> {
         let state = settings.state.as_deref().map(StateFile::open).transpose()?;
-        // A run that was killed before it had an id has left an empty one.
-        let kept = state
+        // A run that was killed before its first id has left an empty one.
+        let stored_id = state
             .as_ref()
             .and_then(StateFile::last_event_id)
-            .filter(|id| !id.is_empty());
-        let kept = kept.map(ToOwned::to_owned);
-        let node = |url: &StreamUrl| {
-            Ok(Node {
-                url: url.clone(),
-                request: StreamRequest::new(settings, url)?,
-            })
-        };
+            .filter(|id| !id.is_empty())
+            .map(ToOwned::to_owned);
+        let first_id = stored_id
+            .or_else(|| settings.target.last_event_id.clone())
+            .unwrap_or_default();
         Ok(Self {
-            nodes: settings
-                .target
-                .urls
-                .iter()
-                .map(node)
-                .collect::<reqwest::Result<_>>()
-                .map_err(FollowError::Client)?,
-            node: 0,
-            failed_nodes: 0,
-            rejected_nodes: 0,
-            resume: ResumeState::starting_after(
-                kept.or_else(|| settings.target.last_event_id.clone())
-                    .unwrap_or_default(),
-            ),
+            nodes: Nodes::new(build_nodes(settings).map_err(FollowError::Client)?),
+            resume: ResumeState::starting_after(first_id),
             delivery: Delivery::new(settings, state).map_err(DeliveryError::from)?,
             event_bytes_max: settings.max_event_size,
-            comments: settings.show_comments,
+            shows_comments: settings.show_comments,
             backoff: Backoff::default(),
             retry_budget: RetryBudget::new(settings.max_retries),
-            starting: true,
+            is_starting: true,
             connection_log: ConnectionLog::new(settings.max_retries),
         })
     }
 
-    /// Follows until it is done.
+    /// Follows the stream to its end.
     ///
     /// # Errors
-    /// What cannot be got over by trying again.
+    /// An error that a retry does not help against.
     pub async fn follow(&mut self) -> Result<(), FollowError> {
         while let ConnectionEnd::Reconnect(error) = self.connect().await? {
             if self.retry_budget.record_failure() {
-                let (url, attempts) = (self.node_url(), self.retry_budget.failures());
                 return Err(FollowError::GaveUp {
-                    url,
-                    attempts,
+                    url: self.node_url(),
+                    attempts: self.retry_budget.failures(),
                     last: error,
                 });
             }
             let wait = self.next_wait(&error);
-            self.connection_log
-                .log_failure(&self.nodes[self.node].url, &error, wait);
-            self.select_next_node();
+            let url = &self.nodes.current().url;
+            self.connection_log.log_failure(url, &error, wait);
+            self.nodes.select_next();
             sleep(wait).await;
         }
         Ok(())
     }
 
-    fn select_next_node(&mut self) {
-        self.node = (self.node + 1) % self.nodes.len();
-    }
-
-    /// The end, however it came about: notes that what was printed is whole, if it is.
+    /// Marks the output as complete, unless a write was interrupted.
     ///
     /// # Errors
-    /// The state file.
+    /// The state file cannot be written.
     pub fn close(&mut self) -> Result<(), FollowError> {
         self.delivery
             .printer
@@ -195,38 +129,44 @@ impl Follower {
             self.connection_log.log_unsendable_id();
             self.resume.clear_last_event_id();
         }
-        let Node { url, request } = &self.nodes[self.node];
+        let Node { url, request } = self.nodes.current();
         match connection::open(request, self.resume.last_event_id()).await {
-            Err(StreamError::Transient(error)) => {
-                self.failed_nodes += 1;
-                self.rejected_nodes = 0;
-                Ok(ConnectionEnd::Reconnect(error))
+            Ok(Opened::Stream(connection)) => {
+                self.connection_log.log_connected(url, &self.resume);
+                self.nodes.record_stream();
+                self.read_stream(connection).await
             }
-            Err(StreamError::Permanent(error)) if self.rejected_nodes + 1 < self.nodes.len() => {
-                self.failed_nodes += 1;
-                self.rejected_nodes += 1;
-                Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
-            }
-            Err(StreamError::Permanent(source)) => Err(FollowError::Rejected {
-                url: url.to_string(),
-                source,
-            }),
             Ok(Opened::NoContent) => {
                 self.connection_log.log_no_content(url);
                 Ok(ConnectionEnd::Finished)
             }
-            Ok(Opened::Stream(connection)) => {
-                self.connection_log.log_connected(url, &self.resume);
-                (self.failed_nodes, self.rejected_nodes) = (0, 0);
-                let opened_at = Instant::now();
-                let outcome = self.read_events(connection).await?;
-                if opened_at.elapsed() >= STEADY_AFTER {
-                    self.backoff.reset();
-                    self.retry_budget.reset();
-                }
-                Ok(outcome)
+            Err(StreamError::Transient(error)) => {
+                self.nodes.record_failure();
+                Ok(ConnectionEnd::Reconnect(error))
             }
+            Err(StreamError::Permanent(error)) => self.after_rejection(error),
         }
+    }
+
+    /// Tries the next node, unless all nodes have rejected the request.
+    fn after_rejection(&mut self, error: PermanentError) -> Result<ConnectionEnd, FollowError> {
+        if self.nodes.record_rejection() {
+            return Err(FollowError::Rejected {
+                url: self.node_url(),
+                source: error,
+            });
+        }
+        Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
+    }
+
+    async fn read_stream(&mut self, connection: Connection) -> Result<ConnectionEnd, FollowError> {
+        let opened_at = Instant::now();
+        let end = self.read_events(connection).await?;
+        if opened_at.elapsed() >= STEADY_AFTER {
+            self.backoff.reset();
+            self.retry_budget.reset();
+        }
+        Ok(end)
     }
 
     async fn read_events(
@@ -234,7 +174,7 @@ impl Follower {
         mut connection: Connection,
     ) -> Result<ConnectionEnd, FollowError> {
         let mut decoder = Decoder::new(self.event_bytes_max);
-        if self.comments {
+        if self.shows_comments {
             decoder = decoder.with_comments();
         }
         loop {
@@ -247,19 +187,19 @@ impl Follower {
             };
             self.delivery.printer.push_bytes(&bytes);
             let pushed = decoder.push(&bytes);
-            let taken = self.deliver_items(&mut decoder).await;
-            // Whatever went wrong, the events before it are printed.
+            let delivered = self.deliver_items(&mut decoder).await;
+            // Print the events before an error, whatever the error is.
             self.delivery
                 .flush(Some(self.resume.last_event_id()))
                 .await?;
-            if taken? {
+            if delivered? {
                 return Ok(ConnectionEnd::Finished);
             }
             pushed.map_err(|source| self.unreadable_error(source))?;
         }
     }
 
-    /// Hands on what is whole. True after the last event that is wanted.
+    /// Delivers the complete items. Returns `true` after the last event of `--count`.
     async fn deliver_items(&mut self, decoder: &mut Decoder) -> Result<bool, FollowError> {
         while let Some(item) = decoder
             .next_item(&mut self.resume)
@@ -275,11 +215,10 @@ impl Follower {
                 }
             }
         }
-        self.delivery
-            .printer
-            .add_raw_up_to(decoder.complete_up_to());
-        if self.delivery.printer.held_bytes() > self.event_bytes_max {
-            // Comments within an event, for ever.
+        let printer = &mut self.delivery.printer;
+        printer.add_raw_up_to(decoder.complete_up_to());
+        if printer.held_bytes() > self.event_bytes_max {
+            // The decoder does not limit comments inside of an event.
             return Err(self.unreadable_error(DecodeError::TooLarge(BlockTooLarge {
                 bytes_max: self.event_bytes_max,
             })));
@@ -287,17 +226,16 @@ impl Follower {
         Ok(false)
     }
 
-    /// The next node is asked at once if this one gave no stream, until all have been asked.
+    /// The wait before the next connection: none while there is a node that was not tried yet.
     fn next_wait(&mut self, error: &TransientError) -> Duration {
-        if (1..self.nodes.len()).contains(&self.failed_nodes) {
+        if self.nodes.has_untried() {
             return Duration::ZERO;
         }
-        self.failed_nodes = 0;
-        if self.starting && !error.is_no_connection() {
-            self.starting = false;
+        if self.is_starting && !error.is_no_connection() {
+            self.is_starting = false;
             self.backoff.reset();
         }
-        let pace = if self.starting {
+        let pace = if self.is_starting {
             Pace::STARTING
         } else {
             Pace::of_retry(self.resume.retry())
@@ -313,16 +251,18 @@ impl Follower {
         }
     }
 
-    /// For people.
+    /// The current URL as text, without secrets.
     fn node_url(&self) -> String {
-        self.nodes[self.node].url.to_string()
+        self.nodes.current().url.to_string()
     }
 }
 
-fn format_attempts(attempts: u64) -> String {
-    if attempts == 1 {
-        "1 attempt".to_owned()
-    } else {
-        format!("{attempts} attempts in a row")
-    }
+fn build_nodes(settings: &FollowSettings) -> reqwest::Result<Vec<Node>> {
+    let node = |url: &StreamUrl| {
+        Ok(Node {
+            url: url.clone(),
+            request: StreamRequest::new(settings, url)?,
+        })
+    };
+    settings.target.urls.iter().map(node).collect()
 }

@@ -3,6 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`follower`] | the loop over connections |
+//! | [`follow_error`] | errors that end the loop |
+//! | `nodes` | the URLs of a stream, used in turn (pure) |
 //! | [`request`] | the HTTP client and the request |
 //! | [`redirect`] | the target of a redirect, and whether secrets may be sent there (pure) |
 //! | [`connection`] | one request, its response and its bytes |
@@ -17,7 +19,9 @@ pub mod connection;
 pub mod connection_log;
 pub mod error;
 pub(crate) mod error_message;
+pub mod follow_error;
 pub mod follower;
+mod nodes;
 pub mod redirect;
 pub mod request;
 pub mod response;
@@ -26,17 +30,18 @@ pub mod retry_pace;
 
 use sse_cli::signals::Signals;
 
-use self::follower::{FollowError, Follower};
+use self::{follow_error::FollowError, follower::Follower};
 use crate::{output::stdout, settings::follow::FollowSettings};
 
-/// Follows the stream until it is done, a signal says stop, or nobody reads stdout any more.
+/// Follows the stream until it ends, a signal arrives, or stdout is a closed pipe.
 ///
 /// # Errors
-/// What cannot be got over by trying again; the text says what was tried and on what.
+/// An error that a retry does not help against.
 pub async fn run(settings: &FollowSettings) -> Result<(), FollowError> {
     let mut signals = Signals::install().map_err(FollowError::Signals)?;
     let mut follower = Follower::new(settings)?;
-    // Whenever the follower waits, what it got is written or being written: dropping it there tears no event apart.
+    // Dropping the follower at any of its awaits tears no event: its events are written, or are
+    // being written by another thread.
     tokio::select! {
         biased;
         () = signals.next() => {}

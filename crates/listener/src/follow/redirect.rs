@@ -1,8 +1,8 @@
-//! Where a redirect leads, and whether the secrets of the request may go there (pure).
+//! The target of a redirect, and whether the secrets of the request may be sent there. Pure.
 //!
-//! reqwest could follow redirects itself, but gives away too much: custom headers go to any host, `Authorization` is
-//! dropped at the hop to another host and is back at the hop after that one (0.13.5, by tower-http 0.6.11), and
-//! `Referer` tells the next host the query of this one.
+//! reqwest's own redirects send too much: custom headers go to any host, `Authorization` is dropped
+//! at the hop to another host but sent again at the hop after it (0.13.5, by tower-http 0.6.11),
+//! and `Referer` reveals the query to the next host.
 
 use reqwest::{
     Method, StatusCode,
@@ -10,10 +10,10 @@ use reqwest::{
 };
 use url::Url;
 
-/// So many redirects in a row are followed.
+/// Limit of redirects in a row.
 const REDIRECTS_MAX: usize = 10;
 
-/// The way from the URL that the user gave, a redirect after the other.
+/// The route of a request from the URL of the user, over its redirects.
 #[derive(Debug, Clone)]
 pub struct Route {
     start: Url,
@@ -25,19 +25,19 @@ pub struct Route {
     has_body: bool,
 }
 
-/// Why a redirect is not followed.
+/// Why a redirect cannot be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
-    /// Round in a circle, most likely.
+    /// The redirects probably form a circle.
     #[error("more than {REDIRECTS_MAX} in a row")]
     TooMany,
-    /// Only HTTP is spoken.
-    #[error("to what is neither http nor https")]
+    /// The target is not HTTP.
+    #[error("to a URL that is neither http nor https")]
     Scheme,
 }
 
 impl Route {
-    /// At the URL that the user gave, with the method that the user wants.
+    /// The start of a route: the URL and the method of the user.
     #[must_use]
     pub fn new(start: &Url, method: Method) -> Self {
         Self {
@@ -50,36 +50,38 @@ impl Route {
         }
     }
 
-    /// Where to ask next. Its user and password are those that the user gave, or none.
+    /// The URL of the next request. Its user and password are those of the user, or none.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// How to ask there.
+    /// The method of the next request.
     #[must_use]
     pub const fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The body, if the request has one, goes there too.
+    /// Returns `true` if the next request has the body.
     #[must_use]
     pub const fn has_body(&self) -> bool {
         self.has_body
     }
 
-    /// All the way so far was within the origin (scheme, host and port) that the user named.
+    /// Returns `true` if the route has never left the origin (scheme, host and port) of the user's
+    /// URL.
     ///
-    /// Once it has left it, it stays untrusted: a stranger may not choose the URL that gets the user's secrets.
+    /// A route that has left the origin stays untrusted, even if it comes back: another server must
+    /// not choose the URL that receives the user's secrets.
     #[must_use]
     pub const fn is_trusted(&self) -> bool {
         self.trusted
     }
 
-    /// Goes on if the answer is a redirect. False if it is to be judged as it is.
+    /// Extends the route if the response is a redirect. Returns `false` if it is none.
     ///
     /// # Errors
-    /// It is a redirect that cannot be followed.
+    /// The redirect cannot be followed.
     pub fn follow_redirect(
         &mut self,
         status: StatusCode,
@@ -121,7 +123,7 @@ impl Route {
     }
 }
 
-/// As browsers have it (Fetch standard, "HTTP-redirect fetch").
+/// The rule of browsers (Fetch standard, "HTTP-redirect fetch").
 fn becomes_get(status: StatusCode, method: &Method) -> bool {
     match status {
         StatusCode::SEE_OTHER => *method != Method::GET,
@@ -142,19 +144,19 @@ mod tests {
 
     use super::*;
 
-    /// The way from `http://u:p@h:1/s` by these locations: each URL, and whether it is trusted.
-    fn way(locations: &[&str]) -> Vec<(String, bool)> {
+    /// The route from `http://u:p@h:1/s` over these locations: each URL, and whether it is trusted.
+    fn route_over(locations: &[&str]) -> Vec<(String, bool)> {
         let mut route = Route::new(&"http://u:p@h:1/s".parse().unwrap(), Method::GET);
-        let mut way = Vec::new();
+        let mut hops = Vec::new();
         for location in locations {
             assert_eq!(
                 follow_location(&mut route, location),
                 Ok(true),
                 "{location}"
             );
-            way.push((route.url().to_string(), route.is_trusted()));
+            hops.push((route.url().to_string(), route.is_trusted()));
         }
-        way
+        hops
     }
 
     fn follow_location(route: &mut Route, location: &str) -> Result<bool, RedirectError> {
@@ -175,7 +177,7 @@ mod tests {
             "http://other:secret@h:1/t",
         ] {
             assert_eq!(
-                way(&[location]),
+                route_over(&[location]),
                 [("http://u:p@h:1/t".to_owned(), true)],
                 "{location}"
             );
@@ -191,7 +193,7 @@ mod tests {
             "http://a:b@h/",
             "http://h:1@evil/",
         ] {
-            let [(url, trusted)] = way(&[location]).try_into().unwrap();
+            let [(url, trusted)] = route_over(&[location]).try_into().unwrap();
             assert!(!trusted && !url.contains('@'), "{location}: {url}");
         }
     }
@@ -200,7 +202,7 @@ mod tests {
     fn trust_does_not_come_back() {
         let untrusted = |url: &str| (url.to_owned(), false);
         assert_eq!(
-            way(&["http://evil/", "/again", "http://h:1/chosen", "/on"]),
+            route_over(&["http://evil/", "/again", "http://h:1/chosen", "/on"]),
             [
                 "http://evil/",
                 "http://evil/again",
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_redirect_is_judged_as_it_is() {
+    fn other_responses_do_not_extend_the_route() {
         let mut route = Route::new(&"http://h/s".parse().unwrap(), Method::GET);
         let location = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/t"))]);
         for status in [
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_without_an_end_is_given_up() {
+    fn an_endless_route_is_an_error() {
         let mut route = Route::new(&"http://h/s".parse().unwrap(), Method::GET);
         assert_eq!(
             follow_location(&mut route, "ftp://h/"),

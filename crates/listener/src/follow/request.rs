@@ -1,8 +1,8 @@
 //! The HTTP client, and the request that opens a stream.
 //!
-//! There is no total time-out: a stream has no end, and when it is idle is for `connection` to tell. Nothing is
-//! compressed: an intermediary that compresses holds events back. A connection is never used twice: one that has
-//! broken once may be half-open.
+//! - There is no total time-out, because a stream has no end; `connection` detects an idle stream.
+//! - Nothing is compressed, because an intermediary that compresses delays events.
+//! - No connection is reused, because a broken one may be half-open.
 
 use std::time::Duration;
 
@@ -24,21 +24,21 @@ use crate::{
     },
 };
 
-/// How long to wait for what.
+/// Limits of time.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection to be made.
+    /// For the connection to be established.
     pub connect: Duration,
-    /// For the answer's head, and then for the next bytes.
+    /// For the head of the response, and then for the next bytes.
     pub idle: Duration,
 }
 
-/// A connection that takes longer to be made is tried anew.
+/// A connection that takes longer to be established is tried again.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// Idle seconds after which the kernel asks whether the other side is still there.
+/// Idle time after which the kernel probes the other side.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What is asked of one node, again and again, with ever later ids.
+/// The request to one node, sent again with every reconnect.
 #[derive(Debug)]
 pub struct StreamRequest {
     client: Client,
@@ -46,13 +46,13 @@ pub struct StreamRequest {
     method: Method,
     body: Option<Bytes>,
     content_type: Option<HeaderValue>,
-    /// What only the origin of `url` may get.
+    /// Headers that only the origin of `url` may receive.
     secrets: HeaderMap,
     timeouts: Timeouts,
 }
 
 impl StreamRequest {
-    /// The request that the settings ask for, to this URL of theirs.
+    /// Prepares the request of the settings to one of their URLs.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -73,13 +73,14 @@ impl StreamRequest {
         })
     }
 
-    /// The way to the stream, at its start.
+    /// The route to the stream, before any redirect.
     #[must_use]
     pub fn initial_route(&self) -> Route {
         Route::new(&self.url, self.method.clone())
     }
 
-    /// The request, at this point of its way, for what follows `last_event_id`; empty means for what comes next.
+    /// Builds the request at this point of the route, for the events after `last_event_id`. An
+    /// empty id requests the next events.
     pub fn build(&self, route: &Route, last_event_id: &str) -> RequestBuilder {
         let mut headers = if route.is_trusted() {
             self.secrets.clone()
@@ -106,13 +107,13 @@ impl StreamRequest {
         request.headers(headers)
     }
 
-    /// It has something to withhold from other origins: headers, or a password in its URL.
+    /// Returns `true` if headers, or a password in the URL, must be withheld from other origins.
     #[must_use]
     pub fn has_secrets(&self) -> bool {
         !self.secrets.is_empty() || !self.url.username().is_empty() || self.url.password().is_some()
     }
 
-    /// The time-outs that it was made with.
+    /// The limits of time.
     #[must_use]
     pub const fn timeouts(&self) -> Timeouts {
         self.timeouts
@@ -122,7 +123,7 @@ impl StreamRequest {
 fn build_client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
     let builder = || client_builder(url, timeouts).tls_danger_accept_invalid_certs(target.insecure);
     match builder().build() {
-        // A small container has no certificates, and plain HTTP does not need any.
+        // A small container may have no certificates; plain HTTP needs none.
         Err(error) if error.is_builder() && !url.is_https() => builder().tls_certs_only([]).build(),
         built => built,
     }
@@ -137,7 +138,7 @@ fn client_builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
         ))
         .connect_timeout(timeouts.connect)
         .tcp_keepalive(TCP_KEEPALIVE)
-        // They are followed by `redirect`, which keeps secrets where they belong.
+        // `redirect` follows redirects without sending secrets to other origins.
         .redirect(Policy::none())
         .pool_max_idle_per_host(0);
     if url.is_loopback() {
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_becomes_a_query() {
+    fn channels_types_and_start_positions_are_sent_as_the_query() {
         assert_eq!(built(&[], "").url().as_str(), "http://h/stream");
         let filtered = built(&["--channel", "orders", "--event", "a", "--event", "b"], "");
         assert_eq!(
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_posted_as_json_unless_said_otherwise() {
+    fn a_body_is_posted_as_json_unless_a_header_changes_that() {
         let sent = |arguments: &[&str]| {
             let request = built(arguments, "1-0");
             let value = |name| {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_event_id_is_sent_when_there_is_one_and_a_header_can_carry_it() {
+    fn the_last_event_id_is_sent_if_a_header_can_carry_it() {
         let sent = |id| {
             built(&[], id)
                 .headers()
@@ -241,7 +242,7 @@ mod tests {
         assert_eq!(value("accept-encoding"), Some(b"identity".as_slice()));
     }
     #[test]
-    fn headers_of_the_user_are_added_or_replace_the_usual_ones() {
+    fn headers_of_the_user_are_added_or_replace_the_default_ones() {
         let request = built(
             &[
                 "--header",

@@ -1,4 +1,5 @@
-//! What the head of an answer means (WHATWG HTML §9.2.3, and what command-line clients do beyond it).
+//! Classification of a response by its status and headers (WHATWG HTML §9.2.3, and the practice of
+//! command-line clients). Pure.
 
 use std::time::Duration;
 
@@ -8,35 +9,35 @@ use reqwest::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
 };
 
-/// What to do after an answer.
+/// What to do after a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResponseAction {
-    /// A stream follows.
+    /// Read the stream.
     Stream,
-    /// There is nothing more to come, and the server does not want to be asked again.
+    /// Stop: the stream has ended for good, and the server wants no further request (204).
     NoContent,
-    /// The server cannot now; it may say when to come back.
+    /// Try again, after the time that the server asks for.
     RetryLater(Option<Duration>),
-    /// Asking again would get the same answer.
+    /// Stop: every further attempt would get the same response.
     GiveUp(NotAStream),
 }
 
-/// What is wrong with an answer that is final.
+/// Why a response is not a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAStream {
-    /// Its status.
+    /// The status.
     #[error("{0}")]
     Status(StatusCode),
-    /// Its content type is another one.
+    /// The content type.
     #[error("200 OK with the content type {0:?}, which is not text/event-stream")]
     ContentType(String),
-    /// It is compressed, although that was not asked for.
-    #[error("200 OK compressed by {0:?}, which was not asked for")]
+    /// A compression that was not requested.
+    #[error("200 OK compressed by {0:?}, which was not requested")]
     Compressed(String),
 }
 
 impl ResponseAction {
-    /// Judges an answer by its head.
+    /// Classifies a response by its status and headers.
     #[must_use]
     pub fn classify(status: StatusCode, headers: &HeaderMap) -> Self {
         match status {
@@ -70,10 +71,11 @@ fn check_content(headers: &HeaderMap) -> Option<NotAStream> {
         .map(NotAStream::Compressed)
 }
 
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date, which is taken from the server's own `Date` because clocks differ.
+/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. A date is relative to the `Date` of the
+/// server, because clocks differ.
 fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = said.parse() {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let date = |text| DateTime::parse_from_rfc2822(text).ok();
@@ -81,7 +83,7 @@ fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
         .get(DATE)
         .and_then(|now| date(now.to_str().ok()?))
         .map_or_else(Utc::now, Into::into);
-    Some((date(said)?.to_utc() - now).to_std().unwrap_or_default())
+    Some((date(value)?.to_utc() - now).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stream_is_told_by_the_essence_of_its_type() {
+    fn an_event_stream_is_recognised_by_the_essence_of_its_type() {
         for good in [
             "text/event-stream",
             "text/event-stream;charset=utf-8",
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_stream_would_be_read_as_garbage() {
+    fn a_compressed_stream_is_rejected() {
         let coded = |coding| {
             classify(
                 200,
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_passes_and_refusals_stay() {
+    fn server_errors_are_transient_and_other_statuses_are_permanent() {
         assert_eq!(classify(204, &[]), ResponseAction::NoContent);
         for passing in [408, 429, 500, 502, 503, 504, 599] {
             assert_eq!(
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_says_when_to_come_back() {
+    fn retry_after_is_seconds_or_a_date() {
         for (said, wait) in [
             ("7", Some(7)),
             (" 0 ", Some(0)),
@@ -186,7 +188,7 @@ mod tests {
                 "{said}"
             );
         }
-        // Without its clock, by ours.
+        // Without a `Date`, the date is relative to this machine's clock.
         assert_eq!(
             classify(503, &[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]),
             ResponseAction::RetryLater(Some(Duration::ZERO))

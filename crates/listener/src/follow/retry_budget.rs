@@ -24,13 +24,13 @@ impl RetryBudget {
             .is_some_and(|retries_max| self.failures > retries_max)
     }
 
-    /// Failures in a row.
+    /// Number of failed attempts in a row.
     #[must_use]
     pub const fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// A stretch of success: what fails next is a first failure again.
+    /// Resets the count after a success.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_budget_is_a_first_attempt_and_its_retries() {
+    fn the_budget_is_one_attempt_and_its_retries() {
         fn failed<const N: usize>(retry_budget: &mut RetryBudget) -> [bool; N] {
             std::array::from_fn(|_| retry_budget.record_failure())
         }

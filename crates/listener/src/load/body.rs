@@ -1,5 +1,5 @@
-//! The body of a response, decoded as it arrives: in chunks (RFC 9112 §7.1), of a known length, or until
-//! the connection ends.
+//! The body of a response, decoded as it arrives: in chunks (RFC 9112 §7.1), of a known length, or
+//! until the connection ends.
 //!
 //! The decoder keeps only its position in the body, wherever the reads split it:
 //!

@@ -183,8 +183,8 @@ mod tests {
             [lost(&late, opened(99)), lost(&none, opened(99))],
             [Some(2), Some(3)]
         );
-        // The stream opened after the lowest event was sent, or never: Flask-SSE opens a stream with its
-        // first event.
+        // The stream opened after the lowest event was sent, or never: Flask-SSE opens a stream
+        // with its first event.
         assert_eq!(
             [
                 lost(&late, opened(101)),

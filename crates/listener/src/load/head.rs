@@ -1,4 +1,5 @@
-//! The head of a response (RFC 9112): whether it is complete, what it means, and how the body is framed.
+//! The head of a response (RFC 9112): whether it is complete, what it means, and how the body is
+//! framed.
 
 use super::{
     body::BodyDecoder,

@@ -1,7 +1,9 @@
-//! `listener bench`: many streams at once, on one thread, and an account of every event on each of them.
+//! `listener bench`: many streams at once, on one thread, and an account of every event on each of
+//! them.
 //!
-//! The path of a byte, file by file: `engine` (readiness) → `connection` → `head`, then `body` (chunks) →
-//! [`event_reader`] → `collector` → `stats` and `connection_sequences`. `report` adds everything up.
+//! The path of a byte, file by file: `engine` (readiness) → `connection` → `head`, then `body`
+//! (chunks) → [`event_reader`] → `collector` → `stats` and `connection_sequences`. `report` adds
+//! everything up.
 //!
 //! | module | holds |
 //! |---|---|

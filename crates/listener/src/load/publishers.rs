@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, time::Instant};
 
-/// Limit of publishers that are tracked. `event-generator` counts as one publisher per request that it
-/// has in flight.
+/// Limit of publishers that are tracked. `event-generator` counts as one publisher per request that
+/// it has in flight.
 pub(super) const PUBLISHERS_MAX: usize = 4096;
 
 /// All publishers of numbered events.
@@ -58,7 +58,8 @@ impl Publishers {
         &self.known
     }
 
-    /// Ends the run: every connection must reach the highest number that any connection has received.
+    /// Ends the run: every connection must reach the highest number that any connection has
+    /// received.
     pub(crate) fn set_targets(&mut self) {
         for publisher in &mut self.known {
             publisher.target = Some(publisher.highest);
@@ -67,8 +68,8 @@ impl Publishers {
 
     /// Records that a connection received `event`, and returns the index of its publisher.
     ///
-    /// `likely` is the index to try first. Returns `None`, and counts the event as unjudged, if there
-    /// are too many publishers.
+    /// `likely` is the index to try first. Returns `None`, and counts the event as unjudged, if
+    /// there are too many publishers.
     pub(super) fn observe(
         &mut self,
         likely: Option<usize>,
@@ -106,8 +107,9 @@ impl Publishers {
 impl Publisher {
     /// The lowest number that a connection is entitled to, beyond those after its first event.
     ///
-    /// A connection is entitled to the lowest known event if its stream was open before the event was
-    /// sent. Both clocks must agree on that, because the publisher's clock can be ahead of ours:
+    /// A connection is entitled to the lowest known event if its stream was open before the event
+    /// was sent. Both clocks must agree on that, because the publisher's clock can be ahead of
+    /// ours:
     ///
     /// ```text
     /// our clock:      stream opens ──── event received

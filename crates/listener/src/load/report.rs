@@ -260,7 +260,8 @@ impl Ends {
     }
 }
 
-/// The number per second. Returns `None` if the span is empty or the number is too small for a rate.
+/// The number per second. Returns `None` if the span is empty or the number is too small for a
+/// rate.
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn rate(count: u64, span: Option<Duration>) -> Option<f64> {
     let seconds = span?.as_secs_f64();

@@ -44,7 +44,8 @@ impl RequestBytes {
 
     /// The bytes of the request for the events after `last_event_id`; empty means the next events.
     ///
-    /// Returns also whether the request contains the id. An id with control characters cannot be sent.
+    /// Returns also whether the request contains the id. An id with control characters cannot be
+    /// sent.
     pub(crate) fn to_bytes(&self, last_event_id: &str) -> (Vec<u8>, bool) {
         let mut bytes = self.head.clone();
         let id = to_header_value(last_event_id).filter(|id| !id.is_empty());

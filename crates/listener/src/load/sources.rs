@@ -1,7 +1,8 @@
 //! Source addresses of the connections.
 //!
-//! A source address has about 28 000 ports, so more connections need more addresses. On Linux all of
-//! 127.0.0.0/8 is this machine, so connections to a loopback address get further sources by default.
+//! A source address has about 28 000 ports, so more connections need more addresses. On Linux all
+//! of 127.0.0.0/8 is this machine, so connections to a loopback address get further sources by
+//! default.
 
 use std::{
     io,
@@ -20,8 +21,8 @@ const CONNECTIONS_PER_SOURCE: usize = 10_000;
 pub(crate) struct Sources(Vec<IpAddr>);
 
 impl Sources {
-    /// Returns the addresses that the user named. If there are none, many connections to IPv4 loopback
-    /// addresses get as many sources as they need. Otherwise the operating system chooses.
+    /// Returns the addresses that the user named. If there are none, many connections to IPv4
+    /// loopback addresses get as many sources as they need. Otherwise the operating system chooses.
     pub(crate) fn new(named: &[IpAddr], targets: &[SocketAddr], connections: usize) -> Self {
         let loopback = |target: &SocketAddr| matches!(target.ip(), IpAddr::V4(address) if address.is_loopback());
         let needs_more = named.is_empty()

@@ -1,8 +1,8 @@
 //! The stamp in an event's data: who sent the event, with which number, and when.
 //!
 //! The stamp is our own ([`sse_proto::record::Stamp`]), or the time in the key that `--time-field`
-//! names. The data must be a JSON object, or a JSON string that contains one, because applications that
-//! pass a text to Flask-SSE encode it twice:
+//! names. The data must be a JSON object, or a JSON string that contains one, because applications
+//! that pass a text to Flask-SSE encode it twice:
 //!
 //! ```text
 //! {"publisher":"p","sequence":7,"sent_us":1700000000000000}

@@ -7,7 +7,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-/// One hour; longer durations count as this. With three digits, such a histogram takes about 200 KiB.
+/// One hour; longer durations count as this. With three digits, such a histogram takes about 200
+/// KiB.
 const TIME_US_MAX: u64 = 3_600_000_000;
 /// Limit of event types, and of kinds of rejections, that are counted separately.
 const KINDS_MAX: usize = 64;

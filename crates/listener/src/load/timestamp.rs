@@ -2,7 +2,8 @@
 
 use chrono::DateTime;
 
-/// Numbers below this are seconds (until the year 5138). Each factor of 1000 above it is the next unit:
+/// Numbers below this are seconds (until the year 5138). Each factor of 1000 above it is the next
+/// unit:
 ///
 /// ```text
 /// 0 ──seconds── 10¹¹ ──milliseconds── 10¹⁴ ──microseconds── 10¹⁷ ──nanoseconds──

@@ -1,4 +1,5 @@
-//! What is done with what a stream says: an event is recorded, printed and counted; a gap is recorded and told.
+//! Delivery of received events: an event is recorded, printed and counted; a gap is recorded and
+//! reported.
 
 use std::{io, ops::ControlFlow};
 
@@ -6,37 +7,32 @@ use sse_cli::record_file::RecordError;
 
 use crate::{
     decode::{decoder::Event, gap},
-    output::{
-        printer::{OutputError, Printer},
-        record::Record,
-        state_file::StateFile,
-        stderr,
-    },
+    output::{batch::OutputError, printer::Printer, record::Record, state_file::StateFile, stderr},
     settings::follow::FollowSettings,
 };
 
-/// Where events go.
+/// The destinations of events.
 #[derive(Debug)]
 pub struct Delivery {
     pub(crate) printer: Printer,
     record: Option<Record>,
-    /// Events still wanted; none for all.
-    wanted: Option<u64>,
+    /// Number of events until the end; `None` if there is no limit.
+    remaining: Option<u64>,
 }
 
-/// An event cannot be handed on.
+/// An event cannot be delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
-    /// The record cannot be kept.
+    /// The record file cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// It cannot be printed, or it cannot be kept how far that is.
+    /// The event cannot be printed, or its position cannot be stored.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
 impl DeliveryError {
-    /// Nobody reads stdout any more: `listener | head -2` has what it wanted.
+    /// Returns `true` if stdout is a closed pipe, as after `listener | head -2`.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(OutputError::Stdout(error)) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -44,7 +40,7 @@ impl DeliveryError {
 }
 
 impl Delivery {
-    /// Opens what the settings ask for. `state` is the file that keeps how far it is, if there is to be one.
+    /// Opens the destinations of the settings. `state` stores the position.
     ///
     /// # Errors
     /// [`RecordError::Create`].
@@ -52,20 +48,21 @@ impl Delivery {
         Ok(Self {
             printer: Printer::new(settings.format, state),
             record: settings.record.as_deref().map(Record::create).transpose()?,
-            wanted: settings.count.map(u64::from),
+            remaining: settings.count.map(u64::from),
         })
     }
 
-    /// Takes an event; it is printed by the next [`flush`](Self::flush). Breaks after the last one that is wanted.
+    /// Delivers an event, which the next [`flush`](Self::flush) prints. Breaks after the last event
+    /// of `--count`.
     ///
     /// # Errors
-    /// The record file cannot be written, or stdout.
+    /// The record file or stdout cannot be written.
     pub async fn deliver_event(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
         if let Some(gap) = gap::parse_gap(event) {
             if let Some(record) = &mut self.record {
                 record.gap(event, &gap)?;
             }
-            // On a terminal the gap stands where it belongs, after what came before it.
+            // Print the events before the gap first, so that a terminal shows both in order.
             self.flush(None).await?;
             stderr::log_line(gap::describe_gap(&gap));
             return Ok(ControlFlow::Continue(()));
@@ -74,20 +71,20 @@ impl Delivery {
             record.event(event)?;
         }
         self.printer.add_event(event);
-        if let Some(wanted) = &mut self.wanted {
-            *wanted -= 1;
+        if let Some(remaining) = &mut self.remaining {
+            *remaining -= 1;
         }
-        Ok(if self.wanted == Some(0) {
+        Ok(if self.remaining == Some(0) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         })
     }
 
-    /// Prints what was taken, and then keeps the last event id, if it is given.
+    /// Prints the delivered events, then stores `last_event_id`.
     ///
     /// # Errors
-    /// stdout does not take it, or the state file.
+    /// stdout or the state file cannot be written.
     pub async fn flush(&mut self, last_event_id: Option<&str>) -> Result<(), DeliveryError> {
         Ok(self.printer.flush(last_event_id).await?)
     }

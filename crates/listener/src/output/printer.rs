@@ -1,11 +1,16 @@
-//! stdout: what was received and nothing else, in the format that the user wants.
+//! Prints the received events on stdout, in the format of `--format`.
 //!
-//! Events gather in a batch, which is written and flushed as one. The write happens on a thread of its own, so that
-//! a reader who has stopped reading does not keep the listener from hearing a signal. What must not be done before it,
-//! keeping the last event id, is done by the same thread after it: neither is left half-way when the listener stops.
+//! Events are collected in a [`Batch`], which is written and flushed as one. The write runs on a
+//! thread of its own, so that the listener can react to a signal even if the reader of stdout has
+//! stopped reading. The same thread stores the last event id after the write, so that a listener
+//! that stops leaves neither half-done:
+//!
+//! ```text
+//! events ─► batch ─► begin_write (state: incomplete) ─► write, flush, sync ─► save_id
+//! ```
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     mem,
 };
 
@@ -15,9 +20,9 @@ use sse_cli::terminal;
 use crate::{
     decode::decoder::Event,
     output::{
+        batch::{Batch, OutputError},
         raw_blocks::RawBlocks,
-        state_file::{StateError, StateFile},
-        stdout,
+        state_file::StateFile,
     },
     settings::follow::Format,
 };
@@ -25,41 +30,24 @@ use crate::{
 const KIND: Style = AnsiColor::Cyan.on_default().bold();
 const COMMENT: Style = Style::new().dimmed();
 
-/// Prints what was received on stdout.
+/// Prints events and comments on stdout.
 #[derive(Debug)]
 pub struct Printer {
     format: Format,
     raw: RawBlocks,
-    /// stdout is a terminal: control characters are made visible.
-    terminal: bool,
-    /// It is one with colours, and the user has nothing against them (`NO_COLOR`).
-    colours: bool,
+    /// stdout is a terminal, so control characters are made visible.
+    is_terminal: bool,
+    /// The terminal supports colours, and `NO_COLOR` does not disable them.
+    has_colours: bool,
     batch: Batch,
 }
 
-/// What the thread that writes takes and gives back.
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    state: Option<StateFile>,
-}
-
-/// What was received cannot be handed on.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    /// stdout does not take it.
-    #[error("cannot write to standard output")]
-    Stdout(#[source] io::Error),
-    /// It was written, but that cannot be noted.
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
 impl Printer {
-    /// Prints in this format, and keeps in this file how far it is.
+    /// Prints in this format, and stores the position in the state file.
     #[must_use]
     pub fn new(format: Format, state: Option<StateFile>) -> Self {
-        // The last run may have left half a line, which ends here. In raw bytes nothing can end it.
+        // End the line that a crash of the last run may have left unfinished. Raw bytes have no
+        // such end.
         let is_torn = format != Format::Raw && state.as_ref().is_some_and(StateFile::is_torn);
         let bytes = if is_torn { b"\n".to_vec() } else { Vec::new() };
         let stdout = io::stdout();
@@ -67,25 +55,25 @@ impl Printer {
         Self {
             format,
             raw: RawBlocks::default(),
-            terminal: stdout.is_terminal(),
-            colours: stdout.is_terminal() && colours,
+            is_terminal: stdout.is_terminal(),
+            has_colours: stdout.is_terminal() && colours,
             batch: Batch { bytes, state },
         }
     }
 
-    /// The next connection has begun.
+    /// Begins a connection: drops the bytes of an unfinished block.
     pub fn start_connection(&mut self) {
         self.raw.start_connection();
     }
 
-    /// Takes the bytes in which the next events are.
+    /// Adds received bytes, of which [`add_raw_up_to`](Self::add_raw_up_to) prints whole blocks.
     pub fn push_bytes(&mut self, bytes: &[u8]) {
         if self.format == Format::Raw {
             self.raw.push(bytes);
         }
     }
 
-    /// Adds an event to the batch; as raw bytes, up to its end.
+    /// Adds an event to the batch. In raw format, adds the bytes up to the end of the event.
     pub fn add_event(&mut self, event: &Event) {
         match self.format {
             Format::Text => {
@@ -114,34 +102,36 @@ impl Printer {
                 let json = serde_json::json!({ "comment": text }).to_string();
                 self.add_line(&self.printable_json(json));
             }
-            // Refused with these settings, or there already.
+            // The settings reject comments in data format; raw bytes contain them.
             Format::Data | Format::Raw => {}
         }
     }
 
-    /// Up to here, in bytes since the connection's start, nothing is unfinished.
+    /// In raw format, adds the received bytes up to `end`, counted from the start of the
+    /// connection.
     pub fn add_raw_up_to(&mut self, end: u64) {
         if self.format == Format::Raw {
             let bytes = &mut self.batch.bytes;
             let start = bytes.len();
             self.raw.drain_up_to(end, bytes);
-            if self.terminal {
+            if self.is_terminal {
                 let text = String::from_utf8_lossy(&bytes.split_off(start)).into_owned();
                 bytes.extend_from_slice(terminal::visible(&text).as_bytes());
             }
         }
     }
 
-    /// Bytes that wait for the end of their block.
+    /// Number of bytes that wait for the end of their block.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.raw.held_bytes()
     }
 
-    /// Writes the batch, and then keeps the last event id, if it is given and there is a state file.
+    /// Writes the batch, then stores `last_event_id` if there is a state file.
     ///
     /// # Errors
-    /// See [`OutputError`]; the kind of the error is [`io::ErrorKind::BrokenPipe`] when the reader of stdout has gone.
+    /// See [`OutputError`]. The kind of the error is [`io::ErrorKind::BrokenPipe`] if stdout is a
+    /// closed pipe.
     pub async fn flush(&mut self, last_event_id: Option<&str>) -> Result<(), OutputError> {
         let last_event_id = last_event_id.filter(|id| self.batch.needs_save(id));
         if self.batch.bytes.is_empty() && last_event_id.is_none() {
@@ -159,12 +149,13 @@ impl Printer {
         Ok(())
     }
 
-    /// The end: what was printed is whole, unless a write was given up in the middle or has failed.
+    /// Marks the output as complete in the state file, unless a write is still running or has
+    /// failed.
     ///
     /// # Errors
-    /// That cannot be noted in the state file.
+    /// The state file cannot be written.
     pub fn close(&mut self) -> Result<(), OutputError> {
-        // It is where the write is, if one is still under way.
+        // A write that is still running owns the state file.
         match &mut self.batch.state {
             Some(state) => Ok(state.mark_complete()?),
             None => Ok(()),
@@ -177,7 +168,7 @@ impl Printer {
     }
 
     fn with_colour(&self, style: Style, text: String) -> String {
-        if self.colours {
+        if self.has_colours {
             format!("{style}{text}{style:#}")
         } else {
             text
@@ -185,7 +176,7 @@ impl Printer {
     }
 
     fn printable(&self, text: &str) -> String {
-        if self.terminal {
+        if self.is_terminal {
             terminal::visible(text).into_owned()
         } else {
             text.to_owned()
@@ -193,7 +184,7 @@ impl Printer {
     }
 
     fn printable_json(&self, json: String) -> String {
-        if self.terminal {
+        if self.is_terminal {
             terminal::visible_json(&json).into_owned()
         } else {
             json
@@ -205,47 +196,16 @@ fn to_json(event: &Event) -> String {
     serde_json::to_string(event).expect("three strings are always JSON")
 }
 
-impl Batch {
-    /// There is a state file, with another id.
-    fn needs_save(&self, last_event_id: &str) -> bool {
-        self.state
-            .as_ref()
-            .is_some_and(|state| state.last_event_id() != Some(last_event_id))
-    }
-
-    /// Writes the bytes, then the id; its memory serves for the next batch.
-    fn write_and_save(mut self, last_event_id: Option<&str>) -> Result<Self, OutputError> {
-        if !self.bytes.is_empty() {
-            if let Some(state) = &mut self.state {
-                state.begin_write()?;
-            }
-            let mut stdout = io::stdout().lock();
-            stdout
-                .write_all(&self.bytes)
-                .and_then(|()| stdout.flush())
-                .map_err(OutputError::Stdout)?;
-            if self.state.is_some() {
-                stdout::sync_to_disk().map_err(OutputError::Stdout)?;
-            }
-        }
-        if let (Some(state), Some(id)) = (&mut self.state, last_event_id) {
-            state.save_id(id)?;
-        }
-        self.bytes.clear();
-        Ok(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn output(format: Format, terminal: bool) -> Printer {
+    fn output(format: Format, is_terminal: bool) -> Printer {
         Printer {
             format,
             raw: RawBlocks::default(),
-            terminal,
-            colours: false,
+            is_terminal,
+            has_colours: false,
             batch: Batch::default(),
         }
     }
@@ -267,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_the_tutorials_two_lines() {
+    fn text_format_is_the_two_lines_of_the_tutorial() {
         assert_eq!(
             printed(Format::Text, false, "\"a\""),
             "event: click \ndata: \"a\"\n"
@@ -280,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_line_with_its_keys_in_order() {
+    fn json_format_is_one_line_with_its_keys_in_order() {
         let line = printed(Format::Json, false, "a\n\"b\"");
         assert_eq!(
             line,
@@ -289,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn data_is_the_data_alone() {
+    fn data_format_is_the_data_and_a_line_end() {
         assert_eq!(printed(Format::Data, false, "a\nb"), "a\nb\n");
     }
 
     #[test]
-    fn raw_is_what_came_up_to_the_end_of_an_event() {
+    fn raw_format_is_the_bytes_up_to_the_end_of_an_event() {
         let mut raw = output(Format::Raw, false);
         raw.push_bytes(b": x\ndata:a\r\n\r\ndata: b");
         raw.add_raw_up_to(4);
@@ -309,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_have_their_place_in_text_and_json() {
+    fn comments_are_printed_in_text_and_json() {
         for (format, shown) in [
             (Format::Text, ": a b\n"),
             (Format::Json, "{\"comment\":\"a b\"}\n"),
@@ -322,9 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_round_the_type_only() {
+    fn only_the_type_is_coloured() {
         let mut output = Printer {
-            colours: true,
+            has_colours: true,
             ..output(Format::Text, true)
         };
         output.add_event(&Event {
@@ -339,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_terminal_is_protected() {
+    fn control_characters_are_replaced_only_on_a_terminal() {
         assert_eq!(
             printed(Format::Text, true, "\x1b[2J\ta"),
             "event: click \ndata: \u{fffd}[2J\ta\n"

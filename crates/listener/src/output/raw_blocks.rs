@@ -1,47 +1,53 @@
-//! `--format raw`: the bytes as they were received, but only whole blocks of them.
+//! `--format raw`: the bytes as received, but only whole blocks.
 //!
-//! What a cut leaves unfinished must not run into what the next connection begins with, or whoever reads stdout would
-//! see an event that nobody sent. So bytes are held until the block that they belong to is whole.
+//! The block that a cut leaves unfinished must not run into the first block of the next connection,
+//! or stdout would contain an event that was never sent. So bytes are held until their block is
+//! complete:
+//!
+//! ```text
+//! received:  : a ⏎ ⏎ d a │ t a : b ⏎ ⏎ d a t a ✂ next connection
+//! printed:   : a ⏎ ⏎       d a t a : b ⏎ ⏎       ("data" is dropped)
+//! ```
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Bytes of one connection that are not printed yet.
+/// The bytes of one connection that are not printed yet.
 #[derive(Debug, Default)]
 pub struct RawBlocks {
     held: Vec<u8>,
-    /// Bytes of the stream before those that are held.
+    /// Number of bytes of the connection before the held ones.
     before: u64,
-    /// It is not the first connection: a byte order mark would stand in the middle of what is printed.
-    again: bool,
+    /// This is not the first connection, so a byte order mark would be in the middle of the output.
+    is_reconnect: bool,
 }
 
 impl RawBlocks {
-    /// The next connection has begun: what is held is from before a cut.
+    /// Begins the next connection, and drops the bytes of an unfinished block.
     pub fn start_connection(&mut self) {
         *self = Self {
-            again: true,
+            is_reconnect: true,
             ..Self::default()
         };
     }
 
-    /// Holds the next bytes.
+    /// Adds the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// How many bytes are held.
+    /// Number of held bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.len()
     }
 
-    /// Moves what is held up to here, in bytes since the connection's start, to `out`.
+    /// Moves the held bytes up to `end`, counted from the start of the connection, to `out`.
     pub fn drain_up_to(&mut self, end: u64, out: &mut Vec<u8>) {
         let length = usize::try_from(end.saturating_sub(self.before))
             .unwrap_or(usize::MAX)
             .min(self.held.len());
         let mut bytes = &self.held[..length];
-        if self.before == 0 && self.again {
+        if self.before == 0 && self.is_reconnect {
             bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         }
         out.extend_from_slice(bytes);
@@ -55,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_settled_is_held_and_forgotten_by_a_cut() {
+    fn an_unfinished_block_is_held_and_dropped_by_a_cut() {
         let (mut raw, mut out) = (RawBlocks::default(), Vec::new());
         raw.push(b"\xEF\xBB\xBF: a\n\nda");
         raw.drain_up_to(8, &mut out);

@@ -1,9 +1,15 @@
-//! The file of `--state`: the last event id, kept from one run of the listener to the next.
+//! The file of `--state`: the last event id, stored between runs of the listener.
 //!
-//! It is replaced whole (written beside, made durable, renamed), so that a crash leaves the old one or the new one. It
-//! is written after the events up to that id have been written to stdout: what a crash loses is the note, not the event.
-//! It also notes whether what was written may be torn, because the listener did not come to its end: then the next run
-//! must not begin its first line where the last one broke off.
+//! The file is replaced as a whole (a new file is written, synced and renamed), so that a crash
+//! leaves the old or the new content. The id is stored after its event was written to stdout: a
+//! crash can repeat an event, but not lose one.
+//!
+//! The file also contains whether the output may be torn (`clean: false`), because the last run did
+//! not end properly. Then the next run ends the unfinished line before it prints its first event.
+//!
+//! ```text
+//! {"last_event_id":"1700000000000-0","clean":true}
+//! ```
 
 use std::{
     fs::{self, File},
@@ -13,22 +19,22 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A larger file is not ours; ids are not that long.
+/// Limit of the size of a state file; no id is that long.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// The file, and what is in it.
+/// A state file and its content.
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
     state: Option<State>,
-    /// Held as long as this listener lives: two would overwrite each other's position.
+    /// Held until the end, because two listeners would overwrite each other's position.
     _lock: File,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     last_event_id: String,
-    /// The listener ended when all that it had begun to write was written.
+    /// The output is complete: no write was interrupted.
     #[serde(default = "default_true")]
     clean: bool,
 }
@@ -37,46 +43,46 @@ fn default_true() -> bool {
     true
 }
 
-/// The position cannot be kept.
+/// The position cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// There is a file, but it cannot be read.
+    /// The file exists but cannot be read.
     #[error("cannot read the state file {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There is a file, but with something else in it.
-    #[error("{} is no state file of the listener: name another one by --state, or move it away to begin anew", path.display())]
+    /// The file exists but has other content.
+    #[error("{} is no state file of the listener: name another file by --state, or remove this one to start without a position", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody else keeps his position in it.
-    #[error("another listener uses the state file {}: give each its own", path.display())]
+    /// Another listener uses the file.
+    #[error("another listener uses the state file {}: each listener needs a file of its own", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be replaced.
+    /// The file cannot be written.
     #[error("cannot write the state file {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl StateFile {
-    /// Reads the file, if there is one, and makes sure that it is ours alone.
+    /// Locks the file, and reads it if it exists.
     ///
     /// # Errors
     /// See [`StateError`].
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        // Where a link leads, so that it stays a link.
+        // Replace the target of a link instead of the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let unwritable = |source| StateError::Write {
             path: path.clone(),
@@ -96,7 +102,7 @@ impl StateFile {
         })
     }
 
-    /// The id that is in the file; none if there is no file yet.
+    /// The id in the file. Returns `None` if there is no file yet.
     #[must_use]
     pub fn last_event_id(&self) -> Option<&str> {
         self.state
@@ -104,16 +110,16 @@ impl StateFile {
             .map(|state| state.last_event_id.as_str())
     }
 
-    /// Whether what was written last may be torn: whoever wrote it did not come to its end.
+    /// Returns `true` if the output may be torn, because a write was interrupted.
     #[must_use]
     pub fn is_torn(&self) -> bool {
         self.state.as_ref().is_some_and(|state| !state.clean)
     }
 
-    /// From now on what is written may be torn, until [`mark_complete`](Self::mark_complete).
+    /// Marks the output as possibly torn, until [`mark_complete`](Self::mark_complete).
     ///
     /// # Errors
-    /// [`StateError::Write`]; the file is as it was.
+    /// [`StateError::Write`]; the file is unchanged.
     pub fn begin_write(&mut self) -> Result<(), StateError> {
         if self.is_torn() {
             return Ok(());
@@ -125,10 +131,10 @@ impl StateFile {
         })
     }
 
-    /// Keeps this id.
+    /// Stores an id.
     ///
     /// # Errors
-    /// [`StateError::Write`]; the file is as it was.
+    /// [`StateError::Write`]; the file is unchanged.
     pub fn save_id(&mut self, last_event_id: &str) -> Result<(), StateError> {
         let clean = !self.is_torn();
         self.replace_file(State {
@@ -137,10 +143,10 @@ impl StateFile {
         })
     }
 
-    /// All that was begun is written.
+    /// Marks the output as complete.
     ///
     /// # Errors
-    /// [`StateError::Write`]; the file is as it was.
+    /// [`StateError::Write`]; the file is unchanged.
     pub fn mark_complete(&mut self) -> Result<(), StateError> {
         match self.state.clone() {
             Some(state) if !state.clean => self.replace_file(State {
@@ -152,7 +158,7 @@ impl StateFile {
     }
 
     fn replace_file(&mut self, state: State) -> Result<(), StateError> {
-        let mut text = serde_json::to_vec(&state).expect("a string and a truth are always JSON");
+        let mut text = serde_json::to_vec(&state).expect("a string and a boolean are always JSON");
         text.push(b'\n');
         self.write_file(&text).map_err(|source| StateError::Write {
             path: self.path.clone(),
@@ -163,14 +169,15 @@ impl StateFile {
     }
 
     fn write_file(&self, text: &[u8]) -> io::Result<()> {
-        // In the same directory, so that it can be renamed.
+        // A file in the same directory can be renamed.
         let new = sibling_path(&self.path, ".new");
         let mut file = File::create(&new)?;
         if let Ok(old) = fs::metadata(&self.path) {
             file.set_permissions(old.permissions())?;
         }
         file.write_all(text)?;
-        // Before the renaming: after a power cut the name could otherwise stand for an empty file.
+        // Sync before the rename: otherwise the name could refer to an empty file after a power
+        // failure.
         file.sync_data()?;
         fs::rename(&new, &self.path)
     }
@@ -204,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_there_again() {
+    fn a_stored_id_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("orders.state");
         assert_eq!(StateFile::open(&path).unwrap().last_event_id(), None);
@@ -221,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_begun_may_be_torn_until_it_is_closed() {
+    fn the_output_may_be_torn_until_it_is_marked_complete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         fs::write(&path, "{\"last_event_id\":\"1-0\"}").unwrap();
@@ -238,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_one_listeners_own() {
+    fn a_file_belongs_to_one_listener() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         let first = StateFile::open(&path).unwrap();
@@ -252,7 +259,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_and_the_rights_of_a_file_stay_what_they_are() {
+    fn links_and_permissions_are_preserved() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));
@@ -269,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_state_is_refused_and_kept() {
+    fn other_content_is_rejected_and_preserved() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
         for foreign in ["", "1700-0\n", "{}", "[1]"] {
@@ -284,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_known_at_the_start() {
+    fn an_unwritable_path_is_reported_at_the_start() {
         let directory = tempfile::tempdir().unwrap();
         let error = StateFile::open(&directory.path().join("absent").join("state")).unwrap_err();
         assert!(matches!(error, StateError::Write { .. }), "{error}");

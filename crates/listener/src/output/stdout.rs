@@ -1,21 +1,23 @@
-//! stdout as the operating system has it: whether somebody still reads it, and whether it is on disk.
+//! stdout at the operating system: whether it is still read, and whether its data is on disk.
 
 use std::io;
 
-/// Waits until nobody can read stdout any more (a pipe whose reader has gone); for ever if that cannot be told.
+/// Waits until stdout is a closed pipe. Waits forever if that cannot be detected.
 ///
-/// A write would find out too, but the next event may be days away, and the stream would be held open for nobody.
+/// A write would detect it too, but the next event may be days away, and the stream would stay open
+/// without a reader.
 pub async fn wait_until_closed() {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    // Waits as long as the process lives; nobody listens any more when that is over.
-    std::thread::spawn(move || tell.send(poll_until_closed()));
-    match told.await {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // The thread may outlive the receiver.
+    std::thread::spawn(move || sender.send(poll_until_closed()));
+    match receiver.await {
         Ok(true) => {}
         _ => std::future::pending().await,
     }
 }
 
-/// Makes what was written durable, if stdout is a file: a position must not be newer than what it stands for.
+/// Makes written data durable if stdout is a file, because a stored position must not be newer than
+/// the data.
 ///
 /// # Errors
 /// The disk fails.
@@ -33,13 +35,13 @@ pub fn sync_to_disk() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it was closed; false if it cannot be watched.
+/// Returns `true` when stdout is closed, `false` if it cannot be watched.
 #[cfg(unix)]
 fn poll_until_closed() -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
     let stdout = io::stdout();
     loop {
-        // No events are asked for: an error and a hang-up are always told.
+        // Errors and hang-ups are reported without being requested.
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut watched, None) {
             Ok(_) => {

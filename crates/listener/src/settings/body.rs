@@ -7,34 +7,34 @@ use std::{
 
 use bytes::Bytes;
 
-/// A request is not larger than this.
+/// Limit of bytes of a body.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Bytes that are sent with every request. They may be a secret: they are not shown.
+/// The bytes of a body. They can be a secret, so `Debug` does not print them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestBody(pub Bytes);
 
-/// Why there is no body. The text is not in it.
+/// Why a text is not a body. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBody {
     /// The file cannot be read.
     #[error("cannot read the body from {name}: {why}")]
     Unreadable {
-        /// The file, or stdin.
+        /// The name of the file, or `stdin`.
         name: String,
-        /// The operating system's words.
+        /// The error of the operating system.
         why: String,
     },
-    /// It is no request any more.
+    /// The body is larger than the limit.
     #[error("the body is larger than {} MiB", BYTES_MAX >> 20)]
     TooLarge,
 }
 
 impl RequestBody {
-    /// Reads what the flag says, and the file that it names.
+    /// Parses the value of the flag, and reads the file that it names.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// The file cannot be read, or the body is too large.
     pub fn parse(text: &str) -> Result<Self, InvalidBody> {
         let body = match text.strip_prefix('@') {
             None => Bytes::copy_from_slice(text.as_bytes()),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_shown() {
+    fn debug_does_not_print_a_body() {
         assert_eq!(
             format!("{:?}", RequestBody::parse("secret").unwrap()),
             "RequestBody(6 bytes)"

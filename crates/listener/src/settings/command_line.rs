@@ -12,58 +12,62 @@ use sse_cli::secret::rejects_stray_value;
 use super::{follow::FollowSettings, load::LoadSettings};
 
 const STRAY: &str =
-    "a value without a flag: give a URL by --url, and write a value that has spaces in quotes";
+    "a value without a flag: give a URL by --url, and quote a value that contains spaces";
 
 const EXAMPLES: &str = "\
 Exit codes:
-  0  done: --count is reached, the server has no more (204), Ctrl-C, SIGTERM, a closed pipe
-  1  failed: the server refused, --max-retries were not enough, an event is larger than --max-event-size, or stdout,
-     the record file or the state file cannot be written
-  2  misused: a flag or an environment variable is wrong
+  0  success: --count is reached, the stream has ended for good (204), Ctrl-C, SIGTERM, a closed pipe
+  1  failure: the server rejected the request, --max-retries is exceeded, an event is larger than --max-event-size,
+     or stdout, the record file or the state file cannot be written
+  2  misuse: a flag or an environment variable is wrong
 
 Examples:
-  The stream of a server on this machine; two types of events, ten of them; one channel as JSON:
+  The stream of a server on this machine; ten events of two types; one channel as JSON:
     listener
     listener --event click --event view --count 10
     listener --channel orders --format json | jq .data
-  What was published in the last ten minutes, and what comes next; on after an event that you have:
+  The events of the last ten minutes and all later ones; the events after one that you have:
     listener --since 10m
     listener --last-event-id 1700000000000-0 --record got.ndjson
-  Go on where it stopped, also after a restart or a crash; two nodes of one system:
+  Resume where the last run stopped, even after a crash; two nodes of one system:
     listener --state orders.state --format json | ./process
     listener --url http://10.0.0.1:5000 --url http://10.0.0.2:5000
-  Other servers: a token, a header, a request with a body, what really comes:
+  Other servers: a token, a header, a request with a body, the bytes as received:
     LISTENER_BEARER=\"$(cat token)\" listener --url https://example.org/live/stream
     listener --url http://127.0.0.1:8000/ticks --header 'X-Api-Key: 123' --max-retries 5 --idle-timeout 2m
     listener --url https://example.org/v1/answers --body '{\"stream\": true}' --format data
     listener --url 'https://example.org/live/stream?topic=news' --format raw";
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub enum Invocation {
     /// Follow a stream.
     Follow(Box<FollowSettings>),
     /// Print the completions for a shell.
     Completions(Shell),
-    /// Open very many streams.
+    /// Run a load test.
     Load(Box<LoadSettings>),
 }
 
 /// Follows a Server-Sent Events stream and loses nothing when the connection breaks
 ///
-/// Prints each event on stdout as it arrives, and nothing else there: what it has to say about the connection goes
-/// to stderr. When the connection breaks it comes back with the last event id, so that the server goes on where it
-/// stopped; when the server cannot, and says so by a `gap` event, the listener says so on stderr. It tries for ever
-/// (or --max-retries times), waiting as long as the server asks (`retry`, 3s at first) and up to 30s after repeated failures.
+/// The listener prints each event on stdout as it arrives, and messages about the connection on
+/// stderr. When the connection breaks, the listener reconnects with the last event id, and the
+/// server continues after that event. If the server cannot continue there, it sends a `gap` event,
+/// which the listener reports on stderr.
+///
+/// The listener retries forever, or --max-retries times. It waits as long as the server asks
+/// (`retry`, by default 3s), and up to 30s after repeated failures.
 #[derive(Debug, Parser)]
 #[command(name = "listener", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(flatten)]
     follow: FollowSettings,
 
-    /// Print completions for this shell, and do nothing else
+    /// Print completions for this shell and exit
     ///
-    /// For example, for bash: listener --completions bash > ~/.local/share/bash-completion/completions/listener
+    /// For example, for bash: listener --completions bash >
+    /// ~/.local/share/bash-completion/completions/listener
     #[arg(long, value_name = "SHELL", exclusive = true)]
     completions: Option<Shell>,
 
@@ -71,7 +75,7 @@ struct CommandLine {
     subcommand: Option<Subcommand>,
 }
 
-/// What else the listener can do.
+/// Other commands.
 #[derive(Debug, clap::Subcommand)]
 enum Subcommand {
     #[command(name = "bench")]
@@ -79,10 +83,10 @@ enum Subcommand {
 }
 
 impl Invocation {
-    /// From these arguments (the first is the program's name) and the environment.
+    /// Parses the arguments, of which the first is the program's name, and the environment.
     ///
     /// # Errors
-    /// What to print, with its exit code: help, or what is wrong and what to do.
+    /// The text to print, with its exit code: help, or a description of the misuse.
     pub fn from_args(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
@@ -102,15 +106,16 @@ impl Invocation {
     }
 }
 
-/// The command line's definition, from which completions are made.
+/// The definition of the command line, from which completions are generated.
 #[must_use]
 pub fn command() -> clap::Command {
     CommandLine::command()
 }
 
-/// The error without the value that stands where a flag or `bench` should.
+/// Removes a value in the place of a flag or of `bench` from an error.
 ///
-/// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
+/// The value can be a secret: without quotes, the shell makes `123` in `--header X-Api-Key: 123` a
+/// word of its own.
 fn without_stray_value(error: clap::Error) -> clap::Error {
     let why = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word))
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound_and_every_flag_has_its_twin() {
+    fn every_flag_has_a_help_text_and_an_environment_variable() {
         let command = command();
         command.clone().debug_assert();
         for flag in command
@@ -158,10 +163,10 @@ mod tests {
             .filter(|flag| flag.get_long() != Some("completions"))
         {
             let name = flag.get_long().expect("every setting is a flag");
-            let twin = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
+            let variable = format!("LISTENER_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(
                 flag.get_env().and_then(|env| env.to_str()),
-                Some(twin.as_str())
+                Some(variable.as_str())
             );
             assert!(flag.get_help().is_some(), "{name}");
         }
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_work_as_they_stand() {
+    fn the_defaults_follow_the_stream_of_this_machine() {
         let settings = parsed(&[]).unwrap();
         assert_eq!(
             settings.target.urls[0].to_string(),
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn types_come_one_by_one_or_with_commas() {
+    fn event_types_are_given_one_by_one_or_with_commas() {
         assert_eq!(
             parsed(&["--event", "a b,c", "--event", "d"])
                 .unwrap()
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_misuse() {
+    fn wrong_values_are_misuse() {
         for bad in [
             ["--url", "ftp://example.org"],
             ["--channel", "a b"],
@@ -241,7 +246,7 @@ mod tests {
         }
     }
     #[test]
-    fn only_one_may_set_authorization() {
+    fn only_one_setting_may_set_authorization() {
         for bad in [
             &["--bearer", "t", "--header", "authorization: Basic x"][..],
             &[

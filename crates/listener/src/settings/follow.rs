@@ -11,33 +11,35 @@ use super::{
     values::{parse_count, parse_event_size},
 };
 
-/// How a stream is followed.
+/// The settings for following a stream.
 #[derive(Debug, Clone, Args)]
 pub struct FollowSettings {
-    /// What is asked for, and of whom.
+    /// The request, and the servers that it is sent to.
     #[command(flatten)]
     pub target: Target,
 
-    /// Keep the last event id in this file, and go on after it when the listener is started again
+    /// Store the last event id in this file, and resume after it at the next start
     ///
-    /// The file is replaced whole, after the events were written to stdout: a listener that is killed sends those again
-    /// that it had written and not noted yet, and loses none (at least once). When there is the file, it beats
-    /// --last-event-id, --since and --last. Use a file for each stream.
+    /// The file is replaced after the events were written to stdout. After a crash, the listener
+    /// prints events again that it had printed but not stored yet, and loses none (at-least-once
+    /// delivery). An existing file overrides --last-event-id, --since and --last. Each stream needs
+    /// a file of its own.
     #[arg(long, env = "LISTENER_STATE", value_name = "FILE")]
     pub state: Option<PathBuf>,
 
-    /// Take the connection for broken when nothing came for this long
+    /// Reconnect after this long without any bytes from the server
     ///
-    /// That finds a server that is gone without a word. It should be some heartbeats of the server; the default is
-    /// three of sse-server's. It is also the time that the server has to begin its answer.
+    /// This detects a server or a network that fails without closing the connection. The time
+    /// should span several heartbeats of the server; the default spans three of sse-server. It also
+    /// limits the wait for a response.
     #[arg(long, env = "LISTENER_IDLE_TIMEOUT", value_parser = parse_positive_duration, default_value = "45s")]
     #[arg(value_name = "DURATION", allow_negative_numbers = true)]
     pub idle_timeout: Duration,
 
-    /// Give up after this many retries in a row; without it, try for ever
+    /// Give up after this many retries in a row; by default, retry forever
     ///
-    /// With 0 there is one attempt only, and no coming back after a cut. An event, or a stream that was open for 5s,
-    /// begins the count anew. A stream that ends before that counts as a failure.
+    /// With 0 there is a single attempt, and no reconnect. An event, or a stream that was open for
+    /// 5s, resets the count. A stream that ends earlier counts as a failure.
     #[arg(
         long,
         env = "LISTENER_MAX_RETRIES",
@@ -48,12 +50,13 @@ pub struct FollowSettings {
 
     /// Fail on an event that is larger than this, like 512KiB or 16MiB
     ///
-    /// It bounds the memory that a server can make the listener use. The names of its fields and its line ends count.
+    /// The limit bounds the memory that a server can make the listener use. Field names and line
+    /// ends count.
     #[arg(long, env = "LISTENER_MAX_EVENT_SIZE", value_parser = parse_event_size, default_value = "16MiB")]
     #[arg(value_name = "SIZE", allow_negative_numbers = true)]
     pub max_event_size: usize,
 
-    /// End after this many events
+    /// Exit after this many events
     ///
     /// `gap` events do not count.
     #[arg(long, env = "LISTENER_COUNT", value_name = "N", value_parser = parse_count)]
@@ -68,9 +71,10 @@ pub struct FollowSettings {
     )]
     pub format: Format,
 
-    /// Print comments as well, by which servers show that they are there
+    /// Also print comments, which servers send as heartbeats
     ///
-    /// As text they are lines that begin with a colon, as JSON objects with the key comment. raw has them always.
+    /// In text format a comment is a line that begins with a colon; in JSON format it is an object
+    /// with the key comment. The raw format always contains comments.
     #[arg(long, env = "LISTENER_SHOW_COMMENTS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(
         default_value = "false",
@@ -80,25 +84,26 @@ pub struct FollowSettings {
     #[arg(value_parser = parse_switch)]
     pub show_comments: bool,
 
-    /// Also write what was received to this file, one JSON object a line
+    /// Record what was received in this file, one JSON object per line
     ///
-    /// The file is emptied at the start. A line has the id, the type and the time of receipt of an event, and the
-    /// publisher's stamp when the data carries one (`event-generator --record`); gaps have lines of their own. With
-    /// the generator's record it shows what was lost.
+    /// The file is emptied at the start. A line contains the id, the type and the time of receipt
+    /// of an event, and the publisher's stamp if the data has one (`event-generator --record`).
+    /// Gaps have lines of their own. Compared with the generator's record, the file shows which
+    /// events were lost.
     #[arg(long, env = "LISTENER_RECORD", value_name = "FILE")]
     pub record: Option<PathBuf>,
 }
 
-/// How an event is printed.
+/// The format of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Two lines an event: `event: click ` and `data: …`
+    /// Two lines per event: `event: click ` and `data: …`
     Text,
-    /// One JSON object a line, with the keys id, event and data
+    /// One JSON object per line, with the keys id, event and data
     Json,
-    /// The data alone, and a line end
+    /// The data, and a line end
     Data,
-    /// The bytes as they were received, as soon as a block is whole; what a cut leaves unfinished is left out
+    /// The bytes as received, block by block; a block that a cut leaves unfinished is omitted
     Raw,
 }
 
@@ -106,9 +111,7 @@ impl FollowSettings {
     /// Checks what a single flag cannot: combinations of settings.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.show_comments && self.format == Format::Data {
-            return Err(
-                "--format data has no place for comments: leave out --show-comments".to_owned(),
-            );
+            return Err("--format data has no place for comments: omit --show-comments".to_owned());
         }
         self.target.check()
     }

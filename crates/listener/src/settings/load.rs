@@ -8,45 +8,46 @@ use sse_proto::units::{parse_duration, parse_positive_duration};
 
 use super::{stream_url::StreamUrl, target::Target, values::parse_event_size};
 
-/// What `listener bench --help` ends with.
+/// The end of `listener bench --help`.
 pub const EXAMPLES: &str = "\
 Exit codes:
-  0  done: --duration or --count is over, Ctrl-C, SIGTERM (a second one ends at once)
-  1  failed: no connection could be opened, the report cannot be written, too few open files; with --expect-no-loss,
-     an event was lost, doubled or out of order
-  2  misused: a flag or an environment variable is wrong
+  0  success: --duration or --count is reached, Ctrl-C, SIGTERM (a second one ends at once)
+  1  failure: no connection could be opened, the report cannot be written, too few open files; with --expect-no-loss,
+     an event was lost, received twice or out of order
+  2  misuse: a flag or an environment variable is wrong
 
 Examples:
-  sse-server and numbered events: ten thousand streams for a minute, every event of every one accounted for:
+  sse-server and numbered events: ten thousand streams for a minute, with an account of every event:
     event-generator --rate 100 --payload sequenced &
     listener bench --connections 10000 --duration 1m --report bench.json
-  A storm: every 5 seconds a tenth of the streams is cut and comes back at once, with its last event id:
+  A reconnect storm: every 5 seconds a tenth of the streams is cut and resumes at once with its last event id:
     listener bench --connections 1000 --duration 1m --cut-every 5s --cut-share 10% --expect-no-loss
-  Nchan (a location with nchan_subscriber; nchan_subscriber_first_message newest to begin with what comes next):
+  Nchan (a location with nchan_subscriber; set nchan_subscriber_first_message newest to begin with the next event):
     listener bench --url http://127.0.0.1:8080/sub/news --connections 5000 --ramp 10s --duration 1m
   Mercure, with a token:
     LISTENER_BEARER=\"$(cat token)\" listener bench --url 'http://127.0.0.1:3000/.well-known/mercure?topic=news' \\
       --connections 1000 --duration 1m
-  Flask-SSE, whose events have no ids (so nothing can be resumed, and a cut loses events):
+  Flask-SSE, whose events have no ids, so that a cut loses events:
     listener bench --url http://127.0.0.1:8000/stream --connections 100 --duration 1m --cut-every 10s
-  Anyone's events, timed by a key of their JSON data:
+  Events of any server, timed by a key of their JSON data:
     listener bench --url http://127.0.0.1:8000/ticks --time-field timestamp --count 1000";
 
-/// Opens very many streams and accounts for every event on each of them
+/// Opens many streams and accounts for every event on each of them
 ///
-/// One thread opens the connections, reads on until --duration or --count is over, Ctrl-C or SIGTERM, and prints on
-/// stdout what came: connects, times to the first byte and to the open stream, events by type, rates and bytes, how
-/// long events took when they say when they were sent, and for numbered events (`event-generator`'s) exactly what each
-/// connection lost, got twice or out of order. Streams that end are resumed with their last event id as the listener
-/// does it.
+/// One thread opens the connections and reads them until --duration or --count is reached, Ctrl-C
+/// or SIGTERM. The report on stdout counts connects, events by type, rates and bytes, and contains
+/// the times to the first byte and to the open stream. For events with a stamp, it contains the
+/// latency. For numbered events (of `event-generator`), it lists exactly which events each
+/// connection lost, received twice or received out of order. Streams that end are resumed with
+/// their last event id, as by the listener.
 ///
-/// Only plain http is spoken, whatever the flags that it shares with the listener say: no https (and so no --insecure), no
-/// proxies, and redirects are not followed but counted as refusals. Several --url share the
-/// connections in turn; whoever gets no stream goes on to the next.
+/// The load test supports plain http only: no https (and so no --insecure), no proxies, and
+/// redirects are counted as rejections instead of being followed. Several --url share the
+/// connections in turn; a connection that gets no stream moves on to the next URL.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct LoadSettings {
-    /// What is asked for, and of whom.
+    /// The request, and the servers that it is sent to.
     #[command(flatten)]
     pub target: Target,
 
@@ -62,26 +63,29 @@ pub struct LoadSettings {
 
     /// Spread the first connects evenly over this time
     ///
-    /// Without it they are made as fast as the server takes them, with at most 256 handshakes in flight.
+    /// By default the connections are made as fast as the server accepts them, with at most 256
+    /// handshakes in flight.
     #[arg(long, env = "LISTENER_BENCH_RAMP", value_name = "DURATION", value_parser = parse_duration)]
     pub ramp: Option<Duration>,
 
-    /// End after this time, the ramp included
+    /// End after this time, including the ramp
     ///
-    /// Without it, and without --count, it ends by Ctrl-C or SIGTERM.
+    /// Without --duration and --count, Ctrl-C or SIGTERM ends the test.
     #[arg(long, env = "LISTENER_BENCH_DURATION", value_name = "DURATION", value_parser = parse_positive_duration)]
     pub duration: Option<Duration>,
 
-    /// Close each connection after this many events, and end when all have got them
+    /// Close each connection after this many events, and end when all are closed
     ///
     /// `gap` events do not count.
     #[arg(long, env = "LISTENER_BENCH_COUNT", value_name = "EVENTS")]
     pub count: Option<NonZeroU64>,
 
-    /// When the time is up, wait so long for connections that have not seen what others have seen
+    /// Grace period after the test for slow connections to catch up
     ///
-    /// What any connection has seen of a publisher when the time is up is what each has to see, also one that has nothing
-    /// of it yet but was open before its first event was sent. What is missing then is lost. It ends as soon as nobody is behind, and all holes are filled.
+    /// At the end of the test, each connection must have received what any connection has received
+    /// of a publisher. This includes connections without any event of the publisher, if they were
+    /// open before its first event was sent. The grace period ends as soon as no event is missing.
+    /// Events that are still missing after it are lost.
     #[arg(
         long,
         env = "LISTENER_BENCH_SETTLE",
@@ -93,8 +97,9 @@ pub struct LoadSettings {
 
     /// Connect from this address of this machine; may be repeated
     ///
-    /// An address has some 28 000 ports, and each connection takes one. To 127.0.0.0/8 on Linux, further addresses of
-    /// this machine (127.0.0.2 and so on, one for 10 000 connections) are taken by themselves.
+    /// An address has about 28 000 ports, and each connection needs one. For connections to
+    /// 127.0.0.0/8 on Linux, further loopback addresses (127.0.0.2 and so on, one per 10 000
+    /// connections) are used by default.
     #[arg(
         long = "source",
         env = "LISTENER_BENCH_SOURCE",
@@ -103,10 +108,11 @@ pub struct LoadSettings {
     )]
     pub sources: Vec<IpAddr>,
 
-    /// Take the time at which an event was sent from this key of its JSON data
+    /// Key of the JSON data that contains the time at which the event was sent
     ///
-    /// A number of seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by its size, or an RFC
-    /// 3339 time. Without it, the stamp of event-generator is looked for. The clocks of both machines must agree.
+    /// The time is an RFC 3339 time or a number of seconds, milliseconds, microseconds or
+    /// nanoseconds since 1970, which are distinguished by their size. By default the time is in the
+    /// stamp of event-generator. The clocks of both machines must agree.
     #[arg(long, env = "LISTENER_BENCH_TIME_FIELD", value_name = "NAME")]
     pub time_field: Option<String>,
 
@@ -124,13 +130,13 @@ pub struct LoadSettings {
     )]
     pub cut_share: Share,
 
-    /// Choose the streams to cut, and how long to wait, by this number: the same one gives the same choice
+    /// Seed of the random choice of streams to cut and of waits
     #[arg(long, env = "LISTENER_BENCH_SEED", value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Take a connection for broken when nothing came for this long
+    /// Close a connection after this long without any bytes from the server
     ///
-    /// It is also the time that the server has to begin its answer.
+    /// The time also limits the wait for a response.
     #[arg(
         long,
         env = "LISTENER_BENCH_IDLE_TIMEOUT",
@@ -140,7 +146,7 @@ pub struct LoadSettings {
     #[arg(value_parser = parse_positive_duration)]
     pub idle_timeout: Duration,
 
-    /// Take a connection for broken when an event is larger than this
+    /// Close a connection whose event is larger than this
     #[arg(
         long,
         env = "LISTENER_BENCH_MAX_EVENT_SIZE",
@@ -150,24 +156,26 @@ pub struct LoadSettings {
     #[arg(value_parser = parse_event_size)]
     pub max_event_size: usize,
 
-    /// Judge loss although events are filtered by type: the filter passes every numbered event
+    /// Judge loss behind a filter by type, because the filter passes every numbered event
     ///
-    /// Otherwise a number that is missing behind a filter (--event) means nothing, and loss is not judged.
+    /// Without this flag, loss is not judged behind a filter (--event), which can leave out
+    /// numbers.
     #[arg(long, env = "LISTENER_BENCH_FILTER_PASSES_ALL", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = parse_switch)]
     pub filter_passes_all: bool,
 
-    /// Say on stderr this often how it goes
+    /// Report progress on stderr this often
     ///
-    /// Without it, every 5 seconds, and on a terminal five times a second.
+    /// The default is every 5 seconds, and on a terminal five times per second.
     #[arg(long, env = "LISTENER_BENCH_PROGRESS_EVERY", value_name = "DURATION", value_parser = parse_positive_duration)]
     pub progress_every: Option<Duration>,
 
-    /// Also write the report to this file, as JSON and with more in it
+    /// Also write the report to this file, as JSON with more detail
     #[arg(long, env = "LISTENER_BENCH_REPORT", value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Exit with 1 if any numbered event was lost, doubled or out of order, or if no numbered event came
+    /// Exit with 1 if a numbered event was lost, received twice or out of order, or if none was
+    /// received
     #[arg(long, env = "LISTENER_BENCH_EXPECT_NO_LOSS", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = parse_switch)]
     pub expect_no_loss: bool,
@@ -176,49 +184,49 @@ pub struct LoadSettings {
 /// No parameters to add to a URL.
 pub(crate) const NOTHING: [(&str, &str); 0] = [];
 
-/// A share of a whole, from 0 to 1, but not 0.
+/// A share of a whole: more than 0, at most 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(pub f64);
 
 impl LoadSettings {
-    /// What no flag alone can say.
+    /// Checks combinations of settings.
     ///
     /// # Errors
-    /// The text to show to whoever wrote them.
+    /// The text to print.
     pub fn check(&self) -> Result<(), String> {
         self.target.check()?;
         if let Some(url) = self.target.urls.iter().find(|url| url.is_https()) {
             return Err(format!(
-                "bench speaks plain http only, and {url} is https: give the address of the server behind the proxy that has \
+                "bench supports plain http only, and {url} is https: give the address of the server behind the proxy that has \
                  the certificate"
             ));
         }
         if self.target.insecure {
             return Err(
-                "--insecure (LISTENER_INSECURE) means nothing to bench, which speaks plain http only: leave it out"
+                "--insecure (LISTENER_INSECURE) has no meaning for bench, which supports plain http only: omit it"
                     .to_owned(),
             );
         }
         if self.expect_no_loss
             && let Some(why) = self.why_loss_is_not_judged()
         {
-            return Err(format!("--expect-no-loss cannot be told: {why}"));
+            return Err(format!("--expect-no-loss cannot be judged: {why}"));
         }
         Ok(())
     }
 
-    /// Why missing numbers mean nothing, if they do not.
+    /// The reason why missing numbers are no loss, if there is one.
     #[must_use]
     pub fn why_loss_is_not_judged(&self) -> Option<&'static str> {
-        let in_the_query = |url: &StreamUrl| {
+        let filters_events = |url: &StreamUrl| {
             let url = url.with_query(NOTHING);
             url.query_pairs().any(|(name, _)| name == "event")
         };
         let is_filtered =
-            !self.target.events.is_empty() || self.target.urls.iter().any(in_the_query);
+            !self.target.events.is_empty() || self.target.urls.iter().any(filters_events);
         (is_filtered && !self.filter_passes_all).then_some(
-            "the server leaves out events by their type (--event, or `event` in the URL; if it leaves out none, say \
-             --filter-passes-all)",
+            "the server leaves out events by their type (--event, or `event` in the URL); if the filter passes all \
+             numbered events, add --filter-passes-all",
         )
     }
 }
@@ -232,9 +240,7 @@ impl FromStr for Share {
             .map_or((text, 1.0), |percent| (percent, 100.0));
         match number.trim().parse::<f64>().map(|number| number / whole) {
             Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self(share)),
-            _ => Err(
-                "write a share, like 10% or 0.1, that is more than nothing and not more than all",
-            ),
+            _ => Err("write a share, like 10% or 0.1, that is more than 0% and at most 100%"),
         }
     }
 }
@@ -264,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound_and_flags_of_its_own_have_twins_of_their_own() {
+    fn every_flag_of_bench_has_a_help_text_and_an_environment_variable() {
         let command = CommandLine::command();
         command.clone().debug_assert();
         let own = command
@@ -272,17 +278,17 @@ mod tests {
             .skip_while(|flag| flag.get_long() != Some("connections"));
         for flag in own.filter(|flag| flag.get_long() != Some("help")) {
             let name = flag.get_long().expect("every setting is a flag");
-            let twin = format!("LISTENER_BENCH_{}", name.to_uppercase().replace('-', "_"));
+            let variable = format!("LISTENER_BENCH_{}", name.to_uppercase().replace('-', "_"));
             assert_eq!(
                 flag.get_env().and_then(|env| env.to_str()),
-                Some(twin.as_str())
+                Some(variable.as_str())
             );
             assert!(flag.get_help().is_some(), "{name}");
         }
     }
 
     #[test]
-    fn shares_are_percent_or_fractions() {
+    fn a_share_is_a_percentage_or_a_fraction() {
         for (text, share) in [("10%", 0.1), ("0.5", 0.5), ("100%", 1.0), ("0.5%", 0.005)] {
             assert_eq!(text.parse(), Ok(Share(share)), "{text}");
         }
@@ -292,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn https_is_refused_and_says_what_to_do() {
+    fn https_is_rejected_with_a_hint() {
         let said = parsed(&["--url", "https://user:secret@example.org"])
             .check()
             .expect_err("refused");
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_certificate_to_leave_unchecked() {
+    fn insecure_has_no_meaning_for_bench() {
         let said = parsed(&["--insecure"]).check().expect_err("refused");
         assert!(
             said.contains("--insecure") && said.contains("plain http only"),
@@ -312,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_leaves_holes_that_are_no_loss() {
+    fn behind_a_filter_loss_is_not_judged() {
         for filter in [&["--event", "a"][..], &["--url", "http://h/s?event=a"]] {
             assert!(
                 parsed(filter).why_loss_is_not_judged().is_some() && parsed(filter).check().is_ok()

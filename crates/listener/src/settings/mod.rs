@@ -1,7 +1,7 @@
 //! Every setting of the listener, from the command line or the environment, checked once.
 //!
-//! Each flag has an environment variable of the same name after `LISTENER_` (of `listener bench`: after
-//! `LISTENER_BENCH_`). The flag overrides the variable.
+//! Each flag has an environment variable of the same name after `LISTENER_` (of `listener bench`:
+//! after `LISTENER_BENCH_`). The flag overrides the variable.
 //!
 //! | module | holds |
 //! |---|---|

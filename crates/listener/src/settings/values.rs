@@ -1,4 +1,4 @@
-//! Values of flags that several commands share.
+//! Parsers of values that several flags share.
 
 use std::num::NonZeroU64;
 
@@ -14,6 +14,6 @@ pub(super) fn parse_event_size(text: &str) -> Result<usize, String> {
     match usize::try_from(parse_size(text)?.as_u64()) {
         Ok(0) => Err("must be more than zero".to_owned()),
         Ok(bytes) => Ok(bytes),
-        Err(_) => Err("is more than the memory of this machine can be".to_owned()),
+        Err(_) => Err("is more than this machine can address".to_owned()),
     }
 }

@@ -146,7 +146,8 @@ fn it_goes_on_reading_until_everybody_has_caught_up() {
     behind.end();
     let mut behind = server.stream("");
     bench.interrupt();
-    // The settling shows by nothing but that it does not end; what is behind comes before or during it.
+    // The settling shows by nothing but that it does not end; what is behind comes before or during
+    // it.
     behind.send(events(1..3));
     let done = bench.done();
     done.assert_code(0);

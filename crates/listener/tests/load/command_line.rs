@@ -11,7 +11,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (&["--url", "https://example.org"][..], "plain http only"),
         (
             &["--insecure"],
-            "--insecure (LISTENER_INSECURE) means nothing to bench",
+            "--insecure (LISTENER_INSECURE) has no meaning for bench",
         ),
         (&["--url", "localhost:1"], "write http://"),
         (&["--connections", "0"], "--connections"),
@@ -19,7 +19,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (&["--cut-share", "5%"], "--cut-every"),
         (&["--duration", "5"], "like 5ms, 15s"),
         (&["--source", "here"], "--source"),
-        (&["--expect-no-loss", "--event", "a"], "cannot be told"),
+        (&["--expect-no-loss", "--event", "a"], "cannot be judged"),
         (&["--format", "json"], "--format"),
     ] {
         let ended = Listener::start(&[&["bench"], arguments].concat()).ended();

@@ -1,6 +1,7 @@
 //! The real `listener bench` against a scripted HTTP server: one file a promise.
 //!
-//! Tests wait for conditions, never for time: that a connection comes back shows that all was read that it got before.
+//! Tests wait for conditions, never for time: that a connection comes back shows that all was read
+//! that it got before.
 
 mod accounting;
 mod command_line;

@@ -85,7 +85,8 @@ fn a_storm_cuts_and_resumes_at_once() {
             "4",
         ],
     );
-    // One event for each stream: whoever wants the next one has to come back, and only a cut makes it.
+    // One event for each stream: whoever wants the next one has to come back, and only a cut makes
+    // it.
     let mut open = Vec::new();
     server.respond_to_all(move |mut asked| {
         let next = asked

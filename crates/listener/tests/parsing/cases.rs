@@ -1,4 +1,5 @@
-//! Byte sequences and what the standard makes of them (WHATWG HTML §9.2.5 "Parsing" and §9.2.6 "Interpreting").
+//! Byte sequences and what the standard makes of them (WHATWG HTML §9.2.5 "Parsing" and §9.2.6
+//! "Interpreting").
 //!
 //! Each begins as a new connection does: with no last event id, no type and no data.
 

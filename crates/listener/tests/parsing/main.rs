@@ -1,4 +1,5 @@
-//! One table of byte sequences, through every reader of streams that there is here, however the reads cut them.
+//! One table of byte sequences, through every reader of streams that there is here, however the
+//! reads cut them.
 
 mod cases;
 

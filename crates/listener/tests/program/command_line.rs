@@ -1,4 +1,5 @@
-//! The command line: misuse is said and ends with 2, help teaches, every flag has its environment twin.
+//! The command line: misuse is said and ends with 2, help teaches, every flag has its environment
+//! twin.
 
 use crate::support::{Listener, Reading, Server};
 
@@ -29,7 +30,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         ),
         (["--count=1", "bench"], "write bench first"),
         (["bench", "http://127.0.0.1:5000"], "give a URL by --url"),
-        (["--method", "HEAD"], "the answer to HEAD has no stream"),
+        (["--method", "HEAD"], "the response to HEAD has no stream"),
         (["--body", "@/absent"], "cannot read the body from /absent"),
         (["--last", "0"], "--last"),
         (["--last=5", "--since=10m"], "cannot be used with"),

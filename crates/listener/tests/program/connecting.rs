@@ -106,7 +106,7 @@ fn retry_after_is_kept_to() {
         .request()
         .respond("429 Too Many Requests", &["Retry-After: 2"], "slow down");
     let said = listener.said("429 Too Many Requests: slow down");
-    assert!(said.contains("trying again in 2s"), "{said}");
+    assert!(said.contains("retrying in 2s"), "{said}");
     server.request();
 }
 
@@ -116,7 +116,7 @@ fn retry_is_kept_to() {
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 40\ndata: a\n\n").end();
     let said = listener.said("the server ended the stream");
-    assert!(said.contains("trying again in 40ms"), "{said}");
+    assert!(said.contains("retrying in 40ms"), "{said}");
     // No `retry` keeps the last one.
     assert_eq!(server.stream("data: a\n\n").target(), "/stream");
 }
@@ -128,7 +128,7 @@ fn a_server_that_ends_every_stream_at_once_is_asked_ever_more_rarely() {
     let waits = [0, 1, 2, 3].map(|nth| {
         // An event is no stretch of success.
         server.stream(format!("retry: 5\ndata: {nth}\n\n")).end();
-        let said = listener.said("the server ended the stream; trying again in ");
+        let said = listener.said("the server ended the stream; retrying in ");
         said.trim_end()
             .rsplit(' ')
             .next()
@@ -217,7 +217,7 @@ fn a_redirect_to_what_is_not_http_ends_it() {
     assert!(
         ended
             .stderr
-            .contains("redirects lead nowhere: to what is neither http nor https"),
+            .contains("cannot follow the redirects: to a URL that is neither http nor https"),
         "{ended:?}"
     );
 }
@@ -228,10 +228,10 @@ fn a_server_that_says_nothing_for_too_long_is_asked_again() {
     let listener = Listener::start(&["--url", &server.url(), "--idle-timeout", "1s"]);
     // It does not even answer.
     let _mute = server.request();
-    listener.said("nothing came for 1s");
+    listener.said("no bytes for 1s");
     // It answers and falls silent.
     let _silent = server.stream("retry: 1\n\n");
     listener.said("connected");
-    listener.said("nothing came for 1s");
+    listener.said("no bytes for 1s");
     server.request();
 }

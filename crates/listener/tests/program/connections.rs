@@ -1,4 +1,5 @@
-//! One table of what servers do to a connection: what is asked for then, what is printed, how it ends.
+//! One table of what servers do to a connection: what is asked for then, what is printed, how it
+//! ends.
 
 use crate::support::{Exchange, Listener, Server};
 
@@ -44,7 +45,7 @@ const fn case(
         requests,
         data,
         code: 0,
-        said: "has no more to send (204 No Content)\n",
+        said: "has ended for good (204 No Content)\n",
     }
 }
 
@@ -67,13 +68,13 @@ const CASES: &[Case] = &[
     case("204 stops it", &[OVER], &[(GET, None)], &[]),
     case("204 after a stream stops it", &[EVENTS, OVER], &[(GET, None), (GET, Some("1-0"))], &["a"]),
     Case { arguments: &["--count", "1"], said: "/stream\n", ..case("enough events stop it", &[Stream("data: a\n\ndata: b\n\n")], &[(GET, None)], &["a"]) },
-    refused("400 is final", &[Whole("400 Bad Request", &[], "what?")], "the server answered 400 Bad Request: what?\n"),
+    refused("400 is final", &[Whole("400 Bad Request", &[], "what?")], "the server responded with 400 Bad Request: what?\n"),
     refused("401 is final", &[Whole("401 Unauthorized", &[], r#"{"error":{"code":"no_token","message":"who are you?"}}"#)], "401 Unauthorized: who are you?\n"),
     refused("404 is final", &[Whole("404 Not Found", &["Content-Type: text/event-stream"], "data: a\n\n")], "404 Not Found: data: a\n"),
     refused("410 is final", &[Whole("410 Gone", &[], "")], "410 Gone\n"),
     refused("another content type is final", &[Whole("200 OK", &["Content-Type: application/json"], "[]")], "\"application/json\", which is not text/event-stream: []\n"),
     refused("no content type is final", &[Whole("200 OK", &[], "")], "the content type \"\", which is not text/event-stream\n"),
-    refused("compression that nobody asked for is final", &[Whole("200 OK", &["Content-Type: text/event-stream", "Content-Encoding: gzip"], "")], "compressed by \"gzip\", which was not asked for\n"),
+    refused("compression that nobody asked for is final", &[Whole("200 OK", &["Content-Type: text/event-stream", "Content-Encoding: gzip"], "")], "compressed by \"gzip\", which was not requested\n"),
     refused("206 is final", &[Whole("206 Partial Content", &["Content-Type: text/event-stream"], "data: a\n\n")], "206 Partial Content: data: a\n"),
     // Trouble that passes.
     case("500 is asked again", &[EVENTS, Whole("500 Internal Server Error", &[], ""), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),

@@ -28,7 +28,7 @@ fn a_gap_goes_to_stderr_and_to_the_record_and_does_not_count() {
         let mut stream = server.stream(GAP);
         let said = listener.said("gap: ");
         assert!(
-            said.contains("orders after 1-0") && said.contains("going on with 5-0"),
+            said.contains("orders after 1-0") && said.contains("continuing with 5-0"),
             "{said}"
         );
         stream.send("id: 5-0\nevent: click\ndata: a\n\n");

@@ -13,7 +13,7 @@ fn without_retries_there_is_one_attempt_only() {
     let port = PortWithoutServer::take();
     let ended = Listener::start(&["--url", &port.url(), "--max-retries", "0"]).ended();
     assert_gave_up(&ended, "connection refused", "1 attempt");
-    assert!(!ended.stderr.contains("trying again"), "{ended:?}");
+    assert!(!ended.stderr.contains("retrying"), "{ended:?}");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn it_gives_up_when_the_retries_are_used_up_and_says_what_came_last() {
     let ended = listener.ended();
     assert_gave_up(
         &ended,
-        "the server answered 503 Service Unavailable: the broker is away",
+        "the server responded with 503 Service Unavailable: the broker is away",
         "3 attempts in a row",
     );
 }
@@ -57,7 +57,7 @@ fn an_event_begins_the_count_anew() {
     assert_eq!(ended.stdout, "event: message \ndata: a\n".repeat(3));
     assert_gave_up(
         &ended,
-        "the server answered 503 Service Unavailable",
+        "the server responded with 503 Service Unavailable",
         "2 attempts in a row",
     );
 }
@@ -82,7 +82,7 @@ fn with_a_limit_it_does_not_promise_to_try_for_ever() {
     let listener = Listener::start(&["--url", &port.url(), "--max-retries", "1"]);
     let said = listener.said("no server");
     assert!(
-        said.contains("trying again once") && !said.contains("until"),
+        said.contains("retrying once") && !said.contains("until"),
         "{said}"
     );
     assert_gave_up(

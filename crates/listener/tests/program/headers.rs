@@ -1,4 +1,5 @@
-//! Headers and tokens of the user: they are sent, to the server that the user named and to no other, and never shown.
+//! Headers and tokens of the user: they are sent, to the server that the user named and to no
+//! other, and never shown.
 
 use crate::support::{Listener, PortWithoutServer, Reading, Server};
 

@@ -1,7 +1,9 @@
-//! The real `listener` against a scripted HTTP server: one file a promise, one program for all (it links once).
+//! The real `listener` against a scripted HTTP server: one file a promise, one program for all (it
+//! links once).
 //!
-//! Tests wait for conditions, never for time: the server sees a request, the listener says something, it ends. Every
-//! wait has an upper bound ([`support::WAIT_MAX`]), so that a broken promise fails instead of hanging.
+//! Tests wait for conditions, never for time: the server sees a request, the listener says
+//! something, it ends. Every wait has an upper bound ([`support::WAIT_MAX`]), so that a broken
+//! promise fails instead of hanging.
 
 #[path = "../parsing/cases.rs"]
 mod cases;

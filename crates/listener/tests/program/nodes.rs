@@ -50,11 +50,11 @@ fn a_node_that_refuses_or_cannot_now_is_passed_over() {
     servers[0]
         .request()
         .respond("404 Not Found", &[], "not here");
-    listener.said("404 Not Found: not here; trying again at once");
+    listener.said("404 Not Found: not here; retrying at once");
     servers[1]
         .request()
         .respond("503 Service Unavailable", &["Retry-After: 3000"], "");
-    listener.said("trying again at once");
+    listener.said("retrying at once");
     let _stream = servers[2].stream("data: a\n\n");
     assert_eq!(listener.ended().stdout, "a\n");
 }
@@ -68,9 +68,10 @@ fn a_refusal_of_all_is_final() {
     let ended = listener.ended();
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended
-            .stderr
-            .contains(&format!("{}/stream: the server answered 403", two.url())),
+        ended.stderr.contains(&format!(
+            "{}/stream: the server responded with 403",
+            two.url()
+        )),
         "{ended:?}"
     );
 }

@@ -87,7 +87,8 @@ fn a_closed_pipe_ends_it_quietly() {
         "event: message \ndata: a\n"
     );
     listener.stdout_closed();
-    // Not only once: a program that another test is just starting may still hold the pipe for a moment.
+    // Not only once: a program that another test is just starting may still hold the pipe for a
+    // moment.
     let sending = std::thread::spawn(move || stream.send_until_closed("data: b\n\n"));
     let ended = listener.ended();
     sending.join().unwrap();

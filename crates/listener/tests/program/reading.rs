@@ -7,7 +7,8 @@ use crate::{
     support::{Listener, Server},
 };
 
-/// Sends the bytes in pieces of this many, each an HTTP chunk, and ends the stream: what was printed and kept.
+/// Sends the bytes in pieces of this many, each an HTTP chunk, and ends the stream: what was
+/// printed and kept.
 fn read(case: &Case, piece_bytes: usize) -> (Vec<String>, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");

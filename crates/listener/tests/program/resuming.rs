@@ -90,7 +90,7 @@ fn an_id_that_no_header_can_carry_is_not_sent_and_that_is_said() {
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 1\n\nid: a\u{1}b\n\n").end();
     assert_eq!(server.request().header("last-event-id"), None);
-    listener.said("cannot be sent back: events may be missing");
+    listener.said("cannot be sent: events may be missing");
 }
 
 #[test]

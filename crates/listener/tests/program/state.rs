@@ -86,7 +86,8 @@ fn a_killed_listener_goes_on_after_what_it_had_noted() {
         [listener.line(), listener.line()].concat(),
         "event: message \ndata: a\n"
     );
-    // When the second is printed, the first is noted: one batch is written and noted before the next.
+    // When the second is printed, the first is noted: one batch is written and noted before the
+    // next.
     stream.send("id: 2-0\ndata: b\n\n");
     assert_eq!(
         [listener.line(), listener.line()].concat(),

@@ -14,7 +14,8 @@ use rustls::{
 
 use crate::support::Listener;
 
-/// A server on a free port, with a certificate of its own for `localhost`, that streams one event to whoever trusts it.
+/// A server on a free port, with a certificate of its own for `localhost`, that streams one event
+/// to whoever trusts it.
 fn https_server() -> String {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");

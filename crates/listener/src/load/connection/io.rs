@@ -68,8 +68,8 @@ impl LoadConnection {
         IoOutcome::Wait
     }
 
-    /// Reads what has arrived. With `read_to_end`, a short read is followed by another one: the server
-    /// has closed the connection, or the previous turn ended early.
+    /// Reads what has arrived. With `read_to_end`, a short read is followed by another one: the
+    /// server has closed the connection, or the previous turn ended early.
     pub(crate) fn read(
         &mut self,
         buffers: &mut ReadBuffers,

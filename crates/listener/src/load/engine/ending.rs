@@ -1,7 +1,7 @@
 //! When and why a run ends. Pure: time and counts are parameters.
 //!
-//! A run that reaches its duration, or is stopped, first settles: connections that are behind others
-//! get some time to catch up.
+//! A run that reaches its duration, or is stopped, first settles: connections that are behind
+//! others get some time to catch up.
 //!
 //! ```text
 //! Running ──duration, signal──► Settling ──nobody behind, or time limit──► Over

@@ -7,18 +7,18 @@ use std::{
 
 use crate::load::connection::LoadConnection;
 
-/// Limit of handshakes in flight. Servers queue only some hundreds of connections that they have not
-/// accepted.
+/// Limit of handshakes in flight. Servers queue only some hundreds of connections that they have
+/// not accepted.
 const IN_FLIGHT_MAX: usize = 256;
-/// A handshake counts no longer than this. Some servers (Flask-SSE under gunicorn) send no head before
-/// the first event.
+/// A handshake counts no longer than this. Some servers (Flask-SSE under gunicorn) send no head
+/// before the first event.
 const IN_FLIGHT_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// Connections between connect and response.
 ///
-/// A handshake ends when the connection gets a response or breaks ([`LoadConnection::in_handshake`] is
-/// cleared), or after [`IN_FLIGHT_TIME_MAX`]. An ended handshake stays in the queue until it is at the
-/// front; it is recognised by its start.
+/// A handshake ends when the connection gets a response or breaks ([`LoadConnection::in_handshake`]
+/// is cleared), or after [`IN_FLIGHT_TIME_MAX`]. An ended handshake stays in the queue until it is
+/// at the front; it is recognised by its start.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     /// Start and connection, the earliest first.

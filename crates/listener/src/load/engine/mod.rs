@@ -12,9 +12,9 @@
 //!          └── turn of each ready connection: write, read ──► close, reconnect later
 //! ```
 //!
-//! No connection has a timer. A heap knows the next reconnect; a regular sweep finds connections that
-//! exceeded a time limit. Readiness is edge-triggered, so a connection that did not read everything in
-//! its turn is remembered for the next one.
+//! No connection has a timer. A heap knows the next reconnect; a regular sweep finds connections
+//! that exceeded a time limit. Readiness is edge-triggered, so a connection that did not read
+//! everything in its turn is remembered for the next one.
 //!
 //! | module | holds |
 //! |---|---|

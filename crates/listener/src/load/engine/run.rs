@@ -201,8 +201,8 @@ impl Engine<'_> {
 
     /// Returns `true` if a connection has not received all that others have.
     ///
-    /// The search begins with the connection found last. Mostly it is still behind, so that the others
-    /// need no check.
+    /// The search begins with the connection found last. Mostly it is still behind, so that the
+    /// others need no check.
     fn is_any_behind(&mut self) -> bool {
         let publishers = &self.collector.publishers;
         let last_behind = self.catch_up.last_behind;

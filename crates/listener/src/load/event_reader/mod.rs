@@ -1,8 +1,8 @@
-//! `text/event-stream` bytes to events, for many connections: the rules of [`crate::decode::decoder`]
-//! without its strings.
+//! `text/event-stream` bytes to events, for many connections: the rules of
+//! [`crate::decode::decoder`] without its strings.
 //!
-//! Lines are split by [`sse_proto::lines`]. An event that arrives whole in one read costs no allocation,
-//! because it is assembled in a [`Scratch`] that all connections share:
+//! Lines are split by [`sse_proto::lines`]. An event that arrives whole in one read costs no
+//! allocation, because it is assembled in a [`Scratch`] that all connections share:
 //!
 //! ```text
 //! push(bytes):  unfinished block ──load──► Scratch ──events──► `handle`
@@ -10,8 +10,8 @@
 //!                       └──────unload─────────┘  what is unfinished after the last byte
 //! ```
 //!
-//! A connection stores only what it needs to continue: the unfinished block, the last event id and the
-//! `retry` (WHATWG HTML §9.2.6).
+//! A connection stores only what it needs to continue: the unfinished block, the last event id and
+//! the `retry` (WHATWG HTML §9.2.6).
 
 mod block;
 #[cfg(test)]

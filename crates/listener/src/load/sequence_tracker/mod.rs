@@ -1,5 +1,5 @@
-//! Tracks the numbered events of one publisher on one connection, and finds exactly which were lost,
-//! received twice or received out of order. Pure.
+//! Tracks the numbered events of one publisher on one connection, and finds exactly which were
+//! lost, received twice or received out of order. Pure.
 //!
 //! ```text
 //! received: 5 9 7 7 3
@@ -9,15 +9,15 @@
 //!                           first
 //! ```
 //!
-//! A tracker begins with the first number that the connection receives. A number above `next` opens a
-//! [`Hole`], which a late event fills. Numbers below `first` are missing only if the connection was
-//! open early enough to be entitled to them (`expected_from`).
+//! A tracker begins with the first number that the connection receives. A number above `next` opens
+//! a [`Hole`], which a late event fills. Numbers below `first` are missing only if the connection
+//! was open early enough to be entitled to them (`expected_from`).
 //!
 //! A hole keeps its circumstance: a gap announced by the server, a reconnection, or neither.
 //!
-//! Memory is bounded. If there are too many holes, the lowest ones are counted as lost and forgotten; a
-//! later event below them counts as [`unjudged`](Verdict::unjudged). Nothing is allocated as long as
-//! all events arrive once and in order.
+//! Memory is bounded. If there are too many holes, the lowest ones are counted as lost and
+//! forgotten; a later event below them counts as [`unjudged`](Verdict::unjudged). Nothing is
+//! allocated as long as all events arrive once and in order.
 
 mod anomalies;
 mod interruptions;
@@ -80,8 +80,8 @@ impl SequenceTracker {
 
     /// Returns `true` if an event up to and including `target` is missing and can still arrive.
     ///
-    /// `expected_from` is the lowest number that the connection is entitled to; `None` means the first
-    /// one received.
+    /// `expected_from` is the lowest number that the connection is entitled to; `None` means the
+    /// first one received.
     pub(crate) fn is_behind(&self, expected_from: Option<u64>, target: u64) -> bool {
         let lowest_hole = self.anomalies.as_ref().and_then(|all| all.lowest_hole());
         let end = target.saturating_add(1);
@@ -90,8 +90,8 @@ impl SequenceTracker {
             || !self.missing_before_first(expected_from, end).is_empty()
     }
 
-    /// Judges the events from `expected_from` (or the first one received) to `target` (or the highest
-    /// one received), both included.
+    /// Judges the events from `expected_from` (or the first one received) to `target` (or the
+    /// highest one received), both included.
     pub(crate) fn assess(
         &self,
         expected_from: Option<u64>,

@@ -176,7 +176,8 @@ fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>>
                 break;
             }
         }
-        // In this order: whoever sees that there are no more lines may count on the pipe being closed.
+        // In this order: whoever sees that there are no more lines may count on the pipe being
+        // closed.
         drop(pipe);
         drop(send);
     });

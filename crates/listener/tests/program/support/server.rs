@@ -1,4 +1,5 @@
-//! A server that a test scripts: it takes requests one by one and answers each with the bytes it likes.
+//! A server that a test scripts: it takes requests one by one and answers each with the bytes it
+//! likes.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
