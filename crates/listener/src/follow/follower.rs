@@ -238,7 +238,7 @@ impl Follower {
         let pace = if self.is_starting {
             Pace::STARTING
         } else {
-            Pace::of_retry(self.resume.retry())
+            Pace::from_retry(self.resume.retry())
         };
         let wait = self.backoff.next_wait(pace, rand::random());
         wait.max(error.retry_after().min(ASKED_MAX))

@@ -1,48 +1,51 @@
-//! How long to wait before the next connection, and when to give up. Pure: chance is a parameter, and time is not looked at.
+//! Wait before the next connection. Pure: the caller passes the random number, and waits.
 //!
-//! The first wait is what the server asked for (`retry`; WHATWG HTML §9.2.3 step 2 of "reestablish"). After further
-//! failures it is that and a random share of a pause that doubles up to a cap (exponential back-off with full
-//! jitter), so that those who were cut together do not come back together.
+//! The first wait is the one that the server asks for (`retry`; WHATWG HTML §9.2.3 step 2 of
+//! "reestablish"). After further failures, a random share of a doubling pause is added (exponential
+//! backoff with full jitter), so that clients that were disconnected together do not reconnect
+//! together.
 
 use std::time::Duration;
 
 use sse_cli::backoff;
 
-/// Until the server says another one (the standard leaves it open; browsers take 3 to 5 seconds).
+/// Wait until the server sends `retry`. The standard leaves it open; browsers use 3 to 5 seconds.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
-/// The pause between failures grows up to here.
+/// Longest wait after failures, unless the server asks for more.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// The pause grows from at least here: `retry: 0` asks for one quick try, not for a busy loop.
+/// Smallest start of the growth: `retry: 0` asks for one quick attempt, not for a busy loop.
 const GROWTH_MIN: Duration = Duration::from_millis(250);
-/// What a server may ask for at most; more is a slip, or malice.
+/// Longest wait that a server may ask for.
 pub const ASKED_MAX: Duration = Duration::from_hours(1);
 
-/// Between which bounds the waits lie.
+/// Bounds of the waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// The first wait, and the least.
+    /// First and shortest wait.
     base: Duration,
-    /// Growth ends here.
+    /// End of the growth.
     cap: Duration,
 }
 
 impl Pace {
-    /// While no server has ever been reached: quick, because it is probably just being started.
+    /// Pace before the first connection: quick, because the server is probably being started.
     pub const STARTING: Self = Self {
         base: Duration::from_millis(250),
         cap: Duration::from_secs(3),
     };
 
-    /// With the `retry` of the server, if it set one. It is kept to even beyond the cap of the growth.
+    /// Pace with the `retry` of the server, if it sent one. A `retry` beyond the end of the growth
+    /// is kept.
     #[must_use]
-    pub fn of_retry(retry: Option<Duration>) -> Self {
+    pub fn from_retry(retry: Option<Duration>) -> Self {
         Self {
             base: retry.unwrap_or(RETRY_DEFAULT).min(ASKED_MAX),
             cap: PAUSE_MAX,
         }
     }
 
-    /// The wait after `failures` failures in a row before this one; `chance` is evenly spread over 0 to 1.
+    /// Returns the wait after `failures` earlier failures in a row. `chance` is uniformly
+    /// distributed from 0 to 1.
     #[must_use]
     pub fn wait(self, failures: u32, chance: f64) -> Duration {
         if failures == 0 {
@@ -64,14 +67,14 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after one more failure, at this pace.
+    /// Counts a failure, and returns the wait after it.
     pub fn next_wait(&mut self, pace: Pace, chance: f64) -> Duration {
         let wait = pace.wait(self.failures, chance);
         self.failures = self.failures.saturating_add(1);
         wait
     }
 
-    /// A stretch of success: what fails next is a first failure again.
+    /// Resets the count after a success.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
@@ -82,10 +85,10 @@ mod tests {
     use super::*;
 
     fn pace(retry_ms: u64) -> Pace {
-        Pace::of_retry(Some(Duration::from_millis(retry_ms)))
+        Pace::from_retry(Some(Duration::from_millis(retry_ms)))
     }
 
-    /// The longest waits after 0, 1, 2… failures, in milliseconds.
+    /// Returns the longest waits after 0, 1, 2… failures, in milliseconds.
     fn longest<const N: usize>(pace: Pace) -> [u128; N] {
         let mut backoff = Backoff::default();
         std::array::from_fn(|_| backoff.next_wait(pace, 1.0).as_millis())
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_first_wait_is_what_the_server_asked_for() {
-        assert_eq!(Pace::of_retry(None).wait(0, 0.7), Duration::from_secs(3));
+        assert_eq!(Pace::from_retry(None).wait(0, 0.7), Duration::from_secs(3));
         assert_eq!(pace(1_234).wait(0, 0.7), Duration::from_millis(1_234));
         assert_eq!(pace(0).wait(0, 0.7), Duration::ZERO);
     }
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn further_waits_double_up_to_the_cap() {
         assert_eq!(
-            longest(Pace::of_retry(None)),
+            longest(Pace::from_retry(None)),
             [3_000, 6_000, 12_000, 24_000, 30_000, 30_000]
         );
         assert_eq!(
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_takes_any_share_above_the_base() {
+    fn chance_adds_any_share_of_the_growth() {
         assert_eq!(pace(1_000).wait(2, 0.0).as_millis(), 1_000);
         assert_eq!(pace(1_000).wait(2, 0.5).as_millis(), 2_500);
         assert_eq!(pace(1_000).wait(2, 1.0).as_millis(), 4_000);
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_retry_is_kept_to_but_not_an_endless_one() {
+    fn a_long_retry_is_kept_up_to_an_hour() {
         assert_eq!(longest(pace(60_000)), [60_000, 60_000]);
         assert_eq!(
             longest(pace(u64::MAX)),
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn success_begins_the_count_anew() {
+    fn success_resets_the_count() {
         let mut backoff = Backoff::default();
         backoff.next_wait(pace(1_000), 1.0);
         backoff.next_wait(pace(1_000), 1.0);

@@ -103,7 +103,7 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. The report is printed even then, if the test has run.
 pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
-    open_files::make_room_for(settings.connections as usize)?;
+    open_files::raise_limit_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
     // Create the file before the test, so that a wrong path does not cost its result.
     let file = settings

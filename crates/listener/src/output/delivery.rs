@@ -60,7 +60,7 @@ impl Delivery {
     pub async fn deliver_event(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
         if let Some(gap) = gap::parse_gap(event) {
             if let Some(record) = &mut self.record {
-                record.gap(event, &gap)?;
+                record.record_gap(event, &gap)?;
             }
             // Print the events before the gap first, so that a terminal shows both in order.
             self.flush(None).await?;
@@ -68,7 +68,7 @@ impl Delivery {
             return Ok(ControlFlow::Continue(()));
         }
         if let Some(record) = &mut self.record {
-            record.event(event)?;
+            record.record_event(event)?;
         }
         self.printer.add_event(event);
         if let Some(remaining) = &mut self.remaining {

@@ -1,6 +1,8 @@
-//! The record file: what was received, gaps included, a line each ([`sse_proto::record::Received`]).
+//! The record file: one line for every event and every gap that was received
+//! ([`sse_proto::record::Received`]).
 //!
-//! A line is one write, so that a listener that is killed leaves whole lines of all that it got.
+//! Each line is one write, so that a listener that is killed leaves whole lines of everything that
+//! it received.
 
 use std::{
     path::Path,
@@ -34,8 +36,8 @@ impl Record {
     /// # Errors
     ///
     /// [`RecordError::Write`].
-    pub fn event(&mut self, event: &Event) -> Result<(), RecordError> {
-        self.line(&received(event, now_us()))
+    pub fn record_event(&mut self, event: &Event) -> Result<(), RecordError> {
+        self.write_line(&received_event(event, unix_time_us()))
     }
 
     /// Adds a gap, which `event` reported.
@@ -43,30 +45,31 @@ impl Record {
     /// # Errors
     ///
     /// [`RecordError::Write`].
-    pub fn gap(&mut self, event: &Event, gap: &Gap) -> Result<(), RecordError> {
-        self.line(&Received::Gap {
+    pub fn record_gap(&mut self, event: &Event, gap: &Gap) -> Result<(), RecordError> {
+        self.write_line(&Received::Gap {
             id: event.id.clone(),
             gap: gap.clone(),
         })
     }
 
-    fn line(&mut self, received: &Received) -> Result<(), RecordError> {
+    fn write_line(&mut self, received: &Received) -> Result<(), RecordError> {
         self.0.push_line(received);
         self.0.write_lines()
     }
 }
 
-fn received(event: &Event, received_us: u64) -> Received {
+fn received_event(event: &Event, received_us: u64) -> Received {
     Received::Event {
         id: event.id.clone(),
         event: event.kind.clone(),
         received_us,
-        stamp: stamp(&event.data),
+        stamp: parse_stamp(&event.data),
     }
 }
 
-/// The publisher's stamp, if the data is a JSON object that has one. (An array of the three is not one.)
-fn stamp(data: &str) -> Option<Stamp> {
+/// Returns the stamp of the publisher; `None` if the data is not a JSON object that contains one.
+/// An array of the three values is not a stamp.
+fn parse_stamp(data: &str) -> Option<Stamp> {
     if data.trim_start().starts_with('{') {
         serde_json::from_str(data).ok()
     } else {
@@ -74,7 +77,7 @@ fn stamp(data: &str) -> Option<Stamp> {
     }
 }
 
-fn now_us() -> u64 {
+fn unix_time_us() -> u64 {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -86,8 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stamp_is_taken_from_an_object_that_has_all_of_it() {
-        let found = stamp(r#" {"user":"u","sequence":7,"publisher":"p","sent_us":8,"more":[1]}"#);
+    fn the_stamp_is_read_from_an_object_that_contains_all_of_it() {
+        let found =
+            parse_stamp(r#" {"user":"u","sequence":7,"publisher":"p","sent_us":8,"more":[1]}"#);
         assert_eq!(
             found,
             Some(Stamp {
@@ -104,12 +108,12 @@ mod tests {
             "{",
             "",
         ] {
-            assert_eq!(stamp(other), None, "{other:?}");
+            assert_eq!(parse_stamp(other), None, "{other:?}");
         }
     }
 
     #[test]
-    fn every_line_is_there_as_soon_as_it_is_added() {
+    fn every_line_is_in_the_file_as_soon_as_it_is_added() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("got.ndjson");
         std::fs::write(&path, "old").unwrap();
@@ -120,7 +124,7 @@ mod tests {
             data: "a".to_owned(),
             end: 0,
         };
-        record.event(&event).unwrap();
+        record.record_event(&event).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(
             text.starts_with(r#"{"kind":"event","id":"1-0","event":"click","received_us":1"#),
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_is_named() {
+    fn a_file_that_cannot_be_created_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let error =
             Record::create(&directory.path().join("absent").join("got.ndjson")).unwrap_err();

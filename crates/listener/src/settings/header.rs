@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused_and_not_repeated() {
+    fn an_invalid_header_is_rejected_and_not_repeated() {
         for bad in [
             "",
             "secret",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_listener_itself_are_refused() {
+    fn headers_that_the_listener_sets_are_rejected() {
         for own in ["Accept: a", "accept-encoding: a", "Cache-Control: a"] {
             assert!(
                 matches!(Header::parse(own), Err(HeaderError::Listener(_))),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_shown_by_debug() {
+    fn debug_shows_no_value() {
         let shown = format!(
             "{:?} {:?}",
             Header::parse("X-Key: secret").unwrap(),

@@ -1,11 +1,11 @@
-//! The URL of a stream: what a user may write, and what is asked of the server and told to people.
+//! URL of a stream: what the user may write, what is requested, and what messages show.
 
 use std::{fmt, str::FromStr};
 
 use sse_cli::loopback::is_loopback_url;
 use url::{Url, form_urlencoded};
 
-/// The path that is meant when none is written.
+/// Path of a URL without a path.
 const DEFAULT_PATH: &str = "/stream";
 
 /// An http or https URL with a path.
@@ -13,7 +13,7 @@ const DEFAULT_PATH: &str = "/stream";
 pub struct StreamUrl(Url);
 
 impl StreamUrl {
-    /// The URL with these parameters added to its query, in order.
+    /// Returns the URL with these parameters added to its query, in order.
     #[must_use]
     pub fn with_query<V: AsRef<str>>(
         &self,
@@ -27,7 +27,7 @@ impl StreamUrl {
             }
             query.push_str(name);
             query.push('=');
-            // A space as %20 is read alike by servers that decode forms and by those that do not; `+` is not.
+            // Every server decodes %20 as a space, but `+` only if it decodes HTML forms.
             let encoded: String =
                 form_urlencoded::byte_serialize(value.as_ref().as_bytes()).collect();
             query.push_str(&encoded.replace('+', "%20"));
@@ -36,13 +36,14 @@ impl StreamUrl {
         url
     }
 
-    /// Certificates are checked on the way.
+    /// Returns whether the connection uses TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// A user or a password is in it, which is sent as the header `Authorization`.
+    /// Returns whether the URL contains a user name or a password, which are sent as the header
+    /// `Authorization`.
     #[must_use]
     pub fn has_user(&self) -> bool {
         !self.0.username().is_empty() || self.0.password().is_some()
@@ -61,7 +62,7 @@ impl FromStr for StreamUrl {
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let mut url = match Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-            // `localhost:5000` is a URL too, of the scheme `localhost`.
+            // `localhost:5000` is a URL too, with the scheme `localhost`.
             Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => return Err(InvalidUrl::Scheme),
             Err(error) => return Err(InvalidUrl::Malformed(error)),
         };
@@ -73,7 +74,7 @@ impl FromStr for StreamUrl {
     }
 }
 
-/// For people: without user, password and query, which may be secrets.
+/// The URL in messages: without user name, password and query, which may be secrets.
 impl fmt::Display for StreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = &self.0;
@@ -93,10 +94,10 @@ impl fmt::Display for StreamUrl {
 /// Why a text is not the URL of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// No scheme, or one that is not HTTP.
+    /// There is no scheme, or the scheme is not HTTP.
     #[error("write http:// or https:// in front, like http://127.0.0.1:5000")]
     Scheme,
-    /// It starts well, but is not a URL.
+    /// The text begins like a URL, but is none.
     #[error("not a URL: {0}")]
     Malformed(url::ParseError),
 }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_means_the_stream() {
+    fn a_url_without_a_path_means_the_stream() {
         for (written, meant) in [
             ("http://127.0.0.1:5000", "http://127.0.0.1:5000/stream"),
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/stream"),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_is_spoken() {
+    fn only_http_and_https_urls_are_accepted() {
         for bad in [
             "127.0.0.1:5000",
             "localhost:5000",
@@ -158,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn people_see_no_secrets() {
+    fn messages_show_no_secrets() {
         let shown = url("https://user:secret@example.org:8443/s?token=secret").to_string();
         assert_eq!(shown, "https://example.org:8443/s");
     }
 
     #[test]
-    fn this_machine_is_known() {
+    fn loopback_is_recognised_by_name_and_by_address() {
         for here in [
             "http://localhost:1",
             "http://a.localhost",

@@ -79,7 +79,7 @@ impl Engine<'_> {
         let connection = self.connection(index);
         let pace = match connection.first_opened {
             None => Pace::STARTING,
-            Some(_) => Pace::of_retry(connection.reader.retry_ms().map(Duration::from_millis)),
+            Some(_) => Pace::from_retry(connection.reader.retry_ms().map(Duration::from_millis)),
         };
         let was_open = now.saturating_duration_since(connection.last_opened);
         if had_stream && was_open >= SUCCESS_AFTER {
