@@ -91,7 +91,7 @@ fn small_events(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-/// One event of so many bytes, in lines of at most `line_bytes`.
+/// One event of `bytes` bytes, in lines of at most `line_bytes`.
 fn one_event(bytes: usize, line_bytes: usize) -> Vec<u8> {
     let value_bytes = line_bytes.min(bytes) - "data:\n".len();
     let line = format!("data:{}\n", "x".repeat(value_bytes));

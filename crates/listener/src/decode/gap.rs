@@ -2,14 +2,13 @@
 
 use sse_proto::api::{Gap, GapReason};
 
-use crate::decode::decoder::Event;
-
-/// Parses a `gap` event. Returns `None` if the event is of another type, or a `gap` of another
-/// server.
+/// Parses the type and the data of a `gap` event.
+///
+/// Returns `None` if the event is of another type, or a `gap` of another server.
 #[must_use]
-pub fn parse_gap(event: &Event) -> Option<Gap> {
-    if event.kind == "gap" && event.data.trim_start().starts_with('{') {
-        serde_json::from_str(&event.data).ok()
+pub fn parse_gap(kind: &[u8], data: &[u8]) -> Option<Gap> {
+    if kind == b"gap" && data.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice(data).ok()
     } else {
         None
     }
@@ -30,7 +29,20 @@ pub fn describe_gap(gap: &Gap) -> String {
     } else {
         format!(" after {}", gap.after)
     };
-    let why = match gap.reason {
+    let continues = match gap.oldest {
+        Some(oldest) => format!("continuing with {oldest}, the oldest event in its history"),
+        None => "its history is empty, continuing with the next event".to_owned(),
+    };
+    format!(
+        "gap: events of channel {}{after} may be missing, because {}; {continues}",
+        gap.channel,
+        describe_reason(gap.reason)
+    )
+}
+
+/// The reason as a clause after "because".
+const fn describe_reason(reason: GapReason) -> &'static str {
+    match reason {
         GapReason::Trimmed => "the server's history does not go back that far",
         GapReason::Unknown => {
             "the server does not know that position: its log is new, or the id is of another server"
@@ -39,35 +51,22 @@ pub fn describe_gap(gap: &Gap) -> String {
             "the server itself lost events, by a failover or by restoring an older log"
         }
         GapReason::Damaged => "the server's log is damaged there",
-    };
-    let continues = match gap.oldest {
-        Some(oldest) => format!("continuing with {oldest}, the oldest event in its history"),
-        None => "its history is empty, continuing with the next event".to_owned(),
-    };
-    format!(
-        "gap: events of channel {}{after} may be missing, because {why}; {continues}",
-        gap.channel
-    )
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn event(kind: &str, data: &str) -> Event {
-        Event {
-            id: String::new(),
-            kind: kind.to_owned(),
-            data: data.to_owned(),
-            end: 0,
-        }
+    fn parse(kind: &str, data: &str) -> Option<Gap> {
+        parse_gap(kind.as_bytes(), data.as_bytes())
     }
 
     #[test]
     fn only_a_gap_of_our_server_is_a_gap() {
         let data = r#"{"channel":"sse","after":"1-0","oldest":"5-0","reason":"trimmed"}"#;
-        assert!(parse_gap(&event("gap", data)).is_some());
-        assert!(parse_gap(&event("click", data)).is_none());
+        assert!(parse("gap", data).is_some());
+        assert!(parse("click", data).is_none());
         for other in [
             "",
             "5 mm",
@@ -75,13 +74,13 @@ mod tests {
             r#"["sse","1-0","5-0","trimmed"]"#,
             r#"{"channel":"a b"}"#,
         ] {
-            assert!(parse_gap(&event("gap", other)).is_none(), "{other:?}");
+            assert!(parse("gap", other).is_none(), "{other:?}");
         }
     }
 
     #[test]
     fn a_description_says_what_is_missing_and_why_and_where_the_stream_continues() {
-        let gap = |data| describe_gap(&parse_gap(&event("gap", data)).unwrap());
+        let gap = |data| describe_gap(&parse("gap", data).unwrap());
         assert_eq!(
             gap(r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"trimmed"}"#),
             "gap: events of channel orders after 1-0 may be missing, because the server's history does not go back \

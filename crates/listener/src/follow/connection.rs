@@ -34,17 +34,12 @@ pub struct Connection {
 /// Requests the events after `last_event_id`, and reads the head of the response.
 ///
 /// # Errors
-/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the
-/// response is final.
+/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the response
+/// is final.
 pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened, StreamError> {
     let idle = request.timeouts().idle;
     let (response, route) = match timeout(idle, send_request(request, last_event_id)).await {
-        Ok(Ok(answered)) => answered,
-        Ok(Err(SendError::Redirect(error))) => return Err(PermanentError::Redirect(error).into()),
-        Ok(Err(SendError::Http(error))) if error.is_builder() => {
-            return Err(PermanentError::Request(error.without_url()).into());
-        }
-        Ok(Err(SendError::Http(error))) => return Err(TransientError::from(error).into()),
+        Ok(result) => result.map_err(StreamError::from)?,
         Err(_elapsed) => return Err(TransientError::Idle(idle).into()),
     };
     let status = response.status();
@@ -52,31 +47,42 @@ pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened
         ResponseAction::Stream => Ok(Opened::Stream(Connection { response, idle })),
         ResponseAction::NoContent => Ok(Opened::NoContent),
         ResponseAction::RetryLater(retry_after) => {
-            let message = error_message::read(response).await;
-            let error = TransientError::Status {
+            Err(StreamError::Transient(TransientError::Status {
                 status,
-                message,
-                retry_after,
-            };
-            Err(error.into())
-        }
-        ResponseAction::GiveUp(reason) => {
-            let withheld = request.has_secrets() && !route.is_trusted();
-            let without_secrets = withheld.then(|| route.url().origin().ascii_serialization());
-            let error = PermanentError::Response {
-                reason,
                 message: error_message::read(response).await,
-                without_secrets,
-            };
-            Err(error.into())
+                retry_after,
+            }))
         }
+        ResponseAction::GiveUp(reason) => Err(StreamError::Permanent(PermanentError::Response {
+            reason,
+            message: error_message::read(response).await,
+            without_secrets: origin_without_secrets(request, &route),
+        })),
     }
+}
+
+/// The origin at the end of the route, if secrets of the request were withheld from it.
+fn origin_without_secrets(request: &StreamRequest, route: &Route) -> Option<String> {
+    let withheld = request.has_secrets() && !route.is_trusted();
+    withheld.then(|| route.url().origin().ascii_serialization())
 }
 
 /// Why there is no response.
 enum SendError {
     Redirect(RedirectError),
     Http(reqwest::Error),
+}
+
+impl From<SendError> for StreamError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Redirect(error) => PermanentError::Redirect(error).into(),
+            SendError::Http(error) if error.is_builder() => {
+                PermanentError::Request(error.without_url()).into()
+            }
+            SendError::Http(error) => TransientError::from(error).into(),
+        }
+    }
 }
 
 /// Sends the request, and follows redirects.

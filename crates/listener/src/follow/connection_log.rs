@@ -122,13 +122,13 @@ mod tests {
 
     #[test]
     fn a_cut_says_when_the_next_connection_is_made() {
-        let told = ConnectionLog::new(None).describe_failure(
+        let text = ConnectionLog::new(None).describe_failure(
             &"http://h/s".parse().unwrap(),
             &TransientError::Ended,
             Duration::from_micros(20_300),
         );
         assert_eq!(
-            told,
+            text,
             "http://h/s: the server ended the stream; retrying in 20ms"
         );
     }

@@ -136,7 +136,7 @@ fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error 
     error
 }
 
-/// The innermost cause. The outer causes only say that a request failed, and repeat its URL with
+/// The innermost cause. The outer causes contain only that a request failed, and repeat its URL with
 /// its secrets.
 fn root_cause(error: &reqwest::Error) -> String {
     causes(error)

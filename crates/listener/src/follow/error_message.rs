@@ -33,8 +33,8 @@ pub(crate) async fn read(mut response: Response) -> String {
 
 /// The message in the bytes of a body.
 pub(crate) fn from_body(body: &[u8]) -> String {
-    if let Ok(ours) = serde_json::from_slice::<ErrorBody>(body) {
-        return printable_chars(&ours.error.message).collect();
+    if let Ok(error) = serde_json::from_slice::<ErrorBody>(body) {
+        return printable_chars(&error.error.message).collect();
     }
     let text = String::from_utf8_lossy(body);
     printable_chars(text.trim())

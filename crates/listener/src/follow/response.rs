@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        for (said, wait) in [
+        for (value, wait) in [
             ("7", Some(7)),
             (" 0 ", Some(0)),
             ("-1", None),
@@ -181,11 +181,14 @@ mod tests {
             ("Wed, 21 Oct 2026 07:28:07 GMT", Some(7)),
             ("Wed, 21 Oct 2026 07:27:00 GMT", Some(0)),
         ] {
-            let headers = [(RETRY_AFTER, said), (DATE, "Wed, 21 Oct 2026 07:28:00 GMT")];
+            let headers = [
+                (RETRY_AFTER, value),
+                (DATE, "Wed, 21 Oct 2026 07:28:00 GMT"),
+            ];
             assert_eq!(
                 classify(429, &headers),
                 ResponseAction::RetryLater(wait.map(Duration::from_secs)),
-                "{said}"
+                "{value}"
             );
         }
         // Without a `Date`, the date is relative to this machine's clock.

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use sse_proto::api::Gap;
-
 use super::{
     connection_sequences::ConnectionSequences,
     event_reader::{EventRef, Item},
@@ -12,6 +10,7 @@ use super::{
     stamp::with_stamp,
     stats::{Stats, increment},
 };
+use crate::decode::gap::parse_gap;
 
 /// What all connections collect together.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl ReceivedEvents {
         match item {
             _ if self.has_enough(&collector.rules) => {}
             Item::Comment(_) => collector.stats.comments += 1,
-            Item::Event(event) => match parse_gap(event) {
+            Item::Event(event) => match parse_gap(event.kind, event.data) {
                 Some(gap) => {
                     self.interruptions.gaps = self.interruptions.gaps.wrapping_add(1);
                     increment(&mut collector.stats.gaps, gap.reason.as_str());
@@ -95,15 +94,6 @@ impl ReceivedEvents {
                     .record(publishers, event, self.interruptions, now);
             }
         });
-    }
-}
-
-/// The gap in a `gap` event of our server, as in [`crate::decode::gap`].
-fn parse_gap(event: EventRef<'_>) -> Option<Gap> {
-    if event.kind == b"gap" && event.data.trim_ascii_start().starts_with(b"{") {
-        serde_json::from_slice(event.data).ok()
-    } else {
-        None
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum HeadError {
     NotHttp,
     /// More than 16 KiB, or more than 100 header fields.
     TooLarge,
-    /// The headers do not say, or contradict each other about, where the body ends.
+    /// The headers do not define where the body ends, or contradict each other.
     Framing,
 }
 

@@ -7,13 +7,15 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `plan` | the settings, prepared: addresses instead of names, `request` bytes instead of settings |
-//! | `engine` | the loop over all connections; `schedule` says what is due, `sources` from where to connect |
+//! | `plan` | the settings, prepared: addresses instead of names, bytes of a `request` |
+//! | `engine` | the loop over all connections |
+//! | `schedule`, `sources` | when something is due; source addresses of the connections |
 //! | `connection` | one connection; `head`, `response` and `body` are its HTTP/1.1 |
 //! | [`event_reader`] | bytes to events by the listener's rules, without an allocation per event |
 //! | `collector` | what is counted per event; `stamp`, `json_scalar` and `timestamp` read its data |
 //! | `publishers` | the publishers of numbered events, over all connections |
-//! | `connection_sequences`, `sequence_tracker` | numbered events of one connection; of one publisher on it |
+//! | `connection_sequences` | the numbered events of one connection |
+//! | `sequence_tracker` | the numbered events of one publisher on one connection |
 //! | `stats`, `loss`, `hints` | what was counted; what was lost; what to do about it |
 //! | `report`, `text` | the report as data; as text for people |
 //! | `progress`, `open_files` | progress on stderr; the limit of open files |

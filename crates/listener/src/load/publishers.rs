@@ -32,7 +32,7 @@ struct LowestEvent {
     number: u64,
     /// When a connection received the event first.
     received: Instant,
-    /// When the event was sent, in microseconds since the Unix epoch, if its stamp says so.
+    /// When the event was sent, in microseconds since the Unix epoch, if it has a stamp.
     sent_us: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct FirstOpen {
 pub(crate) struct NumberedEvent<'a> {
     pub(crate) publisher: &'a str,
     pub(crate) number: u64,
-    /// When the event was sent, in microseconds since the Unix epoch, if its stamp says so.
+    /// When the event was sent, in microseconds since the Unix epoch, if it has a stamp.
     pub(crate) sent_us: Option<u64>,
 }
 

@@ -139,7 +139,6 @@ impl Report {
         started: DateTime<Utc>,
     ) -> Self {
         let stats = &finished.collector.stats;
-        let span = stats.receiving.map(|(first, last)| last - first);
         Self {
             program: "listener bench",
             version: env!("CARGO_PKG_VERSION"),
@@ -147,18 +146,8 @@ impl Report {
             ended_by: end_reason_text(finished.reason),
             elapsed_s: finished.elapsed.as_secs_f64(),
             settled_s: finished.settled.as_secs_f64(),
-            urls: settings
-                .target
-                .urls
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            sources: plan
-                .sources
-                .list()
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            urls: to_texts(&settings.target.urls),
+            sources: to_texts(plan.sources.list()),
             seed: plan.seed,
             connections: Connections {
                 wanted: plan.connections,
@@ -171,18 +160,9 @@ impl Report {
             open: Percentiles::new(&stats.open),
             back_after_cut: Percentiles::new(&stats.back_after_cut),
             back_after_end: Percentiles::new(&stats.back_after_end),
-            events: Events {
-                total: stats.events,
-                per_second: rate(stats.events, span),
-                by_type: stats.types.iter().collect(),
-                of_other_types: stats.types.other,
-            },
+            events: Events::new(stats),
             comments: stats.comments,
-            bytes: Bytes {
-                wire: stats.wire_bytes,
-                wire_per_second: rate(stats.wire_bytes, Some(finished.elapsed)),
-                data: stats.data_bytes,
-            },
+            bytes: Bytes::new(stats, finished.elapsed),
             gaps: stats.gaps.clone(),
             latency: Percentiles::new(&stats.latency),
             events_from_the_future: stats.from_the_future,
@@ -258,6 +238,32 @@ impl Ends {
     pub(crate) const fn total(&self) -> u64 {
         self.cut_by_us + self.by_server + self.broken_total
     }
+}
+
+impl Events {
+    fn new(stats: &Stats) -> Self {
+        let span = stats.receiving.map(|(first, last)| last - first);
+        Self {
+            total: stats.events,
+            per_second: rate(stats.events, span),
+            by_type: stats.types.iter().collect(),
+            of_other_types: stats.types.other,
+        }
+    }
+}
+
+impl Bytes {
+    fn new(stats: &Stats, elapsed: Duration) -> Self {
+        Self {
+            wire: stats.wire_bytes,
+            wire_per_second: rate(stats.wire_bytes, Some(elapsed)),
+            data: stats.data_bytes,
+        }
+    }
+}
+
+fn to_texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 /// The number per second. Returns `None` if the span is empty or the number is too small for a

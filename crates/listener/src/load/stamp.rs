@@ -1,4 +1,4 @@
-//! The stamp in an event's data: who sent the event, with which number, and when.
+//! The stamp in an event's data: the publisher, the sequence number and the time of the event.
 //!
 //! The stamp is our own ([`sse_proto::record::Stamp`]), or the time in the key that `--time-field`
 //! names. The data must be a JSON object, or a JSON string that contains one, because applications
@@ -17,7 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Vis
 
 use super::json_scalar::ScalarSeed;
 
-/// What an event's data says about its origin.
+/// The stamp of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct EventStamp<'a> {
     /// Publisher and sequence number, if the data has both.

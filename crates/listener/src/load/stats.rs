@@ -174,7 +174,7 @@ impl Rejections {
 
     /// Number of rejections of all kinds.
     pub(crate) fn total(&self) -> u64 {
-        self.unlisted + self.kinds.iter().map(|refused| refused.count).sum::<u64>()
+        self.unlisted + self.kinds.iter().map(|kind| kind.count).sum::<u64>()
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 
 /// The bytes to write, and the state file.
 ///
-/// A batch is moved to a thread that may block, and comes back empty.
+/// A batch is moved to a thread that may block, and is returned empty.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,

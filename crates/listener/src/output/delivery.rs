@@ -58,7 +58,7 @@ impl Delivery {
     /// # Errors
     /// The record file or stdout cannot be written.
     pub async fn deliver_event(&mut self, event: &Event) -> Result<ControlFlow<()>, DeliveryError> {
-        if let Some(gap) = gap::parse_gap(event) {
+        if let Some(gap) = gap::parse_gap(event.kind.as_bytes(), event.data.as_bytes()) {
             if let Some(record) = &mut self.record {
                 record.record_gap(event, &gap)?;
             }

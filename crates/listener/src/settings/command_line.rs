@@ -12,7 +12,7 @@ use sse_cli::secret::rejects_stray_value;
 use super::{follow::FollowSettings, load::LoadSettings};
 
 const STRAY: &str =
-    "a value without a flag: give a URL by --url, and quote a value that contains spaces";
+    "a value without a flag: give a URL by --url, and put a value that contains spaces in quotes";
 
 const EXAMPLES: &str = "\
 Exit codes:

@@ -299,21 +299,21 @@ mod tests {
 
     #[test]
     fn https_is_rejected_with_a_hint() {
-        let said = parsed(&["--url", "https://user:secret@example.org"])
+        let error = parsed(&["--url", "https://user:secret@example.org"])
             .check()
-            .expect_err("refused");
+            .expect_err("misuse");
         assert!(
-            said.contains("plain http only") && !said.contains("secret"),
-            "{said}"
+            error.contains("plain http only") && !error.contains("secret"),
+            "{error}"
         );
     }
 
     #[test]
     fn insecure_has_no_meaning_for_bench() {
-        let said = parsed(&["--insecure"]).check().expect_err("refused");
+        let error = parsed(&["--insecure"]).check().expect_err("misuse");
         assert!(
-            said.contains("--insecure") && said.contains("plain http only"),
-            "{said}"
+            error.contains("--insecure") && error.contains("plain http only"),
+            "{error}"
         );
     }
 

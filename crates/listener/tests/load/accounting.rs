@@ -1,4 +1,4 @@
-//! Numbered events: what was lost, doubled or out of order is found exactly, on each connection.
+//! Numbered events: the lost, repeated and late ones are found exactly, on each connection.
 
 use serde_json::json;
 
@@ -7,17 +7,17 @@ use crate::{
     support::{Exchange, Server},
 };
 
-/// A connection that gets events with these numbers.
+/// Runs a connection that receives events with these numbers.
 fn got(numbers: &[u64], arguments: &[&str]) -> Done {
     let server = Server::start();
     let count = numbers.len().to_string();
     let bench = Bench::start(&server, &[&["--count", &count], arguments].concat());
     let _stream = server.stream(events(numbers.iter().copied()));
-    bench.done()
+    bench.wait_for_end()
 }
 
 #[test]
-fn holes_doubles_and_late_events_are_found() {
+fn lost_repeated_and_late_events_are_found() {
     let done = got(&[5, 6, 9, 8, 8, 12, 3], &["--expect-no-loss"]);
     done.assert_code(1);
     assert!(done.ended.stderr.contains("--expect-no-loss"), "{done:?}");
@@ -49,7 +49,7 @@ fn holes_doubles_and_late_events_are_found() {
 }
 
 #[test]
-fn nothing_wrong_is_said_and_passes() {
+fn a_run_without_loss_succeeds() {
     let done = got(&[5, 6, 7], &["--expect-no-loss"]);
     done.assert_code(0);
     assert!(
@@ -62,22 +62,22 @@ fn nothing_wrong_is_said_and_passes() {
 }
 
 #[test]
-fn no_numbers_are_no_proof() {
+fn a_run_without_numbered_events_proves_nothing() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "1", "--expect-no-loss"]);
     let _stream = server.stream("data: a\n\n");
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert!(done.ended.stderr.contains("no numbered events"), "{done:?}");
 }
 
 #[test]
-fn a_gap_that_the_server_tells_is_counted_apart() {
+fn loss_in_an_announced_gap_is_counted_separately() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "3"]);
     let gap = "event: gap\ndata: {\"channel\":\"sse\",\"after\":\"1-0\",\"oldest\":\"5-0\",\"reason\":\"trimmed\"}\n\n";
     let _stream = server.stream([&events([0]), gap, &events([4, 6])].concat());
-    let done = bench.done();
+    let done = bench.wait_for_end();
     assert_eq!(done.numbers(["/gaps/trimmed", "/events/total"]), [1, 3]);
     assert_eq!(
         done.numbers(["/loss/lost/announced", "/loss/lost/while_open"]),
@@ -87,11 +87,11 @@ fn a_gap_that_the_server_tells_is_counted_apart() {
 
 #[test]
 #[cfg(unix)]
-fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
+fn every_connection_must_receive_what_any_connection_received_until_the_end() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--connections", "3", "--settle", "200ms"]);
     let mut streams: Vec<_> = (0..3).map(|_| server.request()).collect();
-    // All of them are open before the first event.
+    // All streams are open before the first event.
     for stream in &mut streams {
         stream.open_stream();
         stream.send("retry: 0\n\n");
@@ -103,14 +103,14 @@ fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
         stream
     };
     let mut streams: Vec<_> = streams.into_iter().map(come_back).collect();
-    // They do not say when they were sent: one that was sent before would be no loss.
+    // The events have no time, so an event may have been sent before a stream opened.
     let unstamped = |numbers| events(numbers).replace(",\"sent_us\":1", "");
     streams[0].send(unstamped(0..5));
     streams[1].send(unstamped(0..3));
-    // What was sent before a stream ended was read when it comes back.
+    // A connection that comes back has read everything that was sent before its stream ended.
     let _streams: Vec<_> = streams.into_iter().map(come_back).collect();
     bench.interrupt();
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(done.report["ended_by"], "signal");
     assert_eq!(
@@ -131,7 +131,7 @@ fn what_others_have_seen_when_the_time_is_up_has_to_be_seen_by_all() {
 
 #[test]
 #[cfg(unix)]
-fn it_goes_on_reading_until_everybody_has_caught_up() {
+fn the_grace_period_lasts_until_all_connections_have_caught_up() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
@@ -146,19 +146,18 @@ fn it_goes_on_reading_until_everybody_has_caught_up() {
     behind.end();
     let mut behind = server.stream("");
     bench.interrupt();
-    // The settling shows by nothing but that it does not end; what is behind comes before or during
-    // it.
+    // Nothing shows that the grace period has begun; the missing events arrive before or during it.
     behind.send(events(1..3));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(done.numbers(["/events/total", "/loss/lost/total"]), [6, 0]);
 }
 
-/// Streams that the bench knows to be open before anything else is sent.
+/// Opens streams, of which the load test has read the heads before anything else is sent.
 #[cfg(unix)]
 fn open_streams(server: &Server, count: usize) -> Vec<Exchange> {
     let first: Vec<_> = (0..count).map(|_| server.stream("retry: 0\n\n")).collect();
-    // Whoever comes back has read the head of its first answer.
+    // A connection that comes back has read the head of its first response.
     first.into_iter().for_each(Exchange::end);
     (0..count).map(|_| server.stream(": open\n\n")).collect()
 }
@@ -178,7 +177,7 @@ fn sent_now(publisher: &str, numbers: std::ops::Range<u64>) -> String {
     numbers.map(event).collect()
 }
 
-/// Ends the streams, so that all was read that was sent when they have come back.
+/// Ends the streams and waits until they come back, which proves that everything was read.
 #[cfg(unix)]
 fn come_back(server: &Server, streams: Vec<Exchange>) -> Vec<Exchange> {
     streams
@@ -192,7 +191,7 @@ fn come_back(server: &Server, streams: Vec<Exchange>) -> Vec<Exchange> {
 
 #[test]
 #[cfg(unix)]
-fn a_stream_that_is_open_and_gets_nothing_has_lost_everything() {
+fn an_open_stream_that_receives_nothing_has_lost_everything() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
@@ -204,7 +203,7 @@ fn a_stream_that_is_open_and_gets_nothing_has_lost_everything() {
         .for_each(|stream| stream.send(sent_now("p", 0..100)));
     let _streams = come_back(&server, streams);
     bench.interrupt();
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert_eq!(
         done.numbers(["/loss/lost/total", "/loss/publishers/0/connections"]),
@@ -246,7 +245,7 @@ fn what_is_missing_at_the_head_of_an_open_stream_is_lost() {
     streams[0].send(sent_now("p", 5..100));
     let _streams = come_back(&server, streams);
     bench.interrupt();
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert!(done.ended.stdout.contains("of p: lost 5 (0-4)"), "{done:?}");
     assert_eq!(
@@ -257,7 +256,7 @@ fn what_is_missing_at_the_head_of_an_open_stream_is_lost() {
 
 #[test]
 #[cfg(unix)]
-fn it_waits_for_those_who_have_nothing_yet_of_a_publisher() {
+fn the_grace_period_includes_connections_without_any_event_of_a_publisher() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
@@ -272,7 +271,7 @@ fn it_waits_for_those_who_have_nothing_yet_of_a_publisher() {
     for stream in &mut streams {
         stream.send(&*event);
     }
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers([
@@ -286,14 +285,14 @@ fn it_waits_for_those_who_have_nothing_yet_of_a_publisher() {
 
 #[test]
 #[cfg(unix)]
-fn a_stream_that_opens_with_its_first_event_is_not_accused_of_those_before() {
+fn a_stream_that_opens_with_its_first_event_has_not_lost_earlier_ones() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
         &["--connections", "2", "--settle", "1h", "--expect-no-loss"],
     );
     let requests = [server.request(), server.request()];
-    // Sent before either has a head, as Flask-SSE does it.
+    // The events are sent before the heads, as by Flask-SSE.
     let (all, rest) = (sent_now("p", 0..10), sent_now("p", 4..10));
     let streams = requests
         .into_iter()
@@ -305,7 +304,7 @@ fn a_stream_that_opens_with_its_first_event_is_not_accused_of_those_before() {
         });
     let _streams = come_back(&server, streams.collect());
     bench.interrupt();
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers(["/loss/lost/total", "/loss/publishers/0/clean_connections"]),
@@ -327,7 +326,7 @@ fn behind_a_filter_loss_is_not_judged() {
 }
 
 #[test]
-fn a_filter_that_passes_all_hides_no_loss() {
+fn behind_a_filter_that_passes_all_loss_is_judged() {
     let done = got(
         &[1, 2, 9],
         &["--event", "tick", "--filter-passes-all", "--expect-no-loss"],
@@ -346,7 +345,7 @@ fn stamps_are_found_when_the_data_is_encoded_twice() {
         format!("data: {}\n\n", serde_json::to_string(&inner).expect("JSON"))
     };
     let _stream = server.stream(twice(0) + &twice(2));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     assert_eq!(done.numbers(["/loss/lost/total", "/latency/count"]), [1, 2]);
 }
 
@@ -357,7 +356,7 @@ fn any_key_may_hold_the_time() {
     let _stream = server.stream(
         "data: {\"at\":\"2023-11-14T22:13:20Z\"}\n\ndata: {\"at\":1700000000.5}\n\ndata: {\"at\":99999999999999}\n\n",
     );
-    let done = bench.done();
+    let done = bench.wait_for_end();
     assert_eq!(
         done.numbers(["/latency/count", "/events_from_the_future"]),
         [2, 1]
@@ -365,7 +364,7 @@ fn any_key_may_hold_the_time() {
 }
 
 #[test]
-fn an_event_is_an_event_for_each_connection() {
+fn an_event_counts_once_per_connection() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "2", "--connections", "2"]);
     let _streams = [
@@ -374,7 +373,7 @@ fn an_event_is_an_event_for_each_connection() {
     ];
     assert_eq!(
         bench
-            .done()
+            .wait_for_end()
             .numbers(["/events/total", "/loss/publishers/0/clean_connections"]),
         [4, 2]
     );

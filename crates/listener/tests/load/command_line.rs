@@ -1,4 +1,4 @@
-//! The command line: misuse is said and ends with 2, help teaches.
+//! The command line: misuse is reported with exit code 2, and help contains examples.
 
 use crate::{
     run::{Bench, event},
@@ -22,7 +22,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (&["--expect-no-loss", "--event", "a"], "cannot be judged"),
         (&["--format", "json"], "--format"),
     ] {
-        let ended = Listener::start(&[&["bench"], arguments].concat()).ended();
+        let ended = Listener::start(&[&["bench"], arguments].concat()).wait_for_end();
         assert_eq!(
             (ended.code, ended.stdout.as_str()),
             (Some(2), ""),
@@ -33,7 +33,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
 }
 
 #[test]
-fn too_few_open_files_are_said_before_it_begins() {
+fn too_few_open_files_are_reported_at_the_start() {
     let server = Server::start();
     let mut shell = std::process::Command::new("sh");
     let script = format!(
@@ -41,14 +41,15 @@ fn too_few_open_files_are_said_before_it_begins() {
         env!("CARGO_BIN_EXE_listener"),
         server.url()
     );
-    let ended = Listener::spawn(shell.args(["-c", &script]).env_clear(), Reading::All).ended();
+    let ended =
+        Listener::spawn(shell.args(["-c", &script]).env_clear(), Reading::All).wait_for_end();
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("ulimit -Hn"), "{ended:?}");
 }
 
 #[test]
-fn help_teaches_by_examples_of_several_servers() {
-    let ended = Listener::start(&["bench", "--help"]).ended();
+fn help_contains_examples_for_several_servers() {
+    let ended = Listener::start(&["bench", "--help"]).wait_for_end();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     for word in [
         "Exit codes:",
@@ -64,7 +65,7 @@ fn help_teaches_by_examples_of_several_servers() {
 }
 
 #[test]
-fn flags_have_environment_twins_of_their_own() {
+fn flags_of_bench_have_environment_variables_of_their_own() {
     let server = Server::start();
     let mut command = Listener::command(&["bench"]);
     command
@@ -75,13 +76,13 @@ fn flags_have_environment_twins_of_their_own() {
         .env("LISTENER_COUNT", "1000");
     let listener = Listener::spawn(&mut command, Reading::All);
     let _streams = [server.stream(event(0)), server.stream(event(0))];
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("2 of 2"), "{ended:?}");
 }
 
 #[test]
-fn a_request_is_made_as_the_listener_makes_it() {
+fn the_request_equals_that_of_the_listener() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
@@ -115,7 +116,7 @@ fn a_request_is_made_as_the_listener_makes_it() {
     );
     stream.open_stream();
     stream.send(event(0));
-    bench.done().assert_code(0);
+    bench.wait_for_end().assert_code(0);
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn connections_come_from_the_sources_that_were_named() {
         ],
     );
     let _streams = [server.stream(event(0)), server.stream(event(0))];
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(done.report["sources"][0], "127.0.0.1");
 }

@@ -1,13 +1,13 @@
-//! The real `listener bench` against a scripted HTTP server: one file a promise.
+//! The real `listener bench` against a scripted HTTP server. Each file tests one guarantee.
 //!
-//! Tests wait for conditions, never for time: that a connection comes back shows that all was read
-//! that it got before.
+//! Tests wait for conditions, never for time: a connection that comes back has read everything that
+//! it received before.
 
 mod accounting;
 mod command_line;
 mod raw;
 mod reading;
-mod refusals;
+mod rejections;
 mod report;
 mod resuming;
 mod run;

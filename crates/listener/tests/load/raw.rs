@@ -1,4 +1,4 @@
-//! A server below HTTP: it gives the sockets, and what is written to them is up to the test.
+//! A server without HTTP: the test writes the bytes to the sockets.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -7,15 +7,15 @@ use std::{
 
 use crate::support::{WAIT_MAX, bounded};
 
-/// The head of a stream in chunks.
+/// The head of a chunked stream.
 pub(crate) const STREAM: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// A server on a free port.
 pub(crate) struct RawServer(TcpListener);
 
-/// A request, and the socket for its answer.
-pub(crate) struct Asked {
+/// A request, and the socket for the response.
+pub(crate) struct RawRequest {
     pub(crate) last_event_id: Option<String>,
     pub(crate) socket: TcpStream,
 }
@@ -29,28 +29,28 @@ impl RawServer {
         format!("http://{}", self.0.local_addr().expect("a bound socket"))
     }
 
-    /// The next request.
-    pub(crate) fn asked(&self) -> Asked {
+    /// Waits for the next request.
+    pub(crate) fn next_request(&self) -> RawRequest {
         let listener = self.0.try_clone().expect("a live socket");
         let (socket, _) = bounded("a connection", move || {
             listener.accept().expect("a connection")
         });
-        Asked::read(socket)
+        RawRequest::read(socket)
     }
 
-    /// Answers every request on a thread of its own, until the test is over.
-    pub(crate) fn respond_to_all(self, mut respond: impl FnMut(Asked) + Send + 'static) {
+    /// Responds to every request on a thread of its own, until the end of the test.
+    pub(crate) fn respond_to_all(self, mut respond: impl FnMut(RawRequest) + Send + 'static) {
         std::thread::spawn(move || {
             self.0
                 .incoming()
                 .flatten()
-                .map(Asked::read)
+                .map(RawRequest::read)
                 .for_each(&mut respond);
         });
     }
 }
 
-impl Asked {
+impl RawRequest {
     fn read(socket: TcpStream) -> Self {
         socket
             .set_read_timeout(Some(WAIT_MAX))
@@ -75,13 +75,13 @@ impl Asked {
             .expect("the bench reads on");
     }
 
-    /// Sends these bytes over and over until the bench has closed the connection.
+    /// Sends these bytes repeatedly until the load test closes the connection.
     pub(crate) fn send_until_closed(mut self, bytes: &str) {
         while self.socket.write_all(bytes.as_bytes()).is_ok() {}
     }
 }
 
-/// As chunks of so many bytes.
+/// Encodes a body in chunks of `size` bytes.
 pub(crate) fn chunked(body: &str, size: usize) -> String {
     let chunk =
         |chunk: &[u8]| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();

@@ -17,11 +17,11 @@ fn head(framing: &str) -> String {
 }
 
 #[test]
-fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
+fn a_response_is_read_byte_by_byte_with_every_framing() {
     for (framing, form) in BODIES {
         let server = RawServer::start();
         let bench = Bench::at(&[&server.url()], &["--count", "3"]);
-        let mut asked = server.asked();
+        let mut request = server.next_request();
         let body = format!(": hello\n\n{}", events(0..3));
         let response = head(framing)
             + &if form == "chunked" {
@@ -30,9 +30,9 @@ fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
                 body
             };
         for byte in response.bytes() {
-            asked.send([byte]);
+            request.send([byte]);
         }
-        let done = bench.done();
+        let done = bench.wait_for_end();
         done.assert_code(0);
         assert_eq!(
             done.numbers([
@@ -44,14 +44,14 @@ fn an_answer_is_read_byte_by_byte_however_its_body_is_framed() {
             [3, 3, 1, 1],
             "{framing}"
         );
-        // It is done with the last event, and need not wait for what ends the body.
+        // The connection is done after the last event, and may close before the end of the body.
         let (wire, all) = (done.number("/bytes/wire"), response.len() as u64);
         assert!((all - 8..=all).contains(&wire), "{wire} of {all}");
     }
 }
 
 #[test]
-fn an_answer_is_read_cut_at_any_place() {
+fn a_response_is_read_wherever_it_is_cut() {
     let response = STREAM.to_owned() + &chunked(&events(0..2), 40);
     let server = RawServer::start();
     let connections = response.len() - 1;
@@ -59,14 +59,14 @@ fn an_answer_is_read_cut_at_any_place() {
         &[&server.url()],
         &["--count", "2", "--connections", &connections.to_string()],
     );
-    let mut all: Vec<_> = (0..connections).map(|_| server.asked()).collect();
-    for (at, asked) in all.iter_mut().enumerate() {
-        asked.send(&response.as_bytes()[..=at]);
+    let mut all: Vec<_> = (0..connections).map(|_| server.next_request()).collect();
+    for (at, request) in all.iter_mut().enumerate() {
+        request.send(&response.as_bytes()[..=at]);
     }
-    for (at, asked) in all.iter_mut().enumerate() {
-        asked.send(&response.as_bytes()[at + 1..]);
+    for (at, request) in all.iter_mut().enumerate() {
+        request.send(&response.as_bytes()[at + 1..]);
     }
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     let connections = connections as u64;
     assert_eq!(
@@ -80,11 +80,11 @@ fn an_answer_is_read_cut_at_any_place() {
 }
 
 #[test]
-fn what_is_not_http_is_said() {
+fn another_protocol_is_reported() {
     let server = Server::start();
     let bench = Bench::start(&server, &[]);
     server.request().send_as_they_are("SSH-2.0-OpenSSH_9.2\r\n");
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert_eq!(
         done.number("/connects/failed/the response is not HTTP~11.1"),
@@ -93,13 +93,14 @@ fn what_is_not_http_is_said() {
 }
 
 #[test]
-fn an_endless_head_and_an_endless_event_are_cut_off() {
+fn an_endless_head_and_an_endless_event_close_the_connection() {
     let server = RawServer::start();
     let bench = Bench::at(&[&server.url()], &[]);
-    let mut asked = server.asked();
-    asked.send("HTTP/1.1 200 OK\r\nX: ");
-    asked.send_until_closed("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
-    let done = bench.done();
+    let mut request = server.next_request();
+    request.send("HTTP/1.1 200 OK\r\nX: ");
+    request
+        .send_until_closed("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert_eq!(
         done.number("/connects/failed/the head of the response is too large"),
@@ -112,7 +113,7 @@ fn an_endless_head_and_an_endless_event_are_cut_off() {
         .stream(format!("retry: 0\n\n{}", event(0)))
         .send_until_closed("data: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n");
     let _stream = server.stream(event(1));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers([

@@ -1,4 +1,4 @@
-//! The report: aligned lines for people, and JSON with everything.
+//! The report: aligned lines for people, and JSON with all details.
 
 use crate::{
     run::{Bench, event, events},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 #[test]
-fn the_json_report_has_everything() {
+fn the_json_report_contains_everything() {
     let server = Server::start();
     let bench = Bench::start(
         &server,
@@ -18,7 +18,7 @@ fn the_json_report_has_everything() {
         ],
     );
     let _stream = server.stream(events(0..2));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     for pointer in [
         "/started",
         "/ended_by",
@@ -52,11 +52,11 @@ fn the_json_report_has_everything() {
 }
 
 #[test]
-fn the_text_has_a_line_for_each_thing() {
+fn the_text_report_has_a_line_per_thing() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "1"]);
     let _stream = server.stream(format!(": hello\n\n{}", event(0)));
-    let text = bench.done().ended.stdout;
+    let text = bench.wait_for_end().ended.stdout;
     for name in [
         "time",
         "connections",
@@ -83,7 +83,7 @@ fn the_text_has_a_line_for_each_thing() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_known_before_anything_is_asked() {
+fn a_report_file_that_cannot_be_created_is_an_error_at_the_start() {
     let server = Server::start();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("no-such-directory/report.json");
@@ -94,7 +94,7 @@ fn a_report_that_cannot_be_written_is_known_before_anything_is_asked() {
         "--report",
         path.to_str().expect("UTF-8"),
     ])
-    .ended();
+    .wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("cannot write the report to") && ended.stdout.is_empty(),
@@ -103,11 +103,11 @@ fn a_report_that_cannot_be_written_is_known_before_anything_is_asked() {
 }
 
 #[test]
-fn how_it_goes_is_said_as_often_as_asked_for() {
+fn progress_is_reported_as_often_as_requested() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "2", "--progress-every", "10ms"]);
     let mut stream = server.stream(event(0));
-    bench.said("1 of 1 streams, 1 events");
+    bench.wait_for_stderr("1 of 1 streams, 1 events");
     stream.send(event(1));
-    bench.done().assert_code(0);
+    bench.wait_for_end().assert_code(0);
 }

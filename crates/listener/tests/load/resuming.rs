@@ -1,4 +1,4 @@
-//! Streams that end or are cut come back with their last event id, and it is counted how.
+//! Streams that end or are cut are resumed with their last event id, and counted.
 
 use crate::{
     raw::{RawServer, STREAM, chunked},
@@ -19,13 +19,13 @@ fn a_stream_that_the_server_ends_is_resumed_after_its_last_event() {
     assert_eq!(stream.header("last-event-id"), Some("1"));
     stream.open_stream();
     stream.send("id: 77\n\nid: 88\ndata: unfinished\n");
-    // Closed in the middle.
+    // Closed in the middle of the body.
     drop(stream);
     let mut stream = server.request();
     assert_eq!(stream.header("last-event-id"), Some("77"));
     stream.open_stream();
     stream.send(events(2..4));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers([
@@ -42,7 +42,7 @@ fn a_stream_that_the_server_ends_is_resumed_after_its_last_event() {
 }
 
 #[test]
-fn without_an_id_it_comes_back_without_one_and_the_loss_is_seen() {
+fn without_an_id_a_reconnect_has_none_and_the_loss_is_found() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "2"]);
     let without_id = |number: u64| event(number).replace(&format!("id: {number}\n"), "retry: 0\n");
@@ -51,7 +51,7 @@ fn without_an_id_it_comes_back_without_one_and_the_loss_is_seen() {
     assert_eq!(stream.header("last-event-id"), None);
     stream.open_stream();
     stream.send(without_id(5));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers(["/connects/resumed_with_id", "/connects/reopened_without_id"]),
@@ -85,18 +85,17 @@ fn a_storm_cuts_and_resumes_at_once() {
             "4",
         ],
     );
-    // One event for each stream: whoever wants the next one has to come back, and only a cut makes
-    // it.
+    // One event per stream: a connection receives the next event only after a cut.
     let mut open = Vec::new();
-    server.respond_to_all(move |mut asked| {
-        let next = asked
+    server.respond_to_all(move |mut request| {
+        let next = request
             .last_event_id
             .as_ref()
             .map_or(0, |id| id.parse::<u64>().expect("ours") + 1);
-        asked.send(STREAM.to_owned() + &chunked(&event(next), 1000));
-        open.push(asked);
+        request.send(STREAM.to_owned() + &chunked(&event(next), 1000));
+        open.push(request);
     });
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers([
@@ -128,7 +127,7 @@ fn a_silent_stream_counts_as_broken() {
     assert_eq!(stream.header("last-event-id"), Some("0"));
     stream.open_stream();
     stream.send(event(1));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(done.number("/ends/broken/no bytes for --idle-timeout"), 1);
 }

@@ -1,17 +1,17 @@
-//! A bench as a child process, and its report.
+//! `listener bench` as a child process, and its report.
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{Ended, Listener, Server};
 
-/// A running bench that writes its report to a file.
+/// A running load test that writes its report to a file.
 pub(crate) struct Bench {
     listener: Listener,
     directory: TempDir,
 }
 
-/// A bench that has ended.
+/// A load test that has ended.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) ended: Ended,
@@ -19,12 +19,12 @@ pub(crate) struct Done {
 }
 
 impl Bench {
-    /// Starts it against a server with these arguments.
+    /// Starts a load test of a server with these arguments.
     pub(crate) fn start(server: &Server, arguments: &[&str]) -> Self {
         Self::at(&[&server.url()], arguments)
     }
 
-    /// Starts it against these URLs.
+    /// Starts a load test of these URLs.
     pub(crate) fn at(urls: &[&str], arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("report.json");
@@ -40,21 +40,21 @@ impl Bench {
         }
     }
 
-    /// Ctrl-C.
+    /// Sends the signal of Ctrl-C.
     #[cfg(unix)]
     pub(crate) fn interrupt(&self) {
         rustix::process::kill_process(self.listener.id(), rustix::process::Signal::INT)
             .expect("it runs");
     }
 
-    /// Waits until it says so on stderr.
-    pub(crate) fn said(&self, part: &str) -> String {
-        self.listener.said(part)
+    /// Waits for a line on stderr that contains `part`.
+    pub(crate) fn wait_for_stderr(&self, part: &str) -> String {
+        self.listener.wait_for_stderr(part)
     }
 
-    /// Waits until it has ended by itself.
-    pub(crate) fn done(self) -> Done {
-        let ended = self.listener.ended();
+    /// Waits until the load test has ended by itself.
+    pub(crate) fn wait_for_end(self) -> Done {
+        let ended = self.listener.wait_for_end();
         let json = std::fs::read(self.directory.path().join("report.json"));
         let json = json.unwrap_or_else(|error| panic!("no report: {error}; {ended:?}"));
         Done {
@@ -82,7 +82,7 @@ impl Done {
         pointers.map(|pointer| self.number(pointer))
     }
 
-    /// Ended so, or the test fails with all that was written.
+    /// Checks the exit code, and fails with all the output.
     pub(crate) fn assert_code(&self, code: i32) {
         assert_eq!(self.ended.code, Some(code), "{self:#?}");
     }

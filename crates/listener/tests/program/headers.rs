@@ -1,5 +1,4 @@
-//! Headers and tokens of the user: they are sent, to the server that the user named and to no
-//! other, and never shown.
+//! Headers and tokens of the user: they are sent only to the origin of `--url`, and never printed.
 
 use crate::support::{Listener, PortWithoutServer, Reading, Server};
 
@@ -37,7 +36,7 @@ fn headers_and_the_token_are_sent_with_every_request() {
 }
 
 #[test]
-fn a_redirect_within_the_server_keeps_them() {
+fn a_redirect_within_the_origin_keeps_headers_and_token() {
     let server = Server::start();
     let _listener = start(&server.url(), &SECRETS);
     server
@@ -55,7 +54,7 @@ fn a_redirect_within_the_server_keeps_them() {
 }
 
 #[test]
-fn another_server_gets_nothing_at_any_hop() {
+fn another_origin_gets_no_secret_at_any_hop() {
     for (user, arguments) in [("", &SECRETS[..]), ("user:secret@", &SECRETS[..4])] {
         let (server, elsewhere) = (Server::start(), Server::start());
         let url = server.url().replace("http://", &format!("http://{user}")) + "/s?token=secret";
@@ -68,7 +67,7 @@ fn another_server_gets_nothing_at_any_hop() {
         hop.respond("307 Temporary Redirect", &["Location: /again"], "");
         let hop = elsewhere.request();
         assert_bare(&hop.head);
-        // A stranger may not choose the URL that gets the secrets either.
+        // Another server must not choose the URL that receives the secrets.
         hop.respond(
             "307 Temporary Redirect",
             &[&location(&format!("{}/chosen", server.url()))],
@@ -79,8 +78,8 @@ fn another_server_gets_nothing_at_any_hop() {
         back.open_stream();
         back.send("retry: 1\n\n");
         back.end();
-        // The next connection begins where the user said, with everything.
-        listener.said("the server ended the stream");
+        // The next connection begins at `--url`, with all secrets.
+        listener.wait_for_stderr("the server ended the stream");
         assert!(server.request().header("authorization").is_some());
     }
 }
@@ -94,7 +93,7 @@ fn assert_bare(head: &str) {
 }
 
 #[test]
-fn a_refusal_elsewhere_says_what_was_kept_back() {
+fn a_rejection_after_a_redirect_says_what_was_withheld() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let listener = start(&server.url(), &["--bearer", "secret-token"]);
     server
@@ -103,10 +102,10 @@ fn a_refusal_elsewhere_says_what_was_kept_back() {
     elsewhere
         .request()
         .respond("401 Unauthorized", &[], "who are you?");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(1));
     let expected = format!(
-        "401 Unauthorized: who are you? (after a redirect to {}, which does not get",
+        "401 Unauthorized: who are you? (after a redirect to {}, to which --header, --bearer and passwords are not sent",
         elsewhere.url()
     );
     assert!(ended.stderr.contains(&expected), "{ended:?}");
@@ -114,7 +113,7 @@ fn a_refusal_elsewhere_says_what_was_kept_back() {
 }
 
 #[test]
-fn the_environment_holds_a_header_and_the_token() {
+fn a_header_and_the_token_can_be_set_by_the_environment() {
     let server = Server::start();
     let mut command = Listener::command(&["--url", &server.url()]);
     command
@@ -162,7 +161,7 @@ fn misuse_ends_with_2_and_shows_no_value() {
         ),
         (&["--url", "http://user:secret@"], "not a URL"),
     ] {
-        let ended = Listener::start(arguments).ended();
+        let ended = Listener::start(arguments).wait_for_end();
         assert_eq!(
             (ended.code, ended.stdout.as_str()),
             (Some(2), ""),
@@ -177,12 +176,12 @@ fn misuse_ends_with_2_and_shows_no_value() {
 }
 
 #[test]
-fn help_shows_no_values_and_advises_the_variable() {
+fn help_prints_no_secret_and_recommends_the_variable() {
     let mut command = Listener::command(&["--help"]);
     command
         .env("LISTENER_HEADER", "X-Key: hunter2")
         .env("LISTENER_BEARER", "hunter2");
-    let ended = Listener::spawn(&mut command, Reading::All).ended();
+    let ended = Listener::spawn(&mut command, Reading::All).wait_for_end();
     assert_eq!(ended.code, Some(0));
     assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
     assert!(
@@ -200,10 +199,10 @@ fn help_shows_no_values_and_advises_the_variable() {
 }
 
 #[test]
-fn no_message_shows_them() {
+fn no_message_contains_a_secret() {
     let port = PortWithoutServer::take();
     let url = port.url().replace("http://", "http://user:secret@") + "/s?token=secret";
-    let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).ended();
+    let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("connection refused") && !ended.stderr.contains("secret"),

@@ -1,11 +1,11 @@
-//! Streams that are asked for by other methods than GET: the body is sent, and goes where it may.
+//! Other methods than GET: when the body is sent, and where.
 
 use crate::support::{Listener, Server};
 
 const BODY: &str = "{\"stream\": true, \"question\": \"é?\"}";
 
 #[test]
-fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
+fn a_body_and_its_type_are_sent_again_after_a_cut_and_a_redirect() {
     let server = Server::start();
     let listener = Listener::start(&[
         "--url",
@@ -42,11 +42,11 @@ fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
     assert_eq!(again.header("last-event-id"), Some("1"));
     again.open_stream();
     again.send("data: b\n\n");
-    assert_eq!(listener.ended().stdout, "a\nb\n");
+    assert_eq!(listener.wait_for_end().stdout, "a\nb\n");
 }
 
 #[test]
-fn another_host_gets_the_body_but_no_secrets() {
+fn another_origin_gets_the_body_but_no_secrets() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let _listener =
         Listener::start(&["--url", &server.url(), "--bearer", "secret", "--body", BODY]);
@@ -71,7 +71,7 @@ fn after_see_other_there_is_no_body() {
 }
 
 #[test]
-fn a_body_comes_from_a_file_with_the_method_and_type_that_are_said() {
+fn a_body_from_a_file_is_sent_with_the_given_method_and_type() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("body");
     std::fs::write(&file, "a=b").unwrap();

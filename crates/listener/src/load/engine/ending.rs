@@ -4,7 +4,7 @@
 //! others get some time to catch up.
 //!
 //! ```text
-//! Running ──duration, signal──► Settling ──nobody behind, or time limit──► Over
+//! Running ──duration, signal──► Settling ──none behind, or time limit──► Over
 //!    └────────── all done, or nothing opened ─────────────────────────────►
 //! ```
 

@@ -165,11 +165,11 @@ fn the_largest_numbers_do_not_overflow() {
     );
 }
 
-/// The same from a set of all that came.
+/// The expected verdict, from a set of all received numbers.
 fn naive(numbers: &[u64], target: Option<u64>) -> (Vec<u64>, u64, u64) {
-    let (mut came, mut twice, mut late, mut highest) = (BTreeSet::new(), 0, 0, None);
+    let (mut received, mut twice, mut late, mut highest) = (BTreeSet::new(), 0, 0, None);
     for number in numbers {
-        if !came.insert(*number) {
+        if !received.insert(*number) {
             twice += 1;
         } else if highest.is_some_and(|highest| *number < highest) {
             late += 1;
@@ -179,7 +179,7 @@ fn naive(numbers: &[u64], target: Option<u64>) -> (Vec<u64>, u64, u64) {
     let end = target.or(highest).unwrap_or_default();
     (
         (numbers[0]..=end)
-            .filter(|number| !came.contains(number))
+            .filter(|number| !received.contains(number))
             .collect(),
         twice,
         late,
@@ -203,8 +203,8 @@ proptest! {
 
     #[test]
     fn it_agrees_when_all_are_owed(numbers in prop::collection::vec(0_u64..60, 1..80), target in 0_u64..80) {
-        let came: BTreeSet<_> = numbers.iter().copied().collect();
-        let lost: Vec<u64> = (0..=target).filter(|number| !came.contains(number)).collect();
+        let received: BTreeSet<_> = numbers.iter().copied().collect();
+        let lost: Vec<u64> = (0..=target).filter(|number| !received.contains(number)).collect();
         let track = track(&numbers);
         let verdict = track.assess(Some(0), Some(target), OPEN);
         let found: Vec<u64> = verdict.holes.iter().flat_map(|hole| hole.numbers.clone()).collect();

@@ -1,24 +1,24 @@
-//! Answers after which asking again makes no sense: it ends, and says what the server said.
+//! Final responses: the listener ends, and reports the message of the server.
 
 use crate::support::{Listener, Server};
 
-/// The exit code and stderr after one answer.
+/// The exit code and stderr after one response.
 fn ends(status: &str, headers: &[&str], body: &str) -> (Option<i32>, String) {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.request().respond(status, headers, body);
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(ended.stdout, "");
     (ended.code, ended.stderr)
 }
 
 #[test]
-fn no_content_ends_it_well() {
+fn no_content_ends_the_listener_with_success() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 1\n\ndata: a\n\n").end();
     server.request().respond("204 No Content", &[], "");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: message \ndata: a\n")
@@ -26,7 +26,7 @@ fn no_content_ends_it_well() {
 }
 
 #[test]
-fn a_refusal_is_shown_with_the_servers_message() {
+fn a_rejection_is_reported_with_the_message_of_the_server() {
     let body = r#"{"error":{"code":"no_such_path","message":"no such path: try GET /stream"}}"#;
     let (code, stderr) = ends("404 Not Found", &["Content-Type: application/json"], body);
     assert_eq!(code, Some(1));
@@ -37,7 +37,7 @@ fn a_refusal_is_shown_with_the_servers_message() {
 }
 
 #[test]
-fn another_text_is_shown_cut_and_plain() {
+fn other_text_is_reported_cut_and_cleaned() {
     let (code, stderr) = ends(
         "403 Forbidden",
         &[],
@@ -74,7 +74,7 @@ fn other_statuses_are_final_too() {
 }
 
 #[test]
-fn a_circle_of_redirects_ends_it() {
+fn a_circle_of_redirects_is_a_failure() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     for _ in 0..=10 {
@@ -82,7 +82,7 @@ fn a_circle_of_redirects_ends_it() {
             .request()
             .respond("302 Found", &["Location: /stream"], "");
     }
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("cannot follow the redirects"),

@@ -1,4 +1,4 @@
-//! Answers that are no stream are counted by their kind, with what the server said.
+//! Responses that are not a stream are counted by kind, with the message of the server.
 
 use crate::{
     run::{Bench, event},
@@ -9,7 +9,7 @@ fn refusal(status: &str, headers: &[&str], body: &str) -> (String, String) {
     let server = Server::start();
     let bench = Bench::start(&server, &[]);
     server.request().respond(status, headers, body);
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert!(
         done.ended.stderr.contains("no connection could be opened"),
@@ -26,7 +26,7 @@ fn refusal(status: &str, headers: &[&str], body: &str) -> (String, String) {
 }
 
 #[test]
-fn a_refusal_says_what_the_server_said() {
+fn a_rejection_is_reported_with_the_message_of_the_server() {
     let ours = r#"{"error":{"code":"no_such_path","message":"try GET /stream"}}"#;
     assert_eq!(
         refusal("404 Not Found", &[], ours),
@@ -52,7 +52,7 @@ fn a_refusal_says_what_the_server_said() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again() {
+fn a_transient_rejection_is_retried() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--count", "1", "--connections", "2"]);
     let mut first = server.stream("");
@@ -62,7 +62,7 @@ fn what_may_pass_is_tried_again() {
     let mut second = server.stream("");
     first.send(event(0));
     second.send(event(0));
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers([
@@ -76,7 +76,7 @@ fn what_may_pass_is_tried_again() {
 }
 
 #[test]
-fn alike_refusals_are_counted_together() {
+fn rejections_of_the_same_kind_are_counted_together() {
     let server = Server::start();
     let bench = Bench::start(&server, &["--connections", "5"]);
     for _ in 0..5 {
@@ -84,7 +84,7 @@ fn alike_refusals_are_counted_together() {
             .request()
             .respond("401 Unauthorized", &[], "who are you?");
     }
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(1);
     assert_eq!(done.number("/connects/refused/0/count"), 5);
     assert_eq!(
@@ -94,12 +94,12 @@ fn alike_refusals_are_counted_together() {
 }
 
 #[test]
-fn the_server_may_say_that_there_is_nothing_more() {
+fn no_content_ends_a_connection_for_good() {
     let server = Server::start();
     let bench = Bench::start(&server, &[]);
     server.stream(format!("retry: 0\n\n{}", event(0))).end();
     server.request().respond("204 No Content", &[], "");
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers(["/connects/no_content", "/events/total", "/ends/by_server"]),
@@ -109,9 +109,9 @@ fn the_server_may_say_that_there_is_nothing_more() {
 }
 
 #[test]
-fn nobody_there_ends_with_1_and_says_what_to_look_at() {
+fn a_missing_server_is_a_failure_with_a_hint() {
     let port = PortWithoutServer::take();
-    let done = Bench::at(&[&port.url()], &["--connections", "3"]).done();
+    let done = Bench::at(&[&port.url()], &["--connections", "3"]).wait_for_end();
     done.assert_code(1);
     assert_eq!(
         done.numbers(["/connects/failed/connection refused", "/connects/opened"]),
@@ -124,14 +124,14 @@ fn nobody_there_ends_with_1_and_says_what_to_look_at() {
 }
 
 #[test]
-fn a_node_that_is_not_there_leads_to_the_next() {
+fn a_missing_node_leads_to_the_next_one() {
     let (port, server) = (PortWithoutServer::take(), Server::start());
     let bench = Bench::at(
         &[&port.url(), &server.url()],
         &["--connections", "2", "--count", "1"],
     );
     let _streams = [server.stream(event(0)), server.stream(event(0))];
-    let done = bench.done();
+    let done = bench.wait_for_end();
     done.assert_code(0);
     assert_eq!(
         done.numbers(["/connects/failed/connection refused", "/connections/opened"]),
