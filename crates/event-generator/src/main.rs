@@ -62,19 +62,21 @@ fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let code = runtime.block_on(async {
-        // Install the handlers before the first request: a signal must not find the default action.
-        let mut signals = Signals::install().context("cannot listen for signals")?;
-        let ended = Run::new(settings)?.run(&mut signals).await;
-        write_line(&ended.stats);
-        if let Some(error) = ended.error {
-            return Err(error.into());
-        }
-        ended
-            .report_error
-            .map_or(Ok(ended.code), |error| Err(error.into()))
-    });
+    let code = runtime.block_on(run_to_end(settings));
     // Dropping the runtime would wait for a name lookup that hangs.
     runtime.shutdown_background();
     code
+}
+
+async fn run_to_end(settings: &Settings) -> anyhow::Result<ExitCode> {
+    // Install the handlers before the first request: a signal must not find the default action.
+    let mut signals = Signals::install().context("cannot listen for signals")?;
+    let result = Run::new(settings)?.run(&mut signals).await;
+    write_line(&result.stats);
+    if let Some(error) = result.error {
+        return Err(error.into());
+    }
+    result
+        .report_error
+        .map_or(Ok(result.code), |error| Err(error.into()))
 }

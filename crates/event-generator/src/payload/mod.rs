@@ -21,6 +21,8 @@ mod session;
 mod stamper;
 mod tutorial;
 
+use std::time::Instant;
+
 pub(crate) use self::{
     actions::Actions,
     event::{DataFormat, EventSlot, NextEvent},
@@ -47,18 +49,15 @@ impl Payload {
     ///
     /// The recording cannot be read.
     pub(crate) async fn ready(&mut self) -> Result<bool, ReplayError> {
-        match self {
-            Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => Ok(true),
-            Self::Replay(replay) => replay.ready().await,
+        match self.replay_mut() {
+            Some(replay) => replay.ready().await,
+            None => Ok(true),
         }
     }
 
     /// Returns whether an event is ready now.
     pub(crate) fn is_ready(&mut self) -> bool {
-        match self {
-            Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => true,
-            Self::Replay(replay) => replay.is_ready(),
-        }
+        self.replay_mut().is_none_or(Replay::is_ready)
     }
 
     /// Replaces `data` by the data of the next event. Returns `None` if no event is ready.
@@ -69,6 +68,30 @@ impl Payload {
             Self::Sequenced(sequenced) => Some(sequenced.next_event(slot, data)),
             Self::Session(session) => Some(session.next_event(slot, data)),
             Self::Replay(replay) => replay.next_event(data),
+        }
+    }
+
+    /// Returns when the next event was read from a recording; `None` without a recording.
+    pub(crate) fn read_at(&self) -> Option<Instant> {
+        self.replay().map(Replay::read_at)
+    }
+
+    /// Returns the number of recorded events that were skipped because their types are reserved.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.replay().map_or(0, Replay::skipped)
+    }
+
+    fn replay(&self) -> Option<&Replay> {
+        match self {
+            Self::Replay(replay) => Some(replay),
+            _ => None,
+        }
+    }
+
+    fn replay_mut(&mut self) -> Option<&mut Replay> {
+        match self {
+            Self::Replay(replay) => Some(replay),
+            _ => None,
         }
     }
 }

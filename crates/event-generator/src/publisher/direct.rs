@@ -9,14 +9,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response, Uri,
-    body::{Body as _, Incoming},
+    body::{Body as _, Frame, Incoming},
     client::conn::http1::{SendRequest, handshake},
     header::{HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -56,8 +56,7 @@ impl Direct {
 
     pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
         let request = self.build_request(outgoing)?;
-        let deadline = Instant::now() + self.request_timeout;
-        timeout_at(deadline, self.send_request(request))
+        timeout(self.request_timeout, self.send_request(request))
             .await
             .unwrap_or(Err(NoReply::Timeout))
     }
@@ -110,31 +109,13 @@ impl Direct {
         response: Response<Incoming>,
     ) -> Reply {
         let status = response.status();
-        let mut incoming = response.into_body();
-        let mut body = Bytes::new();
-        while let Some(frame) = incoming.frame().await {
-            let Ok(Ok(chunk)) = frame.map(hyper::body::Frame::into_data) else {
-                return Reply {
-                    status,
-                    body: Bytes::new(),
-                };
-            };
-            if body.len() + chunk.len() > REPLY_BYTES_MAX {
-                return Reply { status, body };
-            }
-            body = if body.is_empty() {
-                chunk
-            } else {
-                [body, chunk].concat().into()
-            };
-            if incoming.is_end_stream() {
-                break;
-            }
+        let (body, is_whole) = read_body(response.into_body()).await;
+        if is_whole {
+            self.idle.borrow_mut().push(IdleConnection {
+                sender,
+                since: Instant::now(),
+            });
         }
-        self.idle.borrow_mut().push(IdleConnection {
-            sender,
-            since: Instant::now(),
-        });
         Reply { status, body }
     }
 
@@ -168,5 +149,33 @@ impl Direct {
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+}
+
+/// Reads a body up to the limit. Returns `false` if the body was not read to its end; a body that
+/// broke off is returned as empty.
+async fn read_body(mut incoming: Incoming) -> (Bytes, bool) {
+    let mut body = Bytes::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(Ok(chunk)) = frame.map(Frame::into_data) else {
+            return (Bytes::new(), false);
+        };
+        if body.len() + chunk.len() > REPLY_BYTES_MAX {
+            return (body, false);
+        }
+        body = append(body, chunk);
+        if incoming.is_end_stream() {
+            break;
+        }
+    }
+    (body, true)
+}
+
+/// Joins two parts of a body. A body of one part, like almost every reply, is not copied.
+fn append(body: Bytes, chunk: Bytes) -> Bytes {
+    if body.is_empty() {
+        chunk
+    } else {
+        [body, chunk].concat().into()
     }
 }

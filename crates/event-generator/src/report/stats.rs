@@ -68,12 +68,10 @@ impl RunStats {
     }
 
     /// Counts an event that is being sent.
-    pub(crate) fn count_sent(&mut self, now: Instant) -> u64 {
-        let sequence = self.counts.sent;
+    pub(crate) fn count_sent(&mut self, now: Instant) {
         self.counts.sent += 1;
         let first = self.sending.map_or(now, |(first, _)| first);
         self.sending = Some((first, now));
-        sequence
     }
 
     /// Counts a reply.

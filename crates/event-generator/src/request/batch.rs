@@ -70,19 +70,8 @@ impl BatchBuilder {
     ) -> Option<CompleteBatch> {
         let bytes = self.lines.len();
         write_line(event, data, &mut self.lines);
-        let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
-            let last = self.lines.split_off(bytes);
-            // The lane continues with the next batch, which does not wait for this one: their order
-            // in the log is not certain.
-            let full = self.finish().map(|full| CompleteBatch {
-                frees_lane: false,
-                ..full
-            });
-            self.lines = last;
-            full
-        } else {
-            None
-        };
+        let is_too_large = self.lines.len() > BATCH_BYTES_MAX && bytes > 0;
+        let full = is_too_large.then(|| self.finish_before(bytes)).flatten();
         if self.dues.is_empty() {
             self.first = sequence;
             self.lane = Some(lane);
@@ -96,6 +85,19 @@ impl BatchBuilder {
             } else {
                 self.finish()
             }
+        })
+    }
+
+    /// Returns the batch without the line that begins at `bytes`, which begins the next batch.
+    fn finish_before(&mut self, bytes: usize) -> Option<CompleteBatch> {
+        let last = self.lines.split_off(bytes);
+        let full = self.finish();
+        self.lines = last;
+        // The lane continues with the next batch, which does not wait for this one: their order in
+        // the log is not certain.
+        full.map(|full| CompleteBatch {
+            frees_lane: false,
+            ..full
         })
     }
 

@@ -38,16 +38,7 @@ impl Results {
         stamper: Option<&Stamper>,
         total: Option<u64>,
     ) -> Result<Self, RecordError> {
-        let record = match (&settings.record, stamper) {
-            (Some(path), Some(stamper)) => {
-                let channel = settings
-                    .channel
-                    .clone()
-                    .unwrap_or_else(Channel::default_channel);
-                Some(Record::create(path, &channel, stamper.clone())?)
-            }
-            _ => None,
-        };
+        let record = create_record(settings, stamper)?;
         let prints_status = settings.prints_status();
         Ok(Self {
             stats: RunStats::new(settings.curve()),
@@ -136,6 +127,20 @@ impl Results {
             self.stats.unreported += events;
         }
     }
+}
+
+fn create_record(
+    settings: &Settings,
+    stamper: Option<&Stamper>,
+) -> Result<Option<Record>, RecordError> {
+    let (Some(path), Some(stamper)) = (&settings.record, stamper) else {
+        return Ok(None);
+    };
+    let channel = settings
+        .channel
+        .clone()
+        .unwrap_or_else(Channel::default_channel);
+    Record::create(path, &channel, stamper.clone()).map(Some)
 }
 
 /// Returns the hint for a run whose first event finds no server.

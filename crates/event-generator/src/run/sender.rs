@@ -105,9 +105,7 @@ impl Sender {
 
     /// Adds the counts that only the whole run knows.
     pub(super) fn count_totals(&self, stats: &mut RunStats) {
-        if let Payload::Replay(replay) = &self.payload {
-            stats.skipped = replay.skipped();
-        }
+        stats.skipped = self.payload.skipped();
         if let Some(retry) = &self.retry {
             stats.sent_again = retry.sent_again();
         }
@@ -116,10 +114,9 @@ impl Sender {
     /// Returns when an event could be sent at the earliest. A recorded event that was not read yet
     /// could not be sent: that delay is not the server's.
     fn earliest_due(&self, due: Instant) -> Instant {
-        match &self.payload {
-            Payload::Replay(replay) => due.max(replay.read_at().into()),
-            _ => due,
-        }
+        self.payload
+            .read_at()
+            .map_or(due, |read_at| due.max(read_at.into()))
     }
 
     fn send_alone(&mut self, sequence: u64, lane: Lane, due: Instant, event: &NextEvent) {

@@ -15,8 +15,8 @@ pub(crate) enum Spread {
     /// Every event at the same distance from the one before
     #[default]
     Constant,
-    /// Independent of each other, like many users (a Poisson process): bursts and pauses around the
-    /// rate
+    /// Independent events, like those of many users (a Poisson process): bursts and pauses around
+    /// the rate
     Poisson,
 }
 

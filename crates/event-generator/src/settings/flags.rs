@@ -11,7 +11,7 @@ use sse_proto::{Channel, units};
 use super::{help, values};
 use crate::{
     payload::{Actions, replay::Recording},
-    report::stderr::Progress,
+    report::progress::Progress,
     request::base_url::BaseUrl,
     request::{Header, Template},
     schedule::{Curve, Spread, parse_ramp, parse_rate},

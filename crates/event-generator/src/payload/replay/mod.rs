@@ -99,12 +99,12 @@ impl Replay {
     }
 
     /// Returns when the next event was read. It could not be sent earlier.
-    pub(crate) fn read_at(&self) -> Instant {
+    pub(super) fn read_at(&self) -> Instant {
         self.read
     }
 
     /// Returns the number of events that were skipped because their types are reserved.
-    pub(crate) fn skipped(&self) -> u64 {
+    pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
 

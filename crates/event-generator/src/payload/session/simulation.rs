@@ -112,7 +112,7 @@ impl User {
         let action = choose_action(self.last, rng);
         let begins = self.last == Action::Close;
         if action == Action::View {
-            // A session begins on any page, and goes on to another one.
+            // A session begins on any page, and continues with another one.
             let left = (!begins).then_some(self.page);
             self.page = choose_page(rng, left);
         }
