@@ -9,7 +9,7 @@ use actix_web::{
     middleware::Next,
 };
 
-use url::Host;
+use sse_cli::loopback::{is_loopback_ip, is_loopback_url};
 
 use crate::http::{
     error::{ApiError, shortened},
@@ -57,7 +57,7 @@ impl Origins {
                 .split_once("://")
                 .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
             // A name of somebody else's that leads to this machine makes a page of theirs look like ours.
-            let rebound = local_address(request).ip().is_loopback() && !is_loopback(&origin);
+            let rebound = is_loopback_ip(local_address(request).ip()) && !is_loopback(&origin);
             return if (same && !rebound) || self.allows(&origin) {
                 Ok(())
             } else {
@@ -101,15 +101,7 @@ impl Origins {
 
 /// Whether an origin is of this very machine.
 fn is_loopback(origin: &str) -> bool {
-    let host = url::Url::parse(origin)
-        .ok()
-        .and_then(|url| url.host().map(|host| host.to_owned()));
-    match host {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+    url::Url::parse(origin).is_ok_and(|url| is_loopback_url(&url))
 }
 
 /// Middleware: a preflight that is refused says why as every other error does.
