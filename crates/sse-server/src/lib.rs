@@ -11,6 +11,8 @@ pub mod metrics;
 pub mod settings;
 
 mod limits;
+mod log_throttle;
+mod retry;
 mod serve;
 
 pub use serve::run;

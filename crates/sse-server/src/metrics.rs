@@ -36,7 +36,7 @@ struct Inner {
     gaps: Family<GapLabels, Counter<u64, AtomicU64>>,
     subscribers_behind_tail: Gauge<i64, AtomicI64>,
     behind_tail: Counter<u64, AtomicU64>,
-    forks: Counter<u64, AtomicU64>,
+    failover_losses: Counter<u64, AtomicU64>,
     gap_records: Counter<u64, AtomicU64>,
     page_reads: Counter<u64, AtomicU64>,
     subscribers_closed: Family<ClosedLabels, Counter<u64, AtomicU64>>,
@@ -81,7 +81,7 @@ impl Metrics {
             gaps: Family::default(),
             subscribers_behind_tail: Gauge::default(),
             behind_tail: Counter::default(),
-            forks: Counter::default(),
+            failover_losses: Counter::default(),
             gap_records: Counter::default(),
             page_reads: Counter::default(),
             subscribers_closed: Family::default(),
@@ -111,15 +111,15 @@ impl Metrics {
     }
 
     /// The broker stored a group of events as one.
-    pub fn group_committed(&self, events: usize) {
+    pub fn batch_committed(&self, events: usize) {
         self.0
             .group_events
             .observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
     }
 
     /// Redis was found to have lost acknowledged events.
-    pub fn forked(&self) {
-        self.0.forks.inc();
+    pub fn failover_loss_found(&self) {
+        self.0.failover_losses.inc();
     }
 
     /// This node has recorded in a channel that events were lost.
@@ -261,7 +261,7 @@ impl Inner {
         registry.register(
             "forks",
             "Times that Redis was found to have lost acknowledged events",
-            self.forks.clone(),
+            self.failover_losses.clone(),
         );
         registry.register(
             "gap_records",

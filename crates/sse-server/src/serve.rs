@@ -21,18 +21,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::{
-        Broker, BrokerError, Retention, embedded, embedded::Embedded, memory::Memory,
-        once::KeyLimits, redis, redis::RedisBroker, redis::without_password,
+        Broker, BrokerError, Retention, embedded, embedded::Embedded, idempotency::KeyLimits,
+        memory::Memory, redis, redis::RedisBroker, redis::without_password,
     },
     channel::{Hub, TailLimits},
     fanout::{
-        body::{StreamSettings, Streams},
         detach::{Connection, Open},
-        pages::Pages,
-        patience::{self, patience_max},
-        threads::{Fanout, FanoutSettings},
+        page_cache::PageCache,
+        stall::{self, stall_timeout_max},
+        stream_body::{StreamSettings, Streams},
+        thread::{Fanout, FanoutSettings},
     },
-    http::{self, Answers, BodyMemory, Edge, Limits},
+    http::{self, AppState, BodyMemory, HistoryBudget, RequestLimits},
     limits::raise_open_files,
     metrics::Metrics,
     settings::{BrokerKind, Settings, unknown_variables},
@@ -73,7 +73,7 @@ pub async fn run(
     let address = listener.local_addr().context("the address of the socket")?;
 
     let stopping = CancellationToken::new();
-    let edge = edge(
+    let state = state(
         &settings,
         broker.clone(),
         metrics,
@@ -81,8 +81,8 @@ pub async fn run(
         connections_max,
         stopping.clone(),
     )?;
-    let fanout = edge.streams.fanout.clone();
-    let server = serve_http(listener, edge, connections_max, settings.write_timeout)
+    let fanout = state.streams.fanout.clone();
+    let server = serve_http(listener, state, connections_max, settings.write_timeout)
         .with_context(|| format!("cannot serve on {address}"))?;
 
     announce(&settings, address, connections_max);
@@ -112,20 +112,20 @@ pub async fn run(
 }
 
 /// Puts together what request handlers need.
-fn edge(
+fn state(
     settings: &Settings,
     broker: Broker,
     metrics: Metrics,
     address: SocketAddr,
     connections_max: usize,
     stopping: CancellationToken,
-) -> anyhow::Result<Edge> {
+) -> anyhow::Result<AppState> {
     let tail = TailLimits {
         events_max: settings.tail_events,
         bytes_max: bytes(settings.tail_bytes),
     };
     let hub = Hub::new(broker.clone(), tail, Handle::current());
-    let pages = Pages::new(
+    let pages = PageCache::new(
         broker,
         bytes(settings.event_bytes_max),
         metrics.clone(),
@@ -156,8 +156,8 @@ fn edge(
         heartbeat: settings.heartbeat,
         retry: settings.retry,
     };
-    Ok(Edge {
-        limits: Limits {
+    Ok(AppState {
+        limits: RequestLimits {
             event_bytes_max: bytes(settings.event_bytes_max),
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
@@ -165,7 +165,7 @@ fn edge(
             subscribers_max: subscribers_max(settings, connections_max),
         },
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
-        answers: Answers::default(),
+        history_budget: HistoryBudget::default(),
         origins: settings.origins(),
         streams: Streams {
             hub: hub.clone(),
@@ -200,12 +200,12 @@ fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
 /// Starts to answer. As actix-web's `HttpServer` does it, but over connections whose socket a stream can take with it.
 fn serve_http(
     listener: TcpListener,
-    edge: Edge,
+    state: AppState,
     connections_max: usize,
     write_timeout: Duration,
 ) -> std::io::Result<Server> {
     let workers = cores();
-    let user_timeout = patience_max(write_timeout).saturating_add(USER_TIMEOUT);
+    let user_timeout = stall_timeout_max(write_timeout).saturating_add(USER_TIMEOUT);
     let open = Open::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
@@ -215,12 +215,12 @@ fn serve_http(
         .shutdown_timeout(SHUTDOWN_WITHIN_S)
         .disable_signals();
     let builder = builder.listen("sse-server", listener, move || {
-        let (edge, open, shutdown) = (edge.clone(), open.clone(), shutdown.clone());
-        let local = edge.address;
+        let (state, open, shutdown) = (state.clone(), open.clone(), shutdown.clone());
+        let local = state.address;
         let app = App::new()
-            .wrap(ConditionOption::from(edge.origins.cors()))
+            .wrap(ConditionOption::from(state.origins.cors()))
             .wrap(from_fn(http::say_why_refused))
-            .configure(move |config| http::routes(config, edge))
+            .configure(move |config| http::routes(config, state))
             .into_factory()
             .map_err(|error: actix_web::Error| error.error_response());
         let http = HttpService::build()
@@ -392,7 +392,7 @@ fn tune(stream: &TcpStream, user_timeout: Duration) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     #[cfg(target_os = "linux")]
     {
-        let _ = socket.set_tcp_notsent_lowat(patience::UNSENT_BYTES);
+        let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(user_timeout));
     }
 }

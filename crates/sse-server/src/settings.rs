@@ -368,7 +368,7 @@ fn choose_broker(
     redis_url: Option<String>,
 ) -> Result<BrokerChoice, String> {
     let redis = |url: &Option<String>| BrokerKind::Redis(url.clone().unwrap_or_default());
-    let given = [
+    let accepted = [
         (
             "data_dir",
             "--data-dir",
@@ -393,7 +393,7 @@ fn choose_broker(
     ];
     for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
         let from_flag = source == ValueSource::CommandLine;
-        let mut chosen = given
+        let mut chosen = accepted
             .iter()
             .filter(|(id, _, _, on, _)| *on && matches.value_source(id) == Some(source));
         if let Some((_, flag, variable, _, kind)) = chosen.next() {

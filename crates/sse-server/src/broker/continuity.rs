@@ -7,7 +7,7 @@
 
 use sse_proto::{EventId, Position, api::GapReason};
 
-use super::Start;
+use super::Continuity;
 
 /// What a log knows of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Trimmed {
 
 /// Judges `position`, given whether its own event is still in the log.
 #[must_use]
-pub fn judge(position: Position, present: bool, extent: &Extent) -> Start {
+pub fn judge(position: Position, present: bool, extent: &Extent) -> Continuity {
     let mark = extent.trimmed.mark();
     let proved = present
         || match position {
@@ -63,9 +63,9 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Start {
             Position::At(_) => false,
         };
     if proved {
-        return Start::Contiguous;
+        return Continuity::Contiguous;
     }
-    Start::Gap {
+    Continuity::Gap {
         reason: reason(position, extent),
         oldest: extent.oldest,
         lost: None,
@@ -74,7 +74,7 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Start {
 
 /// Judges the position "from this millisecond on": it is complete if nothing that late was ever trimmed.
 #[must_use]
-pub fn judge_time(ms: u64, extent: &Extent) -> Start {
+pub fn judge_time(ms: u64, extent: &Extent) -> Continuity {
     let id = EventId::new(ms, 0);
     let complete = match extent.trimmed {
         Trimmed::NothingSince(_) => true,
@@ -83,9 +83,9 @@ pub fn judge_time(ms: u64, extent: &Extent) -> Start {
         Trimmed::Somewhere => extent.oldest.is_some_and(|oldest| oldest <= id) || id > extent.last,
     };
     if complete {
-        Start::Contiguous
+        Continuity::Contiguous
     } else {
-        Start::Gap {
+        Continuity::Gap {
             reason: GapReason::Trimmed,
             oldest: extent.oldest,
             lost: None,
@@ -119,8 +119,8 @@ mod tests {
 
     fn after(ms: u64, present: bool, extent: Extent) -> Option<GapReason> {
         match judge(Position::After(id(ms)), present, &extent) {
-            Start::Contiguous => None,
-            Start::Gap { reason, oldest, .. } => {
+            Continuity::Contiguous => None,
+            Continuity::Gap { reason, oldest, .. } => {
                 assert_eq!(oldest, extent.oldest);
                 Some(reason)
             }
@@ -201,7 +201,7 @@ mod tests {
             last: id(9),
             trimmed: Trimmed::Through(id(4)),
         };
-        let complete = |ms, extent: &Extent| judge_time(ms, extent) == Start::Contiguous;
+        let complete = |ms, extent: &Extent| judge_time(ms, extent) == Continuity::Contiguous;
         assert!(
             complete(5, &kept) && complete(12, &kept) && !complete(4, &kept) && !complete(1, &kept)
         );
@@ -227,7 +227,7 @@ mod tests {
             trimmed: Trimmed::Through(id(4)),
         };
         let at = |ms, present, extent: &Extent| {
-            judge(Position::At(id(ms)), present, extent) == Start::Contiguous
+            judge(Position::At(id(ms)), present, extent) == Continuity::Contiguous
         };
         assert!(at(5, true, &kept));
         assert!(!at(6, false, &kept) && !at(99, false, &kept));

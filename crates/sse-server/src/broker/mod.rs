@@ -7,11 +7,11 @@
 //! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
 //!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
 //! - An id is never given out twice, and ids of a channel only grow.
-//! - [`append_once`](Broker::append_once) does the same for parts that may have keys. A part whose key is known in the
+//! - [`append_idempotent`](Broker::append_once) does the same for parts that may have keys. A part whose key is known in the
 //!   channel is not added again, and gets the ids of the first time. Keys are kept in the same step as the events, for
 //!   at least the window that was set when they came, also when the events were trimmed meanwhile.
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
-//!   asked position without a hole ([`Start::Contiguous`]) or cannot be proved to ([`Start::Gap`]); never does a page
+//!   asked position without a hole ([`Continuity::Contiguous`]) or cannot be proved to ([`Continuity::Gap`]); never does a page
 //!   end early but for its limits, or before events that are damaged, and [`Page::more`] says so. Reading on from there
 //!   tells a gap.
 //! - [`read_back`](Broker::read_back) returns events newest first. It may pass over damaged ones, which are told to
@@ -19,17 +19,17 @@
 //! - A log that has lost its newest events has a *gap record* in their place, where somebody knew of them: an entry that
 //!   reads as an event of the type `gap` ([`Stored::is_gap`]), with a `Gap` for its data.
 //! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
-//! - A [`Follower`] of a channel ([`follow`](Broker::follow)) is told to look after every append to it, by any node. It
+//! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is told to look after every append to it, by any node. It
 //!   may be in vain; whoever follows first and then reads misses nothing.
 //!
 //! There is no order across channels.
 
-pub mod bells;
 mod clock;
 pub mod continuity;
 pub mod embedded;
+pub mod idempotency;
 pub mod memory;
-pub mod once;
+pub mod notify;
 pub mod redis;
 
 use std::{num::NonZeroUsize, sync::Weak, time::Duration};
@@ -41,10 +41,10 @@ use sse_proto::{
 };
 
 use self::{
-    bells::{Bells, Follower},
     embedded::Embedded,
+    idempotency::{AppendItem, AppendOutcome, KeyLimits},
     memory::Memory,
-    once::{KeyLimits, Part, Placed},
+    notify::{ChangeNotifier, Watcher},
     redis::RedisBroker,
 };
 
@@ -85,7 +85,7 @@ pub struct Appended {
 
 /// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum From {
+pub enum ReadFrom {
     /// The oldest event that is kept.
     Oldest,
     /// The first event of this millisecond, by the log's clock, or later.
@@ -176,7 +176,7 @@ pub fn lost_of(kind: &str, data: &str) -> Option<Lost> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// How the run joins the position that was asked for.
-    pub start: Start,
+    pub start: Continuity,
     /// In id order, without holes.
     pub events: Vec<Stored>,
     /// The page ended at its limits, or where the log is damaged: more follows.
@@ -188,10 +188,10 @@ pub struct Page {
 impl Page {
     /// Where to read on after this page.
     #[must_use]
-    pub fn end(&self, asked: From) -> Position {
+    pub fn end(&self, asked: ReadFrom) -> Position {
         match (self.events.last(), self.start, asked) {
             (Some(event), _, _) => Position::After(event.id),
-            (None, Start::Contiguous, From::Position(position)) => position,
+            (None, Continuity::Contiguous, ReadFrom::Position(position)) => position,
             (None, _, _) => Position::After(self.last),
         }
     }
@@ -219,7 +219,7 @@ pub enum Settled {
 
 /// How a page joins the position it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum Continuity {
     /// Nothing lies between the position and the page.
     Contiguous,
     /// It cannot be proved that nothing was missed; the page starts at the oldest event that is kept, or after the lost
@@ -258,10 +258,10 @@ pub enum BrokerError {
     #[error("{0}")]
     Full(String),
     /// A key came again with other content. Nothing was stored.
-    #[error("the key of part {part} was used for other content")]
+    #[error("the key of part {item} was used for other content")]
     KeyReused {
         /// The part of the append, counted from zero.
-        part: usize,
+        item: usize,
     },
     /// The channel knows as many keys as it may. Nothing was stored.
     #[error(
@@ -296,21 +296,21 @@ impl Broker {
         }
     }
 
-    /// Appends those of `parts`, at least one, whose key is not known in `channel`: all of them or none, in order.
+    /// Appends those of `items`, at least one, whose key is not known in `channel`: all of them or none, in order.
     /// Tells for each where it is.
     ///
     /// # Errors
     /// Any: see [`BrokerError`]. After `OutcomeUnknown` the same parts may be appended again; those with keys are not
     /// doubled.
-    pub async fn append_once(
+    pub async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: Vec<Part>,
-    ) -> Result<Vec<Placed>, BrokerError> {
+        items: Vec<AppendItem>,
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.append_once(channel, parts).await,
-            Self::Memory(broker) => broker.append_once(channel, &parts),
-            Self::Redis(broker) => broker.append_once(channel, &parts).await,
+            Self::Embedded(broker) => broker.append_idempotent(channel, items).await,
+            Self::Memory(broker) => broker.append_idempotent(channel, &items),
+            Self::Redis(broker) => broker.append_idempotent(channel, &items).await,
         }
     }
 
@@ -321,7 +321,7 @@ impl Broker {
     pub async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         match self {
@@ -365,14 +365,14 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn loss_across(
+    pub async fn loss_spanning(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
         match self {
             Self::Embedded(_) | Self::Memory(_) => Ok(None),
-            Self::Redis(broker) => broker.loss_across(channel, bound).await,
+            Self::Redis(broker) => broker.loss_spanning(channel, bound).await,
         }
     }
 
@@ -392,32 +392,32 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+    pub async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         match self {
-            Self::Embedded(broker) => Ok(broker.head(channel)),
-            Self::Memory(broker) => Ok(broker.head(channel)),
-            Self::Redis(broker) => broker.head(channel).await,
+            Self::Embedded(broker) => Ok(broker.last_id(channel)),
+            Self::Memory(broker) => Ok(broker.last_id(channel)),
+            Self::Redis(broker) => broker.last_id(channel).await,
         }
     }
 
-    /// From now on `follower` is told of every append to `channel`, for as long as somebody holds it.
-    pub fn follow(&self, channel: &Channel, follower: Weak<dyn Follower>) {
-        self.bells().follow(channel, follower);
+    /// From now on `watcher` is told of every append to `channel`, for as long as somebody holds it.
+    pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
+        self.notifier().follow(channel, watcher);
         if let Self::Redis(broker) = self {
-            broker.follows_changed();
+            broker.followed_changed();
         }
     }
 
     /// Lets go of the followers of `channel` that nobody holds any more.
-    pub fn forget_gone_followers(&self, channel: &Channel) {
-        self.bells().forget_gone(channel);
+    pub fn remove_dropped_watchers(&self, channel: &Channel) {
+        self.notifier().remove_dropped(channel);
     }
 
-    fn bells(&self) -> &Bells {
+    fn notifier(&self) -> &ChangeNotifier {
         match self {
-            Self::Embedded(broker) => broker.bells(),
-            Self::Memory(broker) => broker.bells(),
-            Self::Redis(broker) => broker.bells(),
+            Self::Embedded(broker) => broker.notifier(),
+            Self::Memory(broker) => broker.notifier(),
+            Self::Redis(broker) => broker.notifier(),
         }
     }
 

@@ -13,7 +13,7 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::{runtime::Handle, time::sleep};
 
 use super::tail::{Tail, TailLimits};
-use crate::broker::{self, Broker, BrokerError, From, Page, PageLimits, bells::Follower};
+use crate::broker::{self, Broker, BrokerError, Page, PageLimits, ReadFrom, notify::Watcher};
 
 /// One read of the log for a tail.
 const FEED_LIMITS: PageLimits = PageLimits {
@@ -68,9 +68,9 @@ impl Hub {
         });
         channels.insert(channel.clone(), Arc::downgrade(&live));
         // Follow before reading: the other order loses every event published between the two.
-        let follower: Arc<dyn Follower> = live.clone();
-        self.0.broker.follow(channel, Arc::downgrade(&follower));
-        follower.rung();
+        let watcher: Arc<dyn Watcher> = live.clone();
+        self.0.broker.follow(channel, Arc::downgrade(&watcher));
+        watcher.changed();
         live
     }
 }
@@ -131,7 +131,7 @@ impl LiveChannel {
             .events
             .first()
             .is_some_and(|first| first.id <= position);
-        if let broker::Start::Gap {
+        if let broker::Continuity::Gap {
             lost: Some(lost), ..
         } = page.start
             && !is_interleaved
@@ -144,7 +144,7 @@ impl LiveChannel {
             });
             return (end, more);
         }
-        if let broker::Start::Gap { reason, .. } = page.start {
+        if let broker::Continuity::Gap { reason, .. } = page.start {
             tracing::warn!(%channel, after = %position, ?reason, "the log does not continue here; proving every cursor");
             let last = page.last;
             self.tail.update(|frames| frames.join(last));
@@ -157,8 +157,8 @@ impl LiveChannel {
     }
 }
 
-impl Follower for LiveChannel {
-    fn rung(self: Arc<Self>) {
+impl Watcher for LiveChannel {
+    fn changed(self: Arc<Self>) {
         let Some(hub) = self.hub.upgrade() else {
             return;
         };
@@ -193,7 +193,7 @@ impl Drop for LiveChannel {
                 channels.remove(&self.channel);
             }
             drop(channels);
-            hub.broker.forget_gone_followers(&self.channel);
+            hub.broker.remove_dropped_watchers(&self.channel);
         }
     }
 }
@@ -212,7 +212,7 @@ async fn read_on(
                 .read(&channel, after(position), FEED_LIMITS)
                 .await
                 .map(|page| (position, Some(page))),
-            None => broker.head(&channel).await.map(|head| (head, None)),
+            None => broker.last_id(&channel).await.map(|head| (head, None)),
         };
         // Only now: while a read is under way, everybody may leave.
         let Some(live) = live.upgrade() else { return };
@@ -237,8 +237,8 @@ async fn read_on(
     }
 }
 
-const fn after(position: EventId) -> From {
-    From::Position(Position::After(position))
+const fn after(position: EventId) -> ReadFrom {
+    ReadFrom::Position(Position::After(position))
 }
 
 /// The broker cannot be read: says so once, and waits between attempts.

@@ -4,7 +4,7 @@
 use sse_proto::{Channel, EventId, Position};
 
 use super::Filter;
-use crate::broker::{self, BackPage, Broker, BrokerError, From, PageLimits};
+use crate::broker::{self, BackPage, Broker, BrokerError, PageLimits, ReadFrom};
 
 /// Events, and bytes of them, that a search for [`Beginning::Newest`] looks through at the most, because a filter may
 /// pass none of them. What lies beyond is not found.
@@ -49,9 +49,9 @@ impl Beginning {
         scan: PageLimits,
     ) -> Result<Position, BrokerError> {
         match self {
-            Self::Now | Self::Newest(0) => broker.head(channel).await.map(Position::After),
-            Self::Oldest => first(broker, channel, From::Oldest).await,
-            Self::Since(ms) => first(broker, channel, From::Time(ms)).await,
+            Self::Now | Self::Newest(0) => broker.last_id(channel).await.map(Position::After),
+            Self::Oldest => first(broker, channel, ReadFrom::Oldest).await,
+            Self::Since(ms) => first(broker, channel, ReadFrom::Time(ms)).await,
             Self::Newest(count) => {
                 newest(broker, channel, until, Search::new(filter, count, scan)).await
             }
@@ -60,13 +60,19 @@ impl Beginning {
 }
 
 /// The position right before the first event from `from` on.
-async fn first(broker: &Broker, channel: &Channel, from: From) -> Result<Position, BrokerError> {
+async fn first(
+    broker: &Broker,
+    channel: &Channel,
+    from: ReadFrom,
+) -> Result<Position, BrokerError> {
     let page = broker.read(channel, from, ONE_EVENT).await?;
     Ok(match (page.start, from, page.events.first()) {
         // The oldest events are damaged. No event has this position either.
-        (broker::Start::Gap { .. }, From::Oldest, _) => Position::At(EventId::ZERO),
+        (broker::Continuity::Gap { .. }, ReadFrom::Oldest, _) => Position::At(EventId::ZERO),
         // Older than the oldest event, so no event has this position: it says `trimmed` whenever it is asked for.
-        (broker::Start::Gap { .. }, From::Time(ms), _) => Position::At(EventId::new(ms, 0)),
+        (broker::Continuity::Gap { .. }, ReadFrom::Time(ms), _) => {
+            Position::At(EventId::new(ms, 0))
+        }
         (_, _, Some(event)) => Position::At(event.id),
         (_, _, None) => Position::After(page.last),
     })
@@ -88,7 +94,7 @@ async fn newest(
     }
     if search.wanted > 0 && !page.more {
         // It has come to the beginning. What is damaged there may have been wanted.
-        let oldest = first(broker, channel, From::Oldest).await?;
+        let oldest = first(broker, channel, ReadFrom::Oldest).await?;
         if oldest == Position::At(EventId::ZERO) {
             return Ok(oldest);
         }

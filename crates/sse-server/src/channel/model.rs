@@ -16,7 +16,7 @@ use super::{
     multi::{Fetch, MultiStep},
 };
 use crate::broker::{
-    self, From, Page, PageLimits, Stored,
+    self, Page, PageLimits, ReadFrom, Stored,
     continuity::{Extent, Trimmed, judge},
 };
 
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// What the broker's contract says of a read.
-    fn read(&self, from: From, events_max: usize) -> Page {
+    fn read(&self, from: ReadFrom, events_max: usize) -> Page {
         let last = self.last();
         let mark = self
             .trimmed
@@ -74,7 +74,7 @@ impl Log {
         };
         let oldest = self.kept().first().map(|event| event.id);
         let (start, floor) = match from {
-            From::Position(position) => {
+            ReadFrom::Position(position) => {
                 let (Position::After(id) | Position::At(id)) = position;
                 let present = self.kept().iter().any(|event| event.id == id);
                 let start = judge(
@@ -88,14 +88,14 @@ impl Log {
                 );
                 (
                     start,
-                    if start == broker::Start::Contiguous {
+                    if start == broker::Continuity::Contiguous {
                         position.floor()
                     } else {
                         EventId::ZERO
                     },
                 )
             }
-            From::Oldest | From::Time(_) => (broker::Start::Contiguous, EventId::ZERO),
+            ReadFrom::Oldest | ReadFrom::Time(_) => (broker::Continuity::Contiguous, EventId::ZERO),
         };
         let mut events: Vec<Stored> = self
             .kept()
@@ -396,12 +396,12 @@ impl System {
             );
             // Whoever comes back with the last id finds that nothing is left, unless that was trimmed since.
             let position = last.position_in(&log.channel).unwrap();
-            let left = log.read(From::Position(position), usize::MAX);
+            let left = log.read(ReadFrom::Position(position), usize::MAX);
             let is_trimmed = log.events[..log.trimmed]
                 .iter()
                 .any(|event| event.id > position.floor());
             assert!(
-                left.start == broker::Start::Contiguous || is_trimmed,
+                left.start == broker::Continuity::Contiguous || is_trimmed,
                 "{:?}",
                 left.start
             );

@@ -14,7 +14,7 @@ use super::{
     dress::Neighbours,
     subscription::{CHUNK_BYTES_MAX, Chunk, Settlement, Start, Step, Subscription, Wanted},
 };
-use crate::broker::{From, Page};
+use crate::broker::{Page, ReadFrom};
 
 /// Events of a page for a stream of one channel.
 const PAGE_EVENTS_MAX: usize = 256;
@@ -39,7 +39,7 @@ pub struct Fetch {
     /// Which of the channels, counted from 0.
     pub nth: usize,
     /// From where to read.
-    pub from: From,
+    pub from: ReadFrom,
     /// Of the channel's tail when the page was asked for.
     pub generation: u64,
     /// Of that tail, likewise.
@@ -73,8 +73,8 @@ impl MultiSubscription {
 
     /// Which events it wants, and how their data is wrapped.
     #[must_use]
-    pub fn wishes(&self) -> (Filter, Envelope) {
-        let first = self.channels.first().map(Subscription::wishes);
+    pub fn filter_and_envelope(&self) -> (Filter, Envelope) {
+        let first = self.channels.first().map(Subscription::filter_and_envelope);
         first
             .map(|(filter, envelope)| (filter.clone(), envelope))
             .unwrap_or_default()

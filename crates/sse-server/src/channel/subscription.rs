@@ -20,7 +20,7 @@ use super::{
     dress::{Dress, Envelope, Joined, Neighbours},
     tail::Frames,
 };
-use crate::broker::{self, From, GAP, Page};
+use crate::broker::{self, GAP, Page, ReadFrom};
 
 /// A chunk of frames has at most this many bytes, or one event.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -98,7 +98,7 @@ pub enum Step {
     /// Write this; the cursor has moved past it.
     Write(Chunk),
     /// Read this page of the log and hand it to [`Subscription::page`].
-    Fetch(From),
+    Fetch(ReadFrom),
     /// Nothing to do until the tail changes.
     Wait,
     /// Nothing that is wanted can come any more.
@@ -131,12 +131,12 @@ pub struct Subscription {
     /// The newest event that was sent: after a fork of the log none is sent twice on one connection.
     sent: EventId,
     /// Set once the log lost its end under this subscriber, which is rare.
-    fork: Option<Box<Fork>>,
+    lost_tail: Option<Box<LostTail>>,
 }
 
 /// What a subscriber was sent before a fork of the log, and is not sent again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Fork {
+struct LostTail {
     /// Everything up to here.
     sent: EventId,
     /// The gap record, which was told before what lies between the position and it.
@@ -178,7 +178,7 @@ impl Settlement {
     ///
     /// Who was told of it by an end stands *at* the first event beyond, so that this is not lost on those who go on.
     #[must_use]
-    pub fn untold(&self, position: Position, bound: EventId) -> Option<EventId> {
+    pub fn unreported(&self, position: Position, bound: EventId) -> Option<EventId> {
         let record = self.loss.as_ref()?.lost?.before;
         let is_told = match position {
             Position::After(id) => id >= record,
@@ -208,8 +208,8 @@ impl Until {
 }
 
 /// Whether something with this id was sent before a fork.
-fn was_sent(fork: Option<&Fork>, id: EventId) -> bool {
-    fork.is_some_and(|fork| id <= fork.sent || id == fork.recorded)
+fn was_sent(lost_tail: Option<&LostTail>, id: EventId) -> bool {
+    lost_tail.is_some_and(|lost_tail| id <= lost_tail.sent || id == lost_tail.recorded)
 }
 
 impl Subscription {
@@ -229,7 +229,7 @@ impl Subscription {
             is_behind: false,
             told,
             sent: EventId::ZERO,
-            fork: None,
+            lost_tail: None,
         }
     }
 
@@ -240,7 +240,7 @@ impl Subscription {
     }
 
     /// Which events it wants, and how their data is wrapped.
-    pub(super) const fn wishes(&self) -> (&Filter, Envelope) {
+    pub(super) const fn filter_and_envelope(&self) -> (&Filter, Envelope) {
         (&self.filter, self.envelope)
     }
 
@@ -267,10 +267,10 @@ impl Subscription {
         }
         self.is_behind = false;
         match &self.place {
-            Place::Begin(Start::Unreadable(_)) => return Step::Fetch(From::Oldest),
+            Place::Begin(Start::Unreadable(_)) => return Step::Fetch(ReadFrom::Oldest),
             Place::Begin(Start::Claimed(position)) => match *position {
                 Position::After(id) if tail.knows(id) => self.prove(*position, tail.generation()),
-                position => return Step::Fetch(From::Position(position)),
+                position => return Step::Fetch(ReadFrom::Position(position)),
             },
             Place::Proved { .. } => {}
         }
@@ -284,14 +284,14 @@ impl Subscription {
         if generation != tail.generation() {
             // The log did not continue the tail: what was proved before proves nothing now.
             self.place = Place::Begin(Start::Claimed(position));
-            return Step::Fetch(From::Position(position));
+            return Step::Fetch(ReadFrom::Position(position));
         }
         if let Some(step) = self.end(neighbours) {
             return step;
         }
         if position.floor() < tail.floor() {
             self.is_behind = true;
-            return Step::Fetch(From::Position(position));
+            return Step::Fetch(ReadFrom::Position(position));
         }
         match self.write(position.floor(), tail, neighbours) {
             Some(chunk) => Step::Write(chunk),
@@ -312,13 +312,13 @@ impl Subscription {
         let Some(settled) = &until.settled else {
             return until.beyond.map(|_| Step::Wait);
         };
-        let untold = settled.untold(position, until.bound);
+        let unreported = settled.unreported(position, until.bound);
         let Some(beyond) = until.beyond else {
             // A record without an event before it comes in its place.
-            let end = untold.unwrap_or_else(|| until.bound.min(settled.last));
+            let end = unreported.unwrap_or_else(|| until.bound.min(settled.last));
             return (position.floor() >= end).then_some(Step::End);
         };
-        let record = untold.filter(|record| !was_sent(self.fork.as_deref(), *record));
+        let record = unreported.filter(|record| !was_sent(self.lost_tail.as_deref(), *record));
         let (Some(_), Some(gap)) = (record, &settled.loss) else {
             return Some(Step::End);
         };
@@ -351,7 +351,7 @@ impl Subscription {
             {
                 break;
             }
-            if self.filter.passes(&frame.kind) && !was_sent(self.fork.as_deref(), frame.id) {
+            if self.filter.passes(&frame.kind) && !was_sent(self.lost_tail.as_deref(), frame.id) {
                 // A gap begins a chunk, so that none is told without being counted.
                 let is_late = frame.is_gap() && last.is_some();
                 if is_late || !joined.add(frame) {
@@ -397,7 +397,7 @@ impl Subscription {
         let mut position = self.position();
         let gap = self.gap(page);
         if let Some(gap) = &gap {
-            self.forked(gap);
+            self.note_lost_tail(gap);
         }
         let dress = Dress::new(&self.channel, self.envelope, neighbours);
         if let Some(gap) = gap {
@@ -416,7 +416,7 @@ impl Subscription {
                 break;
             }
             position = Position::After(event.id);
-            if self.filter.passes(&event.kind) && !was_sent(self.fork.as_deref(), event.id) {
+            if self.filter.passes(&event.kind) && !was_sent(self.lost_tail.as_deref(), event.id) {
                 dress.event(&mut bytes, event.id, &event.kind, &event.data);
                 if event.is_gap() {
                     chunk.gap.get_or_insert(GapReason::LostTail);
@@ -436,22 +436,25 @@ impl Subscription {
     }
 
     /// Takes note of what was sent before the log lost its end.
-    fn forked(&mut self, gap: &Gap) {
-        let before = self.fork.as_ref().map_or(EventId::ZERO, |fork| fork.sent);
-        let fork = match gap.lost {
+    fn note_lost_tail(&mut self, gap: &Gap) {
+        let before = self
+            .lost_tail
+            .as_ref()
+            .map_or(EventId::ZERO, |lost_tail| lost_tail.sent);
+        let lost_tail = match gap.lost {
             // The page goes on where the lost ones begin: nothing of it was sent before.
-            Some(lost) => Fork {
+            Some(lost) => LostTail {
                 sent: before.min(lost.after),
                 recorded: lost.before,
             },
             // The events before the lost end are those that this connection was sent already.
-            None if gap.reason == GapReason::LostTail => Fork {
+            None if gap.reason == GapReason::LostTail => LostTail {
                 sent: before.max(self.sent),
-                ..Fork::default()
+                ..LostTail::default()
             },
             None => return,
         };
-        self.fork = Some(Box::new(fork));
+        self.lost_tail = Some(Box::new(lost_tail));
     }
 
     /// What the page says is missing before it.
@@ -464,13 +467,13 @@ impl Subscription {
             ),
             (
                 _,
-                broker::Start::Gap {
+                broker::Continuity::Gap {
                     reason,
                     oldest,
                     lost,
                 },
             ) => (reason, oldest, lost),
-            (_, broker::Start::Contiguous) => return None,
+            (_, broker::Continuity::Contiguous) => return None,
         };
         let after = match &self.place {
             Place::Begin(Start::Unreadable(text)) => text.clone(),
@@ -567,7 +570,7 @@ mod tests {
         )
     }
 
-    fn page(start: broker::Start, events: &[u64], last: u64) -> Page {
+    fn page(start: broker::Continuity, events: &[u64], last: u64) -> Page {
         let events = events.iter().map(|ms| stored(*ms, "click")).collect();
         Page {
             start,
@@ -607,9 +610,9 @@ mod tests {
         let mut stranger = subscription(Start::Claimed(position), &[]);
         assert_eq!(
             stranger.next(&frames, ALONE),
-            Step::Fetch(From::Position(position))
+            Step::Fetch(ReadFrom::Position(position))
         );
-        let lost = broker::Start::Gap {
+        let lost = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(2)),
             lost: None,
@@ -631,10 +634,10 @@ mod tests {
         let mut ahead = subscription(Start::Claimed(position), &[]);
         assert_eq!(
             ahead.next(&frames, ALONE),
-            Step::Fetch(From::Position(position))
+            Step::Fetch(ReadFrom::Position(position))
         );
         assert_eq!(
-            ahead.page(&page(broker::Start::Contiguous, &[], 4), 1, ALONE),
+            ahead.page(&page(broker::Continuity::Contiguous, &[], 4), 1, ALONE),
             None
         );
         assert_eq!(ahead.next(&frames, ALONE), Step::Wait);
@@ -652,18 +655,22 @@ mod tests {
         let mut behind = subscription(Start::Claimed(start), &[]);
         assert_eq!(
             behind.next(&frames, ALONE),
-            Step::Fetch(From::Position(start))
+            Step::Fetch(ReadFrom::Position(start))
         );
         let first = Page {
             more: true,
-            ..page(broker::Start::Contiguous, &[6, 7], 12)
+            ..page(broker::Continuity::Contiguous, &[6, 7], 12)
         };
         assert_eq!(behind.page(&first, 1, ALONE).unwrap().events, 2);
-        let then = From::Position(Position::After(id(7)));
+        let then = ReadFrom::Position(Position::After(id(7)));
         assert_eq!(behind.next(&frames, ALONE), Step::Fetch(then));
         assert!(behind.is_behind());
         behind
-            .page(&page(broker::Start::Contiguous, &[8, 11], 12), 1, ALONE)
+            .page(
+                &page(broker::Continuity::Contiguous, &[8, 11], 12),
+                1,
+                ALONE,
+            )
             .unwrap();
         assert_eq!(
             written(behind.next(&frames, ALONE)),
@@ -680,7 +687,7 @@ mod tests {
         frames.join(id(1));
         assert_eq!(
             proved.next(&frames, ALONE),
-            Step::Fetch(From::Position(position))
+            Step::Fetch(ReadFrom::Position(position))
         );
     }
 
@@ -697,9 +704,9 @@ mod tests {
     fn what_is_no_cursor_gets_a_gap_and_then_everything() {
         let frames = tail(3, &[]);
         let mut lost = subscription(Start::unreadable(&"x".repeat(500)), &["view"]);
-        assert_eq!(lost.next(&frames, ALONE), Step::Fetch(From::Oldest));
+        assert_eq!(lost.next(&frames, ALONE), Step::Fetch(ReadFrom::Oldest));
         let chunk = lost
-            .page(&page(broker::Start::Contiguous, &[], 3), 1, ALONE)
+            .page(&page(broker::Continuity::Contiguous, &[], 3), 1, ALONE)
             .unwrap();
         let data = format!(
             r#"{{"channel":"sse","after":"{}","oldest":null,"reason":"unknown"}}"#,
@@ -715,21 +722,21 @@ mod tests {
     #[test]
     fn after_a_fork_nothing_is_sent_twice_on_one_connection() {
         let mut frames = tail(0, &[1, 2, 5]);
-        let mut forked = subscription(Start::Claimed(Position::After(id(0))), &[]);
+        let mut note_lost_tail = subscription(Start::Claimed(Position::After(id(0))), &[]);
         assert!(matches!(
-            forked.next(&frames, ALONE),
+            note_lost_tail.next(&frames, ALONE),
             Step::Write(Chunk { events: 3, .. })
         ));
         // The log has lost 5, and got 7 since.
         frames.join(id(7));
-        let asked = From::Position(Position::After(id(5)));
-        assert_eq!(forked.next(&frames, ALONE), Step::Fetch(asked));
-        let lost = broker::Start::Gap {
+        let asked = ReadFrom::Position(Position::After(id(5)));
+        assert_eq!(note_lost_tail.next(&frames, ALONE), Step::Fetch(asked));
+        let lost = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(1)),
             lost: None,
         };
-        let chunk = forked
+        let chunk = note_lost_tail
             .page(
                 &Page {
                     more: true,
@@ -740,11 +747,11 @@ mod tests {
             )
             .unwrap();
         assert_eq!((chunk.events, chunk.gap), (0, Some(GapReason::LostTail)));
-        let then = From::Position(Position::After(id(1)));
-        assert_eq!(forked.next(&frames, ALONE), Step::Fetch(then));
-        let chunk = forked
+        let then = ReadFrom::Position(Position::After(id(1)));
+        assert_eq!(note_lost_tail.next(&frames, ALONE), Step::Fetch(then));
+        let chunk = note_lost_tail
             .page(
-                &page(broker::Start::Contiguous, &[2, 7], 7),
+                &page(broker::Continuity::Contiguous, &[2, 7], 7),
                 frames.generation(),
                 ALONE,
             )
@@ -827,7 +834,7 @@ mod tests {
             let events = vec![stored(4, "click"), record.clone(), stored(9, "click")];
             let all = Page {
                 events,
-                ..page(broker::Start::Contiguous, &[], 9)
+                ..page(broker::Continuity::Contiguous, &[], 9)
             };
             let chunk = behind.page(&all, 1, ALONE).unwrap();
             assert!(text(&chunk).contains(&block), "{}", text(&chunk));
@@ -847,9 +854,9 @@ mod tests {
         let mut inside = subscription(Start::Claimed(asked), &[]);
         assert_eq!(
             inside.next(&frames, ALONE),
-            Step::Fetch(From::Position(asked))
+            Step::Fetch(ReadFrom::Position(asked))
         );
-        let start = broker::Start::Gap {
+        let start = broker::Continuity::Gap {
             reason: GapReason::LostTail,
             oldest: Some(id(6)),
             lost: Some(lost),
@@ -909,7 +916,7 @@ mod tests {
                     Step::Fetch(_) => {
                         let all = Page {
                             events: events.clone(),
-                            ..page(broker::Start::Contiguous, &[], 9)
+                            ..page(broker::Continuity::Contiguous, &[], 9)
                         };
                         said.extend(
                             reader
@@ -963,16 +970,16 @@ mod tests {
             last: id(9),
             loss: record().1.gap(),
         };
-        let untold = |position| settlement.untold(position, id(5)).is_some();
+        let unreported = |position| settlement.unreported(position, id(5)).is_some();
         assert!(
-            untold(Position::After(id(4)))
-                && untold(Position::At(id(4)))
-                && untold(Position::After(id(6)))
+            unreported(Position::After(id(4)))
+                && unreported(Position::At(id(4)))
+                && unreported(Position::After(id(6)))
         );
         assert!(
-            !untold(Position::At(id(6)))
-                && !untold(Position::After(id(8)))
-                && !untold(Position::After(id(9)))
+            !unreported(Position::At(id(6)))
+                && !unreported(Position::After(id(8)))
+                && !unreported(Position::After(id(9)))
         );
     }
 

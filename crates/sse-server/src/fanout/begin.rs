@@ -12,7 +12,7 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    broker::{self, Broker, BrokerError, From, PageLimits, Settled},
+    broker::{self, Broker, BrokerError, PageLimits, ReadFrom, Settled},
     channel::{
         Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, locate::SCAN_LIMITS,
     },
@@ -43,7 +43,7 @@ pub enum Asked {
 /// A subscription, or its beginning while that is still looked for.
 pub enum Begun {
     /// Its place is known.
-    Placed(MultiSubscription),
+    AppendOutcome(MultiSubscription),
     /// The log has not answered yet.
     Looking(BoxFuture<'static, MultiSubscription>),
 }
@@ -59,11 +59,11 @@ pub async fn begin(hub: &Hub, channels: Vec<(Channel, Asked)>, wanted: &Wanted) 
     };
     // Whoever comes back needs no look at the log.
     if let Some(starts) = placed(&channels) {
-        return Begun::Placed(MultiSubscription::new(starts, wanted));
+        return Begun::AppendOutcome(MultiSubscription::new(starts, wanted));
     }
     let mut looking = look(hub.clone(), channels, wanted.clone()).boxed();
     match timeout(WITHIN, &mut looking).await {
-        Ok(subscription) => Begun::Placed(subscription),
+        Ok(subscription) => Begun::AppendOutcome(subscription),
         Err(_) => Begun::Looking(looking),
     }
 }
@@ -81,10 +81,10 @@ pub async fn is_over(
             let Ok(Ok(settlement)) = settlement(hub.broker(), channel, bound).await else {
                 return false;
             };
-            if settlement.untold(position, bound).is_some() {
+            if settlement.unreported(position, bound).is_some() {
                 return false;
             }
-            let from = From::Position(position);
+            let from = ReadFrom::Position(position);
             let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else {
                 return false;
             };
@@ -93,7 +93,7 @@ pub async fn is_over(
                 .iter()
                 .take_while(|event| event.is_within(bound));
             let is_all = !page.more || page.events.last().is_some_and(|event| event.id > bound);
-            if page.start != broker::Start::Contiguous
+            if page.start != broker::Continuity::Contiguous
                 || !is_all
                 || within.any(|event| filter.passes(&event.kind))
             {
@@ -114,7 +114,7 @@ pub(super) async fn settlement(
     Ok(match broker.settle(channel, bound).await? {
         Settled::Through(last) => Ok(Settlement {
             last,
-            loss: broker.loss_across(channel, bound).await?,
+            loss: broker.loss_spanning(channel, bound).await?,
         }),
         Settled::NotFor(wait) => Err(wait),
     })
@@ -171,7 +171,7 @@ async fn now(hub: &Hub, channel: &Channel) -> Result<Position, Beginning> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .saturating_sub(CLOCK_SKEW_MAX);
-    if let Ok(Ok(head)) = timeout(WITHIN, hub.broker().head(channel)).await {
+    if let Ok(Ok(head)) = timeout(WITHIN, hub.broker().last_id(channel)).await {
         return Ok(Position::After(head));
     }
     let live = hub.join(channel);

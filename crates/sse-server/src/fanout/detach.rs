@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::patience::{Given, offers_every};
+use super::stall::{BytesAccepted, retry_interval};
 use crate::metrics::SubscriberGuard;
 
 /// The connections that are open, wherever their sockets are.
@@ -52,7 +52,7 @@ pub struct Detached {
     /// Counts it.
     pub counted: Counted,
     /// What it has taken so far.
-    pub given: Given,
+    pub accepted: BytesAccepted,
 }
 
 impl Open {
@@ -77,7 +77,7 @@ struct Inner {
     /// Whoever waits for it to be out.
     waiting: RefCell<Option<Waker>>,
     write_timeout: Duration,
-    given: Cell<Given>,
+    accepted: Cell<BytesAccepted>,
     /// The client takes nothing.
     refused: RefCell<Option<Refused>>,
 }
@@ -99,7 +99,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// A connection over this socket, which counts as open until it is closed. While it is here, a client that takes
-    /// nothing is an error after `write_timeout` (see [`patience`](super::patience)).
+    /// nothing is an error after `write_timeout` (see [`stall_timeout`](super::patience)).
     #[must_use]
     pub fn new(socket: TcpStream, open: &Open, write_timeout: Duration) -> Self {
         open.0.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +110,7 @@ impl Connection {
             is_blocked: Cell::new(false),
             waiting: RefCell::default(),
             write_timeout,
-            given: Cell::default(),
+            accepted: Cell::default(),
             refused: RefCell::default(),
         }))
     }
@@ -151,7 +151,7 @@ impl Connection {
         Ok(Some(Detached {
             socket: socket.into_std()?,
             counted,
-            given: self.0.given.get(),
+            accepted: self.0.accepted.get(),
         }))
     }
 
@@ -163,7 +163,7 @@ impl Connection {
         socket: &TcpStream,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let every = offers_every(self.0.write_timeout);
+        let every = retry_interval(self.0.write_timeout);
         let mut refused = self.0.refused.borrow_mut();
         let refused = refused.get_or_insert_with(|| {
             let since = Instant::now();
@@ -178,7 +178,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 taken => return Poll::Ready(taken),
             }
-            if refused.since.elapsed() > self.0.given.get().patience(self.0.write_timeout) {
+            if refused.since.elapsed() > self.0.accepted.get().stall_timeout(self.0.write_timeout) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             refused.offer.as_mut().reset(Instant::now() + every);
@@ -187,9 +187,9 @@ impl Connection {
 
     /// The client took so many bytes.
     fn took(&self, count: usize) {
-        let mut given = self.0.given.get();
-        given.add(count);
-        self.0.given.set(given);
+        let mut accepted = self.0.accepted.get();
+        accepted.add(count);
+        self.0.accepted.set(accepted);
         self.0.refused.take();
     }
 }
@@ -285,13 +285,16 @@ mod tests {
             WRITE_TIMEOUT,
         );
         let (taken, waited) = fill(&mut connection).await;
-        let mut given = Given::default();
-        given.add(taken);
-        let patience = given.patience(WRITE_TIMEOUT);
-        assert!(patience > 2 * WRITE_TIMEOUT, "the client took only {taken}");
+        let mut accepted = BytesAccepted::default();
+        accepted.add(taken);
+        let stall_timeout = accepted.stall_timeout(WRITE_TIMEOUT);
         assert!(
-            (patience..patience + WRITE_TIMEOUT).contains(&waited),
-            "{waited:?} for {patience:?}"
+            stall_timeout > 2 * WRITE_TIMEOUT,
+            "the client took only {taken}"
+        );
+        assert!(
+            (stall_timeout..stall_timeout + WRITE_TIMEOUT).contains(&waited),
+            "{waited:?} for {stall_timeout:?}"
         );
     }
 }

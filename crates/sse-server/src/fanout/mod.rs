@@ -3,18 +3,18 @@
 //! A stream begins (`begin`) as the body of an ordinary response (`body`). Once its opening is out, its socket leaves
 //! actix (`detach`) for a fan-out thread (`threads`, `reactor`), which drives it from then on; a socket that cannot leave
 //! is driven by its body to the end. Either way history is read through `pages`, and a client that takes nothing is closed
-//! by `patience`.
+//! by `stall_timeout`.
 
 pub mod begin;
-pub mod body;
 pub mod detach;
-pub mod pages;
-pub mod patience;
-pub mod threads;
+pub mod page_cache;
+pub mod stall;
+pub mod stream_body;
+pub mod thread;
 
+mod heartbeat_wheel;
 mod reactor;
 mod subscriber;
 mod view;
-mod wheel;
 
 pub use view::Framing;

@@ -14,9 +14,9 @@ use tokio::task::AbortHandle;
 
 use super::{
     detach::Counted,
-    patience::Given,
-    view::{Framing, Said, Standing},
-    wheel::Tick,
+    heartbeat_wheel::Tick,
+    stall::BytesAccepted,
+    view::{EncodedChunk, Framing, SharedState},
 };
 use crate::{channel::multi::Fetch, metrics::SubscriberGuard};
 
@@ -58,15 +58,15 @@ pub(super) struct Subscriber {
     /// Among the members of its view.
     pub(super) place: u32,
     /// When something was last sent.
-    pub(super) spoke: Tick,
+    pub(super) last_write: Tick,
     /// Where it was filed for its next heartbeat.
     pub(super) due: Tick,
     received: u16,
-    given: Given,
+    accepted: BytesAccepted,
     pub(super) framing: Framing,
     /// It has more to do at once, and waits for its turn.
     pub(super) is_queued: bool,
-    pub(super) standing: Rc<Standing>,
+    pub(super) state: Rc<SharedState>,
     pub(super) guard: SubscriberGuard,
     _counted: Counted,
     rare: Option<Box<Rare>>,
@@ -102,21 +102,21 @@ impl Subscriber {
     pub(super) fn new(
         socket: TcpStream,
         framing: Framing,
-        standing: Rc<Standing>,
-        (guard, counted, given): (SubscriberGuard, Counted, Given),
-        spoke: Tick,
+        state: Rc<SharedState>,
+        (guard, counted, accepted): (SubscriberGuard, Counted, BytesAccepted),
+        last_write: Tick,
     ) -> Self {
         Self {
             socket,
             view: 0,
             place: 0,
-            spoke,
-            due: spoke,
+            last_write,
+            due: last_write,
             received: 0,
-            given,
+            accepted,
             framing,
             is_queued: false,
-            standing,
+            state,
             guard,
             _counted: counted,
             rare: None,
@@ -127,7 +127,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// The client is gone.
-    pub(super) fn say(&mut self, said: &Said, now: Instant) -> io::Result<Written> {
+    pub(super) fn send(&mut self, said: &EncodedChunk, now: Instant) -> io::Result<Written> {
         let bytes = said.framed(self.framing);
         self.write(bytes, now)
     }
@@ -140,7 +140,7 @@ impl Subscriber {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     written += count;
-                    self.given.add(count);
+                    self.accepted.add(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -178,7 +178,7 @@ impl Subscriber {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     blocked.rest.advance(count);
-                    self.given.add(count);
+                    self.accepted.add(count);
                     blocked.progressed = now;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -187,7 +187,7 @@ impl Subscriber {
             }
         }
         rare.blocked = None;
-        self.tidy();
+        self.drop_rare_if_empty();
         Ok(Written::All)
     }
 
@@ -195,7 +195,7 @@ impl Subscriber {
     pub(super) fn is_stalled(&self, now: Instant, write_timeout: Duration) -> bool {
         let blocked = self.rare.as_ref().and_then(|rare| rare.blocked.as_ref());
         blocked.is_some_and(|blocked| {
-            now.duration_since(blocked.progressed) > self.given.patience(write_timeout)
+            now.duration_since(blocked.progressed) > self.accepted.stall_timeout(write_timeout)
         })
     }
 
@@ -231,26 +231,26 @@ impl Subscriber {
     pub(super) fn set_fetching(&mut self, fetching: Option<(u64, Fetch)>) {
         if fetching.is_some() || self.rare.is_some() {
             self.rare().fetching = fetching;
-            self.tidy();
+            self.drop_rare_if_empty();
         }
     }
 
-    pub(super) fn set_settling(&mut self, ticket: u64, task: AbortHandle) {
-        self.rare().settling = Some((ticket, task));
+    pub(super) fn set_settling(&mut self, request_id: u64, task: AbortHandle) {
+        self.rare().settling = Some((request_id, task));
     }
 
     /// Whether this is the answer it waits for, which it does not do any more then.
-    pub(super) fn take_settling(&mut self, ticket: u64) -> bool {
+    pub(super) fn take_settling(&mut self, request_id: u64) -> bool {
         let Some(rare) = &mut self.rare else {
             return false;
         };
         let is_it = rare
             .settling
             .as_ref()
-            .is_some_and(|(waits_for, _)| *waits_for == ticket);
+            .is_some_and(|(waits_for, _)| *waits_for == request_id);
         if is_it {
             rare.settling = None;
-            self.tidy();
+            self.drop_rare_if_empty();
         }
         is_it
     }
@@ -267,7 +267,7 @@ impl Subscriber {
         self.rare.get_or_insert_default()
     }
 
-    fn tidy(&mut self) {
+    fn drop_rare_if_empty(&mut self) {
         let is_needless = |rare: &Rare| {
             rare.blocked.is_none()
                 && rare.fetching.is_none()

@@ -1,7 +1,7 @@
 //! What subscribers have in common: the channels they read and what they want of them, and, for all that stand at the
 //! same place, the very same state and the very same bytes.
 //!
-//! A [`Standing`] is a subscription's whole state, which never changes: a step leads from one to another. What a step
+//! A [`SharedState`] is a subscription's whole state, which never changes: a step leads from one to another. What a step
 //! writes is worked out for the first subscriber that takes it; the others find it there. So a thousand subscribers at
 //! the end of the tail cost one look at it, one chunk, and a pointer each.
 
@@ -11,7 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
 use sse_proto::{Channel, api::GapReason, wire};
 
-use super::pages::SharedPage;
+use super::page_cache::SharedPage;
 use crate::channel::{
     Chunk, Envelope, Filter, LiveChannel, MultiSubscription,
     multi::{Fetch, MultiStep},
@@ -20,19 +20,19 @@ use crate::channel::{
 /// Among so many standings a new one is looked for before it is one of its own.
 const RECENT_MAX: usize = 8;
 /// What is worked out and remembered at a time: each may hold a chunk.
-const REMEMBERED_MAX: usize = 256;
+const CACHED_MAX: usize = 256;
 
 /// The channels and the wishes by which subscribers are in one view.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Wishes {
+pub(super) struct ViewKey {
     pub(super) channels: SmallVec<[Channel; 1]>,
     filter: Filter,
     envelope: Envelope,
 }
 
-impl Wishes {
+impl ViewKey {
     pub(super) fn of(subscription: &MultiSubscription) -> Self {
-        let (filter, envelope) = subscription.wishes();
+        let (filter, envelope) = subscription.filter_and_envelope();
         Self {
             channels: subscription.channels().cloned().collect(),
             filter,
@@ -62,14 +62,14 @@ impl Framing {
 
 /// Bytes that many are sent.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct EncodedChunk {
     pub(super) events: usize,
     pub(super) gap: Option<GapReason>,
     plain: Bytes,
     chunked: Bytes,
 }
 
-impl Said {
+impl EncodedChunk {
     fn new(chunk: Chunk) -> Self {
         let Chunk { bytes, events, gap } = chunk;
         Self {
@@ -113,8 +113,8 @@ fn chunked(bytes: &[u8]) -> Bytes {
 
 /// What a subscriber does next.
 #[derive(Debug, Clone)]
-pub(super) enum Act {
-    Write(Rc<Said>),
+pub(super) enum Action {
+    Write(Rc<EncodedChunk>),
     Fetch(Fetch),
     Wait,
     End,
@@ -122,31 +122,31 @@ pub(super) enum Act {
 
 /// One step of a subscriber: what it does, and where it stands then.
 #[derive(Debug, Clone)]
-pub(super) struct Turn {
-    pub(super) act: Act,
+pub(super) struct Transition {
+    pub(super) action: Action,
     /// None if it stays where it is.
-    pub(super) then: Option<Rc<Standing>>,
+    pub(super) next_state: Option<Rc<SharedState>>,
 }
 
 /// Where a subscriber stands.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct SharedState {
     pub(super) subscription: MultiSubscription,
-    known: RefCell<Known>,
+    transitions: RefCell<CachedTransitions>,
 }
 
 /// What was worked out for a standing, and may be asked for again.
 #[derive(Debug, Default)]
-struct Known {
-    next: Option<Box<Turn>>,
-    heartbeat: Option<Box<Turn>>,
+struct CachedTransitions {
+    next: Option<Box<Transition>>,
+    heartbeat: Option<Box<Transition>>,
 }
 
-impl Standing {
+impl SharedState {
     fn new(subscription: MultiSubscription) -> Self {
         Self {
             subscription,
-            known: RefCell::default(),
+            transitions: RefCell::default(),
         }
     }
 }
@@ -154,35 +154,35 @@ impl Standing {
 /// All subscribers of one thread that read the same channels and want the same of them.
 #[derive(Debug)]
 pub(super) struct View {
-    pub(super) wishes: Rc<Wishes>,
+    pub(super) view_key: Rc<ViewKey>,
     pub(super) channels: SmallVec<[Arc<LiveChannel>; 1]>,
     /// Their keys.
     pub(super) members: Vec<u32>,
     /// The newest last.
-    recent: SmallVec<[Rc<Standing>; 2]>,
+    recent: SmallVec<[Rc<SharedState>; 2]>,
     /// Those that remember a turn.
-    remembered: SmallVec<[Rc<Standing>; 2]>,
-    page: Option<Box<PageTurn>>,
+    cached: SmallVec<[Rc<SharedState>; 2]>,
+    page: Option<Box<PageTransition>>,
     pub(super) said_damaged: bool,
 }
 
 /// What a page became for the last one that it was for.
 #[derive(Debug)]
-struct PageTurn {
-    before: Rc<Standing>,
+struct PageTransition {
+    before: Rc<SharedState>,
     fetch: Fetch,
     page: SharedPage,
-    turn: Turn,
+    transition: Transition,
 }
 
 impl View {
-    pub(super) fn new(wishes: Rc<Wishes>, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
+    pub(super) fn new(view_key: Rc<ViewKey>, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
         Self {
-            wishes,
+            view_key,
             channels,
             members: Vec::new(),
             recent: SmallVec::new(),
-            remembered: SmallVec::new(),
+            cached: SmallVec::new(),
             page: None,
             said_damaged: false,
         }
@@ -201,7 +201,7 @@ impl View {
     }
 
     /// The standing of a subscription, shared with whoever stood there lately.
-    pub(super) fn standing(&mut self, subscription: MultiSubscription) -> Rc<Standing> {
+    pub(super) fn intern_state(&mut self, subscription: MultiSubscription) -> Rc<SharedState> {
         if let Some(found) = self
             .recent
             .iter()
@@ -210,116 +210,115 @@ impl View {
         {
             return found.clone();
         }
-        let standing = Rc::new(Standing::new(subscription));
+        let state = Rc::new(SharedState::new(subscription));
         if self.recent.len() == RECENT_MAX {
             self.recent.remove(0);
         }
-        self.recent.push(standing.clone());
-        standing
+        self.recent.push(state.clone());
+        state
     }
 
     /// What comes next at this standing, by the tails as they are, or were when it was last asked.
-    pub(super) fn next(&mut self, standing: &Rc<Standing>) -> Turn {
-        if let Some(turn) = &standing.known.borrow().next {
-            return Turn::clone(turn);
+    pub(super) fn next(&mut self, state: &Rc<SharedState>) -> Transition {
+        if let Some(transition) = &state.transitions.borrow().next {
+            return Transition::clone(transition);
         }
-        let turn = self.step(standing, None);
-        standing.known.borrow_mut().next = Some(Box::new(turn.clone()));
-        self.remember(standing);
-        turn
+        let transition = self.step(state, None);
+        state.transitions.borrow_mut().next = Some(Box::new(transition.clone()));
+        self.cache(state);
+        transition
     }
 
     /// What comes next while a page is on its way for one of the channels.
-    pub(super) fn next_without(&mut self, standing: &Rc<Standing>, busy: usize) -> Turn {
-        self.step(standing, Some(busy))
+    pub(super) fn next_without(&mut self, state: &Rc<SharedState>, busy: usize) -> Transition {
+        self.step(state, Some(busy))
     }
 
-    fn step(&mut self, standing: &Rc<Standing>, busy: Option<usize>) -> Turn {
-        let mut subscription = standing.subscription.clone();
+    fn step(&mut self, state: &Rc<SharedState>, busy: Option<usize>) -> Transition {
+        let mut subscription = state.subscription.clone();
         let step = subscription.next(|nth| self.channels[nth].tail.frames(), busy);
-        let act = match step {
-            MultiStep::Write(chunk) => Act::Write(Rc::new(Said::new(chunk))),
-            MultiStep::Fetch(fetch) => Act::Fetch(fetch),
-            MultiStep::Wait => Act::Wait,
-            MultiStep::End => Act::End,
+        let action = match step {
+            MultiStep::Write(chunk) => Action::Write(Rc::new(EncodedChunk::new(chunk))),
+            MultiStep::Fetch(fetch) => Action::Fetch(fetch),
+            MultiStep::Wait => Action::Wait,
+            MultiStep::End => Action::End,
         };
-        Turn {
-            act,
-            then: self.moved(standing, subscription),
+        Transition {
+            action,
+            next_state: self.moved(state, subscription),
         }
     }
 
     /// The heartbeat for this standing, which tells the position if the subscriber does not know it.
-    pub(super) fn heartbeat(&mut self, standing: &Rc<Standing>) -> Turn {
-        if let Some(turn) = &standing.known.borrow().heartbeat {
-            return Turn::clone(turn);
+    pub(super) fn heartbeat(&mut self, state: &Rc<SharedState>) -> Transition {
+        if let Some(transition) = &state.transitions.borrow().heartbeat {
+            return Transition::clone(transition);
         }
-        let mut subscription = standing.subscription.clone();
-        let said = Said::heartbeat(subscription.tell());
-        let turn = Turn {
-            act: Act::Write(Rc::new(said)),
-            then: self.moved(standing, subscription),
+        let mut subscription = state.subscription.clone();
+        let said = EncodedChunk::heartbeat(subscription.tell());
+        let transition = Transition {
+            action: Action::Write(Rc::new(said)),
+            next_state: self.moved(state, subscription),
         };
-        standing.known.borrow_mut().heartbeat = Some(Box::new(turn.clone()));
-        self.remember(standing);
-        turn
+        state.transitions.borrow_mut().heartbeat = Some(Box::new(transition.clone()));
+        self.cache(state);
+        transition
     }
 
     /// What the page that this standing asked for makes of it.
     pub(super) fn page(
         &mut self,
-        standing: &Rc<Standing>,
+        state: &Rc<SharedState>,
         fetch: Fetch,
         page: &SharedPage,
-    ) -> Turn {
+    ) -> Transition {
         if let Some(last) = &self.page
-            && Rc::ptr_eq(&last.before, standing)
+            && Rc::ptr_eq(&last.before, state)
             && last.fetch == fetch
             && last.page.is(page)
         {
-            return last.turn.clone();
+            return last.transition.clone();
         }
-        let mut subscription = standing.subscription.clone();
-        let act = match subscription.page(fetch, page) {
-            Some(chunk) => Act::Write(Rc::new(Said::new(chunk))),
-            None => Act::Wait,
+        let mut subscription = state.subscription.clone();
+        let action = match subscription.page(fetch, page) {
+            Some(chunk) => Action::Write(Rc::new(EncodedChunk::new(chunk))),
+            None => Action::Wait,
         };
-        let turn = Turn {
-            act,
-            then: self.moved(standing, subscription),
+        let transition = Transition {
+            action,
+            next_state: self.moved(state, subscription),
         };
-        let turned = PageTurn {
-            before: standing.clone(),
+        let turned = PageTransition {
+            before: state.clone(),
             fetch,
             page: page.clone(),
-            turn: turn.clone(),
+            transition: transition.clone(),
         };
         self.page = Some(Box::new(turned));
-        turn
+        transition
     }
 
     /// Lets go of everything that was worked out: the tails have changed since, or nobody needs it for now.
     pub(super) fn forget(&mut self) {
-        for standing in self.remembered.drain(..) {
-            standing.known.take();
+        for state in self.cached.drain(..) {
+            state.transitions.take();
         }
         self.page = None;
         // Where nobody stands any more nobody comes back to.
-        self.recent
-            .retain(|standing| Rc::strong_count(standing) > 1);
+        self.recent.retain(|state| Rc::strong_count(state) > 1);
         // Channels with one or two streams may be very many.
         if self.recent.len() <= self.recent.inline_size() {
             self.recent.shrink_to_fit();
         }
     }
 
-    fn moved(&mut self, from: &Standing, to: MultiSubscription) -> Option<Rc<Standing>> {
-        (from.subscription != to).then(|| self.standing(to))
+    fn moved(&mut self, from: &SharedState, to: MultiSubscription) -> Option<Rc<SharedState>> {
+        (from.subscription != to).then(|| self.intern_state(to))
     }
 
-    fn remember(&mut self, standing: &Rc<Standing>) {
-        self.remembered.push(standing.clone());
-        if self.remembered.len() > REMEMBERED_MAX {
+    fn cache(&mut self, state: &Rc<SharedState>) {
+        self.cached.push(state.clone());
+        if self.cached.len() > CACHED_MAX {
             self.forget();
         }
     }

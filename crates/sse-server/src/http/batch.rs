@@ -17,35 +17,35 @@ use sse_proto::{
 };
 
 use super::{
-    Edge, Limits,
+    AppState, RequestLimits,
     body::{self, BodyLimit},
+    content_type::{self, ContentType},
     error::{ApiError, shortened},
-    media::{self, Media},
-    once,
+    idempotency,
     query::Params,
 };
-use crate::broker::once::{Fingerprint, Once, Part};
+use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes a batch to one channel.
 pub(super) async fn events(
     request: HttpRequest,
     payload: Payload,
-    edge: LocalData<Edge>,
+    state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    edge.origins.check_publish(&request)?;
+    state.origins.check_publish(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = once::header(&request)?;
-    let media = media::of(&request);
+    let key = idempotency::header(&request)?;
+    let media = content_type::of(&request);
     let limit = BodyLimit {
-        bytes_max: edge.limits.batch_bytes_max,
+        bytes_max: state.limits.batch_bytes_max,
         what: "the batch",
         flag: "--batch-bytes-max",
     };
     let body = match media {
-        Ok(Media::Json | Media::NdJson) => {
-            body::read(&request, payload, limit, &edge.body_memory).await?
+        Ok(ContentType::Json | ContentType::NdJson) => {
+            body::read(&request, payload, limit, &state.body_memory).await?
         }
-        Ok(Media::Text | Media::Unsaid) => {
+        Ok(ContentType::Text | ContentType::Unspecified) => {
             return Err(unsupported(
                 "the body is not said to be JSON".to_owned(),
                 &request,
@@ -53,21 +53,21 @@ pub(super) async fn events(
         }
         Err(found) => return Err(unsupported(found, &request)),
     };
-    let text = media::json_text(body.bytes.clone())?;
+    let text = content_type::json_text(body.bytes.clone())?;
     let lines = match media {
-        Ok(Media::Json) => items(&text, &edge.limits)?,
-        _ => lines(&text, &edge.limits)?,
+        Ok(ContentType::Json) => items(&text, &state.limits)?,
+        _ => lines(&text, &state.limits)?,
     };
 
     let count = lines.len();
     let stands: Vec<Place> = lines.iter().map(|line| line.place).collect();
-    let (parts, by_line) = parts(lines, key, &edge.limits)?;
+    let (parts, by_line) = parts(lines, key, &state.limits)?;
     let whose = |part: usize| match stands.get(part) {
         Some(place) if by_line => format!("the key of {place}"),
         _ => "the Idempotency-Key".to_owned(),
     };
-    let placed = once::publish(&edge, &channel, parts, whose).await?;
-    let ends = once::ends(&placed)?;
+    let placed = idempotency::publish(&state, &channel, parts, whose).await?;
+    let ends = idempotency::ends(&placed)?;
     let ids = by_line.then(|| placed.iter().map(|line| line.ids.first).collect());
     Ok(HttpResponse::Ok().json(BatchPublished {
         first_id: ends.first,
@@ -104,16 +104,22 @@ impl fmt::Display for Place {
 fn parts(
     lines: Vec<Line>,
     key: Option<Fingerprint>,
-    limits: &Limits,
-) -> Result<(Vec<Part>, bool), ApiError> {
+    limits: &RequestLimits,
+) -> Result<(Vec<AppendItem>, bool), ApiError> {
     let keyed = lines.iter().filter(|line| line.key.is_some()).count();
     if keyed == 0 {
         let events: Vec<Event> = lines.into_iter().map(|line| line.event).collect();
-        let once = key.map(|key| Once {
+        let idempotency = key.map(|key| IdempotencyKey {
             key,
             content: Fingerprint::of_events(&events),
         });
-        return Ok((vec![Part { events, once }], false));
+        return Ok((
+            vec![AppendItem {
+                events,
+                idempotency,
+            }],
+            false,
+        ));
     }
     if key.is_some() {
         return Err(ApiError::InvalidKey(
@@ -130,20 +136,20 @@ fn parts(
         });
     }
     let part = |line: Line| {
-        let once = line.key.map(|key| Once {
+        let idempotency = line.key.map(|key| IdempotencyKey {
             key,
             content: Fingerprint::of_events([&line.event]),
         });
-        Part {
+        AppendItem {
             events: vec![line.event],
-            once,
+            idempotency,
         }
     };
     Ok((lines.into_iter().map(part).collect(), true))
 }
 
 /// The events of NDJSON: one a line, blank lines apart.
-fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
+fn lines(text: &ByteString, limits: &RequestLimits) -> Result<Vec<Line>, ApiError> {
     let mut lines = Vec::new();
     for (json, number) in text.split('\n').zip(1..) {
         if !json.trim().is_empty() {
@@ -159,7 +165,7 @@ fn lines(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
 }
 
 /// The events of a JSON array.
-fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
+fn items(text: &ByteString, limits: &RequestLimits) -> Result<Vec<Line>, ApiError> {
     let mut array = Array {
         items: Vec::new(),
         too_many: None,
@@ -186,7 +192,7 @@ fn items(text: &ByteString, limits: &Limits) -> Result<Vec<Line>, ApiError> {
 struct Array<'l, 'de> {
     items: Vec<&'de RawValue>,
     too_many: Option<ApiError>,
-    limits: &'l Limits,
+    limits: &'l RequestLimits,
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Array<'_, 'de> {
@@ -216,7 +222,7 @@ impl<'de> Visitor<'de> for &mut Array<'_, 'de> {
     }
 }
 
-fn room_for_one_more(events: usize, limits: &Limits) -> Result<(), ApiError> {
+fn room_for_one_more(events: usize, limits: &RequestLimits) -> Result<(), ApiError> {
     if events < limits.batch_events_max {
         return Ok(());
     }
@@ -229,7 +235,12 @@ fn room_for_one_more(events: usize, limits: &Limits) -> Result<(), ApiError> {
 }
 
 /// One event, which shares the memory of `text` where it can.
-fn line(text: &ByteString, json: &str, place: Place, limits: &Limits) -> Result<Line, ApiError> {
+fn line(
+    text: &ByteString,
+    json: &str,
+    place: Place,
+    limits: &RequestLimits,
+) -> Result<Line, ApiError> {
     let wrong = |why: String| ApiError::InvalidBatch {
         place: place.to_string(),
         why,
@@ -254,7 +265,7 @@ fn line(text: &ByteString, json: &str, place: Place, limits: &Limits) -> Result<
     }
     let key = line
         .key
-        .map(|key| once::key(key.as_bytes()))
+        .map(|key| idempotency::key(key.as_bytes()))
         .transpose()
         .map_err(|why| wrong(format!("key: {why}")))?;
     Ok(Line {
@@ -302,7 +313,7 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedType {
         found,
         expected: "application/x-ndjson, a line for each event, or a JSON array as application/json",
-        example: media::curl_line(
+        example: content_type::curl_line(
             request,
             "application/x-ndjson",
             r#"{"event":"click","data":"x"}"#,
@@ -314,7 +325,7 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: RequestLimits = RequestLimits {
         event_bytes_max: 20,
         batch_bytes_max: 1000,
         batch_events_max: 3,
@@ -397,11 +408,11 @@ mod tests {
     fn keys_are_of_the_batch_or_of_its_lines() {
         let keyed = |text: &str, key: Option<&str>| {
             let lines = lines(&text.into(), &LIMITS).unwrap();
-            let key = key.map(|key| once::key(key.as_bytes()).unwrap());
+            let key = key.map(|key| idempotency::key(key.as_bytes()).unwrap());
             let (parts, by_line) = parts(lines, key, &LIMITS).map_err(|error| error.to_string())?;
             let parts: Vec<_> = parts
                 .iter()
-                .map(|part| (part.events.len(), part.once.is_some()))
+                .map(|part| (part.events.len(), part.idempotency.is_some()))
                 .collect();
             Ok::<_, String>((parts, by_line))
         };

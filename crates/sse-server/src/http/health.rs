@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, Responder, http::header};
 use actix_web_lab::extract::LocalData;
 use serde_json::json;
 
-use super::{Edge, error::ApiError};
+use super::{AppState, error::ApiError};
 
 /// The process answers.
 pub(super) async fn live() -> impl Responder {
@@ -14,21 +14,21 @@ pub(super) async fn live() -> impl Responder {
 }
 
 /// A publish would work now: the broker did a real round trip for this answer.
-pub(super) async fn ready(edge: LocalData<Edge>) -> Result<impl Responder, ApiError> {
-    let warnings = edge.hub.broker().check().await?;
+pub(super) async fn ready(state: LocalData<AppState>) -> Result<impl Responder, ApiError> {
+    let warnings = state.hub.broker().check().await?;
     let warnings: Vec<_> = warnings
         .iter()
         .map(|warning| json!({ "code": warning.code, "message": warning.message }))
         .collect();
-    let answer = json!({ "status": "ready", "broker": edge.broker_name, "warnings": warnings });
+    let answer = json!({ "status": "ready", "broker": state.broker_name, "warnings": warnings });
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(answer))
 }
 
 /// All counters, for Prometheus.
-pub(super) async fn metrics(edge: LocalData<Edge>) -> impl Responder {
+pub(super) async fn metrics(state: LocalData<AppState>) -> impl Responder {
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(edge.metrics.render())
+        .body(state.metrics.render())
 }

@@ -13,14 +13,14 @@ use sse_proto::{
 };
 
 use super::{
-    Edge,
+    AppState,
     error::ApiError,
-    filter,
+    event_filter,
     query::Params,
-    start::{self, PARAMETERS, STARTS, Whence},
+    start_params::{self, PARAMETERS, STARTS, Whence},
 };
 use crate::{
-    broker::{self, From, GAP, Page, PageLimits, Stored},
+    broker::{self, GAP, Page, PageLimits, ReadFrom, Stored},
     channel::{Beginning, Filter, Settlement, locate::SCAN_LIMITS, subscription::echo},
 };
 
@@ -36,26 +36,26 @@ const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 /// Reads history, oldest first.
 pub(super) async fn events(
     request: HttpRequest,
-    edge: LocalData<Edge>,
+    state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
-    let filter = filter::of(&params)?;
+    let filter = event_filter::of(&params)?;
     let whence = Whence::of(&request, &params)?;
-    let until = start::until(&params)?;
+    let until = start_params::until(&params)?;
     let limit = match (limit(&params)?, &whence) {
         (Some(limit), _) => limit,
         (None, Some(Whence::Last(count))) => (*count).clamp(1, EVENTS_MAX),
         (None, _) => EVENTS_DEFAULT,
     };
-    let turn = edge.answers.turn().await?;
-    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &edge).await?;
-    let mut history = read(&edge, channel, &claim, until, &filter, limit).await?;
+    let turn = state.history_budget.acquire().await?;
+    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &state).await?;
+    let mut history = read(&state, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
-        add_untold(&edge, &claim, bound, &mut history).await?;
+        add_unreported(&state, &claim, bound, &mut history).await?;
     }
-    edge.metrics.history_read(count(&history));
+    state.metrics.history_read(count(&history));
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if history.more {
@@ -112,7 +112,7 @@ fn limit(params: &Params) -> Result<Option<usize>, ApiError> {
 
 /// Where the reader says that it starts.
 struct Claim {
-    from: From,
+    from: ReadFrom,
     /// As a gap shows it.
     shown: String,
     /// It is no cursor of this channel.
@@ -125,26 +125,26 @@ impl Claim {
         channel: &Channel,
         filter: &Filter,
         until: Option<EventId>,
-        edge: &Edge,
+        state: &AppState,
     ) -> Result<Self, ApiError> {
-        let broker = edge.hub.broker();
-        let at = |position: Position| (From::Position(position), position.to_string());
+        let broker = state.hub.broker();
+        let at = |position: Position| (ReadFrom::Position(position), position.to_string());
         let (from, shown) = match whence {
-            None | Some(Whence::Oldest) => (From::Oldest, EventId::ZERO.to_string()),
-            Some(Whence::Cursor(text)) => match start::position_in(text, channel) {
+            None | Some(Whence::Oldest) => (ReadFrom::Oldest, EventId::ZERO.to_string()),
+            Some(Whence::Cursor(text)) => match start_params::position_in(text, channel) {
                 Some(position) => at(position),
                 None => {
                     return Ok(Self {
-                        from: From::Oldest,
+                        from: ReadFrom::Oldest,
                         shown: echo(text),
                         is_unreadable: true,
                     });
                 }
             },
             Some(Whence::Since(moment)) => {
-                let ms = start::moment_ms(*moment, broker).await;
+                let ms = start_params::moment_ms(*moment, broker).await;
                 (
-                    From::Time(ms),
+                    ReadFrom::Time(ms),
                     Position::At(EventId::new(ms, 0)).to_string(),
                 )
             }
@@ -161,9 +161,9 @@ impl Claim {
 
     fn gap(&self, channel: &Channel, page: &Page) -> Option<Gap> {
         let (reason, lost) = match page.start {
-            broker::Start::Gap { reason, lost, .. } => (reason, lost),
-            broker::Start::Contiguous if self.is_unreadable => (GapReason::Unknown, None),
-            broker::Start::Contiguous => return None,
+            broker::Continuity::Gap { reason, lost, .. } => (reason, lost),
+            broker::Continuity::Contiguous if self.is_unreadable => (GapReason::Unknown, None),
+            broker::Continuity::Contiguous => return None,
         };
         let oldest = page.events.first().map(|event| event.id);
         Some(Gap {
@@ -185,7 +185,7 @@ fn wants_lines(request: &HttpRequest) -> bool {
 }
 
 async fn read(
-    edge: &Edge,
+    state: &AppState,
     channel: Channel,
     claim: &Claim,
     until: Option<EventId>,
@@ -216,14 +216,14 @@ async fn read(
             events_max,
             bytes_max: BYTES_MAX - bytes,
         };
-        let mut page = edge
+        let mut page = state
             .hub
             .broker()
             .read(&history.channel, from, limits)
             .await?;
         if history.next.is_empty() {
             history.gap = claim.gap(&history.channel, &page);
-        } else if page.start != broker::Start::Contiguous {
+        } else if page.start != broker::Continuity::Contiguous {
             // Trimmed under our hands: whoever reads on from here is told of the gap.
             break;
         }
@@ -265,14 +265,14 @@ async fn read(
         history.events.extend(lines);
         history.more = page.more;
         history.next = end.to_string();
-        from = From::Position(end);
+        from = ReadFrom::Position(end);
     }
     Ok(history)
 }
 
 /// A loss that reaches to the end or below is told by it, wherever its record is in the log.
-async fn add_untold(
-    edge: &Edge,
+async fn add_unreported(
+    state: &AppState,
     claim: &Claim,
     bound: EventId,
     history: &mut History,
@@ -280,26 +280,26 @@ async fn add_untold(
     if history.more {
         return Ok(());
     }
-    let loss = edge
+    let loss = state
         .hub
         .broker()
-        .loss_across(&history.channel, bound)
+        .loss_spanning(&history.channel, bound)
         .await?;
     let settlement = Settlement {
         last: EventId::ZERO,
         loss,
     };
     let position = match claim.from {
-        From::Position(position) => position,
-        From::Time(ms) => Position::After(EventId::new(ms, 0).before()),
-        From::Oldest => Position::After(EventId::ZERO),
+        ReadFrom::Position(position) => position,
+        ReadFrom::Time(ms) => Position::After(EventId::new(ms, 0).before()),
+        ReadFrom::Oldest => Position::After(EventId::ZERO),
     };
     let told_first = history
         .gap
         .as_ref()
         .and_then(|gap| gap.lost)
         .map(|lost| lost.before);
-    if let (Some(id), Some(gap)) = (settlement.untold(position, bound), &settlement.loss)
+    if let (Some(id), Some(gap)) = (settlement.unreported(position, bound), &settlement.loss)
         && told_first != Some(id)
         && !history
             .events

@@ -7,26 +7,26 @@
 //! | `subscribe` | `GET /stream` |
 //! | `history` | `GET /events` |
 //! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
-//! | `once` | publishing with a key, for `publish` and `batch` |
+//! | `idempotency` | publishing with a key, for `publish` and `batch` |
 //! | `error` | the one table from errors to statuses |
-//! | `answer` | the memory of what `history` answers |
-//! | `start` | where a reader of `/stream` and of `GET /events` starts and ends |
-//! | `filter` | which types of events such a reader wants |
-//! | `query`, `media`, `body`, `origin` | what a request must be, before anything is done |
+//! | `history_memory` | the memory of what `history` answers |
+//! | `start_params` | where a reader of `/stream` and of `GET /events` starts and ends |
+//! | `event_filter` | which types of events such a reader wants |
+//! | `query`, `content_type`, `body`, `origin` | what a request must be, before anything is done |
 
-mod answer;
 mod batch;
 mod body;
+mod content_type;
 mod error;
-mod filter;
+mod event_filter;
 mod health;
 mod history;
-mod media;
-mod once;
+mod history_memory;
+mod idempotency;
 mod origin;
 mod publish;
 mod query;
-mod start;
+mod start_params;
 mod subscribe;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -39,15 +39,15 @@ use actix_web_lab::extract::LocalData;
 
 use self::error::{ApiError, shortened};
 pub use self::{
-    answer::Answers,
     body::BodyMemory,
+    history_memory::HistoryBudget,
     origin::{Origins, say_why_refused},
 };
-use crate::{channel::Hub, fanout::body::Streams, metrics::Metrics};
+use crate::{channel::Hub, fanout::stream_body::Streams, metrics::Metrics};
 
 /// What a request may bring.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Data of one event.
     pub event_bytes_max: usize,
     /// Body of a batch.
@@ -62,17 +62,17 @@ pub struct Limits {
 
 /// What every request handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
-pub struct Edge {
+pub struct AppState {
     /// The channels and the broker behind them.
     pub hub: Hub,
     /// The counters.
     pub metrics: Metrics,
     /// What a request may bring.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Memory for the bodies of all requests.
     pub body_memory: Arc<BodyMemory>,
     /// Room for the answers of `GET /events`.
-    pub answers: Answers,
+    pub history_budget: HistoryBudget,
     /// Other sites that may read and publish.
     pub origins: Origins,
     /// What streams are made from.
@@ -84,10 +84,10 @@ pub struct Edge {
 }
 
 /// Adds all routes to an app.
-pub fn routes(config: &mut ServiceConfig, edge: Edge) {
+pub fn routes(config: &mut ServiceConfig, state: AppState) {
     let get_or_head = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
-        .app_data(LocalData::new(edge))
+        .app_data(LocalData::new(state))
         .service(
             web::resource("/event/{action:.*}")
                 .route(web::get().to(publish::event))
@@ -137,8 +137,8 @@ fn only(allow: &'static str) -> Route {
 fn local_address(request: &HttpRequest) -> SocketAddr {
     // actix's own default is a loopback address, under which origins are checked most strictly.
     request
-        .app_data::<LocalData<Edge>>()
-        .map_or_else(|| request.app_config().local_addr(), |edge| edge.address)
+        .app_data::<LocalData<AppState>>()
+        .map_or_else(|| request.app_config().local_addr(), |state| state.address)
 }
 
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {

@@ -9,36 +9,36 @@ use sse_proto::{Event, EventType, api::Published, event::InvalidName, json};
 use uuid::Uuid;
 
 use super::{
-    Edge,
+    AppState,
     body::{self, Body, BodyLimit},
+    content_type::{self, ContentType},
     error::{ApiError, shortened},
-    media::{self, Media},
-    once,
+    idempotency,
     query::{Params, decoded},
 };
-use crate::broker::once::{Fingerprint, Once, Part};
+use crate::broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey};
 
 /// Publishes one event. Its type is the action; its data the body, or the tutorial's text if there is no body.
 pub(super) async fn event(
     request: HttpRequest,
     payload: Payload,
-    edge: LocalData<Edge>,
+    state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {
-    edge.origins.check_publish(&request)?;
+    state.origins.check_publish(&request)?;
     let kind = action(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = once::header(&request)?;
+    let key = idempotency::header(&request)?;
     let posted = request.method() == Method::POST;
     // The body's share of the memory is held until the event is stored.
     let (data, _body) = if posted {
-        let body = posted_body(&request, payload, &edge).await?;
+        let body = posted_body(&request, payload, &state).await?;
         (posted_data(&request, &body)?, Some(body))
     } else {
         (None, None)
     };
 
     // Of what was sent: the tutorial's text is another each time.
-    let once = key.map(|key| Once {
+    let idempotency = key.map(|key| IdempotencyKey {
         key,
         content: Fingerprint::of_sent(&kind, data.as_ref()),
     });
@@ -46,15 +46,17 @@ pub(super) async fn event(
         kind,
         data: data.unwrap_or_else(tutorial_data),
     };
-    let parts = vec![Part {
+    let items = vec![AppendItem {
         events: vec![event],
-        once,
+        idempotency,
     }];
-    let placed =
-        once::publish(&edge, &channel, parts, |_| "the Idempotency-Key".to_owned()).await?;
+    let placed = idempotency::publish(&state, &channel, items, |_| {
+        "the Idempotency-Key".to_owned()
+    })
+    .await?;
     Ok(if posted {
         HttpResponse::Ok().json(Published {
-            id: once::ends(&placed)?.first,
+            id: idempotency::ends(&placed)?.first,
         })
     } else {
         HttpResponse::Ok().json(serde_json::json!({}))
@@ -79,28 +81,28 @@ fn action(request: &HttpRequest) -> Result<EventType, ApiError> {
 async fn posted_body<'a>(
     request: &HttpRequest,
     payload: Payload,
-    edge: &'a Edge,
+    state: &'a AppState,
 ) -> Result<Body<'a>, ApiError> {
     let limit = BodyLimit {
-        bytes_max: edge.limits.event_bytes_max,
+        bytes_max: state.limits.event_bytes_max,
         what: "the event",
         flag: "--event-bytes-max",
     };
-    body::read(request, payload, limit, &edge.body_memory).await
+    body::read(request, payload, limit, &state.body_memory).await
 }
 
 /// The data in a body; none if there is no body.
 fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteString>, ApiError> {
     let bytes = body.bytes.clone();
-    match media::of(request) {
-        Ok(Media::Json) => compact(bytes).map(Some),
-        Ok(Media::Text) => media::text(bytes).map(Some),
+    match content_type::of(request) {
+        Ok(ContentType::Json) => compact(bytes).map(Some),
+        Ok(ContentType::Text) => content_type::text(bytes).map(Some),
         _ if bytes.is_empty() => Ok(None),
-        Ok(Media::Unsaid) => Err(unsupported(
+        Ok(ContentType::Unspecified) => Err(unsupported(
             "the body has no type, or that of an HTML form".to_owned(),
             request,
         )),
-        Ok(Media::NdJson) => Err(unsupported(
+        Ok(ContentType::NdJson) => Err(unsupported(
             "lines of JSON are a batch, and go to POST /events".to_owned(),
             request,
         )),
@@ -109,7 +111,7 @@ fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteStri
 }
 
 fn compact(body: Bytes) -> Result<ByteString, ApiError> {
-    json::compact(&media::json_text(body)?)
+    json::compact(&content_type::json_text(body)?)
         .map_err(|error| ApiError::InvalidJson(error.to_string()))
 }
 
@@ -128,6 +130,6 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedType {
         found,
         expected: "application/json or text/plain",
-        example: media::curl_line(request, "application/json", r#"{"page":"/"}"#),
+        example: content_type::curl_line(request, "application/json", r#"{"page":"/"}"#),
     }
 }

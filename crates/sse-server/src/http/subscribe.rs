@@ -17,19 +17,19 @@ use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
 use super::{
-    Edge,
+    AppState,
     error::ApiError,
-    filter,
+    event_filter,
     query::Params,
-    start::{self, PARAMETERS, Whence},
+    start_params::{self, PARAMETERS, Whence},
 };
 use crate::{
     channel::{Envelope, Wanted},
     fanout::{
         Framing,
         begin::{Begun, begin, is_over},
-        body::{self, Exit},
         detach::Connection,
+        stream_body::{self, Exit},
     },
     metrics::{Admission, SubscriberGuard},
 };
@@ -40,21 +40,21 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// Subscribes to one or several channels.
 pub(super) async fn stream(
     request: HttpRequest,
-    edge: LocalData<Edge>,
+    state: LocalData<AppState>,
 ) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channels = params.channels()?;
     let wanted = Wanted {
-        filter: filter::of(&params)?,
+        filter: event_filter::of(&params)?,
         envelope: envelope(&params)?,
-        until: start::until(&params)?,
+        until: start_params::until(&params)?,
     };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
-    let guard = match edge
+    let guard = match state
         .metrics
-        .subscriber(resumes, edge.limits.subscribers_max)
+        .subscriber(resumes, state.limits.subscribers_max)
     {
         Admission::Admitted(guard) => guard,
         Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
@@ -62,10 +62,10 @@ pub(super) async fn stream(
     };
     let comment = comment(&channels);
     let until = wanted.until;
-    let asked = start::asked(whence.as_ref(), channels, edge.hub.broker()).await;
-    let begun = begin(&edge.hub, asked, &wanted).await;
-    if let (Some(bound), Begun::Placed(subscription)) = (until, &begun)
-        && is_over(&edge.hub, subscription, &wanted.filter, bound).await
+    let asked = start_params::asked(whence.as_ref(), channels, state.hub.broker()).await;
+    let begun = begin(&state.hub, asked, &wanted).await;
+    if let (Some(bound), Begun::AppendOutcome(subscription)) = (until, &begun)
+        && is_over(&state.hub, subscription, &wanted.filter, bound).await
     {
         // To an `EventSource`, the one answer that means "do not come back".
         return Ok(HttpResponse::NoContent()
@@ -81,7 +81,7 @@ pub(super) async fn stream(
         connection: connection.clone(),
         framing,
     });
-    let body = body::stream_body(edge.streams.clone(), begun, until, &comment, guard, exit);
+    let body = stream_body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
     Ok(event_stream(&request, body))
 }
 

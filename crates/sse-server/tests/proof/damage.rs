@@ -21,9 +21,9 @@ use redb::{TableDefinition, TableHandle as _, WriteTransaction};
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, From, PageLimits, Retention, Start, Stored,
+        Broker, BrokerError, Continuity, PageLimits, ReadFrom, Retention, Stored,
         embedded::{Embedded, OpenError, Place, is_catching_panic},
-        once::{Fingerprint, KeyLimits, Once, Part},
+        idempotency::{AppendItem, Fingerprint, IdempotencyKey, KeyLimits},
     },
     metrics::Metrics,
 };
@@ -93,16 +93,16 @@ fn event(data: String) -> Event {
 }
 
 /// An event whose data is its key.
-fn keyed(data: String) -> Part {
+fn keyed(data: String) -> AppendItem {
     let key = Fingerprint::of_key(data.as_bytes());
     let events = vec![event(data)];
-    let once = Once {
+    let idempotency = IdempotencyKey {
         key,
         content: Fingerprint::of_events(&events),
     };
-    Part {
+    AppendItem {
         events,
-        once: Some(once),
+        idempotency: Some(idempotency),
     }
 }
 
@@ -125,7 +125,7 @@ async fn make(directory: &Path) -> Truth {
                 match *name {
                     KEYED => drop(
                         broker
-                            .append_once(&channel(name), vec![keyed(data)])
+                            .append_idempotent(&channel(name), vec![keyed(data)])
                             .await
                             .unwrap(),
                     ),
@@ -141,7 +141,7 @@ async fn make(directory: &Path) -> Truth {
     }
     let mut truth = Truth::new();
     for name in CHANNELS {
-        let (parts, error) = read(&broker, name, From::Oldest).await;
+        let (parts, error) = read(&broker, name, ReadFrom::Oldest).await;
         assert!(error.is_none());
         let event = |part| match part {
             Read::Event(event) => event,
@@ -165,13 +165,13 @@ enum Read {
 }
 
 /// Everything from there on, read in pages; with where reading stopped, if it did.
-async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Read>, Option<BrokerError>) {
+async fn read(broker: &Broker, name: &str, from: ReadFrom) -> (Vec<Read>, Option<BrokerError>) {
     let (mut parts, mut asked) = (Vec::new(), from);
     loop {
         match broker.read(&channel(name), asked, LIMITS).await {
             Ok(page) => {
                 let end = page.end(asked);
-                if let Start::Gap { reason, oldest, .. } = page.start {
+                if let Continuity::Gap { reason, oldest, .. } = page.start {
                     parts.push(Read::Gap(reason, oldest));
                 }
                 parts.extend(page.events.into_iter().map(Read::Event));
@@ -179,7 +179,7 @@ async fn read(broker: &Broker, name: &str, from: From) -> (Vec<Read>, Option<Bro
                 if !page.more || parts.len() > 4 * EVENTS_KEPT {
                     return (parts, None);
                 }
-                asked = From::Position(end);
+                asked = ReadFrom::Position(end);
             }
             Err(error) => return (parts, Some(error)),
         }
@@ -261,7 +261,7 @@ impl Examined<'_> {
         &mut self,
         broker: &Broker,
         name: &str,
-        from: From,
+        from: ReadFrom,
         truth: &[Stored],
         is_stranger: bool,
     ) -> bool {
@@ -352,7 +352,9 @@ impl Examined<'_> {
     async fn check(&mut self, broker: &Broker) {
         let mut sound = true;
         for (name, events) in self.truth {
-            sound &= self.read(broker, name, From::Oldest, events, false).await;
+            sound &= self
+                .read(broker, name, ReadFrom::Oldest, events, false)
+                .await;
             let (middle, last) = (events.len() / 2, events.len() - 1);
             for (position, following) in [
                 (Position::After(events[middle].id), &events[middle + 1..]),
@@ -360,11 +362,11 @@ impl Examined<'_> {
                 (Position::After(events[last].id), &[][..]),
             ] {
                 sound &= self
-                    .read(broker, name, From::Position(position), following, false)
+                    .read(broker, name, ReadFrom::Position(position), following, false)
                     .await;
             }
             // A stranger's id is not proved by damage.
-            let stranger = From::Position(Position::After(EventId::new(1, 1)));
+            let stranger = ReadFrom::Position(Position::After(EventId::new(1, 1)));
             sound &= self.read(broker, name, stranger, events, true).await;
             self.read_back(broker, name, events).await;
         }
@@ -382,11 +384,11 @@ impl Examined<'_> {
             .iter()
             .map(|event| keyed(event.data.to_string()))
             .collect();
-        let Ok(placed) = broker.append_once(&channel(KEYED), parts).await else {
+        let Ok(placed) = broker.append_idempotent(&channel(KEYED), parts).await else {
             return;
         };
         for (event, placed) in events.iter().zip(placed) {
-            let is_known = placed.repeated && placed.ids.first == event.id;
+            let is_known = placed.duplicate && placed.ids.first == event.id;
             self.hold(
                 is_known,
                 format_args!("the key of {} is not known: {placed:?}", event.id),
@@ -416,7 +418,8 @@ impl Examined<'_> {
             appended.first > newest,
             format_args!("{} was given out before", appended.first),
         );
-        let (parts, error) = read(broker, "orders", From::Position(Position::After(last))).await;
+        let (parts, error) =
+            read(broker, "orders", ReadFrom::Position(Position::After(last))).await;
         let is_new = |event: &Stored| event.id == appended.first && event.data == "new";
         self.hold(
             error.is_some() || matches!(parts.as_slice(), [Read::Event(event)] if is_new(event)),

@@ -8,7 +8,7 @@ use sse_proto::{
 };
 use sse_server::{
     broker::{
-        From, GAP, Page, PageLimits, Start, Stored,
+        Continuity, GAP, Page, PageLimits, ReadFrom, Stored,
         continuity::{Extent, Trimmed, judge, judge_time},
     },
     channel::{Frames, TailLimits},
@@ -149,7 +149,7 @@ impl Log {
     }
 
     /// A page, as the brokers give it.
-    pub(crate) fn read(&self, from: From, limits: PageLimits) -> Page {
+    pub(crate) fn read(&self, from: ReadFrom, limits: PageLimits) -> Page {
         let trimmed = self
             .trimmed
             .map_or(Trimmed::NothingSince(EventId::ZERO), Trimmed::Through);
@@ -159,15 +159,17 @@ impl Log {
             trimmed,
         };
         let (mut start, mut floor) = match from {
-            From::Oldest => (Start::Contiguous, EventId::ZERO),
-            From::Time(ms) => (judge_time(ms, &extent), EventId::new(ms, 0).before()),
-            From::Position(position) => {
+            ReadFrom::Oldest => (Continuity::Contiguous, EventId::ZERO),
+            ReadFrom::Time(ms) => (judge_time(ms, &extent), EventId::new(ms, 0).before()),
+            ReadFrom::Position(position) => {
                 let (Position::After(id) | Position::At(id)) = position;
                 (judge(position, self.has(id), &extent), position.floor())
             }
         };
-        if let (Start::Gap { reason, .. }, From::Position(Position::After(id) | Position::At(id))) =
-            (start, from)
+        if let (
+            Continuity::Gap { reason, .. },
+            ReadFrom::Position(Position::After(id) | Position::At(id)),
+        ) = (start, from)
         {
             floor = EventId::ZERO;
             let recorded = self
@@ -181,7 +183,7 @@ impl Log {
                     .iter()
                     .map(|entry| entry.id)
                     .find(|id| *id > floor);
-                start = Start::Gap {
+                start = Continuity::Gap {
                     reason: GapReason::LostTail,
                     oldest,
                     lost: Some(*lost),
@@ -200,7 +202,7 @@ impl Log {
         let events: Vec<Stored> = run[..fit].iter().copied().cloned().collect();
         if skipped > 0 {
             let oldest = events.first().map(|event| event.id);
-            start = Start::Gap {
+            start = Continuity::Gap {
                 reason: GapReason::Damaged,
                 oldest,
                 lost: None,
@@ -241,16 +243,19 @@ impl Node {
             events_max: count.max(1),
             bytes_max: usize::MAX,
         };
-        let page = log.read(From::Position(Position::After(self.frames.end())), limits);
+        let page = log.read(
+            ReadFrom::Position(Position::After(self.frames.end())),
+            limits,
+        );
         match page.start {
-            Start::Contiguous => self.frames.push(page.events),
-            Start::Gap {
+            Continuity::Contiguous => self.frames.push(page.events),
+            Continuity::Gap {
                 lost: Some(lost), ..
             } => {
                 self.frames.rewind(lost.after);
                 self.frames.push(page.events);
             }
-            Start::Gap { .. } => self.frames.join(page.last),
+            Continuity::Gap { .. } => self.frames.join(page.last),
         }
     }
 

@@ -14,7 +14,7 @@ use sse_proto::{
     blocks::{BlockSplitter, Item},
 };
 use sse_server::{
-    broker::{From, PageLimits},
+    broker::{PageLimits, ReadFrom},
     channel::{Filter, Frames, Neighbours, Start, Step, Subscription, TailLimits, Wanted},
 };
 
@@ -104,7 +104,7 @@ struct Reader {
     node: usize,
     subscription: Subscription,
     /// A page that was asked for, and the tail's generation then.
-    asked: Option<(From, u64)>,
+    asked: Option<(ReadFrom, u64)>,
     last_id: String,
     seen: Seen,
 }
@@ -190,7 +190,7 @@ fn subscription(kinds: &[&str], position: Position) -> Subscription {
 
 /// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had
 /// counted wrongly where history ends and the tail begins.
-fn mutated_read(log: &Log, from: From, mutation: Mutation) -> sse_server::broker::Page {
+fn mutated_read(log: &Log, from: ReadFrom, mutation: Mutation) -> sse_server::broker::Page {
     let mut page = log.read(
         from,
         PageLimits {
@@ -198,10 +198,10 @@ fn mutated_read(log: &Log, from: From, mutation: Mutation) -> sse_server::broker
             bytes_max: usize::MAX,
         },
     );
-    let From::Position(Position::After(after)) = from else {
+    let ReadFrom::Position(Position::After(after)) = from else {
         return page;
     };
-    if page.start != sse_server::broker::Start::Contiguous {
+    if page.start != sse_server::broker::Continuity::Contiguous {
         return page;
     }
     match mutation {

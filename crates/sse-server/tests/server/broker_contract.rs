@@ -11,11 +11,11 @@ use proptest::{
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
-        bells::Follower,
+        Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
         embedded::{Embedded, Place},
+        idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
-        once::{Fingerprint, KeyLimits, Once, Part, Placed},
+        notify::Watcher,
         redis::{Place as RedisPlace, RedisBroker},
     },
     metrics::Metrics,
@@ -37,8 +37,8 @@ const ALL: PageLimits = PageLimits {
 #[derive(Debug, Default)]
 struct Bell(Notify);
 
-impl Follower for Bell {
-    fn rung(self: Arc<Self>) {
+impl Watcher for Bell {
+    fn changed(self: Arc<Self>) {
         self.0.notify_one();
     }
 }
@@ -125,18 +125,18 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
 }
 
 /// An event with this data and key; 0 is none.
-fn part(key: u128, data: u128) -> Part {
+fn part(key: u128, data: u128) -> AppendItem {
     let events = vec![Event {
         kind: "number".parse().unwrap(),
         data: data.to_string().into(),
     }];
-    let once = Once {
+    let idempotency = IdempotencyKey {
         key: Fingerprint::from(key),
         content: Fingerprint::of_events(&events),
     };
-    Part {
+    AppendItem {
         events,
-        once: (key > 0).then_some(once),
+        idempotency: (key > 0).then_some(idempotency),
     }
 }
 
@@ -148,17 +148,17 @@ async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> E
         .last
 }
 
-async fn read(broker: &Broker, name: &str, from: From) -> Page {
+async fn read(broker: &Broker, name: &str, from: ReadFrom) -> Page {
     broker.read(&channel(name), from, ALL).await.unwrap()
 }
 
 /// All events from the oldest on, by as many pages as it takes.
 async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
-    let mut from = From::Oldest;
+    let mut from = ReadFrom::Oldest;
     let mut events = Vec::new();
     loop {
         let page = read(broker, name, from).await;
-        assert_eq!(page.start, Start::Contiguous);
+        assert_eq!(page.start, Continuity::Contiguous);
         let end = page.end(from);
         events.extend(
             page.events
@@ -168,7 +168,7 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
         if !page.more {
             return events;
         }
-        from = From::Position(end);
+        from = ReadFrom::Position(end);
     }
 }
 
@@ -185,8 +185,8 @@ fn data(page: &Page) -> Vec<&str> {
     page.events.iter().map(|event| &*event.data).collect()
 }
 
-const fn after(id: EventId) -> From {
-    From::Position(Position::After(id))
+const fn after(id: EventId) -> ReadFrom {
+    ReadFrom::Position(Position::After(id))
 }
 
 crate::on_every_broker! {
@@ -196,13 +196,13 @@ crate::on_every_broker! {
         let events = strange.map(|text| Event { kind: "é a".parse().unwrap(), data: text.into() });
         let appended = own.broker.append(&channel("a"), events.to_vec()).await.unwrap();
         append(&own.broker, "b", 0..1).await;
-        let page = read(&own.broker, "a", From::Oldest).await;
+        let page = read(&own.broker, "a", ReadFrom::Oldest).await;
         assert_eq!(data(&page), strange);
         assert!(page.events.iter().all(|event| &*event.kind == "é a"));
         assert!(page.events.is_sorted_by(|one, next| one.id < next.id));
         assert_eq!((page.events[0].id, page.events[4].id), (appended.first, appended.last));
         assert_eq!((page.last, page.more), (appended.last, false));
-        assert_eq!(own.broker.head(&channel("a")).await.unwrap(), appended.last);
+        assert_eq!(own.broker.last_id(&channel("a")).await.unwrap(), appended.last);
     }
 
     async fn many_publishers_at_once_lose_and_double_nothing(backend: Backend) {
@@ -241,8 +241,8 @@ crate::on_every_broker! {
                 *key > 0 && new.entry(*key).or_insert((*data, EventId::ZERO)).0 != *data
             });
             let asked = parts.iter().map(|(key, data)| part(*key, *data)).collect();
-            match own.broker.append_once(&channel("a"), asked).await {
-                Err(BrokerError::KeyReused { part }) => {
+            match own.broker.append_idempotent(&channel("a"), asked).await {
+                Err(BrokerError::KeyReused { item: part }) => {
                     assert_eq!(conflict, Some(part), "{parts:?}");
                     conflicts += 1;
                 }
@@ -253,7 +253,7 @@ crate::on_every_broker! {
                 Err(error) => panic!("{error}"),
                 Ok(placed) => {
                     assert!(conflict.is_none() && new.len() <= KEYS_MAX && placed.len() == parts.len(), "{parts:?}");
-                    for ((key, data), Placed { ids, repeated: again }) in parts.into_iter().zip(placed) {
+                    for ((key, data), AppendOutcome { ids, duplicate: again }) in parts.into_iter().zip(placed) {
                         assert_eq!(ids.first, ids.last);
                         if let Some((_, id)) = known.get(&key) {
                             assert_eq!((*id, again), (ids.first, true));
@@ -277,7 +277,7 @@ crate::on_every_broker! {
         let own = own(backend, |_| {}).await;
         append(&own.broker, "a", 0..30).await;
         let by_count = PageLimits { events_max: 7, ..ALL };
-        let page = own.broker.read(&channel("a"), From::Oldest, by_count).await.unwrap();
+        let page = own.broker.read(&channel("a"), ReadFrom::Oldest, by_count).await.unwrap();
         assert_eq!((data(&page), page.more), (vec!["0", "1", "2", "3", "4", "5", "6"], true));
         let by_bytes = PageLimits { bytes_max: 21, ..ALL };
         let page = own.broker.read(&channel("a"), page_end(&page), by_bytes).await.unwrap();
@@ -285,7 +285,7 @@ crate::on_every_broker! {
         let tiny = PageLimits { bytes_max: 1, ..ALL };
         let page = own.broker.read(&channel("a"), page_end(&page), tiny).await.unwrap();
         assert_eq!((data(&page), page.more), (vec!["10"], true));
-        let page = own.broker.read(&channel("a"), From::Oldest, PageLimits { events_max: 30, ..ALL }).await.unwrap();
+        let page = own.broker.read(&channel("a"), ReadFrom::Oldest, PageLimits { events_max: 30, ..ALL }).await.unwrap();
         assert_eq!((page.events.len(), page.more), (30, false));
     }
 
@@ -295,41 +295,41 @@ crate::on_every_broker! {
         let events = all(&own.broker, "a").await;
         for (nth, (id, _)) in events.iter().enumerate() {
             let page = read(&own.broker, "a", after(*id)).await;
-            assert_eq!((page.start, page.events.len()), (Start::Contiguous, 39 - nth));
-            let page = read(&own.broker, "a", From::Position(Position::At(*id))).await;
-            assert_eq!((page.start, page.events.len()), (Start::Contiguous, 40 - nth));
+            assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, 39 - nth));
+            let page = read(&own.broker, "a", ReadFrom::Position(Position::At(*id))).await;
+            assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, 40 - nth));
         }
     }
 
     async fn a_channel_that_never_had_an_event_can_be_continued(backend: Backend) {
         let own = own(backend, |_| {}).await;
         append(&own.broker, "other", 0..3).await;
-        let head = own.broker.head(&channel("a")).await.unwrap();
+        let head = own.broker.last_id(&channel("a")).await.unwrap();
         let page = read(&own.broker, "a", after(head)).await;
-        assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, head));
+        assert_eq!((page.start, page.events.len(), page.last), (Continuity::Contiguous, 0, head));
         append(&own.broker, "a", 0..3).await;
         assert_eq!(data(&read(&own.broker, "a", after(head)).await), ["0", "1", "2"]);
-        assert_eq!(own.broker.head(&channel("empty")).await.unwrap(), head);
+        assert_eq!(own.broker.last_id(&channel("empty")).await.unwrap(), head);
     }
 
     async fn an_id_that_was_never_in_the_log_is_a_gap(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let foreign = EventId::new(5, 5);
         let page = read(&own.broker, "a", after(foreign)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: None, lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::Unknown, oldest: None, lost: None });
         append(&own.broker, "a", 0..3).await;
         let events = all(&own.broker, "a").await;
         let page = read(&own.broker, "a", after(foreign)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0), lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::Unknown, oldest: Some(events[0].0), lost: None });
         assert_eq!(data(&page), ["0", "1", "2"]);
         let future = EventId::new(events[2].0.ms + 1_000_000, 0);
         let page = read(&own.broker, "a", after(future)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0), lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0), lost: None });
     }
 
     async fn trimming_by_count_keeps_the_newest_and_is_told_as_a_gap(backend: Backend) {
         let own = own(backend, |retention| retention.events_max = NonZeroUsize::new(100).unwrap()).await;
-        let before = own.broker.head(&channel("a")).await.unwrap();
+        let before = own.broker.last_id(&channel("a")).await.unwrap();
         for start in (0..1000).step_by(50) {
             append(&own.broker, "a", start..start + 50).await;
         }
@@ -339,10 +339,10 @@ crate::on_every_broker! {
         assert!((100..=most).contains(&kept.len()), "{}", kept.len());
         assert_eq!(kept.last().unwrap().1, "999");
         let page = read(&own.broker, "a", after(before)).await;
-        assert_eq!(page.start, Start::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0), lost: None });
+        assert_eq!(page.start, Continuity::Gap { reason: GapReason::Trimmed, oldest: Some(kept[0].0), lost: None });
         assert_eq!(page.events.len(), kept.len());
-        let page = read(&own.broker, "a", From::Position(Position::At(kept[0].0))).await;
-        assert_eq!((page.start, page.events.len()), (Start::Contiguous, kept.len()));
+        let page = read(&own.broker, "a", ReadFrom::Position(Position::At(kept[0].0))).await;
+        assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, kept.len()));
     }
 
     async fn trimming_by_age_reaches_quiet_channels_and_keeps_their_newest_event(backend: Backend) {
@@ -351,19 +351,19 @@ crate::on_every_broker! {
         until("only the newest is left", async || (all(&own.broker, "a").await.len() == 1).then_some(())).await;
         assert_eq!(all(&own.broker, "a").await[0].0, last);
         let page = read(&own.broker, "a", after(last)).await;
-        assert_eq!((page.start, page.events.len()), (Start::Contiguous, 0));
+        assert_eq!((page.start, page.events.len()), (Continuity::Contiguous, 0));
         append(&own.broker, "a", 50..52).await;
         let page = read(&own.broker, "a", after(last)).await;
-        assert_eq!((page.start, data(&page)), (Start::Contiguous, vec!["50", "51"]));
+        assert_eq!((page.start, data(&page)), (Continuity::Contiguous, vec!["50", "51"]));
     }
 
     async fn a_bell_rings_for_every_append_to_its_channel(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let bell = Arc::new(Bell::default());
-        let follower: Arc<dyn Follower> = bell.clone();
-        own.broker.follow(&channel("a"), Arc::downgrade(&follower));
+        let watcher: Arc<dyn Watcher> = bell.clone();
+        own.broker.follow(&channel("a"), Arc::downgrade(&watcher));
         let mut seen = 0;
-        let head = own.broker.head(&channel("a")).await.unwrap();
+        let head = own.broker.last_id(&channel("a")).await.unwrap();
         for number in 0..20 {
             append(&own.broker, "a", number..number + 1).await;
             // Rings may come together or in vain; what counts is that one comes after each append.
@@ -388,16 +388,16 @@ crate::on_every_broker! {
     async fn reading_from_a_time_finds_what_is_as_late(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let first = append(&own.broker, "a", 0..5).await;
-        let page = read(&own.broker, "a", From::Time(first.ms)).await;
-        assert_eq!((page.start, page.events.last().map(|event| event.id)), (Start::Contiguous, Some(first)));
-        let page = read(&own.broker, "a", From::Time(first.ms + 1)).await;
-        assert_eq!((page.start, page.events.len(), page.last), (Start::Contiguous, 0, first));
+        let page = read(&own.broker, "a", ReadFrom::Time(first.ms)).await;
+        assert_eq!((page.start, page.events.last().map(|event| event.id)), (Continuity::Contiguous, Some(first)));
+        let page = read(&own.broker, "a", ReadFrom::Time(first.ms + 1)).await;
+        assert_eq!((page.start, page.events.len(), page.last), (Continuity::Contiguous, 0, first));
     }
 
     async fn reading_back_gives_what_reading_on_gives_newest_first(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let empty = own.broker.read_back(&channel("a"), None, ALL).await.unwrap();
-        assert_eq!((empty.events.len(), empty.more, empty.last), (0, false, own.broker.head(&channel("a")).await.unwrap()));
+        assert_eq!((empty.events.len(), empty.more, empty.last), (0, false, own.broker.last_id(&channel("a")).await.unwrap()));
         append(&own.broker, "other", 0..3).await;
         let last = append(&own.broker, "a", 0..40).await;
         let mut forward = all(&own.broker, "a").await;
@@ -444,7 +444,7 @@ crate::on_every_broker! {
         assert_eq!(all(&own.broker, "a").await.into_iter().filter(within).collect::<Vec<_>>(), complete);
         // A channel without events settles as well, and a time to come does not.
         let quiet = channel("quiet");
-        assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.head(&quiet).await.unwrap());
+        assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.last_id(&quiet).await.unwrap());
         let to_come = EventId::new(own.broker.now_ms().await.unwrap() + 100_000, 0);
         let Settled::NotFor(wait) = own.broker.settle(&channel("a"), to_come).await.unwrap() else { panic!("{to_come}") };
         assert!((50..=102).contains(&wait.as_secs()), "{wait:?}");
@@ -456,7 +456,7 @@ crate::on_every_broker! {
         if let Broker::Embedded(log) = &own.broker {
             log.close();
             assert!(own.broker.check().await.is_err());
-            let read = own.broker.read(&channel("a"), From::Oldest, ALL).await;
+            let read = own.broker.read(&channel("a"), ReadFrom::Oldest, ALL).await;
             assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
             // Its file is closed for good, although we still have a handle: another may open it.
             embedded(Place::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
@@ -464,8 +464,8 @@ crate::on_every_broker! {
     }
 }
 
-fn page_end(page: &Page) -> From {
-    From::Position(page.end(From::Oldest))
+fn page_end(page: &Page) -> ReadFrom {
+    ReadFrom::Position(page.end(ReadFrom::Oldest))
 }
 
 /// Counts the macro's cases for each broker, so that none is ever left out.

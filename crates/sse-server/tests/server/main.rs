@@ -53,6 +53,7 @@ mod shutdown;
 mod slow;
 mod stalled_node;
 mod start_params;
+mod start_table;
 mod stream;
 mod trimming;
 mod until;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError,
-    once::{Fingerprint, KeyLimits, Known, Once},
+    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
 };
 
 /// Expired keys that an append may forget, beyond as many as it brings: so that they get fewer.
@@ -31,14 +31,14 @@ const SWEPT_PER_COMMIT: u64 = 1000;
 
 /// The keys of a channel, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct KeyCount {
     /// How many there are, expired ones among them.
     pub(super) count: u64,
     /// When the oldest expires.
     pub(super) oldest_ms: u64,
 }
 
-impl Tally {
+impl KeyCount {
     fn encode(&self, channel: u32) -> Vec<u8> {
         seal(
             &channel.to_le_bytes(),
@@ -61,8 +61,8 @@ impl Tally {
 pub(super) struct Keys<'a> {
     transaction: &'a WriteTransaction,
     limits: KeyLimits,
-    committed: &'a HashMap<u32, Tally>,
-    changed: HashMap<u32, Tally>,
+    committed: &'a HashMap<u32, KeyCount>,
+    changed: HashMap<u32, KeyCount>,
     /// Opened when they are needed: most commits have to do with no key.
     tables: Option<Tables<'a>>,
 }
@@ -76,7 +76,7 @@ impl<'a> Keys<'a> {
     pub(super) fn new(
         transaction: &'a WriteTransaction,
         limits: KeyLimits,
-        committed: &'a HashMap<u32, Tally>,
+        committed: &'a HashMap<u32, KeyCount>,
     ) -> Self {
         Self {
             transaction,
@@ -89,7 +89,7 @@ impl<'a> Keys<'a> {
 
     /// Whether a channel has keys, or has expired ones that are not yet forgotten.
     pub(super) fn any(&self, channel: u32) -> bool {
-        self.tally(channel).count > 0
+        self.key_count(channel).count > 0
     }
 
     /// What is known of a key, unless it has expired.
@@ -98,7 +98,7 @@ impl<'a> Keys<'a> {
         channel: u32,
         key: Fingerprint,
         now_ms: u64,
-    ) -> Result<Option<Known>, StoreError> {
+    ) -> Result<Option<KnownKey>, StoreError> {
         if !self.any(channel) {
             return Ok(None);
         }
@@ -119,11 +119,11 @@ impl<'a> Keys<'a> {
         now_ms: u64,
     ) -> Result<Result<(), BrokerError>, StoreError> {
         self.forget_expired(channel, now_ms, wanted + SWEPT_PER_APPEND)?;
-        let tally = self.tally(channel);
-        if tally.count + wanted <= self.limits.keys_max as u64 {
+        let key_count = self.key_count(channel);
+        if key_count.count + wanted <= self.limits.keys_max as u64 {
             return Ok(Ok(()));
         }
-        let expires_in = Duration::from_millis(tally.oldest_ms.saturating_sub(now_ms));
+        let expires_in = Duration::from_millis(key_count.oldest_ms.saturating_sub(now_ms));
         Ok(Err(BrokerError::TooManyKeys {
             keys_max: self.limits.keys_max,
             expires_in,
@@ -134,13 +134,13 @@ impl<'a> Keys<'a> {
     pub(super) fn remember(
         &mut self,
         channel: u32,
-        once: Once,
+        idempotency: IdempotencyKey,
         ids: Appended,
         now_ms: u64,
     ) -> Result<(), StoreError> {
         let expires_ms = now_ms.saturating_add(self.limits.window_ms());
-        let key = once.key.number();
-        let row = encode(channel, once, ids, expires_ms);
+        let key = idempotency.key.number();
+        let row = encode(channel, idempotency, ids, expires_ms);
         let tables = self.tables()?;
         let replaced = tables
             .keys
@@ -148,7 +148,7 @@ impl<'a> Keys<'a> {
             .map(|old| old.value().to_vec());
         if let Some((expired_ms, _)) = replaced
             .as_ref()
-            .and_then(|old| decode(channel, once.key, old))
+            .and_then(|old| decode(channel, idempotency.key, old))
         {
             tables.expiries.remove((channel, expired_ms, key))?;
         }
@@ -159,15 +159,18 @@ impl<'a> Keys<'a> {
         } else {
             None
         };
-        let tally = self.tally(channel);
-        let tally = match oldest_ms {
-            Some(oldest_ms) => Tally { oldest_ms, ..tally },
-            None => Tally {
-                count: tally.count + 1,
-                oldest_ms: tally.oldest_ms.min(expires_ms),
+        let key_count = self.key_count(channel);
+        let key_count = match oldest_ms {
+            Some(oldest_ms) => KeyCount {
+                oldest_ms,
+                ..key_count
+            },
+            None => KeyCount {
+                count: key_count.count + 1,
+                oldest_ms: key_count.oldest_ms.min(expires_ms),
             },
         };
-        self.changed.insert(channel, tally);
+        self.changed.insert(channel, key_count);
         Ok(())
     }
 
@@ -182,7 +185,7 @@ impl<'a> Keys<'a> {
         let mut left = SWEPT_PER_COMMIT;
         for channel in all {
             left -= self.forget_expired(channel, now_ms, left)?;
-            if self.tally(channel).oldest_ms <= now_ms {
+            if self.key_count(channel).oldest_ms <= now_ms {
                 return Ok(true);
             }
         }
@@ -190,13 +193,13 @@ impl<'a> Keys<'a> {
     }
 
     /// Writes the tallies that changed, and tells them.
-    pub(super) fn finish(self) -> Result<HashMap<u32, Tally>, StoreError> {
+    pub(super) fn finish(self) -> Result<HashMap<u32, KeyCount>, StoreError> {
         if !self.changed.is_empty() {
-            let mut tallies = self.transaction.open_table(KEY_TALLIES)?;
-            for (channel, tally) in &self.changed {
-                match tally.count {
-                    0 => drop(tallies.remove(channel)?),
-                    _ => drop(tallies.insert(channel, tally.encode(*channel).as_slice())?),
+            let mut key_counts = self.transaction.open_table(KEY_TALLIES)?;
+            for (channel, key_count) in &self.changed {
+                match key_count.count {
+                    0 => drop(key_counts.remove(channel)?),
+                    _ => drop(key_counts.insert(channel, key_count.encode(*channel).as_slice())?),
                 }
             }
         }
@@ -205,8 +208,8 @@ impl<'a> Keys<'a> {
 
     /// Forgets up to `most` expired keys of a channel, the oldest first; returns how many.
     fn forget_expired(&mut self, channel: u32, now_ms: u64, most: u64) -> Result<u64, StoreError> {
-        let tally = self.tally(channel);
-        if tally.oldest_ms > now_ms {
+        let key_count = self.key_count(channel);
+        if key_count.oldest_ms > now_ms {
             return Ok(0);
         }
         let tables = self.tables()?;
@@ -228,20 +231,20 @@ impl<'a> Keys<'a> {
         let forgotten = expired.len() as u64;
         self.changed.insert(
             channel,
-            Tally {
-                count: tally.count.saturating_sub(forgotten),
+            KeyCount {
+                count: key_count.count.saturating_sub(forgotten),
                 oldest_ms,
             },
         );
         Ok(forgotten)
     }
 
-    fn tally(&self, channel: u32) -> Tally {
-        let tally = self
+    fn key_count(&self, channel: u32) -> KeyCount {
+        let key_count = self
             .changed
             .get(&channel)
             .or_else(|| self.committed.get(&channel));
-        tally.copied().unwrap_or(Tally {
+        key_count.copied().unwrap_or(KeyCount {
             count: 0,
             oldest_ms: u64::MAX,
         })
@@ -301,19 +304,19 @@ pub(super) fn verify(transaction: &ReadTransaction, expected: u64) -> Result<(),
     Ok(())
 }
 
-fn encode(channel: u32, once: Once, ids: Appended, expires_ms: u64) -> Vec<u8> {
+fn encode(channel: u32, idempotency: IdempotencyKey, ids: Appended, expires_ms: u64) -> Vec<u8> {
     let mut row = Vec::with_capacity(60);
     row.extend_from_slice(&expires_ms.to_le_bytes());
     put_id(&mut row, ids.first);
     put_id(&mut row, ids.last);
-    row.extend_from_slice(&once.content.number().to_le_bytes());
-    let checksum = checksum(channel, once.key, &row);
+    row.extend_from_slice(&idempotency.content.number().to_le_bytes());
+    let checksum = checksum(channel, idempotency.key, &row);
     row.extend_from_slice(&checksum.to_le_bytes());
     row
 }
 
 /// When a key expires, and what is known of it; none if it is not what was written.
-fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, Known)> {
+fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, KnownKey)> {
     let (content, found) = row.split_last_chunk::<CHECKSUM>()?;
     if checksum(channel, key, content) != u32::from_le_bytes(*found) {
         return None;
@@ -324,7 +327,7 @@ fn decode(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, Known)> {
     let content = u128::from_le_bytes(rest.try_into().ok()?).into();
     Some((
         u64::from_le_bytes(*expires_ms),
-        Known {
+        KnownKey {
             ids: Appended { first, last },
             content,
         },
@@ -345,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_row_reads_back_and_a_changed_byte_a_cut_or_another_key_is_noticed() {
-        let once = Once {
+        let idempotency = IdempotencyKey {
             key: 1.into(),
             content: u128::MAX.into(),
         };
@@ -353,24 +356,28 @@ mod tests {
             first: EventId::new(5, 6),
             last: EventId::new(7, 8),
         };
-        let row = encode(3, once, ids, 99);
+        let row = encode(3, idempotency, ids, 99);
         assert_eq!(
-            decode(3, once.key, &row),
+            decode(3, idempotency.key, &row),
             Some((
                 99,
-                Known {
+                KnownKey {
                     ids,
-                    content: once.content
+                    content: idempotency.content
                 }
             ))
         );
-        assert_eq!(decode(4, once.key, &row), None);
+        assert_eq!(decode(4, idempotency.key, &row), None);
         assert_eq!(decode(3, 2.into(), &row), None);
         for at in 0..row.len() {
-            assert_eq!(decode(3, once.key, &row[..at]), None, "cut at {at}");
+            assert_eq!(decode(3, idempotency.key, &row[..at]), None, "cut at {at}");
             let mut changed = row.clone();
             changed[at] ^= 0x10;
-            assert_eq!(decode(3, once.key, &changed), None, "changed at {at}");
+            assert_eq!(
+                decode(3, idempotency.key, &changed),
+                None,
+                "changed at {at}"
+            );
         }
     }
 }

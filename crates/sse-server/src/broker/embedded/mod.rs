@@ -5,23 +5,22 @@
 //! | file | holds |
 //! |---|---|
 //! | `writer` | the thread: groups what is queued, commits, answers |
-//! | `group` | one commit: appends, limits, trims |
+//! | `batch` | one commit: appends, limits, trims |
 //! | `keys` | the keys of publishes that may be sent again |
 //! | `reader` | a page out of a snapshot, with the proof that it is whole |
 //! | `record` | the bytes of an event and of a channel's row |
-//! | `damage` | what the operator is told of events that cannot be read |
+//! | `damage_log` | what the operator is told of events that cannot be read |
 //! | `store` | the file: opening, tables, transactions |
 //! | `catch_panic` | panics of redb, which become errors |
-//! | `outage` | how often it is told that the log cannot be written |
+//! | `failure_log` | how often it is told that the log cannot be written |
 //! | `disk` | the reserve of free space |
 
 mod catch_panic;
-mod damage;
+mod commit;
+mod damage_log;
 mod disk;
-mod group;
+mod failure_log;
 mod keys;
-mod outage;
-
 mod reader;
 mod record;
 mod store;
@@ -47,20 +46,20 @@ pub use self::{
     store::{OpenError, Place},
 };
 use self::{
-    damage::Damage,
+    commit::{CommittedChange, CommittedState},
+    damage_log::DamageLog,
     disk::FreeSpace,
-    group::{Change, State},
-    keys::Tally,
-    outage::Outage,
-    record::{Row, decode_forgotten},
+    failure_log::FailureLog,
+    keys::KeyCount,
+    record::{ChannelRow, decode_forgotten},
     store::{CHANNELS, FORGOTTEN, KEY_TALLIES, Store, StoreError},
     writer::{Request, Writer},
 };
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start,
-    bells::Bells,
+    Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::{self, Clock},
-    once::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
+    notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
@@ -84,15 +83,15 @@ type WriterThread = JoinHandle<Result<(), BrokerError>>;
 #[derive(Debug)]
 struct Shared {
     store: Store,
-    bells: Bells,
-    heads: RwLock<Heads>,
+    notifier: ChangeNotifier,
+    last_ids: RwLock<LastIds>,
     metrics: Metrics,
-    damage: Damage,
+    damage_log: DamageLog,
 }
 
 /// The last id of each channel, as of the last commit.
 #[derive(Debug)]
-struct Heads {
+struct LastIds {
     by_channel: HashMap<Channel, EventId>,
     /// Of channels of which nothing is known.
     origin: EventId,
@@ -101,26 +100,32 @@ struct Heads {
 }
 
 impl Shared {
-    fn committed(&self, change: &Change) {
-        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-        heads.origin = change.origin();
-        heads.highest = change.highest();
-        for (channel, last) in change.heads() {
+    fn committed(&self, change: &CommittedChange) {
+        let mut last_ids = self
+            .last_ids
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        last_ids.origin = change.origin();
+        last_ids.highest = change.highest();
+        for (channel, last) in change.last_ids() {
             match last {
-                Some(last) => drop(heads.by_channel.insert(channel.clone(), last)),
-                None => drop(heads.by_channel.remove(channel)),
+                Some(last) => drop(last_ids.by_channel.insert(channel.clone(), last)),
+                None => drop(last_ids.by_channel.remove(channel)),
             }
         }
     }
 
-    fn reset_heads(&self, state: &State) {
-        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-        *heads = Heads::of(state);
+    fn reset_last_ids(&self, state: &CommittedState) {
+        let mut last_ids = self
+            .last_ids
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last_ids = LastIds::of(state);
     }
 }
 
-impl Heads {
-    fn of(state: &State) -> Self {
+impl LastIds {
+    fn of(state: &CommittedState) -> Self {
         let kept = state
             .rows
             .iter()
@@ -136,7 +141,7 @@ impl Heads {
         }
     }
 
-    fn head(&self, channel: &Channel) -> EventId {
+    fn last_id(&self, channel: &Channel) -> EventId {
         self.by_channel.get(channel).copied().unwrap_or(self.origin)
     }
 }
@@ -162,26 +167,26 @@ impl Embedded {
             path: directory.clone(),
             why: error.to_string(),
         })?;
-        let heads = RwLock::new(Heads::of(&state));
-        let damage = Damage::default();
+        let last_ids = RwLock::new(LastIds::of(&state));
+        let damage_log = DamageLog::default();
         let shared = Arc::new(Shared {
             store,
-            bells: Bells::default(),
-            heads,
+            notifier: ChangeNotifier::default(),
+            last_ids,
             metrics,
-            damage,
+            damage_log,
         });
 
         let (requests, receiver) = sync_channel(QUEUE_MAX);
         let free_space = FreeSpace::new(directory.clone(), disk_reserve_bytes);
-        let outage = Outage::default();
+        let failure_log = FailureLog::default();
         let writer = Writer {
             shared: shared.clone(),
             requests: receiver,
             state,
             retention,
             free_space,
-            outage,
+            failure_log,
         };
         let thread = std::thread::Builder::new()
             .name("log-writer".to_owned())
@@ -233,25 +238,31 @@ impl Embedded {
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         let placed = self
-            .append_once(channel, vec![Part { events, once: None }])
+            .append_idempotent(
+                channel,
+                vec![AppendItem {
+                    events,
+                    idempotency: None,
+                }],
+            )
             .await?;
         let first = placed.first().map(|placed| placed.ids);
         first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
     }
 
-    pub(super) async fn append_once(
+    pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: Vec<Part>,
-    ) -> Result<Vec<Placed>, BrokerError> {
-        let events = parts.iter().flat_map(|part| &part.events);
+        items: Vec<AppendItem>,
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+        let events = items.iter().flat_map(|item| &item.events);
         let bytes = events
             .map(|event| event.kind.as_str().len() + event.data.len())
             .sum();
         let (answer, answered) = oneshot::channel();
         self.ask(Request::Append {
             channel: channel.clone(),
-            parts,
+            items,
             bytes,
             answer,
         })?;
@@ -290,7 +301,7 @@ impl Embedded {
     pub(super) async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         let shared = self.shared.clone();
@@ -299,13 +310,15 @@ impl Embedded {
             let page = shared
                 .store
                 .read(|transaction| reader::page(transaction, &channel, from, limits))?;
-            if let Start::Gap {
+            if let Continuity::Gap {
                 reason: GapReason::Damaged,
                 oldest,
                 ..
             } = page.start
             {
-                shared.damage.found(&shared.store, &channel, from, oldest);
+                shared
+                    .damage_log
+                    .found(&shared.store, &channel, from, oldest);
             }
             Ok(page)
         });
@@ -336,8 +349,8 @@ impl Embedded {
         })
     }
 
-    pub(super) fn head(&self, channel: &Channel) -> EventId {
-        self.heads().head(channel)
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
+        self.last_ids().last_id(channel)
     }
 
     pub(super) async fn settle(
@@ -346,8 +359,8 @@ impl Embedded {
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
         let settled = || {
-            let heads = self.heads();
-            (heads.highest >= bound).then(|| Settled::Through(heads.head(channel)))
+            let last_ids = self.last_ids();
+            (last_ids.highest >= bound).then(|| Settled::Through(last_ids.last_id(channel)))
         };
         if let Some(settled) = settled() {
             return Ok(settled);
@@ -370,23 +383,23 @@ impl Embedded {
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        clock::now_ms().max(self.heads().highest.ms)
+        clock::now_ms().max(self.last_ids().highest.ms)
     }
 
-    fn heads(&self) -> RwLockReadGuard<'_, Heads> {
+    fn last_ids(&self) -> RwLockReadGuard<'_, LastIds> {
         self.shared
-            .heads
+            .last_ids
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn bells(&self) -> &Bells {
-        &self.shared.bells
+    pub(super) fn notifier(&self) -> &ChangeNotifier {
+        &self.shared.notifier
     }
 }
 
 /// Reads the state of the log from its tables. Its clock goes on above `given_out` and everything that is there.
-fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
+fn load_state(store: &Store, given_out: EventId) -> Result<CommittedState, StoreError> {
     store.try_read(|transaction| {
         let numbers = reader::numbers(transaction)?;
         let mut rows = HashMap::new();
@@ -399,7 +412,7 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
             let is_found = channels
                 .get(name.value())?
                 .is_some_and(|found| found.value() == row.value());
-            let row = Row::decode(name.value(), row.value())
+            let row = ChannelRow::decode(name.value(), row.value())
                 .filter(|_| is_found)
                 .ok_or_else(damaged)?;
             rows.insert(channel, row);
@@ -425,27 +438,30 @@ fn load_state(store: &Store, given_out: EventId) -> Result<State, StoreError> {
                 "{found} of {expected} forgotten channels are there"
             )));
         }
-        let mut tallies = HashMap::new();
+        let mut key_counts = HashMap::new();
         for entry in transaction.open_table(KEY_TALLIES)?.iter()? {
-            let (number, tally) = entry?;
+            let (number, key_count) = entry?;
             let damaged = || {
                 StoreError::Damaged(format!(
                     "the count of the keys of channel {}",
                     number.value()
                 ))
             };
-            tallies.insert(
+            key_counts.insert(
                 number.value(),
-                Tally::decode(number.value(), tally.value()).ok_or_else(damaged)?,
+                KeyCount::decode(number.value(), key_count.value()).ok_or_else(damaged)?,
             );
         }
-        keys::verify(transaction, tallies.values().map(|tally| tally.count).sum())?;
+        keys::verify(
+            transaction,
+            key_counts.values().map(|key_count| key_count.count).sum(),
+        )?;
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
-        Ok(State {
+        Ok(CommittedState {
             bytes: rows.values().map(|row| row.bytes).sum(),
             rows,
-            tallies,
+            key_counts,
             forgotten,
             clock: Clock::new(given_out.max(numbers.highest).max(last), 0),
             // Numbers start at 1; none is given out twice.

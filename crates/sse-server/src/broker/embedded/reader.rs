@@ -6,11 +6,11 @@ use redb::ReadTransaction;
 use sse_proto::{Channel, EventId, Position, api::GapReason};
 
 use super::{
-    record::{Key, Numbers, Row, decode_event, decode_forgotten, key},
+    record::{ChannelRow, Key, LogHeader, decode_event, decode_forgotten, key},
     store::{CHANNELS, EVENTS, FORGOTTEN, NUMBERS, StoreError},
 };
 use crate::broker::{
-    BackPage, From, Page, PageLimits, Start, Stored,
+    BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
     continuity::{judge, judge_time},
 };
 
@@ -25,9 +25,9 @@ fn origin_of(transaction: &ReadTransaction, channel: &Channel) -> Result<EventId
 }
 
 /// What belongs to the whole log.
-pub(super) fn numbers(transaction: &ReadTransaction) -> Result<Numbers, StoreError> {
-    let row = transaction.open_table(NUMBERS)?.get(Numbers::KEY)?;
-    let numbers = row.and_then(|row| Numbers::decode(row.value()));
+pub(super) fn numbers(transaction: &ReadTransaction) -> Result<LogHeader, StoreError> {
+    let row = transaction.open_table(NUMBERS)?.get(LogHeader::KEY)?;
+    let numbers = row.and_then(|row| LogHeader::decode(row.value()));
     numbers.ok_or_else(|| {
         StoreError::Damaged(
             "the row of the log's numbers is missing or has a wrong checksum".to_owned(),
@@ -39,11 +39,11 @@ fn damaged(channel: &Channel, what: &str) -> StoreError {
     StoreError::Damaged(format!("channel {channel}: {what}"))
 }
 
-fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<Row, StoreError> {
+fn row_of(transaction: &ReadTransaction, channel: &Channel) -> Result<ChannelRow, StoreError> {
     match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
-        Some(bytes) => Row::decode(channel.as_str(), bytes.value())
+        Some(bytes) => ChannelRow::decode(channel.as_str(), bytes.value())
             .ok_or_else(|| damaged(channel, "its row has a wrong checksum")),
-        None => Ok(Row::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
+        None => Ok(ChannelRow::new(0, origin_of(transaction, channel)?)), // numbers start at 1: no event has this one
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn back_page(
 pub(super) fn page(
     transaction: &ReadTransaction,
     channel: &Channel,
-    from: From,
+    from: ReadFrom,
     limits: PageLimits,
 ) -> Result<Page, StoreError> {
     let row = row_of(transaction, channel)?;
@@ -113,7 +113,7 @@ pub(super) fn page(
     let run = run(channel, &events, &row, floor, limits)?;
     if !run.follows {
         let oldest = run.events.first().map(|event| event.id);
-        start = Start::Gap {
+        start = Continuity::Gap {
             reason: GapReason::Damaged,
             oldest,
             lost: None,
@@ -130,14 +130,18 @@ pub(super) fn page(
 type Events = redb::ReadOnlyTable<Key, &'static [u8]>;
 
 /// Whether a position is one of this channel's, and the id after which to read.
-fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), StoreError> {
+fn stand(
+    events: &Events,
+    row: &ChannelRow,
+    from: ReadFrom,
+) -> Result<(Continuity, EventId), StoreError> {
     let (start, floor) = match from {
-        From::Oldest => (Start::Contiguous, row.trimmed),
-        From::Time(ms) => (
+        ReadFrom::Oldest => (Continuity::Contiguous, row.trimmed),
+        ReadFrom::Time(ms) => (
             judge_time(ms, &row.extent()),
             EventId::new(ms, 0).before().max(row.trimmed),
         ),
-        From::Position(position) => {
+        ReadFrom::Position(position) => {
             let (Position::After(id) | Position::At(id)) = position;
             // What follows the last id is proved by the row alone.
             let is_kept = row.count > 0
@@ -145,7 +149,7 @@ fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), Sto
                 && id <= row.last
                 && position != Position::After(row.last);
             if is_kept && !is_absent(events, row, id)? {
-                (Start::Contiguous, position.floor())
+                (Continuity::Contiguous, position.floor())
             } else {
                 (
                     judge(position, false, &row.extent()),
@@ -157,7 +161,7 @@ fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), Sto
     // After a gap it goes on from the oldest.
     Ok((
         start,
-        if start == Start::Contiguous {
+        if start == Continuity::Contiguous {
             floor
         } else {
             row.trimmed
@@ -169,7 +173,7 @@ fn stand(events: &Events, row: &Row, from: From) -> Result<(Start, EventId), Sto
 ///
 /// In a damaged file an event may not be found, or not be readable, that was there all the same. To tell a gap for it, and
 /// to begin anew from the oldest event, would never come to an end. The event that follows knows.
-fn is_absent(events: &Events, row: &Row, id: EventId) -> Result<bool, StoreError> {
+fn is_absent(events: &Events, row: &ChannelRow, id: EventId) -> Result<bool, StoreError> {
     for entry in events.range(key(row.number, id)..=key(row.number, row.last))? {
         let (entry_key, record) = entry?;
         if let Some((event, before)) =
@@ -194,7 +198,7 @@ struct Run {
 fn run(
     channel: &Channel,
     events: &Events,
-    row: &Row,
+    row: &ChannelRow,
     floor: EventId,
     limits: PageLimits,
 ) -> Result<Run, StoreError> {
@@ -259,10 +263,10 @@ mod tests {
         BrokerError, Retention,
         clock::Clock,
         embedded::{
-            group::{Group, State},
+            commit::{CommitBatch, CommittedState},
             store::{Place, Store},
         },
-        once::{KeyLimits, Part},
+        idempotency::{AppendItem, KeyLimits},
     };
 
     const LIMITS: PageLimits = PageLimits {
@@ -282,9 +286,9 @@ mod tests {
                 keys_max: 0,
             },
         };
-        let state = State {
+        let state = CommittedState {
             rows: HashMap::new(),
-            tallies: HashMap::new(),
+            key_counts: HashMap::new(),
             clock: Clock::new(EventId::ZERO, 0),
             next_number: 1,
             forgotten: HashMap::new(),
@@ -297,15 +301,15 @@ mod tests {
             data: "x".into(),
         };
         let append = |transaction: &WriteTransaction| {
-            let mut group = Group::open(transaction, &state, &retention, 1, 0)?;
-            let part = Part {
+            let mut batch = CommitBatch::open(transaction, &state, &retention, 1, 0)?;
+            let part = AppendItem {
                 events: vec![event; 10],
-                once: None,
+                idempotency: None,
             };
-            group
+            batch
                 .append(&Channel::default_channel(), &[part], &Ok(()))?
                 .unwrap();
-            group.finish()
+            batch.finish()
         };
         drop(store.write(append).unwrap());
         store
@@ -317,7 +321,7 @@ mod tests {
         store
     }
 
-    fn read(store: &Store, from: From) -> Result<Page, BrokerError> {
+    fn read(store: &Store, from: ReadFrom) -> Result<Page, BrokerError> {
         store.read(|transaction| page(transaction, &Channel::default_channel(), from, LIMITS))
     }
 
@@ -374,9 +378,16 @@ mod tests {
     #[test]
     fn a_whole_log_is_read_whole() {
         let store = log(|_| {});
-        assert_eq!(read(&store, From::Oldest).unwrap().events.len(), 10);
-        let after = read(&store, From::Position(Position::After(EventId::new(1, 4)))).unwrap();
-        assert_eq!((after.start, after.events.len()), (Start::Contiguous, 5));
+        assert_eq!(read(&store, ReadFrom::Oldest).unwrap().events.len(), 10);
+        let after = read(
+            &store,
+            ReadFrom::Position(Position::After(EventId::new(1, 4))),
+        )
+        .unwrap();
+        assert_eq!(
+            (after.start, after.events.len()),
+            (Continuity::Contiguous, 5)
+        );
     }
 
     fn without(seq: u64) -> Store {
@@ -404,12 +415,12 @@ mod tests {
     }
 
     /// How a reader from there starts, whether it was told of damage at once or later, and before what; and what it gets.
-    fn read_on(store: &Store, mut from: From) -> (Start, Vec<Option<u64>>, Vec<u64>) {
+    fn read_on(store: &Store, mut from: ReadFrom) -> (Continuity, Vec<Option<u64>>, Vec<u64>) {
         let (mut start, mut gaps, mut seqs) = (None, Vec::new(), Vec::new());
         loop {
             let page = read(store, from).unwrap();
             start.get_or_insert(page.start);
-            if let Start::Gap {
+            if let Continuity::Gap {
                 reason: GapReason::Damaged,
                 oldest,
                 lost: None,
@@ -422,7 +433,7 @@ mod tests {
             if !page.more {
                 return (start.unwrap(), gaps, seqs);
             }
-            from = From::Position(page.end(from));
+            from = ReadFrom::Position(page.end(from));
         }
     }
 
@@ -432,9 +443,9 @@ mod tests {
             for store in [without(damaged), changed(damaged)] {
                 let next = (damaged < 9).then_some(damaged + 1);
                 for from in [
-                    From::Oldest,
-                    From::Time(0),
-                    From::Position(Position::After(EventId::ZERO)),
+                    ReadFrom::Oldest,
+                    ReadFrom::Time(0),
+                    ReadFrom::Position(Position::After(EventId::ZERO)),
                 ] {
                     let (_, gaps, seqs) = read_on(&store, from);
                     assert_eq!(
@@ -448,7 +459,7 @@ mod tests {
                         (Position::After(id(seq)), seq + 1),
                         (Position::At(id(seq)), seq),
                     ] {
-                        let (_, gaps, seqs) = read_on(&store, From::Position(position));
+                        let (_, gaps, seqs) = read_on(&store, ReadFrom::Position(position));
                         // The event before the one that is damaged is the last proof; and what was the last one is known.
                         let is_told = first <= damaged && position != Position::After(id(9));
                         assert_eq!(
@@ -478,24 +489,27 @@ mod tests {
                     .unwrap();
             }
         });
-        assert_eq!(read_on(&store, From::Oldest).1, [Some(2), Some(7), None]);
         assert_eq!(
-            read_on(&store, From::Position(Position::After(id(5)))).1,
+            read_on(&store, ReadFrom::Oldest).1,
+            [Some(2), Some(7), None]
+        );
+        assert_eq!(
+            read_on(&store, ReadFrom::Position(Position::After(id(5)))).1,
             [Some(7), None]
         );
         // Six is named by seven, so whoever has it lacks nothing.
         assert_eq!(
-            read_on(&store, From::Position(Position::After(id(6)))),
-            (Start::Contiguous, vec![None], vec![7, 8])
+            read_on(&store, ReadFrom::Position(Position::After(id(6)))),
+            (Continuity::Contiguous, vec![None], vec![7, 8])
         );
     }
 
     #[test]
     fn damage_proves_no_strangers_id() {
-        let stranger = From::Position(Position::After(EventId::new(0, 7)));
+        let stranger = ReadFrom::Position(Position::After(EventId::new(0, 7)));
         for store in [without(5), changed(5)] {
             let (start, gaps, seqs) = read_on(&store, stranger);
-            let unknown = Start::Gap {
+            let unknown = Continuity::Gap {
                 reason: GapReason::Unknown,
                 oldest: Some(id(0)),
                 lost: None,
@@ -506,22 +520,26 @@ mod tests {
             );
         }
         let (start, gaps, _) = read_on(&changed(0), stranger);
-        assert!(start != Start::Contiguous && gaps == [Some(1)]);
-        let beyond = From::Position(Position::After(id(17)));
-        assert_ne!(read_on(&without(9), beyond).0, Start::Contiguous);
+        assert!(start != Continuity::Contiguous && gaps == [Some(1)]);
+        let beyond = ReadFrom::Position(Position::After(id(17)));
+        assert_ne!(read_on(&without(9), beyond).0, Continuity::Contiguous);
     }
 
     #[test]
     fn a_row_that_is_older_than_its_events_is_an_error() {
         let store = log(|transaction| {
             let mut channels = transaction.open_table(CHANNELS).unwrap();
-            let row = Row::decode("sse", channels.get("sse").unwrap().unwrap().value()).unwrap();
+            let row =
+                ChannelRow::decode("sse", channels.get("sse").unwrap().unwrap().value()).unwrap();
             channels
-                .insert("sse", Row { last: id(7), ..row }.encode("sse").as_slice())
+                .insert(
+                    "sse",
+                    ChannelRow { last: id(7), ..row }.encode("sse").as_slice(),
+                )
                 .unwrap();
         });
         assert!(matches!(
-            read(&store, From::Oldest),
+            read(&store, ReadFrom::Oldest),
             Err(BrokerError::Damaged(_))
         ));
     }
@@ -535,7 +553,7 @@ mod tests {
             channels.insert("sse", row.as_slice()).unwrap();
         });
         assert!(matches!(
-            read(&store, From::Oldest),
+            read(&store, ReadFrom::Oldest),
             Err(BrokerError::Damaged(_))
         ));
     }

@@ -114,7 +114,7 @@ pub(super) fn decode_forgotten(channel: &str, sealed: &[u8]) -> Option<EventId> 
 
 /// What belongs to the whole log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Numbers {
+pub(super) struct LogHeader {
     /// The highest id given out, or passed.
     pub(super) highest: EventId,
     /// Where channels begin of which nothing is known.
@@ -123,7 +123,7 @@ pub(super) struct Numbers {
     pub(super) next_number: u32,
 }
 
-impl Numbers {
+impl LogHeader {
     /// The key that they stand under.
     pub(super) const KEY: &'static str = "log";
 
@@ -150,7 +150,7 @@ impl Numbers {
 
 /// What the log knows of a channel, kept in step with its events by the same transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct ChannelRow {
     /// Stands for the channel in the keys of its events; never given to another channel.
     pub(super) number: u32,
     /// Where the channel began: nothing of it lies before.
@@ -167,7 +167,7 @@ pub(super) struct Row {
     pub(super) bytes: u64,
 }
 
-impl Row {
+impl ChannelRow {
     /// The row of a channel that has no event yet.
     pub(super) const fn new(number: u32, origin: EventId) -> Self {
         Self {
@@ -272,29 +272,29 @@ mod tests {
 
     #[test]
     fn what_is_remembered_reads_back_and_notices_a_changed_byte_a_cut_and_another_name() {
-        let row = Row {
+        let row = ChannelRow {
             oldest: EventId::new(3, 4),
             count: 5,
             bytes: 6,
-            ..Row::new(9, EventId::new(1, 2))
+            ..ChannelRow::new(9, EventId::new(1, 2))
         };
-        let numbers = Numbers {
+        let numbers = LogHeader {
             highest: EventId::new(5, 6),
             origin: EventId::new(1, 0),
             next_number: 7,
         };
         let last = EventId::new(8, 9);
         let (a_row, a_last) = (row.encode("orders"), encode_forgotten("orders", last));
-        assert_eq!(Row::decode("orders", &a_row), Some(row));
-        assert_eq!(Row::decode("order", &a_row), None);
+        assert_eq!(ChannelRow::decode("orders", &a_row), Some(row));
+        assert_eq!(ChannelRow::decode("order", &a_row), None);
         assert_eq!(decode_forgotten("orders", &a_last), Some(last));
         assert_eq!(decode_forgotten("users", &a_last), None);
-        assert_eq!(Numbers::decode(&numbers.encode()), Some(numbers));
+        assert_eq!(LogHeader::decode(&numbers.encode()), Some(numbers));
         for good in [a_row, a_last, numbers.encode()] {
             let is_refused = |bytes: &[u8]| {
-                Row::decode("orders", bytes).is_none()
+                ChannelRow::decode("orders", bytes).is_none()
                     && decode_forgotten("orders", bytes).is_none()
-                    && Numbers::decode(bytes).is_none()
+                    && LogHeader::decode(bytes).is_none()
             };
             for at in 0..good.len() {
                 let mut bad = good.clone();

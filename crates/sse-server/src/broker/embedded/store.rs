@@ -15,13 +15,13 @@ use sse_proto::EventId;
 
 use super::{
     catch_panic::catch_panic,
-    record::{Key, Numbers},
+    record::{Key, LogHeader},
 };
 use crate::broker::BrokerError;
 
 /// Events of all channels, by channel and id.
 pub(super) const EVENTS: TableDefinition<'static, Key, &[u8]> = TableDefinition::new("events");
-/// A [`Row`](super::record::Row) for each channel.
+/// A [`ChannelRow`](super::record::Row) for each channel.
 pub(super) const CHANNELS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("channels");
 /// The last ids of channels that were forgotten to make room, as long as there are not too many.
 pub(super) const FORGOTTEN: TableDefinition<'static, &str, &[u8]> =
@@ -34,7 +34,7 @@ pub(super) const KEY_EXPIRIES: TableDefinition<'static, (u32, u64, u128), ()> =
 /// How many keys a channel has, and when the oldest expires, by the channel's number.
 pub(super) const KEY_TALLIES: TableDefinition<'static, u32, &[u8]> =
     TableDefinition::new("key_tallies");
-/// What belongs to the whole log: [`Numbers`], in one row.
+/// What belongs to the whole log: [`LogHeader`], in one row.
 pub(super) const NUMBERS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("numbers");
 /// Has the format, in the same place and form in every version.
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -316,14 +316,14 @@ fn prepare(database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     if found.is_none() {
         transaction.open_table(META)?.insert("format", FORMAT)?;
-        let numbers = Numbers {
+        let numbers = LogHeader {
             highest: EventId::ZERO,
             origin: EventId::ZERO,
             next_number: 1,
         };
         transaction
             .open_table(NUMBERS)?
-            .insert(Numbers::KEY, numbers.encode().as_slice())?;
+            .insert(LogHeader::KEY, numbers.encode().as_slice())?;
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;

@@ -18,32 +18,32 @@ use tokio::sync::oneshot;
 
 use super::{
     Shared,
+    commit::{CommitBatch, CommittedChange, CommittedState},
     disk::FreeSpace,
-    group::{Change, Group, State},
+    failure_log::FailureLog,
     load_state,
-    outage::Outage,
     store::StoreError,
 };
 use crate::broker::{
     BrokerError, Retention,
     clock::now_ms,
-    once::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
 };
 
 /// A group takes no more appends once it has this many bytes. (One batch may be larger; it lies in one group.)
-const GROUP_BYTES_MAX: usize = 4 << 20;
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Events that one commit removes at the most, beyond twice those that it appends.
-const TRIMS_PER_COMMIT: u64 = 1000;
+const TRIMS_PER_COMMIT_MAX: u64 = 1000;
 
 /// What the writer is asked for.
 pub(super) enum Request {
     /// Add to a channel what it does not have yet.
     Append {
         channel: Channel,
-        parts: Vec<Part>,
+        items: Vec<AppendItem>,
         /// Of types and data, for the size of the group.
         bytes: usize,
-        answer: oneshot::Sender<Result<Vec<Placed>, BrokerError>>,
+        answer: oneshot::Sender<Result<Vec<AppendOutcome>, BrokerError>>,
     },
     /// Commit, to see that it can be done.
     Check {
@@ -58,15 +58,15 @@ pub(super) enum Request {
 }
 
 /// Where the parts of each request are; those that are no append have none.
-type Answers = Vec<Result<Vec<Placed>, BrokerError>>;
+type HistoryBudget = Vec<Result<Vec<AppendOutcome>, BrokerError>>;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: Receiver<Request>,
-    pub(super) state: State,
+    pub(super) state: CommittedState,
     pub(super) retention: Retention,
     pub(super) free_space: FreeSpace,
-    pub(super) outage: Outage,
+    pub(super) failure_log: FailureLog,
 }
 
 impl Writer {
@@ -87,16 +87,16 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            let group = self.gather(first);
+            let batch = self.gather(first);
             let due = sweep_due <= Instant::now();
             let over = self.state.bytes > self.retention.bytes_max;
             if due {
                 sweep_due = Instant::now() + sweep_every;
             }
-            if group.is_empty() && !over && !self.has_excess() {
+            if batch.is_empty() && !over && !self.has_excess() {
                 continue;
             }
-            let more_to_trim = self.commit(group, due || over)?;
+            let more_to_trim = self.commit(batch, due || over)?;
             if more_to_trim {
                 sweep_due = Instant::now();
             }
@@ -109,15 +109,15 @@ impl Writer {
             Request::Check { .. } | Request::Pass { .. } => 0,
         };
         let mut bytes = first.as_ref().map_or(0, size);
-        let mut group = Vec::from_iter(first);
-        while bytes < GROUP_BYTES_MAX
-            && !group.is_empty()
+        let mut batch = Vec::from_iter(first);
+        while bytes < BATCH_BYTES_MAX
+            && !batch.is_empty()
             && let Ok(request) = self.requests.try_recv()
         {
             bytes += size(&request);
-            group.push(request);
+            batch.push(request);
         }
-        group
+        batch
     }
 
     /// Whether a channel has events that are too old or too many, or keys that have expired.
@@ -132,27 +132,27 @@ impl Writer {
             .any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
             || self
                 .state
-                .tallies
+                .key_counts
                 .values()
-                .any(|tally| tally.oldest_ms <= now_ms)
+                .any(|key_count| key_count.oldest_ms <= now_ms)
     }
 
     /// Commits a group and answers it; returns whether trimming is left to do.
-    fn commit(&mut self, group: Vec<Request>, sweep: bool) -> Result<bool, BrokerError> {
+    fn commit(&mut self, batch: Vec<Request>, sweep: bool) -> Result<bool, BrokerError> {
         let room = self.free_space.check();
-        match self.stage(&group, sweep, &room) {
+        match self.stage(&batch, sweep, &room) {
             Ok((answers, change)) => {
                 let more_to_trim = change.more_to_trim;
                 self.shared.committed(&change);
                 self.state.apply(change);
-                self.answer(group, answers);
-                if let Some(unsaid) = self.outage.succeeded(Instant::now()) {
+                self.answer(batch, answers);
+                if let Some(unsaid) = self.failure_log.succeeded(Instant::now()) {
                     tracing::info!(unsaid, "the log can be written again");
                 }
                 Ok(more_to_trim)
             }
             Err(error) => {
-                if let Some(unsaid) = self.outage.failed(Instant::now()) {
+                if let Some(unsaid) = self.failure_log.failed(Instant::now()) {
                     tracing::error!(
                         %error, unsaid,
                         "writing the log failed; it is opened again, and the outcome is unknown (told every 30 s at the most)"
@@ -161,8 +161,8 @@ impl Writer {
                 let reopened = self.reopen();
                 let unknown =
                     BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
-                let answers = group.iter().map(|_| Err(unknown.clone())).collect();
-                self.answer(group, answers);
+                let answers = batch.iter().map(|_| Err(unknown.clone())).collect();
+                self.answer(batch, answers);
                 reopened.map(|()| false)
             }
         }
@@ -170,23 +170,23 @@ impl Writer {
 
     fn stage(
         &self,
-        group: &[Request],
+        batch: &[Request],
         sweep: bool,
         room: &Result<(), BrokerError>,
-    ) -> Result<(Answers, Change), StoreError> {
+    ) -> Result<(HistoryBudget, CommittedChange), StoreError> {
         self.shared.store.write(|transaction| {
-            let mut staged = Group::open(
+            let mut staged = CommitBatch::open(
                 transaction,
                 &self.state,
                 &self.retention,
                 now_ms(),
-                TRIMS_PER_COMMIT,
+                TRIMS_PER_COMMIT_MAX,
             )?;
-            let mut answers = Vec::with_capacity(group.len());
-            for request in group {
+            let mut answers = Vec::with_capacity(batch.len());
+            for request in batch {
                 answers.push(match request {
-                    Request::Append { channel, parts, .. } => {
-                        staged.append(channel, parts, room)?
+                    Request::Append { channel, items, .. } => {
+                        staged.append(channel, items, room)?
                     }
                     Request::Check { .. } => room.clone().map(|()| Vec::new()),
                     Request::Pass { bound, .. } => {
@@ -203,26 +203,26 @@ impl Writer {
     }
 
     /// Answers a group in order, and rings for the channels that have new events.
-    fn answer(&self, group: Vec<Request>, answers: Answers) {
+    fn answer(&self, batch: Vec<Request>, answers: HistoryBudget) {
         let mut events_count = 0;
-        for (request, outcome) in group.into_iter().zip(answers) {
+        for (request, outcome) in batch.into_iter().zip(answers) {
             // A publisher that went away does not hear its answer; its event is in the log all the same.
             match request {
                 Request::Append {
                     channel,
-                    parts,
+                    items,
                     answer,
                     ..
                 } => {
                     let placed = outcome.as_deref().unwrap_or_default();
-                    let new = parts
+                    let new = items
                         .iter()
                         .zip(placed)
-                        .filter(|(_, placed)| !placed.repeated);
-                    let added: usize = new.map(|(part, _)| part.events.len()).sum();
+                        .filter(|(_, placed)| !placed.duplicate);
+                    let added: usize = new.map(|(item, _)| item.events.len()).sum();
                     if added > 0 {
                         events_count += added;
-                        self.shared.bells.ring(&channel);
+                        self.shared.notifier.notify(&channel);
                     }
                     let _ = answer.send(outcome);
                 }
@@ -232,7 +232,7 @@ impl Writer {
             }
         }
         if events_count > 0 {
-            self.shared.metrics.group_committed(events_count);
+            self.shared.metrics.batch_committed(events_count);
         }
     }
 
@@ -246,7 +246,7 @@ impl Writer {
             .map_err(|error| lost(error.to_string()))?;
         self.state = load_state(&self.shared.store, self.state.clock.highest())
             .map_err(|error| lost(error.to_string()))?;
-        self.shared.reset_heads(&self.state);
+        self.shared.reset_last_ids(&self.state);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::broker::{
     Appended, BrokerError,
-    once::{Fingerprint, KeyLimits, Known, Once},
+    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
 };
 
 /// Expired keys that an append may forget, beyond as many as it brings: so that they get fewer.
@@ -17,7 +17,7 @@ const SWEPT_PER_APPEND: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     /// With when each expires.
-    known: HashMap<Fingerprint, (u64, Known)>,
+    known: HashMap<Fingerprint, (u64, KnownKey)>,
     /// In the order in which they expire. One that came again after it had expired is here twice.
     expiries: VecDeque<(u64, Fingerprint)>,
 }
@@ -29,7 +29,7 @@ impl Keys {
     }
 
     /// What is known of a key, unless it has expired.
-    pub(super) fn look(&self, key: Fingerprint, now_ms: u64) -> Option<Known> {
+    pub(super) fn look(&self, key: Fingerprint, now_ms: u64) -> Option<KnownKey> {
         self.known
             .get(&key)
             .filter(|(expires_ms, _)| *expires_ms > now_ms)
@@ -62,19 +62,25 @@ impl Keys {
     }
 
     /// Keeps what was stored under a key that is not known, or has expired.
-    pub(super) fn remember(&mut self, once: Once, ids: Appended, now_ms: u64, limits: KeyLimits) {
+    pub(super) fn remember(
+        &mut self,
+        idempotency: IdempotencyKey,
+        ids: Appended,
+        now_ms: u64,
+        limits: KeyLimits,
+    ) {
         let expires_ms = now_ms.saturating_add(limits.window_ms());
         self.known.insert(
-            once.key,
+            idempotency.key,
             (
                 expires_ms,
-                Known {
+                KnownKey {
                     ids,
-                    content: once.content,
+                    content: idempotency.content,
                 },
             ),
         );
-        self.expiries.push_back((expires_ms, once.key));
+        self.expiries.push_back((expires_ms, idempotency.key));
     }
 
     /// Forgets up to `most` expired keys, the oldest first; returns how many.

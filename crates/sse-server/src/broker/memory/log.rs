@@ -4,11 +4,11 @@ use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use sse_proto::{Channel, EventId};
 
-use super::{kept::Kept, keys::Keys};
+use super::{channel::ChannelLog, keys::Keys};
 use crate::broker::{
-    BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
+    BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::Clock,
-    once::{Part, Placed, Plan, plan},
+    idempotency::{AppendItem, AppendOutcome, Disposition, dispositions},
 };
 
 /// Events that are removed from one channel before it is looked again which has the oldest.
@@ -19,7 +19,7 @@ const TRIMMED_IN_A_ROW: usize = 64;
 pub(super) struct Log {
     retention: Retention,
     clock: Clock,
-    channels: HashMap<Channel, Kept>,
+    channels: HashMap<Channel, ChannelLog>,
     /// The last ids of channels that were forgotten: where they begin if they come again.
     forgotten: HashMap<Channel, EventId>,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
@@ -50,48 +50,49 @@ impl Log {
     pub(super) fn append(
         &mut self,
         channel: &Channel,
-        parts: &[Part],
+        items: &[AppendItem],
         now_ms: u64,
-    ) -> Result<Vec<Placed>, BrokerError> {
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let log_ms = self.now_ms(now_ms);
-        let plans = self.plan(channel, parts, log_ms)?;
-        let before = |plan: &Plan| match plan {
-            Plan::Before(ids) => Some(Placed {
+        let plans = self.plan(channel, items, log_ms)?;
+        let before = |plan: &Disposition| match plan {
+            Disposition::Duplicate(ids) => Some(AppendOutcome {
                 ids: *ids,
-                repeated: true,
+                duplicate: true,
             }),
-            Plan::Add | Plan::As(_) => None,
+            Disposition::New | Disposition::SameAs(_) => None,
         };
         if let Some(placed) = plans.iter().map(before).collect() {
             return Ok(placed); // there is nothing to add
         }
         if !self.channels.contains_key(channel) {
-            self.admit(channel, now_ms)?;
+            self.create_channel(channel, now_ms)?;
         }
         let kept = self
             .channels
             .get_mut(channel)
             .expect("it was there, or was admitted");
-        let mut placed: Vec<Placed> = Vec::with_capacity(parts.len());
-        for (part, plan) in parts.iter().zip(plans) {
+        let mut placed: Vec<AppendOutcome> = Vec::with_capacity(items.len());
+        for (item, plan) in items.iter().zip(plans) {
             placed.push(match plan {
-                Plan::Add => {
-                    let (ids, bytes) = kept.add(&part.events, &mut self.clock, now_ms);
+                Disposition::New => {
+                    let (ids, bytes) = kept.add(&item.events, &mut self.clock, now_ms);
                     self.bytes += bytes;
-                    if let Some(once) = part.once {
-                        kept.keys.remember(once, ids, log_ms, self.retention.keys);
+                    if let Some(idempotency) = item.idempotency {
+                        kept.keys
+                            .remember(idempotency, ids, log_ms, self.retention.keys);
                     }
-                    Placed {
+                    AppendOutcome {
                         ids,
-                        repeated: false,
+                        duplicate: false,
                     }
                 }
-                Plan::Before(ids) => Placed {
+                Disposition::Duplicate(ids) => AppendOutcome {
                     ids,
-                    repeated: true,
+                    duplicate: true,
                 },
-                Plan::As(nth) => Placed {
-                    repeated: true,
+                Disposition::SameAs(nth) => AppendOutcome {
+                    duplicate: true,
                     ..placed[nth]
                 },
             });
@@ -107,16 +108,18 @@ impl Log {
     fn plan(
         &mut self,
         channel: &Channel,
-        parts: &[Part],
+        items: &[AppendItem],
         log_ms: u64,
-    ) -> Result<Vec<Plan>, BrokerError> {
+    ) -> Result<Vec<Disposition>, BrokerError> {
         let mut kept = self.channels.get_mut(channel);
-        let Ok(plans) = plan(parts, |key| {
+        let Ok(plans) = dispositions(items, |key| {
             Ok::<_, Infallible>(kept.as_ref().and_then(|kept| kept.keys.look(key, log_ms)))
         });
         let plans = plans?;
-        let is_new = |(part, plan): &(&Part, &Plan)| part.once.is_some() && **plan == Plan::Add;
-        let wanted = parts.iter().zip(&plans).filter(is_new).count();
+        let is_new = |(item, plan): &(&AppendItem, &Disposition)| {
+            item.idempotency.is_some() && **plan == Disposition::New
+        };
+        let wanted = items.iter().zip(&plans).filter(is_new).count();
         if wanted > 0 {
             let limits = self.retention.keys;
             match &mut kept {
@@ -128,12 +131,12 @@ impl Log {
     }
 
     /// Makes a new channel, if there is room for one more.
-    fn admit(&mut self, new: &Channel, now_ms: u64) -> Result<(), BrokerError> {
+    fn create_channel(&mut self, new: &Channel, now_ms: u64) -> Result<(), BrokerError> {
         let count = self.channels.len();
         if count >= self.retention.channels_max {
             let cutoff_ms = self.cutoff_ms(now_ms);
             // While it has keys a publish may be sent again, and must find its channel.
-            let is_dead = |kept: &Kept| {
+            let is_dead = |kept: &ChannelLog| {
                 kept.last.ms < cutoff_ms && kept.events.len() <= 1 && kept.keys.is_empty()
             };
             let dead = self
@@ -149,7 +152,7 @@ impl Log {
             self.forget(&dead);
         }
         let origin = self.forgotten.remove(new).unwrap_or(self.origin);
-        self.channels.insert(new.clone(), Kept::new(origin));
+        self.channels.insert(new.clone(), ChannelLog::new(origin));
         Ok(())
     }
 
@@ -175,7 +178,7 @@ impl Log {
     /// Removes the oldest events of all while they are too many bytes.
     fn trim_to_bytes(&mut self) {
         while self.bytes > self.retention.bytes_max {
-            let oldest = |kept: &&mut Kept| kept.events.front().map(|event| event.id);
+            let oldest = |kept: &&mut ChannelLog| kept.events.front().map(|event| event.id);
             let with_events = self
                 .channels
                 .values_mut()
@@ -216,10 +219,10 @@ impl Log {
     }
 
     /// A page of a channel.
-    pub(super) fn page(&self, channel: &Channel, from: From, limits: PageLimits) -> Page {
+    pub(super) fn page(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
         match self.channels.get(channel) {
             Some(kept) => kept.page(from, limits),
-            None => Kept::new(self.head(channel)).page(from, limits),
+            None => ChannelLog::new(self.last_id(channel)).page(from, limits),
         }
     }
 
@@ -232,12 +235,12 @@ impl Log {
     ) -> BackPage {
         match self.channels.get(channel) {
             Some(kept) => kept.back_page(before, limits),
-            None => Kept::new(self.head(channel)).back_page(before, limits),
+            None => ChannelLog::new(self.last_id(channel)).back_page(before, limits),
         }
     }
 
     /// The last id of a channel; where it begins, if it has none.
-    pub(super) fn head(&self, channel: &Channel) -> EventId {
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
         let kept = self.channels.get(channel).map(|kept| kept.last);
         kept.or_else(|| self.forgotten.get(channel).copied())
             .unwrap_or(self.origin)
@@ -247,7 +250,7 @@ impl Log {
     pub(super) fn settle(&mut self, channel: &Channel, bound: EventId, now_ms: u64) -> Settled {
         self.clock.pass(bound, now_ms);
         if self.clock.highest() >= bound {
-            return Settled::Through(self.head(channel));
+            return Settled::Through(self.last_id(channel));
         }
         // The clock must be past the millisecond, not in it.
         let to_come_ms = bound.ms.saturating_sub(now_ms).saturating_add(1);
@@ -273,8 +276,8 @@ mod tests {
 
     use super::*;
     use crate::broker::{
-        Start, Stored,
-        once::{Fingerprint, KeyLimits, Once},
+        Continuity, Stored,
+        idempotency::{Fingerprint, IdempotencyKey, KeyLimits},
     };
 
     /// A log with room for two channels, five events of a channel, and events of a second.
@@ -305,11 +308,11 @@ mod tests {
     impl Log {
         /// Appends to a channel and sweeps.
         fn add(&mut self, channel: &str, count: usize, now_ms: u64) -> Result<(), BrokerError> {
-            let part = Part {
+            let item = AppendItem {
                 events: events("x", count),
-                once: None,
+                idempotency: None,
             };
-            self.append(&channel.parse().unwrap(), &[part], now_ms)?;
+            self.append(&channel.parse().unwrap(), &[item], now_ms)?;
             while self.sweep(now_ms, 2) {}
             self.check();
             Ok(())
@@ -324,21 +327,27 @@ mod tests {
             now_ms: u64,
         ) -> Result<(u64, bool), BrokerError> {
             let events = events(data, 1);
-            let once = Some(Once {
+            let idempotency = Some(IdempotencyKey {
                 key: key.into(),
                 content: Fingerprint::of_events(&events),
             });
-            let placed =
-                self.append(&channel.parse().unwrap(), &[Part { events, once }], now_ms)?;
+            let placed = self.append(
+                &channel.parse().unwrap(),
+                &[AppendItem {
+                    events,
+                    idempotency,
+                }],
+                now_ms,
+            )?;
             self.check();
-            Ok((placed[0].ids.first.ms, placed[0].repeated))
+            Ok((placed[0].ids.first.ms, placed[0].duplicate))
         }
 
         fn check(&self) {
             let events = self.channels.values().flat_map(|kept| &kept.events);
             assert_eq!(
                 self.bytes,
-                events.map(super::super::kept::event_bytes).sum::<u64>()
+                events.map(super::super::channel::event_bytes).sum::<u64>()
             );
         }
 
@@ -348,14 +357,14 @@ mod tests {
                 .map_or(0, |kept| kept.events.len())
         }
 
-        fn start(&self, channel: &str, after: EventId) -> Start {
+        fn start(&self, channel: &str, after: EventId) -> Continuity {
             let limits = PageLimits {
                 events_max: 100,
                 bytes_max: 1 << 20,
             };
             self.page(
                 &channel.parse().unwrap(),
-                From::Position(Position::After(after)),
+                ReadFrom::Position(Position::After(after)),
                 limits,
             )
             .start
@@ -373,12 +382,15 @@ mod tests {
         log.add("c", 1, 2200).unwrap();
         assert_eq!((log.count("a"), log.count("c")), (0, 1));
         let last_of_a = EventId::new(1000, 2);
-        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
-        assert_ne!(log.start("a", EventId::new(1000, 1)), Start::Contiguous);
-        assert_eq!(log.start("never", EventId::ZERO), Start::Contiguous);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(1000, 1)),
+            Continuity::Contiguous
+        );
+        assert_eq!(log.start("never", EventId::ZERO), Continuity::Contiguous);
         log.add("a", 1, 4000).unwrap();
-        assert_eq!(log.start("a", last_of_a), Start::Contiguous);
-        assert_ne!(log.start("a", EventId::ZERO), Start::Contiguous);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(log.start("a", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]
@@ -388,9 +400,15 @@ mod tests {
             log.add(channel, 1, 10_000 * (number as u64 + 1)).unwrap();
         }
         assert_eq!((log.channels.len(), log.forgotten.len()), (2, 2));
-        assert_ne!(log.start("a", EventId::new(10_000, 0)), Start::Contiguous);
-        assert_eq!(log.start("d", EventId::new(40_000, 0)), Start::Contiguous);
-        assert_ne!(log.start("never", EventId::ZERO), Start::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(10_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_eq!(
+            log.start("d", EventId::new(40_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_ne!(log.start("never", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]
@@ -405,7 +423,7 @@ mod tests {
         assert_eq!((log.count("a"), log.count("b")), (1, 3));
         log.add("b", 2, 1003).unwrap();
         assert_eq!((log.count("a"), log.count("b")), (0, 4));
-        assert_ne!(log.start("b", EventId::ZERO), Start::Contiguous);
+        assert_ne!(log.start("b", EventId::ZERO), Continuity::Contiguous);
     }
 
     #[test]
@@ -413,11 +431,11 @@ mod tests {
         let mut log = log();
         log.retention.events_max = NonZeroUsize::new(100).unwrap();
         let large = "x".repeat(10_000);
-        let part = Part {
+        let item = AppendItem {
             events: events(&large, 3),
-            once: None,
+            idempotency: None,
         };
-        log.append(&"a".parse().unwrap(), &[part], 1).unwrap();
+        log.append(&"a".parse().unwrap(), &[item], 1).unwrap();
         let kept: Vec<_> = log.channels[&"a".parse().unwrap()].events.iter().collect();
         assert!(
             kept.iter()
@@ -486,7 +504,7 @@ mod tests {
                 let answer = log.keyed("a", key, &data, now_ms);
                 match (known.get(&key), answer) {
                     (Some((same, since_ms)), Ok((ms, true))) => prop_assert_eq!((same, *since_ms), (&data, ms)),
-                    (Some((other, _)), Err(BrokerError::KeyReused { part: 0 })) => prop_assert_ne!(other, &data),
+                    (Some((other, _)), Err(BrokerError::KeyReused { item: 0 })) => prop_assert_ne!(other, &data),
                     (None, Err(BrokerError::TooManyKeys { .. })) => prop_assert_eq!(known.len(), 3),
                     (None, Ok((ms, false))) => {
                         prop_assert!(known.len() < 3 && ms == now_ms);

@@ -9,7 +9,7 @@
 //! | `kept` | one channel: its events, and pages of them |
 //! | `keys` | the keys of publishes that may be sent again |
 
-mod kept;
+mod channel;
 mod keys;
 mod log;
 
@@ -23,10 +23,10 @@ use tokio::{runtime::Handle, time::sleep};
 
 use self::log::Log;
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled,
-    bells::Bells,
+    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::now_ms,
-    once::{Part, Placed},
+    idempotency::{AppendItem, AppendOutcome},
+    notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
@@ -40,7 +40,7 @@ pub struct Memory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log: Mutex<Log>,
-    bells: Bells,
+    notifier: ChangeNotifier,
     metrics: Metrics,
 }
 
@@ -53,7 +53,7 @@ impl Memory {
         let log = Mutex::new(Log::new(retention, first_seq));
         let shared = Arc::new(Shared {
             log,
-            bells: Bells::default(),
+            notifier: ChangeNotifier::default(),
             metrics,
         });
         let shortest = retention.age_max.min(retention.keys.window);
@@ -67,34 +67,40 @@ impl Memory {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let placed = self.append_once(channel, &[Part { events, once: None }])?;
+        let placed = self.append_idempotent(
+            channel,
+            &[AppendItem {
+                events,
+                idempotency: None,
+            }],
+        )?;
         let first = placed.first().map(|placed| placed.ids);
         first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
     }
 
-    pub(super) fn append_once(
+    pub(super) fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: &[Part],
-    ) -> Result<Vec<Placed>, BrokerError> {
+        items: &[AppendItem],
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let placed = {
             // The time is taken under the lock: ids are given out in its order.
             let mut log = self.log();
-            log.append(channel, parts, now_ms())?
+            log.append(channel, items, now_ms())?
         };
-        let new = parts
+        let new = items
             .iter()
             .zip(&placed)
-            .filter(|(_, placed)| !placed.repeated);
-        let added: usize = new.map(|(part, _)| part.events.len()).sum();
+            .filter(|(_, placed)| !placed.duplicate);
+        let added: usize = new.map(|(item, _)| item.events.len()).sum();
         if added > 0 {
-            self.0.bells.ring(channel);
-            self.0.metrics.group_committed(added);
+            self.0.notifier.notify(channel);
+            self.0.metrics.batch_committed(added);
         }
         Ok(placed)
     }
 
-    pub(super) fn read(&self, channel: &Channel, from: From, limits: PageLimits) -> Page {
+    pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
         self.log().page(channel, from, limits)
     }
 
@@ -107,8 +113,8 @@ impl Memory {
         self.log().back_page(channel, before, limits)
     }
 
-    pub(super) fn head(&self, channel: &Channel) -> EventId {
-        self.log().head(channel)
+    pub(super) fn last_id(&self, channel: &Channel) -> EventId {
+        self.log().last_id(channel)
     }
 
     pub(super) fn settle(&self, channel: &Channel, bound: EventId) -> Settled {
@@ -121,8 +127,8 @@ impl Memory {
         self.log().now_ms(now_ms())
     }
 
-    pub(super) fn bells(&self) -> &Bells {
-        &self.0.bells
+    pub(super) fn notifier(&self) -> &ChangeNotifier {
+        &self.0.notifier
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

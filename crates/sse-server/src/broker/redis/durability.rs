@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use redis::{Pipeline, Value, aio::MultiplexedConnection};
 
-use super::link::line_of;
+use super::connection::info_value;
 use crate::broker::Warning;
 
 /// What to ask Redis. The answers go to [`warnings`].
@@ -28,7 +28,7 @@ pub(super) fn warnings(answers: Vec<Value>) -> Vec<Warning> {
         let text: Option<String> = answers
             .next()
             .and_then(|answer| redis::from_redis_value(answer).ok());
-        text.and_then(|text| line_of(&text, name).map(ToOwned::to_owned))
+        text.and_then(|text| info_value(&text, name).map(ToOwned::to_owned))
     };
     let (aof, policy) = (info("aof_enabled"), info("maxmemory_policy"));
     let mut config = |name| {

@@ -2,7 +2,7 @@
 //!
 //! An entry has the fields `event` and `data`; others are ignored, so that a newer node may add some. A publish is one
 //! pipeline of `XADD` and the `PUBLISH` that rings; a batch is one `MULTI`/`EXEC`. The first one to a channel on each
-//! connection goes through the script of `once`, which sees to it that no id is given out again that Redis has lost.
+//! connection goes through the script of `idempotency`, which sees to it that no id is given out again that Redis has lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,15 +19,16 @@ use sse_proto::{
 };
 
 use super::{
-    Names, durability,
-    forks::Forks,
-    link::{Errand, Link},
+    Names,
+    connection::{Connection, Session},
+    durability,
+    failover::LossDetector,
 };
 use crate::broker::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Start, Stored,
-    Warning,
+    Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
+    Stored, Warning,
     continuity::{Extent, Trimmed, judge, judge_time},
-    once::Part,
+    idempotency::AppendItem,
 };
 
 /// Entries that one `XRANGE` asks for: their size is not known before, so it goes by those of the last read.
@@ -40,11 +41,11 @@ const SETTLED_AFTER_MS: u64 = 1000;
 /// The streams of one Redis.
 #[derive(Debug)]
 pub(super) struct Log {
-    pub(super) link: Link,
+    pub(super) connection: Connection,
     pub(super) names: Names,
     pub(super) retention: Retention,
     /// What must still be there after the next reconnect.
-    pub(super) forks: Arc<Forks>,
+    pub(super) losses: Arc<LossDetector>,
     /// Emptied now and then: another node may have forgotten a channel.
     begun: Mutex<Begun>,
     /// How the entries of a channel turned out to be, for the size of the next read.
@@ -52,7 +53,7 @@ pub(super) struct Log {
 }
 
 /// Channels that got an event from this node on its connection of one era. They are in the registry, and all ids that
-/// Redis gives out in them now are above those that it has lost, if it has; see `once.lua`.
+/// Redis gives out in them now are above those that it has lost, if it has; see `append_idempotent.lua`.
 #[derive(Debug, Default)]
 struct Begun {
     era: u64,
@@ -69,10 +70,10 @@ struct Sizes {
 }
 
 /// How a run of entries joins what was asked for, the entries, and the last id of the stream if there are none.
-type Run = (Start, Vec<Stored>, EventId);
+type Run = (Continuity, Vec<Stored>, EventId);
 
 /// What is known of a stream around the moment of a read.
-struct Known {
+struct KnownKey {
     /// Its last id before the read: the read has seen everything up to here.
     last: EventId,
     /// Its extent after the read: what was not trimmed by then, the read has seen too.
@@ -80,12 +81,17 @@ struct Known {
 }
 
 impl Log {
-    pub(super) fn new(link: Link, names: Names, retention: Retention, forks: Arc<Forks>) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        names: Names,
+        retention: Retention,
+        losses: Arc<LossDetector>,
+    ) -> Self {
         Self {
-            link,
+            connection,
             names,
             retention,
-            forks,
+            losses,
             begun: Mutex::default(),
             sizes: Mutex::default(),
         }
@@ -96,12 +102,19 @@ impl Log {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let errand = &mut self.link.errand().await?;
-        if self.has_begun(channel, errand) {
-            return self.add(channel, &events, errand).await;
+        let session = &mut self.connection.session().await?;
+        if self.has_begun(channel, session) {
+            return self.add(channel, &events, session).await;
         }
         let placed = self
-            .append_parts(channel, &[Part { events, once: None }], errand)
+            .append_items(
+                channel,
+                &[AppendItem {
+                    events,
+                    idempotency: None,
+                }],
+                session,
+            )
             .await?;
         Ok(placed
             .first()
@@ -113,7 +126,7 @@ impl Log {
         &self,
         channel: &Channel,
         events: &[Event],
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Appended, BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
@@ -136,7 +149,7 @@ impl Log {
         commands.cmd("PUBLISH").arg(&stream).arg("");
         // The bell may fail (a lost one costs nothing); the events must not.
         commands.ignore_errors();
-        let answers: Vec<Value> = errand
+        let answers: Vec<Value> = session
             .send(&commands)
             .await?
             .map_err(|error| refused(&error))?;
@@ -146,32 +159,34 @@ impl Log {
         for id in ids {
             last = id?;
         }
-        self.forks.saw(channel, last, errand.era());
+        self.losses.observe(channel, last, session.era());
         Ok(Appended { first, last })
     }
 
     pub(super) async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         let count = self.entries_to_ask(channel, limits);
         // One more to see whether more follow, and one for the event at the position itself.
         let asked = count + 2;
-        let errand = &mut self.link.errand().await?;
+        let session = &mut self.connection.session().await?;
         // Until it is known how they are: a read that failed for its size must not fail for ever.
         self.sizes().remove(channel);
         let (start, mut entries, last) = match from {
-            From::Oldest => self.oldest_run(channel, asked, errand).await?,
-            From::Time(ms) => {
+            ReadFrom::Oldest => self.oldest_run(channel, asked, session).await?,
+            ReadFrom::Time(ms) => {
                 let (entries, known) = self
-                    .entries_and_extent(channel, &ms.to_string(), asked, errand)
+                    .entries_and_extent(channel, &ms.to_string(), asked, session)
                     .await?;
                 let run = (judge_time(ms, &known.after), entries, known.last);
-                self.or_oldest_run(channel, asked, run, errand).await?
+                self.or_oldest_run(channel, asked, run, session).await?
             }
-            From::Position(position) => self.run_after(channel, position, asked, errand).await?,
+            ReadFrom::Position(position) => {
+                self.run_after(channel, position, asked, session).await?
+            }
         };
         let largest = entries.iter().map(Stored::size).max().unwrap_or(0);
         if largest > 0 {
@@ -186,7 +201,7 @@ impl Log {
         let more = entries.len() > fit;
         entries.truncate(fit);
         if let Some(entry) = entries.last() {
-            self.forks.saw(channel, entry.id, errand.era());
+            self.losses.observe(channel, entry.id, session.era());
         }
         let last = entries.last().map_or(last, |entry| entry.id.max(last));
         Ok(Page {
@@ -203,38 +218,38 @@ impl Log {
         channel: &Channel,
         position: Position,
         asked: usize,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Run, BrokerError> {
         let (Position::After(id) | Position::At(id)) = position;
         let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
         let mut entries = self
-            .entries(channel, &id.to_string(), asked, errand)
+            .entries(channel, &id.to_string(), asked, session)
             .await?;
-        let mut start = Start::Contiguous;
+        let mut start = Continuity::Contiguous;
         let mut last = id;
         if is_present(&entries) {
-            self.forks.saw(channel, id, errand.era());
+            self.losses.observe(channel, id, session.era());
         }
         if !is_present(&entries) {
             let known;
             (entries, known) = self
-                .entries_and_extent(channel, &id.to_string(), asked, errand)
+                .entries_and_extent(channel, &id.to_string(), asked, session)
                 .await?;
             start = judge(position, is_present(&entries), &known.after);
             last = known.last;
         }
-        if let Start::Gap {
+        if let Continuity::Gap {
             reason: GapReason::LostTail | GapReason::Unknown,
             ..
         } = start
             && let Some(run) = self
-                .run_instead_of_lost(channel, position, start, asked, errand)
+                .run_instead_of_lost(channel, position, start, asked, session)
                 .await?
         {
             return Ok(run);
         }
         entries.retain(|entry| entry.id > position.floor());
-        self.or_oldest_run(channel, asked, (start, entries, last), errand)
+        self.or_oldest_run(channel, asked, (start, entries, last), session)
             .await
     }
 
@@ -243,25 +258,25 @@ impl Log {
         &self,
         channel: &Channel,
         position: Position,
-        start: Start,
+        start: Continuity,
         asked: usize,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Option<Run>, BrokerError> {
-        let Start::Gap { reason, .. } = start else {
+        let Continuity::Gap { reason, .. } = start else {
             return Ok(None);
         };
         if reason == GapReason::LostTail {
             // Without a reconnect, or before its look: what this node knows may be lost as well, and not recorded yet.
-            errand.look_at(channel, &self.forks).await?;
+            session.verify(channel, &self.losses).await?;
         }
         let (Position::After(id) | Position::At(id)) = position;
-        let records = self.records_after(channel, id, errand).await?;
+        let records = self.records_after(channel, id, session).await?;
         let Some(lost) = records.into_iter().find(|lost| lost.has(id)) else {
             return Ok(None);
         };
         let begin = format!("({}", lost.after);
         let (entries, known) = self
-            .entries_and_extent(channel, &begin, asked, errand)
+            .entries_and_extent(channel, &begin, asked, session)
             .await?;
         // Its record must be there: the stream may be another one since.
         let is_kept = known
@@ -270,7 +285,7 @@ impl Log {
             .is_some_and(|oldest| oldest <= lost.before)
             && known.last >= lost.before;
         let oldest = entries.first().map(|entry| entry.id);
-        let start = Start::Gap {
+        let start = Continuity::Gap {
             reason: GapReason::LostTail,
             oldest,
             lost: Some(lost),
@@ -283,7 +298,7 @@ impl Log {
         &self,
         channel: &Channel,
         id: EventId,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Vec<Lost>, BrokerError> {
         // Redis refuses a range after the highest id there can be.
         let Some(next) = id.next() else {
@@ -295,7 +310,7 @@ impl Log {
             .arg(self.names.gaps(channel))
             .arg(next.to_string())
             .arg("+");
-        let (records,): (Value,) = errand.query(&commands).await?;
+        let (records,): (Value,) = session.query(&commands).await?;
         Ok(records_of(records))
     }
 
@@ -305,15 +320,15 @@ impl Log {
         channel: &Channel,
         asked: usize,
         run: Run,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Run, BrokerError> {
-        let (Start::Gap { reason, .. }, ..) = run else {
+        let (Continuity::Gap { reason, .. }, ..) = run else {
             return Ok(run);
         };
-        let (_, entries, last) = self.oldest_run(channel, asked, errand).await?;
+        let (_, entries, last) = self.oldest_run(channel, asked, session).await?;
         let oldest = entries.first().map(|entry| entry.id);
         Ok((
-            Start::Gap {
+            Continuity::Gap {
                 reason,
                 oldest,
                 lost: None,
@@ -327,10 +342,12 @@ impl Log {
         &self,
         channel: &Channel,
         asked: usize,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Run, BrokerError> {
-        let (entries, known) = self.entries_and_extent(channel, "-", asked, errand).await?;
-        Ok((Start::Contiguous, entries, known.last))
+        let (entries, known) = self
+            .entries_and_extent(channel, "-", asked, session)
+            .await?;
+        Ok((Continuity::Contiguous, entries, known.last))
     }
 
     /// How many entries will fill a page, by those of the last read; carefully more than last time.
@@ -353,7 +370,7 @@ impl Log {
         channel: &Channel,
         begin: &str,
         count: usize,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<Vec<Stored>, BrokerError> {
         let mut commands = redis::pipe();
         // An error is told all the same, without a walk through every value of a good answer to look for one.
@@ -365,7 +382,7 @@ impl Log {
             .arg("+")
             .arg("COUNT")
             .arg(count);
-        let (entries,): (Value,) = errand.query(&commands).await?;
+        let (entries,): (Value,) = session.query(&commands).await?;
         entries_of(entries)
     }
 
@@ -376,8 +393,8 @@ impl Log {
         channel: &Channel,
         begin: &str,
         count: usize,
-        errand: &mut Errand<'_>,
-    ) -> Result<(Vec<Stored>, Known), BrokerError> {
+        session: &mut Session<'_>,
+    ) -> Result<(Vec<Stored>, KnownKey), BrokerError> {
         let stream = self.names.stream(channel);
         let mut commands = redis::pipe();
         commands.ignore_errors();
@@ -390,12 +407,12 @@ impl Log {
             .arg("COUNT")
             .arg(count);
         commands.cmd("XINFO").arg("STREAM").arg(&stream);
-        let answers: Vec<Value> = errand.query(&commands).await?;
+        let answers: Vec<Value> = session.query(&commands).await?;
         let [before, entries, after] =
             <[Value; 3]>::try_from(answers).map_err(|_| garbled("too few answers"))?;
         Ok((
             entries_of(entries)?,
-            Known {
+            KnownKey {
                 last: extent_of(before)?.last,
                 after: extent_of(after)?,
             },
@@ -470,16 +487,16 @@ impl Log {
 
     /// The record of a loss of ids up to `bound`, if it comes after that. There is one at the most: a later loss that goes
     /// back so far has taken the earlier record with it.
-    pub(super) async fn loss_across(
+    pub(super) async fn loss_spanning(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
-        let errand = &mut self.link.errand().await?;
-        let records = self.records_after(channel, bound, errand).await?;
+        let session = &mut self.connection.session().await?;
+        let records = self.records_after(channel, bound, session).await?;
         for lost in records.into_iter().filter(|lost| lost.after < bound) {
             let entries = self
-                .entries(channel, &lost.before.to_string(), 1, errand)
+                .entries(channel, &lost.before.to_string(), 1, session)
                 .await?;
             if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
                 return Ok(record.gap());
@@ -495,7 +512,7 @@ impl Log {
         time_ms(time)
     }
 
-    pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+    pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
         let mut commands = redis::pipe();
         commands
             .cmd("XINFO")
@@ -508,7 +525,7 @@ impl Log {
 
     /// A write, so that a replica, a full memory or a failing disk shows; and a look at how Redis is set up.
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut errand = self.link.errand().await?;
+        let mut session = self.connection.session().await?;
         let mut commands = redis::pipe();
         commands
             .cmd("SET")
@@ -517,8 +534,8 @@ impl Log {
             .arg("PX")
             .arg(1000)
             .ignore();
-        errand.query::<()>(&commands).await?;
-        errand
+        session.query::<()>(&commands).await?;
+        session
             .query(&durability::questions())
             .await
             .map(durability::warnings)
@@ -530,13 +547,13 @@ impl Log {
     pub(super) async fn register(
         &self,
         channel: &Channel,
-        errand: &mut Errand<'_>,
+        session: &mut Session<'_>,
     ) -> Result<(), BrokerError> {
         let registry = self.names.channels();
         let mut commands = redis::pipe();
         commands.cmd("ZSCORE").arg(&registry).arg(channel.as_str());
         commands.cmd("ZCARD").arg(&registry);
-        let (known, channels): (Option<f64>, usize) = errand.query(&commands).await?;
+        let (known, channels): (Option<f64>, usize) = session.query(&commands).await?;
         if known.is_some() {
             return Ok(());
         }
@@ -554,25 +571,25 @@ impl Log {
             .arg(now_ms)
             .arg(channel.as_str())
             .ignore();
-        errand.query::<()>(&commands).await
+        session.query::<()>(&commands).await
     }
 
     /// Whether the channel got an event from here on this connection.
-    pub(super) fn has_begun(&self, channel: &Channel, errand: &Errand<'_>) -> bool {
+    pub(super) fn has_begun(&self, channel: &Channel, session: &Session<'_>) -> bool {
         let begun = self.begun();
-        begun.era == errand.era() && begun.channels.contains(channel)
+        begun.era == session.era() && begun.channels.contains(channel)
     }
 
     /// It got one.
-    pub(super) fn begin(&self, channel: &Channel, errand: &Errand<'_>) {
+    pub(super) fn begin(&self, channel: &Channel, session: &Session<'_>) {
         let mut begun = self.begun();
-        if begun.era < errand.era() {
+        if begun.era < session.era() {
             *begun = Begun {
-                era: errand.era(),
+                era: session.era(),
                 channels: HashSet::new(),
             };
         }
-        if begun.era == errand.era() {
+        if begun.era == session.era() {
             begun.channels.insert(channel.clone());
         }
     }
@@ -592,7 +609,7 @@ impl Log {
         &self,
         commands: &Pipeline,
     ) -> Result<T, BrokerError> {
-        self.link.errand().await?.query(commands).await
+        self.connection.session().await?.query(commands).await
     }
 }
 
@@ -669,10 +686,10 @@ fn records_of(answer: Value) -> Vec<Lost> {
 }
 
 fn entry_of(entry: Value) -> Option<Stored> {
-    let Value::Array(parts) = entry else {
+    let Value::Array(items) = entry else {
         return None;
     };
-    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(parts).ok()? else {
+    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(items).ok()? else {
         return None;
     };
     let (mut kind, mut data) = (None, None);

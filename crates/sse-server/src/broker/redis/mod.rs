@@ -4,21 +4,21 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `link` | one supervised connection for commands: reconnects for ever, never resends |
+//! | `connection` | one supervised connection for commands: reconnects for ever, never resends |
 //! | `log` | streams: append, read, head |
-//! | `once` | streams: append what has a key |
-//! | `forks` | finds out that Redis lost acknowledged events, and says so in the log |
+//! | `idempotency` | streams: append what has a key |
+//! | `losses` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
-//! | `doorbell` | one supervised connection for wake-ups, and a safety look in case one is lost |
-//! | `upkeep` | trims by age and forgets dead channels |
+//! | `pubsub` | one supervised connection for wake-ups, and a safety look in case one is lost |
+//! | `retention` | trims by age and forgets dead channels |
 
-mod doorbell;
+mod connection;
 mod durability;
-mod forks;
-mod link;
+mod failover;
+mod idempotency;
 mod log;
-mod once;
-mod upkeep;
+mod pubsub;
+mod retention;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,11 +27,11 @@ use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{forks::Forks, link::Link, log::Log};
+use self::{connection::Connection, failover::LossDetector, log::Log};
 use super::{
-    Appended, BackPage, BrokerError, From, Page, PageLimits, Retention, Settled, Warning,
-    bells::Bells,
-    once::{Part, Placed},
+    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
+    idempotency::{AppendItem, AppendOutcome},
+    notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
@@ -39,8 +39,8 @@ use crate::metrics::Metrics;
 #[derive(Debug, Clone)]
 pub struct RedisBroker {
     log: Arc<Log>,
-    bells: Bells,
-    follows_changed: Arc<tokio::sync::Notify>,
+    notifier: ChangeNotifier,
+    followed_changed: Arc<tokio::sync::Notify>,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
 }
@@ -167,46 +167,46 @@ impl RedisBroker {
             prefix: prefix.to_owned(),
         };
         let ended = CancellationToken::new();
-        let bells = Bells::default();
-        let follows_changed = Arc::new(tokio::sync::Notify::new());
+        let notifier = ChangeNotifier::default();
+        let followed_changed = Arc::new(tokio::sync::Notify::new());
 
-        let forks = Forks::new(
+        let losses = LossDetector::new(
             names.clone(),
             retention.age_max,
             retention.channels_max,
             metrics.clone(),
         );
-        let forks = Arc::new(forks);
-        let link = Link::start(
+        let losses = Arc::new(losses);
+        let connection = Connection::start(
             client.clone(),
             timeout,
-            forks.clone(),
+            losses.clone(),
             ended.clone(),
             runtime,
         );
-        link.first_look().await?;
-        let log = Arc::new(Log::new(link, names.clone(), retention, forks));
-        runtime.spawn(ended.clone().run_until_cancelled_owned(doorbell::listen(
+        connection.wait_until_known().await?;
+        let log = Arc::new(Log::new(connection, names.clone(), retention, losses));
+        runtime.spawn(ended.clone().run_until_cancelled_owned(pubsub::listen(
             client,
             names,
-            bells.clone(),
-            follows_changed.clone(),
+            notifier.clone(),
+            followed_changed.clone(),
             timeout,
         )));
         runtime.spawn(
             ended
                 .clone()
-                .run_until_cancelled_owned(doorbell::safety_looks(bells.clone())),
+                .run_until_cancelled_owned(pubsub::poll_followed(notifier.clone())),
         );
         runtime.spawn(
             ended
                 .clone()
-                .run_until_cancelled_owned(upkeep::run(Arc::downgrade(&log))),
+                .run_until_cancelled_owned(retention::run(Arc::downgrade(&log))),
         );
         Ok(Self {
             log,
-            bells,
-            follows_changed,
+            notifier,
+            followed_changed,
             metrics,
             _tasks: Arc::new(ended.drop_guard()),
         })
@@ -219,23 +219,23 @@ impl RedisBroker {
     ) -> Result<Appended, BrokerError> {
         let count = events.len();
         let appended = self.log.append(channel, events).await?;
-        self.metrics.group_committed(count);
+        self.metrics.batch_committed(count);
         Ok(appended)
     }
 
-    pub(super) async fn append_once(
+    pub(super) async fn append_idempotent(
         &self,
         channel: &Channel,
-        parts: &[Part],
-    ) -> Result<Vec<Placed>, BrokerError> {
-        let placed = self.log.append_once(channel, parts).await?;
+        parts: &[AppendItem],
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+        let placed = self.log.append_idempotent(channel, parts).await?;
         let new = parts
             .iter()
             .zip(&placed)
-            .filter(|(_, placed)| !placed.repeated);
+            .filter(|(_, placed)| !placed.duplicate);
         let added: usize = new.map(|(part, _)| part.events.len()).sum();
         if added > 0 {
-            self.metrics.group_committed(added);
+            self.metrics.batch_committed(added);
         }
         Ok(placed)
     }
@@ -243,7 +243,7 @@ impl RedisBroker {
     pub(super) async fn read(
         &self,
         channel: &Channel,
-        from: From,
+        from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
         self.log.read(channel, from, limits).await
@@ -258,8 +258,8 @@ impl RedisBroker {
         self.log.read_back(channel, before, limits).await
     }
 
-    pub(super) async fn head(&self, channel: &Channel) -> Result<EventId, BrokerError> {
-        self.log.head(channel).await
+    pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        self.log.last_id(channel).await
     }
 
     pub(super) async fn settle(
@@ -270,25 +270,25 @@ impl RedisBroker {
         self.log.settle(channel, bound).await
     }
 
-    pub(super) async fn loss_across(
+    pub(super) async fn loss_spanning(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
-        self.log.loss_across(channel, bound).await
+        self.log.loss_spanning(channel, bound).await
     }
 
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
         self.log.now_ms().await
     }
 
-    pub(super) const fn bells(&self) -> &Bells {
-        &self.bells
+    pub(super) const fn notifier(&self) -> &ChangeNotifier {
+        &self.notifier
     }
 
     /// Has the bells of newly followed channels heard.
-    pub(super) fn follows_changed(&self) {
-        self.follows_changed.notify_one();
+    pub(super) fn followed_changed(&self) {
+        self.followed_changed.notify_one();
     }
 
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {

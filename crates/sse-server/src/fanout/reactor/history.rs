@@ -7,9 +7,9 @@ use crate::{
     broker::BrokerError,
     channel::multi::Fetch,
     fanout::{
-        pages::Ask,
-        threads::{Answer, Answered},
-        view::Act,
+        page_cache::PageKey,
+        thread::{Completed, Completion},
+        view::Action,
     },
 };
 
@@ -20,37 +20,42 @@ impl Reactor<'_> {
         else {
             return;
         };
-        let ask = Ask {
-            channel: watched.view.wishes.channels[fetch.nth].clone(),
+        let ask = PageKey {
+            channel: watched.view.view_key.channels[fetch.nth].clone(),
             from: fetch.from,
-            events_max: subscriber.standing.subscription.page_events_max(),
+            events_max: subscriber.state.subscription.page_events_max(),
             epoch: fetch.epoch,
         };
-        let ticket = self.door.ticket();
-        subscriber.set_fetching(Some((ticket, fetch)));
-        if let Some(page) = self.parts.pages.at_hand(&ask) {
-            let what = Answered::Page(fetch, Ok(page));
-            return self.answers.push_back(Answer {
+        let request_id = self.mailbox.request_id();
+        subscriber.set_fetching(Some((request_id, fetch)));
+        if let Some(page) = self.context.pages.cached(&ask) {
+            let what = Completed::Page(fetch, Ok(page));
+            return self.completions.push_back(Completion {
                 key: small_key,
-                ticket,
+                request_id,
                 what,
             });
         }
-        let (pages, door) = (self.parts.pages.clone(), self.door.clone());
-        self.parts.runtime.spawn(async move {
-            let what = Answered::Page(fetch, pages.read(ask).await);
-            door.put(|post| {
-                post.answers.push(Answer {
+        let (pages, mailbox) = (self.context.pages.clone(), self.mailbox.clone());
+        self.context.runtime.spawn(async move {
+            let what = Completed::Page(fetch, pages.read(ask).await);
+            mailbox.send(|inbox| {
+                inbox.completions.push(Completion {
                     key: small_key,
-                    ticket,
+                    request_id,
                     what,
                 })
             });
         });
     }
 
-    pub(super) fn take_answer(&mut self, _: Instant) -> bool {
-        let Some(Answer { key, ticket, what }) = self.answers.pop_front() else {
+    pub(super) fn handle_completion(&mut self, _: Instant) -> bool {
+        let Some(Completion {
+            key,
+            request_id,
+            what,
+        }) = self.completions.pop_front()
+        else {
             return false;
         };
         let key = key as usize;
@@ -63,23 +68,23 @@ impl Reactor<'_> {
         };
         self.touched.push(subscriber.view as usize);
         match what {
-            Answered::Settled(settlements) if subscriber.take_settling(ticket) => {
-                let mut subscription = subscriber.standing.subscription.clone();
+            Completed::Settled(settlements) if subscriber.take_settling(request_id) => {
+                let mut subscription = subscriber.state.subscription.clone();
                 subscription.settle(settlements);
-                subscriber.standing = watched.view.standing(subscription);
+                subscriber.state = watched.view.intern_state(subscription);
             }
-            Answered::Page(fetch, page) if subscriber.fetching() == Some((ticket, fetch)) => {
+            Completed::Page(fetch, page) if subscriber.fetching() == Some((request_id, fetch)) => {
                 subscriber.set_fetching(None);
                 match page {
                     // One whose socket is full holds no page: it asks again when it has room.
                     Ok(_) if subscriber.is_blocked() => return true,
                     Ok(page) => {
-                        let turn = watched.view.page(&subscriber.standing, fetch, &page);
-                        if let Some(then) = turn.then {
-                            subscriber.standing = then;
+                        let transition = watched.view.page(&subscriber.state, fetch, &page);
+                        if let Some(then) = transition.next_state {
+                            subscriber.state = then;
                         }
-                        if let Act::Write(said) = turn.act
-                            && !self.say(key, &said)
+                        if let Action::Write(said) = transition.action
+                            && !self.send(key, &said)
                         {
                             return true;
                         }
@@ -89,7 +94,7 @@ impl Reactor<'_> {
             }
             _ => return true,
         }
-        self.drive(key);
+        self.step(key);
         true
     }
 
@@ -102,7 +107,7 @@ impl Reactor<'_> {
             && matches!(error, BrokerError::Damaged(_))
             && !std::mem::replace(&mut watched.view.said_damaged, true)
         {
-            tracing::error!(channels = ?watched.view.wishes.channels, %error, "subscribers cannot be served from history");
+            tracing::error!(channels = ?watched.view.view_key.channels, %error, "subscribers cannot be served from history");
         }
     }
 }

@@ -3,11 +3,11 @@
 //! Work is done in slices, so that new streams are admitted and closed ones noticed while a pass over a large crowd is
 //! under way: live events first, then streams that catch up, heartbeats last.
 
-mod arrivals;
+mod admit;
 mod history;
 mod passes;
-mod stream;
-mod time;
+mod send;
+mod timers;
 
 use std::{
     cmp::Reverse,
@@ -23,10 +23,10 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use super::{
+    heartbeat_wheel::Wheel,
     subscriber::{Closed, Subscriber},
-    threads::{Answer, Door, Joining, Parts, ViewBell},
-    view::{View, Wishes},
-    wheel::Wheel,
+    thread::{Completion, Context, Mailbox, NewStream, ViewWaker},
+    view::{View, ViewKey},
 };
 
 /// The waker's token.
@@ -41,17 +41,17 @@ const CHUNKS_IN_A_ROW: usize = 4;
 /// What one thread owns.
 pub(super) struct Reactor<'p> {
     poll: &'p mut Poll,
-    door: Arc<Door>,
-    parts: Parts,
+    mailbox: Arc<Mailbox>,
+    context: Context,
     subscribers: Slab<Subscriber>,
     views: Slab<Watched>,
-    by_wishes: HashMap<Rc<Wishes>, usize>,
+    by_key: HashMap<Rc<ViewKey>, usize>,
     /// Views whose pass is due or under way, in turn.
     due: VecDeque<usize>,
     /// Views whose pass may not begin yet.
     waiting: BinaryHeap<Reverse<(Instant, usize)>>,
-    joining: VecDeque<Joining>,
-    answers: VecDeque<Answer>,
+    new_streams: VecDeque<NewStream>,
+    completions: VecDeque<Completion>,
     /// Streams that have more to do at once.
     queued: VecDeque<usize>,
     /// Streams whose sockets are full.
@@ -61,7 +61,7 @@ pub(super) struct Reactor<'p> {
     /// Views that have worked something out outside of a pass.
     touched: Vec<usize>,
     /// Deliveries and bytes that are not in the metrics yet.
-    tally: (usize, usize),
+    unreported: (usize, usize),
     is_stopping: bool,
     is_closed: bool,
     now: Instant,
@@ -70,10 +70,10 @@ pub(super) struct Reactor<'p> {
 /// A view, and when it gets its passes.
 struct Watched {
     view: View,
-    bell: Arc<ViewBell>,
+    waker: Arc<ViewWaker>,
     pass: Pass,
     /// Before that no pass may begin.
-    rests_until: Instant,
+    not_before: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,25 +87,25 @@ enum Pass {
 }
 
 impl<'p> Reactor<'p> {
-    pub(super) fn new(poll: &'p mut Poll, door: Arc<Door>, parts: Parts) -> Self {
+    pub(super) fn new(poll: &'p mut Poll, mailbox: Arc<Mailbox>, context: Context) -> Self {
         let now = Instant::now();
         Self {
             poll,
-            door,
-            wheel: Wheel::new(parts.settings.heartbeat, now),
-            parts,
+            mailbox,
+            wheel: Wheel::new(context.settings.heartbeat, now),
+            context,
             subscribers: Slab::new(),
             views: Slab::new(),
-            by_wishes: HashMap::new(),
+            by_key: HashMap::new(),
             due: VecDeque::new(),
             waiting: BinaryHeap::new(),
-            joining: VecDeque::new(),
-            answers: VecDeque::new(),
+            new_streams: VecDeque::new(),
+            completions: VecDeque::new(),
             queued: VecDeque::new(),
             blocked: HashSet::new(),
             stalled_look: now,
             touched: Vec::new(),
-            tally: (0, 0),
+            unreported: (0, 0),
             is_stopping: false,
             is_closed: false,
             now,
@@ -119,10 +119,10 @@ impl<'p> Reactor<'p> {
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         // What came while there was no loop did not wake this one.
-        self.take_post();
+        self.drain_mailbox();
         loop {
             self.now = Instant::now();
-            match self.poll.poll(&mut events, self.rests_for()) {
+            match self.poll.poll(&mut events, self.time_until_work()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => done?,
             }
@@ -132,7 +132,7 @@ impl<'p> Reactor<'p> {
                     self.socket_ready(event);
                 }
             }
-            self.take_post();
+            self.drain_mailbox();
             if self.is_stopping {
                 self.end_streams();
                 if self.is_closed {
@@ -141,15 +141,15 @@ impl<'p> Reactor<'p> {
                 continue;
             }
             self.begin_passes();
-            self.slice(Self::pass_on);
+            self.slice(Self::run_pass);
             self.slice(Self::admit);
-            self.slice(Self::take_answer);
-            self.slice(Self::go_on);
+            self.slice(Self::handle_completion);
+            self.slice(Self::resume_queued);
             if self.due.is_empty() {
                 self.slice(Self::heartbeat);
             }
-            self.look_for_stalled();
-            self.tidy();
+            self.close_stalled();
+            self.end_of_round();
         }
     }
 
@@ -169,13 +169,13 @@ impl<'p> Reactor<'p> {
     }
 
     /// How long nothing is to do; none if only somebody else can change that.
-    fn rests_for(&self) -> Option<Duration> {
+    fn time_until_work(&self) -> Option<Duration> {
         if self.is_stopping {
             return None;
         }
         let has_work = !(self.due.is_empty()
-            && self.joining.is_empty()
-            && self.answers.is_empty()
+            && self.new_streams.is_empty()
+            && self.completions.is_empty()
             && self.queued.is_empty());
         if has_work {
             return Some(Duration::ZERO);
@@ -186,21 +186,21 @@ impl<'p> Reactor<'p> {
             .map(|Reverse((at, _))| at.saturating_duration_since(self.now));
         let stalled = (!self.blocked.is_empty())
             .then(|| self.stalled_look.saturating_duration_since(self.now));
-        [pass, stalled, self.wheel.rests_for(self.now)]
+        [pass, stalled, self.wheel.time_until_work(self.now)]
             .into_iter()
             .flatten()
             .min()
     }
 
-    fn take_post(&mut self) {
-        let post = self.door.take();
-        self.joining.extend(post.joining);
-        self.answers.extend(post.answers);
-        for view in post.rung {
-            self.rung(view);
+    fn drain_mailbox(&mut self) {
+        let inbox = self.mailbox.drain();
+        self.new_streams.extend(inbox.new_streams);
+        self.completions.extend(inbox.completions);
+        for view in inbox.changed_views {
+            self.view_changed(view);
         }
-        self.is_stopping |= post.is_stopping;
-        self.is_closed |= post.is_closed;
+        self.is_stopping |= inbox.is_stopping;
+        self.is_closed |= inbox.is_closed;
     }
 
     /// Ends all streams: properly where that is possible at once.
@@ -217,11 +217,11 @@ impl<'p> Reactor<'p> {
                 self.close(key, Closed::Stopping);
             }
         }
-        self.tidy();
+        self.end_of_round();
     }
 
     /// After every round.
-    fn tidy(&mut self) {
+    fn end_of_round(&mut self) {
         for view in self.touched.drain(..) {
             if let Some(watched) = self.views.get_mut(view)
                 && !matches!(watched.pass, Pass::Due { left: Some(_), .. })
@@ -229,9 +229,9 @@ impl<'p> Reactor<'p> {
                 watched.view.forget();
             }
         }
-        let (events, bytes) = std::mem::take(&mut self.tally);
+        let (events, bytes) = std::mem::take(&mut self.unreported);
         if bytes > 0 {
-            self.parts.metrics.delivered(events, bytes);
+            self.context.metrics.delivered(events, bytes);
         }
     }
 }

@@ -6,13 +6,13 @@ use super::{BETWEEN_LOOKS, Pass, Reactor};
 
 impl Reactor<'_> {
     /// A tail of the view has changed.
-    pub(super) fn rung(&mut self, key: usize) {
+    pub(super) fn view_changed(&mut self, key: usize) {
         // The view may be gone, or another may have its key: then a pass in vain does no harm.
         let Some(watched) = self.views.get_mut(key) else {
             return;
         };
         match &mut watched.pass {
-            Pass::None if watched.rests_until <= self.now => {
+            Pass::None if watched.not_before <= self.now => {
                 watched.pass = Pass::Due {
                     left: None,
                     again: false,
@@ -21,7 +21,7 @@ impl Reactor<'_> {
             }
             Pass::None => {
                 watched.pass = Pass::Waiting;
-                self.waiting.push(Reverse((watched.rests_until, key)));
+                self.waiting.push(Reverse((watched.not_before, key)));
             }
             Pass::Waiting => {}
             Pass::Due { again, .. } => *again = true,
@@ -46,7 +46,7 @@ impl Reactor<'_> {
     }
 
     /// Goes on with the pass whose turn it is.
-    pub(super) fn pass_on(&mut self, end: Instant) -> bool {
+    pub(super) fn run_pass(&mut self, end: Instant) -> bool {
         let Some(key) = self.due.pop_front() else {
             return false;
         };
@@ -58,7 +58,7 @@ impl Reactor<'_> {
         };
         let mut left = left.unwrap_or_else(|| {
             // In this order: a change during the look rings again.
-            watched.bell.reset();
+            watched.waker.reset();
             watched.view.forget();
             watched.view.members.len()
         });
@@ -73,7 +73,7 @@ impl Reactor<'_> {
                 break;
             };
             left -= 1;
-            self.drive(member as usize);
+            self.step(member as usize);
             served += 1;
             if served.is_multiple_of(BETWEEN_LOOKS) {
                 self.now = Instant::now();
@@ -99,12 +99,12 @@ impl Reactor<'_> {
             return;
         };
         watched.view.forget();
-        watched.rests_until = self.now + self.parts.settings.coalesce;
+        watched.not_before = self.now + self.context.settings.coalesce;
         let Pass::Due { again, .. } = std::mem::replace(&mut watched.pass, Pass::None) else {
             return;
         };
         if again {
-            self.rung(key);
+            self.view_changed(key);
         }
     }
 }
