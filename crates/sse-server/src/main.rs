@@ -1,5 +1,8 @@
 //! `sse-server`: reads the settings, serves until a signal, and says by its exit code how it went.
 
+#[cfg(target_os = "linux")]
+mod allocator;
+
 use std::{io::IsTerminal as _, panic, process::ExitCode};
 
 use anyhow::Context as _;
@@ -9,11 +12,6 @@ use tracing_subscriber::EnvFilter;
 
 /// Threads that read history from the log.
 const BLOCKING_THREADS: usize = 8;
-
-// What actix took for a crowd that came at once is given back when they have left it.
-#[cfg(target_os = "linux")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     install_panic_hook();
@@ -47,6 +45,8 @@ fn install_panic_hook() {
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    allocator::configure()?;
     tracing_subscriber::fmt()
         // actix says in many lines what we say in one; --log actix_server=info brings them back.
         .with_env_filter(EnvFilter::try_new(format!(

@@ -1,11 +1,16 @@
 //! What the server takes of the machine stays bounded: memory and open files, whatever clients and Redis do.
 
+use std::{path::PathBuf, process::Command};
+
 use reqwest::StatusCode;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{
-    Backend, RedisServer, STAYS_ATTACHED, Subscriber, TestServer, all_at_once, skip, until, within,
+    Backend, KilledWhenDropped, RedisServer, STAYS_ATTACHED, Subscriber, TestServer, all_at_once,
+    clean, ended, server_command, skip, until, within,
 };
 
 const MIB: usize = 1 << 20;
@@ -24,10 +29,11 @@ fn peak_mib(server: &TestServer) -> Option<usize> {
 }
 
 fn assert_peak_below(server: &TestServer, mib: usize) {
-    if let Some(peak) = peak_mib(server) {
-        println!("the server's peak is {peak} MiB, which may be {mib}");
-        assert!(peak > 0 && peak < mib, "the server had {peak} MiB");
-    }
+    let Some(peak) = peak_mib(server) else {
+        return skip("the memory of a process is read from /proc, which this system does not have");
+    };
+    println!("the server's peak is {peak} MiB, which may be {mib}");
+    assert!(peak > 0 && peak < mib, "the server had {peak} MiB");
 }
 
 /// Adds numbered events of a MiB each to the channel `large`.
@@ -388,4 +394,50 @@ async fn a_channel_costs_little_and_without_subscribers_nothing() {
         "channels that are gone still cost something: {peaks:?}"
     );
     drop(warm);
+}
+
+/// A build outside the checkout that `scripts/test --full` has made; without it, the usual build.
+const OUTSIDE_BUILD_VARIABLE: &str = "TEST_OUTSIDE_BUILD";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_sets_its_allocator_itself_wherever_it_is_built_and_run() {
+    if !cfg!(target_os = "linux") {
+        return skip("only the program for Linux uses jemalloc");
+    }
+    let directory = TempDir::new().unwrap();
+    let built = std::env::var_os(OUTSIDE_BUILD_VARIABLE)
+        .map_or_else(|| server_command().get_program().into(), PathBuf::from);
+    let program = directory.path().join("sse-server");
+    std::fs::copy(built, &program).unwrap();
+    let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
+    let child = clean(Command::new(program))
+        .args(["--memory", "--bind", "127.0.0.1:0"])
+        .current_dir(directory.path())
+        .env("_RJEM_MALLOC_CONF", "stats_print:true")
+        .stdout(std::fs::File::create(&stdout).unwrap())
+        .stderr(std::fs::File::create(&stderr).unwrap())
+        .spawn()
+        .unwrap();
+    let mut server = KilledWhenDropped(child);
+    let listens = async || {
+        std::fs::read(&stdout)
+            .unwrap()
+            .ends_with(b"\n")
+            .then_some(())
+    };
+    until("it listens", listens).await;
+    let pid = Pid::from_child(&server.0);
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(ended(&mut server.0).await.code(), Some(0));
+    // `opt` is what the build and the environment set: jemalloc's own default of 10 s. The program
+    // has set the other figure.
+    let statistics = std::fs::read_to_string(&stderr).unwrap();
+    let setting = statistics
+        .lines()
+        .find(|line| line.contains("opt.dirty_decay_ms"))
+        .unwrap_or_else(|| panic!("no setting in {statistics}"));
+    assert_eq!(
+        setting.trim(),
+        "opt.dirty_decay_ms: 10000 (arenas.dirty_decay_ms: 1000)"
+    );
 }

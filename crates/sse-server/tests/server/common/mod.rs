@@ -462,7 +462,8 @@ pub(crate) fn server_command() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_sse-server")))
 }
 
-fn clean(mut command: Command) -> Command {
+/// Removes from the environment of `command` whatever configures a server.
+pub(crate) fn clean(mut command: Command) -> Command {
     command.env_remove("REDIS_URL").stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSE_")) {
         command.env_remove(name);
