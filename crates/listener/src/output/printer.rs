@@ -1,6 +1,6 @@
 //! Prints the received events on stdout, in the format of `--format`.
 //!
-//! Events are collected in a [`Batch`], which is written and flushed as one. The write runs on a
+//! Events are collected in a batch, which is written and flushed as one. The write runs on a
 //! thread of its own, so that the listener can react to a signal even if the reader of stdout has
 //! stopped reading. The same thread stores the last event id after the write, so that a listener
 //! that stops leaves neither half-done:

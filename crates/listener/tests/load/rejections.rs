@@ -110,7 +110,7 @@ fn no_content_ends_a_connection_for_good() {
 
 #[test]
 fn a_missing_server_is_a_failure_with_a_hint() {
-    let port = PortWithoutServer::take();
+    let port = PortWithoutServer::reserve();
     let done = Bench::at(&[&port.url()], &["--connections", "3"]).wait_for_end();
     done.assert_code(1);
     assert_eq!(
@@ -125,7 +125,7 @@ fn a_missing_server_is_a_failure_with_a_hint() {
 
 #[test]
 fn a_missing_node_leads_to_the_next_one() {
-    let (port, server) = (PortWithoutServer::take(), Server::start());
+    let (port, server) = (PortWithoutServer::reserve(), Server::start());
     let bench = Bench::at(
         &[&port.url(), &server.url()],
         &["--connections", "2", "--count", "1"],

@@ -39,7 +39,7 @@ fn channel_and_types_are_sent_as_a_query() {
 
 #[test]
 fn a_missing_server_is_reported_once_and_joined_when_it_starts() {
-    let port = PortWithoutServer::take();
+    let port = PortWithoutServer::reserve();
     let listener = Listener::start(&["--url", &port.url(), "--count", "1"]);
     let said = listener.wait_for_stderr("no server at http://127.0.0.1:");
     assert!(
@@ -182,7 +182,7 @@ fn plain_http_needs_no_certificates() {
 
 #[test]
 fn this_machine_is_not_reached_through_a_proxy() {
-    let (server, proxy) = (Server::start(), PortWithoutServer::take());
+    let (server, proxy) = (Server::start(), PortWithoutServer::reserve());
     let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
     command
         .env("HTTP_PROXY", proxy.url())

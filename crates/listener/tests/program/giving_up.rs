@@ -10,7 +10,7 @@ fn assert_gave_up(ended: &Ended, why: &str, how_often: &str) {
 
 #[test]
 fn with_zero_retries_there_is_a_single_attempt() {
-    let port = PortWithoutServer::take();
+    let port = PortWithoutServer::reserve();
     let ended = Listener::start(&["--url", &port.url(), "--max-retries", "0"]).wait_for_end();
     assert_gave_up(&ended, "connection refused", "1 attempt");
     assert!(!ended.stderr.contains("retrying"), "{ended:?}");
@@ -78,7 +78,7 @@ fn a_short_stream_without_an_event_does_not_reset_the_count() {
 
 #[test]
 fn with_a_limit_the_message_contains_the_number_of_retries() {
-    let port = PortWithoutServer::take();
+    let port = PortWithoutServer::reserve();
     let listener = Listener::start(&["--url", &port.url(), "--max-retries", "1"]);
     let said = listener.wait_for_stderr("no server");
     assert!(

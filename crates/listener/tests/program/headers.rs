@@ -200,7 +200,7 @@ fn help_prints_no_secret_and_recommends_the_variable() {
 
 #[test]
 fn no_message_contains_a_secret() {
-    let port = PortWithoutServer::take();
+    let port = PortWithoutServer::reserve();
     let url = port.url().replace("http://", "http://user:secret@") + "/s?token=secret";
     let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).wait_for_end();
     assert_eq!(ended.code, Some(1));

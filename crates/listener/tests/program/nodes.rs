@@ -30,7 +30,7 @@ fn after_a_cut_the_next_node_is_asked_for_the_events_after_the_last_id() {
 
 #[test]
 fn a_missing_node_is_skipped() {
-    let (absent, server) = (PortWithoutServer::take(), Server::start());
+    let (absent, server) = (PortWithoutServer::reserve(), Server::start());
     let urls = format!("{} {}", absent.url(), server.url());
     let mut command = Listener::command(&["--count", "1", "--format", "data"]);
     let listener = Listener::spawn(
@@ -78,7 +78,7 @@ fn a_rejection_by_all_nodes_is_final() {
 
 #[test]
 fn retries_are_counted_over_all_nodes() {
-    let (one, two) = (PortWithoutServer::take(), PortWithoutServer::take());
+    let (one, two) = (PortWithoutServer::reserve(), PortWithoutServer::reserve());
     let ended = Listener::start(&[
         "--url",
         &one.url(),

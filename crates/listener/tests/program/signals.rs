@@ -27,7 +27,7 @@ fn a_signal_ends_the_listener_while_it_waits_for_events() {
 
 #[test]
 fn a_signal_ends_the_listener_without_a_server() {
-    let port = PortWithoutServer::take();
+    let port = PortWithoutServer::reserve();
     let listener = Listener::start(&["--url", &port.url()]);
     listener.wait_for_stderr("no server");
     kill_process(listener.id(), Signal::TERM).unwrap();

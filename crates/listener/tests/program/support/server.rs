@@ -94,7 +94,7 @@ impl Server {
 }
 
 impl PortWithoutServer {
-    pub(crate) fn take() -> Self {
+    pub(crate) fn reserve() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
