@@ -1,7 +1,7 @@
 //! One run: everything is started, publishers publish, listeners listen, things break; then all is put in order, everybody
 //! catches up, and the records are checked.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sse_proto::{Channel, EventId};
@@ -19,6 +19,7 @@ use crate::{
     options::{BrokerName, LONG_ENOUGH, Plant},
     plan::{self, Fault, FaultPlan, ListenerPlan},
     processes::until,
+    proxy::Control,
     publishers::Publisher,
     report::Report,
 };
@@ -49,32 +50,14 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     }
     let mut breaches = Breaches::default();
 
-    let mut listeners = Vec::new();
-    for (number, plan) in listener_plans(orders, ports.len(), several)
-        .iter()
-        .enumerate()
-    {
-        let plant = orders.plant.filter(|_| number == 0);
-        let mut listener = Listener::new(number, plan, &ports, directory, plant).await?;
-        listener.join().await?;
-        listeners.push(listener);
-    }
+    let plans = listener_plans(orders, ports.len(), several);
+    let listeners = start_listeners(&plans, orders, &ports, directory).await?;
     let mut links: Vec<_> = listeners
         .iter()
         .flat_map(Listener::shared_controls)
         .collect();
-    let mut publishers = Vec::new();
-    for (number, plan) in plan::publishers(ports.len()).iter().enumerate() {
-        let files = directory.join(format!("publisher-{number}"));
-        let publisher = Publisher::start(plan, ports[plan.node], &files, None).await?;
-        links.extend(
-            publisher
-                .link
-                .as_ref()
-                .map(|link| (plan.node, link.control.clone())),
-        );
-        publishers.push(publisher);
-    }
+    let (mut publishers, publisher_links) = start_publishers(&ports, directory).await?;
+    links.extend(publisher_links);
     let stop = CancellationToken::new();
     let live = |(number, listener): (usize, Listener)| {
         tokio::task::spawn_local(
@@ -161,6 +144,43 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
         cluster.keep_disk(directory);
     }
     Ok(report)
+}
+
+/// Starts the listeners, and waits until each has joined; the first one gets the injected fault.
+async fn start_listeners(
+    plans: &[ListenerPlan],
+    orders: Orders,
+    ports: &[u16],
+    directory: &Path,
+) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for (number, plan) in plans.iter().enumerate() {
+        let plant = orders.plant.filter(|_| number == 0);
+        let mut listener = Listener::new(number, plan, ports, directory, plant).await?;
+        listener.join().await?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Starts the publishers; returns also the links to their nodes.
+async fn start_publishers(
+    ports: &[u16],
+    directory: &Path,
+) -> anyhow::Result<(Vec<Publisher>, Vec<(usize, Arc<Control>)>)> {
+    let (mut publishers, mut links) = (Vec::new(), Vec::new());
+    for (number, plan) in plan::publishers(ports.len()).iter().enumerate() {
+        let files = directory.join(format!("publisher-{number}"));
+        let publisher = Publisher::start(plan, ports[plan.node], &files, None).await?;
+        links.extend(
+            publisher
+                .link
+                .as_ref()
+                .map(|link| (plan.node, link.control.clone())),
+        );
+        publishers.push(publisher);
+    }
+    Ok((publishers, links))
 }
 
 /// The kinds of faults of this run, and those that are not possible here.
