@@ -64,7 +64,7 @@ def d(options):
     """
     count, seconds = options.few(19_000), options.seconds
     # The default keeps a tenth of the files for publishers.
-    limit = ("--max-subscribers", count)
+    limit = ("--streams-max", count)
     return [
         Subject("ours", _of(lambda place: servers.ours(place, *limit), count, seconds)),
         Subject("floor", _of(servers.floor, count, seconds)),

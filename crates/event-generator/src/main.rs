@@ -1,64 +1,44 @@
-//! `event-generator`: posts events to a Server-Sent Events server at a steady rate, and counts what became of them.
+//! `event-generator`: publishes events to a Server-Sent Events server at a steady rate, and counts
+//! their outcomes.
 //!
-//! This file only puts the parts together and turns how the run ended into an exit code.
+//! This file connects the modules and turns the result of the run into an exit code. A module uses
+//! only the modules above it in this table:
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | `settings` | the command line and its environment twins, checked |
-//! | `base_url` | where the server is |
-//! | `pace` | when each event is due (pure) |
-//! | `payload` | which event: its type and its data |
-//! | `request` | events as requests: ours, batches, templates (pure) |
-//! | `publisher` | sends a request |
-//! | `retry` | sends a request again, with the same key |
-//! | `outcome` | what an answer says about events (pure) |
-//! | `in_flight` | the requests that wait for their answers |
-//! | `lanes` | which of them come one after the other, so that numbers prove an order (pure) |
-//! | `run` | the loop: sends what is due, takes what was answered, stops when told |
-//! | `breather` | a pause of a run without a schedule, when nobody listens (pure) |
-//! | `alarm` | wakes the loop on time |
-//! | `signals` | Ctrl-C and SIGTERM |
-//! | `results` | what is done with each outcome: the five below |
-//! | `status_lines` | stdout: a status code a line |
-//! | `complaints` | what to say about what failed: at most one message of a kind a second |
-//! | `talk` | stderr: those messages, and the progress |
-//! | `report` | the counters, the summary, the file of `--report` |
-//! | `record` | the file of `--record` |
+//! | `schedule` | when each event is due (pure) |
+//! | `payload` | the type and the data of each event |
+//! | `request` | events as HTTP requests: the API of sse-server, batches, templates (pure) |
+//! | `publisher` | sends a request, repeats it if that is safe, and interprets the reply |
+//! | `report` | the output: counters and summary, `--report`, `--record`, stdout, stderr |
+//! | `settings` | the command line and its environment, validated; builds the parts of a run |
+//! | `run` | the loop: sends what is due, handles replies, stops at the end or on a signal |
 
-mod alarm;
-mod base_url;
-mod breather;
-mod complaints;
-mod completions;
-mod in_flight;
-mod lanes;
-mod open_files;
-mod outcome;
-mod pace;
 mod payload;
 mod publisher;
-mod record;
 mod report;
 mod request;
-mod results;
-mod retry;
 mod run;
+mod schedule;
 mod settings;
-mod signals;
-mod status_lines;
-mod talk;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::{run::Run, settings::Settings, signals::Signals, talk::say};
+use sse_cli::{open_files, signals::Signals, stderr::write_line};
+
+use crate::{
+    run::Run,
+    settings::{Settings, completions},
+};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(std::env::args_os()) {
         Ok(settings) => settings,
         Err(error) => {
-            // Help and version go to stdout with code 0, misuse to stderr with code 2. A closed pipe is a quiet end.
+            // Help and version go to stdout with code 0, misuse to stderr with code 2. A closed
+            // pipe is no error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -66,34 +46,37 @@ fn main() -> ExitCode {
     if let Some(shell) = settings.completions {
         return completions::print(shell);
     }
-    generate(&settings).unwrap_or_else(|error| {
-        say(format_args!("error: {error:#}"));
+    run_generator(&settings).unwrap_or_else(|error| {
+        write_line(format_args!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
-fn generate(settings: &Settings) -> anyhow::Result<ExitCode> {
-    // Fails only if there is a provider already, which is as good.
+fn run_generator(settings: &Settings) -> anyhow::Result<ExitCode> {
+    // Fails only if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    open_files::make_room_for(settings.concurrency);
+    // If the limit stays too low, connecting fails, and the messages about events say so.
+    let _ = open_files::raise_limit();
     // One thread: a load generator should leave the other cores to the server that it measures.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let code = runtime.block_on(async {
-        // Before the first request, so that no signal finds the default action.
-        let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let ended = Run::new(settings)?.run(&mut signals).await;
-        say(&ended.report);
-        if let Some(error) = ended.error {
-            return Err(error.into());
-        }
-        ended
-            .report_error
-            .map_or(Ok(ended.code), |error| Err(error.into()))
-    });
-    // Not dropped: that would wait for a name lookup that hangs.
+    let code = runtime.block_on(run_to_end(settings));
+    // Dropping the runtime would wait for a name lookup that hangs.
     runtime.shutdown_background();
     code
+}
+
+async fn run_to_end(settings: &Settings) -> anyhow::Result<ExitCode> {
+    // Install the handlers before the first request: a signal must not find the default action.
+    let mut signals = Signals::install().context("cannot listen for signals")?;
+    let result = Run::new(settings)?.run(&mut signals).await;
+    write_line(&result.stats);
+    if let Some(error) = result.error {
+        return Err(error.into());
+    }
+    result
+        .report_error
+        .map_or(Ok(result.code), |error| Err(error.into()))
 }

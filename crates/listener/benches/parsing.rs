@@ -1,19 +1,21 @@
-//! Parsing cost is linear: a large event costs no more for a byte than small ones, however small the reads are.
+//! Parsing cost is linear: a large event costs no more for a byte than small ones, however small
+//! the reads are.
 //!
 //!     cargo bench -p listener --bench parsing
 //!
-//! The same number of bytes, in reads of 1 KiB: as events of about 200 bytes, as one event on one line, and as one event
-//! of very many lines. Medians of several rounds, in turn. It fails if one event takes more than 3 times as long as the
-//! small ones. As a test (without `--bench`) it only runs once, on little.
+//! The same number of bytes, in reads of 1 KiB: as events of about 200 bytes, as one event on one
+//! line, and as one event of very many lines. Medians of several rounds, in turn. It fails if one
+//! event takes more than 3 times as long as the small ones. As a test (without `--bench`) it only
+//! runs once, on little.
 
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use listener::{
-    resume::Resume,
-    stream::{Decoder, Item},
+use listener::decode::{
+    decoder::{Decoder, Item},
+    resume::ResumeState,
 };
 
 const READ_BYTES: usize = 1 << 10;
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
 fn read(stream: &[u8]) -> Duration {
     let start = Instant::now();
     let (mut decoder, mut resume, mut events) =
-        (Decoder::new(2 * EVENT_BYTES), Resume::default(), 0);
+        (Decoder::new(2 * EVENT_BYTES), ResumeState::default(), 0);
     for bytes in stream.chunks(READ_BYTES) {
         decoder.push(bytes).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {
@@ -89,7 +91,7 @@ fn small_events(bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-/// One event of so many bytes, in lines of at most `line_bytes`.
+/// One event of `bytes` bytes, in lines of at most `line_bytes`.
 fn one_event(bytes: usize, line_bytes: usize) -> Vec<u8> {
     let value_bytes = line_bytes.min(bytes) - "data:\n".len();
     let line = format!("data:{}\n", "x".repeat(value_bytes));

@@ -1,57 +1,62 @@
-//! The command `listener`: reads the settings, follows the stream until it is done or told to stop, says how it ended.
+//! The program `listener`: parses the command line, runs the command, and reports an error.
 //!
-//! Exit codes: 0 done (also on a signal and on a closed pipe), 1 failed, 2 misused (clap's own).
+//! Exit codes: 0 success (also after a signal and for a closed pipe), 1 failure, 2 misuse (by
+//! clap).
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap_complete::Shell;
 use listener::{
-    settings::{self, Invocation, Settings},
-    talk,
+    output::stderr,
+    settings::{
+        command_line::{self, Invocation},
+        follow::FollowSettings,
+    },
 };
 
-/// How long a batch that is being written to stdout, and the note of how far that is, may take to finish when the listener is
-/// told to stop: a busy disk needs its time, and what is not noted comes again.
+/// Time for a running write to stdout and the state file to finish at the end. A busy disk needs
+/// some time, and an event whose position is not stored is printed again by the next run.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let done = match Invocation::from_args(std::env::args_os()) {
+    let result = match Invocation::from_args(std::env::args_os()) {
         Ok(Invocation::Follow(settings)) => follow(&settings),
-        Ok(Invocation::Completions(shell)) => completions(shell),
-        Ok(Invocation::Bench(settings)) => listener::bench::run(&settings).map_err(Into::into),
+        Ok(Invocation::Completions(shell)) => print_completions(shell),
+        Ok(Invocation::Load(settings)) => listener::load::run(&settings).map_err(Into::into),
         Err(error) => {
-            // The text is help or advice; where it cannot be printed there is nobody to read it.
+            // A help text that cannot be printed is not an error of the program.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            talk::say(format_args!("{error:#}"));
+            stderr::log_line(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn completions(shell: Shell) -> anyhow::Result<()> {
+fn print_completions(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut settings::command(), "listener", &mut script);
+    clap_complete::generate(shell, &mut command_line::command(), "listener", &mut script);
     std::io::stdout()
         .write_all(&script)
         .context("cannot write to standard output")
 }
 
-fn follow(settings: &Settings) -> anyhow::Result<()> {
-    // Fails only when one is installed already, and then that one serves as well.
+fn follow(settings: &FollowSettings) -> anyhow::Result<()> {
+    // Fails only if a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let outcome = runtime.block_on(listener::run(settings));
-    // A reader that has stopped reading would otherwise hold the last write, and so the process, for ever.
+    let outcome = runtime.block_on(listener::follow::run(settings));
+    // Without a time-out, a reader that has stopped reading would block the last write, and the
+    // process, forever.
     runtime.shutdown_timeout(LAST_WRITE_MAX);
     Ok(outcome?)
 }

@@ -24,26 +24,26 @@ struct Inner {
     registry: Registry,
     events_published: Counter<u64, AtomicU64>,
     published: Counter<u64, AtomicU64>,
-    events_repeated: Counter<u64, AtomicU64>,
+    events_deduplicated: Counter<u64, AtomicU64>,
     publish_latency: Histogram,
-    group_events: Histogram,
+    commit_batch_events: Histogram,
     subscribers: Gauge<i64, AtomicI64>,
-    turned_away: Counter<u64, AtomicU64>,
+    streams_rejected: Family<ReasonLabel, Counter<u64, AtomicU64>>,
     deliveries: Counter<u64, AtomicU64>,
     sent: Counter<u64, AtomicU64>,
-    history_read: Counter<u64, AtomicU64>,
+    history_events_read: Counter<u64, AtomicU64>,
     resumes: Counter<u64, AtomicU64>,
     gaps: Family<GapLabels, Counter<u64, AtomicU64>>,
     subscribers_behind_tail: Gauge<i64, AtomicI64>,
-    behind_tail: Counter<u64, AtomicU64>,
+    subscribers_fell_behind: Counter<u64, AtomicU64>,
     failover_losses: Counter<u64, AtomicU64>,
     gap_records: Counter<u64, AtomicU64>,
-    page_reads: Counter<u64, AtomicU64>,
-    subscribers_closed: Family<ClosedLabels, Counter<u64, AtomicU64>>,
+    history_page_reads: Counter<u64, AtomicU64>,
+    streams_closed: Family<ReasonLabel, Counter<u64, AtomicU64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClosedLabels {
+struct ReasonLabel {
     reason: &'static str,
 }
 
@@ -64,27 +64,27 @@ impl Metrics {
     pub fn new() -> Self {
         // From a tenth of a millisecond to 13 s; from 1 to 16 384 events.
         let publish_latency = Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)));
-        let group_events = Histogram::new((0..15).map(|power| f64::from(1 << power)));
+        let commit_batch_events = Histogram::new((0..15).map(|power| f64::from(1 << power)));
         let inner = Inner {
             registry: Registry::with_prefix("sse"),
             events_published: Counter::default(),
             published: Counter::default(),
-            events_repeated: Counter::default(),
+            events_deduplicated: Counter::default(),
             publish_latency,
-            group_events,
+            commit_batch_events,
             subscribers: Gauge::default(),
-            turned_away: Counter::default(),
+            streams_rejected: Family::default(),
             deliveries: Counter::default(),
             sent: Counter::default(),
-            history_read: Counter::default(),
+            history_events_read: Counter::default(),
             resumes: Counter::default(),
             gaps: Family::default(),
             subscribers_behind_tail: Gauge::default(),
-            behind_tail: Counter::default(),
+            subscribers_fell_behind: Counter::default(),
             failover_losses: Counter::default(),
             gap_records: Counter::default(),
-            page_reads: Counter::default(),
-            subscribers_closed: Family::default(),
+            history_page_reads: Counter::default(),
+            streams_closed: Family::default(),
         };
         Self(Arc::new(inner.registered()))
     }
@@ -107,13 +107,13 @@ impl Metrics {
 
     /// Events came again with a key that was known, and were not stored again.
     pub fn repeated(&self, events: usize) {
-        self.0.events_repeated.inc_by(events as u64);
+        self.0.events_deduplicated.inc_by(events as u64);
     }
 
     /// The broker stored a group of events as one.
     pub fn batch_committed(&self, events: usize) {
         self.0
-            .group_events
+            .commit_batch_events
             .observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
     }
 
@@ -129,12 +129,12 @@ impl Metrics {
 
     /// Events were read as plain history.
     pub fn history_read(&self, events: usize) {
-        self.0.history_read.inc_by(events as u64);
+        self.0.history_events_read.inc_by(events as u64);
     }
 
     /// A page of history was read for streams.
     pub fn page_read(&self) {
-        self.0.page_reads.inc();
+        self.0.history_page_reads.inc();
     }
 
     /// Something was handed to subscribers' connections.
@@ -146,8 +146,8 @@ impl Metrics {
     /// A stream ended.
     pub fn closed(&self, reason: &'static str) {
         self.0
-            .subscribers_closed
-            .get_or_create(&ClosedLabels { reason })
+            .streams_closed
+            .get_or_create(&ReasonLabel { reason })
             .inc();
     }
 
@@ -165,13 +165,15 @@ impl Metrics {
             }
             return Admission::Admitted(guard);
         }
-        self.0.turned_away.inc();
         // Those that are being turned away count as well.
-        if before < max.saturating_add(max.div_ceil(10)) {
-            Admission::TurnedAway(guard)
+        let (reason, admission) = if before < max.saturating_add(max.div_ceil(10)) {
+            ("limit", Admission::TurnedAway(guard))
         } else {
-            Admission::Refused
-        }
+            ("dropped", Admission::Refused)
+        };
+        let reason = ReasonLabel { reason };
+        self.0.streams_rejected.get_or_create(&reason).inc();
+        admission
     }
 }
 
@@ -201,9 +203,9 @@ impl Inner {
             self.published.clone(),
         );
         registry.register(
-            "events_repeated",
+            "events_deduplicated",
             "Events that came again with a known key, and were answered with their first id",
-            self.events_repeated.clone(),
+            self.events_deduplicated.clone(),
         );
         registry.register_with_unit(
             "publish_latency",
@@ -212,15 +214,15 @@ impl Inner {
             self.publish_latency.clone(),
         );
         registry.register(
-            "group_events",
+            "commit_batch_events",
             "Events that the broker stored as one group",
-            self.group_events.clone(),
+            self.commit_batch_events.clone(),
         );
         registry.register("subscribers", "Open streams", self.subscribers.clone());
         registry.register(
-            "turned_away",
-            "Subscribers told to come back later",
-            self.turned_away.clone(),
+            "streams_rejected",
+            "Streams beyond the limit, by what the client got",
+            self.streams_rejected.clone(),
         );
         registry.register(
             "deliveries",
@@ -234,9 +236,9 @@ impl Inner {
             self.sent.clone(),
         );
         registry.register(
-            "history_read",
+            "history_events_read",
             "Events read by GET /events",
-            self.history_read.clone(),
+            self.history_events_read.clone(),
         );
         registry.register(
             "resumes",
@@ -254,12 +256,12 @@ impl Inner {
             self.subscribers_behind_tail.clone(),
         );
         registry.register(
-            "behind_tail",
+            "subscribers_fell_behind",
             "Times that a stream fell behind the tail",
-            self.behind_tail.clone(),
+            self.subscribers_fell_behind.clone(),
         );
         registry.register(
-            "forks",
+            "failover_losses",
             "Times that Redis was found to have lost acknowledged events",
             self.failover_losses.clone(),
         );
@@ -269,14 +271,14 @@ impl Inner {
             self.gap_records.clone(),
         );
         registry.register(
-            "page_reads",
+            "history_page_reads",
             "Pages of history that were read from the log for streams; one serves all that stand at the same place",
-            self.page_reads.clone(),
+            self.history_page_reads.clone(),
         );
         registry.register(
-            "subscribers_closed",
+            "streams_closed",
             "Streams that ended, by reason",
-            self.subscribers_closed.clone(),
+            self.streams_closed.clone(),
         );
         self
     }
@@ -335,7 +337,7 @@ impl SubscriberGuard {
         self.behind = behind;
         if let Some(metrics) = &self.metrics {
             if behind {
-                metrics.0.behind_tail.inc();
+                metrics.0.subscribers_fell_behind.inc();
                 metrics.0.subscribers_behind_tail.inc();
             } else {
                 metrics.0.subscribers_behind_tail.dec();
@@ -385,8 +387,8 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_metric() {
-        let readme = include_str!("../../../README.md");
+    fn the_metrics_page_lists_every_metric() {
+        let page = include_str!("../../../docs/operations/metrics.md");
         let text = Metrics::new().render();
         let names: Vec<&str> = text
             .lines()
@@ -394,7 +396,10 @@ mod tests {
             .collect();
         assert!(names.len() > 10, "{text}");
         for name in names {
-            assert!(readme.contains(name), "README.md does not list {name}");
+            assert!(
+                page.contains(name),
+                "docs/operations/metrics.md does not list {name}"
+            );
         }
     }
 }

@@ -185,13 +185,13 @@ fn state(
 /// publishers and health checks.
 fn subscribers_max(settings: &Settings, connections_max: usize) -> usize {
     let without = |reserve| connections_max.saturating_sub(reserve).max(1);
-    let Some(wanted) = settings.max_subscribers.map(NonZeroUsize::get) else {
+    let Some(wanted) = settings.streams_max.map(NonZeroUsize::get) else {
         return without((connections_max / 10).max(CONNECTIONS_RESERVE));
     };
     let most = without(CONNECTIONS_RESERVE);
     if wanted > most {
         tracing::warn!(
-            "--max-subscribers {wanted} is more than this system's open files allow: it is {most}"
+            "--streams-max {wanted} is more than this system's open files allow: it is {most}"
         );
     }
     wanted.min(most)

@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use clap::{
     ArgMatches, CommandFactory, FromArgMatches, Parser, error::ErrorKind, parser::ValueSource,
 };
+use sse_cli::{loopback::is_loopback_ip, switch::parse_switch};
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -210,11 +211,11 @@ pub struct Settings {
     /// would never come back after an error.) When a tenth more come at a time, their connections are closed instead.
     #[arg(
         long,
-        env = "SSE_MAX_SUBSCRIBERS",
+        env = "SSE_STREAMS_MAX",
         value_name = "STREAMS",
         help_heading = "Streams"
     )]
-    pub max_subscribers: Option<NonZeroUsize>,
+    pub streams_max: Option<NonZeroUsize>,
 
     /// Close a stream whose client took nothing for this time, although there was something for it
     ///
@@ -302,7 +303,7 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !self.bind.ip().is_loopback() && !self.allow_anonymous {
+        if !is_loopback_ip(self.bind.ip()) && !self.allow_anonymous {
             return Err(format!(
                 "--bind {} can be reached from other machines, and there is no authentication yet: anybody could \
                  publish and read. Use 127.0.0.1 behind a proxy that authenticates, or say --allow-anonymous",
@@ -445,15 +446,6 @@ pub fn unknown_variables() -> Vec<String> {
     unknown
 }
 
-/// A switch from a variable; on the command line it has no value.
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true to switch it on, 0 or false to leave it off".to_owned()),
-    }
-}
-
 fn parse_threads(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
@@ -529,6 +521,7 @@ mod tests {
     fn an_address_beyond_this_machine_needs_consent() {
         assert!(settings(&["--bind", "127.0.0.1:0"]).is_ok());
         assert!(settings(&["--bind", "localhost:5000"]).is_ok());
+        assert!(settings(&["--bind", "[::ffff:127.0.0.1]:0"]).is_ok());
         assert!(
             settings(&["--bind", "0.0.0.0:5000"])
                 .unwrap_err()
@@ -575,7 +568,7 @@ mod tests {
             ["--fanout-threads", "-1"],
             ["--fanout-threads", "1000"],
             ["--write-timeout", "0s"],
-            ["--max-subscribers", "0"],
+            ["--streams-max", "0"],
             ["--history-events", "0"],
             ["--event-bytes-max", "17MiB"],
             ["--publish-memory", "1MiB"],

@@ -1,4 +1,4 @@
-//! Which actions the users take, and how often each: the `--actions view=8,click=2` of the command line.
+//! Actions of the users and their shares: the value of `--actions`, like `view=8,click=2`.
 
 use std::str::FromStr;
 
@@ -8,22 +8,22 @@ use rand::{
 };
 use sse_proto::{EventType, event::InvalidName};
 
-use super::Kind;
+use super::event_type::AnyEventType;
 
 /// At least one action, each with its share of the events.
 #[derive(Debug, Clone)]
 pub(crate) struct Actions {
-    names: Vec<Kind>,
+    names: Vec<AnyEventType>,
     shares: WeightedIndex<f64>,
 }
 
 impl Actions {
-    /// The actions, in the order in which they were given.
-    pub(crate) fn names(&self) -> &[Kind] {
+    /// Returns the actions in the order of the command line.
+    pub(crate) fn names(&self) -> &[AnyEventType] {
         &self.names
     }
 
-    /// Chooses one by the weights: its place in [`names`](Self::names).
+    /// Chooses an action by the weights, and returns its index in [`names`](Self::names).
     pub(crate) fn choose(&self, rng: &mut impl Rng) -> usize {
         self.shares.sample(rng)
     }
@@ -32,9 +32,12 @@ impl Actions {
 impl FromStr for Actions {
     type Err = InvalidActions;
 
-    /// `name` or `name=weight`, separated by commas. White space around them is ignored.
+    /// Parses `name` or `name=weight`, separated by commas. White space around them is ignored.
     fn from_str(text: &str) -> Result<Self, InvalidActions> {
-        let parts: Vec<_> = text.split(',').map(action).collect::<Result<_, _>>()?;
+        let parts: Vec<_> = text
+            .split(',')
+            .map(parse_action)
+            .collect::<Result<_, _>>()?;
         let shares = WeightedIndex::new(parts.iter().map(|(_, weight)| *weight))
             .map_err(|_| InvalidActions::Sum)?;
         Ok(Self {
@@ -44,8 +47,8 @@ impl FromStr for Actions {
     }
 }
 
-fn action(part: &str) -> Result<(Kind, f64), InvalidActions> {
-    // From the right: a name may hold "=" if a weight follows.
+fn parse_action(part: &str) -> Result<(AnyEventType, f64), InvalidActions> {
+    // Split from the right: a name may contain "=" if a weight follows.
     let (name, weight) = match part.rsplit_once('=') {
         Some((name, weight)) => (name.trim(), parse_weight(weight.trim())?),
         None => (part.trim(), 1.0),
@@ -54,11 +57,11 @@ fn action(part: &str) -> Result<(Kind, f64), InvalidActions> {
         name: name.to_owned(),
         reason,
     };
-    let kind: EventType = name.parse().map_err(invalid)?;
+    let event_type: EventType = name.parse().map_err(invalid)?;
     if matches!(name, "." | "..") {
         Err(InvalidActions::Dots)
     } else {
-        Ok((kind.into(), weight))
+        Ok((event_type.into(), weight))
     }
 }
 
@@ -69,16 +72,16 @@ fn parse_weight(text: &str) -> Result<f64, InvalidActions> {
     }
 }
 
-/// Why the actions were refused.
+/// Why a text is no list of actions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidActions {
     #[error("\"{name}\" cannot be an action: {reason}")]
     Name { name: String, reason: InvalidName },
-    #[error("\".\" and \"..\" cannot be actions: in the path of a URL they mean a place")]
+    #[error("\".\" and \"..\" cannot be actions: they have a meaning in the path of a URL")]
     Dots,
     #[error("\"{0}\" is not a weight: write a number that is not negative, like view=8,click=2")]
     Weight(String),
-    #[error("the weights must have a sum that is more than 0 and finite")]
+    #[error("the sum of the weights must be more than 0 and finite")]
     Sum,
 }
 
@@ -106,20 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_shares_and_zero_is_never() {
+    fn weights_are_shares_and_zero_means_never() {
         let counts = chosen("view=8, click=2, close=0", 10_000);
         assert!((7_800..8_200).contains(&counts[0]), "{counts:?}");
         assert_eq!((counts[0] + counts[1], counts[2]), (10_000, 0));
     }
 
     #[test]
-    fn a_name_may_hold_an_equals_sign_if_a_weight_follows() {
+    fn a_name_may_contain_an_equals_sign_if_a_weight_follows() {
         let actions: Actions = "a=b=0.5".parse().unwrap();
         assert_eq!(actions.names()[0].as_str(), "a=b");
     }
 
     #[test]
-    fn what_cannot_be_sent_or_chosen_is_refused() {
+    fn invalid_actions_are_rejected() {
         use InvalidActions::{Dots, Sum, Weight};
         for (bad, error) in [
             ("view=0,click=0", Sum),

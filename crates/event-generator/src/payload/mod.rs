@@ -1,38 +1,39 @@
-//! What is sent: the type and the data of each event.
+//! The events of a run: their types and their data.
 //!
-//! | payload | is |
+//! | payload | events |
 //! |---|---|
-//! | [`tutorial`] | the tutorial's JSON string; with a record an object that carries it |
-//! | [`sequenced`] | the least that loss and latency can be measured with |
+//! | [`tutorial`] | the tutorial's JSON string; with a record, an object that contains it |
+//! | [`sequenced`] | the smallest data with which loss and latency can be measured |
 //! | [`session`] | simulated users with sessions |
 //! | [`replay`] | recorded events |
 //!
-//! The first three never end and never wait. They draw from a seeded generator, so that the same seed gives the same
-//! events again.
+//! The first three never end and never wait. Their random numbers have a seed: the same seed gives
+//! the same events.
 
 pub(crate) mod actions;
-mod kind;
+mod event;
+mod event_type;
+pub(crate) mod lane;
 pub(crate) mod replay;
+mod rng;
 mod sequenced;
 mod session;
 mod stamper;
 mod tutorial;
 
-use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
-
-use crate::lanes::Lane;
+use std::time::Instant;
 
 pub(crate) use self::{
     actions::Actions,
-    kind::Kind,
-    replay::{Replay, ReplayError, Types},
+    event::{DataFormat, EventSlot, NextEvent},
+    replay::{AllowedTypes, Replay, ReplayError},
     sequenced::Sequenced,
     session::{Session, USERS_MAX},
     stamper::Stamper,
     tutorial::Tutorial,
 };
 
-/// The source of the events of a run.
+/// Source of the events of a run.
 #[derive(Debug)]
 pub(crate) enum Payload {
     Tutorial(Tutorial),
@@ -41,66 +42,56 @@ pub(crate) enum Payload {
     Replay(Replay),
 }
 
-/// Which event it is, and when it was due.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    /// Its lane, and its number there.
-    pub(crate) lane: Lane,
-    /// Microseconds since the Unix epoch.
-    pub(crate) due_us: u64,
-}
-
-/// An event without its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Drawn {
-    /// Its type.
-    pub(crate) kind: Kind,
-    /// What its data is.
-    pub(crate) form: Form,
-}
-
-/// What the data of an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// JSON on one line.
-    Json,
-    /// Any text.
-    Text,
-}
-
 impl Payload {
-    /// Waits until there is an event to draw: false if there are no more. Nothing is lost when the wait is given up.
+    /// Waits until an event is ready. Returns `false` at the end of the payload. Cancel safe.
     ///
     /// # Errors
+    ///
     /// The recording cannot be read.
     pub(crate) async fn ready(&mut self) -> Result<bool, ReplayError> {
-        match self {
-            Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => Ok(true),
-            Self::Replay(replay) => replay.ready().await,
+        match self.replay_mut() {
+            Some(replay) => replay.ready().await,
+            None => Ok(true),
         }
     }
 
-    /// Whether [`ready`](Self::ready) would answer at once that there is one.
+    /// Returns whether an event is ready now.
     pub(crate) fn is_ready(&mut self) -> bool {
-        match self {
-            Self::Tutorial(_) | Self::Sequenced(_) | Self::Session(_) => true,
-            Self::Replay(replay) => replay.is_ready(),
-        }
+        self.replay_mut().is_none_or(Replay::is_ready)
     }
 
-    /// Draws the next event, and replaces what is in `data` by its data. None if there is none ready.
-    pub(crate) fn draw(&mut self, moment: Moment, data: &mut String) -> Option<Drawn> {
+    /// Replaces `data` by the data of the next event. Returns `None` if no event is ready.
+    pub(crate) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> Option<NextEvent> {
         data.clear();
         match self {
-            Self::Tutorial(tutorial) => Some(tutorial.draw(moment, data)),
-            Self::Sequenced(sequenced) => Some(sequenced.draw(moment, data)),
-            Self::Session(session) => Some(session.draw(moment, data)),
-            Self::Replay(replay) => replay.draw(data),
+            Self::Tutorial(tutorial) => Some(tutorial.next_event(slot, data)),
+            Self::Sequenced(sequenced) => Some(sequenced.next_event(slot, data)),
+            Self::Session(session) => Some(session.next_event(slot, data)),
+            Self::Replay(replay) => replay.next_event(data),
         }
     }
-}
 
-/// The generator of a payload. Named, unlike `StdRng`: its numbers stay the same with the next release of `rand`.
-fn rng(seed: Option<u64>) -> Xoshiro256PlusPlus {
-    seed.map_or_else(rand::make_rng, Xoshiro256PlusPlus::seed_from_u64)
+    /// Returns when the next event was read from a recording; `None` without a recording.
+    pub(crate) fn read_at(&self) -> Option<Instant> {
+        self.replay().map(Replay::read_at)
+    }
+
+    /// Returns the number of recorded events that were skipped because their types are reserved.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.replay().map_or(0, Replay::skipped)
+    }
+
+    fn replay(&self) -> Option<&Replay> {
+        match self {
+            Self::Replay(replay) => Some(replay),
+            _ => None,
+        }
+    }
+
+    fn replay_mut(&mut self) -> Option<&mut Replay> {
+        match self {
+            Self::Replay(replay) => Some(replay),
+            _ => None,
+        }
+    }
 }

@@ -1,13 +1,19 @@
-//! The least that loss and latency can be measured with: the object of a [`sse_proto::record::Stamp`], padded to a size.
+//! The smallest events with which loss and latency can be measured: a [`sse_proto::record::Stamp`],
+//! padded to a size.
 
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::{Actions, Drawn, Form, Moment, Stamper, rng};
+use super::{
+    actions::Actions,
+    event::{DataFormat, EventSlot, NextEvent},
+    rng::seeded_rng,
+    stamper::Stamper,
+};
 
-/// What the padding adds besides itself.
+/// Bytes of the key that holds the padding.
 const PAD: &str = r#","pad":""}"#;
 
-/// Numbered events of random actions.
+/// Numbered events with random actions.
 #[derive(Debug)]
 pub(crate) struct Sequenced {
     actions: Actions,
@@ -17,7 +23,7 @@ pub(crate) struct Sequenced {
 }
 
 impl Sequenced {
-    /// Events of at least so many `bytes`, exactly so many if the padding allows.
+    /// Events of at least `bytes` bytes of data, and of exactly that size if the padding allows.
     pub(crate) fn new(
         actions: Actions,
         seed: Option<u64>,
@@ -26,16 +32,16 @@ impl Sequenced {
     ) -> Self {
         Self {
             actions,
-            rng: rng(seed),
+            rng: seeded_rng(seed),
             stamper,
             bytes,
         }
     }
 
-    /// The next event.
-    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
+    /// Writes the data of the next event to `data`.
+    pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
         data.push('{');
-        self.stamper.write(moment, data);
+        self.stamper.write(slot, data);
         match self.bytes {
             Some(bytes) if bytes > data.len() + 1 => {
                 let pad = bytes.saturating_sub(data.len() + PAD.len());
@@ -46,9 +52,9 @@ impl Sequenced {
             _ => data.push('}'),
         }
         let action = self.actions.choose(&mut self.rng);
-        Drawn {
-            kind: self.actions.names()[action].clone(),
-            form: Form::Json,
+        NextEvent {
+            event_type: self.actions.names()[action].clone(),
+            format: DataFormat::Json,
         }
     }
 }
@@ -58,13 +64,13 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::lanes::Lane;
+    use crate::payload::lane::Lane;
 
     fn data(bytes: Option<usize>, sequence: u64) -> String {
         let mut data = String::new();
         let mut sequenced = Sequenced::new("a".parse().unwrap(), None, Stamper::new(), bytes);
-        sequenced.draw(
-            Moment {
+        sequenced.next_event(
+            EventSlot {
                 lane: Lane {
                     number: 0,
                     next: sequence,
@@ -77,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_exactly_a_stamp() {
+    fn the_data_is_exactly_a_stamp() {
         let text = data(None, 12);
         let stamp: Stamp = serde_json::from_str(&text).unwrap();
         assert_eq!((stamp.sequence, stamp.sent_us), (12, 1_795_523_086_339_397));
@@ -85,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_padded_to_its_size_and_stays_a_stamp() {
+    fn padded_data_has_its_size_and_is_still_a_stamp() {
         let bare = data(None, 0).len();
         for (bytes, expected) in [
             (0, bare),

@@ -4,31 +4,32 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::Moment;
+use super::event::EventSlot;
 
-/// The publisher's half of a stamp. Random whatever the seed: two runs must never be taken for one.
+/// The random part of the publisher ids of a run. `--seed` does not set it: two runs must never
+/// look like one.
 #[derive(Debug, Clone)]
 pub(crate) struct Stamper(Uuid);
 
 impl Stamper {
-    /// A name for a run that no other has.
+    /// Chooses a new random name.
     pub(crate) fn new() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The name of a lane of the run.
+    /// Returns the publisher id of a lane.
     pub(crate) fn publisher(&self, lane: u32) -> String {
         format!("{}/{lane}", self.0)
     }
 
-    /// Adds `"publisher":"…","sequence":…,"sent_us":…` to an object that is being written.
-    pub(crate) fn write(&self, moment: Moment, out: &mut String) {
-        let Moment { lane, due_us } = moment;
+    /// Appends `"publisher":"…","sequence":…,"sent_us":…` to an unfinished JSON object.
+    pub(crate) fn write(&self, slot: EventSlot, out: &mut String) {
+        let EventSlot { lane, due_us } = slot;
         write!(
             out,
             r#""publisher":"{}/{}","sequence":{},"sent_us":{due_us}"#,
             self.0, lane.number, lane.next
         )
-        .expect("a String takes any text");
+        .expect("a String accepts any text");
     }
 }

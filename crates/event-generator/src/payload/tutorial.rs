@@ -1,26 +1,33 @@
-//! The tutorial's events: a random user takes a random action, and a text says so.
+//! Events of the tutorial: a random user takes a random action, and a text describes it.
 //!
-//! The data is the JSON string `"user_id: …, timestamp: …"`. A recorded run sends an object that carries it as `message`
-//! together with a [`Stamper`]'s keys, by which the listener's record names the event.
+//! The data is the JSON string `"user_id: …, timestamp: …"`. With `--record` the data is an object
+//! instead. It contains the string as `message`, and the keys of the [`Stamper`], by which the
+//! listener's record names the event.
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
-use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
 use uuid::Uuid;
 
-use super::{Actions, Drawn, Form, Moment, Stamper, rng};
+use super::{
+    actions::Actions,
+    event::{DataFormat, EventSlot, NextEvent},
+    rng::{random_uuid, seeded_rng},
+    stamper::Stamper,
+};
 
-/// A user takes an action.
+/// An action of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Act {
-    /// Its place in [`Actions::names`].
+struct UserAction {
+    /// Index in [`Actions::names`].
     action: usize,
-    /// Who: a random uuid, version 4.
+    /// Random UUID, version 4.
     user_id: Uuid,
 }
 
-/// Acts without end. The same seed and the same actions give the same acts again.
+/// Endless events of the tutorial. The same seed and the same actions give the same users and
+/// actions.
 #[derive(Debug)]
 pub(crate) struct Tutorial {
     actions: Actions,
@@ -29,34 +36,34 @@ pub(crate) struct Tutorial {
 }
 
 impl Tutorial {
-    /// Without a seed, acts that nobody can foretell.
+    /// Without a seed, the events are different in every run.
     pub(crate) fn new(actions: Actions, seed: Option<u64>, stamper: Option<Stamper>) -> Self {
         Self {
             actions,
-            rng: rng(seed),
+            rng: seeded_rng(seed),
             stamper,
         }
     }
 
-    /// The next event.
-    pub(super) fn draw(&mut self, moment: Moment, data: &mut String) -> Drawn {
-        let act = self.act();
-        self.write(act.user_id, moment, Local::now(), data);
-        Drawn {
-            kind: self.actions.names()[act.action].clone(),
-            form: Form::Json,
+    /// Writes the data of the next event to `data`.
+    pub(super) fn next_event(&mut self, slot: EventSlot, data: &mut String) -> NextEvent {
+        let action = self.choose_action();
+        self.write_data(action.user_id, slot, Local::now(), data);
+        NextEvent {
+            event_type: self.actions.names()[action.action].clone(),
+            format: DataFormat::Json,
         }
     }
 
-    fn act(&mut self) -> Act {
+    fn choose_action(&mut self) -> UserAction {
         let action = self.actions.choose(&mut self.rng);
-        let user_id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
-        Act { action, user_id }
+        let user_id = random_uuid(&mut self.rng);
+        UserAction { action, user_id }
     }
 
-    /// The text is as the tutorial's `strftime("%d-%b-%Y (%H:%M:%S.%f)")` writes it, in local time. It has no character
-    /// that JSON would escape.
-    fn write(&self, user_id: Uuid, moment: Moment, now: DateTime<Local>, out: &mut String) {
+    /// Writes the text as `strftime("%d-%b-%Y (%H:%M:%S.%f)")` of the tutorial does, in local time.
+    /// JSON needs no escapes for it.
+    fn write_data(&self, user_id: Uuid, slot: EventSlot, now: DateTime<Local>, out: &mut String) {
         let time = now.format("%d-%b-%Y (%H:%M:%S%.6f)");
         let message = if self.stamper.is_some() {
             r#"{"message":"#
@@ -64,10 +71,10 @@ impl Tutorial {
             ""
         };
         write!(out, r#"{message}"user_id: {user_id}, timestamp: {time}""#)
-            .expect("a String takes any text");
+            .expect("a String accepts any text");
         if let Some(stamper) = &self.stamper {
             out.push(',');
-            stamper.write(moment, out);
+            stamper.write(slot, out);
             out.push('}');
         }
     }
@@ -79,11 +86,11 @@ mod tests {
     use sse_proto::record::Stamp;
 
     use super::*;
-    use crate::lanes::Lane;
+    use crate::payload::lane::Lane;
 
-    fn acts(actions: &str, seed: Option<u64>) -> Vec<Act> {
+    fn chosen_actions(actions: &str, seed: Option<u64>) -> Vec<UserAction> {
         let mut tutorial = Tutorial::new(actions.parse().unwrap(), seed, None);
-        (0..50).map(|_| tutorial.act()).collect()
+        (0..50).map(|_| tutorial.choose_action()).collect()
     }
 
     fn tutorial_time() -> DateTime<Local> {
@@ -92,13 +99,13 @@ mod tests {
 
     fn data(stamper: Option<Stamper>, now: DateTime<Local>) -> String {
         let mut data = String::new();
-        let moment = Moment {
+        let slot = EventSlot {
             lane: Lane { number: 0, next: 5 },
             due_us: 7,
         };
-        Tutorial::new("a".parse().unwrap(), None, stamper).write(
+        Tutorial::new("a".parse().unwrap(), None, stamper).write_data(
             Uuid::nil(),
-            moment,
+            slot,
             now,
             &mut data,
         );
@@ -106,15 +113,21 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_acts() {
-        assert_eq!(acts("a,b,c", Some(7)), acts("a,b,c", Some(7)));
-        assert_ne!(acts("a,b,c", Some(7)), acts("a,b,c", Some(8)));
-        assert_ne!(acts("a,b,c", None), acts("a,b,c", None));
+    fn the_same_seed_gives_the_same_users_and_actions() {
+        assert_eq!(
+            chosen_actions("a,b,c", Some(7)),
+            chosen_actions("a,b,c", Some(7))
+        );
+        assert_ne!(
+            chosen_actions("a,b,c", Some(7)),
+            chosen_actions("a,b,c", Some(8))
+        );
+        assert_ne!(chosen_actions("a,b,c", None), chosen_actions("a,b,c", None));
     }
 
     #[test]
-    fn a_seed_means_the_same_acts_in_every_version() {
-        let first = acts("view,click,close", Some(42)).swap_remove(0);
+    fn a_seed_gives_the_same_events_in_every_version() {
+        let first = chosen_actions("view,click,close", Some(42)).swap_remove(0);
         assert_eq!(
             (first.action, first.user_id.to_string().as_str()),
             (2, "74fb6038-00ff-47da-b298-0070bbd45865")
@@ -123,16 +136,19 @@ mod tests {
 
     #[test]
     fn users_are_random_uuids_of_version_four() {
-        for act in acts("a", None) {
+        for action in chosen_actions("a", None) {
             assert_eq!(
-                (act.user_id.get_version_num(), act.user_id.get_variant()),
+                (
+                    action.user_id.get_version_num(),
+                    action.user_id.get_variant()
+                ),
                 (4, uuid::Variant::RFC4122)
             );
         }
     }
 
     #[test]
-    fn the_data_is_the_tutorials_string() {
+    fn the_data_is_the_string_of_the_tutorial() {
         assert_eq!(
             data(None, tutorial_time()),
             r#""user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)""#
@@ -142,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_event_carries_the_text_and_the_stamp() {
+    fn a_stamped_event_contains_the_text_and_the_stamp() {
         let stamper = Stamper::new();
         let data = data(Some(stamper.clone()), tutorial_time());
         let start = r#"{"message":"user_id: 00000000-0000-0000-0000-000000000000, timestamp: 08-Mar-2022 (12:30:56.760261)","#;

@@ -1,14 +1,17 @@
-//! Requests through reqwest, which knows TLS, proxies and basic authentication.
+//! Requests by reqwest, which supports TLS, proxies and basic authentication.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
 
-use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
-use crate::{base_url::BaseUrl, request::Outgoing};
+use super::{
+    reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
+    timeouts::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
+};
+use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
-/// A pool of connections.
+/// A client with a pool of connections.
 #[derive(Debug)]
 pub(crate) struct Client {
     client: reqwest::Client,
@@ -32,7 +35,7 @@ impl Client {
             }
         };
         let client = match builder().build() {
-            // A machine without certificates, like a bare container, can still speak plain HTTP.
+            // Plain HTTP also works on a machine without certificates, like a bare container.
             Err(_) if base.is_plain() => builder().tls_certs_only([]).build(),
             built => built,
         }?;
@@ -42,8 +45,8 @@ impl Client {
         })
     }
 
-    pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
-        let Outgoing {
+    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
+        let OutgoingRequest {
             method,
             target,
             headers,
@@ -62,21 +65,21 @@ impl Client {
             .await
         {
             Ok(mut response) => {
-                let body = answer(&mut response).await.unwrap_or_default();
+                let body = read_body(&mut response).await.unwrap_or_default();
                 Ok(Reply {
                     status: response.status(),
                     body,
                 })
             }
-            Err(error) => Err(no_reply(error)),
+            Err(error) => Err(classify_error(error)),
         }
     }
 }
 
-async fn answer(response: &mut Response) -> Result<Bytes, reqwest::Error> {
+async fn read_body(response: &mut Response) -> Result<Bytes, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+        if body.len() + chunk.len() > REPLY_BYTES_MAX {
             break;
         }
         body.extend_from_slice(&chunk);
@@ -84,9 +87,9 @@ async fn answer(response: &mut Response) -> Result<Bytes, reqwest::Error> {
     Ok(body.into())
 }
 
-fn no_reply(error: reqwest::Error) -> NoReply {
+fn classify_error(error: reqwest::Error) -> NoReply {
     let error = error.without_url();
-    // In this order: a connection that takes too long is a time-out too, but nothing was sent.
+    // Check in this order: a time-out while connecting is a time-out too, but nothing was sent.
     if error.is_connect() || error.is_builder() {
         NoReply::Connect(root_cause(&error))
     } else if error.is_timeout() {

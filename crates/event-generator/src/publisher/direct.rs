@@ -1,7 +1,7 @@
-//! Requests over connections of our own, by hyper: plain HTTP/1.1 with nothing in between.
+//! Requests by hyper, over connections of this module: plain HTTP/1.1, without a proxy.
 //!
-//! It takes a third of the time in user space that the general client takes (5.4 against 17 µs a request, measured), which
-//! matters to a program whose worth is how much load it can make.
+//! A request takes a third of the CPU time in user space that reqwest needs (measured: 5.4 against
+//! 17 µs), which leaves more of the machine for load.
 
 use std::{cell::RefCell, io, time::Duration};
 
@@ -9,31 +9,35 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response, Uri,
-    body::{Body as _, Incoming},
+    body::{Body as _, Frame, Incoming},
     client::conn::http1::{SendRequest, handshake},
     header::{HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
-use super::{ANSWER_BYTES_MAX, CONNECT_TIMEOUT, IDLE_TIMEOUT, NoReply, Reply, root_cause};
-use crate::{base_url::BaseUrl, request::Outgoing};
+use super::{
+    reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
+    timeouts::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
+};
+use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
-/// The connections to one server. As many are open as requests were ever under way together.
+/// The connections to one server. Their number is the highest number of requests that were in
+/// flight together.
 #[derive(Debug)]
 pub(crate) struct Direct {
     endpoint: (String, u16),
     host: HeaderValue,
-    /// Those that wait for a request; the one that was used last is last.
-    idle: RefCell<Vec<Idle>>,
+    /// Idle connections; the last one was used last.
+    idle: RefCell<Vec<IdleConnection>>,
     request_timeout: Duration,
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     sender: SendRequest<Full<Bytes>>,
     since: Instant,
 }
@@ -50,16 +54,15 @@ impl Direct {
         }
     }
 
-    pub(super) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
-        let request = self.request(outgoing)?;
-        let deadline = Instant::now() + self.request_timeout;
-        timeout_at(deadline, self.exchange(request))
+    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
+        let request = self.build_request(outgoing)?;
+        timeout(self.request_timeout, self.send_request(request))
             .await
             .unwrap_or(Err(NoReply::Timeout))
     }
 
-    fn request(&self, outgoing: Outgoing) -> Result<Request<Full<Bytes>>, NoReply> {
-        let Outgoing {
+    fn build_request(&self, outgoing: OutgoingRequest) -> Result<Request<Full<Bytes>>, NoReply> {
+        let OutgoingRequest {
             method,
             target,
             headers,
@@ -77,16 +80,16 @@ impl Direct {
         Ok(request)
     }
 
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
+    async fn send_request(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
         loop {
             let (mut sender, fresh) = match self.take_idle() {
                 Some(sender) => (sender, false),
                 None => (self.connect().await?, true),
             };
             let error = match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.reply(sender, response).await),
+                Ok(response) => return Ok(self.read_reply(sender, response).await),
                 Err(mut error) => match error.take_message() {
-                    // The connection had been closed, and nothing of it was sent: another one may take it.
+                    // The connection was closed before anything was sent: use another one.
                     Some(unsent) if !fresh => {
                         request = unsent;
                         continue;
@@ -99,42 +102,28 @@ impl Direct {
         }
     }
 
-    /// Reads the rest of an answer, and keeps the connection for the next request if it is good for one.
-    async fn reply(&self, sender: SendRequest<Full<Bytes>>, response: Response<Incoming>) -> Reply {
+    /// Reads the rest of a reply. Keeps the connection for the next request if it can be reused.
+    async fn read_reply(
+        &self,
+        sender: SendRequest<Full<Bytes>>,
+        response: Response<Incoming>,
+    ) -> Reply {
         let status = response.status();
-        let mut incoming = response.into_body();
-        let mut body = Bytes::new();
-        while let Some(frame) = incoming.frame().await {
-            let Ok(Ok(chunk)) = frame.map(hyper::body::Frame::into_data) else {
-                return Reply {
-                    status,
-                    body: Bytes::new(),
-                };
-            };
-            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Reply { status, body };
-            }
-            body = if body.is_empty() {
-                chunk
-            } else {
-                [body, chunk].concat().into()
-            };
-            if incoming.is_end_stream() {
-                break;
-            }
+        let (body, is_whole) = read_body(response.into_body()).await;
+        if is_whole {
+            self.idle.borrow_mut().push(IdleConnection {
+                sender,
+                since: Instant::now(),
+            });
         }
-        self.idle.borrow_mut().push(Idle {
-            sender,
-            since: Instant::now(),
-        });
         Reply { status, body }
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(IdleConnection { sender, since }) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
-                // Those below it are older still.
+                // The connections below it are older.
                 idle.clear();
             } else if !sender.is_closed() {
                 return Some(sender);
@@ -144,21 +133,49 @@ impl Direct {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoReply> {
-        let stream = timeout(CONNECT_TIMEOUT, self.open()).await;
+        let stream = timeout(CONNECT_TIMEOUT, self.open_stream()).await;
         let stream = stream.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
         let stream = stream.map_err(|error| NoReply::Connect(error.to_string()))?;
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|error| NoReply::Connect(root_cause(&error)))?;
-        // How it ends is told to whoever waits for an answer of it.
+        // The sender reports how the connection ends.
         tokio::spawn(connection);
         Ok(sender)
     }
 
-    async fn open(&self) -> io::Result<TcpStream> {
+    async fn open_stream(&self) -> io::Result<TcpStream> {
         let (host, port) = &self.endpoint;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+}
+
+/// Reads a body up to the limit. Returns `false` if the body was not read to its end; a body that
+/// broke off is returned as empty.
+async fn read_body(mut incoming: Incoming) -> (Bytes, bool) {
+    let mut body = Bytes::new();
+    while let Some(frame) = incoming.frame().await {
+        let Ok(Ok(chunk)) = frame.map(Frame::into_data) else {
+            return (Bytes::new(), false);
+        };
+        if body.len() + chunk.len() > REPLY_BYTES_MAX {
+            return (body, false);
+        }
+        body = append(body, chunk);
+        if incoming.is_end_stream() {
+            break;
+        }
+    }
+    (body, true)
+}
+
+/// Joins two parts of a body. A body of one part, like almost every reply, is not copied.
+fn append(body: Bytes, chunk: Bytes) -> Bytes {
+    if body.is_empty() {
+        chunk
+    } else {
+        [body, chunk].concat().into()
     }
 }

@@ -1,63 +1,46 @@
-//! One request: sends it once and says what was answered.
+//! Sends requests to one server, and interprets the replies.
 //!
-//! It never sends an event twice, which would publish two; only `retry` may, with a key. Requests may run at the same
-//! time; each takes an idle connection or opens one. There are two ways: [`direct`] for plain HTTP with nothing in
-//! between, and [`client`] for TLS, proxies and passwords.
+//! A request is sent once: sending it twice could publish its events twice. Only [`retry`] repeats
+//! a request, with an idempotency key. Requests may be in flight at the same time; each takes an
+//! idle connection or opens one. [`direct`] sends plain HTTP without a proxy; [`client`] supports
+//! TLS, proxies and passwords.
 
 mod client;
 mod direct;
+mod failure;
+mod ids;
+mod outcome;
 mod proxy;
+mod reply;
+pub(crate) mod retry;
+mod timeouts;
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::StatusCode;
-
-pub(crate) use self::proxy::Proxy;
-use self::{client::Client, direct::Direct};
-use crate::{base_url::BaseUrl, request::Outgoing};
-
-/// How long connecting may take, name lookup and TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a request may take, connecting included.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// An idle connection is closed after this long.
-///
-/// Many servers close theirs after 5 s; a request that crosses such a close would have an unknown outcome.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// More of an answer than this is not read: an id or an error is far smaller.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+use self::{
+    client::Client,
+    direct::Direct,
+    reply::{NoReply, Reply},
+};
+pub(crate) use self::{
+    failure::{Failure, FailureKind},
+    ids::{ExpectedReply, Ids},
+    outcome::Outcome,
+    proxy::Proxy,
+    timeouts::REQUEST_TIMEOUT,
+};
+use crate::request::{OutgoingRequest, base_url::BaseUrl};
 
 /// Sends requests to one server.
 #[derive(Debug)]
 pub(crate) enum Publisher {
-    /// Over connections of our own.
+    /// Plain HTTP, by hyper.
     Direct(Direct),
-    /// Through the client that knows TLS and proxies.
+    /// TLS, proxies and passwords, by reqwest.
     Client(Client),
 }
 
-/// An answer.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    /// Its status.
-    pub(crate) status: StatusCode,
-    /// Its body; empty if it broke off, because then it proves no more than the status does.
-    pub(crate) body: Bytes,
-}
-
-/// There was no answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoReply {
-    /// Nothing was sent.
-    Connect(String),
-    /// It did not come in time.
-    Timeout,
-    /// The connection broke after the request was sent, at least in part.
-    Broken(String),
-}
-
-/// The client could not be set up.
+/// The HTTP client could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the HTTP client for {url}")]
 pub(crate) struct PublisherError {
@@ -66,12 +49,15 @@ pub(crate) struct PublisherError {
 }
 
 impl Publisher {
-    /// Connects to nothing yet. The process must have a default crypto provider of rustls.
+    /// Sets up the client without connecting.
+    ///
+    /// The process must have a default crypto provider of rustls.
     ///
     /// # Errors
+    ///
     /// The client cannot be set up: for https, the system has no certificates.
     pub(crate) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, PublisherError> {
-        if base.is_plain() && !base.has_user() && Proxy::before(base).is_none() {
+        if base.is_plain() && !base.has_user() && Proxy::for_url(base).is_none() {
             return Ok(Self::Direct(Direct::new(base, request_timeout)));
         }
         match Client::new(base, request_timeout) {
@@ -84,21 +70,12 @@ impl Publisher {
     }
 
     /// Sends a request.
-    pub(crate) async fn send(&self, outgoing: Outgoing) -> Result<Reply, NoReply> {
+    pub(crate) async fn send(&self, request: OutgoingRequest) -> Result<Reply, NoReply> {
         match self {
-            Self::Direct(direct) => direct.send(outgoing).await,
-            Self::Client(client) => client.send(outgoing).await,
+            Self::Direct(direct) => direct.send(request).await,
+            Self::Client(client) => client.send(request).await,
         }
     }
-}
-
-/// The last of the causes says what happened, like `Connection refused (os error 111)`; those before it say where.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut root = error;
-    while let Some(cause) = root.source() {
-        root = cause;
-    }
-    root.to_string()
 }
 
 #[cfg(test)]
@@ -107,8 +84,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        payload::{Drawn, Form},
-        request::{Requests, Wishes},
+        payload::{DataFormat, NextEvent},
+        request::{RequestBuilder, RequestOptions},
     };
 
     async fn send(
@@ -116,27 +93,27 @@ mod tests {
         address: SocketAddr,
         request_timeout: Duration,
     ) -> Result<Reply, NoReply> {
-        // Fails when another test was first, which is as good.
+        // Fails if another test was first, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
-        let drawn = Drawn {
-            kind: "view".parse().unwrap(),
-            form: Form::Json,
+        let event = NextEvent {
+            event_type: "view".parse().unwrap(),
+            format: DataFormat::Json,
         };
-        let outgoing = Requests::new(&base, None, Wishes::default())
-            .one(&drawn, "1", 0)
+        let request = RequestBuilder::new(&base, None, RequestOptions::default())
+            .build_event_request(&event, "1", 0)
             .unwrap();
         Publisher::new(&base, request_timeout)
             .unwrap()
-            .send(outgoing)
+            .send(request)
             .await
     }
 
-    /// Both ways to speak plain HTTP: a password needs the client.
+    /// Both clients for plain HTTP: a password needs reqwest.
     const PLAIN: [&str; 2] = ["http://", "http://me:secret@"];
 
     #[tokio::test]
-    async fn a_refused_connection_is_known_to_have_sent_nothing() {
+    async fn a_refused_connection_sent_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -150,8 +127,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_an_answer_in_time_may_have_been_sent() {
-        // The kernel accepts the connection and the request; nobody ever answers.
+    async fn a_request_without_a_reply_in_time_may_have_been_sent() {
+        // The kernel accepts the connection and the request; no reply follows.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for scheme in PLAIN {
             let reply = send(
@@ -165,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tls_handshake_that_hangs_has_sent_nothing() {
+    async fn a_tls_handshake_that_hangs_sent_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let reply = send("https://", listener.local_addr().unwrap(), REQUEST_TIMEOUT).await;
         assert!(matches!(reply, Err(NoReply::Connect(_))), "{reply:?}");

@@ -1,4 +1,5 @@
-//! The file of `--report`: the figures of a run for programs. It has no header and no token: none of it is secret.
+//! The file of `--report`: the figures of a run for programs. It contains no header and no token,
+//! and so no secret.
 
 use std::{
     collections::BTreeMap,
@@ -10,17 +11,17 @@ use std::{
 
 use serde::Serialize;
 
-use super::Report;
+use super::stats::RunStats;
 
-/// What the run was asked to do.
+/// Settings of the run.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Setup {
-    /// The address, without user name and password.
+pub(crate) struct RunSetup {
+    /// URL without user name and password.
     pub(crate) url: String,
     pub(crate) payload: String,
-    /// Events a second; none on a ramp or in a closed loop.
+    /// Events per second; `None` for a ramp and for a closed loop.
     pub(crate) rate_asked: Option<f64>,
-    /// The ramp as it was asked for.
+    /// Ramp as on the command line.
     pub(crate) ramp: Option<String>,
     pub(crate) closed_loop: bool,
     pub(crate) arrivals: String,
@@ -29,15 +30,15 @@ pub(crate) struct Setup {
     pub(crate) seed: Option<u64>,
 }
 
-/// The file, created before the run so that a bad path costs nothing.
+/// The report file. It is created before the run, so that a wrong path is reported at once.
 #[derive(Debug)]
 pub(crate) struct ReportFile {
     file: File,
     path: PathBuf,
-    setup: Setup,
+    setup: RunSetup,
 }
 
-/// The report cannot be written.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
     #[error("cannot create the report file {}", path.display())]
@@ -47,14 +48,14 @@ pub(crate) enum ReportError {
 }
 
 #[derive(Serialize)]
-struct Json<'a> {
+struct ReportJson<'a> {
     #[serde(flatten)]
-    setup: &'a Setup,
-    /// Whether the schedule came to its end.
+    setup: &'a RunSetup,
+    /// Whether the run reached the end of its schedule.
     complete: bool,
-    /// The whole run, the wait for the last answers included.
+    /// Length of the run, including the wait for the last replies.
     duration_s: f64,
-    /// From the first event to the last.
+    /// Time from the first event to the last.
     sending_s: Option<f64>,
     rate_achieved: Option<f64>,
     sent: u64,
@@ -79,9 +80,23 @@ struct Latency {
     max: u64,
 }
 
+impl Latency {
+    /// Returns the latencies of a run; `None` if no event was acknowledged.
+    fn of_acknowledged(stats: &RunStats) -> Option<Self> {
+        (!stats.latency_us.is_empty()).then(|| Self {
+            mean: stats.latency_us.mean(),
+            p50: stats.latency_us_at(0.5),
+            p90: stats.latency_us_at(0.9),
+            p99: stats.latency_us_at(0.99),
+            p99_9: stats.latency_us_at(0.999),
+            max: stats.latency_us_at(1.0),
+        })
+    }
+}
+
 impl ReportFile {
     /// Creates the file, or empties it.
-    pub(crate) fn create(path: &Path, setup: Setup) -> Result<Self, ReportError> {
+    pub(crate) fn create(path: &Path, setup: RunSetup) -> Result<Self, ReportError> {
         let path = path.to_owned();
         match File::create(&path) {
             Ok(file) => Ok(Self { file, path, setup }),
@@ -89,14 +104,14 @@ impl ReportFile {
         }
     }
 
-    /// Writes the figures.
+    /// Writes the report.
     pub(crate) fn write(
         mut self,
-        report: &Report,
+        stats: &RunStats,
         complete: bool,
         duration: Duration,
     ) -> Result<(), ReportError> {
-        let mut text = text(&self.setup, report, complete, duration);
+        let mut text = render_json(&self.setup, stats, complete, duration);
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
@@ -107,31 +122,23 @@ impl ReportFile {
     }
 }
 
-fn text(setup: &Setup, report: &Report, complete: bool, duration: Duration) -> String {
-    let counts = report.counts;
-    let latency = || Latency {
-        mean: report.latency_us.mean(),
-        p50: report.latency_us_at(0.5),
-        p90: report.latency_us_at(0.9),
-        p99: report.latency_us_at(0.99),
-        p99_9: report.latency_us_at(0.999),
-        max: report.latency_us_at(1.0),
-    };
-    let json = Json {
+fn render_json(setup: &RunSetup, stats: &RunStats, complete: bool, duration: Duration) -> String {
+    let counts = stats.counts;
+    let json = ReportJson {
         setup,
         complete,
         duration_s: duration.as_secs_f64(),
-        sending_s: report.span().map(|span| span.as_secs_f64()),
-        rate_achieved: report.achieved_rate(),
+        sending_s: stats.sending_time().map(|span| span.as_secs_f64()),
+        rate_achieved: stats.achieved_rate(),
         sent: counts.sent,
         acknowledged: counts.acknowledged,
         failed: counts.failed,
         unknown: counts.unknown,
-        unsent: report.unsent,
-        skipped: report.skipped,
-        sent_again: report.sent_again,
-        statuses: &report.statuses,
-        latency_us: (!report.latency_us.is_empty()).then(latency),
+        unsent: stats.unsent,
+        skipped: stats.skipped,
+        sent_again: stats.sent_again,
+        statuses: &stats.statuses,
+        latency_us: Latency::of_acknowledged(stats),
     };
     serde_json::to_string_pretty(&json).expect("strings and numbers are always JSON")
 }
@@ -145,24 +152,24 @@ mod tests {
 
     use super::*;
     use crate::{
-        outcome::{Ids, Outcome},
-        pace::parse_rate,
+        publisher::{Ids, Outcome},
+        schedule::parse_rate,
     };
 
     #[test]
-    fn the_json_has_every_figure() {
-        let mut report = Report::new(parse_rate("10").unwrap());
+    fn the_json_contains_every_figure() {
+        let mut stats = RunStats::new(parse_rate("10").unwrap());
         let start = Instant::now();
         for nth in 0..11 {
-            report.count_sent(start + nth * Duration::from_millis(100));
-            report.count_outcome(
-                &Outcome::Acknowledged(Ids::Unsaid),
+            stats.count_sent(start + nth * Duration::from_millis(100));
+            stats.count_outcome(
+                &Outcome::Acknowledged(Ids::NotReported),
                 Duration::from_micros(100),
             );
         }
-        report.count_status(StatusCode::OK);
-        report.count_status(StatusCode::OK);
-        let setup = Setup {
+        stats.count_status(StatusCode::OK);
+        stats.count_status(StatusCode::OK);
+        let setup = RunSetup {
             url: "http://h".to_owned(),
             payload: "sequenced".to_owned(),
             rate_asked: Some(10.0),
@@ -173,7 +180,7 @@ mod tests {
             batch: 1,
             seed: None,
         };
-        let text = text(&setup, &report, true, Duration::from_millis(1500));
+        let text = render_json(&setup, &stats, true, Duration::from_millis(1500));
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!({

@@ -1,44 +1,45 @@
-//! Events that gather until they are enough for one request: the NDJSON of `POST /events`.
+//! Batches of events: the NDJSON bodies of `POST /events`.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    lanes::Lane,
-    payload::{Drawn, Form},
+    payload::lane::Lane,
+    payload::{DataFormat, NextEvent},
 };
 
-/// A batch that would be larger goes without its last event: servers take no larger ones (ours: `--batch-bytes-max`).
+/// Largest batch. A batch that would be larger is sent without its last event, because servers
+/// reject it; the limit of sse-server is `--batch-bytes-max`.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// The events that wait for the rest of their batch. All of them are sent, or none.
+/// Collects events until a batch is complete. The server stores all events of a batch, or none.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct BatchBuilder {
     size: usize,
     lines: Vec<u8>,
-    /// When each was due.
+    /// When each event was due.
     dues: Vec<Instant>,
     first: u64,
     lane: Option<Lane>,
 }
 
-/// A batch that is complete, or that the end of the run completes.
+/// A batch that can be sent: it is complete, or the run is over.
 #[derive(Debug)]
-pub(crate) struct Gathered {
-    /// The number of its first event in the run; the others follow.
+pub(crate) struct CompleteBatch {
+    /// Number of the first event in the run. The other events follow it.
     pub(crate) first: u64,
-    /// Their lane, with the number of the first in it.
+    /// Lane of the events, and the number of the first event in it.
     pub(crate) lane: Lane,
-    /// No later event has a number in that lane.
+    /// Whether no later event has a number in the lane yet.
     pub(crate) frees_lane: bool,
-    /// When each of its events was due.
+    /// When each event was due.
     pub(crate) dues: Vec<Instant>,
-    /// A line for each.
+    /// One line per event.
     pub(crate) lines: Bytes,
 }
 
-impl Batch {
-    /// Batches of `size` events, more than one.
+impl BatchBuilder {
+    /// Collects batches of `size` events, more than one.
     pub(crate) fn new(size: usize) -> Self {
         Self {
             size,
@@ -49,7 +50,7 @@ impl Batch {
         }
     }
 
-    /// The lane that the next event belongs to, if a batch has begun.
+    /// Returns the lane of the next event; `None` if no batch has begun.
     pub(crate) fn lane(&self) -> Option<Lane> {
         self.lane.map(|lane| Lane {
             next: lane.next + self.dues.len() as u64,
@@ -57,53 +58,58 @@ impl Batch {
         })
     }
 
-    /// Adds the event with this number in the run, in this lane: the batch that is complete then, if one is.
+    /// Adds the event with the number `sequence` in the run. Returns the batch that this event
+    /// completes.
     pub(crate) fn push(
         &mut self,
         sequence: u64,
         lane: Lane,
         due: Instant,
-        drawn: &Drawn,
+        event: &NextEvent,
         data: &str,
-    ) -> Option<Gathered> {
+    ) -> Option<CompleteBatch> {
         let bytes = self.lines.len();
-        write_line(drawn, data, &mut self.lines);
-        let full = if self.lines.len() > BATCH_BYTES_MAX && bytes > 0 {
-            let last = self.lines.split_off(bytes);
-            // The lane goes on with the next batch, which must not wait: here order is not promised.
-            let full = self.take().map(|full| Gathered {
-                frees_lane: false,
-                ..full
-            });
-            self.lines = last;
-            full
-        } else {
-            None
-        };
+        write_line(event, data, &mut self.lines);
+        let is_too_large = self.lines.len() > BATCH_BYTES_MAX && bytes > 0;
+        let full = is_too_large.then(|| self.finish_before(bytes)).flatten();
         if self.dues.is_empty() {
             self.first = sequence;
             self.lane = Some(lane);
         }
         self.dues.push(due);
-        // A batch of one is no batch: an event cannot both begin and complete one.
+        // One event cannot both begin and complete a batch, because a batch has more than one
+        // event.
         full.or_else(|| {
             if self.dues.len() < self.size {
                 None
             } else {
-                self.take()
+                self.finish()
             }
         })
     }
 
-    /// What has gathered, if anything has.
-    pub(crate) fn take(&mut self) -> Option<Gathered> {
+    /// Returns the batch without the line that begins at `bytes`, which begins the next batch.
+    fn finish_before(&mut self, bytes: usize) -> Option<CompleteBatch> {
+        let last = self.lines.split_off(bytes);
+        let full = self.finish();
+        self.lines = last;
+        // The lane continues with the next batch, which does not wait for this one: their order in
+        // the log is not certain.
+        full.map(|full| CompleteBatch {
+            frees_lane: false,
+            ..full
+        })
+    }
+
+    /// Returns the events that wait for the rest of their batch; `None` if there are none.
+    pub(crate) fn finish(&mut self) -> Option<CompleteBatch> {
         let lane = self.lane.take()?;
-        // The next batch is likely to be as long.
+        // The next batch probably has the same size.
         let (lines, dues) = (
             Vec::with_capacity(self.lines.len() + 256),
             Vec::with_capacity(self.dues.len()),
         );
-        Some(Gathered {
+        Some(CompleteBatch {
             first: self.first,
             lane,
             frees_lane: true,
@@ -113,23 +119,24 @@ impl Batch {
     }
 }
 
-/// A line like `{"event":"view","data":…}`.
+/// Writes a line like `{"event":"view","data":…}`.
 ///
-/// The server sends a string as its text and any other value as its JSON. So the data of an event arrives as it does
-/// when the event is posted by itself: JSON other than a string stays as it is, and all else becomes a string.
-fn write_line(drawn: &Drawn, data: &str, out: &mut Vec<u8>) {
+/// The server sends a string as its text and any other value as its JSON. So that data arrives as
+/// if the event had been posted alone, JSON other than a string is written as it is, and everything
+/// else as a string.
+fn write_line(event: &NextEvent, data: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"event":"#);
-    write_string(drawn.kind.as_str(), out);
+    write_string(event.event_type.as_str(), out);
     out.extend_from_slice(br#","data":"#);
-    match drawn.form {
-        Form::Json if !data.starts_with('"') => out.extend_from_slice(data.as_bytes()),
-        Form::Json | Form::Text => write_string(data, out),
+    match event.format {
+        DataFormat::Json if !data.starts_with('"') => out.extend_from_slice(data.as_bytes()),
+        DataFormat::Json | DataFormat::Text => write_string(data, out),
     }
     out.extend_from_slice(b"}\n");
 }
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a Vec takes any JSON");
+    serde_json::to_writer(out, text).expect("a Vec accepts any JSON");
 }
 
 #[cfg(test)]
@@ -139,7 +146,12 @@ mod tests {
 
     use super::*;
 
-    fn push(batch: &mut Batch, sequence: u64, form: Form, data: &str) -> Option<Gathered> {
+    fn push(
+        batch: &mut BatchBuilder,
+        sequence: u64,
+        format: DataFormat,
+        data: &str,
+    ) -> Option<CompleteBatch> {
         let lane = batch.lane().unwrap_or(Lane {
             number: 1,
             next: 10,
@@ -148,44 +160,44 @@ mod tests {
             sequence,
             lane,
             Instant::now(),
-            &Drawn {
-                kind: "a\"b".parse().unwrap(),
-                form,
+            &NextEvent {
+                event_type: "a\"b".parse().unwrap(),
+                format,
             },
             data,
         )
     }
 
     #[test]
-    fn a_batch_goes_with_its_last_event_and_the_rest_at_the_end() {
-        let mut batch = Batch::new(2);
-        assert!(push(&mut batch, 0, Form::Json, "0").is_none());
-        let full = push(&mut batch, 1, Form::Json, "1").unwrap();
+    fn a_batch_is_complete_with_its_last_event_and_the_rest_is_sent_at_the_end() {
+        let mut batch = BatchBuilder::new(2);
+        assert!(push(&mut batch, 0, DataFormat::Json, "0").is_none());
+        let full = push(&mut batch, 1, DataFormat::Json, "1").unwrap();
         assert_eq!(
             (full.first, full.lane.next, full.frees_lane, full.dues.len()),
             (0, 10, true, 2)
         );
-        assert!(push(&mut batch, 2, Form::Json, "2").is_none());
-        let rest = batch.take().unwrap();
+        assert!(push(&mut batch, 2, DataFormat::Json, "2").is_none());
+        let rest = batch.finish().unwrap();
         assert_eq!((rest.first, rest.dues.len()), (2, 1));
-        assert!(batch.take().is_none());
+        assert!(batch.finish().is_none());
     }
 
     #[test]
-    fn a_batch_that_would_be_too_large_goes_without_its_last_event() {
-        let mut batch = Batch::new(100);
+    fn a_batch_that_would_be_too_large_is_sent_without_its_last_event() {
+        let mut batch = BatchBuilder::new(100);
         let large = format!("\"{}\"", "x".repeat(7 << 20));
         assert!(
-            push(&mut batch, 0, Form::Json, &large).is_none()
-                && push(&mut batch, 1, Form::Json, &large).is_none()
+            push(&mut batch, 0, DataFormat::Json, &large).is_none()
+                && push(&mut batch, 1, DataFormat::Json, &large).is_none()
         );
-        let full = push(&mut batch, 2, Form::Json, &large).unwrap();
+        let full = push(&mut batch, 2, DataFormat::Json, &large).unwrap();
         assert_eq!(
             (full.first, full.dues.len(), full.lines.ends_with(b"}\n")),
             (0, 2, true)
         );
         assert!(!full.frees_lane);
-        let rest = batch.take().unwrap();
+        let rest = batch.finish().unwrap();
         assert_eq!((rest.lane.next, rest.frees_lane), (12, true));
         assert_eq!(
             (
@@ -198,11 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn every_data_arrives_as_it_would_by_itself() {
-        let mut batch = Batch::new(3);
-        push(&mut batch, 0, Form::Json, r#"{"n":1.0}"#);
-        push(&mut batch, 1, Form::Json, r#""a""#);
-        let lines = push(&mut batch, 2, Form::Text, "two\nlines").unwrap().lines;
+    fn data_in_a_batch_arrives_as_if_it_were_posted_alone() {
+        let mut batch = BatchBuilder::new(3);
+        push(&mut batch, 0, DataFormat::Json, r#"{"n":1.0}"#);
+        push(&mut batch, 1, DataFormat::Json, r#""a""#);
+        let lines = push(&mut batch, 2, DataFormat::Text, "two\nlines")
+            .unwrap()
+            .lines;
         let expected = concat!(
             r#"{"event":"a\"b","data":{"n":1.0}}"#,
             "\n",
@@ -216,9 +230,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_one_line_that_the_server_reads_as_that_text(data in any::<String>()) {
+        fn any_text_is_one_line_that_the_server_reads_as_this_text(data in any::<String>()) {
             let mut line = Vec::new();
-            write_line(&Drawn { kind: "a".parse().unwrap(), form: Form::Text }, &data, &mut line);
+            write_line(&NextEvent { event_type: "a".parse().unwrap(), format: DataFormat::Text }, &data, &mut line);
             prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
             let line: BatchLine<'_> = serde_json::from_slice(&line).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(line.data.get()).unwrap(), data);

@@ -1,21 +1,24 @@
-//! Texts with placeholders: what `--path`, `--body` and `--header` take, so that one command can post to any server.
+//! Texts with placeholders: `--path`, `--body` and `--header`, so that one command can publish to
+//! any server.
 //!
-//! A placeholder is a field in braces, `{action}`, `{data}`, `{seq}` or `{channel}`, and may name a form after a colon:
-//! `{data:url}` is percent-encoded, as in a path, a query or an HTML form, and `{data:json}` is a JSON string with its
-//! quotes. Everything else stays as it is, other braces too, so that JSON needs no escapes.
+//! A placeholder is a field in braces: `{action}`, `{data}`, `{seq}` or `{channel}`. It may name an
+//! encoding after a colon: `{data:url}` is percent-encoded, as in a path, a query or an HTML form,
+//! and `{data:json}` is a JSON string with its quotes. All other text is kept, including other
+//! braces, so that JSON needs no escapes.
 
 use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// All but the unreserved characters of RFC 3986: right in a path segment, in a query, and in an HTML form.
+/// All characters but the unreserved ones of RFC 3986 §2.3: safe in a path segment, in a query, and
+/// in an HTML form.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A text with placeholders. `Debug` does not show it: it may be a secret.
+/// A text with placeholders. It may be a secret: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     parts: Vec<Part>,
@@ -42,50 +45,43 @@ enum Encoding {
     Json,
 }
 
-/// What the placeholders stand for.
+/// Values of the placeholders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Values<'a> {
-    /// The event's type.
+    /// Type of the event.
     pub(crate) action: &'a str,
-    /// Its data.
+    /// Data of the event.
     pub(crate) data: &'a str,
-    /// Its number.
+    /// Number of the event in the run.
     pub(crate) sequence: u64,
-    /// The channel.
+    /// Channel.
     pub(crate) channel: &'a str,
 }
 
 impl Template {
-    /// Reads a text. Whatever is no placeholder is text.
+    /// Parses a text. Braces that are no placeholder are text.
     pub(crate) fn parse(text: &str) -> Self {
         let mut parts = Vec::new();
         let (mut literal, mut rest) = (String::new(), text);
         while let Some(open) = rest.find('{') {
             literal.push_str(&rest[..open]);
             rest = &rest[open..];
-            let found = rest
-                .find('}')
-                .and_then(|close| Some((placeholder(&rest[1..close])?, close + 1)));
-            let Some((part, length)) = found else {
+            if let Some((placeholder, length)) = leading_placeholder(rest) {
+                push_literal(&mut parts, &mut literal);
+                parts.push(placeholder);
+                rest = &rest[length..];
+            } else {
                 literal.push('{');
                 rest = &rest[1..];
-                continue;
-            };
-            if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(part);
-            rest = &rest[length..];
         }
         literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
+        push_literal(&mut parts, &mut literal);
         Self { parts }
     }
 
-    /// The same with every placeholder percent-encoded, for a path.
-    pub(crate) fn encoded(mut self) -> Self {
+    /// Returns the template with every placeholder percent-encoded, for a path.
+    pub(crate) fn percent_encoded(mut self) -> Self {
         for part in &mut self.parts {
             if let Part::Placeholder(_, encoding) = part {
                 *encoding = Encoding::Url;
@@ -94,8 +90,8 @@ impl Template {
         self
     }
 
-    /// The text, if there is no placeholder in it.
-    pub(crate) fn constant(&self) -> Option<&str> {
+    /// Returns the text if it has no placeholder.
+    pub(crate) fn as_constant(&self) -> Option<&str> {
         match &self.parts[..] {
             [] => Some(""),
             [Part::Literal(text)] => Some(text),
@@ -103,8 +99,8 @@ impl Template {
         }
     }
 
-    /// The text with plain words in place of the placeholders.
-    pub(crate) fn sample(&self) -> String {
+    /// Returns the text with plain words instead of the placeholders.
+    pub(crate) fn render_sample(&self) -> String {
         let mut sample = String::new();
         self.render(
             &Values {
@@ -118,31 +114,49 @@ impl Template {
         sample
     }
 
-    /// Whether the data of the event is in it.
+    /// Returns whether the text contains the data of the event.
     pub(crate) fn has_data(&self) -> bool {
         self.parts
             .iter()
             .any(|part| matches!(part, Part::Placeholder(Field::Data, _)))
     }
 
-    /// Appends the text with its placeholders filled in.
+    /// Appends the text with the values of its placeholders to `out`.
     pub(crate) fn render(&self, values: &Values<'_>, out: &mut String) {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
-                // Digits are the same in every form.
+                // Digits are the same in every encoding.
                 Part::Placeholder(Field::Sequence, _) => {
-                    write!(out, "{}", values.sequence).expect("a String takes any text");
+                    write!(out, "{}", values.sequence).expect("a String accepts any text");
                 }
-                Part::Placeholder(Field::Action, encoding) => fill(values.action, *encoding, out),
-                Part::Placeholder(Field::Data, encoding) => fill(values.data, *encoding, out),
-                Part::Placeholder(Field::Channel, encoding) => fill(values.channel, *encoding, out),
+                Part::Placeholder(Field::Action, encoding) => {
+                    append_encoded(values.action, *encoding, out);
+                }
+                Part::Placeholder(Field::Data, encoding) => {
+                    append_encoded(values.data, *encoding, out);
+                }
+                Part::Placeholder(Field::Channel, encoding) => {
+                    append_encoded(values.channel, *encoding, out);
+                }
             }
         }
     }
 }
 
-fn placeholder(text: &str) -> Option<Part> {
+fn push_literal(parts: &mut Vec<Part>, literal: &mut String) {
+    if !literal.is_empty() {
+        parts.push(Part::Literal(std::mem::take(literal)));
+    }
+}
+
+/// Returns the placeholder at the start of `text`, and its length in bytes.
+fn leading_placeholder(text: &str) -> Option<(Part, usize)> {
+    let close = text.find('}')?;
+    Some((parse_placeholder(&text[1..close])?, close + 1))
+}
+
+fn parse_placeholder(text: &str) -> Option<Part> {
     let (field, form) = text
         .split_once(':')
         .map_or((text, None), |(field, form)| (field, Some(form)));
@@ -162,7 +176,7 @@ fn placeholder(text: &str) -> Option<Part> {
     Some(Part::Placeholder(field, encoding))
 }
 
-fn fill(text: &str, encoding: Encoding, out: &mut String) {
+fn append_encoded(text: &str, encoding: Encoding, out: &mut String) {
     match encoding {
         Encoding::AsIs => out.push_str(text),
         Encoding::Url => out.extend(utf8_percent_encode(text, &ENCODED)),
@@ -198,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_are_filled_in_and_everything_else_stays() {
+    fn placeholders_are_replaced_and_all_other_text_is_kept() {
         for (text, expected) in [
             ("", ""),
             ("plain", "plain"),
@@ -228,29 +242,29 @@ mod tests {
     fn in_a_path_every_placeholder_is_encoded() {
         let mut out = String::new();
         Template::parse("/e/{action}?d={data:json}")
-            .encoded()
+            .percent_encoded()
             .render(&VALUES, &mut out);
         assert_eq!(out, "/e/buy%20now?d=%7B%22a%22%3A%22%C3%A9%26%22%7D");
     }
 
     #[test]
-    fn it_knows_whether_it_changes_and_has_the_data() {
-        assert_eq!(Template::parse("a{b}").constant(), Some("a{b}"));
-        assert_eq!(Template::parse("a{seq}").constant(), None);
+    fn a_template_knows_whether_it_is_constant_and_contains_the_data() {
+        assert_eq!(Template::parse("a{b}").as_constant(), Some("a{b}"));
+        assert_eq!(Template::parse("a{seq}").as_constant(), None);
         assert!(
             Template::parse("{data:url}").has_data() && !Template::parse("{dat}{seq}").has_data()
         );
     }
 
     #[test]
-    fn debug_shows_nothing_of_it() {
+    fn debug_does_not_show_the_text() {
         assert!(!format!("{:?}", Template::parse("secret {seq}")).contains("secret"));
     }
 
     proptest! {
         #[test]
-        fn a_text_without_placeholders_stays_whatever_it_is(text in "[{}a-e:\"\\\\ é]{0,40}") {
-            // No field is spelled with these letters.
+        fn any_text_without_placeholders_is_kept(text in "[{}a-e:\"\\\\ é]{0,40}") {
+            // No field consists of these letters.
             prop_assert_eq!(rendered(&text), text);
         }
     }

@@ -10,7 +10,7 @@ fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {
 }
 
 #[test]
-fn the_command_is_well_formed_and_every_flag_has_its_twin() {
+fn the_command_is_well_formed_and_every_flag_has_a_variable() {
     let command = Settings::command();
     command.clone().debug_assert();
     let without_twin = ["help", "version", "completions"];
@@ -41,7 +41,7 @@ fn the_readme_lists_every_flag() {
 }
 
 #[test]
-fn status_codes_are_printed_up_to_a_hundred_a_second_unless_said_otherwise() {
+fn status_codes_are_printed_up_to_a_hundred_per_second_by_default() {
     for (arguments, printed) in [
         (&[][..], true),
         (&["--rate", "100"], true),
@@ -61,7 +61,7 @@ fn status_codes_are_printed_up_to_a_hundred_a_second_unless_said_otherwise() {
 }
 
 #[test]
-fn misuse_is_refused() {
+fn invalid_command_lines_are_rejected() {
     for bad in [
         &["--rate", "0"][..],
         &["--rate", "-1"],
@@ -120,7 +120,7 @@ fn misuse_is_refused() {
 }
 
 #[test]
-fn what_goes_together_is_taken() {
+fn valid_combinations_are_accepted() {
     for good in [
         &[
             "--ramp",
@@ -151,7 +151,7 @@ fn what_goes_together_is_taken() {
 }
 
 #[test]
-fn a_secret_is_in_no_message() {
+fn no_message_contains_a_secret() {
     for bad in [
         &["--bearer", "two secret"][..],
         &["--url", "ftp://me:secret@127.0.0.1"],

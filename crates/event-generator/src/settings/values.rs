@@ -1,36 +1,24 @@
-//! How values of flags are read, where a type of their own would be too much.
+//! Parsers of flag values that need no type of their own.
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
-use clap::{
-    CommandFactory as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
 use hyper::{Method, Uri};
 use sse_proto::units;
 
-use super::Settings;
 use crate::{
     payload::{USERS_MAX, replay::Recording},
     request::Template,
 };
 
-/// Each takes a file descriptor and some memory.
+/// Highest `--concurrency`. Each request takes a file descriptor and some memory.
 const CONCURRENCY_MAX: usize = 16_384;
-/// As many as a server may be told to take; ours takes 10 000 unless told otherwise.
+/// Highest `--batch`. A server may be configured for this many; the default of sse-server is 10
+/// 000.
 const BATCH_MAX: usize = 100_000;
-/// A minute is over before that.
+/// Highest `--retry`. A minute, the longest time for retries, is over before.
 const RETRY_MAX: u32 = 100;
-/// Larger events are refused by every server.
+/// Highest `--data-size`. Servers reject larger events.
 const DATA_SIZE_MAX: u64 = 16 << 20;
-
-pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true, 0 or false"),
-    }
-}
 
 pub(super) fn parse_concurrency(text: &str) -> Result<usize, String> {
     whole_number(text, 1..=CONCURRENCY_MAX)
@@ -73,7 +61,7 @@ fn whole_number<T: FromStr + PartialOrd + Display>(
 pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {
     let bytes = units::parse_size(text)?.as_u64();
     if bytes > DATA_SIZE_MAX {
-        return Err("at most 16MiB: no server takes larger events".to_owned());
+        return Err("at most 16MiB: servers reject larger events".to_owned());
     }
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
 }
@@ -88,7 +76,7 @@ pub(super) fn parse_recording(text: &str) -> Result<Recording, &'static str> {
 
 pub(super) fn parse_method(text: &str) -> Result<Method, &'static str> {
     match text.to_ascii_uppercase().parse() {
-        Ok(Method::CONNECT) => Err("CONNECT makes a tunnel, which carries no events"),
+        Ok(Method::CONNECT) => Err("CONNECT opens a tunnel, which carries no events"),
         Ok(method) => Ok(method),
         Err(_) => Err("a method is a word like POST or PUT"),
     }
@@ -99,14 +87,13 @@ pub(super) fn parse_template(text: &str) -> Result<Template, &'static str> {
     Ok(Template::parse(text))
 }
 
-/// A path whose placeholders are percent-encoded, so that only what is around them can be wrong.
+/// Parses a path. Its placeholders are percent-encoded, so that only the text around them can be
+/// wrong.
 pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
-    let path = Template::parse(text).encoded();
-    let sample = path.sample();
+    let path = Template::parse(text).percent_encoded();
+    let sample = path.render_sample();
     if !sample.starts_with('/') {
-        return Err(
-            "a path begins with a slash, like /pub?id={channel}; the server's address is --url",
-        );
+        return Err("a path begins with a slash, like /pub?id={channel}; --url sets the server");
     }
     let is_plain = sample
         .bytes()
@@ -115,21 +102,7 @@ pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
         Ok(path)
     } else {
         Err(
-            "write spaces, \"#\" and what is not ASCII percent-encoded; placeholders are encoded already",
+            "percent-encode spaces, \"#\" and characters that are not ASCII; placeholders are encoded already",
         )
-    }
-}
-
-/// It may be a secret: in `--header X-Api-Key: 123` without quotes, the shell makes it a word of its own.
-pub(super) fn without_stray_value(error: clap::Error) -> clap::Error {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(stray))
-            if error.kind() == ErrorKind::UnknownArgument && !stray.starts_with('-') =>
-        {
-            let why = "a value without a flag: give the server's address by --url, and write a value that has spaces \
-                       in quotes";
-            Settings::command().error(ErrorKind::UnknownArgument, why)
-        }
-        _ => error,
     }
 }

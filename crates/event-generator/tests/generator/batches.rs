@@ -1,4 +1,4 @@
-//! Many events in one request: what goes over the wire, and what becomes of all of them together.
+//! Batches: the requests, and the outcomes of their events.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{
     server::{Gate, Reply, Request, Server},
 };
 
-/// The stamps of a batch, in order.
+/// Returns the stamps of a batch, in order.
 fn stamps(request: &Request) -> Vec<u64> {
     let line = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
@@ -23,13 +23,13 @@ fn stamps(request: &Request) -> Vec<u64> {
     request.body.lines().map(line).collect()
 }
 
-/// Stores batches as our server does, with ids from 7-0 on.
+/// Replies to batches like sse-server, with ids from 7-0.
 fn storing() -> Server {
     Server::start(|request| Reply::batch(request.body.lines().count()))
 }
 
 #[test]
-fn events_go_in_batches_and_the_rest_goes_at_the_end() {
+fn events_are_sent_in_batches_and_the_rest_at_the_end() {
     let server = storing();
     let url = format!("{}/live", server.url());
     let arguments = [
@@ -55,7 +55,7 @@ fn events_go_in_batches_and_the_rest_goes_at_the_end() {
     assert_eq!((ended.code, ended.stdout.len()), (Some(0), 3));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 7, acknowledged 7, failed 0, unknown 0"),
         "{ended:?}"
     );
@@ -69,7 +69,7 @@ fn events_go_in_batches_and_the_rest_goes_at_the_end() {
 }
 
 #[test]
-fn the_tutorials_string_arrives_as_it_does_by_itself() {
+fn the_string_of_the_tutorial_arrives_as_if_it_were_posted_alone() {
     let server = storing();
     Program::run([
         "--url",
@@ -97,7 +97,7 @@ fn a_batch_is_recorded_event_by_event() {
         0 => Reply::batch(3),
         1 => Reply::error(503, "outcome_unknown", "perhaps"),
         2 => Reply::error(413, "too_large", "smaller"),
-        // Fewer than were sent: that is no acknowledgement.
+        // A reply about fewer events than were sent is no acknowledgement.
         _ => Reply::batch(2),
     });
     let directory = tempfile::tempdir().expect("a directory");
@@ -122,12 +122,12 @@ fn a_batch_is_recorded_event_by_event() {
     assert_eq!(ended.code, Some(0));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 12, acknowledged 3, failed 3, unknown 6"),
         "{ended:?}"
     );
     assert!(
-        ended.said().contains("events 6 to 8 failed: 413"),
+        ended.stderr_text().contains("events 6 to 8 failed: 413"),
         "{ended:?}"
     );
     let text = fs::read_to_string(&path).expect("a record");
@@ -148,7 +148,7 @@ fn a_batch_is_recorded_event_by_event() {
         .collect();
     let acknowledged = |sequence, id| ("0".to_owned(), sequence, Outcome::Acknowledged, Some(id));
     let unknown = |lane: &str, sequence| (lane.to_owned(), sequence, Outcome::Unknown, None);
-    // Nothing fits between 7-0 and 7-2 but 7-1. The numbers of the refused batch are given out again.
+    // The only id between 7-0 and 7-2 is 7-1. The numbers of the rejected batch are used again.
     let mut expected = vec![
         acknowledged(0, "7-0"),
         acknowledged(1, "7-1"),
@@ -161,9 +161,9 @@ fn a_batch_is_recorded_event_by_event() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_sends_what_has_gathered() {
+fn a_signal_sends_the_incomplete_batch() {
     let server = storing();
-    // The first event comes at once, the hundredth after 28 hours.
+    // The first event is due at once, the hundredth after 28 hours.
     let program = Program::start([
         "--url",
         &server.url(),
@@ -174,14 +174,14 @@ fn a_signal_sends_what_has_gathered() {
         "--progress",
         "lines",
     ]);
-    // The first line of the progress tells that the first event has gathered.
+    // The first line of the progress proves that the first event is in the batch.
     while !program.stderr_line().contains("sent 1, ") {}
     program.signal("TERM");
     let ended = program.end();
     assert_eq!(ended.code, Some(0));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 1, acknowledged 1, failed 0, unknown 0"),
         "{ended:?}"
     );
@@ -189,8 +189,9 @@ fn a_signal_sends_what_has_gathered() {
 }
 
 #[test]
-fn no_more_requests_are_under_way_than_allowed() {
-    // Two are answered only together: with one at a time, the second would never come.
+fn no_more_requests_are_in_flight_than_allowed() {
+    // The server replies to two requests together: with one at a time, the second would never
+    // arrive.
     let gate = Gate::default();
     let server = Server::start(move |_| {
         if gate.arrive_and_wait_for(2) {
@@ -209,7 +210,7 @@ fn no_more_requests_are_under_way_than_allowed() {
         "--concurrency",
         "2",
     ]);
-    assert!(ended.said().contains("acknowledged 2,"), "{ended:?}");
+    assert!(ended.stderr_text().contains("acknowledged 2,"), "{ended:?}");
 
     let (server, most) = Server::counting_together();
     let ended = Program::run([
@@ -222,7 +223,10 @@ fn no_more_requests_are_under_way_than_allowed() {
         "--concurrency",
         "3",
     ]);
-    assert!(ended.said().contains("acknowledged 50,"), "{ended:?}");
+    assert!(
+        ended.stderr_text().contains("acknowledged 50,"),
+        "{ended:?}"
+    );
     let most = most.load(std::sync::atomic::Ordering::SeqCst);
     assert!((1..=3).contains(&most), "{most}");
 }

@@ -1,4 +1,4 @@
-//! A server that is not there, and a command line that is wrong.
+//! An absent server, and wrong command lines.
 
 use std::net::TcpListener;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_server_that_ends_each_connection_costs_no_event() {
+fn a_server_that_closes_each_connection_loses_no_event() {
     let server = Server::start(|_| Reply::AcknowledgeAndClose);
     for url in [
         server.url(),
@@ -26,7 +26,7 @@ fn a_server_that_ends_each_connection_costs_no_event() {
         ]);
         assert!(
             ended
-                .said()
+                .stderr_text()
                 .contains("sent 50, acknowledged 50, failed 0, unknown 0"),
             "{ended:?}"
         );
@@ -34,14 +34,14 @@ fn a_server_that_ends_each_connection_costs_no_event() {
 }
 
 #[test]
-fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
-    // A port that was free a moment ago.
+fn without_a_server_a_run_shows_a_hint_keeps_trying_and_fails_at_the_end() {
+    // This port was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
     drop(listener);
     let ended = Program::run(["--url", &url, "--rate", "50", "--count", "5"]);
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
-    let said = ended.said();
+    let said = ended.stderr_text();
     assert_eq!(
         said.matches("`cargo run -p sse-server`").count(),
         1,
@@ -58,8 +58,8 @@ fn without_a_server_it_says_what_to_start_keeps_trying_and_fails_in_the_end() {
 }
 
 #[test]
-fn a_proxy_that_is_in_the_way_is_named_without_its_password() {
-    // A port that was free a moment ago.
+fn a_proxy_that_does_not_answer_is_named_without_its_password() {
+    // This port was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound socket").to_string();
     drop(listener);
@@ -72,7 +72,7 @@ fn a_proxy_that_is_in_the_way_is_named_without_its_password() {
     ] {
         let ended =
             Program::start_with(["--url", url, "--count", "1"], &[(variable, &proxy)]).end();
-        let said = ended.said();
+        let said = ended.stderr_text();
         let named =
             format!("cannot connect to {url} through the proxy http://{address} ({variable}): ");
         assert!(said.contains(&named) && said.contains("NO_PROXY"), "{said}");
@@ -84,7 +84,7 @@ fn a_proxy_that_is_in_the_way_is_named_without_its_password() {
 }
 
 #[test]
-fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
+fn without_a_server_a_closed_loop_pauses_between_attempts() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
     drop(listener);
@@ -100,9 +100,10 @@ fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
     ];
     let ended = Program::run(arguments);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    // At 0, 50, 150 and 350 ms: without pauses it would be thousands. However slow the machine is, there are no more.
+    // The loop connects at 0, 50, 150 and 350 ms: on a slow machine less often, and without pauses
+    // thousands of times.
     let sent = |count| {
-        ended.said().contains(&format!(
+        ended.stderr_text().contains(&format!(
             "sent {count}, acknowledged 0, failed {count}, unknown 0"
         ))
     };
@@ -110,7 +111,7 @@ fn without_a_server_a_closed_loop_pauses_instead_of_asking_at_once_again() {
 }
 
 #[test]
-fn misuse_ends_with_code_two_and_says_what_is_taken() {
+fn misuse_ends_with_code_two_and_says_what_is_allowed() {
     for (arguments, hint) in [
         (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
         (&["--url", "127.0.0.1:5000"], "http://127.0.0.1:5000"),
@@ -130,11 +131,14 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
         (&["--channel", "a/b"], "a channel is"),
         (&["--colour"], "--colour"),
         (&["--ramp", "10..20"], "10..1000/60s"),
-        (&["--batch", "2", "--path", "/x"], "leave it out"),
-        (&["--replay", "x", "--record", "y"], "leave one of them out"),
+        (&["--batch", "2", "--path", "/x"], "remove it"),
+        (
+            &["--replay", "x", "--record", "y"],
+            "remove --replay or --record",
+        ),
         (
             &["--payload", "session", "--actions", "view"],
-            "leave --actions out",
+            "remove --actions",
         ),
         (&["--path", "x"], "begins with a slash"),
         (
@@ -148,12 +152,12 @@ fn misuse_ends_with_code_two_and_says_what_is_taken() {
             (Some(2), 0),
             "{arguments:?}"
         );
-        assert!(ended.said().contains(hint), "{ended:?}");
+        assert!(ended.stderr_text().contains(hint), "{ended:?}");
     }
 }
 
 #[test]
-fn a_refused_address_is_not_printed_wherever_it_came_from() {
+fn an_invalid_url_is_not_printed_wherever_it_comes_from() {
     for url in [
         "ftp://me:secret@127.0.0.1",
         "http://me:secret@127.0.0.1:x",
@@ -164,7 +168,7 @@ fn a_refused_address_is_not_printed_wherever_it_came_from() {
             Program::start_with([], &[("GENERATOR_URL", url)]).end(),
         ] {
             assert_eq!(ended.code, Some(2), "{ended:?}");
-            let said = ended.said();
+            let said = ended.stderr_text();
             assert!(
                 said.contains("http://127.0.0.1:5000") && !said.contains("secret"),
                 "{said}"

@@ -1,7 +1,8 @@
-//! The real program against a small scripted HTTP server: what it sends, prints, records, and how it ends.
+//! Tests of the real program against a scripted HTTP server: what it sends, prints and records, and
+//! how it ends.
 //!
-//! One test binary, so that it is linked once; a file a promise. No test sleeps or measures time, and every wait has
-//! an upper bound ([`WITHIN`]).
+//! The tests are one binary, so that it is linked once; each file tests one promise. No test sleeps
+//! or measures time, and every wait has an upper limit ([`WITHIN`]).
 
 mod batches;
 mod failures;
@@ -18,5 +19,5 @@ mod templates;
 
 use std::time::Duration;
 
-/// No wait is longer; a test that waits this long has failed.
+/// Longest wait. A test that waits this long has failed.
 const WITHIN: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What the events carry: sequenced, sessions, and recordings.
+//! Data of the events: sequenced, sessions, and recordings.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ fn json(request: &Request) -> serde_json::Value {
 }
 
 #[test]
-fn sequenced_events_are_stamps_of_the_asked_size() {
+fn sequenced_events_are_stamps_of_the_requested_size() {
     let server = Server::willing();
     let arguments = [
         "--url",
@@ -32,7 +32,7 @@ fn sequenced_events_are_stamps_of_the_asked_size() {
         "--payload",
         "sequenced",
     ];
-    // One request at a time, and so one lane.
+    // One request at a time means one lane.
     let arguments = arguments.into_iter().chain(["--concurrency", "1"]);
     Program::run(arguments.clone());
     let requests = server.requests(5);
@@ -68,7 +68,8 @@ fn the_time_of_a_stamp_is_when_the_event_was_due_not_when_it_was_sent() {
     let server = Server::start(move |request| {
         let stamp: Stamp = serde_json::from_str(&request.body).expect("a stamp");
         if stamp.sequence == 0 {
-            // The second event is due a millisecond after the first, and cannot be sent before this is answered.
+            // The second event is due a millisecond after the first, and cannot be sent before this
+            // reply.
             while now_us() < u128::from(stamp.sent_us) + 20_000 {
                 std::thread::yield_now();
             }
@@ -112,7 +113,7 @@ fn sessions_repeat_with_a_seed_and_their_action_is_the_type() {
             "--users",
             "5",
         ];
-        // One connection, so that the events come in order.
+        // One connection keeps the events in order.
         Program::run(
             arguments
                 .into_iter()
@@ -141,7 +142,7 @@ fn sessions_repeat_with_a_seed_and_their_action_is_the_type() {
 }
 
 #[test]
-fn a_recording_is_played_in_order_with_its_types_and_texts() {
+fn a_recording_is_replayed_in_order_with_its_types_and_texts() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("recorded.ndjson");
@@ -167,8 +168,10 @@ fn a_recording_is_played_in_order_with_its_types_and_texts() {
     let ended = Program::run(arguments);
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended.said().contains("sent 3, acknowledged 3,")
-            && ended.said().contains("1 recorded events were left out")
+        ended.stderr_text().contains("sent 3, acknowledged 3,")
+            && ended
+                .stderr_text()
+                .contains("1 recorded events were skipped")
     );
     let text = Some("text/plain; charset=utf-8");
     for (request, (target, media, body)) in server.requests(3).iter().zip([
@@ -188,7 +191,7 @@ fn a_recording_is_played_in_order_with_its_types_and_texts() {
 }
 
 #[test]
-fn a_recording_of_another_server_is_played_to_another_server_with_its_types() {
+fn a_recording_of_another_server_is_replayed_to_another_server_with_its_types() {
     let server = Server::willing();
     let url = server.url();
     let play = |extra: &[&str]| {
@@ -222,18 +225,18 @@ fn a_recording_of_another_server_is_played_to_another_server_with_its_types() {
     assert_eq!(ended.code, Some(1));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("stdin, line 1: event: an event type is"),
         "{ended:?}"
     );
 }
 
 #[test]
-fn a_recording_comes_from_stdin_as_it_is_written() {
+fn a_recording_on_stdin_is_sent_while_it_is_written() {
     let server = Server::willing();
     let (program, mut stdin) =
         Program::start_fed(["--url", &server.url(), "--rate", "1000", "--replay", "-"]);
-    // Each is posted before the next one is there.
+    // Each event is posted before the next one is written.
     for nth in 0..3 {
         writeln!(stdin, r#"{{"event":"a","data":"{nth}"}}"#).expect("it reads");
         assert_eq!(server.request().body, nth.to_string());
@@ -242,14 +245,14 @@ fn a_recording_comes_from_stdin_as_it_is_written() {
     let ended = program.end();
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended.said().contains("sent 3, acknowledged 3,"),
+        ended.stderr_text().contains("sent 3, acknowledged 3,"),
         "{ended:?}"
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_that_brings_nothing_does_not_outlast_the_duration_or_a_signal() {
+fn an_idle_pipe_does_not_outlast_the_duration_or_a_signal() {
     let server = Server::willing();
     let url = server.url();
     let arguments = ["--url", url.as_str(), "--rate", "1000", "--replay", "-"];
@@ -264,7 +267,7 @@ fn a_pipe_that_brings_nothing_does_not_outlast_the_duration_or_a_signal() {
 }
 
 #[test]
-fn a_bad_line_ends_the_run_and_is_named() {
+fn an_invalid_line_ends_the_run_and_is_reported() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("recorded.ndjson");
@@ -276,7 +279,7 @@ fn a_bad_line_ends_the_run_and_is_named() {
     let replay = path.to_str().expect("a plain path");
     let ended = Program::run(["--url", &server.url(), "--rate", "1000", "--replay", replay]);
     assert_eq!(ended.code, Some(1));
-    let said = ended.said();
+    let said = ended.stderr_text();
     assert!(said.contains("sent 1, acknowledged 1,"), "{said}");
     assert!(
         said.contains(&format!("error: {replay}, line 3: missing field `data`")),
@@ -287,7 +290,7 @@ fn a_bad_line_ends_the_run_and_is_named() {
     let ended = Program::run(["--replay", absent.to_str().expect("a plain path")]);
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended.said().contains("cannot open the recording"),
+        ended.stderr_text().contains("cannot open the recording"),
         "{ended:?}"
     );
 }

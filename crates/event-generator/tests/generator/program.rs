@@ -1,4 +1,4 @@
-//! The program as a child process: started, listened to, signalled, and never left behind.
+//! The program as a child process.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -17,24 +17,24 @@ pub(crate) struct Program {
     stderr: Receiver<String>,
 }
 
-/// What is left of it.
+/// Result of a program that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// Its exit code; none if a signal killed it.
+    /// Exit code; `None` if a signal killed the program.
     pub(crate) code: Option<i32>,
-    /// The lines that were not taken before.
+    /// Lines on stdout that the test has not read.
     pub(crate) stdout: Vec<String>,
-    /// Likewise.
+    /// Lines on stderr that the test has not read.
     pub(crate) stderr: Vec<String>,
 }
 
 impl Program {
-    /// Starts it with these arguments and an empty environment.
+    /// Starts the program with these arguments and an empty environment.
     pub(crate) fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
         Self::start_with(arguments, &[])
     }
 
-    /// The same with environment variables.
+    /// Starts the program with environment variables.
     pub(crate) fn start_with<'a>(
         arguments: impl IntoIterator<Item = &'a str>,
         env: &[(&str, &str)],
@@ -52,7 +52,7 @@ impl Program {
         }
     }
 
-    /// Starts it with a stdin to write to.
+    /// Starts the program with a pipe as stdin.
     pub(crate) fn start_fed<'a>(
         arguments: impl IntoIterator<Item = &'a str>,
     ) -> (Self, ChildStdin) {
@@ -75,7 +75,7 @@ impl Program {
         )
     }
 
-    /// Starts it with a stdout that is closed at once.
+    /// Starts the program with a stdout that is closed at once.
     pub(crate) fn start_unread<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
         let mut child = command(arguments, &[])
             .stdout(Stdio::piped())
@@ -90,26 +90,26 @@ impl Program {
         }
     }
 
-    /// Starts it and waits for its end.
+    /// Runs the program to its end.
     pub(crate) fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Ended {
         Self::start(arguments).end()
     }
 
-    /// The next line of its stdout.
+    /// Waits for the next line on stdout.
     pub(crate) fn stdout_line(&self) -> String {
         self.stdout
             .recv_timeout(WITHIN)
             .expect("a line on stdout in time")
     }
 
-    /// The next line of its stderr.
+    /// Waits for the next line on stderr.
     pub(crate) fn stderr_line(&self) -> String {
         self.stderr
             .recv_timeout(WITHIN)
             .expect("a line on stderr in time")
     }
 
-    /// Sends it a signal, by its short name.
+    /// Sends a signal, by its short name.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
@@ -119,7 +119,7 @@ impl Program {
         assert!(status.expect("kill starts").success());
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     pub(crate) fn end(mut self) -> Ended {
         let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
         // Both pipes are closed: the process is ending.
@@ -134,15 +134,15 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Fails if it has ended, as it should have.
+        // Fails if the program has ended, as it should.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Ended {
-    /// Its stderr as one text.
-    pub(crate) fn said(&self) -> String {
+    /// Returns stderr as one text.
+    pub(crate) fn stderr_text(&self) -> String {
         self.stderr.join("\n")
     }
 }

@@ -1,4 +1,5 @@
-//! The record: a line for what was acknowledged and for what nobody knows, none for what was refused.
+//! The record: one line for every acknowledged and every unknown event, and none for a rejected
+//! one.
 
 use std::{
     fs,
@@ -25,7 +26,7 @@ fn stamp(request: &Request) -> Stamp {
 }
 
 #[test]
-fn every_outcome_that_is_not_a_refusal_has_a_line() {
+fn every_event_that_may_be_stored_has_a_line() {
     let requests = AtomicUsize::new(0);
     let server = Server::start(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
         1 => Reply::error(400, "invalid_channel", "no"),
@@ -57,7 +58,7 @@ fn every_outcome_that_is_not_a_refusal_has_a_line() {
     assert_eq!(ended.code, Some(0));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 9, acknowledged 2, failed 2, unknown 5"),
         "{ended:?}"
     );
@@ -68,7 +69,7 @@ fn every_outcome_that_is_not_a_refusal_has_a_line() {
         .strip_suffix("/0")
         .expect("the first lane")
         .to_owned();
-    // What was refused gives its number back; after an unknown outcome another lane is taken.
+    // The number of a rejected event is used again. After an unknown outcome, another lane is used.
     let lanes = [
         (0, 0),
         (0, 1),
@@ -101,7 +102,7 @@ fn every_outcome_that_is_not_a_refusal_has_a_line() {
 }
 
 #[test]
-fn the_channel_of_a_record_is_the_servers_default_when_none_is_given() {
+fn the_channel_of_a_record_is_the_default_of_the_server_if_none_is_set() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sent.ndjson");
@@ -129,7 +130,7 @@ fn the_channel_of_a_record_is_the_servers_default_when_none_is_given() {
 }
 
 #[test]
-fn a_record_that_cannot_be_made_ends_the_run_before_it_begins() {
+fn a_record_that_cannot_be_created_ends_the_run_before_the_first_event() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("absent").join("sent.ndjson");
     let record = path.to_str().expect("a plain path");
@@ -137,7 +138,7 @@ fn a_record_that_cannot_be_made_ends_the_run_before_it_begins() {
     assert_eq!(ended.code, Some(1));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .starts_with(&format!("error: cannot create the record file {record}: ")),
         "{ended:?}"
     );

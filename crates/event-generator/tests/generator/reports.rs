@@ -14,7 +14,7 @@ fn read(path: &Path) -> Value {
 }
 
 #[test]
-fn a_report_has_the_figures_of_the_run() {
+fn a_report_contains_the_figures_of_the_run() {
     let server = Server::start(|request| match request.target() {
         "/event/a" => Reply::acknowledge(),
         _ => Reply::error(400, "bad", "no"),
@@ -77,7 +77,7 @@ fn a_report_has_the_figures_of_the_run() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_run_leaves_its_report() {
+fn an_interrupted_run_writes_its_report() {
     let server = Server::willing();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("report.json");
@@ -98,7 +98,7 @@ fn a_stopped_run_leaves_its_report() {
 }
 
 #[test]
-fn a_report_that_cannot_be_made_ends_the_run_before_it_begins() {
+fn a_report_that_cannot_be_created_ends_the_run_before_the_first_event() {
     let server = Server::willing();
     let ended = Program::run([
         "--url",
@@ -111,7 +111,7 @@ fn a_report_that_cannot_be_made_ends_the_run_before_it_begins() {
     assert_eq!(ended.code, Some(1));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("cannot create the report file /absent/report.json"),
         "{ended:?}"
     );
@@ -120,7 +120,7 @@ fn a_report_that_cannot_be_made_ends_the_run_before_it_begins() {
 
 #[cfg(unix)]
 #[test]
-fn progress_is_a_line_a_second_where_there_is_no_terminal() {
+fn progress_is_one_line_per_second_without_a_terminal() {
     let server = Server::willing();
     let url = server.url();
     let arguments = ["--url", url.as_str(), "--rate", "50"];
@@ -143,7 +143,7 @@ fn progress_is_a_line_a_second_where_there_is_no_terminal() {
 #[test]
 fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        // Whatever else the environment says.
+        // The result does not depend on other variables.
         let ended = Program::start_with(["--completions", shell], &[("GENERATOR_RATE", "5")]).end();
         assert_eq!((ended.code, ended.stderr.len()), (Some(0), 0), "{ended:?}");
         let script = ended.stdout.join("\n");

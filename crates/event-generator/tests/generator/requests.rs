@@ -1,4 +1,4 @@
-//! What goes over the wire and what is printed, as the tutorial has it.
+//! Requests and output, as in the tutorial.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,8 @@ use crate::{
     server::{Reply, Server},
 };
 
-/// The user id of a text like `user_id: <uuid4>, timestamp: 08-Mar-2022 (12:30:56.760261)`, all of it checked.
+/// Returns the user id of a text like `user_id: <uuid4>, timestamp: 08-Mar-2022 (12:30:56.760261)`,
+/// after checking all of it.
 fn user_of(text: &str) -> Uuid {
     let (user, timestamp) = text
         .strip_prefix("user_id: ")
@@ -26,9 +27,9 @@ fn user_of(text: &str) -> Uuid {
 }
 
 #[test]
-fn prints_the_status_of_each_answer_and_a_summary() {
+fn prints_the_status_of_each_reply_and_a_summary() {
     let server = Server::willing();
-    // Its progress would come if this machine stood still for a second.
+    // A progress line would appear if this machine paused for a second.
     let ended = Program::run([
         "--url",
         &server.url(),
@@ -56,7 +57,7 @@ fn prints_the_status_of_each_answer_and_a_summary() {
 }
 
 #[test]
-fn posts_the_tutorials_json_string() {
+fn posts_the_json_string_of_the_tutorial() {
     let server = Server::willing();
     let ended = Program::run(["--url", &server.url(), "--count", "1", "--actions", "click"]);
     assert_eq!(ended.code, Some(0));
@@ -82,7 +83,7 @@ fn the_three_actions_of_the_tutorial_are_sent_by_default() {
 }
 
 #[test]
-fn prefix_action_and_channel_make_the_target() {
+fn the_target_consists_of_prefix_action_and_channel() {
     let server = Server::willing();
     let url = format!("{}/live/", server.url());
     Program::run([
@@ -102,7 +103,7 @@ fn prefix_action_and_channel_make_the_target() {
 }
 
 #[test]
-fn the_environment_speaks_for_absent_flags() {
+fn environment_variables_replace_absent_flags() {
     let server = Server::willing();
     let url = server.url();
     let env = [
@@ -121,9 +122,9 @@ fn the_environment_speaks_for_absent_flags() {
 }
 
 #[test]
-fn no_proxy_stands_before_a_server_on_this_machine() {
+fn no_proxy_is_used_for_a_server_on_this_machine() {
     let server = Server::willing();
-    // Nothing listens on port 1: a request by way of this proxy would fail.
+    // No server listens on port 1: a request through this proxy would fail.
     let env = [
         ("HTTP_PROXY", "http://127.0.0.1:1"),
         ("ALL_PROXY", "http://127.0.0.1:1"),
@@ -133,7 +134,7 @@ fn no_proxy_stands_before_a_server_on_this_machine() {
 }
 
 #[test]
-fn above_a_hundred_a_second_status_codes_are_printed_only_if_asked_for() {
+fn above_a_hundred_per_second_status_codes_are_printed_only_on_request() {
     let server = Server::willing();
     let arguments = ["--url", &server.url(), "--rate", "101", "--count", "3"];
     assert!(Program::run(arguments).stdout.is_empty());
@@ -156,7 +157,7 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
         let arguments = [
             "--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record,
         ];
-        // One request at a time, and so one lane.
+        // One request at a time means one lane.
         Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
         let mut events: Vec<(u64, String, Uuid)> = Vec::new();
         let mut publishers = BTreeSet::new();
@@ -176,7 +177,7 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
 }
 
 #[test]
-fn a_status_that_is_not_200_is_printed_and_the_servers_message_told() {
+fn a_status_other_than_200_is_printed_with_the_message_of_the_server() {
     let server = Server::start(|_| Reply::error(400, "invalid_channel", "name it otherwise"));
     let ended = Program::run(["--url", &server.url(), "--rate", "100", "--count", "2"]);
     assert_eq!(
@@ -185,13 +186,13 @@ fn a_status_that_is_not_200_is_printed_and_the_servers_message_told() {
     );
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("failed: 400 Bad Request: name it otherwise (invalid_channel)"),
         "{ended:?}"
     );
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 2, acknowledged 0, failed 2, unknown 0"),
         "{ended:?}"
     );

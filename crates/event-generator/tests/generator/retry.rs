@@ -1,4 +1,4 @@
-//! Events that are sent again, with the same key.
+//! Retries with an idempotency key.
 
 use std::sync::Mutex;
 
@@ -7,7 +7,7 @@ use crate::{
     server::{Reply, Request, Server},
 };
 
-/// Gives these answers in turn, and then acknowledges.
+/// Sends these replies in turn, and then acknowledges.
 fn scripted(replies: Vec<Reply>) -> Server {
     let replies = Mutex::new(replies.into_iter());
     Server::start(move |_| {
@@ -27,7 +27,7 @@ fn key(request: &Request) -> &str {
 }
 
 #[test]
-fn an_event_is_sent_again_with_its_key_until_it_is_acknowledged() {
+fn an_event_is_repeated_with_its_key_until_it_is_acknowledged() {
     let refusal = Reply::error(503, "broker_unavailable", "later");
     let server = scripted(vec![
         Reply::Break,
@@ -40,12 +40,12 @@ fn an_event_is_sent_again_with_its_key_until_it_is_acknowledged() {
     );
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 2, acknowledged 2, failed 0, unknown 0"),
         "{ended:?}"
     );
     assert!(
-        ended.said().contains("3 requests were sent again"),
+        ended.stderr_text().contains("3 requests were repeated"),
         "{ended:?}"
     );
     let requests = server.requests(5);
@@ -55,7 +55,7 @@ fn an_event_is_sent_again_with_its_key_until_it_is_acknowledged() {
             (key(&requests[0]), &requests[0].body)
         );
     }
-    // The lane has waited, and goes on with a key of its own.
+    // The lane has waited, and continues with another key.
     assert!(
         key(&requests[4]) != key(&requests[0]) && requests[4].body.contains("\"sequence\":1"),
         "{requests:?}"
@@ -63,13 +63,13 @@ fn an_event_is_sent_again_with_its_key_until_it_is_acknowledged() {
 }
 
 #[test]
-fn it_is_not_sent_again_more_often_than_asked_and_stays_unknown_after_doubt() {
+fn retries_are_limited_and_an_unknown_outcome_stays_unknown() {
     let refusal = || Reply::error(503, "broker_unavailable", "later");
     let server = scripted(vec![Reply::Break, refusal(), refusal()]);
     let ended = publish(&server, &["--count", "1", "--retry", "1"]);
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 1, acknowledged 0, failed 0, unknown 1"),
         "{ended:?}"
     );
@@ -78,12 +78,12 @@ fn it_is_not_sent_again_more_often_than_asked_and_stays_unknown_after_doubt() {
 }
 
 #[test]
-fn what_is_wrong_is_not_sent_again() {
+fn a_rejected_event_is_not_repeated() {
     let server = scripted(vec![Reply::error(400, "invalid_channel", "no")]);
     let ended = publish(&server, &["--count", "1", "--retry", "5"]);
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 1, acknowledged 0, failed 1, unknown 0"),
         "{ended:?}"
     );
@@ -97,7 +97,7 @@ fn a_batch_has_one_key() {
     let ended = publish(&server, &["--count", "3", "--batch", "3", "--retry", "5"]);
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 3, acknowledged 3, failed 0, unknown 0"),
         "{ended:?}"
     );
@@ -108,10 +108,10 @@ fn a_batch_has_one_key() {
 }
 
 #[test]
-fn without_the_flag_there_is_no_key_and_nothing_is_sent_twice() {
+fn without_the_flag_there_is_no_key_and_no_retry() {
     let server = scripted(vec![Reply::Break]);
     let ended = publish(&server, &["--count", "1"]);
-    assert!(ended.said().contains("unknown 1"), "{ended:?}");
+    assert!(ended.stderr_text().contains("unknown 1"), "{ended:?}");
     assert_eq!(server.request().header("idempotency-key"), None);
     assert!(server.is_unasked());
 }

@@ -1,4 +1,4 @@
-//! The schedule goes on whatever the answers do. Shown by what is in flight together, never by a clock.
+//! The schedule does not depend on replies. The requests in flight together prove it, not a clock.
 
 use crate::{
     program::Program,
@@ -6,8 +6,9 @@ use crate::{
 };
 
 #[test]
-fn a_slow_answer_does_not_hold_up_the_next_event() {
-    // Nobody is answered before all five have come: a generator that waits for answers never sends the second.
+fn a_slow_reply_does_not_delay_the_next_event() {
+    // The server replies after all five requests have arrived: a generator that waits for replies
+    // never sends the second.
     let gate = Gate::default();
     let server = Server::start(move |_| {
         if gate.arrive_and_wait_for(5) {
@@ -20,7 +21,7 @@ fn a_slow_answer_does_not_hold_up_the_next_event() {
     assert_eq!(ended.code, Some(0));
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 5, acknowledged 5, failed 0, unknown 0"),
         "{ended:?}"
     );
@@ -37,7 +38,8 @@ fn a_duration_ends_the_run() {
         "--duration",
         "100ms",
     ]);
-    // All ten, unless this machine stood still; exactly which is tested where time is a parameter, in `pace.rs`.
+    // All ten are sent, unless this machine paused. The exact number is tested with time as a
+    // parameter, in `schedule/mod.rs`.
     assert_eq!(ended.code, Some(0));
     assert!((1..=10).contains(&ended.stdout.len()), "{ended:?}");
 }

@@ -1,4 +1,4 @@
-//! A scripted HTTP/1.1 server on a free port: keeps what it was asked, answers what the test says.
+//! A scripted HTTP/1.1 server on a free port: records requests, and replies as the test says.
 
 use std::{
     io::{self, BufRead, BufReader, Read as _, Write as _},
@@ -13,25 +13,25 @@ use std::{
 
 use crate::WITHIN;
 
-/// A request as it came.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     /// Method, target and version.
     pub(crate) line: String,
-    /// Names in lower case.
+    /// Headers, with names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// The whole body.
+    /// Body.
     pub(crate) body: String,
 }
 
-/// What to do with a request.
+/// Reaction to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
-    /// Answer with this status and body.
+    /// Reply with this status and body.
     Answer(u16, String),
-    /// Acknowledge, say that the connection ends, and close it.
+    /// Acknowledge, announce the end of the connection, and close it.
     AcknowledgeAndClose,
-    /// Close the connection without an answer.
+    /// Close the connection without a reply.
     Break,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `reply` is called in the thread of each connection, and may wait.
+    /// Starts a server. `reply` is called in the thread of each connection, and may wait.
     pub(crate) fn start(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
@@ -58,18 +58,19 @@ impl Server {
         Self { address, requests }
     }
 
-    /// Acknowledges everything.
+    /// Starts a server that acknowledges everything.
     pub(crate) fn willing() -> Self {
         Self::start(|_| Reply::acknowledge())
     }
 
-    /// Acknowledges everything, and counts how many requests were under way together at the most.
+    /// Starts a server that acknowledges everything and counts the highest number of requests in
+    /// flight.
     pub(crate) fn counting_together() -> (Self, Arc<AtomicUsize>) {
         let most = Arc::<AtomicUsize>::default();
         let (now, most_so_far) = (AtomicUsize::new(0), Arc::clone(&most));
         let server = Self::start(move |_| {
             most_so_far.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-            // Gives others the chance to come.
+            // Let other requests arrive.
             thread::yield_now();
             now.fetch_sub(1, SeqCst);
             Reply::acknowledge()
@@ -77,36 +78,36 @@ impl Server {
         (server, most)
     }
 
-    /// Its base address.
+    /// Returns the URL of the server.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The next request.
+    /// Waits for the next request.
     pub(crate) fn request(&self) -> Request {
         self.requests
             .recv_timeout(WITHIN)
             .expect("a request in time")
     }
 
-    /// Whether no request came that was not taken.
+    /// Returns whether the test has taken all requests.
     pub(crate) fn is_unasked(&self) -> bool {
         self.requests.try_recv().is_err()
     }
 
-    /// The next requests.
+    /// Waits for the next requests.
     pub(crate) fn requests(&self, count: usize) -> Vec<Request> {
         (0..count).map(|_| self.request()).collect()
     }
 }
 
 impl Reply {
-    /// What the server answers when an event is stored.
+    /// Returns the reply of sse-server to a stored event.
     pub(crate) fn acknowledge() -> Self {
         Self::Answer(200, r#"{"id":"1700000000000-5"}"#.to_owned())
     }
 
-    /// What the server answers when so many events of a batch are stored.
+    /// Returns the reply of sse-server to a batch of `count` stored events.
     pub(crate) fn batch(count: usize) -> Self {
         Self::Answer(
             200,
@@ -117,7 +118,7 @@ impl Reply {
         )
     }
 
-    /// What the server answers when it is not.
+    /// Returns the error reply of sse-server.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::Answer(
             status,
@@ -127,7 +128,7 @@ impl Reply {
 }
 
 impl Request {
-    /// The value of the header with this name, in lower case.
+    /// Returns the value of a header, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -135,13 +136,13 @@ impl Request {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The target of the request line.
+    /// Returns the target of the request line.
     pub(crate) fn target(&self) -> &str {
         self.line.split(' ').nth(1).expect("a request line")
     }
 }
 
-/// Serves one connection until it ends; how it ends does not matter here.
+/// Serves one connection until it ends, in whatever way.
 fn serve(
     connection: &TcpStream,
     requests: &mpsc::Sender<Request>,
@@ -149,7 +150,7 @@ fn serve(
 ) {
     let mut reader = BufReader::new(connection);
     while let Ok(request) = read_request(&mut reader) {
-        // Nobody receives any more when the test is over.
+        // The receiver is gone once the test is over.
         let _ = requests.send(request.clone());
         let (status, body, head) = match reply(&request) {
             Reply::Answer(status, body) => (status, body, ""),
@@ -199,7 +200,7 @@ fn read_line(reader: &mut BufReader<&TcpStream>) -> io::Result<String> {
     }
 }
 
-/// Holds answers back until enough requests have come, or for ever.
+/// Delays replies until enough requests have arrived, or for ever.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     arrived: Mutex<usize>,
@@ -207,7 +208,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Whether `count` have arrived, this one included, before the time was up.
+    /// Returns whether `count` requests have arrived in time, including this one.
     pub(crate) fn arrive_and_wait_for(&self, count: usize) -> bool {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         *arrived += 1;

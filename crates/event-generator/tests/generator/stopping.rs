@@ -10,7 +10,7 @@ use crate::{
 fn assert_ended_well(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
-        ended.said().contains("\nrate ") && !ended.said().contains("panicked"),
+        ended.stderr_text().contains("\nrate ") && !ended.stderr_text().contains("panicked"),
         "{ended:?}"
     );
 }
@@ -27,7 +27,8 @@ fn a_signal_ends_the_run_with_a_summary() {
         let ended = program.end();
         assert_ended_well(&ended);
         assert!(
-            ended.said().starts_with("sent ") && ended.said().contains(", unknown 0\n"),
+            ended.stderr_text().starts_with("sent ")
+                && ended.stderr_text().contains(", unknown 0\n"),
             "{ended:?}"
         );
     }
@@ -35,7 +36,7 @@ fn a_signal_ends_the_run_with_a_summary() {
 
 #[cfg(unix)]
 #[test]
-fn answers_that_do_not_come_after_a_signal_are_unknown_and_recorded() {
+fn requests_without_a_reply_after_a_signal_are_unknown_and_recorded() {
     let gate = Gate::default();
     let server = Server::start(move |_| {
         gate.arrive_and_wait_for(usize::MAX);
@@ -58,7 +59,7 @@ fn answers_that_do_not_come_after_a_signal_are_unknown_and_recorded() {
     assert_ended_well(&ended);
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 1, acknowledged 0, failed 0, unknown 1"),
         "{ended:?}"
     );
@@ -72,8 +73,8 @@ fn answers_that_do_not_come_after_a_signal_are_unknown_and_recorded() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_that_finds_no_server_can_still_be_stopped() {
-    // A port that was free a moment ago.
+fn a_run_without_a_server_can_be_stopped() {
+    // This port was free a moment ago.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
     drop(listener);
@@ -90,7 +91,7 @@ fn a_closed_stdout_ends_the_run_quietly() {
         Program::start_unread(["--url", &server.url(), "--rate", "100", "--progress", "off"]).end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
-        ended.stderr.len() == 3 && ended.said().starts_with("sent "),
+        ended.stderr.len() == 3 && ended.stderr_text().starts_with("sent "),
         "{ended:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! Requests for any server: methods, paths, bodies, headers, tokens.
+//! Requests for any server: methods, paths, bodies, headers and tokens.
 
 use crate::{
     program::Program,
@@ -106,7 +106,7 @@ fn the_tutorials_get_has_no_body() {
 }
 
 #[test]
-fn headers_go_with_our_own_api_too() {
+fn headers_are_sent_to_the_default_api_too() {
     let server = Server::willing();
     let url = server.url();
     let arguments = [
@@ -140,7 +140,7 @@ fn headers_go_with_our_own_api_too() {
 }
 
 #[test]
-fn data_that_would_break_a_header_is_not_sent() {
+fn data_that_would_make_a_header_invalid_is_not_sent() {
     let server = Server::willing();
     let (program, stdin) = Program::start_fed([
         "--url",
@@ -155,13 +155,13 @@ fn data_that_would_break_a_header_is_not_sent() {
     let ended = program.end();
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended
-            .said()
-            .contains("event 0 failed: not sent: the header x-data would have control characters")
+        ended.stderr_text().contains(
+            "event 0 failed: not sent: the header x-data would contain control characters"
+        )
     );
     assert!(
         ended
-            .said()
+            .stderr_text()
             .contains("sent 1, acknowledged 0, failed 1, unknown 0"),
         "{ended:?}"
     );
@@ -169,7 +169,7 @@ fn data_that_would_break_a_header_is_not_sent() {
 }
 
 #[test]
-fn no_secret_is_said_whatever_happens() {
+fn no_output_contains_a_secret() {
     let server = Server::start(|_| Reply::error(403, "no", "no"));
     let directory = tempfile::tempdir().expect("a directory");
     let report = directory.path().join("report.json");
@@ -194,7 +194,7 @@ fn no_secret_is_said_whatever_happens() {
         server.request().header("authorization"),
         Some("Bearer s3cret")
     );
-    assert!(!ended.said().contains("s3cret"), "{ended:?}");
+    assert!(!ended.stderr_text().contains("s3cret"), "{ended:?}");
     assert!(
         !std::fs::read_to_string(&report)
             .expect("a report")

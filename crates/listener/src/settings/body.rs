@@ -7,39 +7,39 @@ use std::{
 
 use bytes::Bytes;
 
-/// A request is not larger than this.
+/// Limit of bytes of a body.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// Bytes that are sent with every request. They may be a secret: they are not shown.
+/// The bytes of a body. They can be a secret, so `Debug` does not print them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Body(pub Bytes);
+pub struct RequestBody(pub Bytes);
 
-/// Why there is no body. The text is not in it.
+/// Why a text is not a body. The error does not contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBody {
     /// The file cannot be read.
     #[error("cannot read the body from {name}: {why}")]
     Unreadable {
-        /// The file, or stdin.
+        /// The name of the file, or `stdin`.
         name: String,
-        /// The operating system's words.
+        /// The error of the operating system.
         why: String,
     },
-    /// It is no request any more.
+    /// The body is larger than the limit.
     #[error("the body is larger than {} MiB", BYTES_MAX >> 20)]
     TooLarge,
 }
 
-impl Body {
-    /// Reads what the flag says, and the file that it names.
+impl RequestBody {
+    /// Parses the value of the flag, and reads the file that it names.
     ///
     /// # Errors
-    /// What is wrong with it, and what to write.
+    /// The file cannot be read, or the body is too large.
     pub fn parse(text: &str) -> Result<Self, InvalidBody> {
         let body = match text.strip_prefix('@') {
             None => Bytes::copy_from_slice(text.as_bytes()),
-            Some("-") => read("stdin", Ok(io::stdin()))?,
-            Some(file) => read(file, File::open(file))?,
+            Some("-") => read_body("stdin", Ok(io::stdin()))?,
+            Some(file) => read_body(file, File::open(file))?,
         };
         if body.len() as u64 > BYTES_MAX {
             Err(InvalidBody::TooLarge)
@@ -49,7 +49,7 @@ impl Body {
     }
 }
 
-fn read(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody> {
+fn read_body(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody> {
     let mut bytes = Vec::new();
     source
         .and_then(|source| source.take(BYTES_MAX + 1).read_to_end(&mut bytes))
@@ -60,9 +60,9 @@ fn read(name: &str, source: io::Result<impl Read>) -> Result<Bytes, InvalidBody>
     Ok(bytes.into())
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Body({} bytes)", self.0.len())
+        write!(f, "RequestBody({} bytes)", self.0.len())
     }
 }
 
@@ -72,16 +72,18 @@ mod tests {
 
     #[test]
     fn a_body_is_a_text_or_a_file() {
-        assert_eq!(Body::parse("{}").unwrap().0, "{}");
-        assert_eq!(Body::parse("").unwrap().0, "");
+        assert_eq!(RequestBody::parse("{}").unwrap().0, "{}");
+        assert_eq!(RequestBody::parse("").unwrap().0, "");
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("body");
         std::fs::write(&path, b"a\xFF").unwrap();
         assert_eq!(
-            Body::parse(&format!("@{}", path.display())).unwrap().0,
+            RequestBody::parse(&format!("@{}", path.display()))
+                .unwrap()
+                .0,
             b"a\xFF"[..]
         );
-        let error = Body::parse("@/absent").unwrap_err();
+        let error = RequestBody::parse("@/absent").unwrap_err();
         assert!(
             error
                 .to_string()
@@ -89,16 +91,16 @@ mod tests {
             "{error}"
         );
         assert_eq!(
-            Body::parse(&"x".repeat((16 << 20) + 1)),
+            RequestBody::parse(&"x".repeat((16 << 20) + 1)),
             Err(InvalidBody::TooLarge)
         );
     }
 
     #[test]
-    fn it_is_not_shown() {
+    fn debug_does_not_print_a_body() {
         assert_eq!(
-            format!("{:?}", Body::parse("secret").unwrap()),
-            "Body(6 bytes)"
+            format!("{:?}", RequestBody::parse("secret").unwrap()),
+            "RequestBody(6 bytes)"
         );
     }
 }

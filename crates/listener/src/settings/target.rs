@@ -1,4 +1,4 @@
-//! What is asked for, and of whom: the settings that following a stream and `listener bench` share.
+//! The request and the servers that it is sent to: settings that both commands share.
 
 use std::num::NonZeroU64;
 
@@ -7,25 +7,27 @@ use reqwest::{
     Method,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
+use sse_cli::{
+    authorization::check_one_source, header::Bearer, secret::Unquoted, switch::parse_switch,
+};
 use sse_proto::Channel;
 
-use super::body::Body;
-use crate::{
-    endpoint::StreamUrl,
-    header::{Bearer, Header, Unquoted},
-    request,
+use super::{
+    body::RequestBody, header::Header, last_event_id::to_header_value, stream_url::StreamUrl,
+    values::parse_count,
 };
 
 /// The request for a stream.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// Where the stream is: http or https; may be repeated
+    /// URL of the stream, http or https; may be repeated
     ///
-    /// Without a path, /stream is meant. A query is sent as it is, with --channel and its like added to it. Several URLs
-    /// are the nodes of one system: when one gives no stream the next one is asked at once, from the last event id (in the
-    /// variable they are separated by spaces). Proxies are taken from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, but never for this
-    /// machine itself.
-    // A URL may hold a password: help does not print the environment's.
+    /// The default path is /stream. A query is sent as written, with the parameters of --channel
+    /// and similar flags added. Several URLs (in the variable, separated by spaces) are the nodes
+    /// of one system: if one opens no stream, the next one is tried at once with the last event id.
+    /// Proxies are set by `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; servers on this
+    /// machine are reached without a proxy.
+    // A URL can contain a password, so help must not print the variable.
     #[arg(
         long = "url",
         env = "LISTENER_URL",
@@ -35,10 +37,11 @@ pub struct Target {
     #[arg(value_name = "URL", value_delimiter = ' ', value_parser = Unquoted(str::parse::<StreamUrl>))]
     pub urls: Vec<StreamUrl>,
 
-    /// Send this as well: `Authorization: Bearer TOKEN`
+    /// Send the header `Authorization: Bearer TOKEN`
     ///
-    /// Give it by the variable rather than by the flag: every user of this machine can see a command line. It is never
-    /// printed. It is sent to the scheme, host and port of --url only: a redirect to another one does not get it.
+    /// Give it by the variable rather than by the flag, because every user of this machine can see
+    /// a command line. The token is never printed. It is sent only to the scheme, host and port of
+    /// --url, not to the target of a redirect to another origin.
     #[arg(
         long,
         env = "LISTENER_BEARER",
@@ -48,11 +51,12 @@ pub struct Target {
     #[arg(value_parser = Unquoted(Bearer::parse), allow_hyphen_values = true)]
     pub bearer: Option<Bearer>,
 
-    /// Send this header as well, like 'X-Api-Key: 123'; may be repeated
+    /// Send this header, like 'X-Api-Key: 123'; may be repeated
     ///
-    /// The variable holds one header. Accept, Accept-Encoding, Cache-Control, Last-Event-ID and the headers about the
-    /// connection are set by the listener itself. Values are never printed, and like --bearer they are sent to the
-    /// scheme, host and port of --url only. A secret is better kept in the variable than on the command line.
+    /// The variable holds one header. The listener itself sets Accept, Accept-Encoding,
+    /// Cache-Control, Last-Event-ID and the headers of the connection. Values are never printed
+    /// and, like --bearer, sent only to the scheme, host and port of --url. Give a secret by the
+    /// variable rather than by the flag.
     #[arg(
         long = "header",
         env = "LISTENER_HEADER",
@@ -62,16 +66,17 @@ pub struct Target {
     #[arg(value_parser = Unquoted(Header::parse))]
     pub headers: Vec<Header>,
 
-    /// Ask with this method, like POST; without it GET, or POST if there is a --body
+    /// Method of the request, like POST; by default GET, or POST with a --body
     ///
-    /// A redirect turns it into GET as in browsers: 303 always, 301 and 302 for a POST.
+    /// Redirects change the method as in browsers: 303 always to GET, 301 and 302 only a POST.
     #[arg(long, env = "LISTENER_METHOD", value_name = "METHOD", value_parser = parse_method)]
     pub method: Option<Method>,
 
-    /// Send this body with the request; @FILE sends what is in a file, @- what is on stdin
+    /// Body of the request; @FILE reads it from a file, @- from stdin
     ///
-    /// Its Content-Type is application/json unless --header says otherwise. It is sent again with every reconnection,
-    /// and along with a redirect (307, 308), to another host too.
+    /// The Content-Type is application/json unless --header sets another one. The body is sent
+    /// again with every reconnect, and with every redirect of status 307 or 308, even to another
+    /// host.
     #[arg(
         long,
         env = "LISTENER_BODY",
@@ -79,13 +84,13 @@ pub struct Target {
         value_name = "TEXT",
         allow_hyphen_values = true
     )]
-    #[arg(value_parser = Unquoted(Body::parse))]
-    pub body: Option<Body>,
+    #[arg(value_parser = Unquoted(RequestBody::parse))]
+    pub body: Option<RequestBody>,
 
     /// Follow this channel; may be repeated
     ///
-    /// Sent as the query parameter `channel`. Several may also be given at once, separated by commas. Without it the server
-    /// chooses; sse-server takes the channel `sse`.
+    /// The name is sent as the query parameter `channel`. Several names can be separated by commas.
+    /// By default the server chooses; sse-server chooses the channel `sse`.
     #[arg(
         long = "channel",
         env = "LISTENER_CHANNEL",
@@ -94,10 +99,10 @@ pub struct Target {
     )]
     pub channels: Vec<Channel>,
 
-    /// Get only events of this type; may be repeated
+    /// Receive only events of this type; may be repeated
     ///
-    /// Sent as query parameters `event`: the server filters. Several types may also be given at once, separated by
-    /// commas. A `gap` event, by which the server says that events are missing, always comes through.
+    /// The type is sent as the query parameter `event`, and the server filters. Several types can
+    /// be separated by commas. The filter always passes `gap` events, which report missing events.
     #[arg(
         long = "event",
         env = "LISTENER_EVENT",
@@ -107,24 +112,27 @@ pub struct Target {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub events: Vec<String>,
 
-    /// Begin right after the event with this id
+    /// Start after the event with this id
     ///
-    /// The `id` of the last event that you have, as --format json prints it. Without it the stream begins with what
-    /// comes next. Either way the listener itself keeps the id from then on, as long as it runs.
-    #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = sendable_id, group = "start")]
+    /// The id is the `id` of the last event that you have, as --format json prints it. Without a
+    /// start position the stream begins with the next event. While it runs, the listener always
+    /// resumes after the last event received.
+    #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = parse_event_id, group = "start")]
     pub last_event_id: Option<String>,
 
-    /// Begin with what was published since: 10m, 2h, 1d ago, an RFC 3339 time, or milliseconds since 1970
+    /// Start with the events since this time: 10m, 2h, 1d (ago), an RFC 3339 time, or milliseconds
+    /// since 1970
     ///
-    /// Sent as the query parameter `since`, which sse-server knows. It counts until the first id has come: from then on
-    /// the listener goes on after the last one.
+    /// The time is sent as the query parameter `since`, which sse-server supports. After the first
+    /// id received, the last event id overrides it.
     #[arg(long, env = "LISTENER_SINCE", value_name = "TIME", group = "start")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub since: Option<String>,
 
-    /// Begin with the newest N events that are there (of each channel)
+    /// Start with the newest N events of each channel
     ///
-    /// Sent as the query parameter `last`, which sse-server knows. Like --since, it counts until the first id has come.
+    /// The number is sent as the query parameter `last`, which sse-server supports. After the first
+    /// id received, the last event id overrides it.
     #[arg(
         long,
         env = "LISTENER_LAST",
@@ -137,15 +145,15 @@ pub struct Target {
 
     /// Do not check the server's certificate
     ///
-    /// For a server of your own with a certificate that nobody has signed. Whoever is on the way can then read and
-    /// change everything, --bearer and --header included.
+    /// Use this only for your own server with a self-signed certificate: an attacker on the network
+    /// path can then read and change everything, including --bearer and --header.
     #[arg(long, env = "LISTENER_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = parse_switch)]
     pub insecure: bool,
 }
 
 impl Target {
-    /// What the flags add to a URL's query, in order.
+    /// The parameters that the flags add to the query of a URL, in order.
     pub fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
         let channels = self
             .channels
@@ -157,7 +165,7 @@ impl Target {
         channels.chain(events).chain(since).chain(last)
     }
 
-    /// How to ask.
+    /// The method of the request.
     #[must_use]
     pub fn method(&self) -> Method {
         match (&self.method, &self.body) {
@@ -167,7 +175,7 @@ impl Target {
         }
     }
 
-    /// The headers that the user adds: what only the origin that the user named may get.
+    /// The headers of the user, which only the origin of `--url` may receive.
     #[must_use]
     pub fn secret_headers(&self) -> HeaderMap {
         let mut secrets = HeaderMap::new();
@@ -182,37 +190,31 @@ impl Target {
         secrets
     }
 
-    /// What the body is, if there is one or the user says so.
+    /// The content type, if there is a body or the user sets one.
     #[must_use]
     pub fn content_type(&self) -> Option<HeaderValue> {
-        let said = self
+        let by_user = self
             .headers
             .iter()
             .find(|header| header.name == CONTENT_TYPE)
             .map(|header| header.value.clone());
-        said.or_else(|| {
+        by_user.or_else(|| {
             self.body
                 .as_ref()
                 .map(|_| HeaderValue::from_static("application/json"))
         })
     }
 
-    /// A request has one `Authorization`, and which one is not for us to choose; and every node is named once.
+    /// Checks combinations of settings.
+    ///
+    /// A request has one `Authorization`, so only one setting may define it. Each URL may be given
+    /// once.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let headers = self
-            .headers
-            .iter()
-            .filter(|header| header.name == AUTHORIZATION)
-            .count();
-        let header = ["--header authorization"].into_iter().cycle().take(headers);
-        let bearer = self.bearer.iter().map(|_| "--bearer");
-        let url = Some("the user in --url").filter(|_| self.urls.iter().any(StreamUrl::has_user));
-        let given: Vec<_> = bearer.chain(header).chain(url).collect();
-        if let [one, other, ..] = given[..] {
-            return Err(format!(
-                "{one} and {other} both set Authorization: give one of them"
-            ));
-        }
+        check_one_source(
+            self.bearer.is_some(),
+            self.headers.iter().map(|header| &header.name),
+            self.urls.iter().any(StreamUrl::has_user),
+        )?;
         match self
             .urls
             .iter()
@@ -225,33 +227,22 @@ impl Target {
     }
 }
 
-/// A number of events.
-pub(super) fn parse_count(text: &str) -> Result<NonZeroU64, &'static str> {
-    text.parse().map_err(|_| "write a whole number from 1 on")
-}
-
-/// `true`, `false`, `1` or `0`.
-pub(super) fn parse_switch(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err("write 1 or true, 0 or false"),
-    }
-}
-
 fn parse_method(text: &str) -> Result<Method, String> {
     let upper = text.to_ascii_uppercase();
     match Method::from_bytes(upper.as_bytes()) {
-        Ok(Method::HEAD | Method::CONNECT) => Err(format!("the answer to {upper} has no stream")),
+        Ok(Method::HEAD | Method::CONNECT) => Err(format!("the response to {upper} has no stream")),
         Ok(method) => Ok(method),
         Err(_) => Err("write an HTTP method, like GET or POST".to_owned()),
     }
 }
 
-fn sendable_id(id: &str) -> Result<String, String> {
-    if request::id_header(id).is_some() {
+fn parse_event_id(id: &str) -> Result<String, String> {
+    if to_header_value(id).is_some() {
         Ok(id.to_owned())
     } else {
-        Err("an event id has no control characters: it is sent as an HTTP header".to_owned())
+        Err(
+            "an event id must not contain control characters: it is sent as an HTTP header"
+                .to_owned(),
+        )
     }
 }

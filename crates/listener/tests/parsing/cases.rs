@@ -1,17 +1,18 @@
-//! Byte sequences and what the standard makes of them (WHATWG HTML §9.2.5 "Parsing" and §9.2.6 "Interpreting").
+//! Byte sequences, and the events in them by the standard (WHATWG HTML §9.2.5 "Parsing" and §9.2.6
+//! "Interpreting").
 //!
-//! Each begins as a new connection does: with no last event id, no type and no data.
+//! Each sequence begins like a new connection: without a last event id, a type and data.
 
 /// A stream that ends after these bytes.
 pub(crate) struct Case {
-    /// What it shows.
+    /// The rule that the case tests.
     pub(crate) rule: &'static str,
     pub(crate) bytes: &'static [u8],
-    /// What is dispatched: last event id, type, data.
+    /// The dispatched events: last event id, type, data.
     pub(crate) events: &'static [(&'static str, &'static str, &'static str)],
-    /// The last event id in the end, with which the next connection would begin.
+    /// The last event id at the end.
     pub(crate) last_event_id: &'static str,
-    /// The reconnection time that was set, in milliseconds.
+    /// The reconnection time at the end, in milliseconds.
     pub(crate) retry_ms: Option<u64>,
 }
 
@@ -77,7 +78,7 @@ pub(crate) const CASES: &[Case] = &[
     case("later colons are part of the value", b"data: a: b:c\n\n", &[("", "message", "a: b:c")]),
     case("a value may begin with a colon", b"data::a\n\n", &[("", "message", ":a")]),
     case("a field without a colon has an empty value", b"data\ndata\n\n", &[("", "message", "\n")]),
-    case("names are told apart by case", b"Data: a\nDATA: b\ndata: c\n\n", &[("", "message", "c")]),
+    case("names are case-sensitive", b"Data: a\nDATA: b\ndata: c\n\n", &[("", "message", "c")]),
     case("space before the name makes another name", b" data: a\ndata: b\n\n", &[("", "message", "b")]),
     case("space before the colon makes another name", b"data : a\ndata: b\n\n", &[("", "message", "b")]),
     case("unknown fields are ignored", b"foo: bar\nfoo\ndatax: a\ndat: a\ndata: b\n\n", &[("", "message", "b")]),

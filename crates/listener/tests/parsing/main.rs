@@ -1,23 +1,25 @@
-//! One table of byte sequences, through every reader of streams that there is here, however the reads cut them.
+//! One table of byte sequences, through both stream readers of the crate, wherever reads cut them.
 
 mod cases;
 
 use std::collections::BTreeSet;
 
 use listener::{
-    bench::events::{self, EventReader, Scratch},
-    resume::Resume,
-    stream::{Decoder, Item},
+    decode::{
+        decoder::{Decoder, Item},
+        resume::ResumeState,
+    },
+    load::event_reader::{self, EventReader, Scratch},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
 
 use crate::cases::CASES;
 
 const EVENT_BYTES_MAX: usize = 16 << 20;
-/// Each case is cut at random so often.
+/// Number of random cuts per case.
 const CUTS: u64 = 100;
 
-/// What a reader made of a stream.
+/// The result of reading a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     /// Last event id, type, data.
@@ -27,15 +29,18 @@ struct Read {
 }
 
 /// The reader of `listener`, which parses with `eventsource-stream`.
-fn by_the_listener(pieces: &[&[u8]]) -> Read {
-    let (mut decoder, mut resume, mut events) =
-        (Decoder::new(EVENT_BYTES_MAX), Resume::default(), Vec::new());
+fn read_with_decoder(pieces: &[&[u8]]) -> Read {
+    let (mut decoder, mut resume, mut events) = (
+        Decoder::new(EVENT_BYTES_MAX),
+        ResumeState::default(),
+        Vec::new(),
+    );
     for piece in pieces {
         decoder.push(piece).expect("small enough");
         while let Some(item) = decoder.next_item(&mut resume).expect("parses") {
             match item {
                 Item::Event(event) => events.push((event.id, event.kind, event.data)),
-                Item::Comment(text) => panic!("a comment that nobody asked for: {text}"),
+                Item::Comment(text) => panic!("a comment that was not requested: {text}"),
             }
         }
     }
@@ -49,16 +54,16 @@ fn by_the_listener(pieces: &[&[u8]]) -> Read {
     }
 }
 
-/// The reader of `listener bench`, which makes no strings.
-fn by_the_bench(pieces: &[&[u8]]) -> Read {
+/// The reader of `listener bench`, which creates no strings.
+fn read_with_event_reader(pieces: &[&[u8]]) -> Read {
     let (mut reader, mut scratch, mut events) = (
         EventReader::new(EVENT_BYTES_MAX),
         Scratch::default(),
         Vec::new(),
     );
     for piece in pieces {
-        let take = |item: events::Item<'_>| {
-            if let events::Item::Event(event) = item {
+        let take = |item: event_reader::Item<'_>| {
+            if let event_reader::Item::Event(event) = item {
                 events.push((
                     event.id_text().into(),
                     event.kind_text().into(),
@@ -79,7 +84,10 @@ fn by_the_bench(pieces: &[&[u8]]) -> Read {
 
 type Reader = fn(&[&[u8]]) -> Read;
 
-const READERS: [(&str, Reader); 2] = [("listener", by_the_listener), ("bench", by_the_bench)];
+const READERS: [(&str, Reader); 2] = [
+    ("listener", read_with_decoder),
+    ("bench", read_with_event_reader),
+];
 
 /// Runs every case through every reader, in pieces that are cut by `cut`.
 fn run(how: &str, cut: impl for<'b> Fn(&'b [u8]) -> Vec<&'b [u8]>) {
@@ -107,7 +115,7 @@ fn run(how: &str, cut: impl for<'b> Fn(&'b [u8]) -> Vec<&'b [u8]>) {
 }
 
 #[test]
-fn the_table_has_as_many_different_cases_as_it_seems() {
+fn no_case_of_the_table_is_repeated() {
     let rules: BTreeSet<_> = CASES.iter().map(|case| case.rule).collect();
     assert_eq!(rules.len(), CASES.len());
     assert!(CASES.len() >= 60, "{}", CASES.len());

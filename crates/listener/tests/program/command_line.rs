@@ -1,4 +1,5 @@
-//! The command line: misuse is said and ends with 2, help teaches, every flag has its environment twin.
+//! The command line: misuse is reported with exit code 2, help contains examples, and every flag has
+//! an environment variable.
 
 use crate::support::{Listener, Reading, Server};
 
@@ -29,7 +30,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         ),
         (["--count=1", "bench"], "write bench first"),
         (["bench", "http://127.0.0.1:5000"], "give a URL by --url"),
-        (["--method", "HEAD"], "the answer to HEAD has no stream"),
+        (["--method", "HEAD"], "the response to HEAD has no stream"),
         (["--body", "@/absent"], "cannot read the body from /absent"),
         (["--last", "0"], "--last"),
         (["--last=5", "--since=10m"], "cannot be used with"),
@@ -43,7 +44,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         ),
         (["--completions", "tcsh"], "bash"),
     ] {
-        let ended = Listener::start(&arguments).ended();
+        let ended = Listener::start(&arguments).wait_for_end();
         assert_eq!(
             (ended.code, ended.stdout.as_str()),
             (Some(2), ""),
@@ -56,7 +57,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
 #[test]
 fn help_documents_exit_codes_and_ends_with_examples() {
     for flag in ["-h", "--help"] {
-        let ended = Listener::start(&[flag]).ended();
+        let ended = Listener::start(&[flag]).wait_for_end();
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
         assert!(ended.stdout.contains("Exit codes:"), "{}", ended.stdout);
         assert!(
@@ -72,7 +73,7 @@ fn help_documents_exit_codes_and_ends_with_examples() {
 }
 
 #[test]
-fn every_flag_has_its_environment_twin() {
+fn every_flag_has_an_environment_variable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("got.ndjson");
     let server = Server::start();
@@ -105,7 +106,7 @@ fn every_flag_has_its_environment_twin() {
     assert_eq!(request.posted().2, "{}");
     request.open_stream();
     request.send(": hello\n\nevent: click\ndata: a\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     let expected = "{\"comment\":\"hello\"}\n{\"id\":\"1-0\",\"event\":\"click\",\"data\":\"a\"}\n";
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected));
     assert!(path.exists());
@@ -114,7 +115,7 @@ fn every_flag_has_its_environment_twin() {
 #[test]
 fn completions_are_printed_for_a_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let ended = Listener::start(&["--completions", shell]).ended();
+        let ended = Listener::start(&["--completions", shell]).wait_for_end();
         assert_eq!(
             (ended.code, ended.stderr.as_str()),
             (Some(0), ""),

@@ -1,9 +1,9 @@
-//! What is asked for, what is followed, what is tried again.
+//! Connecting: the request, redirects, and what is retried.
 
 use crate::support::{Listener, PortWithoutServer, Reading, Server};
 
 #[test]
-fn it_asks_for_an_event_stream() {
+fn the_request_accepts_an_event_stream() {
     let server = Server::start();
     let _listener = Listener::start(&["--url", &server.url()]);
     let request = server.request();
@@ -38,17 +38,17 @@ fn channel_and_types_are_sent_as_a_query() {
 }
 
 #[test]
-fn with_no_server_yet_it_says_so_once_and_joins_when_there_is_one() {
+fn a_missing_server_is_reported_once_and_joined_when_it_starts() {
     let port = PortWithoutServer::take();
     let listener = Listener::start(&["--url", &port.url(), "--count", "1"]);
-    let said = listener.said("no server at http://127.0.0.1:");
+    let said = listener.wait_for_stderr("no server at http://127.0.0.1:");
     assert!(
         said.contains("connection refused") && said.contains("cargo run -p sse-server"),
         "{said}"
     );
     let server = port.serve();
     let _stream = server.stream("data: a\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: message \ndata: a\n")
@@ -61,24 +61,24 @@ fn with_no_server_yet_it_says_so_once_and_joins_when_there_is_one() {
 }
 
 #[test]
-fn a_server_that_cannot_now_is_asked_again() {
+fn a_server_that_is_unavailable_is_retried() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "2"]);
     server.stream("retry: 1\n\nid: 1-0\ndata: a\n\n").end();
     let busy = r#"{"error":{"code":"broker_down","message":"the broker is away"}}"#;
     server
         .request()
-        .answer("503 Service Unavailable", &["Retry-After: 0"], busy);
-    listener.said("503 Service Unavailable: the broker is away");
+        .respond("503 Service Unavailable", &["Retry-After: 0"], busy);
+    listener.wait_for_stderr("503 Service Unavailable: the broker is away");
     server
         .request()
-        .answer("500 Internal Server Error", &[], "oops");
-    server.request().answer("408 Request Timeout", &[], "");
+        .respond("500 Internal Server Error", &[], "oops");
+    server.request().respond("408 Request Timeout", &[], "");
     let mut again = server.request();
     assert_eq!(again.header("last-event-id"), Some("1-0"));
     again.open_stream();
     again.send("data: b\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (
@@ -89,46 +89,46 @@ fn a_server_that_cannot_now_is_asked_again() {
 }
 
 #[test]
-fn a_server_that_is_not_ready_at_first_is_asked_again() {
+fn a_server_that_is_not_ready_at_first_is_retried() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
-    server.request().answer("503 Service Unavailable", &[], "");
+    server.request().respond("503 Service Unavailable", &[], "");
     let _stream = server.stream("data: a\n\n");
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
 #[test]
-fn retry_after_is_kept_to() {
+fn retry_after_sets_the_wait() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 1\n\n").end();
     server
         .request()
-        .answer("429 Too Many Requests", &["Retry-After: 2"], "slow down");
-    let said = listener.said("429 Too Many Requests: slow down");
-    assert!(said.contains("trying again in 2s"), "{said}");
+        .respond("429 Too Many Requests", &["Retry-After: 2"], "slow down");
+    let said = listener.wait_for_stderr("429 Too Many Requests: slow down");
+    assert!(said.contains("retrying in 2s"), "{said}");
     server.request();
 }
 
 #[test]
-fn retry_is_kept_to() {
+fn retry_sets_the_wait() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 40\ndata: a\n\n").end();
-    let said = listener.said("the server ended the stream");
-    assert!(said.contains("trying again in 40ms"), "{said}");
-    // No `retry` keeps the last one.
+    let said = listener.wait_for_stderr("the server ended the stream");
+    assert!(said.contains("retrying in 40ms"), "{said}");
+    // Without a `retry`, the last one applies.
     assert_eq!(server.stream("data: a\n\n").target(), "/stream");
 }
 
 #[test]
-fn a_server_that_ends_every_stream_at_once_is_asked_ever_more_rarely() {
+fn a_server_that_ends_every_stream_at_once_is_retried_ever_more_rarely() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     let waits = [0, 1, 2, 3].map(|nth| {
-        // An event is no stretch of success.
+        // A short stream with an event is no success.
         server.stream(format!("retry: 5\ndata: {nth}\n\n")).end();
-        let said = listener.said("the server ended the stream; trying again in ");
+        let said = listener.wait_for_stderr("the server ended the stream; retrying in ");
         said.trim_end()
             .rsplit(' ')
             .next()
@@ -154,7 +154,7 @@ fn a_redirect_is_followed_with_the_id() {
     let location = format!("Location: {}/moved", elsewhere.url());
     server
         .request()
-        .answer("307 Temporary Redirect", &[&location], "");
+        .respond("307 Temporary Redirect", &[&location], "");
     let mut moved = elsewhere.request();
     assert_eq!(
         (moved.target(), moved.header("last-event-id")),
@@ -163,7 +163,7 @@ fn a_redirect_is_followed_with_the_id() {
     assert_eq!(moved.header("accept"), Some("text/event-stream"));
     moved.open_stream();
     moved.send("data: a\n\n");
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn plain_http_needs_no_certificates() {
         .env("SSL_CERT_DIR", nothing.path());
     let listener = Listener::spawn(&mut command, Reading::All);
     let _stream = server.stream("data: a\n\n");
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn this_machine_is_not_reached_through_a_proxy() {
         .env("ALL_PROXY", proxy.url());
     let listener = Listener::spawn(&mut command, Reading::All);
     let _stream = server.stream("data: a\n\n");
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
 #[test]
@@ -202,36 +202,36 @@ fn another_machine_is_reached_through_a_proxy() {
     assert_eq!(request.target(), "http://stream.invalid/live");
     request.open_stream();
     request.send("data: a\n\n");
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
 #[test]
-fn a_redirect_to_what_is_not_http_ends_it() {
+fn a_redirect_to_another_scheme_is_a_failure() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server
         .request()
-        .answer("302 Found", &["Location: ftp://example.org/"], "");
-    let ended = listener.ended();
+        .respond("302 Found", &["Location: ftp://example.org/"], "");
+    let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended
             .stderr
-            .contains("redirects lead nowhere: to what is neither http nor https"),
+            .contains("cannot follow the redirects: to a URL that is neither http nor https"),
         "{ended:?}"
     );
 }
 
 #[test]
-fn a_server_that_says_nothing_for_too_long_is_asked_again() {
+fn a_server_that_is_silent_for_too_long_is_retried() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--idle-timeout", "1s"]);
-    // It does not even answer.
+    // The server sends no response.
     let _mute = server.request();
-    listener.said("nothing came for 1s");
-    // It answers and falls silent.
+    listener.wait_for_stderr("no bytes for 1s");
+    // The server opens a stream and sends nothing more.
     let _silent = server.stream("retry: 1\n\n");
-    listener.said("connected");
-    listener.said("nothing came for 1s");
+    listener.wait_for_stderr("connected");
+    listener.wait_for_stderr("no bytes for 1s");
     server.request();
 }

@@ -1,4 +1,4 @@
-//! A gap is told to people and to the record, and is not an event.
+//! A gap is reported on stderr and recorded, and is not an event.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::{Listener, Server};
 const GAP: &str = "id: @5-0\nevent: gap\ndata: {\"channel\":\"orders\",\"after\":\"1-0\",\"oldest\":\"5-0\",\"reason\":\"trimmed\"}\n\n";
 
 #[test]
-fn a_gap_goes_to_stderr_and_to_the_record_and_does_not_count() {
+fn a_gap_is_reported_and_recorded_and_does_not_count_as_an_event() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("got.ndjson");
     for format in ["text", "json"] {
@@ -26,13 +26,13 @@ fn a_gap_goes_to_stderr_and_to_the_record_and_does_not_count() {
             record,
         ]);
         let mut stream = server.stream(GAP);
-        let said = listener.said("gap: ");
+        let said = listener.wait_for_stderr("gap: ");
         assert!(
-            said.contains("orders after 1-0") && said.contains("going on with 5-0"),
+            said.contains("orders after 1-0") && said.contains("continuing with 5-0"),
             "{said}"
         );
         stream.send("id: 5-0\nevent: click\ndata: a\n\n");
-        let ended = listener.ended();
+        let ended = listener.wait_for_end();
         assert_eq!(ended.code, Some(0));
         assert!(
             ended.stdout.contains("click") && !ended.stdout.contains("gap"),
@@ -64,11 +64,11 @@ fn a_gap_moves_the_position() {
 }
 
 #[test]
-fn another_servers_event_named_gap_is_an_event() {
+fn a_gap_event_of_another_server_is_an_ordinary_event() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
     let _stream = server.stream("event: gap\ndata: 5 mm\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(ended.stdout, "event: gap \ndata: 5 mm\n");
     assert!(!ended.stderr.contains("gap:"), "{ended:?}");
 }

@@ -1,4 +1,4 @@
-//! `--max-retries`: so many failures in a row are put up with, and success begins the count anew.
+//! `--max-retries`: the limit of failures in a row. A success resets the count.
 
 use crate::support::{Ended, Listener, PortWithoutServer, Server};
 
@@ -9,84 +9,84 @@ fn assert_gave_up(ended: &Ended, why: &str, how_often: &str) {
 }
 
 #[test]
-fn without_retries_there_is_one_attempt_only() {
+fn with_zero_retries_there_is_a_single_attempt() {
     let port = PortWithoutServer::take();
-    let ended = Listener::start(&["--url", &port.url(), "--max-retries", "0"]).ended();
+    let ended = Listener::start(&["--url", &port.url(), "--max-retries", "0"]).wait_for_end();
     assert_gave_up(&ended, "connection refused", "1 attempt");
-    assert!(!ended.stderr.contains("trying again"), "{ended:?}");
+    assert!(!ended.stderr.contains("retrying"), "{ended:?}");
 }
 
 #[test]
-fn without_retries_a_cut_is_the_end() {
+fn with_zero_retries_a_cut_ends_the_listener() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--max-retries", "0"]);
     server.stream("data: a\n\n").end();
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(ended.stdout, "event: message \ndata: a\n");
     assert_gave_up(&ended, "the server ended the stream", "1 attempt");
 }
 
 #[test]
-fn it_gives_up_when_the_retries_are_used_up_and_says_what_came_last() {
+fn it_gives_up_after_its_retries_and_reports_the_last_error() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--max-retries", "2"]);
     drop(server.request());
     server
         .request()
-        .answer("500 Internal Server Error", &["Retry-After: 0"], "");
+        .respond("500 Internal Server Error", &["Retry-After: 0"], "");
     server
         .request()
-        .answer("503 Service Unavailable", &[], "the broker is away");
-    let ended = listener.ended();
+        .respond("503 Service Unavailable", &[], "the broker is away");
+    let ended = listener.wait_for_end();
     assert_gave_up(
         &ended,
-        "the server answered 503 Service Unavailable: the broker is away",
+        "the server responded with 503 Service Unavailable: the broker is away",
         "3 attempts in a row",
     );
 }
 
 #[test]
-fn an_event_begins_the_count_anew() {
+fn an_event_resets_the_count_of_retries() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--max-retries", "1"]);
     for _ in 0..3 {
         server.stream("retry: 1\ndata: a\n\n").end();
     }
-    server.request().answer("503 Service Unavailable", &[], "");
-    let ended = listener.ended();
+    server.request().respond("503 Service Unavailable", &[], "");
+    let ended = listener.wait_for_end();
     assert_eq!(ended.stdout, "event: message \ndata: a\n".repeat(3));
     assert_gave_up(
         &ended,
-        "the server answered 503 Service Unavailable",
+        "the server responded with 503 Service Unavailable",
         "2 attempts in a row",
     );
 }
 
 #[test]
-fn a_stream_without_an_event_does_not() {
+fn a_short_stream_without_an_event_does_not_reset_the_count() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--max-retries", "1"]);
     for _ in 0..2 {
         server.stream("retry: 1\n\n: nothing\n\n").end();
     }
     assert_gave_up(
-        &listener.ended(),
+        &listener.wait_for_end(),
         "the server ended the stream",
         "2 attempts in a row",
     );
 }
 
 #[test]
-fn with_a_limit_it_does_not_promise_to_try_for_ever() {
+fn with_a_limit_the_message_contains_the_number_of_retries() {
     let port = PortWithoutServer::take();
     let listener = Listener::start(&["--url", &port.url(), "--max-retries", "1"]);
-    let said = listener.said("no server");
+    let said = listener.wait_for_stderr("no server");
     assert!(
-        said.contains("trying again once") && !said.contains("until"),
+        said.contains("retrying once") && !said.contains("until"),
         "{said}"
     );
     assert_gave_up(
-        &listener.ended(),
+        &listener.wait_for_end(),
         "connection refused",
         "2 attempts in a row",
     );

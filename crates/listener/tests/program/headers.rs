@@ -1,4 +1,4 @@
-//! Headers and tokens of the user: they are sent, to the server that the user named and to no other, and never shown.
+//! Headers and tokens of the user: they are sent only to the origin of `--url`, and never printed.
 
 use crate::support::{Listener, PortWithoutServer, Reading, Server};
 
@@ -36,13 +36,13 @@ fn headers_and_the_token_are_sent_with_every_request() {
 }
 
 #[test]
-fn a_redirect_within_the_server_keeps_them() {
+fn a_redirect_within_the_origin_keeps_headers_and_token() {
     let server = Server::start();
     let _listener = start(&server.url(), &SECRETS);
     server
         .request()
-        .answer("302 Found", &["Location: /relative"], "");
-    server.request().answer(
+        .respond("302 Found", &["Location: /relative"], "");
+    server.request().respond(
         "308 Permanent Redirect",
         &[&location(&format!("{}/absolute", server.url()))],
         "",
@@ -54,21 +54,21 @@ fn a_redirect_within_the_server_keeps_them() {
 }
 
 #[test]
-fn another_server_gets_nothing_at_any_hop() {
+fn another_origin_gets_no_secret_at_any_hop() {
     for (user, arguments) in [("", &SECRETS[..]), ("user:secret@", &SECRETS[..4])] {
         let (server, elsewhere) = (Server::start(), Server::start());
         let url = server.url().replace("http://", &format!("http://{user}")) + "/s?token=secret";
         let listener = start(&url, arguments);
         let first = server.request();
         assert!(first.header("authorization").is_some());
-        first.answer("307 Temporary Redirect", &[&location(&elsewhere.url())], "");
+        first.respond("307 Temporary Redirect", &[&location(&elsewhere.url())], "");
         let hop = elsewhere.request();
         assert_bare(&hop.head);
-        hop.answer("307 Temporary Redirect", &["Location: /again"], "");
+        hop.respond("307 Temporary Redirect", &["Location: /again"], "");
         let hop = elsewhere.request();
         assert_bare(&hop.head);
-        // A stranger may not choose the URL that gets the secrets either.
-        hop.answer(
+        // Another server must not choose the URL that receives the secrets.
+        hop.respond(
             "307 Temporary Redirect",
             &[&location(&format!("{}/chosen", server.url()))],
             "",
@@ -78,8 +78,8 @@ fn another_server_gets_nothing_at_any_hop() {
         back.open_stream();
         back.send("retry: 1\n\n");
         back.end();
-        // The next connection begins where the user said, with everything.
-        listener.said("the server ended the stream");
+        // The next connection begins at `--url`, with all secrets.
+        listener.wait_for_stderr("the server ended the stream");
         assert!(server.request().header("authorization").is_some());
     }
 }
@@ -93,19 +93,19 @@ fn assert_bare(head: &str) {
 }
 
 #[test]
-fn a_refusal_elsewhere_says_what_was_kept_back() {
+fn a_rejection_after_a_redirect_says_what_was_withheld() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let listener = start(&server.url(), &["--bearer", "secret-token"]);
     server
         .request()
-        .answer("301 Moved Permanently", &[&location(&elsewhere.url())], "");
+        .respond("301 Moved Permanently", &[&location(&elsewhere.url())], "");
     elsewhere
         .request()
-        .answer("401 Unauthorized", &[], "who are you?");
-    let ended = listener.ended();
+        .respond("401 Unauthorized", &[], "who are you?");
+    let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(1));
     let expected = format!(
-        "401 Unauthorized: who are you? (after a redirect to {}, which does not get",
+        "401 Unauthorized: who are you? (after a redirect to {}, to which --header, --bearer and passwords are not sent",
         elsewhere.url()
     );
     assert!(ended.stderr.contains(&expected), "{ended:?}");
@@ -113,7 +113,7 @@ fn a_refusal_elsewhere_says_what_was_kept_back() {
 }
 
 #[test]
-fn the_environment_holds_a_header_and_the_token() {
+fn a_header_and_the_token_can_be_set_by_the_environment() {
     let server = Server::start();
     let mut command = Listener::command(&["--url", &server.url()]);
     command
@@ -143,7 +143,7 @@ fn misuse_ends_with_2_and_shows_no_value() {
         (&["--header", "last-event-id: secret"], "--last-event-id"),
         (
             &["--header", "Content-Length: 123456"],
-            "set by the listener itself",
+            "it is set automatically",
         ),
         (&["--bearer", "Bearer secret"], "without spaces"),
         (&["--bearer", ""], "one word"),
@@ -161,7 +161,7 @@ fn misuse_ends_with_2_and_shows_no_value() {
         ),
         (&["--url", "http://user:secret@"], "not a URL"),
     ] {
-        let ended = Listener::start(arguments).ended();
+        let ended = Listener::start(arguments).wait_for_end();
         assert_eq!(
             (ended.code, ended.stdout.as_str()),
             (Some(2), ""),
@@ -176,12 +176,12 @@ fn misuse_ends_with_2_and_shows_no_value() {
 }
 
 #[test]
-fn help_shows_no_values_and_advises_the_variable() {
+fn help_prints_no_secret_and_recommends_the_variable() {
     let mut command = Listener::command(&["--help"]);
     command
         .env("LISTENER_HEADER", "X-Key: hunter2")
         .env("LISTENER_BEARER", "hunter2");
-    let ended = Listener::spawn(&mut command, Reading::All).ended();
+    let ended = Listener::spawn(&mut command, Reading::All).wait_for_end();
     assert_eq!(ended.code, Some(0));
     assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
     assert!(
@@ -199,10 +199,10 @@ fn help_shows_no_values_and_advises_the_variable() {
 }
 
 #[test]
-fn no_message_shows_them() {
+fn no_message_contains_a_secret() {
     let port = PortWithoutServer::take();
     let url = port.url().replace("http://", "http://user:secret@") + "/s?token=secret";
-    let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).ended();
+    let ended = start(&url, &["--header", "X-Key: secret", "--max-retries", "0"]).wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("connection refused") && !ended.stderr.contains("secret"),

@@ -1,7 +1,9 @@
-//! The real `listener` against a scripted HTTP server: one file a promise, one program for all (it links once).
+//! The real `listener` against a scripted HTTP server. Each file tests one guarantee; all files are
+//! one program, which links once.
 //!
-//! Tests wait for conditions, never for time: the server sees a request, the listener says something, it ends. Every
-//! wait has an upper bound ([`support::WAIT_MAX`]), so that a broken promise fails instead of hanging.
+//! Tests wait for conditions, never for time: the server receives a request, the listener prints a
+//! message, the listener ends. Every wait has an upper bound ([`support::WAIT_MAX`]), so that a
+//! broken guarantee fails a test instead of blocking it.
 
 #[path = "../parsing/cases.rs"]
 mod cases;
@@ -16,7 +18,7 @@ mod output;
 mod posting;
 mod reading;
 mod record;
-mod refusals;
+mod rejections;
 mod resuming;
 #[cfg(unix)]
 mod signals;

@@ -3,7 +3,7 @@
 use crate::support::{Listener, PortWithoutServer, Server};
 
 #[test]
-fn after_a_cut_the_next_node_is_asked_from_the_last_id() {
+fn after_a_cut_the_next_node_is_asked_for_the_events_after_the_last_id() {
     let (one, two) = (Server::start(), Server::start());
     let listener = Listener::start(&[
         "--url",
@@ -25,11 +25,11 @@ fn after_a_cut_the_next_node_is_asked_from_the_last_id() {
     assert_eq!(first.header("last-event-id"), Some("2-0"));
     first.open_stream();
     first.send("id: 3-0\ndata: c\n\n");
-    assert_eq!(listener.ended().stdout, "a\nb\nc\n");
+    assert_eq!(listener.wait_for_end().stdout, "a\nb\nc\n");
 }
 
 #[test]
-fn a_node_that_is_not_there_is_passed_over() {
+fn a_missing_node_is_skipped() {
     let (absent, server) = (PortWithoutServer::take(), Server::start());
     let urls = format!("{} {}", absent.url(), server.url());
     let mut command = Listener::command(&["--count", "1", "--format", "data"]);
@@ -37,46 +37,47 @@ fn a_node_that_is_not_there_is_passed_over() {
         command.env("LISTENER_URL", urls),
         crate::support::Reading::All,
     );
-    listener.said(&format!("no server at {}", absent.url()));
+    listener.wait_for_stderr(&format!("no server at {}", absent.url()));
     let _stream = server.stream("data: a\n\n");
-    assert_eq!(listener.ended().stdout, "a\n");
+    assert_eq!(listener.wait_for_end().stdout, "a\n");
 }
 
 #[test]
-fn a_node_that_refuses_or_cannot_now_is_passed_over() {
+fn a_node_that_rejects_or_is_unavailable_is_skipped() {
     let servers = [Server::start(), Server::start(), Server::start()];
     let urls = servers.each_ref().map(Server::url).join(" ");
     let listener = Listener::start(&["--url", &urls, "--count", "1", "--format", "data"]);
     servers[0]
         .request()
-        .answer("404 Not Found", &[], "not here");
-    listener.said("404 Not Found: not here; trying again at once");
+        .respond("404 Not Found", &[], "not here");
+    listener.wait_for_stderr("404 Not Found: not here; retrying at once");
     servers[1]
         .request()
-        .answer("503 Service Unavailable", &["Retry-After: 3000"], "");
-    listener.said("trying again at once");
+        .respond("503 Service Unavailable", &["Retry-After: 3000"], "");
+    listener.wait_for_stderr("retrying at once");
     let _stream = servers[2].stream("data: a\n\n");
-    assert_eq!(listener.ended().stdout, "a\n");
+    assert_eq!(listener.wait_for_end().stdout, "a\n");
 }
 
 #[test]
-fn a_refusal_of_all_is_final() {
+fn a_rejection_by_all_nodes_is_final() {
     let (one, two) = (Server::start(), Server::start());
     let listener = Listener::start(&["--url", &one.url(), "--url", &two.url()]);
-    one.request().answer("404 Not Found", &[], "");
-    two.request().answer("403 Forbidden", &[], "not you");
-    let ended = listener.ended();
+    one.request().respond("404 Not Found", &[], "");
+    two.request().respond("403 Forbidden", &[], "not you");
+    let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
-        ended
-            .stderr
-            .contains(&format!("{}/stream: the server answered 403", two.url())),
+        ended.stderr.contains(&format!(
+            "{}/stream: the server responded with 403",
+            two.url()
+        )),
         "{ended:?}"
     );
 }
 
 #[test]
-fn retries_are_counted_over_all_of_them() {
+fn retries_are_counted_over_all_nodes() {
     let (one, two) = (PortWithoutServer::take(), PortWithoutServer::take());
     let ended = Listener::start(&[
         "--url",
@@ -86,7 +87,7 @@ fn retries_are_counted_over_all_of_them() {
         "--max-retries",
         "2",
     ])
-    .ended();
+    .wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("gave up after 3 attempts in a row"),

@@ -1,16 +1,16 @@
-//! stdout is exactly the events, as they come.
+//! stdout contains exactly the events, as they arrive.
 
 use crate::support::{Listener, Reading, Server};
 
 #[test]
-fn text_is_the_tutorials_output_byte_for_byte() {
+fn text_is_the_output_of_the_tutorial_byte_for_byte() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "3"]);
     let _stream = server.stream(
         "id: 1-0\nevent: click\ndata: \"user_id: 662509bb, timestamp: 08-Mar-2022 (12:30:56.760261)\"\n\n\
          : heartbeat\n\ndata: one\ndata: two\n\nevent: view\ndata\n\n",
     );
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         ended.stdout,
         "event: click \ndata: \"user_id: 662509bb, timestamp: 08-Mar-2022 (12:30:56.760261)\"\n\
@@ -20,11 +20,11 @@ fn text_is_the_tutorials_output_byte_for_byte() {
 }
 
 #[test]
-fn json_is_one_object_a_line() {
+fn json_is_one_object_per_line() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--format", "json", "--count", "2"]);
     let _stream = server.stream("event: a\ndata: {\"b\": 1}\n\nid: 1-0\ndata: é\ndata: \"\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         ended.stdout,
         "{\"id\":\"\",\"event\":\"a\",\"data\":\"{\\\"b\\\": 1}\"}\n\
@@ -33,11 +33,11 @@ fn json_is_one_object_a_line() {
 }
 
 #[test]
-fn count_ends_it_exactly_there() {
+fn count_ends_the_listener_after_exactly_that_many_events() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "2"]);
     let _stream = server.stream("data: a\n\ndata: b\n\ndata: c\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (
@@ -48,7 +48,7 @@ fn count_ends_it_exactly_there() {
 }
 
 #[test]
-fn an_event_is_printed_before_the_next_one_comes() {
+fn an_event_is_printed_before_the_next_one_arrives() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     let mut stream = server.stream("data: a\n\n");
@@ -64,18 +64,18 @@ fn an_event_is_printed_before_the_next_one_comes() {
 }
 
 #[test]
-fn a_pipe_gets_control_characters_as_they_are() {
+fn a_pipe_receives_control_characters_unchanged() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
     let _stream = server.stream("data: \x1b[31mred\x1b[0m\n\n");
     assert_eq!(
-        listener.ended().stdout,
+        listener.wait_for_end().stdout,
         "event: message \ndata: \x1b[31mred\x1b[0m\n"
     );
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn a_closed_pipe_ends_the_listener_quietly() {
     let server = Server::start();
     let listener = Listener::spawn(
         &mut Listener::command(&["--url", &server.url()]),
@@ -87,9 +87,10 @@ fn a_closed_pipe_ends_it_quietly() {
         "event: message \ndata: a\n"
     );
     listener.stdout_closed();
-    // Not only once: a program that another test is just starting may still hold the pipe for a moment.
+    // Send repeatedly, because a program that another test is starting may hold the pipe for a
+    // moment.
     let sending = std::thread::spawn(move || stream.send_until_closed("data: b\n\n"));
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     sending.join().unwrap();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(
@@ -100,12 +101,12 @@ fn a_closed_pipe_ends_it_quietly() {
 }
 
 #[test]
-fn a_closed_stderr_does_not_matter() {
+fn a_closed_stderr_is_ignored() {
     let server = Server::start();
     let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
     let listener = Listener::spawn_without_stderr(&mut command);
     let _stream = server.stream("data: a\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: message \ndata: a\n")
@@ -113,19 +114,19 @@ fn a_closed_stderr_does_not_matter() {
 }
 
 #[test]
-fn data_is_printed_alone() {
+fn data_format_prints_only_data() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--format", "data", "--count", "2"]);
     let _stream = server.stream("event: a\ndata: one\ndata: two\n\n: c\n\nid: 1\ndata\n\n");
-    assert_eq!(listener.ended().stdout, "one\ntwo\n\n");
+    assert_eq!(listener.wait_for_end().stdout, "one\ntwo\n\n");
 }
 
 #[test]
-fn raw_is_what_came_without_what_a_cut_left_unfinished() {
+fn raw_format_prints_the_bytes_without_an_unfinished_block() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--format", "raw", "--count", "2"]);
     let mut stream = server.stream("\u{feff}retry: 1\r\n\r\n: hello\nfoo: bar\n");
-    // Comments and fields that mean nothing belong to no event: they are not held.
+    // Comments and unknown fields belong to no event, so they are not held.
     let lines: Vec<_> = (0..4).map(|_| listener.line()).collect();
     assert_eq!(
         lines.concat(),
@@ -136,7 +137,7 @@ fn raw_is_what_came_without_what_a_cut_left_unfinished() {
     stream.send("ta: torn\n");
     drop(stream);
     let _stream = server.stream("\u{feff}event: b\ndata: b\n\ndata: c\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: b\ndata: b\n\n")
@@ -144,7 +145,7 @@ fn raw_is_what_came_without_what_a_cut_left_unfinished() {
 }
 
 #[test]
-fn raw_holds_no_more_than_an_event_may_have() {
+fn raw_format_holds_no_more_bytes_than_the_size_limit_of_an_event() {
     let server = Server::start();
     let listener = Listener::start(&[
         "--url",
@@ -157,7 +158,7 @@ fn raw_holds_no_more_than_an_event_may_have() {
     server
         .stream("data: a\n\ndata: b\n")
         .send_until_closed(": within an event, for ever\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(1), "data: a\n\n")
@@ -171,17 +172,20 @@ fn raw_holds_no_more_than_an_event_may_have() {
 }
 
 #[test]
-fn comments_are_shown_where_they_came() {
+fn comments_are_printed_in_their_place() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--show-comments", "--count", "1"]);
     let mut stream = server.stream(":one\n");
     assert_eq!(listener.line(), ": one\n");
     stream.send("\ndata: a\n: two\n\n");
-    assert_eq!(listener.ended().stdout, ": two\nevent: message \ndata: a\n");
+    assert_eq!(
+        listener.wait_for_end().stdout,
+        ": two\nevent: message \ndata: a\n"
+    );
 }
 
 #[test]
-fn it_ends_when_nobody_reads_any_more_though_nothing_comes() {
+fn a_closed_pipe_ends_the_listener_even_without_events() {
     let server = Server::start();
     let mut command = Listener::command(&["--url", &server.url()]);
     let listener = Listener::spawn(&mut command, Reading::Lines(2));
@@ -190,5 +194,5 @@ fn it_ends_when_nobody_reads_any_more_though_nothing_comes() {
         [listener.line(), listener.line()].concat(),
         "event: message \ndata: a\n"
     );
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }

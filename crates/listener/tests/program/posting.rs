@@ -1,11 +1,11 @@
-//! Streams that are asked for by other methods than GET: the body is sent, and goes where it may.
+//! Other methods than GET: when the body is sent, and where.
 
 use crate::support::{Listener, Server};
 
 const BODY: &str = "{\"stream\": true, \"question\": \"é?\"}";
 
 #[test]
-fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
+fn a_body_and_its_type_are_sent_again_after_a_cut_and_a_redirect() {
     let server = Server::start();
     let listener = Listener::start(&[
         "--url",
@@ -24,7 +24,7 @@ fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
         first.posted(),
         ("POST /stream", Some("application/json"), BODY)
     );
-    first.answer("307 Temporary Redirect", &["Location: /answers?id=1"], "");
+    first.respond("307 Temporary Redirect", &["Location: /answers?id=1"], "");
     let mut moved = server.request();
     assert_eq!(
         moved.posted(),
@@ -42,15 +42,15 @@ fn a_body_and_its_type_are_sent_again_after_a_cut_and_along_with_a_redirect() {
     assert_eq!(again.header("last-event-id"), Some("1"));
     again.open_stream();
     again.send("data: b\n\n");
-    assert_eq!(listener.ended().stdout, "a\nb\n");
+    assert_eq!(listener.wait_for_end().stdout, "a\nb\n");
 }
 
 #[test]
-fn another_host_gets_the_body_but_no_secrets() {
+fn another_origin_gets_the_body_but_no_secrets() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let _listener =
         Listener::start(&["--url", &server.url(), "--bearer", "secret", "--body", BODY]);
-    server.request().answer(
+    server.request().respond(
         "308 Permanent Redirect",
         &[&format!("Location: {}/a", elsewhere.url())],
         "",
@@ -66,12 +66,12 @@ fn after_see_other_there_is_no_body() {
     let _listener = Listener::start(&["--url", &server.url(), "--body", BODY]);
     server
         .request()
-        .answer("303 See Other", &["Location: /a"], "");
+        .respond("303 See Other", &["Location: /a"], "");
     assert_eq!(server.request().posted(), ("GET /a", None, ""));
 }
 
 #[test]
-fn a_body_comes_from_a_file_with_the_method_and_type_that_are_said() {
+fn a_body_from_a_file_is_sent_with_the_given_method_and_type() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("body");
     std::fs::write(&file, "a=b").unwrap();

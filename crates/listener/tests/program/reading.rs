@@ -1,4 +1,4 @@
-//! Bytes are read by the standard, through the real client and however the reads cut them.
+//! Bytes are decoded by the standard, through the real client and wherever reads cut them.
 
 use std::thread;
 
@@ -7,7 +7,8 @@ use crate::{
     support::{Listener, Server},
 };
 
-/// Sends the bytes in pieces of this many, each an HTTP chunk, and ends the stream: what was printed and kept.
+/// Sends the bytes in HTTP chunks of `piece_bytes`, and ends the stream. Returns the printed lines
+/// and the last event id.
 fn read(case: &Case, piece_bytes: usize) -> (Vec<String>, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("state");
@@ -27,12 +28,12 @@ fn read(case: &Case, piece_bytes: usize) -> (Vec<String>, String) {
     }
     exchange.end();
     let lines = listener
-        .ended()
+        .wait_for_end()
         .stdout
         .lines()
         .map(ToOwned::to_owned)
         .collect();
-    // What has said nothing at all has left nothing.
+    // A stream without a block leaves no id.
     let state =
         std::fs::read_to_string(&state).unwrap_or_else(|_| r#"{"last_event_id":""}"#.to_owned());
     let kept = serde_json::from_str::<serde_json::Value>(&state).expect("JSON");
@@ -44,7 +45,7 @@ fn read(case: &Case, piece_bytes: usize) -> (Vec<String>, String) {
 
 /// The cases of `parsing`, over a real connection.
 #[test]
-fn every_case_comes_through_whole_and_byte_by_byte() {
+fn every_case_is_read_whole_and_byte_by_byte() {
     let check = |case: &Case| {
         let printed = case.events.iter().map(|(id, kind, data)| {
             let [id, kind, data] = [id, kind, data].map(|text| serde_json::json!(text).to_string());
@@ -61,7 +62,7 @@ fn every_case_comes_through_whole_and_byte_by_byte() {
             );
         }
     };
-    // Mostly waiting: several at a time.
+    // The cases mostly wait, so several run at the same time.
     thread::scope(|scope| {
         for cases in CASES.chunks(CASES.len().div_ceil(4)) {
             scope.spawn(move || cases.iter().for_each(check));
@@ -70,12 +71,15 @@ fn every_case_comes_through_whole_and_byte_by_byte() {
 }
 
 #[test]
-fn an_event_that_is_not_finished_is_not_printed() {
+fn an_unfinished_event_is_not_printed() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
     server.stream("retry: 1\n\nevent: torn\ndata: torn\n").end();
     let _stream = server.stream("event: whole\ndata: whole\n\n");
-    assert_eq!(listener.ended().stdout, "event: whole \ndata: whole\n");
+    assert_eq!(
+        listener.wait_for_end().stdout,
+        "event: whole \ndata: whole\n"
+    );
 }
 
 #[test]
@@ -88,9 +92,9 @@ fn an_event_beyond_the_limit_is_an_error() {
     for piece in largest.as_bytes().chunks(1 << 20) {
         stream.send(piece);
     }
-    // So far it is just as large as it may be.
+    // The event is now exactly as large as the limit.
     stream.send("x");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(1), "event: message \ndata: a\n")
@@ -104,7 +108,7 @@ fn an_event_beyond_the_limit_is_an_error() {
 }
 
 #[test]
-fn the_limit_can_be_set() {
+fn the_size_limit_can_be_set() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--max-event-size", "1KiB"]);
     let whole = format!("data: {}\n", "x".repeat(1024 - "data: \n".len()));
@@ -114,7 +118,7 @@ fn the_limit_can_be_set() {
         format!("event: message \n{whole}")
     );
     stream.send(format!("data: {}", "x".repeat(1024)));
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
     assert!(
         ended

@@ -1,4 +1,4 @@
-//! The record file has what was received, by whom it was sent, and nothing of an earlier run.
+//! The record file contains the received events with their publishers, and nothing of an earlier run.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use sse_proto::record::{Received, Stamp};
 use crate::support::{Listener, Server};
 
 #[test]
-fn the_record_names_events_by_their_stamps() {
+fn the_record_contains_the_stamps_of_events() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("got.ndjson");
     fs::write(&path, "of an earlier run\n").unwrap();
@@ -24,7 +24,7 @@ fn the_record_names_events_by_their_stamps() {
         "id: 1-0\nevent: click\ndata: {\"publisher\":\"p\",\"sequence\":7,\"sent_us\":8,\"user_id\":\"u\"}\n\n\
          id: 2-0\nevent: view\ndata: \"user_id: u\"\n\n",
     );
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
     let record = fs::read_to_string(&path).unwrap();
     let lines: Vec<Received> = record
         .lines()
@@ -51,7 +51,7 @@ fn the_record_names_events_by_their_stamps() {
 }
 
 #[test]
-fn a_line_is_there_as_soon_as_its_event_is_printed() {
+fn a_line_is_written_before_its_event_is_printed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("got.ndjson");
     let server = Server::start();
@@ -62,10 +62,10 @@ fn a_line_is_there_as_soon_as_its_event_is_printed() {
 }
 
 #[test]
-fn a_record_that_cannot_be_created_is_an_error_at_the_start() {
+fn a_record_file_that_cannot_be_created_is_an_error_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("absent").join("got.ndjson");
-    let ended = Listener::start(&["--record", path.to_str().unwrap()]).ended();
+    let ended = Listener::start(&["--record", path.to_str().unwrap()]).wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("cannot create the record file")

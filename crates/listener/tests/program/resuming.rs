@@ -1,4 +1,4 @@
-//! After a cut it goes on where it stopped: the last event id, by the standard's rules.
+//! A reconnect resumes with the last event id, by the rules of the standard.
 
 use crate::support::{Listener, Server};
 
@@ -22,7 +22,7 @@ fn the_first_request_has_an_id_only_if_one_is_given() {
 }
 
 #[test]
-fn it_goes_on_after_the_last_event() {
+fn a_reconnect_resumes_after_the_last_event() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "3"]);
     server
@@ -32,7 +32,7 @@ fn it_goes_on_after_the_last_event() {
     assert_eq!(again.header("last-event-id"), Some("2-0"));
     again.open_stream();
     again.send("id: 3-0\ndata: c\n\n");
-    let ended = listener.ended();
+    let ended = listener.wait_for_end();
     assert_eq!(
         ended.stdout,
         "event: message \ndata: a\nevent: message \ndata: b\nevent: message \ndata: c\n"
@@ -49,7 +49,7 @@ fn the_position_of_the_first_block_survives_a_cut_before_the_first_event() {
 }
 
 #[test]
-fn events_without_an_id_keep_the_last_one() {
+fn events_without_an_id_keep_the_last_id() {
     assert_eq!(
         sent_after(&[], "id: 5-0\ndata: a\n\ndata: b\n\n").as_deref(),
         Some("5-0")
@@ -61,7 +61,7 @@ fn events_without_an_id_keep_the_last_one() {
 }
 
 #[test]
-fn an_empty_id_resets_it() {
+fn an_empty_id_resets_the_last_id() {
     assert_eq!(
         sent_after(&["--last-event-id", "4-0"], "id: 5-0\ndata: a\n\nid:\n\n"),
         None
@@ -69,7 +69,7 @@ fn an_empty_id_resets_it() {
 }
 
 #[test]
-fn an_unfinished_block_never_changes_it() {
+fn an_unfinished_block_never_changes_the_last_id() {
     assert_eq!(
         sent_after(&[], "id: 5-0\ndata: a\n\nid: 6-0\ndata: b\n").as_deref(),
         Some("5-0")
@@ -85,16 +85,16 @@ fn an_id_is_sent_as_utf8() {
 }
 
 #[test]
-fn an_id_that_no_header_can_carry_is_not_sent_and_that_is_said() {
+fn an_id_that_no_header_can_carry_is_not_sent_but_reported() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 1\n\nid: a\u{1}b\n\n").end();
     assert_eq!(server.request().header("last-event-id"), None);
-    listener.said("cannot be sent back: events may be missing");
+    listener.wait_for_stderr("cannot be sent: events may be missing");
 }
 
 #[test]
-fn a_connection_that_breaks_in_the_middle_of_a_chunk_is_resumed_too() {
+fn a_connection_that_breaks_in_the_middle_of_a_chunk_is_resumed() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
     drop(server.stream("retry: 1\nid: 5-0\n\ndata: torn"));
@@ -102,5 +102,8 @@ fn a_connection_that_breaks_in_the_middle_of_a_chunk_is_resumed_too() {
     assert_eq!(again.header("last-event-id"), Some("5-0"));
     again.open_stream();
     again.send("data: whole\n\n");
-    assert_eq!(listener.ended().stdout, "event: message \ndata: whole\n");
+    assert_eq!(
+        listener.wait_for_end().stdout,
+        "event: message \ndata: whole\n"
+    );
 }

@@ -1,11 +1,11 @@
-//! Ctrl-C and SIGTERM end it at once, quietly and well.
+//! Ctrl-C and SIGTERM end the listener at once, quietly and with success.
 
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{Listener, PortWithoutServer, Reading, Server, first_byte};
 
 #[test]
-fn a_signal_ends_it_while_it_waits_for_events() {
+fn a_signal_ends_the_listener_while_it_waits_for_events() {
     for signal in [Signal::INT, Signal::TERM] {
         let server = Server::start();
         let listener = Listener::start(&["--url", &server.url()]);
@@ -15,7 +15,7 @@ fn a_signal_ends_it_while_it_waits_for_events() {
             "event: message \ndata: a\n"
         );
         kill_process(listener.id(), signal).unwrap();
-        let ended = listener.ended();
+        let ended = listener.wait_for_end();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""));
         assert_eq!(
             ended.stderr.lines().count(),
@@ -26,24 +26,24 @@ fn a_signal_ends_it_while_it_waits_for_events() {
 }
 
 #[test]
-fn a_signal_ends_it_while_there_is_no_server() {
+fn a_signal_ends_the_listener_without_a_server() {
     let port = PortWithoutServer::take();
     let listener = Listener::start(&["--url", &port.url()]);
-    listener.said("no server");
+    listener.wait_for_stderr("no server");
     kill_process(listener.id(), Signal::TERM).unwrap();
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
 #[test]
-fn a_signal_ends_it_while_nobody_reads_what_it_prints() {
+fn a_signal_ends_the_listener_while_stdout_is_not_read() {
     let server = Server::start();
     let mut listener = Listener::spawn(
         &mut Listener::command(&["--url", &server.url()]),
         Reading::Nothing,
     );
-    // No pipe holds that much: once its first byte is there, the listener is stuck in the write.
+    // No pipe holds that much, so after its first byte the listener is blocked in the write.
     let _stream = server.stream(format!("data: {}\n\n", "x".repeat(4 << 20)));
     let _unread = first_byte(listener.take_stdout());
     kill_process(listener.id(), Signal::INT).unwrap();
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
 }

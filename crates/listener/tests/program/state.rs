@@ -1,4 +1,4 @@
-//! `--state`: a listener that is started again goes on where it stopped.
+//! `--state`: a listener that is started again resumes where it stopped.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ fn start(server: &Server, state: &Path, arguments: &[&str]) -> Listener {
 }
 
 #[test]
-fn what_was_printed_is_not_asked_for_again() {
+fn printed_events_are_not_requested_again() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let server = Server::start();
@@ -21,10 +21,10 @@ fn what_was_printed_is_not_asked_for_again() {
         ("/stream?since=10m", None)
     );
     exchange.open_stream();
-    // The third is not printed, and so it is not noted either.
+    // The third event is not printed, so its position is not stored.
     exchange.send("id: 1-0\ndata: a\n\nid: 2-0\ndata: b\n\nid: 3-0\ndata: c\n\n");
     assert_eq!(
-        first.ended().stdout,
+        first.wait_for_end().stdout,
         "event: message \ndata: a\nevent: message \ndata: b\n"
     );
 
@@ -37,13 +37,13 @@ fn what_was_printed_is_not_asked_for_again() {
 }
 
 #[test]
-fn a_position_without_an_event_is_kept_too() {
+fn a_position_without_an_event_is_stored() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let server = Server::start();
     let listener = start(&server, &state, &["--max-retries", "0"]);
     server.stream("id: 7-0\n: here you are\n\n").end();
-    assert_eq!(listener.ended().code, Some(1));
+    assert_eq!(listener.wait_for_end().code, Some(1));
     let _again = start(&server, &state, &["--last-event-id", "1-0"]);
     assert_eq!(
         server.request().header("last-event-id"),
@@ -53,7 +53,7 @@ fn a_position_without_an_event_is_kept_too() {
 }
 
 #[test]
-fn an_event_that_could_not_be_printed_comes_again() {
+fn an_event_that_could_not_be_printed_is_requested_again() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let server = Server::start();
@@ -67,7 +67,7 @@ fn an_event_that_could_not_be_printed_comes_again() {
     );
     listener.stdout_closed();
     stream.send("id: 2-0\ndata: b\n\n");
-    assert_eq!(listener.ended().code, Some(0));
+    assert_eq!(listener.wait_for_end().code, Some(0));
     assert!(
         fs::read_to_string(&state)
             .unwrap()
@@ -76,7 +76,7 @@ fn an_event_that_could_not_be_printed_comes_again() {
 }
 
 #[test]
-fn a_killed_listener_goes_on_after_what_it_had_noted() {
+fn a_killed_listener_resumes_after_its_stored_position() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let server = Server::start();
@@ -86,13 +86,14 @@ fn a_killed_listener_goes_on_after_what_it_had_noted() {
         [listener.line(), listener.line()].concat(),
         "event: message \ndata: a\n"
     );
-    // When the second is printed, the first is noted: one batch is written and noted before the next.
+    // When the second event is printed, the position of the first is stored: batches are written and
+    // stored one after the other.
     stream.send("id: 2-0\ndata: b\n\n");
     assert_eq!(
         [listener.line(), listener.line()].concat(),
         "event: message \ndata: b\n"
     );
-    // Dropped is killed (SIGKILL).
+    // Dropping the listener kills it (SIGKILL).
     drop(listener);
     let _again = start(&server, &state, &[]);
     let resumed = server.request();
@@ -104,11 +105,11 @@ fn a_killed_listener_goes_on_after_what_it_had_noted() {
 }
 
 #[test]
-fn a_file_that_is_not_ours_is_not_touched() {
+fn a_file_with_other_content_is_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     fs::write(&state, "my diary\n").unwrap();
-    let ended = start(&Server::start(), &state, &[]).ended();
+    let ended = start(&Server::start(), &state, &[]).wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.stderr.contains("is no state file of the listener"),
@@ -118,7 +119,7 @@ fn a_file_that_is_not_ours_is_not_touched() {
 }
 
 #[test]
-fn a_line_that_was_torn_is_not_continued_by_the_next_run() {
+fn a_torn_line_is_not_continued_by_the_next_run() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let server = Server::start();
@@ -131,11 +132,11 @@ fn a_line_that_was_torn_is_not_continued_by_the_next_run() {
         state.to_str().unwrap(),
     ]);
     let mut first = Listener::spawn(&mut command, Reading::Nothing);
-    // More than a pipe holds: the write stalls in the middle of the line.
+    // No pipe holds that much, so the write blocks in the middle of the line.
     let large = format!("id: 1-0\ndata: {}\n\n", "x".repeat(1 << 20));
     let _stream = server.stream(&large);
     let torn = crate::support::first_byte(first.take_stdout());
-    // Dropped is killed (SIGKILL).
+    // Dropping the listener kills it (SIGKILL).
     drop(first);
     drop(torn);
     let again = start(&server, &state, &["--format", "data", "--count", "1"]);
@@ -145,21 +146,21 @@ fn a_line_that_was_torn_is_not_continued_by_the_next_run() {
     exchange.send(&large);
     assert_eq!(again.line(), "\n", "the end of the torn line");
     assert_eq!(again.line().len(), (1 << 20) + 1);
-    assert_eq!(again.ended().code, Some(0));
-    // That one came to its end.
+    assert_eq!(again.wait_for_end().code, Some(0));
+    // That run ended properly.
     let third = start(&server, &state, &["--format", "data"]);
     let _stream = server.stream("id: 2-0\ndata: b\n\n");
     assert_eq!(third.line(), "b\n");
 }
 
 #[test]
-fn a_state_file_is_for_one_listener() {
+fn a_state_file_belongs_to_one_listener() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let server = Server::start();
     let _first = start(&server, &state, &[]);
     let _request = server.request();
-    let ended = start(&server, &state, &[]).ended();
+    let ended = start(&server, &state, &[]).wait_for_end();
     assert_eq!(ended.code, Some(1));
     assert!(
         ended

@@ -1,4 +1,4 @@
-//! https: a certificate that nobody has signed is refused, unless that is what the user wants.
+//! https: a self-signed certificate is rejected without `--insecure`.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -14,7 +14,8 @@ use rustls::{
 
 use crate::support::Listener;
 
-/// A server on a free port, with a certificate of its own for `localhost`, that streams one event to whoever trusts it.
+/// A server on a free port with a self-signed certificate for `localhost`. It streams one event to
+/// clients that trust it.
 fn https_server() -> String {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -31,7 +32,7 @@ fn https_server() -> String {
         TcpListener::bind("127.0.0.1:0").expect("a free port"),
     );
     let port = listener.local_addr().expect("a bound socket").port();
-    // Ends with the test process.
+    // The thread ends with the test process.
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
             let connection =
@@ -42,13 +43,13 @@ fn https_server() -> String {
                 .lines()
                 .map_while(Result::ok)
                 .take_while(|line| !line.is_empty());
-            // None from a client that does not trust us.
+            // A client that does not trust the server sends no request.
             if head_lines.count() > 0 {
-                let answer =
+                let response =
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\n\n";
                 stream
                     .get_mut()
-                    .write_all(answer)
+                    .write_all(response)
                     .expect("the listener reads");
             }
         }
@@ -57,15 +58,15 @@ fn https_server() -> String {
 }
 
 #[test]
-fn a_certificate_of_its_own_is_refused_unless_that_is_wanted() {
+fn a_self_signed_certificate_is_rejected_without_insecure() {
     let url = https_server();
-    let ended = Listener::start(&["--url", &url, "--max-retries", "0"]).ended();
+    let ended = Listener::start(&["--url", &url, "--max-retries", "0"]).wait_for_end();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
     assert!(
         ended.stderr.contains("certificate") && ended.stderr.contains("--insecure"),
         "{ended:?}"
     );
-    let ended = Listener::start(&["--url", &url, "--insecure", "--count", "1"]).ended();
+    let ended = Listener::start(&["--url", &url, "--insecure", "--count", "1"]).wait_for_end();
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: message \ndata: a\n")

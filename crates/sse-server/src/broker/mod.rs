@@ -7,7 +7,7 @@
 //! - [`append`](Broker::append) adds events to the end of one channel, all or none, in their order. When it answers
 //!   with ids, the events are durable (as durable as the broker's store) and every later read returns them.
 //! - An id is never given out twice, and ids of a channel only grow.
-//! - [`append_idempotent`](Broker::append_once) does the same for parts that may have keys. A part whose key is known in the
+//! - [`append_idempotent`](Broker::append_idempotent) does the same for parts that may have keys. A part whose key is known in the
 //!   channel is not added again, and gets the ids of the first time. Keys are kept in the same step as the events, for
 //!   at least the window that was set when they came, also when the events were trimmed meanwhile.
 //! - [`read`](Broker::read) returns a run of consecutive events in id order. It says whether that run continues the
@@ -18,7 +18,7 @@
 //!   whoever reads forwards from where it ended.
 //! - A log that has lost its newest events has a *gap record* in their place, where somebody knew of them: an entry that
 //!   reads as an event of the type `gap` ([`Stored::is_gap`]), with a `Gap` for its data.
-//! - [`settle`](Broker::settle) promises that no event up to an id will be added any more.
+//! - [`check_settled`](Broker::check_settled) promises that no event up to an id will be added any more.
 //! - A [`Watcher`] of a channel ([`follow`](Broker::follow)) is told to look after every append to it, by any node. It
 //!   may be in vain; whoever follows first and then reads misses nothing.
 //!
@@ -352,11 +352,15 @@ impl Broker {
     ///
     /// # Errors
     /// `Unavailable`, `Damaged`.
-    pub async fn settle(&self, channel: &Channel, bound: EventId) -> Result<Settled, BrokerError> {
+    pub async fn check_settled(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Settled, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.settle(channel, bound).await,
-            Self::Memory(broker) => Ok(broker.settle(channel, bound)),
-            Self::Redis(broker) => broker.settle(channel, bound).await,
+            Self::Embedded(broker) => broker.check_settled(channel, bound).await,
+            Self::Memory(broker) => Ok(broker.check_settled(channel, bound)),
+            Self::Redis(broker) => broker.check_settled(channel, bound).await,
         }
     }
 

@@ -2,16 +2,16 @@
 
 mod dress;
 pub mod hub;
-pub mod locate;
 #[cfg(test)]
 mod model;
 pub mod multi;
+pub mod start;
 pub mod subscription;
 pub mod tail;
 
 pub use dress::{Envelope, Neighbours};
 pub use hub::{Hub, LiveChannel};
-pub use locate::Beginning;
 pub use multi::MultiSubscription;
+pub use start::Beginning;
 pub use subscription::{Chunk, Filter, Settlement, Start, Step, Subscription, Wanted};
 pub use tail::{Frames, Listener, Tail, TailLimits};

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Framing,
-    begin::{Begun, settlement},
     detach::Connection,
     page_cache::{PageCache, PageKey, SharedPage},
+    start::{Begun, settlement},
     subscriber::Closed,
     thread::{Fanout, NewStream},
 };

@@ -43,9 +43,9 @@ impl Closed {
         match self {
             Self::Client => "client",
             Self::Stalled => "stalled",
-            Self::Chatty => "chatty",
-            Self::Ended => "ended",
-            Self::Stopping => "stopping",
+            Self::Chatty => "too_much_input",
+            Self::Ended => "until_reached",
+            Self::Stopping => "shutdown",
         }
     }
 }

@@ -61,7 +61,7 @@ pub enum ApiError {
     NotAnArray(String),
     /// A body that is not text.
     #[error("the body is not UTF-8")]
-    InvalidText,
+    InvalidUtf8,
     /// One event of a batch is wrong, so none was taken.
     #[error("{place}: {why}; no event of the batch was published")]
     InvalidBatch {
@@ -75,19 +75,19 @@ pub enum ApiError {
     EmptyBatch,
     /// A key of a publish that cannot be one.
     #[error("the Idempotency-Key cannot be used: {0}")]
-    InvalidKey(&'static str),
+    InvalidIdempotencyKey(&'static str),
     /// A key that came again with other content.
     #[error(
         "{0} was used for something else within the --idempotency-window, so nothing was published: repeat exactly \
          what was sent with it, or use a new key"
     )]
-    KeyReused(String),
+    IdempotencyKeyReused(String),
     /// A publish that a page of another site sent, or made a browser send.
     #[error("pages of {0} may not publish here: name that origin with --cors-origin to allow it")]
-    ForeignOrigin(String),
+    OriginNotAllowed(String),
     /// A preflight for what a page may not do.
     #[error("pages may not send this request: {0}")]
-    Preflight(String),
+    PreflightRejected(String),
     /// No such route.
     #[error("there is no {0:?} here: there are {ROUTES}")]
     NotFound(String),
@@ -104,7 +104,7 @@ pub enum ApiError {
     BodyTimeout(u64),
     /// The connection broke, or the body's framing did.
     #[error("the body broke off, or its chunks are not what RFC 9112 calls chunks")]
-    BodyBroken,
+    IncompleteBody,
     /// An event, or a batch, is over a limit.
     #[error("{what} has more than {max} {unit}, which is the limit ({flag})")]
     TooLarge {
@@ -119,7 +119,7 @@ pub enum ApiError {
     },
     /// A body of a type that cannot be an event.
     #[error("{found}; send {expected}, for example: {example}")]
-    UnsupportedType {
+    UnsupportedMediaType {
         /// What was sent.
         found: String,
         /// What would do.
@@ -154,25 +154,25 @@ impl ApiError {
             Self::InvalidParameter { .. } => (StatusCode::BAD_REQUEST, "invalid_parameter"),
             Self::UnknownParameter { .. } => (StatusCode::BAD_REQUEST, "unknown_parameter"),
             Self::InvalidJson(_) | Self::NotAnArray(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
-            Self::InvalidText => (StatusCode::BAD_REQUEST, "invalid_text"),
+            Self::InvalidUtf8 => (StatusCode::BAD_REQUEST, "invalid_utf8"),
             Self::InvalidBatch { .. } => (StatusCode::BAD_REQUEST, "invalid_batch"),
             Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty_batch"),
-            Self::InvalidKey(_) => (StatusCode::BAD_REQUEST, "invalid_key"),
-            Self::BodyBroken => (StatusCode::BAD_REQUEST, "broken_body"),
-            Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
-            Self::Preflight(_) => (StatusCode::FORBIDDEN, "preflight_refused"),
+            Self::InvalidIdempotencyKey(_) => (StatusCode::BAD_REQUEST, "invalid_idempotency_key"),
+            Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
+            Self::OriginNotAllowed(_) => (StatusCode::FORBIDDEN, "origin_not_allowed"),
+            Self::PreflightRejected(_) => (StatusCode::FORBIDDEN, "preflight_rejected"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::UnsupportedType { .. } => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type")
+            Self::UnsupportedMediaType { .. } => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
-            Self::KeyReused(_) | Self::Broker(BrokerError::KeyReused { .. }) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "key_reused")
+            Self::IdempotencyKeyReused(_) | Self::Broker(BrokerError::KeyReused { .. }) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
             }
             Self::Broker(BrokerError::TooManyKeys { .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "too_many_keys")
+                (StatusCode::SERVICE_UNAVAILABLE, "too_many_idempotency_keys")
             }
             Self::Busy | Self::TooManyAnswers => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Broker(BrokerError::Unavailable(_)) => {

@@ -14,22 +14,12 @@
 //! | `event_filter` | which types of events such a reader wants |
 //! | `query`, `content_type`, `body`, `origin` | what a request must be, before anything is done |
 
-mod batch;
-mod body;
-mod content_type;
+mod access;
+mod api;
 mod error;
-mod event_filter;
-mod health;
-mod history;
-mod history_memory;
-mod idempotency;
-mod origin;
-mod publish;
-mod query;
-mod start_params;
-mod subscribe;
-
-use std::{net::SocketAddr, sync::Arc};
+mod ops;
+mod request;
+mod state;
 
 use actix_web::{
     HttpRequest, HttpResponse, Route, guard,
@@ -37,51 +27,17 @@ use actix_web::{
 };
 use actix_web_lab::extract::LocalData;
 
-use self::error::{ApiError, shortened};
 pub use self::{
-    body::BodyMemory,
-    history_memory::HistoryBudget,
-    origin::{Origins, say_why_refused},
+    access::cors::{Origins, say_why_refused},
+    api::HistoryBudget,
+    request::body::BodyMemory,
+    state::{AppState, RequestLimits},
 };
-use crate::{channel::Hub, fanout::stream_body::Streams, metrics::Metrics};
-
-/// What a request may bring.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
-    /// Data of one event.
-    pub event_bytes_max: usize,
-    /// Body of a batch.
-    pub batch_bytes_max: usize,
-    /// Events of a batch.
-    pub batch_events_max: usize,
-    /// Keys of a channel: a batch with more would never fit.
-    pub keys_max: usize,
-    /// Open streams; publishers and health checks need connections too.
-    pub subscribers_max: usize,
-}
-
-/// What every request handler needs; each worker thread has a clone.
-#[derive(Debug, Clone)]
-pub struct AppState {
-    /// The channels and the broker behind them.
-    pub hub: Hub,
-    /// The counters.
-    pub metrics: Metrics,
-    /// What a request may bring.
-    pub limits: RequestLimits,
-    /// Memory for the bodies of all requests.
-    pub body_memory: Arc<BodyMemory>,
-    /// Room for the answers of `GET /events`.
-    pub history_budget: HistoryBudget,
-    /// Other sites that may read and publish.
-    pub origins: Origins,
-    /// What streams are made from.
-    pub streams: Streams,
-    /// Where the server listens.
-    pub address: SocketAddr,
-    /// Which broker it is, for people.
-    pub broker_name: &'static str,
-}
+use self::{
+    api::{batch, history, publish, stream},
+    error::{ApiError, shortened},
+    ops::{health, metrics},
+};
 
 /// Adds all routes to an app.
 pub fn routes(config: &mut ServiceConfig, state: AppState) {
@@ -102,7 +58,7 @@ pub fn routes(config: &mut ServiceConfig, state: AppState) {
         )
         .service(
             web::resource("/stream")
-                .route(web::get().to(subscribe::stream))
+                .route(web::get().to(stream::stream))
                 .default_service(only("GET")),
         )
         .service(
@@ -117,7 +73,7 @@ pub fn routes(config: &mut ServiceConfig, state: AppState) {
         )
         .service(
             web::resource("/metrics")
-                .route(get_or_head().to(health::metrics))
+                .route(get_or_head().to(metrics::metrics))
                 .default_service(only("GET, HEAD")),
         )
         .default_service(web::to(not_found));
@@ -131,14 +87,6 @@ fn only(allow: &'static str) -> Route {
             allow,
         })
     })
-}
-
-/// Where the server listens.
-fn local_address(request: &HttpRequest) -> SocketAddr {
-    // actix's own default is a loopback address, under which origins are checked most strictly.
-    request
-        .app_data::<LocalData<AppState>>()
-        .map_or_else(|| request.app_config().local_addr(), |state| state.address)
 }
 
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {

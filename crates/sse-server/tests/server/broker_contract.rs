@@ -174,7 +174,7 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
 
 /// Waits until no event up to `bound` can come any more; returns the last id then.
 async fn settled(broker: &Broker, name: &str, bound: EventId) -> EventId {
-    let settled = async || match broker.settle(&channel(name), bound).await.unwrap() {
+    let settled = async || match broker.check_settled(&channel(name), bound).await.unwrap() {
         Settled::Through(last) => Some(last),
         Settled::NotFor(_) => None,
     };
@@ -446,7 +446,7 @@ crate::on_every_broker! {
         let quiet = channel("quiet");
         assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.last_id(&quiet).await.unwrap());
         let to_come = EventId::new(own.broker.now_ms().await.unwrap() + 100_000, 0);
-        let Settled::NotFor(wait) = own.broker.settle(&channel("a"), to_come).await.unwrap() else { panic!("{to_come}") };
+        let Settled::NotFor(wait) = own.broker.check_settled(&channel("a"), to_come).await.unwrap() else { panic!("{to_come}") };
         assert!((50..=102).contains(&wait.as_secs()), "{wait:?}");
     }
 

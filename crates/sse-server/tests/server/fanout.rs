@@ -82,7 +82,7 @@ async fn publish(server: &TestServer, numbers: std::ops::Range<usize>, bytes: us
 
 async fn closed(server: &TestServer, reason: &str) -> usize {
     let text = server.get("/metrics").await.unwrap().text().await.unwrap();
-    let name = format!(r#"sse_subscribers_closed_total{{reason="{reason}"}} "#);
+    let name = format!(r#"sse_streams_closed_total{{reason="{reason}"}} "#);
     text.lines()
         .find_map(|line| line.strip_prefix(&name)?.parse().ok())
         .unwrap_or(0)
@@ -103,7 +103,7 @@ crate::on_every_broker! {
         for numbers in all_at_once(0..READERS, read).await {
             assert!(numbers.iter().copied().eq(0..EVENTS), "{} events", numbers.len());
         }
-        let reads = server.metric("sse_page_reads_total").await;
+        let reads = server.metric("sse_history_page_reads_total").await;
         println!("{reads} pages were read for {READERS} readers of {PAGES}");
         assert!(reads >= f64::from(PAGES) - 1.0 && reads < 20.0 * f64::from(PAGES), "{reads} pages were read");
     }
@@ -225,7 +225,7 @@ async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
         // It may be closed before all of it is sent.
         let _ = within("it is sent", talks.write_all(&too_much)).await;
         until("it is closed", async || {
-            (closed(&server, "chatty").await == 1).then_some(())
+            (closed(&server, "too_much_input").await == 1).then_some(())
         })
         .await;
     }
@@ -243,7 +243,7 @@ async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscribers_beyond_the_limit_are_told_to_come_back() {
-    let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "2"]).await;
+    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "2"]).await;
     let subscribers = [
         server.subscribe("/stream").await,
         server.subscribe("/stream").await,
@@ -270,7 +270,7 @@ async fn subscribers_beyond_the_limit_are_told_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_too_many_are_being_turned_away_connections_close_without_a_response() {
-    let server = TestServer::start_with(Backend::Memory, &["--max-subscribers", "1"]).await;
+    let server = TestServer::start_with(Backend::Memory, &["--streams-max", "1"]).await;
     let _subscriber = server.subscribe("/stream").await;
     // The body that it promises does not come, so its connection lasts a moment longer than the answer.
     let come = async || {
@@ -327,7 +327,7 @@ async fn streams_that_end_are_counted_by_reason() {
         .await;
     while to_its_end.try_next_block().await.is_some() {}
     until("it has ended", async || {
-        (closed(&server, "ended").await == 1).then_some(())
+        (closed(&server, "until_reached").await == 1).then_some(())
     })
     .await;
     assert_eq!(closed(&server, "client").await, 1);

@@ -71,7 +71,7 @@ async fn stored(server: &TestServer, channel: &str) -> Vec<String> {
 async fn counted(server: &TestServer) -> [String; 2] {
     [
         server.metric("sse_events_published_total").await,
-        server.metric("sse_events_repeated_total").await,
+        server.metric("sse_events_deduplicated_total").await,
     ]
     .map(|count| count.to_string())
 }
@@ -121,7 +121,7 @@ crate::on_every_broker! {
             server.http.get(server.at("/event/click")).header(KEY, "k"),
             batch(&server, "sse", &[r#"{"event":"click","data":"x"}"#; 2]).header(KEY, "k"),
         ] {
-            let message = refusal(sent(request).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+            let message = refusal(sent(request).await, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
             assert!(message.contains("the Idempotency-Key was used"), "{message}");
         }
         assert_eq!(id(keyed(&server, "sse", "k", "x")).await, first);
@@ -155,7 +155,7 @@ crate::on_every_broker! {
             request.header(KEY, "k").body(json)
         };
         assert_eq!(id(post("{ \"a\": 1 }")).await, id(post("{\"a\":1}")).await);
-        refusal(sent(post("{\"a\":2}")).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+        refusal(sent(post("{\"a\":2}")).await, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
     }
 
     async fn after_the_window_a_key_is_new(backend: Backend) {
@@ -174,7 +174,7 @@ crate::on_every_broker! {
             if response.status() == StatusCode::OK {
                 return Some(response.json::<Value>().await.unwrap());
             }
-            refusal(response, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+            refusal(response, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
             None
         })
         .await;
@@ -191,10 +191,10 @@ crate::on_every_broker! {
         let refused = sent(keyed(&server, "sse", "d", "d")).await;
         let retry_after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=3600).contains(&retry_after), "{retry_after}");
-        let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "too_many_keys").await;
+        let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "too_many_idempotency_keys").await;
         assert!(message.contains("--idempotency-keys"), "{message}");
         let lines = [r#"{"event":"a","data":1}"#, r#"{"event":"a","data":1,"key":"e"}"#];
-        refusal(sent(batch(&server, "sse", &lines)).await, StatusCode::SERVICE_UNAVAILABLE, "too_many_keys").await;
+        refusal(sent(batch(&server, "sse", &lines)).await, StatusCode::SERVICE_UNAVAILABLE, "too_many_idempotency_keys").await;
         let lines = ["f", "g", "h", "i"].map(|key| format!(r#"{{"event":"a","data":1,"key":"{key}"}}"#));
         let never = sent(batch(&server, "sse", &lines.each_ref().map(String::as_str))).await;
         let message = refusal(never, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
@@ -217,7 +217,7 @@ crate::on_every_broker! {
                 if response.status() == StatusCode::OK {
                     return Some(());
                 }
-                refusal(response, StatusCode::SERVICE_UNAVAILABLE, "too_many_keys").await;
+                refusal(response, StatusCode::SERVICE_UNAVAILABLE, "too_many_idempotency_keys").await;
                 None
             })
             .await;
@@ -238,7 +238,7 @@ crate::on_every_broker! {
         assert_eq!(answer(array.header(KEY, "k").body(format!("[{}]", lines.join(",")))).await, first);
         for other in [&lines[..2], &[lines[1], lines[0], lines[2]], &[lines[0], lines[1], r#"{"event":"a","data":"2"}"#]] {
             let response = sent(batch(&server, "sse", other).header(KEY, "k")).await;
-            refusal(response, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+            refusal(response, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
         }
         assert_eq!(server.history("sse").await.len(), 4);
     }
@@ -276,7 +276,7 @@ crate::on_every_broker! {
             ([good, r#"{"event":"click","data":"other","key":"new"}"#, ""], "line 2"),
         ] {
             let response = sent(batch(&server, "sse", &bad)).await;
-            let message = refusal(response, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+            let message = refusal(response, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
             assert!(message.contains(&format!("the key of {place} was used")), "{message}");
         }
         assert_eq!(stored(&server, "sse").await, ["1"]);
@@ -292,7 +292,7 @@ crate::on_every_broker! {
         }
         assert!(server.history("sse").await.iter().all(|event| event.id != first));
         assert_eq!(id(keyed(&server, "sse", "k", "x")).await, first);
-        refusal(sent(keyed(&server, "sse", "k", "y")).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+        refusal(sent(keyed(&server, "sse", "k", "y")).await, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
     }
 
     async fn a_key_survives_a_restart_of_the_server_if_events_do(backend: Backend) {
@@ -305,7 +305,7 @@ crate::on_every_broker! {
         assert_eq!(server.stop("TERM").await.code(), Some(0));
         server.restart().await;
         assert_eq!(id(keyed(&server, "sse", "k", "x")).await == first, survives);
-        refusal(sent(keyed(&server, "sse", "k", "y")).await, StatusCode::UNPROCESSABLE_ENTITY, "key_reused").await;
+        refusal(sent(keyed(&server, "sse", "k", "y")).await, StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused").await;
         assert_eq!(stored(&server, "sse").await, ["x"]);
     }
 }
@@ -316,10 +316,15 @@ async fn what_cannot_be_a_key_is_a_400() {
     let long = "k".repeat(256);
     for bad in ["", "a b", &long, "\u{e9}", "a\tb"] {
         let response = sent(keyed(&server, "sse", bad, "x")).await;
-        let message = refusal(response, StatusCode::BAD_REQUEST, "invalid_key").await;
+        let message = refusal(response, StatusCode::BAD_REQUEST, "invalid_idempotency_key").await;
         assert!(message.contains("1 to 255 visible ASCII"), "{message}");
         let get = server.http.get(server.at("/event/click")).header(KEY, bad);
-        refusal(sent(get).await, StatusCode::BAD_REQUEST, "invalid_key").await;
+        refusal(
+            sent(get).await,
+            StatusCode::BAD_REQUEST,
+            "invalid_idempotency_key",
+        )
+        .await;
         let line = json!({ "event": "click", "data": "x", "key": bad }).to_string();
         let message = refusal(
             sent(batch(&server, "sse", &[&line])).await,
@@ -333,9 +338,19 @@ async fn what_cannot_be_a_key_is_a_400() {
         );
     }
     let twice = keyed(&server, "sse", "a", "x").header(KEY, "a");
-    refusal(sent(twice).await, StatusCode::BAD_REQUEST, "invalid_key").await;
+    refusal(
+        sent(twice).await,
+        StatusCode::BAD_REQUEST,
+        "invalid_idempotency_key",
+    )
+    .await;
     let both = batch(&server, "sse", &[r#"{"event":"a","data":1,"key":"k"}"#]).header(KEY, "k");
-    let message = refusal(sent(both).await, StatusCode::BAD_REQUEST, "invalid_key").await;
+    let message = refusal(
+        sent(both).await,
+        StatusCode::BAD_REQUEST,
+        "invalid_idempotency_key",
+    )
+    .await;
     assert!(message.contains("one kind"), "{message}");
     assert_eq!(stored(&server, "sse").await, Vec::<String>::new());
     id(keyed(&server, "sse", &"k".repeat(255), "x")).await;
@@ -465,7 +480,7 @@ async fn nodes_on_one_redis_know_the_same_keys() {
     refusal(
         sent(keyed(&nodes[1], "sse", "d", "e")).await,
         StatusCode::UNPROCESSABLE_ENTITY,
-        "key_reused",
+        "idempotency_key_reused",
     )
     .await;
     assert_eq!(stored(&nodes[1], "sse").await, ["a", "b", "c", "d"]);
@@ -535,7 +550,12 @@ async fn a_key_that_is_known_for_long_keeps_no_expired_one_in_its_place() {
         .parse()
         .unwrap();
     assert!(after <= 60, "{after}");
-    refusal(full, StatusCode::SERVICE_UNAVAILABLE, "too_many_keys").await;
+    refusal(
+        full,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_idempotency_keys",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

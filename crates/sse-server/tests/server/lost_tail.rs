@@ -386,7 +386,7 @@ async fn everyone_is_told(how: Loss, early: bool) {
     }
     assert!((written - 1.0).abs() < f64::EPSILON, "{written} records");
     for node in &system.knew {
-        assert!(node.metric("sse_forks_total").await > 0.0);
+        assert!(node.metric("sse_failover_losses_total").await > 0.0);
     }
 }
 

@@ -178,7 +178,7 @@ async fn a_redis_that_speaks_resp3_serves_as_any_other() {
     refusal(
         keyed("y").await,
         StatusCode::UNPROCESSABLE_ENTITY,
-        "key_reused",
+        "idempotency_key_reused",
     )
     .await;
     redis.run("SET sse:{wrong} x").await;

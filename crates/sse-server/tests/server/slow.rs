@@ -367,7 +367,7 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
     };
     let (slow, stopped) = tokio::join!(slow_ones, stopped_ones);
     assert!(
-        server.metric("sse_behind_tail_total").await >= 100.0,
+        server.metric("sse_subscribers_fell_behind_total").await >= 100.0,
         "not all fell behind"
     );
     slow.iter().chain(&stopped).map(Reader::judge).collect()

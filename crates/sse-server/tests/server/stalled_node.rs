@@ -48,7 +48,7 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
     for subscriber in &mut subscribers {
         assert_eq!(subscriber.next_event().await.data, "seen");
     }
-    let before = sleeper.metric("sse_page_reads_total").await;
+    let before = sleeper.metric("sse_history_page_reads_total").await;
     sleeper.signal("STOP");
     for batch in 0..10 {
         awake
@@ -67,7 +67,7 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
         }
     })
     .await;
-    let reads = sleeper.metric("sse_page_reads_total").await - before;
+    let reads = sleeper.metric("sse_history_page_reads_total").await - before;
     println!("{reads} pages were read for {SUBSCRIBERS} subscribers");
     assert!(
         reads <= READS_MAX,
@@ -99,14 +99,14 @@ async fn a_channel_that_is_wiped_without_a_reconnect_is_told_though_nobody_publi
         for subscriber in &mut subscribers {
             assert!(subscriber.next_event().await.data.contains(wipe));
         }
-        let before = node.metric("sse_page_reads_total").await;
+        let before = node.metric("sse_history_page_reads_total").await;
         redis.run(wipe).await;
         for subscriber in &mut subscribers {
             let said =
                 json!({ "channel": "sse", "after": last, "oldest": null, "reason": "unknown" });
             assert_eq!(gap(subscriber).await, said, "after {wipe}");
         }
-        let reads = node.metric("sse_page_reads_total").await - before;
+        let reads = node.metric("sse_history_page_reads_total").await - before;
         println!("{reads} pages were read after {wipe}");
         assert!(reads <= READS_MAX, "{reads} pages were read after {wipe}");
     }

@@ -163,7 +163,7 @@ crate::on_every_broker! {
         for number in 0..2_000 {
             assert!(slow.next_event().await.data.starts_with(&format!("{number} ")));
         }
-        assert!(server.metric("sse_behind_tail_total").await >= 1.0, "it never fell behind");
+        assert!(server.metric("sse_subscribers_fell_behind_total").await >= 1.0, "it never fell behind");
     }
 }
 

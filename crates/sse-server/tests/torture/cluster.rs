@@ -231,7 +231,7 @@ impl Cluster {
             .ok()?;
         let text = response.text().await.ok()?;
         text.lines()
-            .find_map(|line| line.strip_prefix("sse_behind_tail_total "))?
+            .find_map(|line| line.strip_prefix("sse_subscribers_fell_behind_total "))?
             .parse()
             .ok()
     }

@@ -1,101 +1,57 @@
-//! Recorded events, played again: NDJSON as `listener --format json` prints it, as `GET /events` gives it, or as it is
-//! posted to `POST /events`.
+//! Recorded events: NDJSON as `listener --format json` prints it, as `GET /events` returns it, or
+//! as `POST /events` accepts it.
 //!
-//! A thread reads ahead, at most a few chunks: neither a large file nor a slow pipe holds up the answers that are
-//! waited for, and a full queue only makes the thread wait. Keys besides `event` and `data` are ignored. A string in
-//! `data` stands for its text, any other value for its JSON. Events of the types that cannot be published (`gap`, `open`,
-//! `error`), which a recording of a stream may well hold, are left out and counted; comments are no events.
+//! A thread reads ahead by a few chunks, so that neither a large file nor a slow pipe delays the
+//! handling of replies. If the queue is full, the thread waits. Keys other than `event` and `data`
+//! are ignored. A string in `data` is sent as its text, any other value as its JSON. Reserved types
+//! (`gap`, `open`, `error`) cannot be published: such events are skipped and counted. Comments are
+//! ignored.
 
+mod line;
 mod reader;
+mod recording;
 
 use std::{
     collections::VecDeque,
-    fmt,
     fs::File,
     io::{self, Read},
-    path::PathBuf,
     thread,
     time::Instant,
 };
 
 use tokio::sync::mpsc::{self, Receiver, error::TryRecvError};
 
-use self::reader::Reader;
-use super::Drawn;
+pub(crate) use self::{
+    line::AllowedTypes,
+    recording::{Recording, ReplayError},
+};
+use self::{
+    line::RecordedEvent,
+    reader::{Chunk, Reader},
+};
+use super::event::NextEvent;
 
-/// Chunks that may wait.
+/// Highest number of chunks in the queue.
 const CHUNKS_MAX: usize = 8;
-
-/// Where a recording is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Recording {
-    /// `-` on the command line.
-    Stdin,
-    /// A file.
-    File(PathBuf),
-}
-
-/// Which types may be played. Those that our server reserves never are: no subscriber could tell what they mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Types {
-    /// Those that our server takes.
-    Ours,
-    /// Those that a request can carry, for any server.
-    Any,
-}
-
-/// The recording cannot be played, or not to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReplayError {
-    #[error("cannot open the recording {recording}")]
-    Open {
-        recording: Recording,
-        source: io::Error,
-    },
-    #[error("cannot read the recording {recording} after line {line}")]
-    Read {
-        recording: Recording,
-        line: u64,
-        source: io::Error,
-    },
-    #[error("{recording}, line {line}: {why}")]
-    Line {
-        recording: Recording,
-        line: u64,
-        why: String,
-    },
-}
 
 /// The events of a recording, in order.
 #[derive(Debug)]
 pub(crate) struct Replay {
     chunks: Receiver<Result<Chunk, ReplayError>>,
-    events: VecDeque<Recorded>,
+    events: VecDeque<RecordedEvent>,
     error: Option<ReplayError>,
-    /// When the events at hand were read.
+    /// When `events` were read.
     read: Instant,
     skipped: u64,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    events: VecDeque<Recorded>,
-    read: Instant,
-    skipped: u64,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Recorded {
-    drawn: Drawn,
-    data: String,
 }
 
 impl Replay {
-    /// Begins to read.
+    /// Starts to read.
     ///
     /// # Errors
+    ///
     /// The file cannot be opened.
-    pub(crate) fn start(recording: Recording, types: Types) -> Result<Self, ReplayError> {
+    pub(crate) fn start(recording: Recording, types: AllowedTypes) -> Result<Self, ReplayError> {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let input: Box<dyn Read + Send> = match &recording {
             Recording::Stdin => Box::new(io::stdin()),
@@ -104,7 +60,8 @@ impl Replay {
                 Err(source) => return Err(ReplayError::Open { recording, source }),
             },
         };
-        // Ends when the recording does, or when nobody receives any more; a read of stdin that hangs ends with the process.
+        // The thread ends with the recording, or when `chunks` is dropped. A read of stdin that
+        // hangs ends with the process.
         thread::spawn(move || Reader::new(input, recording, types).send_all(&sender));
         Ok(Self {
             chunks,
@@ -118,7 +75,7 @@ impl Replay {
     pub(super) async fn ready(&mut self) -> Result<bool, ReplayError> {
         while self.events.is_empty() && self.error.is_none() {
             match self.chunks.recv().await {
-                Some(chunk) => self.take(chunk),
+                Some(chunk) => self.accept_chunk(chunk),
                 None => return Ok(false),
             }
         }
@@ -128,30 +85,30 @@ impl Replay {
     pub(super) fn is_ready(&mut self) -> bool {
         while self.events.is_empty() && self.error.is_none() {
             match self.chunks.try_recv() {
-                Ok(chunk) => self.take(chunk),
+                Ok(chunk) => self.accept_chunk(chunk),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return false,
             }
         }
         self.error.is_none()
     }
 
-    pub(super) fn draw(&mut self, data: &mut String) -> Option<Drawn> {
+    pub(super) fn next_event(&mut self, data: &mut String) -> Option<NextEvent> {
         let recorded = self.events.pop_front()?;
         *data = recorded.data;
-        Some(recorded.drawn)
+        Some(recorded.event)
     }
 
-    /// The next event could not be sent before: it was not read yet.
-    pub(crate) fn not_before(&self) -> Instant {
+    /// Returns when the next event was read. It could not be sent earlier.
+    pub(super) fn read_at(&self) -> Instant {
         self.read
     }
 
-    /// How many events were left out because of their types.
-    pub(crate) fn skipped(&self) -> u64 {
+    /// Returns the number of events that were skipped because their types are reserved.
+    pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    fn take(&mut self, chunk: Result<Chunk, ReplayError>) {
+    fn accept_chunk(&mut self, chunk: Result<Chunk, ReplayError>) {
         match chunk {
             Ok(Chunk {
                 events,
@@ -167,40 +124,23 @@ impl Replay {
     }
 }
 
-impl From<&str> for Recording {
-    fn from(text: &str) -> Self {
-        if text == "-" {
-            Self::Stdin
-        } else {
-            Self::File(text.into())
-        }
-    }
-}
-
-/// As messages name it.
-impl fmt::Display for Recording {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdin => f.write_str("stdin"),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_file_is_played_to_its_end_and_chunk_by_chunk() {
+    async fn a_file_is_replayed_to_its_end_in_chunks() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let line = format!("{{\"event\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(1000));
         std::fs::write(file.path(), line.repeat(1000)).unwrap();
-        let mut replay =
-            Replay::start(Recording::File(file.path().to_owned()), Types::Ours).unwrap();
+        let mut replay = Replay::start(
+            Recording::File(file.path().to_owned()),
+            AllowedTypes::SseServer,
+        )
+        .unwrap();
         let (mut data, mut count) = (String::new(), 0);
         while replay.ready().await.unwrap() {
-            assert!(replay.draw(&mut data).is_some() && data.len() == 1000);
+            assert!(replay.next_event(&mut data).is_some() && data.len() == 1000);
             count += 1;
         }
         assert_eq!((count, replay.is_ready()), (1000, false));

@@ -1,36 +1,41 @@
-//! Reads the lines of a recording, in chunks, on a thread of its own.
+//! Reads a recording in chunks, on a thread of its own.
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     io::{BufRead as _, BufReader, Read},
     time::Instant,
 };
 
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::value::RawValue;
-use sse_proto::{EventType, event::InvalidName, json};
 use tokio::sync::mpsc::Sender;
 
-use super::{Chunk, Recorded, Recording, ReplayError, Types};
-use crate::payload::{Drawn, Form, Kind};
+use super::{
+    line::{AllowedTypes, ParsedLine, RecordedEvent, parse_line},
+    recording::{Recording, ReplayError},
+};
 
-/// A longer line is refused: no event is that large.
+/// Longest line. No event is larger.
 const LINE_BYTES_MAX: usize = 16 << 20;
-/// A chunk is handed over when it has as much as this, or when there is nothing more to read at the moment.
+/// A chunk is sent when it has this size, or when reading more would have to wait.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A recording that is being read.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) events: VecDeque<RecordedEvent>,
+    pub(super) read: Instant,
+    pub(super) skipped: u64,
+}
+
+/// The thread that reads a recording.
 pub(super) struct Reader<R> {
     input: BufReader<R>,
     recording: Recording,
-    types: Types,
+    types: AllowedTypes,
     line: u64,
     text: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
-    pub(super) fn new(input: R, recording: Recording, types: Types) -> Self {
+    pub(super) fn new(input: R, recording: Recording, types: AllowedTypes) -> Self {
         Self {
             input: BufReader::with_capacity(CHUNK_BYTES, input),
             recording,
@@ -40,11 +45,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Hands over everything, until there is no more or nobody receives it.
+    /// Sends all chunks, until the recording ends or the receiver is dropped.
     pub(super) fn send_all(mut self, chunks: &Sender<Result<Chunk, ReplayError>>) {
         loop {
-            let (chunk, end) = self.chunk();
-            // What was read before a bad line is sent before the error is told.
+            let (chunk, end) = self.read_chunk();
+            // The events before a bad line are sent before the error.
             if (!chunk.events.is_empty() || chunk.skipped > 0)
                 && chunks.blocking_send(Ok(chunk)).is_err()
             {
@@ -54,7 +59,7 @@ impl<R: Read> Reader<R> {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    // Nobody receives any more when the run is over.
+                    // The receiver is gone once the run is over.
                     let _ = chunks.blocking_send(Err(error));
                     return;
                 }
@@ -62,38 +67,41 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The next events, and whether there may be more.
-    fn chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
+    /// Reads the next events. The result is `true` if there may be more.
+    fn read_chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
         let mut chunk = Chunk {
             events: VecDeque::new(),
             read: Instant::now(),
             skipped: 0,
         };
-        let mut bytes = 0;
-        let end = loop {
-            match self.next_line() {
-                Ok(false) => break Ok(false),
-                Err(error) => break Err(error),
-                Ok(true) => {}
-            }
-            bytes += self.text.len();
-            match parse(&self.text, self.types) {
-                Ok(Some(Parsed::Event(event))) => chunk.events.push_back(event),
-                Ok(Some(Parsed::Reserved)) => chunk.skipped += 1,
-                Ok(None) => {}
-                Err(why) => break Err(self.bad_line(why)),
-            }
-            // The next line of a pipe may be long in coming: what is here already must not wait for it.
-            if bytes >= CHUNK_BYTES || !self.input.buffer().contains(&b'\n') {
-                break Ok(true);
-            }
-        };
+        let end = self.fill_chunk(&mut chunk);
         chunk.read = Instant::now();
         (chunk, end)
     }
 
-    /// Reads a line, without its end; false at the end of the recording.
-    fn next_line(&mut self) -> Result<bool, ReplayError> {
+    fn fill_chunk(&mut self, chunk: &mut Chunk) -> Result<bool, ReplayError> {
+        let mut bytes = 0;
+        loop {
+            if !self.read_line()? {
+                return Ok(false);
+            }
+            bytes += self.text.len();
+            match parse_line(&self.text, self.types) {
+                Ok(Some(ParsedLine::Event(event))) => chunk.events.push_back(event),
+                Ok(Some(ParsedLine::Reserved)) => chunk.skipped += 1,
+                Ok(None) => {}
+                Err(why) => return Err(self.line_error(why)),
+            }
+            // Reading the next line of a pipe may take long: do not delay the events that were
+            // read.
+            if bytes >= CHUNK_BYTES || !self.input.buffer().contains(&b'\n') {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads a line into `text`. Returns `false` at the end of the recording.
+    fn read_line(&mut self) -> Result<bool, ReplayError> {
         self.text.clear();
         let limit = LINE_BYTES_MAX as u64 + 1;
         match (&mut self.input)
@@ -111,14 +119,14 @@ impl<R: Read> Reader<R> {
             }
         }
         if self.text.len() > LINE_BYTES_MAX {
-            return Err(self.bad_line(format!(
-                "longer than {LINE_BYTES_MAX} bytes, which no event is"
+            return Err(self.line_error(format!(
+                "longer than {LINE_BYTES_MAX} bytes; no event is that long"
             )));
         }
         Ok(true)
     }
 
-    fn bad_line(&self, why: String) -> ReplayError {
+    fn line_error(&self, why: String) -> ReplayError {
         ReplayError::Line {
             recording: self.recording.clone(),
             line: self.line,
@@ -127,97 +135,32 @@ impl<R: Read> Reader<R> {
     }
 }
 
-enum Parsed {
-    Event(Recorded),
-    /// Of a type that cannot be published.
-    Reserved,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-/// A comment of a stream, as `listener --show-comments --format json` prints it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Comment {
-    #[serde(rename = "comment")]
-    _text: IgnoredAny,
-}
-
-/// The event of a line; none if it is blank or a comment. The error says what is wrong with it.
-fn parse(line: &[u8], types: Types) -> Result<Option<Parsed>, String> {
-    let text = str::from_utf8(line)
-        .map_err(|_| "it is not UTF-8".to_owned())?
-        .trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if !text.starts_with('{') {
-        return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
-    }
-    let line: Line<'_> = match serde_json::from_str(text) {
-        Ok(line) => line,
-        Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
-        Err(error) => return Err(words(&error)),
-    };
-    let kind: Kind = match (line.event.parse::<EventType>(), types) {
-        (Ok(kind), _) => kind.into(),
-        (Err(InvalidName::ReservedType), _) => return Ok(Some(Parsed::Reserved)),
-        (Err(why), Types::Ours) => return Err(format!("event: {why}")),
-        (Err(_), Types::Any) => line.event.parse().map_err(|why| format!("event: {why}"))?,
-    };
-    let value = line.data.get();
-    let (form, data) = if value.starts_with('"') {
-        (
-            Form::Text,
-            serde_json::from_str(value).map_err(|error| format!("data: {}", words(&error)))?,
-        )
-    } else {
-        (
-            Form::Json,
-            json::without_white_space(&value.into()).to_string(),
-        )
-    };
-    Ok(Some(Parsed::Event(Recorded {
-        drawn: Drawn { kind, form },
-        data,
-    })))
-}
-
-/// What serde says, without its own idea of a line: it saw only this one.
-fn words(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let what = said
-        .rsplit_once(" at line ")
-        .map_or(said.as_str(), |(what, _)| what);
-    format!("{what} (column {})", error.column())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
 
     use proptest::prelude::*;
+    use sse_proto::EventType;
 
     use super::*;
+    use crate::payload::event::{DataFormat, NextEvent};
 
-    /// What is read, as type and data, and the error at the end if there is one.
-    fn read(text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
-        read_of(Types::Ours, text)
+    /// Returns the events as type and data, the number of skipped events, and the error.
+    fn read(text: &[u8]) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
+        read_types(AllowedTypes::SseServer, text)
     }
 
-    fn read_of(types: Types, text: &[u8]) -> (Vec<(String, Form, String)>, u64, Option<String>) {
+    fn read_types(
+        types: AllowedTypes,
+        text: &[u8],
+    ) -> (Vec<(String, DataFormat, String)>, u64, Option<String>) {
         let mut reader = Reader::new(text, Recording::Stdin, types);
         let (mut events, mut skipped) = (Vec::new(), 0);
         loop {
-            let (chunk, end) = reader.chunk();
+            let (chunk, end) = reader.read_chunk();
             skipped += chunk.skipped;
-            let plain = |Recorded { drawn, data }| (Drawn::kind_text(&drawn), drawn.form, data);
+            let plain =
+                |RecordedEvent { event, data }| (NextEvent::type_text(&event), event.format, data);
             events.extend(chunk.events.into_iter().map(plain));
             match end {
                 Ok(true) => {}
@@ -227,14 +170,14 @@ mod tests {
         }
     }
 
-    impl Drawn {
-        fn kind_text(&self) -> String {
-            self.kind.as_str().to_owned()
+    impl NextEvent {
+        fn type_text(&self) -> String {
+            self.event_type.as_str().to_owned()
         }
     }
 
     #[test]
-    fn lines_of_the_listener_of_history_and_of_a_batch_are_read() {
+    fn lines_of_the_listener_the_history_and_a_batch_are_read() {
         let text = concat!(
             r#"{"id":"5-0","event":"view","data":"a\nb"}"#,
             "\r\n\n",
@@ -245,26 +188,26 @@ mod tests {
             r#" {"data":null,"event":"c"}"#,
         );
         let events: Vec<_> = [
-            ("view", Form::Text, "a\nb"),
-            ("click", Form::Text, r#"{"a": 1}"#),
-            ("b\"x", Form::Json, r#"{"a":1.0,"a":[1,2]}"#),
-            ("c", Form::Json, "null"),
+            ("view", DataFormat::Text, "a\nb"),
+            ("click", DataFormat::Text, r#"{"a": 1}"#),
+            ("b\"x", DataFormat::Json, r#"{"a":1.0,"a":[1,2]}"#),
+            ("c", DataFormat::Json, "null"),
         ]
-        .map(|(kind, form, data)| (kind.to_owned(), form, data.to_owned()))
+        .map(|(event_type, format, data)| (event_type.to_owned(), format, data.to_owned()))
         .into();
         assert_eq!(read(text.as_bytes()), (events, 0, None));
     }
 
     #[test]
-    fn events_of_reserved_types_are_left_out() {
+    fn events_of_reserved_types_are_skipped() {
         let text = br#"{"event":"gap","data":"{}"}"#;
-        for types in [Types::Ours, Types::Any] {
-            assert_eq!(read_of(types, text), (vec![], 1, None));
+        for types in [AllowedTypes::SseServer, AllowedTypes::AnyServer] {
+            assert_eq!(read_types(types, text), (vec![], 1, None));
         }
     }
 
     #[test]
-    fn comments_are_no_events() {
+    fn comments_are_skipped() {
         let text = concat!(
             r#"{"comment":"channel sse"}"#,
             "\n",
@@ -274,7 +217,9 @@ mod tests {
             "\n",
             r#"{"comment":"beside an event","event":"b","data":"y"}"#,
         );
-        let event = |kind: &str, data: &str| (kind.to_owned(), Form::Text, data.to_owned());
+        let event = |event_type: &str, data: &str| {
+            (event_type.to_owned(), DataFormat::Text, data.to_owned())
+        };
         assert_eq!(
             read(text.as_bytes()),
             (vec![event("a", "x"), event("b", "y")], 0, None)
@@ -284,20 +229,27 @@ mod tests {
     #[test]
     fn another_server_may_have_other_types() {
         let long = "x".repeat(200);
-        for kind in ["a/b", &long] {
-            let line = serde_json::json!({ "event": kind, "data": "x" }).to_string();
-            let expected = (vec![(kind.to_owned(), Form::Text, "x".to_owned())], 0, None);
-            assert_eq!(read_of(Types::Any, line.as_bytes()), expected);
+        for event_type in ["a/b", &long] {
+            let line = serde_json::json!({ "event": event_type, "data": "x" }).to_string();
+            let expected = (
+                vec![(event_type.to_owned(), DataFormat::Text, "x".to_owned())],
+                0,
+                None,
+            );
+            assert_eq!(
+                read_types(AllowedTypes::AnyServer, line.as_bytes()),
+                expected
+            );
             assert!(
                 read(line.as_bytes())
                     .2
                     .is_some_and(|error| error.contains("1 to 128 bytes")),
-                "{kind}"
+                "{event_type}"
             );
         }
         for bad in ["", "a\nb"] {
             let line = serde_json::json!({ "event": bad, "data": "x" }).to_string();
-            let (_, _, error) = read_of(Types::Any, line.as_bytes());
+            let (_, _, error) = read_types(AllowedTypes::AnyServer, line.as_bytes());
             assert!(
                 error.is_some_and(|error| error.contains("without control characters")),
                 "{bad:?}"
@@ -306,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_named_after_what_comes_before_it() {
+    fn an_invalid_line_is_reported_after_the_events_before_it() {
         for bad in [
             &br#"{"event":"a"}"#[..],
             br#"{"data":1}"#,
@@ -327,11 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
-        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, Types::Ours);
+    fn a_line_without_an_end_is_rejected_before_it_fills_the_memory() {
+        let mut reader = Reader::new(io::repeat(b'x'), Recording::Stdin, AllowedTypes::SseServer);
         assert!(
             reader
-                .chunk()
+                .read_chunk()
                 .1
                 .unwrap_err()
                 .to_string()
@@ -341,10 +293,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_that_the_listener_printed_is_read_back(kind in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
-            prop_assume!(!EventType::RESERVED.contains(&kind.as_str()));
-            let line = serde_json::json!({ "id": "1-0", "event": kind, "data": data }).to_string();
-            prop_assert_eq!(read(line.as_bytes()), (vec![(kind, Form::Text, data)], 0, None));
+        fn any_text_that_the_listener_prints_is_read_back(event_type in "[^/\\p{Cc}]{1,30}", data in any::<String>()) {
+            prop_assume!(!EventType::RESERVED.contains(&event_type.as_str()));
+            let line = serde_json::json!({ "id": "1-0", "event": event_type, "data": data }).to_string();
+            prop_assert_eq!(read(line.as_bytes()), (vec![(event_type, DataFormat::Text, data)], 0, None));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A listener as a child process, its stdout and stderr read as they come.
+//! A listener as a child process, whose stdout and stderr are read as they arrive.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -14,7 +14,7 @@ use super::{WAIT_MAX, bounded};
 pub(crate) enum Reading {
     /// All.
     All,
-    /// So many lines; then the pipe is closed, as `head` does.
+    /// This many lines; then the pipe is closed, as by `head`.
     Lines(usize),
     /// Nothing, until [`Listener::take_stdout`].
     Nothing,
@@ -28,7 +28,7 @@ pub(crate) struct Listener {
     stderr: Receiver<Vec<u8>>,
 }
 
-/// How a listener ended, with what it wrote and no test has looked at before.
+/// How a listener ended, and the output that the test has not read before.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -49,7 +49,7 @@ impl Listener {
         command
     }
 
-    /// Starts a command line whose stderr nobody reads: what it says there meets a closed pipe.
+    /// Starts a command line whose stderr is a closed pipe.
     pub(crate) fn spawn_without_stderr(command: &mut Command) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -100,8 +100,8 @@ impl Listener {
         String::from_utf8(line).expect("the listener writes UTF-8")
     }
 
-    /// Waits until it has said something that contains `part`, and gives that line.
-    pub(crate) fn said(&self, part: &str) -> String {
+    /// Waits for a line on stderr that contains `part`, and returns the line.
+    pub(crate) fn wait_for_stderr(&self, part: &str) -> String {
         let mut before = String::new();
         loop {
             match self.stderr.recv_timeout(WAIT_MAX) {
@@ -129,9 +129,9 @@ impl Listener {
         );
     }
 
-    /// Waits until it has ended by itself.
-    pub(crate) fn ended(mut self) -> Ended {
-        // Both are open until the process ends, but for what the test itself has closed.
+    /// Waits until the listener has ended by itself.
+    pub(crate) fn wait_for_end(mut self) -> Ended {
+        // Both pipes stay open until the process ends, unless the test has closed them.
         let stderr = rest_of(&self.stderr);
         let stdout = rest_of(&self.stdout);
         let code = self.child.wait().expect("a child can be waited for").code();
@@ -142,7 +142,7 @@ impl Listener {
         }
     }
 
-    /// stdout, when it is not read for the test.
+    /// stdout, if the harness does not read it.
     pub(crate) fn take_stdout(&mut self) -> ChildStdout {
         self.unread_stdout
             .take()
@@ -158,13 +158,13 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Fails only if it has ended, which is what is wanted.
+        // Fails only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Lines as they come, each with its end; at most so many, and then the pipe is closed.
+/// Reads lines, each with its end, up to a number of lines. Then the pipe is closed.
 fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>> {
     let (send, lines) = channel();
     thread::spawn(move || {
@@ -176,7 +176,8 @@ fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>>
                 break;
             }
         }
-        // In this order: whoever sees that there are no more lines may count on the pipe being closed.
+        // Close the pipe before the channel, so that a test that receives no more lines can rely on a
+        // closed pipe.
         drop(pipe);
         drop(send);
     });

@@ -1,4 +1,4 @@
-//! The harness: a listener as a child process, and a server that a test scripts.
+//! The harness: a listener as a child process, and a server that is scripted by the test.
 
 mod child;
 mod server;
@@ -13,13 +13,13 @@ pub(crate) use server::{Exchange, PortWithoutServer, Server};
 /// No wait takes longer, even on a busy machine.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// The result of what may block; fails if it takes too long.
+/// The result of a function that may block. The test fails if the function takes too long.
 pub(crate) fn bounded<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     let (done, finished) = mpsc::channel();
-    // When it takes too long, nobody waits for the result any more.
+    // After a time-out the receiver is gone.
     thread::spawn(move || done.send(work()).ok());
     finished
         .recv_timeout(WAIT_MAX)

@@ -1,4 +1,5 @@
-//! A server that a test scripts: it takes requests one by one and answers each with the bytes it likes.
+//! A server that is scripted by the test: the test accepts requests one by one and writes the
+//! responses.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -9,19 +10,19 @@ use std::{
 
 use super::WAIT_MAX;
 
-/// A server on a free port of this machine. Every request comes on a connection of its own.
+/// A server on a free port of this machine. Every request has a connection of its own.
 pub(crate) struct Server {
     address: SocketAddr,
     sockets: Receiver<TcpStream>,
 }
 
-/// A port that is taken but refuses connections, until [`PortWithoutServer::serve`].
+/// A reserved port that refuses connections until [`PortWithoutServer::serve`].
 pub(crate) struct PortWithoutServer {
     runtime: tokio::runtime::Runtime,
     socket: tokio::net::TcpSocket,
 }
 
-/// A request that was received, and the connection for the answer. Dropping it cuts the connection.
+/// A received request, and the connection for the response. Dropping it cuts the connection.
 pub(crate) struct Exchange {
     /// The request's head, lines ended by LF.
     pub(crate) head: String,
@@ -38,7 +39,7 @@ impl Server {
     fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a bound socket");
         let (send, sockets) = channel();
-        // Ends with the test: then nobody takes the next socket.
+        // The thread ends with the test, when no receiver is left.
         thread::spawn(move || {
             listener
                 .incoming()
@@ -48,7 +49,7 @@ impl Server {
         Self { address, sockets }
     }
 
-    /// What `--url` takes.
+    /// The value for `--url`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -112,7 +113,7 @@ impl PortWithoutServer {
         )
     }
 
-    /// From now on there is a server.
+    /// Starts a server on the port.
     pub(crate) fn serve(self) -> Server {
         let _in_runtime = self.runtime.enter();
         let listener = self
@@ -126,7 +127,7 @@ impl PortWithoutServer {
 }
 
 impl Exchange {
-    /// The path and query that were asked for.
+    /// The requested path and query.
     pub(crate) fn target(&self) -> &str {
         self.head.split(' ').nth(1).expect("a request line")
     }
@@ -142,17 +143,17 @@ impl Exchange {
         (line, self.header("content-type"), &self.body)
     }
 
-    /// Answers whole and closes the connection.
-    pub(crate) fn answer(mut self, status: &str, headers: &[&str], body: &str) {
+    /// Sends a whole response and closes the connection.
+    pub(crate) fn respond(mut self, status: &str, headers: &[&str], body: &str) {
         let headers: String = headers
             .iter()
             .flat_map(|header| [*header, "\r\n"])
             .collect();
         let length = body.len();
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         );
-        self.write(answer.as_bytes());
+        self.write(response.as_bytes());
     }
 
     /// Sends the head of a stream.
@@ -171,18 +172,18 @@ impl Exchange {
         }
     }
 
-    /// Sends bytes of the stream over and over until the listener has closed the connection.
+    /// Sends bytes of the stream repeatedly until the listener closes the connection.
     pub(crate) fn send_until_closed(mut self, bytes: &str) {
         let chunk = format!("{:x}\r\n{bytes}\r\n", bytes.len());
         while self.socket.write_all(chunk.as_bytes()).is_ok() {}
     }
 
-    /// Ends the stream in good order.
+    /// Ends the stream properly.
     pub(crate) fn end(mut self) {
         self.write(b"0\r\n\r\n");
     }
 
-    /// Sends bytes, of the head too, and closes the connection.
+    /// Sends bytes, including those of the head, and closes the connection.
     pub(crate) fn send_as_they_are(mut self, bytes: &str) {
         self.write(bytes.as_bytes());
     }

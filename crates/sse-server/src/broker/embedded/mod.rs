@@ -353,7 +353,7 @@ impl Embedded {
         self.last_ids().last_id(channel)
     }
 
-    pub(super) async fn settle(
+    pub(super) async fn check_settled(
         &self,
         channel: &Channel,
         bound: EventId,

@@ -247,7 +247,12 @@ impl Log {
     }
 
     /// Lets the clock go past `bound`, if it is time, so that no id up to it is given out any more.
-    pub(super) fn settle(&mut self, channel: &Channel, bound: EventId, now_ms: u64) -> Settled {
+    pub(super) fn check_settled(
+        &mut self,
+        channel: &Channel,
+        bound: EventId,
+        now_ms: u64,
+    ) -> Settled {
         self.clock.pass(bound, now_ms);
         if self.clock.highest() >= bound {
             return Settled::Through(self.last_id(channel));

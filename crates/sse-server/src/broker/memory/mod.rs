@@ -117,10 +117,10 @@ impl Memory {
         self.log().last_id(channel)
     }
 
-    pub(super) fn settle(&self, channel: &Channel, bound: EventId) -> Settled {
+    pub(super) fn check_settled(&self, channel: &Channel, bound: EventId) -> Settled {
         // The time is taken under the lock: no append can be under way with an older one.
         let mut log = self.log();
-        log.settle(channel, bound, now_ms())
+        log.check_settled(channel, bound, now_ms())
     }
 
     pub(super) fn now_ms(&self) -> u64 {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RedisSetupError, durability, failover::LossDetector, log::refused};
+use super::{RedisSetupError, durability, failover::LossDetector, streams::refused};
 use crate::broker::BrokerError;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

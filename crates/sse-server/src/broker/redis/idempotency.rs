@@ -15,7 +15,7 @@ use sse_proto::{Channel, EventId};
 use super::{
     connection::Session,
     failover::random_suffix,
-    log::{Log, added_id, refused},
+    streams::{Log, added_id, refused},
 };
 use crate::broker::{
     Appended, BrokerError,

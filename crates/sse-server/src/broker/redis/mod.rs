@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `connection` | one supervised connection for commands: reconnects for ever, never resends |
-//! | `log` | streams: append, read, head |
+//! | `streams` | streams: append, read, head |
 //! | `idempotency` | streams: append what has a key |
 //! | `losses` | finds out that Redis lost acknowledged events, and says so in the log |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
@@ -16,9 +16,9 @@ mod connection;
 mod durability;
 mod failover;
 mod idempotency;
-mod log;
 mod pubsub;
 mod retention;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{connection::Connection, failover::LossDetector, log::Log};
+use self::{connection::Connection, failover::LossDetector, streams::Log};
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
     idempotency::{AppendItem, AppendOutcome},
@@ -262,12 +262,12 @@ impl RedisBroker {
         self.log.last_id(channel).await
     }
 
-    pub(super) async fn settle(
+    pub(super) async fn check_settled(
         &self,
         channel: &Channel,
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
-        self.log.settle(channel, bound).await
+        self.log.check_settled(channel, bound).await
     }
 
     pub(super) async fn loss_spanning(

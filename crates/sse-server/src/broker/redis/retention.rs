@@ -13,7 +13,7 @@ use std::{
 use sse_proto::Channel;
 use tokio::time::sleep;
 
-use super::log::Log;
+use super::streams::Log;
 use crate::broker::BrokerError;
 
 /// Pause between two channels: a round over many channels must not be felt.

@@ -64,7 +64,7 @@ async fn a_body_of_another_type_is_refused_with_what_would_do() {
             "gzip",
         ),
     ] {
-        let message = refusal(sent(request).await, 415, "unsupported_type").await;
+        let message = refusal(sent(request).await, 415, "unsupported_media_type").await;
         assert!(
             message.contains(hint) && message.contains("application/json"),
             "{message}"
@@ -80,7 +80,7 @@ async fn a_body_of_another_type_is_refused_with_what_would_do() {
 /// Runs the line that a 415 tells. Returns false if there is no curl; then only the text is checked.
 async fn follow_the_advice(server: &TestServer, path: &str) -> bool {
     let response = sent(server.http.post(server.at(path)).body("x")).await;
-    let message = refusal(response, 415, "unsupported_type").await;
+    let message = refusal(response, 415, "unsupported_media_type").await;
     let (_, line) = message.split_once("for example: ").expect("an example");
     assert!(
         line.starts_with("curl ") && line.contains(&server.url) && !line.contains('\n'),
@@ -318,7 +318,7 @@ async fn who_sends_20_mib_can_read_why_they_are_refused() {
         (
             "POST /events HTTP/1.1\r\ncontent-type: text/plain\r\n",
             415,
-            "unsupported_type",
+            "unsupported_media_type",
         ),
         (
             "POST /event/gap HTTP/1.1\r\ncontent-type: text/plain\r\n",
@@ -330,7 +330,7 @@ async fn who_sends_20_mib_can_read_why_they_are_refused() {
         (
             "POST /event/click HTTP/1.1\r\norigin: https://evil.example\r\n",
             403,
-            "foreign_origin",
+            "origin_not_allowed",
         ),
     ] {
         for (chunked, reads_meanwhile) in

@@ -51,7 +51,7 @@ async fn what_is_not_json_is_refused_with_the_place() {
             let message = refusal(
                 sent(post(&server, path, content_type, body)).await,
                 400,
-                "invalid_text",
+                "invalid_utf8",
             )
             .await;
             assert!(message.contains("UTF-8"), "{message}");

@@ -79,7 +79,7 @@ async fn a_body_that_breaks_off_says_so() {
         format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n").as_bytes(),
     )
     .await;
-    let message = chunk.refusal(400, "broken_body");
+    let message = chunk.refusal(400, "incomplete_body");
     assert!(!message.contains("None"), "{message}");
     assert_eq!(server.history("sse").await, []);
 }

@@ -58,7 +58,7 @@ async fn pages_of_other_sites_may_not_publish() {
                 assert_eq!(response.status(), StatusCode::OK, "{headers:?}");
                 published += 1;
             } else {
-                let message = refusal(response, 403, "foreign_origin").await;
+                let message = refusal(response, 403, "origin_not_allowed").await;
                 assert!(message.contains("--cors-origin"), "{message}");
             }
         }
@@ -94,7 +94,7 @@ async fn a_name_of_somebody_else_that_leads_to_this_machine_does_not_make_a_page
                 assert_eq!(response.status(), StatusCode::OK, "{host}");
                 published += 1;
             } else {
-                refusal(response, 403, "foreign_origin").await;
+                refusal(response, 403, "origin_not_allowed").await;
             }
         }
     }
@@ -210,7 +210,7 @@ async fn named_origins_may_read_and_publish() {
                 .contains_key("access-control-allow-origin"),
             "{origin}"
         );
-        refusal(response, 403, "foreign_origin").await;
+        refusal(response, 403, "origin_not_allowed").await;
         let response = preflight(&server, "/event/click", origin, "POST", "content-type").await;
         assert!(
             !response

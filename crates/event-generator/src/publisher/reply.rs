@@ -1,0 +1,37 @@
+//! The reply to a request, or its absence.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+
+/// Longest part of a reply that is read. An id or an error is far smaller.
+pub(super) const REPLY_BYTES_MAX: usize = 64 * 1024;
+
+/// A reply.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// Status.
+    pub(crate) status: StatusCode,
+    /// Body; empty if the reply broke off, because it then proves no more than its status.
+    pub(crate) body: Bytes,
+}
+
+/// Why there is no reply.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoReply {
+    /// The connection failed, and nothing was sent.
+    Connect(String),
+    /// The reply did not arrive in time.
+    Timeout,
+    /// The connection broke after at least a part of the request was sent.
+    Broken(String),
+}
+
+/// Returns the text of the innermost cause. It describes what happened, like `Connection refused
+/// (os error 111)`; the outer errors describe where.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    root.to_string()
+}

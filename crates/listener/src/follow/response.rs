@@ -1,0 +1,200 @@
+//! Classification of a response by its status and headers (WHATWG HTML §9.2.3, and the practice of
+//! command-line clients). Pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
+};
+
+/// What to do after a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResponseAction {
+    /// Read the stream.
+    Stream,
+    /// Stop: the stream has ended for good, and the server wants no further request (204).
+    NoContent,
+    /// Try again, after the time that the server asks for.
+    RetryLater(Option<Duration>),
+    /// Stop: every further attempt would get the same response.
+    GiveUp(NotAStream),
+}
+
+/// Why a response is not a stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAStream {
+    /// The status.
+    #[error("{0}")]
+    Status(StatusCode),
+    /// The content type.
+    #[error("200 OK with the content type {0:?}, which is not text/event-stream")]
+    ContentType(String),
+    /// A compression that was not requested.
+    #[error("200 OK compressed by {0:?}, which was not requested")]
+    Compressed(String),
+}
+
+impl ResponseAction {
+    /// Classifies a response by its status and headers.
+    #[must_use]
+    pub fn classify(status: StatusCode, headers: &HeaderMap) -> Self {
+        match status {
+            StatusCode::OK => match check_content(headers) {
+                Some(wrong) => Self::GiveUp(wrong),
+                None => Self::Stream,
+            },
+            StatusCode::NO_CONTENT => Self::NoContent,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Self::RetryLater(parse_retry_after(headers))
+            }
+            _ if status.is_server_error() => Self::RetryLater(parse_retry_after(headers)),
+            _ => Self::GiveUp(NotAStream::Status(status)),
+        }
+    }
+}
+
+fn check_content(headers: &HeaderMap) -> Option<NotAStream> {
+    let header = |name| {
+        headers
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let content_type = header(CONTENT_TYPE).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("text/event-stream") {
+        return Some(NotAStream::ContentType(content_type));
+    }
+    header(CONTENT_ENCODING)
+        .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
+        .map(NotAStream::Compressed)
+}
+
+/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. A date is relative to the `Date` of the
+/// server, because clocks differ.
+fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text| DateTime::parse_from_rfc2822(text).ok();
+    let now = headers
+        .get(DATE)
+        .and_then(|now| date(now.to_str().ok()?))
+        .map_or_else(Utc::now, Into::into);
+    Some((date(value)?.to_utc() - now).to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn classify(status: u16, headers: &[(HeaderName, &'static str)]) -> ResponseAction {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+            .collect();
+        ResponseAction::classify(StatusCode::from_u16(status).unwrap(), &headers)
+    }
+
+    #[test]
+    fn an_event_stream_is_recognised_by_the_essence_of_its_type() {
+        for good in [
+            "text/event-stream",
+            "text/event-stream;charset=utf-8",
+            "Text/Event-Stream ; a=b",
+        ] {
+            assert_eq!(
+                classify(200, &[(CONTENT_TYPE, good)]),
+                ResponseAction::Stream,
+                "{good}"
+            );
+        }
+        for bad in [
+            "text/html",
+            "text/event-stream2",
+            "application/json; a=text/event-stream",
+            "",
+        ] {
+            let wrong = NotAStream::ContentType(bad.to_owned());
+            assert_eq!(
+                classify(200, &[(CONTENT_TYPE, bad)]),
+                ResponseAction::GiveUp(wrong),
+                "{bad}"
+            );
+        }
+        assert_eq!(
+            classify(200, &[]),
+            ResponseAction::GiveUp(NotAStream::ContentType(String::new()))
+        );
+    }
+
+    #[test]
+    fn a_compressed_stream_is_rejected() {
+        let coded = |coding| {
+            classify(
+                200,
+                &[
+                    (CONTENT_TYPE, "text/event-stream"),
+                    (CONTENT_ENCODING, coding),
+                ],
+            )
+        };
+        assert_eq!(coded("identity"), ResponseAction::Stream);
+        assert_eq!(
+            coded("gzip"),
+            ResponseAction::GiveUp(NotAStream::Compressed("gzip".to_owned()))
+        );
+    }
+
+    #[test]
+    fn server_errors_are_transient_and_other_statuses_are_permanent() {
+        assert_eq!(classify(204, &[]), ResponseAction::NoContent);
+        for passing in [408, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(
+                classify(passing, &[]),
+                ResponseAction::RetryLater(None),
+                "{passing}"
+            );
+        }
+        for lasting in [201, 205, 206, 300, 304, 400, 401, 403, 404, 405, 410, 422] {
+            assert!(
+                matches!(
+                    classify(lasting, &[]),
+                    ResponseAction::GiveUp(NotAStream::Status(_))
+                ),
+                "{lasting}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        for (value, wait) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("Wed, 21 Oct 2026 07:28:07 GMT", Some(7)),
+            ("Wed, 21 Oct 2026 07:27:00 GMT", Some(0)),
+        ] {
+            let headers = [
+                (RETRY_AFTER, value),
+                (DATE, "Wed, 21 Oct 2026 07:28:00 GMT"),
+            ];
+            assert_eq!(
+                classify(429, &headers),
+                ResponseAction::RetryLater(wait.map(Duration::from_secs)),
+                "{value}"
+            );
+        }
+        // Without a `Date`, the date is relative to this machine's clock.
+        assert_eq!(
+            classify(503, &[(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")]),
+            ResponseAction::RetryLater(Some(Duration::ZERO))
+        );
+    }
+}

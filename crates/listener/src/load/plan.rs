@@ -1,0 +1,116 @@
+//! The settings, prepared for the engine: addresses instead of names, bytes instead of a request.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+use url::Url;
+
+use super::{collector::CollectorRules, request::RequestBytes, sources::Sources};
+use crate::settings::{
+    load::{LoadSettings, NOTHING},
+    stream_url::StreamUrl,
+};
+
+/// Time for a connect to one of several addresses, before the next one is tried.
+const PROBE_MAX: Duration = Duration::from_secs(2);
+
+/// One URL of the stream.
+pub(crate) struct Node {
+    pub(crate) request: RequestBytes,
+    pub(crate) address: SocketAddr,
+}
+
+/// The task of the engine.
+pub(crate) struct Plan {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) sources: Sources,
+    pub(crate) connections: u32,
+    pub(crate) ramp: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) settle: Duration,
+    /// Period of the cuts, and the share of the streams to cut.
+    pub(crate) cuts: Option<(Duration, f64)>,
+    pub(crate) seed: u64,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) event_bytes_max: usize,
+    pub(crate) rules: CollectorRules,
+    /// The last event id to begin with; empty if there is none.
+    pub(crate) first_id: String,
+}
+
+/// The host of a URL has no address.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the host of {url} has no address: check its spelling, and whether this machine resolves names"
+)]
+pub struct NoAddress {
+    url: String,
+    #[source]
+    cause: Option<io::Error>,
+}
+
+impl Plan {
+    /// Prepares these settings. `seed` is used if the settings have none.
+    ///
+    /// # Errors
+    /// [`NoAddress`].
+    pub(crate) fn new(settings: &LoadSettings, seed: u64) -> Result<Self, NoAddress> {
+        let target = &settings.target;
+        let node = |url: &StreamUrl| {
+            Ok(Node {
+                request: RequestBytes::new(target, url),
+                address: resolve_address(&url.with_query(NOTHING), url)?,
+            })
+        };
+        let nodes = target
+            .urls
+            .iter()
+            .map(node)
+            .collect::<Result<Vec<_>, NoAddress>>()?;
+        let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
+        Ok(Self {
+            sources: Sources::new(&settings.sources, &addresses, settings.connections as usize),
+            nodes,
+            connections: settings.connections,
+            ramp: settings.ramp,
+            duration: settings.duration,
+            settle: settings.settle,
+            cuts: settings
+                .cut_every
+                .map(|every| (every, settings.cut_share.0)),
+            seed: settings.seed.unwrap_or(seed),
+            idle_timeout: settings.idle_timeout,
+            event_bytes_max: settings.max_event_size,
+            rules: CollectorRules {
+                time_field: settings.time_field.clone(),
+                judged: settings.why_loss_is_not_judged().is_none(),
+                count: settings.count.map(Into::into),
+            },
+            first_id: target.last_event_id.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// Resolves the host of a URL. Of several addresses, returns the first that accepts a connection: a
+/// server may listen on only one of the addresses of `localhost`.
+fn resolve_address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress> {
+    let none = |cause| NoAddress {
+        url: shown.to_string(),
+        cause,
+    };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let found = (host, url.port_or_known_default().unwrap_or(80)).to_socket_addrs();
+    let addresses: Vec<_> = found.map_err(|error| none(Some(error)))?.collect();
+    match addresses[..] {
+        [] => Err(none(None)),
+        [only] => Ok(only),
+        [first, ..] => {
+            let accepts =
+                |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_MAX).is_ok();
+            Ok(*addresses.iter().find(accepts).unwrap_or(&first))
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The file of `--state`: the last event id, stored between runs of the listener.
+//!
+//! The file is replaced as a whole (a new file is written, synced and renamed), so that a crash
+//! leaves the old or the new content. The id is stored after its event was written to stdout: a
+//! crash can repeat an event, but not lose one.
+//!
+//! The file also contains whether the output may be torn (`clean: false`), because the last run did
+//! not end properly. Then the next run ends the unfinished line before it prints its first event.
+//!
+//! ```text
+//! {"last_event_id":"1700000000000-0","clean":true}
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Limit of the size of a state file; no id is that long.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A state file and its content.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    state: Option<State>,
+    /// Held until the end, because two listeners would overwrite each other's position.
+    _lock: File,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    last_event_id: String,
+    /// The output is complete: no write was interrupted.
+    #[serde(default = "default_true")]
+    clean: bool,
+}
+
+fn default_true() -> bool {
+    true
+}
+
+/// The position cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file exists but cannot be read.
+    #[error("cannot read the state file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file exists but has other content.
+    #[error("{} is no state file of the listener: name another file by --state, or remove this one to start without a position", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another listener uses the file.
+    #[error("another listener uses the state file {}: each listener needs a file of its own", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the state file {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+impl StateFile {
+    /// Locks the file, and reads it if it exists.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        // Replace the target of a link instead of the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let unwritable = |source| StateError::Write {
+            path: path.clone(),
+            source,
+        };
+        let lock = File::create(sibling_path(&path, ".lock")).map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StateError::InUse { path }),
+            Err(fs::TryLockError::Error(source)) => return Err(unwritable(source)),
+        }
+        let state = read_state(&path)?;
+        Ok(Self {
+            path,
+            state,
+            _lock: lock,
+        })
+    }
+
+    /// The id in the file. Returns `None` if there is no file yet.
+    #[must_use]
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.state
+            .as_ref()
+            .map(|state| state.last_event_id.as_str())
+    }
+
+    /// Returns `true` if the output may be torn, because a write was interrupted.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| !state.clean)
+    }
+
+    /// Marks the output as possibly torn, until [`mark_complete`](Self::mark_complete).
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is unchanged.
+    pub fn begin_write(&mut self) -> Result<(), StateError> {
+        if self.is_torn() {
+            return Ok(());
+        }
+        let last_event_id = self.last_event_id().unwrap_or_default().to_owned();
+        self.replace_file(State {
+            last_event_id,
+            clean: false,
+        })
+    }
+
+    /// Stores an id.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is unchanged.
+    pub fn save_id(&mut self, last_event_id: &str) -> Result<(), StateError> {
+        let clean = !self.is_torn();
+        self.replace_file(State {
+            last_event_id: last_event_id.to_owned(),
+            clean,
+        })
+    }
+
+    /// Marks the output as complete.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is unchanged.
+    pub fn mark_complete(&mut self) -> Result<(), StateError> {
+        match self.state.clone() {
+            Some(state) if !state.clean => self.replace_file(State {
+                clean: true,
+                ..state
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn replace_file(&mut self, state: State) -> Result<(), StateError> {
+        let mut text = serde_json::to_vec(&state).expect("a string and a boolean are always JSON");
+        text.push(b'\n');
+        self.write_file(&text).map_err(|source| StateError::Write {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    fn write_file(&self, text: &[u8]) -> io::Result<()> {
+        // A file in the same directory can be renamed.
+        let new = sibling_path(&self.path, ".new");
+        let mut file = File::create(&new)?;
+        if let Ok(old) = fs::metadata(&self.path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(text)?;
+        // Sync before the rename: otherwise the name could refer to an empty file after a power
+        // failure.
+        file.sync_data()?;
+        fs::rename(&new, &self.path)
+    }
+}
+
+fn read_state(path: &Path) -> Result<Option<State>, StateError> {
+    let bytes = match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Ok(Vec::new()),
+        Ok(_) => fs::read(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+    };
+    let bytes = bytes.map_err(|source| StateError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let state = serde_json::from_slice(&bytes).map_err(|_| StateError::Foreign {
+        path: path.to_owned(),
+    })?;
+    Ok(Some(state))
+}
+
+fn sibling_path(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(ending);
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_id_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("orders.state");
+        assert_eq!(StateFile::open(&path).unwrap().last_event_id(), None);
+        for id in ["", "1700-0", "a \"b\" é"] {
+            StateFile::open(&path).unwrap().save_id(id).unwrap();
+            assert_eq!(StateFile::open(&path).unwrap().last_event_id(), Some(id));
+        }
+        assert!(!directory.path().join("orders.state.new").exists());
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "{\"last_event_id\":\"a \\\"b\\\" é\",\"clean\":true}\n"
+        );
+    }
+
+    #[test]
+    fn the_output_may_be_torn_until_it_is_marked_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        fs::write(&path, "{\"last_event_id\":\"1-0\"}").unwrap();
+        let mut state = StateFile::open(&path).unwrap();
+        assert!(!state.is_torn());
+        state.begin_write().unwrap();
+        state.save_id("2-0").unwrap();
+        drop(state);
+        let mut state = StateFile::open(&path).unwrap();
+        assert!(state.is_torn() && state.last_event_id() == Some("2-0"));
+        state.mark_complete().unwrap();
+        drop(state);
+        assert!(!StateFile::open(&path).unwrap().is_torn());
+    }
+
+    #[test]
+    fn a_file_belongs_to_one_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let first = StateFile::open(&path).unwrap();
+        assert!(matches!(
+            StateFile::open(&path),
+            Err(StateError::InUse { .. })
+        ));
+        drop(first);
+        assert!(StateFile::open(&path).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_permissions_are_preserved() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, "{\"last_event_id\":\"1-0\"}").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        StateFile::open(&link).unwrap().save_id("2-0").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&real).unwrap().contains("2-0"));
+        assert_eq!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+    }
+
+    #[test]
+    fn other_content_is_rejected_and_preserved() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        for foreign in ["", "1700-0\n", "{}", "[1]"] {
+            fs::write(&path, foreign).unwrap();
+            let error = StateFile::open(&path).unwrap_err();
+            assert!(
+                matches!(error, StateError::Foreign { .. }),
+                "{foreign:?}: {error}"
+            );
+            assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
+        }
+    }
+
+    #[test]
+    fn an_unwritable_path_is_reported_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = StateFile::open(&directory.path().join("absent").join("state")).unwrap_err();
+        assert!(matches!(error, StateError::Write { .. }), "{error}");
+        assert!(matches!(
+            StateFile::open(directory.path()),
+            Err(StateError::Read { .. })
+        ));
+        fs::remove_file(sibling_path(
+            &fs::canonicalize(directory.path()).unwrap(),
+            ".lock",
+        ))
+        .unwrap();
+    }
+}

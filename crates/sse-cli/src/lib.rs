@@ -1,0 +1,43 @@
+//! Code that the command lines of `sse-server`, `listener` and `event-generator` share.
+//!
+//! Nothing here knows an event stream: these are the parts of a command line and of its process.
+//! It contains no server code, and depends on no other crate of the workspace.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`backoff`] | pauses that double up to a limit (pure) |
+//! | [`loopback`] | whether an address or a URL is of this machine (pure) |
+//! | [`open_files`] | the process's limit of open files |
+//! | [`switch`] | the values of a flag that is on or off (pure) |
+//!
+//! The feature `client` adds what only the clients need:
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`authorization`] | at most one flag may set `Authorization` (pure) |
+//! | [`header`] | the values of `--header` and `--bearer` (pure) |
+//! | [`record_file`] | a file with one JSON object per line |
+//! | [`secret`] | values that no error message may quote (pure) |
+//! | [`signals`] | Ctrl-C and SIGTERM |
+//! | [`stderr`] | messages for people |
+//! | [`terminal`] | control characters made visible (pure) |
+
+pub mod backoff;
+pub mod loopback;
+pub mod open_files;
+pub mod switch;
+
+#[cfg(feature = "client")]
+pub mod authorization;
+#[cfg(feature = "client")]
+pub mod header;
+#[cfg(feature = "client")]
+pub mod record_file;
+#[cfg(feature = "client")]
+pub mod secret;
+#[cfg(feature = "client")]
+pub mod signals;
+#[cfg(feature = "client")]
+pub mod stderr;
+#[cfg(feature = "client")]
+pub mod terminal;

@@ -1,0 +1,3 @@
+//! Who may send a request.
+
+pub(crate) mod cors;

@@ -1,0 +1,11 @@
+//! The routes for events: publishing, streams and history.
+
+mod history_memory;
+mod idempotency;
+
+pub(crate) mod batch;
+pub(crate) mod history;
+pub(crate) mod publish;
+pub(crate) mod stream;
+
+pub use history_memory::HistoryBudget;

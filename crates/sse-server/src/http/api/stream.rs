@@ -1,0 +1,162 @@
+//! `GET /stream`: a stream of one or several channels, which ends by itself only if it is told when.
+
+use std::{convert::Infallible, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{BodyStream, MessageBody},
+    http::{
+        ConnectionType, Version,
+        header::{self, HeaderName},
+    },
+};
+use actix_web_lab::extract::LocalData;
+use bytes::BytesMut;
+use futures::stream;
+use rand::RngExt as _;
+use sse_proto::{Channel, EventId, wire};
+
+use crate::http::{
+    error::ApiError,
+    request::{
+        event_filter,
+        query::Params,
+        start_params::{self, PARAMETERS, Whence},
+    },
+    state::AppState,
+};
+use crate::{
+    channel::{Envelope, Wanted},
+    fanout::{
+        Framing,
+        detach::Connection,
+        start::{Begun, begin, is_over},
+        stream_body::{self, Exit},
+    },
+    metrics::{Admission, SubscriberGuard},
+};
+
+/// For nginx: do not buffer this response.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Subscribes to one or several channels.
+pub(crate) async fn stream(
+    request: HttpRequest,
+    state: LocalData<AppState>,
+) -> Result<HttpResponse, ApiError> {
+    let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
+    let params = Params::parse(request.query_string(), &known)?;
+    let channels = params.channels()?;
+    let wanted = Wanted {
+        filter: event_filter::of(&params)?,
+        envelope: envelope(&params)?,
+        until: start_params::until(&params)?,
+    };
+    let whence = Whence::of(&request, &params)?;
+    let resumes = matches!(whence, Some(Whence::Cursor(_)));
+    let guard = match state
+        .metrics
+        .subscriber(resumes, state.limits.subscribers_max)
+    {
+        Admission::Admitted(guard) => guard,
+        Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
+        Admission::Refused => return Ok(refused(&request)),
+    };
+    let comment = comment(&channels);
+    let until = wanted.until;
+    let asked = start_params::asked(whence.as_ref(), channels, state.hub.broker()).await;
+    let begun = begin(&state.hub, asked, &wanted).await;
+    if let (Some(bound), Begun::AppendOutcome(subscription)) = (until, &begun)
+        && is_over(&state.hub, subscription, &wanted.filter, bound).await
+    {
+        // To an `EventSource`, the one answer that means "do not come back".
+        return Ok(HttpResponse::NoContent()
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .finish());
+    }
+    let framing = if has_chunks(&request) {
+        Framing::Chunked
+    } else {
+        Framing::Plain
+    };
+    let exit = request.conn_data::<Connection>().map(|connection| Exit {
+        connection: connection.clone(),
+        framing,
+    });
+    let body = stream_body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
+    Ok(event_stream(&request, body))
+}
+
+fn comment(channels: &[Channel]) -> String {
+    let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
+    format!(
+        "channel{} {}",
+        if names.len() == 1 { "" } else { "s" },
+        names.join(", ")
+    )
+}
+
+/// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
+/// would never come back after a 503.) Not all at the same moment, so the time is random.
+fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
+    let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
+    let mut opening = BytesMut::new();
+    wire::opening(
+        &mut opening,
+        retry,
+        None::<EventId>,
+        "there are too many subscribers: come back later",
+    );
+    // It counts until its connection is gone.
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.hold(guard);
+    }
+    let opening = opening.freeze();
+    event_stream(
+        request,
+        BodyStream::new(stream::once(async move { Ok::<_, Infallible>(opening) })),
+    )
+}
+
+/// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that
+/// is a broken connection, after which it comes back.
+fn refused(request: &HttpRequest) -> HttpResponse {
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.close();
+    }
+    // Where the connection cannot be closed, this is as short as it gets.
+    event_stream(request, ())
+}
+
+/// HTTP/1.0 has no chunks: the stream is what comes until the connection closes.
+fn has_chunks(request: &HttpRequest) -> bool {
+    request.version() >= Version::HTTP_11
+}
+
+fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
+    let mut response = HttpResponse::Ok()
+        // With a charset, because some clients take text without one for Latin-1.
+        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((X_ACCEL_BUFFERING, "no"))
+        .body(body);
+    // Nobody parses HTTP on the connection after this.
+    response
+        .head_mut()
+        .set_connection_type(ConnectionType::Close);
+    if !has_chunks(request) {
+        response.head_mut().no_chunking(true);
+    }
+    response
+}
+
+fn envelope(params: &Params) -> Result<Envelope, ApiError> {
+    match params.one("envelope")? {
+        None => Ok(Envelope::None),
+        Some("json") => Ok(Envelope::Json),
+        Some(_) => Err(ApiError::InvalidParameter {
+            name: "envelope",
+            why: "can only be \"json\"".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,13 @@
+//! `GET /metrics`: the counters of this process, for Prometheus.
+
+use actix_web::{HttpResponse, Responder};
+use actix_web_lab::extract::LocalData;
+
+use crate::http::state::AppState;
+
+/// All counters, for Prometheus.
+pub(crate) async fn metrics(state: LocalData<AppState>) -> impl Responder {
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(state.metrics.render())
+}

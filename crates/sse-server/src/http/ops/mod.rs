@@ -1,0 +1,4 @@
+//! The routes for operators: health and metrics.
+
+pub(crate) mod health;
+pub(crate) mod metrics;

@@ -1,0 +1,7 @@
+//! What a request contains: its query, its body, and the parameters of a reader.
+
+pub(crate) mod body;
+pub(crate) mod content_type;
+pub(crate) mod event_filter;
+pub(crate) mod query;
+pub(crate) mod start_params;
