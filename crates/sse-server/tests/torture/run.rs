@@ -44,10 +44,7 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let mut cluster = Cluster::start(orders.broker, directory).await?;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
     let several = cluster.has_streams_of_several_channels().await?;
-    let (kinds, mut skipped) = kinds(&cluster, orders);
-    if !several {
-        skipped.push("listeners on several channels: this server has no such streams".to_owned());
-    }
+    let (kinds, skipped) = kinds(&cluster, orders, several);
     let mut breaches = Breaches::default();
 
     let plans = listener_plans(orders, ports.len(), several);
@@ -155,8 +152,8 @@ async fn start_listeners(
 ) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for (number, plan) in plans.iter().enumerate() {
-        let plant = orders.plant.filter(|_| number == 0);
-        let mut listener = Listener::new(number, plan, ports, directory, plant).await?;
+        let injected = orders.plant.filter(|_| number == 0);
+        let mut listener = Listener::new(number, plan, ports, directory, injected).await?;
         listener.join().await?;
         listeners.push(listener);
     }
@@ -183,9 +180,12 @@ async fn start_publishers(
     Ok((publishers, links))
 }
 
-/// The kinds of faults of this run, and those that are not possible here.
-fn kinds(cluster: &Cluster, orders: Orders) -> (Vec<Fault>, Vec<String>) {
+/// Returns the kinds of faults of this run, and what is left out because it is not possible here.
+fn kinds(cluster: &Cluster, orders: Orders, several: bool) -> (Vec<Fault>, Vec<String>) {
     let mut skipped = Vec::new();
+    if !several {
+        skipped.push("listeners on several channels: this server has no such streams".to_owned());
+    }
     if orders.plant.is_some() {
         return (Vec::new(), skipped);
     }
