@@ -248,7 +248,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
     for action in actions {
         match *action {
             Action::Append { channel, count } => {
-                (0..count).for_each(|_| system.logs[channel].append(1))
+                (0..count).for_each(|_| system.logs[channel].append(1));
             }
             Action::Trim { channel, count } => system.logs[channel].trim(count),
             Action::FailOver {

@@ -225,8 +225,22 @@ async fn an_older_snapshot_is_told_too_if_somebody_published_before_it_was_found
     everyone_is_told(Loss::OlderSnapshot, true).await;
 }
 
+/// Streams that are open while the events are lost, with their queries.
+type Live = Vec<(&'static str, Subscriber)>;
+
+/// A system whose Redis lost the events 5 to 7; the event `new` is published after the loss.
+struct AfterLoss {
+    system: System,
+    lost: Lost,
+    /// The ids of the gap record, of `new` and of the event that was published before the loss was
+    /// found, if there is one.
+    record: String,
+    new: String,
+    early: Option<String>,
+}
+
 async fn everyone_is_told(how: Loss, early: bool) {
-    let mut live = Vec::new();
+    let mut live = Live::new();
     let mut system = System::start(how, async |knew| {
         for node in knew {
             for query in [
@@ -247,68 +261,121 @@ async fn everyone_is_told(how: Loss, early: bool) {
         }
     }
     system.lose(early).await;
-    let new = system.knew[1].publish("sse", "number", "new").await;
-    let lost = system.lost().await;
-    let record = lost.before.to_string();
-    let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
-    let early_id = if early {
-        Some(entries(system.now()).await[5].0.clone())
-    } else {
-        None
-    };
-    let early_one = || early.then(|| data("early"));
+    let after = AfterLoss::new(system, early).await;
+    after.check_live(&mut live).await;
 
-    // Those who were connected all the time, whatever they asked for.
-    for (query, subscriber) in &mut live {
-        let expected: Vec<Next> = match *query {
-            "?event=other" => Vec::new(),
-            _ => early_one().into_iter().chain([data("new")]).collect(),
+    let knew = &after.system.knew;
+    let fresh = TestServer::on(&["--redis-url", &after.system.redis.redis_url()], &[]).await;
+    let mut later = Vec::new();
+    for node in [&knew[0], &knew[1], &fresh] {
+        after.check_resumed_before(node).await;
+        after.check_resumed_inside(node).await;
+        later.extend(after.resume_after(node).await);
+        after.check_history(node).await;
+    }
+    // The next event arrives as usual.
+    fresh.publish("sse", "number", "later").await;
+    for subscriber in &mut later {
+        expect(subscriber, "after", [data("later")]).await;
+    }
+    let mut written = 0.0;
+    for node in [&knew[0], &knew[1], &fresh] {
+        written += node.metric("sse_gap_records_total").await;
+    }
+    assert!((written - 1.0).abs() < f64::EPSILON, "{written} records");
+    for node in knew {
+        assert!(node.metric("sse_failover_losses_total").await > 0.0);
+    }
+}
+
+impl AfterLoss {
+    async fn new(system: System, early: bool) -> Self {
+        let new = system.knew[1].publish("sse", "number", "new").await;
+        let lost = system.lost().await;
+        let early = if early {
+            Some(entries(system.now()).await[5].0.clone())
+        } else {
+            None
         };
-        let mut got = Vec::new();
-        while got.len() <= expected.len() {
-            got.push(next(subscriber).await);
+        Self {
+            record: lost.before.to_string(),
+            system,
+            lost,
+            new,
+            early,
         }
-        let (gaps, events): (Vec<Next>, Vec<Next>) = got
-            .into_iter()
-            .partition(|next| matches!(next, Next::Gap(_)));
-        assert_eq!(events, expected, "{query}");
-        // In its place; or first, if its node's tail had dropped already what came before it.
-        let first = told(&system.ids[7], early_id.as_deref().or(Some(&record)), lost);
-        assert!(
-            gaps == [gap()] || gaps == [Next::Gap(first)],
-            "{query}: {gaps:?}"
-        );
     }
 
-    // Those who come back, to a node that knew and to one that did not.
-    let fresh = TestServer::on(&["--redis-url", &system.redis.redis_url()], &[]).await;
-    let mut later = Vec::new();
-    for node in [&system.knew[0], &system.knew[1], &fresh] {
+    /// The gap at its place in the channel: after event 4, before the record.
+    fn gap(&self) -> Next {
+        let after = &self.system.ids[4];
+        Next::Gap(told(after, Some(&self.record), self.lost))
+    }
+
+    /// The data of the event that was published early, if there is one.
+    fn early_event(&self) -> Option<Next> {
+        self.early.as_ref().map(|_| data("early"))
+    }
+
+    /// The id of the oldest entry after event 4.
+    fn first(&self) -> &str {
+        self.early.as_ref().unwrap_or(&self.record)
+    }
+
+    /// Checks the streams that were open all the time, whatever they asked for.
+    async fn check_live(&self, live: &mut Live) {
+        for (query, subscriber) in live {
+            let expected: Vec<Next> = match *query {
+                "?event=other" => Vec::new(),
+                _ => self
+                    .early_event()
+                    .into_iter()
+                    .chain([data("new")])
+                    .collect(),
+            };
+            let mut got = Vec::new();
+            while got.len() <= expected.len() {
+                got.push(next(subscriber).await);
+            }
+            let (gaps, events): (Vec<Next>, Vec<Next>) = got
+                .into_iter()
+                .partition(|next| matches!(next, Next::Gap(_)));
+            assert_eq!(events, expected, "{query}");
+            // The gap comes in its place, or first if the node's tail has dropped what precedes it.
+            let first = told(&self.system.ids[7], Some(self.first()), self.lost);
+            assert!(
+                gaps == [self.gap()] || gaps == [Next::Gap(first)],
+                "{query}: {gaps:?}"
+            );
+        }
+    }
+
+    /// Checks clients that resume before the lost range.
+    async fn check_resumed_before(&self, node: &TestServer) {
         for before in [0, 3, 4] {
             let mut subscriber = node
-                .subscribe_after("/stream", Some(&system.ids[before]))
+                .subscribe_after("/stream", Some(&self.system.ids[before]))
                 .await;
             let survived = numbers(before + 1..5);
-            let then = early_one().into_iter().chain([gap(), data("new")]);
+            let then = self
+                .early_event()
+                .into_iter()
+                .chain([self.gap(), data("new")]);
             expect(&mut subscriber, "before", survived.chain(then)).await;
         }
-        let first = early_id.as_ref().unwrap_or(&record);
-        for inside in 5..8 {
-            for cursor in [
-                system.ids[inside].clone(),
-                format!("@{}", system.ids[inside]),
-            ] {
-                let said = told(&cursor, Some(first), lost);
+    }
+
+    /// Checks clients that resume inside the lost range.
+    async fn check_resumed_inside(&self, node: &TestServer) {
+        for id in &self.system.ids[5..8] {
+            for cursor in [id.clone(), format!("@{id}")] {
+                let said = told(&cursor, Some(self.first()), self.lost);
                 let mut subscriber = node
                     .subscribe_after("/stream?event=number", Some(&cursor))
                     .await;
-                let then = early_one().into_iter().chain([data("new")]);
-                expect(
-                    &mut subscriber,
-                    "inside",
-                    std::iter::once(Next::Gap(said.clone())).chain(then),
-                )
-                .await;
+                let then = self.early_event().into_iter().chain([data("new")]);
+                let all = std::iter::once(Next::Gap(said.clone())).chain(then);
+                expect(&mut subscriber, "inside", all).await;
                 let history = node
                     .get(&format!("/events?last_event_id={cursor}"))
                     .await
@@ -317,7 +384,7 @@ async fn everyone_is_told(how: Loss, early: bool) {
                 assert_eq!(history["gap"], serde_json::to_value(&said).unwrap());
                 assert_eq!(
                     history["events"].as_array().unwrap().len(),
-                    1 + usize::from(early),
+                    1 + usize::from(self.early.is_some()),
                     "{history}"
                 );
                 // The gap's own id leads to the same place.
@@ -326,67 +393,42 @@ async fn everyone_is_told(how: Loss, early: bool) {
                 let mut again = node
                     .subscribe_after("/stream", Some(&broken.last_event_id))
                     .await;
-                expect(
-                    &mut again,
-                    "after the gap",
-                    early_one().into_iter().chain([gap(), data("new")]),
-                )
-                .await;
+                let then = self
+                    .early_event()
+                    .into_iter()
+                    .chain([self.gap(), data("new")]);
+                expect(&mut again, "after the gap", then).await;
             }
         }
-        for after in [&record, &new] {
-            let mut subscriber = node.subscribe_after("/stream", Some(after)).await;
-            if after == &record {
-                expect(&mut subscriber, "after", [data("new")]).await;
-            }
-            later.push(subscriber);
-        }
-        // In history it has its place, and is no event.
+    }
+
+    /// Returns clients that resumed after the lost range, and have received `new`.
+    async fn resume_after(&self, node: &TestServer) -> [Subscriber; 2] {
+        let mut record = node.subscribe_after("/stream", Some(&self.record)).await;
+        expect(&mut record, "after", [data("new")]).await;
+        let new = node.subscribe_after("/stream", Some(&self.new)).await;
+        [record, new]
+    }
+
+    /// Checks that the gap record has its place in history, and does not count as an event.
+    async fn check_history(&self, node: &TestServer) {
+        let early = usize::from(self.early.is_some());
+        let json =
+            async |path: &str| -> Value { node.get(path).await.unwrap().json().await.unwrap() };
         let all = node.history("sse").await;
         let kinds: Vec<&str> = all.iter().map(|event| event.event.as_str()).collect();
-        assert_eq!(
-            kinds.iter().filter(|kind| **kind == "gap").count(),
-            1,
-            "{kinds:?}"
-        );
-        assert_eq!(all.len(), 5 + usize::from(early) + 2);
-        let newest: Value = node
-            .get(&format!("/events?last={}", 2 + usize::from(early)))
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let gaps = kinds.iter().filter(|kind| **kind == "gap").count();
+        assert_eq!(gaps, 1, "{kinds:?}");
+        assert_eq!(all.len(), 5 + early + 2);
+        let newest = json(&format!("/events?last={}", 2 + early)).await;
         assert_eq!(newest["events"][0]["data"], "4", "{newest}");
-        let page: Value = node
-            .get("/events?limit=6")
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let page = json("/events?limit=6").await;
         let events = page["events"].as_array().unwrap();
-        assert_eq!(
-            events
-                .iter()
-                .filter(|event| event["event"] != "gap")
-                .count(),
-            6,
-            "{page}"
-        );
-    }
-    // Nothing is wrong after it.
-    fresh.publish("sse", "number", "later").await;
-    for subscriber in &mut later {
-        expect(subscriber, "after", [data("later")]).await;
-    }
-    let mut written = 0.0;
-    for node in [&system.knew[0], &system.knew[1], &fresh] {
-        written += node.metric("sse_gap_records_total").await;
-    }
-    assert!((written - 1.0).abs() < f64::EPSILON, "{written} records");
-    for node in &system.knew {
-        assert!(node.metric("sse_failover_losses_total").await > 0.0);
+        let count = events
+            .iter()
+            .filter(|event| event["event"] != "gap")
+            .count();
+        assert_eq!(count, 6, "{page}");
     }
 }
 

@@ -254,6 +254,8 @@ async fn an_empty_variable_is_as_good_as_none() {
 async fn the_first_line_says_which_broker_and_what_chose_it() {
     let nobody = format!("redis://127.0.0.1:{}", free_port());
     let redis_by = |by: &str| format!("Redis at {nobody} (chosen by {by})");
+    let in_memory = |by: &str| format!("embedded log in memory (chosen by {by})");
+    let in_d = |by: &str| format!("embedded log in d (chosen by {by})");
     let quick = ("SSE_REDIS_TIMEOUT", "50ms");
     let url = ("REDIS_URL", nobody.as_str());
     let sse_url = ("SSE_REDIS_URL", nobody.as_str());
@@ -263,40 +265,16 @@ async fn the_first_line_says_which_broker_and_what_chose_it() {
             &[][..],
             "embedded log in ./sse-data (chosen by the default)".to_owned(),
         ),
-        (
-            &[],
-            &["--memory"],
-            "embedded log in memory (chosen by --memory)".to_owned(),
-        ),
-        (
-            &[],
-            &["--data-dir", "d"],
-            "embedded log in d (chosen by --data-dir)".to_owned(),
-        ),
+        (&[], &["--memory"], in_memory("--memory")),
+        (&[], &["--data-dir", "d"], in_d("--data-dir")),
         (&[quick], &["--redis-url", &nobody], redis_by("--redis-url")),
         (&[quick, url], &[], redis_by("REDIS_URL")),
         (&[quick, sse_url], &[], redis_by("SSE_REDIS_URL")),
         // The command line beats every variable.
-        (
-            &[quick, url],
-            &["--memory"],
-            "embedded log in memory (chosen by --memory)".to_owned(),
-        ),
-        (
-            &[quick, url],
-            &["--data-dir", "d"],
-            "embedded log in d (chosen by --data-dir)".to_owned(),
-        ),
-        (
-            &[quick, sse_url],
-            &["--memory"],
-            "embedded log in memory (chosen by --memory)".to_owned(),
-        ),
-        (
-            &[quick, sse_url],
-            &["--data-dir", "d"],
-            "embedded log in d (chosen by --data-dir)".to_owned(),
-        ),
+        (&[quick, url], &["--memory"], in_memory("--memory")),
+        (&[quick, url], &["--data-dir", "d"], in_d("--data-dir")),
+        (&[quick, sse_url], &["--memory"], in_memory("--memory")),
+        (&[quick, sse_url], &["--data-dir", "d"], in_d("--data-dir")),
         (
             &[quick, ("SSE_MEMORY", "1")],
             &["--redis-url", &nobody],
@@ -310,23 +288,23 @@ async fn the_first_line_says_which_broker_and_what_chose_it() {
         (
             &[("SSE_MEMORY", "1")],
             &["--data-dir", "d"],
-            "embedded log in d (chosen by --data-dir)".to_owned(),
+            in_d("--data-dir"),
         ),
         (
             &[("REDIS_URL", "nonsense")],
             &["--memory"],
-            "embedded log in memory (chosen by --memory)".to_owned(),
+            in_memory("--memory"),
         ),
         // A variable of ours beats REDIS_URL, which platforms set for everybody.
         (
             &[quick, url, ("SSE_MEMORY", "1")],
             &[],
-            "embedded log in memory (chosen by SSE_MEMORY)".to_owned(),
+            in_memory("SSE_MEMORY"),
         ),
         (
             &[quick, url, ("SSE_DATA_DIR", "d")],
             &[],
-            "embedded log in d (chosen by SSE_DATA_DIR)".to_owned(),
+            in_d("SSE_DATA_DIR"),
         ),
         (
             &[quick, ("REDIS_URL", "nonsense"), sse_url],

@@ -1,7 +1,7 @@
 //! One run: everything is started, publishers publish, listeners listen, things break; then all is put in order, everybody
 //! catches up, and the records are checked.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sse_proto::{Channel, EventId};
@@ -19,6 +19,7 @@ use crate::{
     options::{BrokerName, LONG_ENOUGH, Plant},
     plan::{self, Fault, FaultPlan, ListenerPlan},
     processes::until,
+    proxy::Control,
     publishers::Publisher,
     report::Report,
 };
@@ -43,38 +44,17 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let mut cluster = Cluster::start(orders.broker, directory).await?;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
     let several = cluster.has_streams_of_several_channels().await?;
-    let (kinds, mut skipped) = kinds(&cluster, orders);
-    if !several {
-        skipped.push("listeners on several channels: this server has no such streams".to_owned());
-    }
+    let (kinds, skipped) = kinds(&cluster, orders, several);
     let mut breaches = Breaches::default();
 
-    let mut listeners = Vec::new();
-    for (number, plan) in listener_plans(orders, ports.len(), several)
-        .iter()
-        .enumerate()
-    {
-        let plant = orders.plant.filter(|_| number == 0);
-        let mut listener = Listener::new(number, plan, &ports, directory, plant).await?;
-        listener.join().await?;
-        listeners.push(listener);
-    }
+    let plans = listener_plans(orders, ports.len(), several);
+    let listeners = start_listeners(&plans, orders, &ports, directory).await?;
     let mut links: Vec<_> = listeners
         .iter()
         .flat_map(Listener::shared_controls)
         .collect();
-    let mut publishers = Vec::new();
-    for (number, plan) in plan::publishers(ports.len()).iter().enumerate() {
-        let files = directory.join(format!("publisher-{number}"));
-        let publisher = Publisher::start(plan, ports[plan.node], &files, None).await?;
-        links.extend(
-            publisher
-                .link
-                .as_ref()
-                .map(|link| (plan.node, link.control.clone())),
-        );
-        publishers.push(publisher);
-    }
+    let (mut publishers, publisher_links) = start_publishers(&ports, directory).await?;
+    links.extend(publisher_links);
     let stop = CancellationToken::new();
     let live = |(number, listener): (usize, Listener)| {
         tokio::task::spawn_local(
@@ -163,9 +143,49 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     Ok(report)
 }
 
-/// The kinds of faults of this run, and those that are not possible here.
-fn kinds(cluster: &Cluster, orders: Orders) -> (Vec<Fault>, Vec<String>) {
+/// Starts the listeners, and waits until each has joined; the first one gets the injected fault.
+async fn start_listeners(
+    plans: &[ListenerPlan],
+    orders: Orders,
+    ports: &[u16],
+    directory: &Path,
+) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for (number, plan) in plans.iter().enumerate() {
+        let injected = orders.plant.filter(|_| number == 0);
+        let mut listener = Listener::new(number, plan, ports, directory, injected).await?;
+        listener.join().await?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Starts the publishers; returns also the links to their nodes.
+async fn start_publishers(
+    ports: &[u16],
+    directory: &Path,
+) -> anyhow::Result<(Vec<Publisher>, Vec<(usize, Arc<Control>)>)> {
+    let (mut publishers, mut links) = (Vec::new(), Vec::new());
+    for (number, plan) in plan::publishers(ports.len()).iter().enumerate() {
+        let files = directory.join(format!("publisher-{number}"));
+        let publisher = Publisher::start(plan, ports[plan.node], &files, None).await?;
+        links.extend(
+            publisher
+                .link
+                .as_ref()
+                .map(|link| (plan.node, link.control.clone())),
+        );
+        publishers.push(publisher);
+    }
+    Ok((publishers, links))
+}
+
+/// Returns the kinds of faults of this run, and what is left out because it is not possible here.
+fn kinds(cluster: &Cluster, orders: Orders, several: bool) -> (Vec<Fault>, Vec<String>) {
     let mut skipped = Vec::new();
+    if !several {
+        skipped.push("listeners on several channels: this server has no such streams".to_owned());
+    }
     if orders.plant.is_some() {
         return (Vec::new(), skipped);
     }
