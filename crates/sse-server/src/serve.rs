@@ -301,7 +301,7 @@ async fn open_broker(
                 settings.broker.chosen_by
             );
             let runtime = Handle::current();
-            let place = redis::Place {
+            let place = redis::RedisOptions {
                 url,
                 prefix: &settings.redis_prefix,
                 timeout: settings.redis_timeout,

@@ -16,7 +16,7 @@ use sse_server::{
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         notify::Watcher,
-        redis::{Place as RedisPlace, RedisBroker},
+        redis::{RedisBroker, RedisOptions},
     },
     metrics::Metrics,
 };
@@ -75,7 +75,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     let broker = match (&redis, backend) {
         (Some(redis), _) => {
             let url = redis.url();
-            let place = RedisPlace {
+            let place = RedisOptions {
                 url: &url,
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),

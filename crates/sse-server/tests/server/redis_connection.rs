@@ -34,7 +34,7 @@ async fn a_half_open_line_for_wake_ups_is_found_and_made_anew() {
     }
     let said = server
         .log()
-        .matches("the line for wake-ups from Redis broke")
+        .matches("the connection for wake-ups from Redis broke")
         .count();
     assert!((1..=3).contains(&said), "{}", server.log());
 }

@@ -1,49 +1,71 @@
-//! One connection for commands, supervised: it reconnects for ever, notices a dead peer, and never sends twice.
+//! The connection for commands: one per node, supervised, shared by all sessions.
 //!
-//! A command that finds no connection waits for one, up to the time-out, and was then surely not sent. A command
-//! that was sent and not answered has an unknown outcome; only the caller knows whether it may be sent again.
+//! The supervisor reconnects for ever, notices a dead peer, and finds lost events before the
+//! connection is used for anything else:
+//!
+//! ```text
+//!            ┌────────────── backoff ◄─────────────────────────────────────┐
+//!            ▼                                                             │
+//!   Down ─► connect ─► verify all channels ─► Up ─► monitor, each second ──┤
+//!            │              │                        ▲      │              │ no reply, or a write was
+//!            │ too old      │ failed                 └──────┘              │ rejected as read-only
+//!            ▼              ▼                     replication id changed:  │
+//!         TooOld ──────► backoff ──►              Up again, in a new era ──┘
+//! ```
+//!
+//! A command that finds no connection waits for one, up to the time limit. If none comes, the
+//! command was certainly not sent. The supervisor never sends a command of a session again; see
+//! [`session`](super::session) for what a failure means.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use rand::RngExt as _;
-use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, RedisResult,
-    ScriptInvocation, Value, aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, Client, RedisResult, Value, aio::MultiplexedConnection};
 use sse_proto::Channel;
 use tokio::{
-    runtime::Handle,
     sync::{Notify, watch},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{RedisSetupError, durability, failover::LossDetector, streams::refused};
-use crate::broker::BrokerError;
+use super::{
+    backoff::{Backoff, with_timeout},
+    durability,
+    errors::RedisSetupError,
+    failover::LossDetector,
+    info::{ReplicationId, read_section, unsupported_version},
+    session::{Health, Session},
+};
+use crate::broker::{BrokerError, Warning};
 
+/// Pause between two checks of the connection.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// The oldest version that has exclusive ranges and trimming by id.
-const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// A door to the connection.
+/// The handle of the connection. Its supervisor is a task of its own.
 #[derive(Debug)]
 pub(super) struct Connection {
     state: watch::Receiver<State>,
-    /// A command failed on the way: look at the connection.
-    suspect: Arc<Notify>,
-    /// A write was refused by a replica: the address may lead to another Redis by now.
-    demoted: Arc<Notify>,
-    timeout: Duration,
-    address: String,
+    health: Arc<Health>,
 }
 
 #[derive(Clone)]
 enum State {
+    /// No connection, and the reason.
     Down(String),
-    /// With the era of what is sent on it; see [`LossDetector::era`].
+    /// Connected and verified. The number is the era of commands on this connection.
     Up(MultiplexedConnection, u64),
+    /// The Redis at the address has this version, which is not supported.
     TooOld(String),
+}
+
+impl State {
+    /// Why commands cannot be sent.
+    fn reason(&self) -> String {
+        match self {
+            Self::Down(reason) => reason.clone(),
+            Self::TooOld(version) => format!("its version {version} is too old"),
+            // The state changed between the end of the wait and this look.
+            Self::Up(..) => "it came back just now".to_owned(),
+        }
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -57,398 +79,247 @@ impl std::fmt::Debug for State {
 }
 
 impl Connection {
-    /// Starts to connect.
-    pub(super) fn start(
+    /// Makes the handle, and the supervisor that must run for it.
+    pub(super) fn new(
         client: Client,
         timeout: Duration,
         losses: Arc<LossDetector>,
-        ended: CancellationToken,
-        runtime: &Handle,
-    ) -> Self {
+    ) -> (Self, Supervisor) {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
-        let suspect = Arc::new(Notify::new());
-        let address = client.get_connection_info().addr().to_string();
-        let demoted = Arc::new(Notify::new());
-        let doubts = (suspect.clone(), demoted.clone());
-        let supervised = supervise(client, timeout, sender, doubts, address.clone(), losses);
-        runtime.spawn(async move { ended.run_until_cancelled(supervised).await });
-        Self {
-            state,
-            suspect,
-            demoted,
+        let health = Arc::new(Health {
+            address: client.get_connection_info().addr().to_string(),
             timeout,
-            address,
-        }
+            suspect: Notify::new(),
+            read_only: Notify::new(),
+        });
+        let supervisor = Supervisor {
+            client,
+            health: health.clone(),
+            losses,
+            state: sender,
+            was_up: false,
+            reported: Vec::new(),
+        };
+        (Self { state, health }, supervisor)
     }
 
-    /// Waits for the first connection, up to the time-out. That there is none is only a warning.
-    pub(super) async fn wait_until_known(&self) -> Result<(), RedisSetupError> {
-        let mut state = self.state.clone();
-        let known = timeout(
-            self.timeout,
-            state.wait_for(|state| !matches!(state, State::Down(_))),
-        )
-        .await;
-        if let Ok(Ok(state)) = known
-            && let State::TooOld(found) = &*state
-        {
-            return Err(RedisSetupError::TooOld {
-                address: self.address.clone(),
-                found: found.clone(),
-            });
-        }
-        if let State::Down(why) = &*self.state.borrow() {
-            tracing::warn!(
-                address = self.address,
-                why,
-                "Redis is not there yet; publishing answers 503 until it is"
-            );
-        }
-        Ok(())
-    }
-
-    /// Begins with something that may take several commands, and waits for a connection.
+    /// Waits for the first connection, up to the time limit. A Redis that is away is only logged.
     ///
     /// # Errors
-    /// `Unavailable`: there is none in time.
-    pub(super) async fn session(&self) -> Result<Session<'_>, BrokerError> {
-        let deadline = Instant::now() + self.timeout;
-        let (connection, era) = self.connection(deadline).await?;
-        Ok(Session {
-            owner: self,
-            deadline,
-            connection,
-            era,
-        })
-    }
-
-    /// The answer to what is sent, if it comes in time.
-    async fn answer<T>(
-        &self,
-        deadline: Instant,
-        sent: impl Future<Output = RedisResult<T>>,
-    ) -> Result<Result<T, RedisError>, BrokerError> {
-        let Ok(answer) = timeout_at(deadline, sent).await else {
-            self.suspect.notify_one();
-            return Err(self.unknown(&format!("no answer within {:?}", self.timeout)));
-        };
-        match answer {
-            Err(error) if is_transport(&error) => {
-                self.suspect.notify_one();
-                Err(self.unknown(&error.to_string()))
+    ///
+    /// `TooOld`: the version of this Redis is not supported.
+    pub(super) async fn wait_for_first(&self) -> Result<(), RedisSetupError> {
+        let address = &self.health.address;
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| !matches!(state, State::Down(_)));
+        let _ = timeout(self.health.timeout, settled).await;
+        match &*self.state.borrow() {
+            State::Up(..) => Ok(()),
+            State::TooOld(version) => Err(RedisSetupError::TooOld {
+                address: address.clone(),
+                found: version.clone(),
+            }),
+            State::Down(why) => {
+                tracing::warn!(
+                    address,
+                    why,
+                    "Redis is not there yet; publishing answers 503 until it is"
+                );
+                Ok(())
             }
-            Err(error) => {
-                if is_demoted(&error) {
-                    self.demoted.notify_one();
-                }
-                Ok(Err(error))
-            }
-            answer => Ok(answer),
         }
     }
 
-    async fn connection(
+    /// Begins a session for commands on the keys of one channel.
+    ///
+    /// All channels share the connection, because there is one Redis. With a Redis Cluster, the
+    /// channel would choose the node.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: there is no connection within the time limit.
+    pub(super) async fn session(&self, _channel: &Channel) -> Result<Session<'_>, BrokerError> {
+        self.common_session().await
+    }
+
+    /// Begins a session for commands that belong to no channel: the registry, the clock and health
+    /// checks. The errors are those of [`session`](Self::session).
+    pub(super) async fn common_session(&self) -> Result<Session<'_>, BrokerError> {
+        let deadline = Instant::now() + self.health.timeout;
+        let up = self.wait_until_up(deadline).await?;
+        Ok(Session::new(&self.health, deadline, up))
+    }
+
+    async fn wait_until_up(
         &self,
         deadline: Instant,
     ) -> Result<(MultiplexedConnection, u64), BrokerError> {
         let mut state = self.state.clone();
-        let up = timeout_at(
-            deadline,
-            state.wait_for(|state| matches!(state, State::Up(..))),
-        )
-        .await;
-        if let Ok(Ok(state)) = up
+        let up = state.wait_for(|state| matches!(state, State::Up(..)));
+        if let Ok(Ok(state)) = timeout_at(deadline, up).await
             && let State::Up(connection, era) = &*state
         {
             return Ok((connection.clone(), *era));
         }
-        let why = match &*self.state.borrow() {
-            State::Down(why) => why.clone(),
-            State::TooOld(found) => format!("its version {found} is too old"),
-            State::Up(..) => "it came back just now".to_owned(),
-        };
-        Err(BrokerError::Unavailable(format!(
-            "Redis at {}: {why}",
-            self.address
-        )))
-    }
-
-    fn unknown(&self, why: &str) -> BrokerError {
-        BrokerError::OutcomeUnknown(format!("Redis at {}: {why}", self.address))
+        let reason = self.state.borrow().reason();
+        Err(self.health.unavailable(&reason))
     }
 }
 
-/// Commands that belong together: all on one connection, and all together for the time-out at the most.
-#[derive(Debug)]
-pub(super) struct Session<'a> {
-    owner: &'a Connection,
-    deadline: Instant,
-    connection: MultiplexedConnection,
-    era: u64,
-}
-
-impl Session<'_> {
-    /// That of its connection; see [`LossDetector::era`].
-    pub(super) const fn era(&self) -> u64 {
-        self.era
-    }
-
-    /// Sends commands once and waits for their answers.
-    ///
-    /// # Errors
-    /// `Unavailable`: nothing was sent. `OutcomeUnknown`: no answer came. The inner error is an answer of Redis.
-    pub(super) async fn send<T: FromRedisValue>(
-        &mut self,
-        commands: &Pipeline,
-    ) -> Result<Result<T, RedisError>, BrokerError> {
-        self.check_deadline()?;
-        self.owner
-            .answer(self.deadline, commands.query_async(&mut self.connection))
-            .await
-    }
-
-    /// Sends what changes no event: without an answer, nothing is unknown.
-    ///
-    /// # Errors
-    /// `Unavailable`, and whatever an answer of Redis means.
-    pub(super) async fn query<T: FromRedisValue>(
-        &mut self,
-        commands: &Pipeline,
-    ) -> Result<T, BrokerError> {
-        match self.send(commands).await {
-            Ok(answer) => answer.map_err(|error| refused(&error)),
-            Err(BrokerError::OutcomeUnknown(why)) => Err(BrokerError::Unavailable(why)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Runs a script once and waits for its answer; the same errors as of [`send`](Self::send). A Redis that does not
-    /// know it is given it first.
-    pub(super) async fn run<T: FromRedisValue>(
-        &mut self,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<Result<T, RedisError>, BrokerError> {
-        self.check_deadline()?;
-        self.owner
-            .answer(self.deadline, script.invoke_async(&mut self.connection))
-            .await
-    }
-
-    /// Looks whether a channel has lost its end; see [`LossDetector`].
-    pub(super) async fn verify(
-        &mut self,
-        channel: &Channel,
-        losses: &LossDetector,
-    ) -> Result<(), BrokerError> {
-        let address = &self.owner.address;
-        match timeout_at(self.deadline, losses.verify(channel, &mut self.connection)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(BrokerError::Unavailable(format!(
-                "Redis at {address}: {error}"
-            ))),
-            Err(_) => Err(BrokerError::Unavailable(format!(
-                "Redis at {address}: no answer in time"
-            ))),
-        }
-    }
-
-    /// What is surely not sent has no unknown outcome.
-    fn check_deadline(&self) -> Result<(), BrokerError> {
-        if Instant::now() < self.deadline {
-            return Ok(());
-        }
-        let Connection {
-            address, timeout, ..
-        } = self.owner;
-        Err(BrokerError::Unavailable(format!(
-            "Redis at {address}: no answer within {timeout:?}"
-        )))
-    }
-}
-
-/// Whether Redis does not take writes, because it is a replica (now).
-fn is_demoted(error: &RedisError) -> bool {
-    let errors = error.clone().into_server_errors();
-    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "READONLY"))
-}
-
-/// Whether the connection failed, as opposed to Redis answering with an error.
-fn is_transport(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
-}
-
-async fn supervise(
+/// The task that makes the connection and watches it.
+pub(super) struct Supervisor {
     client: Client,
-    limit: Duration,
-    state: watch::Sender<State>,
-    (suspect, demoted): (Arc<Notify>, Arc<Notify>),
-    address: String,
+    health: Arc<Health>,
     losses: Arc<LossDetector>,
-) {
-    let mut backoff = Backoff::default();
-    let mut was_up = false;
-    let mut said = Vec::new();
-    loop {
-        match with_timeout(limit, connect(&client, limit)).await {
-            Ok(ConnectOutcome::TooOld(found)) => {
+    state: watch::Sender<State>,
+    /// Whether there has been a connection before.
+    was_up: bool,
+    /// The warnings about the setup of Redis that were logged last.
+    reported: Vec<Warning>,
+}
+
+/// A connection, and the history of the data that its Redis was on.
+struct Connected {
+    connection: MultiplexedConnection,
+    replication_id: ReplicationId,
+}
+
+impl Supervisor {
+    /// Connects and watches the connection, for ever.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let down = match self.establish().await {
+                Ok(connected) => {
+                    backoff = Backoff::default();
+                    let why = self.watch(connected).await;
+                    tracing::warn!(
+                        address = self.health.address,
+                        why,
+                        "the connection to Redis broke; connecting again"
+                    );
+                    State::Down(why)
+                }
+                Err(down) => down,
+            };
+            self.state.send_replace(down);
+            backoff.wait().await;
+        }
+    }
+
+    /// Connects, verifies every channel, and publishes the connection to the sessions.
+    ///
+    /// The error is the state in which that leaves the connection.
+    async fn establish(&mut self) -> Result<Connected, State> {
+        let mut connected = self.connect().await?;
+        // Before anything is published or read on this connection. Otherwise the ids that it
+        // returns would hide that older ones are lost.
+        let era = self.losses.mark_all_unverified();
+        self.losses
+            .verify_all(&mut connected.connection)
+            .await
+            .map_err(|error| State::Down(error.to_string()))?;
+        self.report_durability(&mut connected.connection).await;
+        if self.was_up {
+            tracing::info!(address = self.health.address, "Redis is back");
+        }
+        self.was_up = true;
+        self.state
+            .send_replace(State::Up(connected.connection.clone(), era));
+        Ok(connected)
+    }
+
+    async fn connect(&self) -> Result<Connected, State> {
+        let limit = self.health.timeout;
+        let connection = with_timeout(limit, handshake(&self.client, limit)).await;
+        match connection.map_err(State::Down)? {
+            Handshake::Connected(connected) => Ok(connected),
+            Handshake::TooOld(found) => {
                 tracing::error!(
-                    address,
+                    address = self.health.address,
                     found,
                     "this Redis is too old: 6.2 is the oldest that will do"
                 );
-                state.send_replace(State::TooOld(found));
-            }
-            Ok(ConnectOutcome::Ready(mut connection, replication_id)) => {
-                // Before anything else is published or read, so that what was known is not taken for what is there.
-                let era = losses.mark_all_unverified();
-                if let Err(error) = losses.verify_all(&mut connection).await {
-                    state.send_replace(State::Down(error.to_string()));
-                    backoff.wait().await;
-                    continue;
-                }
-                durability::warn(&mut connection, &address, &mut said).await;
-                if was_up {
-                    tracing::info!(address, "Redis is back");
-                }
-                was_up = true;
-                backoff = Backoff::default();
-                state.send_replace(State::Up(connection.clone(), era));
-                let why = tokio::select! {
-                    why = monitor(connection, limit, &suspect, &losses, replication_id, &state) => why,
-                    () = demoted.notified() => "it is a read-only replica".to_owned(),
-                };
-                tracing::warn!(
-                    address,
-                    why,
-                    "the connection to Redis broke; connecting again"
-                );
-                state.send_replace(State::Down(why));
-            }
-            Err(why) => {
-                state.send_replace(State::Down(why));
+                Err(State::TooOld(found))
             }
         }
-        backoff.wait().await;
+    }
+
+    /// Logs what is wrong with how this Redis is set up, unless the log has the same warnings.
+    async fn report_durability(&mut self, connection: &mut MultiplexedConnection) {
+        // A connection that fails here is found to be broken by the next check.
+        let Ok(warnings) = durability::read_warnings(connection).await else {
+            return;
+        };
+        if warnings != self.reported {
+            let address = &self.health.address;
+            for warning in &warnings {
+                tracing::warn!(address, code = warning.code, "{}", warning.message);
+            }
+        }
+        self.reported = warnings;
+    }
+
+    /// Watches the connection; returns why it is given up.
+    async fn watch(&self, connected: Connected) -> String {
+        tokio::select! {
+            why = self.monitor(connected) => why,
+            () = self.health.read_only.notified() => "it is a read-only replica".to_owned(),
+        }
+    }
+
+    /// Checks the connection each second, and at once if a command got no reply.
+    async fn monitor(&self, mut connected: Connected) -> String {
+        loop {
+            // Both outcomes lead to the same check.
+            let _ = timeout(CHECK_INTERVAL, self.health.suspect.notified()).await;
+            if let Err(why) = self.check(&mut connected).await {
+                return why;
+            }
+        }
+    }
+
+    /// One check: does Redis reply, is it on the same history, and is every channel verified?
+    async fn check(&self, connected: &mut Connected) -> Result<(), String> {
+        let limit = self.health.timeout;
+        let connection = &mut connected.connection;
+        let replication_id = with_timeout(limit, ReplicationId::read(connection)).await?;
+        if replication_id != connected.replication_id {
+            // Redis may lack what it had, as on a new connection. The connection itself stays,
+            // because a primary that gets its first replica also begins a new history, and that
+            // primary has lost nothing.
+            connected.replication_id = replication_id;
+            let era = self.losses.mark_all_unverified();
+            self.state.send_replace(State::Up(connection.clone(), era));
+        }
+        // Again each second: an id stays unverified while Redis is a replica or full.
+        with_timeout(limit, self.losses.verify_all(connection)).await
     }
 }
 
-enum ConnectOutcome {
-    Ready(MultiplexedConnection, ReplicationId),
+enum Handshake {
+    Connected(Connected),
+    /// The version, which is not supported.
     TooOld(String),
 }
 
-async fn connect(client: &Client, limit: Duration) -> Result<ConnectOutcome, RedisError> {
+/// Connects, and asks Redis for what must be known before the first command.
+async fn handshake(client: &Client, limit: Duration) -> RedisResult<Handshake> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(limit))
         .set_response_timeout(Some(limit));
     let mut connection = client
         .get_multiplexed_async_connection_with_config(&config)
         .await?;
-    // One that is still reading its file says so here.
+    // A Redis that is still loading its file replies with an error.
     let _: Value = redis::cmd("PING").query_async(&mut connection).await?;
-    let info = info(&mut connection, "server").await?;
-    let version = info_value(&info, "redis_version").unwrap_or("?");
-    let mut numbers = version
-        .split('.')
-        .map(|part| part.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found < VERSION_MIN && version != "?" {
-        return Ok(ConnectOutcome::TooOld(version.to_owned()));
+    let server_info = read_section(&mut connection, "server").await?;
+    if let Some(version) = unsupported_version(&server_info) {
+        return Ok(Handshake::TooOld(version.to_owned()));
     }
-    let replication_id = ReplicationId::of(&mut connection).await?;
-    Ok(ConnectOutcome::Ready(connection, replication_id))
-}
-
-/// A section of `INFO`; nothing where this user may not read it.
-async fn info(connection: &mut MultiplexedConnection, section: &str) -> Result<String, RedisError> {
-    match redis::cmd("INFO")
-        .arg(section)
-        .query_async(connection)
-        .await
-    {
-        Err(error) if is_transport(&error) => Err(error),
-        answer => Ok(answer.unwrap_or_default()),
-    }
-}
-
-/// A line of an `INFO`.
-pub(super) fn info_value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
-}
-
-/// Which history of the data a Redis is on. A replica takes that of its primary, and begins one when it is promoted: then
-/// it may lack what it had.
-#[derive(Debug, PartialEq, Eq)]
-struct ReplicationId(Option<String>);
-
-impl ReplicationId {
-    async fn of(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
-        let info = info(connection, "replication").await?;
-        Ok(Self(
-            info_value(&info, "master_replid").map(ToOwned::to_owned),
-        ))
-    }
-}
-
-/// Asks for a sign of life each second, and at once when a command failed; returns why the connection is given up.
-async fn monitor(
-    mut connection: MultiplexedConnection,
-    limit: Duration,
-    suspect: &Notify,
-    losses: &LossDetector,
-    mut replication_id: ReplicationId,
-    state: &watch::Sender<State>,
-) -> String {
-    loop {
-        // Whichever comes first; both lead to the same question.
-        let _ = timeout(CHECK_INTERVAL, suspect.notified()).await;
-        match with_timeout(limit, ReplicationId::of(&mut connection)).await {
-            Ok(now) if now == replication_id => {}
-            Ok(now) => {
-                // As on a new connection. (It is no reason to break this one: a primary that gets its first replica begins
-                // another history as well, and has all it had.)
-                replication_id = now;
-                state.send_replace(State::Up(connection.clone(), losses.mark_all_unverified()));
-            }
-            Err(why) => return why,
-        }
-        // What could not be settled when the connection was made.
-        if let Err(why) = with_timeout(limit, losses.verify_all(&mut connection)).await {
-            return why;
-        }
-    }
-}
-
-/// The result of `work`, or why there is none, in words.
-pub(super) async fn with_timeout<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, String> {
-    match timeout(limit, work).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
-    }
-}
-
-/// Waits between attempts to connect: doubling from 20 ms to a second, each wait a random part of it.
-#[derive(Debug)]
-pub(super) struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(Duration::from_millis(20))
-    }
-}
-
-impl Backoff {
-    pub(super) async fn wait(&mut self) {
-        let jitter = rand::rng().random_range(0.5..1.0);
-        sleep(self.0.mul_f64(jitter)).await;
-        self.0 = (self.0 * 2).min(BACKOFF_MAX);
-    }
+    let replication_id = ReplicationId::read(&mut connection).await?;
+    Ok(Handshake::Connected(Connected {
+        connection,
+        replication_id,
+    }))
 }

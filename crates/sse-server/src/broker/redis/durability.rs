@@ -1,17 +1,20 @@
-//! Whether this Redis is set up to keep what it acknowledges: an append-only file, and no eviction of our streams.
+//! Whether Redis is set up to keep what it acknowledges: with an append-only file, and without
+//! eviction of our streams.
 //!
-//! An event is as durable as that, so who runs the server is told: at start, after each reconnect, and by `/health/ready`.
-//! `INFO` says it, and `CONFIG GET` where that is refused; a Redis that lets us read neither leaves it unknown.
+//! An event is as durable as that. The operator gets the warnings in the log at start and after
+//! each reconnect, and from `/health/ready`. `INFO` has the settings, and `CONFIG GET` has them too
+//! if this user may not read `INFO`. If the user may read neither, the warning says that the
+//! setting is unknown.
 
 use std::collections::HashMap;
 
-use redis::{Pipeline, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 
-use super::connection::info_value;
+use super::info::info_value;
 use crate::broker::Warning;
 
-/// What to ask Redis. The answers go to [`warnings`].
-pub(super) fn questions() -> Pipeline {
+/// The commands whose replies [`parse_warnings`] expects, in this order.
+pub(super) fn setup_commands() -> Pipeline {
     let mut commands = redis::pipe();
     commands.ignore_errors();
     commands.cmd("INFO").arg("persistence");
@@ -21,78 +24,88 @@ pub(super) fn questions() -> Pipeline {
     commands
 }
 
-/// What is wrong with how this Redis is set up.
-pub(super) fn warnings(answers: Vec<Value>) -> Vec<Warning> {
-    let mut answers = answers.into_iter();
-    let mut info = |name| {
-        let text: Option<String> = answers
-            .next()
-            .and_then(|answer| redis::from_redis_value(answer).ok());
-        text.and_then(|text| info_value(&text, name).map(ToOwned::to_owned))
-    };
-    let (aof, policy) = (info("aof_enabled"), info("maxmemory_policy"));
-    let mut config = |name| {
-        let values: Option<HashMap<String, String>> = answers
-            .next()
-            .and_then(|answer| redis::from_redis_value(answer).ok());
-        values.and_then(|mut values| values.remove(name))
-    };
-    let (append_only, configured) = (config("appendonly"), config("maxmemory-policy"));
-    let is_kept = aof
-        .map(|aof| aof != "0")
-        .or_else(|| append_only.map(|word| word != "no"));
-    let mut warnings = Vec::new();
-    match is_kept {
-        Some(true) => {}
-        Some(false) => warnings.push(Warning {
+/// Reads how Redis is set up and returns what is wrong with it.
+///
+/// # Errors
+///
+/// The connection failed.
+pub(super) async fn read_warnings(
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<Vec<Warning>> {
+    let replies = setup_commands().query_async(connection).await?;
+    Ok(parse_warnings(replies))
+}
+
+/// Returns what is wrong with how this Redis is set up, by the replies to [`setup_commands`].
+pub(super) fn parse_warnings(replies: Vec<Value>) -> Vec<Warning> {
+    let mut replies = replies.into_iter();
+    let persistence = info_setting(replies.next(), "aof_enabled").map(|value| value != "0");
+    let memory = info_setting(replies.next(), "maxmemory_policy");
+    let append_only = config_setting(replies.next(), "appendonly").map(|value| value != "no");
+    let policy = config_setting(replies.next(), "maxmemory-policy");
+    [
+        append_only_warning(persistence.or(append_only)),
+        eviction_warning(memory.or(policy)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn info_setting(reply: Option<Value>, name: &str) -> Option<String> {
+    let info: String = parse(reply)?;
+    info_value(&info, name).map(ToOwned::to_owned)
+}
+
+fn config_setting(reply: Option<Value>, name: &str) -> Option<String> {
+    let mut settings: HashMap<String, String> = parse(reply)?;
+    settings.remove(name)
+}
+
+/// Returns `None` if Redis did not reply with what was asked for, for example with an error.
+fn parse<T: FromRedisValue>(reply: Option<Value>) -> Option<T> {
+    redis::from_redis_value(reply?).ok()
+}
+
+fn append_only_warning(is_append_only: Option<bool>) -> Option<Warning> {
+    match is_append_only {
+        Some(true) => None,
+        Some(false) => Some(Warning {
             code: "appendonly_off",
-            message: "this Redis has no append-only file (appendonly no): acknowledged events are lost when it ends; \
-                      set appendonly yes, and appendfsync always to lose none"
+            message: "this Redis has no append-only file (appendonly no): acknowledged events are \
+                      lost when it ends; set appendonly yes, and appendfsync always to lose none"
                 .to_owned(),
         }),
-        None => warnings
-            .push(unknown("appendonly_unknown", "whether this Redis has an append-only file (appendonly) is unknown")),
+        None => Some(unknown(
+            "appendonly_unknown",
+            "whether this Redis has an append-only file (appendonly) is unknown",
+        )),
     }
-    match policy.or(configured) {
-        // What has no time to live, as our streams, is evicted by the policies for all keys only.
-        Some(policy) if policy.starts_with("allkeys") => warnings.push(Warning {
+}
+
+fn eviction_warning(policy: Option<String>) -> Option<Warning> {
+    match policy {
+        // Streams have no time to live, so only the policies for all keys evict them.
+        Some(policy) if policy.starts_with("allkeys") => Some(Warning {
             code: "evicting_policy",
             message: format!(
-                "this Redis evicts whole channels when its memory is full (maxmemory-policy {policy}): set noeviction, \
-                 then publishing is refused (507) instead"
+                "this Redis evicts whole channels when its memory is full (maxmemory-policy \
+                 {policy}): set noeviction, then publishing is rejected (507) instead"
             ),
         }),
-        Some(_) => {}
-        None => warnings
-            .push(unknown("eviction_unknown", "whether this Redis can evict channels (maxmemory-policy) is unknown")),
+        Some(_) => None,
+        None => Some(unknown(
+            "eviction_unknown",
+            "whether this Redis can evict channels (maxmemory-policy) is unknown",
+        )),
     }
-    warnings
 }
 
 fn unknown(code: &'static str, what: &str) -> Warning {
     Warning {
         code,
-        message: format!("{what}: it lets this user read neither INFO nor CONFIG GET"),
+        message: format!("{what}: this user may read neither INFO nor CONFIG GET"),
     }
-}
-
-/// Says in our log what is wrong, unless it was `said` before.
-pub(super) async fn warn(
-    connection: &mut MultiplexedConnection,
-    address: &str,
-    said: &mut Vec<Warning>,
-) {
-    // A connection that fails here is found to be broken by what comes next.
-    let Ok(answers) = questions().query_async::<Vec<Value>>(connection).await else {
-        return;
-    };
-    let found = warnings(answers);
-    if found != *said {
-        for warning in &found {
-            tracing::warn!(address, code = warning.code, "{}", warning.message);
-        }
-    }
-    *said = found;
 }
 
 #[cfg(test)]
@@ -103,15 +116,15 @@ mod tests {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn codes(answers: [Value; 4]) -> Vec<&'static str> {
-        warnings(answers.into())
+    fn codes(replies: [Value; 4]) -> Vec<&'static str> {
+        parse_warnings(replies.into())
             .iter()
             .map(|warning| warning.code)
             .collect()
     }
 
     #[test]
-    fn what_can_be_read_is_judged_and_what_cannot_is_unknown() {
+    fn a_setting_that_can_be_read_is_judged_and_any_other_is_unknown() {
         let setting = |name: &str, value: &str| Value::Array(vec![text(name), text(value)]);
         let (yes, no) = (setting("appendonly", "yes"), setting("appendonly", "no"));
         let (keeps, evicts) = (
@@ -132,6 +145,6 @@ mod tests {
             text("maxmemory_policy:noeviction\r\n"),
         );
         assert_eq!(codes([off, memory, yes, evicts]), ["appendonly_off"]);
-        assert_eq!(warnings(Vec::new()).len(), 2);
+        assert_eq!(parse_warnings(Vec::new()).len(), 2);
     }
 }

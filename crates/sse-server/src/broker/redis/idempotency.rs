@@ -1,181 +1,233 @@
-//! Publishing exactly once over Redis: one script that looks up, appends, keeps the keys and rings.
+//! The arguments and the reply of `scripts/append_idempotent.lua`.
 //!
-//! Its keys lie in the slot of the channel: the stream `sse:{channel}`, the hash `sse:{channel}:keys` and the sorted
-//! set `sse:{channel}:expiries`. These two have no time to live: a Redis that evicts what has one when it is full would forget
-//! keys too early. Publishes forget what has expired, and so does `retention` where there are none.
+//! The script looks up keys, appends, records the keys and notifies, in one step. Its header has the
+//! table of arguments and replies. The hash and the sorted set of keys have no time to live: a Redis
+//! that evicts keys with a time to live when it is full would forget them too early. Appends forget
+//! expired keys, and `retention` forgets those of channels without appends.
 //!
-//! A Redis that has forgotten the script says so and is given it, which is no resending: it did
-//! nothing. Any other error is final here, as it is for every publish; the caller may come again with its keys.
+//! Any error of the script is final here, as for every publish. The publisher may send the same
+//! items again with their keys.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
-use redis::{Script, Value};
-use sse_proto::{Channel, EventId};
+use redis::{ScriptInvocation, Value};
+use sse_proto::Channel;
 
 use super::{
-    connection::Session,
-    failover::random_suffix,
-    streams::{Log, added_id, refused},
+    names::Names,
+    replies::parse_added_id,
+    scripts::{APPEND_IDEMPOTENT, random_suffix},
 };
 use crate::broker::{
-    Appended, BrokerError,
-    idempotency::{AppendItem, AppendOutcome},
+    Appended, BrokerError, Retention,
+    idempotency::{AppendItem, AppendOutcome, IdempotencyKey},
 };
 
-const EXPIRE_KEYS: &str = include_str!("scripts/expire_keys.lua");
-static APPEND: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&[EXPIRE_KEYS, include_str!("scripts/append_idempotent.lua")].concat())
-});
-static EXPIRE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[EXPIRE_KEYS, "return expire_keys(tonumber(ARGV[1]))"].concat()));
+/// The script with its arguments up to the items, which [`add_items`] adds.
+///
+/// `is_first` is for the first append to `channel` in the era of the connection.
+pub(super) fn append_script(
+    names: &Names,
+    channel: &Channel,
+    retention: &Retention,
+    is_first: bool,
+) -> ScriptInvocation<'static> {
+    let mut script = APPEND_IDEMPOTENT.prepare_invoke();
+    script
+        .key(names.keys(channel))
+        .key(names.expiries(channel))
+        .key(names.stream(channel))
+        .arg(retention.keys.window_ms())
+        .arg(retention.keys.keys_max)
+        .arg(retention.events_max.get())
+        .arg(u8::from(is_first))
+        .arg(random_suffix());
+    script
+}
 
-/// Expired keys that [`Log::expire_keys`] forgets at once: a millisecond or two of Redis' time.
-const EXPIRE_BATCH: usize = 1000;
-
-impl Log {
-    pub(super) async fn append_idempotent(
-        &self,
-        channel: &Channel,
-        items: &[AppendItem],
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        self.append_items(channel, items, &mut self.connection.session().await?)
-            .await
-    }
-
-    pub(super) async fn append_items(
-        &self,
-        channel: &Channel,
-        items: &[AppendItem],
-        session: &mut Session<'_>,
-    ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let has_begun = self.has_begun(channel, session);
-        if !has_begun {
-            self.register(channel, session).await?;
+pub(super) fn add_items(script: &mut ScriptInvocation<'_>, items: &[AppendItem]) {
+    for item in items {
+        add_key(script, item.idempotency);
+        script.arg(item.events.len());
+        for event in &item.events {
+            script
+                .arg(event.kind.as_str())
+                .arg(event.data.as_bytes().as_ref());
         }
-        let limits = self.retention.keys;
-        let mut script = APPEND.prepare_invoke();
-        script
-            .key(self.names.keys(channel))
-            .key(self.names.expiries(channel))
-            .key(self.names.stream(channel));
-        script
-            .arg(limits.window_ms())
-            .arg(limits.keys_max)
-            .arg(self.retention.events_max.get());
-        script.arg(u8::from(!has_begun)).arg(random_suffix());
-        for item in items {
-            match item.idempotency {
-                Some(idempotency) => script
-                    .arg(idempotency.key.number().to_be_bytes().as_slice())
-                    .arg(idempotency.content.number().to_be_bytes().as_slice()),
-                None => script.arg("").arg(""),
-            };
-            script.arg(item.events.len());
-            for event in &item.events {
-                script
-                    .arg(event.kind.as_str())
-                    .arg(event.data.as_bytes().as_ref());
-            }
-        }
-        let answer: Value = session
-            .run(&script)
-            .await?
-            .map_err(|error| refused(&error))?;
-        let placed = answer_of(answer, limits.keys_max)?;
-        if placed.len() != items.len() {
-            return Err(senseless());
-        }
-        if let Some(last) = placed.iter().map(|placed| placed.ids.last).max() {
-            self.losses.observe(channel, last, session.era());
-        }
-        if placed.iter().any(|placed| !placed.duplicate) {
-            self.begin(channel, session);
-        }
-        Ok(placed)
-    }
-
-    /// Forgets a bounded number of expired keys; returns whether there may be more.
-    pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
-        let mut script = EXPIRE.prepare_invoke();
-        script
-            .key(self.names.keys(channel))
-            .key(self.names.expiries(channel))
-            .arg(EXPIRE_BATCH);
-        let forgotten: usize = self
-            .connection
-            .session()
-            .await?
-            .run(&script)
-            .await?
-            .map_err(|error| refused(&error))?;
-        Ok(forgotten == EXPIRE_BATCH)
     }
 }
 
-/// What the script answered.
-fn answer_of(answer: Value, keys_max: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
-    let Value::Array(mut answer) = answer else {
-        return Err(senseless());
+fn add_key(script: &mut ScriptInvocation<'_>, idempotency: Option<IdempotencyKey>) {
+    match idempotency {
+        Some(IdempotencyKey { key, content }) => script
+            .arg(key.number().to_be_bytes().as_slice())
+            .arg(content.number().to_be_bytes().as_slice()),
+        None => script.arg("").arg(""),
     };
-    if answer.is_empty() {
-        return Err(senseless());
-    }
-    let rest = answer.split_off(1);
-    let number = |value: Option<&Value>| match value {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
+}
+
+/// Parses the reply to an append of `items` items.
+///
+/// # Errors
+///
+/// - `KeyReused`, `TooManyKeys`: nothing was appended.
+/// - `OutcomeUnknown`: the script was interrupted, or the reply is malformed.
+pub(super) fn parse_append_reply(
+    reply: Value,
+    items: usize,
+    keys_max: usize,
+) -> Result<Vec<AppendOutcome>, BrokerError> {
+    let Value::Array(reply) = reply else {
+        return Err(malformed());
     };
-    let Some(Value::BulkString(word)) = answer.pop() else {
-        return Err(senseless());
+    let Some((Value::BulkString(word), values)) = reply.split_first() else {
+        return Err(malformed());
     };
-    match word.as_slice() {
-        b"placed" => rest
-            .chunks(3)
-            .map(|item| parse_outcome(item).ok_or_else(senseless))
-            .collect(),
-        b"reused" => {
-            let item = number(rest.first())
-                .and_then(|item| usize::try_from(item).ok())
-                .ok_or_else(senseless)?;
-            Err(BrokerError::KeyReused { item })
-        }
-        b"full" => {
-            let expires_in = Duration::from_millis(number(rest.first()).unwrap_or(0));
-            Err(BrokerError::TooManyKeys {
-                keys_max,
-                expires_in,
-            })
-        }
-        _ => {
-            let why: String = rest
-                .into_iter()
-                .next()
-                .and_then(|why| redis::from_redis_value(why).ok())
-                .unwrap_or_default();
+    match (word.as_slice(), values) {
+        (b"appended", outcomes) => parse_outcomes(outcomes, items),
+        (b"key_reused", [item]) => Err(match parse_number(item).map(usize::try_from) {
+            Some(Ok(item)) => BrokerError::KeyReused { item },
+            _ => malformed(),
+        }),
+        (b"too_many_keys", [expires_in]) => Err(BrokerError::TooManyKeys {
+            keys_max,
+            expires_in: Duration::from_millis(parse_number(expires_in).unwrap_or(0)),
+        }),
+        (b"interrupted", [error]) => {
+            let error: String = redis::from_redis_value_ref(error).unwrap_or_default();
             Err(BrokerError::OutcomeUnknown(format!(
-                "Redis stopped in the middle: {why}"
+                "Redis was interrupted during the append: {error}"
             )))
         }
+        _ => Err(malformed()),
     }
 }
 
-fn parse_outcome(item: &[Value]) -> Option<AppendOutcome> {
-    let [first, last, repeated] = item else {
+/// Three values per item; see the header of the script.
+fn parse_outcomes(values: &[Value], items: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
+    let outcomes: Option<Vec<AppendOutcome>> = values.chunks(3).map(parse_outcome).collect();
+    outcomes
+        .filter(|outcomes| outcomes.len() == items)
+        .ok_or_else(malformed)
+}
+
+fn parse_outcome(values: &[Value]) -> Option<AppendOutcome> {
+    let [first, last, is_duplicate] = values else {
         return None;
     };
-    let id = |value: &Value| -> Option<EventId> { added_id(value.clone()).ok() };
+    let parse_id = |value: &Value| parse_added_id(value.clone()).ok();
     let ids = Appended {
-        first: id(first)?,
-        last: id(last)?,
+        first: parse_id(first)?,
+        last: parse_id(last)?,
     };
     Some(AppendOutcome {
         ids,
-        duplicate: *repeated == Value::Int(1),
+        duplicate: *is_duplicate == Value::Int(1),
     })
 }
 
-fn senseless() -> BrokerError {
-    BrokerError::OutcomeUnknown(
-        "Redis gave an answer that makes no sense to a publish with a key".to_owned(),
-    )
+fn parse_number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn malformed() -> BrokerError {
+    BrokerError::OutcomeUnknown("Redis sent an invalid reply to an append".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use sse_proto::EventId;
+
+    use super::*;
+
+    const KEYS_MAX: usize = 100;
+
+    fn word(word: &str) -> Value {
+        Value::BulkString(word.as_bytes().to_vec())
+    }
+
+    fn reply(values: &[Value], items: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
+        parse_append_reply(Value::Array(values.to_vec()), items, KEYS_MAX)
+    }
+
+    #[test]
+    fn every_item_gets_its_ids_and_whether_it_is_a_duplicate() {
+        let outcomes = reply(
+            &[
+                word("appended"),
+                word("1-0"),
+                word("1-2"),
+                Value::Int(0),
+                word("9-0"),
+                word("9-0"),
+                Value::Int(1),
+            ],
+            2,
+        );
+        let outcome = |first, last, duplicate| AppendOutcome {
+            ids: Appended { first, last },
+            duplicate,
+        };
+        let (nine, id) = (EventId::new(9, 0), EventId::new);
+        assert_eq!(
+            outcomes.unwrap(),
+            [
+                outcome(id(1, 0), id(1, 2), false),
+                outcome(nine, nine, true)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rejected_append_names_the_key_or_the_limit() {
+        assert!(matches!(
+            reply(&[word("key_reused"), Value::Int(3)], 5),
+            Err(BrokerError::KeyReused { item: 3 })
+        ));
+        let full = reply(&[word("too_many_keys"), Value::Int(1500)], 1);
+        assert!(matches!(
+            full,
+            Err(BrokerError::TooManyKeys { keys_max: KEYS_MAX, expires_in })
+                if expires_in == Duration::from_millis(1500)
+        ));
+    }
+
+    #[test]
+    fn an_interrupted_append_has_an_unknown_outcome() {
+        assert!(matches!(
+            reply(&[word("interrupted"), word("OOM")], 1),
+            Err(BrokerError::OutcomeUnknown(text)) if text.contains("OOM")
+        ));
+    }
+
+    #[test]
+    fn a_malformed_reply_has_an_unknown_outcome() {
+        let id = || word("1-0");
+        let no = || Value::Int(0);
+        for values in [
+            &[][..],
+            &[Value::Int(1)],
+            &[word("other")],
+            &[word("appended")],
+            &[word("appended"), id(), id()],
+            &[word("appended"), id(), word("x"), no()],
+            &[word("appended"), id(), id(), no(), id()],
+            &[word("key_reused")],
+            &[word("key_reused"), Value::Int(-1)],
+            &[word("key_reused"), word("0")],
+            &[word("too_many_keys")],
+            &[word("interrupted")],
+        ] {
+            let reply = reply(values, 1);
+            assert!(
+                matches!(reply, Err(BrokerError::OutcomeUnknown(_))),
+                "{values:?}"
+            );
+        }
+        let nil = parse_append_reply(Value::Nil, 1, KEYS_MAX);
+        assert!(matches!(nil, Err(BrokerError::OutcomeUnknown(_))));
+    }
 }

@@ -1,121 +1,153 @@
-//! Wake-ups by Redis pub/sub: one connection a node, subscribed to the bells of the channels that it serves.
+//! Notifications by Redis pub/sub: one connection per node, subscribed to the pub/sub channels of the
+//! streams that the node follows.
 //!
-//! A lost or doubled bell costs nothing but time. After every confirmed subscription, and so for all followed channels
-//! after every connect, the channel is rung once: its feed reads on from where it stands, and that read proves whether
-//! the log still continues there. [`poll_followed`] goes round all followed channels all the time.
+//! A notification carries no event; it only wakes the reader of a channel. A lost or repeated one
+//! costs nothing but time:
 //!
-//! The connection is our own to watch: the library's would give up after some attempts, and would not notice that a
-//! subscription was refused. One that gives no answer to a `PING` for [`REPLY_TIMEOUT`] is given up, so a half-open
-//! one is found within three seconds, whatever the time-out of commands is.
+//! - Each confirmed subscription notifies its channel once, and so does every reconnect for all
+//!   followed channels. The channel's feed reads on from its position, and that read proves whether
+//!   the log still continues there.
+//! - [`poll_followed`] notifies every followed channel in turn, all the time.
+//!
+//! This file supervises the connection itself. The client library would give up after some attempts,
+//! and would not notice that a subscription was rejected. A connection that does not reply to a
+//! `PING` within [`REPLY_TIMEOUT`] is given up, so a half-open connection is found within three
+//! seconds, whatever the time limit of commands is.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
 
 use futures::StreamExt as _;
 use redis::{
-    Client,
-    aio::{PubSubSink, PubSubStream},
+    Client, Msg,
+    aio::{PubSub, PubSubSink, PubSubStream},
 };
 use sse_proto::Channel;
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, interval_at},
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
 };
 
 use super::{
-    Names,
-    connection::{Backoff, with_timeout},
+    backoff::{Backoff, with_timeout},
+    names::Names,
 };
-use crate::broker::notify::ChangeNotifier;
+use crate::{broker::notify::ChangeNotifier, log_throttle::LogThrottle};
 
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// An answer on this connection takes no longer, because it only waits for Redis itself.
+/// Longest time for a reply. It can be short, because a reply on this connection waits for Redis only.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Subscriptions that are asked for at once, and rung at once when they are confirmed.
+/// Subscriptions per command.
 const SUBSCRIBE_BATCH: usize = 128;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Rounds of [`POLL_INTERVAL`] in which every followed channel gets its look, if there are not too many.
+/// Rounds of [`POLL_INTERVAL`] in which every followed channel is polled once, unless
+/// [`POLLS_PER_ROUND_MAX`] is too low for that.
 const POLL_ROUNDS: usize = 50;
-/// Looks a round at the most: each is a command to Redis.
+/// Polls per round. Each poll is a command to Redis.
 const POLLS_PER_ROUND_MAX: usize = 20;
 
-/// Listens for bells for ever.
-pub(super) async fn listen(
-    client: Client,
-    names: Names,
-    notifier: ChangeNotifier,
-    followed_changed: Arc<Notify>,
-    timeout: Duration,
-) {
-    let mut backoff = Backoff::default();
-    let timeout = timeout.min(REPLY_TIMEOUT);
-    let mut is_reported = false;
-    loop {
-        match with_timeout(timeout, client.get_async_pubsub()).await {
-            Ok(raw) => {
-                let (sink, stream) = raw.split();
-                let mut connection = PubSubConnection {
-                    sink,
-                    names: &names,
-                    notifier: &notifier,
-                    subscribed: HashSet::new(),
-                    timeout,
-                    has_replied: false,
-                };
-                let why = connection.serve(stream, &followed_changed).await;
-                if connection.has_replied {
-                    (backoff, is_reported) = (Backoff::default(), false);
+/// Receives notifications for the channels that are followed.
+pub(super) struct PubSubListener {
+    pub(super) client: Client,
+    pub(super) names: Names,
+    pub(super) notifier: ChangeNotifier,
+    /// Notified when the followed channels have changed.
+    pub(super) followed_changed: Arc<Notify>,
+    /// Time limit for a reply; at most [`REPLY_TIMEOUT`] is used.
+    pub(super) timeout: Duration,
+}
+
+impl PubSubListener {
+    /// Connects and receives notifications, for ever.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::default();
+        let timeout = self.timeout.min(REPLY_TIMEOUT);
+        // Log the first failure only, until a connection works again.
+        let mut log = LogThrottle::once();
+        loop {
+            match with_timeout(timeout, self.client.get_async_pubsub()).await {
+                Ok(pubsub) => {
+                    let end = self.receive(pubsub, timeout).await;
+                    if end.has_replied {
+                        backoff = Backoff::default();
+                        log.reset();
+                    }
+                    if log.record(StdInstant::now()).is_some() {
+                        tracing::warn!(
+                            why = end.why,
+                            "the connection for wake-ups from Redis broke; connecting again"
+                        );
+                    }
                 }
-                // Once, and not for every attempt that is refused.
-                if !std::mem::replace(&mut is_reported, true) {
-                    tracing::warn!(
-                        why,
-                        "the line for wake-ups from Redis broke; connecting again"
-                    );
-                }
+                Err(why) => tracing::debug!(why, "no connection for wake-ups from Redis"),
             }
-            Err(why) => tracing::debug!(why, "no line for wake-ups from Redis"),
+            backoff.wait().await;
         }
-        backoff.wait().await;
     }
+
+    /// Receives notifications until the connection breaks.
+    async fn receive(&self, pubsub: PubSub, timeout: Duration) -> ConnectionEnd {
+        let (sink, stream) = pubsub.split();
+        let mut connection = PubSubConnection {
+            listener: self,
+            sink,
+            subscribed: HashSet::new(),
+            timeout,
+            has_replied: false,
+        };
+        let why = match connection.serve(stream).await {
+            Ok(never) => match never {},
+            Err(why) => why,
+        };
+        ConnectionEnd {
+            why,
+            has_replied: connection.has_replied,
+        }
+    }
+}
+
+struct ConnectionEnd {
+    why: String,
+    /// The connection lived long enough to reply to a `PING`.
+    has_replied: bool,
 }
 
 /// One connection.
 struct PubSubConnection<'a> {
+    listener: &'a PubSubListener,
     sink: PubSubSink,
-    names: &'a Names,
-    notifier: &'a ChangeNotifier,
-    /// The channels whose bell is confirmed to be heard.
+    /// The channels whose subscription Redis has confirmed.
     subscribed: HashSet<Channel>,
     timeout: Duration,
-    /// It was there long enough to be asked for a sign of life, and gave one.
     has_replied: bool,
 }
 
 impl PubSubConnection<'_> {
-    /// Serves until the connection breaks; returns why.
-    async fn serve(&mut self, mut stream: PubSubStream, followed_changed: &Notify) -> String {
-        let mut check = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        if let Err(why) = self.subscribe().await {
-            return why;
-        }
+    /// Serves until the connection breaks; the error is why, in words.
+    async fn serve(&mut self, mut stream: PubSubStream) -> Result<Infallible, String> {
+        let mut ping_timer = ping_timer();
+        self.update_subscriptions().await?;
         loop {
-            let served = tokio::select! {
-                message = stream.next() => match message {
-                    Some(message) => {
-                        if let Some(channel) = self.names.channel(message.get_channel_name()) {
-                            self.notifier.notify(&channel);
-                        }
-                        Ok(())
-                    }
-                    None => Err("closed".to_owned()),
-                },
-                () = followed_changed.notified() => self.subscribe().await,
-                _ = check.tick() => self.ping().await,
-            };
-            if let Err(why) = served {
-                return why;
+            tokio::select! {
+                message = stream.next() => self.notify(&message.ok_or("closed")?),
+                () = self.listener.followed_changed.notified() => {
+                    self.update_subscriptions().await?;
+                }
+                _ = ping_timer.tick() => self.ping().await?,
             }
+        }
+    }
+
+    fn notify(&self, message: &Msg) {
+        let PubSubListener {
+            names, notifier, ..
+        } = self.listener;
+        if let Some(channel) = names.channel(message.get_channel_name()) {
+            notifier.notify(&channel);
         }
     }
 
@@ -125,51 +157,85 @@ impl PubSubConnection<'_> {
         Ok(())
     }
 
-    /// Brings the subscriptions in line with who follows what. Rings each new one once it is confirmed.
-    async fn subscribe(&mut self) -> Result<(), String> {
-        let followed: HashSet<Channel> = self.notifier.followed().into_iter().collect();
+    /// Subscribes to the channels that are followed, and to no others.
+    async fn update_subscriptions(&mut self) -> Result<(), String> {
+        let followed: HashSet<Channel> = self.listener.notifier.followed().into_iter().collect();
         let new: Vec<Channel> = followed.difference(&self.subscribed).cloned().collect();
-        for some in new.chunks(SUBSCRIBE_BATCH) {
-            let names: Vec<String> = some
-                .iter()
-                .map(|channel| self.names.stream(channel))
-                .collect();
-            with_timeout(self.timeout, self.sink.subscribe(names)).await?;
-            for channel in some {
-                self.subscribed.insert(channel.clone());
-                self.notifier.notify(channel);
-            }
+        for batch in new.chunks(SUBSCRIBE_BATCH) {
+            self.subscribe(batch).await?;
         }
         let gone: Vec<Channel> = self.subscribed.difference(&followed).cloned().collect();
-        for some in gone.chunks(SUBSCRIBE_BATCH) {
-            let names: Vec<String> = some
-                .iter()
-                .map(|channel| self.names.stream(channel))
-                .collect();
-            with_timeout(self.timeout, self.sink.unsubscribe(names)).await?;
-            for channel in some {
-                self.subscribed.remove(channel);
-            }
+        for batch in gone.chunks(SUBSCRIBE_BATCH) {
+            self.unsubscribe(batch).await?;
         }
         Ok(())
     }
+
+    /// Subscribes to `channels`, and notifies each once the subscription is confirmed.
+    async fn subscribe(&mut self, channels: &[Channel]) -> Result<(), String> {
+        let names = self.stream_names(channels);
+        with_timeout(self.timeout, self.sink.subscribe(names)).await?;
+        for channel in channels {
+            self.subscribed.insert(channel.clone());
+            self.listener.notifier.notify(channel);
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(&mut self, channels: &[Channel]) -> Result<(), String> {
+        let names = self.stream_names(channels);
+        with_timeout(self.timeout, self.sink.unsubscribe(names)).await?;
+        for channel in channels {
+            self.subscribed.remove(channel);
+        }
+        Ok(())
+    }
+
+    fn stream_names(&self, channels: &[Channel]) -> Vec<String> {
+        let names = &self.listener.names;
+        channels
+            .iter()
+            .map(|channel| names.stream(channel))
+            .collect()
+    }
 }
 
-/// Rings for every followed channel in turn, whatever the bells do: each about every five seconds, within a fixed
-/// number of looks.
+fn ping_timer() -> Interval {
+    let mut timer = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+/// Notifies every followed channel in turn, whatever pub/sub does: each about every five seconds,
+/// within a fixed number of polls per second.
 pub(super) async fn poll_followed(notifier: ChangeNotifier) {
-    let mut tick = interval(POLL_INTERVAL);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut timer = interval(POLL_INTERVAL);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting: Vec<Channel> = Vec::new();
     let mut polls = 0;
     loop {
-        tick.tick().await;
+        timer.tick().await;
         if waiting.is_empty() {
             waiting = notifier.followed();
-            polls = waiting.len().div_ceil(POLL_ROUNDS).min(POLLS_PER_ROUND_MAX);
+            polls = polls_per_round(waiting.len());
         }
         for channel in waiting.drain(waiting.len().saturating_sub(polls)..) {
             notifier.notify(&channel);
         }
+    }
+}
+
+fn polls_per_round(followed: usize) -> usize {
+    followed.div_ceil(POLL_ROUNDS).min(POLLS_PER_ROUND_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_channel_is_polled_in_fifty_rounds_if_there_are_not_too_many() {
+        let polls: Vec<usize> = [0, 1, 50, 51, 1000, 100_000].map(polls_per_round).to_vec();
+        assert_eq!(polls, [0, 1, 1, 2, 20, 20]);
     }
 }

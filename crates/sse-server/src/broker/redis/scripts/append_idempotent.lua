@@ -1,105 +1,150 @@
--- Appends those parts of a publish whose keys are not known: looks up, appends, keeps the keys and rings, in one step.
--- Goes on after expire_keys.lua, which says what is kept, and has `now` and `expire_keys`.
+-- Appends the items of a publish whose idempotency key is not known, in one step: looks up the
+-- keys, appends, records the keys and notifies.
 --
--- KEYS: a channel's keys, the order in which they expire, and its stream.
--- ARGV: the window (ms), how many keys there may be, how many events to keep, whether this is the first append on a
--- connection (1 or 0), and a random number below a million; then for each part its key (16 bytes, or none), its content
--- (16 bytes), how many events it has, and the type and data of each.
+-- This text continues expire_keys.lua, which defines `now_ms` and `expire_keys`, and the values of
+-- the hash.
+--
+-- KEYS[1]  keys      the idempotency keys of the channel, a hash
+-- KEYS[2]  expiries  the same keys by the time at which each expires, a sorted set
+-- KEYS[3]  stream    the stream of the channel
+--
+-- ARGV[1]  window_ms   how long a key is known
+-- ARGV[2]  keys_max    how many keys the channel may have
+-- ARGV[3]  events_max  how many events the stream keeps, about
+-- ARGV[4]  is_first    1 for the node's first append to this channel on its connection, otherwise 0
+-- ARGV[5]  random      a random number below a million
+-- then per item, from ARGV[6] on:
+--          key         fingerprint of the idempotency key, 16 bytes; empty without a key
+--          content     fingerprint of what is published, 16 bytes; empty without a key
+--          count       how many events the item has
+--          type, data  of each event
+--
+-- Reply, a word and its values:
+-- 'appended', then per item: first id, last id, and 1 if the item is a duplicate, otherwise 0
+-- 'key_reused', item           the key of this item, counted from zero, has other content
+-- 'too_many_keys', expires_in  no room for the new keys; the oldest key expires in this many ms
+-- 'interrupted', error         an error after some events were appended: the outcome is unknown
+-- Any other error is an error reply: nothing was appended.
 
-local window, keys_max = tonumber(ARGV[1]), tonumber(ARGV[2])
+local keys, expiries, stream = KEYS[1], KEYS[2], KEYS[3]
+local window_ms, keys_max, events_max = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local is_first, random = ARGV[4] == '1', ARGV[5]
 
--- Look at every part before anything is done.
-local parts, new, fresh = {}, {}, 0
+-- Step 1: look up every item before anything is changed.
+local items, new_contents, new_keys = {}, {}, 0
 local at = 6
 while at <= #ARGV do
-    local part = { key = ARGV[at], content = ARGV[at + 1], first = at + 3, last = at + 1 + 2 * ARGV[at + 2] }
-    if part.key ~= '' then
-        local value = redis.call('HGET', KEYS[1], part.key)
-        if value and tonumber(string.match(value, '^%d+')) <= now then value = false end
-        local content = value and string.sub(value, -16) or new[part.key]
-        if content and content ~= part.content then return {'reused', #parts} end
+    -- `first_arg` and `last_arg` enclose the types and data of the item's events.
+    local item = { key = ARGV[at], content = ARGV[at + 1],
+        first_arg = at + 3, last_arg = at + 2 + 2 * ARGV[at + 2] }
+    if item.key ~= '' then
+        local value = redis.call('HGET', keys, item.key)
+        if value and tonumber(string.match(value, '^%d+')) <= now_ms then value = false end
+        local content = value and string.sub(value, -16) or new_contents[item.key]
+        if content and content ~= item.content then return {'key_reused', #items} end
         if value then
-            part.known = value
+            item.known_value = value
         elseif not content then
-            new[part.key] = part.content
-            fresh = fresh + 1
+            new_contents[item.key] = item.content
+            new_keys = new_keys + 1
         end
     end
-    parts[#parts + 1] = part
-    at = part.last + 2
+    items[#items + 1] = item
+    at = item.last_arg + 1
 end
-if fresh > 0 then
-    redis.call('ZCARD', KEYS[2]) -- fails now, and not later, where the name is taken by something else
-    if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
-        expire_keys(fresh + 16)
-        if redis.call('HLEN', KEYS[1]) + fresh > keys_max then
-            local _, expires = unpack(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'))
-            return {'full', expires and math.max(expires - now, 0) or 0}
+
+-- Step 2: make room for the new keys, or reject all items.
+if new_keys > 0 then
+    -- Fails now, and not after an append, if `expiries` is a key of another type.
+    redis.call('ZCARD', expiries)
+    if redis.call('HLEN', keys) + new_keys > keys_max then
+        expire_keys(new_keys + 16)
+        if redis.call('HLEN', keys) + new_keys > keys_max then
+            local _, expires = unpack(redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES'))
+            return {'too_many_keys', expires and math.max(expires - now_ms, 0) or 0}
         end
     end
 end
 
--- The id of the first event. Redis may have lost events since the connection before this, and must not give their ids out
--- again. Its clock has gone on since; but while the clock is behind the newest id (it was set back), ids go on within the
--- millisecond of that. There the second number becomes one that nobody else chooses: this moment of the clock and a random
--- number. So it is above that of the lost ones too, for the clock has gone on.
+-- Step 3: choose the id of the first event. Redis may have lost events since the node's previous
+-- connection, and must not assign their ids again.
+--
+-- Normally '*' is enough: the clock has moved on since the lost events. But if the clock was set
+-- back, Redis continues within the millisecond of the newest id, and could assign a lost id. The
+-- sequence number then becomes one that no other node chooses: the current time and a random
+-- number. It is also above the sequence numbers of the lost events, because the time has moved on
+-- since.
 local next_id = '*'
-if ARGV[4] == '1' and redis.call('EXISTS', KEYS[3]) == 1 then
-    local stream = redis.call('XINFO', 'STREAM', KEYS[3])
-    for at = 1, #stream, 2 do
-        if stream[at] == 'last-generated-id' then
-            local ms, seq = string.match(stream[at + 1], '^(%d+)%-(%d+)$')
-            local unique = string.format('%.0f%06d', now % 1e13, ARGV[5])
-            -- Beyond 2^53 a number of Lua is no longer exact, so this is compared as text.
-            local is_above = #unique > #seq or #unique == #seq and unique > seq
-            ms = tonumber(ms)
-            if ms >= now and ms < 2^53 - 1 then
-                -- In the next one only if the clock was set back once more.
-                next_id = string.format('%.0f-%s', is_above and ms or ms + 1, unique)
+if is_first and redis.call('EXISTS', stream) == 1 then
+    local info = redis.call('XINFO', 'STREAM', stream)
+    for field = 1, #info, 2 do
+        if info[field] == 'last-generated-id' then
+            local last_ms, last_seq = string.match(info[field + 1], '^(%d+)%-(%d+)$')
+            local unique_seq = string.format('%.0f%06d', now_ms % 1e13, random)
+            -- Compared as text, because numbers of Lua are exact up to 2^53 only.
+            local is_above = #unique_seq > #last_seq
+                or #unique_seq == #last_seq and unique_seq > last_seq
+            last_ms = tonumber(last_ms)
+            if last_ms >= now_ms and last_ms < 2^53 - 1 then
+                -- In the next millisecond only if the clock was set back once more.
+                next_id = string.format('%.0f-%s', is_above and last_ms or last_ms + 1, unique_seq)
             end
         end
     end
 end
 
-local answer, appended = {'placed'}, false
-local function append()
-    local placed = {}
-    for _, part in ipairs(parts) do
-        local value = part.known or placed[part.key]
-        local first, last
+-- Step 4: append the new items and record their keys.
+local reply, has_appended = {'appended'}, false
+
+-- Appends the events of an item; returns its first and last id, or an error before the first event
+-- of all. Raises an error after that.
+local function append_events(item)
+    local first_id, last_id
+    for arg = item.first_arg, item.last_arg, 2 do
+        last_id = redis.pcall('XADD', stream, 'MAXLEN', '~', events_max, next_id,
+            'event', ARGV[arg], 'data', ARGV[arg + 1])
+        if type(last_id) == 'table' then
+            if has_appended then error(last_id.err) end
+            return nil, nil, last_id
+        end
+        first_id, has_appended, next_id = first_id or last_id, true, '*'
+    end
+    return first_id, last_id
+end
+
+-- Returns an error if nothing was appended.
+local function append_items()
+    local new_values = {}
+    for _, item in ipairs(items) do
+        local value = item.known_value or new_values[item.key]
+        local first_id, last_id, rejected
         if value then
-            first, last = string.match(value, '^%d+ (%d+%-%d+) (%d+%-%d+) ')
+            first_id, last_id = string.match(value, '^%d+ (%d+%-%d+) (%d+%-%d+) ')
         else
-            for event = part.first, part.last, 2 do
-                last = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[3], next_id,
-                    'event', ARGV[event], 'data', ARGV[event + 1])
-                if type(last) == 'table' then
-                    if appended then error(last.err) end
-                    return last
-                end
-                first, appended, next_id = first or last, true, '*'
-            end
-            if part.key ~= '' then
-                local expires = string.format('%.0f', now + window)
-                placed[part.key] = expires .. ' ' .. first .. ' ' .. last .. ' ' .. part.content
-                -- In this order: what is in the hash must be found by the sweep.
-                redis.call('ZADD', KEYS[2], expires, part.key)
-                redis.call('HSET', KEYS[1], part.key, placed[part.key])
+            first_id, last_id, rejected = append_events(item)
+            if rejected then return rejected end
+            if item.key ~= '' then
+                local expires = string.format('%.0f', now_ms + window_ms)
+                new_values[item.key] =
+                    expires .. ' ' .. first_id .. ' ' .. last_id .. ' ' .. item.content
+                -- In this order, because expire_keys finds a key of the hash by its expiry.
+                redis.call('ZADD', expiries, expires, item.key)
+                redis.call('HSET', keys, item.key, new_values[item.key])
             end
         end
-        answer[#answer + 1] = first
-        answer[#answer + 1] = last
-        answer[#answer + 1] = value and 1 or 0
+        reply[#reply + 1] = first_id
+        reply[#reply + 1] = last_id
+        reply[#reply + 1] = value and 1 or 0
     end
 end
 
-local done, refused = pcall(append)
-if not done then
-    -- Something is in the log already, so this is no refusal.
-    return {'unknown', type(refused) == 'table' and refused.err or tostring(refused)}
+local is_complete, rejected = pcall(append_items)
+if not is_complete then
+    -- Some events are in the stream already, so this is not a rejection.
+    return {'interrupted', type(rejected) == 'table' and rejected.err or tostring(rejected)}
 end
-if refused then return refused end
-if fresh > 0 then expire_keys(2 * fresh + 16) end
--- The bell may fail (a lost one costs nothing).
-if appended then redis.pcall('PUBLISH', KEYS[3], '') end
-return answer
+if rejected then return rejected end
+if new_keys > 0 then expire_keys(2 * new_keys + 16) end
+-- A notification may fail: a node that misses it polls.
+if has_appended then redis.pcall('PUBLISH', stream, '') end
+return reply

@@ -1,79 +1,113 @@
--- Looks whether an event that a node knows of is still in its channel, and if it was lost, says so in the log.
+-- Verifies that an event is still in its stream. If the event was lost, appends a gap record, once
+-- for all nodes.
 --
--- KEYS: the stream of the channel, and the index of its gap records.
--- ARGV: the id of the event, the channel, the age that is kept (ms), how many records the index keeps, a random number
--- below a million, how long (ms) the node has known the event; and older ids that it knows, the newest first.
+-- KEYS[1]  stream     the stream of the channel
+-- KEYS[2]  gap_index  the index of its gap records, a stream
 --
--- Answers one word of what was found, and for a record its id and the newest id before the lost ones. Ids are compared
--- as text, because a number of Lua has 53 bits.
+-- ARGV[1]  id           the id to verify
+-- ARGV[2]  channel      the name of the channel
+-- ARGV[3]  age_max_ms   the age up to which events are kept
+-- ARGV[4]  records_max  how many records the index keeps
+-- ARGV[5]  random       a random number below a million
+-- ARGV[6]  known_ms     how long the node has known the id
+-- ARGV[7…] older ids that the node knows, the newest first
+--
+-- Reply:
+-- 'present'                           the event is still there
+-- 'trimmed'                           the event may have been trimmed, so no record is needed
+-- 'already_recorded', record, after   the event was lost, and a node has recorded it
+-- 'recorded', record, after           the event was lost, and this call has recorded it
+-- `record` is the id of the gap record, and `after` the newest id that survived before it:
+--
+--      A  B                    E          B = after; C and D were lost, and D = id
+--            C  D  record                 every id between `after` and `record` counts as lost
+--
+-- Ids are compared as text, because numbers of Lua are exact up to 2^53 only.
 
-local seen = ARGV[1]
-local function has(key, id) return #redis.call('XRANGE', key, id, id) > 0 end
-if has(KEYS[1], seen) then return {'there'} end
+local stream, gap_index = KEYS[1], KEYS[2]
+local id, age_max_ms, random, known_ms = ARGV[1], ARGV[3], ARGV[5], ARGV[6]
+local OLDER_IDS = 7
 
-local function smaller(a, b) return #a < #b or (#a == #b and a < b) end
-local function before(a, b)
+local function contains(key, entry_id) return #redis.call('XRANGE', key, entry_id, entry_id) > 0 end
+local function is_less(a, b) return #a < #b or (#a == #b and a < b) end
+local function is_before(a, b)
     local a_ms, a_seq = string.match(a, '^(%d+)%-(%d+)$')
     local b_ms, b_seq = string.match(b, '^(%d+)%-(%d+)$')
-    if a_ms ~= b_ms then return smaller(a_ms, b_ms) end
-    return smaller(a_seq, b_seq)
+    if a_ms ~= b_ms then return is_less(a_ms, b_ms) end
+    return is_less(a_seq, b_seq)
+end
+local function ms_of(entry_id) return tonumber(string.match(entry_id, '^%d+')) end
+
+-- Step 1: the event is there, or another node has recorded a range that contains it.
+if contains(stream, id) then return {'present'} end
+for _, entry in ipairs(redis.call('XRANGE', gap_index, '(' .. id, '+')) do
+    local record, after = entry[1], entry[2][2]
+    if is_before(after, id) and contains(stream, record) then
+        return {'already_recorded', record, after}
+    end
 end
 
--- Another node may have said it: then the event lies in the range of its record.
-for _, record in ipairs(redis.call('XRANGE', KEYS[2], '(' .. seen, '+')) do
-    if before(record[2][2], seen) and has(KEYS[1], record[1]) then return {'told', record[1], record[2][2]} end
-end
-
-local function ms(id) return tonumber(string.match(id, '^%d+')) end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local is_old = ms(seen) < now_ms - ARGV[3]
+local is_old = ms_of(id) < now_ms - age_max_ms
 
-local function newest_known()
-    for at = 7, #ARGV do
-        if has(KEYS[1], ARGV[at]) then return ARGV[at] end
+local function newest_known_present()
+    for at = OLDER_IDS, #ARGV do
+        if contains(stream, ARGV[at]) then return ARGV[at] end
     end
     return '0-0'
 end
 
-local last, after = '0-0', '0-0'
-if redis.call('EXISTS', KEYS[1]) == 0 then
+-- Step 2: the event was trimmed, or lost. If it was lost, `after` is the newest id that survived.
+local last_id, after = '0-0', '0-0'
+if redis.call('EXISTS', stream) == 0 then
     -- A channel whose events are all too old may have been forgotten.
     if is_old then return {'trimmed'} end
 else
-    local stream = redis.call('XINFO', 'STREAM', KEYS[1])
-    local info = {}
-    for at = 1, #stream, 2 do info[stream[at]] = stream[at + 1] end
-    last = info['last-generated-id']
-    -- Trimming takes the oldest first: where an older event is kept, this one was not trimmed.
-    local older = redis.call('XREVRANGE', KEYS[1], '(' .. seen, '-', 'COUNT', 1)[1]
+    local fields, info = redis.call('XINFO', 'STREAM', stream), {}
+    for at = 1, #fields, 2 do info[fields[at]] = fields[at + 1] end
+    last_id = info['last-generated-id']
+    -- Trimming removes the oldest events first. If an older event is kept, this one was not
+    -- trimmed.
+    local older = redis.call('XREVRANGE', stream, '(' .. id, '-', 'COUNT', 1)[1]
     if older then
         after = older[1]
-        -- If the clock was set back (a replica was promoted whose clock is behind), this one may have come after the loss,
-        -- and those who saw the lost event would miss it. Whatever came then is above an event that the node knows. (A
-        -- clock is a little off, and runs a little fast.)
-        local behind_ms = ms(seen) + ARGV[6] - now_ms
-        if behind_ms > 100 + ARGV[6] / 1000 and ms(after) <= now_ms then after = newest_known() end
-    elseif before(last, seen) then
-        after = last
+        -- The clock may have been set back, because a replica was promoted whose clock is behind.
+        -- The older event may then have been published after the loss, and a subscriber that saw
+        -- the lost event would miss it. Everything published after the loss is above an id that the
+        -- node knew before. The tolerance is for clocks that are a little off or a little fast.
+        local behind_ms = ms_of(id) + known_ms - now_ms
+        if behind_ms > 100 + known_ms / 1000 and ms_of(after) <= now_ms then
+            after = newest_known_present()
+        end
+    elseif is_before(last_id, id) then
+        after = last_id
     elseif is_old or info['length'] == 0 or info['length'] ~= info['entries-added'] then
-        -- It may have been trimmed, and whoever needs it is told that: it is older than all that is kept.
+        -- The event may have been trimmed. A subscriber that needs it gets a gap without a record,
+        -- because its position is older than everything that is kept.
         return {'trimmed'}
     end
 end
 
--- Above the lost ids, those that other nodes know of as well: Redis gave them out before now, by about this clock. Nobody
--- chooses the same one, as in append_idempotent.lua: this record may be lost too.
-local unique = string.format('%.0f%06d', now_ms % 1e13, ARGV[5])
-local newest_ms, newest_seq = string.match(before(seen, last) and last or seen, '^(%d+)%-(%d+)$')
-local id_ms = now_ms
-if tonumber(newest_ms) >= now_ms then id_ms = smaller(newest_seq, unique) and newest_ms or newest_ms + 1 end
-local id = string.format('%.0f-%s', id_ms, unique)
+-- Step 3: choose the id of the record. It must be above the lost ids, also above those that only
+-- other nodes know: Redis assigned them before now, by about this clock. The sequence number is one
+-- that no other node chooses (see append_idempotent.lua), because this record may be lost too.
+local unique_seq = string.format('%.0f%06d', now_ms % 1e13, random)
+local newest = is_before(id, last_id) and last_id or id
+local newest_ms, newest_seq = string.match(newest, '^(%d+)%-(%d+)$')
+local record_ms = now_ms
+if tonumber(newest_ms) >= now_ms then
+    record_ms = is_less(newest_seq, unique_seq) and newest_ms or newest_ms + 1
+end
+local record = string.format('%.0f-%s', record_ms, unique_seq)
+
+-- Step 4: append the record and its index entry, and notify.
 local gap = cjson.encode({
-    channel = ARGV[2], after = after, oldest = id, reason = 'lost-tail', lost = { after = after, before = id },
+    channel = ARGV[2], after = after, oldest = record, reason = 'lost-tail',
+    lost = { after = after, before = record },
 })
-redis.call('XADD', KEYS[1], id, 'event', 'gap', 'data', gap)
-redis.call('XADD', KEYS[2], 'MAXLEN', ARGV[4], id, 'after', after)
--- The bell may fail (a lost one costs nothing).
-redis.pcall('PUBLISH', KEYS[1], '')
-return {'wrote', id, after}
+redis.call('XADD', stream, record, 'event', 'gap', 'data', gap)
+redis.call('XADD', gap_index, 'MAXLEN', ARGV[4], record, 'after', after)
+-- A notification may fail: a node that misses it polls.
+redis.pcall('PUBLISH', stream, '')
+return {'recorded', record, after}

@@ -1,0 +1,120 @@
+//! Errors: why Redis cannot be used at all, and what a failed command means for a broker's caller.
+//!
+//! The important distinction for a command is whether Redis replied. A reply is certain: Redis rejected the
+//! command, and nothing was stored. Without a reply the outcome of a write is unknown.
+
+use redis::RedisError;
+
+use crate::broker::BrokerError;
+
+/// Why Redis cannot be used at all. A Redis that is away can be: the server waits for it.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisSetupError {
+    /// The URL is not a Redis URL.
+    #[error("{url:?} is not a Redis URL: write redis://[user:password@]host[:port][/database]")]
+    Url {
+        /// The URL as given, without its password.
+        url: String,
+    },
+    /// The version of the server is not supported.
+    #[error("the Redis at {address} is version {found}, and 6.2 is the oldest that will do")]
+    TooOld {
+        /// Address of the Redis.
+        address: String,
+        /// Its version.
+        found: String,
+    },
+}
+
+/// Why commands gave no result.
+#[derive(Debug)]
+pub(super) enum CommandError {
+    /// Redis did not reply. `Unavailable` if nothing was sent, otherwise `OutcomeUnknown`.
+    NoReply(BrokerError),
+    /// Redis replied with an error.
+    Rejected(RedisError),
+}
+
+impl From<CommandError> for BrokerError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::NoReply(error) => error,
+            CommandError::Rejected(error) => broker_error(&error),
+        }
+    }
+}
+
+/// Converts an error that Redis replied with. Redis stored nothing in that case.
+///
+/// A reply that the client cannot parse is not an error reply: its outcome is unknown.
+pub(super) fn broker_error(error: &RedisError) -> BrokerError {
+    let Some(errors) = error.clone().into_server_errors() else {
+        return BrokerError::OutcomeUnknown(format!("Redis sent an invalid reply: {error}"));
+    };
+    // The first error is the cause; a transaction repeats it for each of its commands.
+    let Some((_, first)) = errors.first() else {
+        return BrokerError::Unavailable("Redis rejected the command".to_owned());
+    };
+    let text = format!("{} {}", first.code(), first.details().unwrap_or_default());
+    match first.code() {
+        "OOM" => BrokerError::Full(format!("Redis is at its maxmemory: {text}")),
+        _ => BrokerError::Unavailable(format!("Redis rejected the command: {text}")),
+    }
+}
+
+/// Whether Redis rejected a write because it is a replica now.
+pub(super) fn is_read_only(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "READONLY"))
+}
+
+/// Whether the connection failed, as opposed to Redis replying with an error.
+pub(super) fn is_connection_failure(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{Value, parse_redis_value};
+
+    use super::*;
+
+    fn rejection(line: &str) -> RedisError {
+        match parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap() {
+            Value::ServerError(error) => error.into(),
+            value => panic!("{value:?} is not an error reply"),
+        }
+    }
+
+    #[test]
+    fn an_error_reply_means_that_nothing_was_stored() {
+        let full = rejection("OOM command not allowed when used memory > 'maxmemory'.");
+        assert!(
+            matches!(broker_error(&full), BrokerError::Full(text) if text.contains("maxmemory"))
+        );
+        let read_only = rejection("READONLY You can't write against a read only replica.");
+        assert!(
+            matches!(broker_error(&read_only), BrokerError::Unavailable(text) if text.contains("READONLY"))
+        );
+        assert!(is_read_only(&read_only) && !is_read_only(&full));
+        assert!(!is_connection_failure(&read_only));
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_parsed_leaves_the_outcome_unknown() {
+        let error = redis::from_redis_value::<u64>(Value::Nil).unwrap_err();
+        assert!(matches!(
+            broker_error(&error.into()),
+            BrokerError::OutcomeUnknown(_)
+        ));
+    }
+
+    #[test]
+    fn a_broken_connection_is_not_a_reply() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(is_connection_failure(&broken.into()));
+    }
+}

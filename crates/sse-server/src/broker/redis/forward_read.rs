@@ -1,0 +1,279 @@
+//! A read towards newer events, and the proof that it continues a position.
+//!
+//! In the common case the event at the position is still there, and the same `XRANGE` that reads the
+//! page proves it. Otherwise the read is repeated between two `XINFO STREAM`, and
+//! [`continuity`](crate::broker::continuity) judges the position by the extent of the stream:
+//!
+//! ```text
+//! position ─► XRANGE: is its event there? ── yes ─► the page continues it
+//!                │ no
+//!                ▼
+//!             XINFO, XRANGE, XINFO: judge ── contiguous ─► the page continues it
+//!                │ gap: lost-tail or unknown
+//!                ▼
+//!             a gap record for its id? ── yes ─► gap, from the newest event that survived
+//!                │ no, or gap: trimmed
+//!                ▼
+//!             gap, from the oldest event
+//! ```
+
+use redis::Value;
+use sse_proto::{
+    Channel, EventId, Position,
+    api::{GapReason, Lost},
+};
+
+use super::{
+    replies::{parse_entries, parse_extent, parse_gap_index, split_replies},
+    session::Session,
+    streams::Streams,
+};
+use crate::broker::{
+    BrokerError, Continuity, ReadFrom, Stored,
+    continuity::{Extent, judge, judge_time},
+};
+
+/// Consecutive entries, before they are cut down to a page.
+pub(super) struct Run {
+    /// How the entries continue the position.
+    pub(super) start: Continuity,
+    pub(super) entries: Vec<Stored>,
+    /// The last id ever assigned, as far as this read has seen.
+    pub(super) last: EventId,
+}
+
+/// Entries, and what is known of their stream around the time of the read.
+struct BoundedEntries {
+    entries: Vec<Stored>,
+    /// The last id before the read: the read has seen everything up to here.
+    last: EventId,
+    /// The extent after the read: the read has also seen what was not trimmed by then.
+    extent: Extent,
+}
+
+/// A read of one channel, in one session.
+pub(super) struct ForwardRead<'a> {
+    streams: &'a Streams,
+    channel: &'a Channel,
+    pub(super) session: Session<'a>,
+    /// Entries that each command asks for.
+    count: usize,
+}
+
+impl<'a> ForwardRead<'a> {
+    pub(super) async fn begin(
+        streams: &'a Streams,
+        channel: &'a Channel,
+        count: usize,
+    ) -> Result<Self, BrokerError> {
+        Ok(Self {
+            streams,
+            channel,
+            session: streams.connection.session(channel).await?,
+            count,
+        })
+    }
+
+    pub(super) async fn run(&mut self, from: ReadFrom) -> Result<Run, BrokerError> {
+        match from {
+            ReadFrom::Oldest => self.oldest_run().await,
+            ReadFrom::Time(ms) => self.run_since(ms).await,
+            ReadFrom::Position(position) => self.run_after(position).await,
+        }
+    }
+
+    async fn oldest_run(&mut self) -> Result<Run, BrokerError> {
+        let read = self.bounded_entries("-").await?;
+        Ok(Run {
+            start: Continuity::Contiguous,
+            entries: read.entries,
+            last: read.last,
+        })
+    }
+
+    async fn run_since(&mut self, ms: u64) -> Result<Run, BrokerError> {
+        let read = self.bounded_entries(&ms.to_string()).await?;
+        match judge_time(ms, &read.extent) {
+            Continuity::Gap { reason, .. } => self.oldest_run_after_gap(reason).await,
+            start @ Continuity::Contiguous => Ok(Run {
+                start,
+                entries: read.entries,
+                last: read.last,
+            }),
+        }
+    }
+
+    async fn run_after(&mut self, position: Position) -> Result<Run, BrokerError> {
+        let (Position::After(id) | Position::At(id)) = position;
+        let mut run = self.judged_run(position, id).await?;
+        let Continuity::Gap { reason, .. } = run.start else {
+            run.entries.retain(|entry| entry.id > position.floor());
+            return Ok(run);
+        };
+        match self.run_past_loss(id, reason).await? {
+            Some(run) => Ok(run),
+            None => self.oldest_run_after_gap(reason).await,
+        }
+    }
+
+    /// The entries from `id` on, and whether they continue `position`.
+    async fn judged_run(&mut self, position: Position, id: EventId) -> Result<Run, BrokerError> {
+        let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
+        let start = id.to_string();
+        let entries = self.entries(&start).await?;
+        if is_present(&entries) {
+            let losses = &self.streams.losses;
+            losses.observe(self.channel, id, self.session.era());
+            return Ok(Run {
+                start: Continuity::Contiguous,
+                entries,
+                last: id,
+            });
+        }
+        let read = self.bounded_entries(&start).await?;
+        Ok(Run {
+            start: judge(position, is_present(&read.entries), &read.extent),
+            entries: read.entries,
+            last: read.last,
+        })
+    }
+
+    /// If `id` is in the range of a gap record, returns the entries after the newest event that
+    /// survived that loss.
+    ///
+    /// Returns `None` if there is no such record, or if `reason` excludes one.
+    async fn run_past_loss(
+        &mut self,
+        id: EventId,
+        reason: GapReason,
+    ) -> Result<Option<Run>, BrokerError> {
+        if !matches!(reason, GapReason::LostTail | GapReason::Unknown) {
+            return Ok(None);
+        }
+        if reason == GapReason::LostTail {
+            // There may be no record yet: Redis may have lost events without a reconnect, or the
+            // connection has not been verified since. What this node knows may be lost too.
+            let losses = &self.streams.losses;
+            self.session.verify(self.channel, losses).await?;
+        }
+        let records = self.records_after(id).await?;
+        let Some(lost) = records.into_iter().find(|lost| lost.has(id)) else {
+            return Ok(None);
+        };
+        let read = self.bounded_entries(&format!("({}", lost.after)).await?;
+        Ok(past_loss(lost, read))
+    }
+
+    /// The losses whose record has an id above `id`.
+    pub(super) async fn records_after(&mut self, id: EventId) -> Result<Vec<Lost>, BrokerError> {
+        // Redis rejects a range that begins after the highest possible id.
+        let Some(next) = id.next() else {
+            return Ok(Vec::new());
+        };
+        let mut commands = redis::pipe();
+        commands
+            .cmd("XRANGE")
+            .arg(self.streams.names.gaps(self.channel))
+            .arg(next.to_string())
+            .arg("+");
+        let (records,): (Value,) = self.session.query(&commands).await?;
+        Ok(parse_gap_index(records))
+    }
+
+    /// After a gap without a record, history begins with the oldest event that is kept.
+    async fn oldest_run_after_gap(&mut self, reason: GapReason) -> Result<Run, BrokerError> {
+        let run = self.oldest_run().await?;
+        let start = Continuity::Gap {
+            reason,
+            oldest: run.entries.first().map(|entry| entry.id),
+            lost: None,
+        };
+        Ok(Run { start, ..run })
+    }
+
+    /// `XRANGE` from `start` on.
+    pub(super) async fn entries(&mut self, start: &str) -> Result<Vec<Stored>, BrokerError> {
+        let mut commands = redis::pipe();
+        // The parser still finds an error reply. Without this, the client would search every value
+        // of a good reply for an error.
+        commands.ignore_errors();
+        commands.add_command(self.streams.range(self.channel, start, self.count));
+        let (entries,): (Value,) = self.session.query(&commands).await?;
+        parse_entries(entries)
+    }
+
+    /// `XRANGE` from `start` on, between two `XINFO STREAM`.
+    ///
+    /// The three commands are not a transaction, because a Redis at its `maxmemory` rejects a
+    /// transaction even if it only reads.
+    async fn bounded_entries(&mut self, start: &str) -> Result<BoundedEntries, BrokerError> {
+        let (streams, channel) = (self.streams, self.channel);
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        commands.add_command(streams.stream_info(channel));
+        commands.add_command(streams.range(channel, start, self.count));
+        commands.add_command(streams.stream_info(channel));
+        let [before, entries, after] = split_replies(self.session.query(&commands).await?)?;
+        Ok(BoundedEntries {
+            entries: parse_entries(entries)?,
+            last: parse_extent(before)?.last,
+            extent: parse_extent(after)?,
+        })
+    }
+}
+
+/// The run that follows the survivors of `lost`; returns `None` if the record is not in the stream.
+fn past_loss(lost: Lost, read: BoundedEntries) -> Option<Run> {
+    // Without the record, the stream may be another one since the index was read.
+    let oldest_kept = read.extent.oldest?;
+    if oldest_kept > lost.before || read.last < lost.before {
+        return None;
+    }
+    let start = Continuity::Gap {
+        reason: GapReason::LostTail,
+        oldest: read.entries.first().map(|entry| entry.id),
+        lost: Some(lost),
+    };
+    Some(Run {
+        start,
+        entries: read.entries,
+        last: read.last,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::continuity::Trimmed;
+
+    fn id(ms: u64) -> EventId {
+        EventId::new(ms, 0)
+    }
+
+    #[test]
+    fn a_loss_is_passed_only_while_its_record_is_in_the_stream() {
+        let lost = Lost {
+            after: id(2),
+            before: id(5),
+        };
+        let read = |oldest: Option<u64>, last: u64| BoundedEntries {
+            entries: Vec::new(),
+            last: id(last),
+            extent: Extent {
+                oldest: oldest.map(id),
+                last: id(last),
+                trimmed: Trimmed::Somewhere,
+            },
+        };
+        for (oldest, last, is_passed) in [
+            (Some(1), 9, true),
+            (Some(5), 5, true),
+            (Some(6), 9, false),
+            (Some(1), 4, false),
+            (None, 9, false),
+        ] {
+            let run = past_loss(lost, read(oldest, last));
+            assert_eq!(run.is_some(), is_passed, "{oldest:?} {last}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Names of the keys that the server keeps in a Redis.
+//!
+//! | key | type | contents |
+//! |---|---|---|
+//! | `{prefix}{{channel}}` | stream | the events of a channel; also the name of its pub/sub channel |
+//! | `{prefix}{{channel}}:gaps` | stream | index of its gap records: the same ids, each with the field `after` |
+//! | `{prefix}{{channel}}:keys` | hash | its idempotency keys; `scripts/expire_keys.lua` defines the values |
+//! | `{prefix}{{channel}}:expiries` | sorted set | the same keys by the time at which they expire |
+//! | `{prefix}channels` | sorted set | the registry: all channels by the time of their first use |
+//! | `{prefix}check` | string | written by health checks; lives for a second |
+//!
+//! The braces around a channel are a hash tag: in a Redis Cluster, all keys of a channel lie in the
+//! same slot. A prefix cannot contain braces, so it cannot move the hash tag.
+
+use sse_proto::Channel;
+
+/// Longest prefix in bytes.
+const PREFIX_BYTES_MAX: usize = 64;
+
+/// Parses the prefix of all key names. No name with one prefix is a name with another prefix.
+///
+/// # Errors
+///
+/// The text of the error says which characters are allowed. A brace is rejected, because it would
+/// change the hash tag by which a Redis Cluster places a key.
+pub fn parse_prefix(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:~-".contains(&byte);
+    if text.len() > PREFIX_BYTES_MAX || !text.bytes().all(is_allowed) {
+        return Err(format!(
+            "a prefix is up to {PREFIX_BYTES_MAX} of the characters A-Z a-z 0-9 . _ : ~ -"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Builds the names of keys with one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// `prefix` must come from [`parse_prefix`].
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The stream of a channel, and also its pub/sub channel.
+    pub(super) fn stream(&self, channel: &Channel) -> String {
+        format!("{}{{{channel}}}", self.prefix)
+    }
+
+    /// The channel of a stream; returns `None` if `stream` is any other name.
+    pub(super) fn channel(&self, stream: &str) -> Option<Channel> {
+        stream
+            .strip_prefix(&self.prefix)?
+            .strip_prefix('{')?
+            .strip_suffix('}')?
+            .parse()
+            .ok()
+    }
+
+    /// The index of a channel's gap records.
+    pub(super) fn gaps(&self, channel: &Channel) -> String {
+        format!("{}:gaps", self.stream(channel))
+    }
+
+    /// The hash of a channel's idempotency keys.
+    pub(super) fn keys(&self, channel: &Channel) -> String {
+        format!("{}:keys", self.stream(channel))
+    }
+
+    /// The sorted set of a channel's idempotency keys, by the time at which they expire.
+    pub(super) fn expiries(&self, channel: &Channel) -> String {
+        format!("{}:expiries", self.stream(channel))
+    }
+
+    /// The registry of all channels.
+    pub(super) fn channels(&self) -> String {
+        format!("{}channels", self.prefix)
+    }
+
+    /// The key that health checks write.
+    pub(super) fn check(&self) -> String {
+        format!("{}check", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_name_leads_back_to_its_channel() {
+        let names = Names::new("sse:");
+        let channel: Channel = "orders:eu".parse().unwrap();
+        assert_eq!(names.stream(&channel), "sse:{orders:eu}");
+        assert_eq!(names.channel("sse:{orders:eu}").as_ref(), Some(&channel));
+        for other in [
+            names.channels(),
+            names.gaps(&channel),
+            names.keys(&channel),
+            names.expiries(&channel),
+        ] {
+            assert_eq!(names.channel(&other), None);
+        }
+        let other = Names::new("sse:other:");
+        assert_eq!(names.channel(&other.stream(&channel)), None);
+    }
+
+    #[test]
+    fn a_prefix_cannot_move_the_hash_tag() {
+        for good in ["", "sse:", "app-1.eu:"] {
+            assert_eq!(parse_prefix(good).as_deref(), Ok(good));
+        }
+        for bad in ["{a}", "a b", "a*", "é", "a\n", &"x".repeat(65)] {
+            assert!(parse_prefix(bad).is_err(), "{bad:?}");
+        }
+    }
+}

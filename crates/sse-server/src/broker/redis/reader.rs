@@ -1,0 +1,98 @@
+//! Pages of a channel's history, forwards and backwards.
+
+use sse_proto::{Channel, EventId, api::Gap};
+
+use super::{
+    forward_read::{ForwardRead, Run},
+    page_size::truncate_to_page,
+    replies::{parse_entries, parse_extent, split_replies},
+    streams::Streams,
+};
+use crate::broker::{BackPage, BrokerError, Page, PageLimits, ReadFrom};
+
+impl Streams {
+    /// Reads a page forwards.
+    pub(super) async fn read(
+        &self,
+        channel: &Channel,
+        from: ReadFrom,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
+        let events_max = self.page_sizes.entries_max(channel, limits);
+        // One more entry shows whether more follow, and one may be the event at the position.
+        let mut read = ForwardRead::begin(self, channel, events_max + 2).await?;
+        self.page_sizes.forget(channel);
+        let Run {
+            start,
+            entries: mut events,
+            last,
+        } = read.run(from).await?;
+        self.page_sizes.record(channel, events_max, &events);
+        let limits = PageLimits {
+            events_max,
+            ..limits
+        };
+        let more = truncate_to_page(&mut events, limits);
+        let mut last = last;
+        if let Some(newest) = events.last() {
+            self.losses.observe(channel, newest.id, read.session.era());
+            last = last.max(newest.id);
+        }
+        Ok(Page {
+            start,
+            events,
+            more,
+            last,
+        })
+    }
+
+    /// Reads a page backwards.
+    ///
+    /// Trimming during the read removes entries from the end of the page, where the next page would
+    /// begin.
+    pub(super) async fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        limits: PageLimits,
+    ) -> Result<BackPage, BrokerError> {
+        let events_max = self.page_sizes.entries_max(channel, limits);
+        self.page_sizes.forget(channel);
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        commands.add_command(self.stream_info(channel));
+        commands.add_command(self.range_back(channel, before, events_max + 1));
+        let mut session = self.connection.session(channel).await?;
+        let [info, entries] = split_replies(session.query(&commands).await?)?;
+        let (last, mut events) = (parse_extent(info)?.last, parse_entries(entries)?);
+        self.page_sizes.record(channel, events_max, &events);
+        let limits = PageLimits {
+            events_max,
+            ..limits
+        };
+        let more = truncate_to_page(&mut events, limits);
+        let last = events.first().map_or(last, |newest| newest.id.max(last));
+        Ok(BackPage { events, more, last })
+    }
+
+    /// The gap of a loss that begins before `bound` and whose record has a higher id.
+    ///
+    /// There is at most one: a later loss that goes back so far has also lost the earlier record.
+    pub(super) async fn loss_spanning(
+        &self,
+        channel: &Channel,
+        bound: EventId,
+    ) -> Result<Option<Gap>, BrokerError> {
+        let mut read = ForwardRead::begin(self, channel, 1).await?;
+        for lost in read.records_after(bound).await? {
+            if lost.after >= bound {
+                continue;
+            }
+            let entries = read.entries(&lost.before.to_string()).await?;
+            if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
+                return Ok(record.gap());
+            }
+        }
+        Ok(None)
+    }
+}

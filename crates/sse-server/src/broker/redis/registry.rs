@@ -1,0 +1,139 @@
+//! The registry: a sorted set of all channels, which limits how many there are and lets `retention`
+//! find them.
+//!
+//! A channel is registered before its first event, and forgotten by `retention`. A node looks into
+//! the registry only before its first append to a channel in each era of the connection, and again
+//! after each round of retention, because another node may have forgotten the channel meanwhile.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use sse_proto::Channel;
+
+use super::session::Session;
+use crate::broker::BrokerError;
+
+/// Registers channels, and remembers to which of them this node has appended.
+#[derive(Debug)]
+pub(super) struct Registry {
+    key: String,
+    channels_max: usize,
+    appended: Mutex<AppendedChannels>,
+}
+
+/// The channels to which this node has appended in one era.
+///
+/// They are registered. All ids that Redis assigns in them are above those that it has lost; step 3
+/// of `append_idempotent.lua` ensures that.
+#[derive(Debug, Default)]
+struct AppendedChannels {
+    era: u64,
+    channels: HashSet<Channel>,
+}
+
+impl Registry {
+    /// `key` is the name of the sorted set.
+    pub(super) fn new(key: String, channels_max: usize) -> Self {
+        Self {
+            key,
+            channels_max,
+            appended: Mutex::default(),
+        }
+    }
+
+    /// The name of the sorted set.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Registers `channel` before its first event.
+    ///
+    /// Nodes that register channels at the same moment may exceed the limit by as many.
+    ///
+    /// # Errors
+    ///
+    /// - `Full`: `--channels-max` is reached.
+    /// - `Unavailable`: Redis did not reply, or rejected the command.
+    pub(super) async fn register(
+        &self,
+        channel: &Channel,
+        session: &mut Session<'_>,
+    ) -> Result<(), BrokerError> {
+        let mut commands = redis::pipe();
+        commands.cmd("ZSCORE").arg(&self.key).arg(channel.as_str());
+        commands.cmd("ZCARD").arg(&self.key);
+        let (score, channels): (Option<f64>, usize) = session.query(&commands).await?;
+        if score.is_some() {
+            return Ok(());
+        }
+        if channels >= self.channels_max {
+            return Err(BrokerError::Full(format!(
+                "there are {channels} channels already, which is the limit (--channels-max)"
+            )));
+        }
+        self.add(channel, session).await
+    }
+
+    async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<(), BrokerError> {
+        let mut commands = redis::pipe();
+        commands
+            .cmd("ZADD")
+            .arg(&self.key)
+            .arg("NX")
+            .arg(chrono::Utc::now().timestamp_millis())
+            .arg(channel.as_str())
+            .ignore();
+        session.query::<()>(&commands).await
+    }
+
+    /// Whether this node has appended to `channel` in `era`, and so need not register it.
+    pub(super) fn has_appended(&self, channel: &Channel, era: u64) -> bool {
+        let appended = self.appended();
+        appended.era == era && appended.channels.contains(channel)
+    }
+
+    /// Records that this node has appended to `channel` in `era`.
+    pub(super) fn record_append(&self, channel: &Channel, era: u64) {
+        let mut appended = self.appended();
+        if appended.era < era {
+            *appended = AppendedChannels {
+                era,
+                channels: HashSet::new(),
+            };
+        }
+        if appended.era == era {
+            appended.channels.insert(channel.clone());
+        }
+    }
+
+    /// Forgets all appends, so that every channel is looked up again.
+    pub(super) fn forget_appends(&self) {
+        self.appended().channels.clear();
+    }
+
+    fn appended(&self) -> MutexGuard<'_, AppendedChannels> {
+        self.appended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_counts_in_its_own_era_only() {
+        let registry = Registry::new("sse:channels".to_owned(), 10);
+        let (a, b): (Channel, Channel) = ("a".parse().unwrap(), "b".parse().unwrap());
+        registry.record_append(&a, 1);
+        assert!(registry.has_appended(&a, 1) && !registry.has_appended(&a, 2));
+        registry.record_append(&b, 2);
+        assert!(registry.has_appended(&b, 2) && !registry.has_appended(&a, 2));
+        // A reply that is late, from an era that has ended.
+        registry.record_append(&a, 1);
+        assert!(!registry.has_appended(&a, 1) && !registry.has_appended(&a, 2));
+        registry.forget_appends();
+        assert!(!registry.has_appended(&b, 2));
+    }
+}

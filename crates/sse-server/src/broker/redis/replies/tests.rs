@@ -1,0 +1,251 @@
+//! Replies in every shape that Redis sends them, and malformed ones.
+
+use super::*;
+
+/// The value of a reply as it is on the wire, in RESP2 or RESP3.
+fn wire(reply: &str) -> Value {
+    redis::parse_redis_value(reply.replace('\n', "\r\n").as_bytes()).expect("a complete reply")
+}
+
+fn bulk(text: &str) -> Value {
+    Value::BulkString(text.as_bytes().to_vec())
+}
+
+fn array(items: &[&str]) -> Value {
+    Value::Array(items.iter().map(|item| bulk(item)).collect())
+}
+
+fn entry(id: &str, fields: &[&str]) -> Value {
+    Value::Array(vec![bulk(id), array(fields)])
+}
+
+fn id(ms: u64) -> EventId {
+    EventId::new(ms, 0)
+}
+
+/// Values that no parser of this file accepts.
+fn malformed_values() -> [Value; 6] {
+    [
+        Value::Nil,
+        Value::Int(7),
+        Value::Okay,
+        bulk("x"),
+        Value::BulkString(vec![0xff]),
+        Value::Boolean(true),
+    ]
+}
+
+#[test]
+fn the_replies_to_a_pipeline_are_as_many_as_its_commands() {
+    assert!(split_replies::<2>(vec![Value::Nil, Value::Okay]).is_ok());
+    for replies in [vec![], vec![Value::Nil], vec![Value::Nil; 3]] {
+        assert!(matches!(
+            split_replies::<2>(replies),
+            Err(BrokerError::Damaged(_))
+        ));
+    }
+}
+
+#[test]
+fn an_added_id_is_a_bulk_or_a_simple_string() {
+    assert_eq!(
+        parse_added_id(wire("$5\n123-4\n")).unwrap(),
+        EventId::new(123, 4)
+    );
+    assert_eq!(
+        parse_added_id(wire("+123-4\n")).unwrap(),
+        EventId::new(123, 4)
+    );
+}
+
+#[test]
+fn without_an_added_id_the_outcome_is_unknown_unless_redis_rejected_the_event() {
+    for reply in malformed_values() {
+        assert!(matches!(
+            parse_added_id(reply),
+            Err(BrokerError::OutcomeUnknown(_))
+        ));
+    }
+    assert!(matches!(
+        parse_added_id(wire(
+            "-OOM command not allowed when used memory > 'maxmemory'.\n"
+        )),
+        Err(BrokerError::Full(_))
+    ));
+    assert!(matches!(
+        parse_added_id(wire("-WRONGTYPE Operation against a key\n")),
+        Err(BrokerError::Unavailable(text)) if text.contains("WRONGTYPE")
+    ));
+}
+
+#[test]
+fn a_time_is_seconds_and_microseconds() {
+    let time = wire("*2\n$10\n1700000000\n$6\n123999\n");
+    assert_eq!(parse_time_ms(time).unwrap(), 1_700_000_000_123);
+    let far = array(&["18446744073709551615", "0"]);
+    assert_eq!(parse_time_ms(far).unwrap(), u64::MAX);
+    for reply in [
+        array(&["1"]),
+        array(&["x", "0"]),
+        array(&["-1", "0"]),
+        Value::Nil,
+    ] {
+        assert!(matches!(parse_time_ms(reply), Err(BrokerError::Damaged(_))));
+    }
+    assert!(matches!(
+        parse_time_ms(wire("-LOADING Redis is loading the dataset in memory\n")),
+        Err(BrokerError::Unavailable(_))
+    ));
+}
+
+#[test]
+fn entries_have_a_type_and_data_and_may_have_more_fields() {
+    let reply = Value::Array(vec![
+        entry("1-0", &["event", "click", "data", "a"]),
+        entry("2-7", &["new", "?", "data", "", "event", "gap"]),
+    ]);
+    let entries = parse_entries(reply).unwrap();
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.id, entry.kind.as_ref(), entry.data.as_ref()))
+        .collect();
+    assert_eq!(
+        shown,
+        [(id(1), "click", "a"), (EventId::new(2, 7), "gap", "")]
+    );
+    assert_eq!(parse_entries(wire("*0\n")).unwrap(), []);
+}
+
+#[test]
+fn an_entry_that_no_node_wrote_is_damage() {
+    let invalid_utf8 = Value::Array(vec![
+        bulk("1-0"),
+        Value::Array(vec![
+            bulk("event"),
+            bulk("click"),
+            bulk("data"),
+            Value::BulkString(vec![0xff]),
+        ]),
+    ]);
+    for malformed in [
+        entry("x", &["event", "click", "data", "a"]),
+        entry("1-0", &["event", "click"]),
+        entry("1-0", &["data", "a", "event"]),
+        entry("1-0", &[]),
+        Value::Array(vec![bulk("1-0")]),
+        Value::Array(vec![bulk("1-0"), Value::Nil]),
+        invalid_utf8,
+        Value::Nil,
+    ] {
+        let reply = Value::Array(vec![malformed]);
+        assert!(matches!(parse_entries(reply), Err(BrokerError::Damaged(_))));
+    }
+    for reply in malformed_values() {
+        assert!(matches!(parse_entries(reply), Err(BrokerError::Damaged(_))));
+    }
+    assert!(matches!(
+        parse_entries(wire("-WRONGTYPE Operation against a key\n")),
+        Err(BrokerError::Unavailable(_))
+    ));
+}
+
+#[test]
+fn malformed_entries_of_the_gap_index_are_skipped() {
+    let reply = Value::Array(vec![
+        entry("5-0", &["after", "2-0"]),
+        entry("6-0", &["after", "x"]),
+        entry("7-0", &["other", "2-0"]),
+        entry("9-0", &["after", "8-0", "new", "?"]),
+    ]);
+    let lost = |after, before| Lost {
+        after: id(after),
+        before: id(before),
+    };
+    assert_eq!(parse_gap_index(reply), [lost(2, 5), lost(8, 9)]);
+    for reply in malformed_values() {
+        assert_eq!(parse_gap_index(reply), []);
+    }
+    assert_eq!(
+        parse_gap_index(wire("-WRONGTYPE Operation against a key\n")),
+        []
+    );
+}
+
+#[test]
+fn a_channel_without_a_stream_never_had_an_event() {
+    assert_eq!(
+        parse_extent(wire("-ERR no such key\n")).unwrap(),
+        NEVER_USED
+    );
+}
+
+/// `XINFO STREAM` as Redis 7 sends it, with `length` entries of which the oldest is 5-0.
+fn stream_info(length: i64, added: Option<i64>) -> Vec<Value> {
+    let mut fields = vec![
+        bulk("length"),
+        Value::Int(length),
+        bulk("radix-tree-keys"),
+        Value::Int(1),
+        bulk("last-generated-id"),
+        bulk("9-0"),
+        bulk("first-entry"),
+        entry("5-0", &["event", "click", "data", "a"]),
+        bulk("last-entry"),
+        Value::Nil,
+    ];
+    fields.extend(
+        added
+            .into_iter()
+            .flat_map(|added| [bulk("entries-added"), Value::Int(added)]),
+    );
+    fields
+}
+
+#[test]
+fn nothing_was_trimmed_if_as_many_entries_are_kept_as_were_added() {
+    let extent = |trimmed| Extent {
+        oldest: Some(id(5)),
+        last: id(9),
+        trimmed,
+    };
+    for (length, added, trimmed) in [
+        (3, Some(3), NEVER_USED.trimmed),
+        (3, Some(4), Trimmed::Somewhere),
+        // Redis 6.2 does not count the entries that were added.
+        (3, None, Trimmed::Somewhere),
+    ] {
+        let fields = stream_info(length, added);
+        let resp3 = fields
+            .chunks(2)
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect();
+        assert_eq!(parse_extent(Value::Array(fields)).unwrap(), extent(trimmed));
+        assert_eq!(parse_extent(Value::Map(resp3)).unwrap(), extent(trimmed));
+    }
+}
+
+#[test]
+fn an_emptied_stream_keeps_its_last_id() {
+    let fields = vec![
+        bulk("length"),
+        Value::Int(0),
+        bulk("last-generated-id"),
+        bulk("9-0"),
+        bulk("first-entry"),
+        Value::Nil,
+    ];
+    let extent = parse_extent(Value::Array(fields)).unwrap();
+    assert_eq!((extent.oldest, extent.last), (None, id(9)));
+}
+
+#[test]
+fn malformed_stream_information_is_damage() {
+    let without_id = Value::Array(vec![bulk("last-generated-id"), bulk("x")]);
+    for reply in malformed_values().into_iter().chain([without_id]) {
+        assert!(matches!(parse_extent(reply), Err(BrokerError::Damaged(_))));
+    }
+    assert!(matches!(
+        parse_extent(wire("-WRONGTYPE Operation against a key\n")),
+        Err(BrokerError::Unavailable(_))
+    ));
+}

@@ -1,0 +1,49 @@
+//! The Lua scripts, and what their callers have in common.
+//!
+//! Redis runs a script as one step: no other command comes between. The header of each file has a
+//! table of its `KEYS` and `ARGV` and lists its replies. Nodes of different versions may serve one
+//! Redis at the same time, each with its own scripts. A reply may therefore change, but not the
+//! names and values of keys and fields.
+//!
+//! | script | caller | step |
+//! |---|---|---|
+//! | `append_idempotent.lua` | `idempotency` | appends the items whose key is not known |
+//! | `expire_keys.lua` | `idempotency` | forgets expired keys; also a part of the script above |
+//! | `record_loss.lua` | `verification` | verifies an id, and records a loss |
+//! | `trim.lua` | `retention` | trims a stream by age, or forgets a dead channel |
+
+use std::{sync::LazyLock, time::Duration};
+
+use rand::RngExt as _;
+use redis::Script;
+
+const EXPIRE_KEYS_TEXT: &str = include_str!("scripts/expire_keys.lua");
+
+/// The text of `record_loss.lua`, for `SCRIPT LOAD`.
+pub(super) const RECORD_LOSS_TEXT: &str = include_str!("scripts/record_loss.lua");
+
+pub(super) static APPEND_IDEMPOTENT: LazyLock<Script> = LazyLock::new(|| {
+    let append = include_str!("scripts/append_idempotent.lua");
+    Script::new(&[EXPIRE_KEYS_TEXT, append].concat())
+});
+
+/// Forgets up to `ARGV[1]` expired keys, and replies with how many it forgot.
+pub(super) static EXPIRE_KEYS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&[EXPIRE_KEYS_TEXT, "return expire_keys(tonumber(ARGV[1]))"].concat())
+});
+
+pub(super) static RECORD_LOSS: LazyLock<Script> = LazyLock::new(|| Script::new(RECORD_LOSS_TEXT));
+
+pub(super) static TRIM: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/trim.lua")));
+
+/// A number below a million for ids that no other node chooses. The id also has the millisecond in
+/// which it is chosen.
+pub(super) fn random_suffix() -> u32 {
+    rand::rng().random_range(0..1_000_000)
+}
+
+/// Milliseconds of `duration`, the unit of every script.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

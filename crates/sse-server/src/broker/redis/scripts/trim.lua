@@ -1,0 +1,49 @@
+-- Trims a stream by age, or forgets a dead channel. Both happen in one step, so that no new event
+-- can come between the check and the deletion.
+--
+-- KEYS[1]  stream     the stream of the channel
+-- KEYS[2]  registry   all channels, a sorted set by the time of their first use
+-- KEYS[3]  keys       the idempotency keys of the channel, a hash
+-- KEYS[4]  gap_index  the index of its gap records, a stream
+--
+-- ARGV[1]  channel        the name of the channel
+-- ARGV[2]  age_max_ms     the age up to which events are kept, by Redis' clock, which makes the ids
+-- ARGV[3]  may_forget     1 if a dead channel is to be forgotten, otherwise 0
+-- ARGV[4]  unused_min_ms  the age from which a registration without a stream is forgotten
+--
+-- Reply: 1 if the channel was forgotten, otherwise 0.
+--
+-- A channel is dead if its newest event is too old, it has no idempotency keys, and no node
+-- subscribes to it. The newest event of any other channel stays, however old it is: it proves that
+-- a subscriber that has seen everything missed nothing.
+
+local stream, registry, keys, gap_index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local channel, age_max_ms, may_forget, unused_min_ms = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local oldest_kept_ms = now_ms - age_max_ms
+
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+if not newest then
+    -- Registered, but without an event: its first publish failed, or is about to come.
+    local registered_ms = redis.call('ZSCORE', registry, channel)
+    if redis.call('EXISTS', stream) == 0 and registered_ms
+        and registered_ms < now_ms - unused_min_ms then
+        redis.call('ZREM', registry, channel)
+        return 1
+    end
+    return 0
+end
+
+local newest_ms = tonumber(string.match(newest[1], '^%d+'))
+local is_dead = newest_ms < oldest_kept_ms and redis.call('EXISTS', keys) == 0
+if may_forget and is_dead and redis.call('PUBSUB', 'NUMSUB', stream)[2] == 0 then
+    redis.call('DEL', stream, gap_index)
+    redis.call('ZREM', registry, channel)
+    return 1
+end
+local minid = newest_ms < oldest_kept_ms and newest[1]
+    or string.format('%.0f', math.max(oldest_kept_ms, 0))
+redis.call('XTRIM', stream, 'MINID', minid)
+return 0

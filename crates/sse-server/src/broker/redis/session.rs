@@ -1,0 +1,231 @@
+//! A session: commands that belong together, all on one connection and under one deadline.
+//!
+//! A session never sends a command twice. What a failure means depends on when it happens:
+//!
+//! ```text
+//! no connection before the deadline   nothing was sent      Unavailable
+//! deadline passed before a command    nothing was sent      Unavailable
+//! sent, no reply before the deadline  unknown               OutcomeUnknown, and the connection is suspect
+//! sent, the connection failed         unknown               OutcomeUnknown, and the connection is suspect
+//! sent, Redis replied with an error   nothing was stored    by the error's code, see `errors`
+//! ```
+//!
+//! Only the caller knows whether commands with an unknown outcome may be sent again.
+
+use std::time::Duration;
+
+use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation, aio::MultiplexedConnection};
+use sse_proto::Channel;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    errors::{CommandError, is_connection_failure, is_read_only},
+    failover::LossDetector,
+};
+use crate::broker::BrokerError;
+
+/// What the sessions of a connection share with its supervisor.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Address of the Redis, for messages.
+    pub(super) address: String,
+    /// Time limit of a session.
+    pub(super) timeout: Duration,
+    /// Notified when a command got no reply: the supervisor checks the connection at once.
+    pub(super) suspect: Notify,
+    /// Notified when Redis rejected a write as a read-only replica. The supervisor reconnects,
+    /// because the address may lead to another Redis by now.
+    pub(super) read_only: Notify,
+}
+
+impl Health {
+    pub(super) fn unavailable(&self, reason: &str) -> BrokerError {
+        BrokerError::Unavailable(format!("Redis at {}: {reason}", self.address))
+    }
+
+    /// Marks the connection as suspect and returns the error for commands without a reply.
+    fn no_reply(&self, reason: &str) -> CommandError {
+        self.suspect.notify_one();
+        CommandError::NoReply(BrokerError::OutcomeUnknown(format!(
+            "Redis at {}: {reason}",
+            self.address
+        )))
+    }
+}
+
+/// Commands that belong together; see the [module](self).
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    health: &'a Health,
+    deadline: Instant,
+    connection: MultiplexedConnection,
+    era: u64,
+}
+
+impl<'a> Session<'a> {
+    /// `era` is the one in which `connection` was verified; see [`LossDetector::observe`].
+    pub(super) fn new(
+        health: &'a Health,
+        deadline: Instant,
+        (connection, era): (MultiplexedConnection, u64),
+    ) -> Self {
+        Self {
+            health,
+            deadline,
+            connection,
+            era,
+        }
+    }
+
+    /// The era of the session's connection; see [`LossDetector::observe`].
+    pub(super) const fn era(&self) -> u64 {
+        self.era
+    }
+
+    /// Sends commands once and waits for their replies.
+    ///
+    /// # Errors
+    ///
+    /// - `NoReply(Unavailable)`: nothing was sent.
+    /// - `NoReply(OutcomeUnknown)`: no reply came.
+    /// - `Rejected`: Redis replied with an error.
+    pub(super) async fn send<T: FromRedisValue>(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Result<T, CommandError> {
+        self.check_deadline()?;
+        let reply = commands.query_async(&mut self.connection);
+        receive(self.health, self.deadline, reply).await
+    }
+
+    /// Runs a script once and waits for its reply, with the errors of [`send`](Self::send).
+    ///
+    /// A Redis that does not know the script gets it first. This is not a second attempt, because
+    /// such a Redis did nothing.
+    pub(super) async fn run<T: FromRedisValue>(
+        &mut self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, CommandError> {
+        self.check_deadline()?;
+        let reply = script.invoke_async(&mut self.connection);
+        receive(self.health, self.deadline, reply).await
+    }
+
+    /// Sends commands that change no event: without a reply, no outcome is unknown.
+    ///
+    /// # Errors
+    ///
+    /// - `Unavailable`: no reply came, or Redis rejected a command.
+    /// - `Full`: Redis is at its memory limit.
+    pub(super) async fn query<T: FromRedisValue>(
+        &mut self,
+        commands: &Pipeline,
+    ) -> Result<T, BrokerError> {
+        match self.send(commands).await {
+            Err(CommandError::NoReply(BrokerError::OutcomeUnknown(reason))) => {
+                Err(BrokerError::Unavailable(reason))
+            }
+            reply => Ok(reply?),
+        }
+    }
+
+    /// Verifies the newest ids of `channel`, and records a loss if Redis has lost them.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: the channel could not be verified.
+    pub(super) async fn verify(
+        &mut self,
+        channel: &Channel,
+        losses: &LossDetector,
+    ) -> Result<(), BrokerError> {
+        let verified = losses.verify(channel, &mut self.connection);
+        match timeout_at(self.deadline, verified).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.health.unavailable(&error.to_string())),
+            Err(_) => Err(self.health.unavailable("no answer in time")),
+        }
+    }
+
+    /// Fails if the deadline has passed: a command that is surely not sent has no unknown outcome.
+    fn check_deadline(&self) -> Result<(), CommandError> {
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        let reason = format!("no answer within {:?}", self.health.timeout);
+        Err(CommandError::NoReply(self.health.unavailable(&reason)))
+    }
+}
+
+/// Waits for `reply` until `deadline`, and passes what a failure shows about the connection to its
+/// supervisor.
+async fn receive<T>(
+    health: &Health,
+    deadline: Instant,
+    reply: impl Future<Output = RedisResult<T>>,
+) -> Result<T, CommandError> {
+    let Ok(reply) = timeout_at(deadline, reply).await else {
+        return Err(health.no_reply(&format!("no answer within {:?}", health.timeout)));
+    };
+    reply.map_err(|error| {
+        if is_connection_failure(&error) {
+            return health.no_reply(&error.to_string());
+        }
+        if is_read_only(&error) {
+            health.read_only.notify_one();
+        }
+        CommandError::Rejected(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    fn health() -> Health {
+        Health {
+            address: "localhost:6379".to_owned(),
+            timeout: Duration::from_secs(2),
+            suspect: Notify::new(),
+            read_only: Notify::new(),
+        }
+    }
+
+    async fn is_notified(notify: &Notify) -> bool {
+        tokio::time::timeout(Duration::ZERO, notify.notified())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_reply_the_outcome_is_unknown_and_the_connection_suspect() {
+        let health = health();
+        let deadline = Instant::now() + health.timeout;
+        let silent = receive::<()>(&health, deadline, std::future::pending()).await;
+        let broken = async { Err(Error::from(ErrorKind::ConnectionReset).into()) };
+        let broken = receive::<()>(&health, deadline, broken).await;
+        for reply in [silent, broken] {
+            assert!(matches!(
+                reply,
+                Err(CommandError::NoReply(BrokerError::OutcomeUnknown(_)))
+            ));
+        }
+        assert!(is_notified(&health.suspect).await && !is_notified(&health.read_only).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_only_reply_makes_the_supervisor_reconnect() {
+        let health = health();
+        let deadline = Instant::now() + health.timeout;
+        let reply = redis::parse_redis_value(b"-READONLY You can't write against a replica.\r\n")
+            .and_then(redis::Value::extract_error);
+        let reply = receive(&health, deadline, async { reply }).await;
+        assert!(matches!(reply, Err(CommandError::Rejected(_))));
+        assert!(is_notified(&health.read_only).await && !is_notified(&health.suspect).await);
+    }
+}
