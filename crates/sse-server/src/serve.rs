@@ -26,6 +26,7 @@ use crate::{
     },
     channel::{Hub, TailLimits},
     fanout::{
+        admission::Admission,
         detach::{Connection, Open},
         page_cache::PageCache,
         stall::{self, stall_timeout_max},
@@ -162,7 +163,6 @@ fn state(
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
             keys_max: settings.idempotency_keys.get(),
-            subscribers_max: subscribers_max(settings, connections_max),
         },
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
         history_budget: HistoryBudget::default(),
@@ -172,6 +172,7 @@ fn state(
             pages,
             settings: stream,
             fanout,
+            admission: Admission::new(subscribers_max(settings, connections_max), metrics.clone()),
             stopping,
         },
         address,

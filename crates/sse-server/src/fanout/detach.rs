@@ -27,8 +27,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::stall::{BytesAccepted, retry_interval};
-use crate::metrics::SubscriberGuard;
+use super::{
+    admission::StreamGuard,
+    stall::{BytesAccepted, retry_interval},
+};
 
 /// The connections that are open, wherever their sockets are.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +73,7 @@ struct Inner {
     socket: RefCell<Option<TcpStream>>,
     counted: Cell<Option<Counted>>,
     /// Counts a subscriber that is being turned away.
-    turned_away: Cell<Option<SubscriberGuard>>,
+    turned_away: Cell<Option<StreamGuard>>,
     /// The last write was refused: not everything that actix has written is out.
     is_blocked: Cell<bool>,
     /// Whoever waits for it to be out.
@@ -116,7 +118,7 @@ impl Connection {
     }
 
     /// Counts a subscriber for as long as it takes to tell it to come back later.
-    pub fn hold(&self, turned_away: SubscriberGuard) {
+    pub fn hold(&self, turned_away: StreamGuard) {
         self.0.turned_away.set(Some(turned_away));
     }
 

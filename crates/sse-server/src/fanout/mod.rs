@@ -5,6 +5,7 @@
 //! is driven by its body to the end. Either way history is read through `pages`, and a client that takes nothing is closed
 //! by `stall_timeout`.
 
+pub mod admission;
 pub mod begin;
 pub mod detach;
 pub mod page_cache;

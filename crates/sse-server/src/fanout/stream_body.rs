@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Framing,
+    admission::{Admission, CloseReason, StreamGuard},
     begin::{Begun, settlement},
     detach::Connection,
     page_cache::{PageCache, PageKey, SharedPage},
-    subscriber::Closed,
     thread::{Fanout, NewStream},
 };
 use crate::{
@@ -35,7 +35,6 @@ use crate::{
         Chunk, Hub, LiveChannel, MultiSubscription, Settlement,
         multi::{Fetch, MultiStep},
     },
-    metrics::SubscriberGuard,
 };
 
 /// Between two attempts to reach a broker that is away.
@@ -64,6 +63,8 @@ pub struct Streams {
     pub settings: StreamSettings,
     /// The threads that sockets leave for; none if they stay.
     pub fanout: Option<Fanout>,
+    /// Limits how many streams are open.
+    pub admission: Admission,
     /// Ends the streams.
     pub stopping: CancellationToken,
 }
@@ -85,7 +86,7 @@ pub fn stream_body(
     begun: Begun,
     until: Option<EventId>,
     comment: &str,
-    guard: SubscriberGuard,
+    guard: StreamGuard,
     exit: Option<Exit>,
 ) -> impl MessageBody + use<> {
     let mut opening = BytesMut::new();
@@ -100,7 +101,8 @@ pub fn stream_body(
         Begun::Looking(looking) => State::Looking(looking),
     };
     // In a box, because `unfold` moves it with every chunk.
-    let (opening, last_write, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
+    let (opening, last_write, closed) =
+        (Some(opening.freeze()), Instant::now(), CloseReason::Client);
     let driver = Box::new(Driver {
         streams,
         state,
@@ -127,17 +129,17 @@ struct Driver {
     until: Option<EventId>,
     exit: Option<(Exit, Fanout)>,
     opening: Option<Bytes>,
-    guard: SubscriberGuard,
+    guard: StreamGuard,
     /// When something was last sent.
     last_write: Instant,
     /// Why it ends: unless it is said, because actix has dropped it.
-    closed: Closed,
+    closed: CloseReason,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
         // A guard that was taken over counts elsewhere.
-        self.guard.closed(self.closed.as_str());
+        self.guard.set_close_reason(self.closed);
     }
 }
 
@@ -175,16 +177,16 @@ impl Driver {
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
-            () = stopping.cancelled() => self.end(Closed::Stopping),
+            () = stopping.cancelled() => self.end(CloseReason::Shutdown),
             said = self.advance() => match said {
                 Some((bytes, events)) => Next::Bytes(self.speak(bytes, events)),
-                None => self.end(Closed::Ended),
+                None => self.end(CloseReason::UntilReached),
             },
             () = sleep_until(heartbeat_due) => Next::Bytes(self.heartbeat()),
         }
     }
 
-    fn end(&mut self, reason: Closed) -> Next {
+    fn end(&mut self, reason: CloseReason) -> Next {
         self.closed = reason;
         Next::End
     }
@@ -255,7 +257,7 @@ impl Driver {
 
     fn speak(&mut self, bytes: Bytes, events: usize) -> Bytes {
         self.last_write = Instant::now();
-        self.guard.delivered(events, bytes.len());
+        self.guard.record_delivery(events, bytes.len());
         bytes
     }
 }
@@ -310,7 +312,7 @@ impl Live {
         }
     }
 
-    async fn advance(&mut self, guard: &mut SubscriberGuard) -> Option<(Bytes, usize)> {
+    async fn advance(&mut self, guard: &mut StreamGuard) -> Option<(Bytes, usize)> {
         loop {
             // Before the tails, so that busy channels do not keep one waiting that is served from history.
             if let Some(fetching) = &mut self.fetching
@@ -327,7 +329,7 @@ impl Live {
             let step = self
                 .subscription
                 .next(|nth| self.tails[nth].channel.tail.frames(), busy);
-            guard.behind(self.subscription.is_behind());
+            guard.set_behind(self.subscription.is_behind());
             match step {
                 MultiStep::Write(chunk) => return Some((chunk.bytes, chunk.events)),
                 MultiStep::Fetch(fetch) => {
@@ -376,7 +378,7 @@ impl Live {
     fn fetched(
         &mut self,
         page: Result<SharedPage, BrokerError>,
-        guard: &SubscriberGuard,
+        guard: &StreamGuard,
     ) -> Option<(Bytes, usize)> {
         let Fetching { fetch, .. } = self.fetching.take()?;
         if let Err(error @ BrokerError::Damaged(_)) = &page
@@ -391,7 +393,7 @@ impl Live {
         }
         let Chunk { bytes, events, gap } = self.subscription.page(fetch, &*page.ok()?)?;
         if let Some(reason) = gap {
-            guard.gap(reason);
+            guard.record_gap(reason);
         }
         Some((bytes, events))
     }

@@ -13,42 +13,16 @@ use mio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::{
+    admission::{CloseReason, StreamGuard},
     detach::Counted,
     heartbeat_wheel::Tick,
     stall::BytesAccepted,
     view::{EncodedChunk, Framing, SharedState},
 };
-use crate::{channel::multi::Fetch, metrics::SubscriberGuard};
+use crate::channel::multi::Fetch;
 
 /// What a client may send after its request: it is thrown away, and beyond it so is the client.
 const RECEIVED_MAX: u16 = u16::MAX;
-
-/// Why a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// The client closed its side, or is gone.
-    Client,
-    /// It took nothing for too long.
-    Stalled,
-    /// It sent too much.
-    Chatty,
-    /// Nothing that is wanted can come any more.
-    Ended,
-    /// The server stops.
-    Stopping,
-}
-
-impl Closed {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Stalled => "stalled",
-            Self::Chatty => "too_much_input",
-            Self::Ended => "until_reached",
-            Self::Stopping => "shutdown",
-        }
-    }
-}
 
 /// One subscriber.
 #[derive(Debug)]
@@ -67,7 +41,7 @@ pub(super) struct Subscriber {
     /// It has more to do at once, and waits for its turn.
     pub(super) is_queued: bool,
     pub(super) state: Rc<SharedState>,
-    pub(super) guard: SubscriberGuard,
+    pub(super) guard: StreamGuard,
     _counted: Counted,
     rare: Option<Box<Rare>>,
 }
@@ -103,7 +77,7 @@ impl Subscriber {
         socket: TcpStream,
         framing: Framing,
         state: Rc<SharedState>,
-        (guard, counted, accepted): (SubscriberGuard, Counted, BytesAccepted),
+        (guard, counted, accepted): (StreamGuard, Counted, BytesAccepted),
         last_write: Tick,
     ) -> Self {
         Self {
@@ -203,22 +177,22 @@ impl Subscriber {
     ///
     /// # Errors
     /// Why it should be closed.
-    pub(super) fn discard(&mut self) -> Result<(), Closed> {
+    pub(super) fn discard(&mut self) -> Result<(), CloseReason> {
         let mut scratch = [0; 4096];
         loop {
             match self.socket.read(&mut scratch) {
-                Ok(0) => return Err(Closed::Client),
+                Ok(0) => return Err(CloseReason::Client),
                 Ok(count) => {
                     self.received = self
                         .received
                         .saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
                     if self.received == RECEIVED_MAX {
-                        return Err(Closed::Chatty);
+                        return Err(CloseReason::TooMuchInput);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(_) => return Err(Closed::Client),
+                Err(_) => return Err(CloseReason::Client),
             }
         }
     }

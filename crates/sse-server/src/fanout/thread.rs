@@ -17,6 +17,7 @@ use sse_proto::EventId;
 use tokio::runtime::Handle;
 
 use super::{
+    admission::StreamGuard,
     detach::Detached,
     page_cache::{PageCache, SharedPage},
     reactor::{Reactor, WAKE},
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     broker::BrokerError,
     channel::{Hub, Listener, MultiSubscription, Settlement, multi::Fetch},
-    metrics::{Metrics, SubscriberGuard},
+    metrics::Metrics,
 };
 
 /// How the threads write.
@@ -61,7 +62,7 @@ pub struct NewStream {
     /// Where it ends.
     pub until: Option<EventId>,
     /// Counts it.
-    pub guard: SubscriberGuard,
+    pub guard: StreamGuard,
 }
 
 /// An answer that a stream waits for.

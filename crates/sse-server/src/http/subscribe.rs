@@ -27,11 +27,11 @@ use crate::{
     channel::{Envelope, Wanted},
     fanout::{
         Framing,
+        admission::{AdmissionDecision, StreamGuard},
         begin::{Begun, begin, is_over},
         detach::Connection,
         stream_body::{self, Exit},
     },
-    metrics::{Admission, SubscriberGuard},
 };
 
 /// For nginx: do not buffer this response.
@@ -52,13 +52,10 @@ pub(super) async fn stream(
     };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
-    let guard = match state
-        .metrics
-        .subscriber(resumes, state.limits.subscribers_max)
-    {
-        Admission::Admitted(guard) => guard,
-        Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
-        Admission::Refused => return Ok(refused(&request)),
+    let guard = match state.streams.admission.admit(resumes) {
+        AdmissionDecision::Admitted(guard) => guard,
+        AdmissionDecision::Rejected(guard) => return Ok(turned_away(&request, guard)),
+        AdmissionDecision::Dropped => return Ok(refused(&request)),
     };
     let comment = comment(&channels);
     let until = wanted.until;
@@ -96,7 +93,7 @@ fn comment(channels: &[Channel]) -> String {
 
 /// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
 /// would never come back after a 503.) Not all at the same moment, so the time is random.
-fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
+fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
     wire::opening(

@@ -23,8 +23,9 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use super::{
+    admission::CloseReason,
     heartbeat_wheel::Wheel,
-    subscriber::{Closed, Subscriber},
+    subscriber::Subscriber,
     thread::{Completion, Context, Mailbox, NewStream, ViewWaker},
     view::{View, ViewKey},
 };
@@ -214,7 +215,7 @@ impl<'p> Reactor<'p> {
                     // It is over either way.
                     let _ = subscriber.write(&terminator, self.now);
                 }
-                self.close(key, Closed::Stopping);
+                self.close(key, CloseReason::Shutdown);
             }
         }
         self.end_of_round();

@@ -7,8 +7,9 @@ use mio::event::Event;
 
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
+    admission::CloseReason,
     stall::retry_interval,
-    subscriber::{Closed, Written},
+    subscriber::Written,
     view::{Action, EncodedChunk},
 };
 
@@ -35,7 +36,7 @@ impl Reactor<'_> {
                 Some((_, fetch)) => view.next_without(&subscriber.state, fetch.nth),
             };
             if let Some(then) = transition.next_state {
-                subscriber.guard.behind(then.subscription.is_behind());
+                subscriber.guard.set_behind(then.subscription.is_behind());
                 subscriber.state = then;
             }
             match transition.action {
@@ -60,7 +61,7 @@ impl Reactor<'_> {
         self.unreported.0 += said.events;
         self.unreported.1 += said.len();
         if let Some(reason) = said.gap {
-            subscriber.guard.gap(reason);
+            subscriber.guard.record_gap(reason);
         }
         let written = subscriber.send(said, self.now);
         self.wrote(key, &written)
@@ -77,7 +78,7 @@ impl Reactor<'_> {
                 }
                 self.blocked.insert(key);
             }
-            Err(_) => self.close(key, Closed::Client),
+            Err(_) => self.close(key, CloseReason::Client),
         }
         false
     }
@@ -119,14 +120,15 @@ impl Reactor<'_> {
         subscriber.end();
         let written = subscriber.write(&Bytes::from(last), self.now);
         if self.wrote(key, &written) {
-            self.close(key, Closed::Ended);
+            self.close(key, CloseReason::UntilReached);
         }
     }
 
-    pub(super) fn close(&mut self, key: usize, reason: Closed) {
+    pub(super) fn close(&mut self, key: usize, reason: CloseReason) {
         let Some(mut subscriber) = self.subscribers.try_remove(key) else {
             return;
         };
+        subscriber.guard.set_close_reason(reason);
         self.blocked.remove(&key);
         let view = subscriber.view as usize;
         if let Some(watched) = self.views.get_mut(view) {
@@ -141,7 +143,6 @@ impl Reactor<'_> {
         // What is left unread would make the end a reset, which may overtake what was sent.
         let _ = subscriber.discard();
         let _ = subscriber.socket.shutdown(std::net::Shutdown::Write);
-        self.context.metrics.closed(reason.as_str());
     }
 
     pub(super) fn socket_ready(&mut self, event: &Event) {
@@ -167,12 +168,12 @@ impl Reactor<'_> {
                 let is_ending = subscriber.is_ending();
                 self.blocked.remove(&key);
                 if is_ending {
-                    self.close(key, Closed::Ended);
+                    self.close(key, CloseReason::UntilReached);
                 } else {
                     self.queue(key);
                 }
             }
-            Err(_) => self.close(key, Closed::Client),
+            Err(_) => self.close(key, CloseReason::Client),
         }
     }
 }

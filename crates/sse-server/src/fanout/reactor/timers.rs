@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Reactor;
-use crate::fanout::{stall::retry_interval, subscriber::Closed, view::Action};
+use crate::fanout::{admission::CloseReason, stall::retry_interval, view::Action};
 
 impl Reactor<'_> {
     /// Looks at one stream that may have been silent for long.
@@ -61,7 +61,7 @@ impl Reactor<'_> {
                 .get(key)
                 .is_some_and(|subscriber| subscriber.is_stalled(self.now, write_timeout))
             {
-                self.close(key, Closed::Stalled);
+                self.close(key, CloseReason::Stalled);
             }
         }
     }
