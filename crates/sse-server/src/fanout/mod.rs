@@ -13,9 +13,10 @@ pub mod stall;
 pub mod stream_body;
 pub mod thread;
 
+mod connection;
 mod heartbeat_wheel;
 mod reactor;
-mod subscriber;
+
 mod view;
 
 pub use view::Framing;

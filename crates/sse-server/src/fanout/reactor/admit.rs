@@ -9,9 +9,9 @@ use super::{Pass, Reactor, Watched, small};
 use crate::{
     channel::Listener,
     fanout::{
+        connection::Subscriber,
         detach::Detached,
         stream_body::settled,
-        subscriber::Subscriber,
         thread::{Completed, Completion, Context, Mailbox, NewStream, ViewWaker},
         view::{View, ViewKey},
     },

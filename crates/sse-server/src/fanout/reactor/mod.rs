@@ -24,8 +24,8 @@ use slab::Slab;
 
 use super::{
     admission::CloseReason,
+    connection::Subscriber,
     heartbeat_wheel::Wheel,
-    subscriber::Subscriber,
     thread::{Completion, Context, Mailbox, NewStream, ViewWaker},
     view::{View, ViewKey},
 };

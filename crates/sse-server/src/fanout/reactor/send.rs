@@ -8,8 +8,8 @@ use mio::event::Event;
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
     admission::CloseReason,
+    connection::Written,
     stall::retry_interval,
-    subscriber::Written,
     view::{Action, EncodedChunk},
 };
 
