@@ -1,6 +1,8 @@
-//! One detached socket: what is written to it, and what of that is still on its way.
+//! One detached socket: what is written to it, and what the stream waits for.
 //!
-//! It is kept small, because there are very many that do nothing; what only a blocked or waiting one needs is in a box.
+//! A server has very many idle connections, so [`Connection`] is small (a unit test limits its
+//! size). What only a busy connection needs is in [`PendingWork`], which is boxed and freed when the
+//! connection is idle again.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
@@ -9,183 +11,189 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use mio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::{
     admission::{CloseReason, StreamGuard},
-    detach::Counted,
+    detach::{ConnectionPermit, DetachedSocket},
     heartbeat_wheel::Tick,
+    shared_state::{EncodedChunk, SharedState, TransferCoding},
+    socket::StreamSocket,
     stall::BytesAccepted,
-    view::{EncodedChunk, Framing, SharedState},
 };
 use crate::channel::multi::Fetch;
 
-/// What a client may send after its request: it is thrown away, and beyond it so is the client.
+/// Bytes that a client may send after its request. The server discards them, and closes the
+/// connection of a client that sends more.
 const RECEIVED_MAX: u16 = u16::MAX;
 
-/// One subscriber.
+/// Connection of one stream.
 #[derive(Debug)]
-pub(super) struct Subscriber {
-    pub(super) socket: TcpStream,
+pub(super) struct Connection {
+    socket: StreamSocket,
+    /// Key of the stream's view.
     pub(super) view: u32,
-    /// Among the members of its view.
-    pub(super) place: u32,
-    /// When something was last sent.
+    /// Index among the members of the view.
+    pub(super) member_index: u32,
+    /// When a chunk was last sent.
     pub(super) last_write: Tick,
-    /// Where it was filed for its next heartbeat.
-    pub(super) due: Tick,
+    /// Bucket of the heartbeat wheel that has the stream.
+    pub(super) heartbeat_due: Tick,
     received: u16,
     accepted: BytesAccepted,
-    pub(super) framing: Framing,
-    /// It has more to do at once, and waits for its turn.
+    pub(super) coding: TransferCoding,
+    /// The stream has more to send and waits for its turn.
     pub(super) is_queued: bool,
     pub(super) state: Rc<SharedState>,
     pub(super) guard: StreamGuard,
-    _counted: Counted,
-    rare: Option<Box<Rare>>,
+    _permit: ConnectionPermit,
+    pending: Option<Box<PendingWork>>,
 }
 
-/// What few subscribers need at a time.
+/// What a connection waits for.
 #[derive(Debug, Default)]
-struct Rare {
-    blocked: Option<Blocked>,
+struct PendingWork {
+    blocked: Option<BlockedWrite>,
+    /// Page read in flight, with its request id.
     fetching: Option<(u64, Fetch)>,
+    /// Task that waits for the end of the stream, with its request id.
     settling: Option<(u64, AbortHandle)>,
-    /// Everything has been said.
+    /// The last chunk is written or blocked.
     is_ending: bool,
 }
 
-/// The socket takes no more for now.
+/// A write that the socket accepted only in part.
 #[derive(Debug)]
-struct Blocked {
-    /// The rest of what was begun, which must be finished with these very bytes.
+struct BlockedWrite {
+    /// Bytes that must be written before any other.
     rest: Bytes,
-    /// When it last took something.
+    /// When the socket last accepted bytes.
     progressed: Instant,
 }
 
-/// What became of a write.
+/// Outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    All,
+pub(super) enum WriteOutcome {
+    /// The socket accepted all bytes.
+    Complete,
+    /// The connection keeps the rest until the socket has room.
     Blocked,
 }
 
-impl Subscriber {
+impl Connection {
     pub(super) fn new(
-        socket: TcpStream,
-        framing: Framing,
+        detached: DetachedSocket,
+        coding: TransferCoding,
         state: Rc<SharedState>,
-        (guard, counted, accepted): (StreamGuard, Counted, BytesAccepted),
+        guard: StreamGuard,
         last_write: Tick,
     ) -> Self {
         Self {
-            socket,
+            socket: detached.socket,
             view: 0,
-            place: 0,
+            member_index: 0,
             last_write,
-            due: last_write,
+            heartbeat_due: last_write,
             received: 0,
-            accepted,
-            framing,
+            accepted: detached.accepted,
+            coding,
             is_queued: false,
             state,
             guard,
-            _counted: counted,
-            rare: None,
+            _permit: detached.permit,
+            pending: None,
         }
     }
 
-    /// Writes as much as the socket takes.
+    /// Writes a chunk. The connection must not be blocked.
     ///
     /// # Errors
+    ///
     /// The client is gone.
-    pub(super) fn send(&mut self, said: &EncodedChunk, now: Instant) -> io::Result<Written> {
-        let bytes = said.framed(self.framing);
+    pub(super) fn write_chunk(
+        &mut self,
+        chunk: &EncodedChunk,
+        now: Instant,
+    ) -> io::Result<WriteOutcome> {
+        let bytes = chunk.bytes(self.coding);
         self.write(bytes, now)
     }
 
-    pub(super) fn write(&mut self, bytes: &Bytes, now: Instant) -> io::Result<Written> {
-        debug_assert!(!self.is_blocked(), "what was begun comes first");
+    /// Writes `bytes`. The connection must not be blocked.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub(super) fn write(&mut self, bytes: &Bytes, now: Instant) -> io::Result<WriteOutcome> {
+        debug_assert!(!self.is_blocked(), "the rest of the last write comes first");
         let mut written = 0;
         while written < bytes.len() {
-            match self.socket.write(&bytes[written..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    written += count;
-                    self.accepted.add(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.rare().blocked = Some(Blocked {
-                        rest: bytes.slice(written..),
-                        progressed: now,
-                    });
-                    return Ok(Written::Blocked);
-                }
-                Err(error) => return Err(error),
-            }
+            let Some(count) = write_some(&mut self.socket, &bytes[written..])? else {
+                self.pending_mut().blocked = Some(BlockedWrite {
+                    rest: bytes.slice(written..),
+                    progressed: now,
+                });
+                return Ok(WriteOutcome::Blocked);
+            };
+            written += count;
+            self.accepted.add(count);
         }
-        Ok(Written::All)
+        Ok(WriteOutcome::Complete)
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        self.rare
-            .as_ref()
-            .is_some_and(|rare| rare.blocked.is_some())
+        self.blocked_write().is_some()
     }
 
-    /// Goes on with what was begun.
+    fn blocked_write(&self) -> Option<&BlockedWrite> {
+        self.pending.as_ref()?.blocked.as_ref()
+    }
+
+    /// Writes the rest of a blocked write.
     ///
     /// # Errors
+    ///
     /// The client is gone.
-    pub(super) fn flush(&mut self, now: Instant) -> io::Result<Written> {
-        let Some(rare) = &mut self.rare else {
-            return Ok(Written::All);
+    pub(super) fn resume_write(&mut self, now: Instant) -> io::Result<WriteOutcome> {
+        let Some(pending) = &mut self.pending else {
+            return Ok(WriteOutcome::Complete);
         };
-        let Some(blocked) = &mut rare.blocked else {
-            return Ok(Written::All);
+        let Some(blocked) = &mut pending.blocked else {
+            return Ok(WriteOutcome::Complete);
         };
         while !blocked.rest.is_empty() {
-            match self.socket.write(&blocked.rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    blocked.rest.advance(count);
-                    self.accepted.add(count);
-                    blocked.progressed = now;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
-                Err(error) => return Err(error),
-            }
+            let Some(count) = write_some(&mut self.socket, &blocked.rest)? else {
+                return Ok(WriteOutcome::Blocked);
+            };
+            blocked.rest.advance(count);
+            self.accepted.add(count);
+            blocked.progressed = now;
         }
-        rare.blocked = None;
-        self.drop_rare_if_empty();
-        Ok(Written::All)
+        pending.blocked = None;
+        self.free_pending_if_idle();
+        Ok(WriteOutcome::Complete)
     }
 
-    /// Whether its socket is blocked and has taken nothing for too long.
+    /// Returns whether a blocked write has made no progress for too long.
     pub(super) fn is_stalled(&self, now: Instant, write_timeout: Duration) -> bool {
-        let blocked = self.rare.as_ref().and_then(|rare| rare.blocked.as_ref());
-        blocked.is_some_and(|blocked| {
+        self.blocked_write().is_some_and(|blocked| {
             now.duration_since(blocked.progressed) > self.accepted.stall_timeout(write_timeout)
         })
     }
 
-    /// Throws away what the client has sent.
+    /// Reads and discards what the client has sent.
     ///
     /// # Errors
-    /// Why it should be closed.
-    pub(super) fn discard(&mut self) -> Result<(), CloseReason> {
+    ///
+    /// The reason to close the connection: `Client` or `TooMuchInput`.
+    pub(super) fn discard_input(&mut self) -> Result<(), CloseReason> {
         let mut scratch = [0; 4096];
         loop {
             match self.socket.read(&mut scratch) {
                 Ok(0) => return Err(CloseReason::Client),
                 Ok(count) => {
-                    self.received = self
-                        .received
-                        .saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
+                    let count = u16::try_from(count).unwrap_or(u16::MAX);
+                    self.received = self.received.saturating_add(count);
                     if self.received == RECEIVED_MAX {
                         return Err(CloseReason::TooMuchInput);
                     }
@@ -197,66 +205,96 @@ impl Subscriber {
         }
     }
 
-    /// The page that it waits for, and the number of its request.
+    /// Sends the end of the stream to the client.
+    pub(super) fn close_write(&mut self) {
+        // Unread input would turn the close into a reset, which may overtake the last bytes.
+        let _ = self.discard_input();
+        self.socket.close_write();
+    }
+
+    /// Returns the page read in flight, with its request id.
     pub(super) fn fetching(&self) -> Option<(u64, Fetch)> {
-        self.rare.as_ref().and_then(|rare| rare.fetching)
+        self.pending.as_ref().and_then(|pending| pending.fetching)
     }
 
-    pub(super) fn set_fetching(&mut self, fetching: Option<(u64, Fetch)>) {
-        if fetching.is_some() || self.rare.is_some() {
-            self.rare().fetching = fetching;
-            self.drop_rare_if_empty();
+    pub(super) fn set_fetching(&mut self, request_id: u64, fetch: Fetch) {
+        self.pending_mut().fetching = Some((request_id, fetch));
+    }
+
+    /// Ends the page read if it is the one in flight. Returns whether it was.
+    pub(super) fn finish_fetching(&mut self, request_id: u64, fetch: Fetch) -> bool {
+        let is_in_flight = self.fetching() == Some((request_id, fetch));
+        if is_in_flight && let Some(pending) = &mut self.pending {
+            pending.fetching = None;
+            self.free_pending_if_idle();
         }
+        is_in_flight
     }
 
+    /// Records the task that waits for the end of the stream. The task is aborted on drop.
     pub(super) fn set_settling(&mut self, request_id: u64, task: AbortHandle) {
-        self.rare().settling = Some((request_id, task));
+        self.pending_mut().settling = Some((request_id, task));
     }
 
-    /// Whether this is the answer it waits for, which it does not do any more then.
-    pub(super) fn take_settling(&mut self, request_id: u64) -> bool {
-        let Some(rare) = &mut self.rare else {
+    /// Ends the wait for the end of the stream if it is the one in flight. Returns whether it was.
+    pub(super) fn finish_settling(&mut self, request_id: u64) -> bool {
+        let Some(pending) = &mut self.pending else {
             return false;
         };
-        let is_it = rare
-            .settling
-            .as_ref()
-            .is_some_and(|(waits_for, _)| *waits_for == request_id);
-        if is_it {
-            rare.settling = None;
-            self.drop_rare_if_empty();
+        let settling = pending.settling.as_ref();
+        let is_in_flight = settling.is_some_and(|(in_flight, _)| *in_flight == request_id);
+        if is_in_flight {
+            pending.settling = None;
+            self.free_pending_if_idle();
         }
-        is_it
+        is_in_flight
     }
 
-    pub(super) fn end(&mut self) {
-        self.rare().is_ending = true;
+    /// Marks the stream as ended: the connection closes when the last write is complete.
+    pub(super) fn set_ending(&mut self) {
+        self.pending_mut().is_ending = true;
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.is_ending)
+        self.pending
+            .as_ref()
+            .is_some_and(|pending| pending.is_ending)
     }
 
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    fn pending_mut(&mut self) -> &mut PendingWork {
+        self.pending.get_or_insert_default()
     }
 
-    fn drop_rare_if_empty(&mut self) {
-        let is_needless = |rare: &Rare| {
-            rare.blocked.is_none()
-                && rare.fetching.is_none()
-                && rare.settling.is_none()
-                && !rare.is_ending
+    fn free_pending_if_idle(&mut self) {
+        let is_idle = |pending: &PendingWork| {
+            pending.blocked.is_none()
+                && pending.fetching.is_none()
+                && pending.settling.is_none()
+                && !pending.is_ending
         };
-        if self.rare.as_deref().is_some_and(is_needless) {
-            self.rare = None;
+        if self.pending.as_deref().is_some_and(is_idle) {
+            self.pending = None;
         }
     }
 }
 
-impl Drop for Subscriber {
+/// Writes to `socket`. Returns the number of bytes written; `None` if the socket is full.
+fn write_some(socket: &mut StreamSocket, bytes: &[u8]) -> io::Result<Option<usize>> {
+    loop {
+        match socket.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => return Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some((_, task)) = self.rare.as_mut().and_then(|rare| rare.settling.take()) {
+        let settling = self.pending.as_mut().and_then(|work| work.settling.take());
+        if let Some((_, task)) = settling {
             task.abort();
         }
     }
@@ -267,13 +305,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subscriber_is_small() {
-        // mio checks more in development.
-        let most = 72 + if cfg!(debug_assertions) { 8 } else { 0 };
-        assert!(
-            size_of::<Subscriber>() <= most,
-            "{}",
-            size_of::<Subscriber>()
-        );
+    fn a_connection_is_small() {
+        // mio has one more field in development.
+        let bytes_max = 72 + if cfg!(debug_assertions) { 8 } else { 0 };
+        let bytes = size_of::<Connection>();
+        assert!(bytes <= bytes_max, "{bytes} bytes");
     }
 }

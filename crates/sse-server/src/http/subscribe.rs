@@ -26,11 +26,11 @@ use super::{
 use crate::{
     channel::{Envelope, Wanted},
     fanout::{
-        Framing,
+        TransferCoding,
         admission::{AdmissionDecision, StreamGuard},
         begin::{Begun, begin, is_over},
-        detach::Connection,
-        stream_body::{self, Exit},
+        detach::DetachableSocket,
+        stream_body::{self, Handover},
     },
 };
 
@@ -69,16 +69,24 @@ pub(super) async fn stream(
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .finish());
     }
-    let framing = if has_chunks(&request) {
-        Framing::Chunked
+    let coding = if has_chunks(&request) {
+        TransferCoding::Chunked
     } else {
-        Framing::Plain
+        TransferCoding::Identity
     };
-    let exit = request.conn_data::<Connection>().map(|connection| Exit {
-        connection: connection.clone(),
-        framing,
+    let socket = request.conn_data::<DetachableSocket>();
+    let handover = socket.map(|socket| Handover {
+        socket: socket.clone(),
+        coding,
     });
-    let body = stream_body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
+    let body = stream_body::stream_body(
+        state.streams.clone(),
+        begun,
+        until,
+        &comment,
+        guard,
+        handover,
+    );
     Ok(event_stream(&request, body))
 }
 
@@ -103,8 +111,8 @@ fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
         "there are too many subscribers: come back later",
     );
     // It counts until its connection is gone.
-    if let Some(connection) = request.conn_data::<Connection>() {
-        connection.hold(guard);
+    if let Some(connection) = request.conn_data::<DetachableSocket>() {
+        connection.keep_rejected(guard);
     }
     let opening = opening.freeze();
     event_stream(
@@ -116,7 +124,7 @@ fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
 /// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that
 /// is a broken connection, after which it comes back.
 fn refused(request: &HttpRequest) -> HttpResponse {
-    if let Some(connection) = request.conn_data::<Connection>() {
+    if let Some(connection) = request.conn_data::<DetachableSocket>() {
         connection.close();
     }
     // Where the connection cannot be closed, this is as short as it gets.
