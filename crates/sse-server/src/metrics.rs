@@ -1,4 +1,8 @@
-//! Every number that the server counts, named in one place; `GET /metrics` prints them for Prometheus.
+//! Metrics of the server, in one registry; `GET /metrics` prints them for Prometheus.
+//!
+//! Every metric is defined and registered here. The rest of the server reports what happened by a
+//! direct call, which changes a few atomic counters and never waits. `docs/operations/metrics.md`
+//! describes each metric for operators; a unit test compares that page with this file.
 
 use std::{
     sync::{
@@ -15,7 +19,7 @@ use prometheus_client::{
 };
 use sse_proto::api::GapReason;
 
-/// The counters; clones share them.
+/// All metrics of one server; clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -33,7 +37,7 @@ struct Inner {
     sent: Counter<u64, AtomicU64>,
     history_events_read: Counter<u64, AtomicU64>,
     resumes: Counter<u64, AtomicU64>,
-    gaps: Family<GapLabels, Counter<u64, AtomicU64>>,
+    gaps: Family<ReasonLabel, Counter<u64, AtomicU64>>,
     subscribers_behind_tail: Gauge<i64, AtomicI64>,
     subscribers_fell_behind: Counter<u64, AtomicU64>,
     failover_losses: Counter<u64, AtomicU64>,
@@ -47,9 +51,34 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GapLabels {
-    reason: String,
+/// A change in the life of one stream.
+///
+/// Each stream reports `Opened` once and `Closed` once. A rejected stream reports `Rejected` first,
+/// and the other two only if it gets a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// The stream occupies a connection from now on.
+    Opened {
+        /// The client sent a last event id.
+        resumes: bool,
+    },
+    /// The stream is one too many.
+    Rejected {
+        /// What the client got; the value of the label `reason`.
+        reason: &'static str,
+    },
+    /// The client was sent a gap.
+    Gap(GapReason),
+    /// The stream fell behind the tail and is served from history.
+    FellBehind,
+    /// The stream is served from the tail again, or it ends.
+    CaughtUp,
+    /// The stream no longer occupies a connection.
+    Closed {
+        /// Why the stream ended; the value of the label `reason`. `None` if the stream was
+        /// rejected, or was over before its first byte.
+        reason: Option<&'static str>,
+    },
 }
 
 impl Default for Metrics {
@@ -59,10 +88,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Registers all metrics, with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        // From a tenth of a millisecond to 13 s; from 1 to 16 384 events.
+        // Buckets from 0.1 ms to 13 s, and from 1 to 16 384 events.
         let publish_latency = Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power)));
         let commit_batch_events = Histogram::new((0..15).map(|power| f64::from(1 << power)));
         let inner = Inner {
@@ -89,107 +118,99 @@ impl Metrics {
         Self(Arc::new(inner.registered()))
     }
 
-    /// The Prometheus text format (OpenMetrics).
+    /// Formats all metrics in the `OpenMetrics` text format.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Writing into memory that grows cannot fail.
+        // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.0.registry);
         text
     }
 
-    /// Events were acknowledged to a publisher.
+    /// Counts `events` that were acknowledged to a publisher.
     pub fn published(&self, events: usize, bytes: usize, took: Duration) {
         self.0.events_published.inc_by(events as u64);
         self.0.published.inc_by(bytes as u64);
         self.0.publish_latency.observe(took.as_secs_f64());
     }
 
-    /// Events came again with a key that was known, and were not stored again.
+    /// Counts `events` that were sent again with a known idempotency key and not stored again.
     pub fn repeated(&self, events: usize) {
         self.0.events_deduplicated.inc_by(events as u64);
     }
 
-    /// The broker stored a group of events as one.
+    /// Counts a commit batch of `events`.
     pub fn batch_committed(&self, events: usize) {
         self.0
             .commit_batch_events
             .observe(f64::from(u32::try_from(events).unwrap_or(u32::MAX)));
     }
 
-    /// Redis was found to have lost acknowledged events.
+    /// Counts a loss of acknowledged events that this node found in Redis.
     pub fn failover_loss_found(&self) {
         self.0.failover_losses.inc();
     }
 
-    /// This node has recorded in a channel that events were lost.
+    /// Counts a gap record that this node wrote to the log.
     pub fn gap_recorded(&self) {
         self.0.gap_records.inc();
     }
 
-    /// Events were read as plain history.
+    /// Counts `events` that `GET /events` read.
     pub fn history_read(&self, events: usize) {
         self.0.history_events_read.inc_by(events as u64);
     }
 
-    /// A page of history was read for streams.
+    /// Counts a page of history that was read for streams.
     pub fn page_read(&self) {
         self.0.history_page_reads.inc();
     }
 
-    /// Something was handed to subscribers' connections.
+    /// Counts `events` and `bytes` that were handed to subscribers' connections.
     pub fn delivered(&self, events: usize, bytes: usize) {
         self.0.deliveries.inc_by(events as u64);
         self.0.sent.inc_by(bytes as u64);
     }
 
-    /// A stream ended.
-    pub fn closed(&self, reason: &'static str) {
-        self.0
-            .streams_closed
-            .get_or_create(&ReasonLabel { reason })
-            .inc();
-    }
-
-    /// A subscriber came, and `max` are welcome.
-    #[must_use]
-    pub fn subscriber(&self, resumes: bool, max: usize) -> Admission {
-        let before = usize::try_from(self.0.subscribers.inc()).unwrap_or(0);
-        let guard = SubscriberGuard {
-            metrics: Some(self.clone()),
-            behind: false,
-        };
-        if before < max {
-            if resumes {
-                self.0.resumes.inc();
+    /// Records a change in the life of one stream.
+    pub fn record_stream_event(&self, event: StreamEvent) {
+        let inner = &*self.0;
+        match event {
+            StreamEvent::Opened { resumes } => {
+                inner.subscribers.inc();
+                inner.resumes.inc_by(u64::from(resumes));
             }
-            return Admission::Admitted(guard);
+            StreamEvent::Rejected { reason } => count_by_reason(&inner.streams_rejected, reason),
+            StreamEvent::Gap(reason) => count_by_reason(&inner.gaps, reason.as_str()),
+            StreamEvent::FellBehind => {
+                inner.subscribers_fell_behind.inc();
+                inner.subscribers_behind_tail.inc();
+            }
+            StreamEvent::CaughtUp => {
+                inner.subscribers_behind_tail.dec();
+            }
+            StreamEvent::Closed { reason } => {
+                inner.subscribers.dec();
+                if let Some(reason) = reason {
+                    count_by_reason(&inner.streams_closed, reason);
+                }
+            }
         }
-        // Those that are being turned away count as well.
-        let (reason, admission) = if before < max.saturating_add(max.div_ceil(10)) {
-            ("limit", Admission::TurnedAway(guard))
-        } else {
-            ("dropped", Admission::Refused)
-        };
-        let reason = ReasonLabel { reason };
-        self.0.streams_rejected.get_or_create(&reason).inc();
-        admission
     }
 }
 
-/// Whether there is room for one more subscriber.
-#[derive(Debug)]
-pub enum Admission {
-    /// There is. It is counted until the guard is dropped.
-    Admitted(SubscriberGuard),
-    /// There is not, which can be told it. It is counted until the guard is dropped.
-    TurnedAway(SubscriberGuard),
-    /// So many are being told that already that there is no time for it.
-    Refused,
+fn count_by_reason(family: &Family<ReasonLabel, Counter<u64, AtomicU64>>, reason: &'static str) {
+    family.get_or_create(&ReasonLabel { reason }).inc();
 }
 
 impl Inner {
     fn registered(mut self) -> Self {
+        self.register_publishing();
+        self.register_streams();
+        self
+    }
+
+    fn register_publishing(&mut self) {
         let registry = &mut self.registry;
         registry.register(
             "events_published",
@@ -204,20 +225,24 @@ impl Inner {
         );
         registry.register(
             "events_deduplicated",
-            "Events that came again with a known key, and were answered with their first id",
+            "Events sent again with a known idempotency key, which were not stored again",
             self.events_deduplicated.clone(),
         );
         registry.register_with_unit(
             "publish_latency",
-            "From the whole request to the event being durable",
+            "From the complete request to the durable event",
             Unit::Seconds,
             self.publish_latency.clone(),
         );
         registry.register(
             "commit_batch_events",
-            "Events that the broker stored as one group",
+            "Events that the broker stored in one commit batch",
             self.commit_batch_events.clone(),
         );
+    }
+
+    fn register_streams(&mut self) {
+        let registry = &mut self.registry;
         registry.register("subscribers", "Open streams", self.subscribers.clone());
         registry.register(
             "streams_rejected",
@@ -231,7 +256,7 @@ impl Inner {
         );
         registry.register_with_unit(
             "sent",
-            "Handed to subscribers' connections",
+            "Bytes handed to subscribers' connections",
             Unit::Bytes,
             self.sent.clone(),
         );
@@ -247,22 +272,22 @@ impl Inner {
         );
         registry.register(
             "gaps",
-            "Gaps told to subscribers, by reason",
+            "Gaps sent to subscribers, by reason",
             self.gaps.clone(),
         );
         registry.register(
             "subscribers_behind_tail",
-            "Streams that are served from history now, because they fell behind the tail",
+            "Streams served from history now, because they are behind the tail",
             self.subscribers_behind_tail.clone(),
         );
         registry.register(
             "subscribers_fell_behind",
-            "Times that a stream fell behind the tail",
+            "Times a stream fell behind the tail",
             self.subscribers_fell_behind.clone(),
         );
         registry.register(
             "failover_losses",
-            "Times that Redis was found to have lost acknowledged events",
+            "Times this node found that Redis has lost acknowledged events",
             self.failover_losses.clone(),
         );
         registry.register(
@@ -272,7 +297,7 @@ impl Inner {
         );
         registry.register(
             "history_page_reads",
-            "Pages of history that were read from the log for streams; one serves all that stand at the same place",
+            "Pages of history read for streams; one read serves all streams at the same position",
             self.history_page_reads.clone(),
         );
         registry.register(
@@ -280,78 +305,6 @@ impl Inner {
             "Streams that ended, by reason",
             self.streams_closed.clone(),
         );
-        self
-    }
-}
-
-/// Counts one subscriber while it lives.
-#[derive(Debug)]
-pub struct SubscriberGuard {
-    /// None once another guard counts the subscriber.
-    metrics: Option<Metrics>,
-    behind: bool,
-}
-
-impl SubscriberGuard {
-    /// The guard that counts the subscriber from now on, in place of this one.
-    #[must_use]
-    pub fn take(&mut self) -> Self {
-        Self {
-            metrics: self.metrics.take(),
-            behind: std::mem::take(&mut self.behind),
-        }
-    }
-
-    /// Something was handed to a subscriber's connection.
-    pub fn delivered(&self, events: usize, bytes: usize) {
-        if let Some(metrics) = &self.metrics {
-            metrics.delivered(events, bytes);
-        }
-    }
-
-    /// A subscriber was told of a gap.
-    pub fn gap(&self, reason: GapReason) {
-        if let Some(metrics) = &self.metrics {
-            metrics
-                .0
-                .gaps
-                .get_or_create(&GapLabels {
-                    reason: reason.as_str().to_owned(),
-                })
-                .inc();
-        }
-    }
-
-    /// The stream has ended.
-    pub fn closed(&self, reason: &'static str) {
-        if let Some(metrics) = &self.metrics {
-            metrics.closed(reason);
-        }
-    }
-
-    /// Says whether the subscriber is behind the tail.
-    pub fn behind(&mut self, behind: bool) {
-        if behind == self.behind {
-            return;
-        }
-        self.behind = behind;
-        if let Some(metrics) = &self.metrics {
-            if behind {
-                metrics.0.subscribers_fell_behind.inc();
-                metrics.0.subscribers_behind_tail.inc();
-            } else {
-                metrics.0.subscribers_behind_tail.dec();
-            }
-        }
-    }
-}
-
-impl Drop for SubscriberGuard {
-    fn drop(&mut self) {
-        self.behind(false);
-        if let Some(metrics) = &self.metrics {
-            metrics.0.subscribers.dec();
-        }
     }
 }
 
@@ -360,34 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beyond_the_limit_subscribers_are_turned_away_and_a_tenth_beyond_that_refused() {
-        let metrics = Metrics::new();
-        let (mut admitted, mut turned_away) = (Vec::new(), Vec::new());
-        let refused = loop {
-            match metrics.subscriber(false, 20) {
-                Admission::Admitted(guard) => admitted.push(guard),
-                Admission::TurnedAway(guard) => turned_away.push(guard),
-                refused @ Admission::Refused => break refused,
-            }
-        };
-        assert!(matches!(refused, Admission::Refused));
-        assert_eq!((admitted.len(), turned_away.len()), (20, 2));
-        // One that was taken over by another guard counts once.
-        let moved = admitted[0].take();
-        drop((turned_away, admitted.drain(..1).collect::<Vec<_>>()));
-        assert!(matches!(
-            metrics.subscriber(false, 20),
-            Admission::TurnedAway(_)
-        ));
-        drop(moved);
-        assert!(matches!(
-            metrics.subscriber(false, 20),
-            Admission::Admitted(_)
-        ));
-    }
-
-    #[test]
-    fn the_metrics_page_lists_every_metric() {
+    fn every_metric_is_on_the_metrics_page() {
         let page = include_str!("../../../docs/operations/metrics.md");
         let text = Metrics::new().render();
         let names: Vec<&str> = text
@@ -396,10 +322,38 @@ mod tests {
             .collect();
         assert!(names.len() > 10, "{text}");
         for name in names {
-            assert!(
-                page.contains(name),
-                "docs/operations/metrics.md does not list {name}"
-            );
+            assert!(page.contains(name), "metrics.md does not list {name}");
+        }
+    }
+
+    #[test]
+    fn stream_events_change_the_metrics_that_they_are_about() {
+        let metrics = Metrics::new();
+        for event in [
+            StreamEvent::Opened { resumes: true },
+            StreamEvent::Opened { resumes: false },
+            StreamEvent::Rejected { reason: "limit" },
+            StreamEvent::Gap(GapReason::LostTail),
+            StreamEvent::FellBehind,
+            StreamEvent::FellBehind,
+            StreamEvent::CaughtUp,
+            StreamEvent::Closed {
+                reason: Some("client"),
+            },
+        ] {
+            metrics.record_stream_event(event);
+        }
+        let text = metrics.render();
+        for line in [
+            "sse_subscribers 1",
+            "sse_resumes_total 1",
+            "sse_streams_rejected_total{reason=\"limit\"} 1",
+            "sse_gaps_total{reason=\"lost-tail\"} 1",
+            "sse_subscribers_fell_behind_total 2",
+            "sse_subscribers_behind_tail 1",
+            "sse_streams_closed_total{reason=\"client\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
     }
 }

@@ -13,10 +13,12 @@ pub(crate) const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// Calls `attempt` until it succeeds, with a pause of `interval` after each failure.
 ///
 /// Dropping the future ends the attempts. `attempt` logs its failures itself if they matter.
-pub(crate) async fn retry_until_ok<T, E>(
-    interval: Duration,
-    mut attempt: impl AsyncFnMut() -> Result<T, E>,
-) -> T {
+// `attempt` is not an `AsyncFnMut`: the compiler cannot prove that the future of an async closure
+// which borrows is `Send`, and most callers spawn this future.
+pub(crate) async fn retry_until_ok<T, E, F>(interval: Duration, mut attempt: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+{
     loop {
         if let Ok(value) = attempt().await {
             return value;
@@ -35,9 +37,9 @@ mod tests {
     async fn a_failed_attempt_is_repeated_after_the_interval() {
         let started = Instant::now();
         let mut attempts = 0;
-        let value = retry_until_ok(RETRY_INTERVAL, async || {
+        let value = retry_until_ok(RETRY_INTERVAL, || {
             attempts += 1;
-            if attempts < 3 { Err(()) } else { Ok(attempts) }
+            std::future::ready(if attempts < 3 { Err(()) } else { Ok(attempts) })
         })
         .await;
         assert_eq!(value, 3);

@@ -26,7 +26,8 @@ use crate::{
     },
     channel::{Hub, TailLimits},
     fanout::{
-        detach::{Connection, Open},
+        admission::Admission,
+        detach::{DetachableSocket, OpenConnections},
         page_cache::PageCache,
         stall::{self, stall_timeout_max},
         stream_body::{StreamSettings, Streams},
@@ -162,7 +163,6 @@ fn state(
             batch_bytes_max: bytes(settings.batch_bytes_max),
             batch_events_max: settings.batch_events_max.get(),
             keys_max: settings.idempotency_keys.get(),
-            subscribers_max: subscribers_max(settings, connections_max),
         },
         body_memory: Arc::new(BodyMemory::new(settings.publish_memory.0)),
         history_budget: HistoryBudget::default(),
@@ -172,6 +172,7 @@ fn state(
             pages,
             settings: stream,
             fanout,
+            admission: Admission::new(subscribers_max(settings, connections_max), metrics.clone()),
             stopping,
         },
         address,
@@ -206,7 +207,7 @@ fn serve_http(
 ) -> std::io::Result<Server> {
     let workers = cores();
     let user_timeout = stall_timeout_max(write_timeout).saturating_add(USER_TIMEOUT);
-    let open = Open::default();
+    let open = OpenConnections::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
     let builder = builder
@@ -235,7 +236,7 @@ fn serve_http(
             .h1_allow_half_closed(false)
             .h1_write_buffer_size(WRITE_BUFFER_BYTES)
             .local_addr(local)
-            .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+            .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
                 data.insert(connection.clone());
             })
             .h1(map_config(app, |()| AppConfig::default()));
@@ -245,7 +246,7 @@ fn serve_http(
             let connection = (!is_full).then(|| {
                 tune(&socket, user_timeout);
                 let peer = socket.peer_addr().ok();
-                (Connection::new(socket, &open, write_timeout), peer)
+                (DetachableSocket::new(socket, &open, write_timeout), peer)
             });
             ready(connection.ok_or(DispatchError::DisconnectTimeout))
         })

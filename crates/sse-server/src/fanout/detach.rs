@@ -1,9 +1,26 @@
-//! How a stream's socket leaves actix once the head of its response is out.
+//! How the socket of a stream leaves actix once the head of its response is written.
 //!
-//! actix keeps two buffers and a task for each connection, for as long as it lasts: some 12 KB for a subscriber that
-//! needs nothing but its socket. So actix is given a [`Connection`], out of which the response's body takes the socket
-//! when everything that actix had to write is written. The empty connection refuses what comes after, and actix drops
-//! it, with whatever requests the client sent behind this one.
+//! actix keeps two buffers and a task per connection, some 12 KB for a stream that needs only its
+//! socket. So actix gets a [`DetachableSocket`], and the response's body takes the socket out of it:
+//!
+//! ```text
+//!              request                                     after detach()
+//!  actix ──── DetachableSocket ──── socket      actix ──── DetachableSocket   (empty)
+//!               ▲                                            ▲
+//!  body  ───────┘ (clone)                       body  ───────┘     socket ──► fan-out thread
+//! ```
+//!
+//! # Contract with actix
+//!
+//! [`DetachableSocket::detach`] relies on two properties of actix's HTTP/1 dispatcher, which the unit
+//! tests check against the real one:
+//!
+//! 1. When a body is pending, the dispatcher writes its whole buffer to the connection before it
+//!    polls the body again. So the second poll of `detach` finds everything written, unless the last
+//!    write was blocked; then `detach` waits for the write that is not.
+//! 2. When a write fails, the dispatcher drops the connection and the body. It does not handle the
+//!    requests that the client sent behind this one. So the body's next chunk, whose write an empty
+//!    `DetachableSocket` refuses, ends what actix has of the connection.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,25 +37,39 @@ use std::{
     time::Duration,
 };
 
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::stall::{BytesAccepted, retry_interval};
-use crate::metrics::SubscriberGuard;
+use super::{
+    admission::StreamGuard,
+    socket::{AcceptedSocket, StreamSocket},
+    stall::{BytesAccepted, retry_interval},
+};
 
-/// The connections that are open, wherever their sockets are.
+/// Number of connections that are open, with actix or detached.
 #[derive(Debug, Clone, Default)]
-pub struct Open(Arc<AtomicUsize>);
+pub struct OpenConnections(Arc<AtomicUsize>);
 
-/// One of them, until it is dropped.
+impl OpenConnections {
+    /// Returns the number of open connections.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn permit(&self) -> ConnectionPermit {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        ConnectionPermit(self.clone())
+    }
+}
+
+/// Counts one connection as open until it is dropped.
 #[derive(Debug)]
-pub struct Counted(Open);
+pub struct ConnectionPermit(OpenConnections);
 
-impl Drop for Counted {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -46,155 +77,169 @@ impl Drop for Counted {
 
 /// A socket that has left actix.
 #[derive(Debug)]
-pub struct Detached {
+pub struct DetachedSocket {
     /// The socket, which does not block.
-    pub socket: std::net::TcpStream,
-    /// Counts it.
-    pub counted: Counted,
-    /// What it has taken so far.
+    pub socket: StreamSocket,
+    /// Counts the connection as open.
+    pub permit: ConnectionPermit,
+    /// Bytes that the client has accepted so far.
     pub accepted: BytesAccepted,
 }
 
-impl Open {
-    /// How many there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What actix takes for the connection; clones share it. Without its socket it is at its end.
+/// Connection that actix serves, and whose socket can be taken out; clones share it.
+///
+/// Without its socket the connection reads as closed and refuses writes.
 #[derive(Clone)]
-pub struct Connection(Rc<Inner>);
+pub struct DetachableSocket(Rc<Inner>);
 
 struct Inner {
-    socket: RefCell<Option<TcpStream>>,
-    counted: Cell<Option<Counted>>,
-    /// Counts a subscriber that is being turned away.
-    turned_away: Cell<Option<SubscriberGuard>>,
-    /// The last write was refused: not everything that actix has written is out.
+    socket: RefCell<Option<AcceptedSocket>>,
+    permit: Cell<Option<ConnectionPermit>>,
+    /// Counts the stream that was rejected on this connection.
+    rejected: Cell<Option<StreamGuard>>,
+    /// The last write was blocked, so actix still has bytes to write.
     is_blocked: Cell<bool>,
-    /// Whoever waits for it to be out.
-    waiting: RefCell<Option<Waker>>,
+    /// Waits in `detach` for the end of the blocked write.
+    detach_waker: RefCell<Option<Waker>>,
     write_timeout: Duration,
     accepted: Cell<BytesAccepted>,
-    /// The client takes nothing.
-    refused: RefCell<Option<Refused>>,
+    /// `None` while the client accepts data.
+    stall: RefCell<Option<Stall>>,
 }
 
-/// A client takes nothing.
-struct Refused {
+/// A time in which the client accepts no data.
+struct Stall {
     since: Instant,
-    /// When it is offered the rest again.
-    offer: Pin<Box<Sleep>>,
+    /// Time of the next attempt to write.
+    next_attempt: Pin<Box<Sleep>>,
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for DetachableSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
+        f.debug_struct("DetachableSocket")
             .field("socket", &self.0.socket)
             .finish_non_exhaustive()
     }
 }
 
-impl Connection {
-    /// A connection over this socket, which counts as open until it is closed. While it is here, a client that takes
-    /// nothing is an error after `write_timeout` (see [`stall_timeout`](super::patience)).
+impl DetachableSocket {
+    /// Wraps an accepted socket, and counts it in `open` until it is closed.
+    ///
+    /// While actix has the connection, a write fails if the client accepts no data for too long.
+    /// `write_timeout` is the shortest such time; see [`stall`](super::stall).
     #[must_use]
-    pub fn new(socket: TcpStream, open: &Open, write_timeout: Duration) -> Self {
-        open.0.fetch_add(1, Ordering::Relaxed);
+    pub fn new(
+        socket: impl Into<AcceptedSocket>,
+        open: &OpenConnections,
+        write_timeout: Duration,
+    ) -> Self {
         Self(Rc::new(Inner {
-            socket: RefCell::new(Some(socket)),
-            counted: Cell::new(Some(Counted(open.clone()))),
-            turned_away: Cell::default(),
+            socket: RefCell::new(Some(socket.into())),
+            permit: Cell::new(Some(open.permit())),
+            rejected: Cell::default(),
             is_blocked: Cell::new(false),
-            waiting: RefCell::default(),
+            detach_waker: RefCell::default(),
             write_timeout,
             accepted: Cell::default(),
-            refused: RefCell::default(),
+            stall: RefCell::default(),
         }))
     }
 
-    /// Counts a subscriber for as long as it takes to tell it to come back later.
-    pub fn hold(&self, turned_away: SubscriberGuard) {
-        self.0.turned_away.set(Some(turned_away));
+    /// Counts a rejected stream until the connection is closed.
+    pub fn keep_rejected(&self, guard: StreamGuard) {
+        self.0.rejected.set(Some(guard));
     }
 
-    /// Closes it, whatever was still to be written.
+    /// Closes the connection at once. Bytes that actix has not written are lost.
     pub fn close(&self) {
-        drop((self.0.socket.take(), self.0.counted.take()));
+        drop((self.0.socket.take(), self.0.permit.take()));
     }
 
-    /// Waits, in the body of a response, until everything before is written, and takes the socket; what the client has
-    /// sent beyond its request stays behind. None if somebody has taken it already.
+    /// Takes the socket out, from within the body of the response.
+    ///
+    /// The future waits until everything before the body's next chunk is written (see the contract
+    /// in the module's documentation). What the client has sent behind its request and actix has read is
+    /// lost. Returns `None` if the socket was taken or closed before.
     ///
     /// # Errors
-    /// The runtime cannot let go of the socket.
-    pub async fn detach(&self) -> io::Result<Option<Detached>> {
-        let mut is_flushed = false;
+    ///
+    /// The runtime cannot deregister the socket.
+    pub async fn detach(&self) -> io::Result<Option<DetachedSocket>> {
+        let mut is_second_poll = false;
         poll_fn(|cx| {
-            // actix writes out what it has whenever a body is pending, so it is out by the second time.
-            if std::mem::replace(&mut is_flushed, true) && !self.0.is_blocked.get() {
-                return Poll::Ready(());
-            }
+            let is_first_poll = !std::mem::replace(&mut is_second_poll, true);
             if self.0.is_blocked.get() {
-                self.0.waiting.replace(Some(cx.waker().clone()));
-            } else {
-                cx.waker().wake_by_ref();
+                self.0.detach_waker.replace(Some(cx.waker().clone()));
+                return Poll::Pending;
             }
-            Poll::Pending
+            if is_first_poll {
+                // Let actix write its buffer, and poll again.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
         })
         .await;
-        let (Some(socket), Some(counted)) = (self.0.socket.take(), self.0.counted.take()) else {
+        let (Some(socket), Some(permit)) = (self.0.socket.take(), self.0.permit.take()) else {
             return Ok(None);
         };
-        Ok(Some(Detached {
-            socket: socket.into_std()?,
-            counted,
+        Ok(Some(DetachedSocket {
+            socket: socket.detach()?,
+            permit,
             accepted: self.0.accepted.get(),
         }))
     }
 
-    /// The client takes nothing: it is offered the rest now and then, because a socket says that it has room only when it
-    /// has much. Ready when it took some after all, or took nothing for too long.
-    fn poll_offer(
+    /// Tries to write to a client that accepts no data, once per retry interval.
+    ///
+    /// The attempts are necessary because a socket becomes writable only when it has much room.
+    /// Ready when an attempt succeeds or fails, or when the client is stalled.
+    fn poll_write_stalled(
         &self,
         cx: &mut Context<'_>,
-        socket: &TcpStream,
+        socket: &AcceptedSocket,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let every = retry_interval(self.0.write_timeout);
-        let mut refused = self.0.refused.borrow_mut();
-        let refused = refused.get_or_insert_with(|| {
+        let interval = retry_interval(self.0.write_timeout);
+        let mut stall = self.0.stall.borrow_mut();
+        let stall = stall.get_or_insert_with(|| {
             let since = Instant::now();
-            Refused {
+            Stall {
                 since,
-                offer: Box::pin(sleep_until(since + every)),
+                next_attempt: Box::pin(sleep_until(since + interval)),
             }
         });
         loop {
-            ready!(refused.offer.as_mut().poll(cx));
-            match SockRef::from(socket).send(bytes) {
+            ready!(stall.next_attempt.as_mut().poll(cx));
+            match socket.write_now(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                taken => return Poll::Ready(taken),
+                written => return Poll::Ready(written),
             }
-            if refused.since.elapsed() > self.0.accepted.get().stall_timeout(self.0.write_timeout) {
+            if stall.since.elapsed() > self.0.accepted.get().stall_timeout(self.0.write_timeout) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            refused.offer.as_mut().reset(Instant::now() + every);
+            stall.next_attempt.as_mut().reset(Instant::now() + interval);
         }
     }
 
-    /// The client took so many bytes.
-    fn took(&self, count: usize) {
-        let mut accepted = self.0.accepted.get();
-        accepted.add(count);
-        self.0.accepted.set(accepted);
-        self.0.refused.take();
+    /// Records the outcome of a write, and wakes `detach` if the write is not blocked.
+    fn record_write(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            let mut accepted = self.0.accepted.get();
+            accepted.add(*count);
+            self.0.accepted.set(accepted);
+            self.0.stall.take();
+        }
+        self.0.is_blocked.set(written.is_pending());
+        if written.is_ready()
+            && let Some(waker) = self.0.detach_waker.take()
+        {
+            waker.wake();
+        }
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for DetachableSocket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -207,7 +252,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for DetachableSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -215,26 +260,20 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let written = match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => match Pin::new(&mut *socket).poll_write(cx, bytes) {
-                Poll::Pending => self.poll_offer(cx, socket, bytes),
+                Poll::Pending => self.poll_write_stalled(cx, socket, bytes),
                 written @ Poll::Ready(_) => written,
             },
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
-        if let Poll::Ready(Ok(count)) = &written {
-            self.took(*count);
-        }
-        self.0.is_blocked.set(written.is_pending());
-        if written.is_ready()
-            && let Some(waiting) = self.0.waiting.take()
-        {
-            waiting.wake();
-        }
+        self.record_write(&written);
         written
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A TCP stream has nothing to flush.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.socket.borrow_mut().as_mut() {
+            Some(socket) => Pin::new(socket).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -246,55 +285,4 @@ impl AsyncWrite for Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::ErrorKind, net::TcpListener};
-
-    use tokio::io::AsyncWriteExt as _;
-
-    use super::*;
-
-    const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-
-    /// Writes until the client takes no more; tells how much it took, and how long it was waited for.
-    async fn fill(connection: &mut Connection) -> (usize, Duration) {
-        let (mut taken, mut last) = (0, Instant::now());
-        loop {
-            match connection.write(&[b'x'; 4096]).await {
-                Ok(count) => (taken, last) = (taken + count, Instant::now()),
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::TimedOut);
-                    return (taken, last.elapsed());
-                }
-            }
-        }
-    }
-
-    /// The clock goes on whenever there is nothing else to wait for.
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_given_up_when_the_slowest_would_have_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (socket, _) = listener.accept().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        SockRef::from(&socket)
-            .set_send_buffer_size(32 << 10)
-            .unwrap();
-        let mut connection = Connection::new(
-            TcpStream::from_std(socket).unwrap(),
-            &Open::default(),
-            WRITE_TIMEOUT,
-        );
-        let (taken, waited) = fill(&mut connection).await;
-        let mut accepted = BytesAccepted::default();
-        accepted.add(taken);
-        let stall_timeout = accepted.stall_timeout(WRITE_TIMEOUT);
-        assert!(
-            stall_timeout > 2 * WRITE_TIMEOUT,
-            "the client took only {taken}"
-        );
-        assert!(
-            (stall_timeout..stall_timeout + WRITE_TIMEOUT).contains(&waited),
-            "{waited:?} for {stall_timeout:?}"
-        );
-    }
-}
+mod tests;

@@ -1,129 +1,145 @@
-//! When each of very many streams is due for a heartbeat, without a timer for each: a wheel of buckets that are looked
-//! at one after another. A stream that spoke meanwhile is put further ahead only when its bucket comes round.
+//! Heartbeat wheel: when each of very many streams is due for a heartbeat, without a timer per
+//! stream.
+//!
+//! The wheel is a ring of buckets, one per tick. A stream is inserted in the bucket of the tick at
+//! which its heartbeat is due. When the stream sends an event in the meantime, its entry stays where
+//! it is; the owner checks the time of the last write when the bucket's tick has come, and inserts
+//! the stream again further ahead:
+//!
+//! ```text
+//! bucket    0    1    2    3    4    5    6  ...
+//!                     ▲         │
+//!                  position     stream 7, inserted after a write at tick 0
+//!
+//! Stream 7 writes again at tick 3. At tick 4 the stream is not due, so it moves to tick 3 + 4 = 7.
+//! ```
+//!
+//! So a delivery costs the wheel nothing, and a heartbeat costs one entry per interval.
 
 use std::time::{Duration, Instant};
 
-/// Buckets for one heartbeat interval.
-const PARTS: u32 = 64;
-/// The heartbeats of streams that fell silent together are spread over this many more.
-const SPREAD: u32 = PARTS / 8;
+/// Buckets per heartbeat interval.
+const BUCKETS_PER_INTERVAL: u32 = 64;
+/// Buckets over which the heartbeats of streams with the same last write are spread.
+const SPREAD_BUCKETS: u32 = BUCKETS_PER_INTERVAL / 8;
 const TICK_MIN: Duration = Duration::from_millis(5);
 
-/// A moment, counted in ticks since the start. It wraps after months, which only needs buckets that do too.
+/// A time, in ticks since the start of the wheel.
+///
+/// The count wraps after months. Buckets are chosen by the low bits, so wrapping does no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tick(u32);
 
-/// The wheel.
+/// The wheel of one fan-out thread. Streams are named by their keys.
 #[derive(Debug)]
 pub(super) struct Wheel {
     started: Instant,
     tick: Duration,
-    /// Ticks of silence after which a heartbeat is due.
-    silence: u32,
+    /// Ticks without a write after which a heartbeat is due.
+    interval_ticks: u32,
+    /// A power of two of buckets.
     buckets: Vec<Vec<u32>>,
-    /// How many entries there are, stale ones included.
+    /// Number of entries, including those of closed streams.
     entries: usize,
-    /// The next tick to look at.
-    at: u64,
+    /// Tick of the bucket that is next to be emptied.
+    position: u64,
 }
 
 impl Wheel {
     pub(super) fn new(heartbeat: Duration, now: Instant) -> Self {
-        let tick = (heartbeat / PARTS).max(TICK_MIN);
-        // One more, because a stream may have spoken at the end of its tick.
-        let silence =
-            u32::try_from(heartbeat.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(PARTS) + 1;
-        let buckets = vec![Vec::new(); (silence + SPREAD + 2).next_power_of_two() as usize];
+        let tick = (heartbeat / BUCKETS_PER_INTERVAL).max(TICK_MIN);
+        let ticks = heartbeat.as_nanos().div_ceil(tick.as_nanos());
+        // One tick more, because the last write may have been at the end of its tick.
+        let interval_ticks = u32::try_from(ticks).unwrap_or(BUCKETS_PER_INTERVAL) + 1;
+        let buckets = (interval_ticks + SPREAD_BUCKETS + 2).next_power_of_two();
         Self {
             started: now,
             tick,
-            silence,
-            buckets,
+            interval_ticks,
+            buckets: vec![Vec::new(); buckets as usize],
             entries: 0,
-            at: 0,
+            position: 0,
         }
     }
 
     pub(super) fn tick(&self, now: Instant) -> Tick {
-        wrapped(self.ticks(now))
+        wrap(self.ticks_since_start(now))
     }
 
-    fn ticks(&self, now: Instant) -> u64 {
+    fn ticks_since_start(&self, now: Instant) -> u64 {
         let ticks = now.saturating_duration_since(self.started).as_nanos() / self.tick.as_nanos();
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
-    /// When a stream is due that spoke at `last_write`. Those of one moment are spread by their keys.
-    fn due(&self, last_write: Tick, key: u32) -> Tick {
+    /// Returns when a stream is due. Streams with the same last write are spread by their keys.
+    fn due_tick(&self, last_write: Tick, key: u32) -> Tick {
         let spread = key.wrapping_mul(0x9E37_79B9) >> 16;
-        Tick(last_write.0.wrapping_add(self.silence + spread % SPREAD))
+        let ticks = self.interval_ticks + spread % SPREAD_BUCKETS;
+        Tick(last_write.0.wrapping_add(ticks))
     }
 
-    /// Whether a stream that spoke at `last_write` is due, now that the moment `due` has come that it was filed under.
-    pub(super) fn is_due(&self, last_write: Tick, key: u32, due: Tick) -> bool {
-        self.due(last_write, key)
-            .0
-            .wrapping_sub(due.0)
-            .cast_signed()
-            <= 0
+    /// Returns whether a stream is due at `tick`, the tick of the entry that was popped.
+    pub(super) fn is_due(&self, last_write: Tick, key: u32, tick: Tick) -> bool {
+        let due = self.due_tick(last_write, key);
+        due.0.wrapping_sub(tick.0).cast_signed() <= 0
     }
 
-    /// Files a stream that spoke at `last_write` under the moment it is due, and returns that.
-    pub(super) fn file(&mut self, key: u32, last_write: Tick, now: Instant) -> Tick {
+    /// Inserts a stream that was last written to at `last_write`. Returns the tick of its entry.
+    pub(super) fn insert(&mut self, key: u32, last_write: Tick, now: Instant) -> Tick {
         if self.entries == 0 {
-            // What passed while it was empty need not be looked at.
-            self.at = self.ticks(now);
+            // Skip the ticks that have passed while the wheel was empty.
+            self.position = self.ticks_since_start(now);
         }
-        let at = wrapped(self.at).0;
-        // While the wheel is late, a moment may be a whole turn ahead: the last bucket comes before it, and there it
-        // is not due yet.
-        let ahead = self
-            .due(last_write, key)
-            .0
-            .wrapping_sub(at)
-            .min(self.last_bucket());
-        let due = Tick(at.wrapping_add(ahead));
-        let bucket = self.bucket(due);
+        let position = wrap(self.position).0;
+        // While the wheel is late, the stream may be due more than one turn ahead. Then it goes in
+        // the last bucket, and is not due yet when that bucket's tick has come.
+        let due = self.due_tick(last_write, key);
+        let ahead = due.0.wrapping_sub(position).min(self.bucket_mask());
+        let due = Tick(position.wrapping_add(ahead));
+        let bucket = self.bucket_index(due);
         self.buckets[bucket].push(key);
         self.entries += 1;
         due
     }
 
-    /// The next stream whose bucket has come, with its tick: it is due if it was filed under that very tick last.
+    /// Returns the next stream whose tick has come, and the tick of its entry.
+    ///
+    /// The entry is valid if [`insert`](Self::insert) returned this tick when the stream was last
+    /// inserted. Otherwise it belongs to a closed stream that had the same key.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(u32, Tick)> {
-        let now = self.ticks(now);
-        while self.entries > 0 && self.at <= now {
-            let at = wrapped(self.at);
-            let bucket = self.bucket(at);
+        let now = self.ticks_since_start(now);
+        while self.entries > 0 && self.position <= now {
+            let tick = wrap(self.position);
+            let bucket = self.bucket_index(tick);
             if let Some(key) = self.buckets[bucket].pop() {
                 self.entries -= 1;
-                return Some((key, at));
+                return Some((key, tick));
             }
-            self.at += 1;
+            self.position += 1;
         }
         None
     }
 
-    /// How long nothing is due; none if nothing is filed.
+    /// Returns how long no entry is due; `None` if there is no entry.
     pub(super) fn time_until_work(&self, now: Instant) -> Option<Duration> {
-        let until = self.tick.as_nanos() * u128::from(self.at);
+        let until = self.tick.as_nanos() * u128::from(self.position);
         let passed = now.saturating_duration_since(self.started).as_nanos();
         let rest = u64::try_from(until.saturating_sub(passed)).unwrap_or(u64::MAX);
         (self.entries > 0).then(|| Duration::from_nanos(rest))
     }
 
-    const fn bucket(&self, tick: Tick) -> usize {
-        (tick.0 & self.last_bucket()) as usize
+    const fn bucket_index(&self, tick: Tick) -> usize {
+        (tick.0 & self.bucket_mask()) as usize
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "there are few")]
-    const fn last_bucket(&self) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the wheel has few buckets")]
+    const fn bucket_mask(&self) -> u32 {
         self.buckets.len() as u32 - 1
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "it wraps")]
-const fn wrapped(ticks: u64) -> Tick {
+#[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
+const fn wrap(ticks: u64) -> Tick {
     Tick(ticks as u32)
 }
 
@@ -134,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_comes_round_once_it_was_silent_long_enough_and_not_much_later() {
+    fn a_stream_is_due_after_the_interval_and_not_much_later() {
         for heartbeat in [
             Duration::from_secs(15),
             Duration::from_millis(200),
@@ -144,13 +160,13 @@ mod tests {
             let mut wheel = Wheel::new(heartbeat, start);
             let mut filed = Vec::new();
             for key in 0..1000 {
-                filed.push(wheel.file(key, Tick::default(), start));
+                filed.push(wheel.insert(key, Tick::default(), start));
             }
             let (mut now, mut seen, mut moments) = (start, 0, Vec::new());
             while seen < 1000 {
                 now += wheel
                     .time_until_work(now)
-                    .expect("streams are filed")
+                    .expect("streams are inserted")
                     .max(Duration::from_micros(100));
                 while let Some((key, tick)) = wheel.pop(now) {
                     assert_eq!(filed[key as usize], tick);
@@ -171,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_wheel_does_not_have_to_be_turned_for_all_the_time_it_was_empty() {
+    fn an_empty_wheel_skips_the_ticks_that_have_passed() {
         let start = Instant::now();
         let mut wheel = Wheel::new(Duration::from_secs(15), start);
         let later = start + Duration::from_hours(100);
-        let due = wheel.file(7, wheel.tick(later), later);
+        let due = wheel.insert(7, wheel.tick(later), later);
         assert_eq!(wheel.pop(later), None);
         assert!(
             wheel
@@ -186,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_forgotten_by_a_wheel_that_is_late() {
+    fn a_late_wheel_loses_no_stream() {
         let (heartbeat, start) = (Duration::from_millis(100), Instant::now());
         for late in (0..1000).map(Duration::from_millis) {
             let mut wheel = Wheel::new(heartbeat, start);
-            wheel.file(0, Tick::default(), start);
+            wheel.insert(0, Tick::default(), start);
             let mut now = start + late;
             let (last_write, mut filed) = (wheel.tick(now), HashMap::new());
             for key in 1..50 {
-                filed.insert(key, wheel.file(key, last_write, now));
+                filed.insert(key, wheel.insert(key, last_write, now));
             }
             while !filed.is_empty() {
                 while let Some((key, due)) = wheel.pop(now) {
@@ -203,7 +219,7 @@ mod tests {
                         assert!(now - start >= late + heartbeat);
                     } else if key != 0 {
                         assert_eq!(
-                            filed.insert(key, wheel.file(key, last_write, now)),
+                            filed.insert(key, wheel.insert(key, last_write, now)),
                             Some(due),
                             "after {late:?}"
                         );

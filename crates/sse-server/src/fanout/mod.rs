@@ -1,20 +1,35 @@
-//! The connections of subscribers: what drives a [`MultiSubscription`](crate::channel::MultiSubscription) for a socket.
+//! Streams: from a subscription to the socket of its client.
 //!
-//! A stream begins (`start`) as the body of an ordinary response (`body`). Once its opening is out, its socket leaves
-//! actix (`detach`) for a fan-out thread (`threads`, `reactor`), which drives it from then on; a socket that cannot leave
-//! is driven by its body to the end. Either way history is read through `pages`, and a client that takes nothing is closed
-//! by `stall_timeout`.
+//! ```text
+//!  request ─► admission ─► start ─► stream_body ─┬─► detach ─► mailbox ─► reactor    (normal case)
+//!             (limit)    (position)   (opening)  └─► attached                  (--fanout-threads 0)
+//! ```
+//!
+//! A stream starts as the body of an ordinary response. When its opening is written, the socket
+//! leaves actix for a fan-out thread, whose reactor serves thousands of streams. A socket that
+//! cannot leave is served by its body until it is closed. In both cases history is read through
+//! [`page_cache`], and a client that accepts no data is closed as [`stall`] describes. What a stream
+//! must be sent is decided by its [`MultiSubscription`](crate::channel::MultiSubscription).
 
+pub mod admission;
 pub mod detach;
 pub mod page_cache;
+pub mod socket;
 pub mod stall;
 pub mod start;
 pub mod stream_body;
 pub mod thread;
 
+mod attached;
+mod connection;
 mod heartbeat_wheel;
+mod mailbox;
 mod reactor;
-mod subscriber;
+mod settle;
+mod shared_state;
 mod view;
 
-pub use view::Framing;
+pub use shared_state::TransferCoding;
+
+#[cfg(test)]
+mod test_support;

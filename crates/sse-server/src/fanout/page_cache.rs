@@ -1,6 +1,17 @@
-//! Pages of history for streams that are behind the tail: read away from the threads that write, once for all that
-//! stand at the same place, and never more of them at a time than fit into a fixed memory. For whoever reads on, the
-//! next page is read while this one is written.
+//! Pages of history for streams that are behind the tail.
+//!
+//! Pages are read on the tokio runtime, away from the fan-out threads, and all pages together fit a
+//! fixed memory. The cache shares reads in two ways:
+//!
+//! ```text
+//! stream 1 ─┐                                     ┌─► stream 1
+//! stream 2 ─┼─ same PageKey ─► one read in flight ┼─► stream 2      (streams that wait now)
+//! stream 3 ─┘                       │             └─► stream 3
+//!                                   └─► kept for 5 s ──► stream 4   (streams that come later)
+//! ```
+//!
+//! When a stream asks for the page that follows a kept page, it reads on. Then the page after that
+//! is read ahead, while the stream is sent this one.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -24,36 +35,38 @@ use tokio::{
 use crate::{
     broker::{Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Stored},
     metrics::Metrics,
+    retry::RETRY_INTERVAL,
 };
 
-/// One read of history: with the fields around the data it makes about one chunk.
+/// Bytes per read. With the fields around the data this makes about one chunk.
 const PAGE_BYTES_MAX: usize = 48 << 10;
-/// All pages together: those that are read now, wait for their subscribers, or are kept for the next one.
+/// Bytes of all pages: in flight, waiting for their streams, and kept.
 const BYTES_MAX: usize = 32 << 20;
-/// Those of them that are kept for the next one.
-const CACHE_BYTES_MAX: usize = BYTES_MAX / 2;
-/// How long a page is kept: long enough for a crowd that comes back at once and reads at different speeds.
-const CACHE_TIME: Duration = Duration::from_secs(5);
-/// What an event takes beyond its text.
-const EVENT_BYTES: usize = 64;
-/// Between two attempts to reach a broker that is away.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// Bytes of the kept pages.
+const KEPT_BYTES_MAX: usize = BYTES_MAX / 2;
+/// Keep a page for 5 s instead of dropping it with its last reader. After an outage, thousands of
+/// clients resume from the same position but read at different speeds. Without the cache, each slow
+/// client would repeat the read.
+const KEEP_TIME: Duration = Duration::from_secs(5);
+/// Bytes of an event besides its text.
+const EVENT_OVERHEAD_BYTES: usize = 64;
 
-/// Which page is wanted.
+/// Identifies a page.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PageKey {
-    /// Of this channel.
+    /// Channel of the page.
     pub channel: Channel,
-    /// From here on.
+    /// Where the page starts.
     pub from: ReadFrom,
-    /// At most so many events.
+    /// Most events in the page.
     pub events_max: usize,
-    /// Of the channel's tail: after a fork of the log its old pages are wrong.
+    /// Epoch of the channel's tail. A failover starts a new epoch, because pages that were read
+    /// before may contain events that the log has lost.
     pub epoch: u64,
 }
 
 impl PageKey {
-    /// For the page behind this one; none if nothing is there yet.
+    /// Returns the key of the page after `page`; `None` if the log ends there for now.
     fn next_page(&self, page: &Page) -> Option<Self> {
         page.more.then(|| Self {
             from: ReadFrom::Position(page.end(self.from)),
@@ -62,7 +75,7 @@ impl PageKey {
     }
 }
 
-/// A page, and its share of the memory for all of them.
+/// A page, with its share of the memory for all pages; clones share it.
 #[derive(Debug, Clone)]
 pub struct SharedPage(Arc<(Page, OwnedSemaphorePermit)>);
 
@@ -75,9 +88,9 @@ impl Deref for SharedPage {
 }
 
 impl SharedPage {
-    /// Whether they are the same one.
+    /// Returns whether both are clones of one page.
     #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
@@ -85,7 +98,7 @@ impl SharedPage {
 type PageResult = Result<SharedPage, BrokerError>;
 type InFlight = Shared<BoxFuture<'static, PageResult>>;
 
-/// Reads pages, and keeps them for a moment; clones share them.
+/// Reads pages and keeps them for a moment; clones share the cache.
 #[derive(Clone)]
 pub struct PageCache(Arc<Inner>);
 
@@ -93,112 +106,115 @@ struct Inner {
     broker: Broker,
     metrics: Metrics,
     runtime: Handle,
-    /// In KiB.
-    room: Arc<Semaphore>,
-    /// What a page is taken to be until it is read.
-    reserve_kib: u32,
+    /// Memory that is left for pages, in KiB.
+    memory: Arc<Semaphore>,
+    /// Memory that a read reserves until the size of its page is known.
+    reserved_kib: u32,
     state: Mutex<CacheState>,
 }
 
 #[derive(Default)]
 struct CacheState {
     in_flight: HashMap<PageKey, InFlight>,
-    pages: HashMap<PageKey, SharedPage>,
-    /// What follows a page that is kept: whoever asks for it reads on.
+    kept: HashMap<PageKey, SharedPage>,
+    /// Keys of the pages that follow kept pages. A stream that asks for one of them reads on.
     expected: HashSet<PageKey>,
-    /// In the order in which they came.
-    order: VecDeque<(PageKey, usize, Instant)>,
-    bytes: usize,
+    /// Kept pages with their size and age, oldest first.
+    by_age: VecDeque<(PageKey, usize, Instant)>,
+    kept_bytes: usize,
 }
 
 impl fmt::Debug for PageCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").finish_non_exhaustive()
+        f.debug_struct("PageCache").finish_non_exhaustive()
     }
 }
 
 impl PageCache {
-    /// Pages of this broker, read on `runtime`. A page has one event at least, and that may have `event_bytes_max`.
+    /// Creates a cache that reads `broker` on `runtime`.
+    ///
+    /// A page has at least one event, so a read reserves memory for `event_bytes_max`.
     #[must_use]
     pub fn new(broker: Broker, event_bytes_max: usize, metrics: Metrics, runtime: Handle) -> Self {
-        let reserve = event_bytes_max.clamp(PAGE_BYTES_MAX, BYTES_MAX / 4);
-        let inner = Inner {
+        let reserved = event_bytes_max.clamp(PAGE_BYTES_MAX, BYTES_MAX / 4);
+        Self(Arc::new(Inner {
             broker,
             metrics,
             runtime,
-            room: Arc::new(Semaphore::new(BYTES_MAX >> 10)),
-            reserve_kib: kib(reserve),
+            memory: Arc::new(Semaphore::new(BYTES_MAX >> 10)),
+            reserved_kib: kib(reserved),
             state: Mutex::default(),
-        };
-        Self(Arc::new(inner))
+        }))
     }
 
-    /// The page, if it is at hand.
+    /// Returns the page if it is kept.
     #[must_use]
     pub fn cached(&self, key: &PageKey) -> Option<SharedPage> {
-        self.cached_page(&mut self.0.state(), key)
+        self.find_kept(&mut self.0.lock_state(), key)
     }
 
-    /// The page, which may have been read for somebody else a moment ago. With the broker away the error comes after a
-    /// pause.
+    /// Returns the page, which another stream may have read a moment ago.
     ///
     /// # Errors
-    /// `Unavailable`, `Damaged`.
+    ///
+    /// - [`BrokerError::Unavailable`]: the broker did not answer. The error comes after a pause of
+    ///   [`RETRY_INTERVAL`], so the caller can repeat the read at once.
+    /// - [`BrokerError::Damaged`]: the log is unreadable at this position, after the same pause.
     pub async fn read(&self, key: PageKey) -> PageResult {
-        let in_flight_read = {
-            let mut state = self.0.state();
-            if let Some(page) = self.cached_page(&mut state, &key) {
+        let read = {
+            let mut state = self.0.lock_state();
+            if let Some(page) = self.find_kept(&mut state, &key) {
                 return Ok(page);
             }
             let reads_on = state.expected.contains(&key);
-            state
-                .in_flight
-                .get(&key)
-                .cloned()
-                .unwrap_or_else(|| self.start_read(&mut state, key, reads_on))
+            let in_flight = state.in_flight.get(&key).cloned();
+            in_flight.unwrap_or_else(|| self.start_read(&mut state, key, reads_on))
         };
-        in_flight_read.await
+        read.await
     }
 
-    fn cached_page(&self, state: &mut CacheState, key: &PageKey) -> Option<SharedPage> {
-        let page = state.page(key)?;
+    fn find_kept(&self, state: &mut CacheState, key: &PageKey) -> Option<SharedPage> {
+        let page = state.find_kept(key)?;
         if state.expected.contains(key) {
             self.read_ahead(state, key, &page);
         }
         Some(page)
     }
 
-    /// Runs to its end even if nobody waits any more, so that it gives back what it holds.
+    /// Starts the read of a page, and of the next one afterwards if `reads_on`.
+    ///
+    /// The read is a task of its own. It ends even if all its streams are closed, and keeps its
+    /// page for the streams that come later.
     fn start_read(&self, state: &mut CacheState, key: PageKey, reads_on: bool) -> InFlight {
-        let (done, result) = oneshot::channel();
+        let (sender, result) = oneshot::channel();
         let pages = self.clone();
         let read_key = key.clone();
         self.0.runtime.spawn(async move {
             let result = pages.0.read(&read_key).await;
-            let mut state = pages.0.state();
+            let mut state = pages.0.lock_state();
             state.finish_read(&read_key, &result);
             if let (true, Ok(page)) = (reads_on, &result) {
                 pages.read_ahead(&mut state, &read_key, page);
             }
             drop(state);
-            // Nobody may wait any more.
-            let _ = done.send(result);
+            // All streams that waited may be closed.
+            let _ = sender.send(result);
         });
-        let lost = || BrokerError::Unavailable("the server is stopping".to_owned());
-        let in_flight_read = result
-            .map(move |result| result.unwrap_or_else(|_| Err(lost())))
+        let stopping = || BrokerError::Unavailable("the server is stopping".to_owned());
+        let read = result
+            .map(move |result| result.unwrap_or_else(|_| Err(stopping())))
             .boxed()
             .shared();
-        state.in_flight.insert(key, in_flight_read.clone());
-        in_flight_read
+        state.in_flight.insert(key, read.clone());
+        read
     }
 
-    /// Reads what follows a page, unless the memory is wanted for pages that somebody waits for.
+    /// Reads the page after `page`, unless streams may soon wait for the memory that it takes.
     fn read_ahead(&self, state: &mut CacheState, key: &PageKey, page: &Page) {
-        let has_room = self.0.room.available_permits() >= 2 * self.0.reserve_kib as usize;
+        let has_memory = self.0.memory.available_permits() >= 2 * self.0.reserved_kib as usize;
         if let Some(next) = key.next_page(page)
-            && has_room
-            && !state.pages.contains_key(&next)
+            && has_memory
+            && !state.kept.contains_key(&next)
             && !state.in_flight.contains_key(&next)
         {
             drop(self.start_read(state, next, false));
@@ -207,9 +223,10 @@ impl PageCache {
 }
 
 impl Inner {
+    /// Reads a page from the broker, once there is memory for it.
     async fn read(&self, key: &PageKey) -> PageResult {
-        let room = self.room.clone().acquire_many_owned(self.reserve_kib);
-        let mut room = room.await.expect("it is never closed");
+        let memory = self.memory.clone().acquire_many_owned(self.reserved_kib);
+        let mut memory = memory.await.expect("the semaphore is never closed");
         let limits = PageLimits {
             events_max: key.events_max,
             bytes_max: PAGE_BYTES_MAX,
@@ -217,19 +234,19 @@ impl Inner {
         self.metrics.page_read();
         match self.broker.read(&key.channel, key.from, limits).await {
             Ok(page) => {
-                let unused = self.reserve_kib.saturating_sub(kib(size(&page)));
-                drop(room.split(unused as usize));
-                Ok(SharedPage(Arc::new((page, room))))
+                let unused = self.reserved_kib.saturating_sub(kib(page_bytes(&page)));
+                drop(memory.split(unused as usize));
+                Ok(SharedPage(Arc::new((page, memory))))
             }
             Err(error) => {
-                sleep(RETRY_AFTER).await;
+                sleep(RETRY_INTERVAL).await;
                 Err(error)
             }
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, CacheState> {
-        // Nothing panics while it holds this lock.
+    fn lock_state(&self) -> MutexGuard<'_, CacheState> {
+        // No code panics while it holds this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -238,51 +255,54 @@ impl CacheState {
     fn finish_read(&mut self, key: &PageKey, result: &PageResult) {
         self.in_flight.remove(key);
         if let Ok(page) = result
-            && is_true_for_a_while(page)
+            && may_be_kept(page)
         {
             self.keep(key.clone(), page.clone());
         }
     }
 
-    fn page(&mut self, key: &PageKey) -> Option<SharedPage> {
-        self.discard();
-        self.pages.get(key).cloned()
+    fn find_kept(&mut self, key: &PageKey) -> Option<SharedPage> {
+        self.discard_old();
+        self.kept.get(key).cloned()
     }
 
     fn keep(&mut self, key: PageKey, page: SharedPage) {
-        let bytes = size(&page);
-        self.bytes += bytes;
+        let bytes = page_bytes(&page);
+        self.kept_bytes += bytes;
         self.expected.extend(key.next_page(&page));
-        self.pages.insert(key.clone(), page);
-        self.order.push_back((key, bytes, Instant::now()));
-        self.discard();
+        self.kept.insert(key.clone(), page);
+        self.by_age.push_back((key, bytes, Instant::now()));
+        self.discard_old();
     }
 
-    /// Throws away what is too old or too much.
-    fn discard(&mut self) {
-        while let Some((key, bytes, at)) = self.order.front()
-            && (self.bytes > CACHE_BYTES_MAX || at.elapsed() > CACHE_TIME)
+    /// Discards pages that are too old, and the oldest pages if the kept pages are too large.
+    fn discard_old(&mut self) {
+        while let Some((key, bytes, kept_at)) = self.by_age.front()
+            && (self.kept_bytes > KEPT_BYTES_MAX || kept_at.elapsed() > KEEP_TIME)
         {
-            if let Some(next_page) = self.pages.remove(key).and_then(|page| key.next_page(&page)) {
+            if let Some(next_page) = self.kept.remove(key).and_then(|page| key.next_page(&page)) {
                 self.expected.remove(&next_page);
             }
-            self.bytes -= bytes;
-            self.order.pop_front();
+            self.kept_bytes -= bytes;
+            self.by_age.pop_front();
         }
     }
 }
 
-/// What was trimmed or wiped stays so: the crowd of a node that slept is told by one read. But the record of a loss may be
-/// found a moment later, and a page without an event would be asked for again and again.
-fn is_true_for_a_while(page: &Page) -> bool {
+/// Returns whether a page stays correct for [`KEEP_TIME`].
+///
+/// A page with a `lost-tail` gap does not, because the gap record may be written a moment later. A
+/// page with no events does not, because an event may follow at any time. Other gaps are permanent.
+fn may_be_kept(page: &Page) -> bool {
     match page.start {
         Continuity::Contiguous => !page.events.is_empty(),
         Continuity::Gap { reason, .. } => reason != GapReason::LostTail,
     }
 }
 
-fn size(page: &Page) -> usize {
-    page.events.iter().map(Stored::size).sum::<usize>() + page.events.len() * EVENT_BYTES
+fn page_bytes(page: &Page) -> usize {
+    let text_bytes = page.events.iter().map(Stored::size).sum::<usize>();
+    text_bytes + page.events.len() * EVENT_OVERHEAD_BYTES
 }
 
 fn kib(bytes: usize) -> u32 {
@@ -291,26 +311,14 @@ fn kib(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
     use sse_proto::Event;
 
     use super::*;
-    use crate::broker::{Retention, idempotency::KeyLimits, memory::Memory};
+    use crate::fanout::test_support::memory_broker;
 
     #[tokio::test]
-    async fn for_whoever_reads_on_the_next_page_is_there_before_it_is_asked_for() {
-        let retention = Retention {
-            events_max: NonZeroUsize::MAX,
-            age_max: Duration::MAX,
-            bytes_max: u64::MAX,
-            channels_max: 1,
-            keys: KeyLimits {
-                window: Duration::MAX,
-                keys_max: 0,
-            },
-        };
-        let broker = Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()));
+    async fn the_next_page_is_read_ahead_for_a_stream_that_reads_on() {
+        let broker = memory_broker();
         let event = |number: usize| Event {
             kind: "number".parse().unwrap(),
             data: number.to_string().into(),
@@ -329,24 +337,20 @@ mod tests {
 
         let first = pages.read(key.clone()).await.unwrap();
         key = key.next_page(&first).unwrap();
-        assert!(pages.cached(&key).is_none(), "nobody has read on yet");
+        assert!(pages.cached(&key).is_none(), "no stream has read on yet");
         let second = pages.read(key.clone()).await.unwrap();
         key = key.next_page(&second).unwrap();
         while pages.cached(&key).is_none() {
             tokio::task::yield_now().await;
         }
         let third = pages.cached(&key).unwrap();
-        let data = |page: &SharedPage| {
-            page.events
-                .iter()
-                .map(|event| event.data.to_string())
-                .collect::<Vec<_>>()
+        let numbers = |page: &SharedPage| {
+            let data = page.events.iter().map(|event| event.data.to_string());
+            data.collect::<Vec<_>>()
         };
-        let read = [data(&first), data(&second), data(&third)].concat();
-        assert!(
-            read.into_iter()
-                .eq((0..25).map(|number: usize| number.to_string()))
-        );
-        assert_eq!(key.next_page(&third), None, "this is the end for now");
+        let read = [numbers(&first), numbers(&second), numbers(&third)].concat();
+        let expected = (0..25).map(|number: usize| number.to_string());
+        assert!(read.into_iter().eq(expected));
+        assert_eq!(key.next_page(&third), None, "the log ends here for now");
     }
 }

@@ -1,60 +1,68 @@
-//! How long a client is waited for that takes nothing.
+//! How long a client may accept no data before its stream counts as stalled.
 //!
-//! TCP hides whoever reads slowly: its kernel takes at once what it has room for, and tells of new room only when a good
-//! part of it is free (Linux: a sixteenth of the buffer, and a whole segment, which is 64 KiB on loopback). A client that
-//! reads 1 KB/s may so take nothing for minutes, and until then nothing tells it from one that has stopped. So each gets
-//! the time in which one that reads so slowly must have read what it was given, and `--write-timeout` beyond that.
+//! TCP hides slow readers: the client's kernel accepts whatever fits its buffer, and reports new
+//! room only when much of the buffer is free. (On Linux that is a sixteenth of the buffer and a
+//! whole segment, which is 64 KiB on loopback.) A client that reads 1 KB/s may therefore accept no
+//! data for minutes, and looks like a client that has stopped. So each client gets the time in
+//! which the slowest allowed reader reads what it has accepted, plus `--write-timeout`:
+//!
+//! ```text
+//! bytes that the client accepted  = bytes written - bytes still in this machine's kernel
+//! bytes that it may not have read = min(bytes accepted, UNREAD_MAX)
+//! stall timeout                   = --write-timeout + bytes that it may not have read / 1 KB/s
+//! ```
 
 use std::time::Duration;
 
-/// What may wait in our own kernel to be sent to a client: no slow one holds more.
+/// Most unsent bytes that this machine's kernel queues per connection.
 pub const UNSENT_BYTES: u32 = 32 << 10;
-/// Who reads no slower is never closed.
+/// A client that reads at least this fast is never closed as stalled.
 const SLOWEST_BYTES_PER_S: u64 = 1000;
-/// What a client is taken to have unread at the most: a sixteenth of the largest receive buffers, and more than all of
-/// those that do not grow.
+/// Most accepted bytes that a client may not have read yet: a sixteenth of the largest receive
+/// buffers, and more than all of a buffer that does not grow.
 const UNREAD_MAX: u64 = 256 << 10;
-/// In which it is counted, so that it takes little room.
+/// Unit in which accepted bytes are counted, so that the count fits 16 bits.
 const UNIT_BYTES: usize = 256;
 
-/// What a connection has taken in all, as far as it matters.
+/// Bytes that a connection has accepted in all, up to the number that matters for the timeout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BytesAccepted(u16);
 
 impl BytesAccepted {
-    /// It took so many bytes more.
+    /// Adds `bytes` that the socket has accepted.
     pub fn add(&mut self, bytes: usize) {
         let units = u16::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u16::MAX);
         self.0 = self.0.saturating_add(units);
     }
 
-    /// How long it may take nothing before it is stalled.
+    /// Returns how long the connection may accept no data before it is stalled.
     #[must_use]
     pub fn stall_timeout(self, write_timeout: Duration) -> Duration {
         let bytes = u64::from(self.0) * UNIT_BYTES as u64;
-        // What our own kernel still has was not given to the client.
+        // The client has not received what is still in this machine's kernel.
         let unread = bytes
             .saturating_sub(u64::from(UNSENT_BYTES))
             .min(UNREAD_MAX);
-        write_timeout.saturating_add(reading(unread))
+        write_timeout.saturating_add(slowest_read_time(unread))
     }
 }
 
-/// The longest that any connection may take nothing.
+/// Returns the longest stall timeout of any connection.
 #[must_use]
 pub fn stall_timeout_max(write_timeout: Duration) -> Duration {
-    write_timeout.saturating_add(reading(UNREAD_MAX))
+    write_timeout.saturating_add(slowest_read_time(UNREAD_MAX))
 }
 
-/// Between two times that a client which takes nothing is offered the rest: its socket says that it has room only when it
-/// has much.
+/// Returns the pause between two attempts to write to a client that accepts no data.
+///
+/// The attempts are necessary because a socket becomes writable only when it has much room.
 #[must_use]
 pub fn retry_interval(write_timeout: Duration) -> Duration {
     (write_timeout / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
 
-/// How long the slowest client reads so much.
-const fn reading(bytes: u64) -> Duration {
+/// Returns how long the slowest allowed client reads `bytes`.
+const fn slowest_read_time(bytes: u64) -> Duration {
     Duration::from_millis(bytes * 1000 / SLOWEST_BYTES_PER_S)
 }
 
@@ -65,10 +73,10 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(2);
 
     #[test]
-    fn who_was_given_much_may_read_it_and_nobody_waits_for_ever() {
+    fn the_timeout_grows_with_the_bytes_accepted_up_to_a_limit() {
         let mut accepted = BytesAccepted::default();
         assert_eq!(accepted.stall_timeout(TIMEOUT), TIMEOUT);
-        // All of it may still be in our own kernel.
+        // All of it may still be in this machine's kernel.
         accepted.add(UNSENT_BYTES as usize);
         assert_eq!(accepted.stall_timeout(TIMEOUT), TIMEOUT);
         accepted.add(100_000);

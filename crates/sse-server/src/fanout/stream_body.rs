@@ -1,216 +1,226 @@
-//! A subscription as an HTTP response body: how every stream begins, and the driver for a socket that stays with actix.
+//! A stream as the body of an HTTP response, which is how every stream starts.
 //!
-//! It does what the subscription says, and what that must not know: reads pages, waits, sends heartbeats on an idle
-//! stream, asks the log's clock when there is a time to end, and ends the stream at a block's end. A body that is not
-//! polled, because the socket is full, does nothing and holds at most one chunk.
+//! The body goes through these states:
+//!
+//! ```text
+//!  Starting ──► Ready ──┬──► Detached    the fan-out thread has the socket
+//!  (position            │
+//!   unknown)            └──► Attached    the body serves the stream to its end
+//! ```
+//!
+//! The opening is sent at once, even if the start position is unknown. An attached stream
+//! ([`AttachedStream`]) decides what to send; the body adds heartbeats and the end on shutdown. A
+//! body that is not polled, because the socket is full, does nothing and holds at most one chunk.
 
-use std::{fmt::Display, io, sync::Arc, time::Duration};
+use std::{io, mem, time::Duration};
 
 use actix_web::body::{BodyStream, MessageBody};
 use bytes::{Bytes, BytesMut};
-use futures::{
-    FutureExt as _,
-    future::{BoxFuture, select_all},
-    poll, stream,
-};
-use smallvec::SmallVec;
-use sse_proto::{Channel, EventId, wire};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until},
-};
+use futures::{future::BoxFuture, stream};
+use sse_proto::{EventId, wire};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Framing,
-    detach::Connection,
-    page_cache::{PageCache, PageKey, SharedPage},
-    start::{Begun, settlement},
-    subscriber::Closed,
-    thread::{Fanout, NewStream},
+    TransferCoding,
+    admission::{Admission, CloseReason, StreamGuard},
+    attached::AttachedStream,
+    start::Begun,
+    detach::DetachableSocket,
+    mailbox::NewStream,
+    page_cache::PageCache,
+    shared_state::encode_heartbeat,
+    thread::Fanout,
 };
-use crate::{
-    broker::BrokerError,
-    channel::{
-        Chunk, Hub, LiveChannel, MultiSubscription, Settlement,
-        multi::{Fetch, MultiStep},
-    },
-    metrics::SubscriberGuard,
-};
+use crate::channel::{Hub, MultiSubscription};
 
-/// Between two attempts to reach a broker that is away.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
-/// Between two looks at the log's clock, which may be set: not too often, and not too seldom.
-const CLOCK_LOOKS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(20)..=Duration::from_mins(1);
-
-/// What every stream of a server shares.
+/// Settings that all streams of a server share.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSettings {
-    /// Silence after which a comment is sent.
+    /// Silence after which a heartbeat is sent.
     pub heartbeat: Duration,
-    /// How long a subscriber should wait before it reconnects.
+    /// Time after which a client should reconnect, for the field `retry`.
     pub retry: Duration,
 }
 
-/// What streams are made from.
+/// What all streams of a server share; clones share it.
 #[derive(Debug, Clone)]
 pub struct Streams {
     /// The channels.
     pub hub: Hub,
-    /// Their history.
+    /// Pages of history.
     pub pages: PageCache,
-    /// What all streams share.
+    /// Settings.
     pub settings: StreamSettings,
-    /// The threads that sockets leave for; none if they stay.
+    /// Threads that take over the sockets; `None` if every stream stays attached.
     pub fanout: Option<Fanout>,
+    /// Limits how many streams are open.
+    pub admission: Admission,
     /// Ends the streams.
     pub stopping: CancellationToken,
 }
 
-/// A way out of actix.
+/// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
-pub struct Exit {
-    /// What actix takes for the connection.
-    pub connection: Connection,
-    /// How the response goes over it.
-    pub framing: Framing,
+pub struct Handover {
+    /// Connection of the response.
+    pub socket: DetachableSocket,
+    /// How the body goes over the connection.
+    pub coding: TransferCoding,
 }
 
-/// The body of a stream, which ends with `stopping`, when nothing up to `until` can come any more, or, given a way out,
-/// by taking the socket with it.
+/// Creates the body of a stream.
+///
+/// With a `handover` and fan-out threads the body ends when a thread has taken the socket.
+/// Otherwise it ends with `streams.stopping`, or when no event up to `until` can appear any more.
+/// `comment` is the text of the opening's first comment.
 #[must_use]
 pub fn stream_body(
     streams: Streams,
     begun: Begun,
     until: Option<EventId>,
     comment: &str,
-    guard: SubscriberGuard,
-    exit: Option<Exit>,
+    guard: StreamGuard,
+    handover: Option<Handover>,
 ) -> impl MessageBody + use<> {
-    let mut opening = BytesMut::new();
-    let position = match &begun {
-        Begun::AppendOutcome(subscription) => subscription.opening(),
-        Begun::Looking(_) => None,
-    };
-    wire::opening(&mut opening, streams.settings.retry, position, comment);
-    let exit = exit.and_then(|exit| Some((exit, streams.fanout.clone()?)));
     let state = match begun {
-        Begun::AppendOutcome(subscription) => State::AppendOutcome(subscription),
-        Begun::Looking(looking) => State::Looking(looking),
+        Begun::AppendOutcome(subscription) => State::Ready(subscription),
+        Begun::Looking(starting) => State::Starting(starting),
     };
-    // In a box, because `unfold` moves it with every chunk.
-    let (opening, last_write, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
+    let position = match &state {
+        State::Ready(subscription) => subscription.opening(),
+        _ => None,
+    };
+    let mut opening = BytesMut::new();
+    wire::opening(&mut opening, streams.settings.retry, position, comment);
+    let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
+    // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
         streams,
         state,
         until,
-        exit,
-        opening,
+        handover,
+        opening: Some(opening.freeze()),
         guard,
-        last_write,
-        closed,
+        last_write: Instant::now(),
+        close_reason: CloseReason::Client,
     });
     BodyStream::new(stream::unfold(driver, |mut driver| async move {
         match driver.next().await {
-            Next::Bytes(bytes) => Some((Ok(bytes), driver)),
+            Next::Send(bytes) => Some((Ok(bytes), driver)),
             Next::End => None,
-            Next::Leave => Some((driver.leave().await, driver)),
+            Next::Detach => Some((driver.detach().await, driver)),
         }
     }))
 }
 
-/// One stream.
+/// Drives one stream as a body.
 struct Driver {
     streams: Streams,
     state: State,
     until: Option<EventId>,
-    exit: Option<(Exit, Fanout)>,
+    /// `None` if the stream stays attached.
+    handover: Option<(Handover, Fanout)>,
+    /// `None` once it is sent.
     opening: Option<Bytes>,
-    guard: SubscriberGuard,
-    /// When something was last sent.
+    guard: StreamGuard,
     last_write: Instant,
-    /// Why it ends: unless it is said, because actix has dropped it.
-    closed: Closed,
+    /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
+    close_reason: CloseReason,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A guard that was taken over counts elsewhere.
-        self.guard.closed(self.closed.as_str());
+        // This has no effect after a detach, which takes the count out of the guard.
+        self.guard.set_close_reason(self.close_reason);
     }
 }
 
 enum State {
-    /// It is not known yet where the subscription begins.
-    Looking(BoxFuture<'static, MultiSubscription>),
-    /// It has not begun.
-    AppendOutcome(MultiSubscription),
-    Live(Box<Live>),
-    /// Somebody else has it.
-    Gone,
+    /// The start position is unknown, because the broker has not answered yet.
+    Starting(BoxFuture<'static, MultiSubscription>),
+    /// The subscription has a start position, and has sent nothing.
+    Ready(MultiSubscription),
+    /// The body serves the stream.
+    Attached(Box<AttachedStream>),
+    /// A fan-out thread serves the stream.
+    Detached,
 }
 
 /// What the body does next.
 enum Next {
-    /// Sends this, which is never empty.
-    Bytes(Bytes),
-    /// Hands the socket over.
-    Leave,
+    /// Sends these bytes, at least one.
+    Send(Bytes),
+    /// Hands the socket to a fan-out thread.
+    Detach,
     End,
 }
 
 impl Driver {
     async fn next(&mut self) -> Next {
         if let Some(opening) = self.opening.take() {
-            return Next::Bytes(self.speak(opening, 0));
+            return self.send(opening, 0);
         }
         match self.state {
-            State::AppendOutcome(_) if self.exit.is_some() => return Next::Leave,
-            // Not an end: actix would go on with the requests that were sent behind this one.
-            State::Gone => return std::future::pending().await,
+            State::Ready(_) if self.handover.is_some() => return Next::Detach,
+            // After an end, actix would handle the requests that were sent behind this one.
+            State::Detached => return std::future::pending().await,
             _ => {}
         }
         let stopping = self.streams.stopping.clone();
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
-            () = stopping.cancelled() => self.end(Closed::Stopping),
-            said = self.advance() => match said {
-                Some((bytes, events)) => Next::Bytes(self.speak(bytes, events)),
-                None => self.end(Closed::Ended),
+            () = stopping.cancelled() => self.end(CloseReason::Shutdown),
+            chunk = self.next_chunk() => match chunk {
+                Some((bytes, events)) => self.send(bytes, events),
+                None => self.end(CloseReason::UntilReached),
             },
-            () = sleep_until(heartbeat_due) => Next::Bytes(self.heartbeat()),
+            () = sleep_until(heartbeat_due) => self.send_heartbeat(),
         }
     }
 
-    fn end(&mut self, reason: Closed) -> Next {
-        self.closed = reason;
-        Next::End
+    /// Waits for the next chunk and its number of events. Returns `None` when the stream is over.
+    ///
+    /// The future may be dropped before it is ready; the next call continues its work.
+    async fn next_chunk(&mut self) -> Option<(Bytes, usize)> {
+        if let State::Starting(starting) = &mut self.state {
+            let subscription = starting.await;
+            // The opening could not contain the position.
+            let position = encode_heartbeat(subscription.opening());
+            self.state = State::Ready(subscription);
+            return Some((position, 0));
+        }
+        self.attach();
+        match &mut self.state {
+            State::Attached(attached) => attached.next_chunk(&mut self.guard).await,
+            _ => None,
+        }
     }
 
-    /// Hands the socket over, with all that belongs to it. The byte returned is for actix, which finds that the
-    /// connection does not take it, and drops connection and body.
-    async fn leave(&mut self) -> io::Result<Bytes> {
-        let (state, exit) = (
-            std::mem::replace(&mut self.state, State::Gone),
-            self.exit.take(),
-        );
-        if let (
-            State::AppendOutcome(subscription),
-            Some((
-                Exit {
-                    connection,
-                    framing,
-                },
-                fanout,
-            )),
-        ) = (state, exit)
-            && let Some(socket) = connection.detach().await?
+    /// Makes a ready stream an attached one.
+    fn attach(&mut self) {
+        if matches!(self.state, State::Ready(_))
+            && let State::Ready(subscription) = mem::replace(&mut self.state, State::Detached)
         {
-            fanout.join(NewStream {
+            let attached = AttachedStream::new(&self.streams, subscription, self.until);
+            self.state = State::Attached(Box::new(attached));
+        }
+    }
+
+    /// Hands the socket to a fan-out thread, with everything that belongs to the stream.
+    ///
+    /// Returns a byte for actix. Its write fails, because the connection is empty then, and actix
+    /// drops the connection and this body.
+    async fn detach(&mut self) -> io::Result<Bytes> {
+        let state = mem::replace(&mut self.state, State::Detached);
+        if let (State::Ready(subscription), Some((handover, fanout))) =
+            (state, self.handover.take())
+            && let Some(socket) = handover.socket.detach().await?
+        {
+            fanout.add_stream(NewStream {
                 socket,
-                framing,
+                coding: handover.coding,
                 subscription,
                 until: self.until,
                 guard: self.guard.take(),
@@ -219,236 +229,23 @@ impl Driver {
         Ok(Bytes::from_static(b":"))
     }
 
-    /// What the subscription has to say next; none when it is over. Dropped half-way, it goes on where it was.
-    async fn advance(&mut self) -> Option<(Bytes, usize)> {
-        loop {
-            match &mut self.state {
-                State::Looking(looking) => {
-                    let subscription = looking.await;
-                    // The opening could not tell where it is.
-                    let said = heartbeat(subscription.opening());
-                    self.state = State::AppendOutcome(subscription);
-                    return Some((said, 0));
-                }
-                State::Live(live) => return live.advance(&mut self.guard).await,
-                State::AppendOutcome(_) | State::Gone => {
-                    let State::AppendOutcome(subscription) =
-                        std::mem::replace(&mut self.state, State::Gone)
-                    else {
-                        return None;
-                    };
-                    self.state =
-                        State::Live(Box::new(Live::new(&self.streams, subscription, self.until)));
-                }
-            }
-        }
-    }
-
-    fn heartbeat(&mut self) -> Bytes {
+    fn send_heartbeat(&mut self) -> Next {
         let bytes = match &mut self.state {
-            State::Looking(_) | State::Gone => heartbeat(None::<EventId>),
-            State::AppendOutcome(subscription) => heartbeat(subscription.tell()),
-            State::Live(live) => heartbeat(live.subscription.tell()),
+            State::Starting(_) | State::Detached => encode_heartbeat(None::<EventId>),
+            State::Ready(subscription) => encode_heartbeat(subscription.tell()),
+            State::Attached(attached) => attached.heartbeat(),
         };
-        self.speak(bytes, 0)
+        self.send(bytes, 0)
     }
 
-    fn speak(&mut self, bytes: Bytes, events: usize) -> Bytes {
+    fn send(&mut self, bytes: Bytes, events: usize) -> Next {
         self.last_write = Instant::now();
-        self.guard.delivered(events, bytes.len());
-        bytes
-    }
-}
-
-/// A subscription and what it reads from.
-struct Live {
-    pages: PageCache,
-    subscription: MultiSubscription,
-    /// In the order of the subscription.
-    tails: SmallVec<[LiveTail; 1]>,
-    /// A read of history that is under way. A heartbeat does not start it again.
-    fetching: Option<Fetching>,
-    /// Waits until nothing up to the end can come any more; gives how each channel ends.
-    settling: Option<BoxFuture<'static, Vec<Settlement>>>,
-    /// Our log has it that this subscriber cannot be served.
-    said_damaged: bool,
-}
-
-struct LiveTail {
-    channel: Arc<LiveChannel>,
-    changed: watch::Receiver<()>,
-}
-
-struct Fetching {
-    fetch: Fetch,
-    /// An error comes after a pause.
-    page: BoxFuture<'static, Result<SharedPage, BrokerError>>,
-}
-
-impl Live {
-    fn new(streams: &Streams, subscription: MultiSubscription, until: Option<EventId>) -> Self {
-        let hub = &streams.hub;
-        let tails = subscription.channels().map(|channel| {
-            let channel = hub.join(channel);
-            LiveTail {
-                changed: channel.tail.watch(),
-                channel,
-            }
-        });
-        let tails = tails.collect();
-        let settling = until.map(|bound| {
-            let channels: Vec<Channel> = subscription.channels().cloned().collect();
-            settled(hub.clone(), channels, bound).boxed()
-        });
-        Self {
-            pages: streams.pages.clone(),
-            subscription,
-            tails,
-            fetching: None,
-            settling,
-            said_damaged: false,
-        }
+        self.guard.record_delivery(events, bytes.len());
+        Next::Send(bytes)
     }
 
-    async fn advance(&mut self, guard: &mut SubscriberGuard) -> Option<(Bytes, usize)> {
-        loop {
-            // Before the tails, so that busy channels do not keep one waiting that is served from history.
-            if let Some(fetching) = &mut self.fetching
-                && let std::task::Poll::Ready(page) = poll!(&mut fetching.page)
-                && let Some(said) = self.fetched(page, guard)
-            {
-                return Some(said);
-            }
-            // Marked as seen before looking: a change during the look wakes the wait below.
-            for tail in &mut self.tails {
-                tail.changed.borrow_and_update();
-            }
-            let busy = self.fetching.as_ref().map(|fetching| fetching.fetch.nth);
-            let step = self
-                .subscription
-                .next(|nth| self.tails[nth].channel.tail.frames(), busy);
-            guard.behind(self.subscription.is_behind());
-            match step {
-                MultiStep::Write(chunk) => return Some((chunk.bytes, chunk.events)),
-                MultiStep::Fetch(fetch) => {
-                    self.fetch(fetch);
-                    continue;
-                }
-                MultiStep::End => {
-                    return self
-                        .subscription
-                        .tell()
-                        .map(|position| (heartbeat(Some(position)), 0));
-                }
-                MultiStep::Wait => {}
-            }
-            let page = tokio::select! {
-                biased;
-                page = arrived(&mut self.fetching) => page,
-                settlements = accepted(&mut self.settling) => {
-                    self.settling = None;
-                    self.subscription.settle(settlements);
-                    continue;
-                }
-                () = changed(&mut self.tails, busy) => continue,
-            };
-            if let Some(said) = self.fetched(page, guard) {
-                return Some(said);
-            }
-        }
+    const fn end(&mut self, reason: CloseReason) -> Next {
+        self.close_reason = reason;
+        Next::End
     }
-
-    fn fetch(&mut self, fetch: Fetch) {
-        let Some(channel) = self.subscription.channels().nth(fetch.nth) else {
-            return;
-        };
-        let ask = PageKey {
-            channel: channel.clone(),
-            from: fetch.from,
-            events_max: self.subscription.page_events_max(),
-            epoch: fetch.epoch,
-        };
-        let pages = self.pages.clone();
-        let page = async move { pages.read(ask).await }.boxed();
-        self.fetching = Some(Fetching { fetch, page });
-    }
-
-    fn fetched(
-        &mut self,
-        page: Result<SharedPage, BrokerError>,
-        guard: &SubscriberGuard,
-    ) -> Option<(Bytes, usize)> {
-        let Fetching { fetch, .. } = self.fetching.take()?;
-        if let Err(error @ BrokerError::Damaged(_)) = &page
-            && !std::mem::replace(&mut self.said_damaged, true)
-        {
-            let channel = self
-                .subscription
-                .channels()
-                .nth(fetch.nth)
-                .map(Channel::as_str);
-            tracing::error!(channel, %error, "a subscriber cannot be served from history");
-        }
-        let Chunk { bytes, events, gap } = self.subscription.page(fetch, &*page.ok()?)?;
-        if let Some(reason) = gap {
-            guard.gap(reason);
-        }
-        Some((bytes, events))
-    }
-}
-
-/// The page that is on its way, if one is.
-async fn arrived(fetching: &mut Option<Fetching>) -> Result<SharedPage, BrokerError> {
-    match fetching {
-        Some(fetching) => (&mut fetching.page).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn accepted<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until a tail changes; not that of the channel that waits for a page.
-async fn changed(tails: &mut [LiveTail], busy: Option<usize>) {
-    // The senders live in the tails, which are ours.
-    let change = async |tail: &mut LiveTail| match tail.changed.changed().await {
-        Ok(()) => (),
-        Err(_) => std::future::pending().await,
-    };
-    match (tails, busy) {
-        ([], _) | ([_], Some(0)) => std::future::pending().await,
-        ([tail], _) => change(tail).await,
-        (tails, busy) => {
-            let others = tails
-                .iter_mut()
-                .enumerate()
-                .filter(|(nth, _)| Some(*nth) != busy);
-            select_all(others.map(|(_, tail)| Box::pin(change(tail)))).await;
-        }
-    }
-}
-
-/// Waits until no event up to `bound` can come any more, in any channel; returns how they end there.
-pub(super) async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) -> Vec<Settlement> {
-    let mut settlements = Vec::with_capacity(channels.len());
-    for channel in &channels {
-        settlements.push(loop {
-            match settlement(hub.broker(), channel, bound).await {
-                Ok(Ok(settlement)) => break settlement,
-                Ok(Err(wait)) => sleep(wait.clamp(*CLOCK_LOOKS.start(), *CLOCK_LOOKS.end())).await,
-                Err(_) => sleep(RETRY_AFTER).await,
-            }
-        });
-    }
-    settlements
-}
-
-fn heartbeat(moved_to: Option<impl Display>) -> Bytes {
-    let mut bytes = BytesMut::new();
-    wire::heartbeat(&mut bytes, moved_to);
-    bytes.freeze()
 }

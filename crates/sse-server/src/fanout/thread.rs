@@ -1,177 +1,33 @@
-//! The fan-out threads, and the door to each: how sockets, wake-ups and answers get to the one thread that may touch
-//! them.
+//! Fan-out threads: their start, their streams and their end.
+//!
+//! Each thread runs one [`Reactor`] and is reached through its [`Mailbox`]. Streams are distributed
+//! over the threads in turn and never move to another thread.
 
 use std::{
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use sse_proto::EventId;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot};
 
+pub use super::reactor::FanoutSettings;
 use super::{
-    detach::Detached,
-    page_cache::{PageCache, SharedPage},
-    reactor::{Reactor, WAKE},
-    view::Framing,
+    mailbox::{Inbox, Mailbox, NewStream, StreamInfo},
+    page_cache::PageCache,
+    reactor::{Context, Reactor},
 };
-use crate::{
-    broker::BrokerError,
-    channel::{Hub, Listener, MultiSubscription, Settlement, multi::Fetch},
-    metrics::{Metrics, SubscriberGuard},
-};
+use crate::{channel::Hub, metrics::Metrics};
 
-/// How the threads write.
-#[derive(Debug, Clone, Copy)]
-pub struct FanoutSettings {
-    /// The least time from the end of one pass over a view to the next one.
-    pub coalesce: Duration,
-    /// Silence after which a comment is sent.
-    pub heartbeat: Duration,
-    /// A client that takes nothing for so long, although there is something for it, is closed.
-    pub write_timeout: Duration,
-}
-
-/// What the threads work with.
-#[derive(Debug, Clone)]
-pub(super) struct Context {
-    pub(super) settings: FanoutSettings,
-    pub(super) hub: Hub,
-    pub(super) pages: PageCache,
-    pub(super) metrics: Metrics,
-    pub(super) runtime: Handle,
-}
-
-/// A stream whose opening is out.
-#[derive(Debug)]
-pub struct NewStream {
-    /// Its socket.
-    pub socket: Detached,
-    /// How chunks go over it.
-    pub framing: Framing,
-    /// What it is sent.
-    pub subscription: MultiSubscription,
-    /// Where it ends.
-    pub until: Option<EventId>,
-    /// Counts it.
-    pub guard: SubscriberGuard,
-}
-
-/// An answer that a stream waits for.
-#[derive(Debug)]
-pub(super) struct Completion {
-    pub(super) key: u32,
-    /// Which of its questions this is the answer to.
-    pub(super) request_id: u64,
-    pub(super) what: Completed,
-}
-
-#[derive(Debug)]
-pub(super) enum Completed {
-    Page(Fetch, Result<SharedPage, BrokerError>),
-    /// Nothing up to its end can come any more; these are the last ids of its channels.
-    Settled(Vec<Settlement>),
-}
-
-/// What lies behind a door.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
-    pub(super) new_streams: Vec<NewStream>,
-    /// Views of which a tail has changed.
-    pub(super) changed_views: Vec<usize>,
-    pub(super) completions: Vec<Completion>,
-    /// All streams end, and those that still come.
-    pub(super) is_stopping: bool,
-    /// Nobody comes any more.
-    pub(super) is_closed: bool,
-    /// The thread was woken for what is here.
-    is_woken: bool,
-}
-
-/// The door to one thread.
-#[derive(Debug)]
-pub(super) struct Mailbox {
-    inbox: Mutex<Inbox>,
-    waker: mio::Waker,
-    next_request_id: AtomicU64,
-}
-
-impl Mailbox {
-    pub(super) fn send(&self, fill: impl FnOnce(&mut Inbox)) {
-        let mut inbox = self.inbox();
-        fill(&mut inbox);
-        if !std::mem::replace(&mut inbox.is_woken, true) {
-            drop(inbox);
-            if let Err(error) = self.waker.wake() {
-                // It can only be out of kernel memory; the thread wakes by itself for its heartbeats.
-                tracing::error!(%error, "a fan-out thread could not be woken");
-                self.inbox().is_woken = false;
-            }
-        }
-    }
-
-    /// A number for a question, which no other has, of an earlier reactor neither.
-    pub(super) fn request_id(&self) -> u64 {
-        self.next_request_id.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn drain(&self) -> Inbox {
-        let mut inbox = self.inbox();
-        let (is_stopping, is_closed) = (inbox.is_stopping, inbox.is_closed);
-        std::mem::replace(
-            &mut *inbox,
-            Inbox {
-                is_stopping,
-                is_closed,
-                ..Inbox::default()
-            },
-        )
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // It is consistent at every step.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Rings at the door when a tail changes that a view is of.
-#[derive(Debug)]
-pub(super) struct ViewWaker {
-    mailbox: Arc<Mailbox>,
-    view: usize,
-    is_pending: AtomicBool,
-}
-
-impl ViewWaker {
-    pub(super) const fn new(mailbox: Arc<Mailbox>, view: usize) -> Self {
-        Self {
-            mailbox,
-            view,
-            is_pending: AtomicBool::new(false),
-        }
-    }
-
-    /// Call it before looking at the tails: a change during the look rings again.
-    pub(super) fn reset(&self) {
-        self.is_pending.store(false, Ordering::SeqCst);
-    }
-}
-
-impl Listener for ViewWaker {
-    fn tail_changed(&self) {
-        if !self.is_pending.swap(true, Ordering::SeqCst) {
-            self.mailbox
-                .send(|inbox| inbox.changed_views.push(self.view));
-        }
-    }
-}
+/// Pause before a reactor that failed is started again, so that a defect which shows at once does
+/// not fill the log.
+const RESTART_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The fan-out threads; clones share them.
 #[derive(Debug, Clone)]
@@ -180,14 +36,15 @@ pub struct Fanout(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     mailboxes: Vec<Arc<Mailbox>>,
-    transition: AtomicUsize,
+    next_mailbox: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Fanout {
-    /// Starts so many threads.
+    /// Starts `threads` threads. Tasks for them run on `runtime`.
     ///
     /// # Errors
+    ///
     /// The system has no more threads or event queues.
     pub fn start(
         threads: NonZeroUsize,
@@ -207,74 +64,92 @@ impl Fanout {
         let (mut mailboxes, mut handles) = (Vec::new(), Vec::new());
         for number in 0..threads.get() {
             let poll = mio::Poll::new()?;
-            let waker = mio::Waker::new(poll.registry(), WAKE)?;
-            let mailbox = Arc::new(Mailbox {
-                inbox: Mutex::default(),
-                waker,
-                next_request_id: AtomicU64::new(0),
-            });
+            let mailbox = Arc::new(Mailbox::new(poll.registry())?);
             mailboxes.push(mailbox.clone());
             let context = context.clone();
             let thread = std::thread::Builder::new().name(format!("fan-out {number}"));
-            handles.push(thread.spawn(move || serve(poll, &mailbox, &context))?);
+            handles.push(thread.spawn(move || run_reactors(poll, &mailbox, &context))?);
         }
         Ok(Self(Arc::new(Inner {
             mailboxes,
-            transition: AtomicUsize::new(0),
+            next_mailbox: AtomicUsize::new(0),
             threads: Mutex::new(handles),
         })))
     }
 
-    /// Takes over a stream.
-    pub fn join(&self, new_streams: NewStream) {
-        let transition = self.0.transition.fetch_add(1, Ordering::Relaxed) % self.0.mailboxes.len();
-        self.0.mailboxes[transition].send(|inbox| inbox.new_streams.push(new_streams));
+    /// Hands a stream to the next thread.
+    pub fn add_stream(&self, stream: NewStream) {
+        let count = self.0.next_mailbox.fetch_add(1, Ordering::Relaxed);
+        let mailbox = &self.0.mailboxes[count % self.0.mailboxes.len()];
+        mailbox.send(|inbox| inbox.new_streams.push(stream));
     }
 
-    /// Ends all streams, and those that still come.
+    /// Lists the streams of all threads.
+    ///
+    /// Each thread lists its streams between two rounds, so the list is not one moment's. Streams
+    /// that are still with actix are not listed.
+    pub async fn list_streams(&self) -> Vec<StreamInfo> {
+        let mut lists = Vec::new();
+        for mailbox in &self.0.mailboxes {
+            let (sender, list) = oneshot::channel();
+            mailbox.send(|inbox| {
+                // A thread that is about to end never answers.
+                if !inbox.is_closed {
+                    inbox.list_requests.push(sender);
+                }
+            });
+            lists.push(list);
+        }
+        let mut streams = Vec::new();
+        for list in lists {
+            streams.extend(list.await.unwrap_or_default());
+        }
+        streams
+    }
+
+    /// Ends all streams, including those that are added later.
     pub fn end_streams(&self) {
         self.send_to_all(|inbox| inbox.is_stopping = true);
     }
 
-    /// Waits for the end of the threads. Nobody may join any more.
+    /// Waits for the end of the threads. No stream may be added any more.
     pub fn close(&self) {
         self.send_to_all(|inbox| inbox.is_closed = true);
-        let threads = std::mem::take(
-            &mut *self
-                .0
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let threads = self.0.threads.lock();
+        let threads = std::mem::take(&mut *threads.unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A panic in it was told where it happened.
+            // `run_reactors` has logged the panic of a thread.
             let _ = thread.join();
         }
     }
 
-    fn send_to_all(&self, fill: impl Fn(&mut Inbox)) {
+    fn send_to_all(&self, add: impl Fn(&mut Inbox)) {
         for mailbox in &self.0.mailboxes {
-            mailbox.send(&fill);
+            mailbox.send(&add);
         }
     }
 }
 
-/// One thread. A defect in it costs its streams their connections (they come back with their last ids), not the server
-/// its thread.
-fn serve(mut poll: mio::Poll, mailbox: &Arc<Mailbox>, context: &Context) {
+/// Runs a reactor until the mailbox is closed, and a new one if the reactor fails.
+///
+/// A defect closes the connections of the thread's streams, whose clients resume with their last
+/// event ids. The defect must not end the thread, because later streams need it.
+fn run_reactors(mut poll: mio::Poll, mailbox: &Arc<Mailbox>, context: &Context) {
     loop {
         let reactor =
             AssertUnwindSafe(|| Reactor::new(&mut poll, mailbox.clone(), context.clone()).run());
         match catch_unwind(reactor) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
-                tracing::error!(%error, "a fan-out thread starts anew; its streams were closed")
+                tracing::error!(%error, "a fan-out thread restarts; its streams were closed");
             }
-            Err(_) => tracing::error!(
-                "a fan-out thread panicked and starts anew; its streams were closed"
-            ),
+            Err(_) => {
+                tracing::error!("a fan-out thread panicked and restarts; its streams were closed");
+            }
         }
-        // So that a defect that is there at once does not fill the log.
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(RESTART_INTERVAL);
     }
 }
+
+#[cfg(test)]
+mod tests;

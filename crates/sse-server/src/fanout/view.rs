@@ -1,28 +1,55 @@
-//! What subscribers have in common: the channels they read and what they want of them, and, for all that stand at the
-//! same place, the very same state and the very same bytes.
+//! View: the streams of one thread that read the same channels with the same filter and envelope.
 //!
-//! A [`SharedState`] is a subscription's whole state, which never changes: a step leads from one to another. What a step
-//! writes is worked out for the first subscriber that takes it; the others find it there. So a thousand subscribers at
-//! the end of the tail cost one look at it, one chunk, and a pointer each.
+//! A thousand streams at the end of the tail cost one read of the tail, one encoded chunk and one
+//! pointer each, because streams at the same position share their [`SharedState`]:
+//!
+//! ```text
+//!  stream 1 ─┐
+//!  stream 2 ─┼─► state A ── next: send "18" ──► state B ── next: wait
+//!  stream 3 ─┘   (at 17)                        (at 18)
+//!                                               ▲     └─ heartbeat: send ":"
+//!  stream 4 ────────────────────────────────────┘
+//! ```
+//!
+//! The first stream that steps at A computes "send 18, then B" and caches it in A. The next two
+//! streams find it there. Then all four streams are at B.
+//!
+//! A view has three caches. [`View::clear_cache`] clears all of them, before and after each pass
+//! and after each round in which a stream stepped outside of a pass:
+//!
+//! | cache | content | what remains after `clear_cache` |
+//! |---|---|---|
+//! | `recent` | the states that appeared last, to find a state that equals a new subscription | the states that a stream still has |
+//! | `caching` | the states that cache a transition | nothing: a changed tail makes `next` wrong |
+//! | `last_page` | the result of the last page, for the other streams that wait for that page | nothing: the page holds memory of the page cache |
+//!
+//! Cached transitions can form a cycle of `Rc`s, for example if A's next step leads to B and B's
+//! next step leads back to A. The cycle would never be freed, so `Drop` clears the caches too.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
-use sse_proto::{Channel, api::GapReason, wire};
+use sse_proto::Channel;
 
-use super::page_cache::SharedPage;
-use crate::channel::{
-    Chunk, Envelope, Filter, LiveChannel, MultiSubscription,
-    multi::{Fetch, MultiStep},
+use super::{
+    page_cache::SharedPage,
+    shared_state::{Action, EncodedChunk, SharedState, Transition},
+};
+use crate::{
+    broker::BrokerError,
+    channel::{
+        Envelope, Filter, LiveChannel, MultiSubscription,
+        multi::{Fetch, MultiStep},
+    },
+    log_throttle::LogThrottle,
 };
 
-/// Among so many standings a new one is looked for before it is one of its own.
+/// Number of states in which a new subscription looks for its equal.
 const RECENT_MAX: usize = 8;
-/// What is worked out and remembered at a time: each may hold a chunk.
-const CACHED_MAX: usize = 256;
+/// Number of states that may cache a transition, each of which may hold a chunk.
+const CACHING_MAX: usize = 256;
 
-/// The channels and the wishes by which subscribers are in one view.
+/// What the subscriptions of a view have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ViewKey {
     pub(super) channels: SmallVec<[Channel; 1]>,
@@ -31,7 +58,7 @@ pub(super) struct ViewKey {
 }
 
 impl ViewKey {
-    pub(super) fn of(subscription: &MultiSubscription) -> Self {
+    pub(super) fn of_subscription(subscription: &MultiSubscription) -> Self {
         let (filter, envelope) = subscription.filter_and_envelope();
         Self {
             channels: subscription.channels().cloned().collect(),
@@ -41,132 +68,22 @@ impl ViewKey {
     }
 }
 
-/// How a chunk goes over the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// As a chunk of HTTP/1.1 (RFC 9112 §7.1).
-    Chunked,
-    /// As it is: HTTP/1.0, until the connection closes.
-    Plain,
-}
-
-impl Framing {
-    /// What ends the body.
-    pub(super) const fn terminator(self) -> &'static [u8] {
-        match self {
-            Self::Chunked => b"0\r\n\r\n",
-            Self::Plain => b"",
-        }
-    }
-}
-
-/// Bytes that many are sent.
-#[derive(Debug)]
-pub(super) struct EncodedChunk {
-    pub(super) events: usize,
-    pub(super) gap: Option<GapReason>,
-    plain: Bytes,
-    chunked: Bytes,
-}
-
-impl EncodedChunk {
-    fn new(chunk: Chunk) -> Self {
-        let Chunk { bytes, events, gap } = chunk;
-        Self {
-            events,
-            gap,
-            chunked: chunked(&bytes),
-            plain: bytes,
-        }
-    }
-
-    fn heartbeat(position: Option<impl std::fmt::Display>) -> Self {
-        let mut bytes = BytesMut::new();
-        wire::heartbeat(&mut bytes, position);
-        Self::new(Chunk {
-            bytes: bytes.freeze(),
-            events: 0,
-            gap: None,
-        })
-    }
-
-    pub(super) fn framed(&self, framing: Framing) -> &Bytes {
-        match framing {
-            Framing::Chunked => &self.chunked,
-            Framing::Plain => &self.plain,
-        }
-    }
-
-    /// How many bytes of the stream there are.
-    pub(super) fn len(&self) -> usize {
-        self.plain.len()
-    }
-}
-
-fn chunked(bytes: &[u8]) -> Bytes {
-    let mut chunk = BytesMut::with_capacity(bytes.len() + 16);
-    chunk.put_slice(format!("{:X}\r\n", bytes.len()).as_bytes());
-    chunk.put_slice(bytes);
-    chunk.put_slice(b"\r\n");
-    chunk.freeze()
-}
-
-/// What a subscriber does next.
-#[derive(Debug, Clone)]
-pub(super) enum Action {
-    Write(Rc<EncodedChunk>),
-    Fetch(Fetch),
-    Wait,
-    End,
-}
-
-/// One step of a subscriber: what it does, and where it stands then.
-#[derive(Debug, Clone)]
-pub(super) struct Transition {
-    pub(super) action: Action,
-    /// None if it stays where it is.
-    pub(super) next_state: Option<Rc<SharedState>>,
-}
-
-/// Where a subscriber stands.
-#[derive(Debug)]
-pub(super) struct SharedState {
-    pub(super) subscription: MultiSubscription,
-    transitions: RefCell<CachedTransitions>,
-}
-
-/// What was worked out for a standing, and may be asked for again.
-#[derive(Debug, Default)]
-struct CachedTransitions {
-    next: Option<Box<Transition>>,
-    heartbeat: Option<Box<Transition>>,
-}
-
-impl SharedState {
-    fn new(subscription: MultiSubscription) -> Self {
-        Self {
-            subscription,
-            transitions: RefCell::default(),
-        }
-    }
-}
-
-/// All subscribers of one thread that read the same channels and want the same of them.
+/// All streams of one thread with the same [`ViewKey`].
 #[derive(Debug)]
 pub(super) struct View {
-    pub(super) view_key: Rc<ViewKey>,
+    pub(super) key: Rc<ViewKey>,
     pub(super) channels: SmallVec<[Arc<LiveChannel>; 1]>,
-    /// Their keys.
+    /// Keys of the view's streams.
     pub(super) members: Vec<u32>,
-    /// The newest last.
+    /// States that appeared last; the newest is at the end.
     recent: SmallVec<[Rc<SharedState>; 2]>,
-    /// Those that remember a turn.
-    cached: SmallVec<[Rc<SharedState>; 2]>,
-    page: Option<Box<PageTransition>>,
-    pub(super) said_damaged: bool,
+    /// States that cache a transition.
+    caching: SmallVec<[Rc<SharedState>; 2]>,
+    last_page: Option<Box<PageTransition>>,
+    damage_log: LogThrottle,
 }
 
-/// What a page became for the last one that it was for.
+/// Transition that a page caused.
 #[derive(Debug)]
 struct PageTransition {
     before: Rc<SharedState>,
@@ -176,39 +93,37 @@ struct PageTransition {
 }
 
 impl View {
-    pub(super) fn new(view_key: Rc<ViewKey>, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
+    pub(super) fn new(key: Rc<ViewKey>, channels: SmallVec<[Arc<LiveChannel>; 1]>) -> Self {
         Self {
-            view_key,
+            key,
             channels,
             members: Vec::new(),
             recent: SmallVec::new(),
-            cached: SmallVec::new(),
-            page: None,
-            said_damaged: false,
+            caching: SmallVec::new(),
+            last_page: None,
+            damage_log: LogThrottle::once(),
         }
     }
 
-    /// Adds a member; returns its place among them.
-    pub(super) fn add(&mut self, key: u32) -> u32 {
+    /// Adds a stream. Returns the stream's index among the members.
+    pub(super) fn add_member(&mut self, key: u32) -> u32 {
         self.members.push(key);
         u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Removes the member at `place`; returns the one that is there now.
-    pub(super) fn remove(&mut self, place: u32) -> Option<u32> {
-        self.members.swap_remove(place as usize);
-        self.members.get(place as usize).copied()
+    /// Removes the member at `index`.
+    ///
+    /// Returns the key of the stream that is at `index` now; `None` if the last member was removed.
+    pub(super) fn remove_member(&mut self, index: u32) -> Option<u32> {
+        self.members.swap_remove(index as usize);
+        self.members.get(index as usize).copied()
     }
 
-    /// The standing of a subscription, shared with whoever stood there lately.
+    /// Returns the state of `subscription`: a recent state that equals it, or a new one.
     pub(super) fn intern_state(&mut self, subscription: MultiSubscription) -> Rc<SharedState> {
-        if let Some(found) = self
-            .recent
-            .iter()
-            .rev()
-            .find(|recent| recent.subscription == subscription)
-        {
-            return found.clone();
+        let equals = |state: &&Rc<SharedState>| state.subscription == subscription;
+        if let Some(state) = self.recent.iter().rev().find(equals) {
+            return state.clone();
         }
         let state = Rc::new(SharedState::new(subscription));
         if self.recent.len() == RECENT_MAX {
@@ -218,115 +133,135 @@ impl View {
         state
     }
 
-    /// What comes next at this standing, by the tails as they are, or were when it was last asked.
+    /// Returns the next step at `state`, by the tails as they were when the step was cached.
     pub(super) fn next(&mut self, state: &Rc<SharedState>) -> Transition {
-        if let Some(transition) = &state.transitions.borrow().next {
+        if let Some(transition) = &state.cached.borrow().next {
             return Transition::clone(transition);
         }
-        let transition = self.step(state, None);
-        state.transitions.borrow_mut().next = Some(Box::new(transition.clone()));
-        self.cache(state);
+        let transition = self.compute_next(state, None);
+        state.cached.borrow_mut().next = Some(Box::new(transition.clone()));
+        self.add_caching(state);
         transition
     }
 
-    /// What comes next while a page is on its way for one of the channels.
-    pub(super) fn next_without(&mut self, state: &Rc<SharedState>, busy: usize) -> Transition {
-        self.step(state, Some(busy))
+    /// Returns the next step of the channels other than `fetching`, which waits for a page.
+    ///
+    /// The step is not cached: a stream that reads history seldom has company.
+    pub(super) fn next_of_others(
+        &mut self,
+        state: &Rc<SharedState>,
+        fetching: usize,
+    ) -> Transition {
+        self.compute_next(state, Some(fetching))
     }
 
-    fn step(&mut self, state: &Rc<SharedState>, busy: Option<usize>) -> Transition {
+    fn compute_next(&mut self, state: &SharedState, fetching: Option<usize>) -> Transition {
         let mut subscription = state.subscription.clone();
-        let step = subscription.next(|nth| self.channels[nth].tail.frames(), busy);
+        let step = subscription.next(|nth| self.channels[nth].tail.frames(), fetching);
         let action = match step {
-            MultiStep::Write(chunk) => Action::Write(Rc::new(EncodedChunk::new(chunk))),
+            MultiStep::Write(chunk) => Action::Send(Rc::new(EncodedChunk::new(chunk))),
             MultiStep::Fetch(fetch) => Action::Fetch(fetch),
             MultiStep::Wait => Action::Wait,
             MultiStep::End => Action::End,
         };
         Transition {
             action,
-            next_state: self.moved(state, subscription),
+            next_state: self.changed_state(state, subscription),
         }
     }
 
-    /// The heartbeat for this standing, which tells the position if the subscriber does not know it.
+    /// Returns the heartbeat at `state`, which reports the position if the client does not know it.
     pub(super) fn heartbeat(&mut self, state: &Rc<SharedState>) -> Transition {
-        if let Some(transition) = &state.transitions.borrow().heartbeat {
+        if let Some(transition) = &state.cached.borrow().heartbeat {
             return Transition::clone(transition);
         }
         let mut subscription = state.subscription.clone();
-        let said = EncodedChunk::heartbeat(subscription.tell());
+        let chunk = EncodedChunk::heartbeat(subscription.tell());
         let transition = Transition {
-            action: Action::Write(Rc::new(said)),
-            next_state: self.moved(state, subscription),
+            action: Action::Send(Rc::new(chunk)),
+            next_state: self.changed_state(state, subscription),
         };
-        state.transitions.borrow_mut().heartbeat = Some(Box::new(transition.clone()));
-        self.cache(state);
+        state.cached.borrow_mut().heartbeat = Some(Box::new(transition.clone()));
+        self.add_caching(state);
         transition
     }
 
-    /// What the page that this standing asked for makes of it.
-    pub(super) fn page(
+    /// Returns the step that `page`, the result of `fetch`, causes at `state`.
+    pub(super) fn apply_page(
         &mut self,
         state: &Rc<SharedState>,
         fetch: Fetch,
         page: &SharedPage,
     ) -> Transition {
-        if let Some(last) = &self.page
+        if let Some(last) = &self.last_page
             && Rc::ptr_eq(&last.before, state)
             && last.fetch == fetch
-            && last.page.is(page)
+            && last.page.is_same(page)
         {
             return last.transition.clone();
         }
         let mut subscription = state.subscription.clone();
         let action = match subscription.page(fetch, page) {
-            Some(chunk) => Action::Write(Rc::new(EncodedChunk::new(chunk))),
+            Some(chunk) => Action::Send(Rc::new(EncodedChunk::new(chunk))),
             None => Action::Wait,
         };
         let transition = Transition {
             action,
-            next_state: self.moved(state, subscription),
+            next_state: self.changed_state(state, subscription),
         };
-        let turned = PageTransition {
+        self.last_page = Some(Box::new(PageTransition {
             before: state.clone(),
             fetch,
             page: page.clone(),
             transition: transition.clone(),
-        };
-        self.page = Some(Box::new(turned));
+        }));
         transition
     }
 
-    /// Lets go of everything that was worked out: the tails have changed since, or nobody needs it for now.
-    pub(super) fn forget(&mut self) {
-        for state in self.cached.drain(..) {
-            state.transitions.take();
+    /// Logs the first damage that keeps the view's streams from reading history.
+    pub(super) fn log_damage(&mut self, error: &BrokerError, now: Instant) {
+        if matches!(error, BrokerError::Damaged(_)) && self.damage_log.record(now).is_some() {
+            let channels = &self.key.channels;
+            tracing::error!(?channels, %error, "subscribers cannot be served from history");
         }
-        self.page = None;
-        // Where nobody stands any more nobody comes back to.
+    }
+
+    /// Clears the three caches.
+    pub(super) fn clear_cache(&mut self) {
+        for state in self.caching.drain(..) {
+            state.cached.take();
+        }
+        self.last_page = None;
+        // A stream never returns to an old state, so a state without a stream is useless.
         self.recent.retain(|state| Rc::strong_count(state) > 1);
-        // Channels with one or two streams may be very many.
+        // A server can have a view per stream, so a view that is idle must be small.
         if self.recent.len() <= self.recent.inline_size() {
             self.recent.shrink_to_fit();
         }
     }
 
-    fn moved(&mut self, from: &SharedState, to: MultiSubscription) -> Option<Rc<SharedState>> {
-        (from.subscription != to).then(|| self.intern_state(to))
+    fn changed_state(
+        &mut self,
+        before: &SharedState,
+        after: MultiSubscription,
+    ) -> Option<Rc<SharedState>> {
+        (before.subscription != after).then(|| self.intern_state(after))
     }
 
-    fn cache(&mut self, state: &Rc<SharedState>) {
-        self.cached.push(state.clone());
-        if self.cached.len() > CACHED_MAX {
-            self.forget();
+    fn add_caching(&mut self, state: &Rc<SharedState>) {
+        self.caching.push(state.clone());
+        if self.caching.len() > CACHING_MAX {
+            self.clear_cache();
         }
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        // What is remembered may lead in a circle.
-        self.forget();
+        // Break the cycles of `Rc`s that cached transitions can form.
+        self.clear_cache();
     }
 }
+
+#[cfg(test)]
+mod tests;

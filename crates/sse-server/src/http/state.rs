@@ -19,8 +19,6 @@ pub struct RequestLimits {
     pub batch_events_max: usize,
     /// Keys of a channel: a batch with more would never fit.
     pub keys_max: usize,
-    /// Open streams; publishers and health checks need connections too.
-    pub subscribers_max: usize,
 }
 
 /// What every request handler needs; each worker thread has a clone.

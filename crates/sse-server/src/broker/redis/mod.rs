@@ -185,7 +185,7 @@ impl RedisBroker {
         self.streams.last_id(channel).await
     }
 
-    pub(super) async fn settle(
+    pub(super) async fn check_settled(
         &self,
         channel: &Channel,
         bound: EventId,

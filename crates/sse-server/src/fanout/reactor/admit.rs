@@ -1,130 +1,106 @@
-//! How a stream is taken over.
+//! Admits a new stream to the thread: registers its socket, and finds or creates its view.
 
-use std::{collections::HashMap, io, rc::Rc, sync::Arc, time::Instant};
+use std::{io, rc::Rc, sync::Arc, time::Instant};
 
-use mio::{Interest, Token, net::TcpStream};
-use slab::Slab;
+use mio::{Interest, Token};
+use sse_proto::EventId;
 
-use super::{Pass, Reactor, Watched, small};
+use super::{Pass, Reactor, WatchedView, to_stored_key};
 use crate::{
     channel::Listener,
     fanout::{
-        detach::Detached,
-        stream_body::settled,
-        subscriber::Subscriber,
-        thread::{Completed, Completion, Context, Mailbox, NewStream, ViewWaker},
+        connection::Connection,
+        mailbox::{Completion, CompletionResult, NewStream, ViewWaker},
+        settle::wait_until_settled,
         view::{View, ViewKey},
     },
 };
 
 impl Reactor<'_> {
-    pub(super) fn admit(&mut self, _: Instant) -> bool {
-        let Some(new_streams) = self.new_streams.pop_front() else {
+    /// Admits the next new stream. Returns `false` if there is none.
+    pub(super) fn admit_next(&mut self, _: Instant) -> bool {
+        let Some(stream) = self.new_streams.pop_front() else {
             return false;
         };
-        // Without a place in the event queue nothing can be done for it: it is closed and comes back.
-        if let Err(error) = self.try_admit(new_streams) {
+        // A socket that cannot be registered is closed, and its client resumes.
+        if let Err(error) = self.admit(stream) {
             tracing::warn!(%error, "a stream could not be taken over");
         }
         true
     }
 
-    pub(super) fn try_admit(&mut self, new_streams: NewStream) -> io::Result<()> {
+    fn admit(&mut self, stream: NewStream) -> io::Result<()> {
         let NewStream {
-            socket,
-            framing,
+            mut socket,
+            coding,
             subscription,
             until,
             guard,
-        } = new_streams;
-        let Detached {
-            socket,
-            counted,
-            accepted,
-        } = socket;
-        let mut socket = TcpStream::from_std(socket);
-        let entry = self.subscribers.vacant_entry();
-        let (key, small_key) = (entry.key(), small(entry.key())?);
+        } = stream;
+        let key = self.connections.vacant_key();
+        let stored_key = to_stored_key(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut socket, Token(key), interest)?;
-        let view = watch(
-            &mut self.views,
-            &mut self.by_key,
-            &self.mailbox,
-            &self.context,
-            ViewKey::of(&subscription),
-        );
-        let small_view = small(view)?;
+            .register(&mut socket.socket, Token(key), interest)?;
+        let view = self.find_or_create_view(ViewKey::of_subscription(&subscription));
+        let stored_view = to_stored_key(view)?;
         let watched = &mut self.views[view];
         let last_write = self.wheel.tick(self.now);
-        let mut subscriber = Subscriber::new(
-            socket,
-            framing,
-            watched.view.intern_state(subscription),
-            (guard, counted, accepted),
-            last_write,
-        );
-        subscriber.view = small_view;
-        subscriber.place = watched.view.add(small_key);
-        subscriber.due = self.wheel.file(small_key, last_write, self.now);
+        let state = watched.view.intern_state(subscription);
+        let mut connection = Connection::new(socket, coding, state, guard, last_write);
+        connection.view = stored_view;
+        connection.member_index = watched.view.add_member(stored_key);
+        connection.heartbeat_due = self.wheel.insert(stored_key, last_write, self.now);
         if let Some(bound) = until {
-            let (request_id, mailbox, hub) = (
-                self.mailbox.request_id(),
-                self.mailbox.clone(),
-                self.context.hub.clone(),
-            );
-            let channels = watched.view.view_key.channels.to_vec();
-            let task = self.context.runtime.spawn(async move {
-                let what = Completed::Settled(settled(hub, channels, bound).await);
-                mailbox.send(|inbox| {
-                    inbox.completions.push(Completion {
-                        key: small_key,
-                        request_id,
-                        what,
-                    })
-                });
-            });
-            subscriber.set_settling(request_id, task.abort_handle());
+            self.start_settling(&mut connection, stored_key, bound);
         }
-        entry.insert(subscriber);
+        self.connections.insert(connection);
         self.step(key);
         Ok(())
     }
-}
 
-/// The view of these wishes.
-fn watch(
-    views: &mut Slab<Watched>,
-    by_key: &mut HashMap<Rc<ViewKey>, usize>,
-    mailbox: &Arc<Mailbox>,
-    context: &Context,
-    view_key: ViewKey,
-) -> usize {
-    if let Some(key) = by_key.get(&view_key) {
-        return *key;
+    /// Starts the task that waits for the end of a stream with `until`.
+    fn start_settling(&self, connection: &mut Connection, key: u32, bound: EventId) {
+        let request_id = self.mailbox.new_request_id();
+        let (mailbox, hub) = (self.mailbox.clone(), self.context.hub.clone());
+        let subscription = &connection.state.subscription;
+        let channels = subscription.channels().cloned().collect();
+        let task = self.context.runtime.spawn(async move {
+            let settlements = wait_until_settled(hub, channels, bound).await;
+            let completion = Completion {
+                key,
+                request_id,
+                result: CompletionResult::Settled(settlements),
+            };
+            mailbox.send(|inbox| inbox.completions.push(completion));
+        });
+        connection.set_settling(request_id, task.abort_handle());
     }
-    let entry = views.vacant_entry();
-    let key = entry.key();
-    let waker = Arc::new(ViewWaker::new(mailbox.clone(), key));
-    let view_key = Rc::new(view_key);
-    let channels = view_key
-        .channels
-        .iter()
-        .map(|channel| context.hub.join(channel))
-        .collect();
-    let view = View::new(view_key.clone(), channels);
-    for channel in &view.channels {
-        let listener: Arc<dyn Listener> = waker.clone();
-        channel.tail.listen(Arc::downgrade(&listener));
+
+    /// Returns the key of the view with `view_key`.
+    fn find_or_create_view(&mut self, view_key: ViewKey) -> usize {
+        if let Some(view) = self.views_by_key.get(&view_key) {
+            return *view;
+        }
+        let entry = self.views.vacant_entry();
+        let key = entry.key();
+        let waker = Arc::new(ViewWaker::new(self.mailbox.clone(), key));
+        let view_key = Rc::new(view_key);
+        let channels = view_key.channels.iter();
+        let channels = channels.map(|channel| self.context.hub.join(channel));
+        let view = View::new(view_key.clone(), channels.collect());
+        for channel in &view.channels {
+            let listener: Arc<dyn Listener> = waker.clone();
+            channel.tail.listen(Arc::downgrade(&listener));
+        }
+        entry.insert(WatchedView {
+            view,
+            waker,
+            pass: Pass::None,
+            not_before: Instant::now(),
+        });
+        self.views_by_key.insert(view_key, key);
+        key
     }
-    entry.insert(Watched {
-        view,
-        waker,
-        pass: Pass::None,
-        not_before: Instant::now(),
-    });
-    by_key.insert(view_key, key);
-    key
 }

@@ -1,113 +1,129 @@
-//! Pages that streams wait for, and what else is answered to them.
+//! Reads of history for streams, and what else streams wait for.
+//!
+//! A read runs as a task on the tokio runtime and comes back as a [`Completion`] with the request id
+//! of the read. The stream may be closed by then, and its key may belong to another stream; request
+//! ids are unique, so such a completion is recognised and ignored.
 
 use std::time::Instant;
 
-use super::{Reactor, small};
+use super::{Reactor, to_stored_key};
 use crate::{
     broker::BrokerError,
-    channel::multi::Fetch,
+    channel::{Settlement, multi::Fetch},
     fanout::{
-        page_cache::PageKey,
-        thread::{Completed, Completion},
-        view::Action,
+        mailbox::{Completion, CompletionResult},
+        page_cache::{PageKey, SharedPage},
+        shared_state::Action,
     },
 };
 
 impl Reactor<'_> {
-    pub(super) fn fetch(&mut self, key: usize, fetch: Fetch) {
-        let subscriber = &mut self.subscribers[key];
-        let (Some(watched), Ok(small_key)) = (self.views.get(subscriber.view as usize), small(key))
-        else {
+    /// Starts the read of a page for a stream.
+    pub(super) fn start_fetch(&mut self, key: usize, fetch: Fetch) {
+        let request_id = self.mailbox.new_request_id();
+        let Ok(stored_key) = to_stored_key(key) else {
             return;
         };
-        let ask = PageKey {
-            channel: watched.view.view_key.channels[fetch.nth].clone(),
+        let Some((connection, watched)) = self.connection_and_view(key) else {
+            return;
+        };
+        let page_key = PageKey {
+            channel: watched.view.key.channels[fetch.nth].clone(),
             from: fetch.from,
-            events_max: subscriber.state.subscription.page_events_max(),
+            events_max: connection.state.subscription.page_events_max(),
             epoch: fetch.epoch,
         };
-        let request_id = self.mailbox.request_id();
-        subscriber.set_fetching(Some((request_id, fetch)));
-        if let Some(page) = self.context.pages.cached(&ask) {
-            let what = Completed::Page(fetch, Ok(page));
-            return self.completions.push_back(Completion {
-                key: small_key,
-                request_id,
-                what,
-            });
+        connection.set_fetching(request_id, fetch);
+        let completion = move |page| Completion {
+            key: stored_key,
+            request_id,
+            result: CompletionResult::Page(fetch, page),
+        };
+        if let Some(page) = self.context.pages.cached(&page_key) {
+            self.completions.push_back(completion(Ok(page)));
+            return;
         }
         let (pages, mailbox) = (self.context.pages.clone(), self.mailbox.clone());
         self.context.runtime.spawn(async move {
-            let what = Completed::Page(fetch, pages.read(ask).await);
-            mailbox.send(|inbox| {
-                inbox.completions.push(Completion {
-                    key: small_key,
-                    request_id,
-                    what,
-                })
-            });
+            let completion = completion(pages.read(page_key).await);
+            mailbox.send(|inbox| inbox.completions.push(completion));
         });
     }
 
+    /// Handles the next completion. Returns `false` if there is none.
     pub(super) fn handle_completion(&mut self, _: Instant) -> bool {
-        let Some(Completion {
-            key,
-            request_id,
-            what,
-        }) = self.completions.pop_front()
-        else {
+        let Some(completion) = self.completions.pop_front() else {
             return false;
         };
-        let key = key as usize;
-        // The stream may be gone, and its key another's.
-        let Some(subscriber) = self.subscribers.get_mut(key) else {
-            return true;
-        };
-        let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
-            return true;
-        };
-        self.touched.push(subscriber.view as usize);
-        match what {
-            Completed::Settled(settlements) if subscriber.take_settling(request_id) => {
-                let mut subscription = subscriber.state.subscription.clone();
-                subscription.settle(settlements);
-                subscriber.state = watched.view.intern_state(subscription);
+        let (key, request_id) = (completion.key as usize, completion.request_id);
+        let may_step = match completion.result {
+            CompletionResult::Page(fetch, page) => self.apply_page(key, request_id, fetch, page),
+            CompletionResult::Settled(settlements) => {
+                self.apply_settlements(key, request_id, settlements)
             }
-            Completed::Page(fetch, page) if subscriber.fetching() == Some((request_id, fetch)) => {
-                subscriber.set_fetching(None);
-                match page {
-                    // One whose socket is full holds no page: it asks again when it has room.
-                    Ok(_) if subscriber.is_blocked() => return true,
-                    Ok(page) => {
-                        let transition = watched.view.page(&subscriber.state, fetch, &page);
-                        if let Some(then) = transition.next_state {
-                            subscriber.state = then;
-                        }
-                        if let Action::Write(said) = transition.action
-                            && !self.send(key, &said)
-                        {
-                            return true;
-                        }
-                    }
-                    Err(error) => self.not_read(key, &error),
-                }
-            }
-            _ => return true,
+        };
+        if may_step {
+            self.step(key);
         }
-        self.step(key);
         true
     }
 
-    pub(super) fn not_read(&mut self, key: usize, error: &BrokerError) {
-        let view = self
-            .subscribers
-            .get(key)
-            .map(|subscriber| subscriber.view as usize);
-        if let Some(watched) = view.and_then(|view| self.views.get_mut(view))
-            && matches!(error, BrokerError::Damaged(_))
-            && !std::mem::replace(&mut watched.view.said_damaged, true)
-        {
-            tracing::error!(channels = ?watched.view.view_key.channels, %error, "subscribers cannot be served from history");
+    /// Applies the result of a page read. Returns whether the stream may take a step.
+    fn apply_page(
+        &mut self,
+        key: usize,
+        request_id: u64,
+        fetch: Fetch,
+        page: Result<SharedPage, BrokerError>,
+    ) -> bool {
+        let now = self.now;
+        let Some((connection, watched)) = self.connection_and_view(key) else {
+            return false;
+        };
+        if !connection.finish_fetching(request_id, fetch) {
+            return false;
         }
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                watched.view.log_damage(&error, now);
+                return true;
+            }
+        };
+        // A blocked stream must not hold a page. It reads the page again when its socket has room.
+        if connection.is_blocked() {
+            return false;
+        }
+        let transition = watched.view.apply_page(&connection.state, fetch, &page);
+        if let Some(next_state) = transition.next_state {
+            connection.state = next_state;
+        }
+        let view = connection.view as usize;
+        self.used_views.push(view);
+        match transition.action {
+            Action::Send(chunk) => self.send_chunk(key, &chunk),
+            _ => true,
+        }
+    }
+
+    /// Applies the end of the wait for `until`. Returns whether the stream may take a step.
+    fn apply_settlements(
+        &mut self,
+        key: usize,
+        request_id: u64,
+        settlements: Vec<Settlement>,
+    ) -> bool {
+        let Some((connection, watched)) = self.connection_and_view(key) else {
+            return false;
+        };
+        if !connection.finish_settling(request_id) {
+            return false;
+        }
+        let mut subscription = connection.state.subscription.clone();
+        subscription.settle(settlements);
+        connection.state = watched.view.intern_state(subscription);
+        let view = connection.view as usize;
+        self.used_views.push(view);
+        true
     }
 }

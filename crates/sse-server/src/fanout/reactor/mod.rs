@@ -1,7 +1,19 @@
-//! One fan-out thread: an event loop that owns the sockets of thousands of streams and never waits for one of them.
+//! Event loop of a fan-out thread, which owns the sockets of thousands of streams and never waits
+//! for one of them.
 //!
-//! Work is done in slices, so that new streams are admitted and closed ones noticed while a pass over a large crowd is
-//! under way: live events first, then streams that catch up, heartbeats last.
+//! Each round handles the sockets that became ready and the messages in the mailbox, and then does
+//! each kind of work for at most one [`SLICE`]:
+//!
+//! ```text
+//! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
+//!                                [passes]   [admit]       [history]     [send]
+//!                              ► heartbeats ► stalled streams ► end of round
+//!                                [timers]     [timers]
+//! ```
+//!
+//! A pass over a large view therefore does not delay new streams, and closed connections are
+//! noticed during it. Live events come first, then streams that catch up, and heartbeats last: they
+//! wait until no pass is due.
 
 mod admit;
 mod history;
@@ -19,71 +31,111 @@ use std::{
 };
 
 use bytes::Bytes;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 use slab::Slab;
+use tokio::runtime::Handle;
 
 use super::{
+    admission::CloseReason,
+    connection::Connection,
     heartbeat_wheel::Wheel,
-    subscriber::{Closed, Subscriber},
-    thread::{Completion, Context, Mailbox, NewStream, ViewWaker},
+    mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
+    page_cache::PageCache,
     view::{View, ViewKey},
 };
+use crate::{
+    channel::{Hub, MultiSubscription},
+    metrics::Metrics,
+};
 
-/// The waker's token.
-pub(super) const WAKE: Token = Token(usize::MAX);
-/// What one kind of work gets before the others have their turn.
+/// Longest time for one kind of work in one round.
 const SLICE: Duration = Duration::from_micros(1500);
-/// So many streams are served between two looks at the clock.
-const BETWEEN_LOOKS: usize = 16;
-/// Chunks for one stream before others have their turn.
+/// Streams that are served between two readings of the clock.
+const STREAMS_PER_CLOCK_READ: usize = 16;
+/// Chunks that one stream is sent before the others have their turn.
 const CHUNKS_IN_A_ROW: usize = 4;
 
-/// What one thread owns.
+/// Settings of the fan-out threads.
+#[derive(Debug, Clone, Copy)]
+pub struct FanoutSettings {
+    /// Shortest time from the end of a pass over a view to the start of the next one.
+    pub coalesce: Duration,
+    /// Silence after which a heartbeat is sent.
+    pub heartbeat: Duration,
+    /// Shortest time without progress after which a client is stalled; see
+    /// [`stall`](crate::fanout::stall).
+    pub write_timeout: Duration,
+}
+
+/// What a reactor works with.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    pub(super) settings: FanoutSettings,
+    pub(super) hub: Hub,
+    pub(super) pages: PageCache,
+    pub(super) metrics: Metrics,
+    pub(super) runtime: Handle,
+}
+
+/// State of one fan-out thread.
 pub(super) struct Reactor<'p> {
     poll: &'p mut Poll,
     mailbox: Arc<Mailbox>,
     context: Context,
-    subscribers: Slab<Subscriber>,
-    views: Slab<Watched>,
-    by_key: HashMap<Rc<ViewKey>, usize>,
+    connections: Slab<Connection>,
+    views: Slab<WatchedView>,
+    views_by_key: HashMap<Rc<ViewKey>, usize>,
     /// Views whose pass is due or under way, in turn.
-    due: VecDeque<usize>,
-    /// Views whose pass may not begin yet.
-    waiting: BinaryHeap<Reverse<(Instant, usize)>>,
+    due_passes: VecDeque<usize>,
+    /// Views whose pass may not start before the time, earliest first.
+    waiting_passes: BinaryHeap<Reverse<(Instant, usize)>>,
     new_streams: VecDeque<NewStream>,
     completions: VecDeque<Completion>,
-    /// Streams that have more to do at once.
+    /// Streams that have more to send at once.
     queued: VecDeque<usize>,
     /// Streams whose sockets are full.
     blocked: HashSet<usize>,
-    stalled_look: Instant,
+    next_stall_check: Instant,
     wheel: Wheel,
-    /// Views that have worked something out outside of a pass.
-    touched: Vec<usize>,
-    /// Deliveries and bytes that are not in the metrics yet.
-    unreported: (usize, usize),
+    /// Views whose caches were used outside of a pass in this round.
+    used_views: Vec<usize>,
+    deliveries: UnreportedDeliveries,
     is_stopping: bool,
     is_closed: bool,
+    /// Time of the last clock reading.
     now: Instant,
 }
 
-/// A view, and when it gets its passes.
-struct Watched {
+/// Deliveries that the metrics do not contain yet.
+#[derive(Debug, Default)]
+struct UnreportedDeliveries {
+    events: usize,
+    bytes: usize,
+}
+
+/// A view, and the state of its passes.
+struct WatchedView {
     view: View,
     waker: Arc<ViewWaker>,
     pass: Pass,
-    /// Before that no pass may begin.
+    /// Earliest start of the next pass.
     not_before: Instant,
 }
 
+/// State of a view's pass, in which every stream of the view takes a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    /// Everybody has everything.
+    /// No tail has changed since the last pass.
     None,
-    /// One will be due.
+    /// A tail has changed; the pass starts at `not_before`.
     Waiting,
-    /// One is due, or under way: so many members are left. `again` if a tail has changed meanwhile.
-    Due { left: Option<usize>, again: bool },
+    /// The pass may run.
+    Due {
+        /// Members that have not had their turn; `None` if the pass has not started.
+        left: Option<usize>,
+        /// A tail has changed since the start of the pass.
+        again: bool,
+    },
 }
 
 impl<'p> Reactor<'p> {
@@ -94,72 +146,82 @@ impl<'p> Reactor<'p> {
             mailbox,
             wheel: Wheel::new(context.settings.heartbeat, now),
             context,
-            subscribers: Slab::new(),
+            connections: Slab::new(),
             views: Slab::new(),
-            by_key: HashMap::new(),
-            due: VecDeque::new(),
-            waiting: BinaryHeap::new(),
+            views_by_key: HashMap::new(),
+            due_passes: VecDeque::new(),
+            waiting_passes: BinaryHeap::new(),
             new_streams: VecDeque::new(),
             completions: VecDeque::new(),
             queued: VecDeque::new(),
             blocked: HashSet::new(),
-            stalled_look: now,
-            touched: Vec::new(),
-            unreported: (0, 0),
+            next_stall_check: now,
+            used_views: Vec::new(),
+            deliveries: UnreportedDeliveries::default(),
             is_stopping: false,
             is_closed: false,
             now,
         }
     }
 
-    /// Serves until the door is closed.
+    /// Serves streams until the mailbox is closed.
     ///
     /// # Errors
+    ///
     /// The event queue does not work.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        // What came while there was no loop did not wake this one.
+        // Messages that came before the thread had a reactor do not wake this one.
         self.drain_mailbox();
         loop {
-            self.now = Instant::now();
-            match self.poll.poll(&mut events, self.time_until_work()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => done?,
-            }
-            self.now = Instant::now();
-            for event in &events {
-                if event.token() != WAKE {
-                    self.socket_ready(event);
-                }
-            }
+            self.poll_sockets(&mut events)?;
             self.drain_mailbox();
             if self.is_stopping {
-                self.end_streams();
+                self.end_all_streams();
                 if self.is_closed {
                     return Ok(());
                 }
-                continue;
+            } else {
+                self.run_round();
             }
-            self.begin_passes();
-            self.slice(Self::run_pass);
-            self.slice(Self::admit);
-            self.slice(Self::handle_completion);
-            self.slice(Self::resume_queued);
-            if self.due.is_empty() {
-                self.slice(Self::heartbeat);
-            }
-            self.close_stalled();
-            self.end_of_round();
         }
     }
 
-    /// Does one kind of work for a slice, or until there is none.
-    fn slice(&mut self, work: impl Fn(&mut Self, Instant) -> bool) {
+    fn poll_sockets(&mut self, events: &mut Events) -> io::Result<()> {
+        self.now = Instant::now();
+        match self.poll.poll(events, self.time_until_work()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => polled?,
+        }
+        self.now = Instant::now();
+        for event in &*events {
+            if event.token() != WAKE {
+                self.handle_socket_event(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn run_round(&mut self) {
+        self.start_waiting_passes();
+        self.run_slice(Self::run_pass);
+        self.run_slice(Self::admit_next);
+        self.run_slice(Self::handle_completion);
+        self.run_slice(Self::resume_queued);
+        if self.due_passes.is_empty() {
+            self.run_slice(Self::check_heartbeat);
+        }
+        self.close_stalled();
+        self.end_of_round();
+    }
+
+    /// Repeats one kind of work until the slice is over or `work` returns `false`.
+    fn run_slice(&mut self, work: impl Fn(&mut Self, Instant) -> bool) {
         let end = Instant::now() + SLICE;
         let mut done = 0_usize;
         while work(self, end) {
             done += 1;
-            if done.is_multiple_of(BETWEEN_LOOKS) {
+            if done.is_multiple_of(STREAMS_PER_CLOCK_READ) {
                 self.now = Instant::now();
                 if self.now >= end {
                     return;
@@ -168,75 +230,121 @@ impl<'p> Reactor<'p> {
         }
     }
 
-    /// How long nothing is to do; none if only somebody else can change that.
+    /// Returns how long the reactor may sleep; `None` if only an event can bring work.
     fn time_until_work(&self) -> Option<Duration> {
         if self.is_stopping {
             return None;
         }
-        let has_work = !(self.due.is_empty()
-            && self.new_streams.is_empty()
-            && self.completions.is_empty()
-            && self.queued.is_empty());
-        if has_work {
+        if self.has_work() {
             return Some(Duration::ZERO);
         }
-        let pass = self
-            .waiting
-            .peek()
-            .map(|Reverse((at, _))| at.saturating_duration_since(self.now));
-        let stalled = (!self.blocked.is_empty())
-            .then(|| self.stalled_look.saturating_duration_since(self.now));
-        [pass, stalled, self.wheel.time_until_work(self.now)]
-            .into_iter()
-            .flatten()
-            .min()
+        let time_until = |at: Instant| at.saturating_duration_since(self.now);
+        let next_pass = self.waiting_passes.peek();
+        let stall_check = (!self.blocked.is_empty()).then_some(self.next_stall_check);
+        [
+            next_pass.map(|Reverse((at, _))| time_until(*at)),
+            stall_check.map(time_until),
+            self.wheel.time_until_work(self.now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn has_work(&self) -> bool {
+        !(self.due_passes.is_empty()
+            && self.new_streams.is_empty()
+            && self.completions.is_empty()
+            && self.queued.is_empty())
     }
 
     fn drain_mailbox(&mut self) {
-        let inbox = self.mailbox.drain();
-        self.new_streams.extend(inbox.new_streams);
-        self.completions.extend(inbox.completions);
-        for view in inbox.changed_views {
+        let Inbox {
+            new_streams,
+            changed_views,
+            completions,
+            list_requests,
+            is_stopping,
+            is_closed,
+            ..
+        } = self.mailbox.drain();
+        self.new_streams.extend(new_streams);
+        self.completions.extend(completions);
+        for view in changed_views {
             self.view_changed(view);
         }
-        self.is_stopping |= inbox.is_stopping;
-        self.is_closed |= inbox.is_closed;
+        for request in list_requests {
+            // The receiver may have been dropped.
+            let _ = request.send(self.list_streams());
+        }
+        self.is_stopping |= is_stopping;
+        self.is_closed |= is_closed;
     }
 
-    /// Ends all streams: properly where that is possible at once.
-    fn end_streams(&mut self) {
-        while self.admit(self.now) {}
-        let keys: Vec<usize> = self.subscribers.iter().map(|(key, _)| key).collect();
+    fn list_streams(&self) -> Vec<StreamInfo> {
+        let info = |subscription: &MultiSubscription| StreamInfo {
+            channels: subscription.channels().cloned().collect(),
+            is_behind_tail: subscription.is_behind(),
+        };
+        let new_streams = self.new_streams.iter().map(|stream| &stream.subscription);
+        self.connections
+            .iter()
+            .map(|(_, connection)| &connection.state.subscription)
+            .chain(new_streams)
+            .map(info)
+            .collect()
+    }
+
+    /// Ends all streams. A blocked stream loses the rest of its last chunk.
+    fn end_all_streams(&mut self) {
+        while self.admit_next(self.now) {}
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
-            if let Some(subscriber) = self.subscribers.get_mut(key) {
-                if !subscriber.is_blocked() {
-                    let terminator = Bytes::from_static(subscriber.framing.terminator());
-                    // It is over either way.
-                    let _ = subscriber.write(&terminator, self.now);
-                }
-                self.close(key, Closed::Stopping);
-            }
+            self.end_for_shutdown(key);
         }
         self.end_of_round();
     }
 
-    /// After every round.
+    fn end_for_shutdown(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !connection.is_blocked() {
+            let terminator = Bytes::from_static(connection.coding.terminator());
+            // The connection closes even if the terminator cannot be written.
+            let _ = connection.write(&terminator, self.now);
+        }
+        self.close_stream(key, CloseReason::Shutdown);
+    }
+
+    /// Clears the caches that this round used, and reports its deliveries.
     fn end_of_round(&mut self) {
-        for view in self.touched.drain(..) {
+        for view in self.used_views.drain(..) {
             if let Some(watched) = self.views.get_mut(view)
                 && !matches!(watched.pass, Pass::Due { left: Some(_), .. })
             {
-                watched.view.forget();
+                watched.view.clear_cache();
             }
         }
-        let (events, bytes) = std::mem::take(&mut self.unreported);
+        let UnreportedDeliveries { events, bytes } = std::mem::take(&mut self.deliveries);
         if bytes > 0 {
             self.context.metrics.delivered(events, bytes);
         }
     }
+
+    /// Returns the connection of a stream and its view; `None` if the stream is closed.
+    fn connection_and_view(&mut self, key: usize) -> Option<(&mut Connection, &mut WatchedView)> {
+        let connection = self.connections.get_mut(key)?;
+        let watched = self.views.get_mut(connection.view as usize)?;
+        Some((connection, watched))
+    }
 }
 
-/// Keys are kept small; there are never so many descriptors that one does not fit.
-fn small(key: usize) -> io::Result<u32> {
+/// Converts a key to the size in which it is stored.
+///
+/// # Errors
+///
+/// `OutOfMemory` if the key does not fit, which would take more descriptors than a system has.
+fn to_stored_key(key: usize) -> io::Result<u32> {
     u32::try_from(key).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }

@@ -1,109 +1,136 @@
-//! When each view gets its pass: at once after a pause, and a while after the end of the last one while it is busy.
+//! Passes: when the streams of a view get their next step.
+//!
+//! The first change after a pause starts a pass at once. While a view is busy, the next pass starts
+//! `--coalesce` after the end of the last one, and sends everything that arrived in between as one
+//! chunk:
+//!
+//! ```text
+//! None ──change──► Due ──first slice──► Due, n left ──slices──► Due, 0 left ──end_pass──► None
+//!   ▲               ▲                   (again, if a tail changes)                          │
+//!   │               └── not_before ── Waiting ◄────────── change before `not_before` ───────┤
+//!   └───────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
 
 use std::{cmp::Reverse, time::Instant};
 
-use super::{BETWEEN_LOOKS, Pass, Reactor};
+use super::{Pass, Reactor, STREAMS_PER_CLOCK_READ};
+
+/// A pass that has not started.
+const DUE: Pass = Pass::Due {
+    left: None,
+    again: false,
+};
 
 impl Reactor<'_> {
-    /// A tail of the view has changed.
+    /// Records that a tail of a view has changed.
     pub(super) fn view_changed(&mut self, key: usize) {
-        // The view may be gone, or another may have its key: then a pass in vain does no harm.
+        // The view may be gone. If another view has its key, that view gets a needless pass.
         let Some(watched) = self.views.get_mut(key) else {
             return;
         };
         match &mut watched.pass {
             Pass::None if watched.not_before <= self.now => {
-                watched.pass = Pass::Due {
-                    left: None,
-                    again: false,
-                };
-                self.due.push_back(key);
+                watched.pass = DUE;
+                self.due_passes.push_back(key);
             }
             Pass::None => {
                 watched.pass = Pass::Waiting;
-                self.waiting.push(Reverse((watched.not_before, key)));
+                self.waiting_passes.push(Reverse((watched.not_before, key)));
             }
             Pass::Waiting => {}
             Pass::Due { again, .. } => *again = true,
         }
     }
 
-    pub(super) fn begin_passes(&mut self) {
-        while let Some(Reverse((at, key))) = self.waiting.peek().copied()
+    /// Makes passes due that have waited long enough.
+    pub(super) fn start_waiting_passes(&mut self) {
+        while let Some(Reverse((at, key))) = self.waiting_passes.peek().copied()
             && at <= self.now
         {
-            self.waiting.pop();
+            self.waiting_passes.pop();
             if let Some(watched) = self.views.get_mut(key)
                 && watched.pass == Pass::Waiting
             {
-                watched.pass = Pass::Due {
-                    left: None,
-                    again: false,
-                };
-                self.due.push_back(key);
+                watched.pass = DUE;
+                self.due_passes.push_back(key);
             }
         }
     }
 
-    /// Goes on with the pass whose turn it is.
+    /// Runs the next pass until it or the slice ends. Returns `false` if no pass is due.
     pub(super) fn run_pass(&mut self, end: Instant) -> bool {
-        let Some(key) = self.due.pop_front() else {
+        let Some(key) = self.due_passes.pop_front() else {
             return false;
         };
-        let Some(watched) = self.views.get_mut(key) else {
+        let Some(left) = self.start_or_resume_pass(key) else {
             return true;
         };
-        let Pass::Due { left, again } = watched.pass else {
-            return true;
-        };
-        let mut left = left.unwrap_or_else(|| {
-            // In this order: a change during the look rings again.
-            watched.waker.reset();
-            watched.view.forget();
-            watched.view.members.len()
-        });
-        let mut served = 0_usize;
-        while left > 0 {
-            // From the last to the first: whoever is removed is replaced by one that had its turn.
-            let Some(watched) = self.views.get(key) else {
-                return true;
-            };
-            left = left.min(watched.view.members.len());
-            let Some(member) = left.checked_sub(1).map(|last| watched.view.members[last]) else {
-                break;
-            };
-            left -= 1;
-            self.step(member as usize);
-            served += 1;
-            if served.is_multiple_of(BETWEEN_LOOKS) {
-                self.now = Instant::now();
-                if self.now >= end && left > 0 {
-                    if let Some(watched) = self.views.get_mut(key) {
-                        watched.pass = Pass::Due {
-                            left: Some(left),
-                            again,
-                        };
-                        self.due.push_back(key);
-                    }
-                    return true;
-                }
-            }
+        match self.step_members(key, left, end) {
+            0 => self.end_pass(key),
+            left => self.suspend_pass(key, left),
         }
-        self.end_pass(key);
         true
     }
 
-    pub(super) fn end_pass(&mut self, key: usize) {
+    /// Returns the number of members that have not had their turn; `None` if there is no pass.
+    fn start_or_resume_pass(&mut self, key: usize) -> Option<usize> {
+        let watched = self.views.get_mut(key)?;
+        let Pass::Due { left, .. } = watched.pass else {
+            return None;
+        };
+        if left.is_some() {
+            return left;
+        }
+        // Reset the waker before the tails are read: a change while they are read notifies again.
+        watched.waker.reset();
+        watched.view.clear_cache();
+        Some(watched.view.members.len())
+    }
+
+    /// Lets members take their step until the slice is over. Returns how many are left.
+    ///
+    /// The turn goes from the last member to the first. A member that is removed is replaced by the
+    /// last one, which has had its turn.
+    fn step_members(&mut self, key: usize, mut left: usize, end: Instant) -> usize {
+        let mut served = 0_usize;
+        // Steps close streams, so the view can shrink and even disappear.
+        while let Some(watched) = self.views.get(key) {
+            left = left.min(watched.view.members.len());
+            if left == 0 {
+                return 0;
+            }
+            left -= 1;
+            let member = watched.view.members[left];
+            self.step(member as usize);
+            served += 1;
+            if served.is_multiple_of(STREAMS_PER_CLOCK_READ) {
+                self.now = Instant::now();
+                if self.now >= end {
+                    return left;
+                }
+            }
+        }
+        0
+    }
+
+    fn suspend_pass(&mut self, key: usize, members_left: usize) {
+        if let Some(watched) = self.views.get_mut(key)
+            && let Pass::Due { left, .. } = &mut watched.pass
+        {
+            *left = Some(members_left);
+            self.due_passes.push_back(key);
+        }
+    }
+
+    fn end_pass(&mut self, key: usize) {
         self.now = Instant::now();
         let Some(watched) = self.views.get_mut(key) else {
             return;
         };
-        watched.view.forget();
+        watched.view.clear_cache();
         watched.not_before = self.now + self.context.settings.coalesce;
-        let Pass::Due { again, .. } = std::mem::replace(&mut watched.pass, Pass::None) else {
-            return;
-        };
-        if again {
+        let pass = std::mem::replace(&mut watched.pass, Pass::None);
+        if matches!(pass, Pass::Due { again: true, .. }) {
             self.view_changed(key);
         }
     }

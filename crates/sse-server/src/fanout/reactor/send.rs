@@ -1,4 +1,4 @@
-//! What is done for one stream: it is asked what it wants to say, written to, and closed.
+//! Steps of one stream: sends its next chunk, ends it and closes it.
 
 use std::{io, time::Instant};
 
@@ -7,172 +7,189 @@ use mio::event::Event;
 
 use super::{CHUNKS_IN_A_ROW, Pass, Reactor};
 use crate::fanout::{
+    admission::CloseReason,
+    connection::WriteOutcome,
+    shared_state::{Action, EncodedChunk},
     stall::retry_interval,
-    subscriber::{Closed, Written},
-    view::{Action, EncodedChunk},
 };
 
 impl Reactor<'_> {
-    /// Does for a stream what is to be done now.
+    /// Lets a stream do what it can do now: up to [`CHUNKS_IN_A_ROW`] chunks.
     pub(super) fn step(&mut self, key: usize) {
         for _ in 0..CHUNKS_IN_A_ROW {
-            let Some(subscriber) = self.subscribers.get_mut(key) else {
-                return;
-            };
-            if subscriber.is_blocked() {
-                return;
-            }
-            let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
-                return;
-            };
-            let view = &mut watched.view;
-            if watched.pass == Pass::None {
-                self.touched.push(subscriber.view as usize);
-            }
-            let transition = match subscriber.fetching() {
-                None => view.next(&subscriber.state),
-                Some(_) if view.channels.len() == 1 => return,
-                Some((_, fetch)) => view.next_without(&subscriber.state, fetch.nth),
-            };
-            if let Some(then) = transition.next_state {
-                subscriber.guard.behind(then.subscription.is_behind());
-                subscriber.state = then;
-            }
-            match transition.action {
-                Action::Write(said) => {
-                    if !self.send(key, &said) {
-                        return;
-                    }
+            let may_continue = match self.next_action(key) {
+                None | Some(Action::Wait) => return,
+                Some(Action::End) => return self.end_stream(key),
+                Some(Action::Send(chunk)) => self.send_chunk(key, &chunk),
+                Some(Action::Fetch(fetch)) => {
+                    self.start_fetch(key, fetch);
+                    true
                 }
-                Action::Fetch(fetch) => self.fetch(key, fetch),
-                Action::Wait => return,
-                Action::End => return self.end(key),
+            };
+            if !may_continue {
+                return;
             }
         }
-        self.queue(key);
+        self.queue_stream(key);
     }
 
-    /// Writes to a stream; whether it takes more.
-    pub(super) fn send(&mut self, key: usize, said: &EncodedChunk) -> bool {
-        let tick = self.wheel.tick(self.now);
-        let subscriber = &mut self.subscribers[key];
-        subscriber.last_write = tick;
-        self.unreported.0 += said.events;
-        self.unreported.1 += said.len();
-        if let Some(reason) = said.gap {
-            subscriber.guard.gap(reason);
+    /// Moves a stream to its next state. Returns `None` if the stream is closed, blocked, or waits
+    /// for a page.
+    fn next_action(&mut self, key: usize) -> Option<Action> {
+        let connection = self.connections.get_mut(key)?;
+        if connection.is_blocked() {
+            return None;
         }
-        let written = subscriber.send(said, self.now);
-        self.wrote(key, &written)
+        let view_key = connection.view as usize;
+        let watched = self.views.get_mut(view_key)?;
+        if watched.pass == Pass::None {
+            self.used_views.push(view_key);
+        }
+        let view = &mut watched.view;
+        let transition = match connection.fetching() {
+            None => view.next(&connection.state),
+            Some(_) if view.channels.len() == 1 => return None,
+            Some((_, fetch)) => view.next_of_others(&connection.state, fetch.nth),
+        };
+        if let Some(next_state) = transition.next_state {
+            let is_behind = next_state.subscription.is_behind();
+            connection.guard.set_behind(is_behind);
+            connection.state = next_state;
+        }
+        Some(transition.action)
     }
 
-    /// Whether a stream takes more.
-    pub(super) fn wrote(&mut self, key: usize, written: &io::Result<Written>) -> bool {
+    /// Sends a chunk to a stream. Returns whether the stream can be sent more.
+    pub(super) fn send_chunk(&mut self, key: usize, chunk: &EncodedChunk) -> bool {
+        let tick = self.wheel.tick(self.now);
+        let connection = &mut self.connections[key];
+        connection.last_write = tick;
+        self.deliveries.events += chunk.events;
+        self.deliveries.bytes += chunk.len();
+        if let Some(reason) = chunk.gap {
+            connection.guard.record_gap(reason);
+        }
+        let written = connection.write_chunk(chunk, self.now);
+        self.handle_write(key, &written)
+    }
+
+    /// Handles the outcome of a write. Returns whether the stream can be sent more.
+    fn handle_write(&mut self, key: usize, written: &io::Result<WriteOutcome>) -> bool {
         match written {
-            Ok(Written::All) => return true,
-            Ok(Written::Blocked) => {
+            Ok(WriteOutcome::Complete) => return true,
+            Ok(WriteOutcome::Blocked) => {
                 if self.blocked.is_empty() {
-                    self.stalled_look =
-                        self.now + retry_interval(self.context.settings.write_timeout);
+                    let interval = retry_interval(self.context.settings.write_timeout);
+                    self.next_stall_check = self.now + interval;
                 }
                 self.blocked.insert(key);
             }
-            Err(_) => self.close(key, Closed::Client),
+            Err(_) => self.close_stream(key, CloseReason::Client),
         }
         false
     }
 
-    pub(super) fn queue(&mut self, key: usize) {
-        if let Some(subscriber) = self.subscribers.get_mut(key)
-            && !std::mem::replace(&mut subscriber.is_queued, true)
+    /// Queues a stream that has more to send.
+    fn queue_stream(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.is_queued, true)
         {
             self.queued.push_back(key);
         }
     }
 
-    /// Goes on with a stream that had more to do.
+    /// Lets the next queued stream take a step. Returns `false` if there is none.
     pub(super) fn resume_queued(&mut self, _: Instant) -> bool {
         let Some(key) = self.queued.pop_front() else {
             return false;
         };
-        if let Some(subscriber) = self.subscribers.get_mut(key) {
-            subscriber.is_queued = false;
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.is_queued = false;
             self.step(key);
         }
         true
     }
 
-    /// Everything that is wanted was sent: says where that was, and ends the stream.
-    pub(super) fn end(&mut self, key: usize) {
-        let subscriber = &mut self.subscribers[key];
-        let mut subscription = subscriber.state.subscription.clone();
-        let told = subscription.tell().is_some();
-        let mut last = Vec::new();
-        if told && let Some(watched) = self.views.get_mut(subscriber.view as usize) {
-            let transition = watched.view.heartbeat(&subscriber.state);
-            if let Action::Write(said) = transition.action {
-                last.extend_from_slice(said.framed(subscriber.framing));
-                self.unreported.1 += said.len();
-            }
-        }
-        last.extend_from_slice(subscriber.framing.terminator());
-        subscriber.end();
-        let written = subscriber.write(&Bytes::from(last), self.now);
-        if self.wrote(key, &written) {
-            self.close(key, Closed::Ended);
+    /// Ends a stream whose `until` is reached: sends its last position, if the client does not know
+    /// it, and the terminator.
+    fn end_stream(&mut self, key: usize) {
+        let mut last = self.last_position(key);
+        let connection = &mut self.connections[key];
+        last.extend_from_slice(connection.coding.terminator());
+        connection.set_ending();
+        let written = connection.write(&Bytes::from(last), self.now);
+        if self.handle_write(key, &written) {
+            self.close_stream(key, CloseReason::UntilReached);
         }
     }
 
-    pub(super) fn close(&mut self, key: usize, reason: Closed) {
-        let Some(mut subscriber) = self.subscribers.try_remove(key) else {
+    /// Encodes the position of a stream that ends. Returns no bytes if the client knows it.
+    fn last_position(&mut self, key: usize) -> Vec<u8> {
+        let Some((connection, watched)) = self.connection_and_view(key) else {
+            return Vec::new();
+        };
+        let mut subscription = connection.state.subscription.clone();
+        if subscription.tell().is_none() {
+            return Vec::new();
+        }
+        let transition = watched.view.heartbeat(&connection.state);
+        let Action::Send(chunk) = transition.action else {
+            return Vec::new();
+        };
+        let bytes = chunk.bytes(connection.coding).to_vec();
+        self.deliveries.bytes += chunk.len();
+        bytes
+    }
+
+    /// Closes a stream, and its view if the stream was the last member.
+    pub(super) fn close_stream(&mut self, key: usize, reason: CloseReason) {
+        let Some(mut connection) = self.connections.try_remove(key) else {
             return;
         };
         self.blocked.remove(&key);
-        let view = subscriber.view as usize;
+        let view = connection.view as usize;
         if let Some(watched) = self.views.get_mut(view) {
-            if let Some(moved) = watched.view.remove(subscriber.place) {
-                self.subscribers[moved as usize].place = subscriber.place;
+            let index = connection.member_index;
+            if let Some(moved) = watched.view.remove_member(index) {
+                self.connections[moved as usize].member_index = index;
             }
             if watched.view.members.is_empty() {
                 let watched = self.views.remove(view);
-                self.by_key.remove(&watched.view.view_key);
+                self.views_by_key.remove(&watched.view.key);
             }
         }
-        // What is left unread would make the end a reset, which may overtake what was sent.
-        let _ = subscriber.discard();
-        let _ = subscriber.socket.shutdown(std::net::Shutdown::Write);
-        self.context.metrics.closed(reason.as_str());
+        connection.close_write();
+        connection.guard.set_close_reason(reason);
     }
 
-    pub(super) fn socket_ready(&mut self, event: &Event) {
+    /// Handles what a socket reports: input, its end, an error, or room for more.
+    pub(super) fn handle_socket_event(&mut self, event: &Event) {
         let key = event.token().0;
-        let Some(subscriber) = self.subscribers.get_mut(key) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let has_news = event.is_readable() || event.is_read_closed() || event.is_error();
-        if has_news && let Err(reason) = subscriber.discard() {
-            return self.close(key, reason);
+        let has_input = event.is_readable() || event.is_read_closed() || event.is_error();
+        if has_input && let Err(reason) = connection.discard_input() {
+            return self.close_stream(key, reason);
         }
-        if event.is_writable() && subscriber.is_blocked() {
-            self.flush(key);
+        if event.is_writable() && connection.is_blocked() {
+            self.resume_write(key);
         }
     }
 
-    /// Goes on with what was begun, and then with the rest.
-    pub(super) fn flush(&mut self, key: usize) {
-        let subscriber = &mut self.subscribers[key];
-        match subscriber.flush(self.now) {
-            Ok(Written::Blocked) => {}
-            Ok(Written::All) => {
-                let is_ending = subscriber.is_ending();
-                self.blocked.remove(&key);
-                if is_ending {
-                    self.close(key, Closed::Ended);
-                } else {
-                    self.queue(key);
-                }
+    /// Writes the rest of a blocked chunk, and queues the stream once the rest is written.
+    pub(super) fn resume_write(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        match connection.resume_write(self.now) {
+            Ok(WriteOutcome::Blocked) => {}
+            Ok(WriteOutcome::Complete) if connection.is_ending() => {
+                self.close_stream(key, CloseReason::UntilReached);
             }
-            Err(_) => self.close(key, Closed::Client),
+            Ok(WriteOutcome::Complete) => {
+                self.blocked.remove(&key);
+                self.queue_stream(key);
+            }
+            Err(_) => self.close_stream(key, CloseReason::Client),
         }
     }
 }

@@ -1,67 +1,68 @@
-//! What happens to streams because time passes: heartbeats to the silent, and an end to the stalled.
+//! Work that is due because time has passed: heartbeats, and the end of stalled streams.
 
 use std::time::Instant;
 
 use super::Reactor;
-use crate::fanout::{stall::retry_interval, subscriber::Closed, view::Action};
+use crate::fanout::{admission::CloseReason, shared_state::Action, stall::retry_interval};
 
 impl Reactor<'_> {
-    /// Looks at one stream that may have been silent for long.
-    pub(super) fn heartbeat(&mut self, _: Instant) -> bool {
-        let Some((small_key, due)) = self.wheel.pop(self.now) else {
+    /// Checks the next stream whose heartbeat may be due. Returns `false` if there is none.
+    pub(super) fn check_heartbeat(&mut self, _: Instant) -> bool {
+        let Some((stored_key, due)) = self.wheel.pop(self.now) else {
             return false;
         };
-        let key = small_key as usize;
-        let Some(subscriber) = self.subscribers.get_mut(key) else {
+        let key = stored_key as usize;
+        let Some(connection) = self.connections.get_mut(key) else {
             return true;
         };
-        if subscriber.due != due {
-            return true; // of a stream that is gone, whose key another has now
+        if connection.heartbeat_due != due {
+            // The entry belongs to a closed stream, whose key another stream has now.
+            return true;
         }
-        let mut last_write = subscriber.last_write;
-        if self.wheel.is_due(last_write, small_key, due) {
+        let mut last_write = connection.last_write;
+        if self.wheel.is_due(last_write, stored_key, due) {
             last_write = self.wheel.tick(self.now);
-            if !subscriber.is_blocked() {
+            if !connection.is_blocked() {
                 self.send_heartbeat(key);
             }
         }
-        if let Some(subscriber) = self.subscribers.get_mut(key) {
-            subscriber.due = self.wheel.file(small_key, last_write, self.now);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.heartbeat_due = self.wheel.insert(stored_key, last_write, self.now);
         }
         true
     }
 
-    pub(super) fn send_heartbeat(&mut self, key: usize) {
-        let subscriber = &mut self.subscribers[key];
-        let Some(watched) = self.views.get_mut(subscriber.view as usize) else {
+    fn send_heartbeat(&mut self, key: usize) {
+        let Some((connection, watched)) = self.connection_and_view(key) else {
             return;
         };
-        self.touched.push(subscriber.view as usize);
-        let transition = watched.view.heartbeat(&subscriber.state);
-        if let Some(then) = transition.next_state {
-            subscriber.state = then;
+        let transition = watched.view.heartbeat(&connection.state);
+        if let Some(next_state) = transition.next_state {
+            connection.state = next_state;
         }
-        if let Action::Write(said) = transition.action {
-            self.send(key, &said);
+        let view = connection.view as usize;
+        self.used_views.push(view);
+        if let Action::Send(chunk) = transition.action {
+            self.send_chunk(key, &chunk);
         }
     }
 
-    /// Closes whoever took nothing for too long. It is offered the rest before, because a socket says that it has room
-    /// only when it has much.
+    /// Closes the streams whose clients are stalled.
+    ///
+    /// Each blocked stream first tries to write, because a socket becomes writable only when it has
+    /// much room.
     pub(super) fn close_stalled(&mut self) {
-        if self.blocked.is_empty() || self.stalled_look > self.now {
+        if self.blocked.is_empty() || self.next_stall_check > self.now {
             return;
         }
-        self.stalled_look = self.now + retry_interval(self.context.settings.write_timeout);
+        let write_timeout = self.context.settings.write_timeout;
+        self.next_stall_check = self.now + retry_interval(write_timeout);
         for key in self.blocked.iter().copied().collect::<Vec<_>>() {
-            self.flush(key);
-            let write_timeout = self.context.settings.write_timeout;
-            if self
-                .subscribers
-                .get(key)
-                .is_some_and(|subscriber| subscriber.is_stalled(self.now, write_timeout))
+            self.resume_write(key);
+            if let Some(connection) = self.connections.get(key)
+                && connection.is_stalled(self.now, write_timeout)
             {
-                self.close(key, Closed::Stalled);
+                self.close_stream(key, CloseReason::Stalled);
             }
         }
     }

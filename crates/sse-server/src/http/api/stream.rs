@@ -28,12 +28,12 @@ use crate::http::{
 use crate::{
     channel::{Envelope, Wanted},
     fanout::{
-        Framing,
-        detach::Connection,
+        TransferCoding,
+        admission::{AdmissionDecision, StreamGuard},
         start::{Begun, begin, is_over},
-        stream_body::{self, Exit},
+        detach::DetachableSocket,
+        stream_body::{self, Handover},
     },
-    metrics::{Admission, SubscriberGuard},
 };
 
 /// For nginx: do not buffer this response.
@@ -54,13 +54,10 @@ pub(crate) async fn stream(
     };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
-    let guard = match state
-        .metrics
-        .subscriber(resumes, state.limits.subscribers_max)
-    {
-        Admission::Admitted(guard) => guard,
-        Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
-        Admission::Refused => return Ok(refused(&request)),
+    let guard = match state.streams.admission.admit(resumes) {
+        AdmissionDecision::Admitted(guard) => guard,
+        AdmissionDecision::Rejected(guard) => return Ok(turned_away(&request, guard)),
+        AdmissionDecision::Dropped => return Ok(refused(&request)),
     };
     let comment = comment(&channels);
     let until = wanted.until;
@@ -74,16 +71,24 @@ pub(crate) async fn stream(
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .finish());
     }
-    let framing = if has_chunks(&request) {
-        Framing::Chunked
+    let coding = if has_chunks(&request) {
+        TransferCoding::Chunked
     } else {
-        Framing::Plain
+        TransferCoding::Identity
     };
-    let exit = request.conn_data::<Connection>().map(|connection| Exit {
-        connection: connection.clone(),
-        framing,
+    let socket = request.conn_data::<DetachableSocket>();
+    let handover = socket.map(|socket| Handover {
+        socket: socket.clone(),
+        coding,
     });
-    let body = stream_body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
+    let body = stream_body::stream_body(
+        state.streams.clone(),
+        begun,
+        until,
+        &comment,
+        guard,
+        handover,
+    );
     Ok(event_stream(&request, body))
 }
 
@@ -98,7 +103,7 @@ fn comment(channels: &[Channel]) -> String {
 
 /// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
 /// would never come back after a 503.) Not all at the same moment, so the time is random.
-fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
+fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
     wire::opening(
@@ -108,8 +113,8 @@ fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
         "there are too many subscribers: come back later",
     );
     // It counts until its connection is gone.
-    if let Some(connection) = request.conn_data::<Connection>() {
-        connection.hold(guard);
+    if let Some(connection) = request.conn_data::<DetachableSocket>() {
+        connection.keep_rejected(guard);
     }
     let opening = opening.freeze();
     event_stream(
@@ -121,7 +126,7 @@ fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
 /// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that
 /// is a broken connection, after which it comes back.
 fn refused(request: &HttpRequest) -> HttpResponse {
-    if let Some(connection) = request.conn_data::<Connection>() {
+    if let Some(connection) = request.conn_data::<DetachableSocket>() {
         connection.close();
     }
     // Where the connection cannot be closed, this is as short as it gets.

@@ -1,0 +1,314 @@
+//! One detached socket: what is written to it, and what the stream waits for.
+//!
+//! A server has very many idle connections, so [`Connection`] is small (a unit test limits its
+//! size). What only a busy connection needs is in [`PendingWork`], which is boxed and freed when the
+//! connection is idle again.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::task::AbortHandle;
+
+use super::{
+    admission::{CloseReason, StreamGuard},
+    detach::{ConnectionPermit, DetachedSocket},
+    heartbeat_wheel::Tick,
+    shared_state::{EncodedChunk, SharedState, TransferCoding},
+    socket::StreamSocket,
+    stall::BytesAccepted,
+};
+use crate::channel::multi::Fetch;
+
+/// Bytes that a client may send after its request. The server discards them, and closes the
+/// connection of a client that sends more.
+const RECEIVED_MAX: u16 = u16::MAX;
+
+/// Connection of one stream.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: StreamSocket,
+    /// Key of the stream's view.
+    pub(super) view: u32,
+    /// Index among the members of the view.
+    pub(super) member_index: u32,
+    /// When a chunk was last sent.
+    pub(super) last_write: Tick,
+    /// Bucket of the heartbeat wheel that has the stream.
+    pub(super) heartbeat_due: Tick,
+    received: u16,
+    accepted: BytesAccepted,
+    pub(super) coding: TransferCoding,
+    /// The stream has more to send and waits for its turn.
+    pub(super) is_queued: bool,
+    pub(super) state: Rc<SharedState>,
+    pub(super) guard: StreamGuard,
+    _permit: ConnectionPermit,
+    pending: Option<Box<PendingWork>>,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Default)]
+struct PendingWork {
+    blocked: Option<BlockedWrite>,
+    /// Page read in flight, with its request id.
+    fetching: Option<(u64, Fetch)>,
+    /// Task that waits for the end of the stream, with its request id.
+    settling: Option<(u64, AbortHandle)>,
+    /// The last chunk is written or blocked.
+    is_ending: bool,
+}
+
+/// A write that the socket accepted only in part.
+#[derive(Debug)]
+struct BlockedWrite {
+    /// Bytes that must be written before any other.
+    rest: Bytes,
+    /// When the socket last accepted bytes.
+    progressed: Instant,
+}
+
+/// Outcome of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WriteOutcome {
+    /// The socket accepted all bytes.
+    Complete,
+    /// The connection keeps the rest until the socket has room.
+    Blocked,
+}
+
+impl Connection {
+    pub(super) fn new(
+        detached: DetachedSocket,
+        coding: TransferCoding,
+        state: Rc<SharedState>,
+        guard: StreamGuard,
+        last_write: Tick,
+    ) -> Self {
+        Self {
+            socket: detached.socket,
+            view: 0,
+            member_index: 0,
+            last_write,
+            heartbeat_due: last_write,
+            received: 0,
+            accepted: detached.accepted,
+            coding,
+            is_queued: false,
+            state,
+            guard,
+            _permit: detached.permit,
+            pending: None,
+        }
+    }
+
+    /// Writes a chunk. The connection must not be blocked.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub(super) fn write_chunk(
+        &mut self,
+        chunk: &EncodedChunk,
+        now: Instant,
+    ) -> io::Result<WriteOutcome> {
+        let bytes = chunk.bytes(self.coding);
+        self.write(bytes, now)
+    }
+
+    /// Writes `bytes`. The connection must not be blocked.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub(super) fn write(&mut self, bytes: &Bytes, now: Instant) -> io::Result<WriteOutcome> {
+        debug_assert!(!self.is_blocked(), "the rest of the last write comes first");
+        let mut written = 0;
+        while written < bytes.len() {
+            let Some(count) = write_some(&mut self.socket, &bytes[written..])? else {
+                self.pending_mut().blocked = Some(BlockedWrite {
+                    rest: bytes.slice(written..),
+                    progressed: now,
+                });
+                return Ok(WriteOutcome::Blocked);
+            };
+            written += count;
+            self.accepted.add(count);
+        }
+        Ok(WriteOutcome::Complete)
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked_write().is_some()
+    }
+
+    fn blocked_write(&self) -> Option<&BlockedWrite> {
+        self.pending.as_ref()?.blocked.as_ref()
+    }
+
+    /// Writes the rest of a blocked write.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone.
+    pub(super) fn resume_write(&mut self, now: Instant) -> io::Result<WriteOutcome> {
+        let Some(pending) = &mut self.pending else {
+            return Ok(WriteOutcome::Complete);
+        };
+        let Some(blocked) = &mut pending.blocked else {
+            return Ok(WriteOutcome::Complete);
+        };
+        while !blocked.rest.is_empty() {
+            let Some(count) = write_some(&mut self.socket, &blocked.rest)? else {
+                return Ok(WriteOutcome::Blocked);
+            };
+            blocked.rest.advance(count);
+            self.accepted.add(count);
+            blocked.progressed = now;
+        }
+        pending.blocked = None;
+        self.free_pending_if_idle();
+        Ok(WriteOutcome::Complete)
+    }
+
+    /// Returns whether a blocked write has made no progress for too long.
+    pub(super) fn is_stalled(&self, now: Instant, write_timeout: Duration) -> bool {
+        self.blocked_write().is_some_and(|blocked| {
+            now.duration_since(blocked.progressed) > self.accepted.stall_timeout(write_timeout)
+        })
+    }
+
+    /// Reads and discards what the client has sent.
+    ///
+    /// # Errors
+    ///
+    /// The reason to close the connection: `Client` or `TooMuchInput`.
+    pub(super) fn discard_input(&mut self) -> Result<(), CloseReason> {
+        let mut scratch = [0; 4096];
+        loop {
+            match self.socket.read(&mut scratch) {
+                Ok(0) => return Err(CloseReason::Client),
+                Ok(count) => {
+                    let count = u16::try_from(count).unwrap_or(u16::MAX);
+                    self.received = self.received.saturating_add(count);
+                    if self.received == RECEIVED_MAX {
+                        return Err(CloseReason::TooMuchInput);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(CloseReason::Client),
+            }
+        }
+    }
+
+    /// Sends the end of the stream to the client.
+    pub(super) fn close_write(&mut self) {
+        // Unread input would turn the close into a reset, which may overtake the last bytes.
+        let _ = self.discard_input();
+        self.socket.close_write();
+    }
+
+    /// Returns the page read in flight, with its request id.
+    pub(super) fn fetching(&self) -> Option<(u64, Fetch)> {
+        self.pending.as_ref().and_then(|pending| pending.fetching)
+    }
+
+    pub(super) fn set_fetching(&mut self, request_id: u64, fetch: Fetch) {
+        self.pending_mut().fetching = Some((request_id, fetch));
+    }
+
+    /// Ends the page read if it is the one in flight. Returns whether it was.
+    pub(super) fn finish_fetching(&mut self, request_id: u64, fetch: Fetch) -> bool {
+        let is_in_flight = self.fetching() == Some((request_id, fetch));
+        if is_in_flight && let Some(pending) = &mut self.pending {
+            pending.fetching = None;
+            self.free_pending_if_idle();
+        }
+        is_in_flight
+    }
+
+    /// Records the task that waits for the end of the stream. The task is aborted on drop.
+    pub(super) fn set_settling(&mut self, request_id: u64, task: AbortHandle) {
+        self.pending_mut().settling = Some((request_id, task));
+    }
+
+    /// Ends the wait for the end of the stream if it is the one in flight. Returns whether it was.
+    pub(super) fn finish_settling(&mut self, request_id: u64) -> bool {
+        let Some(pending) = &mut self.pending else {
+            return false;
+        };
+        let settling = pending.settling.as_ref();
+        let is_in_flight = settling.is_some_and(|(in_flight, _)| *in_flight == request_id);
+        if is_in_flight {
+            pending.settling = None;
+            self.free_pending_if_idle();
+        }
+        is_in_flight
+    }
+
+    /// Marks the stream as ended: the connection closes when the last write is complete.
+    pub(super) fn set_ending(&mut self) {
+        self.pending_mut().is_ending = true;
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.pending
+            .as_ref()
+            .is_some_and(|pending| pending.is_ending)
+    }
+
+    fn pending_mut(&mut self) -> &mut PendingWork {
+        self.pending.get_or_insert_default()
+    }
+
+    fn free_pending_if_idle(&mut self) {
+        let is_idle = |pending: &PendingWork| {
+            pending.blocked.is_none()
+                && pending.fetching.is_none()
+                && pending.settling.is_none()
+                && !pending.is_ending
+        };
+        if self.pending.as_deref().is_some_and(is_idle) {
+            self.pending = None;
+        }
+    }
+}
+
+/// Writes to `socket`. Returns the number of bytes written; `None` if the socket is full.
+fn write_some(socket: &mut StreamSocket, bytes: &[u8]) -> io::Result<Option<usize>> {
+    loop {
+        match socket.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => return Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let settling = self.pending.as_mut().and_then(|work| work.settling.take());
+        if let Some((_, task)) = settling {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_small() {
+        // mio has one more field in development.
+        let bytes_max = 72 + if cfg!(debug_assertions) { 8 } else { 0 };
+        let bytes = size_of::<Connection>();
+        assert!(bytes <= bytes_max, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,175 @@
+//! Stalled clients, and the contract with actix's dispatcher.
+
+use std::{
+    convert::Infallible,
+    io::{ErrorKind, Write as _},
+    net::TcpListener,
+    sync::atomic::AtomicUsize,
+};
+
+use actix_http::{Extensions, HttpService, Request, Response, StatusCode, body::BodyStream};
+use actix_service::{Service as _, ServiceFactory as _};
+use bytes::Bytes;
+use futures::stream;
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+};
+
+use super::*;
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connects two sockets; the accepted one has a small send buffer.
+fn socket_pair() -> (std::net::TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    accepted.set_nonblocking(true).unwrap();
+    SockRef::from(&accepted)
+        .set_send_buffer_size(32 << 10)
+        .unwrap();
+    (client, TcpStream::from_std(accepted).unwrap())
+}
+
+/// Writes until the client is stalled. Returns the bytes that it accepted, and how long it
+/// accepted nothing.
+async fn write_until_stalled(connection: &mut DetachableSocket) -> (usize, Duration) {
+    let (mut accepted, mut last_progress) = (0, Instant::now());
+    loop {
+        match connection.write(&[b'x'; 4096]).await {
+            Ok(count) => {
+                accepted += count;
+                last_progress = Instant::now();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                return (accepted, last_progress.elapsed());
+            }
+        }
+    }
+}
+
+/// The paused clock advances whenever the test has nothing else to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_accepts_no_data_is_closed_after_its_stall_timeout() {
+    let (_client, accepted) = socket_pair();
+    let open = OpenConnections::default();
+    let mut connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
+    let (bytes, waited) = write_until_stalled(&mut connection).await;
+    let mut accepted = BytesAccepted::default();
+    accepted.add(bytes);
+    let stall_timeout = accepted.stall_timeout(WRITE_TIMEOUT);
+    assert!(
+        stall_timeout > 2 * WRITE_TIMEOUT,
+        "the client accepted only {bytes} bytes"
+    );
+    assert!(
+        (stall_timeout..stall_timeout + WRITE_TIMEOUT).contains(&waited),
+        "{waited:?} instead of {stall_timeout:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_socket_is_detached_once_and_counts_as_open_until_it_is_dropped() {
+    let (_client, accepted) = socket_pair();
+    let open = OpenConnections::default();
+    let connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
+    let detached = connection.detach().await.unwrap();
+    assert!(detached.is_some());
+    assert!(connection.detach().await.unwrap().is_none());
+    assert_eq!(open.count(), 1);
+    drop(detached);
+    assert_eq!(open.count(), 0);
+}
+
+/// Both properties of the contract, with actix's real dispatcher. The opening is much larger than
+/// the buffers of both kernels, so the client must read before the body may take the socket.
+#[tokio::test]
+async fn actix_writes_everything_before_the_detach_and_handles_no_request_after_it() {
+    const OPENING_BYTES: usize = 16 << 20;
+    static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+    let (client, accepted) = socket_pair();
+    let open = OpenConnections::default();
+    let connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
+    let (sender, mut detached) = mpsc::unbounded_channel();
+    let service = HttpService::build()
+        .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
+            data.insert(connection.clone());
+        })
+        .h1(move |request: Request| {
+            REQUESTS.fetch_add(1, Ordering::Relaxed);
+            let connection = request.conn_data::<DetachableSocket>().cloned().unwrap();
+            let sender = sender.clone();
+            let body = stream::unfold(true, move |is_opening| {
+                let (connection, sender) = (connection.clone(), sender.clone());
+                async move {
+                    if is_opening {
+                        return Some((Ok(Bytes::from(vec![b'o'; OPENING_BYTES])), false));
+                    }
+                    match connection.detach().await {
+                        Ok(socket) => {
+                            sender.send(socket.unwrap()).unwrap();
+                            Some((Ok::<_, io::Error>(Bytes::from_static(b":")), false))
+                        }
+                        Err(error) => Some((Err(error), false)),
+                    }
+                }
+            });
+            let response = Response::build(StatusCode::OK).body(BodyStream::new(body));
+            async move { Ok::<_, Infallible>(response) }
+        });
+    let service = service.new_service(()).await.unwrap();
+
+    client.set_nonblocking(true).unwrap();
+    let mut client = TcpStream::from_std(client).unwrap();
+    let two_requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
+    client.write_all(two_requests.as_bytes()).await.unwrap();
+
+    let mut served = Box::pin(service.call((connection, None)));
+    // The client does not read, so the opening is blocked and the socket cannot leave.
+    for _ in 0..1000 {
+        assert!(futures::poll!(&mut served).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        detached.try_recv().is_err(),
+        "the opening is not written yet"
+    );
+
+    let read_all = async {
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            tokio::select! {
+                count = client.read(&mut buffer) => match count.unwrap() {
+                    0 => return received,
+                    count => received.extend_from_slice(&buffer[..count]),
+                },
+                Some(detached) = detached.recv() => {
+                    let mut detached: DetachedSocket = detached;
+                    // The kernel has room for these bytes once it has sent some of the opening.
+                    while let Err(error) = detached.socket.write(b"after") {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        let count = client.read(&mut buffer).await.unwrap();
+                        received.extend_from_slice(&buffer[..count]);
+                    }
+                    detached.socket.close_write();
+                },
+            }
+        }
+    };
+    let (served, received) = futures::join!(served, read_all);
+    assert!(served.is_err(), "the write to the empty connection fails");
+    let body = &received[received.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4..];
+    let expected = [
+        format!("{OPENING_BYTES:X}\r\n").as_bytes(),
+        &vec![b'o'; OPENING_BYTES],
+        b"\r\nafter",
+    ]
+    .concat();
+    assert!(body == expected, "{} bytes of body", body.len());
+    assert_eq!(REQUESTS.load(Ordering::Relaxed), 1);
+}

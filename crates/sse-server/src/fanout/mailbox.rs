@@ -1,0 +1,223 @@
+//! Mailbox of a fan-out thread.
+//!
+//! Only the fan-out thread may touch the sockets of its streams. Other threads send work through a
+//! [`Mailbox`]: new streams, changed views, completed reads and requests for a list. The fan-out
+//! thread drains the mailbox once per round, and the [`reactor`](super::reactor) handles the
+//! messages.
+//!
+//! Sending never waits for the fan-out thread. The mailbox needs no limit of its own: admission
+//! limits new streams, a view has at most one pending notification, and a stream has at most one
+//! page read and one wait for its end in flight.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use mio::{Registry, Token};
+use sse_proto::{Channel, EventId};
+use tokio::sync::oneshot;
+
+use super::{
+    admission::StreamGuard, detach::DetachedSocket, page_cache::SharedPage,
+    shared_state::TransferCoding,
+};
+use crate::{
+    broker::BrokerError,
+    channel::{Listener, MultiSubscription, Settlement, multi::Fetch},
+};
+
+/// Token of the event that wakes a thread for its mailbox.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// A stream whose opening is written, for a fan-out thread to take over.
+#[derive(Debug)]
+pub struct NewStream {
+    /// Socket of the client.
+    pub socket: DetachedSocket,
+    /// How the body goes over the connection.
+    pub coding: TransferCoding,
+    /// What the client must be sent.
+    pub subscription: MultiSubscription,
+    /// Last event id of the stream; `None` if the stream has no end.
+    pub until: Option<EventId>,
+    /// Counts the stream.
+    pub guard: StreamGuard,
+}
+
+/// What a stream is, for an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// Channels of the stream, in the order of its cursor.
+    pub channels: Vec<Channel>,
+    /// The stream is served from history, because it fell behind the tail.
+    pub is_behind_tail: bool,
+}
+
+/// End of a task that a stream waits for.
+#[derive(Debug)]
+pub(super) struct Completion {
+    /// Key of the stream. Another stream may have the key by now.
+    pub(super) key: u32,
+    /// Identifies the request. The completion is ignored if its stream no longer waits for it.
+    pub(super) request_id: u64,
+    pub(super) result: CompletionResult,
+}
+
+#[derive(Debug)]
+pub(super) enum CompletionResult {
+    /// A page of history was read.
+    Page(Fetch, Result<SharedPage, BrokerError>),
+    /// No event up to `until` can appear any more; this is how each channel ends there.
+    Settled(Vec<Settlement>),
+}
+
+/// Messages for a fan-out thread.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) new_streams: Vec<NewStream>,
+    /// Keys of views of which a tail has changed.
+    pub(super) changed_views: Vec<usize>,
+    pub(super) completions: Vec<Completion>,
+    pub(super) list_requests: Vec<oneshot::Sender<Vec<StreamInfo>>>,
+    /// All streams end, including new ones.
+    pub(super) is_stopping: bool,
+    /// No stream is sent any more, and the thread may end.
+    pub(super) is_closed: bool,
+    /// The thread was woken since the last [`Mailbox::drain`].
+    is_woken: bool,
+}
+
+/// Way to one fan-out thread.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    inbox: Mutex<Inbox>,
+    waker: mio::Waker,
+    next_request_id: AtomicU64,
+}
+
+impl Mailbox {
+    /// Creates a mailbox that wakes the thread which polls `registry`.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more event queues.
+    pub(super) fn new(registry: &Registry) -> io::Result<Self> {
+        Ok(Self {
+            inbox: Mutex::default(),
+            waker: mio::Waker::new(registry, WAKE)?,
+            next_request_id: AtomicU64::new(0),
+        })
+    }
+
+    /// Lets `add` put a message in the inbox, and wakes the thread unless it is awake already.
+    pub(super) fn send(&self, add: impl FnOnce(&mut Inbox)) {
+        let mut inbox = self.lock_inbox();
+        add(&mut inbox);
+        if std::mem::replace(&mut inbox.is_woken, true) {
+            return;
+        }
+        drop(inbox);
+        if let Err(error) = self.waker.wake() {
+            // The kernel is out of memory. The thread wakes for its heartbeats and drains then.
+            tracing::error!(%error, "a fan-out thread could not be woken");
+            self.lock_inbox().is_woken = false;
+        }
+    }
+
+    /// Returns a request id that is unique, even across restarts of the reactor.
+    pub(super) fn new_request_id(&self) -> u64 {
+        self.next_request_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes all messages. The flags `is_stopping` and `is_closed` remain set.
+    pub(super) fn drain(&self) -> Inbox {
+        let mut inbox = self.lock_inbox();
+        let emptied = Inbox {
+            is_stopping: inbox.is_stopping,
+            is_closed: inbox.is_closed,
+            ..Inbox::default()
+        };
+        std::mem::replace(&mut *inbox, emptied)
+    }
+
+    fn lock_inbox(&self) -> MutexGuard<'_, Inbox> {
+        // The inbox is consistent after every statement that changes it.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notifies a fan-out thread when a tail of a view changes.
+///
+/// Only the first change since [`reset`](Self::reset) sends a message.
+#[derive(Debug)]
+pub(super) struct ViewWaker {
+    mailbox: Arc<Mailbox>,
+    view: usize,
+    is_pending: AtomicBool,
+}
+
+impl ViewWaker {
+    pub(super) const fn new(mailbox: Arc<Mailbox>, view: usize) -> Self {
+        Self {
+            mailbox,
+            view,
+            is_pending: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets the next change notify again.
+    ///
+    /// Reset before reading the tails: the other order loses a change between the two.
+    pub(super) fn reset(&self) {
+        self.is_pending.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Listener for ViewWaker {
+    fn tail_changed(&self) {
+        if !self.is_pending.swap(true, Ordering::SeqCst) {
+            self.mailbox
+                .send(|inbox| inbox.changed_views.push(self.view));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox() -> (mio::Poll, Arc<Mailbox>) {
+        let poll = mio::Poll::new().unwrap();
+        let mailbox = Arc::new(Mailbox::new(poll.registry()).unwrap());
+        (poll, mailbox)
+    }
+
+    #[test]
+    fn a_view_sends_one_message_for_all_changes_until_it_is_reset() {
+        let (_poll, mailbox) = mailbox();
+        let waker = ViewWaker::new(mailbox.clone(), 7);
+        waker.tail_changed();
+        waker.tail_changed();
+        assert_eq!(mailbox.drain().changed_views, [7]);
+        waker.tail_changed();
+        assert!(mailbox.drain().changed_views.is_empty());
+        waker.reset();
+        waker.tail_changed();
+        assert_eq!(mailbox.drain().changed_views, [7]);
+    }
+
+    #[test]
+    fn a_drained_mailbox_is_empty_but_still_stopping() {
+        let (_poll, mailbox) = mailbox();
+        mailbox.send(|inbox| inbox.changed_views.push(1));
+        mailbox.send(|inbox| inbox.is_stopping = true);
+        let first = mailbox.drain();
+        assert!(first.is_stopping && first.changed_views == [1]);
+        let second = mailbox.drain();
+        assert!(second.is_stopping && second.changed_views.is_empty() && !second.is_closed);
+    }
+}

@@ -1,0 +1,96 @@
+//! The list of streams, over several threads.
+
+use std::net::TcpListener;
+
+use sse_proto::{Channel, EventId, Position};
+
+use super::*;
+use crate::{
+    channel::{MultiSubscription, Start, TailLimits, Wanted},
+    fanout::{
+        TransferCoding,
+        admission::{Admission, AdmissionDecision},
+        detach::{DetachableSocket, OpenConnections},
+        test_support::memory_broker,
+    },
+};
+
+fn start_fanout(threads: usize) -> Fanout {
+    let limits = TailLimits {
+        events_max: NonZeroUsize::MIN,
+        bytes_max: usize::MAX,
+    };
+    let (broker, runtime) = (memory_broker(), Handle::current());
+    let settings = FanoutSettings {
+        coalesce: Duration::from_millis(5),
+        heartbeat: Duration::from_secs(15),
+        write_timeout: Duration::from_secs(10),
+    };
+    Fanout::start(
+        NonZeroUsize::new(threads).unwrap(),
+        settings,
+        Hub::new(broker.clone(), limits, runtime.clone()),
+        PageCache::new(broker, 1000, Metrics::new(), runtime.clone()),
+        Metrics::new(),
+        runtime,
+    )
+    .unwrap()
+}
+
+/// Adds a stream of `channels`. Returns the socket of its client.
+async fn add_stream(
+    fanout: &Fanout,
+    admission: &Admission,
+    channels: &[&str],
+) -> std::net::TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    accepted.set_nonblocking(true).unwrap();
+    let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
+    let open = OpenConnections::default();
+    let socket = DetachableSocket::new(accepted, &open, Duration::from_secs(10));
+    let AdmissionDecision::Admitted(guard) = admission.admit(false) else {
+        panic!("the limit is reached")
+    };
+    let start = Start::Claimed(Position::After(EventId::ZERO));
+    let starts = channels
+        .iter()
+        .map(|channel| (channel.parse().unwrap(), start.clone()));
+    fanout.add_stream(NewStream {
+        socket: socket.detach().await.unwrap().unwrap(),
+        coding: TransferCoding::Identity,
+        subscription: MultiSubscription::new(starts, &Wanted::default()),
+        until: None,
+        guard,
+    });
+    client
+}
+
+#[tokio::test]
+async fn the_streams_of_all_threads_are_listed_with_their_channels() {
+    let fanout = start_fanout(2);
+    let admission = Admission::new(10, Metrics::new());
+    let mut clients = Vec::new();
+    for channels in [&["a"][..], &["b", "c"], &["a"]] {
+        clients.push(add_stream(&fanout, &admission, channels).await);
+    }
+
+    let streams = fanout.list_streams().await;
+    assert!(streams.iter().all(|stream| !stream.is_behind_tail));
+    let mut channels: Vec<String> = streams
+        .iter()
+        .map(|stream| stream.channels.iter().map(Channel::as_str).collect())
+        .collect();
+    channels.sort();
+    assert_eq!(channels, ["a", "a", "bc"]);
+
+    fanout.end_streams();
+    assert!(fanout.list_streams().await.is_empty());
+    let threads = fanout.clone();
+    tokio::task::spawn_blocking(move || threads.close())
+        .await
+        .unwrap();
+    // A closed thread does not answer, and does not keep the caller waiting.
+    assert!(fanout.list_streams().await.is_empty());
+}
