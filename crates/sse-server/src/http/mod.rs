@@ -28,7 +28,7 @@ use actix_web::{
 use actix_web_lab::extract::LocalData;
 
 pub use self::{
-    access::cors::{Origins, say_why_refused},
+    access::cors::{Origins, explain_rejected_preflight},
     api::HistoryBudget,
     request::body::BodyMemory,
     state::{AppState, RequestLimits},

@@ -116,7 +116,7 @@ fn is_loopback(origin: &str) -> bool {
 ///
 /// # Errors
 /// Those of the services inside.
-pub async fn say_why_refused<B: MessageBody>(
+pub async fn explain_rejected_preflight<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {

@@ -333,7 +333,6 @@ mod tests {
         event_bytes_max: 20,
         batch_bytes_max: 1000,
         batch_events_max: 3,
-        subscribers_max: 1,
         keys_max: 2,
     };
 

@@ -54,10 +54,7 @@ pub(crate) async fn stream(
     };
     let whence = Whence::of(&request, &params)?;
     let resumes = matches!(whence, Some(Whence::Cursor(_)));
-    let guard = match state
-        .metrics
-        .subscriber(resumes, state.limits.subscribers_max)
-    {
+    let guard = match state.metrics.subscriber(resumes, state.streams_max) {
         Admission::Admitted(guard) => guard,
         Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
         Admission::Refused => return Ok(refused(&request)),
