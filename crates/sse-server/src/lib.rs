@@ -1,18 +1,19 @@
-//! A Server-Sent Events server that loses nothing: events go in over HTTP, are kept in a log, and come out as streams.
+//! A Server-Sent Events server that loses nothing.
 //!
-//! A channel is a log, a subscriber is a cursor in it. `ARCHITECTURE.md` has the map; arrows go one way:
-//! `http` → `fanout` → `channel` → `broker` → `sse-proto`.
+//! Events are published over HTTP, kept in a log, and sent as streams. A channel is a log, and a
+//! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
+//! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`; `server` reads `config`.
 
 pub mod broker;
 pub mod channel;
+pub mod config;
 pub mod fanout;
 pub mod http;
 pub mod metrics;
-pub mod settings;
 
 mod limits;
 mod log_throttle;
 mod retry;
-mod serve;
+mod server;
 
-pub use serve::run;
+pub use server::run;

@@ -1,4 +1,6 @@
-//! `sse-server`: reads the settings, serves until a signal, and says by its exit code how it went.
+//! `sse-server`: reads the settings and serves until a signal.
+//!
+//! Exit codes: 0 stopped by a signal, 1 failed, 2 misused.
 
 #[cfg(target_os = "linux")]
 mod allocator;
@@ -6,7 +8,7 @@ mod allocator;
 use std::{io::IsTerminal as _, panic, process::ExitCode};
 
 use anyhow::Context as _;
-use sse_server::{broker::embedded::is_catching_panic, settings::Settings};
+use sse_server::{broker::embedded::is_catching_panic, config::Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,15 +17,15 @@ const BLOCKING_THREADS: usize = 8;
 
 fn main() -> ExitCode {
     install_panic_hook();
-    let settings = match Settings::from_args(std::env::args_os()) {
-        Ok(settings) => settings,
+    let config = match Config::from_args(std::env::args_os()) {
+        Ok(config) => config,
         Err(error) => {
-            // The text is help or advice; where it cannot be printed there is nobody to read it.
+            // The text is help or advice. If it cannot be printed, the exit code remains.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match serve(settings) {
+    match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sse-server: {error:#}");
@@ -44,14 +46,14 @@ fn install_panic_hook() {
     }));
 }
 
-fn serve(settings: Settings) -> anyhow::Result<()> {
+fn serve(config: Config) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     allocator::configure()?;
     tracing_subscriber::fmt()
-        // actix says in many lines what we say in one; --log actix_server=info brings them back.
+        // actix-server logs several lines per start and stop; --log actix_server=info shows them.
         .with_env_filter(EnvFilter::try_new(format!(
             "actix_server=warn,{}",
-            settings.log
+            config.log
         ))?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -74,6 +76,6 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
                 _ = interrupt.recv() => "SIGINT",
             }
         };
-        sse_server::run(settings, stop).await
+        sse_server::run(config, stop).await
     })
 }

@@ -1,8 +1,10 @@
-//! The one table from our errors to HTTP: status, code, headers. Every 4xx and 5xx has the same JSON body.
+//! Why a request failed, and the response for it.
 //!
-//! The message says what to change; the cause of a 503 goes to our log as well, because the publisher cannot mend it.
+//! Every 4xx and 5xx response has the same JSON body: `{"error":{"code":"…","message":"…"}}`. The
+//! message states what to change. Codes and statuses are in the table of
+//! [`error_code`](super::error_code). `Retry-After` belongs to the error, not to its status.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -13,56 +15,61 @@ use sse_proto::{
     event::InvalidName,
 };
 
+use super::error_code::ErrorCode;
 use crate::broker::BrokerError;
 
-/// The routes, for whoever asked for another one.
-pub(super) const ROUTES: &str = "GET or POST /event/{action}, POST /events, GET /stream, GET /events, \
-                                 GET /health/live, GET /health/ready, GET /metrics";
+/// The routes, for a client that requested another one.
+pub(super) const ROUTES: &str = "GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /health/live, \
+     GET /health/ready, GET /metrics";
 
-/// Why a request was not answered with what it asked for.
+/// Delay before a retry if nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// A channel, or an action, that cannot be one.
+    /// The name of a channel, an action or an event type is not allowed.
     #[error("{what} {value:?}: {why}")]
     InvalidName {
-        /// `channel` or `action`.
+        /// `channel`, `action` or `event type`.
         what: &'static str,
-        /// What was sent, shortened.
+        /// The name as sent, shortened.
         value: String,
         /// What is allowed.
         why: InvalidName,
     },
-    /// Percent-encoding that is broken, or does not give UTF-8.
+    /// The percent-encoding is malformed, or does not decode to UTF-8.
     #[error(
-        "the {0} is not percent-encoded UTF-8: write % as %25 and other characters as their UTF-8 bytes"
+        "the {0} is not percent-encoded UTF-8: write % as %25 and other characters as their UTF-8 \
+         bytes"
     )]
     InvalidEncoding(&'static str),
-    /// A query parameter with a value that it cannot have.
+    /// The value of a query parameter is not allowed.
     #[error("the query parameter {name:?} {why}")]
     InvalidParameter {
-        /// Its name.
+        /// Name of the parameter.
         name: &'static str,
-        /// What is wrong.
+        /// What is wrong, or what is allowed.
         why: String,
     },
-    /// A query parameter that this route does not have: perhaps mistyped, so it is not ignored.
-    #[error("there is no query parameter {name:?} here: there are {known}")]
+    /// The route has no such query parameter. It is not ignored, because it may be mistyped.
+    #[error("no query parameter {name:?} here; parameters are {known}")]
     UnknownParameter {
-        /// Its name.
+        /// The name as sent, shortened.
         name: String,
-        /// The names of all.
+        /// The names that the route knows.
         known: String,
     },
-    /// A body that is not JSON.
+    /// The body is not JSON.
     #[error("the body is not one JSON value: {0}")]
     InvalidJson(String),
-    /// A batch as JSON that is not an array.
+    /// The body of a batch is not a JSON array.
     #[error("the body is not a JSON array of events: {0}")]
     NotAnArray(String),
-    /// A body that is not text.
+    /// The body is not UTF-8.
     #[error("the body is not UTF-8")]
     InvalidUtf8,
-    /// One event of a batch is wrong, so none was taken.
+    /// One event of a batch is wrong, so the whole batch is rejected.
     #[error("{place}: {why}; no event of the batch was published")]
     InvalidBatch {
         /// `line 3` or `item 3`.
@@ -70,185 +77,216 @@ pub enum ApiError {
         /// What is wrong.
         why: String,
     },
-    /// A batch without events.
-    #[error("the batch has no events: send a line {{\"event\":\"click\",\"data\":\"x\"}} for each")]
+    /// The batch has no events.
+    #[error(
+        "the batch has no events: send one line per event, like {{\"event\":\"click\",\"data\":\"x\"}}"
+    )]
     EmptyBatch,
-    /// A key of a publish that cannot be one.
+    /// The idempotency key is not allowed.
     #[error("the Idempotency-Key cannot be used: {0}")]
     InvalidIdempotencyKey(&'static str),
-    /// A key that came again with other content.
+    /// The idempotency key was used with other content.
     #[error(
-        "{0} was used for something else within the --idempotency-window, so nothing was published: repeat exactly \
-         what was sent with it, or use a new key"
+        "{0} was used with other content within the --idempotency-window, so nothing was published: \
+         repeat exactly what was sent with it, or use a new key"
     )]
     IdempotencyKeyReused(String),
-    /// A publish that a page of another site sent, or made a browser send.
+    /// A page of another origin sent the publish, or made the browser send it.
     #[error("pages of {0} may not publish here: name that origin with --cors-origin to allow it")]
     OriginNotAllowed(String),
-    /// A preflight for what a page may not do.
+    /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
     /// No such route.
-    #[error("there is no {0:?} here: there are {ROUTES}")]
+    #[error("no route {0:?}; routes are {ROUTES}")]
     NotFound(String),
     /// The route has other methods.
-    #[error("{method} is not for this path: use {allow}")]
+    #[error("method {method} is not allowed here; allowed: {allow}")]
     MethodNotAllowed {
-        /// What was sent.
+        /// The method as sent, shortened.
         method: String,
-        /// For the `Allow` header.
+        /// Value of the `Allow` header.
         allow: &'static str,
     },
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     #[error("the body did not arrive within {0} seconds")]
     BodyTimeout(u64),
-    /// The connection broke, or the body's framing did.
-    #[error("the body broke off, or its chunks are not what RFC 9112 calls chunks")]
+    /// The connection broke before the end of the body, or its chunks are malformed.
+    #[error("the body ended early, or its chunks are malformed (RFC 9112, section 7.1)")]
     IncompleteBody,
-    /// An event, or a batch, is over a limit.
+    /// An event or a batch exceeds a limit.
     #[error("{what} has more than {max} {unit}, which is the limit ({flag})")]
     TooLarge {
         /// `the event`, `the batch`, `the data of line 3`.
         what: String,
         /// The limit.
         max: usize,
-        /// `bytes` or `events`.
+        /// `bytes`, `events` or `keys`.
         unit: &'static str,
-        /// The flag that sets it.
+        /// The flag that sets the limit.
         flag: &'static str,
     },
-    /// A body of a type that cannot be an event.
+    /// The body has a type that cannot be an event.
     #[error("{found}; send {expected}, for example: {example}")]
     UnsupportedMediaType {
-        /// What was sent.
+        /// What was sent, as a clause.
         found: String,
-        /// What would do.
+        /// The types that the route accepts.
         expected: &'static str,
-        /// A line that works.
+        /// A command line that works.
         example: String,
     },
-    /// Too many bodies are being read.
+    /// No memory is left for the bodies of requests.
     #[error(
         "the server is reading too many bodies at once; try again (--publish-memory sets the limit)"
     )]
-    Busy,
-    /// Clients are slow to read what they have asked for.
+    BodyMemoryFull,
+    /// No memory is left for the responses of `GET /events`, because clients read them slowly.
     #[error(
-        "too many answers of GET /events are being read at once; try again, with a smaller limit if need be"
+        "too many responses of GET /events are being read at once; try again, perhaps with a \
+         smaller limit"
     )]
-    TooManyAnswers,
-    /// The broker could not do it.
+    HistoryMemoryFull,
+    /// The broker failed.
     #[error("{0}{advice}", advice = advice(.0))]
     Broker(#[from] BrokerError),
 }
 
 impl ApiError {
-    /// The table.
-    fn row(&self) -> (StatusCode, &'static str) {
+    fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidName {
                 what: "channel", ..
-            } => (StatusCode::BAD_REQUEST, "invalid_channel"),
-            Self::InvalidName { .. } => (StatusCode::BAD_REQUEST, "invalid_action"),
-            Self::InvalidEncoding(_) => (StatusCode::BAD_REQUEST, "invalid_encoding"),
-            Self::InvalidParameter { .. } => (StatusCode::BAD_REQUEST, "invalid_parameter"),
-            Self::UnknownParameter { .. } => (StatusCode::BAD_REQUEST, "unknown_parameter"),
-            Self::InvalidJson(_) | Self::NotAnArray(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
-            Self::InvalidUtf8 => (StatusCode::BAD_REQUEST, "invalid_utf8"),
-            Self::InvalidBatch { .. } => (StatusCode::BAD_REQUEST, "invalid_batch"),
-            Self::EmptyBatch => (StatusCode::BAD_REQUEST, "empty_batch"),
-            Self::InvalidIdempotencyKey(_) => (StatusCode::BAD_REQUEST, "invalid_idempotency_key"),
-            Self::IncompleteBody => (StatusCode::BAD_REQUEST, "incomplete_body"),
-            Self::OriginNotAllowed(_) => (StatusCode::FORBIDDEN, "origin_not_allowed"),
-            Self::PreflightRejected(_) => (StatusCode::FORBIDDEN, "preflight_rejected"),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
-            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::UnsupportedMediaType { .. } => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
-            }
-            Self::IdempotencyKeyReused(_) | Self::Broker(BrokerError::KeyReused { .. }) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused")
-            }
-            Self::Broker(BrokerError::TooManyKeys { .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "too_many_idempotency_keys")
-            }
-            Self::Busy | Self::TooManyAnswers => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Broker(BrokerError::Unavailable(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable")
-            }
-            Self::Broker(BrokerError::OutcomeUnknown(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown")
-            }
-            Self::Broker(BrokerError::Damaged(_)) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "log_damaged")
-            }
-            Self::Broker(BrokerError::Full(_)) => (StatusCode::INSUFFICIENT_STORAGE, "log_full"),
+            } => ErrorCode::InvalidChannel,
+            Self::InvalidName { .. } => ErrorCode::InvalidAction,
+            Self::InvalidEncoding(_) => ErrorCode::InvalidEncoding,
+            Self::InvalidParameter { .. } => ErrorCode::InvalidParameter,
+            Self::UnknownParameter { .. } => ErrorCode::UnknownParameter,
+            Self::InvalidJson(_) | Self::NotAnArray(_) => ErrorCode::InvalidJson,
+            Self::InvalidUtf8 => ErrorCode::InvalidUtf8,
+            Self::InvalidBatch { .. } => ErrorCode::InvalidBatch,
+            Self::EmptyBatch => ErrorCode::EmptyBatch,
+            Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
+            Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
+            Self::OriginNotAllowed(_) => ErrorCode::OriginNotAllowed,
+            Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
+            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
+            Self::BodyTimeout(_) => ErrorCode::BodyTimeout,
+            Self::IncompleteBody => ErrorCode::IncompleteBody,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
+            Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
+            Self::Broker(error) => broker_code(error),
         }
     }
 
-    /// How long to wait before trying again, after a 503.
-    fn retry_after_s(&self) -> u64 {
+    /// Delay after which the same request may succeed; `None` if a retry alone does not help.
+    const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Broker(BrokerError::TooManyKeys { expires_in, .. }) => {
-                let part = u64::from(expires_in.subsec_nanos() > 0);
-                expires_in.as_secs().saturating_add(part).max(1)
-            }
-            _ => 1,
+            Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
+            Self::Broker(error) => match error {
+                BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
+                BrokerError::Unavailable(_)
+                | BrokerError::OutcomeUnknown(_)
+                | BrokerError::Damaged(_) => Some(RETRY_AFTER),
+                BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
+            },
+            _ => None,
         }
     }
 
-    /// The JSON body.
-    #[must_use]
-    pub fn body(&self) -> ErrorBody {
-        ErrorBody {
-            error: ErrorDetail {
-                code: self.row().1.to_owned(),
-                message: self.to_string(),
-            },
+    fn log(&self, code: &str) {
+        match self {
+            Self::Broker(error @ BrokerError::Damaged(_)) => {
+                tracing::error!(%error, "the log cannot be read");
+            }
+            // The broker itself logs when it becomes unavailable and available again.
+            Self::Broker(error) => tracing::debug!(code, %error, "a request failed at the broker"),
+            _ => {}
         }
+    }
+}
+
+const fn broker_code(error: &BrokerError) -> ErrorCode {
+    match error {
+        BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+        BrokerError::TooManyKeys { .. } => ErrorCode::TooManyIdempotencyKeys,
+        BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
+        BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
+        BrokerError::Damaged(_) => ErrorCode::LogDamaged,
+        BrokerError::Full(_) => ErrorCode::LogFull,
     }
 }
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        self.row().0
+        self.code().row().1
     }
 
     fn error_response(&self) -> HttpResponse {
-        let (status, code) = self.row();
-        match self {
-            Self::Broker(error @ BrokerError::Damaged(_)) => {
-                tracing::error!(%error, "the log cannot be read")
-            }
-            // The broker says by itself when it goes away and comes back; not once for each request.
-            Self::Broker(error) => tracing::debug!(code, %error, "a request failed at the broker"),
-            _ => {}
-        }
+        let (code, status) = self.code().row();
+        self.log(code);
         let mut response = HttpResponse::build(status);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.insert_header((header::RETRY_AFTER, self.retry_after_s()));
+        if let Some(delay) = self.retry_after() {
+            response.insert_header((header::RETRY_AFTER, whole_seconds(delay)));
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
-        response.json(self.body())
+        response.json(ErrorBody {
+            error: ErrorDetail {
+                code: code.to_owned(),
+                message: self.to_string(),
+            },
+        })
     }
 }
 
-/// What a publisher can do about an error of the broker, where that is not plain.
+/// Rounds up to whole seconds, at least one.
+fn whole_seconds(delay: Duration) -> u64 {
+    let part = u64::from(delay.subsec_nanos() > 0);
+    delay.as_secs().saturating_add(part).max(1)
+}
+
+/// What a publisher can do about an error of the broker, if the error does not state it.
 const fn advice(error: &BrokerError) -> &'static str {
     match error {
         BrokerError::OutcomeUnknown(_) => {
-            "; what was published may be stored or not. With the Idempotency-Key that it had, it can be sent again and is \
-             stored once; what had none may be doubled"
+            "; the events may or may not be stored. A publish with an Idempotency-Key can be sent \
+             again with that key and is stored once; without a key it may be stored twice"
         }
         _ => "",
     }
 }
 
-/// A piece of a request for a message: not at any length.
+/// Text from a request for an error message, limited to 80 characters.
 pub(super) fn shortened(text: impl fmt::Display) -> String {
     text.to_string().chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_a_retry_may_remedy_has_a_delay_in_whole_seconds() {
+        let retry_after = |error: BrokerError| {
+            let response = ApiError::from(error).error_response();
+            let value = response.headers().get(header::RETRY_AFTER)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        let too_many_keys = |expires_in| BrokerError::TooManyKeys {
+            keys_max: 1,
+            expires_in,
+        };
+        let text = String::new;
+        assert_eq!(retry_after(BrokerError::Unavailable(text())).unwrap(), "1");
+        assert_eq!(retry_after(BrokerError::Damaged(text())).unwrap(), "1");
+        assert_eq!(retry_after(too_many_keys(Duration::ZERO)).unwrap(), "1");
+        let delay = Duration::from_millis(1200);
+        assert_eq!(retry_after(too_many_keys(delay)).unwrap(), "2");
+        assert_eq!(retry_after(BrokerError::Full(text())), None);
+        assert_eq!(retry_after(BrokerError::KeyReused { item: 0 }), None);
+    }
 }

@@ -1,34 +1,44 @@
-//! The edge: the only code that knows routes, status codes and headers.
+//! HTTP: the only code that knows routes, status codes and headers.
 //!
-//! | file | route |
-//! |---|---|
-//! | `publish` | `GET` and `POST /event/{action}` |
-//! | `batch` | `POST /events` |
-//! | `subscribe` | `GET /stream` |
-//! | `history` | `GET /events` |
-//! | `health` | `GET /health/live`, `/health/ready`, `/metrics` |
-//! | `idempotency` | publishing with a key, for `publish` and `batch` |
-//! | `error` | the one table from errors to statuses |
-//! | `history_memory` | the memory of what `history` answers |
-//! | `start_params` | where a reader of `/stream` and of `GET /events` starts and ends |
-//! | `event_filter` | which types of events such a reader wants |
-//! | `query`, `content_type`, `body`, `origin` | what a request must be, before anything is done |
+//! | folder | file | contents |
+//! |---|---|---|
+//! | `request` | | what a request contains |
+//! | | `query` | query parameters and percent-encoding |
+//! | | `content_type` | the type of a body |
+//! | | `body` | reads a body within its limits of size, time and memory |
+//! | | `batch_body` | the events of a batch |
+//! | | `idempotency_key` | the `Idempotency-Key` of a publish |
+//! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
+//! | | `event_filter` | which types of events a reader gets |
+//! | `access` | `caller` | the caller of a request |
+//! | | `cors` | which pages of other origins may read and publish |
+//! | `api` | `publish` | `GET` and `POST /event/{action}` |
+//! | | `batch` | `POST /events` |
+//! | | `idempotency` | the append that `publish` and `batch` share |
+//! | | `stream` | `GET /stream` |
+//! | | `history` | `GET /events` |
+//! | | `history_memory` | memory for the responses of `history` |
+//! | `ops` | `health` | `GET /health/live`, `/health/ready` |
+//! | | `metrics` | `GET /metrics` |
+//! | | `state` | what the handlers share |
+//! | | `error`, `error_code` | why a request failed, and the table of codes |
 
 mod access;
 mod api;
 mod error;
+mod error_code;
 mod ops;
 mod request;
 mod state;
 
 use actix_web::{
-    HttpRequest, HttpResponse, Route, guard,
+    HttpRequest, HttpResponse, Resource, Route, guard,
     web::{self, ServiceConfig},
 };
 use actix_web_lab::extract::LocalData;
 
 pub use self::{
-    access::cors::{Origins, say_why_refused},
+    access::cors::{Origins, explain_rejected_preflight},
     api::HistoryBudget,
     request::body::BodyMemory,
     state::{AppState, RequestLimits},
@@ -39,47 +49,55 @@ use self::{
     ops::{health, metrics},
 };
 
-/// Adds all routes to an app.
+/// Adds all routes to an app. This is the only list of routes.
 pub fn routes(config: &mut ServiceConfig, state: AppState) {
     let get_or_head = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         .app_data(LocalData::new(state))
-        .service(
-            web::resource("/event/{action:.*}")
-                .route(web::get().to(publish::event))
-                .route(web::post().to(publish::event))
-                .default_service(only("GET, POST")),
-        )
-        .service(
-            web::resource("/events")
-                .route(web::get().to(history::events))
-                .route(web::post().to(batch::events))
-                .default_service(only("GET, POST")),
-        )
-        .service(
-            web::resource("/stream")
-                .route(web::get().to(stream::stream))
-                .default_service(only("GET")),
-        )
-        .service(
-            web::resource("/health/live")
-                .route(get_or_head().to(health::live))
-                .default_service(only("GET, HEAD")),
-        )
-        .service(
-            web::resource("/health/ready")
-                .route(get_or_head().to(health::ready))
-                .default_service(only("GET, HEAD")),
-        )
-        .service(
-            web::resource("/metrics")
-                .route(get_or_head().to(metrics::metrics))
-                .default_service(only("GET, HEAD")),
-        )
+        .service(resource(
+            "/event/{action:.*}",
+            "GET, POST",
+            [
+                web::get().to(publish::event),
+                web::post().to(publish::event),
+            ],
+        ))
+        .service(resource(
+            "/events",
+            "GET, POST",
+            [
+                web::get().to(history::events),
+                web::post().to(batch::events),
+            ],
+        ))
+        .service(resource("/stream", "GET", [web::get().to(stream::stream)]))
+        .service(resource(
+            "/health/live",
+            "GET, HEAD",
+            [get_or_head().to(health::live)],
+        ))
+        .service(resource(
+            "/health/ready",
+            "GET, HEAD",
+            [get_or_head().to(health::ready)],
+        ))
+        .service(resource(
+            "/metrics",
+            "GET, HEAD",
+            [get_or_head().to(metrics::metrics)],
+        ))
         .default_service(web::to(not_found));
 }
 
-/// Refuses every other method, `HEAD` and `OPTIONS` too: they neither publish nor stream.
+/// A path with its routes. `allow` lists their methods, for the response to any other method.
+fn resource<const N: usize>(path: &str, allow: &'static str, routes: [Route; N]) -> Resource {
+    routes
+        .into_iter()
+        .fold(web::resource(path), Resource::route)
+        .default_service(only(allow))
+}
+
+/// Rejects every other method, including `HEAD` and `OPTIONS`, which neither publish nor stream.
 fn only(allow: &'static str) -> Route {
     web::to(move |request: HttpRequest| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed {

@@ -1,4 +1,4 @@
-//! What every handler shares.
+//! What the handlers share.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,45 +8,45 @@ use actix_web_lab::extract::LocalData;
 use super::{BodyMemory, HistoryBudget, Origins};
 use crate::{channel::Hub, fanout::stream_body::Streams, metrics::Metrics};
 
-/// What a request may bring.
+/// What a request may contain.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Data of one event.
+    /// Bytes of the data of one event.
     pub event_bytes_max: usize,
-    /// Body of a batch.
+    /// Bytes of the body of a batch.
     pub batch_bytes_max: usize,
-    /// Events of a batch.
+    /// Events per batch.
     pub batch_events_max: usize,
-    /// Keys of a channel: a batch with more would never fit.
+    /// Idempotency keys per channel; a batch with more would never fit.
     pub keys_max: usize,
 }
 
-/// What every request handler needs; each worker thread has a clone.
+/// What every handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
 pub struct AppState {
-    /// The channels and the broker behind them.
+    /// The channels and the broker.
     pub hub: Hub,
-    /// The counters.
+    /// The metrics.
     pub metrics: Metrics,
-    /// What a request may bring.
+    /// What a request may contain.
     pub limits: RequestLimits,
     /// Memory for the bodies of all requests.
     pub body_memory: Arc<BodyMemory>,
-    /// Room for the answers of `GET /events`.
+    /// Concurrency and memory for the responses of `GET /events`.
     pub history_budget: HistoryBudget,
-    /// Other sites that may read and publish.
+    /// Origins whose pages may read and publish.
     pub origins: Origins,
     /// What streams are made from.
     pub streams: Streams,
-    /// Where the server listens.
+    /// Address that the server listens on.
     pub address: SocketAddr,
-    /// Which broker it is, for people.
+    /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }
 
-/// Where the server listens.
+/// Returns the address that the server listens on.
 pub(crate) fn local_address(request: &HttpRequest) -> SocketAddr {
-    // actix's own default is a loopback address, under which origins are checked most strictly.
+    // The default of actix is a loopback address, with which origins are checked most strictly.
     request
         .app_data::<LocalData<AppState>>()
         .map_or_else(|| request.app_config().local_addr(), |state| state.address)

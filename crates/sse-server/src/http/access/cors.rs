@@ -1,4 +1,16 @@
-//! Who may publish from a browser: any page that a local browser shows could send a request to this machine.
+//! Which pages may publish and read: CORS, and the check of the origin of a publish.
+//!
+//! Any page that a browser on this machine shows can send a request to this server. CORS protects
+//! only responses, so a publish is checked as well, before anything is done:
+//!
+//! | `Origin` | `Sec-Fetch-Site` | sent by | publish |
+//! |---|---|---|---|
+//! | none | none, `none`, `same-origin`, … | a program, or the address bar | allowed |
+//! | none | `cross-site` | an `<img>` or link of another site | allowed only with `--cors-origin *` |
+//! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
+//! | another | any | a page of another site | allowed if named with `--cors-origin` |
+
+use std::borrow::Cow;
 
 use actix_cors::{Cors, CorsError};
 use actix_web::{
@@ -8,7 +20,6 @@ use actix_web::{
     http::header::{self, HeaderName},
     middleware::Next,
 };
-
 use sse_cli::loopback::{is_loopback_ip, is_loopback_url};
 
 use crate::http::{
@@ -16,7 +27,13 @@ use crate::http::{
     state::local_address,
 };
 
-/// The origins of other sites that may read and publish.
+/// How the request of a page relates to the page's site (Fetch Metadata Request Headers). Browsers
+/// send it even with the requests of an `<img>`.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Seconds for which a browser may remember a preflight.
+const PREFLIGHT_MAX_AGE_S: usize = 3600;
+
+/// The other origins whose pages may read and publish.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
     named: Vec<String>,
@@ -24,7 +41,7 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// `*` stands for all.
+    /// Allows these origins; `*` allows all.
     #[must_use]
     pub fn new(named: &[String]) -> Self {
         Self {
@@ -37,34 +54,21 @@ impl Origins {
         self.any || self.named.iter().any(|named| named == origin)
     }
 
-    /// Refuses a publish that another site's page sent or made the browser send.
-    ///
-    /// `Origin` says who sent it (Fetch standard); `Sec-Fetch-Site` is there even on the requests of an `<img>`.
+    /// Rejects a publish that a page of another site sent, or made the browser send.
     ///
     /// # Errors
-    /// `ApiError::OriginNotAllowed`
+    ///
+    /// `ApiError::OriginNotAllowed`: the operator can allow the origin.
     pub fn check_publish(&self, request: &HttpRequest) -> Result<(), ApiError> {
-        const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-        let value = |name| {
-            request
-                .headers()
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()))
-        };
-        if let Some(origin) = value(header::ORIGIN) {
-            let host = value(header::HOST).unwrap_or_default();
-            let same = origin
-                .split_once("://")
-                .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host));
-            // A name of somebody else's that leads to this machine makes a page of theirs look like ours.
-            let rebound = is_loopback_ip(local_address(request).ip()) && !is_loopback(&origin);
-            return if (same && !rebound) || self.allows(&origin) {
+        if let Some(origin) = header_text(request, header::ORIGIN) {
+            let is_own = is_origin_of_host(request, &origin) && !is_rebound(request, &origin);
+            return if is_own || self.allows(&origin) {
                 Ok(())
             } else {
                 Err(ApiError::OriginNotAllowed(shortened(origin)))
             };
         }
-        match value(SEC_FETCH_SITE).as_deref() {
+        match header_text(request, SEC_FETCH_SITE).as_deref() {
             Some("cross-site") if !self.any => {
                 Err(ApiError::OriginNotAllowed("another site".to_owned()))
             }
@@ -72,7 +76,8 @@ impl Origins {
         }
     }
 
-    /// The CORS headers, if any origin was named (Fetch standard, CORS protocol).
+    /// Returns the middleware for the CORS headers (Fetch standard, CORS protocol), or `None` if no
+    /// origin is named.
     #[must_use]
     pub fn cors(&self) -> Option<Cors> {
         if self.named.is_empty() {
@@ -88,7 +93,7 @@ impl Origins {
                 "last-event-id",
             ])
             .expose_headers(["retry-after", "link"])
-            .max_age(3600);
+            .max_age(PREFLIGHT_MAX_AGE_S);
         Some(if self.any {
             cors.allow_any_origin().send_wildcard()
         } else {
@@ -99,27 +104,49 @@ impl Origins {
     }
 }
 
-/// Whether an origin is of this very machine.
+fn header_text(request: &HttpRequest, name: HeaderName) -> Option<Cow<'_, str>> {
+    let value = request.headers().get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// Whether the request was sent by a page of the host that it is addressed to.
+fn is_origin_of_host(request: &HttpRequest, origin: &str) -> bool {
+    let host = header_text(request, header::HOST).unwrap_or_default();
+    origin
+        .split_once("://")
+        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
+}
+
+/// Whether a foreign name leads to this machine.
+///
+/// If `evil.example` resolves to 127.0.0.1 (DNS rebinding), its page seems to be of the same origin
+/// as a server that listens on loopback. So such a server accepts only origins of this machine.
+fn is_rebound(request: &HttpRequest, origin: &str) -> bool {
+    is_loopback_ip(local_address(request).ip()) && !is_loopback(origin)
+}
+
+/// Whether an origin belongs to this machine.
 fn is_loopback(origin: &str) -> bool {
     url::Url::parse(origin).is_ok_and(|url| is_loopback_url(&url))
 }
 
-/// Middleware: a preflight that is refused says why as every other error does.
+/// Middleware: gives a rejected preflight the same body as every other error.
 ///
 /// # Errors
+///
 /// Those of the services inside.
-pub async fn say_why_refused<B: MessageBody>(
+pub async fn explain_rejected_preflight<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let response = next.call(request).await?;
-    let refused = response
+    let rejected = response
         .response()
         .error()
         .and_then(|error| error.as_error::<CorsError>());
-    match refused.map(|error| ApiError::PreflightRejected(error.to_string())) {
-        Some(refusal) => Ok(response
-            .into_response(refusal.error_response())
+    match rejected.map(|error| ApiError::PreflightRejected(error.to_string())) {
+        Some(error) => Ok(response
+            .into_response(error.error_response())
             .map_into_boxed_body()
             .map_into_right_body()),
         None => Ok(response.map_into_left_body()),

@@ -1,3 +1,4 @@
 //! Who may send a request.
 
+pub(crate) mod caller;
 pub(crate) mod cors;

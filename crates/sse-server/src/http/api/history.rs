@@ -13,6 +13,7 @@ use sse_proto::{
 };
 
 use crate::http::{
+    access::caller::Caller,
     error::ApiError,
     request::{
         event_filter,
@@ -39,11 +40,12 @@ const LOOKED_THROUGH_AT_ONCE: usize = 1000;
 pub(crate) async fn events(
     request: HttpRequest,
     state: LocalData<AppState>,
+    _caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
-    let filter = event_filter::of(&params)?;
+    let filter = event_filter::parse(&params)?;
     let whence = Whence::of(&request, &params)?;
     let until = start_params::until(&params)?;
     let limit = match (limit(&params)?, &whence) {

@@ -1,7 +1,8 @@
-//! Answers of `GET /events`: how many are made at a time, and the memory of those that clients are still reading.
+//! Limits of `GET /events`: responses that are prepared at a time, and the memory of all responses.
 //!
-//! An answer is whole before its first byte, because its head says whether there is more. So its memory goes by its
-//! reader, who may be slow: it is counted until the last byte is taken, or the connection is given up as stalled.
+//! A response is complete before its first byte is sent, because its head states whether there is
+//! more. So a slow client decides how long its memory is used: the memory counts until the last byte
+//! is sent, or until the connection is closed as stalled.
 
 use std::{
     convert::Infallible,
@@ -20,19 +21,19 @@ use tokio::{
 
 use crate::http::error::ApiError;
 
-/// How many are read from the log, and written as JSON, at a time.
+/// Responses that are read from the log and written as JSON at a time.
 const READS_MAX: usize = 4;
-/// What all answers that are being read may have.
+/// Memory of all responses that clients are still reading.
 const MEMORY_KIB: u32 = 64 << 10;
-/// How long a request waits, for each of the two.
-const WITHIN: Duration = Duration::from_secs(5);
-/// What actix is given at a time, which it copies.
+/// How long a request waits for each of the two limits.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Bytes per piece for actix, which copies each piece.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Room for answers, shared by all requests.
+/// The limits, shared by all requests.
 #[derive(Debug, Clone)]
 pub struct HistoryBudget {
-    making: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     memory_kib: Arc<Semaphore>,
 }
 
@@ -40,37 +41,37 @@ impl Default for HistoryBudget {
     fn default() -> Self {
         let memory_kib = Semaphore::new(MEMORY_KIB as usize);
         Self {
-            making: Arc::new(Semaphore::new(READS_MAX)),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             memory_kib: Arc::new(memory_kib),
         }
     }
 }
 
 impl HistoryBudget {
-    /// Waits until one more may be made.
+    /// Waits until one more response may be prepared.
     pub(super) async fn acquire(&self) -> Result<Permit, ApiError> {
-        let making = wait_for(&self.making, 1).await?;
+        let read = acquire(&self.reads, 1).await?;
         Ok(Permit {
             memory_kib: self.memory_kib.clone(),
-            _making: making,
+            _read: read,
         })
     }
 }
 
-/// The right to make one answer.
+/// The right to prepare one response.
 pub(super) struct Permit {
     memory_kib: Arc<Semaphore>,
-    _making: OwnedSemaphorePermit,
+    _read: OwnedSemaphorePermit,
 }
 
 impl Permit {
-    /// The answer as a body, once there is room for it.
-    pub(super) async fn body(self, answer: Vec<u8>) -> Result<HistoryBody, ApiError> {
-        // A vector that grew may have twice the room that it needs.
-        let rest = Bytes::from(answer.into_boxed_slice());
+    /// Waits for memory and returns the response as a body.
+    pub(super) async fn body(self, response: Vec<u8>) -> Result<HistoryBody, ApiError> {
+        // A vector that grew may have twice the capacity that it needs.
+        let rest = Bytes::from(response.into_boxed_slice());
         let kib = u32::try_from(rest.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        // A single one may be larger than all should be together, where events may be so large.
-        let memory = wait_for(&self.memory_kib, kib.min(MEMORY_KIB)).await?;
+        // A single response may exceed the memory of all, if --event-bytes-max is that large.
+        let memory = acquire(&self.memory_kib, kib.min(MEMORY_KIB)).await?;
         Ok(HistoryBody {
             rest,
             _memory: memory,
@@ -78,14 +79,17 @@ impl Permit {
     }
 }
 
-async fn wait_for(room: &Arc<Semaphore>, wanted: u32) -> Result<OwnedSemaphorePermit, ApiError> {
-    match timeout(WITHIN, room.clone().acquire_many_owned(wanted)).await {
+async fn acquire(
+    semaphore: &Arc<Semaphore>,
+    permits: u32,
+) -> Result<OwnedSemaphorePermit, ApiError> {
+    match timeout(WAIT_MAX, semaphore.clone().acquire_many_owned(permits)).await {
         Ok(Ok(permit)) => Ok(permit),
-        _ => Err(ApiError::TooManyAnswers),
+        _ => Err(ApiError::HistoryMemoryFull),
     }
 }
 
-/// What is left of an answer, and its memory.
+/// The rest of a response, and its memory.
 #[derive(Debug)]
 pub(super) struct HistoryBody {
     rest: Bytes,

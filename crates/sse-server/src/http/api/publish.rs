@@ -1,4 +1,4 @@
-//! `GET` and `POST /event/{action}`: one event in. Answered when it is durable.
+//! `GET` and `POST /event/{action}`: publishes one event and responds when it is durable.
 
 use actix_web::{HttpRequest, HttpResponse, http::Method, web::Payload};
 use actix_web_lab::extract::LocalData;
@@ -12,77 +12,70 @@ use super::idempotency;
 use crate::{
     broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
     http::{
+        access::caller::Caller,
         error::{ApiError, shortened},
         request::{
             body::{self, Body, BodyLimit},
             content_type::{self, ContentType},
-            query::{Params, decoded},
+            idempotency_key,
+            query::{Params, percent_decode},
         },
         state::AppState,
     },
 };
 
-/// Publishes one event. Its type is the action; its data the body, or the tutorial's text if there is no body.
+/// Publishes one event.
+///
+/// The action in the path is the type of the event. The body is its data; without a body, the server
+/// generates the data of the tutorial.
 pub(crate) async fn event(
     request: HttpRequest,
     payload: Payload,
     state: LocalData<AppState>,
+    _caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     state.origins.check_publish(&request)?;
     let kind = action(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = idempotency::header(&request)?;
+    let key = idempotency_key::from_header(&request)?;
     let posted = request.method() == Method::POST;
-    // The body's share of the memory is held until the event is stored.
+    // `_body` holds the memory of the body until the event is stored.
     let (data, _body) = if posted {
-        let body = posted_body(&request, payload, &state).await?;
-        (posted_data(&request, &body)?, Some(body))
+        let body = read_body(&request, payload, &state).await?;
+        (data_of(&request, &body)?, Some(body))
     } else {
         (None, None)
     };
 
-    // Of what was sent: the tutorial's text is another each time.
-    let idempotency = key.map(|key| IdempotencyKey {
-        key,
-        content: Fingerprint::of_sent(&kind, data.as_ref()),
-    });
-    let event = Event {
-        kind,
-        data: data.unwrap_or_else(tutorial_data),
-    };
-    let items = vec![AppendItem {
-        events: vec![event],
-        idempotency,
-    }];
-    let placed = idempotency::publish(&state, &channel, items, |_| {
-        "the Idempotency-Key".to_owned()
-    })
-    .await?;
+    let item = append_item(kind, data, key);
+    let describe_key = |_| "the Idempotency-Key".to_owned();
+    let outcomes = idempotency::append(&state, &channel, vec![item], describe_key).await?;
     Ok(if posted {
         HttpResponse::Ok().json(Published {
-            id: idempotency::ends(&placed)?.first,
+            id: idempotency::first_and_last_id(&outcomes)?.first,
         })
     } else {
+        // The response that the tutorial's clients expect.
         HttpResponse::Ok().json(serde_json::json!({}))
     })
 }
 
-/// The action in the path, decoded: what follows `/event/`.
+/// Returns the action: what follows `/event/` in the path, decoded.
 fn action(request: &HttpRequest) -> Result<EventType, ApiError> {
-    // Not by its name: the router takes `/%65vent/` for the same route.
-    let (_, raw) = request.uri().path()[1..]
+    // Split at the slash, not after the text `/event/`: the router accepts `/%65vent/` as well.
+    let (_, encoded) = request.uri().path()[1..]
         .split_once('/')
         .unwrap_or_default();
-    let text = ByteString::from(decoded(raw, "path")?);
-    let wrong = |why: InvalidName| ApiError::InvalidName {
+    let text = ByteString::from(percent_decode(encoded, "path")?);
+    let invalid = |why: InvalidName| ApiError::InvalidName {
         what: "action",
         value: shortened(&text),
         why,
     };
-    text.clone().try_into().map_err(wrong)
+    text.clone().try_into().map_err(invalid)
 }
 
-async fn posted_body<'a>(
+async fn read_body<'a>(
     request: &HttpRequest,
     payload: Payload,
     state: &'a AppState,
@@ -95,11 +88,11 @@ async fn posted_body<'a>(
     body::read(request, payload, limit, &state.body_memory).await
 }
 
-/// The data in a body; none if there is no body.
-fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteString>, ApiError> {
+/// Returns the data in a body, or `None` if the body is empty and has no type.
+fn data_of(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteString>, ApiError> {
     let bytes = body.bytes.clone();
-    match content_type::of(request) {
-        Ok(ContentType::Json) => compact(bytes).map(Some),
+    match content_type::parse(request) {
+        Ok(ContentType::Json) => compact_json(bytes).map(Some),
         Ok(ContentType::Text) => content_type::text(bytes).map(Some),
         _ if bytes.is_empty() => Ok(None),
         Ok(ContentType::Unspecified) => Err(unsupported(
@@ -107,27 +100,41 @@ fn posted_data(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteStri
             request,
         )),
         Ok(ContentType::NdJson) => Err(unsupported(
-            "lines of JSON are a batch, and go to POST /events".to_owned(),
+            "lines of JSON are a batch, which POST /events accepts".to_owned(),
             request,
         )),
         Err(found) => Err(unsupported(found, request)),
     }
 }
 
-fn compact(body: Bytes) -> Result<ByteString, ApiError> {
+fn compact_json(body: Bytes) -> Result<ByteString, ApiError> {
     json::compact(&content_type::json_text(body)?)
         .map_err(|error| ApiError::InvalidJson(error.to_string()))
 }
 
-/// What the tutorial's app sends: a JSON string with a random user and the local time.
+/// The event and its key.
+fn append_item(kind: EventType, data: Option<ByteString>, key: Option<Fingerprint>) -> AppendItem {
+    // Hash what the client sent, because the generated text differs on every request.
+    let idempotency = key.map(|key| IdempotencyKey {
+        key,
+        content: Fingerprint::of_sent(&kind, data.as_ref()),
+    });
+    let event = Event {
+        kind,
+        data: data.unwrap_or_else(tutorial_data),
+    };
+    AppendItem {
+        events: vec![event],
+        idempotency,
+    }
+}
+
+/// Generates what the tutorial's application sends: a JSON string with a random user and the local
+/// time.
 fn tutorial_data() -> ByteString {
     let timestamp = Local::now().format("%d-%b-%Y (%H:%M:%S%.6f)");
-    serde_json::Value::String(format!(
-        "user_id: {}, timestamp: {timestamp}",
-        Uuid::new_v4()
-    ))
-    .to_string()
-    .into()
+    let text = format!("user_id: {}, timestamp: {timestamp}", Uuid::new_v4());
+    serde_json::Value::String(text).to_string().into()
 }
 
 fn unsupported(found: String, request: &HttpRequest) -> ApiError {

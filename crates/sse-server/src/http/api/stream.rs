@@ -17,6 +17,7 @@ use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
 use crate::http::{
+    access::caller::Caller,
     error::ApiError,
     request::{
         event_filter,
@@ -43,12 +44,13 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub(crate) async fn stream(
     request: HttpRequest,
     state: LocalData<AppState>,
+    _caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
     let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channels = params.channels()?;
     let wanted = Wanted {
-        filter: event_filter::of(&params)?,
+        filter: event_filter::parse(&params)?,
         envelope: envelope(&params)?,
         until: start_params::until(&params)?,
     };

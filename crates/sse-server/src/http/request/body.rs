@@ -1,4 +1,16 @@
-//! Reads a request's body: bounded in bytes, in time, and in the memory of all bodies together.
+//! Reads the body of a request within limits of size, time, and memory for all bodies together.
+//!
+//! A body claims its memory in one step, when its first bytes arrive. If bodies claimed memory piece
+//! by piece, several could each hold a part and wait for one another. An upload that sends nothing
+//! claims nothing. After the last byte, what the body did not need is released.
+//!
+//! ```text
+//! --publish-memory 4 KiB   body A: Content-Length 3072   body B: chunked, at most 2048
+//!
+//! A's first bytes arrive   A 3 KiB                       B waits, up to 5 s
+//! A is stored              A 0                           B 2 KiB
+//! B's last byte arrives                                  B 1 KiB, the size of its 700 bytes
+//! ```
 
 use std::time::Duration;
 
@@ -12,9 +24,10 @@ use tokio::{
 
 use crate::http::error::ApiError;
 
-const WITHIN: Duration = Duration::from_secs(30);
-/// How long a body waits for memory that others hold.
-const MEMORY_WITHIN: Duration = Duration::from_secs(5);
+/// Time for the whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body waits for memory that other bodies use.
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 const KIB: usize = 1024;
 
 /// Memory for bodies, shared by all requests.
@@ -22,124 +35,139 @@ const KIB: usize = 1024;
 pub struct BodyMemory(Semaphore);
 
 impl BodyMemory {
-    /// At most this many bytes at once, by the KiB.
+    /// Memory of this many bytes, rounded up to KiB.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let kib = usize::try_from(bytes.div_ceil(KIB as u64)).unwrap_or(usize::MAX);
         Self(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
     }
 
-    /// Room for what a body has so far. A body that has sent nothing holds nothing.
-    const fn share(&self) -> Share<'_> {
-        Share {
+    /// An empty share.
+    const fn share(&self) -> MemoryShare<'_> {
+        MemoryShare {
             memory: self,
-            held: None,
+            permit: None,
             kib: 0,
         }
     }
 }
 
-/// What one body holds of the memory, until it is dropped.
-struct Share<'a> {
+/// The memory that one body uses, until it is dropped.
+struct MemoryShare<'a> {
     memory: &'a BodyMemory,
-    held: Option<SemaphorePermit<'a>>,
+    permit: Option<SemaphorePermit<'a>>,
     kib: usize,
 }
 
-impl Share<'_> {
-    /// Waits until there is room for `bytes` in all.
+impl MemoryShare<'_> {
+    /// Waits until the share has at least `bytes`.
     async fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
         let more = bytes.div_ceil(KIB).saturating_sub(self.kib);
         if more == 0 {
             return Ok(());
         }
-        let wanted = self
-            .memory
-            .0
-            .acquire_many(u32::try_from(more).unwrap_or(u32::MAX));
-        let Ok(Ok(permit)) = timeout(MEMORY_WITHIN, wanted).await else {
-            return Err(ApiError::Busy);
+        let permits = u32::try_from(more).unwrap_or(u32::MAX);
+        let acquired = timeout(MEMORY_TIMEOUT, self.memory.0.acquire_many(permits)).await;
+        let Ok(Ok(acquired)) = acquired else {
+            return Err(ApiError::BodyMemoryFull);
         };
-        match &mut self.held {
-            Some(held) => held.merge(permit),
-            None => self.held = Some(permit),
+        match &mut self.permit {
+            Some(permit) => permit.merge(acquired),
+            None => self.permit = Some(acquired),
         }
         self.kib += more;
         Ok(())
     }
 
-    /// Gives back what is beyond `bytes`.
+    /// Releases what exceeds `bytes`.
     fn shrink_to(&mut self, bytes: usize) {
         let excess = self.kib.saturating_sub(bytes.div_ceil(KIB));
-        if let Some(held) = &mut self.held {
-            drop(held.split(excess));
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(excess));
             self.kib -= excess;
         }
     }
 }
 
-/// What a body may be.
+/// The size limit of a body, and how an error describes it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimit {
     pub(crate) bytes_max: usize,
     /// `the event` or `the batch`.
     pub(crate) what: &'static str,
+    /// The flag that sets the limit.
     pub(crate) flag: &'static str,
 }
 
-/// A body and its share of the memory, which it holds until it is dropped.
+impl BodyLimit {
+    fn check(&self, length: usize) -> Result<(), ApiError> {
+        if length <= self.bytes_max {
+            return Ok(());
+        }
+        Err(ApiError::TooLarge {
+            what: self.what.to_owned(),
+            max: self.bytes_max,
+            unit: "bytes",
+            flag: self.flag,
+        })
+    }
+}
+
+/// A body and its memory, which it holds until it is dropped.
 pub(crate) struct Body<'a> {
     pub(crate) bytes: Bytes,
-    _memory: Share<'a>,
+    _share: MemoryShare<'a>,
 }
 
 /// Reads the whole body.
+///
+/// # Errors
+///
+/// - `TooLarge`: the body exceeds `limit`; checked before reading if the length is declared.
+/// - `BodyTimeout`, `IncompleteBody`: the client is too slow, or broke off.
+/// - `BodyMemoryFull`: other bodies use the memory. The client can retry.
 pub(crate) async fn read<'a>(
     request: &HttpRequest,
-    mut payload: Payload,
+    payload: Payload,
     limit: BodyLimit,
     memory: &'a BodyMemory,
 ) -> Result<Body<'a>, ApiError> {
-    let too_large = || ApiError::TooLarge {
-        what: limit.what.to_owned(),
-        max: limit.bytes_max,
-        unit: "bytes",
-        flag: limit.flag,
-    };
     let declared = declared_length(request);
-    if declared.is_some_and(|declared| declared > limit.bytes_max) {
-        return Err(too_large());
+    if let Some(length) = declared {
+        limit.check(length)?;
     }
     let mut share = memory.share();
-    let reading = async {
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = payload.next().await {
-            let piece = piece.map_err(|_| ApiError::IncompleteBody)?;
-            let length = bytes.len() + piece.len();
-            if length > limit.bytes_max {
-                return Err(too_large());
-            }
-            // All at once, because bodies that each hold a part would wait for one another; and only now that something
-            // has come, so that an upload which sends nothing holds nothing.
-            share.grow_to(declared.unwrap_or(limit.bytes_max)).await?;
-            if bytes.is_empty() {
-                bytes.reserve(declared.unwrap_or(piece.len()));
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(bytes.freeze())
-    };
-    let bytes = timeout(WITHIN, reading)
+    let reading = read_chunks(payload, declared, limit, &mut share);
+    let bytes = timeout(BODY_TIMEOUT, reading)
         .await
-        .map_err(|_| ApiError::BodyTimeout(WITHIN.as_secs()))??;
+        .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT.as_secs()))??;
     share.shrink_to(bytes.len());
     Ok(Body {
         bytes,
-        _memory: share,
+        _share: share,
     })
 }
 
-/// The body's length as its head says it; none if it is chunked.
+async fn read_chunks(
+    mut payload: Payload,
+    declared: Option<usize>,
+    limit: BodyLimit,
+    share: &mut MemoryShare<'_>,
+) -> Result<Bytes, ApiError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::IncompleteBody)?;
+        limit.check(bytes.len() + chunk.len())?;
+        share.grow_to(declared.unwrap_or(limit.bytes_max)).await?;
+        if bytes.is_empty() {
+            bytes.reserve(declared.unwrap_or(chunk.len()));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+/// Returns the length in the head of the request, or `None` if the body is chunked.
 fn declared_length(request: &HttpRequest) -> Option<usize> {
     request
         .headers()

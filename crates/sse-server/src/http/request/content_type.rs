@@ -1,9 +1,9 @@
-//! What a body is, by its `Content-Type`: JSON, text, or lines of JSON.
+//! The type of a body by its `Content-Type`: JSON, text, or lines of JSON.
 
 use std::borrow::Cow;
 
 use actix_web::{
-    HttpMessage, HttpRequest,
+    HttpMessage as _, HttpRequest,
     http::header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
@@ -14,42 +14,40 @@ use crate::http::{
     state::local_address,
 };
 
-/// The types of body that mean something here.
+/// The types of body that a route may accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
     Json,
     NdJson,
     Text,
-    /// No type was given, or one that `curl` and HTML forms give without being asked.
+    /// No type, or the type that `curl` and HTML forms send by default.
     Unspecified,
 }
 
-/// The type of the body.
+/// Returns the type of the body.
 ///
 /// # Errors
-/// What was sent instead, in words: another type, or a charset or an encoding that is not read here.
-pub(crate) fn of(request: &HttpRequest) -> Result<ContentType, String> {
-    let coding = text_of(request, header::CONTENT_ENCODING);
-    if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
-        return Err(format!(
-            "the body has the encoding {}, which is not read here",
-            shortened(coding)
-        ));
-    }
-    let written = text_of(request, header::CONTENT_TYPE);
-    let unknown = || format!("the body has the type {}", shortened(&written));
-    let Some(media) = request.mime_type().map_err(|_| unknown())? else {
+///
+/// What was sent instead, as a clause for an error message: another type, or a charset or encoding
+/// that the server does not read.
+pub(crate) fn parse(request: &HttpRequest) -> Result<ContentType, String> {
+    check_encoding(request)?;
+    let unknown = || {
+        let sent = header_text(request, header::CONTENT_TYPE);
+        format!("the body has the type {}", shortened(sent))
+    };
+    let Some(mime) = request.mime_type().map_err(|_| unknown())? else {
         return Ok(ContentType::Unspecified);
     };
-    if let Some(charset) = media.get_param(mime::CHARSET)
+    if let Some(charset) = mime.get_param(mime::CHARSET)
         && charset != mime::UTF_8
     {
         return Err(format!(
-            "the body has the charset {}, and only UTF-8 is read here",
+            "the body has the charset {}, but the server reads only UTF-8",
             shortened(charset)
         ));
     }
-    match media.essence_str() {
+    match mime.essence_str() {
         "application/json" => Ok(ContentType::Json),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
             Ok(ContentType::NdJson)
@@ -60,7 +58,19 @@ pub(crate) fn of(request: &HttpRequest) -> Result<ContentType, String> {
     }
 }
 
-fn text_of(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
+fn check_encoding(request: &HttpRequest) -> Result<(), String> {
+    let encoding = header_text(request, header::CONTENT_ENCODING);
+    if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
+        return Ok(());
+    }
+    Err(format!(
+        "the body has the encoding {}, which the server does not read",
+        shortened(encoding)
+    ))
+}
+
+/// Returns the value of a header, or an empty text if there is none.
+fn header_text(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
     let value = request
         .headers()
         .get(name)
@@ -69,12 +79,12 @@ fn text_of(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
     String::from_utf8_lossy(value.trim_ascii())
 }
 
-/// The body as text, shared, not copied.
+/// Returns the body as text, without a copy.
 pub(crate) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
     ByteString::try_from(bytes).map_err(|_| ApiError::InvalidUtf8)
 }
 
-/// The body as text that should be JSON.
+/// Returns the body as text that should be JSON; a byte order mark is an error (RFC 8259 §8.1).
 pub(crate) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
     let text = text(bytes)?;
     if text.starts_with('\u{feff}') {
@@ -85,9 +95,13 @@ pub(crate) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
     Ok(text)
 }
 
-/// A command line that would have worked, for the same host, path and query.
+/// Returns a command line that would have worked, for the host, path and query of the request.
+///
+/// A client can put anything into `Host` and the path, and the line is made to be pasted into a
+/// shell. So a host with unusual characters is replaced by the server's own address, and quotes in
+/// the path are escaped.
 pub(crate) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
-    let named = text_of(request, header::HOST);
+    let named = header_text(request, header::HOST);
     let is_plain = |text: &str| {
         text.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte))

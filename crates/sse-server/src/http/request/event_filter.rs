@@ -1,4 +1,4 @@
-//! `event=`: which types of events a reader of a stream or of history wants.
+//! `event=`: which types of events a reader of a stream or of history gets.
 
 use sse_proto::{EventType, event::InvalidName};
 
@@ -8,22 +8,23 @@ use crate::{
     http::error::{ApiError, shortened},
 };
 
-/// So often `event=` may be given.
+/// How often `event=` may be given.
 const TYPES_MAX: usize = 64;
 
-/// The filter that the parameters ask for; without any, all events pass.
-pub(crate) fn of(params: &Params) -> Result<Filter, ApiError> {
+/// Returns the filter of a request; without `event=`, all events pass.
+pub(crate) fn parse(params: &Params) -> Result<Filter, ApiError> {
     let mut kinds: Vec<EventType> = Vec::new();
     for text in params.all("event") {
         if EventType::RESERVED.contains(&text) {
-            continue; // a gap passes every filter, and the others are never published
+            // A gap passes every filter, and events of the other reserved types do not exist.
+            continue;
         }
-        let wrong = |why: InvalidName| ApiError::InvalidName {
+        let invalid = |why: InvalidName| ApiError::InvalidName {
             what: "event type",
             value: shortened(text),
             why,
         };
-        kinds.push(text.parse().map_err(wrong)?);
+        kinds.push(text.parse().map_err(invalid)?);
     }
     if kinds.len() > TYPES_MAX {
         return Err(ApiError::InvalidParameter {

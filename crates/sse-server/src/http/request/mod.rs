@@ -1,7 +1,9 @@
-//! What a request contains: its query, its body, and the parameters of a reader.
+//! What a request contains: its query, its body, its key, and the parameters of a reader.
 
+pub(crate) mod batch_body;
 pub(crate) mod body;
 pub(crate) mod content_type;
 pub(crate) mod event_filter;
+pub(crate) mod idempotency_key;
 pub(crate) mod query;
 pub(crate) mod start_params;

@@ -1,12 +1,14 @@
-//! Paths and query strings, read strictly: what is not UTF-8 is refused, never replaced, and a parameter that the route
-//! does not have is refused too, because it is most often a mistyped one.
+//! Paths and query strings.
+//!
+//! They are parsed strictly. Text that is not percent-encoded UTF-8 is rejected, never replaced. A
+//! parameter that the route does not have is rejected as well, because it is probably mistyped.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sse_proto::{Channel, Cursor, event::InvalidName};
 
 use crate::http::error::{ApiError, shortened};
 
-/// What is written with `%`: all but what means nothing in a query, nor in a header.
+/// The characters to encode: all but those without a meaning in a query and in a header.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -20,13 +22,14 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
-    /// Reads `query`, of a route that has the parameters `known`. Names that begin with `_` are for getting past
-    /// caches, and ignored.
+    /// Parses `query` for a route that has the parameters `known`.
+    ///
+    /// Names that begin with `_` are ignored, because clients add them to bypass caches.
     pub(crate) fn parse(query: &str, known: &[&'static str]) -> Result<Self, ApiError> {
         let mut params = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| decoded(&text.replace('+', " "), "query");
+            let decode = |text: &str| percent_decode(&text.replace('+', " "), "query");
             let (name, value) = (decode(name)?, decode(value)?);
             if name.starts_with('_') {
                 continue;
@@ -42,21 +45,20 @@ impl Params {
         Ok(Self(params))
     }
 
-    /// The query string of the same request but for these parameters, with this one in their place.
+    /// Returns the query string without the parameters `names`, followed by the given one.
     pub(crate) fn with_instead_of(&self, names: &[&str], (name, value): (&str, &str)) -> String {
-        let kept = self
-            .0
+        let encode = |text| utf8_percent_encode(text, ENCODED);
+        self.0
             .iter()
-            .filter(|(found, _)| !names.contains(&found.as_str()));
-        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
-        let encoded = |text| utf8_percent_encode(text, ENCODED);
-        let pairs = kept
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| !names.contains(name))
             .chain([(name, value)])
-            .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-        pairs.collect::<Vec<_>>().join("&")
+            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .collect::<Vec<_>>()
+            .join("&")
     }
 
-    /// All values of a parameter.
+    /// Returns all values of a parameter.
     pub(crate) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
@@ -64,7 +66,7 @@ impl Params {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The value of a parameter that may be given once.
+    /// Returns the value of a parameter, which may be given only once.
     pub(crate) fn one(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         let mut values = self.all(name);
         let first = values.next();
@@ -77,25 +79,25 @@ impl Params {
         Ok(first)
     }
 
-    /// The channel; `sse` if none is given.
+    /// Returns the channel; `sse` if none is given.
     pub(crate) fn channel(&self) -> Result<Channel, ApiError> {
         self.one("channel")?
-            .map_or_else(|| Ok(Channel::default_channel()), channel)
+            .map_or_else(|| Ok(Channel::default_channel()), parse_channel)
     }
 
-    /// The channels of one stream, each once, in their order by name; `sse` if none is given.
+    /// Returns the channels of a stream, each once, in the order of their names; `sse` if none is
+    /// given.
     pub(crate) fn channels(&self) -> Result<Vec<Channel>, ApiError> {
         let mut channels = self
             .all("channel")
-            .map(channel)
+            .map(parse_channel)
             .collect::<Result<Vec<_>, _>>()?;
         channels.sort_unstable();
         channels.dedup();
         if channels.len() > Cursor::CHANNELS_MAX {
-            let why = format!("is given for more than {} channels", Cursor::CHANNELS_MAX);
             return Err(ApiError::InvalidParameter {
                 name: "channel",
-                why,
+                why: format!("is given for more than {} channels", Cursor::CHANNELS_MAX),
             });
         }
         if channels.is_empty() {
@@ -105,7 +107,7 @@ impl Params {
     }
 }
 
-fn channel(name: &str) -> Result<Channel, ApiError> {
+fn parse_channel(name: &str) -> Result<Channel, ApiError> {
     name.parse()
         .map_err(|why: InvalidName| ApiError::InvalidName {
             what: "channel",
@@ -114,11 +116,11 @@ fn channel(name: &str) -> Result<Channel, ApiError> {
         })
 }
 
-/// The text that `encoded` stands for.
-pub(crate) fn decoded(encoded: &str, what: &'static str) -> Result<String, ApiError> {
-    let valid_escape =
+/// Decodes percent-encoded text; `what` names its place in an error, `path` or `query`.
+pub(crate) fn percent_decode(encoded: &str, what: &'static str) -> Result<String, ApiError> {
+    let is_escape =
         |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    if !encoded.split('%').skip(1).all(valid_escape) {
+    if !encoded.split('%').skip(1).all(is_escape) {
         return Err(ApiError::InvalidEncoding(what));
     }
     let text = percent_decode_str(encoded)
@@ -133,14 +135,14 @@ mod tests {
 
     #[test]
     fn encoding_is_strict() {
-        assert_eq!(decoded("a%20b%C3%A9", "path").unwrap(), "a bé");
+        assert_eq!(percent_decode("a%20b%C3%A9", "path").unwrap(), "a bé");
         for bad in ["%", "%4", "%zz", "a%FF", "%C3", "%C3%28", "%ED%A0%80"] {
-            assert!(decoded(bad, "path").is_err(), "{bad}");
+            assert!(percent_decode(bad, "path").is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_mistyped_parameter_is_refused_and_a_cache_buster_is_not() {
+    fn an_unknown_parameter_is_rejected_but_a_cache_buster_is_ignored() {
         let params = Params::parse(
             "channel=a%2Eb&event=x&event=y+z&_=17",
             &["channel", "event"],
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_written_as_it_is_read() {
+    fn a_written_query_parses_to_the_same_parameters() {
         let known = ["event", "last", "limit"];
         let params =
             Params::parse("event=a%26b%3E&last=3&event=%C3%A9+x&limit=2&_=1", &known).unwrap();
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_merged_and_not_too_many() {
+    fn repeated_channels_count_once_and_at_most_32_are_allowed() {
         let channels = |query: &str| {
             let channels = Params::parse(query, &["channel"]).unwrap().channels();
             channels.map(|channels| channels.into_iter().map(String::from).collect::<Vec<_>>())

@@ -1,0 +1,166 @@
+//! Which broker the settings choose.
+//!
+//! A flag overrides an `SSE_` variable, which overrides `REDIS_URL`, which platforms set for all
+//! programs. Two choices of the same rank are an error. For example, `SSE_MEMORY=1` in the
+//! environment and `--data-dir events` on the command line choose the directory.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use clap::{ArgMatches, parser::ValueSource};
+
+use super::cli::Args;
+
+/// A broker and its own settings.
+#[derive(Clone, PartialEq, Eq)]
+pub enum BrokerKind {
+    /// The embedded log in a directory.
+    Directory {
+        /// `--data-dir`
+        path: PathBuf,
+        /// Bytes of the disk that stay free.
+        disk_reserve: u64,
+    },
+    /// The embedded log in memory.
+    Memory,
+    /// Redis.
+    Redis {
+        /// May contain a password.
+        url: String,
+        /// Begins the names of all keys.
+        prefix: String,
+        /// Time for a reply.
+        timeout: Duration,
+    },
+}
+
+impl BrokerKind {
+    /// The broker's name in the response of `/health/ready`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Directory { .. } => "embedded log",
+            Self::Memory => "embedded log in memory",
+            Self::Redis { .. } => "Redis",
+        }
+    }
+}
+
+impl fmt::Debug for BrokerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the URL, which may contain a password.
+        f.write_str(self.name())
+    }
+}
+
+/// The broker, and what chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// The broker.
+    pub kind: BrokerKind,
+    /// A flag, a variable, or `the default`.
+    pub chosen_by: String,
+}
+
+/// A way to choose a broker: a flag, and the variable of the same name.
+struct Choice {
+    /// The id of the argument in clap.
+    id: &'static str,
+    flag: &'static str,
+    variable: &'static str,
+    /// `SSE_MEMORY=0` has a value, but chooses nothing.
+    is_on: bool,
+    kind: BrokerKind,
+}
+
+impl Choice {
+    fn name(&self, source: ValueSource) -> &'static str {
+        if source == ValueSource::CommandLine {
+            self.flag
+        } else {
+            self.variable
+        }
+    }
+}
+
+/// Chooses the broker.
+///
+/// # Errors
+///
+/// Two flags, or two variables, choose different brokers.
+pub(super) fn choose(args: &Args, matches: &ArgMatches) -> Result<BrokerConfig, String> {
+    let choices = choices(args);
+    for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
+        let mut chosen = choices
+            .iter()
+            .filter(|choice| choice.is_on && matches.value_source(choice.id) == Some(source));
+        let Some(choice) = chosen.next() else {
+            continue;
+        };
+        let chosen_by = choice.name(source).to_owned();
+        if let Some(other) = chosen.next() {
+            let other = other.name(source);
+            return Err(format!(
+                "{chosen_by} and {other} choose different brokers: give one of them"
+            ));
+        }
+        let kind = choice.kind.clone();
+        return Ok(BrokerConfig { kind, chosen_by });
+    }
+    Ok(default_broker(args))
+}
+
+fn choices(args: &Args) -> [Choice; 3] {
+    [
+        Choice {
+            id: "data_dir",
+            flag: "--data-dir",
+            variable: "SSE_DATA_DIR",
+            is_on: true,
+            kind: directory(args),
+        },
+        Choice {
+            id: "memory",
+            flag: "--memory",
+            variable: "SSE_MEMORY",
+            is_on: args.memory,
+            kind: BrokerKind::Memory,
+        },
+        Choice {
+            id: "redis_url",
+            flag: "--redis-url",
+            variable: "SSE_REDIS_URL",
+            is_on: args.redis_url.is_some(),
+            kind: redis(args, args.redis_url.clone().unwrap_or_default()),
+        },
+    ]
+}
+
+/// The broker if neither a flag nor an `SSE_` variable chooses one.
+fn default_broker(args: &Args) -> BrokerConfig {
+    let redis_url = std::env::var("REDIS_URL")
+        .ok()
+        .filter(|url| !url.is_empty());
+    let (kind, chosen_by) = match redis_url {
+        Some(url) => (redis(args, url), "REDIS_URL"),
+        None => (directory(args), "the default"),
+    };
+    BrokerConfig {
+        kind,
+        chosen_by: chosen_by.to_owned(),
+    }
+}
+
+fn directory(args: &Args) -> BrokerKind {
+    BrokerKind::Directory {
+        path: args.data_dir.clone(),
+        disk_reserve: args.disk_reserve.0,
+    }
+}
+
+fn redis(args: &Args, url: String) -> BrokerKind {
+    BrokerKind::Redis {
+        url,
+        prefix: args.redis_prefix.clone(),
+        timeout: args.redis_timeout,
+    }
+}

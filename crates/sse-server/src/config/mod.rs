@@ -1,0 +1,129 @@
+//! The settings of the server.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `cli` | the grammar: flags, their variables, defaults and help |
+//! | `environment` | how flags and variables are read |
+//! | `values` | the forms of single values, such as an address or an origin |
+//! | `broker_choice` | which broker the flags and variables choose |
+//! | `validate` | rules that concern several settings |
+//!
+//! A [`Config`] exists only if all settings are valid. It is made before anything is opened or
+//! bound, and contains one section per part of the server, in the form that this part takes.
+
+mod broker_choice;
+mod cli;
+mod environment;
+mod validate;
+mod values;
+
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize};
+
+use bytesize::ByteSize;
+use clap::{CommandFactory as _, error::ErrorKind};
+
+use self::cli::Args;
+pub use self::{
+    broker_choice::{BrokerConfig, BrokerKind},
+    environment::unknown_variables,
+};
+use crate::{
+    broker::{Retention, idempotency::KeyLimits},
+    channel::TailLimits,
+    fanout::{stream_body::StreamSettings, thread::FanoutSettings},
+    http::{Origins, RequestLimits},
+};
+
+/// The validated settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address to listen on; port 0 takes a free port.
+    pub bind: SocketAddr,
+    /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
+    pub log: String,
+    /// Origins whose pages may read and publish.
+    pub origins: Origins,
+    /// The broker and what chose it.
+    pub broker: BrokerConfig,
+    /// What the broker keeps.
+    pub retention: Retention,
+    /// What a request may contain.
+    pub requests: RequestLimits,
+    /// Bytes of the bodies of all publishes in progress.
+    pub publish_memory_bytes: u64,
+    /// What the tail of a channel keeps in memory.
+    pub tail: TailLimits,
+    /// What every stream shares.
+    pub streams: StreamSettings,
+    /// Open streams; `None` if the number of open files decides.
+    pub streams_max: Option<NonZeroUsize>,
+    /// How the fan-out threads write.
+    pub fanout: FanoutSettings,
+    /// Fan-out threads; `None` if the number of cores decides.
+    pub fanout_threads: Option<usize>,
+}
+
+impl Config {
+    /// Reads the settings from a command line and the environment.
+    ///
+    /// # Errors
+    ///
+    /// The text to print and its exit code: help, or what is wrong and what to write instead.
+    pub fn from_args(
+        args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let (args, matches) = environment::parse(args)?;
+        let misused = |message: String| Args::command().error(ErrorKind::ValueValidation, message);
+        let broker = broker_choice::choose(&args, &matches).map_err(misused)?;
+        validate::validate(&args, &broker.kind).map_err(misused)?;
+        Ok(Self::from_valid(args, broker))
+    }
+
+    fn from_valid(args: Args, broker: BrokerConfig) -> Self {
+        Self {
+            bind: args.bind,
+            origins: Origins::new(&args.cors_origins),
+            broker,
+            retention: Retention {
+                events_max: args.history_events,
+                age_max: args.history_age,
+                bytes_max: args.history_bytes.0,
+                channels_max: args.channels_max.get(),
+                keys: KeyLimits {
+                    window: args.idempotency_window,
+                    keys_max: args.idempotency_keys.get(),
+                },
+            },
+            requests: RequestLimits {
+                event_bytes_max: bytes(args.event_bytes_max),
+                batch_bytes_max: bytes(args.batch_bytes_max),
+                batch_events_max: args.batch_events_max.get(),
+                keys_max: args.idempotency_keys.get(),
+            },
+            publish_memory_bytes: args.publish_memory.0,
+            tail: TailLimits {
+                events_max: args.tail_events,
+                bytes_max: bytes(args.tail_bytes),
+            },
+            streams: StreamSettings {
+                heartbeat: args.heartbeat,
+                retry: args.retry,
+            },
+            streams_max: args.streams_max,
+            fanout: FanoutSettings {
+                coalesce: args.coalesce,
+                heartbeat: args.heartbeat,
+                write_timeout: args.write_timeout,
+            },
+            fanout_threads: args.fanout_threads,
+            log: args.log,
+        }
+    }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! Rules that concern several settings, or that a single value's form does not express.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use sse_cli::loopback::is_loopback_ip;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::{broker_choice::BrokerKind, cli::Args};
+use crate::broker::redis::without_password;
+
+const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// Checks what the grammar cannot.
+///
+/// # Errors
+///
+/// A message for the operator, which states what is wrong and what to write instead.
+pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
+    check_exposure(args)?;
+    check_sizes(args)?;
+    if args.idempotency_window > IDEMPOTENCY_WINDOW_MAX {
+        return Err("--idempotency-window must be at most 365d".to_owned());
+    }
+    check_log(&args.log)?;
+    if args.history_bytes.0 == 0 {
+        return Err("--history-bytes must be more than zero: nothing would be kept".to_owned());
+    }
+    check_redis_url(broker)
+}
+
+fn check_exposure(args: &Args) -> Result<(), String> {
+    if is_loopback_ip(args.bind.ip()) || args.allow_anonymous {
+        return Ok(());
+    }
+    Err(format!(
+        "--bind {} can be reached from other machines, and there is no authentication yet: anyone \
+         could publish and read. Use 127.0.0.1 behind a proxy that authenticates, or add \
+         --allow-anonymous",
+        args.bind
+    ))
+}
+
+/// An event must fit in a batch, and a batch in the memory for bodies.
+fn check_sizes(args: &Args) -> Result<(), String> {
+    let event = ("--event-bytes-max", args.event_bytes_max);
+    let batch = ("--batch-bytes-max", args.batch_bytes_max);
+    let memory = ("--publish-memory", args.publish_memory);
+    for ((small, small_size), (large, large_size)) in [(event, batch), (batch, memory)] {
+        if small_size > large_size {
+            return Err(format!(
+                "{small} {small_size} is more than {large} {large_size}: the largest would never fit"
+            ));
+        }
+    }
+    if args.event_bytes_max.0 == 0 {
+        return Err("--event-bytes-max must be more than zero".to_owned());
+    }
+    if args.publish_memory > ByteSize::tib(1) {
+        return Err("--publish-memory must be at most 1TiB".to_owned());
+    }
+    Ok(())
+}
+
+fn check_log(filter: &str) -> Result<(), String> {
+    // A word that is not a level would be taken for a module, and nothing would be logged.
+    let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    if filter.split(',').all(is_level) && EnvFilter::try_new(filter).is_ok() {
+        return Ok(());
+    }
+    Err(format!(
+        "--log {filter:?} is not a level: use error, warn, info, debug or trace"
+    ))
+}
+
+fn check_redis_url(broker: &BrokerKind) -> Result<(), String> {
+    let BrokerKind::Redis { url, .. } = broker else {
+        return Ok(());
+    };
+    match redis::Client::open(url.as_str()) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "{:?} is not a Redis URL: write redis://[user:password@]host[:port][/database]",
+            without_password(url)
+        )),
+    }
+}

@@ -1,0 +1,60 @@
+//! The forms of single values. The message of each error states what to write instead.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    time::Duration,
+};
+
+use sse_proto::units::parse_duration;
+
+/// More fan-out threads than any machine has use for.
+const THREADS_MAX: usize = 256;
+const COALESCE_MAX: Duration = Duration::from_millis(100);
+
+pub(super) fn parse_threads(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|threads| *threads <= THREADS_MAX)
+        .ok_or_else(|| format!("write a number from 0 to {THREADS_MAX}"))
+}
+
+pub(super) fn parse_coalesce(text: &str) -> Result<Duration, String> {
+    // "0" needs no unit.
+    let duration = if text == "0" {
+        Duration::ZERO
+    } else {
+        parse_duration(text)?
+    };
+    if duration > COALESCE_MAX {
+        return Err("write a time from 0 to 100ms: events wait for it".to_owned());
+    }
+    Ok(duration)
+}
+
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text.to_socket_addrs().map_err(|_| {
+        format!(
+            "{text:?} is not an address and a port: write 127.0.0.1:5000, [::1]:5000 or \
+             localhost:5000"
+        )
+    })?;
+    addresses
+        .next()
+        .ok_or_else(|| format!("{text:?} has no address"))
+}
+
+/// Parses an origin as browsers send it, or `*` for all origins.
+pub(super) fn parse_origin(text: &str) -> Result<String, String> {
+    let parsed = url::Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
+    match parsed {
+        _ if text == "*" => Ok(text.to_owned()),
+        Some(url) if url.origin().ascii_serialization() == text => Ok(text.to_owned()),
+        Some(url) => Err(format!(
+            "an origin has no path: write {}",
+            url.origin().ascii_serialization()
+        )),
+        None => Err("write an origin like https://app.example, or *".to_owned()),
+    }
+}

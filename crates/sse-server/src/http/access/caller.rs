@@ -1,0 +1,27 @@
+//! The caller of a request.
+//!
+//! Every handler takes a [`Caller`] as an argument, so no route can forget to identify it. There is
+//! no authentication yet: every caller is anonymous, and the address that the server listens on
+//! decides who reaches it.
+
+use std::future::{Ready, ready};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload};
+
+use crate::http::error::ApiError;
+
+/// The caller of a request, as an extractor for handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A client without credentials.
+    Anonymous,
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self::Anonymous))
+    }
+}

@@ -1,0 +1,77 @@
+//! The one table of error codes and their statuses.
+//!
+//! A code is stable, and two errors with the same remedy share one. A new row is also added to
+//! `docs/http-api.md` and `docs/troubleshooting.md`, which a test compares with this table.
+
+use actix_web::http::StatusCode;
+
+/// Defines [`ErrorCode`] from one row per code.
+macro_rules! error_codes {
+    ($($name:ident, $code:literal, $status:ident;)*) => {
+        /// A reason that a client can distinguish.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum ErrorCode { $($name,)* }
+
+        impl ErrorCode {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code as sent, and the status.
+            pub(super) const fn row(self) -> (&'static str, StatusCode) {
+                match self { $(Self::$name => ($code, StatusCode::$status),)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    InvalidChannel, "invalid_channel", BAD_REQUEST;
+    InvalidAction, "invalid_action", BAD_REQUEST;
+    InvalidEncoding, "invalid_encoding", BAD_REQUEST;
+    InvalidParameter, "invalid_parameter", BAD_REQUEST;
+    UnknownParameter, "unknown_parameter", BAD_REQUEST;
+    InvalidJson, "invalid_json", BAD_REQUEST;
+    InvalidUtf8, "invalid_utf8", BAD_REQUEST;
+    InvalidBatch, "invalid_batch", BAD_REQUEST;
+    EmptyBatch, "empty_batch", BAD_REQUEST;
+    InvalidIdempotencyKey, "invalid_idempotency_key", BAD_REQUEST;
+    IncompleteBody, "incomplete_body", BAD_REQUEST;
+    OriginNotAllowed, "origin_not_allowed", FORBIDDEN;
+    PreflightRejected, "preflight_rejected", FORBIDDEN;
+    NotFound, "not_found", NOT_FOUND;
+    MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED;
+    BodyTimeout, "body_timeout", REQUEST_TIMEOUT;
+    TooLarge, "too_large", PAYLOAD_TOO_LARGE;
+    UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
+    IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
+    TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
+    Busy, "busy", SERVICE_UNAVAILABLE;
+    BrokerUnavailable, "broker_unavailable", SERVICE_UNAVAILABLE;
+    OutcomeUnknown, "outcome_unknown", SERVICE_UNAVAILABLE;
+    LogDamaged, "log_damaged", SERVICE_UNAVAILABLE;
+    LogFull, "log_full", INSUFFICIENT_STORAGE;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_error_code_with_its_status() {
+        let troubleshooting = include_str!("../../../../docs/troubleshooting.md");
+        let http_api = include_str!("../../../../docs/http-api.md");
+        for (code, status) in ErrorCode::ALL.iter().map(|code| code.row()) {
+            let status = status.as_u16();
+            for (page, text, row) in [
+                (
+                    "troubleshooting",
+                    troubleshooting,
+                    format!("| `{code}` | {status} |"),
+                ),
+                ("http-api", http_api, format!("| {status} | `{code}` |")),
+            ] {
+                assert!(text.contains(&row), "docs/{page}.md does not contain {row}");
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What the server reports when it starts: where it listens, and the settings in force.
+
+use std::{io::Write as _, net::SocketAddr};
+
+use bytesize::ByteSize;
+
+use crate::config::{Config, unknown_variables};
+
+/// Logs the address and the main settings. With port 0, also prints the URL on stdout.
+pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: usize) {
+    for variable in unknown_variables() {
+        tracing::warn!("there is no setting {variable}; `sse-server --help` lists them all");
+    }
+    tracing::info!("listening on http://{address}");
+    tracing::info!(
+        history_events = config.retention.events_max,
+        history_age = ?config.retention.age_max,
+        history_bytes = %ByteSize(config.retention.bytes_max),
+        channels_max = config.retention.channels_max,
+        heartbeat = ?config.streams.heartbeat,
+        connections_max,
+        "settings"
+    );
+    if config.bind.port() == 0 {
+        // A closed stdout is no error: the URL is in the log as well.
+        let _ = writeln!(std::io::stdout(), "http://{address}");
+    }
+}

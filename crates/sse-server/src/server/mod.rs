@@ -1,0 +1,187 @@
+//! Wires the parts of the server together.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `broker` | opens the broker that the settings choose |
+//! | `listen` | the listening socket |
+//! | `connection_service` | from an accepted socket to HTTP |
+//! | `announce` | the log lines and the URL at start |
+//! | `shutdown` | the order in which the parts end |
+
+mod announce;
+mod broker;
+mod connection_service;
+mod listen;
+mod shutdown;
+
+use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::shutdown::Running;
+use crate::{
+    broker::Broker,
+    channel::Hub,
+    config::Config,
+    fanout::{admission::Admission, page_cache::PageCache, stream_body::Streams, thread::Fanout},
+    http::{AppState, BodyMemory, HistoryBudget},
+    limits::raise_open_files,
+    metrics::Metrics,
+};
+
+/// Connections that are reserved for publishers and health checks.
+const CONNECTIONS_RESERVE: usize = 16;
+
+/// Serves until `stop` is ready, and then shuts down in order.
+///
+/// Must run inside a tokio runtime, which carries the broker and the feeds.
+///
+/// # Errors
+///
+/// The broker cannot be opened, the address is not available, or the log can no longer be written.
+pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let (failed, log_failed) = oneshot::channel();
+    let broker = broker::open(&config, metrics.clone(), failed).await?;
+    let connections_max = raise_open_files();
+    let listener = listen::bind(config.bind)?;
+    let address = listener.local_addr().context("the address of the socket")?;
+
+    let stopping = CancellationToken::new();
+    let resources = Resources {
+        broker: broker.clone(),
+        metrics,
+        address,
+        connections_max,
+        stopping: stopping.clone(),
+    };
+    let state = resources.app_state(&config)?;
+    let fanout = state.streams.fanout.clone();
+    let write_timeout = config.fanout.write_timeout;
+    let server = connection_service::serve(listener, state, connections_max, write_timeout)
+        .with_context(|| format!("cannot serve on {address}"))?;
+    announce::announce(&config, address, connections_max);
+
+    let running = Running {
+        handle: server.handle(),
+        serving: tokio::spawn(server),
+        stopping,
+        fanout,
+        broker,
+    };
+    let reason = tokio::select! {
+        signal = stop => Ok(signal),
+        Ok(error) = log_failed => Err(error),
+    };
+    running.shut_down(&reason).await?;
+    reason
+        .map(drop)
+        .map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+}
+
+/// What the parts of a server share, before they are wired.
+struct Resources {
+    broker: Broker,
+    metrics: Metrics,
+    address: SocketAddr,
+    connections_max: usize,
+    stopping: CancellationToken,
+}
+
+impl Resources {
+    /// Starts the fan-out threads and returns what request handlers need.
+    fn app_state(self, config: &Config) -> anyhow::Result<AppState> {
+        let hub = Hub::new(self.broker.clone(), config.tail, Handle::current());
+        let pages = PageCache::new(
+            self.broker,
+            config.requests.event_bytes_max,
+            self.metrics.clone(),
+            Handle::current(),
+        );
+        let fanout = start_fanout(config, &hub, &pages, &self.metrics)
+            .context("cannot start the fan-out threads")?;
+        let streams_max = streams_max(config.streams_max, self.connections_max);
+        let admission = Admission::new(streams_max, self.metrics.clone());
+        Ok(AppState {
+            limits: config.requests,
+            body_memory: Arc::new(BodyMemory::new(config.publish_memory_bytes)),
+            history_budget: HistoryBudget::default(),
+            origins: config.origins.clone(),
+            streams: Streams {
+                hub: hub.clone(),
+                pages,
+                settings: config.streams,
+                fanout,
+                admission,
+                stopping: self.stopping,
+            },
+            address: self.address,
+            broker_name: config.broker.kind.name(),
+            hub,
+            metrics: self.metrics,
+        })
+    }
+}
+
+/// Starts the fan-out threads; returns `None` if the settings want none.
+fn start_fanout(
+    config: &Config,
+    hub: &Hub,
+    pages: &PageCache,
+    metrics: &Metrics,
+) -> std::io::Result<Option<Fanout>> {
+    let threads = config
+        .fanout_threads
+        .unwrap_or_else(|| (cores() / 2).max(1));
+    NonZeroUsize::new(threads)
+        .map(|threads| {
+            Fanout::start(
+                threads,
+                config.fanout,
+                hub.clone(),
+                pages.clone(),
+                metrics.clone(),
+                Handle::current(),
+            )
+        })
+        .transpose()
+}
+
+/// Returns how many streams may be open.
+///
+/// By default a tenth of the connections, at least [`CONNECTIONS_RESERVE`], is reserved for
+/// publishers and health checks. A number that the operator chose is lowered only if fewer than
+/// [`CONNECTIONS_RESERVE`] connections would be left.
+fn streams_max(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
+    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
+    let Some(wanted) = chosen.map(NonZeroUsize::get) else {
+        return without((connections_max / 10).max(CONNECTIONS_RESERVE));
+    };
+    let most = without(CONNECTIONS_RESERVE);
+    if wanted > most {
+        tracing::warn!(
+            "--streams-max {wanted} is more than this system's open files allow: it is {most}"
+        );
+    }
+    wanted.min(most)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_reserved_for_publishers() {
+        assert_eq!(streams_max(None, 1000), 900);
+        assert_eq!(streams_max(None, 100), 84);
+        assert_eq!(streams_max(None, 10), 1);
+        assert_eq!(streams_max(NonZeroUsize::new(990), 1000), 984);
+        assert_eq!(streams_max(NonZeroUsize::new(5), 1000), 5);
+    }
+}

@@ -1,0 +1,69 @@
+//! The order in which a server ends.
+//!
+//! 1. No new connections; every stream ends at once, and its client resumes elsewhere by its id.
+//! 2. Publishes in progress get [`PUBLISH_TIMEOUT_S`] to finish, because their publishers wait for
+//!    a response.
+//! 3. The fan-out threads end.
+//! 4. The log closes. Everything that was acknowledged is on disk already.
+
+use std::io;
+
+use actix_server::ServerHandle;
+use anyhow::Context as _;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::{Broker, BrokerError},
+    fanout::thread::Fanout,
+};
+
+/// Seconds for publishes in progress; streams end at once.
+pub(super) const PUBLISH_TIMEOUT_S: u64 = 3;
+
+/// A server that serves.
+pub(super) struct Running {
+    pub(super) handle: ServerHandle,
+    /// The task that serves, which ends after `handle` was asked to stop.
+    pub(super) serving: JoinHandle<io::Result<()>>,
+    /// Ends the streams that HTTP workers drive.
+    pub(super) stopping: CancellationToken,
+    /// Drives the other streams.
+    pub(super) fanout: Option<Fanout>,
+    pub(super) broker: Broker,
+}
+
+impl Running {
+    /// Ends the server.
+    ///
+    /// `reason` is the signal that asked for it, or the error after which the log no longer accepts
+    /// events.
+    pub(super) async fn shut_down(self, reason: &Result<&str, BrokerError>) -> anyhow::Result<()> {
+        match reason {
+            Ok(signal) => tracing::info!(
+                signal,
+                "stopping: no new connections, streams end, publishes finish"
+            ),
+            Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
+        }
+        self.stopping.cancel();
+        if let Some(fanout) = &self.fanout {
+            fanout.end_streams();
+        }
+        self.handle.stop(true).await;
+        self.serving
+            .await
+            .context("the server's task")?
+            .context("serving")?;
+        if let Some(fanout) = self.fanout {
+            spawn_blocking(move || fanout.close())
+                .await
+                .context("the end of the fan-out threads")?;
+        }
+        if let Broker::Embedded(log) = &self.broker {
+            log.close();
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
