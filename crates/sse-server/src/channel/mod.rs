@@ -12,6 +12,6 @@ pub mod tail;
 pub use dress::{Envelope, Neighbours};
 pub use hub::{Hub, LiveChannel};
 pub use multi::MultiSubscription;
-pub use start::Beginning;
-pub use subscription::{Chunk, Filter, Settlement, Start, Step, Subscription, Wanted};
+pub use start::{StartAt, UnreadableCursor};
+pub use subscription::{Chunk, Filter, Settlement, Step, Subscription, Wanted};
 pub use tail::{Frames, Listener, Tail, TailLimits};

@@ -12,7 +12,7 @@ use sse_proto::{
 };
 
 use super::{
-    Envelope, Filter, Frames, MultiSubscription, Settlement, Start, TailLimits, Wanted,
+    Envelope, Filter, Frames, MultiSubscription, Settlement, TailLimits, Wanted,
     multi::{Fetch, MultiStep},
 };
 use crate::broker::{
@@ -258,12 +258,9 @@ impl System {
             envelope,
             until,
         };
-        let starts = logs.iter().map(|log| {
-            (
-                log.channel.clone(),
-                Start::Claimed(Position::After(EventId::ZERO)),
-            )
-        });
+        let starts = logs
+            .iter()
+            .map(|log| (log.channel.clone(), Ok(Position::After(EventId::ZERO))));
         let subscription = MultiSubscription::new(starts, &wanted);
         let opening = format!("id: {}", subscription.opening().unwrap());
         let mut system = Self {
@@ -350,7 +347,7 @@ impl System {
         let start = |log: &Log| {
             (
                 log.channel.clone(),
-                Start::Claimed(cursor.position_in(&log.channel).unwrap()),
+                Ok(cursor.position_in(&log.channel).unwrap()),
             )
         };
         self.subscription = MultiSubscription::new(self.logs.iter().map(start), &self.wanted);

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use sse_proto::{Channel, Cursor, Position};
 
 use super::{
-    Envelope, Filter, Frames,
+    Envelope, Filter, Frames, UnreadableCursor,
     dress::Neighbours,
-    subscription::{CHUNK_BYTES_MAX, Chunk, Settlement, Start, Step, Subscription, Wanted},
+    subscription::{CHUNK_BYTES_MAX, Chunk, Settlement, Step, Subscription, Wanted},
 };
 use crate::broker::{Page, ReadFrom};
 
@@ -58,10 +58,13 @@ pub struct MultiSubscription {
 impl MultiSubscription {
     /// A subscription to these channels, at least one, each once.
     #[must_use]
-    pub fn new(starts: impl IntoIterator<Item = (Channel, Start)>, wanted: &Wanted) -> Self {
-        let subscription = |(channel, start)| Subscription::new(channel, wanted, start);
+    pub fn new(
+        cursors: impl IntoIterator<Item = (Channel, Result<Position, UnreadableCursor>)>,
+        wanted: &Wanted,
+    ) -> Self {
+        let subscription = |(channel, cursor)| Subscription::new(channel, wanted, cursor);
         Self {
-            channels: starts.into_iter().map(subscription).collect(),
+            channels: cursors.into_iter().map(subscription).collect(),
             turn: 0,
         }
     }
@@ -241,12 +244,7 @@ mod tests {
     }
 
     fn subscription(channels: usize, start: Position) -> MultiSubscription {
-        let start = |nth| {
-            (
-                format!("{nth:0>64}").parse().unwrap(),
-                Start::Claimed(start),
-            )
-        };
+        let start = |nth| (format!("{nth:0>64}").parse().unwrap(), Ok(start));
         MultiSubscription::new((0..channels).map(start), &Wanted::default())
     }
 

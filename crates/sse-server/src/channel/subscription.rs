@@ -18,14 +18,13 @@ use sse_proto::{
 
 use super::{
     dress::{Dress, Envelope, Joined, Neighbours},
+    start::{UNKNOWN_POSITION, UnreadableCursor},
     tail::Frames,
 };
 use crate::broker::{self, GAP, Page, ReadFrom};
 
 /// A chunk of frames has at most this many bytes, or one event.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
-/// A cursor that is not ours is shown in a gap, but not at any length.
-const ECHO_CHARS_MAX: usize = 64;
 
 /// Which events a subscriber wants: those of some types, or all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -69,29 +68,6 @@ pub struct Wanted {
     pub until: Option<EventId>,
 }
 
-/// Where a subscription begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    /// Where the subscriber says that it stands.
-    Claimed(Position),
-    /// The subscriber sent something that is no cursor of this channel: this, cut to a length.
-    Unreadable(String),
-}
-
-impl Start {
-    /// For something that is no cursor of this channel.
-    #[must_use]
-    pub fn unreadable(text: &str) -> Self {
-        Self::Unreadable(echo(text))
-    }
-}
-
-/// What a gap shows of something that is no cursor.
-#[must_use]
-pub fn echo(text: &str) -> String {
-    text.chars().take(ECHO_CHARS_MAX).collect()
-}
-
 /// What to do next for a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -123,7 +99,7 @@ pub struct Subscription {
     filter: Filter,
     envelope: Envelope,
     until: Option<Box<Until>>,
-    place: Place,
+    progress: Progress,
     /// Served from history, because it fell behind the tail.
     is_behind: bool,
     /// The last position that the subscriber was told, by an event or by an id-only block.
@@ -144,13 +120,13 @@ struct LostTail {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    Begin(Start),
+enum Progress {
+    /// The client's cursor is unreadable, and nothing has been sent yet.
+    Unreadable(UnreadableCursor),
+    /// The position comes from outside; the log has not proved yet that it continues there.
+    Unverified(Position),
     /// Everything up to here was sent or is not wanted, under this generation of the tail.
-    Proved {
-        position: Position,
-        generation: u64,
-    },
+    Verified { position: Position, generation: u64 },
 }
 
 /// Where a subscription ends.
@@ -213,19 +189,23 @@ fn was_sent(lost_tail: Option<&LostTail>, id: EventId) -> bool {
 }
 
 impl Subscription {
-    /// A subscription that has sent nothing but, if its start is [`Start::Claimed`], that position.
+    /// A subscription whose client knows nothing but its own cursor.
     #[must_use]
-    pub fn new(channel: Channel, wanted: &Wanted, start: Start) -> Self {
-        let told = match start {
-            Start::Claimed(position) => Some(position),
-            Start::Unreadable(_) => None,
+    pub fn new(
+        channel: Channel,
+        wanted: &Wanted,
+        cursor: Result<Position, UnreadableCursor>,
+    ) -> Self {
+        let (told, progress) = match cursor {
+            Ok(position) => (Some(position), Progress::Unverified(position)),
+            Err(unreadable) => (None, Progress::Unreadable(unreadable)),
         };
         Self {
             channel,
             filter: wanted.filter.clone(),
             envelope: wanted.envelope,
             until: wanted.until.map(|bound| Box::new(Until::new(bound))),
-            place: Place::Begin(start),
+            progress,
             is_behind: false,
             told,
             sent: EventId::ZERO,
@@ -249,15 +229,15 @@ impl Subscription {
     /// Where that is not known yet it is "at 0-0": no event has that id, so whoever comes back with it is told of a gap.
     #[must_use]
     pub const fn position(&self) -> Position {
-        match &self.place {
-            Place::Begin(Start::Claimed(position)) | Place::Proved { position, .. } => *position,
-            Place::Begin(Start::Unreadable(_)) => Position::At(EventId::ZERO),
+        match &self.progress {
+            Progress::Unverified(position) | Progress::Verified { position, .. } => *position,
+            Progress::Unreadable(_) => UNKNOWN_POSITION,
         }
     }
 
     /// Whether its position is one that the subscriber named, or the log.
     pub(super) const fn is_placed(&self) -> bool {
-        !matches!(self.place, Place::Begin(Start::Unreadable(_)))
+        !matches!(self.progress, Progress::Unreadable(_))
     }
 
     /// What to do next. The stream may have other channels as well; their positions are part of its ids.
@@ -266,24 +246,24 @@ impl Subscription {
             return Step::Wait;
         }
         self.is_behind = false;
-        match &self.place {
-            Place::Begin(Start::Unreadable(_)) => return Step::Fetch(ReadFrom::Oldest),
-            Place::Begin(Start::Claimed(position)) => match *position {
+        match &self.progress {
+            Progress::Unreadable(_) => return Step::Fetch(ReadFrom::Oldest),
+            Progress::Unverified(position) => match *position {
                 Position::After(id) if tail.knows(id) => self.prove(*position, tail.generation()),
                 position => return Step::Fetch(ReadFrom::Position(position)),
             },
-            Place::Proved { .. } => {}
+            Progress::Verified { .. } => {}
         }
-        let Place::Proved {
+        let Progress::Verified {
             position,
             generation,
-        } = self.place
+        } = self.progress
         else {
             return Step::Wait;
         };
         if generation != tail.generation() {
             // The log did not continue the tail: what was proved before proves nothing now.
-            self.place = Place::Begin(Start::Claimed(position));
+            self.progress = Progress::Unverified(position);
             return Step::Fetch(ReadFrom::Position(position));
         }
         if let Some(step) = self.end(neighbours) {
@@ -301,10 +281,10 @@ impl Subscription {
 
     /// What is left to do once all that is wanted was sent; none while more may be there.
     fn end(&mut self, neighbours: Neighbours<'_>) -> Option<Step> {
-        let Place::Proved {
+        let Progress::Verified {
             position,
             generation,
-        } = self.place
+        } = self.progress
         else {
             return None;
         };
@@ -459,8 +439,8 @@ impl Subscription {
 
     /// What the page says is missing before it.
     fn gap(&self, page: &Page) -> Option<Gap> {
-        let (reason, oldest, lost): (_, _, Option<Lost>) = match (&self.place, page.start) {
-            (Place::Begin(Start::Unreadable(_)), _) => (
+        let (reason, oldest, lost): (_, _, Option<Lost>) = match (&self.progress, page.start) {
+            (Progress::Unreadable(_), _) => (
                 GapReason::Unknown,
                 page.events.first().map(|event| event.id),
                 None,
@@ -475,8 +455,8 @@ impl Subscription {
             ) => (reason, oldest, lost),
             (_, broker::Continuity::Contiguous) => return None,
         };
-        let after = match &self.place {
-            Place::Begin(Start::Unreadable(text)) => text.clone(),
+        let after = match &self.progress {
+            Progress::Unreadable(unreadable) => unreadable.to_string(),
             _ => self.position().to_string(),
         };
         Some(Gap {
@@ -499,7 +479,7 @@ impl Subscription {
     ///
     /// Whoever calls this sends it.
     pub fn tell(&mut self) -> Option<Position> {
-        let Place::Proved { position, .. } = self.place else {
+        let Progress::Verified { position, .. } = self.progress else {
             return None;
         };
         (self.told != Some(position)).then(|| {
@@ -520,7 +500,7 @@ impl Subscription {
     }
 
     fn prove(&mut self, position: Position, generation: u64) {
-        self.place = Place::Proved {
+        self.progress = Progress::Verified {
             position,
             generation,
         };
@@ -558,7 +538,7 @@ mod tests {
         frames
     }
 
-    fn subscription(start: Start, kinds: &[&str]) -> Subscription {
+    fn subscription(cursor: Result<Position, UnreadableCursor>, kinds: &[&str]) -> Subscription {
         let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
         Subscription::new(
             Channel::default_channel(),
@@ -566,7 +546,7 @@ mod tests {
                 filter,
                 ..Wanted::default()
             },
-            start,
+            cursor,
         )
     }
 
@@ -594,7 +574,7 @@ mod tests {
     #[test]
     fn a_cursor_in_the_tail_is_served_from_memory_as_one_chunk() {
         let frames = tail(1, &[2, 3, 4]);
-        let mut at_2 = subscription(Start::Claimed(Position::After(id(2))), &[]);
+        let mut at_2 = subscription(Ok(Position::After(id(2))), &[]);
         assert_eq!(
             written(at_2.next(&frames, ALONE)),
             "id: 3-0\nevent: click\ndata: 3\n\nid: 4-0\nevent: click\ndata: 4\n\n"
@@ -607,7 +587,7 @@ mod tests {
     fn an_id_that_the_tail_does_not_know_is_proved_by_the_log_first() {
         let frames = tail(1, &[2, 4]);
         let position = Position::After(id(3));
-        let mut stranger = subscription(Start::Claimed(position), &[]);
+        let mut stranger = subscription(Ok(position), &[]);
         assert_eq!(
             stranger.next(&frames, ALONE),
             Step::Fetch(ReadFrom::Position(position))
@@ -631,7 +611,7 @@ mod tests {
     fn a_faster_nodes_cursor_waits_and_skips_what_it_has_seen() {
         let mut frames = tail(1, &[2]);
         let position = Position::After(id(4));
-        let mut ahead = subscription(Start::Claimed(position), &[]);
+        let mut ahead = subscription(Ok(position), &[]);
         assert_eq!(
             ahead.next(&frames, ALONE),
             Step::Fetch(ReadFrom::Position(position))
@@ -652,7 +632,7 @@ mod tests {
     fn behind_the_tail_it_reads_history_and_joins_by_id() {
         let frames = tail(10, &[11, 12]);
         let start = Position::After(id(5));
-        let mut behind = subscription(Start::Claimed(start), &[]);
+        let mut behind = subscription(Ok(start), &[]);
         assert_eq!(
             behind.next(&frames, ALONE),
             Step::Fetch(ReadFrom::Position(start))
@@ -682,7 +662,7 @@ mod tests {
     fn a_tail_that_starts_anew_makes_every_cursor_be_proved_again() {
         let mut frames = tail(1, &[2]);
         let position = Position::After(id(2));
-        let mut proved = subscription(Start::Claimed(position), &[]);
+        let mut proved = subscription(Ok(position), &[]);
         assert_eq!(proved.next(&frames, ALONE), Step::Wait);
         frames.join(id(1));
         assert_eq!(
@@ -694,7 +674,7 @@ mod tests {
     #[test]
     fn what_a_filter_skips_moves_the_position_which_is_told_once() {
         let frames = tail(1, &[2, 3]);
-        let mut views = subscription(Start::Claimed(Position::After(id(1))), &["view"]);
+        let mut views = subscription(Ok(Position::After(id(1))), &["view"]);
         assert_eq!(views.next(&frames, ALONE), Step::Wait);
         assert_eq!(views.tell(), Some(Position::After(id(3))));
         assert_eq!(views.tell(), None);
@@ -703,7 +683,7 @@ mod tests {
     #[test]
     fn what_is_no_cursor_gets_a_gap_and_then_everything() {
         let frames = tail(3, &[]);
-        let mut lost = subscription(Start::unreadable(&"x".repeat(500)), &["view"]);
+        let mut lost = subscription(Err(UnreadableCursor::new(&"x".repeat(500))), &["view"]);
         assert_eq!(lost.next(&frames, ALONE), Step::Fetch(ReadFrom::Oldest));
         let chunk = lost
             .page(&page(broker::Continuity::Contiguous, &[], 3), 1, ALONE)
@@ -722,7 +702,7 @@ mod tests {
     #[test]
     fn after_a_fork_nothing_is_sent_twice_on_one_connection() {
         let mut frames = tail(0, &[1, 2, 5]);
-        let mut note_lost_tail = subscription(Start::Claimed(Position::After(id(0))), &[]);
+        let mut note_lost_tail = subscription(Ok(Position::After(id(0))), &[]);
         assert!(matches!(
             note_lost_tail.next(&frames, ALONE),
             Step::Write(Chunk { events: 3, .. })
@@ -807,7 +787,7 @@ mod tests {
                 envelope,
                 until: None,
             };
-            let start = || Start::Claimed(Position::After(id(3)));
+            let start = || Ok(Position::After(id(3)));
             let mut reader = Subscription::new(Channel::default_channel(), &wanted, start());
             let events = usize::from(kinds.is_empty());
             if events > 0 {
@@ -851,7 +831,7 @@ mod tests {
         let mut frames = tail(3, &[4]);
         frames.push(vec![stored(6, "click"), record, stored(9, "click")]);
         let asked = Position::After(id(7));
-        let mut inside = subscription(Start::Claimed(asked), &[]);
+        let mut inside = subscription(Ok(asked), &[]);
         assert_eq!(
             inside.next(&frames, ALONE),
             Step::Fetch(ReadFrom::Position(asked))
@@ -900,7 +880,7 @@ mod tests {
             until: Some(id(until)),
             ..Wanted::default()
         };
-        let start = Start::Claimed(Position::After(id(3)));
+        let start = Ok(Position::After(id(3)));
         let mut reader = Subscription::new(Channel::default_channel(), &wanted, start);
         let mut said = Vec::new();
         for settled in [false, true] {
@@ -989,7 +969,7 @@ mod tests {
             events_max: NonZeroUsize::MIN,
             bytes_max: 1,
         });
-        let mut early = subscription(Start::unreadable("x"), &[]);
+        let mut early = subscription(Err(UnreadableCursor::new("x")), &[]);
         assert_eq!(early.next(&frames, ALONE), Step::Wait);
     }
 
@@ -1005,7 +985,7 @@ mod tests {
                 })
                 .collect(),
         );
-        let mut reader = subscription(Start::Claimed(Position::After(id(1))), &[]);
+        let mut reader = subscription(Ok(Position::After(id(1))), &[]);
         for _ in 0..3 {
             assert!(matches!(
                 reader.next(&frames, ALONE),

@@ -25,7 +25,7 @@ use super::{
     Framing,
     detach::Connection,
     page_cache::{PageCache, PageKey, SharedPage},
-    start::{Begun, settlement},
+    start::{ChannelEnd, NewSubscription, check_end},
     subscriber::Closed,
     thread::{Fanout, NewStream},
 };
@@ -82,22 +82,22 @@ pub struct Exit {
 #[must_use]
 pub fn stream_body(
     streams: Streams,
-    begun: Begun,
+    new: NewSubscription,
     until: Option<EventId>,
     comment: &str,
     guard: SubscriberGuard,
     exit: Option<Exit>,
 ) -> impl MessageBody + use<> {
     let mut opening = BytesMut::new();
-    let position = match &begun {
-        Begun::AppendOutcome(subscription) => subscription.opening(),
-        Begun::Looking(_) => None,
+    let position = match &new {
+        NewSubscription::Ready(subscription) => subscription.opening(),
+        NewSubscription::Pending(_) => None,
     };
     wire::opening(&mut opening, streams.settings.retry, position, comment);
     let exit = exit.and_then(|exit| Some((exit, streams.fanout.clone()?)));
-    let state = match begun {
-        Begun::AppendOutcome(subscription) => State::AppendOutcome(subscription),
-        Begun::Looking(looking) => State::Looking(looking),
+    let state = match new {
+        NewSubscription::Ready(subscription) => State::Ready(subscription),
+        NewSubscription::Pending(subscription) => State::Pending(subscription),
     };
     // In a box, because `unfold` moves it with every chunk.
     let (opening, last_write, closed) = (Some(opening.freeze()), Instant::now(), Closed::Client);
@@ -143,9 +143,9 @@ impl Drop for Driver {
 
 enum State {
     /// It is not known yet where the subscription begins.
-    Looking(BoxFuture<'static, MultiSubscription>),
+    Pending(BoxFuture<'static, MultiSubscription>),
     /// It has not begun.
-    AppendOutcome(MultiSubscription),
+    Ready(MultiSubscription),
     Live(Box<Live>),
     /// Somebody else has it.
     Gone,
@@ -166,7 +166,7 @@ impl Driver {
             return Next::Bytes(self.speak(opening, 0));
         }
         match self.state {
-            State::AppendOutcome(_) if self.exit.is_some() => return Next::Leave,
+            State::Ready(_) if self.exit.is_some() => return Next::Leave,
             // Not an end: actix would go on with the requests that were sent behind this one.
             State::Gone => return std::future::pending().await,
             _ => {}
@@ -197,7 +197,7 @@ impl Driver {
             self.exit.take(),
         );
         if let (
-            State::AppendOutcome(subscription),
+            State::Ready(subscription),
             Some((
                 Exit {
                     connection,
@@ -223,16 +223,16 @@ impl Driver {
     async fn advance(&mut self) -> Option<(Bytes, usize)> {
         loop {
             match &mut self.state {
-                State::Looking(looking) => {
+                State::Pending(looking) => {
                     let subscription = looking.await;
                     // The opening could not tell where it is.
                     let said = heartbeat(subscription.opening());
-                    self.state = State::AppendOutcome(subscription);
+                    self.state = State::Ready(subscription);
                     return Some((said, 0));
                 }
                 State::Live(live) => return live.advance(&mut self.guard).await,
-                State::AppendOutcome(_) | State::Gone => {
-                    let State::AppendOutcome(subscription) =
+                State::Ready(_) | State::Gone => {
+                    let State::Ready(subscription) =
                         std::mem::replace(&mut self.state, State::Gone)
                     else {
                         return None;
@@ -246,8 +246,8 @@ impl Driver {
 
     fn heartbeat(&mut self) -> Bytes {
         let bytes = match &mut self.state {
-            State::Looking(_) | State::Gone => heartbeat(None::<EventId>),
-            State::AppendOutcome(subscription) => heartbeat(subscription.tell()),
+            State::Pending(_) | State::Gone => heartbeat(None::<EventId>),
+            State::Ready(subscription) => heartbeat(subscription.tell()),
             State::Live(live) => heartbeat(live.subscription.tell()),
         };
         self.speak(bytes, 0)
@@ -437,9 +437,11 @@ pub(super) async fn settled(hub: Hub, channels: Vec<Channel>, bound: EventId) ->
     let mut settlements = Vec::with_capacity(channels.len());
     for channel in &channels {
         settlements.push(loop {
-            match settlement(hub.broker(), channel, bound).await {
-                Ok(Ok(settlement)) => break settlement,
-                Ok(Err(wait)) => sleep(wait.clamp(*CLOCK_LOOKS.start(), *CLOCK_LOOKS.end())).await,
+            match check_end(hub.broker(), channel, bound).await {
+                Ok(ChannelEnd::Settled(settlement)) => break settlement,
+                Ok(ChannelEnd::OpenFor(wait)) => {
+                    sleep(wait.clamp(*CLOCK_LOOKS.start(), *CLOCK_LOOKS.end())).await
+                }
                 Err(_) => sleep(RETRY_AFTER).await,
             }
         });

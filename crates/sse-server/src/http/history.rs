@@ -17,11 +17,14 @@ use super::{
     error::ApiError,
     event_filter,
     query::Params,
-    start_params::{self, PARAMETERS, STARTS, Whence},
+    start_params::{self, PARAMETERS, START_PARAMETERS, StartParam},
 };
 use crate::{
     broker::{self, GAP, Page, PageLimits, ReadFrom, Stored},
-    channel::{Beginning, Filter, Settlement, start::SCAN_LIMITS, subscription::echo},
+    channel::{
+        Filter, Settlement, StartAt,
+        start::{LastSearch, SCAN_LIMITS, resolve_start},
+    },
 };
 
 const EVENTS_DEFAULT: usize = 1000;
@@ -42,15 +45,15 @@ pub(super) async fn events(
     let params = Params::parse(request.query_string(), &known)?;
     let channel = params.channel()?;
     let filter = event_filter::of(&params)?;
-    let whence = Whence::of(&request, &params)?;
-    let until = start_params::until(&params)?;
-    let limit = match (limit(&params)?, &whence) {
+    let start = StartParam::from_request(&request, &params)?;
+    let until = start_params::parse_until(&params)?;
+    let limit = match (limit(&params)?, &start) {
         (Some(limit), _) => limit,
-        (None, Some(Whence::Last(count))) => (*count).clamp(1, EVENTS_MAX),
+        (None, Some(StartParam::Last(count))) => (*count).clamp(1, EVENTS_MAX),
         (None, _) => EVENTS_DEFAULT,
     };
     let turn = state.history_budget.acquire().await?;
-    let claim = Claim::of(whence.as_ref(), &channel, &filter, until, &state).await?;
+    let claim = Claim::of(start.as_ref(), &channel, &filter, until, &state).await?;
     let mut history = read(&state, channel, &claim, until, &filter, limit).await?;
     if let Some(bound) = until {
         add_unreported(&state, &claim, bound, &mut history).await?;
@@ -93,7 +96,7 @@ fn lines(history: &History) -> Vec<u8> {
 fn link_to_next(path: &str, params: &Params, next: &str) -> String {
     format!(
         "<{path}?{}>; rel=\"next\"",
-        params.with_instead_of(&STARTS, ("last_event_id", next))
+        params.with_instead_of(&START_PARAMETERS, ("last_event_id", next))
     )
 }
 
@@ -121,41 +124,41 @@ struct Claim {
 
 impl Claim {
     async fn of(
-        whence: Option<&Whence>,
+        param: Option<&StartParam>,
         channel: &Channel,
         filter: &Filter,
         until: Option<EventId>,
         state: &AppState,
     ) -> Result<Self, ApiError> {
         let broker = state.hub.broker();
-        let at = |position: Position| (ReadFrom::Position(position), position.to_string());
-        let (from, shown) = match whence {
-            None | Some(Whence::Oldest) => (ReadFrom::Oldest, EventId::ZERO.to_string()),
-            Some(Whence::Cursor(text)) => match start_params::position_in(text, channel) {
-                Some(position) => at(position),
-                None => {
-                    return Ok(Self {
-                        from: ReadFrom::Oldest,
-                        shown: echo(text),
-                        is_unreadable: true,
-                    });
-                }
-            },
-            Some(Whence::Since(moment)) => {
-                let ms = start_params::moment_ms(*moment, broker).await;
-                (
-                    ReadFrom::Time(ms),
-                    Position::At(EventId::new(ms, 0)).to_string(),
-                )
+        let channels = vec![channel.clone()];
+        let starts = start_params::start_positions(param, StartAt::Oldest, channels, broker).await;
+        let start = starts
+            .into_iter()
+            .next()
+            .map_or(StartAt::Oldest, |(_, start)| start);
+        let (from, shown) = match &start {
+            StartAt::Oldest => (ReadFrom::Oldest, EventId::ZERO.to_string()),
+            StartAt::Resume(Err(unreadable)) => (ReadFrom::Oldest, unreadable.to_string()),
+            StartAt::Since(ms) => {
+                let position = Position::At(EventId::new(*ms, 0));
+                (ReadFrom::Time(*ms), position.to_string())
             }
-            Some(Whence::Last(count)) => at(Beginning::Newest(*count)
-                .locate(broker, channel, filter, until, SCAN_LIMITS)
-                .await?),
+            StartAt::Now | StartAt::Last(_) | StartAt::Resume(Ok(_)) => {
+                let limits = SCAN_LIMITS;
+                let search = LastSearch {
+                    filter,
+                    until,
+                    limits,
+                };
+                let position = resolve_start(broker, channel, &start, search).await?;
+                (ReadFrom::Position(position), position.to_string())
+            }
         };
         Ok(Self {
             from,
             shown,
-            is_unreadable: false,
+            is_unreadable: matches!(start, StartAt::Resume(Err(_))),
         })
     }
 

@@ -21,14 +21,14 @@ use super::{
     error::ApiError,
     event_filter,
     query::Params,
-    start_params::{self, PARAMETERS, Whence},
+    start_params::{self, PARAMETERS, StartParam},
 };
 use crate::{
-    channel::{Envelope, Wanted},
+    channel::{Envelope, StartAt, Wanted},
     fanout::{
         Framing,
         detach::Connection,
-        start::{Begun, begin, is_over},
+        start::{NewSubscription, is_over, start_subscription},
         stream_body::{self, Exit},
     },
     metrics::{Admission, SubscriberGuard},
@@ -48,10 +48,10 @@ pub(super) async fn stream(
     let wanted = Wanted {
         filter: event_filter::of(&params)?,
         envelope: envelope(&params)?,
-        until: start_params::until(&params)?,
+        until: start_params::parse_until(&params)?,
     };
-    let whence = Whence::of(&request, &params)?;
-    let resumes = matches!(whence, Some(Whence::Cursor(_)));
+    let start = StartParam::from_request(&request, &params)?;
+    let resumes = matches!(start, Some(StartParam::Resume(_)));
     let guard = match state
         .metrics
         .subscriber(resumes, state.limits.subscribers_max)
@@ -62,9 +62,11 @@ pub(super) async fn stream(
     };
     let comment = comment(&channels);
     let until = wanted.until;
-    let asked = start_params::asked(whence.as_ref(), channels, state.hub.broker()).await;
-    let begun = begin(&state.hub, asked, &wanted).await;
-    if let (Some(bound), Begun::AppendOutcome(subscription)) = (until, &begun)
+    let broker = state.hub.broker();
+    let starts =
+        start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
+    let subscription = start_subscription(&state.hub, starts, &wanted).await;
+    if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
         && is_over(&state.hub, subscription, &wanted.filter, bound).await
     {
         // To an `EventSource`, the one answer that means "do not come back".
@@ -81,7 +83,14 @@ pub(super) async fn stream(
         connection: connection.clone(),
         framing,
     });
-    let body = stream_body::stream_body(state.streams.clone(), begun, until, &comment, guard, exit);
+    let body = stream_body::stream_body(
+        state.streams.clone(),
+        subscription,
+        until,
+        &comment,
+        guard,
+        exit,
+    );
     Ok(event_stream(&request, body))
 }
 

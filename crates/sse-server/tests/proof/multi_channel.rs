@@ -13,7 +13,7 @@ use sse_proto::{
 use sse_server::{
     broker::PageLimits,
     channel::{
-        Envelope, MultiSubscription, Start, Wanted,
+        Envelope, MultiSubscription, Wanted,
         multi::{Fetch, MultiStep},
     },
 };
@@ -108,7 +108,7 @@ fn subscription(starts: impl IntoIterator<Item = (Channel, Position)>) -> MultiS
     MultiSubscription::new(
         starts
             .into_iter()
-            .map(|(channel, position)| (channel, Start::Claimed(position))),
+            .map(|(channel, position)| (channel, Ok(position))),
         &wanted,
     )
 }

@@ -15,7 +15,7 @@ use sse_proto::{
 };
 use sse_server::{
     broker::{PageLimits, ReadFrom},
-    channel::{Filter, Frames, Neighbours, Start, Step, Subscription, TailLimits, Wanted},
+    channel::{Filter, Frames, Neighbours, Step, Subscription, TailLimits, Wanted},
 };
 
 use crate::{
@@ -185,7 +185,7 @@ fn subscription(kinds: &[&str], position: Position) -> Subscription {
         filter,
         ..Wanted::default()
     };
-    Subscription::new(channel(), &wanted, Start::Claimed(position))
+    Subscription::new(channel(), &wanted, Ok(position))
 }
 
 /// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had
