@@ -1,15 +1,15 @@
 //! A channel as subscribers see it: its tail in memory, and their cursors in it.
 
-mod dress;
+mod encode;
 pub mod hub;
-#[cfg(test)]
-mod model;
 pub mod multi;
 pub mod start;
 pub mod subscription;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 
-pub use dress::{Envelope, Neighbours};
+pub use encode::{Envelope, Neighbours};
 pub use hub::{Hub, LiveChannel};
 pub use multi::MultiSubscription;
 pub use start::{StartAt, UnreadableCursor};

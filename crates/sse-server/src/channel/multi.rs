@@ -11,7 +11,7 @@ use sse_proto::{Channel, Cursor, Position};
 
 use super::{
     Envelope, Filter, Frames, UnreadableCursor,
-    dress::Neighbours,
+    encode::Neighbours,
     subscription::{CHUNK_BYTES_MAX, Chunk, Settlement, Step, Subscription, Wanted},
 };
 use crate::broker::{Page, ReadFrom};

@@ -17,7 +17,7 @@ use sse_proto::{
 };
 
 use super::{
-    dress::{Dress, Envelope, Joined, Neighbours},
+    encode::{Dress, Envelope, Joined, Neighbours},
     start::{UNKNOWN_POSITION, UnreadableCursor},
     tail::Frames,
 };
