@@ -1,8 +1,19 @@
-//! How events look to a subscriber: under the ids of its stream, and in the envelope that it asked for.
+//! Encoding: how the events of a channel look in one stream.
 //!
-//! A stream of one channel has that channel's ids; a stream of several has composite cursors, which always list all its
-//! channels, so that whoever comes back with the last one goes on exactly in each. Only the plain look is shared: every
-//! other one is encoded for its subscriber.
+//! Streams differ in two ways. The ids of a stream of several channels are composite cursors, and
+//! the data may be wrapped in an envelope:
+//!
+//! ```text
+//! channels a        envelope none     id: 7-0                     data: hello
+//! channels a,b,c    envelope none     id: a=5-0,b=7-0,c=@9-0      data: hello
+//! channels a        envelope json     id: 7-0                     data: {"id":"7-0","channel":"a",…}
+//!                                         └┬──┘└┬┘└─┬──┘
+//!                                 before ──┘    │   └── after      (`IdAffixes` of channel b)
+//!                                               └── the position in channel b
+//! ```
+//!
+//! A stream of one channel sends the blocks that the tail shares. A composite cursor always lists
+//! all channels, so its blocks are encoded per stream.
 
 use std::fmt;
 
@@ -14,125 +25,109 @@ use sse_proto::{
     wire,
 };
 
-use super::{
-    Subscription,
-    subscription::{CHUNK_BYTES_MAX, Chunk},
-    tail::Frame,
-};
-use crate::broker::GAP;
+use super::frame::Frame;
+use crate::broker::{GAP, Stored};
 
 /// How the data of events is wrapped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Envelope {
-    /// Not at all.
+    /// The data is sent as it was published.
     #[default]
     None,
-    /// As [`api::Envelope`]. A gap stays as it is.
+    /// The data is wrapped as [`api::Envelope`]. A gap is not wrapped.
     Json,
 }
 
-/// The other channels of a stream, in its order: those before and those after the one in question.
-#[derive(Debug, Clone, Copy)]
-pub struct Neighbours<'a> {
-    pub(super) left: &'a [Subscription],
-    pub(super) right: &'a [Subscription],
+/// The parts of an id that are the positions of the stream's other channels.
+///
+/// Both are empty in a stream of one channel. In a composite cursor `before` ends with the name of
+/// the channel that writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IdAffixes<'a> {
+    /// The text before the channel's own position.
+    pub before: &'a str,
+    /// The text after the channel's own position.
+    pub after: &'a str,
 }
 
-impl Neighbours<'_> {
-    /// Of a stream of one channel.
+impl IdAffixes<'_> {
+    /// The affixes of a stream of one channel.
     pub const NONE: Self = Self {
-        left: &[],
-        right: &[],
+        before: "",
+        after: "",
     };
-
-    const fn are_none(self) -> bool {
-        self.left.is_empty() && self.right.is_empty()
-    }
 }
 
-/// Writes the events of one channel of a stream.
-pub(super) struct Dress<'a> {
+/// Encodes the events of one channel for one stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventEncoder<'a> {
     channel: &'a Channel,
     envelope: Envelope,
-    /// What comes before and after this channel's position in an id. The other channels do not move meanwhile.
-    before: String,
-    after: String,
+    affixes: IdAffixes<'a>,
 }
 
-impl<'a> Dress<'a> {
-    pub(super) fn new(
+impl<'a> EventEncoder<'a> {
+    pub(super) const fn new(
         channel: &'a Channel,
         envelope: Envelope,
-        neighbours: Neighbours<'_>,
+        affixes: IdAffixes<'a>,
     ) -> Self {
-        use std::fmt::Write as _;
-        let (mut before, mut after) = (String::new(), String::new());
-        if !neighbours.are_none() {
-            // Writing into memory that grows cannot fail.
-            for other in neighbours.left {
-                let _ = write!(before, "{}={},", other.channel(), other.position());
-            }
-            let _ = write!(before, "{channel}=");
-            for other in neighbours.right {
-                let _ = write!(after, ",{}={}", other.channel(), other.position());
-            }
-        }
         Self {
             channel,
             envelope,
-            before,
-            after,
+            affixes,
         }
     }
 
-    /// An event as the log has it.
-    pub(super) fn event(&self, out: &mut BytesMut, id: EventId, kind: &str, data: &str) {
-        let cursor = self.cursor(Position::After(id));
-        match self.envelope {
-            Envelope::Json if kind != GAP => {
-                wire::event(out, cursor, kind, &self.enveloped(id, kind, data))
-            }
-            Envelope::None | Envelope::Json => wire::event(out, cursor, kind, data),
+    /// Encodes an event of a page.
+    pub(super) fn encode_event(&self, out: &mut BytesMut, event: &Stored) {
+        let cursor = self.cursor(Position::After(event.id));
+        if self.envelope == Envelope::Json && !event.is_gap() {
+            let data = self.wrap_data(event.id, &event.kind, &event.data);
+            wire::event(out, cursor, &event.kind, &data);
+        } else {
+            wire::event(out, cursor, &event.kind, &event.data);
         }
     }
 
-    /// A gap, after which the subscriber stands at `position`.
-    pub(super) fn gap(&self, out: &mut BytesMut, position: Position, gap: &Gap) {
+    /// Encodes a gap after which the subscriber is at `position`.
+    pub(super) fn encode_gap(&self, out: &mut BytesMut, position: Position, gap: &Gap) {
         let data = serde_json::to_string(gap).expect("a gap has only strings");
         wire::event(out, self.cursor(position), GAP, &data);
     }
 
-    /// The block of a frame, under the ids of its own channel.
-    fn block<'f>(&self, frame: &'f Frame) -> &'f Bytes {
-        match self.envelope {
-            Envelope::Json if !frame.is_gap() => frame.enveloped(|data| {
-                let mut out = BytesMut::new();
-                wire::event(
-                    &mut out,
-                    frame.id,
-                    &frame.kind,
-                    &self.enveloped(frame.id, &frame.kind, data),
-                );
-                out.freeze()
-            }),
-            Envelope::None | Envelope::Json => &frame.bytes,
-        }
-    }
-
-    /// The block of a frame, under the ids of this stream.
-    fn frame(&self, out: &mut BytesMut, frame: &Frame) {
-        let block = self.block(frame);
+    /// Encodes a frame with the id of this stream: the id line, and the rest of the shared block.
+    pub(super) fn encode_frame(&self, out: &mut BytesMut, frame: &Frame) {
+        let block = self.shared_block(frame);
         wire::id(out, self.cursor(Position::After(frame.id)));
-        // What follows the line of its own id.
         let rest = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
         out.extend_from_slice(&block[rest..]);
     }
 
-    fn cursor(&self, position: Position) -> impl fmt::Display {
-        fmt::from_fn(move |f| write!(f, "{}{position}{}", self.before, self.after))
+    /// Returns the block that all streams of one channel with this envelope share.
+    pub(super) fn shared_block<'f>(&self, frame: &'f Frame) -> &'f Bytes {
+        if self.envelope == Envelope::None || frame.is_gap() {
+            return &frame.bytes;
+        }
+        frame.enveloped(|data| {
+            let mut out = BytesMut::new();
+            let data = self.wrap_data(frame.id, &frame.kind, data);
+            wire::event(&mut out, frame.id, &frame.kind, &data);
+            out.freeze()
+        })
     }
 
-    fn enveloped(&self, id: EventId, kind: &str, data: &str) -> String {
+    /// Whether the stream has one channel, and so shares the blocks of the tail.
+    pub(super) const fn shares_blocks(&self) -> bool {
+        self.affixes.before.is_empty()
+    }
+
+    fn cursor(&self, position: Position) -> impl fmt::Display {
+        let IdAffixes { before, after } = self.affixes;
+        fmt::from_fn(move |f| write!(f, "{before}{position}{after}"))
+    }
+
+    fn wrap_data(&self, id: EventId, kind: &str, data: &str) -> String {
         let envelope = api::Envelope {
             id,
             channel: self.channel.as_str().into(),
@@ -144,93 +139,51 @@ impl<'a> Dress<'a> {
     }
 }
 
-/// Frames that become one chunk: shared as they are, unless the ids are those of several channels.
-pub(super) enum Joined<'a> {
-    Shared {
-        dress: Dress<'a>,
-        blocks: Vec<&'a Bytes>,
-        bytes: usize,
-    },
-    Own {
-        dress: Dress<'a>,
-        out: BytesMut,
-        events: usize,
-    },
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Joined<'a> {
-    pub(super) fn new(
-        channel: &'a Channel,
-        envelope: Envelope,
-        neighbours: Neighbours<'_>,
-    ) -> Self {
-        let dress = Dress::new(channel, envelope, neighbours);
-        if neighbours.are_none() {
-            Self::Shared {
-                dress,
-                blocks: Vec::new(),
-                bytes: 0,
-            }
-        } else {
-            Self::Own {
-                dress,
-                out: BytesMut::new(),
-                events: 0,
-            }
+    fn stored(kind: &'static str, data: &'static str) -> Stored {
+        Stored {
+            id: EventId::new(7, 0),
+            kind: kind.into(),
+            data: data.into(),
         }
     }
 
-    /// Adds a frame, unless the chunk is full.
-    pub(super) fn add(&mut self, frame: &'a Frame) -> bool {
-        match self {
-            Self::Shared {
-                dress,
-                blocks,
-                bytes,
-            } => {
-                let block = dress.block(frame);
-                let fits = blocks.is_empty() || *bytes + block.len() <= CHUNK_BYTES_MAX;
-                if fits {
-                    *bytes += block.len();
-                    blocks.push(block);
-                }
-                fits
-            }
-            Self::Own { dress, out, events } => {
-                let before = out.len();
-                dress.frame(out, frame);
-                let fits = *events == 0 || out.len() <= CHUNK_BYTES_MAX;
-                if fits {
-                    *events += 1;
-                } else {
-                    out.truncate(before);
-                }
-                fits
-            }
-        }
+    /// Encodes the same event from a page and from a frame.
+    fn encode_both(envelope: Envelope, affixes: IdAffixes<'_>, event: &Stored) -> [String; 2] {
+        let channel = "b".parse().unwrap();
+        let encoder = EventEncoder::new(&channel, envelope, affixes);
+        let frame = Frame::encode(event.clone(), &mut BytesMut::new());
+        let (mut from_page, mut from_frame) = (BytesMut::new(), BytesMut::new());
+        encoder.encode_event(&mut from_page, event);
+        encoder.encode_frame(&mut from_frame, &frame);
+        [from_page, from_frame].map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    /// The chunk; none without a frame.
-    pub(super) fn chunk(self) -> Option<Chunk> {
-        let (bytes, events) = match self {
-            Self::Shared { blocks, bytes, .. } => match blocks.as_slice() {
-                [] => return None,
-                [one] => (Bytes::clone(one), 1),
-                many => {
-                    let mut joined = BytesMut::with_capacity(bytes);
-                    for block in many {
-                        joined.extend_from_slice(block);
-                    }
-                    (joined.freeze(), many.len())
-                }
-            },
-            Self::Own { events: 0, .. } => return None,
-            Self::Own { out, events, .. } => (out.freeze(), events),
+    #[test]
+    fn a_composite_id_has_the_positions_of_all_channels() {
+        let affixes = IdAffixes {
+            before: "a=5-0,b=",
+            after: ",c=@9-0",
         };
-        Some(Chunk {
-            bytes,
-            events,
-            gap: None,
-        })
+        for text in encode_both(Envelope::None, affixes, &stored("click", "hello")) {
+            assert_eq!(
+                text,
+                "id: a=5-0,b=7-0,c=@9-0\nevent: click\ndata: hello\n\n"
+            );
+        }
+    }
+
+    #[test]
+    fn an_envelope_wraps_events_of_pages_and_frames_alike_but_no_gap() {
+        for (kind, data) in [("click", "a\r\nb"), (GAP, "{}")] {
+            let [from_page, from_frame] =
+                encode_both(Envelope::Json, IdAffixes::NONE, &stored(kind, data));
+            assert_eq!(from_page, from_frame);
+            let is_wrapped = from_page.contains(r#""channel":"b""#);
+            assert_eq!(is_wrapped, kind != GAP, "{from_page}");
+        }
     }
 }

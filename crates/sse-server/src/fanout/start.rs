@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     broker::{Broker, BrokerError, Continuity, PageLimits, ReadFrom, Settled},
     channel::{
-        Filter, Hub, MultiSubscription, Settlement, StartAt, UnreadableCursor, Wanted,
+        Filter, Hub, MultiSubscription, Settlement, StartAt, SubscriptionOptions, UnreadableCursor,
         start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
     retry::RETRY_INTERVAL,
@@ -54,9 +54,9 @@ pub(super) enum ChannelEnd {
 pub async fn start_subscription(
     hub: &Hub,
     starts: Vec<(Channel, StartAt)>,
-    wanted: &Wanted,
+    options: &SubscriptionOptions,
 ) -> NewSubscription {
-    let mut subscription = resolve_starts(hub.clone(), starts, wanted.clone()).boxed();
+    let mut subscription = resolve_starts(hub.clone(), starts, options.clone()).boxed();
     match timeout(RESOLVE_TIMEOUT, &mut subscription).await {
         Ok(subscription) => NewSubscription::Ready(subscription),
         Err(_) => NewSubscription::Pending(subscription),
@@ -67,13 +67,13 @@ pub async fn start_subscription(
 async fn resolve_starts(
     hub: Hub,
     starts: Vec<(Channel, StartAt)>,
-    wanted: Wanted,
+    options: SubscriptionOptions,
 ) -> MultiSubscription {
     // A search in many channels costs no more than a search in one.
     let share = starts.len().max(1);
     let search = LastSearch {
-        filter: &wanted.filter,
-        until: wanted.until,
+        filter: &options.filter,
+        until: options.until,
         limits: PageLimits {
             events_max: SCAN_LIMITS.events_max / share,
             bytes_max: SCAN_LIMITS.bytes_max / share,
@@ -83,7 +83,7 @@ async fn resolve_starts(
         let cursor = resolve_until_ok(&hub, &channel, start, search).await;
         (channel, cursor)
     }));
-    MultiSubscription::new(resolved.await, &wanted)
+    MultiSubscription::new(resolved.await, &options)
 }
 
 async fn resolve_until_ok(

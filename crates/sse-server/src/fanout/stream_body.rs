@@ -90,7 +90,7 @@ pub fn stream_body(
 ) -> impl MessageBody + use<> {
     let mut opening = BytesMut::new();
     let position = match &new {
-        NewSubscription::Ready(subscription) => subscription.opening(),
+        NewSubscription::Ready(subscription) => subscription.opening_cursor(),
         NewSubscription::Pending(_) => None,
     };
     wire::opening(&mut opening, streams.settings.retry, position, comment);
@@ -226,7 +226,7 @@ impl Driver {
                 State::Pending(looking) => {
                     let subscription = looking.await;
                     // The opening could not tell where it is.
-                    let said = heartbeat(subscription.opening());
+                    let said = heartbeat(subscription.opening_cursor());
                     self.state = State::Ready(subscription);
                     return Some((said, 0));
                 }
@@ -247,8 +247,8 @@ impl Driver {
     fn heartbeat(&mut self) -> Bytes {
         let bytes = match &mut self.state {
             State::Pending(_) | State::Gone => heartbeat(None::<EventId>),
-            State::Ready(subscription) => heartbeat(subscription.tell()),
-            State::Live(live) => heartbeat(live.subscription.tell()),
+            State::Ready(subscription) => heartbeat(subscription.take_unsent_cursor()),
+            State::Live(live) => heartbeat(live.subscription.take_unsent_cursor()),
         };
         self.speak(bytes, 0)
     }
@@ -337,7 +337,7 @@ impl Live {
                 MultiStep::End => {
                     return self
                         .subscription
-                        .tell()
+                        .take_unsent_cursor()
                         .map(|position| (heartbeat(Some(position)), 0));
                 }
                 MultiStep::Wait => {}
@@ -347,7 +347,7 @@ impl Live {
                 page = arrived(&mut self.fetching) => page,
                 settlements = accepted(&mut self.settling) => {
                     self.settling = None;
-                    self.subscription.settle(settlements);
+                    self.subscription.set_settlements(settlements);
                     continue;
                 }
                 () = changed(&mut self.tails, busy) => continue,
@@ -389,7 +389,7 @@ impl Live {
                 .map(Channel::as_str);
             tracing::error!(channel, %error, "a subscriber cannot be served from history");
         }
-        let Chunk { bytes, events, gap } = self.subscription.page(fetch, &*page.ok()?)?;
+        let Chunk { bytes, events, gap } = self.subscription.apply_page(fetch, &*page.ok()?)?;
         if let Some(reason) = gap {
             guard.gap(reason);
         }

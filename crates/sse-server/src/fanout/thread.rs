@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    channel::{Hub, Listener, MultiSubscription, Settlement, multi::Fetch},
+    channel::{Hub, MultiSubscription, Settlement, TailListener, multi::Fetch},
     metrics::{Metrics, SubscriberGuard},
 };
 
@@ -164,7 +164,7 @@ impl ViewWaker {
     }
 }
 
-impl Listener for ViewWaker {
+impl TailListener for ViewWaker {
     fn tail_changed(&self) {
         if !self.is_pending.swap(true, Ordering::SeqCst) {
             self.mailbox

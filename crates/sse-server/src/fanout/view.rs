@@ -255,7 +255,7 @@ impl View {
             return Transition::clone(transition);
         }
         let mut subscription = state.subscription.clone();
-        let said = EncodedChunk::heartbeat(subscription.tell());
+        let said = EncodedChunk::heartbeat(subscription.take_unsent_cursor());
         let transition = Transition {
             action: Action::Write(Rc::new(said)),
             next_state: self.moved(state, subscription),
@@ -280,7 +280,7 @@ impl View {
             return last.transition.clone();
         }
         let mut subscription = state.subscription.clone();
-        let action = match subscription.page(fetch, page) {
+        let action = match subscription.apply_page(fetch, page) {
             Some(chunk) => Action::Write(Rc::new(EncodedChunk::new(chunk))),
             None => Action::Wait,
         };

@@ -24,7 +24,7 @@ use super::{
     start_params::{self, PARAMETERS, StartParam},
 };
 use crate::{
-    channel::{Envelope, StartAt, Wanted},
+    channel::{Envelope, StartAt, SubscriptionOptions},
     fanout::{
         Framing,
         detach::Connection,
@@ -45,7 +45,7 @@ pub(super) async fn stream(
     let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channels = params.channels()?;
-    let wanted = Wanted {
+    let options = SubscriptionOptions {
         filter: event_filter::of(&params)?,
         envelope: envelope(&params)?,
         until: start_params::parse_until(&params)?,
@@ -61,13 +61,13 @@ pub(super) async fn stream(
         Admission::Refused => return Ok(refused(&request)),
     };
     let comment = comment(&channels);
-    let until = wanted.until;
+    let until = options.until;
     let broker = state.hub.broker();
     let starts =
         start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
-    let subscription = start_subscription(&state.hub, starts, &wanted).await;
+    let subscription = start_subscription(&state.hub, starts, &options).await;
     if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
-        && is_over(&state.hub, subscription, &wanted.filter, bound).await
+        && is_over(&state.hub, subscription, &options.filter, bound).await
     {
         // To an `EventSource`, the one answer that means "do not come back".
         return Ok(HttpResponse::NoContent()

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::{Pass, Reactor, Watched, small};
 use crate::{
-    channel::Listener,
+    channel::TailListener,
     fanout::{
         detach::Detached,
         stream_body::settled,
@@ -116,7 +116,7 @@ fn watch(
         .collect();
     let view = View::new(view_key.clone(), channels);
     for channel in &view.channels {
-        let listener: Arc<dyn Listener> = waker.clone();
+        let listener: Arc<dyn TailListener> = waker.clone();
         channel.tail.listen(Arc::downgrade(&listener));
     }
     entry.insert(Watched {

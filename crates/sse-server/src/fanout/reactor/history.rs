@@ -70,7 +70,7 @@ impl Reactor<'_> {
         match what {
             Completed::Settled(settlements) if subscriber.take_settling(request_id) => {
                 let mut subscription = subscriber.state.subscription.clone();
-                subscription.settle(settlements);
+                subscription.set_settlements(settlements);
                 subscriber.state = watched.view.intern_state(subscription);
             }
             Completed::Page(fetch, page) if subscriber.fetching() == Some((request_id, fetch)) => {

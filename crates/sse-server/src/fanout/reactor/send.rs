@@ -106,7 +106,7 @@ impl Reactor<'_> {
     pub(super) fn end(&mut self, key: usize) {
         let subscriber = &mut self.subscribers[key];
         let mut subscription = subscriber.state.subscription.clone();
-        let told = subscription.tell().is_some();
+        let told = subscription.take_unsent_cursor().is_some();
         let mut last = Vec::new();
         if told && let Some(watched) = self.views.get_mut(subscriber.view as usize) {
             let transition = watched.view.heartbeat(&subscriber.state);
