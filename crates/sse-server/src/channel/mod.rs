@@ -14,6 +14,7 @@
 
 pub mod chunk;
 pub mod encode;
+mod feed;
 mod filter;
 mod frame;
 pub mod hub;
