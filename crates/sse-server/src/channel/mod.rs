@@ -11,12 +11,14 @@
 //! | `subscription`, `multi` | the state of a subscriber in one channel, and in several |
 //! | `encode`, `chunk` | events as bytes for one stream |
 //! | `filter`, `start` | which events a reader wants, and where it starts |
+//! | `history_pager` | the answer of `GET /events`, page by page |
 
 pub mod chunk;
 pub mod encode;
 mod feed;
 mod filter;
 mod frame;
+pub mod history_pager;
 pub mod hub;
 pub mod multi;
 pub mod start;
