@@ -1,29 +1,37 @@
-//! The channels that somebody listens to now: for each a tail, which is fed from the log.
+//! Hub: the channels that have subscribers, each with a tail that is fed from the log.
 //!
-//! A channel without subscribers costs nothing here, and one where nothing happens no task. Each follows its channel
-//! first and reads the log then, so it misses nothing; each read proves that the log still continues the tail.
+//! A channel without subscribers costs nothing here, and a channel without new events has no task.
+//! A channel follows the log first and reads it then, so it misses no event. Each read proves that
+//! the log still continues the tail; [`feed`](super::feed) decides what a page means.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use sse_proto::{Channel, EventId, Position};
+use sse_proto::Channel;
 use tokio::{runtime::Handle, time::sleep};
 
-use super::tail::{Tail, TailLimits};
-use crate::broker::{self, Broker, BrokerError, Page, PageLimits, ReadFrom, notify::Watcher};
+use super::{
+    feed::{FeedPosition, FeedState, FeedStep, TailChange, read_after},
+    tail::{Tail, TailLimits},
+};
+use crate::{
+    broker::{Broker, BrokerError, PageLimits, notify::Watcher},
+    log_throttle::LogThrottle,
+};
 
-/// One read of the log for a tail.
+/// Limits of one read of the log for a tail.
 const FEED_LIMITS: PageLimits = PageLimits {
     events_max: 1000,
     bytes_max: 1 << 20,
 };
-/// Between two attempts to reach a broker that is away.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Pause between two attempts to read. Shorter than for one stream, because all subscribers of the
+/// channel wait for this read.
+const FEED_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// All channels that somebody listens to.
+/// All channels that have subscribers.
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -47,13 +55,13 @@ impl Hub {
         }))
     }
 
-    /// The broker behind it.
+    /// The broker that the hub reads.
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.0.broker
     }
 
-    /// The channel, fed for as long as somebody holds it.
+    /// Returns the channel, whose tail is fed until the last subscriber drops it.
     #[must_use]
     pub fn join(&self, channel: &Channel) -> Arc<LiveChannel> {
         let mut channels = self.0.lock();
@@ -63,7 +71,7 @@ impl Hub {
         let live = Arc::new(LiveChannel {
             tail: Tail::new(self.0.limits),
             channel: channel.clone(),
-            feed: Mutex::new(Feed::Resting { position: None }),
+            feed: Mutex::new(FeedState::Idle(FeedPosition::Unknown)),
             hub: Arc::downgrade(&self.0),
         });
         channels.insert(channel.clone(), Arc::downgrade(&live));
@@ -82,78 +90,37 @@ impl Inner {
     }
 }
 
-/// A channel that somebody listens to. Its feed ends when nobody holds it any more.
+/// A channel with subscribers. Its feed ends when the last of them drops it.
 #[derive(Debug)]
 pub struct LiveChannel {
     /// The newest events.
     pub tail: Tail,
     channel: Channel,
-    feed: Mutex<Feed>,
+    feed: Mutex<FeedState>,
     hub: Weak<Inner>,
 }
 
-/// What is done to feed a tail. Very many channels do nothing but wait for their bell, so they have no task for it.
-#[derive(Debug)]
-enum Feed {
-    /// Nothing: everything up to here was read; not even where the log ends, if there is no position.
-    Resting { position: Option<EventId> },
-    /// A task reads. `again` if the bell has rung since.
-    Reading { again: bool },
-}
-
 impl LiveChannel {
-    fn feed(&self) -> MutexGuard<'_, Feed> {
-        // It is valid at every step.
+    fn feed(&self) -> MutexGuard<'_, FeedState> {
+        // The state is valid after every statement, so a panic of another thread does no harm.
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rests at a position behind which nothing was found. False if the bell has rung meanwhile.
-    fn rests(&self, position: EventId) -> bool {
-        let mut feed = self.feed();
-        let has_rung = matches!(*feed, Feed::Reading { again: true });
-        *feed = if has_rung {
-            Feed::Reading { again: false }
-        } else {
-            Feed::Resting {
-                position: Some(position),
-            }
-        };
-        !has_rung
-    }
-
-    /// Takes over what was found behind a position. Returns its end, and whether more may follow.
-    fn take(&self, position: EventId, page: Page) -> (EventId, bool) {
+    fn change_tail(&self, change: TailChange) {
         let channel = &self.channel;
-        let (end, more) = (page.end(after(position)).floor(), page.more);
-        // What came instead lies before lost events that were sent (the clock of the log was set back): there is no tail
-        // that has both in order.
-        let is_interleaved = page
-            .events
-            .first()
-            .is_some_and(|first| first.id <= position);
-        if let broker::Continuity::Gap {
-            lost: Some(lost), ..
-        } = page.start
-            && !is_interleaved
-        {
-            tracing::warn!(%channel, after = %position, ?lost, "the log has lost its end; going on with what came instead");
-            // The gap is told by its record, which is one of these or follows them.
-            self.tail.update(|frames| {
-                frames.rewind(lost.after);
-                frames.push(page.events);
-            });
-            return (end, more);
+        match &change {
+            TailChange::None => return,
+            TailChange::Append(_) | TailChange::Join { .. } => {}
+            TailChange::Rewind { lost, .. } => {
+                let after = self.tail.frames().end();
+                tracing::warn!(%channel, %after, ?lost, "the log has lost its newest events; continuing with what replaced them");
+            }
+            TailChange::Restart { reason, .. } => {
+                let after = self.tail.frames().end();
+                tracing::warn!(%channel, %after, ?reason, "the log does not continue the tail; verifying every cursor");
+            }
         }
-        if let broker::Continuity::Gap { reason, .. } = page.start {
-            tracing::warn!(%channel, after = %position, ?reason, "the log does not continue here; proving every cursor");
-            let last = page.last;
-            self.tail.update(|frames| frames.join(last));
-            return (last, false);
-        }
-        if !page.events.is_empty() {
-            self.tail.update(|frames| frames.push(page.events));
-        }
-        (end, more)
+        self.tail.update(|frames| change.apply(frames));
     }
 }
 
@@ -162,22 +129,12 @@ impl Watcher for LiveChannel {
         let Some(hub) = self.hub.upgrade() else {
             return;
         };
-        let mut feed = self.feed();
-        match &mut *feed {
-            Feed::Reading { again } => *again = true,
-            Feed::Resting { position } => {
-                let position = *position;
-                *feed = Feed::Reading { again: false };
-                drop(feed);
-                let task = read_on(
-                    hub.broker.clone(),
-                    self.channel.clone(),
-                    position,
-                    Arc::downgrade(&self),
-                );
-                hub.runtime.spawn(task);
-            }
-        }
+        let Some(position) = self.feed().start_read() else {
+            return;
+        };
+        let (broker, channel) = (hub.broker.clone(), self.channel.clone());
+        let task = feed_tail(broker, channel, position, Arc::downgrade(&self));
+        hub.runtime.spawn(task);
     }
 }
 
@@ -185,7 +142,7 @@ impl Drop for LiveChannel {
     fn drop(&mut self) {
         if let Some(hub) = self.hub.upgrade() {
             let mut channels = hub.lock();
-            // Somebody may have joined anew meanwhile.
+            // A new subscriber may have replaced the entry meanwhile.
             if channels
                 .get(&self.channel)
                 .is_some_and(|live| live.strong_count() == 0)
@@ -198,60 +155,50 @@ impl Drop for LiveChannel {
     }
 }
 
-/// Feeds a tail with what follows `position` in the log, until there is nothing more, or nobody listens.
-async fn read_on(
+/// Feeds a tail with the events after `position`, until the log has no more, or the channel has no
+/// subscriber.
+async fn feed_tail(
     broker: Broker,
     channel: Channel,
-    mut position: Option<EventId>,
+    mut position: FeedPosition,
     live: Weak<LiveChannel>,
 ) {
-    let mut trouble = Trouble::default();
+    let mut failures = LogThrottle::once();
     loop {
-        let found = match position {
-            Some(position) => broker
-                .read(&channel, after(position), FEED_LIMITS)
-                .await
-                .map(|page| (position, Some(page))),
-            None => broker.last_id(&channel).await.map(|head| (head, None)),
-        };
-        // Only now: while a read is under way, everybody may leave.
+        let result = read_next(&broker, &channel, position).await;
+        // Upgrade after the read: all subscribers may leave while it runs.
         let Some(live) = live.upgrade() else { return };
-        match found {
-            Ok((before, Some(page))) => {
-                trouble = Trouble::default();
-                let (end, more) = live.take(before, page);
-                if !more && live.rests(end) {
+        match result {
+            Ok(FeedStep { change, end, more }) => {
+                failures.reset();
+                live.change_tail(change);
+                if !more && live.feed().finish_read(end) {
                     return;
                 }
-                position = Some(end);
-            }
-            Ok((head, None)) => {
-                live.tail.update(|frames| frames.join(head));
-                position = Some(head);
+                position = FeedPosition::After(end);
             }
             Err(error) => {
+                // Do not keep the channel alive during the pause.
                 drop(live);
-                trouble.pause(&channel, &error).await;
+                if failures.record(Instant::now()).is_some() {
+                    tracing::warn!(%channel, %error, "the log cannot be read; retrying until it can");
+                }
+                sleep(FEED_RETRY_INTERVAL).await;
             }
         }
     }
 }
 
-const fn after(position: EventId) -> ReadFrom {
-    ReadFrom::Position(Position::After(position))
-}
-
-/// The broker cannot be read: says so once, and waits between attempts.
-#[derive(Debug, Default)]
-struct Trouble {
-    said: bool,
-}
-
-impl Trouble {
-    async fn pause(&mut self, channel: &Channel, error: &BrokerError) {
-        if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!(%channel, %error, "the log cannot be read; trying again until it can");
+async fn read_next(
+    broker: &Broker,
+    channel: &Channel,
+    position: FeedPosition,
+) -> Result<FeedStep, BrokerError> {
+    match position {
+        FeedPosition::Unknown => broker.last_id(channel).await.map(FeedStep::join),
+        FeedPosition::After(id) => {
+            let page = broker.read(channel, read_after(id), FEED_LIMITS).await?;
+            Ok(FeedStep::from_page(id, page))
         }
-        sleep(RETRY_AFTER).await;
     }
 }

@@ -1,17 +1,38 @@
-//! A channel as subscribers see it: its tail in memory, and their cursors in it.
+//! Channels, as subscribers see them.
+//!
+//! Each channel with subscribers has a [`Tail`] in memory, which the [`Hub`] feeds from the log.
+//! Each subscriber is a [`MultiSubscription`]: a cursor that decides what to send next. Everything
+//! here except the hub is pure, so that tests can run it without a socket, a clock or a broker.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `hub`, `feed` | the channels that have subscribers, and how a read of the log changes a tail |
+//! | `tail`, `frame` | the newest events of a channel, each encoded once |
+//! | `subscription`, `multi` | the state of a subscriber in one channel, and in several |
+//! | `encode`, `chunk` | events as bytes for one stream |
+//! | `filter`, `start` | which events a reader wants, and where it starts |
+//! | `history_pager` | the answer of `GET /events`, page by page |
 
-mod dress;
+pub mod chunk;
+pub mod encode;
+mod feed;
+mod filter;
+mod frame;
+pub mod history_pager;
 pub mod hub;
-#[cfg(test)]
-mod model;
 pub mod multi;
 pub mod start;
 pub mod subscription;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 
-pub use dress::{Envelope, Neighbours};
+pub use chunk::Chunk;
+pub use encode::{Envelope, IdAffixes};
+pub use filter::Filter;
+pub use frame::Frame;
 pub use hub::{Hub, LiveChannel};
 pub use multi::MultiSubscription;
-pub use start::Beginning;
-pub use subscription::{Chunk, Filter, Settlement, Start, Step, Subscription, Wanted};
-pub use tail::{Frames, Listener, Tail, TailLimits};
+pub use start::{StartAt, UnreadableCursor};
+pub use subscription::{Settlement, Step, Subscription, SubscriptionOptions};
+pub use tail::{Frames, Tail, TailLimits, TailListener};

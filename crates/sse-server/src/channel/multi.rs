@@ -1,67 +1,74 @@
-//! One subscriber of one or several channels: their [`Subscription`]s, merged.
+//! Subscription to one or several channels: their [`Subscription`]s, merged.
 //!
-//! It stays a cursor, a position in each channel, and is as pure as what it merges. Nothing is queued: whichever channel
-//! has something is asked for one chunk at a time, in turn, so that a busy channel cannot keep a quiet one waiting. A
-//! page of history that is on its way for one of them holds up none of the others.
+//! The merged subscription is still only a cursor, with a position in each channel, and a pure state
+//! machine. Nothing is queued. The channels take turns, one chunk at a time, so a busy channel does
+//! not delay a quiet one. While one channel waits for a page of history, the others continue.
 
-use std::{fmt, ops::Deref};
+use std::{
+    fmt::{self, Write as _},
+    ops::Deref,
+};
 
 use smallvec::SmallVec;
 use sse_proto::{Channel, Cursor, Position};
 
 use super::{
-    Envelope, Filter, Frames,
-    dress::Neighbours,
-    subscription::{CHUNK_BYTES_MAX, Chunk, Settlement, Start, Step, Subscription, Wanted},
+    Envelope, Filter, Frames, Settlement, Step, Subscription, SubscriptionOptions,
+    UnreadableCursor,
+    chunk::{CHUNK_BYTES_MAX, Chunk},
+    encode::IdAffixes,
 };
 use crate::broker::{Page, ReadFrom};
 
-/// Events of a page for a stream of one channel.
+/// Largest number of events in a page for a stream of one channel.
 const PAGE_EVENTS_MAX: usize = 256;
 
 /// What to do next for a subscriber.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MultiStep {
-    /// Write this.
+    /// Send this chunk.
     Write(Chunk),
-    /// Read this page for one of the channels and hand it to [`MultiSubscription::page`]; go on with the others
+    /// Read this page, and pass it to [`MultiSubscription::apply_page`]. The other channels continue
     /// meanwhile.
     Fetch(Fetch),
-    /// Nothing to do until a tail changes, or the page comes that is on its way.
+    /// Do nothing until a tail changes, or the page that is being read arrives.
     Wait,
-    /// Nothing that is wanted can come any more.
+    /// End the stream: nothing that the client wants can follow.
     End,
 }
 
 /// A page of history that one of the channels needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetch {
-    /// Which of the channels, counted from 0.
+    /// Index of the channel.
     pub nth: usize,
-    /// From where to read.
+    /// Where to read from.
     pub from: ReadFrom,
-    /// Of the channel's tail when the page was asked for.
+    /// Generation of the channel's tail at the time of the request.
     pub generation: u64,
-    /// Of that tail, likewise.
+    /// Epoch of that tail at the time of the request.
     pub epoch: u64,
 }
 
-/// One subscriber of some channels. Two that are equal do the same from here on, whatever comes.
+/// One subscriber of some channels. Two equal subscriptions behave the same from here on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MultiSubscription {
-    /// In the order in which the channels stand in a cursor.
+    /// In the order in which a cursor lists the channels.
     channels: SmallVec<[Subscription; 1]>,
-    /// Whose turn it is.
+    /// Index of the channel that may send first.
     turn: usize,
 }
 
 impl MultiSubscription {
     /// A subscription to these channels, at least one, each once.
     #[must_use]
-    pub fn new(starts: impl IntoIterator<Item = (Channel, Start)>, wanted: &Wanted) -> Self {
-        let subscription = |(channel, start)| Subscription::new(channel, wanted, start);
+    pub fn new(
+        cursors: impl IntoIterator<Item = (Channel, Result<Position, UnreadableCursor>)>,
+        options: &SubscriptionOptions,
+    ) -> Self {
+        let subscription = |(channel, cursor)| Subscription::new(channel, options, cursor);
         Self {
-            channels: starts.into_iter().map(subscription).collect(),
+            channels: cursors.into_iter().map(subscription).collect(),
             turn: 0,
         }
     }
@@ -71,7 +78,7 @@ impl MultiSubscription {
         self.channels.iter().map(Subscription::channel)
     }
 
-    /// Which events it wants, and how their data is wrapped.
+    /// Which events the client wants, and how their data is wrapped.
     #[must_use]
     pub fn filter_and_envelope(&self) -> (Filter, Envelope) {
         let first = self.channels.first().map(Subscription::filter_and_envelope);
@@ -80,38 +87,39 @@ impl MultiSubscription {
             .unwrap_or_default()
     }
 
-    /// Where it stands in each channel, in order.
+    /// The position in each channel, in order.
     pub fn positions(&self) -> impl Iterator<Item = (&Channel, Position)> {
         self.channels
             .iter()
             .map(|channel| (channel.channel(), channel.position()))
     }
 
-    /// How many channels there are.
+    /// The number of channels.
     #[must_use]
     pub fn count(&self) -> usize {
         self.channels.len()
     }
 
-    /// What to do next, given a look at the tail of each channel. The one that waits for a page is not asked.
+    /// Returns what to do next. `tail` locks the tail of the n-th channel.
+    ///
+    /// `fetching` is the channel that waits for a page; it is skipped.
     pub fn next<F>(&mut self, tail: impl Fn(usize) -> F, fetching: Option<usize>) -> MultiStep
     where
         F: Deref<Target = Frames>,
     {
         let count = self.count();
-        let mut over = 0;
+        let mut ended = 0;
         for nth in (self.turn..count).chain(0..self.turn) {
             if fetching == Some(nth) {
                 continue;
             }
-            let (channel, neighbours) = self.split(nth);
             let frames = tail(nth);
-            let step = channel.next(&frames, neighbours);
+            let step = self.with_affixes(nth, |channel, affixes| channel.next(&frames, affixes));
             let (generation, epoch) = (frames.generation(), frames.epoch());
             drop(frames);
             match step {
                 Step::Write(chunk) => {
-                    self.wrote(nth);
+                    self.note_sent_by(nth);
                     return MultiStep::Write(chunk);
                 }
                 Step::Fetch(from) if fetching.is_none() => {
@@ -124,27 +132,30 @@ impl MultiSubscription {
                     });
                 }
                 Step::Fetch(_) | Step::Wait => {}
-                Step::End => over += 1,
+                Step::End => ended += 1,
             }
         }
-        if over == count {
+        if ended == count {
             MultiStep::End
         } else {
             MultiStep::Wait
         }
     }
 
-    /// Takes the page that was asked for; returns what to write, if anything of it is wanted.
-    pub fn page(&mut self, fetch: Fetch, page: &Page) -> Option<Chunk> {
-        let (channel, neighbours) = self.split(fetch.nth);
-        let chunk = channel.page(page, fetch.generation, neighbours);
+    /// Applies the page that was asked for. Returns what to send, or `None` if the client wants
+    /// nothing of the page.
+    pub fn apply_page(&mut self, fetch: Fetch, page: &Page) -> Option<Chunk> {
+        let chunk = self.with_affixes(fetch.nth, |channel, affixes| {
+            channel.apply_page(page, fetch.generation, affixes)
+        });
         if chunk.is_some() {
-            self.wrote(fetch.nth);
+            self.note_sent_by(fetch.nth);
         }
         chunk
     }
 
-    /// How many events of a page make about one chunk: with each go the positions of all channels.
+    /// The number of events that make about one chunk. Each event of a stream of several channels
+    /// carries the positions of all of them.
     #[must_use]
     pub fn page_events_max(&self) -> usize {
         if self.count() == 1 {
@@ -154,33 +165,34 @@ impl MultiSubscription {
         (CHUNK_BYTES_MAX / cursor_bytes).min(PAGE_EVENTS_MAX)
     }
 
-    /// No event up to the bound can come any more in any channel, and this is how they end there.
-    pub fn settle(&mut self, settlements: Vec<Settlement>) {
+    /// Sets how each channel ends at the bound, once no event up to there can be added any more.
+    pub fn set_settlements(&mut self, settlements: Vec<Settlement>) {
         for (channel, settlement) in self.channels.iter_mut().zip(settlements) {
-            channel.settle(settlement);
+            channel.set_settlement(settlement);
         }
     }
 
-    /// Where it stands in all channels, if the subscriber does not know it; whoever calls this sends it.
-    pub fn tell(&mut self) -> Option<impl fmt::Display> {
-        // Each of them, because all positions go along.
+    /// Returns the cursor if the client does not have it. The caller must send it.
+    pub fn take_unsent_cursor(&mut self) -> Option<impl fmt::Display> {
+        // Visit every channel, because the cursor contains the positions of all of them.
         let moved = self
             .channels
             .iter_mut()
-            .filter_map(Subscription::tell)
+            .filter_map(Subscription::take_unsent_position)
             .count();
         (moved > 0).then(|| self.cursor())
     }
 
-    /// Where it stands in all channels, unless one of its starts is no position at all.
-    pub fn opening(&self) -> Option<impl fmt::Display> {
+    /// Returns the cursor at the opening of the stream, or `None` if the client's own cursor was
+    /// unreadable.
+    pub fn opening_cursor(&self) -> Option<impl fmt::Display> {
         self.channels
             .iter()
-            .all(Subscription::is_placed)
+            .all(Subscription::has_position)
             .then(|| self.cursor())
     }
 
-    /// Whether it is served from history in some channel because it fell behind the tail.
+    /// Whether the subscriber fell behind the tail of a channel and is served from history.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.channels.iter().any(Subscription::is_behind)
@@ -189,31 +201,66 @@ impl MultiSubscription {
     fn cursor(&self) -> impl fmt::Display {
         fmt::from_fn(|f| match self.channels.as_slice() {
             [channel] => fmt::Display::fmt(&channel.position(), f),
-            channels => channels.iter().enumerate().try_for_each(|(nth, channel)| {
-                let comma = if nth == 0 { "" } else { "," };
-                write!(f, "{comma}{}={}", channel.channel(), channel.position())
-            }),
+            channels => write_positions(f, channels),
         })
     }
 
-    /// A channel, and the others.
-    fn split(&mut self, nth: usize) -> (&mut Subscription, Neighbours<'_>) {
+    /// Calls `act` with a channel, and with the affixes that the other channels give to its ids.
+    fn with_affixes<T>(
+        &mut self,
+        nth: usize,
+        act: impl FnOnce(&mut Subscription, IdAffixes<'_>) -> T,
+    ) -> T {
         let (left, rest) = self.channels.split_at_mut(nth);
         let (channel, right) = rest
             .split_first_mut()
             .expect("there are more than nth channels");
-        (channel, Neighbours { left, right })
+        if left.is_empty() && right.is_empty() {
+            return act(channel, IdAffixes::NONE);
+        }
+        let (mut before, mut after) = (String::new(), String::new());
+        write_affixes(&mut before, &mut after, (left, channel, right))
+            .expect("writing to a string cannot fail");
+        let affixes = IdAffixes {
+            before: &before,
+            after: &after,
+        };
+        act(channel, affixes)
     }
 
-    /// A channel wrote something, and the positions of the others went along.
-    fn wrote(&mut self, nth: usize) {
+    /// Notes that a channel sent something, whose id has the positions of all channels.
+    fn note_sent_by(&mut self, nth: usize) {
         self.turn = (nth + 1) % self.count();
         for (other, channel) in self.channels.iter_mut().enumerate() {
             if other != nth {
-                channel.was_told();
+                channel.note_position_sent();
             }
         }
     }
+}
+
+/// Writes `a=5-0,b=7-0`.
+fn write_positions(out: &mut impl fmt::Write, channels: &[Subscription]) -> fmt::Result {
+    for (nth, channel) in channels.iter().enumerate() {
+        let comma = if nth == 0 { "" } else { "," };
+        write!(out, "{comma}{}={}", channel.channel(), channel.position())?;
+    }
+    Ok(())
+}
+
+/// Writes `a=5-0,b=` and `,c=9-0` for channel `b`.
+fn write_affixes(
+    before: &mut String,
+    after: &mut String,
+    (left, channel, right): (&[Subscription], &Subscription, &[Subscription]),
+) -> fmt::Result {
+    write_positions(before, left)?;
+    let comma = if left.is_empty() { "" } else { "," };
+    write!(before, "{comma}{}=", channel.channel())?;
+    if !right.is_empty() {
+        after.push(',');
+    }
+    write_positions(after, right)
 }
 
 #[cfg(test)]
@@ -241,13 +288,8 @@ mod tests {
     }
 
     fn subscription(channels: usize, start: Position) -> MultiSubscription {
-        let start = |nth| {
-            (
-                format!("{nth:0>64}").parse().unwrap(),
-                Start::Claimed(start),
-            )
-        };
-        MultiSubscription::new((0..channels).map(start), &Wanted::default())
+        let start = |nth| (format!("{nth:0>64}").parse().unwrap(), Ok(start));
+        MultiSubscription::new((0..channels).map(start), &SubscriptionOptions::default())
     }
 
     #[test]
@@ -280,9 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn channels_take_turns_and_one_that_waits_for_a_page_holds_up_nobody() {
+    fn channels_take_turns_and_a_channel_that_waits_for_a_page_delays_no_other() {
         let mut tails = [tail(5), tail(0), tail(5)];
-        // The one in the middle is behind its tail.
+        // The channel in the middle is behind its tail.
         tails[1].join(EventId::new(9, 0));
         let mut reader = subscription(3, Position::After(EventId::ZERO));
         assert!(matches!(
@@ -290,15 +332,18 @@ mod tests {
             MultiStep::Write(_)
         ));
         let MultiStep::Fetch(fetch) = reader.next(|nth| &tails[nth], None) else {
-            panic!("no turn for a page")
+            panic!("no page is fetched")
         };
         assert_eq!(fetch.nth, 1);
         let MultiStep::Write(chunk) = reader.next(|nth| &tails[nth], Some(1)) else {
-            panic!("held up")
+            panic!("the third channel is delayed")
         };
         assert_eq!(chunk.events, 5);
         assert_eq!(reader.next(|nth| &tails[nth], Some(1)), MultiStep::Wait);
-        // All positions went along with each event.
-        assert_eq!(reader.tell().map(|position| position.to_string()), None);
+        // The id of each event has the positions of all channels.
+        assert_eq!(
+            reader.take_unsent_cursor().map(|cursor| cursor.to_string()),
+            None
+        );
     }
 }

@@ -1,11 +1,18 @@
-//! The newest part of one channel, in memory: each event encoded once, shared by all who read it.
+//! Tail: the newest events of one channel, in memory, shared by all subscribers of the channel.
 //!
-//! A tail is fed only by reads of the log, in order and without a hole, so it holds *every* event after its floor. When
-//! the log turns out not to continue the tail (it was wiped, or lost its end), the tail starts anew under another
-//! generation, and every cursor must be proved again.
+//! Reads of the log feed a tail in order and without a hole, so a tail holds *every* event after its
+//! floor:
+//!
+//! ```text
+//! log    1  2  3  4  5  6  7  8  9
+//! tail               floor=5  [6  7  8  9]     end=9
+//!        └─ history ──────┘└── memory ────┘
+//! ```
+//!
+//! If the log does not continue the tail (it was wiped, or lost its end), the tail starts again with
+//! another generation, and every cursor must be verified again.
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     fmt,
     num::NonZeroUsize,
@@ -15,96 +22,21 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
-use bytestring::ByteString;
+use bytes::BytesMut;
 use smallvec::SmallVec;
-use sse_proto::{EventId, wire};
+use sse_proto::EventId;
 use tokio::sync::watch;
 
-use crate::broker::{GAP, Stored, lost_of};
+use super::frame::Frame;
+use crate::broker::Stored;
 
-/// What a tail keeps at the most. Whoever falls behind it is served from history.
+/// Limits of one tail. A subscriber that falls behind the tail is served from history.
 #[derive(Debug, Clone, Copy)]
 pub struct TailLimits {
-    /// Events.
+    /// Number of events.
     pub events_max: NonZeroUsize,
-    /// Bytes of frames.
+    /// Bytes of all frames together.
     pub bytes_max: usize,
-}
-
-/// One event as it goes over the wire.
-#[derive(Debug, Clone)]
-pub struct Frame {
-    /// The event's id.
-    pub id: EventId,
-    /// Its type, for filters.
-    pub kind: ByteString,
-    /// The whole block.
-    pub bytes: Bytes,
-    /// The data, if the block does not show it as it was published: its lines do not all end by LF.
-    data: Option<Box<str>>,
-    /// The block with its data in an envelope, once somebody wants it.
-    enveloped: OnceLock<Box<Bytes>>,
-}
-
-impl Frame {
-    fn new(event: Stored, encoded: &mut BytesMut) -> Self {
-        wire::event(encoded, event.id, &event.kind, &event.data);
-        let data = event.data.contains('\r').then(|| Box::from(&*event.data));
-        Self {
-            id: event.id,
-            kind: event.kind,
-            bytes: encoded.split().freeze(),
-            data,
-            enveloped: OnceLock::new(),
-        }
-    }
-
-    /// Whether it is a gap record, which is no event: every filter passes it, and no envelope is put around it.
-    #[must_use]
-    pub fn is_gap(&self) -> bool {
-        self.kind == GAP
-    }
-
-    /// As [`Stored::is_within`].
-    #[must_use]
-    pub fn is_within(&self, bound: EventId) -> bool {
-        self.id <= bound
-            || self.is_gap()
-                && lost_of(&self.kind, &self.data()).is_some_and(|lost| lost.after < bound)
-    }
-
-    /// What it takes of the tail's room.
-    fn size(&self) -> usize {
-        self.bytes.len() + self.data.as_ref().map_or(0, |data| data.len())
-    }
-
-    /// The block with its data in an envelope, which `encode` makes for the first one that asks.
-    pub(super) fn enveloped(&self, encode: impl FnOnce(&str) -> Bytes) -> &Bytes {
-        self.enveloped
-            .get_or_init(|| Box::new(encode(&self.data())))
-    }
-
-    /// The data as it was published.
-    fn data(&self) -> Cow<'_, str> {
-        if let Some(data) = &self.data {
-            return Cow::Borrowed(data);
-        }
-        // Behind the lines of id and type.
-        let start = memchr::memchr_iter(b'\n', &self.bytes)
-            .nth(1)
-            .map_or(self.bytes.len(), |end| end + 1);
-        let block = std::str::from_utf8(&self.bytes[start..]).expect("written from text");
-        let lines = block
-            .strip_prefix("data: ")
-            .and_then(|lines| lines.strip_suffix("\n\n"))
-            .unwrap_or_default();
-        if lines.contains('\n') {
-            lines.replace("\ndata: ", "\n").into()
-        } else {
-            lines.into()
-        }
-    }
 }
 
 fn next_epoch() -> u64 {
@@ -112,11 +44,11 @@ fn next_epoch() -> u64 {
     EPOCHS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The frames of a tail, as of one moment.
+/// The frames of a tail at one moment.
 #[derive(Debug)]
 pub struct Frames {
     limits: TailLimits,
-    /// 0 until the channel's place in the log is known: then everything after `floor` is here.
+    /// See [`Frames::generation`]; 0 until the end of the channel's log is known.
     generation: u64,
     /// See [`Frames::epoch`].
     epoch: u64,
@@ -139,38 +71,38 @@ impl Frames {
         }
     }
 
-    /// Whether the channel's place in the log is known.
+    /// Whether the tail knows where it continues the log.
     #[must_use]
     pub const fn is_joined(&self) -> bool {
         self.generation > 0
     }
 
-    /// Changes when the log did not continue the tail.
+    /// A number that changes when the log did not continue the tail.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Changes when what was read of the log before is wrong now: with the generation, and when the tail went back. No
-    /// two tails have the same.
+    /// A number that changes when pages read earlier may be wrong: with the generation, and when
+    /// the tail is rewound. No two tails have the same epoch.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Every event after this id is here.
+    /// The id after which the tail has every event.
     #[must_use]
     pub const fn floor(&self) -> EventId {
         self.floor
     }
 
-    /// The id of the newest event, or the floor.
+    /// The id of the newest event, or the floor if the tail is empty.
     #[must_use]
     pub fn end(&self) -> EventId {
         self.newest.back().map_or(self.floor, |frame| frame.id)
     }
 
-    /// Whether the log had this very id, as far as the tail knows.
+    /// Whether the tail proves that the log had an event with exactly this id.
     #[must_use]
     pub fn knows(&self, id: EventId) -> bool {
         self.is_joined()
@@ -187,7 +119,7 @@ impl Frames {
         self.newest.range(first..)
     }
 
-    /// Starts anew after `head`, a place in the log.
+    /// Drops all frames and starts a new generation after `head`, the newest id of the log.
     pub fn join(&mut self, head: EventId) {
         self.generation += 1;
         self.epoch = next_epoch();
@@ -196,8 +128,10 @@ impl Frames {
         self.bytes = 0;
     }
 
-    /// Goes back to `id`, which is still in the log: what came after it was lost there. What follows it now is to be
-    /// pushed; cursors that are further go on from where they stand.
+    /// Drops the frames after `id`, because the log has lost those events.
+    ///
+    /// The generation stays, so cursors remain verified, also those beyond `id`. The caller then
+    /// pushes the events that follow `id` now.
     pub fn rewind(&mut self, id: EventId) {
         self.epoch = next_epoch();
         while self.newest.back().is_some_and(|frame| frame.id > id)
@@ -210,14 +144,18 @@ impl Frames {
         }
     }
 
-    /// Adds what follows the end in the log.
+    /// Appends `events`, which follow the end of the tail in the log.
     pub fn push(&mut self, events: Vec<Stored>) {
-        let mut encoded = BytesMut::new();
+        let mut buffer = BytesMut::new();
         for event in events {
-            let frame = Frame::new(event, &mut encoded);
+            let frame = Frame::encode(event, &mut buffer);
             self.bytes += frame.size();
             self.newest.push_back(frame);
         }
+        self.drop_oldest();
+    }
+
+    fn drop_oldest(&mut self) {
         while (self.newest.len() > self.limits.events_max.get()
             || self.bytes > self.limits.bytes_max)
             && let Some(oldest) = self.newest.pop_front()
@@ -228,20 +166,21 @@ impl Frames {
     }
 }
 
-/// Somebody who is told of every change of a tail, and does no more in that moment than note it.
-pub trait Listener: fmt::Debug + Send + Sync {
-    /// The tail has changed.
+/// A receiver of change notifications. It must only record the notification, because the task that
+/// feeds the tail waits for it.
+pub trait TailListener: fmt::Debug + Send + Sync {
+    /// Called after each change of the tail.
     fn tail_changed(&self);
 }
 
-/// The tail of a channel, shared by those who feed it and those who read it.
+/// The tail of a channel, shared by the task that feeds it and the subscribers.
 #[derive(Debug)]
 pub struct Tail {
     frames: Mutex<Frames>,
-    /// Made for the first one that watches: it is larger than the rest of a tail without events.
+    /// Created for the first watcher, because it is larger than the rest of an empty tail.
     changed: OnceLock<watch::Sender<()>>,
-    /// Mostly one: that of the only view of the channel.
-    listeners: Mutex<SmallVec<[Weak<dyn Listener>; 1]>>,
+    /// Usually one: the only view of the channel.
+    listeners: Mutex<SmallVec<[Weak<dyn TailListener>; 1]>>,
 }
 
 impl Tail {
@@ -255,13 +194,13 @@ impl Tail {
         }
     }
 
-    /// The frames, for a look: hold them only for as long as it takes to copy what is needed.
+    /// Locks the frames. Hold the lock only to copy what is needed.
     pub fn frames(&self) -> MutexGuard<'_, Frames> {
-        // Frames are consistent at every step, so those that a panic left behind can be read on.
+        // Frames are consistent after every statement, so a panic of another thread does no harm.
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hears of every change from now on.
+    /// Returns a receiver of every change from now on.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<()> {
         self.changed
@@ -269,36 +208,35 @@ impl Tail {
             .subscribe()
     }
 
-    /// Tells `listener` of every change from now on, for as long as somebody holds it.
-    pub fn listen(&self, listener: Weak<dyn Listener>) {
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Notifies `listener` of every change from now on, until it is dropped.
+    pub fn listen(&self, listener: Weak<dyn TailListener>) {
+        let mut listeners = self.listeners();
         if listeners.len() == listeners.capacity() {
-            // Instead of growing for ever on a channel where nothing happens.
+            // A channel without events never calls `update`, so the list would grow forever.
             listeners.retain(|listener| listener.strong_count() > 0);
         }
         listeners.push(listener);
     }
 
-    /// Changes the frames and wakes whoever watches or listens.
+    /// Changes the frames, and then notifies all watchers and listeners.
     pub fn update(&self, change: impl FnOnce(&mut Frames)) {
         change(&mut self.frames());
         if let Some(changed) = self.changed.get() {
             changed.send_replace(());
         }
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| {
+        self.listeners().retain(|listener| {
             let listener = listener.upgrade();
             if let Some(listener) = &listener {
                 listener.tail_changed();
             }
             listener.is_some()
         });
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, SmallVec<[Weak<dyn TailListener>; 1]>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -345,39 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_still_has_the_data_as_it_was_published() {
-        for data in [
-            "",
-            "x",
-            "\n",
-            "a\nb",
-            "a\r\nb\rc\n",
-            "\r",
-            "data: x\ndata: y",
-            "\ndata: ",
-            " é\u{2028} ",
-        ] {
-            let frame = Frame::new(
-                Stored {
-                    data: data.into(),
-                    ..stored(1)
-                },
-                &mut BytesMut::new(),
-            );
-            assert_eq!(frame.data(), data);
-            assert_eq!(
-                frame.enveloped(|data| Bytes::from(format!("<{data}>"))),
-                format!("<{data}>").as_bytes()
-            );
-            assert!(
-                !frame.enveloped(|_| Bytes::new()).is_empty(),
-                "it is made once"
-            );
-        }
-    }
-
-    #[test]
-    fn an_event_larger_than_the_whole_tail_leaves_it_empty_but_known() {
+    fn an_event_larger_than_the_whole_tail_leaves_it_empty_but_joined() {
         let mut frames = frames(10, 5);
         frames.push(vec![stored(1)]);
         assert_eq!(
@@ -388,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn rewinding_drops_what_was_lost_and_keeps_the_generation() {
+    fn rewinding_drops_the_lost_events_and_keeps_the_generation() {
         for (back_to, floor, kept) in [(4, 2, vec![3, 4]), (2, 2, vec![]), (1, 1, vec![])] {
             let mut frames = frames(3, usize::MAX);
             frames.push((1..=5).map(stored).collect());
@@ -409,11 +315,7 @@ mod tests {
                 (frames.generation(), frames.knows(EventId::new(5, 0))),
                 (generation, false)
             );
-            assert_ne!(
-                frames.epoch(),
-                epoch,
-                "what was read before may have been lost"
-            );
+            assert_ne!(frames.epoch(), epoch, "pages read earlier may be wrong");
             frames.push(vec![stored(7)]);
             assert_eq!(
                 frames.bytes,
@@ -423,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn joining_again_is_another_generation() {
+    fn joining_again_starts_another_generation() {
         let mut frames = frames(10, usize::MAX);
         let before = frames.generation();
         frames.push(vec![stored(1)]);

@@ -27,6 +27,7 @@ fn the_page_of_settings_lists_every_flag_with_its_variable() {
 fn an_address_that_other_machines_can_reach_needs_consent() {
     assert!(config(&["--bind", "127.0.0.1:0"]).is_ok());
     assert!(config(&["--bind", "localhost:5000"]).is_ok());
+    assert!(config(&["--bind", "[::ffff:127.0.0.1]:0"]).is_ok());
     assert!(
         config(&["--bind", "0.0.0.0:5000"])
             .unwrap_err()

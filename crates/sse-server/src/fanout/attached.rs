@@ -115,7 +115,7 @@ impl AttachedStream {
                             return Some(chunk);
                         }
                     }
-                    WakeUp::Settled(settlements) => self.subscription.settle(settlements),
+                    WakeUp::Settled(settlements) => self.subscription.set_settlements(settlements),
                     WakeUp::TailChanged => {}
                 },
             }
@@ -124,12 +124,12 @@ impl AttachedStream {
 
     /// Encodes a heartbeat, which reports the position if the client does not know it.
     pub(super) fn heartbeat(&mut self) -> Bytes {
-        encode_heartbeat(self.subscription.tell())
+        encode_heartbeat(self.subscription.take_unsent_cursor())
     }
 
     /// Reports the position at the end, if the client does not know it.
     fn last_chunk(&mut self) -> Option<(Bytes, usize)> {
-        let position = self.subscription.tell()?;
+        let position = self.subscription.take_unsent_cursor()?;
         Some((encode_heartbeat(Some(position)), 0))
     }
 
@@ -201,7 +201,7 @@ impl AttachedStream {
                 return None;
             }
         };
-        let Chunk { bytes, events, gap } = self.subscription.page(fetch, &page)?;
+        let Chunk { bytes, events, gap } = self.subscription.apply_page(fetch, &page)?;
         if let Some(reason) = gap {
             guard.record_gap(reason);
         }

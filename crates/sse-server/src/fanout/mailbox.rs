@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    channel::{Listener, MultiSubscription, Settlement, multi::Fetch},
+    channel::{MultiSubscription, Settlement, TailListener, multi::Fetch},
 };
 
 /// Token of the event that wakes a thread for its mailbox.
@@ -177,7 +177,7 @@ impl ViewWaker {
     }
 }
 
-impl Listener for ViewWaker {
+impl TailListener for ViewWaker {
     fn tail_changed(&self) {
         if !self.is_pending.swap(true, Ordering::SeqCst) {
             self.mailbox

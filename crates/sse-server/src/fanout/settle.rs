@@ -9,7 +9,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use sse_proto::{Channel, EventId};
 use tokio::time::sleep;
 
-use super::start::settlement;
+use super::start::{ChannelEnd, check_end};
 use crate::{
     channel::{Hub, Settlement},
     retry::{RETRY_INTERVAL, retry_until_ok},
@@ -36,10 +36,12 @@ pub(super) async fn wait_until_settled(
 
 async fn wait_for_channel(hub: &Hub, channel: &Channel, bound: EventId) -> Settlement {
     loop {
-        let attempt = || settlement(hub.broker(), channel, bound);
+        let attempt = || check_end(hub.broker(), channel, bound);
         match retry_until_ok(RETRY_INTERVAL, attempt).await {
-            Ok(settlement) => return settlement,
-            Err(wait) => sleep(wait.clamp(*CLOCK_INTERVAL.start(), *CLOCK_INTERVAL.end())).await,
+            ChannelEnd::Settled(settlement) => return settlement,
+            ChannelEnd::OpenFor(wait) => {
+                sleep(wait.clamp(*CLOCK_INTERVAL.start(), *CLOCK_INTERVAL.end())).await
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Finds out where a subscription begins, before its first byte if the log answers in time.
+//! Start of a subscription: finds out where it starts, if possible before the first byte.
 //!
-//! With the log away a stream begins all the same, and finds out when it is back.
+//! If the log does not answer in time, the stream opens without a position and this search goes on
+//! until the log is back. No stream fails to open because the broker is away.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,175 +13,176 @@ use sse_proto::{Channel, EventId, Position};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    broker::{self, Broker, BrokerError, PageLimits, ReadFrom, Settled},
+    broker::{Broker, BrokerError, Continuity, PageLimits, ReadFrom, Settled},
     channel::{
-        Beginning, Filter, Hub, MultiSubscription, Settlement, Start, Wanted, start::SCAN_LIMITS,
+        Filter, Hub, MultiSubscription, Settlement, StartAt, SubscriptionOptions, UnreadableCursor,
+        start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
+    retry::RETRY_INTERVAL,
 };
 
-/// How long the first byte waits for the log to say where the subscription begins.
-const WITHIN: Duration = Duration::from_millis(500);
-/// What is looked through for something that is left: a stream that ended says so far that only what it filtered out,
-/// or what came after its end, can lie here.
+/// The first byte of a stream waits at most this long for its start position.
+const RESOLVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Limits of the read that looks for events before the end of a stream. After a stream has ended,
+/// only events that it filtered out, or that came after its end, can follow its position.
 const END_PAGE: PageLimits = PageLimits {
     events_max: 64,
     bytes_max: 256 << 10,
 };
-/// Between two attempts to reach a broker that is away.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
-/// How far the clocks of this machine and of the log may be apart.
+/// The clocks of this machine and of the log may differ by this much.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(2);
 
-/// Where a subscription begins in one channel, as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
-    /// The subscriber came back with something.
-    Start(Start),
-    /// It did not.
-    Beginning(Beginning),
-}
-
-/// A subscription, or its beginning while that is still looked for.
-pub enum Begun {
-    /// Its place is known.
-    AppendOutcome(MultiSubscription),
+/// A subscription whose start position is known, or will be.
+pub enum NewSubscription {
+    /// The start position is known.
+    Ready(MultiSubscription),
     /// The log has not answered yet.
-    Looking(BoxFuture<'static, MultiSubscription>),
+    Pending(BoxFuture<'static, MultiSubscription>),
 }
 
-/// Begins a subscription to these channels, each once.
-pub async fn begin(hub: &Hub, channels: Vec<(Channel, Asked)>, wanted: &Wanted) -> Begun {
-    let placed = |channels: &[(Channel, Asked)]| {
-        let start = |(channel, asked): &(Channel, Asked)| match asked {
-            Asked::Start(start) => Some((channel.clone(), start.clone())),
-            Asked::Beginning(_) => None,
-        };
-        channels.iter().map(start).collect::<Option<Vec<_>>>()
+/// How a channel ends at the bound of a subscription.
+pub(super) enum ChannelEnd {
+    /// No event up to the bound can be added any more.
+    Settled(Settlement),
+    /// Events up to the bound can be added for about this long.
+    OpenFor(Duration),
+}
+
+/// Starts a subscription to `starts`, which names each channel once.
+///
+/// A client that resumes in all of its channels does not wait for the log.
+pub async fn start_subscription(
+    hub: &Hub,
+    starts: Vec<(Channel, StartAt)>,
+    options: &SubscriptionOptions,
+) -> NewSubscription {
+    let mut subscription = resolve_starts(hub.clone(), starts, options.clone()).boxed();
+    match timeout(RESOLVE_TIMEOUT, &mut subscription).await {
+        Ok(subscription) => NewSubscription::Ready(subscription),
+        Err(_) => NewSubscription::Pending(subscription),
+    }
+}
+
+/// Resolves each start, for as long as that takes.
+async fn resolve_starts(
+    hub: Hub,
+    starts: Vec<(Channel, StartAt)>,
+    options: SubscriptionOptions,
+) -> MultiSubscription {
+    // A search in many channels costs no more than a search in one.
+    let share = starts.len().max(1);
+    let search = LastSearch {
+        filter: &options.filter,
+        until: options.until,
+        limits: PageLimits {
+            events_max: SCAN_LIMITS.events_max / share,
+            bytes_max: SCAN_LIMITS.bytes_max / share,
+        },
     };
-    // Whoever comes back needs no look at the log.
-    if let Some(starts) = placed(&channels) {
-        return Begun::AppendOutcome(MultiSubscription::new(starts, wanted));
-    }
-    let mut looking = look(hub.clone(), channels, wanted.clone()).boxed();
-    match timeout(WITHIN, &mut looking).await {
-        Ok(subscription) => Begun::AppendOutcome(subscription),
-        Err(_) => Begun::Looking(looking),
+    let resolved = join_all(starts.into_iter().map(async |(channel, start)| {
+        let cursor = resolve_until_ok(&hub, &channel, start, search).await;
+        (channel, cursor)
+    }));
+    MultiSubscription::new(resolved.await, &options)
+}
+
+async fn resolve_until_ok(
+    hub: &Hub,
+    channel: &Channel,
+    start: StartAt,
+    search: LastSearch<'_>,
+) -> Result<Position, UnreadableCursor> {
+    let start = match start {
+        StartAt::Resume(Err(unreadable)) => return Err(unreadable),
+        StartAt::Now => fix_now(hub, channel).await,
+        start => start,
+    };
+    // A loop, because the compiler cannot prove that the future of `retry_until_ok` is `Send` here.
+    loop {
+        if let Ok(position) = resolve_start(hub.broker(), channel, &start, search).await {
+            return Ok(position);
+        }
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Whether nothing that is wanted up to `bound` is left for a subscription, no gap either, and nothing can come any
-/// more. If that cannot be found out soon it is taken to go on.
+/// Returns a start that means the present moment, even if the log is resolved much later.
+///
+/// If the broker is away, the start goes by the clock, so that the subscriber misses no event that
+/// is published when the broker is back.
+async fn fix_now(hub: &Hub, channel: &Channel) -> StartAt {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .saturating_sub(CLOCK_SKEW_MAX);
+    if let Ok(Ok(head)) = timeout(RESOLVE_TIMEOUT, hub.broker().last_id(channel)).await {
+        return StartAt::Resume(Ok(Position::After(head)));
+    }
+    let live = hub.join(channel);
+    let frames = live.tail.frames();
+    if frames.is_joined() {
+        return StartAt::Resume(Ok(Position::After(frames.end())));
+    }
+    StartAt::Since(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether the subscription has nothing left to send up to `bound`, and nothing can be added.
+///
+/// Returns `false` if the broker does not answer in time: the stream then opens and ends later.
 pub async fn is_over(
     hub: &Hub,
     subscription: &MultiSubscription,
     filter: &Filter,
     bound: EventId,
 ) -> bool {
-    let nothing_is_left = async {
+    let all_are_over = async {
         for (channel, position) in subscription.positions() {
-            let Ok(Ok(settlement)) = settlement(hub.broker(), channel, bound).await else {
-                return false;
-            };
-            if settlement.unreported(position, bound).is_some() {
-                return false;
-            }
-            let from = ReadFrom::Position(position);
-            let Ok(page) = hub.broker().read(channel, from, END_PAGE).await else {
-                return false;
-            };
-            let mut within = page
-                .events
-                .iter()
-                .take_while(|event| event.is_within(bound));
-            let is_all = !page.more || page.events.last().is_some_and(|event| event.id > bound);
-            if page.start != broker::Continuity::Contiguous
-                || !is_all
-                || within.any(|event| filter.passes(&event.kind))
-            {
+            let end = is_channel_over(hub.broker(), (channel, position), filter, bound);
+            if !matches!(end.await, Ok(true)) {
                 return false;
             }
         }
         true
     };
-    timeout(WITHIN, nothing_is_left).await.unwrap_or(false)
+    timeout(RESOLVE_TIMEOUT, all_are_over)
+        .await
+        .unwrap_or(false)
 }
 
-/// How a channel ends at `bound`; or for about how long events up to there can still come.
-pub(super) async fn settlement(
+async fn is_channel_over(
+    broker: &Broker,
+    (channel, position): (&Channel, Position),
+    filter: &Filter,
+    bound: EventId,
+) -> Result<bool, BrokerError> {
+    let ChannelEnd::Settled(settlement) = check_end(broker, channel, bound).await? else {
+        return Ok(false);
+    };
+    if settlement.unreported(position, bound).is_some() {
+        return Ok(false);
+    }
+    let from = ReadFrom::Position(position);
+    let page = broker.read(channel, from, END_PAGE).await?;
+    let reaches_bound = !page.more || page.events.last().is_some_and(|event| event.id > bound);
+    let mut within_bound = page
+        .events
+        .iter()
+        .take_while(|event| event.is_within(bound));
+    let has_events = within_bound.any(|event| filter.passes(&event.kind));
+    Ok(page.start == Continuity::Contiguous && reaches_bound && !has_events)
+}
+
+/// Asks the broker how `channel` ends at `bound`.
+pub(super) async fn check_end(
     broker: &Broker,
     channel: &Channel,
     bound: EventId,
-) -> Result<Result<Settlement, Duration>, BrokerError> {
+) -> Result<ChannelEnd, BrokerError> {
     Ok(match broker.check_settled(channel, bound).await? {
-        Settled::Through(last) => Ok(Settlement {
+        Settled::Through(last) => ChannelEnd::Settled(Settlement {
             last,
             loss: broker.loss_spanning(channel, bound).await?,
         }),
-        Settled::NotFor(wait) => Err(wait),
+        Settled::NotFor(wait) => ChannelEnd::OpenFor(wait),
     })
-}
-
-/// Looks for as long as it takes.
-async fn look(hub: Hub, channels: Vec<(Channel, Asked)>, wanted: Wanted) -> MultiSubscription {
-    // So that a search in many channels costs no more than in one.
-    let share = channels.len().max(1);
-    let scan = PageLimits {
-        events_max: SCAN_LIMITS.events_max / share,
-        bytes_max: SCAN_LIMITS.bytes_max / share,
-    };
-    let starts = join_all(channels.into_iter().map(async |(channel, asked)| {
-        let start = match asked {
-            Asked::Start(start) => start,
-            Asked::Beginning(beginning) => {
-                Start::Claimed(position(&hub, &channel, beginning, &wanted, scan).await)
-            }
-        };
-        (channel, start)
-    }));
-    MultiSubscription::new(starts.await, &wanted)
-}
-
-async fn position(
-    hub: &Hub,
-    channel: &Channel,
-    beginning: Beginning,
-    wanted: &Wanted,
-    scan: PageLimits,
-) -> Position {
-    let beginning = match beginning {
-        Beginning::Now => match now(hub, channel).await {
-            Ok(position) => return position,
-            Err(later) => later,
-        },
-        other => other,
-    };
-    loop {
-        if let Ok(position) = beginning
-            .locate(hub.broker(), channel, &wanted.filter, wanted.until, scan)
-            .await
-        {
-            return position;
-        }
-        sleep(RETRY_AFTER).await;
-    }
-}
-
-/// Where "now" is in a channel; with the broker away, a beginning as late as surely loses nothing.
-async fn now(hub: &Hub, channel: &Channel) -> Result<Position, Beginning> {
-    let asked_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .saturating_sub(CLOCK_SKEW_MAX);
-    if let Ok(Ok(head)) = timeout(WITHIN, hub.broker().last_id(channel)).await {
-        return Ok(Position::After(head));
-    }
-    let live = hub.join(channel);
-    let frames = live.tail.frames();
-    if frames.is_joined() {
-        return Ok(Position::After(frames.end()));
-    }
-    // By the clock, then, so that what comes when the broker is back is not missed.
-    Err(Beginning::Since(
-        u64::try_from(asked_ms.as_millis()).unwrap_or(u64::MAX),
-    ))
 }

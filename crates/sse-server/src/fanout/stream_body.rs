@@ -25,11 +25,11 @@ use super::{
     TransferCoding,
     admission::{Admission, CloseReason, StreamGuard},
     attached::AttachedStream,
-    start::Begun,
     detach::DetachableSocket,
     mailbox::NewStream,
     page_cache::PageCache,
     shared_state::encode_heartbeat,
+    start::NewSubscription,
     thread::Fanout,
 };
 use crate::channel::{Hub, MultiSubscription};
@@ -77,18 +77,18 @@ pub struct Handover {
 #[must_use]
 pub fn stream_body(
     streams: Streams,
-    begun: Begun,
+    new: NewSubscription,
     until: Option<EventId>,
     comment: &str,
     guard: StreamGuard,
     handover: Option<Handover>,
 ) -> impl MessageBody + use<> {
-    let state = match begun {
-        Begun::AppendOutcome(subscription) => State::Ready(subscription),
-        Begun::Looking(starting) => State::Starting(starting),
+    let state = match new {
+        NewSubscription::Ready(subscription) => State::Ready(subscription),
+        NewSubscription::Pending(starting) => State::Starting(starting),
     };
     let position = match &state {
-        State::Ready(subscription) => subscription.opening(),
+        State::Ready(subscription) => subscription.opening_cursor(),
         _ => None,
     };
     let mut opening = BytesMut::new();
@@ -187,7 +187,7 @@ impl Driver {
         if let State::Starting(starting) = &mut self.state {
             let subscription = starting.await;
             // The opening could not contain the position.
-            let position = encode_heartbeat(subscription.opening());
+            let position = encode_heartbeat(subscription.opening_cursor());
             self.state = State::Ready(subscription);
             return Some((position, 0));
         }
@@ -232,7 +232,7 @@ impl Driver {
     fn send_heartbeat(&mut self) -> Next {
         let bytes = match &mut self.state {
             State::Starting(_) | State::Detached => encode_heartbeat(None::<EventId>),
-            State::Ready(subscription) => encode_heartbeat(subscription.tell()),
+            State::Ready(subscription) => encode_heartbeat(subscription.take_unsent_cursor()),
             State::Attached(attached) => attached.heartbeat(),
         };
         self.send(bytes, 0)

@@ -176,7 +176,7 @@ impl View {
             return Transition::clone(transition);
         }
         let mut subscription = state.subscription.clone();
-        let chunk = EncodedChunk::heartbeat(subscription.tell());
+        let chunk = EncodedChunk::heartbeat(subscription.take_unsent_cursor());
         let transition = Transition {
             action: Action::Send(Rc::new(chunk)),
             next_state: self.changed_state(state, subscription),
@@ -201,7 +201,7 @@ impl View {
             return last.transition.clone();
         }
         let mut subscription = state.subscription.clone();
-        let action = match subscription.page(fetch, page) {
+        let action = match subscription.apply_page(fetch, page) {
             Some(chunk) => Action::Send(Rc::new(EncodedChunk::new(chunk))),
             None => Action::Wait,
         };

@@ -13,7 +13,7 @@ use sse_proto::{
 use sse_server::{
     broker::PageLimits,
     channel::{
-        Envelope, MultiSubscription, Start, Wanted,
+        Envelope, MultiSubscription, SubscriptionOptions,
         multi::{Fetch, MultiStep},
     },
 };
@@ -101,14 +101,14 @@ struct Reader {
 
 fn subscription(starts: impl IntoIterator<Item = (Channel, Position)>) -> MultiSubscription {
     // So that each event says of which channel it is.
-    let wanted = Wanted {
+    let wanted = SubscriptionOptions {
         envelope: Envelope::Json,
-        ..Wanted::default()
+        ..SubscriptionOptions::default()
     };
     MultiSubscription::new(
         starts
             .into_iter()
-            .map(|(channel, position)| (channel, Start::Claimed(position))),
+            .map(|(channel, position)| (channel, Ok(position))),
         &wanted,
     )
 }
@@ -130,7 +130,7 @@ impl System {
     fn reader(&self) -> Reader {
         let start = |log: &Log| (log.channel.clone(), Position::After(EventId::ZERO));
         let subscription = subscription(self.logs.iter().map(start));
-        let last_id = subscription.opening().unwrap().to_string();
+        let last_id = subscription.opening_cursor().unwrap().to_string();
         let seen = self.logs.iter().map(|_| Seen::default()).collect();
         Reader {
             node: 0,
@@ -183,7 +183,7 @@ impl Reader {
                     bytes_max: usize::MAX,
                 },
             );
-            self.subscription.page(fetch, &page)
+            self.subscription.apply_page(fetch, &page)
         } else {
             match self
                 .subscription
@@ -278,7 +278,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
             }
             Action::Reconnect { node } => reader.reconnect(&system, node, mutation),
             Action::Heartbeat => {
-                if let Some(position) = reader.subscription.tell() {
+                if let Some(position) = reader.subscription.take_unsent_cursor() {
                     reader.last_id = position.to_string();
                 }
             }

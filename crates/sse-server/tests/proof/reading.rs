@@ -15,7 +15,7 @@ use sse_proto::{
 };
 use sse_server::{
     broker::{PageLimits, ReadFrom},
-    channel::{Filter, Frames, Neighbours, Start, Step, Subscription, TailLimits, Wanted},
+    channel::{Filter, Frames, IdAffixes, Step, Subscription, SubscriptionOptions, TailLimits},
 };
 
 use crate::{
@@ -140,12 +140,15 @@ impl Reader {
     fn step(&mut self, log: &Log, frames: &Frames, mutation: Mutation) -> bool {
         if let Some((from, generation)) = self.asked.take() {
             let page = mutated_read(log, from, mutation);
-            if let Some(chunk) = self.subscription.page(&page, generation, Neighbours::NONE) {
+            if let Some(chunk) = self
+                .subscription
+                .apply_page(&page, generation, IdAffixes::NONE)
+            {
                 self.take(&chunk.bytes);
             }
             return true;
         }
-        match self.subscription.next(frames, Neighbours::NONE) {
+        match self.subscription.next(frames, IdAffixes::NONE) {
             Step::Write(chunk) => self.take(&chunk.bytes),
             Step::Fetch(from) => self.asked = Some((from, frames.generation())),
             Step::Wait | Step::End => return false,
@@ -181,11 +184,11 @@ impl Reader {
 
 fn subscription(kinds: &[&str], position: Position) -> Subscription {
     let filter = Filter::new(kinds.iter().map(|kind| kind.parse().unwrap()).collect());
-    let wanted = Wanted {
+    let wanted = SubscriptionOptions {
         filter,
-        ..Wanted::default()
+        ..SubscriptionOptions::default()
     };
-    Subscription::new(channel(), &wanted, Start::Claimed(position))
+    Subscription::new(channel(), &wanted, Ok(position))
 }
 
 /// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had
@@ -275,7 +278,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
             }
             Action::Reconnect { reader, node } => readers[reader].reconnect(node),
             Action::Heartbeat { reader } => {
-                if let Some(position) = readers[reader].subscription.tell() {
+                if let Some(position) = readers[reader].subscription.take_unsent_position() {
                     readers[reader].last_id = position.to_string();
                 }
             }

@@ -7,7 +7,7 @@ use sse_proto::EventId;
 
 use super::{Pass, Reactor, WatchedView, to_stored_key};
 use crate::{
-    channel::Listener,
+    channel::TailListener,
     fanout::{
         connection::Connection,
         mailbox::{Completion, CompletionResult, NewStream, ViewWaker},
@@ -91,7 +91,7 @@ impl Reactor<'_> {
         let channels = channels.map(|channel| self.context.hub.join(channel));
         let view = View::new(view_key.clone(), channels.collect());
         for channel in &view.channels {
-            let listener: Arc<dyn Listener> = waker.clone();
+            let listener: Arc<dyn TailListener> = waker.clone();
             channel.tail.listen(Arc::downgrade(&listener));
         }
         entry.insert(WatchedView {

@@ -120,7 +120,7 @@ impl Reactor<'_> {
             return false;
         }
         let mut subscription = connection.state.subscription.clone();
-        subscription.settle(settlements);
+        subscription.set_settlements(settlements);
         connection.state = watched.view.intern_state(subscription);
         let view = connection.view as usize;
         self.used_views.push(view);

@@ -129,7 +129,7 @@ impl Reactor<'_> {
             return Vec::new();
         };
         let mut subscription = connection.state.subscription.clone();
-        if subscription.tell().is_none() {
+        if subscription.take_unsent_cursor().is_none() {
             return Vec::new();
         }
         let transition = watched.view.heartbeat(&connection.state);

@@ -22,17 +22,17 @@ use crate::http::{
     request::{
         event_filter,
         query::Params,
-        start_params::{self, PARAMETERS, Whence},
+        start_params::{self, PARAMETERS, StartParam},
     },
     state::AppState,
 };
 use crate::{
-    channel::{Envelope, Wanted},
+    channel::{Envelope, StartAt, SubscriptionOptions},
     fanout::{
         TransferCoding,
         admission::{AdmissionDecision, StreamGuard},
-        start::{Begun, begin, is_over},
         detach::DetachableSocket,
+        start::{NewSubscription, is_over, start_subscription},
         stream_body::{self, Handover},
     },
 };
@@ -49,24 +49,26 @@ pub(crate) async fn stream(
     let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
     let params = Params::parse(request.query_string(), &known)?;
     let channels = params.channels()?;
-    let wanted = Wanted {
+    let options = SubscriptionOptions {
         filter: event_filter::parse(&params)?,
         envelope: envelope(&params)?,
-        until: start_params::until(&params)?,
+        until: start_params::parse_until(&params)?,
     };
-    let whence = Whence::of(&request, &params)?;
-    let resumes = matches!(whence, Some(Whence::Cursor(_)));
+    let start = StartParam::from_request(&request, &params)?;
+    let resumes = matches!(start, Some(StartParam::Resume(_)));
     let guard = match state.streams.admission.admit(resumes) {
         AdmissionDecision::Admitted(guard) => guard,
         AdmissionDecision::Rejected(guard) => return Ok(turned_away(&request, guard)),
         AdmissionDecision::Dropped => return Ok(refused(&request)),
     };
     let comment = comment(&channels);
-    let until = wanted.until;
-    let asked = start_params::asked(whence.as_ref(), channels, state.hub.broker()).await;
-    let begun = begin(&state.hub, asked, &wanted).await;
-    if let (Some(bound), Begun::AppendOutcome(subscription)) = (until, &begun)
-        && is_over(&state.hub, subscription, &wanted.filter, bound).await
+    let until = options.until;
+    let broker = state.hub.broker();
+    let starts =
+        start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
+    let subscription = start_subscription(&state.hub, starts, &options).await;
+    if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
+        && is_over(&state.hub, subscription, &options.filter, bound).await
     {
         // To an `EventSource`, the one answer that means "do not come back".
         return Ok(HttpResponse::NoContent()
@@ -85,7 +87,7 @@ pub(crate) async fn stream(
     });
     let body = stream_body::stream_body(
         state.streams.clone(),
-        begun,
+        subscription,
         until,
         &comment,
         guard,

@@ -1,11 +1,15 @@
-//! Where a reader of a stream or of history wants to start, and where to end: from the header and the URL.
+//! Start and end of a read, from the header and the URL of `GET /stream` and `GET /events`.
+//!
+//! [`StartParam`] is what the request says. [`start_positions`] turns it into one [`StartAt`] per
+//! channel, which the broker then resolves. A `Last-Event-ID` that is no cursor is not an error
+//! here: an `EventSource` that gets an error status never reconnects.
 
 use std::time::Duration;
 
 use actix_web::{HttpRequest, http::header::HeaderName};
 use chrono::Utc;
 use sse_proto::{
-    Channel, Cursor, EventId, Position,
+    Channel, Cursor, EventId,
     units::{Moment, parse_moment, parse_time_ms},
 };
 use tokio::time::timeout;
@@ -13,12 +17,11 @@ use tokio::time::timeout;
 use super::query::Params;
 use crate::{
     broker::Broker,
-    channel::{Beginning, Start},
-    fanout::start::Asked,
+    channel::{StartAt, UnreadableCursor},
     http::error::ApiError,
 };
 
-/// The parameters that say where to start and where to end.
+/// The query parameters that name a start or an end.
 pub(crate) const PARAMETERS: [&str; 6] = [
     "last_event_id",
     "lastEventId",
@@ -27,20 +30,21 @@ pub(crate) const PARAMETERS: [&str; 6] = [
     "from",
     "until",
 ];
-/// Those of them that say where to start.
-pub(crate) const STARTS: [&str; 5] = ["last_event_id", "lastEventId", "since", "last", "from"];
-/// The last event id of an `EventSource` (WHATWG HTML §9.2.4).
+/// The query parameters that name a start.
+pub(crate) const START_PARAMETERS: [&str; 5] =
+    ["last_event_id", "lastEventId", "since", "last", "from"];
+/// The header that an `EventSource` reconnects with (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Events that `last` may ask for.
+/// Largest value of `last`.
 const LAST_MAX: usize = 10_000;
-/// How long "ago" waits for the log's clock.
-const CLOCK_WITHIN: Duration = Duration::from_millis(500);
+/// A time that is relative to now waits at most this long for the log's clock.
+const CLOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where to start.
+/// A start, as the request names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Whence {
-    /// Where the reader stopped: a cursor, or what it takes for one.
-    Cursor(String),
+pub(crate) enum StartParam {
+    /// The id of the last event that the client has seen, unparsed.
+    Resume(String),
     /// `since=`.
     Since(Moment),
     /// `last=`.
@@ -49,132 +53,161 @@ pub(crate) enum Whence {
     Oldest,
 }
 
-impl Whence {
-    /// Where to start; none if nothing says so.
+impl StartParam {
+    /// Reads the start from the request; returns `None` if the request names no start.
     ///
-    /// The `Last-Event-ID` header beats the URL, because an `EventSource` reconnects with its old URL; `lastEventId`, in
-    /// which some polyfills put it there, counts as that header. An empty id is none.
-    pub(crate) fn of(request: &HttpRequest, params: &Params) -> Result<Option<Self>, ApiError> {
-        let in_url = Self::in_url(params)?;
+    /// The `Last-Event-ID` header overrides the URL, because an `EventSource` reconnects with its
+    /// old URL. The parameter `lastEventId` counts as that header, because some polyfills send it
+    /// instead. An empty id counts as absent.
+    pub(crate) fn from_request(
+        request: &HttpRequest,
+        params: &Params,
+    ) -> Result<Option<Self>, ApiError> {
+        let in_url = Self::from_url(params)?;
         let polyfilled = params
             .one("lastEventId")?
             .filter(|text| !text.is_empty())
             .map(ToOwned::to_owned);
-        Ok(header_id(request)
+        Ok(last_event_id_header(request)
             .or(polyfilled)
-            .map(Self::Cursor)
+            .map(Self::Resume)
             .or(in_url))
     }
 
-    fn in_url(params: &Params) -> Result<Option<Self>, ApiError> {
-        let mut accepted = Vec::new();
-        if let Some(text) = params.one("last_event_id")?.filter(|text| !text.is_empty()) {
-            accepted.push(("last_event_id", Self::Cursor(text.to_owned())));
+    fn from_url(params: &Params) -> Result<Option<Self>, ApiError> {
+        let starts = [
+            ("last_event_id", Self::resume_param(params)?),
+            ("since", Self::since_param(params)?),
+            ("last", Self::last_param(params)?),
+            ("from", Self::from_param(params)?),
+        ];
+        let mut given = starts
+            .into_iter()
+            .filter_map(|(name, start)| Some((name, start?)));
+        match (given.next(), given.next()) {
+            (Some((one, _)), Some((other, _))) => Err(invalid(
+                other,
+                format!("and {one:?} both name a start: give one of them"),
+            )),
+            (start, _) => Ok(start.map(|(_, start)| start)),
         }
-        if let Some(text) = params.one("since")? {
-            let moment = parse_moment(text)
-                .map_err(|why| invalid("since")(format!("cannot be read: {why}")))?;
-            accepted.push(("since", Self::Since(moment)));
+    }
+
+    fn resume_param(params: &Params) -> Result<Option<Self>, ApiError> {
+        let text = params.one("last_event_id")?.filter(|text| !text.is_empty());
+        Ok(text.map(|text| Self::Resume(text.to_owned())))
+    }
+
+    fn since_param(params: &Params) -> Result<Option<Self>, ApiError> {
+        let Some(text) = params.one("since")? else {
+            return Ok(None);
+        };
+        parse_moment(text)
+            .map(|moment| Some(Self::Since(moment)))
+            .map_err(|why| invalid("since", format!("cannot be read: {why}")))
+    }
+
+    fn last_param(params: &Params) -> Result<Option<Self>, ApiError> {
+        let Some(text) = params.one("last")? else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(count) if count <= LAST_MAX => Ok(Some(Self::Last(count))),
+            _ => Err(invalid(
+                "last",
+                format!("must be a number from 0 to {LAST_MAX}"),
+            )),
         }
-        if let Some(text) = params.one("last")? {
-            let count = text.parse().ok().filter(|count| *count <= LAST_MAX);
-            let why = || invalid("last")(format!("is a number from 0 to {LAST_MAX}"));
-            accepted.push(("last", Self::Last(count.ok_or_else(why)?)));
-        }
+    }
+
+    fn from_param(params: &Params) -> Result<Option<Self>, ApiError> {
         match params.one("from")? {
-            None => {}
-            Some("oldest") => accepted.push(("from", Self::Oldest)),
-            Some(_) => return Err(invalid("from")("can only be \"oldest\"".to_owned())),
-        }
-        match accepted.as_slice() {
-            [(one, _), (other, _), ..] => Err(invalid(other)(format!(
-                "and {one:?} both say where to start: give one of them"
-            ))),
-            _ => Ok(accepted.pop().map(|(_, whence)| whence)),
+            None => Ok(None),
+            Some("oldest") => Ok(Some(Self::Oldest)),
+            Some(_) => Err(invalid("from", "must be \"oldest\"".to_owned())),
         }
     }
 }
 
-/// Where to end, if anywhere: the last id that is wanted.
-pub(crate) fn until(params: &Params) -> Result<Option<EventId>, ApiError> {
+/// Reads `until`: the last id that the reader wants. Returns `None` if there is no end.
+pub(crate) fn parse_until(params: &Params) -> Result<Option<EventId>, ApiError> {
     let Some(text) = params.one("until")? else {
         return Ok(None);
     };
     if let Ok(id) = text.parse() {
         return Ok(Some(id));
     }
-    // With all of its millisecond.
-    let ms = parse_time_ms(text)
-        .map_err(|why| invalid("until")(format!("cannot be read: {why}, or the id of an event")))?;
+    // A time includes every event of its millisecond.
+    let ms = parse_time_ms(text).map_err(|why| {
+        invalid(
+            "until",
+            format!("cannot be read: {why}, or the id of an event"),
+        )
+    })?;
     Ok(Some(EventId::new(ms, u64::MAX)))
 }
 
-fn invalid(name: &'static str) -> impl Fn(String) -> ApiError {
-    move |why| ApiError::InvalidParameter { name, why }
+const fn invalid(name: &'static str, why: String) -> ApiError {
+    ApiError::InvalidParameter { name, why }
 }
 
-fn header_id(request: &HttpRequest) -> Option<String> {
+fn last_event_id_header(request: &HttpRequest) -> Option<String> {
     let value = request.headers().get(LAST_EVENT_ID)?;
     let text = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
 
-/// What `text` says of one channel, for a reader of it alone.
-pub(crate) fn position_in(text: &str, channel: &Channel) -> Option<Position> {
-    text.parse::<Cursor>().ok()?.position_in(channel)
-}
-
-/// Where a stream of these channels is asked to begin in each.
-///
-/// Garbage is told as a gap, not as an error: an `EventSource` would give up for ever.
-pub(crate) async fn asked(
-    whence: Option<&Whence>,
+/// Returns where a reader starts in each of `channels`: as `param` says, or else at `default`.
+pub(crate) async fn start_positions(
+    param: Option<&StartParam>,
+    default: StartAt,
     channels: Vec<Channel>,
     broker: &Broker,
-) -> Vec<(Channel, Asked)> {
-    let beginning = match whence {
-        Some(Whence::Cursor(text)) => return resumed(text, channels),
-        Some(Whence::Since(moment)) => Beginning::Since(moment_ms(*moment, broker).await),
-        Some(Whence::Last(count)) => Beginning::Newest(*count),
-        Some(Whence::Oldest) => Beginning::Oldest,
-        None => Beginning::Now,
+) -> Vec<(Channel, StartAt)> {
+    let start = match param {
+        Some(StartParam::Resume(text)) => return resume_positions(text, channels),
+        Some(StartParam::Since(moment)) => StartAt::Since(moment_ms(*moment, broker).await),
+        Some(StartParam::Last(count)) => StartAt::Last(*count),
+        Some(StartParam::Oldest) => StartAt::Oldest,
+        None => default,
     };
-    channels
-        .into_iter()
-        .map(|channel| (channel, Asked::Beginning(beginning)))
-        .collect()
+    let with_start = |channel| (channel, start.clone());
+    channels.into_iter().map(with_start).collect()
 }
 
-fn resumed(text: &str, channels: Vec<Channel>) -> Vec<(Channel, Asked)> {
+/// Reads a cursor, once, and returns what it says about each channel.
+fn resume_positions(text: &str, channels: Vec<Channel>) -> Vec<(Channel, StartAt)> {
     let cursor = text.parse::<Cursor>().ok();
-    let is_alone = channels.len() == 1;
-    let asked = |channel: &Channel| match &cursor {
-        // The id of a stream of one channel does not say which, and this stream has several.
-        Some(Cursor::Plain(_)) if !is_alone => Asked::Start(Start::unreadable(text)),
-        Some(cursor) => match cursor.position_in(channel) {
-            Some(position) => Asked::Start(Start::Claimed(position)),
-            None if is_alone => Asked::Start(Start::unreadable(text)),
-            // New to this reader's set of channels.
-            None => Asked::Beginning(Beginning::Now),
-        },
-        None => Asked::Start(Start::unreadable(text)),
+    let is_single = channels.len() == 1;
+    let resume_in = |channel: &Channel| match &cursor {
+        // A plain position does not say which of several channels it belongs to.
+        Some(Cursor::Plain(_)) if !is_single => None,
+        Some(cursor) => cursor
+            .position_in(channel)
+            .map(|position| StartAt::Resume(Ok(position)))
+            // The client has added this channel to those that it had before.
+            .or_else(|| (!is_single).then_some(StartAt::Now)),
+        None => None,
     };
+    let unreadable = || StartAt::Resume(Err(UnreadableCursor::new(text)));
     channels
         .into_iter()
         .map(|channel| {
-            let asked = asked(&channel);
-            (channel, asked)
+            let start = resume_in(&channel).unwrap_or_else(unreadable);
+            (channel, start)
         })
         .collect()
 }
 
-/// The moment in milliseconds since 1970, by the log's clock; by our own while the log does not answer.
-pub(crate) async fn moment_ms(moment: Moment, broker: &Broker) -> u64 {
+/// Returns the moment in milliseconds since the Unix epoch, by the log's clock.
+///
+/// If the log does not answer in time, the clock of this machine replaces it.
+async fn moment_ms(moment: Moment, broker: &Broker) -> u64 {
     let ago = match moment {
         Moment::At(ms) => return ms,
         Moment::Ago(ago) => ago,
     };
-    let now_ms = match timeout(CLOCK_WITHIN, broker.now_ms()).await {
+    let now_ms = match timeout(CLOCK_TIMEOUT, broker.now_ms()).await {
         Ok(Ok(now_ms)) => now_ms,
         _ => u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0),
     };
@@ -185,17 +218,23 @@ pub(crate) async fn moment_ms(moment: Moment, broker: &Broker) -> u64 {
 mod tests {
     use super::*;
 
-    fn in_url(query: &str) -> Result<Option<Whence>, String> {
+    fn from_url(query: &str) -> Result<Option<StartParam>, String> {
         let params = Params::parse(query, &PARAMETERS).unwrap();
-        Whence::in_url(&params).map_err(|error| error.to_string())
+        StartParam::from_url(&params).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_url_says_once_where_to_start() {
-        assert_eq!(in_url("last=10"), Ok(Some(Whence::Last(10))));
-        assert_eq!(in_url("from=oldest"), Ok(Some(Whence::Oldest)));
-        assert_eq!(in_url("since=5"), Ok(Some(Whence::Since(Moment::At(5)))));
-        assert_eq!(in_url("last_event_id=&last=0"), Ok(Some(Whence::Last(0))));
+    fn a_url_names_at_most_one_start() {
+        assert_eq!(from_url("last=10"), Ok(Some(StartParam::Last(10))));
+        assert_eq!(from_url("from=oldest"), Ok(Some(StartParam::Oldest)));
+        assert_eq!(
+            from_url("since=5"),
+            Ok(Some(StartParam::Since(Moment::At(5))))
+        );
+        assert_eq!(
+            from_url("last_event_id=&last=0"),
+            Ok(Some(StartParam::Last(0)))
+        );
         for two in [
             "last=1&from=oldest",
             "since=5m&last=1",
@@ -203,7 +242,7 @@ mod tests {
             "from=oldest&last_event_id=x",
         ] {
             assert!(
-                in_url(two).unwrap_err().contains("give one of them"),
+                from_url(two).unwrap_err().contains("give one of them"),
                 "{two}"
             );
         }
@@ -216,14 +255,15 @@ mod tests {
             "since=yesterday",
             "from=",
         ] {
-            assert!(in_url(bad).is_err(), "{bad}");
+            assert!(from_url(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn an_end_is_an_id_or_a_whole_millisecond() {
         let end = |query: &str| {
-            until(&Params::parse(query, &PARAMETERS).unwrap()).map_err(|error| error.to_string())
+            parse_until(&Params::parse(query, &PARAMETERS).unwrap())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(end("until=5-7"), Ok(Some(EventId::new(5, 7))));
         assert_eq!(end("until=5"), Ok(Some(EventId::new(5, u64::MAX))));
@@ -238,19 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_starts_each_channel_where_it_says() {
+    fn a_cursor_gives_each_channel_its_own_position() {
         let start = |text: &str, channels: &str| {
             let channels = channels
                 .split(' ')
                 .map(|name| name.parse().unwrap())
                 .collect();
-            let starts = resumed(text, channels)
-                .into_iter()
-                .map(|(_, asked)| match asked {
-                    Asked::Start(Start::Claimed(position)) => position.to_string(),
-                    Asked::Start(Start::Unreadable(text)) => format!("? {text}"),
-                    Asked::Beginning(beginning) => format!("{beginning:?}"),
-                });
+            let starts =
+                resume_positions(text, channels)
+                    .into_iter()
+                    .map(|(_, start)| match start {
+                        StartAt::Resume(Ok(position)) => position.to_string(),
+                        StartAt::Resume(Err(unreadable)) => format!("? {unreadable}"),
+                        start => format!("{start:?}"),
+                    });
             starts.collect::<Vec<_>>()
         };
         assert_eq!(start("5-1", "a"), ["5-1"]);
@@ -260,5 +301,6 @@ mod tests {
         assert_eq!(start("a=5-1", "a b"), ["5-1", "Now"]);
         assert_eq!(start("5-1", "a b"), ["? 5-1", "? 5-1"]);
         assert_eq!(start("a=5-1,b=x", "a b"), ["? a=5-1,b=x", "? a=5-1,b=x"]);
+        assert_eq!(start("garbage", "a"), ["? garbage"]);
     }
 }

@@ -1,0 +1,189 @@
+//! Encoding: how the events of a channel look in one stream.
+//!
+//! Streams differ in two ways. The ids of a stream of several channels are composite cursors, and
+//! the data may be wrapped in an envelope:
+//!
+//! ```text
+//! channels a        envelope none     id: 7-0                     data: hello
+//! channels a,b,c    envelope none     id: a=5-0,b=7-0,c=@9-0      data: hello
+//! channels a        envelope json     id: 7-0                     data: {"id":"7-0","channel":"a",…}
+//!                                         └┬──┘└┬┘└─┬──┘
+//!                                 before ──┘    │   └── after      (`IdAffixes` of channel b)
+//!                                               └── the position in channel b
+//! ```
+//!
+//! A stream of one channel sends the blocks that the tail shares. A composite cursor always lists
+//! all channels, so its blocks are encoded per stream.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use sse_proto::{
+    Channel, EventId, Position,
+    api::{self, Gap},
+    units::time_text,
+    wire,
+};
+
+use super::frame::Frame;
+use crate::broker::{GAP, Stored};
+
+/// How the data of events is wrapped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Envelope {
+    /// The data is sent as it was published.
+    #[default]
+    None,
+    /// The data is wrapped as [`api::Envelope`]. A gap is not wrapped.
+    Json,
+}
+
+/// The parts of an id that are the positions of the stream's other channels.
+///
+/// Both are empty in a stream of one channel. In a composite cursor `before` ends with the name of
+/// the channel that writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IdAffixes<'a> {
+    /// The text before the channel's own position.
+    pub before: &'a str,
+    /// The text after the channel's own position.
+    pub after: &'a str,
+}
+
+impl IdAffixes<'_> {
+    /// The affixes of a stream of one channel.
+    pub const NONE: Self = Self {
+        before: "",
+        after: "",
+    };
+}
+
+/// Encodes the events of one channel for one stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventEncoder<'a> {
+    channel: &'a Channel,
+    envelope: Envelope,
+    affixes: IdAffixes<'a>,
+}
+
+impl<'a> EventEncoder<'a> {
+    pub(super) const fn new(
+        channel: &'a Channel,
+        envelope: Envelope,
+        affixes: IdAffixes<'a>,
+    ) -> Self {
+        Self {
+            channel,
+            envelope,
+            affixes,
+        }
+    }
+
+    /// Encodes an event of a page.
+    pub(super) fn encode_event(&self, out: &mut BytesMut, event: &Stored) {
+        let cursor = self.cursor(Position::After(event.id));
+        if self.envelope == Envelope::Json && !event.is_gap() {
+            let data = self.wrap_data(event.id, &event.kind, &event.data);
+            wire::event(out, cursor, &event.kind, &data);
+        } else {
+            wire::event(out, cursor, &event.kind, &event.data);
+        }
+    }
+
+    /// Encodes a gap after which the subscriber is at `position`.
+    pub(super) fn encode_gap(&self, out: &mut BytesMut, position: Position, gap: &Gap) {
+        let data = serde_json::to_string(gap).expect("a gap has only strings");
+        wire::event(out, self.cursor(position), GAP, &data);
+    }
+
+    /// Encodes a frame with the id of this stream: the id line, and the rest of the shared block.
+    pub(super) fn encode_frame(&self, out: &mut BytesMut, frame: &Frame) {
+        let block = self.shared_block(frame);
+        wire::id(out, self.cursor(Position::After(frame.id)));
+        let rest = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
+        out.extend_from_slice(&block[rest..]);
+    }
+
+    /// Returns the block that all streams of one channel with this envelope share.
+    pub(super) fn shared_block<'f>(&self, frame: &'f Frame) -> &'f Bytes {
+        if self.envelope == Envelope::None || frame.is_gap() {
+            return &frame.bytes;
+        }
+        frame.enveloped(|data| {
+            let mut out = BytesMut::new();
+            let data = self.wrap_data(frame.id, &frame.kind, data);
+            wire::event(&mut out, frame.id, &frame.kind, &data);
+            out.freeze()
+        })
+    }
+
+    /// Whether the stream has one channel, and so shares the blocks of the tail.
+    pub(super) const fn shares_blocks(&self) -> bool {
+        self.affixes.before.is_empty()
+    }
+
+    fn cursor(&self, position: Position) -> impl fmt::Display {
+        let IdAffixes { before, after } = self.affixes;
+        fmt::from_fn(move |f| write!(f, "{before}{position}{after}"))
+    }
+
+    fn wrap_data(&self, id: EventId, kind: &str, data: &str) -> String {
+        let envelope = api::Envelope {
+            id,
+            channel: self.channel.as_str().into(),
+            event: kind.into(),
+            data: data.into(),
+            time: time_text(id.ms).into(),
+        };
+        serde_json::to_string(&envelope).expect("an envelope has only strings")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(kind: &'static str, data: &'static str) -> Stored {
+        Stored {
+            id: EventId::new(7, 0),
+            kind: kind.into(),
+            data: data.into(),
+        }
+    }
+
+    /// Encodes the same event from a page and from a frame.
+    fn encode_both(envelope: Envelope, affixes: IdAffixes<'_>, event: &Stored) -> [String; 2] {
+        let channel = "b".parse().unwrap();
+        let encoder = EventEncoder::new(&channel, envelope, affixes);
+        let frame = Frame::encode(event.clone(), &mut BytesMut::new());
+        let (mut from_page, mut from_frame) = (BytesMut::new(), BytesMut::new());
+        encoder.encode_event(&mut from_page, event);
+        encoder.encode_frame(&mut from_frame, &frame);
+        [from_page, from_frame].map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_composite_id_has_the_positions_of_all_channels() {
+        let affixes = IdAffixes {
+            before: "a=5-0,b=",
+            after: ",c=@9-0",
+        };
+        for text in encode_both(Envelope::None, affixes, &stored("click", "hello")) {
+            assert_eq!(
+                text,
+                "id: a=5-0,b=7-0,c=@9-0\nevent: click\ndata: hello\n\n"
+            );
+        }
+    }
+
+    #[test]
+    fn an_envelope_wraps_events_of_pages_and_frames_alike_but_no_gap() {
+        for (kind, data) in [("click", "a\r\nb"), (GAP, "{}")] {
+            let [from_page, from_frame] =
+                encode_both(Envelope::Json, IdAffixes::NONE, &stored(kind, data));
+            assert_eq!(from_page, from_frame);
+            let is_wrapped = from_page.contains(r#""channel":"b""#);
+            assert_eq!(is_wrapped, kind != GAP, "{from_page}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Feed: how reads of the log change a tail. The pure part of the [`hub`](super::hub).
+//!
+//! The hub reads what follows the end of the tail. The page says whether the log continues there:
+//!
+//! ```text
+//! tail 3 4 5   page 6 7                            append       3 4 5 6 7
+//! tail 3 4 5   page 8(record: lost 5) 9            rewind to 4  3 4 8 9     cursors stay verified
+//! tail 3 4 5   page does not continue, last is 2   restart      (empty) after 2, new generation
+//! ```
+
+use sse_proto::{
+    EventId, Position,
+    api::{GapReason, Lost},
+};
+
+use super::tail::Frames;
+use crate::broker::{Continuity, Page, ReadFrom, Stored};
+
+/// Where the next read of the log begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FeedPosition {
+    /// At the end of the log, which is not known yet.
+    Unknown,
+    /// After this event, the end of the tail.
+    After(EventId),
+}
+
+/// Returns the read that continues a tail after `position`.
+pub(super) const fn read_after(position: EventId) -> ReadFrom {
+    ReadFrom::Position(Position::After(position))
+}
+
+/// Whether a task reads the log for a tail. A channel without new events has no task.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FeedState {
+    /// No task reads. Everything before the position has been read.
+    Idle(FeedPosition),
+    /// A task reads. `is_stale` is set if the log has changed since the task began its last read.
+    Reading { is_stale: bool },
+}
+
+impl FeedState {
+    /// Records that the log has changed. Returns where a new task must begin to read, or `None` if
+    /// a task reads already.
+    pub(super) const fn start_read(&mut self) -> Option<FeedPosition> {
+        match self {
+            Self::Reading { is_stale } => {
+                *is_stale = true;
+                None
+            }
+            Self::Idle(position) => {
+                let position = *position;
+                *self = Self::Reading { is_stale: false };
+                Some(position)
+            }
+        }
+    }
+
+    /// Ends the task after a read that found nothing beyond `end`. Returns `false` if the log has
+    /// changed during the read, so that the task must read again.
+    pub(super) const fn finish_read(&mut self, end: EventId) -> bool {
+        if matches!(self, Self::Reading { is_stale: true }) {
+            *self = Self::Reading { is_stale: false };
+            return false;
+        }
+        *self = Self::Idle(FeedPosition::After(end));
+        true
+    }
+}
+
+/// How a tail changes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum TailChange {
+    /// Nothing follows the end of the tail.
+    None,
+    /// These events follow the end of the tail.
+    Append(Vec<Stored>),
+    /// The log has lost its newest events, and these follow instead. Their gap record is one of
+    /// them or follows them.
+    Rewind { lost: Lost, events: Vec<Stored> },
+    /// The log does not continue the tail, for this reason.
+    Restart { head: EventId, reason: GapReason },
+    /// The tail is joined to the log for the first time.
+    Join { head: EventId },
+}
+
+impl TailChange {
+    /// Applies the change, unless it is [`None`](Self::None).
+    pub(super) fn apply(self, frames: &mut Frames) {
+        match self {
+            Self::None => {}
+            Self::Append(events) => frames.push(events),
+            Self::Rewind { lost, events } => {
+                frames.rewind(lost.after);
+                frames.push(events);
+            }
+            Self::Restart { head, .. } | Self::Join { head } => frames.join(head),
+        }
+    }
+}
+
+/// The result of one read of the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FeedStep {
+    pub(super) change: TailChange,
+    /// The end of the tail after the change.
+    pub(super) end: EventId,
+    /// Whether more may follow `end`.
+    pub(super) more: bool,
+}
+
+impl FeedStep {
+    /// Joins a tail to a log whose newest event is `head`.
+    pub(super) const fn join(head: EventId) -> Self {
+        Self {
+            change: TailChange::Join { head },
+            end: head,
+            // Events published before the hub followed the channel may follow.
+            more: true,
+        }
+    }
+
+    /// Decides what a page that was read after `position`, the end of the tail, means.
+    pub(super) fn from_page(position: EventId, page: Page) -> Self {
+        let (reason, lost) = match page.start {
+            Continuity::Contiguous => return Self::append(position, page),
+            Continuity::Gap { reason, lost, .. } => (reason, lost),
+        };
+        // The log's clock was set back: the events that replace the lost ones come before some of
+        // those that were sent. No tail has both in order, so it starts again.
+        let is_interleaved = page
+            .events
+            .first()
+            .is_some_and(|first| first.id <= position);
+        match lost {
+            Some(lost) if !is_interleaved => Self {
+                end: page.end(read_after(position)).floor(),
+                more: page.more,
+                change: TailChange::Rewind {
+                    lost,
+                    events: page.events,
+                },
+            },
+            _ => Self {
+                end: page.last,
+                more: false,
+                change: TailChange::Restart {
+                    head: page.last,
+                    reason,
+                },
+            },
+        }
+    }
+
+    fn append(position: EventId, page: Page) -> Self {
+        Self {
+            end: page.end(read_after(position)).floor(),
+            more: page.more,
+            change: if page.events.is_empty() {
+                TailChange::None
+            } else {
+                TailChange::Append(page.events)
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::channel::TailLimits;
+
+    const fn id(ms: u64) -> EventId {
+        EventId::new(ms, 0)
+    }
+
+    fn page(start: Continuity, events: &[u64], last: u64) -> Page {
+        let stored = |ms: &u64| Stored {
+            id: id(*ms),
+            kind: "click".into(),
+            data: "x".into(),
+        };
+        Page {
+            start,
+            events: events.iter().map(stored).collect(),
+            more: false,
+            last: id(last),
+        }
+    }
+
+    const fn gap(lost: Option<(u64, u64)>) -> Continuity {
+        let lost = match lost {
+            Some((after, before)) => Some(Lost {
+                after: id(after),
+                before: id(before),
+            }),
+            None => None,
+        };
+        Continuity::Gap {
+            reason: GapReason::LostTail,
+            oldest: None,
+            lost,
+        }
+    }
+
+    /// Feeds a page to a tail of 3, 4 and 5. Returns the tail's ids, its end, and whether its
+    /// generation has changed.
+    fn feed(page: Page) -> (Vec<u64>, EventId, bool) {
+        let mut frames = Frames::new(TailLimits {
+            events_max: NonZeroUsize::MAX,
+            bytes_max: usize::MAX,
+        });
+        frames.join(id(2));
+        FeedStep::from_page(id(2), self::page(Continuity::Contiguous, &[3, 4, 5], 5))
+            .change
+            .apply(&mut frames);
+        let generation = frames.generation();
+        let step = FeedStep::from_page(id(5), page);
+        step.change.apply(&mut frames);
+        assert_eq!(frames.end(), step.end);
+        let ids = frames.after(EventId::ZERO).map(|frame| frame.id.ms);
+        (
+            ids.collect(),
+            frames.floor(),
+            frames.generation() != generation,
+        )
+    }
+
+    #[test]
+    fn events_that_continue_the_tail_are_appended() {
+        let fed = feed(page(Continuity::Contiguous, &[6, 7], 7));
+        assert_eq!(fed, (vec![3, 4, 5, 6, 7], id(2), false));
+    }
+
+    #[test]
+    fn an_empty_page_changes_nothing() {
+        let step = FeedStep::from_page(id(5), page(Continuity::Contiguous, &[], 5));
+        let expected = FeedStep {
+            change: TailChange::None,
+            end: id(5),
+            more: false,
+        };
+        assert_eq!(step, expected);
+    }
+
+    #[test]
+    fn a_recorded_loss_rewinds_the_tail_and_keeps_its_generation() {
+        let fed = feed(page(gap(Some((4, 8))), &[8, 9], 9));
+        assert_eq!(fed, (vec![3, 4, 8, 9], id(2), false));
+    }
+
+    #[test]
+    fn a_log_that_does_not_continue_restarts_the_tail() {
+        let fed = feed(page(gap(None), &[1], 1));
+        assert_eq!(fed, (vec![], id(1), true));
+    }
+
+    #[test]
+    fn replacements_that_are_older_than_sent_events_restart_the_tail() {
+        let fed = feed(page(gap(Some((3, 8))), &[5, 8], 8));
+        assert_eq!(fed, (vec![], id(8), true));
+    }
+
+    #[test]
+    fn a_change_during_a_read_makes_the_task_read_again() {
+        let mut state = FeedState::Idle(FeedPosition::Unknown);
+        assert_eq!(state.start_read(), Some(FeedPosition::Unknown));
+        assert_eq!(state.start_read(), None, "one task reads at a time");
+        assert!(!state.finish_read(id(5)));
+        assert!(state.finish_read(id(6)));
+        assert_eq!(state.start_read(), Some(FeedPosition::After(id(6))));
+    }
+}

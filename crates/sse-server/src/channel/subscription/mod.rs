@@ -1,0 +1,358 @@
+//! Subscription: one subscriber of one channel, as a pure state machine.
+//!
+//! [`Subscription::next`] looks at the tail and returns what to do: send bytes, fetch a page of
+//! history, wait, or end. The caller owns the socket, the clock and the broker. There is no queue:
+//! a slow subscriber is a cursor that is further back, and behind the tail it is served from
+//! history. Events are joined by id where history ends and the tail begins, so no event is lost or
+//! sent twice.
+//!
+//! A cursor that comes from outside must be verified before events follow it:
+//!
+//! ```text
+//!   Unreadable ──page from the oldest event, gap `unknown`──┐
+//!                                                           ▼
+//!   Unverified ──tail knows the id, or a page continues it─▶ Verified ──next: tail or history──┐
+//!       ▲        a page that does not continue begins with      │ ▲                            │
+//!       │        a gap                                          │ └────────────────────────────┘
+//!       └──────────── the tail starts another generation ───────┘
+//! ```
+
+mod lost_tail;
+mod options;
+#[cfg(test)]
+mod tests;
+mod until;
+
+use sse_proto::{
+    Channel, EventId, Position,
+    api::{Gap, GapReason},
+};
+
+use self::{
+    lost_tail::LostTail,
+    until::{EndStep, Until},
+};
+pub use self::{options::SubscriptionOptions, until::Settlement};
+use super::{
+    Filter,
+    chunk::{Chunk, ChunkBuilder},
+    encode::{Envelope, EventEncoder, IdAffixes},
+    start::{UNKNOWN_POSITION, UnreadableCursor},
+    tail::Frames,
+};
+use crate::broker::{Continuity, Page, ReadFrom};
+
+/// What to do next for a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Send this chunk; the cursor has moved past it.
+    Write(Chunk),
+    /// Read this page of the log, and pass it to [`Subscription::apply_page`].
+    Fetch(ReadFrom),
+    /// Do nothing until the tail changes.
+    Wait,
+    /// End the stream: nothing that the client wants can follow.
+    End,
+}
+
+/// One subscriber of one channel. Two equal subscriptions behave the same from here on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    channel: Channel,
+    filter: Filter,
+    envelope: Envelope,
+    until: Option<Box<Until>>,
+    progress: Progress,
+    is_behind: bool,
+    /// The last position that the client got, by the id of an event or by a block with only an id.
+    sent_position: Option<Position>,
+    newest_sent: EventId,
+    /// Set once the log lost its newest events under this subscriber, which is rare.
+    lost_tail: Option<Box<LostTail>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    /// The client's cursor is unreadable, and nothing has been sent yet.
+    Unreadable(UnreadableCursor),
+    /// The position comes from outside, or from an earlier generation of the tail.
+    Unverified(Position),
+    /// Everything up to the position was sent or filtered out, in this generation of the tail.
+    Verified { position: Position, generation: u64 },
+}
+
+impl Subscription {
+    /// A subscription whose client has its own cursor, and no event yet.
+    #[must_use]
+    pub fn new(
+        channel: Channel,
+        options: &SubscriptionOptions,
+        cursor: Result<Position, UnreadableCursor>,
+    ) -> Self {
+        Self {
+            channel,
+            filter: options.filter.clone(),
+            envelope: options.envelope,
+            until: options.until.map(|bound| Box::new(Until::new(bound))),
+            sent_position: cursor.as_ref().ok().copied(),
+            progress: cursor.map_or_else(Progress::Unreadable, Progress::Unverified),
+            is_behind: false,
+            newest_sent: EventId::ZERO,
+            lost_tail: None,
+        }
+    }
+
+    /// The channel.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Which events the client wants, and how their data is wrapped.
+    pub(super) const fn filter_and_envelope(&self) -> (&Filter, Envelope) {
+        (&self.filter, self.envelope)
+    }
+
+    /// The position: everything before it was sent or filtered out.
+    ///
+    /// While the position is unknown this is `@0-0`. A client that resumes there gets a gap.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        match &self.progress {
+            Progress::Unverified(position) | Progress::Verified { position, .. } => *position,
+            Progress::Unreadable(_) => UNKNOWN_POSITION,
+        }
+    }
+
+    /// Whether the client or the log has named the position.
+    pub(super) const fn has_position(&self) -> bool {
+        !matches!(self.progress, Progress::Unreadable(_))
+    }
+
+    /// Whether the subscriber fell behind the tail and is served from history, as of the last call
+    /// of [`next`](Self::next).
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Returns what to do next.
+    pub fn next(&mut self, tail: &Frames, affixes: IdAffixes<'_>) -> Step {
+        if !tail.is_joined() {
+            return Step::Wait;
+        }
+        self.is_behind = false;
+        let position = match self.verify_position(tail) {
+            Ok(position) => position,
+            Err(unverified) => return Step::Fetch(unverified),
+        };
+        if let Some(step) = self.next_at_end(affixes) {
+            return step;
+        }
+        if position.floor() < tail.floor() {
+            self.is_behind = true;
+            return Step::Fetch(ReadFrom::Position(position));
+        }
+        match self.write_tail(position.floor(), tail, affixes) {
+            Some(chunk) => Step::Write(chunk),
+            None => self.next_at_end(affixes).unwrap_or(Step::Wait),
+        }
+    }
+
+    /// Verifies the position by the tail; otherwise returns the read that verifies it.
+    fn verify_position(&mut self, tail: &Frames) -> Result<Position, ReadFrom> {
+        match self.progress {
+            Progress::Unreadable(_) => Err(ReadFrom::Oldest),
+            Progress::Unverified(Position::After(id)) if tail.knows(id) => {
+                self.move_to(Position::After(id), tail.generation());
+                Ok(Position::After(id))
+            }
+            Progress::Verified {
+                position,
+                generation,
+            } if generation == tail.generation() => Ok(position),
+            Progress::Unverified(position) | Progress::Verified { position, .. } => {
+                self.progress = Progress::Unverified(position);
+                Err(ReadFrom::Position(position))
+            }
+        }
+    }
+
+    /// Returns what to do at the end of the subscription, or `None` if there is more to read.
+    fn next_at_end(&mut self, affixes: IdAffixes<'_>) -> Option<Step> {
+        let Progress::Verified {
+            position: from,
+            generation,
+        } = self.progress
+        else {
+            return None;
+        };
+        match self.until.as_ref()?.step(from) {
+            EndStep::Read => None,
+            EndStep::Wait => Some(Step::Wait),
+            EndStep::End => Some(Step::End),
+            EndStep::ReportLoss { record, .. } if self.was_sent(record) => Some(Step::End),
+            EndStep::ReportLoss { position, gap, .. } => {
+                let mut chunk = ChunkBuilder::for_page(self.encoder(affixes));
+                chunk.add_gap(position, gap);
+                let chunk = chunk.finish();
+                self.move_to(position, generation);
+                self.sent_position = Some(position);
+                chunk.map(Step::Write)
+            }
+        }
+    }
+
+    /// Returns the wanted events after `after` in the tail as one chunk, or `None` if there is none.
+    fn write_tail(
+        &mut self,
+        after: EventId,
+        tail: &Frames,
+        affixes: IdAffixes<'_>,
+    ) -> Option<Chunk> {
+        let encoder = EventEncoder::new(&self.channel, self.envelope, affixes);
+        let mut chunk = ChunkBuilder::for_frames(encoder);
+        let (mut end, mut last_sent) = (None, None);
+        for frame in tail.after(after) {
+            if let Some(until) = &mut self.until
+                && until.is_beyond(frame.id, |bound| frame.is_within(bound))
+            {
+                break;
+            }
+            if self.filter.passes(&frame.kind) && !self.was_sent(frame.id) {
+                if !chunk.add_frame(frame) {
+                    break;
+                }
+                last_sent = Some(frame.id);
+            }
+            end = Some(frame.id);
+        }
+        let chunk = chunk.finish();
+        if let Some(end) = end {
+            self.move_to(Position::After(end), tail.generation());
+        }
+        if let Some(id) = last_sent {
+            self.note_sent(id);
+        }
+        chunk
+    }
+
+    /// Applies the page that [`Step::Fetch`] asked for. `generation` is that of the tail at the time
+    /// of the request.
+    ///
+    /// Returns what to send, or `None` if the client wants nothing of the page.
+    pub fn apply_page(
+        &mut self,
+        page: &Page,
+        generation: u64,
+        affixes: IdAffixes<'_>,
+    ) -> Option<Chunk> {
+        let gap = self.gap_before(page);
+        if let Some(gap) = &gap {
+            self.note_lost_tail(gap);
+        }
+        let encoder = EventEncoder::new(&self.channel, self.envelope, affixes);
+        let mut chunk = ChunkBuilder::for_page(encoder);
+        let mut position = self.position();
+        if let Some(gap) = gap {
+            // At the oldest event: the next reconnect neither loses nor repeats the gap or the event.
+            position = gap.oldest.map_or(Position::After(page.last), Position::At);
+            chunk.add_gap(position, &gap);
+            self.sent_position = Some(position);
+        }
+        let mut last_sent = None;
+        for event in &page.events {
+            if let Some(until) = &mut self.until
+                && until.is_beyond(event.id, |bound| event.is_within(bound))
+            {
+                break;
+            }
+            position = Position::After(event.id);
+            if self.filter.passes(&event.kind) && !self.was_sent(event.id) {
+                chunk.add_event(event);
+                last_sent = Some(event.id);
+            }
+        }
+        let chunk = chunk.finish();
+        self.move_to(position, generation);
+        if let Some(id) = last_sent {
+            self.note_sent(id);
+        }
+        chunk
+    }
+
+    /// Returns the gap between the position and the page, if the page does not continue it.
+    fn gap_before(&self, page: &Page) -> Option<Gap> {
+        let (after, oldest, reason, lost) = match (&self.progress, page.start) {
+            (Progress::Unreadable(unreadable), _) => {
+                let oldest = page.events.first().map(|event| event.id);
+                (unreadable.to_string(), oldest, GapReason::Unknown, None)
+            }
+            (_, Continuity::Contiguous) => return None,
+            (
+                _,
+                Continuity::Gap {
+                    reason,
+                    oldest,
+                    lost,
+                },
+            ) => (self.position().to_string(), oldest, reason, lost),
+        };
+        Some(Gap {
+            channel: self.channel.clone(),
+            after,
+            oldest,
+            reason,
+            lost,
+        })
+    }
+
+    fn note_lost_tail(&mut self, gap: &Gap) {
+        let updated = LostTail::after_gap(self.lost_tail.as_deref(), gap, self.newest_sent);
+        if let Some(updated) = updated {
+            self.lost_tail = Some(Box::new(updated));
+        }
+    }
+
+    /// Sets how the log ends at the bound, once no event up to there can be added any more.
+    pub fn set_settlement(&mut self, settlement: Settlement) {
+        if let Some(until) = &mut self.until {
+            until.set_settlement(settlement);
+        }
+    }
+
+    /// Returns the position if the client does not have it, because the position moved past events
+    /// that were filtered out. The caller must send it.
+    pub fn take_unsent_position(&mut self) -> Option<Position> {
+        let Progress::Verified { position, .. } = self.progress else {
+            return None;
+        };
+        (self.sent_position.replace(position) != Some(position)).then_some(position)
+    }
+
+    /// Notes that the client got the position, in an id that lists the positions of all channels.
+    pub(super) const fn note_position_sent(&mut self) {
+        self.sent_position = Some(self.position());
+    }
+
+    const fn note_sent(&mut self, id: EventId) {
+        self.sent_position = Some(Position::After(id));
+        self.newest_sent = id;
+    }
+
+    fn was_sent(&self, id: EventId) -> bool {
+        let lost_tail = self.lost_tail.as_ref();
+        lost_tail.is_some_and(|lost_tail| lost_tail.was_sent(id))
+    }
+
+    const fn encoder<'a>(&'a self, affixes: IdAffixes<'a>) -> EventEncoder<'a> {
+        EventEncoder::new(&self.channel, self.envelope, affixes)
+    }
+
+    fn move_to(&mut self, position: Position, generation: u64) {
+        self.progress = Progress::Verified {
+            position,
+            generation,
+        };
+    }
+}
