@@ -74,6 +74,9 @@ end
 -- sequence number then becomes one that no other node chooses: the current time and a random
 -- number. It is also above the sequence numbers of the lost events, because the time has moved on
 -- since.
+--
+-- Example: the newest id is 2000-1, and the clock says 1000. Redis would continue with 2000-2, which
+-- may be a lost id. The script continues with 2000-1000000042: time 1000, random number 000042.
 local next_id = '*'
 if is_first and redis.call('EXISTS', stream) == 1 then
     local info = redis.call('XINFO', 'STREAM', stream)
