@@ -4,13 +4,13 @@
 //! connection is used for anything else:
 //!
 //! ```text
-//!            ┌────────────── backoff ◄─────────────────────────────────────┐
-//!            ▼                                                             │
-//!   Down ─► connect ─► verify all channels ─► Up ─► monitor, each second ──┤
-//!            │              │                        ▲      │              │ no reply, or a write was
-//!            │ too old      │ failed                 └──────┘              │ rejected as read-only
-//!            ▼              ▼                     replication id changed:  │
-//!         TooOld ──────► backoff ──►              Up again, in a new era ──┘
+//! ┌──► connect ──► verify all channels ──► Up ──► check each second ──┐
+//! │       │                 │                          ▲    │         │ no reply, or a write
+//! │       │ too old         │ failed                   └────┘         │ rejected as read-only
+//! │       ▼                 ▼            a changed replication id     ▼
+//! │    TooOld             Down           begins a new era           Down
+//! │       └─────────────────┴──────┬──────────────────────────────────┘
+//! └──────────── backoff ◄──────────┘
 //! ```
 //!
 //! A command that finds no connection waits for one, up to the time limit. If none comes, the

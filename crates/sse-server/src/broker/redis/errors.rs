@@ -1,7 +1,7 @@
 //! Errors: why Redis cannot be used at all, and what a failed command means for a broker's caller.
 //!
-//! The important distinction for a command is whether Redis replied. A reply is certain: Redis rejected the
-//! command, and nothing was stored. Without a reply the outcome of a write is unknown.
+//! The important distinction for a command is whether Redis replied. A reply is certain: Redis
+//! rejected the command, and nothing was stored. Without a reply the outcome of a write is unknown.
 
 use redis::RedisError;
 
@@ -96,9 +96,10 @@ mod tests {
             matches!(broker_error(&full), BrokerError::Full(text) if text.contains("maxmemory"))
         );
         let read_only = rejection("READONLY You can't write against a read only replica.");
-        assert!(
-            matches!(broker_error(&read_only), BrokerError::Unavailable(text) if text.contains("READONLY"))
-        );
+        assert!(matches!(
+            broker_error(&read_only),
+            BrokerError::Unavailable(text) if text.contains("READONLY")
+        ));
         assert!(is_read_only(&read_only) && !is_read_only(&full));
         assert!(!is_connection_failure(&read_only));
     }

@@ -1,7 +1,7 @@
 //! A read towards newer events, and the proof that it continues a position.
 //!
-//! In the common case the event at the position is still there, and the same `XRANGE` that reads the
-//! page proves it. Otherwise the read is repeated between two `XINFO STREAM`, and
+//! In the common case the event at the position is still there, and the same `XRANGE` that reads
+//! the page proves it. Otherwise the read is repeated between two `XINFO STREAM`, and
 //! [`continuity`](crate::broker::continuity) judges the position by the extent of the stream:
 //!
 //! ```text
@@ -51,6 +51,16 @@ struct BoundedEntries {
     extent: Extent,
 }
 
+impl BoundedEntries {
+    fn into_run(self, start: Continuity) -> Run {
+        Run {
+            start,
+            entries: self.entries,
+            last: self.last,
+        }
+    }
+}
+
 /// A read of one channel, in one session.
 pub(super) struct ForwardRead<'a> {
     streams: &'a Streams,
@@ -61,7 +71,7 @@ pub(super) struct ForwardRead<'a> {
 }
 
 impl<'a> ForwardRead<'a> {
-    pub(super) async fn begin(
+    pub(super) async fn open(
         streams: &'a Streams,
         channel: &'a Channel,
         count: usize,
@@ -84,22 +94,14 @@ impl<'a> ForwardRead<'a> {
 
     async fn oldest_run(&mut self) -> Result<Run, BrokerError> {
         let read = self.bounded_entries("-").await?;
-        Ok(Run {
-            start: Continuity::Contiguous,
-            entries: read.entries,
-            last: read.last,
-        })
+        Ok(read.into_run(Continuity::Contiguous))
     }
 
     async fn run_since(&mut self, ms: u64) -> Result<Run, BrokerError> {
         let read = self.bounded_entries(&ms.to_string()).await?;
         match judge_time(ms, &read.extent) {
             Continuity::Gap { reason, .. } => self.oldest_run_after_gap(reason).await,
-            start @ Continuity::Contiguous => Ok(Run {
-                start,
-                entries: read.entries,
-                last: read.last,
-            }),
+            start @ Continuity::Contiguous => Ok(read.into_run(start)),
         }
     }
 
@@ -131,11 +133,8 @@ impl<'a> ForwardRead<'a> {
             });
         }
         let read = self.bounded_entries(&start).await?;
-        Ok(Run {
-            start: judge(position, is_present(&read.entries), &read.extent),
-            entries: read.entries,
-            last: read.last,
-        })
+        let continuity = judge(position, is_present(&read.entries), &read.extent);
+        Ok(read.into_run(continuity))
     }
 
     /// If `id` is in the range of a gap record, returns the entries after the newest event that
@@ -234,11 +233,7 @@ fn past_loss(lost: Lost, read: BoundedEntries) -> Option<Run> {
         oldest: read.entries.first().map(|entry| entry.id),
         lost: Some(lost),
     };
-    Some(Run {
-        start,
-        entries: read.entries,
-        last: read.last,
-    })
+    Some(read.into_run(start))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The arguments and the reply of `scripts/append_idempotent.lua`.
 //!
-//! The script looks up keys, appends, records the keys and notifies, in one step. Its header has the
-//! table of arguments and replies. The hash and the sorted set of keys have no time to live: a Redis
-//! that evicts keys with a time to live when it is full would forget them too early. Appends forget
-//! expired keys, and `retention` forgets those of channels without appends.
+//! The script looks up keys, appends, records the keys and notifies, in one step. Its header has
+//! the table of arguments and replies. The hash and the sorted set of keys have no time to live: a
+//! Redis that evicts keys with a time to live when it is full would forget them too early. Appends
+//! forget expired keys, and `retention` forgets those of channels without appends.
 //!
 //! Any error of the script is final here, as for every publish. The publisher may send the same
 //! items again with their keys.
@@ -85,22 +85,26 @@ pub(super) fn parse_append_reply(
     };
     match (word.as_slice(), values) {
         (b"appended", outcomes) => parse_outcomes(outcomes, items),
-        (b"key_reused", [item]) => Err(match parse_number(item).map(usize::try_from) {
-            Some(Ok(item)) => BrokerError::KeyReused { item },
-            _ => malformed(),
-        }),
-        (b"too_many_keys", [expires_in]) => Err(BrokerError::TooManyKeys {
+        (b"idempotency_key_reused", [item]) => Err(key_reused(item)),
+        (b"too_many_idempotency_keys", [expires_in]) => Err(BrokerError::TooManyKeys {
             keys_max,
             expires_in: Duration::from_millis(parse_number(expires_in).unwrap_or(0)),
         }),
-        (b"interrupted", [error]) => {
-            let error: String = redis::from_redis_value_ref(error).unwrap_or_default();
-            Err(BrokerError::OutcomeUnknown(format!(
-                "Redis was interrupted during the append: {error}"
-            )))
-        }
+        (b"interrupted", [error]) => Err(interrupted(error)),
         _ => Err(malformed()),
     }
+}
+
+fn key_reused(item: &Value) -> BrokerError {
+    match parse_number(item).map(usize::try_from) {
+        Some(Ok(item)) => BrokerError::KeyReused { item },
+        _ => malformed(),
+    }
+}
+
+fn interrupted(error: &Value) -> BrokerError {
+    let error: String = redis::from_redis_value_ref(error).unwrap_or_default();
+    BrokerError::OutcomeUnknown(format!("Redis was interrupted during the append: {error}"))
 }
 
 /// Three values per item; see the header of the script.
@@ -184,10 +188,10 @@ mod tests {
     #[test]
     fn a_rejected_append_names_the_key_or_the_limit() {
         assert!(matches!(
-            reply(&[word("key_reused"), Value::Int(3)], 5),
+            reply(&[word("idempotency_key_reused"), Value::Int(3)], 5),
             Err(BrokerError::KeyReused { item: 3 })
         ));
-        let full = reply(&[word("too_many_keys"), Value::Int(1500)], 1);
+        let full = reply(&[word("too_many_idempotency_keys"), Value::Int(1500)], 1);
         assert!(matches!(
             full,
             Err(BrokerError::TooManyKeys { keys_max: KEYS_MAX, expires_in })
@@ -215,10 +219,10 @@ mod tests {
             &[word("appended"), id(), id()],
             &[word("appended"), id(), word("x"), no()],
             &[word("appended"), id(), id(), no(), id()],
-            &[word("key_reused")],
-            &[word("key_reused"), Value::Int(-1)],
-            &[word("key_reused"), word("0")],
-            &[word("too_many_keys")],
+            &[word("idempotency_key_reused")],
+            &[word("idempotency_key_reused"), Value::Int(-1)],
+            &[word("idempotency_key_reused"), word("0")],
+            &[word("too_many_idempotency_keys")],
             &[word("interrupted")],
         ] {
             let reply = reply(values, 1);

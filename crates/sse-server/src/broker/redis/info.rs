@@ -47,8 +47,8 @@ pub(super) fn unsupported_version(server_info: &str) -> Option<&str> {
 
 /// Names the history of the data that a Redis is on.
 ///
-/// A replica has the replication id of its primary. When it is promoted it gets a new id, and it may
-/// lack data that the old primary had. `None` if this user may not read `INFO`.
+/// A replica has the replication id of its primary. When it is promoted it gets a new id, and it
+/// may lack data that the old primary had. `None` if this user may not read `INFO`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ReplicationId(Option<String>);
 

@@ -1,4 +1,5 @@
-//! The Redis broker: each channel is a Redis Stream, so any number of nodes serve the same channels.
+//! The Redis broker: each channel is a Redis Stream, so any number of nodes serve the same
+//! channels.
 //!
 //! An event is as durable as Redis is set up to be. Nodes hold no state that subscribers depend on.
 //!
@@ -99,16 +100,9 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let client = url::open_client(options.url).map_err(|_| RedisSetupError::Url {
-            url: without_password(options.url),
-        })?;
+        let client = open_client(options.url)?;
         let names = Names::new(options.prefix);
-        let losses = Arc::new(LossDetector::new(
-            names.clone(),
-            retention.age_max,
-            retention.channels_max,
-            metrics.clone(),
-        ));
+        let losses = loss_detector(names.clone(), &retention, metrics.clone());
         let tasks = Tasks {
             runtime,
             ended: CancellationToken::new(),
@@ -217,6 +211,21 @@ impl RedisBroker {
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         self.streams.check_health().await
     }
+}
+
+fn open_client(url: &str) -> Result<Client, RedisSetupError> {
+    url::open_client(url).map_err(|_| RedisSetupError::Url {
+        url: without_password(url),
+    })
+}
+
+fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
+    let Retention {
+        age_max,
+        channels_max,
+        ..
+    } = *retention;
+    Arc::new(LossDetector::new(names, age_max, channels_max, metrics))
 }
 
 /// Starts the tasks of a broker, which end with its last clone.

@@ -1,16 +1,17 @@
 //! Names of the keys that the server keeps in a Redis.
 //!
-//! | key | type | contents |
+//! | key, for example | type | contents |
 //! |---|---|---|
-//! | `{prefix}{{channel}}` | stream | the events of a channel; also the name of its pub/sub channel |
-//! | `{prefix}{{channel}}:gaps` | stream | index of its gap records: the same ids, each with the field `after` |
-//! | `{prefix}{{channel}}:keys` | hash | its idempotency keys; `scripts/expire_keys.lua` defines the values |
-//! | `{prefix}{{channel}}:expiries` | sorted set | the same keys by the time at which they expire |
-//! | `{prefix}channels` | sorted set | the registry: all channels by the time of their first use |
-//! | `{prefix}check` | string | written by health checks; lives for a second |
+//! | `sse:{orders}` | stream | the events of channel `orders`; also its pub/sub channel |
+//! | `sse:{orders}:gaps` | stream | index of its gap records: their ids, with the field `after` |
+//! | `sse:{orders}:keys` | hash | its idempotency keys; `expire_keys.lua` defines the values |
+//! | `sse:{orders}:expiries` | sorted set | the same keys by the time at which they expire |
+//! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
+//! | `sse:check` | string | written by health checks; lives for a second |
 //!
-//! The braces around a channel are a hash tag: in a Redis Cluster, all keys of a channel lie in the
-//! same slot. A prefix cannot contain braces, so it cannot move the hash tag.
+//! `sse:` is the prefix, a setting. The braces around a channel are a hash tag: in a Redis Cluster,
+//! all keys of a channel lie in the same slot. A prefix cannot contain braces, so it cannot move
+//! the hash tag.
 
 use sse_proto::Channel;
 

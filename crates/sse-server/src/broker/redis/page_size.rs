@@ -1,8 +1,9 @@
 //! How many entries a read asks Redis for.
 //!
-//! `XRANGE` limits entries but not bytes, and the size of entries is not known before they arrive. A
-//! read therefore asks for as many entries as would fill a page if they were as large as the largest
-//! entry of the previous read of the channel, and for at most four times as many as that read:
+//! `XRANGE` limits entries but not bytes, and the size of entries is not known before they arrive.
+//! A read therefore asks for as many entries as would fill a page if they were as large as the
+//! largest entry of the previous read of the channel, and for at most four times as many as that
+//! read:
 //!
 //! ```text
 //! small events    8 → 32 → 128 → 512 entries
@@ -40,14 +41,17 @@ struct PreviousRead {
 }
 
 impl PageSizes {
-    /// Returns how many entries the next page of `channel` is to have at most.
-    pub(super) fn entries_max(&self, channel: &Channel, limits: PageLimits) -> usize {
+    /// Returns the limits of the next page of `channel`: those of `limits`, or fewer entries.
+    pub(super) fn next_page(&self, channel: &Channel, limits: PageLimits) -> PageLimits {
         let (least, most) = (*ENTRIES_PER_READ.start(), *ENTRIES_PER_READ.end());
         let fitting = self.previous().get(channel).map_or(least, |previous| {
             let by_size = limits.bytes_max / previous.largest.max(1);
             by_size.min(previous.entries.saturating_mul(GROWTH_MAX))
         });
-        fitting.clamp(least, most).min(limits.events_max)
+        PageLimits {
+            events_max: fitting.clamp(least, most).min(limits.events_max),
+            ..limits
+        }
     }
 
     /// Forgets the previous read of `channel`.
@@ -63,11 +67,11 @@ impl PageSizes {
         self.previous().clear();
     }
 
-    /// Records a read that asked for a page of `entries_max` and returned `entries`.
-    pub(super) fn record(&self, channel: &Channel, entries_max: usize, entries: &[Stored]) {
+    /// Records a read that asked for `page` and returned `entries`.
+    pub(super) fn record(&self, channel: &Channel, page: PageLimits, entries: &[Stored]) {
         if let Some(largest) = entries.iter().map(Stored::size).max() {
             let read = PreviousRead {
-                entries: entries_max,
+                entries: page.events_max,
                 largest,
             };
             self.previous().insert(channel.clone(), read);
@@ -111,29 +115,29 @@ mod tests {
         let sizes = PageSizes::default();
         let channel: Channel = "orders".parse().unwrap();
         for expected in [8, 32, 128, 512, 512] {
-            let entries_max = sizes.entries_max(&channel, LIMITS);
-            assert_eq!(entries_max, expected);
-            sizes.record(&channel, entries_max, &[entry(10)]);
+            let page = sizes.next_page(&channel, LIMITS);
+            assert_eq!(page.events_max, expected);
+            sizes.record(&channel, page, &[entry(10)]);
         }
         let few = PageLimits {
             events_max: 3,
             ..LIMITS
         };
-        assert_eq!(sizes.entries_max(&channel, few), 3);
+        assert_eq!(sizes.next_page(&channel, few).events_max, 3);
         sizes.forget(&channel);
-        assert_eq!(sizes.entries_max(&channel, LIMITS), 8);
+        assert_eq!(sizes.next_page(&channel, LIMITS).events_max, 8);
     }
 
     #[test]
     fn the_largest_event_limits_the_next_page() {
         let sizes = PageSizes::default();
         let channel: Channel = "orders".parse().unwrap();
-        sizes.record(&channel, 512, &[entry(10), entry(1024), entry(10)]);
-        assert_eq!(sizes.entries_max(&channel, LIMITS), 64);
-        sizes.record(&channel, 64, &[]);
-        assert_eq!(sizes.entries_max(&channel, LIMITS), 64);
+        sizes.record(&channel, LIMITS, &[entry(10), entry(1024), entry(10)]);
+        assert_eq!(sizes.next_page(&channel, LIMITS).events_max, 64);
+        sizes.record(&channel, LIMITS, &[]);
+        assert_eq!(sizes.next_page(&channel, LIMITS).events_max, 64);
         sizes.forget_all();
-        assert_eq!(sizes.entries_max(&channel, LIMITS), 8);
+        assert_eq!(sizes.next_page(&channel, LIMITS).events_max, 8);
     }
 
     #[test]

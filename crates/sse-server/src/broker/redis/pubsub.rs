@@ -1,5 +1,5 @@
-//! Notifications by Redis pub/sub: one connection per node, subscribed to the pub/sub channels of the
-//! streams that the node follows.
+//! Notifications by Redis pub/sub: one connection per node, subscribed to the pub/sub channels of
+//! the streams that the node follows.
 //!
 //! A notification carries no event; it only wakes the reader of a channel. A lost or repeated one
 //! costs nothing but time:
@@ -9,10 +9,10 @@
 //!   the log still continues there.
 //! - [`poll_followed`] notifies every followed channel in turn, all the time.
 //!
-//! This file supervises the connection itself. The client library would give up after some attempts,
-//! and would not notice that a subscription was rejected. A connection that does not reply to a
-//! `PING` within [`REPLY_TIMEOUT`] is given up, so a half-open connection is found within three
-//! seconds, whatever the time limit of commands is.
+//! This file supervises the connection itself. The client library would give up after some
+//! attempts, and would not notice that a subscription was rejected. A connection that does not
+//! reply to a `PING` within [`REPLY_TIMEOUT`] is given up, so a half-open connection is found
+//! within three seconds, whatever the time limit of commands is.
 
 use std::{
     collections::HashSet,
@@ -39,7 +39,8 @@ use super::{
 use crate::{broker::notify::ChangeNotifier, log_throttle::LogThrottle};
 
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest time for a reply. It can be short, because a reply on this connection waits for Redis only.
+/// Longest time for a reply. It can be short, because a reply on this connection waits for Redis
+/// only.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Subscriptions per command.
 const SUBSCRIBE_BATCH: usize = 128;

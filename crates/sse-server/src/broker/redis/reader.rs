@@ -1,5 +1,6 @@
 //! Pages of a channel's history, forwards and backwards.
 
+use redis::Pipeline;
 use sse_proto::{Channel, EventId, api::Gap};
 
 use super::{
@@ -18,22 +19,17 @@ impl Streams {
         from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
-        let events_max = self.page_sizes.entries_max(channel, limits);
+        let page = self.page_sizes.next_page(channel, limits);
         // One more entry shows whether more follow, and one may be the event at the position.
-        let mut read = ForwardRead::begin(self, channel, events_max + 2).await?;
+        let mut read = ForwardRead::open(self, channel, page.events_max + 2).await?;
         self.page_sizes.forget(channel);
         let Run {
             start,
             entries: mut events,
-            last,
+            mut last,
         } = read.run(from).await?;
-        self.page_sizes.record(channel, events_max, &events);
-        let limits = PageLimits {
-            events_max,
-            ..limits
-        };
-        let more = truncate_to_page(&mut events, limits);
-        let mut last = last;
+        self.page_sizes.record(channel, page, &events);
+        let more = truncate_to_page(&mut events, page);
         if let Some(newest) = events.last() {
             self.losses.observe(channel, newest.id, read.session.era());
             last = last.max(newest.id);
@@ -56,23 +52,25 @@ impl Streams {
         before: Option<EventId>,
         limits: PageLimits,
     ) -> Result<BackPage, BrokerError> {
-        let events_max = self.page_sizes.entries_max(channel, limits);
+        let page = self.page_sizes.next_page(channel, limits);
         self.page_sizes.forget(channel);
-        let mut commands = redis::pipe();
-        commands.ignore_errors();
-        commands.add_command(self.stream_info(channel));
-        commands.add_command(self.range_back(channel, before, events_max + 1));
+        // One more entry shows whether more precede the page.
+        let commands = self.back_commands(channel, before, page.events_max + 1);
         let mut session = self.connection.session(channel).await?;
         let [info, entries] = split_replies(session.query(&commands).await?)?;
         let (last, mut events) = (parse_extent(info)?.last, parse_entries(entries)?);
-        self.page_sizes.record(channel, events_max, &events);
-        let limits = PageLimits {
-            events_max,
-            ..limits
-        };
-        let more = truncate_to_page(&mut events, limits);
+        self.page_sizes.record(channel, page, &events);
+        let more = truncate_to_page(&mut events, page);
         let last = events.first().map_or(last, |newest| newest.id.max(last));
         Ok(BackPage { events, more, last })
+    }
+
+    fn back_commands(&self, channel: &Channel, before: Option<EventId>, count: usize) -> Pipeline {
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        commands.add_command(self.stream_info(channel));
+        commands.add_command(self.range_back(channel, before, count));
+        commands
     }
 
     /// The gap of a loss that begins before `bound` and whose record has a higher id.
@@ -83,7 +81,7 @@ impl Streams {
         channel: &Channel,
         bound: EventId,
     ) -> Result<Option<Gap>, BrokerError> {
-        let mut read = ForwardRead::begin(self, channel, 1).await?;
+        let mut read = ForwardRead::open(self, channel, 1).await?;
         for lost in read.records_after(bound).await? {
             if lost.after >= bound {
                 continue;

@@ -92,22 +92,32 @@ fn parse_entry(entry: Value) -> Option<Stored> {
     let [id, Value::Array(fields)] = <[Value; 2]>::try_from(items).ok()? else {
         return None;
     };
+    let (kind, data) = parse_event_fields(fields)?;
+    Some(Stored {
+        id: parse_id(id)?,
+        kind,
+        data,
+    })
+}
+
+fn parse_event_fields(fields: Vec<Value>) -> Option<(ByteString, ByteString)> {
     let (mut kind, mut data) = (None, None);
     let mut fields = fields.into_iter();
     while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
         (fields.next(), fields.next())
     {
         match name.as_slice() {
-            b"event" => kind = Some(ByteString::try_from(Bytes::from(value)).ok()?),
-            b"data" => data = Some(ByteString::try_from(Bytes::from(value)).ok()?),
+            b"event" => kind = Some(parse_text(value)?),
+            b"data" => data = Some(parse_text(value)?),
             _ => {}
         }
     }
-    Some(Stored {
-        id: parse_id(id)?,
-        kind: kind?,
-        data: data?,
-    })
+    Some((kind?, data?))
+}
+
+/// Keeps the bytes without a copy; returns `None` if they are not UTF-8.
+fn parse_text(bytes: Vec<u8>) -> Option<ByteString> {
+    ByteString::try_from(Bytes::from(bytes)).ok()
 }
 
 /// Parses the reply to `XRANGE` on the index of gap records: the ranges of lost ids.

@@ -1,5 +1,5 @@
-//! Trims streams by age, forgets expired idempotency keys, and forgets dead channels when there is no
-//! room for new ones. Any node does it for all nodes, and doing it twice is harmless.
+//! Trims streams by age, forgets expired idempotency keys, and forgets dead channels when there is
+//! no room for new ones. Any node does it for all nodes, and doing it twice is harmless.
 //!
 //! `XADD` trims by count only, because it rejects `MAXLEN` and `MINID` together. Dead channels are
 //! forgotten only while as many channels are registered as there may be. A client that returns to a
@@ -8,9 +8,9 @@
 //! Each round visits every channel of the registry, with a pause after each:
 //!
 //! ```text
-//! pause (a quarter of --history-age, 100 ms to 1 min) ─► registry ─► per channel: expired keys, trim.lua
-//!        ▲                                                                      │
-//!        └────────────── forget what this node cached ◄─────────────────────────┘
+//! pause (--history-age / 4, 100 ms to 1 min) ─► registry ─► per channel: expired keys, trim.lua
+//!        ▲                                                                  │
+//!        └──────────── forget what this node cached ◄───────────────────────┘
 //! ```
 
 use std::{
@@ -31,8 +31,8 @@ use crate::broker::BrokerError;
 /// Pause between two channels, so that a round over many channels does not slow down Redis.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a channel may be registered without a stream. A channel that was registered recently may
-/// be about to get its first event.
+/// How long a channel may be registered without a stream. A channel that was registered recently
+/// may be about to get its first event.
 const UNUSED_MIN: Duration = Duration::from_mins(1);
 
 /// Visits all channels again and again, for as long as the broker is in use.
@@ -59,9 +59,7 @@ async fn run_round(streams: &Arc<Streams>) -> Result<(), BrokerError> {
         .iter()
         .filter_map(|channel| channel.parse::<Channel>().ok())
     {
-        while streams.expire_keys(&channel).await? {
-            sleep(CHANNEL_PAUSE).await;
-        }
+        expire_all_keys(streams, &channel).await?;
         match trim(streams, &channel, to_forget > 0).await {
             Ok(is_forgotten) => to_forget = to_forget.saturating_sub(usize::from(is_forgotten)),
             // The error concerns this channel alone; its key may not be a stream, for example.
@@ -70,6 +68,13 @@ async fn run_round(streams: &Arc<Streams>) -> Result<(), BrokerError> {
             }
             Err(CommandError::NoReply(error)) => return Err(error),
         }
+        sleep(CHANNEL_PAUSE).await;
+    }
+    Ok(())
+}
+
+async fn expire_all_keys(streams: &Streams, channel: &Channel) -> Result<(), BrokerError> {
+    while streams.expire_keys(channel).await? {
         sleep(CHANNEL_PAUSE).await;
     }
     Ok(())
@@ -84,8 +89,8 @@ async fn registered_channels(streams: &Streams) -> Result<Vec<String>, BrokerErr
     Ok(channels)
 }
 
-/// How many dead channels a round forgets: enough to make room for a tenth of the limit, so that not
-/// every round forgets a few.
+/// How many dead channels a round forgets: enough to make room for a tenth of the limit, so that
+/// not every round forgets a few.
 const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
     match registered.checked_sub(channels_max) {
         Some(excess) => excess + channels_max.div_ceil(10),

@@ -3,11 +3,11 @@
 //! A session never sends a command twice. What a failure means depends on when it happens:
 //!
 //! ```text
-//! no connection before the deadline   nothing was sent      Unavailable
-//! deadline passed before a command    nothing was sent      Unavailable
-//! sent, no reply before the deadline  unknown               OutcomeUnknown, and the connection is suspect
-//! sent, the connection failed         unknown               OutcomeUnknown, and the connection is suspect
-//! sent, Redis replied with an error   nothing was stored    by the error's code, see `errors`
+//! no connection before the deadline   nothing was sent     Unavailable
+//! deadline passed before a command    nothing was sent     Unavailable
+//! sent, no reply before the deadline  unknown              OutcomeUnknown; connection is suspect
+//! sent, the connection failed         unknown              OutcomeUnknown; connection is suspect
+//! sent, Redis replied with an error   nothing was stored   by the error's code, see `errors`
 //! ```
 //!
 //! Only the caller knows whether commands with an unknown outcome may be sent again.

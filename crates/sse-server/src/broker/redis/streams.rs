@@ -160,13 +160,18 @@ impl Streams {
         add_items(&mut script, items);
         let reply = session.run(&script).await?;
         let outcomes = parse_append_reply(reply, items.len(), self.retention.keys.keys_max)?;
+        self.record_outcomes(channel, &outcomes, session.era());
+        Ok(outcomes)
+    }
+
+    /// Records what a script append in `era` shows about `channel`.
+    fn record_outcomes(&self, channel: &Channel, outcomes: &[AppendOutcome], era: u64) {
         if let Some(last) = outcomes.iter().map(|outcome| outcome.ids.last).max() {
-            self.losses.observe(channel, last, session.era());
+            self.losses.observe(channel, last, era);
         }
         if outcomes.iter().any(|outcome| !outcome.duplicate) {
-            self.registry.record_append(channel, session.era());
+            self.registry.record_append(channel, era);
         }
-        Ok(outcomes)
     }
 
     /// Forgets a bounded number of expired idempotency keys; returns whether there may be more.

@@ -21,9 +21,9 @@
 --
 -- Reply, a word and its values:
 -- 'appended', then per item: first id, last id, and 1 if the item is a duplicate, otherwise 0
--- 'key_reused', item           the key of this item, counted from zero, has other content
--- 'too_many_keys', expires_in  no room for the new keys; the oldest key expires in this many ms
--- 'interrupted', error         an error after some events were appended: the outcome is unknown
+-- 'idempotency_key_reused', item: the key of this item, counted from zero, has other content
+-- 'too_many_idempotency_keys', ms: no room for the new keys; the oldest one expires after that time
+-- 'interrupted', error: an error after some events were appended, so the outcome is unknown
 -- Any other error is an error reply: nothing was appended.
 
 local keys, expiries, stream = KEYS[1], KEYS[2], KEYS[3]
@@ -41,7 +41,7 @@ while at <= #ARGV do
         local value = redis.call('HGET', keys, item.key)
         if value and tonumber(string.match(value, '^%d+')) <= now_ms then value = false end
         local content = value and string.sub(value, -16) or new_contents[item.key]
-        if content and content ~= item.content then return {'key_reused', #items} end
+        if content and content ~= item.content then return {'idempotency_key_reused', #items} end
         if value then
             item.known_value = value
         elseif not content then
@@ -61,7 +61,7 @@ if new_keys > 0 then
         expire_keys(new_keys + 16)
         if redis.call('HLEN', keys) + new_keys > keys_max then
             local _, expires = unpack(redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES'))
-            return {'too_many_keys', expires and math.max(expires - now_ms, 0) or 0}
+            return {'too_many_idempotency_keys', expires and math.max(expires - now_ms, 0) or 0}
         end
     end
 end
@@ -74,6 +74,9 @@ end
 -- sequence number then becomes one that no other node chooses: the current time and a random
 -- number. It is also above the sequence numbers of the lost events, because the time has moved on
 -- since.
+--
+-- Example: the newest id is 2000-1, and the clock says 1000. Redis would continue with 2000-2, which
+-- may be a lost id. The script continues with 2000-1000000042: time 1000, random number 000042.
 local next_id = '*'
 if is_first and redis.call('EXISTS', stream) == 1 then
     local info = redis.call('XINFO', 'STREAM', stream)
