@@ -327,10 +327,10 @@ async fn open_broker(
                 "broker: embedded log in {directory} (chosen by {})",
                 settings.broker.chosen_by
             );
-            let place = embedded::Place::Directory(settings.data_dir.clone());
+            let location = embedded::Location::Directory(settings.data_dir.clone());
             let reserve = settings.disk_reserve.0;
             Ok(Broker::Embedded(Embedded::open(
-                place,
+                location,
                 retention,
                 reserve,
                 metrics,

@@ -31,6 +31,7 @@ mod clock;
 pub mod continuity;
 pub mod embedded;
 mod error;
+mod fingerprint;
 pub mod idempotency;
 pub mod memory;
 pub mod notify;
