@@ -205,8 +205,12 @@ proptest! {
             known.retain(|_, (_, since_ms)| *since_ms + 100 > now_ms);
             let outcome = log.keyed("a", key, &data, now_ms);
             match (known.get(&key), outcome) {
-                (Some((same, since_ms)), Ok((ms, true))) => prop_assert_eq!((same, *since_ms), (&data, ms)),
-                (Some((other, _)), Err(BrokerError::KeyReused { item: 0 })) => prop_assert_ne!(other, &data),
+                (Some((same, since_ms)), Ok((ms, true))) => {
+                    prop_assert_eq!((same, *since_ms), (&data, ms));
+                }
+                (Some((other, _)), Err(BrokerError::KeyReused { item: 0 })) => {
+                    prop_assert_ne!(other, &data);
+                }
                 (None, Err(BrokerError::TooManyKeys { .. })) => prop_assert_eq!(known.len(), 3),
                 (None, Ok((ms, false))) => {
                     prop_assert!(known.len() < 3 && ms == now_ms);
