@@ -1,41 +1,61 @@
-//! Whether what follows a position is complete: proved, not assumed.
+//! Decides whether the events after a position are complete. Completeness is proved, not assumed.
 //!
-//! The proofs, for *after an id*: the id is still in the log; or it is the last one ever given out; or it is the
-//! newest one trimmed (the log knows which). For *at an id*: the id is still in the log. (We write such a position only
-//! for an event that was there, so one that is not was lost or is a stranger's, even where nothing was trimmed.)
-//! Everything else is a gap, and its reason goes by where the position lies.
+//! A position *after an id* is complete if one of these proofs holds:
+//!
+//! - The id is still in the log.
+//! - The id is the last id ever assigned in the channel.
+//! - The id is the newest trimmed id, if the log knows that id.
+//!
+//! A position *at an id* is complete if the id is still in the log. The server writes such a
+//! position only for an event of the log. If the event is missing, it was lost or belongs to
+//! another log, even if nothing was ever trimmed.
+//!
+//! Every other position is a gap. The reason depends on where the position lies:
+//!
+//! ```text
+//!            newest trimmed   oldest                  last
+//! ────────────────┼─────────────┼───────────────────────┼──────────────
+//!      Trimmed    proof         │ LostTail, if absent   proof  LostTail
+//! ```
+//!
+//! In a channel that was never trimmed, a position before the oldest event is `Unknown`.
 
 use sse_proto::{EventId, Position, api::GapReason};
 
 use super::Continuity;
 
-/// What a log knows of one channel.
+/// What a log knows about one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// The oldest event that is kept.
+    /// The oldest event of the history.
     pub oldest: Option<EventId>,
-    /// The last id ever given out; where counting started, if none was.
+    /// The last id ever assigned; the origin of the channel if it never had an event.
     pub last: EventId,
-    /// What was trimmed.
+    /// The events that were trimmed.
     pub trimmed: Trimmed,
 }
 
-/// What is known of the events that a channel has lost to trimming.
+/// What a log knows about the trimmed events of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// None ever: everything after this id (`0-0`, or where an in-memory log or a forgotten channel started) is kept.
+    /// Nothing was ever trimmed: the log holds everything after this id.
+    ///
+    /// The id is `0-0`, or the origin of a log in memory.
     NothingSince(EventId),
-    /// The newest one trimmed.
+    /// Events up to this id were trimmed.
     Through(EventId),
-    /// Some, and nobody wrote down which (Redis).
+    /// Events were trimmed, and the log does not know up to which id (Redis).
     Somewhere,
 }
 
 impl Trimmed {
-    /// Of a channel that began after `origin` and was trimmed through `mark`, which is the origin until it was.
+    /// Returns the state of a channel that began after `origin` and was trimmed up to `mark`.
+    ///
+    /// `mark` equals `origin` until the first trim.
     #[must_use]
     pub fn through(mark: EventId, origin: EventId) -> Self {
-        // A channel that was forgotten and came again begins at its last id, behind what was trimmed of it.
+        // A channel that was forgotten and created again begins at its last id, so its events
+        // before that id count as trimmed.
         let began_empty = origin.ms == 0;
         if began_empty && mark == origin {
             Self::NothingSince(origin)
@@ -44,7 +64,7 @@ impl Trimmed {
         }
     }
 
-    /// The id after which everything is kept, if it is known.
+    /// Returns the id after which the log holds everything, if the log knows it.
     const fn mark(self) -> Option<EventId> {
         match self {
             Self::NothingSince(id) | Self::Through(id) => Some(id),
@@ -53,7 +73,8 @@ impl Trimmed {
     }
 }
 
-/// Judges `position`, given whether its own event is still in the log.
+/// Decides whether `position` can be continued. `present` states whether its own event is still in
+/// the log.
 #[must_use]
 pub fn judge(position: Position, present: bool, extent: &Extent) -> Continuity {
     let mark = extent.trimmed.mark();
@@ -72,14 +93,16 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Continuity {
     }
 }
 
-/// Judges the position "from this millisecond on": it is complete if nothing that late was ever trimmed.
+/// Decides whether the events from the millisecond `ms` on are complete.
+///
+/// They are complete if no event of that millisecond or later was ever trimmed.
 #[must_use]
 pub fn judge_time(ms: u64, extent: &Extent) -> Continuity {
     let id = EventId::new(ms, 0);
     let complete = match extent.trimmed {
         Trimmed::NothingSince(_) => true,
         Trimmed::Through(mark) => id > mark,
-        // Trimming goes from the front: an event that is older and still here is the proof.
+        // Trimming starts with the oldest event, so an older event that is still there is a proof.
         Trimmed::Somewhere => extent.oldest.is_some_and(|oldest| oldest <= id) || id > extent.last,
     };
     if complete {
@@ -102,7 +125,7 @@ fn reason(position: Position, extent: &Extent) -> GapReason {
     } else if extent.oldest.is_some_and(|oldest| id >= oldest) || id > extent.last {
         GapReason::LostTail
     } else if nothing_trimmed {
-        // Older than everything, though nothing is missing: it is not an id of this log.
+        // The id is older than every event although nothing is missing: it belongs to another log.
         GapReason::Unknown
     } else {
         GapReason::Trimmed
@@ -128,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_in_the_log_the_last_one_and_the_newest_trimmed_one_are_proofs() {
+    fn an_id_in_the_log_the_last_id_and_the_newest_trimmed_id_are_proofs() {
         let kept = Extent {
             oldest: Some(id(5)),
             last: id(9),
@@ -171,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_goes_by_position() {
+    fn the_reason_depends_on_the_position() {
         let kept = Extent {
             oldest: Some(id(5)),
             last: id(9),
@@ -195,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_complete_unless_something_as_late_was_trimmed() {
+    fn a_time_is_complete_unless_an_event_of_that_time_or_later_was_trimmed() {
         let kept = Extent {
             oldest: Some(id(5)),
             last: id(9),
@@ -220,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn at_an_id_is_complete_while_that_event_is_in_the_log() {
+    fn a_position_at_an_id_is_complete_while_its_event_is_in_the_log() {
         let kept = Extent {
             oldest: Some(id(5)),
             last: id(9),

@@ -1,176 +1,204 @@
-//! Publishing exactly once: a publish with a key may be sent again, and is stored once.
+//! Idempotent publishing: a publish with a key can be sent again and is stored once.
 //!
-//! A broker keeps for each key, in the same step as the events, which ids they got and what they were, until the key
-//! expires. Keys and contents are kept as fingerprints: what a key costs does not depend on its length, and contents can
-//! be told apart after the events themselves were trimmed.
+//! A broker stores each key together with the events: which ids they got and what they contained,
+//! until the key expires. Keys and contents are stored as fingerprints. The cost of a key therefore
+//! does not depend on its length, and contents can be compared after the events were trimmed.
 
 use std::{collections::HashMap, time::Duration};
 
-use bytestring::ByteString;
-use sha2::{Digest as _, Sha256};
-use sse_proto::{Event, EventType};
+use sse_proto::Event;
 
+pub use super::fingerprint::Fingerprint;
 use super::{Appended, BrokerError};
 
-/// How long keys are known, and how many of them.
+/// Limits of the idempotency keys.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyLimits {
-    /// From the publish on, by the log's clock. A key keeps the time that it got, also across a restart.
+    /// How long a key is known after its publish, by the log's clock.
+    ///
+    /// A key keeps the expiry that it got, even across a restart with another window.
     pub window: Duration,
-    /// Of one channel. A new key beyond is refused: the window never gets shorter.
+    /// Keys per channel. A new key beyond this limit is rejected, because the window is a
+    /// guarantee.
     pub keys_max: usize,
 }
 
 impl KeyLimits {
-    /// The window in the log's unit.
+    /// Returns the window in milliseconds.
     #[must_use]
     pub fn window_ms(&self) -> u64 {
         u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// The first 128 bits of a SHA-256: nobody can find two texts that share them, and no text for those of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u128);
-
-impl Fingerprint {
-    /// Of a key.
-    #[must_use]
-    pub fn of_key(key: &[u8]) -> Self {
-        Self::finished(Sha256::new_with_prefix(key))
-    }
-
-    /// Of events, in their order.
-    #[must_use]
-    pub fn of_events<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
-        let mut hash = Sha256::new();
-        for event in events {
-            add_event(&mut hash, &event.kind, Some(&event.data));
-        }
-        Self::finished(hash)
-    }
-
-    /// Of an event as its publisher sent it: without data, if the server makes it up, another each time.
-    #[must_use]
-    pub fn of_sent(kind: &EventType, data: Option<&ByteString>) -> Self {
-        let mut hash = Sha256::new();
-        add_event(&mut hash, kind, data);
-        Self::finished(hash)
-    }
-
-    /// The number that it is.
-    #[must_use]
-    pub const fn number(self) -> u128 {
-        self.0
-    }
-
-    fn finished(hash: Sha256) -> Self {
-        let hash: [u8; 32] = hash.finalize().into();
-        let (half, _) = hash
-            .split_first_chunk()
-            .expect("32 bytes have a first half");
-        Self(u128::from_be_bytes(*half))
-    }
-}
-
-impl From<u128> for Fingerprint {
-    fn from(number: u128) -> Self {
-        Self(number)
-    }
-}
-
-/// With lengths, so that no two lists of events give the same bytes.
-fn add_event(hash: &mut Sha256, kind: &EventType, data: Option<&ByteString>) {
-    let mut add = |text: &str| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
-    add(kind.as_str());
-    match data {
-        Some(data) => add(data),
-        None => hash.update(u64::MAX.to_le_bytes()),
-    }
-}
-
-/// What a publisher gives to be able to send it again.
+/// What identifies a publish that may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The publisher's key.
+    /// Fingerprint of the publisher's key.
     pub key: Fingerprint,
-    /// What is published under it.
+    /// Fingerprint of the content that is published under the key.
     pub content: Fingerprint,
 }
 
-/// Events of an append that share a key, or have none.
+/// Events of an append that share a key or have none.
 #[derive(Debug, Clone)]
 pub struct AppendItem {
-    /// At least one.
+    /// The events, at least one.
     pub events: Vec<Event>,
-    /// None: these are stored each time they are sent.
+    /// The key; without one, the events are stored each time they are sent.
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// Where a part is in the log.
+/// Where the events of an item are in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppendOutcome {
-    /// The ids that it got when it came for the first time.
+    /// The ids that the events got when the item was first stored.
     pub ids: Appended,
-    /// Its key was known: nothing was added.
+    /// True if the key was known: the append added nothing for this item.
     pub duplicate: bool,
 }
 
-/// What a log knows of a key that has not expired.
+impl AppendOutcome {
+    /// The outcome of an item that was stored now.
+    pub(super) const fn new(ids: Appended) -> Self {
+        Self {
+            ids,
+            duplicate: false,
+        }
+    }
+
+    /// The outcome of an item that was stored before with these ids.
+    pub(super) const fn duplicate_of(ids: Appended) -> Self {
+        Self {
+            ids,
+            duplicate: true,
+        }
+    }
+}
+
+/// What a log knows about a key that has not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KnownKey {
+    /// The ids of the events that were stored under the key.
     pub(super) ids: Appended,
+    /// Fingerprint of their content.
     pub(super) content: Fingerprint,
 }
 
-/// What is to be done with a part.
+/// What an append does with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// Its events are to be added.
+    /// Store the events of the item.
     New,
-    /// It was added before, with these ids.
+    /// The item was stored before, with these ids.
     Duplicate(Appended),
-    /// It is the same as this part of the same append.
+    /// The item equals an earlier item of the same append, which has this index.
     SameAs(usize),
 }
 
-/// Decides about all parts of an append, before anything is done.
+/// Decides about all items of an append before any of them is stored.
 ///
-/// The outer error is of `look_up`, which finds a key of the channel; the inner one refuses all parts.
-pub(super) fn dispositions<E>(
+/// `look_up` finds a key of the channel that has not expired.
+///
+/// ```text
+/// items             known keys   dispositions
+/// A: "x"            A: "x"       Duplicate(ids of A)
+/// B: "y"                         New
+/// without key                    New
+/// B: "y"                         SameAs(1)
+/// ```
+///
+/// # Errors
+///
+/// [`BrokerError::KeyReused`] if a key comes with other content, and the errors of `look_up`.
+pub(super) fn dispositions<E: From<BrokerError>>(
     items: &[AppendItem],
     mut look_up: impl FnMut(Fingerprint) -> Result<Option<KnownKey>, E>,
-) -> Result<Result<Vec<Disposition>, BrokerError>, E> {
-    let mut new: HashMap<Fingerprint, (usize, Fingerprint)> = HashMap::new();
+) -> Result<Vec<Disposition>, E> {
+    let mut first_uses = HashMap::new();
     let mut dispositions = Vec::with_capacity(items.len());
     for (nth, item) in items.iter().enumerate() {
-        let Some(idempotency) = item.idempotency else {
-            dispositions.push(Disposition::New);
-            continue;
-        };
-        let (disposition, content) = match (new.get(&idempotency.key), look_up(idempotency.key)?) {
-            (Some((same, content)), _) => (Disposition::SameAs(*same), *content),
-            (None, Some(known)) => (Disposition::Duplicate(known.ids), known.content),
-            (None, None) => {
-                new.insert(idempotency.key, (nth, idempotency.content));
-                (Disposition::New, idempotency.content)
+        dispositions.push(match item.idempotency {
+            None => Disposition::New,
+            Some(idempotency) => {
+                let known = look_up(idempotency.key)?;
+                decide_keyed(&mut first_uses, nth, idempotency, known)?
             }
-        };
-        if content != idempotency.content {
-            return Ok(Err(BrokerError::KeyReused { item: nth }));
-        }
-        dispositions.push(disposition);
+        });
     }
-    Ok(Ok(dispositions))
+    Ok(dispositions)
+}
+
+/// Decides about the item with the index `nth`, which has a key.
+///
+/// `first_uses` has the index and content of the first item per new key.
+fn decide_keyed(
+    first_uses: &mut HashMap<Fingerprint, (usize, Fingerprint)>,
+    nth: usize,
+    idempotency: IdempotencyKey,
+    known: Option<KnownKey>,
+) -> Result<Disposition, BrokerError> {
+    let IdempotencyKey { key, content } = idempotency;
+    let (disposition, known_content) = match (first_uses.get(&key), known) {
+        (Some((first, content)), _) => (Disposition::SameAs(*first), *content),
+        (None, Some(known)) => (Disposition::Duplicate(known.ids), known.content),
+        (None, None) => {
+            first_uses.insert(key, (nth, content));
+            (Disposition::New, content)
+        }
+    };
+    if known_content == content {
+        Ok(disposition)
+    } else {
+        Err(BrokerError::KeyReused { item: nth })
+    }
+}
+
+/// Returns the outcomes if every item was stored before, so that the append has nothing to store.
+pub(super) fn known_outcomes(dispositions: &[Disposition]) -> Option<Vec<AppendOutcome>> {
+    let known = |disposition: &Disposition| match disposition {
+        Disposition::Duplicate(ids) => Some(AppendOutcome::duplicate_of(*ids)),
+        Disposition::New | Disposition::SameAs(_) => None,
+    };
+    dispositions.iter().map(known).collect()
+}
+
+/// Returns how many new keys an append stores.
+pub(super) fn count_new_keys(items: &[AppendItem], dispositions: &[Disposition]) -> usize {
+    let is_new_key = |(item, disposition): &(&AppendItem, &Disposition)| {
+        item.idempotency.is_some() && **disposition == Disposition::New
+    };
+    items.iter().zip(dispositions).filter(is_new_key).count()
+}
+
+/// Carries out `dispositions`: calls `store` for each new item, and returns all outcomes in order.
+pub(super) fn store_new_items<E>(
+    items: &[AppendItem],
+    dispositions: &[Disposition],
+    mut store: impl FnMut(&AppendItem) -> Result<Appended, E>,
+) -> Result<Vec<AppendOutcome>, E> {
+    let mut outcomes: Vec<AppendOutcome> = Vec::with_capacity(items.len());
+    for (item, disposition) in items.iter().zip(dispositions) {
+        outcomes.push(match disposition {
+            Disposition::New => AppendOutcome::new(store(item)?),
+            Disposition::Duplicate(ids) => AppendOutcome::duplicate_of(*ids),
+            Disposition::SameAs(nth) => AppendOutcome::duplicate_of(outcomes[*nth].ids),
+        });
+    }
+    Ok(outcomes)
+}
+
+/// Returns how many events an append added.
+pub(super) fn count_added(items: &[AppendItem], outcomes: &[AppendOutcome]) -> usize {
+    let added = items
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| !outcome.duplicate);
+    added.map(|(item, _)| item.events.len()).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use sse_proto::EventId;
 
     use super::*;
@@ -183,60 +211,26 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_what_sha256sum_prints_first() {
-        // printf abc | sha256sum | cut -c 1-32
-        assert_eq!(
-            Fingerprint::of_key(b"abc").number(),
-            0xba78_16bf_8f01_cfea_4141_40de_5dae_2223
-        );
-    }
-
-    #[test]
-    fn other_events_have_another_fingerprint() {
-        let contents = [
-            vec![event("a", "b")],
-            vec![event("ab", "")],
-            vec![event("a", "")],
-            vec![event("b", "a")],
-            vec![event("a", "b"), event("a", "b")],
-            vec![event("a", "ba"), event("b", "")],
-            vec![event("a", "b"), event("b", "a")],
-            vec![event("b", "a"), event("a", "b")],
-        ];
-        let mut found: Vec<Fingerprint> = contents.iter().map(Fingerprint::of_events).collect();
-        found.push(Fingerprint::of_sent(&"a".parse().unwrap(), None));
-        for (nth, one) in found.iter().enumerate() {
-            assert!(found[..nth].iter().all(|other| other != one), "{nth}");
-        }
-        let alone = event("a", "b");
-        assert_eq!(
-            Fingerprint::of_events(&contents[0]),
-            Fingerprint::of_sent(&alone.kind, Some(&alone.data))
-        );
-    }
-
-    #[test]
-    fn all_parts_are_decided_before_any_is_added() {
+    fn all_items_are_decided_before_any_is_stored() {
         let item = |key: u128, content: u128| AppendItem {
             events: vec![event("a", "b")],
             idempotency: (key > 0).then_some(IdempotencyKey {
-                key: Fingerprint(key),
-                content: Fingerprint(content),
+                key: key.into(),
+                content: content.into(),
             }),
         };
         let ids = Appended {
             first: EventId::new(1, 0),
             last: EventId::new(1, 0),
         };
-        let planned = |items: &[AppendItem]| {
+        let decide = |items: &[AppendItem]| {
             let look_up = |key: Fingerprint| {
-                Ok::<_, Infallible>((key.0 == 1).then_some(KnownKey {
+                Ok((key.number() == 1).then_some(KnownKey {
                     ids,
-                    content: Fingerprint(10),
+                    content: 10.into(),
                 }))
             };
-            let Ok(planned) = dispositions(items, look_up);
-            planned.map_err(|error| match error {
+            dispositions(items, look_up).map_err(|error| match error {
                 BrokerError::KeyReused { item } => item,
                 error => panic!("{error}"),
             })
@@ -249,7 +243,7 @@ mod tests {
             item(1, 10),
         ];
         assert_eq!(
-            planned(&good),
+            decide(&good),
             Ok(vec![
                 Disposition::Duplicate(ids),
                 Disposition::New,
@@ -258,7 +252,34 @@ mod tests {
                 Disposition::Duplicate(ids)
             ])
         );
-        assert_eq!(planned(&[item(2, 20), item(1, 11)]), Err(1));
-        assert_eq!(planned(&[item(2, 20), item(0, 0), item(2, 21)]), Err(2));
+        assert_eq!(decide(&[item(2, 20), item(1, 11)]), Err(1));
+        assert_eq!(decide(&[item(2, 20), item(0, 0), item(2, 21)]), Err(2));
+    }
+    #[test]
+    fn an_item_that_equals_an_earlier_one_gets_its_ids() {
+        let item = AppendItem {
+            events: vec![event("a", "b"); 2],
+            idempotency: None,
+        };
+        let ids = |ms| Appended {
+            first: EventId::new(ms, 0),
+            last: EventId::new(ms, 1),
+        };
+        let items = vec![item; 3];
+        let decided = [
+            Disposition::Duplicate(ids(1)),
+            Disposition::New,
+            Disposition::SameAs(1),
+        ];
+        let store = |_: &AppendItem| Ok::<_, BrokerError>(ids(2));
+        let outcomes = store_new_items(&items, &decided, store).unwrap();
+        let found: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| (outcome.ids, outcome.duplicate))
+            .collect();
+        assert_eq!(found, [(ids(1), true), (ids(2), false), (ids(2), true)]);
+        assert_eq!(count_added(&items, &outcomes), 2);
+        assert_eq!(known_outcomes(&decided), None);
+        assert!(known_outcomes(&decided[..1]).is_some());
     }
 }

@@ -1,6 +1,7 @@
-//! Wake-ups by channel: who follows a channel hears that it has new events.
+//! Notifies the watchers of a channel that it may have new events.
 //!
-//! A ring says only "look": it carries no event, so a lost order between ring and read cannot lose one.
+//! A notification carries no event. The watcher reads the log itself, so a notification that
+//! overtakes or repeats another one cannot lose or duplicate an event.
 
 use std::{
     collections::HashMap,
@@ -11,21 +12,23 @@ use std::{
 use smallvec::SmallVec;
 use sse_proto::Channel;
 
-/// Somebody who follows a channel.
+/// A watcher of a channel, such as the feed of its tail.
 pub trait Watcher: fmt::Debug + Send + Sync {
-    /// The channel may have events that were not there before. It is not waited for: do no more than note it.
+    /// The channel may have new events.
+    ///
+    /// The notifier waits for this call: record the change, and do the work elsewhere.
     fn changed(self: Arc<Self>);
 }
 
-/// Who follows which channel.
+/// The watchers of all channels. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeNotifier(Arc<Mutex<HashMap<Channel, Watchers>>>);
 
-/// Mostly one: whoever feeds the channel's tail.
+/// The watchers of one channel. There is mostly one: the feed of the channel's tail.
 type Watchers = SmallVec<[Weak<dyn Watcher>; 1]>;
 
 impl ChangeNotifier {
-    /// From now on `watcher` hears of `channel`.
+    /// Notifies `watcher` of changes of `channel` from now on, until the watcher is dropped.
     pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
         self.lock()
             .entry(channel.clone())
@@ -33,26 +36,27 @@ impl ChangeNotifier {
             .push(watcher);
     }
 
-    /// Forgets the followers of `channel` that are gone.
+    /// Removes the watchers of `channel` that were dropped.
     pub fn remove_dropped(&self, channel: &Channel) {
-        let mut notifier = self.lock();
-        if let Some(watchers) = notifier.get_mut(channel) {
+        let mut watchers_by_channel = self.lock();
+        if let Some(watchers) = watchers_by_channel.get_mut(channel) {
             watchers.retain(|watcher| watcher.strong_count() > 0);
             if watchers.is_empty() {
-                notifier.remove(channel);
+                watchers_by_channel.remove(channel);
             }
         }
     }
 
-    /// Tells the followers of `channel` to look.
+    /// Notifies the watchers of `channel`.
     pub fn notify(&self, channel: &Channel) {
-        // Not under the lock: whoever is let go of here may be gone with it, and says so.
+        // Call the watchers without the lock. This may hold the last reference to a watcher, and
+        // dropping it calls `remove_dropped`.
         for watcher in self.watchers(channel) {
             watcher.changed();
         }
     }
 
-    /// The channels that somebody follows, in no order.
+    /// Returns the channels that have watchers, in no order.
     #[must_use]
     pub fn followed(&self) -> Vec<Channel> {
         self.lock().keys().cloned().collect()
@@ -68,7 +72,40 @@ impl ChangeNotifier {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Watchers>> {
-        // No code panics while it holds this lock, and a map of bells is valid at every step.
+        // No code panics while it holds this lock, and the map is valid after every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counter(AtomicUsize);
+
+    impl Watcher for Counter {
+        fn changed(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_watcher_is_notified_of_its_channel_until_it_is_dropped() {
+        let (notifier, watcher) = (ChangeNotifier::default(), Arc::new(Counter::default()));
+        let (orders, users): (Channel, Channel) =
+            ("orders".parse().unwrap(), "users".parse().unwrap());
+        let weak: Weak<Counter> = Arc::downgrade(&watcher);
+        notifier.follow(&orders, weak);
+        notifier.notify(&orders);
+        notifier.notify(&users);
+        assert_eq!(watcher.0.load(Relaxed), 1);
+        assert_eq!(notifier.followed(), std::slice::from_ref(&orders));
+        drop(watcher);
+        notifier.notify(&orders);
+        notifier.remove_dropped(&orders);
+        assert_eq!(notifier.followed(), []);
     }
 }

@@ -35,16 +35,16 @@ pub(super) async fn open(
             prefix,
             timeout,
         } => {
-            let place = redis::RedisOptions {
+            let options = redis::RedisOptions {
                 url,
                 prefix,
                 timeout: *timeout,
             };
-            Broker::Redis(RedisBroker::connect(place, retention, metrics, &runtime).await?)
+            Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)
         }
         BrokerKind::Memory => Broker::Memory(Memory::new(retention, metrics, &runtime)),
         BrokerKind::Directory { path, disk_reserve } => Broker::Embedded(Embedded::open(
-            embedded::Place::Directory(path.clone()),
+            embedded::Location::Directory(path.clone()),
             retention,
             *disk_reserve,
             metrics,

@@ -22,7 +22,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, Continuity, PageLimits, ReadFrom, Retention, Stored,
-        embedded::{Embedded, OpenError, Place, is_catching_panic},
+        embedded::{Embedded, Location, OpenError, is_catching_panic},
         idempotency::{AppendItem, Fingerprint, IdempotencyKey, KeyLimits},
     },
     metrics::Metrics,
@@ -70,9 +70,9 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
         },
     };
     let (gave_up, _) = oneshot::channel();
-    let place = Place::Directory(directory.to_owned());
+    let location = Location::Directory(directory.to_owned());
     Embedded::open(
-        place,
+        location,
         retention,
         0,
         Metrics::new(),

@@ -12,7 +12,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
-        embedded::{Embedded, Place},
+        embedded::{Embedded, Location},
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         notify::Watcher,
@@ -87,7 +87,7 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
         (None, Backend::Memory) => {
             Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()))
         }
-        (None, _) => embedded(Place::Directory(directory.path().join("log")), retention),
+        (None, _) => embedded(Location::Directory(directory.path().join("log")), retention),
     };
     Own {
         broker,
@@ -96,11 +96,11 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
     }
 }
 
-fn embedded(place: Place, retention: Retention) -> Broker {
+fn embedded(location: Location, retention: Retention) -> Broker {
     let (gave_up, _) = oneshot::channel();
     Broker::Embedded(
         Embedded::open(
-            place,
+            location,
             retention,
             0,
             Metrics::new(),
@@ -459,7 +459,7 @@ crate::on_every_broker! {
             let read = own.broker.read(&channel("a"), ReadFrom::Oldest, ALL).await;
             assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
             // Its file is closed for good, although we still have a handle: another may open it.
-            embedded(Place::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
+            embedded(Location::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
         }
     }
 }

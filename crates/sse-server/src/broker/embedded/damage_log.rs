@@ -1,4 +1,4 @@
-//! What the operator is told of events that cannot be read: one line for each damaged stretch, and not too many of them.
+//! Logs the events that cannot be read: one line per damaged range, and a limited number of lines.
 
 use std::{
     collections::HashSet,
@@ -11,30 +11,32 @@ use sse_proto::{Channel, EventId, Position};
 use super::store::Store;
 use crate::broker::ReadFrom;
 
-/// So many stretches are told of in [`SPAN`].
-const TOLD_MAX: usize = 100;
-const SPAN: Duration = Duration::from_mins(10);
+/// Ranges that are logged per [`PERIOD`].
+const REPORTS_MAX: usize = 100;
+/// After this time, every range is logged again.
+const PERIOD: Duration = Duration::from_mins(10);
 
-/// The stretches that were told of, by the event behind them.
+/// The damaged ranges that were logged, by the event that follows each range.
 #[derive(Debug, Default)]
-pub(super) struct DamageLog(Mutex<Told>);
+pub(super) struct DamageLog(Mutex<Reported>);
 
 #[derive(Debug, Default)]
-struct Told {
-    stretches: HashSet<(Channel, Option<EventId>)>,
+struct Reported {
+    ranges: HashSet<(Channel, Option<EventId>)>,
     since: Option<Instant>,
 }
 
 impl DamageLog {
-    /// Whoever reads `from` there goes on with `next`, because what lies between is damaged.
-    pub(super) fn found(
+    /// Logs that a read `from` a position continues with `next`, because the events in between are
+    /// damaged.
+    pub(super) fn report(
         &self,
         store: &Store,
         channel: &Channel,
         from: ReadFrom,
         next: Option<EventId>,
     ) {
-        if !self.is_news(channel, next, Instant::now()) {
+        if !self.is_new(channel, next, Instant::now()) {
             return;
         }
         let from = match from {
@@ -45,25 +47,26 @@ impl DamageLog {
         };
         let until = next.map_or_else(|| "to the end".to_owned(), |next| format!("until {next}"));
         tracing::error!(
-            "events of channel {channel} cannot be read {from} {until}: {} is damaged. Subscribers are told of the gap and \
-             go on behind it; to have the events back, stop the server and restore the file from a backup",
-            store.name()
+            "events of channel {channel} cannot be read {from} {until}: {} is damaged. Subscribers \
+             receive a gap and continue after it; to have the events back, stop the server and \
+             restore the file from a backup",
+            store.file_name()
         );
     }
 
-    /// Whether this stretch was not told of yet, and may be.
-    fn is_news(&self, channel: &Channel, next: Option<EventId>, now: Instant) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told
+    /// Returns true if the range before `next` was not logged yet and may be logged.
+    fn is_new(&self, channel: &Channel, next: Option<EventId>, now: Instant) -> bool {
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported
             .since
-            .is_none_or(|since| now.duration_since(since) > SPAN)
+            .is_none_or(|since| now.duration_since(since) > PERIOD)
         {
-            *told = Told {
-                stretches: HashSet::new(),
+            *reported = Reported {
+                ranges: HashSet::new(),
                 since: Some(now),
             };
         }
-        told.stretches.len() < TOLD_MAX && told.stretches.insert((channel.clone(), next))
+        reported.ranges.len() < REPORTS_MAX && reported.ranges.insert((channel.clone(), next))
     }
 }
 
@@ -72,19 +75,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_stretch_is_told_of_once_and_not_too_many_at_a_time() {
-        let (damage, channel, now) = (
+    fn each_range_is_logged_once_per_period_and_their_number_is_limited() {
+        let (damage_log, channel, now) = (
             DamageLog::default(),
             Channel::default_channel(),
             Instant::now(),
         );
-        let told = |now| {
+        let count_logged = |now| {
             (0..1000)
-                .filter(|ms| damage.is_news(&channel, Some(EventId::new(*ms, 0)), now))
+                .filter(|ms| damage_log.is_new(&channel, Some(EventId::new(*ms, 0)), now))
                 .count()
         };
-        assert!(damage.is_news(&channel, None, now) && !damage.is_news(&channel, None, now));
-        assert_eq!((told(now), told(now)), (TOLD_MAX - 1, 0));
-        assert_eq!(told(now + 2 * SPAN), TOLD_MAX);
+        assert!(damage_log.is_new(&channel, None, now) && !damage_log.is_new(&channel, None, now));
+        assert_eq!((count_logged(now), count_logged(now)), (REPORTS_MAX - 1, 0));
+        assert_eq!(count_logged(now + 2 * PERIOD), REPORTS_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps a reserve of free disk space: a log that filled its disk could not even trim itself.
+//! Keeps a reserve of free disk space. A log that filled its disk could not even trim itself.
 
 use std::{
     path::PathBuf,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::broker::BrokerError;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks at the free space now and then.
+/// Measures the free space of the log's disk, at most once per [`CHECK_INTERVAL`].
 #[derive(Debug)]
 pub(super) struct FreeSpace {
     directory: PathBuf,
     reserve_bytes: u64,
-    looked: Option<(Instant, u64)>,
+    measured: Option<(Instant, u64)>,
 }
 
 impl FreeSpace {
@@ -22,28 +22,37 @@ impl FreeSpace {
         Self {
             directory,
             reserve_bytes,
-            looked: None,
+            measured: None,
         }
     }
 
-    /// Whether events may be stored. What cannot be found out does not stop anybody.
+    /// Checks that events may be stored. If the free space cannot be measured, they may.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Full`] if less than the reserve is free.
     pub(super) fn check(&mut self) -> Result<(), BrokerError> {
-        let free = match self.looked {
-            Some((when, free)) if when.elapsed() < LOOK_EVERY => free,
-            _ => {
-                let free = rustix::fs::statvfs(&self.directory)
-                    .map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
-                self.looked = Some((Instant::now(), free));
-                free
-            }
-        };
+        let free = self.free_bytes();
         if free >= self.reserve_bytes {
             return Ok(());
         }
         Err(BrokerError::Full(format!(
-            "only {free} bytes are free on the disk of {}, and {} are kept in reserve (--disk-reserve): make room",
+            "only {free} bytes are free on the disk of {}, and {} are kept in reserve \
+             (--disk-reserve): make room",
             self.directory.display(),
             self.reserve_bytes
         )))
+    }
+
+    fn free_bytes(&mut self) -> u64 {
+        match self.measured {
+            Some((when, free)) if when.elapsed() < CHECK_INTERVAL => free,
+            _ => {
+                let free = rustix::fs::statvfs(&self.directory)
+                    .map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+                self.measured = Some((Instant::now(), free));
+                free
+            }
+        }
     }
 }

@@ -1,13 +1,15 @@
-//! The bytes of an event, of a channel's row and of what else the log remembers, each with a checksum.
+//! The bytes of events, channel rows and the other rows of the log, each with a checksum.
 //!
-//! An event record carries the id of the event before it in its channel, so that a reader can prove that none is
-//! missing between the two. A CRC32C covers key and value, because redb checks no checksums on ordinary reads.
+//! An event record contains the id of the event before it in its channel. A reader can therefore
+//! prove that no event is missing between the two. A CRC32C covers key and value, because redb
+//! verifies no checksums on ordinary reads.
 //!
 //! ```text
-//! event    previous ms u64 · previous seq u64 · type length u8 · type · data · crc32c u32     (little endian)
-//! channel  number u32 · origin · last · trimmed · oldest (16 bytes each) · count u64 · bytes u64 · crc32c u32
-//! numbers  highest · origin (16 bytes each) · next number u32 · crc32c u32
-//! others   what they are · crc32c u32
+//! event      previous ms u64 · previous seq u64 · type length u8 · type · data · crc32c u32
+//! channel    number u32 · origin · last · trimmed · oldest (16 bytes each) · count u64 · bytes u64
+//!            · crc32c u32
+//! forgotten  last (16 bytes) · crc32c u32
+//! header     highest · origin (16 bytes each) · next number u32 · crc32c u32     (little endian)
 //! ```
 
 use bytes::Bytes;
@@ -19,24 +21,28 @@ use crate::broker::{
     continuity::{Extent, Trimmed},
 };
 
+/// Version of the format. It changes when an older version could not read what this one writes.
+pub(super) const FORMAT: u64 = 2;
+
 /// Key of an event: the number of its channel, and its id.
 pub(super) type Key = (u32, u64, u64);
 
-/// The key of `id` in the channel with this number.
-pub(super) const fn key(number: u32, id: EventId) -> Key {
+/// Returns the key of `id` in the channel with this number.
+pub(super) const fn event_key(number: u32, id: EventId) -> Key {
     (number, id.ms, id.seq)
 }
 
-/// The id in a key.
+/// Returns the id in a key.
 pub(super) const fn id_of(key: Key) -> EventId {
     EventId::new(key.1, key.2)
 }
 
+/// Bytes of an event record before its type.
 const EVENT_HEAD: usize = 17;
-/// Bytes of a checksum.
+/// Length of a checksum in bytes.
 pub(super) const CHECKSUM: usize = 4;
 
-/// Writes an event's record into `out`, which is cleared first.
+/// Encodes an event record into `out`, which is cleared first.
 pub(super) fn encode_event(out: &mut Vec<u8>, key: Key, previous: EventId, kind: &str, data: &str) {
     let kind_length = u8::try_from(kind.len()).expect("an event type has at most 128 bytes");
     out.clear();
@@ -49,20 +55,20 @@ pub(super) fn encode_event(out: &mut Vec<u8>, key: Key, previous: EventId, kind:
     out.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// Reads an event's record; none if it is not what was written.
+/// Decodes an event record; returns `None` if the checksum or layout is wrong.
 ///
-/// Returns the event and the id of the one before it in its channel.
+/// The second value is the id of the event before it in its channel.
 pub(super) fn decode_event(key: Key, record: &[u8]) -> Option<(Stored, EventId)> {
     let (content, checksum) = record.split_last_chunk::<CHECKSUM>()?;
     if crc32c::crc32c_append(key_checksum(key), content) != u32::from_le_bytes(*checksum) {
         return None;
     }
-    let (previous, rest) = take_id(content)?;
+    let (previous, rest) = split_id(content)?;
     let (&kind_length, text) = rest.split_first()?;
     if text.len() < usize::from(kind_length) {
         return None;
     }
-    // One copy out of the page; type and data share it.
+    // Type and data share one copy of the text.
     let text = Bytes::copy_from_slice(text);
     let kind = ByteString::try_from(text.slice(..usize::from(kind_length))).ok()?;
     let data = ByteString::try_from(text.slice(usize::from(kind_length)..)).ok()?;
@@ -84,14 +90,14 @@ fn key_checksum((number, ms, seq): Key) -> u32 {
     crc32c::crc32c(&bytes)
 }
 
-/// Adds a checksum of `content` and of the key that it stands under.
+/// Appends a checksum of `content` and of the key of its row.
 pub(super) fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
     let checksum = crc32c::crc32c_append(crc32c::crc32c(key), &content);
     content.extend_from_slice(&checksum.to_le_bytes());
     content
 }
 
-/// The content of what was sealed under this key; none if it is not what was written.
+/// Returns the content of a sealed row; returns `None` if the checksum is wrong.
 pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     let (content, checksum) = sealed.split_last_chunk::<CHECKSUM>()?;
     let is_whole =
@@ -99,32 +105,32 @@ pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     is_whole.then_some(content)
 }
 
-/// The last id of a forgotten channel, sealed.
+/// Encodes the last id of a forgotten channel.
 pub(super) fn encode_forgotten(channel: &str, last: EventId) -> Vec<u8> {
     let mut content = Vec::with_capacity(16 + CHECKSUM);
     put_id(&mut content, last);
     seal(channel.as_bytes(), content)
 }
 
-/// The same read; none if it is not what was written.
+/// Decodes the last id of a forgotten channel; returns `None` if the checksum or layout is wrong.
 pub(super) fn decode_forgotten(channel: &str, sealed: &[u8]) -> Option<EventId> {
-    let (last, rest) = take_id(unseal(channel.as_bytes(), sealed)?)?;
+    let (last, rest) = split_id(unseal(channel.as_bytes(), sealed)?)?;
     rest.is_empty().then_some(last)
 }
 
-/// What belongs to the whole log.
+/// The row that belongs to the whole log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LogHeader {
-    /// The highest id given out, or passed.
+    /// The highest id that the log's clock has assigned or passed.
     pub(super) highest: EventId,
-    /// Where channels begin of which nothing is known.
+    /// Where channels begin that have neither a row nor a known last id.
     pub(super) origin: EventId,
-    /// For the next new channel.
+    /// The number of the next new channel.
     pub(super) next_number: u32,
 }
 
 impl LogHeader {
-    /// The key that they stand under.
+    /// The key of the row.
     pub(super) const KEY: &'static str = "log";
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -135,11 +141,11 @@ impl LogHeader {
         seal(Self::KEY.as_bytes(), content)
     }
 
-    /// Reads them; none if they are not what was written.
+    /// Decodes the header; returns `None` if the checksum or layout is wrong.
     pub(super) fn decode(sealed: &[u8]) -> Option<Self> {
         let content = unseal(Self::KEY.as_bytes(), sealed)?;
-        let (highest, rest) = take_id(content)?;
-        let (origin, rest) = take_id(rest)?;
+        let (highest, rest) = split_id(content)?;
+        let (origin, rest) = split_id(rest)?;
         Some(Self {
             highest,
             origin,
@@ -148,22 +154,22 @@ impl LogHeader {
     }
 }
 
-/// What the log knows of a channel, kept in step with its events by the same transaction.
+/// What the log knows about a channel. Its events and its row change in the same transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ChannelRow {
-    /// Stands for the channel in the keys of its events; never given to another channel.
+    /// Identifies the channel in the keys of its events. No other channel ever gets this number.
     pub(super) number: u32,
-    /// Where the channel began: nothing of it lies before.
+    /// The id after which the channel began.
     pub(super) origin: EventId,
-    /// The last id given out in the channel.
+    /// The last id assigned in the channel.
     pub(super) last: EventId,
-    /// The newest id trimmed; `origin` if none was.
+    /// The newest trimmed id; `origin` if nothing was trimmed.
     pub(super) trimmed: EventId,
-    /// The oldest event kept; zero if none is.
+    /// The oldest event; zero if the channel has no events.
     pub(super) oldest: EventId,
-    /// Events kept.
+    /// Number of events.
     pub(super) count: u64,
-    /// Their bytes, keys included.
+    /// Bytes of the events, including their keys.
     pub(super) bytes: u64,
 }
 
@@ -181,7 +187,7 @@ impl ChannelRow {
         }
     }
 
-    /// What of it decides whether a position can be continued.
+    /// Returns what decides whether a position can be continued.
     pub(super) fn extent(&self) -> Extent {
         let trimmed = Trimmed::through(self.trimmed, self.origin);
         Extent {
@@ -191,7 +197,29 @@ impl ChannelRow {
         }
     }
 
-    /// The bytes of the row of this channel.
+    /// Returns true if events other than the newest are older than `cutoff_ms`.
+    pub(super) const fn has_events_before(&self, cutoff_ms: u64) -> bool {
+        self.count > 1 && self.oldest.ms < cutoff_ms
+    }
+
+    /// Counts an event that was appended.
+    pub(super) const fn add(&mut self, id: EventId, bytes: u64) {
+        if self.count == 0 {
+            self.oldest = id;
+        }
+        self.last = id;
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// Subtracts the oldest event, which was trimmed. The caller sets `oldest`.
+    pub(super) fn subtract(&mut self, id: EventId, bytes: u64) {
+        self.trimmed = self.trimmed.max(id);
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Encodes the row.
     pub(super) fn encode(&self, channel: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(88);
         out.extend_from_slice(&self.number.to_le_bytes());
@@ -203,14 +231,14 @@ impl ChannelRow {
         seal(channel.as_bytes(), out)
     }
 
-    /// Reads the row of a channel; none if it is not what was written.
+    /// Decodes the row of a channel; returns `None` if the checksum or layout is wrong.
     pub(super) fn decode(channel: &str, bytes: &[u8]) -> Option<Self> {
         let (number, rest) = unseal(channel.as_bytes(), bytes)?.split_first_chunk::<4>()?;
-        let (origin, rest) = take_id(rest)?;
-        let (last, rest) = take_id(rest)?;
-        let (trimmed, rest) = take_id(rest)?;
-        let (oldest, rest) = take_id(rest)?;
-        let (count, bytes) = take_id(rest).map(|(pair, _)| (pair.ms, pair.seq))?;
+        let (origin, rest) = split_id(rest)?;
+        let (last, rest) = split_id(rest)?;
+        let (trimmed, rest) = split_id(rest)?;
+        let (oldest, rest) = split_id(rest)?;
+        let (count, bytes) = split_id(rest).map(|(pair, _)| (pair.ms, pair.seq))?;
         Some(Self {
             number: u32::from_le_bytes(*number),
             origin,
@@ -223,14 +251,14 @@ impl ChannelRow {
     }
 }
 
-/// Writes an id.
+/// Appends an id.
 pub(super) fn put_id(out: &mut Vec<u8>, id: EventId) {
     out.extend_from_slice(&id.ms.to_le_bytes());
     out.extend_from_slice(&id.seq.to_le_bytes());
 }
 
-/// Reads an id off the front.
-pub(super) fn take_id(bytes: &[u8]) -> Option<(EventId, &[u8])> {
+/// Splits an id off the front.
+pub(super) fn split_id(bytes: &[u8]) -> Option<(EventId, &[u8])> {
     let (ms, rest) = bytes.split_first_chunk::<8>()?;
     let (seq, rest) = rest.split_first_chunk::<8>()?;
     Some((
@@ -253,7 +281,8 @@ mod tests {
             let mut record = Vec::new();
             encode_event(&mut record, KEY, EventId::new(1699, 2), &kind, &data);
             let (event, previous) = decode_event(KEY, &record).expect("reads back");
-            prop_assert_eq!((event.id, &*event.kind, &*event.data), (EventId::new(1700, 5), &*kind, &*data));
+            prop_assert_eq!(event.id, EventId::new(1700, 5));
+            prop_assert_eq!((&*event.kind, &*event.data), (&*kind, &*data));
             prop_assert_eq!(previous, EventId::new(1699, 2));
         }
 
@@ -271,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_reads_back_and_notices_a_changed_byte_a_cut_and_another_name() {
+    fn every_row_reads_back_and_a_changed_byte_a_cut_or_another_name_is_noticed() {
         let row = ChannelRow {
             oldest: EventId::new(3, 4),
             count: 5,
             bytes: 6,
             ..ChannelRow::new(9, EventId::new(1, 2))
         };
-        let numbers = LogHeader {
+        let header = LogHeader {
             highest: EventId::new(5, 6),
             origin: EventId::new(1, 0),
             next_number: 7,
@@ -289,9 +318,9 @@ mod tests {
         assert_eq!(ChannelRow::decode("order", &a_row), None);
         assert_eq!(decode_forgotten("orders", &a_last), Some(last));
         assert_eq!(decode_forgotten("users", &a_last), None);
-        assert_eq!(LogHeader::decode(&numbers.encode()), Some(numbers));
-        for good in [a_row, a_last, numbers.encode()] {
-            let is_refused = |bytes: &[u8]| {
+        assert_eq!(LogHeader::decode(&header.encode()), Some(header));
+        for good in [a_row, a_last, header.encode()] {
+            let is_rejected = |bytes: &[u8]| {
                 ChannelRow::decode("orders", bytes).is_none()
                     && decode_forgotten("orders", bytes).is_none()
                     && LogHeader::decode(bytes).is_none()
@@ -299,7 +328,7 @@ mod tests {
             for at in 0..good.len() {
                 let mut bad = good.clone();
                 bad[at] ^= 1;
-                assert!(is_refused(&bad) && is_refused(&good[..at]), "{at}");
+                assert!(is_rejected(&bad) && is_rejected(&good[..at]), "{at}");
             }
         }
     }

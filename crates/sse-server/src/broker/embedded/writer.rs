@@ -1,65 +1,93 @@
 //! The one thread that writes: group commit without a timer.
 //!
-//! It takes everything that is queued, commits it once, and acknowledges it all, while the next group gathers behind
-//! it. After a failed write or fsync nothing is known: the group is answered [`BrokerError::OutcomeUnknown`], the file
-//! is closed and opened again, and its end is read from it. If that fails as well, the log is given up and the
-//! process ends, because nothing could be promised any more.
+//! ```text
+//! publishers ──► queue ──► gather ──► stage in one transaction ──► fsync ──► apply, notify, reply
+//!                  ▲                                                 │
+//!                  └── the next batch gathers here meanwhile ────────┘
+//! ```
+//!
+//! The writer takes everything that is queued, commits it once, and acknowledges all of it. After a
+//! failed write or fsync, nothing is known about the file: every request of the batch gets
+//! [`BrokerError::OutcomeUnknown`], and the writer opens the file again and loads its state. If
+//! that fails too, the writer gives the log up and the process ends, because no guarantee would
+//! hold.
 
 use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::{Duration, Instant},
+    thread::{Builder, JoinHandle},
+    time::Instant,
 };
 
 use sse_proto::{Channel, EventId};
 use tokio::sync::oneshot;
 
 use super::{
-    Shared,
-    commit::{CommitBatch, CommittedChange, CommittedState},
+    commit::CommitBatch,
+    committed_state::{CommittedChange, CommittedState},
     disk::FreeSpace,
+    error::{AppendError, StoreError},
     failure_log::FailureLog,
-    load_state,
-    store::StoreError,
+    recover::load_state,
+    shared::Shared,
+    trim::is_sweep_needed,
 };
 use crate::broker::{
     BrokerError, Retention,
     clock::now_ms,
-    idempotency::{AppendItem, AppendOutcome},
+    idempotency::{AppendItem, AppendOutcome, count_added},
 };
 
-/// A group takes no more appends once it has this many bytes. (One batch may be larger; it lies in one group.)
+/// A batch takes no more appends once it has this many bytes. A single append may be larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Events that one commit removes at the most, beyond twice those that it appends.
+/// Events that one commit removes, in addition to two per appended event.
 const TRIMS_PER_COMMIT_MAX: u64 = 1000;
 
-/// What the writer is asked for.
+/// Ends with an error if the log was given up.
+pub(super) type WriterThread = JoinHandle<Result<(), BrokerError>>;
+
+/// Receives the reply to a request.
+pub(super) type ReplySender<T> = oneshot::Sender<Result<T, BrokerError>>;
+
+/// A request to the writer.
 pub(super) enum Request {
-    /// Add to a channel what it does not have yet.
+    /// Append the items that the channel does not have yet.
     Append {
         channel: Channel,
         items: Vec<AppendItem>,
-        /// Of types and data, for the size of the group.
+        /// Bytes of types and data, for the limit of the batch.
         bytes: usize,
-        answer: oneshot::Sender<Result<Vec<AppendOutcome>, BrokerError>>,
+        reply: ReplySender<Vec<AppendOutcome>>,
     },
-    /// Commit, to see that it can be done.
-    Check {
-        answer: oneshot::Sender<Result<(), BrokerError>>,
-    },
-    /// Let the clock go past this id, if it is time. Committed like an event, so that after a restart with a clock that
-    /// went back no id up to it is given out either.
-    Pass {
+    /// Commit, to verify that a commit succeeds.
+    Check { reply: ReplySender<()> },
+    /// Move the log's clock past an id, if the time is later than the id.
+    ///
+    /// The clock is committed like an event, so that a restart with an earlier system clock assigns
+    /// no id up to `bound` either.
+    AdvanceClock {
         bound: EventId,
-        answer: oneshot::Sender<Result<(), BrokerError>>,
+        reply: ReplySender<()>,
     },
 }
 
-/// Where the parts of each request are; those that are no append have none.
-type HistoryBudget = Vec<Result<Vec<AppendOutcome>, BrokerError>>;
+impl Request {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Append { bytes, .. } => *bytes,
+            Self::Check { .. } | Self::AdvanceClock { .. } => 0,
+        }
+    }
+}
 
+/// The result of a request. Requests other than appends have no outcomes.
+type Reply = Result<Vec<AppendOutcome>, BrokerError>;
+
+/// The state of the writer thread.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) requests: Receiver<Request>,
@@ -70,164 +98,165 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes until nobody can ask any more. Everything that was queued is committed first.
+    /// Starts the thread. `gave_up` receives the error if the log is given up.
+    pub(super) fn spawn(self, gave_up: oneshot::Sender<BrokerError>) -> io::Result<WriterThread> {
+        let run = move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(|_| {
+                let why = "the writer of the log panicked".to_owned();
+                Err(BrokerError::Unavailable(why))
+            });
+            if let Err(error) = &ended {
+                let _ = gave_up.send(error.clone());
+            }
+            ended
+        };
+        Builder::new().name("log-writer".to_owned()).spawn(run)
+    }
+
+    /// Writes until every sender of requests is gone. Commits everything that was queued first.
     ///
     /// # Errors
-    /// The log cannot be written and cannot be reopened.
-    pub(super) fn run(mut self) -> Result<(), BrokerError> {
-        let shortest = self.retention.age_max.min(self.retention.keys.window);
-        let sweep_every = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
-        let mut sweep_due = Instant::now() + sweep_every;
+    ///
+    /// The log cannot be written and cannot be opened again.
+    fn run(mut self) -> Result<(), BrokerError> {
+        let interval = self.retention.sweep_interval();
+        let mut sweep_due = Instant::now() + interval;
         loop {
-            let first = match self
-                .requests
-                .recv_timeout(sweep_due.saturating_duration_since(Instant::now()))
-            {
-                Ok(request) => Some(request),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            let Some(batch) = self.next_batch(sweep_due) else {
+                return Ok(());
             };
-            let batch = self.gather(first);
-            let due = sweep_due <= Instant::now();
-            let over = self.state.bytes > self.retention.bytes_max;
-            if due {
-                sweep_due = Instant::now() + sweep_every;
+            let is_due = sweep_due <= Instant::now();
+            if is_due {
+                sweep_due = Instant::now() + interval;
             }
-            if batch.is_empty() && !over && !self.has_excess() {
+            let is_too_large = self.state.bytes > self.retention.bytes_max;
+            if batch.is_empty()
+                && !is_too_large
+                && !is_sweep_needed(&self.state, &self.retention, now_ms())
+            {
                 continue;
             }
-            let more_to_trim = self.commit(batch, due || over)?;
-            if more_to_trim {
+            if self.commit(batch, is_due || is_too_large)? {
                 sweep_due = Instant::now();
             }
         }
     }
 
-    fn gather(&self, first: Option<Request>) -> Vec<Request> {
-        let size = |request: &Request| match request {
-            Request::Append { bytes, .. } => *bytes,
-            Request::Check { .. } | Request::Pass { .. } => 0,
-        };
-        let mut bytes = first.as_ref().map_or(0, size);
-        let mut batch = Vec::from_iter(first);
+    /// Waits for a batch. Returns an empty batch at `until`, and `None` if no request can follow.
+    fn next_batch(&self, until: Instant) -> Option<Vec<Request>> {
+        let wait = until.saturating_duration_since(Instant::now());
+        match self.requests.recv_timeout(wait) {
+            Ok(first) => Some(self.gather(first)),
+            Err(RecvTimeoutError::Timeout) => Some(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Returns `first` and the queued requests that fit into the same batch.
+    fn gather(&self, first: Request) -> Vec<Request> {
+        let mut bytes = first.bytes();
+        let mut batch = vec![first];
         while bytes < BATCH_BYTES_MAX
-            && !batch.is_empty()
             && let Ok(request) = self.requests.try_recv()
         {
-            bytes += size(&request);
+            bytes += request.bytes();
             batch.push(request);
         }
         batch
     }
 
-    /// Whether a channel has events that are too old or too many, or keys that have expired.
-    fn has_excess(&self) -> bool {
-        let age_ms = u64::try_from(self.retention.age_max.as_millis()).unwrap_or(u64::MAX);
-        let now_ms = now_ms().max(self.state.clock.highest().ms);
-        let cutoff = now_ms.saturating_sub(age_ms);
-        let events_max = self.retention.events_max.get() as u64;
-        self.state
-            .rows
-            .values()
-            .any(|row| row.count > events_max || (row.count > 1 && row.oldest.ms < cutoff))
-            || self
-                .state
-                .key_counts
-                .values()
-                .any(|key_count| key_count.oldest_ms <= now_ms)
-    }
-
-    /// Commits a group and answers it; returns whether trimming is left to do.
+    /// Commits a batch and sends the replies. Returns true if trimming is left to do.
     fn commit(&mut self, batch: Vec<Request>, sweep: bool) -> Result<bool, BrokerError> {
         let room = self.free_space.check();
         match self.stage(&batch, sweep, &room) {
-            Ok((answers, change)) => {
+            Ok((replies, change)) => {
                 let more_to_trim = change.more_to_trim;
-                self.shared.committed(&change);
+                self.shared.publish_change(&change);
                 self.state.apply(change);
-                self.answer(batch, answers);
-                if let Some(unsaid) = self.failure_log.succeeded(Instant::now()) {
+                self.reply(batch, replies);
+                if let Some(unsaid) = self.failure_log.record_success(Instant::now()) {
                     tracing::info!(unsaid, "the log can be written again");
                 }
                 Ok(more_to_trim)
             }
-            Err(error) => {
-                if let Some(unsaid) = self.failure_log.failed(Instant::now()) {
-                    tracing::error!(
-                        %error, unsaid,
-                        "writing the log failed; it is opened again, and the outcome is unknown (told every 30 s at the most)"
-                    );
-                }
-                let reopened = self.reopen();
-                let unknown =
-                    BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
-                let answers = batch.iter().map(|_| Err(unknown.clone())).collect();
-                self.answer(batch, answers);
-                reopened.map(|()| false)
-            }
+            Err(error) => self.recover(batch, &error).map(|()| false),
         }
     }
 
+    /// Writes and commits a batch. Returns the replies, and the change that is now on disk.
     fn stage(
         &self,
         batch: &[Request],
         sweep: bool,
         room: &Result<(), BrokerError>,
-    ) -> Result<(HistoryBudget, CommittedChange), StoreError> {
+    ) -> Result<(Vec<Reply>, CommittedChange), StoreError> {
+        let (state, retention) = (&self.state, &self.retention);
         self.shared.store.write(|transaction| {
             let mut staged = CommitBatch::open(
                 transaction,
-                &self.state,
-                &self.retention,
+                state,
+                retention,
                 now_ms(),
                 TRIMS_PER_COMMIT_MAX,
             )?;
-            let mut answers = Vec::with_capacity(batch.len());
-            for request in batch {
-                answers.push(match request {
-                    Request::Append { channel, items, .. } => {
-                        staged.append(channel, items, room)?
-                    }
-                    Request::Check { .. } => room.clone().map(|()| Vec::new()),
-                    Request::Pass { bound, .. } => {
-                        staged.pass(*bound);
-                        Ok(Vec::new())
-                    }
-                });
-            }
+            let replies = stage_requests(&mut staged, batch, room)?;
             if sweep {
                 staged.sweep()?;
             }
-            Ok((answers, staged.finish()?))
+            Ok((replies, staged.finish()?))
         })
     }
 
-    /// Answers a group in order, and rings for the channels that have new events.
-    fn answer(&self, batch: Vec<Request>, answers: HistoryBudget) {
+    /// Opens the file again after a failed commit, and reports to the batch that its outcome is
+    /// unknown.
+    fn recover(&mut self, batch: Vec<Request>, error: &StoreError) -> Result<(), BrokerError> {
+        if let Some(unsaid) = self.failure_log.record_failure(Instant::now()) {
+            tracing::error!(
+                %error, unsaid,
+                "writing the log failed; it is opened again, and the outcome is unknown (logged at \
+                 most every 30 s)"
+            );
+        }
+        let reopened = self.reopen();
+        let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
+        let replies = batch.iter().map(|_| Err(unknown.clone())).collect();
+        self.reply(batch, replies);
+        reopened
+    }
+
+    fn reopen(&mut self) -> Result<(), BrokerError> {
+        let lost = |error: String| {
+            BrokerError::Unavailable(format!("the log cannot be opened again: {error}"))
+        };
+        let store = &self.shared.store;
+        store.reopen().map_err(|error| lost(error.to_string()))?;
+        self.state = load_state(store, self.state.clock.highest())
+            .map_err(|error| lost(error.to_string()))?;
+        self.shared.publish_state(&self.state);
+        Ok(())
+    }
+
+    /// Sends the replies in order, and notifies the watchers of channels that have new events.
+    fn reply(&self, batch: Vec<Request>, replies: Vec<Reply>) {
         let mut events_count = 0;
-        for (request, outcome) in batch.into_iter().zip(answers) {
-            // A publisher that went away does not hear its answer; its event is in the log all the same.
+        for (request, result) in batch.into_iter().zip(replies) {
+            // Sending fails if the publisher is gone. Its events are in the log all the same.
             match request {
                 Request::Append {
                     channel,
                     items,
-                    answer,
+                    reply,
                     ..
                 } => {
-                    let placed = outcome.as_deref().unwrap_or_default();
-                    let new = items
-                        .iter()
-                        .zip(placed)
-                        .filter(|(_, placed)| !placed.duplicate);
-                    let added: usize = new.map(|(item, _)| item.events.len()).sum();
+                    let added = count_added(&items, result.as_deref().unwrap_or_default());
                     if added > 0 {
                         events_count += added;
                         self.shared.notifier.notify(&channel);
                     }
-                    let _ = answer.send(outcome);
+                    let _ = reply.send(result);
                 }
-                Request::Check { answer } | Request::Pass { answer, .. } => {
-                    let _ = answer.send(outcome.map(|_| ()));
+                Request::Check { reply } | Request::AdvanceClock { reply, .. } => {
+                    let _ = reply.send(result.map(|_| ()));
                 }
             }
         }
@@ -235,18 +264,34 @@ impl Writer {
             self.shared.metrics.batch_committed(events_count);
         }
     }
+}
 
-    fn reopen(&mut self) -> Result<(), BrokerError> {
-        let lost = |error: String| {
-            BrokerError::Unavailable(format!("the log cannot be opened again: {error}"))
-        };
-        self.shared
-            .store
-            .reopen()
-            .map_err(|error| lost(error.to_string()))?;
-        self.state = load_state(&self.shared.store, self.state.clock.highest())
-            .map_err(|error| lost(error.to_string()))?;
-        self.shared.reset_last_ids(&self.state);
-        Ok(())
+/// Carries out the requests of a batch. A rejected request leaves the others unaffected.
+fn stage_requests(
+    staged: &mut CommitBatch<'_>,
+    batch: &[Request],
+    room: &Result<(), BrokerError>,
+) -> Result<Vec<Reply>, StoreError> {
+    let mut replies = Vec::with_capacity(batch.len());
+    for request in batch {
+        replies.push(match stage_request(staged, request, room) {
+            Ok(outcomes) => Ok(outcomes),
+            Err(AppendError::Rejected(error)) => Err(error),
+            Err(AppendError::Store(error)) => return Err(error),
+        });
     }
+    Ok(replies)
+}
+
+fn stage_request(
+    staged: &mut CommitBatch<'_>,
+    request: &Request,
+    room: &Result<(), BrokerError>,
+) -> Result<Vec<AppendOutcome>, AppendError> {
+    match request {
+        Request::Append { channel, items, .. } => return staged.append(channel, items, room),
+        Request::Check { .. } => room.clone()?,
+        Request::AdvanceClock { bound, .. } => staged.advance_clock_past(*bound),
+    }
+    Ok(Vec::new())
 }

@@ -1,4 +1,4 @@
-//! What is kept of one channel: its newest events, in order.
+//! One channel in memory: its events in order, pages of them, and its idempotency keys.
 
 use std::collections::VecDeque;
 
@@ -13,30 +13,30 @@ use crate::broker::{
     continuity::{Extent, Trimmed, judge, judge_time},
 };
 
-/// Events that come together share one block of memory for their text, which goes with the last of them. So it is not
-/// larger than this, unless for one event.
+/// Events of one append share blocks of memory for their text. A block is freed with its last
+/// event, so a block has at most this many bytes, or one event.
 const BLOCK_BYTES_MAX: usize = 16 << 10;
 
-/// One channel.
+/// The log of one channel.
 #[derive(Debug)]
 pub(super) struct ChannelLog {
-    /// Where it began: nothing of it lies before.
+    /// The id after which the channel began.
     origin: EventId,
-    /// The last id given out in it.
-    pub(super) last: EventId,
-    /// The newest id trimmed; `origin` if none was.
+    /// The last id assigned in the channel.
+    last: EventId,
+    /// The newest trimmed id; `origin` if nothing was trimmed.
     trimmed: EventId,
-    pub(super) events: VecDeque<Stored>,
+    events: VecDeque<Stored>,
     pub(super) keys: Keys,
 }
 
-/// What an event counts towards the limit of bytes.
+/// Returns what an event counts towards the limit of bytes.
 pub(super) fn event_bytes(event: &Stored) -> u64 {
     (size_of::<Stored>() + event.size()) as u64
 }
 
 impl ChannelLog {
-    /// A channel without events.
+    /// Creates a channel without events.
     pub(super) fn new(origin: EventId) -> Self {
         Self {
             origin,
@@ -47,8 +47,21 @@ impl ChannelLog {
         }
     }
 
-    /// Adds events, at least one, at the end; returns their ids, and the bytes that they count.
-    pub(super) fn add(
+    pub(super) const fn last(&self) -> EventId {
+        self.last
+    }
+
+    pub(super) const fn events(&self) -> &VecDeque<Stored> {
+        &self.events
+    }
+
+    /// Returns the id of the oldest event.
+    pub(super) fn oldest(&self) -> Option<EventId> {
+        self.events.front().map(|event| event.id)
+    }
+
+    /// Appends events, at least one. Returns their ids and the bytes that they count.
+    pub(super) fn append(
         &mut self,
         events: &[Event],
         clock: &mut Clock,
@@ -59,8 +72,8 @@ impl ChannelLog {
         while !rest.is_empty() {
             let (block, more) = rest.split_at(block_length(rest));
             rest = more;
-            for (kind, data) in copied(block) {
-                let id = clock.next(now_ms);
+            for (kind, data) in copy_text(block) {
+                let id = clock.next_id(now_ms);
                 first.get_or_insert(id);
                 self.last = id;
                 let event = Stored { id, kind, data };
@@ -68,71 +81,75 @@ impl ChannelLog {
                 self.events.push_back(event);
             }
         }
-        (
-            Appended {
-                first: first.unwrap_or(self.last),
-                last: self.last,
-            },
-            bytes,
-        )
+        let ids = Appended {
+            first: first.unwrap_or(self.last),
+            last: self.last,
+        };
+        (ids, bytes)
     }
 
-    /// Removes the oldest event; returns the bytes that it counted, or nothing if there is none.
-    pub(super) fn trim(&mut self) -> Option<u64> {
+    /// Removes the oldest event. Returns the bytes that it counted, or `None` if there is no event.
+    pub(super) fn remove_oldest(&mut self) -> Option<u64> {
         let oldest = self.events.pop_front()?;
         self.trimmed = oldest.id;
         Some(event_bytes(&oldest))
     }
 
-    /// A page from here on.
-    pub(super) fn page(&self, from: ReadFrom, limits: PageLimits) -> Page {
-        let start = match from {
-            ReadFrom::Oldest => Continuity::Contiguous,
-            ReadFrom::Time(ms) => judge_time(ms, &self.extent()),
-            ReadFrom::Position(position) => self.judge(position),
-        };
-        let first = match (start, from) {
-            (Continuity::Contiguous, ReadFrom::Time(ms)) => self.count_before(EventId::new(ms, 0)),
-            (Continuity::Contiguous, ReadFrom::Position(position)) => self
-                .events
-                .partition_point(|event| event.id <= position.floor()),
-            (Continuity::Contiguous, ReadFrom::Oldest) | (Continuity::Gap { .. }, _) => 0,
+    /// Reads a page.
+    pub(super) fn read(&self, from: ReadFrom, limits: PageLimits) -> Page {
+        let start = self.judge(from);
+        let first = match start {
+            Continuity::Contiguous => self.index_of(from),
+            Continuity::Gap { .. } => 0,
         };
         let count = limits.fit(self.events.range(first..).map(Stored::size));
         let end = first + count;
-        let events = self.events.range(first..end).cloned().collect();
         Page {
             start,
-            events,
+            events: self.events.range(first..end).cloned().collect(),
             more: end < self.events.len(),
             last: self.last,
         }
     }
 
-    /// A page backwards, from the newest event or the one before `before`.
-    pub(super) fn back_page(&self, before: Option<EventId>, limits: PageLimits) -> BackPage {
+    /// Reads a page backwards, from the newest event or from the event before `before`.
+    pub(super) fn read_back(&self, before: Option<EventId>, limits: PageLimits) -> BackPage {
         let end = before.map_or(self.events.len(), |before| self.count_before(before));
         let count = limits.fit(self.events.range(..end).rev().map(Stored::size));
-        let events = self.events.range(end - count..end).rev().cloned().collect();
         BackPage {
-            events,
+            events: self.events.range(end - count..end).rev().cloned().collect(),
             more: count < end,
             last: self.last,
         }
     }
 
-    fn judge(&self, position: Position) -> Continuity {
-        let (Position::After(id) | Position::At(id)) = position;
-        let is_present = self
-            .events
-            .binary_search_by_key(&id, |event| event.id)
-            .is_ok();
-        judge(position, is_present, &self.extent())
+    /// Decides whether `from` can be continued.
+    fn judge(&self, from: ReadFrom) -> Continuity {
+        match from {
+            ReadFrom::Oldest => Continuity::Contiguous,
+            ReadFrom::Time(ms) => judge_time(ms, &self.extent()),
+            ReadFrom::Position(position) => {
+                let (Position::After(id) | Position::At(id)) = position;
+                let found = self.events.binary_search_by_key(&id, |event| event.id);
+                judge(position, found.is_ok(), &self.extent())
+            }
+        }
+    }
+
+    /// Returns the index of the first event from `from` on.
+    fn index_of(&self, from: ReadFrom) -> usize {
+        match from {
+            ReadFrom::Oldest => 0,
+            ReadFrom::Time(ms) => self.count_before(EventId::new(ms, 0)),
+            ReadFrom::Position(position) => self
+                .events
+                .partition_point(|event| event.id <= position.floor()),
+        }
     }
 
     fn extent(&self) -> Extent {
         Extent {
-            oldest: self.events.front().map(|event| event.id),
+            oldest: self.oldest(),
             last: self.last,
             trimmed: Trimmed::through(self.trimmed, self.origin),
         }
@@ -143,7 +160,7 @@ impl ChannelLog {
     }
 }
 
-/// How many of the events, at least one, go into one block.
+/// Returns how many of the events, at least one, share the next block.
 fn block_length(events: &[Event]) -> usize {
     let mut bytes = 0;
     let fits = |event: &&Event| {
@@ -157,18 +174,53 @@ fn text_length(event: &Event) -> usize {
     event.kind.as_str().len() + event.data.len()
 }
 
-/// Types and data in memory of their own: what came with a request would keep all of the request alive.
-fn copied(events: &[Event]) -> impl Iterator<Item = (ByteString, ByteString)> {
+/// Copies types and data into a block of their own.
+///
+/// The text of a request would keep the whole body of the request alive.
+fn copy_text(events: &[Event]) -> impl Iterator<Item = (ByteString, ByteString)> {
     let mut block = BytesMut::with_capacity(events.iter().map(text_length).sum());
     for event in events {
         block.extend_from_slice(event.kind.as_str().as_bytes());
         block.extend_from_slice(event.data.as_bytes());
     }
-    let mut block = ByteString::try_from(block.freeze()).expect("text after text is text");
+    let mut block = ByteString::try_from(block.freeze()).expect("joined UTF-8 texts are UTF-8");
     events.iter().map(move |event| {
         let (kind, rest) = block.split_at(event.kind.as_str().len());
         let (data, rest) = rest.split_at(event.data.len());
         block = rest;
         (kind, data)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_events_of_one_append_share_no_memory() {
+        let event = Event {
+            kind: "click".parse().unwrap(),
+            data: "x".repeat(10_000).into(),
+        };
+        let mut channel = ChannelLog::new(EventId::ZERO);
+        let mut clock = Clock::new(EventId::ZERO, 0);
+        channel.append(&vec![event.clone(); 3], &mut clock, 1);
+        let stored: Vec<&Stored> = channel.events().iter().collect();
+        assert!(
+            stored
+                .iter()
+                .all(|stored| stored.data == event.data && &*stored.kind == "click")
+        );
+        let bounds = |event: &Stored| {
+            (
+                event.kind.as_ptr() as usize,
+                event.data.as_ptr() as usize + event.data.len(),
+            )
+        };
+        assert!(
+            stored
+                .windows(2)
+                .all(|two| bounds(two[0]).1 != bounds(two[1]).0)
+        );
+    }
 }

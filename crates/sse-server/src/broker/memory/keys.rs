@@ -1,4 +1,4 @@
-//! The keys of publishes that may be sent again: what was stored in a channel under each, until it expires.
+//! The idempotency keys of one channel: what was stored under each key, until it expires.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,91 +10,88 @@ use crate::broker::{
     idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
 };
 
-/// Expired keys that an append may forget, beyond as many as it brings: so that they get fewer.
-const SWEPT_PER_APPEND: usize = 16;
+/// Expired keys that an append may forget in addition to as many as it adds. The number of expired
+/// keys therefore falls with every append.
+const FORGET_PER_APPEND: usize = 16;
 
 /// The keys of one channel. Times are by the log's clock, which never goes back.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// With when each expires.
+    /// The known keys, each with the millisecond in which it expires.
     known: HashMap<Fingerprint, (u64, KnownKey)>,
-    /// In the order in which they expire. One that came again after it had expired is here twice.
+    /// The keys in the order of their expiry. A key that was stored again after its expiry has two
+    /// entries.
     expiries: VecDeque<(u64, Fingerprint)>,
 }
 
 impl Keys {
-    /// Whether there are none, expired ones that are not yet forgotten included.
+    /// Returns true if there are no keys. An expired key counts until it is forgotten.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// What is known of a key, unless it has expired.
-    pub(super) fn look(&self, key: Fingerprint, now_ms: u64) -> Option<KnownKey> {
+    /// Returns what is stored under a key, or `None` if the key is unknown or has expired.
+    pub(super) fn find(&self, key: Fingerprint, log_ms: u64) -> Option<KnownKey> {
         self.known
             .get(&key)
-            .filter(|(expires_ms, _)| *expires_ms > now_ms)
+            .filter(|(expiry_ms, _)| *expiry_ms > log_ms)
             .map(|(_, known)| *known)
     }
 
-    /// Sees that there may be so many more.
+    /// Makes room for `wanted` more keys.
     ///
     /// # Errors
-    /// `TooManyKeys`.
+    ///
+    /// [`BrokerError::TooManyKeys`] if too many keys have not expired yet.
     pub(super) fn make_room(
         &mut self,
         wanted: usize,
-        now_ms: u64,
+        log_ms: u64,
         limits: KeyLimits,
     ) -> Result<(), BrokerError> {
-        self.forget_expired(now_ms, wanted + SWEPT_PER_APPEND);
+        self.forget_expired(log_ms, wanted + FORGET_PER_APPEND);
         if self.known.len() + wanted <= limits.keys_max {
             return Ok(());
         }
-        let oldest_ms = self
+        let first_expiry_ms = self
             .expiries
             .front()
-            .map_or(u64::MAX, |(expires_ms, _)| *expires_ms);
-        let expires_in = Duration::from_millis(oldest_ms.saturating_sub(now_ms));
+            .map_or(u64::MAX, |(expiry_ms, _)| *expiry_ms);
         Err(BrokerError::TooManyKeys {
             keys_max: limits.keys_max,
-            expires_in,
+            expires_in: Duration::from_millis(first_expiry_ms.saturating_sub(log_ms)),
         })
     }
 
-    /// Keeps what was stored under a key that is not known, or has expired.
+    /// Stores a key that is unknown or has expired, with the ids of its events.
     pub(super) fn remember(
         &mut self,
         idempotency: IdempotencyKey,
         ids: Appended,
-        now_ms: u64,
+        log_ms: u64,
         limits: KeyLimits,
     ) {
-        let expires_ms = now_ms.saturating_add(limits.window_ms());
-        self.known.insert(
-            idempotency.key,
-            (
-                expires_ms,
-                KnownKey {
-                    ids,
-                    content: idempotency.content,
-                },
-            ),
-        );
-        self.expiries.push_back((expires_ms, idempotency.key));
+        let expiry_ms = log_ms.saturating_add(limits.window_ms());
+        let known = KnownKey {
+            ids,
+            content: idempotency.content,
+        };
+        self.known.insert(idempotency.key, (expiry_ms, known));
+        self.expiries.push_back((expiry_ms, idempotency.key));
     }
 
-    /// Forgets up to `most` expired keys, the oldest first; returns how many.
-    pub(super) fn forget_expired(&mut self, now_ms: u64, most: usize) -> usize {
+    /// Forgets up to `forget_max` expired keys, the oldest first. Returns how many.
+    pub(super) fn forget_expired(&mut self, log_ms: u64, forget_max: usize) -> usize {
         let mut forgotten = 0;
-        while forgotten < most
-            && let Some((expires_ms, key)) = self.expiries.front().copied()
-            && expires_ms <= now_ms
+        while forgotten < forget_max
+            && let Some((expiry_ms, key)) = self.expiries.front().copied()
+            && expiry_ms <= log_ms
         {
             self.expiries.pop_front();
             if self
                 .known
                 .get(&key)
-                .is_some_and(|(current_ms, _)| *current_ms == expires_ms)
+                .is_some_and(|(current_ms, _)| *current_ms == expiry_ms)
             {
                 self.known.remove(&key);
                 forgotten += 1;

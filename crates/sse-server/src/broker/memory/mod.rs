@@ -1,17 +1,21 @@
-//! The log in memory (`--memory`): the same contract as on disk, for as long as the process lives.
+//! The broker in memory (`--memory`): the same contract as on disk, until the process ends.
 //!
-//! There is nothing to wait for, so whoever appends or reads does it at once, under one lock that is held for about a
-//! microsecond an event. No thread, no group, no copy on the way.
+//! Nothing waits for a disk, so every append and read runs at once, under one lock that is held for
+//! about a microsecond per event. There is no thread, no commit batch and no extra copy.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `log` | all channels: appends, limits, trims |
-//! | `kept` | one channel: its events, and pages of them |
-//! | `keys` | the keys of publishes that may be sent again |
+//! | `log` | appends and reads within the limits |
+//! | `channels` | the set of channels: creating them, and forgetting idle ones |
+//! | `channel` | one channel: its events, and pages of them |
+//! | `trim` | trimming by count, age and bytes |
+//! | `keys` | the idempotency keys of one channel |
 
 mod channel;
+mod channels;
 mod keys;
 mod log;
+mod trim;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -25,15 +29,15 @@ use self::log::Log;
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::now_ms,
-    idempotency::{AppendItem, AppendOutcome},
+    idempotency::{AppendItem, AppendOutcome, count_added},
     notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
 
-/// What is removed in one go because it is too old: the others wait meanwhile.
-const SWEPT_IN_A_ROW: usize = 1000;
+/// Events and keys that a sweep removes while it holds the lock. Appends and reads wait meanwhile.
+const SWEEP_BATCH: usize = 1000;
 
-/// A handle on the log; clones share it.
+/// A handle on the log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Memory(Arc<Shared>);
 
@@ -45,20 +49,18 @@ struct Shared {
 }
 
 impl Memory {
-    /// An empty log. What is too old is removed by a task on `runtime`.
+    /// Creates an empty log. A task on `runtime` removes old events and expired keys.
     #[must_use]
     pub fn new(retention: Retention, metrics: Metrics, runtime: &Handle) -> Self {
-        // After a restart the log must not take an id of its former self for one of its own.
+        // After a restart, the log must not take an id of its former self for one of its own.
         let first_seq = u64::from(rand::random::<u32>().max(1));
-        let log = Mutex::new(Log::new(retention, first_seq));
         let shared = Arc::new(Shared {
-            log,
+            log: Mutex::new(Log::new(retention, first_seq)),
             notifier: ChangeNotifier::default(),
             metrics,
         });
-        let shortest = retention.age_max.min(retention.keys.window);
-        let every = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10));
-        runtime.spawn(sweep(Arc::downgrade(&shared), every));
+        let interval = retention.sweep_interval();
+        runtime.spawn(sweep_regularly(Arc::downgrade(&shared), interval));
         Self(shared)
     }
 
@@ -67,15 +69,13 @@ impl Memory {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let placed = self.append_idempotent(
-            channel,
-            &[AppendItem {
-                events,
-                idempotency: None,
-            }],
-        )?;
-        let first = placed.first().map(|placed| placed.ids);
-        first.ok_or_else(|| BrokerError::OutcomeUnknown("the log told no id".to_owned()))
+        let item = AppendItem {
+            events,
+            idempotency: None,
+        };
+        let outcomes = self.append_idempotent(channel, &[item])?;
+        let first = outcomes.first().map(|outcome| outcome.ids);
+        first.ok_or_else(|| BrokerError::OutcomeUnknown("the log returned no id".to_owned()))
     }
 
     pub(super) fn append_idempotent(
@@ -83,25 +83,21 @@ impl Memory {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let placed = {
-            // The time is taken under the lock: ids are given out in its order.
-            let mut log = self.log();
+        let outcomes = {
+            // Read the time under the lock, because ids are assigned in the order of the lock.
+            let mut log = self.0.lock();
             log.append(channel, items, now_ms())?
         };
-        let new = items
-            .iter()
-            .zip(&placed)
-            .filter(|(_, placed)| !placed.duplicate);
-        let added: usize = new.map(|(item, _)| item.events.len()).sum();
+        let added = count_added(items, &outcomes);
         if added > 0 {
             self.0.notifier.notify(channel);
             self.0.metrics.batch_committed(added);
         }
-        Ok(placed)
+        Ok(outcomes)
     }
 
     pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
-        self.log().page(channel, from, limits)
+        self.0.lock().read(channel, from, limits)
     }
 
     pub(super) fn read_back(
@@ -110,46 +106,42 @@ impl Memory {
         before: Option<EventId>,
         limits: PageLimits,
     ) -> BackPage {
-        self.log().back_page(channel, before, limits)
+        self.0.lock().read_back(channel, before, limits)
     }
 
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
-        self.log().last_id(channel)
+        self.0.lock().last_id(channel)
     }
 
     pub(super) fn check_settled(&self, channel: &Channel, bound: EventId) -> Settled {
-        // The time is taken under the lock: no append can be under way with an older one.
-        let mut log = self.log();
+        // Read the time under the lock: no append with an earlier time can be in flight then.
+        let mut log = self.0.lock();
         log.check_settled(channel, bound, now_ms())
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        self.log().now_ms(now_ms())
+        self.0.lock().log_ms(now_ms())
     }
 
     pub(super) fn notifier(&self) -> &ChangeNotifier {
         &self.0.notifier
     }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.0.log()
-    }
 }
 
 impl Shared {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        // Nothing panics while it holds this lock.
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        // No code panics while it holds this lock.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Removes what is too old, until the log is dropped.
-async fn sweep(log: Weak<Shared>, every: Duration) {
+/// Removes old events and expired keys, until the log is dropped.
+async fn sweep_regularly(log: Weak<Shared>, interval: Duration) {
     loop {
-        sleep(every).await;
+        sleep(interval).await;
         loop {
             let Some(shared) = log.upgrade() else { return };
-            if !shared.log().sweep(now_ms(), SWEPT_IN_A_ROW) {
+            if !shared.lock().sweep(now_ms(), SWEEP_BATCH) {
                 break;
             }
             tokio::task::yield_now().await;

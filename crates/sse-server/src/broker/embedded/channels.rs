@@ -1,0 +1,161 @@
+//! Creates channels, and forgets idle ones to make room.
+//!
+//! If the log has as many channels as it may, a channel whose events are all too old makes room for
+//! a new one. The log then notes only the last id of the forgotten channel:
+//!
+//! ```text
+//! channels_max = 2     channels              forgotten        origin
+//! append to c          a (idle), b           –                0-0
+//!                      b, c                  a: last 1000-2   0-0
+//! ```
+//!
+//! A subscriber that resumes from `1000-2` in `a` gets no gap, and every older position gets one.
+//! The number of notes is limited as well. If the oldest note is dropped, the origin rises to its
+//! id: all channels without a row or note begin there, and no older position passes as proved.
+
+use sse_proto::{Channel, EventId};
+
+use super::{
+    error::{AppendError, StoreError},
+    keys::Keys,
+    record::ChannelRow,
+    staged_log::StagedLog,
+};
+use crate::broker::BrokerError;
+
+/// Creates the row of a new channel, if there is room for one more.
+///
+/// # Errors
+///
+/// [`BrokerError::Full`] if no channel can be forgotten.
+pub(super) fn create_channel(
+    log: &mut StagedLog<'_>,
+    keys: &Keys<'_>,
+    new: &Channel,
+) -> Result<ChannelRow, AppendError> {
+    let count = log.rows().count();
+    if count >= log.retention().channels_max {
+        let Some((idle, row)) = find_idle_channel(log, keys) else {
+            return Err(channels_full(count).into());
+        };
+        forget_channel(log, &idle, row)?;
+    }
+    Ok(log.new_row(new))
+}
+
+fn channels_full(count: usize) -> BrokerError {
+    BrokerError::Full(format!(
+        "there are {count} channels already, which is the limit (--channels-max), and all have \
+         recent events"
+    ))
+}
+
+/// Finds the channel that is idle for longest.
+///
+/// A channel is idle if its events are all too old and it has no keys. A publish with a key may be
+/// sent again, and must find its channel then.
+fn find_idle_channel(log: &StagedLog<'_>, keys: &Keys<'_>) -> Option<(Channel, ChannelRow)> {
+    let cutoff_ms = log.cutoff_ms();
+    log.rows()
+        .filter(|(_, row)| row.last.ms < cutoff_ms && row.count <= 1 && !keys.has_keys(row.number))
+        .min_by_key(|(_, row)| row.last)
+        .map(|(channel, row)| (channel.clone(), row))
+}
+
+/// Removes a channel and its events, and notes its last id.
+fn forget_channel(
+    log: &mut StagedLog<'_>,
+    channel: &Channel,
+    row: ChannelRow,
+) -> Result<(), StoreError> {
+    log.replace_by_last_id(channel, row)?;
+    // The log notes as many forgotten channels as it may have channels.
+    let noted: Vec<(Channel, EventId)> = log
+        .forgotten()
+        .map(|(channel, last)| (channel.clone(), last))
+        .collect();
+    if noted.len() > log.retention().channels_max
+        && let Some((oldest, last)) = noted.into_iter().min_by_key(|(_, last)| *last)
+    {
+        log.drop_last_id(oldest, last);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::test_log::{TestLog, item},
+        *,
+    };
+    use crate::broker::Continuity;
+
+    #[test]
+    fn an_idle_channel_makes_room_and_continues_from_its_last_id() {
+        let mut log = TestLog::new();
+        log.append("a", 3, 1000, 100).unwrap();
+        log.append("b", 3, 1500, 100).unwrap();
+        let rejected = log.append("c", 1, 1900, 100);
+        assert!(
+            matches!(rejected, Err(BrokerError::Full(_))),
+            "{rejected:?}"
+        );
+        // The events of `a` are too old now, so `c` replaces it.
+        log.append("b", 1, 2100, 100).unwrap();
+        log.append("c", 1, 2200, 100).unwrap();
+        assert_eq!((log.count("a"), log.count("c")), (0, 1));
+        let last_of_a = EventId::new(1000, 2);
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(
+            log.start("a", EventId::new(1000, 1)),
+            Continuity::Contiguous
+        );
+        assert_eq!(log.start("never", EventId::ZERO), Continuity::Contiguous);
+        log.append("a", 1, 4000, 100).unwrap();
+        assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
+        assert_ne!(log.start("a", EventId::ZERO), Continuity::Contiguous);
+    }
+
+    #[test]
+    fn a_position_in_a_channel_whose_last_id_was_dropped_is_not_proved() {
+        let mut log = TestLog::new();
+        for (number, channel) in ["a", "b", "c", "d", "e", "f"].iter().enumerate() {
+            log.append(channel, 1, 10_000 * (number as u64 + 1), 100)
+                .unwrap();
+        }
+        assert_eq!((log.state.rows.len(), log.state.forgotten.len()), (2, 2));
+        assert_ne!(
+            log.start("a", EventId::new(10_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_eq!(
+            log.start("d", EventId::new(40_000, 0)),
+            Continuity::Contiguous
+        );
+        assert_ne!(log.start("never", EventId::ZERO), Continuity::Contiguous);
+    }
+
+    #[test]
+    fn a_channel_with_keys_is_not_idle() {
+        let mut log = TestLog::new();
+        log.retention.keys.window = Duration::from_secs(10);
+        log.append_item("a", item(1, "x"), 1000).unwrap();
+        log.append("b", 1, 1500, 100).unwrap();
+        log.append("c", 1, 5000, 100).unwrap();
+        assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
+        assert!(matches!(
+            log.append("d", 1, 5001, 100),
+            Err(BrokerError::Full(_))
+        ));
+        assert_eq!(
+            log.append_item("a", item(1, "x"), 10_999).unwrap(),
+            (1000, true)
+        );
+        // Once the key has expired, the channel is idle.
+        log.append("c", 0, 11_000, 100).unwrap();
+        log.append("d", 1, 11_001, 100).unwrap();
+        assert_eq!(log.count("d"), 1);
+    }
+}

@@ -1,0 +1,103 @@
+//! What the writer knows about the log: the contents of the small tables, as of the last commit.
+//!
+//! The state in memory changes only after a transaction is on disk. A commit batch collects its
+//! changes in a [`CommittedChange`]. The writer applies the change after the commit, or drops it if
+//! the commit failed.
+
+use std::{collections::HashMap, hash::Hash};
+
+use sse_proto::{Channel, EventId};
+
+use super::{key_record::KeyCount, record::ChannelRow};
+use crate::broker::clock::Clock;
+
+/// The state of the log as of the last commit.
+#[derive(Debug)]
+pub(super) struct CommittedState {
+    pub(super) rows: HashMap<Channel, ChannelRow>,
+    pub(super) clock: Clock,
+    /// Number of keys per channel, by the channel's number. Channels without keys have no entry.
+    pub(super) key_counts: HashMap<u32, KeyCount>,
+    /// The number of the next new channel.
+    pub(super) next_number: u32,
+    /// The last ids of forgotten channels. A channel that is created again begins there.
+    pub(super) forgotten: HashMap<Channel, EventId>,
+    /// Where all other new channels begin: after every channel whose last id is no longer known.
+    pub(super) origin: EventId,
+    /// Bytes of all events.
+    pub(super) bytes: u64,
+}
+
+/// The changes of one commit batch. `None` removes an entry.
+#[derive(Debug)]
+pub(super) struct CommittedChange {
+    pub(super) rows: HashMap<Channel, Option<ChannelRow>>,
+    /// The key counts that changed. A count of zero removes the entry.
+    pub(super) key_counts: HashMap<u32, KeyCount>,
+    pub(super) forgotten: HashMap<Channel, Option<EventId>>,
+    pub(super) clock: Clock,
+    pub(super) next_number: u32,
+    pub(super) origin: EventId,
+    pub(super) bytes: u64,
+    /// True if the batch did not trim everything, because it had reached the limit of one commit.
+    pub(super) more_to_trim: bool,
+}
+
+impl CommittedState {
+    /// Applies a change that is on disk.
+    pub(super) fn apply(&mut self, change: CommittedChange) {
+        let counts = change.key_counts.into_iter();
+        apply_entries(&mut self.rows, change.rows);
+        apply_entries(&mut self.forgotten, change.forgotten);
+        apply_entries(
+            &mut self.key_counts,
+            counts.map(|(number, count)| (number, (count.count > 0).then_some(count))),
+        );
+        self.clock = change.clock;
+        self.next_number = change.next_number;
+        self.origin = change.origin;
+        self.bytes = change.bytes;
+    }
+}
+
+fn apply_entries<K: Eq + Hash, V>(
+    entries: &mut HashMap<K, V>,
+    changes: impl IntoIterator<Item = (K, Option<V>)>,
+) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(entries.insert(key, value)),
+            None => drop(entries.remove(&key)),
+        }
+    }
+}
+
+impl CommittedChange {
+    /// A change of `state` that changes nothing yet.
+    pub(super) fn new(state: &CommittedState) -> Self {
+        Self {
+            rows: HashMap::new(),
+            key_counts: HashMap::new(),
+            forgotten: HashMap::new(),
+            clock: state.clock,
+            next_number: state.next_number,
+            origin: state.origin,
+            bytes: state.bytes,
+            more_to_trim: false,
+        }
+    }
+
+    /// Returns the channels whose last id changed, with that id. The id is `None` if nothing is
+    /// known about the channel any more.
+    pub(super) fn last_ids(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
+        let kept = self
+            .rows
+            .iter()
+            .filter_map(|(channel, row)| row.map(|row| (channel, Some(row.last))));
+        let forgotten = self
+            .forgotten
+            .iter()
+            .filter(|(channel, _)| !self.rows.get(*channel).is_some_and(Option::is_some));
+        kept.chain(forgotten.map(|(channel, last)| (channel, *last)))
+    }
+}

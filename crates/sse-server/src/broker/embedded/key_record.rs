@@ -1,0 +1,123 @@
+//! The bytes of idempotency keys and of their counts.
+//!
+//! ```text
+//! key      expiry ms u64 · first id · last id (16 bytes each) · content u128 · crc32c u32
+//! count    count u64 · first expiry ms u64 · crc32c u32                     (little endian)
+//! ```
+//!
+//! The checksums also cover the key of each row: the channel, and the fingerprint of the key.
+
+use sse_proto::EventId;
+
+use super::record::{CHECKSUM, put_id, seal, split_id, unseal};
+use crate::broker::{
+    Appended,
+    idempotency::{Fingerprint, IdempotencyKey, KnownKey},
+};
+
+/// The number of keys of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyCount {
+    /// How many keys are stored, including expired ones.
+    pub(super) count: u64,
+    /// When the first of them expires; the maximum if there are none.
+    pub(super) first_expiry_ms: u64,
+}
+
+impl KeyCount {
+    /// A channel without keys.
+    pub(super) const NONE: Self = Self {
+        count: 0,
+        first_expiry_ms: u64::MAX,
+    };
+
+    pub(super) fn encode(&self, channel: u32) -> Vec<u8> {
+        seal(
+            &channel.to_le_bytes(),
+            [self.count.to_le_bytes(), self.first_expiry_ms.to_le_bytes()].concat(),
+        )
+    }
+
+    /// Decodes a count; returns `None` if the checksum or layout is wrong.
+    pub(super) fn decode(channel: u32, sealed: &[u8]) -> Option<Self> {
+        let (count, expiry) = unseal(&channel.to_le_bytes(), sealed)?.split_first_chunk()?;
+        Some(Self {
+            count: u64::from_le_bytes(*count),
+            first_expiry_ms: u64::from_le_bytes(expiry.try_into().ok()?),
+        })
+    }
+}
+
+/// Encodes what is stored under a key.
+pub(super) fn encode_key(
+    channel: u32,
+    idempotency: IdempotencyKey,
+    ids: Appended,
+    expiry_ms: u64,
+) -> Vec<u8> {
+    let mut row = Vec::with_capacity(60);
+    row.extend_from_slice(&expiry_ms.to_le_bytes());
+    put_id(&mut row, ids.first);
+    put_id(&mut row, ids.last);
+    row.extend_from_slice(&idempotency.content.number().to_le_bytes());
+    let checksum = checksum(channel, idempotency.key, &row);
+    row.extend_from_slice(&checksum.to_le_bytes());
+    row
+}
+
+/// Decodes the expiry of a key and what is stored under it.
+///
+/// Returns `None` if the checksum or layout is wrong.
+pub(super) fn decode_key(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, KnownKey)> {
+    let (content, found) = row.split_last_chunk::<CHECKSUM>()?;
+    if checksum(channel, key, content) != u32::from_le_bytes(*found) {
+        return None;
+    }
+    let (expiry_ms, rest) = content.split_first_chunk()?;
+    let (first, rest): (EventId, _) = split_id(rest)?;
+    let (last, rest) = split_id(rest)?;
+    let known = KnownKey {
+        ids: Appended { first, last },
+        content: u128::from_le_bytes(rest.try_into().ok()?).into(),
+    };
+    Some((u64::from_le_bytes(*expiry_ms), known))
+}
+
+fn checksum(channel: u32, key: Fingerprint, content: &[u8]) -> u32 {
+    let of_channel = crc32c::crc32c(&channel.to_le_bytes());
+    let of_key = crc32c::crc32c_append(of_channel, &key.number().to_le_bytes());
+    crc32c::crc32c_append(of_key, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_reads_back_and_a_changed_byte_a_cut_or_another_key_is_noticed() {
+        let idempotency = IdempotencyKey {
+            key: 1.into(),
+            content: u128::MAX.into(),
+        };
+        let ids = Appended {
+            first: EventId::new(5, 6),
+            last: EventId::new(7, 8),
+        };
+        let known = KnownKey {
+            ids,
+            content: idempotency.content,
+        };
+        let row = encode_key(3, idempotency, ids, 99);
+        assert_eq!(decode_key(3, idempotency.key, &row), Some((99, known)));
+        assert_eq!(decode_key(4, idempotency.key, &row), None);
+        assert_eq!(decode_key(3, 2.into(), &row), None);
+        for at in 0..row.len() {
+            let cut = decode_key(3, idempotency.key, &row[..at]);
+            assert_eq!(cut, None, "cut at {at}");
+            let mut changed = row.clone();
+            changed[at] ^= 0x10;
+            let changed = decode_key(3, idempotency.key, &changed);
+            assert_eq!(changed, None, "changed at {at}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Loads the state of the log from its tables, and verifies it, when the log is opened.
+//!
+//! | table | loaded | verified |
+//! |---|---|---|
+//! | header | highest id, origin, next number | checksum |
+//! | channels | every row | checksum; a lookup finds the row; their number |
+//! | forgotten | every last id | checksum; their number |
+//! | key counts | every count | checksum |
+//! | keys | nothing | checksum; a lookup finds the row; their number equals the counts |
+//!
+//! The lookups matter because damage in the tree can hide a row that a scan still reaches. A hidden
+//! channel would be taken for one that never existed, and the events of a hidden key would be
+//! stored again. Events are not verified here: a log can hold gigabytes, so each read verifies its
+//! own page.
+
+use std::collections::HashMap;
+
+use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
+use sse_proto::{Channel, EventId};
+
+use super::{
+    committed_state::CommittedState,
+    error::StoreError,
+    key_record::{KeyCount, decode_key},
+    record::{ChannelRow, decode_forgotten},
+    store::Store,
+    tables::{CHANNELS, FORGOTTEN, KEY_COUNTS, KEY_EXPIRIES, KEYS, read_header},
+};
+use crate::broker::clock::Clock;
+
+/// Loads and verifies the state of the log.
+///
+/// Its clock continues above `assigned` and above every id in the log.
+pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedState, StoreError> {
+    store.try_read(|transaction| {
+        let header = read_header(transaction)?;
+        let rows = load_channels(transaction)?;
+        let forgotten = load_forgotten(transaction)?;
+        let key_counts = load_key_counts(transaction)?;
+        verify_keys(
+            transaction,
+            key_counts.values().map(|keys| keys.count).sum(),
+        )?;
+        let last = rows.values().map(|row| row.last).max().unwrap_or_default();
+        let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
+        Ok(CommittedState {
+            bytes: rows.values().map(|row| row.bytes).sum(),
+            rows,
+            key_counts,
+            forgotten,
+            clock: Clock::new(assigned.max(header.highest).max(last), 0),
+            // Numbers start at 1, and none is assigned twice.
+            next_number: header.next_number.max(last_number + 1),
+            origin: header.origin,
+        })
+    })
+}
+
+fn load_channels(
+    transaction: &ReadTransaction,
+) -> Result<HashMap<Channel, ChannelRow>, StoreError> {
+    let channels = transaction.open_table(CHANNELS)?;
+    let mut rows = HashMap::new();
+    for entry in channels.iter()? {
+        let (name, row) = entry?;
+        let (name, row) = (name.value(), row.value());
+        let damaged = || StoreError::Damaged(format!("the row of channel {name:?}"));
+        let is_found = channels
+            .get(name)?
+            .is_some_and(|found| found.value() == row);
+        let decoded = ChannelRow::decode(name, row).filter(|_| is_found);
+        let channel = name.parse().map_err(|_| damaged())?;
+        rows.insert(channel, decoded.ok_or_else(damaged)?);
+    }
+    verify_count(rows.len() as u64, channels.len()?, "channels")?;
+    Ok(rows)
+}
+
+fn load_forgotten(transaction: &ReadTransaction) -> Result<HashMap<Channel, EventId>, StoreError> {
+    let rows = transaction.open_table(FORGOTTEN)?;
+    let mut forgotten = HashMap::new();
+    for entry in rows.iter()? {
+        let (name, row) = entry?;
+        let name = name.value();
+        let damaged = || StoreError::Damaged(format!("the forgotten channel {name:?}"));
+        let last = decode_forgotten(name, row.value()).ok_or_else(damaged)?;
+        forgotten.insert(name.parse().map_err(|_| damaged())?, last);
+    }
+    verify_count(forgotten.len() as u64, rows.len()?, "forgotten channels")?;
+    Ok(forgotten)
+}
+
+fn load_key_counts(transaction: &ReadTransaction) -> Result<HashMap<u32, KeyCount>, StoreError> {
+    let mut key_counts = HashMap::new();
+    for entry in transaction.open_table(KEY_COUNTS)?.iter()? {
+        let (number, row) = entry?;
+        let number = number.value();
+        let damaged = || StoreError::Damaged(format!("the count of the keys of channel {number}"));
+        let key_count = KeyCount::decode(number, row.value()).ok_or_else(damaged)?;
+        key_counts.insert(number, key_count);
+    }
+    Ok(key_counts)
+}
+
+/// Verifies every key, and that there are `expected` keys.
+fn verify_keys(transaction: &ReadTransaction, expected: u64) -> Result<(), StoreError> {
+    let keys = transaction.open_table(KEYS)?;
+    let mut count = 0;
+    for entry in keys.iter()? {
+        let (key, row) = entry?;
+        let (channel, fingerprint) = key.value();
+        let is_found = keys
+            .get((channel, fingerprint))?
+            .is_some_and(|found| found.value() == row.value());
+        if !is_found || decode_key(channel, fingerprint.into(), row.value()).is_none() {
+            return Err(StoreError::Damaged(
+                "the key of a publish is not what was written".to_owned(),
+            ));
+        }
+        count += 1;
+    }
+    let expiries = transaction.open_table(KEY_EXPIRIES)?;
+    for found in [count, keys.len()?, expiries.len()?] {
+        verify_count(found, expected, "keys of publishes")?;
+    }
+    Ok(())
+}
+
+fn verify_count(found: u64, expected: u64, what: &str) -> Result<(), StoreError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(StoreError::Damaged(format!(
+        "{found} of {expected} {what} are there"
+    )))
+}

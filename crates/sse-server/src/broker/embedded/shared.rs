@@ -1,0 +1,53 @@
+//! What the writer and the readers of an embedded log share.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::{
+    committed_state::{CommittedChange, CommittedState},
+    damage_log::DamageLog,
+    last_ids::LastIds,
+    store::Store,
+};
+use crate::{broker::notify::ChangeNotifier, metrics::Metrics};
+
+/// The shared part of a log.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) notifier: ChangeNotifier,
+    pub(super) metrics: Metrics,
+    pub(super) damage_log: DamageLog,
+    last_ids: RwLock<LastIds>,
+}
+
+impl Shared {
+    pub(super) fn new(store: Store, state: &CommittedState, metrics: Metrics) -> Self {
+        Self {
+            store,
+            notifier: ChangeNotifier::default(),
+            metrics,
+            damage_log: DamageLog::default(),
+            last_ids: RwLock::new(LastIds::new(state)),
+        }
+    }
+
+    /// Shows the readers a change that is on disk.
+    pub(super) fn publish_change(&self, change: &CommittedChange) {
+        self.write_last_ids().apply(change);
+    }
+
+    /// Shows the readers the state that was loaded after the file was opened again.
+    pub(super) fn publish_state(&self, state: &CommittedState) {
+        *self.write_last_ids() = LastIds::new(state);
+    }
+
+    pub(super) fn last_ids(&self) -> RwLockReadGuard<'_, LastIds> {
+        self.last_ids.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_last_ids(&self) -> RwLockWriteGuard<'_, LastIds> {
+        self.last_ids
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,332 @@
+//! The log as a transaction has it: the committed state with the changes of the current batch on
+//! top.
+//!
+//! ```text
+//! CommittedState   rows     a: 1-0…5-0   b: 2-0…4-0      as of the last commit
+//! CommittedChange  rows     a: 1-0…6-0   b: removed      this batch, not on disk yet
+//! StagedLog        row(a) = 1-0…6-0      row(b) = None   what the batch works on
+//! ```
+//!
+//! Events are written to their table at once, because a commit can contain many. The rows of the
+//! small tables are written once, by [`StagedLog::finish`].
+
+use std::{collections::HashMap, hash::Hash};
+
+use redb::{ReadableTable as _, Table, WriteTransaction};
+use sse_proto::{Channel, Event, EventId};
+
+use super::{
+    committed_state::{CommittedChange, CommittedState},
+    error::StoreError,
+    key_record::KeyCount,
+    record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
+    tables::{CHANNELS, EVENTS, FORGOTTEN, HEADER},
+};
+use crate::broker::Retention;
+
+/// The state of the log within a transaction.
+pub(super) struct StagedLog<'a> {
+    transaction: &'a WriteTransaction,
+    committed: &'a CommittedState,
+    change: CommittedChange,
+    retention: &'a Retention,
+    now_ms: u64,
+    events: Table<'a, Key, &'static [u8]>,
+    /// Reused for the encoding of every event.
+    record: Vec<u8>,
+    /// How many events this commit may still remove.
+    trims_left: u64,
+}
+
+impl<'a> StagedLog<'a> {
+    /// Stages no change. The commit may remove two events per appended event, and `trims_max` more.
+    pub(super) fn open(
+        transaction: &'a WriteTransaction,
+        committed: &'a CommittedState,
+        retention: &'a Retention,
+        now_ms: u64,
+        trims_max: u64,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            transaction,
+            committed,
+            change: CommittedChange::new(committed),
+            retention,
+            now_ms,
+            events: transaction.open_table(EVENTS)?,
+            record: Vec::new(),
+            trims_left: trims_max,
+        })
+    }
+
+    pub(super) const fn retention(&self) -> &'a Retention {
+        self.retention
+    }
+
+    /// Returns the log's time, which never goes back.
+    pub(super) fn log_ms(&self) -> u64 {
+        self.change.clock.log_ms(self.now_ms)
+    }
+
+    /// Returns the millisecond before which an event is too old.
+    pub(super) fn cutoff_ms(&self) -> u64 {
+        self.retention.cutoff_ms(self.now_ms)
+    }
+
+    /// Moves the log's clock past `bound`, if the time is later than `bound`.
+    pub(super) fn advance_clock_past(&mut self, bound: EventId) {
+        self.change.clock.advance_past(bound, self.now_ms);
+    }
+
+    /// Returns the bytes of all events.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.change.bytes
+    }
+
+    /// Records that trimming is left for a later commit.
+    pub(super) const fn defer_trimming(&mut self) {
+        self.change.more_to_trim = true;
+    }
+
+    /// Returns the row of `channel`, or `None` if the channel does not exist.
+    pub(super) fn row(&self, channel: &Channel) -> Option<ChannelRow> {
+        get_staged(&self.committed.rows, &self.change.rows, channel)
+    }
+
+    /// Returns the rows of all channels.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Channel, ChannelRow)> {
+        iter_staged(&self.committed.rows, &self.change.rows)
+    }
+
+    /// Stages the row of `channel`.
+    pub(super) fn set_row(&mut self, channel: &Channel, row: ChannelRow) {
+        self.change.rows.insert(channel.clone(), Some(row));
+    }
+
+    /// Returns the number of the next new channel.
+    pub(super) const fn next_number(&self) -> u32 {
+        self.change.next_number
+    }
+
+    /// Creates the row of a new channel, which the caller stages together with its first events.
+    ///
+    /// The channel begins after its last id if it was forgotten, and after the origin otherwise.
+    pub(super) fn new_row(&mut self, channel: &Channel) -> ChannelRow {
+        let forgotten = get_staged(&self.committed.forgotten, &self.change.forgotten, channel);
+        let origin = match forgotten {
+            Some(last) => {
+                self.change.forgotten.insert(channel.clone(), None);
+                last
+            }
+            None => self.change.origin,
+        };
+        let row = ChannelRow::new(self.change.next_number, origin);
+        self.change.next_number += 1;
+        row
+    }
+
+    /// Replaces a channel and all its events by a note of its last id.
+    pub(super) fn replace_by_last_id(
+        &mut self,
+        channel: &Channel,
+        row: ChannelRow,
+    ) -> Result<(), StoreError> {
+        // A channel is removed in one commit, whatever the commit has trimmed before.
+        self.trims_left += row.count;
+        self.remove_oldest(channel, row.count)?;
+        self.change.rows.insert(channel.clone(), None);
+        self.change
+            .forgotten
+            .insert(channel.clone(), Some(row.last));
+        Ok(())
+    }
+
+    /// Returns the forgotten channels with their last ids.
+    pub(super) fn forgotten(&self) -> impl Iterator<Item = (&Channel, EventId)> {
+        iter_staged(&self.committed.forgotten, &self.change.forgotten)
+    }
+
+    /// Drops the last id of a forgotten channel. New channels then begin after it, so that no
+    /// position in the forgotten channel passes as proved.
+    pub(super) fn drop_last_id(&mut self, channel: Channel, last: EventId) {
+        self.change.forgotten.insert(channel, None);
+        self.change.origin = self.change.origin.max(last);
+    }
+
+    /// Appends an event to the channel of `row`, and updates `row`. Returns the id of the event.
+    pub(super) fn append_event(
+        &mut self,
+        row: &mut ChannelRow,
+        event: &Event,
+    ) -> Result<EventId, StoreError> {
+        let id = self.change.clock.next_id(self.now_ms);
+        let key = event_key(row.number, id);
+        let kind = event.kind.as_str();
+        encode_event(&mut self.record, key, row.last, kind, &event.data);
+        self.events.insert(key, self.record.as_slice())?;
+        let bytes = record_bytes(self.record.len());
+        row.add(id, bytes);
+        self.change.bytes += bytes;
+        self.trims_left += 2;
+        Ok(id)
+    }
+
+    /// Removes up to `wanted` of the oldest events of `channel`, as far as this commit may.
+    ///
+    /// Returns how many events it removed.
+    pub(super) fn remove_oldest(
+        &mut self,
+        channel: &Channel,
+        wanted: u64,
+    ) -> Result<u64, StoreError> {
+        let Some(mut row) = self.row(channel) else {
+            return Ok(0);
+        };
+        let wanted = wanted.min(row.count);
+        let allowed = wanted.min(self.trims_left);
+        self.change.more_to_trim |= allowed < wanted;
+        let (oldest, next) = self.find_oldest(&row, allowed)?;
+        row.oldest = next;
+        for (key, bytes) in &oldest {
+            self.events.remove(*key)?;
+            row.subtract(id_of(*key), *bytes);
+            self.change.bytes = self.change.bytes.saturating_sub(*bytes);
+        }
+        let removed = oldest.len() as u64;
+        self.trims_left -= removed;
+        self.change.rows.insert(channel.clone(), Some(row));
+        Ok(removed)
+    }
+
+    /// Returns the keys and bytes of the `count` oldest events, and the id of the event after them.
+    fn find_oldest(
+        &self,
+        row: &ChannelRow,
+        count: u64,
+    ) -> Result<(Vec<(Key, u64)>, EventId), StoreError> {
+        let range = event_key(row.number, row.oldest)..=event_key(row.number, row.last);
+        let mut oldest = Vec::new();
+        for entry in self.events.range(range)? {
+            let (key, record) = entry?;
+            if oldest.len() as u64 == count {
+                return Ok((oldest, id_of(key.value())));
+            }
+            oldest.push((key.value(), record_bytes(record.value().len())));
+        }
+        Ok((oldest, EventId::ZERO))
+    }
+
+    /// Counts the events that are older than `cutoff_ms`, up to `count_max` and without the newest.
+    pub(super) fn count_older(
+        &self,
+        row: &ChannelRow,
+        cutoff_ms: u64,
+        count_max: usize,
+    ) -> Result<u64, StoreError> {
+        let end = EventId::new(cutoff_ms, 0).min(row.last);
+        let range = event_key(row.number, row.oldest)..event_key(row.number, end);
+        Ok(self.events.range(range)?.take(count_max).count() as u64)
+    }
+
+    /// Writes the staged rows. Nothing is on disk before the transaction commits.
+    pub(super) fn finish(
+        mut self,
+        key_counts: HashMap<u32, KeyCount>,
+    ) -> Result<CommittedChange, StoreError> {
+        self.change.key_counts = key_counts;
+        self.write_rows()?;
+        self.write_forgotten()?;
+        self.write_header()?;
+        Ok(self.change)
+    }
+
+    fn write_rows(&self) -> Result<(), StoreError> {
+        let mut channels = self.transaction.open_table(CHANNELS)?;
+        for (channel, row) in &self.change.rows {
+            let name = channel.as_str();
+            match row {
+                Some(row) => drop(channels.insert(name, row.encode(name).as_slice())?),
+                None => drop(channels.remove(name)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_forgotten(&self) -> Result<(), StoreError> {
+        let mut forgotten = self.transaction.open_table(FORGOTTEN)?;
+        for (channel, last) in &self.change.forgotten {
+            let name = channel.as_str();
+            match last {
+                Some(last) => {
+                    drop(forgotten.insert(name, encode_forgotten(name, *last).as_slice())?);
+                }
+                None => drop(forgotten.remove(name)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_header(&self) -> Result<(), StoreError> {
+        let header = LogHeader {
+            highest: self.change.clock.highest(),
+            origin: self.change.origin,
+            next_number: self.change.next_number,
+        };
+        self.transaction
+            .open_table(HEADER)?
+            .insert(LogHeader::KEY, header.encode().as_slice())?;
+        Ok(())
+    }
+}
+
+/// Returns what an event counts towards the limit of bytes: its record and its key.
+const fn record_bytes(record: usize) -> u64 {
+    (record + size_of::<Key>()) as u64
+}
+
+/// Looks up an entry in `changed`, and in `committed` if it did not change.
+fn get_staged<K: Eq + Hash, V: Copy>(
+    committed: &HashMap<K, V>,
+    changed: &HashMap<K, Option<V>>,
+    key: &K,
+) -> Option<V> {
+    match changed.get(key) {
+        Some(changed) => *changed,
+        None => committed.get(key).copied(),
+    }
+}
+
+/// Returns the entries of `committed` with the changes of `changed`.
+fn iter_staged<'m, K: Eq + Hash, V: Copy>(
+    committed: &'m HashMap<K, V>,
+    changed: &'m HashMap<K, Option<V>>,
+) -> impl Iterator<Item = (&'m K, V)> {
+    let unchanged = committed
+        .iter()
+        .filter(|(key, _)| !changed.contains_key(*key))
+        .map(|(key, value)| (key, *value));
+    let changed = changed
+        .iter()
+        .filter_map(|(key, value)| value.map(|value| (key, value)));
+    unchanged.chain(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_hides_the_committed_entry() {
+        let committed = HashMap::from([("kept", 1), ("changed", 2), ("removed", 3)]);
+        let changed = HashMap::from([("changed", Some(20)), ("removed", None), ("new", Some(4))]);
+        let mut all: Vec<_> = iter_staged(&committed, &changed)
+            .map(|(key, value)| (*key, value))
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all, [("changed", 20), ("kept", 1), ("new", 4)]);
+        for (key, value) in &all {
+            assert_eq!(get_staged(&committed, &changed, key), Some(*value));
+        }
+        assert_eq!(get_staged(&committed, &changed, &"removed"), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Why a broker could not do what its caller requested, and what an operator should know about it.
+
+use std::time::Duration;
+
+/// Why a call of the broker failed.
+///
+/// The events of a failed append are not in the log, except after
+/// [`OutcomeUnknown`](Self::OutcomeUnknown).
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// The broker was not reached or is too busy. Nothing was stored; the caller can retry.
+    #[error("the broker is not available: {0}")]
+    Unavailable(String),
+    /// The broker sent no reply: the events may or may not be in the log.
+    #[error("the broker did not confirm: {0}")]
+    OutcomeUnknown(String),
+    /// The log or its disk is full. Nothing was stored.
+    #[error("{0}")]
+    Full(String),
+    /// An idempotency key was used for other content before. Nothing was stored.
+    #[error("the key of item {item} was used for other content")]
+    KeyReused {
+        /// Index of the item in the append, from zero.
+        item: usize,
+    },
+    /// The channel holds as many idempotency keys as it may. Nothing was stored.
+    #[error(
+        "the channel has {keys_max} keys of publishes already, which is the limit \
+         (--idempotency-keys); the oldest expires in {expires_in:?}"
+    )]
+    TooManyKeys {
+        /// Keys per channel.
+        keys_max: usize,
+        /// When the oldest key makes room for a new one.
+        expires_in: Duration,
+    },
+    /// The log is unreadable at this position. A retry does not help.
+    #[error("the log is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A broker works, but may not keep what it acknowledges. The operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// A stable word in `snake_case`.
+    pub code: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}

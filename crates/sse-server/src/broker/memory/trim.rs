@@ -1,0 +1,111 @@
+//! Trimming: removes the oldest events beyond the limits of the history.
+//!
+//! | limit | scope | which events go | when |
+//! |---|---|---|---|
+//! | count | channel | the oldest of the channel | at every append |
+//! | bytes | log     | the oldest of all channels | at every append |
+//! | age   | channel | those beyond the age, but never the newest of the channel | in sweeps |
+
+use super::{channel::ChannelLog, channels::Channels};
+
+/// Events that are removed from one channel before the oldest event of all channels is searched
+/// again.
+const TRIM_BATCH: usize = 64;
+
+/// Events that were removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub(super) events: usize,
+    /// What the events counted towards the limit of bytes.
+    pub(super) bytes: u64,
+}
+
+/// Removes the oldest events while `is_excess` holds.
+fn remove_while(
+    channel: &mut ChannelLog,
+    is_excess: impl Fn(&ChannelLog, Removed) -> bool,
+) -> Removed {
+    let mut removed = Removed::default();
+    while is_excess(channel, removed)
+        && let Some(bytes) = channel.remove_oldest()
+    {
+        removed.events += 1;
+        removed.bytes += bytes;
+    }
+    removed
+}
+
+/// Removes the events of a channel beyond `events_max`.
+pub(super) fn trim_to_count(channel: &mut ChannelLog, events_max: usize) -> Removed {
+    remove_while(channel, |channel, _| channel.events().len() > events_max)
+}
+
+/// Removes the events of a channel that are older than `cutoff_ms`, up to `remove_max` of them. The
+/// newest event stays.
+pub(super) fn trim_to_age(channel: &mut ChannelLog, cutoff_ms: u64, remove_max: usize) -> Removed {
+    remove_while(channel, |channel, removed| {
+        removed.events < remove_max
+            && channel.events().len() > 1
+            && channel.oldest().is_some_and(|id| id.ms < cutoff_ms)
+    })
+}
+
+/// Removes the oldest events of all channels while together they have more than `bytes_max` bytes.
+///
+/// `bytes` is what they have now. Returns what they have afterwards.
+pub(super) fn trim_to_bytes(channels: &mut Channels, mut bytes: u64, bytes_max: u64) -> u64 {
+    while bytes > bytes_max {
+        let with_events = channels
+            .iter_mut()
+            .filter(|channel| channel.oldest().is_some());
+        let Some(channel) = with_events.min_by_key(|channel| channel.oldest()) else {
+            break;
+        };
+        let excess = bytes - bytes_max;
+        let removed = remove_while(channel, |_, removed| {
+            removed.events < TRIM_BATCH && removed.bytes < excess
+        });
+        bytes -= removed.bytes;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use sse_proto::{Event, EventId};
+
+    use super::*;
+    use crate::broker::clock::Clock;
+
+    /// A channel with one event in each of these milliseconds.
+    fn channel(times_ms: &[u64]) -> ChannelLog {
+        let mut channel = ChannelLog::new(EventId::ZERO);
+        let mut clock = Clock::new(EventId::ZERO, 0);
+        let event = Event {
+            kind: "click".parse().unwrap(),
+            data: "x".into(),
+        };
+        for ms in times_ms {
+            channel.append(std::slice::from_ref(&event), &mut clock, *ms);
+        }
+        channel
+    }
+
+    #[test]
+    fn the_count_leaves_the_newest_events() {
+        let mut log = channel(&[1, 2, 3, 4]);
+        assert_eq!(trim_to_count(&mut log, 3).events, 1);
+        assert_eq!(log.oldest(), Some(EventId::new(2, 0)));
+        assert_eq!(trim_to_count(&mut log, 3), Removed::default());
+    }
+
+    #[test]
+    fn the_age_leaves_the_newest_event_and_respects_its_limit() {
+        let mut log = channel(&[1, 2, 3, 9]);
+        assert_eq!(trim_to_age(&mut log, 3, 1).events, 1);
+        assert_eq!(trim_to_age(&mut log, 3, 10).events, 1);
+        assert_eq!(log.oldest(), Some(EventId::new(3, 0)));
+        assert_eq!(trim_to_age(&mut log, 100, 10).events, 1);
+        assert_eq!(log.events().len(), 1);
+    }
+}

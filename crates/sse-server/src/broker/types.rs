@@ -1,0 +1,281 @@
+//! The types of the broker's contract: what callers pass to a broker, and what it returns.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use bytestring::ByteString;
+use sse_proto::{
+    EventId, Position,
+    api::{Gap, GapReason, Lost},
+};
+
+use super::idempotency::KeyLimits;
+
+/// Limits of the history. The broker trims the oldest events beyond them.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Events per channel. Redis trims whole stream nodes and may exceed it by about a hundred.
+    pub events_max: NonZeroUsize,
+    /// Age of an event, by the log's clock.
+    ///
+    /// The newest event of a channel stays: subscribers that have seen everything resume from it.
+    pub age_max: Duration,
+    /// Bytes of all channels together. Redis ignores it; its `maxmemory` is the limit.
+    pub bytes_max: u64,
+    /// Number of channels.
+    ///
+    /// A publish to one more channel is rejected, unless a channel whose events are all too old can
+    /// be forgotten.
+    pub channels_max: usize,
+    /// Limits of the idempotency keys.
+    pub keys: KeyLimits,
+}
+
+impl Retention {
+    /// Returns the millisecond before which an event is too old at the time `now_ms`.
+    pub(super) fn cutoff_ms(&self, now_ms: u64) -> u64 {
+        let age_ms = u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_sub(age_ms)
+    }
+
+    /// Returns the pause between two sweeps for old events and expired keys.
+    ///
+    /// An event or key outlives its limit by at most a quarter of the shorter limit, or by 10 s.
+    pub(super) fn sweep_interval(&self) -> Duration {
+        let shortest = self.age_max.min(self.keys.window);
+        (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10))
+    }
+}
+
+/// The ids that an append assigned to a run of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Id of the first event.
+    pub first: EventId,
+    /// Id of the last event.
+    pub last: EventId,
+}
+
+/// Where a read starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReadFrom {
+    /// At the oldest event of the history.
+    Oldest,
+    /// At the first event of this millisecond or later, by the log's clock.
+    Time(u64),
+    /// At a subscriber's position. The page states whether the position can be continued.
+    Position(Position),
+}
+
+/// Limits of one page. A page contains at least one event, if there is one, whatever its size.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimits {
+    /// Number of events.
+    pub events_max: usize,
+    /// Bytes of types and data.
+    pub bytes_max: usize,
+}
+
+impl PageLimits {
+    /// Returns how many of the events with these sizes fit into one page.
+    #[must_use]
+    pub fn fit(&self, sizes: impl IntoIterator<Item = usize>) -> usize {
+        let mut bytes = 0_usize;
+        let within = |(nth, size): &(usize, usize)| {
+            bytes = bytes.saturating_add(*size);
+            *nth == 0 || (*nth < self.events_max && bytes <= self.bytes_max)
+        };
+        sizes.into_iter().enumerate().take_while(within).count()
+    }
+
+    /// Returns true if an event of `size` bytes fits into a page that has `count` events of
+    /// together `bytes`.
+    pub(super) const fn has_room(&self, count: usize, bytes: usize, size: usize) -> bool {
+        count == 0 || (count < self.events_max && bytes + size <= self.bytes_max)
+    }
+}
+
+/// An entry of the log: an event or a gap record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Position of the entry in its channel.
+    pub id: EventId,
+    /// Event type. Reads do not validate it, so that a log outlives a change of the allowed types.
+    pub kind: ByteString,
+    /// Event data, as published.
+    pub data: ByteString,
+}
+
+/// The type of a gap record. It is reserved: no published event has it.
+pub const GAP: &str = "gap";
+
+impl Stored {
+    /// Returns true if the entry is a gap record: the log's own note that events before it are
+    /// lost.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        self.kind == GAP
+    }
+
+    /// Decodes the entry as a gap record. Returns `None` if the entry is an event.
+    #[must_use]
+    pub fn gap(&self) -> Option<Gap> {
+        self.is_gap()
+            .then(|| serde_json::from_str(&self.data).ok())
+            .flatten()
+    }
+
+    /// Returns the range of ids that a gap record reports as lost.
+    #[must_use]
+    pub fn lost(&self) -> Option<Lost> {
+        lost_of(&self.kind, &self.data)
+    }
+
+    /// Returns true if the entry belongs to the events up to `bound`.
+    ///
+    /// A gap record above `bound` belongs to them if its lost range starts below `bound`.
+    #[must_use]
+    pub fn is_within(&self, bound: EventId) -> bool {
+        self.id <= bound || self.lost().is_some_and(|lost| lost.after < bound)
+    }
+
+    /// Returns the bytes of type and data.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.kind.len() + self.data.len()
+    }
+}
+
+/// Returns the lost range of an entry with this type and data, if the entry is a gap record.
+#[must_use]
+pub fn lost_of(kind: &str, data: &str) -> Option<Lost> {
+    (kind == GAP)
+        .then(|| serde_json::from_str::<Gap>(data).ok()?.lost)
+        .flatten()
+}
+
+/// A run of consecutive events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// How the run joins the requested position.
+    pub start: Continuity,
+    /// The events in id order, without holes.
+    pub events: Vec<Stored>,
+    /// True if more follows: the page ended at its limits or before damaged events.
+    pub more: bool,
+    /// The last id ever assigned in the channel, as seen by this read.
+    ///
+    /// The page contains everything up to this id unless `more` is set.
+    pub last: EventId,
+}
+
+impl Page {
+    /// Returns the position from which to read on. `asked` is the argument of the read.
+    #[must_use]
+    pub fn end(&self, asked: ReadFrom) -> Position {
+        match (self.events.last(), self.start, asked) {
+            (Some(event), _, _) => Position::After(event.id),
+            (None, Continuity::Contiguous, ReadFrom::Position(position)) => position,
+            (None, _, _) => Position::After(self.last),
+        }
+    }
+}
+
+/// A run of events that was read towards the start of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackPage {
+    /// The events in descending id order. Only damaged events can be missing between them.
+    pub events: Vec<Stored>,
+    /// True if the page ended at its limits: older events precede it.
+    pub more: bool,
+    /// The last id ever assigned in the channel, as seen by this read.
+    pub last: EventId,
+}
+
+/// Whether an event with an id up to a bound can still appear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// No such event can appear: the log's clock is past the bound.
+    ///
+    /// The value is the last id of the channel, read after the clock passed the bound.
+    Through(EventId),
+    /// Such an event can still appear, for about this long.
+    NotFor(Duration),
+}
+
+/// How a page joins the requested position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// Nothing lies between the position and the page.
+    Contiguous,
+    /// Events may be missing between the position and the page.
+    ///
+    /// The page starts at the oldest event of the history, or after the lost or damaged events.
+    Gap {
+        /// Why the position cannot be continued.
+        reason: GapReason,
+        /// The event with which the page starts; `None` if no event follows the gap.
+        oldest: Option<EventId>,
+        /// The lost range of ids that contains the position, if the log knows it.
+        ///
+        /// A subscriber at this position has seen everything up to `after`, and the page goes on
+        /// from there. The record of the loss follows later in the log.
+        lost: Option<Lost>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: PageLimits = PageLimits {
+        events_max: 3,
+        bytes_max: 10,
+    };
+
+    fn stored(ms: u64, kind: &'static str, data: &str) -> Stored {
+        Stored {
+            id: EventId::new(ms, 0),
+            kind: kind.into(),
+            data: data.into(),
+        }
+    }
+
+    #[test]
+    fn a_page_ends_at_its_first_limit_but_holds_at_least_one_event() {
+        assert_eq!(LIMITS.fit([1, 1, 1, 1]), 3);
+        assert_eq!(LIMITS.fit([6, 4, 1]), 2);
+        assert_eq!(LIMITS.fit([11, 1]), 1);
+        assert_eq!(LIMITS.fit([]), 0);
+    }
+
+    #[test]
+    fn a_gap_record_counts_for_the_bound_that_its_loss_overlaps() {
+        let record = r#"{"channel":"sse","after":"5-0","oldest":null,"reason":"lost-tail",
+            "lost":{"after":"5-0","before":"9-0"}}"#;
+        let gap = stored(9, GAP, record);
+        assert!(gap.is_gap() && gap.gap().is_some());
+        assert!(gap.is_within(EventId::new(6, 0)) && gap.is_within(EventId::new(9, 0)));
+        assert!(!gap.is_within(EventId::new(5, 0)));
+        let event = stored(9, "click", record);
+        assert_eq!((event.gap(), event.lost()), (None, None));
+        assert!(!event.is_within(EventId::new(8, 0)));
+    }
+
+    #[test]
+    fn a_page_without_events_ends_where_it_proves_that_nothing_follows() {
+        let mut page = Page {
+            start: Continuity::Contiguous,
+            events: Vec::new(),
+            more: false,
+            last: EventId::new(9, 0),
+        };
+        let asked = Position::At(EventId::new(4, 0));
+        assert_eq!(page.end(ReadFrom::Position(asked)), asked);
+        assert_eq!(page.end(ReadFrom::Oldest), Position::After(page.last));
+        page.events.push(stored(7, "click", ""));
+        assert_eq!(
+            page.end(ReadFrom::Oldest),
+            Position::After(EventId::new(7, 0))
+        );
+    }
+}
