@@ -87,7 +87,7 @@ async fn a_socket_is_detached_once_and_counts_as_open_until_it_is_dropped() {
 
 /// Both properties of the contract, with actix's real dispatcher. The opening is much larger than
 /// the buffers of both kernels, so the client must read before the body may take the socket.
-#[tokio::test]
+#[actix_web::test]
 async fn actix_writes_everything_before_the_detach_and_handles_no_request_after_it() {
     const OPENING_BYTES: usize = 16 << 20;
     static REQUESTS: AtomicUsize = AtomicUsize::new(0);

@@ -34,11 +34,19 @@ impl Reactor<'_> {
             epoch: fetch.epoch,
         };
         connection.set_fetching(request_id, fetch);
-        let completion = move |page| Completion {
+        self.read_page(page_key, move |page| Completion {
             key: stored_key,
             request_id,
             result: CompletionResult::Page(fetch, page),
-        };
+        });
+    }
+
+    /// Reads a page, and completes at once if the page is cached.
+    fn read_page(
+        &mut self,
+        page_key: PageKey,
+        completion: impl FnOnce(Result<SharedPage, BrokerError>) -> Completion + Send + 'static,
+    ) {
         if let Some(page) = self.context.pages.cached(&page_key) {
             self.completions.push_back(completion(Ok(page)));
             return;
