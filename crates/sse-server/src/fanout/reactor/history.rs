@@ -1,8 +1,8 @@
 //! Reads of history for streams, and what else streams wait for.
 //!
-//! A read runs as a task on the tokio runtime and comes back as a [`Completion`] with the request id
-//! of the read. The stream may be closed by then, and its key may belong to another stream; request
-//! ids are unique, so such a completion is recognised and ignored.
+//! A read runs as a task on the tokio runtime, and comes back as a [`Completion`] with the request
+//! id of the read. The stream may be closed by then, and its key may belong to another stream. Such
+//! a completion is ignored, because its request id is unique and no stream waits for it.
 
 use std::time::Instant;
 
