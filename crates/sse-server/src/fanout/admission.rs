@@ -65,17 +65,18 @@ impl Admission {
         if open_before < inner.streams_max {
             AdmissionDecision::Admitted(self.open_stream(resumes))
         } else if open_before < inner.streams_max.saturating_add(rejected_max) {
-            let reason = "limit";
-            let event = StreamEvent::Rejected { reason };
-            inner.metrics.record_stream_event(event);
+            self.report_rejected("limit");
             AdmissionDecision::Rejected(self.open_stream(false))
         } else {
             inner.open.fetch_sub(1, Ordering::Relaxed);
-            let reason = "dropped";
-            let event = StreamEvent::Rejected { reason };
-            inner.metrics.record_stream_event(event);
+            self.report_rejected("dropped");
             AdmissionDecision::Dropped
         }
+    }
+
+    fn report_rejected(&self, reason: &'static str) {
+        let event = StreamEvent::Rejected { reason };
+        self.0.metrics.record_stream_event(event);
     }
 
     fn open_stream(&self, resumes: bool) -> StreamGuard {

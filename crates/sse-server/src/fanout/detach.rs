@@ -1,7 +1,7 @@
 //! How the socket of a stream leaves actix once the head of its response is written.
 //!
 //! actix keeps two buffers and a task per connection, some 12 KB for a stream that needs only its
-//! socket. So actix gets a [`DetachableSocket`], and the response's body takes the socket out of it:
+//! socket. So actix gets a [`DetachableSocket`], and the response's body takes the socket out:
 //!
 //! ```text
 //!              request                                     after detach()
@@ -12,15 +12,15 @@
 //!
 //! # Contract with actix
 //!
-//! [`DetachableSocket::detach`] relies on two properties of actix's HTTP/1 dispatcher, which the unit
-//! tests check against the real one:
+//! [`DetachableSocket::detach`] relies on two properties of actix's HTTP/1 dispatcher. The unit
+//! tests check both against the real dispatcher:
 //!
 //! 1. When a body is pending, the dispatcher writes its whole buffer to the connection before it
-//!    polls the body again. So the second poll of `detach` finds everything written, unless the last
-//!    write was blocked; then `detach` waits for the write that is not.
-//! 2. When a write fails, the dispatcher drops the connection and the body. It does not handle the
-//!    requests that the client sent behind this one. So the body's next chunk, whose write an empty
-//!    `DetachableSocket` refuses, ends what actix has of the connection.
+//!    polls the body again. The second poll of `detach` therefore finds everything written, unless
+//!    the last write was blocked. In that case `detach` waits for a write that is not blocked.
+//! 2. When a write fails, the dispatcher drops the connection and the body, and does not handle the
+//!    requests that the client sent behind this one. An empty `DetachableSocket` rejects every
+//!    write. The body therefore returns one more chunk after the detach, and actix lets go.
 
 use std::{
     cell::{Cell, RefCell},
@@ -157,9 +157,9 @@ impl DetachableSocket {
 
     /// Takes the socket out, from within the body of the response.
     ///
-    /// The future waits until everything before the body's next chunk is written (see the contract
-    /// in the module's documentation). What the client has sent behind its request and actix has read is
-    /// lost. Returns `None` if the socket was taken or closed before.
+    /// The future waits until everything before the body's next chunk is written, by the contract
+    /// in the module's documentation. Requests that the client sent behind this one are lost if
+    /// actix has read them. Returns `None` if the socket was taken or closed before.
     ///
     /// # Errors
     ///

@@ -2,9 +2,9 @@
 //! stream.
 //!
 //! The wheel is a ring of buckets, one per tick. A stream is inserted in the bucket of the tick at
-//! which its heartbeat is due. When the stream sends an event in the meantime, its entry stays where
-//! it is; the owner checks the time of the last write when the bucket's tick has come, and inserts
-//! the stream again further ahead:
+//! which its heartbeat is due. An event that is sent in the meantime does not move the entry.
+//! Instead, the reactor checks the time of the last write when the bucket's tick has come, and
+//! inserts the stream again further ahead:
 //!
 //! ```text
 //! bucket    0    1    2    3    4    5    6  ...

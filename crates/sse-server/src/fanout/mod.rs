@@ -1,15 +1,15 @@
 //! Streams: from a subscription to the socket of its client.
 //!
 //! ```text
-//!  request ─► admission ─► start ─► stream_body ─┬─► detach ─► mailbox ─► reactor    (normal case)
-//!             (limit)    (position)   (opening)  └─► attached                  (--fanout-threads 0)
+//!  request ─► admission ─► start ─► stream_body ─┬─► detach ─► mailbox ─► reactor    (usually)
+//!             (limit)    (position)   (opening)  └─► attached        (--fanout-threads 0)
 //! ```
 //!
 //! A stream starts as the body of an ordinary response. When its opening is written, the socket
-//! leaves actix for a fan-out thread, whose reactor serves thousands of streams. A socket that
-//! cannot leave is served by its body until it is closed. In both cases history is read through
-//! [`page_cache`], and a client that accepts no data is closed as [`stall`] describes. What a stream
-//! must be sent is decided by its [`MultiSubscription`](crate::channel::MultiSubscription).
+//! leaves actix for a fan-out thread, whose reactor serves thousands of streams. Without fan-out
+//! threads the body serves the stream until the connection is closed. In both cases history is read
+//! through [`page_cache`], and the connection of a stalled client is closed ([`stall`]). The
+//! [`MultiSubscription`](crate::channel::MultiSubscription) decides what a stream is sent.
 
 pub mod admission;
 pub mod detach;

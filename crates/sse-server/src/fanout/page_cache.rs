@@ -201,10 +201,8 @@ impl PageCache {
             let _ = sender.send(result);
         });
         let stopping = || BrokerError::Unavailable("the server is stopping".to_owned());
-        let read = result
-            .map(move |result| result.unwrap_or_else(|_| Err(stopping())))
-            .boxed()
-            .shared();
+        let read = result.map(move |result| result.unwrap_or_else(|_| Err(stopping())));
+        let read = read.boxed().shared();
         state.in_flight.insert(key, read.clone());
         read
     }
@@ -344,13 +342,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let third = pages.cached(&key).unwrap();
-        let numbers = |page: &SharedPage| {
-            let data = page.events.iter().map(|event| event.data.to_string());
-            data.collect::<Vec<_>>()
-        };
-        let read = [numbers(&first), numbers(&second), numbers(&third)].concat();
-        let expected = (0..25).map(|number: usize| number.to_string());
-        assert!(read.into_iter().eq(expected));
+        let pages = [&first, &second, &third].into_iter();
+        let read = pages.flat_map(|page| page.events.iter().map(|event| event.data.to_string()));
+        assert!(read.eq((0..25).map(|number: usize| number.to_string())));
         assert_eq!(key.next_page(&third), None, "the log ends here for now");
     }
 }

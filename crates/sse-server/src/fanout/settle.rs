@@ -1,8 +1,7 @@
 //! Waits for the end of a stream with `until`.
 //!
 //! A stream may end once the broker guarantees that no event up to `until` can still appear, in any
-//! of its channels. The wait belongs to no thread of its own: a fan-out thread runs it as a task, an
-//! attached stream polls it.
+//! of its channels. A fan-out thread runs the wait as a task; an attached stream polls it.
 
 use std::{ops::RangeInclusive, time::Duration};
 

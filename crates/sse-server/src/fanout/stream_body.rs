@@ -83,16 +83,8 @@ pub fn stream_body(
     guard: StreamGuard,
     handover: Option<Handover>,
 ) -> impl MessageBody + use<> {
-    let state = match new {
-        NewSubscription::Ready(subscription) => State::Ready(subscription),
-        NewSubscription::Pending(starting) => State::Starting(starting),
-    };
-    let position = match &state {
-        State::Ready(subscription) => subscription.opening_cursor(),
-        _ => None,
-    };
-    let mut opening = BytesMut::new();
-    wire::opening(&mut opening, streams.settings.retry, position, comment);
+    let state = State::from(new);
+    let opening = state.encode_opening(streams.settings.retry, comment);
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
@@ -100,7 +92,7 @@ pub fn stream_body(
         state,
         until,
         handover,
-        opening: Some(opening.freeze()),
+        opening: Some(opening),
         guard,
         last_write: Instant::now(),
         close_reason: CloseReason::Client,
@@ -145,6 +137,28 @@ enum State {
     Attached(Box<AttachedStream>),
     /// A fan-out thread serves the stream.
     Detached,
+}
+
+impl From<NewSubscription> for State {
+    fn from(new: NewSubscription) -> Self {
+        match new {
+            NewSubscription::Ready(subscription) => Self::Ready(subscription),
+            NewSubscription::Pending(starting) => Self::Starting(starting),
+        }
+    }
+}
+
+impl State {
+    /// Encodes the opening, with the start position if it is known.
+    fn encode_opening(&self, retry: Duration, comment: &str) -> Bytes {
+        let position = match self {
+            Self::Ready(subscription) => subscription.opening_cursor(),
+            _ => None,
+        };
+        let mut opening = BytesMut::new();
+        wire::opening(&mut opening, retry, position, comment);
+        opening.freeze()
+    }
 }
 
 /// What the body does next.

@@ -17,11 +17,12 @@
 //! A view has three caches. [`View::clear_cache`] clears all of them, before and after each pass
 //! and after each round in which a stream stepped outside of a pass:
 //!
-//! | cache | content | what remains after `clear_cache` |
-//! |---|---|---|
-//! | `recent` | the states that appeared last, to find a state that equals a new subscription | the states that a stream still has |
-//! | `caching` | the states that cache a transition | nothing: a changed tail makes `next` wrong |
-//! | `last_page` | the result of the last page, for the other streams that wait for that page | nothing: the page holds memory of the page cache |
+//! - `recent`: the states that appeared last, to find the equal of a new subscription. After
+//!   `clear_cache` the states remain that a stream still has.
+//! - `caching`: the states that cache a transition. No transition remains, because a changed tail
+//!   makes `next` wrong.
+//! - `last_page`: the transition that the last page caused, for the other streams that wait for the
+//!   same page. It does not remain, because the page holds memory of the page cache.
 //!
 //! Cached transitions can form a cycle of `Rc`s, for example if A's next step leads to B and B's
 //! next step leads back to A. The cycle would never be freed, so `Drop` clears the caches too.

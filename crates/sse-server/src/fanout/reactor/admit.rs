@@ -29,35 +29,37 @@ impl Reactor<'_> {
         true
     }
 
-    fn admit(&mut self, stream: NewStream) -> io::Result<()> {
-        let NewStream {
-            mut socket,
-            coding,
-            subscription,
-            until,
-            guard,
-        } = stream;
+    fn admit(&mut self, mut stream: NewStream) -> io::Result<()> {
         let key = self.connections.vacant_key();
         let stored_key = to_stored_key(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
+        let socket = &mut stream.socket.socket;
         self.poll
             .registry()
-            .register(&mut socket.socket, Token(key), interest)?;
-        let view = self.find_or_create_view(ViewKey::of_subscription(&subscription));
-        let stored_view = to_stored_key(view)?;
-        let watched = &mut self.views[view];
-        let last_write = self.wheel.tick(self.now);
-        let state = watched.view.intern_state(subscription);
-        let mut connection = Connection::new(socket, coding, state, guard, last_write);
-        connection.view = stored_view;
-        connection.member_index = watched.view.add_member(stored_key);
-        connection.heartbeat_due = self.wheel.insert(stored_key, last_write, self.now);
+            .register(socket, Token(key), interest)?;
+        let until = stream.until;
+        let mut connection = self.new_connection(stored_key, stream)?;
         if let Some(bound) = until {
             self.start_settling(&mut connection, stored_key, bound);
         }
         self.connections.insert(connection);
         self.step(key);
         Ok(())
+    }
+
+    /// Creates the connection of a stream: a member of its view, and an entry of the wheel.
+    fn new_connection(&mut self, key: u32, stream: NewStream) -> io::Result<Connection> {
+        let view = self.find_or_create_view(ViewKey::of_subscription(&stream.subscription));
+        let stored_view = to_stored_key(view)?;
+        let view = &mut self.views[view].view;
+        let last_write = self.wheel.tick(self.now);
+        let state = view.intern_state(stream.subscription);
+        let (socket, coding, guard) = (stream.socket, stream.coding, stream.guard);
+        let mut connection = Connection::new(socket, coding, state, guard, last_write);
+        connection.view = stored_view;
+        connection.member_index = view.add_member(key);
+        connection.heartbeat_due = self.wheel.insert(key, last_write, self.now);
+        Ok(connection)
     }
 
     /// Starts the task that waits for the end of a stream with `until`.

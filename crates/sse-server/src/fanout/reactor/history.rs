@@ -1,8 +1,8 @@
 //! Reads of history for streams, and what else streams wait for.
 //!
-//! A read runs as a task on the tokio runtime and comes back as a [`Completion`] with the request id
-//! of the read. The stream may be closed by then, and its key may belong to another stream; request
-//! ids are unique, so such a completion is recognised and ignored.
+//! A read runs as a task on the tokio runtime, and comes back as a [`Completion`] with the request
+//! id of the read. The stream may be closed by then, and its key may belong to another stream. Such
+//! a completion is ignored, because its request id is unique and no stream waits for it.
 
 use std::time::Instant;
 
@@ -34,11 +34,19 @@ impl Reactor<'_> {
             epoch: fetch.epoch,
         };
         connection.set_fetching(request_id, fetch);
-        let completion = move |page| Completion {
+        self.read_page(page_key, move |page| Completion {
             key: stored_key,
             request_id,
             result: CompletionResult::Page(fetch, page),
-        };
+        });
+    }
+
+    /// Reads a page, and completes at once if the page is cached.
+    fn read_page(
+        &mut self,
+        page_key: PageKey,
+        completion: impl FnOnce(Result<SharedPage, BrokerError>) -> Completion + Send + 'static,
+    ) {
         if let Some(page) = self.context.pages.cached(&page_key) {
             self.completions.push_back(completion(Ok(page)));
             return;
