@@ -84,22 +84,8 @@ impl Config {
             bind: args.bind,
             origins: Origins::new(&args.cors_origins),
             broker,
-            retention: Retention {
-                events_max: args.history_events,
-                age_max: args.history_age,
-                bytes_max: args.history_bytes.0,
-                channels_max: args.channels_max.get(),
-                keys: KeyLimits {
-                    window: args.idempotency_window,
-                    keys_max: args.idempotency_keys.get(),
-                },
-            },
-            requests: RequestLimits {
-                event_bytes_max: bytes(args.event_bytes_max),
-                batch_bytes_max: bytes(args.batch_bytes_max),
-                batch_events_max: args.batch_events_max.get(),
-                keys_max: args.idempotency_keys.get(),
-            },
+            retention: retention(&args),
+            requests: request_limits(&args),
             publish_memory_bytes: args.publish_memory.0,
             tail: TailLimits {
                 events_max: args.tail_events,
@@ -118,6 +104,28 @@ impl Config {
             fanout_threads: args.fanout_threads,
             log: args.log,
         }
+    }
+}
+
+fn retention(args: &Args) -> Retention {
+    Retention {
+        events_max: args.history_events,
+        age_max: args.history_age,
+        bytes_max: args.history_bytes.0,
+        channels_max: args.channels_max.get(),
+        keys: KeyLimits {
+            window: args.idempotency_window,
+            keys_max: args.idempotency_keys.get(),
+        },
+    }
+}
+
+fn request_limits(args: &Args) -> RequestLimits {
+    RequestLimits {
+        event_bytes_max: bytes(args.event_bytes_max),
+        batch_bytes_max: bytes(args.batch_bytes_max),
+        batch_events_max: args.batch_events_max.get(),
+        keys_max: args.idempotency_keys.get(),
     }
 }
 

@@ -51,9 +51,15 @@ use self::{
 
 /// Adds all routes to an app. This is the only list of routes.
 pub fn routes(config: &mut ServiceConfig, state: AppState) {
-    let get_or_head = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     config
         .app_data(LocalData::new(state))
+        .configure(event_routes)
+        .configure(operator_routes)
+        .default_service(web::to(not_found));
+}
+
+fn event_routes(config: &mut ServiceConfig) {
+    config
         .service(resource(
             "/event/{action:.*}",
             "GET, POST",
@@ -70,23 +76,28 @@ pub fn routes(config: &mut ServiceConfig, state: AppState) {
                 web::post().to(batch::events),
             ],
         ))
-        .service(resource("/stream", "GET", [web::get().to(stream::stream)]))
+        .service(resource("/stream", "GET", [web::get().to(stream::stream)]));
+}
+
+fn operator_routes(config: &mut ServiceConfig) {
+    let get_or_head = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    let methods = "GET, HEAD";
+    config
         .service(resource(
             "/health/live",
-            "GET, HEAD",
+            methods,
             [get_or_head().to(health::live)],
         ))
         .service(resource(
             "/health/ready",
-            "GET, HEAD",
+            methods,
             [get_or_head().to(health::ready)],
         ))
         .service(resource(
             "/metrics",
-            "GET, HEAD",
+            methods,
             [get_or_head().to(metrics::metrics)],
-        ))
-        .default_service(web::to(not_found));
+        ));
 }
 
 /// A path with its routes. `allow` lists their methods, for the response to any other method.

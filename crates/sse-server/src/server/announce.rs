@@ -1,10 +1,23 @@
-//! What the server reports when it starts: where it listens, and the settings in force.
+//! What the server reports when it starts: the broker, where it listens, and the settings in force.
 
 use std::{io::Write as _, net::SocketAddr};
 
 use bytesize::ByteSize;
 
-use crate::config::{Config, unknown_variables};
+use crate::{
+    broker::redis::without_password,
+    config::{BrokerConfig, BrokerKind, Config, unknown_variables},
+};
+
+/// Logs the broker and what chose it, as the first line of the log.
+pub(super) fn announce_broker(broker: &BrokerConfig) {
+    let description = match &broker.kind {
+        BrokerKind::Redis { url, .. } => format!("Redis at {}", without_password(url)),
+        BrokerKind::Memory => "embedded log in memory".to_owned(),
+        BrokerKind::Directory { path, .. } => format!("embedded log in {}", path.display()),
+    };
+    tracing::info!("broker: {description} (chosen by {})", broker.chosen_by);
+}
 
 /// Logs the address and the main settings. With port 0, also prints the URL on stdout.
 pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: usize) {

@@ -2,12 +2,13 @@
 
 use tokio::{runtime::Handle, sync::oneshot};
 
+use super::announce::announce_broker;
 use crate::{
     broker::{
         Broker, BrokerError, embedded,
         embedded::Embedded,
         memory::Memory,
-        redis::{self, RedisBroker, without_password},
+        redis::{self, RedisBroker},
     },
     config::{BrokerKind, Config},
     metrics::Metrics,
@@ -28,7 +29,7 @@ pub(super) async fn open(
 ) -> anyhow::Result<Broker> {
     let retention = config.retention;
     let runtime = Handle::current();
-    log_choice(config);
+    announce_broker(&config.broker);
     Ok(match &config.broker.kind {
         BrokerKind::Redis {
             url,
@@ -52,16 +53,4 @@ pub(super) async fn open(
             failed,
         )?),
     })
-}
-
-fn log_choice(config: &Config) {
-    let description = match &config.broker.kind {
-        BrokerKind::Redis { url, .. } => format!("Redis at {}", without_password(url)),
-        BrokerKind::Memory => "embedded log in memory".to_owned(),
-        BrokerKind::Directory { path, .. } => format!("embedded log in {}", path.display()),
-    };
-    tracing::info!(
-        "broker: {description} (chosen by {})",
-        config.broker.chosen_by
-    );
 }

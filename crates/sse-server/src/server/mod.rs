@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::shutdown::Running;
 use crate::{
-    broker::Broker,
+    broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
     fanout::{admission::Admission, page_cache::PageCache, stream_body::Streams, thread::Fanout},
@@ -42,9 +42,24 @@ const CONNECTIONS_RESERVE: usize = 16;
 ///
 /// The broker cannot be opened, the address is not available, or the log can no longer be written.
 pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
-    let metrics = Metrics::new();
     let (failed, log_failed) = oneshot::channel();
-    let broker = broker::open(&config, metrics.clone(), failed).await?;
+    let running = start(&config, failed).await?;
+    let reason = tokio::select! {
+        signal = stop => Ok(signal),
+        Ok(error) = log_failed => Err(error),
+    };
+    running.shut_down(&reason).await?;
+    reason
+        .map(drop)
+        .map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+}
+
+/// Opens the broker, listens, and serves.
+///
+/// `failed` is sent the error after which the log no longer accepts events.
+async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
+    let metrics = Metrics::new();
+    let broker = broker::open(config, metrics.clone(), failed).await?;
     let connections_max = raise_open_files();
     let listener = listen::bind(config.bind)?;
     let address = listener.local_addr().context("the address of the socket")?;
@@ -57,28 +72,19 @@ pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> an
         connections_max,
         stopping: stopping.clone(),
     };
-    let state = resources.app_state(&config)?;
+    let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
     let write_timeout = config.fanout.write_timeout;
     let server = connection_service::serve(listener, state, connections_max, write_timeout)
         .with_context(|| format!("cannot serve on {address}"))?;
-    announce::announce(&config, address, connections_max);
-
-    let running = Running {
+    announce::announce(config, address, connections_max);
+    Ok(Running {
         handle: server.handle(),
         serving: tokio::spawn(server),
         stopping,
         fanout,
         broker,
-    };
-    let reason = tokio::select! {
-        signal = stop => Ok(signal),
-        Ok(error) = log_failed => Err(error),
-    };
-    running.shut_down(&reason).await?;
-    reason
-        .map(drop)
-        .map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+    })
 }
 
 /// What the parts of a server share, before they are wired.

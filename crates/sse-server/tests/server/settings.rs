@@ -1,4 +1,5 @@
-//! The command line and the environment: what is misused is said at once, with code 2 and what to write instead.
+//! The command line and the environment. Misuse ends the server before it opens anything, with code 2
+//! and a message that states what to write instead.
 
 use std::{net::TcpListener, process::Command};
 
@@ -18,25 +19,25 @@ fn server(variables: &[(&str, &str)], flags: &[&str]) -> Command {
     command
 }
 
-/// Runs a server that must refuse to start.
+/// Runs a server that must not start, because its settings are wrong.
 async fn misused(variables: &[(&str, &str)], flags: &[&str]) -> ProgramOutput {
     let directory = TempDir::new().unwrap();
-    let said = output_at_start(&mut server(variables, flags), &directory).await;
+    let output = output_at_start(&mut server(variables, flags), &directory).await;
     assert_eq!(
-        said.code, MISUSED,
+        output.code, MISUSED,
         "{variables:?} {flags:?}: {}",
-        said.stderr
+        output.stderr
     );
-    assert_eq!(said.stdout, "", "{variables:?} {flags:?}");
+    assert_eq!(output.stdout, "", "{variables:?} {flags:?}");
     assert_eq!(
         std::fs::read_dir(directory.path()).unwrap().count(),
         0,
-        "something was made already"
+        "the server has created something"
     );
-    said
+    output
 }
 
-/// The log of a server that starts, up to where it listens (or its end).
+/// Returns the log of a server up to the line with its address, or up to its end.
 async fn log_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
     let mut command = server(variables, flags);
     if !flags.contains(&"--bind") && !variables.iter().any(|(name, _)| *name == "SSE_BIND") {
@@ -47,18 +48,18 @@ async fn log_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
         .stderr
 }
 
-/// What the first line of the log says.
+/// Returns the broker that the first line of the log names.
 async fn broker_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
     let log = log_of(variables, flags).await;
     let first = log.lines().next().unwrap_or_default();
-    let (_, said) = first
+    let (_, output) = first
         .split_once("broker: ")
         .unwrap_or_else(|| panic!("no broker in the first line of {log}"));
-    said.to_owned()
+    output.to_owned()
 }
 
 #[tokio::test]
-async fn misuse_is_code_2_and_says_what_to_write() {
+async fn misuse_ends_with_code_2_and_states_what_to_write() {
     for (flags, hints) in [
         (&["--no-such-flag"][..], &["--no-such-flag", "--help"][..]),
         (&["extra"], &["extra", "--help"]),
@@ -105,42 +106,39 @@ async fn misuse_is_code_2_and_says_what_to_write() {
         (&["--redis-url", "http://localhost"], &["redis://"]),
         (&["--redis-url", ""], &["redis://"]),
     ] {
-        let said = misused(&[], flags).await.stderr;
+        let output = misused(&[], flags).await.stderr;
         for hint in hints {
-            assert!(
-                said.contains(hint),
-                "{flags:?} does not say {hint:?}: {said}"
-            );
+            assert!(output.contains(hint), "{flags:?}: no {hint:?} in {output}");
         }
-        assert!(!said.contains("panicked"), "{said}");
+        assert!(!output.contains("panicked"), "{output}");
     }
 }
 
 #[tokio::test]
-async fn a_level_that_is_no_level_is_refused() {
-    // It would be a filter that lets nothing through: a silent server.
-    let said = misused(
+async fn a_log_level_that_does_not_exist_is_rejected() {
+    // As a filter it would name a module, and nothing would be logged.
+    let output = misused(
         &[],
         &["--memory", "--bind", "127.0.0.1:0", "--log", "warning"],
     )
     .await
     .stderr;
-    assert!(said.contains("debug"), "{said}");
+    assert!(output.contains("debug"), "{output}");
 }
 
 #[tokio::test]
-async fn a_history_without_room_for_an_event_is_refused() {
-    let said = misused(
+async fn a_history_without_room_for_an_event_is_rejected() {
+    let output = misused(
         &[],
         &["--memory", "--bind", "127.0.0.1:0", "--history-bytes", "0"],
     )
     .await
     .stderr;
-    assert!(said.contains("--history-bytes"), "{said}");
+    assert!(output.contains("--history-bytes"), "{output}");
 }
 
 #[tokio::test]
-async fn a_wrong_variable_is_code_2_as_well() {
+async fn a_wrong_variable_ends_with_code_2() {
     for (name, value, hints) in [
         ("SSE_BIND", "5000", &["127.0.0.1:5000"][..]),
         ("SSE_HEARTBEAT", "15", &["15s"]),
@@ -168,7 +166,7 @@ async fn a_wrong_variable_is_code_2_as_well() {
         ("SSE_REDIS_URL", "nonsense", &["redis://"]),
         ("REDIS_URL", "nonsense", &["redis://"]),
     ] {
-        let said = misused(&[(name, value)], &[]).await.stderr;
+        let output = misused(&[(name, value)], &[]).await.stderr;
         let flag = format!(
             "--{}",
             name.trim_start_matches("SSE_")
@@ -176,26 +174,26 @@ async fn a_wrong_variable_is_code_2_as_well() {
                 .replace('_', "-")
         );
         assert!(
-            said.contains(&flag) || said.contains(name) || name.ends_with("REDIS_URL"),
-            "{name}: {said}"
+            output.contains(&flag) || output.contains(name) || name.ends_with("REDIS_URL"),
+            "{name}: {output}"
         );
         for hint in hints {
             assert!(
-                said.contains(hint),
-                "{name}={value} does not say {hint:?}: {said}"
+                output.contains(hint),
+                "{name}={value}: no {hint:?} in {output}"
             );
         }
     }
 }
 
 #[tokio::test]
-async fn a_wrong_switch_says_what_it_may_be() {
-    let said = misused(&[("SSE_MEMORY", "maybe")], &[]).await.stderr;
-    assert!(said.contains("true") && said.contains('0'), "{said}");
+async fn the_message_for_a_wrong_switch_lists_the_allowed_values() {
+    let output = misused(&[("SSE_MEMORY", "maybe")], &[]).await.stderr;
+    assert!(output.contains("true") && output.contains('0'), "{output}");
 }
 
 #[tokio::test]
-async fn booleans_take_1_0_true_and_false() {
+async fn switches_accept_1_0_true_and_false() {
     for yes in ["1", "true"] {
         assert_eq!(
             broker_of(&[("SSE_MEMORY", yes)], &[]).await,
@@ -217,18 +215,18 @@ async fn booleans_take_1_0_true_and_false() {
             broker_of(&[("SSE_MEMORY", no)], &[]).await,
             "embedded log in ./sse-data (chosen by the default)"
         );
-        let said = misused(
+        let output = misused(
             &[("SSE_ALLOW_ANONYMOUS", no), ("SSE_BIND", "0.0.0.0:0")],
             &[],
         )
         .await
         .stderr;
-        assert!(said.contains("--allow-anonymous"), "{said}");
+        assert!(output.contains("--allow-anonymous"), "{output}");
     }
 }
 
 #[tokio::test]
-async fn an_empty_variable_is_as_good_as_none() {
+async fn an_empty_variable_counts_as_unset() {
     // As `environment: SSE_REDIS_URL: ${REDIS}` leaves it in a compose file.
     for name in [
         "REDIS_URL",
@@ -251,14 +249,14 @@ async fn an_empty_variable_is_as_good_as_none() {
 }
 
 #[tokio::test]
-async fn the_first_line_says_which_broker_and_what_chose_it() {
-    let nobody = format!("redis://127.0.0.1:{}", free_port());
-    let redis_by = |by: &str| format!("Redis at {nobody} (chosen by {by})");
+async fn the_first_line_names_the_broker_and_what_chose_it() {
+    let unreachable = format!("redis://127.0.0.1:{}", free_port());
+    let redis_by = |by: &str| format!("Redis at {unreachable} (chosen by {by})");
     let in_memory = |by: &str| format!("embedded log in memory (chosen by {by})");
     let in_d = |by: &str| format!("embedded log in d (chosen by {by})");
     let quick = ("SSE_REDIS_TIMEOUT", "50ms");
-    let url = ("REDIS_URL", nobody.as_str());
-    let sse_url = ("SSE_REDIS_URL", nobody.as_str());
+    let url = ("REDIS_URL", unreachable.as_str());
+    let sse_url = ("SSE_REDIS_URL", unreachable.as_str());
     for (variables, flags, expected) in [
         (
             &[][..],
@@ -267,22 +265,22 @@ async fn the_first_line_says_which_broker_and_what_chose_it() {
         ),
         (&[], &["--memory"], in_memory("--memory")),
         (&[], &["--data-dir", "d"], in_d("--data-dir")),
-        (&[quick], &["--redis-url", &nobody], redis_by("--redis-url")),
+        (&[quick], &["--redis-url", &unreachable], redis_by("--redis-url")),
         (&[quick, url], &[], redis_by("REDIS_URL")),
         (&[quick, sse_url], &[], redis_by("SSE_REDIS_URL")),
-        // The command line beats every variable.
+        // The command line overrides every variable.
         (&[quick, url], &["--memory"], in_memory("--memory")),
         (&[quick, url], &["--data-dir", "d"], in_d("--data-dir")),
         (&[quick, sse_url], &["--memory"], in_memory("--memory")),
         (&[quick, sse_url], &["--data-dir", "d"], in_d("--data-dir")),
         (
             &[quick, ("SSE_MEMORY", "1")],
-            &["--redis-url", &nobody],
+            &["--redis-url", &unreachable],
             redis_by("--redis-url"),
         ),
         (
             &[quick, ("SSE_DATA_DIR", "d")],
-            &["--redis-url", &nobody],
+            &["--redis-url", &unreachable],
             redis_by("--redis-url"),
         ),
         (
@@ -295,7 +293,7 @@ async fn the_first_line_says_which_broker_and_what_chose_it() {
             &["--memory"],
             in_memory("--memory"),
         ),
-        // A variable of ours beats REDIS_URL, which platforms set for everybody.
+        // An `SSE_` variable overrides REDIS_URL, which platforms set for all programs.
         (
             &[quick, url, ("SSE_MEMORY", "1")],
             &[],
@@ -328,12 +326,12 @@ async fn the_first_line_says_which_broker_and_what_chose_it() {
             "{variables:?} {flags:?}"
         );
     }
-    let said = misused(&[("SSE_MEMORY", "1"), ("SSE_DATA_DIR", "d")], &[])
+    let output = misused(&[("SSE_MEMORY", "1"), ("SSE_DATA_DIR", "d")], &[])
         .await
         .stderr;
     assert!(
-        said.contains("SSE_MEMORY") && said.contains("SSE_DATA_DIR"),
-        "{said}"
+        output.contains("SSE_MEMORY") && output.contains("SSE_DATA_DIR"),
+        "{output}"
     );
 }
 
@@ -358,35 +356,35 @@ async fn a_password_is_never_shown_in_errors_or_in_the_log() {
         format!("user:{PASSWORD}@localhost"),
         format!("rediss://user:{PASSWORD}@localhost"),
     ] {
-        for said in [
+        for output in [
             misused(&[("REDIS_URL", &url)], &[]).await,
             misused(&[], &["--redis-url", &url]).await,
         ] {
-            assert!(!said.stderr.contains(PASSWORD), "{}", said.stderr);
+            assert!(!output.stderr.contains(PASSWORD), "{}", output.stderr);
         }
     }
     let url = format!("redis://user:{PASSWORD}@localhost");
-    let said = misused(&[("SSE_REDIS_URL", &url)], &["--heartbeat", "x"]).await;
-    assert!(!said.stderr.contains(PASSWORD), "{}", said.stderr);
+    let output = misused(&[("SSE_REDIS_URL", &url)], &["--heartbeat", "x"]).await;
+    assert!(!output.stderr.contains(PASSWORD), "{}", output.stderr);
 }
 
 #[tokio::test]
 async fn a_password_is_never_shown_in_the_help() {
     let url = format!("redis://user:{PASSWORD}@localhost");
     for help in ["--help", "-h"] {
-        let said = run(&mut server(&[("SSE_REDIS_URL", &url)], &[help])).await;
-        assert_eq!(said.code, Some(0));
-        assert!(!said.stdout.contains(PASSWORD), "{}", said.stdout);
+        let output = run(&mut server(&[("SSE_REDIS_URL", &url)], &[help])).await;
+        assert_eq!(output.code, Some(0));
+        assert!(!output.stdout.contains(PASSWORD), "{}", output.stdout);
     }
 }
 
 #[tokio::test]
 async fn the_help_names_a_variable_for_every_flag_and_ends_with_examples() {
-    let said = run(&mut server(&[], &["--help"])).await;
-    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
+    let output = run(&mut server(&[], &["--help"])).await;
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
     let mut flags = 0;
-    let (options, end) = said.stdout.split_once("Examples:").expect("examples");
-    // Each flag's text goes to the next flag.
+    let (options, end) = output.stdout.split_once("Examples:").expect("examples");
+    // The text of a flag ends at the next flag.
     for text in options.split("\n      --").skip(1) {
         let flag = text.split([' ', '\n']).next().unwrap();
         let variable = format!("[env: SSE_{}", flag.to_uppercase().replace('-', "_"));
@@ -415,18 +413,18 @@ async fn the_help_names_a_variable_for_every_flag_and_ends_with_examples() {
 }
 
 #[tokio::test]
-async fn the_version_is_told() {
+async fn the_version_is_printed() {
     for flag in ["--version", "-V"] {
-        let said = run(&mut server(&[], &[flag])).await;
+        let output = run(&mut server(&[], &[flag])).await;
         let expected = format!("sse-server {}\n", env!("CARGO_PKG_VERSION"));
         assert_eq!(
-            (said.code, said.stdout.as_str(), said.stderr.as_str()),
+            (output.code, output.stdout.as_str(), output.stderr.as_str()),
             (Some(0), expected.as_str(), "")
         );
     }
 }
 
-/// A server on port 0, the URL that it prints, and where its stdout goes.
+/// Starts a server on port 0. Returns it, the URL that it prints, and the file with its stdout.
 async fn on_a_free_port(
     variables: &[(&str, &str)],
 ) -> (KilledWhenDropped, String, tempfile::NamedTempFile) {
@@ -456,7 +454,7 @@ async fn port_0_prints_a_url_that_works_and_nothing_else() {
         url.starts_with("http://127.0.0.1:") && !url.ends_with(":0"),
         "{url}"
     );
-    // Any server of the harness brings a client.
+    // The harness provides a client only together with a server.
     let client = TestServer::start(Backend::Memory).await.http.clone();
     assert_eq!(
         client
@@ -479,7 +477,7 @@ async fn port_0_prints_a_url_that_works_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_tutorials_time_is_that_of_the_servers_time_zone() {
+async fn the_tutorials_data_has_the_time_of_the_servers_time_zone() {
     let client = TestServer::start(Backend::Memory).await.http.clone();
     for (zone, minutes) in [("HERE-05:30", 330), ("HERE+08", -480)] {
         let (_child, url, _out) = on_a_free_port(&[("TZ", zone)]).await;
@@ -512,18 +510,18 @@ async fn the_tutorials_time_is_that_of_the_servers_time_zone() {
 }
 
 #[tokio::test]
-async fn an_address_beyond_this_machine_needs_consent() {
+async fn an_address_that_other_machines_can_reach_needs_consent() {
     for address in ["0.0.0.0:0", "[::]:0"] {
         let flags = ["--memory", "--bind", address];
-        let said = misused(&[], &flags).await.stderr;
+        let output = misused(&[], &flags).await.stderr;
         assert!(
-            said.contains("--allow-anonymous") && said.contains(address),
-            "{said}"
+            output.contains("--allow-anonymous") && output.contains(address),
+            "{output}"
         );
-        let said = misused(&[("SSE_BIND", address)], &["--memory"])
+        let output = misused(&[("SSE_BIND", address)], &["--memory"])
             .await
             .stderr;
-        assert!(said.contains("--allow-anonymous"), "{said}");
+        assert!(output.contains("--allow-anonymous"), "{output}");
     }
     let log = log_of(
         &[],
@@ -534,7 +532,7 @@ async fn an_address_beyond_this_machine_needs_consent() {
 }
 
 #[tokio::test]
-async fn a_mistyped_variable_is_warned_about() {
+async fn a_mistyped_variable_is_reported_as_a_warning() {
     let log = log_of(
         &[("SSE_MEMORY", "1"), ("SSE_HEARTBET", "1s"), ("SSE_", "x")],
         &[],
@@ -549,32 +547,36 @@ async fn a_mistyped_variable_is_warned_about() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_code_1() {
+async fn a_port_in_use_is_reported_with_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let said = run(&mut server(&[], &["--memory", "--bind", &address])).await;
-    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
+    let output = run(&mut server(&[], &["--memory", "--bind", &address])).await;
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""));
     assert!(
-        said.stderr.contains(&address) && said.stderr.contains("--bind"),
+        output.stderr.contains(&address) && output.stderr.contains("--bind"),
         "{}",
-        said.stderr
+        output.stderr
     );
     assert!(
-        said.stderr.contains("another server") && said.stderr.contains("in use"),
+        output.stderr.contains("another server") && output.stderr.contains("in use"),
         "{}",
-        said.stderr
+        output.stderr
     );
 }
 
 #[tokio::test]
-async fn an_address_of_another_machine_is_not_called_taken() {
+async fn an_address_of_another_machine_is_not_reported_as_in_use() {
     // TEST-NET-1 (RFC 5737): no machine has it.
-    let said = run(&mut server(
+    let output = run(&mut server(
         &[],
         &["--memory", "--allow-anonymous", "--bind", "192.0.2.1:0"],
     ))
     .await;
-    assert_eq!(said.code, Some(1));
-    assert!(said.stderr.contains("192.0.2.1:0"), "{}", said.stderr);
-    assert!(!said.stderr.contains("another server"), "{}", said.stderr);
+    assert_eq!(output.code, Some(1));
+    assert!(output.stderr.contains("192.0.2.1:0"), "{}", output.stderr);
+    assert!(
+        !output.stderr.contains("another server"),
+        "{}",
+        output.stderr
+    );
 }

@@ -1,8 +1,10 @@
-//! The programs together, as people meet them: demo, benchmark, the README's commands, the tutorial's Python clients.
+//! The programs together, as users meet them: the demo, the benchmark, the commands and links of the
+//! documentation, and the tutorial's Python clients.
 
 mod bench;
 mod commands;
 mod demo;
+mod docs;
 mod loss;
 mod process;
 mod tutorial;

@@ -16,7 +16,7 @@ use crate::{
         error::ApiError,
         request::{
             batch_body::{BatchEvent, BatchPlace, parse_array, parse_lines},
-            body::{self, BodyLimit},
+            body::{self, Body, BodyLimit},
             content_type::{self, ContentType},
             idempotency_key,
             query::Params,
@@ -36,20 +36,11 @@ pub(crate) async fn events(
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
     let key = idempotency_key::from_header(&request)?;
     let format = BatchFormat::of(&request)?;
-    let limit = BodyLimit {
-        bytes_max: state.limits.batch_bytes_max,
-        what: "the batch",
-        flag: "--batch-bytes-max",
-    };
     // `body` holds its memory until the events are stored.
-    let body = body::read(&request, payload, limit, &state.body_memory).await?;
-    let text = content_type::json_text(body.bytes.clone())?;
-    let events = match format {
-        BatchFormat::Array => parse_array(&text, &state.limits)?,
-        BatchFormat::Lines => parse_lines(&text, &state.limits)?,
-    };
-
+    let body = read_body(&request, payload, &state).await?;
+    let events = format.parse(&body, &state.limits)?;
     let count = events.len();
+
     let Batch { items, places } = Batch::new(events, key, &state.limits)?;
     let describe_key = |item: usize| match places.as_ref().and_then(|places| places.get(item)) {
         Some(place) => format!("the key of {place}"),
@@ -63,6 +54,19 @@ pub(crate) async fn events(
         count,
         ids: places.map(|_| outcomes.iter().map(|line| line.ids.first).collect()),
     }))
+}
+
+async fn read_body<'a>(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &'a AppState,
+) -> Result<Body<'a>, ApiError> {
+    let limit = BodyLimit {
+        bytes_max: state.limits.batch_bytes_max,
+        what: "the batch",
+        flag: "--batch-bytes-max",
+    };
+    body::read(request, payload, limit, &state.body_memory).await
 }
 
 /// How the events of a batch are separated.
@@ -84,6 +88,14 @@ impl BatchFormat {
                 request,
             )),
             Err(found) => Err(unsupported(found, request)),
+        }
+    }
+
+    fn parse(self, body: &Body<'_>, limits: &RequestLimits) -> Result<Vec<BatchEvent>, ApiError> {
+        let text = content_type::json_text(body.bytes.clone())?;
+        match self {
+            Self::Array => parse_array(&text, limits),
+            Self::Lines => parse_lines(&text, limits),
         }
     }
 }

@@ -4,7 +4,10 @@
 //! log already, the broker adds nothing and the response has the ids of the first time. So the
 //! response to a repetition is the same as the one that was lost.
 
-use std::{ops::AddAssign, time::Instant};
+use std::{
+    ops::AddAssign,
+    time::{Duration, Instant},
+};
 
 use sse_proto::Channel;
 
@@ -14,6 +17,7 @@ use crate::{
         idempotency::{AppendItem, AppendOutcome},
     },
     http::{error::ApiError, state::AppState},
+    metrics::Metrics,
 };
 
 /// Appends the items of a publish and counts their events.
@@ -37,19 +41,21 @@ pub(super) async fn append(
             BrokerError::KeyReused { item } => ApiError::IdempotencyKeyReused(describe_key(item)),
             error => error.into(),
         })?;
+    count(&state.metrics, &outcomes, &sizes, started.elapsed());
+    Ok(outcomes)
+}
+
+fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency: Duration) {
     let (mut added, mut repeated) = (Size::default(), Size::default());
     for (outcome, size) in outcomes.iter().zip(sizes) {
         if outcome.duplicate {
-            repeated += size;
+            repeated += *size;
         } else {
-            added += size;
+            added += *size;
         }
     }
-    state
-        .metrics
-        .published(added.events, added.bytes, started.elapsed());
-    state.metrics.repeated(repeated.events);
-    Ok(outcomes)
+    metrics.published(added.events, added.bytes, latency);
+    metrics.repeated(repeated.events);
 }
 
 /// Appends all items as one batch if none has a key, which needs fewer steps in the broker.

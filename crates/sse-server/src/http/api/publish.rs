@@ -5,7 +5,7 @@ use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 use bytestring::ByteString;
 use chrono::Local;
-use sse_proto::{Event, EventType, api::Published, event::InvalidName, json};
+use sse_proto::{Channel, Event, EventId, EventType, api::Published, event::InvalidName, json};
 use uuid::Uuid;
 
 use super::idempotency;
@@ -38,26 +38,26 @@ pub(crate) async fn event(
     let kind = action(&request)?;
     let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
     let key = idempotency_key::from_header(&request)?;
-    let posted = request.method() == Method::POST;
-    // `_body` holds the memory of the body until the event is stored.
-    let (data, _body) = if posted {
-        let body = read_body(&request, payload, &state).await?;
-        (data_of(&request, &body)?, Some(body))
-    } else {
-        (None, None)
-    };
-
-    let item = append_item(kind, data, key);
-    let describe_key = |_| "the Idempotency-Key".to_owned();
-    let outcomes = idempotency::append(&state, &channel, vec![item], describe_key).await?;
-    Ok(if posted {
-        HttpResponse::Ok().json(Published {
-            id: idempotency::first_and_last_id(&outcomes)?.first,
-        })
-    } else {
+    if request.method() != Method::POST {
+        append(&state, &channel, append_item(kind, None, key)).await?;
         // The response that the tutorial's clients expect.
-        HttpResponse::Ok().json(serde_json::json!({}))
-    })
+        return Ok(HttpResponse::Ok().json(serde_json::json!({})));
+    }
+    // `body` holds its memory until the event is stored.
+    let body = read_body(&request, payload, &state).await?;
+    let data = data_of(&request, &body)?;
+    let id = append(&state, &channel, append_item(kind, data, key)).await?;
+    Ok(HttpResponse::Ok().json(Published { id }))
+}
+
+async fn append(
+    state: &AppState,
+    channel: &Channel,
+    item: AppendItem,
+) -> Result<EventId, ApiError> {
+    let describe_key = |_| "the Idempotency-Key".to_owned();
+    let outcomes = idempotency::append(state, channel, vec![item], describe_key).await?;
+    Ok(idempotency::first_and_last_id(&outcomes)?.first)
 }
 
 /// Returns the action: what follows `/event/` in the path, decoded.

@@ -176,14 +176,7 @@ fn parse_event(
         .map_err(|why: InvalidName| invalid(why.to_string()))?;
     let data = data_text(text, line.data)
         .map_err(|error| invalid(format!("data: {}", explain(&error))))?;
-    if data.len() > limits.event_bytes_max {
-        return Err(ApiError::TooLarge {
-            what: format!("the data of {place}"),
-            max: limits.event_bytes_max,
-            unit: "bytes",
-            flag: "--event-bytes-max",
-        });
-    }
+    check_data(&data, place, limits)?;
     let key = line
         .key
         .map(|key| idempotency_key::parse(key.as_bytes()))
@@ -193,6 +186,18 @@ fn parse_event(
         place,
         event: Event { kind, data },
         key,
+    })
+}
+
+fn check_data(data: &str, place: BatchPlace, limits: &RequestLimits) -> Result<(), ApiError> {
+    if data.len() <= limits.event_bytes_max {
+        return Ok(());
+    }
+    Err(ApiError::TooLarge {
+        what: format!("the data of {place}"),
+        max: limits.event_bytes_max,
+        unit: "bytes",
+        flag: "--event-bytes-max",
     })
 }
 
