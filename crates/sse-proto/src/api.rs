@@ -1,4 +1,7 @@
-//! The JSON that goes over HTTP: answers, errors, gaps, history, and the lines of a batch.
+//! JSON bodies of the HTTP API: responses, errors, gaps, history and the lines of a batch.
+//!
+//! The field names and the words of [`GapReason`] are part of the API. Limits, such as the events
+//! per batch, are checked by the server.
 
 use std::borrow::Cow;
 
@@ -7,93 +10,103 @@ use serde_json::value::RawValue;
 
 use crate::{cursor::EventId, event::Channel};
 
-/// Answer to `POST /event/{action}`.
+/// Response to `POST /event/{action}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// The id that the event got. It is durable.
+    /// Id of the event, which is durable.
     pub id: EventId,
 }
 
-/// Answer to `POST /events`.
+/// Response to `POST /events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchPublished {
     /// Id of the first event of the batch.
     pub first_id: EventId,
-    /// Id of the last one. In the channel nothing lies between but the batch, unless its lines had keys.
+    /// Id of the last event of the batch.
+    ///
+    /// Without idempotency keys, the channel has no other events between the first and the last.
     pub last_id: EventId,
-    /// How many events the batch had.
+    /// Number of events in the batch.
     pub count: usize,
-    /// If lines had keys, the id of each event in the order of the batch: of those whose key was known, the first id.
+    /// Id of each event in the order of the batch, if at least one line had an idempotency key.
+    ///
+    /// An event whose key was known has the id of the event that was stored first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<EventId>>,
 }
 
-/// Body of every answer with a 4xx or 5xx status.
+/// Body of every response with a 4xx or 5xx status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorDetail,
 }
 
-/// What went wrong, for programs and for people.
+/// An error for programs (`code`) and for people (`message`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail {
-    /// A stable word, `snake_case`.
+    /// Stable error code in `snake_case`.
     pub code: String,
-    /// What to change.
+    /// Explanation, with the change that would make the request valid.
     pub message: String,
 }
 
-/// Data of a `gap` event: events between two places may have been missed.
+/// Data of a `gap` event, which reports that the subscriber may have missed events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The channel that has the gap.
     pub channel: Channel,
-    /// The cursor that could not be continued, as it was sent (cut to 64 characters).
+    /// The cursor that could not be continued, as the client sent it, cut to 64 characters.
     pub after: String,
-    /// The oldest event that is kept, or can be read, with which the stream goes on; none if there is none.
+    /// The oldest event that can still be read: the stream continues with it. `None` if the log
+    /// has no readable event.
     pub oldest: Option<EventId>,
-    /// Why.
+    /// The cause of the gap.
     pub reason: GapReason,
-    /// The range of ids that the log lost, where it is known.
+    /// The range of ids that the log lost, if the range is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
 }
 
-/// Ids that a log gave out and lost: those between two others, but for events that are still read from between.
+/// A range of ids that the log assigned and lost. Both ends are exclusive.
+///
+/// Events inside the range that survived the loss are still delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// The newest id before them that is still in the log; `0-0` if none is.
+    /// The newest id before the range that is still in the log; `0-0` if the log has no such id.
     pub after: EventId,
-    /// The id of the log's own record of the loss, which is above all of them.
+    /// The id of the log's own record of the loss, which is greater than every lost id.
     pub before: EventId,
 }
 
 impl Lost {
-    /// Whether this id is one of the range.
+    /// Returns whether the range contains `id`.
     #[must_use]
     pub fn has(&self, id: EventId) -> bool {
         self.after < id && id < self.before
     }
 }
 
-/// Why what follows a cursor could not be proved complete.
+/// The reason why the server cannot prove that a subscriber receives all events after its cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GapReason {
-    /// The cursor is older than the history that is kept.
+    /// The cursor is older than the oldest event that the log retains.
     Trimmed,
-    /// The cursor was never in this log: it was wiped, or the cursor is another server's, or no cursor at all.
+    /// The cursor was never in this log. The log was wiped, or the cursor belongs to another
+    /// server, or the text is not a cursor.
     Unknown,
-    /// The log lost acknowledged events, the cursor's among them (a fail-over, an older snapshot). A stranger's cursor that
-    /// lies where such an event would have been cannot be told from it.
+    /// The log lost acknowledged events after a failover or a restored snapshot, and the cursor's
+    /// event is one of them.
+    ///
+    /// A foreign cursor inside the lost range is indistinguishable from a lost event.
     LostTail,
-    /// What follows the cursor cannot be read: the log's file is damaged there.
+    /// The log file is damaged after the cursor, so these events cannot be read.
     Damaged,
 }
 
 impl GapReason {
-    /// The word on the wire, also a label of the metrics.
+    /// The reason as it is written on the wire and in metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -105,70 +118,73 @@ impl GapReason {
     }
 }
 
-/// Data of every event of a stream with `?envelope=json`, but of a gap, which keeps its own.
+/// Data of every event of a stream with `?envelope=json`. A `gap` event has a [`Gap`] instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope<'a> {
-    /// The event's id in its channel; the `id:` of the stream is the cursor, and may be of several channels.
+    /// Id of the event in its channel. The `id:` field of the stream is a cursor instead, which can
+    /// name several channels.
     pub id: EventId,
-    /// The channel that it was published in.
+    /// The channel of the event.
     #[serde(borrow)]
     pub channel: Cow<'a, str>,
-    /// Its type.
+    /// Event type.
     #[serde(borrow)]
     pub event: Cow<'a, str>,
-    /// Its data, always as a string, exactly as it was published.
+    /// Event data, always as a string, exactly as it was published.
     #[serde(borrow)]
     pub data: Cow<'a, str>,
-    /// When, by the log's clock: RFC 3339, UTC, milliseconds.
+    /// Time of the event by the log's clock, in RFC 3339, UTC, with milliseconds.
     pub time: Cow<'a, str>,
 }
 
-/// Answer to `GET /events` as JSON.
+/// Response to `GET /events` as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The channel that was read.
     pub channel: Channel,
-    /// Said when what follows the given cursor cannot be proved complete.
+    /// The gap after the requested cursor, if the events cannot be proved complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
-    /// Oldest first.
+    /// The events, oldest first.
     pub events: Vec<HistoryEvent>,
-    /// The cursor to read on from, and to subscribe from.
+    /// The cursor of the next page, which is also a cursor to subscribe from.
     pub next: String,
-    /// Whether more events follow already.
+    /// Whether the log has more events after this page.
     pub more: bool,
 }
 
-/// One event of the history; also a line of its NDJSON form, which can be posted back to `POST /events`.
+/// One event of the history, and one line of the NDJSON form.
+///
+/// `POST /events` accepts such a line as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEvent {
-    /// The event's id; after a gap, the position from which history goes on.
+    /// Event id. A line that reports a gap has the position after the gap instead.
     pub id: String,
-    /// The event's type.
+    /// Event type.
     pub event: String,
-    /// The event's data, always as a string, exactly as it was published.
+    /// Event data, always as a string, exactly as it was published.
     pub data: String,
-    /// When, by the log's clock: RFC 3339, UTC, milliseconds.
+    /// Time of the event by the log's clock, in RFC 3339, UTC, with milliseconds.
     pub time: String,
 }
 
-/// One event of a batch: a line of NDJSON or an item of a JSON array.
+/// One event of a batch, which is a line of NDJSON or an item of a JSON array.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchLine<'a> {
-    /// The event's type.
+    /// Event type.
     #[serde(borrow)]
     pub event: Cow<'a, str>,
-    /// The event's data: a string is sent as its text, any other value as its JSON.
+    /// Event data. The text of a JSON string is published; any other value is published as JSON.
     #[serde(borrow)]
     pub data: &'a RawValue,
-    /// With it the event can be sent again, and is stored once.
+    /// Idempotency key. If the publisher repeats the request, the event is stored only once.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Cow<'a, str>>,
-    /// Ignored: what history gives can be posted back.
+    /// Ignored, so that lines of the history can be published as they are.
     #[serde(borrow, default, skip_serializing)]
     pub id: Option<&'a RawValue>,
-    /// Ignored, likewise.
+    /// Ignored, for the same reason as `id`.
     #[serde(borrow, default, skip_serializing)]
     pub time: Option<&'a RawValue>,
 }
@@ -178,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_has_the_documented_keys() {
+    fn a_gap_has_the_documented_fields() {
         let gap = Gap {
             channel: Channel::default_channel(),
             after: "1-0".to_owned(),
@@ -216,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_has_the_five_documented_keys() {
+    fn an_envelope_has_the_five_documented_fields() {
         let envelope = Envelope {
             id: EventId::new(5, 1),
             channel: "sse".into(),
@@ -236,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_line_takes_what_history_gives_and_refuses_unknown_keys() {
+    fn a_batch_line_accepts_a_line_of_the_history_and_rejects_unknown_fields() {
         let line = r#"{"id":"5-0","event":"a\"b","data":"x","time":"2026-11-24T00:00:00.000Z"}"#;
         let parsed: BatchLine<'_> = serde_json::from_str(line).expect("a history line");
         assert_eq!(

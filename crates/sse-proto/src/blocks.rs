@@ -1,69 +1,74 @@
-//! Whole blocks from `text/event-stream` bytes (WHATWG HTML §9.2.5 and §9.2.6).
+//! Splits `text/event-stream` bytes into blocks (WHATWG HTML §9.2.5 and §9.2.6).
 //!
-//! [`lines`](crate::lines) finds the lines. Here UTF-8 is decoded, with U+FFFD for what is invalid, and what a parser
-//! ignores is dropped: unknown fields, an `id` with NUL, a `retry` that is not digits. What comes out is one [`Block`] of
-//! plain `name: value` lines that any parser reads alike. A block without its blank line is never given out.
+//! [`lines`](crate::lines) finds the lines. This module decodes UTF-8, replaces invalid bytes by
+//! U+FFFD, and drops what a parser ignores: unknown fields, an `id` with NUL, and a `retry` with
+//! other characters than digits. Each [`Block`] holds plain `name: value` lines that every parser
+//! reads in the same way. A block is returned only after its blank line has arrived.
 
 use std::collections::VecDeque;
 
 use crate::lines::{Field, LineSink, LineSplitter, LineTooLong};
 
-/// What a stream says, in its order.
+/// A part of a stream. Items are returned in the order of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// A whole block.
+    /// A complete block.
     Block(Block),
-    /// A comment, as soon as its line has ended; only if they are asked for.
+    /// A comment, as soon as its line has ended. See [`BlockSplitter::with_comments`].
     Comment(String),
 }
 
-/// One block that says something: an event, a new last event id, or a new reconnection time.
+/// A block with an effect: an event, a new last event id, or a new reconnection time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
-    /// Its fields in order, each as `name: value` and LF, without the blank line.
+    /// The fields of the block in order, each as `name: value` and LF, without the blank line.
     ///
-    /// Text and a blank line are what a parser may be given; without data, it would dispatch nothing.
+    /// This text and a blank line are valid input for another parser.
     pub text: String,
-    /// It has a `data` field, so it is an event to dispatch.
+    /// Whether the block has a `data` field. A parser dispatches only such a block.
     pub has_data: bool,
-    /// The last `id` field; an empty one resets the last event id.
+    /// The last `id` field. An empty value resets the last event id.
     pub id: Option<String>,
     /// The last `retry` field, in milliseconds.
     pub retry_ms: Option<u64>,
-    /// Where its blank line is over: bytes since the start of the stream. An LF is left out if it came after its CR, by
-    /// another read.
+    /// End of the blank line, in bytes since the start of the stream.
+    ///
+    /// If a read ends between CR and LF, the LF belongs to the next block.
     pub end: u64,
 }
 
-/// Takes bytes as they come, gives blocks.
+/// Splits the bytes of a stream into blocks, for any sizes of the reads.
 #[derive(Debug)]
 pub struct BlockSplitter {
     lines: LineSplitter,
     assembler: Assembler,
 }
 
-/// Makes blocks of lines.
+/// Assembles lines to blocks.
 #[derive(Debug)]
 struct Assembler {
     block_bytes_max: usize,
-    comments: bool,
+    keeps_comments: bool,
     block: Block,
-    whole: VecDeque<Item>,
-    /// Bytes of the stream before those that are being pushed.
+    /// Items that the reader has not fetched yet, oldest first.
+    complete: VecDeque<Item>,
+    /// Length of all earlier pushes, in bytes.
     pushed_before: u64,
     /// See [`BlockSplitter::settled`].
     settled: u64,
 }
 
 impl BlockSplitter {
-    /// A splitter at the start of a stream. A block, or a line, of more than `block_bytes_max` bytes is an error.
+    /// Creates a splitter for a new stream.
+    ///
+    /// A block or a line of more than `block_bytes_max` bytes is an error.
     #[must_use]
     pub fn new(block_bytes_max: usize) -> Self {
         let assembler = Assembler {
             block_bytes_max,
-            comments: false,
+            keeps_comments: false,
             block: Block::default(),
-            whole: VecDeque::new(),
+            complete: VecDeque::new(),
             pushed_before: 0,
             settled: 0,
         };
@@ -73,28 +78,30 @@ impl BlockSplitter {
         }
     }
 
-    /// Gives comments as well.
+    /// Returns comments too, as [`Item::Comment`].
     #[must_use]
     pub fn with_comments(mut self) -> Self {
-        self.assembler.comments = true;
+        self.assembler.keeps_comments = true;
         self
     }
 
-    /// The oldest item that has not been taken.
+    /// Removes and returns the oldest item; `None` if more bytes are needed.
     pub fn next_item(&mut self) -> Option<Item> {
-        self.assembler.whole.pop_front()
+        self.assembler.complete.pop_front()
     }
 
-    /// Up to here, in bytes since the start of the stream, nothing belongs to a block that is not whole.
+    /// Returns the position in the stream before which every block is complete, in bytes.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.assembler.settled
     }
 
-    /// Takes the next bytes of the stream.
+    /// Processes the next bytes of the stream.
     ///
     /// # Errors
-    /// [`BlockTooLarge`]: the stream cannot be read on. The items before it are still given out.
+    ///
+    /// [`BlockTooLarge`]: a block exceeds the limit, and the rest of the stream cannot be read.
+    /// [`next_item`](Self::next_item) still returns the items before it.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), BlockTooLarge> {
         let pushed = self.lines.push(bytes, &mut self.assembler);
         self.assembler.pushed_before += bytes.len() as u64;
@@ -112,20 +119,12 @@ impl LineSink for Assembler {
     fn line(&mut self, line: &[u8], end: usize) {
         let end = self.pushed_before + end as u64;
         match Field::of(line) {
-            Field::Blank => {
-                let block = Block {
-                    end,
-                    ..std::mem::take(&mut self.block)
-                };
-                if block.has_data || block.id.is_some() || block.retry_ms.is_some() {
-                    self.whole.push_back(Item::Block(block));
-                }
+            Field::Blank => self.end_block(end),
+            Field::Comment(text) if self.keeps_comments => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                self.complete.push_back(Item::Comment(text));
             }
-            Field::Comment(text) if self.comments => {
-                self.whole
-                    .push_back(Item::Comment(String::from_utf8_lossy(text).into_owned()));
-            }
-            field => self.block.take(field),
+            field => self.block.add_field(field),
         }
         if self.block.text.is_empty() {
             self.settled = end;
@@ -133,39 +132,52 @@ impl LineSink for Assembler {
     }
 }
 
+impl Assembler {
+    /// Completes the current block. A block without an effect is dropped.
+    fn end_block(&mut self, end: u64) {
+        let block = Block {
+            end,
+            ..std::mem::take(&mut self.block)
+        };
+        if block.has_data || block.id.is_some() || block.retry_ms.is_some() {
+            self.complete.push_back(Item::Block(block));
+        }
+    }
+}
+
 impl Block {
-    fn take(&mut self, field: Field<'_>) {
+    fn add_field(&mut self, field: Field<'_>) {
         match field {
             Field::Data(value) => {
                 self.has_data = true;
-                self.add("data", &String::from_utf8_lossy(value));
+                self.append_line("data", &String::from_utf8_lossy(value));
             }
-            Field::Event(value) => self.add("event", &String::from_utf8_lossy(value)),
+            Field::Event(value) => self.append_line("event", &String::from_utf8_lossy(value)),
             Field::Id(value) => {
                 let id = String::from_utf8_lossy(value).into_owned();
-                self.add("id", &id);
+                self.append_line("id", &id);
                 self.id = Some(id);
             }
             Field::Retry(retry_ms) => {
                 self.retry_ms = Some(retry_ms);
-                self.add("retry", &retry_ms.to_string());
+                self.append_line("retry", &retry_ms.to_string());
             }
             Field::Blank | Field::Comment(_) | Field::Ignored => {}
         }
     }
 
-    fn add(&mut self, name: &str, value: &str) {
+    fn append_line(&mut self, name: &str, value: &str) {
         for part in [name, ": ", value, "\n"] {
             self.text.push_str(part);
         }
     }
 }
 
-/// A block is larger than the limit that the reader set.
+/// A block is larger than the limit of the [`BlockSplitter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event is larger than {bytes_max} bytes")]
 pub struct BlockTooLarge {
-    /// The limit.
+    /// The limit, in bytes.
     pub bytes_max: usize,
 }
 
@@ -186,7 +198,7 @@ mod tests {
     fn block(item: Item) -> Block {
         match item {
             Item::Block(block) => block,
-            Item::Comment(text) => panic!("a comment that nobody asked for: {text}"),
+            Item::Comment(text) => panic!("comments are off, but got: {text}"),
         }
     }
 
@@ -238,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_parser_ignores_is_dropped() {
+    fn lines_that_a_parser_ignores_are_dropped() {
         assert_eq!(
             texts(b": comment\nfoo: bar\ndata:  a\ndata\nretry: +5\nid: a\0b\n\n"),
             ["data:  a\ndata: \n"]
@@ -247,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_retries_count_without_data() {
+    fn a_block_with_only_an_id_or_a_retry_is_returned() {
         let read = blocks(&[b"id: 5-0\nretry: 10\n\nid\n\nretry: 99999999999999999999\n\n"]);
-        let said: Vec<_> = read
+        let fields: Vec<_> = read
             .iter()
             .map(|b| (b.id.as_deref(), b.retry_ms, b.has_data))
             .collect();
         assert_eq!(
-            said,
+            fields,
             [
                 (Some("5-0"), Some(10), false),
                 (Some(""), None, false),
@@ -264,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_beyond_the_limit_is_an_error_but_comments_do_not_add_up() {
+    fn a_block_above_the_limit_is_an_error_and_comments_do_not_count() {
         let mut splitter = BlockSplitter::new(20);
         for _ in 0..100 {
             splitter
@@ -280,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_come_in_their_place_if_they_are_asked_for() {
+    fn comments_are_returned_in_order_if_they_are_on() {
         let mut splitter = BlockSplitter::new(100).with_comments();
         splitter.push(b": a\ndata: b\n:c\n\n:\xFF").unwrap();
         let comment = |text: &str| Some(Item::Comment(text.to_owned()));
@@ -297,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_says_where_it_ends_and_what_is_not_whole_is_not_settled() {
+    fn a_block_has_its_end_and_an_incomplete_block_is_not_settled() {
         let mut splitter = BlockSplitter::new(100);
         for (bytes, ends, settled) in [
             (": a\nfoo: b\n", &[][..], 11),

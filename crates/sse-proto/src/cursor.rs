@@ -1,10 +1,13 @@
-//! Where an event stands in the log, and where a subscriber stands: [`EventId`], [`Position`], [`Cursor`].
+//! Positions in the log: [`EventId`] of an event, [`Position`] and [`Cursor`] of a subscriber.
 //!
 //! ```text
-//! 1700000000123-5                 after this event                      (what `id:` of an event says)
-//! @1700000000123-5                at this event: it is still to come    (the position after a gap)
-//! orders=1700-0,users=@1702-4     one of the two for each channel of a stream over several channels
+//! 1700000000123-5                 after this event: the `id:` field of an event
+//! @1700000000123-5                before this event: the position after a gap
+//! orders=1700-0,users=@1702-4     one position per channel, for a stream of several channels
 //! ```
+//!
+//! Parsing accepts only text that this module writes. Whether the log still has the events of a
+//! cursor is a question for the broker.
 
 use std::{fmt, str::FromStr};
 
@@ -12,32 +15,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Channel;
 
-/// The broker's position for an event: `<ms>-<seq>`, the form of a Redis Stream id.
+/// Id that the broker assigns to an event: `<ms>-<seq>`, the form of a Redis Stream id.
 ///
-/// Ids of one log only ever grow, so their order is the order of the events; `ms` is milliseconds since 1970 by
-/// the log's own clock.
+/// The ids of a log only grow, so their order is the order of the events.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
 pub struct EventId {
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch, by the log's clock.
     pub ms: u64,
-    /// Tells apart the events of one millisecond.
+    /// Sequence number of the event within its millisecond.
     pub seq: u64,
 }
 
 impl EventId {
-    /// Before every event: the position in a channel that never had one.
+    /// The id before every event, which is the position in a channel without events.
     pub const ZERO: Self = Self { ms: 0, seq: 0 };
 
-    /// An id from its two parts.
+    /// Creates an id from a time in milliseconds and a sequence number.
     #[must_use]
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
     }
 
-    /// The greatest id below this one; [`ZERO`](Self::ZERO) is below nothing but itself.
+    /// Returns the greatest id below this id. For [`ZERO`](Self::ZERO) the result is `ZERO`.
     #[must_use]
     pub const fn before(self) -> Self {
         match (self.ms, self.seq) {
@@ -47,7 +49,7 @@ impl EventId {
         }
     }
 
-    /// The least id above this one; none is above the greatest.
+    /// Returns the least id above this id, or `None` if this id is the greatest.
     #[must_use]
     pub const fn next(self) -> Option<Self> {
         match (self.ms, self.seq) {
@@ -67,16 +69,17 @@ impl fmt::Display for EventId {
 impl FromStr for EventId {
     type Err = InvalidCursor;
 
-    /// Takes the one form that [`Display`](fmt::Display) writes: what we did not write is not ours.
+    /// Parses the only form that [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let (ms, seq) = text.split_once('-').ok_or(InvalidCursor)?;
-        Ok(Self::new(number(ms)?, number(seq)?))
+        Ok(Self::new(parse_number(ms)?, parse_number(seq)?))
     }
 }
 
-fn number(digits: &str) -> Result<u64, InvalidCursor> {
-    let canonical = digits == "0" || !digits.starts_with(['0', '+']);
-    if canonical {
+/// Parses a number without a sign and without leading zeros.
+fn parse_number(digits: &str) -> Result<u64, InvalidCursor> {
+    let is_canonical = digits == "0" || !digits.starts_with(['0', '+']);
+    if is_canonical {
         digits.parse().map_err(|_| InvalidCursor)
     } else {
         Err(InvalidCursor)
@@ -97,17 +100,17 @@ impl From<EventId> for String {
     }
 }
 
-/// A place between two events of one channel.
+/// A position between two events of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Position {
-    /// Everything up to this event has been seen.
+    /// The subscriber has received every event up to this id.
     After(EventId),
-    /// This event and what follows are still to come.
+    /// The subscriber next receives this event, or the first event after it.
     At(EventId),
 }
 
 impl Position {
-    /// The greatest id that lies before this position: what follows is greater.
+    /// Returns the greatest id before this position. Events after the position have greater ids.
     #[must_use]
     pub const fn floor(self) -> EventId {
         match self {
@@ -137,24 +140,27 @@ impl FromStr for Position {
     }
 }
 
-/// What a subscriber sends back to go on where it stopped (`Last-Event-ID`).
+/// Position of a subscriber, which it sends as `Last-Event-ID` to resume (WHATWG HTML §9.2.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// Of a stream of one channel.
+    /// Position in a stream of one channel.
     Plain(Position),
-    /// Of a stream of several: each channel once, and at most [`CHANNELS_MAX`](Self::CHANNELS_MAX).
+    /// Positions in a stream of several channels.
+    ///
+    /// Each channel occurs once, and there are at most [`CHANNELS_MAX`](Self::CHANNELS_MAX).
     Composite(Vec<(Channel, Position)>),
 }
 
 impl Cursor {
-    /// Channels of one stream, and so of one cursor.
+    /// Maximum number of channels per stream, and therefore per cursor.
     pub const CHANNELS_MAX: usize = 32;
-    /// No cursor is longer: each channel has its name, two numbers of up to 20 digits, and `=@-,`.
+    /// Maximum length of a cursor in bytes. A channel needs its name, two numbers of up to 20
+    /// digits, and the characters `=@-,`.
     pub const BYTES_MAX: usize = Self::CHANNELS_MAX * (Channel::BYTES_MAX + 2 * 20 + 4);
 
-    /// The position in `channel`, for a stream of that channel alone.
+    /// Returns the position in `channel`, for a stream of only that channel.
     ///
-    /// None when a composite cursor does not name the channel: nothing is known of it then.
+    /// Returns `None` if a composite cursor does not name the channel.
     #[must_use]
     pub fn position_in(&self, channel: &Channel) -> Option<Position> {
         match self {
@@ -171,15 +177,17 @@ impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plain(position) => position.fmt(f),
-            Self::Composite(positions) => {
-                for (nth, (channel, position)) in positions.iter().enumerate() {
-                    let comma = if nth == 0 { "" } else { "," };
-                    write!(f, "{comma}{channel}={position}")?;
-                }
-                Ok(())
-            }
+            Self::Composite(positions) => write_positions(f, positions),
         }
     }
+}
+
+fn write_positions(f: &mut fmt::Formatter<'_>, positions: &[(Channel, Position)]) -> fmt::Result {
+    for (nth, (channel, position)) in positions.iter().enumerate() {
+        let comma = if nth == 0 { "" } else { "," };
+        write!(f, "{comma}{channel}={position}")?;
+    }
+    Ok(())
 }
 
 impl FromStr for Cursor {
@@ -192,22 +200,26 @@ impl FromStr for Cursor {
         if !text.contains('=') {
             return text.parse().map(Self::Plain);
         }
-        let mut positions: Vec<(Channel, Position)> = Vec::new();
-        for part in text.split(',') {
-            let (channel, position) = part.split_once('=').ok_or(InvalidCursor)?;
-            let channel: Channel = channel.parse().map_err(|_| InvalidCursor)?;
-            if positions.len() == Self::CHANNELS_MAX
-                || positions.iter().any(|(seen, _)| *seen == channel)
-            {
-                return Err(InvalidCursor);
-            }
-            positions.push((channel, position.parse()?));
-        }
-        Ok(Self::Composite(positions))
+        parse_positions(text).map(Self::Composite)
     }
 }
 
-/// The text is not a cursor that we wrote.
+fn parse_positions(text: &str) -> Result<Vec<(Channel, Position)>, InvalidCursor> {
+    let mut positions: Vec<(Channel, Position)> = Vec::new();
+    for item in text.split(',') {
+        let (channel, position) = item.split_once('=').ok_or(InvalidCursor)?;
+        let channel: Channel = channel.parse().map_err(|_| InvalidCursor)?;
+        if positions.len() == Cursor::CHANNELS_MAX
+            || positions.iter().any(|(other, _)| *other == channel)
+        {
+            return Err(InvalidCursor);
+        }
+        positions.push((channel, position.parse()?));
+    }
+    Ok(positions)
+}
+
+/// The text is not a cursor of this system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an event id of this system: expected one like 1700000000000-0")]
 pub struct InvalidCursor;
@@ -231,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_cursor_reads_back(plain in position(), composite in prop::collection::btree_map("[A-Za-z0-9._:~-]{1,64}", position(), 1..5)) {
+        fn every_cursor_is_parsed_as_it_was_written(plain in position(), composite in prop::collection::btree_map("[A-Za-z0-9._:~-]{1,64}", position(), 1..5)) {
             let plain = Cursor::Plain(plain);
             prop_assert_eq!(plain.to_string().parse(), Ok(plain));
             let composite = Cursor::Composite(
@@ -247,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_form_we_write_is_read() {
+    fn only_the_form_that_display_writes_is_accepted() {
         for bad in [
             "",
             "5",
@@ -276,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_sort_as_numbers_and_step_back() {
+    fn ids_sort_as_numbers_and_have_a_greatest_smaller_id() {
         let id = |text: &str| text.parse::<EventId>().expect("a valid id");
         assert!(id("9-0") < id("10-0") && id("10-9") < id("10-10"));
         assert_eq!(id("10-1").before(), id("10-0"));
@@ -286,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_cursor_is_read_and_one_channel_more_is_not() {
+    fn the_longest_cursor_is_accepted_and_one_more_channel_is_rejected() {
         let named = |nth: usize| format!("{nth:a>64}").parse().expect("a channel");
         let longest = |channels| {
             (0..channels)
@@ -308,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_composite_cursor_knows_only_the_channels_it_names() {
+    fn a_composite_cursor_has_positions_only_for_the_channels_that_it_names() {
         let cursor: Cursor = "orders=1700-0,users=@1702-4"
             .parse()
             .expect("a valid cursor");

@@ -1,7 +1,7 @@
-//! What is published: an [`Event`], in a [`Channel`], of an [`EventType`].
+//! [`Event`], [`EventType`] and [`Channel`]: the parts of a publish request, already validated.
 //!
-//! The parts are checked when they are made, so whoever holds one need not check again: a channel name cannot
-//! break a cursor, and an event type cannot forge a line on the wire.
+//! The types are validated when they are created. A channel name cannot break a cursor, and an
+//! event type cannot add a line to the stream. The size of the data is limited by the server.
 
 use std::{
     fmt,
@@ -12,23 +12,25 @@ use std::{
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
-/// Names a sequence of events: `[A-Za-z0-9._:~-]{1,64}`. Clones share the name.
+/// Name of a channel, which is a sequence of events: `[A-Za-z0-9._:~-]{1,64}`.
+///
+/// Clones share the memory of the name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// Longest name, in bytes.
+    /// Maximum length of a name, in bytes.
     pub const BYTES_MAX: usize = 64;
 
-    /// The channel of a request that names none, as in Flask-SSE: `sse`.
+    /// Returns the channel of a request that names no channel: `sse`, as in Flask-SSE.
     #[must_use]
     pub fn default_channel() -> Self {
         static SSE: LazyLock<Channel> = LazyLock::new(|| Channel("sse".into()));
         SSE.clone()
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -72,15 +74,16 @@ impl fmt::Display for Channel {
 pub struct EventType(ByteString);
 
 impl EventType {
-    /// Longest type, in bytes.
+    /// Maximum length of a type, in bytes.
     pub const BYTES_MAX: usize = 128;
 
-    /// Types that mean something to every `EventSource`, or to us, and so cannot be published.
+    /// Types that a publisher cannot use.
     ///
-    /// `open` and `error` are the connection's own events in a browser; `gap` says that events were lost.
+    /// An `EventSource` fires `open` and `error` for its connection. The server sends `gap` if a
+    /// subscriber may have missed events.
     pub const RESERVED: [&str; 3] = ["gap", "open", "error"];
 
-    /// The type.
+    /// Returns the type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -116,26 +119,28 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Why a name was refused. The text says what is allowed.
+/// The reason why a name is invalid. The error text states what is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// Not a [`Channel`].
+    /// The text is not a valid [`Channel`].
     #[error("a channel is 1 to 64 characters out of A-Z a-z 0-9 . _ : ~ -")]
     Channel,
-    /// Not an [`EventType`].
+    /// The text is not a valid [`EventType`].
     #[error("an event type is 1 to 128 bytes of UTF-8 without control characters or \"/\"")]
     EventType,
-    /// One of [`EventType::RESERVED`].
+    /// The type is one of [`EventType::RESERVED`].
     #[error("the event types gap, open and error are reserved: choose another name")]
     ReservedType,
 }
 
-/// What a publisher hands in. The broker gives it its id.
+/// An event of a publish request. The broker assigns the id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The `event:` field.
+    /// Event type, sent in the `event:` field.
     pub kind: EventType,
-    /// Any text. Its line breaks (CR, LF, CR LF) arrive as LF, because the wire knows no other.
+    /// Event data, which can be any text.
+    ///
+    /// CR, LF and CR LF arrive as LF, because `text/event-stream` does not distinguish them.
     pub data: ByteString,
 }
 
@@ -144,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_is_a_short_plain_word() {
+    fn a_channel_name_has_1_to_64_allowed_characters() {
         for good in ["sse", "a", "Orders.eu:1~x_-", &"x".repeat(64)] {
             assert_eq!(
                 good.parse::<Channel>().map(String::from),
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_type_cannot_forge_a_line_or_a_gap() {
+    fn an_event_type_cannot_add_a_line_or_be_a_gap() {
         for good in [
             "click",
             "événement",

@@ -1,21 +1,23 @@
-//! JSON as event data: checked to be JSON, and otherwise kept as it was written.
+//! JSON as event data: validated, and compacted to one line.
 //!
-//! Only insignificant white space goes. Digits, escapes, the order of keys and duplicate keys stay byte for byte:
-//! a value that is read and written again would lose some of them (`1e400`, `1.0`, `{"a":1,"a":2}`).
+//! Only white space between tokens is removed. Digits, escapes, the order of keys and duplicate
+//! keys stay byte for byte. Parsing and serialising the value would change some of them: `1e400`,
+//! `1.0`, `{"a":1,"a":2}`.
 
 use bytestring::ByteString;
 use serde::de::IgnoredAny;
 
-/// The one-line form of a JSON text (RFC 8259), which has no line breaks and so is one `data:` line.
+/// Returns a JSON text (RFC 8259) without line breaks, so that it is one `data:` line.
 ///
 /// # Errors
-/// The text is not one JSON value; the error names line and column.
+///
+/// The text is not exactly one JSON value. The error states the line and the column.
 pub fn compact(text: &ByteString) -> Result<ByteString, serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(text)?;
     Ok(without_white_space(text))
 }
 
-/// Removes the white space between tokens of a text that is known to be JSON.
+/// Removes the white space between the tokens of a text that is known to be valid JSON.
 #[must_use]
 pub fn without_white_space(json: &ByteString) -> ByteString {
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
@@ -24,7 +26,7 @@ pub fn without_white_space(json: &ByteString) -> ByteString {
     }
     let mut out = String::with_capacity(json.len());
     let mut rest: &str = json;
-    // Alternates between what is outside a string and a whole string with its quotes.
+    // Each turn copies the tokens before the next string, and then the string with its quotes.
     while let Some(quote) = rest.find('"') {
         out.extend(rest[..quote].chars().filter(|c| !is_space(*c)));
         let string = &rest[quote..];
@@ -36,7 +38,7 @@ pub fn without_white_space(json: &ByteString) -> ByteString {
     out.into()
 }
 
-/// Bytes of the JSON string at the start of `text`, quotes included.
+/// Returns the length in bytes of the JSON string at the start of `text`, including its quotes.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn only_white_space_between_tokens_goes() {
+    fn only_white_space_between_tokens_is_removed() {
         for (written, kept) in [
             (" { \"a b\" : [ 1 , 2 ] }\r\n", r#"{"a b":[1,2]}"#),
             (r#"{"b": 1, "a": 2, "b": 3}"#, r#"{"b":1,"a":2,"b":3}"#),
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_json_value_is_refused() {
+    fn text_that_is_not_one_json_value_is_rejected() {
         for bad in [
             "",
             " ",

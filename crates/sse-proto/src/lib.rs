@@ -1,20 +1,20 @@
-//! The words and the wire that server, generator and listener share.
+//! Types and wire format that the server, the generator and the listener share.
 //!
-//! Everything here is pure: no sockets, no async, nothing of HTTP or of a broker. What is written on the wire
-//! follows the WHATWG HTML standard, §9.2 "Server-sent events"
+//! The crate is pure: it has no sockets, no async code, and no knowledge of HTTP or of a broker.
+//! The wire format is the WHATWG HTML standard, §9.2 "Server-sent events"
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 //!
-//! | module | holds |
+//! | module | contents |
 //! |---|---|
-//! | [`event`] | [`Event`] and its checked parts, [`Channel`] and [`EventType`] |
-//! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`]: where a subscriber stands |
-//! | [`wire`] | events, comments and `retry` to `text/event-stream` bytes |
-//! | [`lines`] | `text/event-stream` bytes to lines, whatever the line ends and reads, and what a line says |
-//! | [`blocks`] | lines to whole blocks |
-//! | [`api`] | the JSON of answers, errors, history and batch lines |
-//! | [`json`] | JSON as event data: checked, and kept byte for byte |
-//! | [`record`] | the lines of the record files by which loss is counted |
-//! | [`units`] | the one grammar for durations, times and sizes |
+//! | [`event`] | [`Event`] and its validated parts [`Channel`] and [`EventType`] |
+//! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`] |
+//! | [`wire`] | writes events, comments and `retry` as `text/event-stream` bytes |
+//! | [`lines`] | splits `text/event-stream` bytes into lines, and parses a line |
+//! | [`blocks`] | splits `text/event-stream` bytes into complete blocks |
+//! | [`api`] | JSON of responses, errors, history and batch lines |
+//! | [`json`] | JSON as event data: validated, and kept byte for byte |
+//! | [`record`] | lines of the record files, which are compared to count lost events |
+//! | [`units`] | durations, times and sizes on command lines, in variables and in URLs |
 
 pub mod api;
 pub mod blocks;

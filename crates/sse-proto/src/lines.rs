@@ -1,33 +1,38 @@
-//! Cuts `text/event-stream` bytes into lines, and tells what a line says (WHATWG HTML §9.2.5 and §9.2.6).
+//! Splits `text/event-stream` bytes into lines, and parses a line (WHATWG HTML §9.2.5 and §9.2.6).
 //!
-//! Lines end with CR, LF or CR LF, wherever the reads split them; one byte order mark at the start is stripped. The work
-//! is linear in the bytes, however they are cut, and a line that came in one read is not copied. What is made of the
-//! lines is for a [`LineSink`]: [`blocks`](crate::blocks) makes whole blocks, a load tool only counts.
+//! A line ends with CR, LF or CR LF, also if a read ends between CR and LF. One byte order mark at
+//! the start of the stream is removed. The work is linear in the number of bytes for any sizes of
+//! the reads, and a line that arrives in one read is not copied.
+//!
+//! A [`LineSink`] processes the lines. [`blocks`](crate::blocks) assembles blocks; a load test only
+//! counts events.
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Takes lines as they end.
+/// Receiver of the lines of a [`LineSplitter`].
 pub trait LineSink {
-    /// How many bytes the line that comes now may have; with more, the stream cannot be read on.
+    /// Returns the maximum length of the current line, in bytes. A longer line is an error.
     fn room(&self) -> usize;
 
-    /// Takes a line without its end. `end` is where the line and its end are over in the bytes that are being pushed
-    /// (an LF that follows a CR in the next push belongs to that push).
+    /// Processes a line without its line end.
+    ///
+    /// `end` is the end of the line, with its line end, in the bytes of the current push. If a push
+    /// ends between CR and LF, the LF belongs to the next push.
     fn line(&mut self, line: &[u8], end: usize);
 }
 
-/// Takes bytes as they come, gives lines.
+/// Splits the bytes of a stream into lines, for any sizes of the reads.
 #[derive(Debug)]
 pub struct LineSplitter {
-    /// The line that has not ended yet.
+    /// Start of the line that has not ended yet.
     unfinished: Vec<u8>,
-    /// The last byte was CR: an LF right after it belongs to the same line end.
+    /// Whether the last byte was CR. An LF after it belongs to the same line end.
     after_cr: bool,
-    /// No line has ended yet, so a byte order mark may stand at the start of this one.
+    /// Whether the current line is the first, which may start with a byte order mark.
     at_start: bool,
 }
 
-/// The line that came was longer than its sink had room for.
+/// A line is longer than [`LineSink::room`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a line is longer than there is room for")]
 pub struct LineTooLong;
@@ -43,10 +48,12 @@ impl Default for LineSplitter {
 }
 
 impl LineSplitter {
-    /// Takes the next bytes of the stream.
+    /// Passes the lines in the next bytes of the stream to `sink`.
     ///
     /// # Errors
-    /// [`LineTooLong`]: the stream cannot be read on. The lines before it were given to the sink.
+    ///
+    /// [`LineTooLong`]: a line exceeds the limit, and the rest of the stream cannot be read. The
+    /// sink has received the lines before it.
     pub fn push(&mut self, bytes: &[u8], sink: &mut impl LineSink) -> Result<(), LineTooLong> {
         let mut start = 0;
         if self.after_cr && !bytes.is_empty() {
@@ -65,10 +72,10 @@ impl LineSplitter {
             self.end_line(line, end, sink)?;
             start = end;
         }
-        self.extend(&bytes[start..], sink)
+        self.keep_unfinished(&bytes[start..], sink)
     }
 
-    fn extend(&mut self, bytes: &[u8], sink: &impl LineSink) -> Result<(), LineTooLong> {
+    fn keep_unfinished(&mut self, bytes: &[u8], sink: &impl LineSink) -> Result<(), LineTooLong> {
         if self.unfinished.len() + bytes.len() > sink.room() {
             return Err(LineTooLong);
         }
@@ -90,9 +97,9 @@ impl LineSplitter {
             }
             sink.line(content(rest), end);
         } else {
-            self.extend(rest, sink)?;
+            self.keep_unfinished(rest, sink)?;
             sink.line(content(&self.unfinished), end);
-            // Keeps its memory for the next line.
+            // Clear the buffer instead of dropping it, so that the next line reuses its memory.
             self.unfinished.clear();
         }
         Ok(())
@@ -103,27 +110,27 @@ fn without_mark(line: &[u8]) -> &[u8] {
     line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
 }
 
-/// What a line says. Values are as they came: not yet decoded, without the one space that may stand before them.
+/// A parsed line. Values are the raw bytes, without the optional space after the colon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field<'a> {
     /// The blank line that ends a block.
     Blank,
     /// A comment.
     Comment(&'a [u8]),
-    /// A line of data.
+    /// One line of the event data.
     Data(&'a [u8]),
-    /// The type.
+    /// The event type.
     Event(&'a [u8]),
-    /// The last event id; an empty one resets it. It has no NUL.
+    /// The last event id, without NUL. An empty value resets the last event id.
     Id(&'a [u8]),
-    /// The reconnection time in milliseconds; one that is no 64-bit number is the largest that is.
+    /// The reconnection time in milliseconds; `u64::MAX` if the number is greater.
     Retry(u64),
-    /// An unknown field, an `id` with NUL, or a `retry` that is not digits.
+    /// An unknown field, an `id` with NUL, or a `retry` with other characters than digits.
     Ignored,
 }
 
 impl<'a> Field<'a> {
-    /// Reads a line without its end.
+    /// Parses a line without its line end.
     #[must_use]
     pub fn of(line: &'a [u8]) -> Self {
         if line.is_empty() {
@@ -140,14 +147,15 @@ impl<'a> Field<'a> {
             b"event" => Self::Event(value),
             b"id" if memchr::memchr(0, value).is_none() => Self::Id(value),
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
-                Self::Retry(number(value))
+                Self::Retry(parse_digits(value))
             }
             _ => Self::Ignored,
         }
     }
 }
 
-fn number(digits: &[u8]) -> u64 {
+/// Parses decimal digits; returns `u64::MAX` if the number is greater.
+fn parse_digits(digits: &[u8]) -> u64 {
     let add =
         |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
     digits.iter().try_fold(0, add).unwrap_or(u64::MAX)
@@ -190,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_where_it_is_over() {
+    fn a_line_is_passed_on_with_its_end() {
         let seen = |pushes| {
             lines(pushes)
                 .iter()
@@ -204,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_only_so_much_room_whether_it_comes_at_once_or_not() {
+    fn a_line_above_the_limit_is_an_error_for_any_sizes_of_the_reads() {
         for pushes in [
             &["abcde\n"][..],
             &["abc", "de\n"],
@@ -228,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_told_by_their_names() {
+    fn fields_are_recognised_by_their_names() {
         for (line, field) in [
             ("", Field::Blank),
             (":", Field::Comment(b"")),

@@ -1,53 +1,61 @@
-//! Record files: what a publisher had acknowledged and what a subscriber got, a JSON object a line.
+//! Lines of the record files, in which a publisher and a subscriber log events as JSON objects.
 //!
-//! Loss is the first file less the second. `event-generator --record` writes [`Sent`], `listener --record` writes
-//! [`Received`]; with a record, the generator's payload carries a [`Stamp`], by which both name an event.
+//! `event-generator --record` writes [`Sent`] lines, and `listener --record` writes [`Received`]
+//! lines. An acknowledged event that is missing in the second file was lost. With `--record`, the
+//! generator adds a [`Stamp`] to the payload, which identifies the event in both files.
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::Gap;
 
-/// Names an event by who sent it: part of the payload of a recorded run.
+/// Identifies an event by its publisher. The stamp is a part of the payload in a recorded run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// One lane of one run of a generator, like `<uuid>/0`.
+    /// Run and lane of a generator, such as `<uuid>/0`.
     ///
-    /// In a lane each event waits for the answer to the one before: in the log they stand in the order of their numbers.
+    /// A lane sends an event only after the response to the previous event. Therefore the log has
+    /// the events of a lane in the order of their sequence numbers.
     pub publisher: String,
-    /// Counts the events of that lane from 0. What was refused gives its number back, so what is missing was lost (or
-    /// its outcome is unknown; nothing follows it then).
-    pub sequence: u64,
-    /// When it was due by the publisher's schedule, whenever it was really sent: microseconds since the Unix epoch, by
-    /// the publisher's clock.
+    /// Number of the event in its lane, from 0.
     ///
-    /// So a latency that is measured from here has in it what held the publisher up: a server that is slow to answer
-    /// cannot hide that (no "coordinated omission"). Without a schedule it is when the event was sent.
+    /// The number of a rejected event is reused. A missing number therefore means a lost event, or
+    /// an event with an unknown outcome. After an unknown outcome the lane sends no more events.
+    pub sequence: u64,
+    /// Time at which the event was due by the schedule, in microseconds since the Unix epoch.
+    ///
+    /// The publisher's clock is used. Without a schedule, this is the time at which the event was
+    /// sent.
+    ///
+    /// A latency measured from this time includes the delay of the publisher itself. A server that
+    /// responds slowly cannot hide this delay, which is known as coordinated omission.
     pub sent_us: u64,
 }
 
-/// A line of the publisher's record: an event with a known or an unknown outcome. Refused events have no line.
+/// A line of the publisher's record: an event that was acknowledged or has an unknown outcome.
+///
+/// Rejected events have no line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// What is known of it.
+    /// Outcome of the publish request.
     pub outcome: Outcome,
-    /// The id that the server answered; none for an event within a batch whose id cannot be told from the answer.
+    /// Event id from the response. `None` if the response to a batch does not state the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The channel it was published to.
+    /// The channel of the event.
     pub channel: String,
-    /// As in its [`Stamp`].
+    /// [`Stamp::publisher`] of the event.
     pub publisher: String,
-    /// As in its [`Stamp`].
+    /// [`Stamp::sequence`] of the event.
     pub sequence: u64,
 }
 
-/// What a publisher knows of an event that it sent.
+/// Outcome of a publish request, as far as the publisher knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The server answered that it is durable: it must arrive.
+    /// The server acknowledged the event as durable. The event must arrive.
     Acknowledged,
-    /// The answer did not come, or said so: it may arrive, once.
+    /// No response arrived, or the response reported an unknown outcome. The event may arrive once.
     Unknown,
 }
 
@@ -57,21 +65,21 @@ pub enum Outcome {
 pub enum Received {
     /// An event.
     Event {
-        /// The last event id after it.
+        /// The last event id after the event.
         id: String,
-        /// Its type.
+        /// Event type.
         event: String,
-        /// When it was read: microseconds since the Unix epoch.
+        /// Time of the read, in microseconds since the Unix epoch.
         received_us: u64,
-        /// Who sent it, when its payload says so.
+        /// The stamp in the payload, if there is one.
         #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
         stamp: Option<Stamp>,
     },
-    /// The server said that events may be missing.
+    /// A gap: the server reported that events may be missing.
     Gap {
-        /// The last event id after it.
+        /// The last event id after the gap.
         id: String,
-        /// What the server said.
+        /// Data of the `gap` event.
         gap: Gap,
     },
 }
@@ -81,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_read_back_with_and_without_a_stamp() {
+    fn lines_are_parsed_as_they_were_written_with_and_without_a_stamp() {
         let stamp = Stamp {
             publisher: "p".to_owned(),
             sequence: 7,

@@ -1,27 +1,32 @@
-//! Durations, times and sizes as people write them on a command line, in an environment variable or in a URL.
+//! Parsers for durations, times and sizes on command lines, in environment variables and in URLs.
+//!
+//! All programs share this grammar. An error text quotes at most 40 characters of the input and
+//! names the expected form; the caller adds the name of the flag or parameter.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono::{DateTime, SecondsFormat};
 
-/// A duration: a number and a unit, `5ms 15s 10m 24h 1d`.
+/// Parses a duration, which is a number and a unit: `5ms`, `15s`, `10m`, `24h`, `1d`.
 ///
 /// # Errors
-/// The text to show to whoever wrote it.
+///
+/// The text is not a duration. The error is the message for the user.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| {
         format!(
             "{:?} is not a duration: write a number and a unit, like 5ms, 15s, 10m, 24h or 1d",
-            shown(text)
+            shorten(text)
         )
     })
 }
 
-/// A duration that is not zero.
+/// Parses a duration that is not zero.
 ///
 /// # Errors
-/// The text to show to whoever wrote it.
+///
+/// The text is not a duration, or the duration is zero. The error is the message for the user.
 pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if duration.is_zero() {
@@ -31,19 +36,21 @@ pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A moment as a subscriber names it.
+/// A moment in the past, relative or absolute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// So long ago, by the log's clock.
+    /// This duration before now, by the log's clock.
     Ago(Duration),
     /// Milliseconds since the Unix epoch.
     At(u64),
 }
 
-/// A moment: a duration ago (`90s 10m 2h 1d`), or a time as [`parse_time_ms`] reads it.
+/// Parses a moment: a duration before now (`90s`, `10m`, `2h`, `1d`), or a time as in
+/// [`parse_time_ms`].
 ///
 /// # Errors
-/// The text to show to whoever wrote it.
+///
+/// The text has neither form. The error is the message for the user.
 pub fn parse_moment(text: &str) -> Result<Moment, String> {
     if let Ok(time) = parse_time_ms(text) {
         return Ok(Moment::At(time));
@@ -53,39 +60,48 @@ pub fn parse_moment(text: &str) -> Result<Moment, String> {
         .map_err(|_| {
             format!(
                 "{:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}",
-                shown(text)
+                shorten(text)
             )
         })
 }
 
-/// What is wrong may come from anywhere, so not at any length.
-fn shown(text: &str) -> String {
+/// Returns the first 40 characters of `text`. The text can come from a URL and be long.
+fn shorten(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
 const TIME_FORMS: &str = "a time, like 2026-11-24T12:06:36Z or its milliseconds since 1970";
 
-/// A time: RFC 3339, or milliseconds since the Unix epoch. What lies before the epoch is the epoch.
+/// Parses a time, in RFC 3339 or in milliseconds since the Unix epoch.
 ///
-/// A `+` of an offset may have become a space, as it does in the query of a URL.
+/// Returns milliseconds since the Unix epoch, and 0 for an earlier time. The `+` of an offset may
+/// be a space, because the query of a URL decodes `+` to a space.
 ///
 /// # Errors
-/// The text to show to whoever wrote it.
+///
+/// The text has neither form. The error is the message for the user.
 pub fn parse_time_ms(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{:?} is not {TIME_FORMS}", shown(text));
+    let invalid = || format!("{:?} is not {TIME_FORMS}", shorten(text));
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map_err(|_| wrong());
+        return text.parse().map_err(|_| invalid());
     }
-    // The date is ten bytes long; a space right after it stands for the T.
-    let with_plus = match text.rfind(' ') {
-        Some(at) if at > 10 => [&text[..at], "+", &text[at + 1..]].concat(),
-        _ => text.to_owned(),
-    };
-    let time = DateTime::parse_from_rfc3339(&with_plus).map_err(|_| wrong())?;
+    let time = DateTime::parse_from_rfc3339(&restore_plus(text)).map_err(|_| invalid())?;
     Ok(u64::try_from(time.timestamp_millis()).unwrap_or(0))
 }
 
-/// Milliseconds since the Unix epoch as RFC 3339, in UTC; empty beyond the years that it can write.
+/// Replaces the space before the offset of an RFC 3339 time by `+`.
+///
+/// A space at byte 10, after the date, is the separator of date and time and stays.
+fn restore_plus(text: &str) -> String {
+    match text.rfind(' ') {
+        Some(at) if at > 10 => [&text[..at], "+", &text[at + 1..]].concat(),
+        _ => text.to_owned(),
+    }
+}
+
+/// Formats milliseconds since the Unix epoch as RFC 3339 in UTC.
+///
+/// Returns an empty text if the year has more than the digits that RFC 3339 allows.
 #[must_use]
 pub fn time_text(ms: u64) -> String {
     let time = i64::try_from(ms)
@@ -95,14 +111,18 @@ pub fn time_text(ms: u64) -> String {
         .unwrap_or_default()
 }
 
-/// A number of bytes: a number and a unit, `512KiB 1MiB 1GiB` (or plain bytes).
+/// Parses a size, which is a number and a unit (`512KiB`, `1MiB`, `1GiB`) or a number of bytes.
 ///
 /// # Errors
-/// The text to show to whoever wrote it.
+///
+/// The text is not a size. The error is the message for the user.
 pub fn parse_size(text: &str) -> Result<ByteSize, String> {
     text.parse().map_err(|_| {
-        let shown = shown(text);
-        format!("{shown:?} is not a size: write a number and a unit, like 512KiB, 1MiB or 1GiB, or a number of bytes")
+        format!(
+            "{:?} is not a size: write a number and a unit, like 512KiB, 1MiB or 1GiB, \
+             or a number of bytes",
+            shorten(text)
+        )
     })
 }
 
@@ -177,23 +197,24 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said_in_short() {
+    fn an_error_quotes_only_the_start_of_a_long_input() {
         let long = "x".repeat(100_000);
-        let said = [
+        let messages = [
             parse_duration(&long).unwrap_err(),
             parse_moment(&long).unwrap_err(),
             parse_time_ms(&long).unwrap_err(),
             parse_size(&long).unwrap_err(),
         ];
         assert!(
-            said.iter()
-                .all(|why| why.contains("xxx") && why.len() < 250),
-            "{said:?}"
+            messages
+                .iter()
+                .all(|message| message.contains("xxx") && message.len() < 250),
+            "{messages:?}"
         );
     }
 
     #[test]
-    fn a_time_is_written_as_it_is_read() {
+    fn a_time_is_formatted_as_rfc_3339_with_milliseconds() {
         assert_eq!(time_text(1_795_521_996_855), "2026-11-24T12:06:36.855Z");
         assert_eq!(time_text(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(time_text(u64::MAX), "");

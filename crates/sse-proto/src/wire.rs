@@ -1,22 +1,22 @@
-//! Writes `text/event-stream` (WHATWG HTML §9.2.5): events, id-only blocks, `retry`, comments.
+//! Writes `text/event-stream` (WHATWG HTML §9.2.5): events, id-only blocks, `retry` and comments.
 //!
-//! Field order is `id`, `event`, `data`, one space after each colon, LF line ends, a blank line after each block.
-//! Nothing of an event's content can start a line of its own: the type has no control characters, and every line
-//! of the data gets its `data: `.
+//! The field order is `id`, `event`, `data`. A space follows each colon, lines end with LF, and a
+//! blank line ends each block. The content of an event cannot add a field: the type has no control
+//! characters, and every line of the data starts with `data: `.
 
 use std::{fmt::Display, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 
-/// One event: `id`, `event` and a `data` line for each line of `data`.
+/// Writes one event: `id`, `event`, and one `data` line per line of `data`.
 ///
-/// CR, LF and CR LF all end a line, as every parser will see it; they arrive as LF. Empty data is one empty line,
-/// so that the event is dispatched.
+/// CR, LF and CR LF each end a line and arrive as LF. Empty data becomes one empty line, because a
+/// parser does not dispatch an event without data.
 pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
     out.reserve(data.len() + kind.len() + 64);
-    field(out, "id", id);
-    field(out, "event", kind);
-    for line in lines(data) {
+    write_field(out, "id", id);
+    write_field(out, "event", kind);
+    for line in split_lines(data) {
         out.put_slice(b"data: ");
         out.put_slice(line.as_bytes());
         out.put_u8(b'\n');
@@ -24,48 +24,50 @@ pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
     out.put_u8(b'\n');
 }
 
-/// The first block of a stream: how long to wait before reconnecting, the position if it is known, and a comment.
+/// Writes the first block of a stream: the reconnection time, the position if known, and a comment.
 ///
-/// It has no data, so nothing is dispatched; it opens the stream at once, and a subscriber cut before its first
-/// event already holds the `id` to come back with.
+/// A parser dispatches nothing, because the block has no data. The block starts the stream at once,
+/// and a subscriber that disconnects before its first event already has an `id` to resume from.
 pub fn opening(out: &mut BytesMut, retry: Duration, position: Option<impl Display>, comment: &str) {
-    field(out, "retry", retry.as_millis());
+    write_field(out, "retry", retry.as_millis());
     if let Some(position) = position {
-        field(out, "id", position);
+        write_field(out, "id", position);
     }
-    comment_line(out, comment);
+    write_comment(out, comment);
     out.put_u8(b'\n');
 }
 
-/// A comment on an idle stream, with the position when it moved past events that the subscriber does not want.
+/// Writes a heartbeat, which is an empty comment.
+///
+/// `moved_to` is the new position if events have passed that the subscriber's filter excludes.
 pub fn heartbeat(out: &mut BytesMut, moved_to: Option<impl Display>) {
     if let Some(position) = moved_to {
-        field(out, "id", position);
+        write_field(out, "id", position);
     }
     out.put_slice(b":\n\n");
 }
 
-/// The `id` line that a block begins with.
+/// Writes the `id` line at the start of a block.
 pub fn id(out: &mut BytesMut, id: impl Display) {
-    field(out, "id", id);
+    write_field(out, "id", id);
 }
 
-fn field(out: &mut BytesMut, name: &str, value: impl Display) {
+fn write_field(out: &mut BytesMut, name: &str, value: impl Display) {
     use std::fmt::Write as _;
-    // Writing into memory that grows cannot fail.
+    // A write to a buffer that grows cannot fail.
     let _ = writeln!(out, "{name}: {value}");
 }
 
-fn comment_line(out: &mut BytesMut, comment: &str) {
-    for line in lines(comment) {
+fn write_comment(out: &mut BytesMut, comment: &str) {
+    for line in split_lines(comment) {
         out.put_slice(b": ");
         out.put_slice(line.as_bytes());
         out.put_u8(b'\n');
     }
 }
 
-/// The lines of a text whose lines end by CR, LF or CR LF. A text without line ends, even an empty one, is one line.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
+/// Splits a text at CR, LF and CR LF. A text without line ends is one line, even if it is empty.
+fn split_lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -87,8 +89,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_end_by_cr_lf_or_both() {
-        let split = |text| lines(text).collect::<Vec<_>>();
+    fn cr_lf_and_cr_lf_together_end_a_line() {
+        let split = |text| split_lines(text).collect::<Vec<_>>();
         assert_eq!(split(""), [""]);
         assert_eq!(split("a"), ["a"]);
         assert_eq!(split("a\nb\rc\r\nd"), ["a", "b", "c", "d"]);
@@ -97,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_opening_dispatches_nothing_and_carries_the_position() {
+    fn the_opening_has_the_position_and_no_data() {
         let mut out = BytesMut::new();
         opening(
             &mut out,
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_tells_the_position_only_when_it_moved() {
+    fn a_heartbeat_has_the_position_only_if_it_moved() {
         let mut out = BytesMut::new();
         heartbeat(&mut out, None::<&str>);
         heartbeat(&mut out, Some("5-1"));

@@ -1,4 +1,4 @@
-//! The wire, as others see it: golden files byte for byte, and what another parser makes of what we write.
+//! The wire format for others: golden files byte for byte, and a parser of another project.
 
 use bytes::{Bytes, BytesMut};
 use eventsource_stream::Eventsource as _;
@@ -16,7 +16,7 @@ fn written(write: impl FnOnce(&mut BytesMut)) -> Bytes {
     out.freeze()
 }
 
-/// Compares with a file of `tests/golden`; what it should be is read by eye there.
+/// Compares the written bytes with a file in `tests/golden`, which a reader can check by eye.
 fn assert_golden(name: &str, write: impl FnOnce(&mut BytesMut)) {
     let path = format!("{}/tests/golden/{name}.sse", env!("CARGO_MANIFEST_DIR"));
     let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -30,7 +30,7 @@ fn assert_golden(name: &str, write: impl FnOnce(&mut BytesMut)) {
 }
 
 #[test]
-fn what_we_write_is_what_the_golden_files_say() {
+fn the_written_bytes_match_the_golden_files() {
     let id = EventId::new(1_646_742_656_760, 5);
     let tutorial = r#""user_id: 662509bb-f276-4b3e-816b-37f9d41fc891, timestamp: 08-Mar-2022 (12:30:56.760261)""#;
     for (name, kind, data) in [
@@ -64,13 +64,13 @@ fn what_we_write_is_what_the_golden_files_say() {
     assert_golden("heartbeat-with-id", |out| wire::heartbeat(out, Some(id)));
 }
 
-/// CR, LF and CR LF are one line break on the wire, which arrives as LF.
-fn as_it_arrives(data: &str) -> String {
+/// Replaces CR and CR LF by LF, because every line break arrives as LF.
+fn normalise_line_breaks(data: &str) -> String {
     data.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Cuts `bytes` into reads of the given sizes, over and over.
-fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+/// Splits `bytes` into reads of the given sizes, which repeat in a cycle.
+fn split_into_reads<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     let mut reads = Vec::new();
     for size in sizes.iter().cycle() {
         if bytes.is_empty() {
@@ -85,7 +85,7 @@ fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
 
 proptest! {
     #[test]
-    fn any_event_arrives_as_it_was_however_the_bytes_are_cut(
+    fn any_event_arrives_unchanged_for_any_sizes_of_the_reads(
         events in prop::collection::vec(("[^/\\p{Cc}]{1,20}", any::<String>(), any::<(u64, u64)>()), 1..5),
         lines in prop::collection::vec("[\r\n:id ]{0,8}", 5),
         sizes in prop::collection::vec(1_usize..40, 1..10),
@@ -95,13 +95,13 @@ proptest! {
         for ((kind, data, (ms, seq)), line) in events.iter().zip(&lines) {
             let (id, data) = (EventId::new(*ms, *seq), format!("{line}{data}"));
             wire::event(&mut out, id, kind, &data);
-            expected.push((id.to_string(), kind.clone(), as_it_arrives(&data)));
+            expected.push((id.to_string(), kind.clone(), normalise_line_breaks(&data)));
         }
         let mut splitter = BlockSplitter::new(1 << 20);
-        for read in cut(&out, &sizes) {
+        for read in split_into_reads(&out, &sizes) {
             splitter.push(read).expect("small enough");
         }
-        let blocks: Vec<_> = std::iter::from_fn(|| splitter.next_item()).filter_map(block).collect();
+        let blocks: Vec<_> = std::iter::from_fn(|| splitter.next_item()).filter_map(into_block).collect();
         let blocks = blocks.into_iter().map(|block| Ok::<_, std::convert::Infallible>(format!("{}\n", block.text)));
         let parsed: Vec<_> = block_on(stream::iter(blocks).eventsource().collect());
         let parsed: Vec<_> = parsed
@@ -113,7 +113,7 @@ proptest! {
     }
 }
 
-fn block(item: Item) -> Option<Block> {
+fn into_block(item: Item) -> Option<Block> {
     match item {
         Item::Block(block) => Some(block),
         Item::Comment(_) => None,
