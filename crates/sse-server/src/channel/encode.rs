@@ -4,12 +4,12 @@
 //! the data may be wrapped in an envelope:
 //!
 //! ```text
-//! channels a        envelope none     id: 7-0                     data: hello
-//! channels a,b,c    envelope none     id: a=5-0,b=7-0,c=@9-0      data: hello
-//! channels a        envelope json     id: 7-0                     data: {"id":"7-0","channel":"a",…}
-//!                                         └┬──┘└┬┘└─┬──┘
-//!                                 before ──┘    │   └── after      (`IdAffixes` of channel b)
-//!                                               └── the position in channel b
+//! channel b, no envelope        id: 7-0                   data: hello
+//! channel b, JSON envelope      id: 7-0                   data: {"id":"7-0","channel":"b",…}
+//! channels a,b,c, no envelope   id: a=5-0,b=7-0,c=@9-0    data: hello
+//!                                   │       │  └── `IdAffixes::after` of channel b
+//!                                   │       └── position in channel b
+//!                                   └── `IdAffixes::before` of channel b
 //! ```
 //!
 //! A stream of one channel sends the blocks that the tail shares. A composite cursor always lists

@@ -2,7 +2,7 @@
 //!
 //! A channel without subscribers costs nothing here, and a channel without new events has no task.
 //! A channel follows the log first and reads it then, so it misses no event. Each read proves that
-//! the log still continues the tail; [`feed`](super::feed) decides what a page means.
+//! the log still continues the tail; the module `feed` decides what a page means.
 
 use std::{
     collections::HashMap,
@@ -113,11 +113,17 @@ impl LiveChannel {
             TailChange::Append(_) | TailChange::Join { .. } => {}
             TailChange::Rewind { lost, .. } => {
                 let after = self.tail.frames().end();
-                tracing::warn!(%channel, %after, ?lost, "the log has lost its newest events; continuing with what replaced them");
+                tracing::warn!(
+                    %channel, %after, ?lost,
+                    "the log has lost its newest events; continuing with what replaced them"
+                );
             }
             TailChange::Restart { reason, .. } => {
                 let after = self.tail.frames().end();
-                tracing::warn!(%channel, %after, ?reason, "the log does not continue the tail; verifying every cursor");
+                tracing::warn!(
+                    %channel, %after, ?reason,
+                    "the log does not continue the tail; verifying every cursor"
+                );
             }
         }
         self.tail.update(|frames| change.apply(frames));
@@ -181,7 +187,10 @@ async fn feed_tail(
                 // Do not keep the channel alive during the pause.
                 drop(live);
                 if failures.record(Instant::now()).is_some() {
-                    tracing::warn!(%channel, %error, "the log cannot be read; retrying until it can");
+                    tracing::warn!(
+                        %channel, %error,
+                        "the log cannot be read; retrying until it can"
+                    );
                 }
                 sleep(FEED_RETRY_INTERVAL).await;
             }

@@ -1,13 +1,11 @@
 //! Subscription to one or several channels: their [`Subscription`]s, merged.
 //!
-//! The merged subscription is still only a cursor, with a position in each channel, and a pure state
-//! machine. Nothing is queued. The channels take turns, one chunk at a time, so a busy channel does
-//! not delay a quiet one. While one channel waits for a page of history, the others continue.
+//! The merged subscription is still only a cursor, with a position in each channel, and a pure
+//! state machine. Nothing is queued. The channels take turns, one chunk at a time, so a busy
+//! channel does not delay a quiet one. While one channel waits for a page of history, the others
+//! continue.
 
-use std::{
-    fmt::{self, Write as _},
-    ops::Deref,
-};
+use std::{fmt, ops::Deref};
 
 use smallvec::SmallVec;
 use sse_proto::{Channel, Cursor, Position};
@@ -28,8 +26,8 @@ const PAGE_EVENTS_MAX: usize = 256;
 pub enum MultiStep {
     /// Send this chunk.
     Write(Chunk),
-    /// Read this page, and pass it to [`MultiSubscription::apply_page`]. The other channels continue
-    /// meanwhile.
+    /// Read this page, and pass it to [`MultiSubscription::apply_page`]. The other channels
+    /// continue meanwhile.
     Fetch(Fetch),
     /// Do nothing until a tail changes, or the page that is being read arrives.
     Wait,
@@ -113,32 +111,38 @@ impl MultiSubscription {
             if fetching == Some(nth) {
                 continue;
             }
-            let frames = tail(nth);
-            let step = self.with_affixes(nth, |channel, affixes| channel.next(&frames, affixes));
-            let (generation, epoch) = (frames.generation(), frames.epoch());
-            drop(frames);
+            let step = self.next_of_channel(nth, &tail(nth));
             match step {
-                Step::Write(chunk) => {
+                MultiStep::Write(_) => {
                     self.note_sent_by(nth);
-                    return MultiStep::Write(chunk);
+                    return step;
                 }
-                Step::Fetch(from) if fetching.is_none() => {
+                MultiStep::Fetch(_) if fetching.is_none() => {
                     self.turn = (nth + 1) % count;
-                    return MultiStep::Fetch(Fetch {
-                        nth,
-                        from,
-                        generation,
-                        epoch,
-                    });
+                    return step;
                 }
-                Step::Fetch(_) | Step::Wait => {}
-                Step::End => ended += 1,
+                MultiStep::Fetch(_) | MultiStep::Wait => {}
+                MultiStep::End => ended += 1,
             }
         }
         if ended == count {
             MultiStep::End
         } else {
             MultiStep::Wait
+        }
+    }
+
+    fn next_of_channel(&mut self, nth: usize, frames: &Frames) -> MultiStep {
+        match self.with_affixes(nth, |channel, affixes| channel.next(frames, affixes)) {
+            Step::Write(chunk) => MultiStep::Write(chunk),
+            Step::Fetch(from) => MultiStep::Fetch(Fetch {
+                nth,
+                from,
+                generation: frames.generation(),
+                epoch: frames.epoch(),
+            }),
+            Step::Wait => MultiStep::Wait,
+            Step::End => MultiStep::End,
         }
     }
 
@@ -201,7 +205,7 @@ impl MultiSubscription {
     fn cursor(&self) -> impl fmt::Display {
         fmt::from_fn(|f| match self.channels.as_slice() {
             [channel] => fmt::Display::fmt(&channel.position(), f),
-            channels => write_positions(f, channels),
+            channels => fmt::Display::fmt(&positions(channels), f),
         })
     }
 
@@ -218,9 +222,10 @@ impl MultiSubscription {
         if left.is_empty() && right.is_empty() {
             return act(channel, IdAffixes::NONE);
         }
-        let (mut before, mut after) = (String::new(), String::new());
-        write_affixes(&mut before, &mut after, (left, channel, right))
-            .expect("writing to a string cannot fail");
+        let comma = if left.is_empty() { "" } else { "," };
+        let before = format!("{}{comma}{}=", positions(left), channel.channel());
+        let comma = if right.is_empty() { "" } else { "," };
+        let after = format!("{comma}{}", positions(right));
         let affixes = IdAffixes {
             before: &before,
             after: &after,
@@ -239,28 +244,14 @@ impl MultiSubscription {
     }
 }
 
-/// Writes `a=5-0,b=7-0`.
-fn write_positions(out: &mut impl fmt::Write, channels: &[Subscription]) -> fmt::Result {
-    for (nth, channel) in channels.iter().enumerate() {
-        let comma = if nth == 0 { "" } else { "," };
-        write!(out, "{comma}{}={}", channel.channel(), channel.position())?;
-    }
-    Ok(())
-}
-
-/// Writes `a=5-0,b=` and `,c=9-0` for channel `b`.
-fn write_affixes(
-    before: &mut String,
-    after: &mut String,
-    (left, channel, right): (&[Subscription], &Subscription, &[Subscription]),
-) -> fmt::Result {
-    write_positions(before, left)?;
-    let comma = if left.is_empty() { "" } else { "," };
-    write!(before, "{comma}{}=", channel.channel())?;
-    if !right.is_empty() {
-        after.push(',');
-    }
-    write_positions(after, right)
+/// The positions of `channels` as in a cursor: `a=5-0,b=7-0`.
+fn positions(channels: &[Subscription]) -> impl fmt::Display {
+    fmt::from_fn(|f| {
+        channels.iter().enumerate().try_for_each(|(nth, channel)| {
+            let comma = if nth == 0 { "" } else { "," };
+            write!(f, "{comma}{}={}", channel.channel(), channel.position())
+        })
+    })
 }
 
 #[cfg(test)]

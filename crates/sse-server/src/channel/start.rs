@@ -1,8 +1,8 @@
 //! Start positions: where a reader wants to begin, and which position in the log that is.
 //!
-//! A request names its start as a [`StartAt`]. [`resolve_start`] turns the start into a [`Position`],
-//! which is from then on a cursor like any other. Whether the log still continues that position is
-//! not checked here: the first page read proves it ([`Continuity`]).
+//! A request names its start as a [`StartAt`]. [`resolve_start`] turns the start into a
+//! [`Position`], which is from then on a cursor like any other. Whether the log still continues
+//! that position is not checked here: the first page read proves it ([`Continuity`]).
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use sse_proto::{Channel, EventId, Position};
 use super::Filter;
 use crate::broker::{BackPage, Broker, BrokerError, Continuity, PageLimits, ReadFrom};
 
-/// Limits of one search for [`StartAt::Last`], because a filter may pass no event at all. The search
-/// does not find events that are further back.
+/// Limits of one search for [`StartAt::Last`], because a filter may pass no event at all. The
+/// search does not find events that are further back.
 pub const SCAN_LIMITS: PageLimits = PageLimits {
     events_max: 100_000,
     bytes_max: 64 << 20,

@@ -1,7 +1,7 @@
 //! Tail: the newest events of one channel, in memory, shared by all subscribers of the channel.
 //!
-//! Reads of the log feed a tail in order and without a hole, so a tail holds *every* event after its
-//! floor:
+//! Reads of the log feed a tail in order and without a hole, so a tail holds *every* event after
+//! its floor:
 //!
 //! ```text
 //! log    1  2  3  4  5  6  7  8  9
@@ -9,8 +9,8 @@
 //!        └─ history ──────┘└── memory ────┘
 //! ```
 //!
-//! If the log does not continue the tail (it was wiped, or lost its end), the tail starts again with
-//! another generation, and every cursor must be verified again.
+//! If the log does not continue the tail (it was wiped, or lost its end), the tail starts again
+//! with another generation, and every cursor must be verified again.
 
 use std::{
     collections::VecDeque,

@@ -1,7 +1,7 @@
 //! Start of a subscription: finds out where it starts, if possible before the first byte.
 //!
-//! If the log does not answer in time, the stream opens without a position and this search goes on
-//! until the log is back. No stream fails to open because the broker is away.
+//! If the log does not answer in time, the stream opens without a position and the search
+//! continues until the log is back. No stream fails to open because the broker is away.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

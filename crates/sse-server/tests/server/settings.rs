@@ -265,7 +265,11 @@ async fn the_first_line_names_the_broker_and_what_chose_it() {
         ),
         (&[], &["--memory"], in_memory("--memory")),
         (&[], &["--data-dir", "d"], in_d("--data-dir")),
-        (&[quick], &["--redis-url", &unreachable], redis_by("--redis-url")),
+        (
+            &[quick],
+            &["--redis-url", &unreachable],
+            redis_by("--redis-url"),
+        ),
         (&[quick, url], &[], redis_by("REDIS_URL")),
         (&[quick, sse_url], &[], redis_by("SSE_REDIS_URL")),
         // The command line overrides every variable.

@@ -6,19 +6,15 @@
 //! history. Events are joined by id where history ends and the tail begins, so no event is lost or
 //! sent twice.
 //!
-//! A cursor that comes from outside must be verified before events follow it:
-//!
-//! ```text
-//!   Unreadable ──page from the oldest event, gap `unknown`──┐
-//!                                                           ▼
-//!   Unverified ──tail knows the id, or a page continues it─▶ Verified ──next: tail or history──┐
-//!       ▲        a page that does not continue begins with      │ ▲                            │
-//!       │        a gap                                          │ └────────────────────────────┘
-//!       └──────────── the tail starts another generation ───────┘
-//! ```
+//! | part of the state | question that it answers |
+//! |---|---|
+//! | `Progress` | Which position has the subscriber, and is it verified? |
+//! | `Until` | Does the subscription end here? |
+//! | `LostTail` | Was this event sent before the log lost its newest events? |
 
 mod lost_tail;
 mod options;
+mod progress;
 #[cfg(test)]
 mod tests;
 mod until;
@@ -30,6 +26,7 @@ use sse_proto::{
 
 use self::{
     lost_tail::LostTail,
+    progress::Progress,
     until::{EndStep, Until},
 };
 pub use self::{options::SubscriptionOptions, until::Settlement};
@@ -37,7 +34,7 @@ use super::{
     Filter,
     chunk::{Chunk, ChunkBuilder},
     encode::{Envelope, EventEncoder, IdAffixes},
-    start::{UNKNOWN_POSITION, UnreadableCursor},
+    start::UnreadableCursor,
     tail::Frames,
 };
 use crate::broker::{Continuity, Page, ReadFrom};
@@ -69,16 +66,6 @@ pub struct Subscription {
     newest_sent: EventId,
     /// Set once the log lost its newest events under this subscriber, which is rare.
     lost_tail: Option<Box<LostTail>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Progress {
-    /// The client's cursor is unreadable, and nothing has been sent yet.
-    Unreadable(UnreadableCursor),
-    /// The position comes from outside, or from an earlier generation of the tail.
-    Unverified(Position),
-    /// Everything up to the position was sent or filtered out, in this generation of the tail.
-    Verified { position: Position, generation: u64 },
 }
 
 impl Subscription {
@@ -118,10 +105,7 @@ impl Subscription {
     /// While the position is unknown this is `@0-0`. A client that resumes there gets a gap.
     #[must_use]
     pub const fn position(&self) -> Position {
-        match &self.progress {
-            Progress::Unverified(position) | Progress::Verified { position, .. } => *position,
-            Progress::Unreadable(_) => UNKNOWN_POSITION,
-        }
+        self.progress.position()
     }
 
     /// Whether the client or the log has named the position.
@@ -142,7 +126,7 @@ impl Subscription {
             return Step::Wait;
         }
         self.is_behind = false;
-        let position = match self.verify_position(tail) {
+        let position = match self.progress.verify(tail) {
             Ok(position) => position,
             Err(unverified) => return Step::Fetch(unverified),
         };
@@ -156,25 +140,6 @@ impl Subscription {
         match self.write_tail(position.floor(), tail, affixes) {
             Some(chunk) => Step::Write(chunk),
             None => self.next_at_end(affixes).unwrap_or(Step::Wait),
-        }
-    }
-
-    /// Verifies the position by the tail; otherwise returns the read that verifies it.
-    fn verify_position(&mut self, tail: &Frames) -> Result<Position, ReadFrom> {
-        match self.progress {
-            Progress::Unreadable(_) => Err(ReadFrom::Oldest),
-            Progress::Unverified(Position::After(id)) if tail.knows(id) => {
-                self.move_to(Position::After(id), tail.generation());
-                Ok(Position::After(id))
-            }
-            Progress::Verified {
-                position,
-                generation,
-            } if generation == tail.generation() => Ok(position),
-            Progress::Unverified(position) | Progress::Verified { position, .. } => {
-                self.progress = Progress::Unverified(position);
-                Err(ReadFrom::Position(position))
-            }
         }
     }
 
@@ -203,7 +168,8 @@ impl Subscription {
         }
     }
 
-    /// Returns the wanted events after `after` in the tail as one chunk, or `None` if there is none.
+    /// Returns the wanted events after `after` in the tail as one chunk, or `None` if there is
+    /// none.
     fn write_tail(
         &mut self,
         after: EventId,
@@ -237,8 +203,8 @@ impl Subscription {
         chunk
     }
 
-    /// Applies the page that [`Step::Fetch`] asked for. `generation` is that of the tail at the time
-    /// of the request.
+    /// Applies the page that [`Step::Fetch`] asked for. `generation` is that of the tail at the
+    /// time of the request.
     ///
     /// Returns what to send, or `None` if the client wants nothing of the page.
     pub fn apply_page(
@@ -247,18 +213,14 @@ impl Subscription {
         generation: u64,
         affixes: IdAffixes<'_>,
     ) -> Option<Chunk> {
-        let gap = self.gap_before(page);
-        if let Some(gap) = &gap {
-            self.note_lost_tail(gap);
-        }
+        let gap = self.note_gap_before(page);
+        // The loop stays in this function: the chunk borrows the channel while `until` changes.
         let encoder = EventEncoder::new(&self.channel, self.envelope, affixes);
         let mut chunk = ChunkBuilder::for_page(encoder);
         let mut position = self.position();
-        if let Some(gap) = gap {
-            // At the oldest event: the next reconnect neither loses nor repeats the gap or the event.
-            position = gap.oldest.map_or(Position::After(page.last), Position::At);
-            chunk.add_gap(position, &gap);
-            self.sent_position = Some(position);
+        if let Some((at, gap)) = &gap {
+            position = *at;
+            chunk.add_gap(position, gap);
         }
         let mut last_sent = None;
         for event in &page.events {
@@ -281,7 +243,22 @@ impl Subscription {
         chunk
     }
 
-    /// Returns the gap between the position and the page, if the page does not continue it.
+    /// Returns the gap before the page, if the page does not continue the position, and the
+    /// position that the client gets with it.
+    ///
+    /// That is *at* the oldest event, so that the next reconnect neither loses nor repeats the gap
+    /// or the event.
+    fn note_gap_before(&mut self, page: &Page) -> Option<(Position, Gap)> {
+        let gap = self.gap_before(page)?;
+        let lost_tail = LostTail::after_gap(self.lost_tail.as_deref(), &gap, self.newest_sent);
+        if let Some(lost_tail) = lost_tail {
+            self.lost_tail = Some(Box::new(lost_tail));
+        }
+        let position = gap.oldest.map_or(Position::After(page.last), Position::At);
+        self.sent_position = Some(position);
+        Some((position, gap))
+    }
+
     fn gap_before(&self, page: &Page) -> Option<Gap> {
         let (after, oldest, reason, lost) = match (&self.progress, page.start) {
             (Progress::Unreadable(unreadable), _) => {
@@ -305,13 +282,6 @@ impl Subscription {
             reason,
             lost,
         })
-    }
-
-    fn note_lost_tail(&mut self, gap: &Gap) {
-        let updated = LostTail::after_gap(self.lost_tail.as_deref(), gap, self.newest_sent);
-        if let Some(updated) = updated {
-            self.lost_tail = Some(Box::new(updated));
-        }
     }
 
     /// Sets how the log ends at the bound, once no event up to there can be added any more.

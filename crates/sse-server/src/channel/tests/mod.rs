@@ -1,8 +1,8 @@
 //! A model test of streams: logs, their tails, and a client whose connection is cut at random.
 //!
-//! The test checks the promise itself, on the bytes of the wire. In each channel every event arrives
-//! once and in order, across reconnects with the last id that arrived, or a true gap reports that
-//! events are gone.
+//! The test checks the promise itself, on the bytes of the wire. In each channel every event
+//! arrives once and in order, across reconnects with the last id that arrived, or a true gap
+//! reports that events are gone.
 
 mod client;
 mod log;
@@ -221,7 +221,8 @@ impl System {
                 "{} ends too early",
                 log.channel
             );
-            // A client that resumes at the last id finds no event, unless the log was trimmed since.
+            // A client that resumes at the last id finds no event, unless the log was trimmed
+            // since.
             let position = last.position_in(&log.channel).unwrap();
             let left = log.read(ReadFrom::Position(position), usize::MAX);
             let is_trimmed = log.events[..log.trimmed]

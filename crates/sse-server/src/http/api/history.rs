@@ -1,10 +1,10 @@
 //! `GET /events`: history as JSON, or as lines that can be posted back.
 //!
-//! The [`HistoryPager`] decides what to read and what belongs into the answer. This module reads the
-//! request, calls the broker, and writes the answer.
+//! The [`HistoryPager`] decides what to read and what belongs into the answer. This module reads
+//! the request, calls the broker, and writes the answer.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::header::{self, HeaderValue},
 };
 use actix_web_lab::extract::LocalData;
@@ -57,22 +57,29 @@ pub(crate) async fn events(
     let start = resolve_history_start(&state, start.as_ref(), &query).await?;
     let pager = read_history(&state, HistoryPager::new(query, start)).await?;
     state.metrics.history_read(pager.events());
-    let history = pager.finish();
+    let (mut response, answer) = encode_answer(&request, &params, &pager.finish());
+    Ok(response.body(permit.body(answer).await?))
+}
+
+/// Returns the head of the response, and its body.
+fn encode_answer(
+    request: &HttpRequest,
+    params: &Params,
+    history: &History,
+) -> (HttpResponseBuilder, Vec<u8>) {
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if history.more {
-        let next = link_to_next(request.path(), &params, &history.next);
+        let next = link_to_next(request.path(), params, &history.next);
         response.insert_header((header::LINK, next));
     }
-    let answer = if wants_lines(&request) {
+    if wants_lines(request) {
         response.content_type("application/x-ndjson");
-        to_lines(&history)
+        (response, to_lines(history))
     } else {
         response.content_type("application/json");
-        to_json(&history)
-    };
-    drop(history);
-    Ok(response.body(permit.body(answer).await?))
+        (response, to_json(history))
+    }
 }
 
 /// Returns the number of events to return. `last=5` also limits the answer to 5 events.
@@ -152,8 +159,8 @@ fn to_lines(history: &History) -> Vec<u8> {
     lines
 }
 
-/// Returns the gap as the first line. A gap cannot be posted, so that a copy of the lines to another
-/// channel never hides the hole.
+/// Returns the gap as the first line. A gap cannot be posted, so that a copy of the lines to
+/// another channel never hides the hole.
 fn first_line(gap: &Gap, next: &str) -> HistoryEvent {
     let id = gap.oldest.map_or_else(
         || next.to_owned(),

@@ -1,4 +1,6 @@
-//! `GET /stream`: a stream of one or several channels, which ends by itself only if it is told when.
+//! `GET /stream`: a stream of one or several channels.
+//!
+//! This module validates the request and opens the response. `fanout` sends the stream.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -37,8 +39,15 @@ use crate::{
     },
 };
 
-/// For nginx: do not buffer this response.
+/// Makes nginx send the response without buffering it.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What a client asks for.
+struct StreamRequest {
+    channels: Vec<Channel>,
+    options: SubscriptionOptions,
+    start: Option<StartParam>,
+}
 
 /// Subscribes to one or several channels.
 pub(crate) async fn stream(
@@ -46,21 +55,40 @@ pub(crate) async fn stream(
     state: LocalData<AppState>,
     _caller: Caller,
 ) -> Result<HttpResponse, ApiError> {
-    let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
-    let params = Params::parse(request.query_string(), &known)?;
-    let channels = params.channels()?;
-    let options = SubscriptionOptions {
-        filter: event_filter::parse(&params)?,
-        envelope: envelope(&params)?,
-        until: start_params::parse_until(&params)?,
-    };
-    let start = StartParam::from_request(&request, &params)?;
-    let resumes = matches!(start, Some(StartParam::Resume(_)));
+    let asked = parse_request(&request)?;
+    let resumes = matches!(asked.start, Some(StartParam::Resume(_)));
     let guard = match state.streams.admission.admit(resumes) {
         AdmissionDecision::Admitted(guard) => guard,
-        AdmissionDecision::Rejected(guard) => return Ok(turned_away(&request, guard)),
-        AdmissionDecision::Dropped => return Ok(refused(&request)),
+        AdmissionDecision::Rejected(guard) => return Ok(reject(&request, guard)),
+        AdmissionDecision::Dropped => return Ok(drop_connection(&request)),
     };
+    Ok(open_stream(&request, &state, asked, guard).await)
+}
+
+fn parse_request(request: &HttpRequest) -> Result<StreamRequest, ApiError> {
+    let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
+    let params = Params::parse(request.query_string(), &known)?;
+    Ok(StreamRequest {
+        channels: params.channels()?,
+        options: SubscriptionOptions {
+            filter: event_filter::parse(&params)?,
+            envelope: parse_envelope(&params)?,
+            until: start_params::parse_until(&params)?,
+        },
+        start: StartParam::from_request(request, &params)?,
+    })
+}
+
+async fn open_stream(
+    request: &HttpRequest,
+    state: &AppState,
+    StreamRequest {
+        channels,
+        options,
+        start,
+    }: StreamRequest,
+    guard: StreamGuard,
+) -> HttpResponse {
     let comment = comment(&channels);
     let until = options.until;
     let broker = state.hub.broker();
@@ -70,30 +98,35 @@ pub(crate) async fn stream(
     if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
         && is_over(&state.hub, subscription, &options.filter, bound).await
     {
-        // To an `EventSource`, the one answer that means "do not come back".
-        return Ok(HttpResponse::NoContent()
-            .insert_header((header::CACHE_CONTROL, "no-store"))
-            .finish());
+        return no_content();
     }
-    let coding = if has_chunks(&request) {
-        TransferCoding::Chunked
-    } else {
-        TransferCoding::Identity
-    };
-    let socket = request.conn_data::<DetachableSocket>();
-    let handover = socket.map(|socket| Handover {
-        socket: socket.clone(),
-        coding,
-    });
     let body = stream_body::stream_body(
         state.streams.clone(),
         subscription,
         until,
         &comment,
         guard,
-        handover,
+        handover(request),
     );
-    Ok(event_stream(&request, body))
+    event_stream(request, body)
+}
+
+/// Returns the one response after which an `EventSource` does not reconnect.
+fn no_content() -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .finish()
+}
+
+/// Returns how the socket can leave actix, if the connection allows it.
+fn handover(request: &HttpRequest) -> Option<Handover> {
+    let coding = if has_chunks(request) {
+        TransferCoding::Chunked
+    } else {
+        TransferCoding::Identity
+    };
+    let socket = request.conn_data::<DetachableSocket>()?.clone();
+    Some(Handover { socket, coding })
 }
 
 fn comment(channels: &[Channel]) -> String {
@@ -105,9 +138,11 @@ fn comment(channels: &[Channel]) -> String {
     )
 }
 
-/// An answer for one subscriber too many: a stream that ends at once and says when to come back. (An `EventSource`
-/// would never come back after a 503.) Not all at the same moment, so the time is random.
-fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
+/// Returns a stream that ends at once and names a time to reconnect.
+///
+/// An `EventSource` would never reconnect after a 503. The time is random, so that rejected clients
+/// do not return at the same moment.
+fn reject(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
     wire::opening(
@@ -116,9 +151,9 @@ fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
         None::<EventId>,
         "there are too many subscribers: come back later",
     );
-    // It counts until its connection is gone.
-    if let Some(connection) = request.conn_data::<DetachableSocket>() {
-        connection.keep_rejected(guard);
+    // The rejected client counts until its connection is closed.
+    if let Some(socket) = request.conn_data::<DetachableSocket>() {
+        socket.keep_rejected(guard);
     }
     let opening = opening.freeze();
     event_stream(
@@ -127,29 +162,30 @@ fn turned_away(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
     )
 }
 
-/// There is not even time to turn them all away: the connection is closed without a response. To an `EventSource` that
-/// is a broken connection, after which it comes back.
-fn refused(request: &HttpRequest) -> HttpResponse {
+/// Closes the connection without a response, because too many clients are being rejected already.
+///
+/// To an `EventSource` that is a broken connection, after which it reconnects.
+fn drop_connection(request: &HttpRequest) -> HttpResponse {
     if let Some(connection) = request.conn_data::<DetachableSocket>() {
         connection.close();
     }
-    // Where the connection cannot be closed, this is as short as it gets.
+    // If the connection cannot be closed, this is the shortest response.
     event_stream(request, ())
 }
 
-/// HTTP/1.0 has no chunks: the stream is what comes until the connection closes.
+/// Whether the response has chunks. An HTTP/1.0 response ends when the connection is closed.
 fn has_chunks(request: &HttpRequest) -> bool {
     request.version() >= Version::HTTP_11
 }
 
 fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
     let mut response = HttpResponse::Ok()
-        // With a charset, because some clients take text without one for Latin-1.
+        // With a charset, because some clients read text without one as Latin-1.
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((X_ACCEL_BUFFERING, "no"))
         .body(body);
-    // Nobody parses HTTP on the connection after this.
+    // The socket leaves actix, so no other request can follow on this connection.
     response
         .head_mut()
         .set_connection_type(ConnectionType::Close);
@@ -159,13 +195,13 @@ fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> Http
     response
 }
 
-fn envelope(params: &Params) -> Result<Envelope, ApiError> {
+fn parse_envelope(params: &Params) -> Result<Envelope, ApiError> {
     match params.one("envelope")? {
         None => Ok(Envelope::None),
         Some("json") => Ok(Envelope::Json),
         Some(_) => Err(ApiError::InvalidParameter {
             name: "envelope",
-            why: "can only be \"json\"".to_owned(),
+            why: "must be \"json\"".to_owned(),
         }),
     }
 }

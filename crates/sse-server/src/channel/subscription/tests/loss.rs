@@ -158,7 +158,10 @@ fn a_cursor_among_lost_events_gets_one_gap_and_the_events_that_replace_them() {
             ALONE,
         )
         .unwrap();
-    let gap = r#"{"channel":"sse","after":"7-0","oldest":"6-0","reason":"lost-tail","lost":{"after":"4-0","before":"8-0"}}"#;
+    let gap = concat!(
+        r#"{"channel":"sse","after":"7-0","oldest":"6-0","reason":"lost-tail","#,
+        r#""lost":{"after":"4-0","before":"8-0"}}"#
+    );
     assert!(
         text(&chunk).starts_with(&format!("id: @6-0\nevent: gap\ndata: {gap}\n\nid: 6-0\n")),
         "{}",
@@ -170,8 +173,8 @@ fn a_cursor_among_lost_events_gets_one_gap_and_the_events_that_replace_them() {
     );
 }
 
-/// Reads to the end a log with the events 4, `early`, the record and 9. `early` was published before
-/// the loss of 5 to 7 was found.
+/// Reads to the end a log with the events 4, `early`, the record and 9. `early` was published
+/// before the loss of 5 to 7 was found.
 ///
 /// Returns the blocks that were sent, and the last position.
 fn read_to_end(until: u64, early: Option<u64>, history: bool) -> (Vec<String>, Position) {
