@@ -492,7 +492,7 @@ async fn a_log_of_another_version_is_refused_and_left_alone() {
         &path,
         &[
             "format 1",
-            "go on with the version that wrote it",
+            "continue with the version that wrote it",
             "--data-dir",
         ],
     )
