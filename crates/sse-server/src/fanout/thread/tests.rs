@@ -6,7 +6,7 @@ use sse_proto::{Channel, EventId, Position};
 
 use super::*;
 use crate::{
-    channel::{MultiSubscription, Start, TailLimits, Wanted},
+    channel::{MultiSubscription, SubscriptionOptions, TailLimits},
     fanout::{
         TransferCoding,
         admission::{Admission, AdmissionDecision},
@@ -53,14 +53,14 @@ async fn add_stream(
     let AdmissionDecision::Admitted(guard) = admission.admit(false) else {
         panic!("the limit is reached")
     };
-    let start = Start::Claimed(Position::After(EventId::ZERO));
+    let start = Ok(Position::After(EventId::ZERO));
     let starts = channels
         .iter()
         .map(|channel| (channel.parse().unwrap(), start.clone()));
     fanout.add_stream(NewStream {
         socket: socket.detach().await.unwrap().unwrap(),
         coding: TransferCoding::Identity,
-        subscription: MultiSubscription::new(starts, &Wanted::default()),
+        subscription: MultiSubscription::new(starts, &SubscriptionOptions::default()),
         until: None,
         guard,
     });

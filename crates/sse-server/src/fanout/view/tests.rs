@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::{
     broker::Stored,
-    channel::{Hub, Start, TailLimits, Wanted},
+    channel::{Hub, SubscriptionOptions, TailLimits},
     fanout::{shared_state::TransferCoding, test_support::memory_broker},
 };
 
@@ -44,8 +44,8 @@ fn push_event(view: &View, ms: u64) {
 
 fn subscription_after(ms: u64) -> MultiSubscription {
     let position = Position::After(EventId::new(ms, 0));
-    let start = (Channel::default_channel(), Start::Claimed(position));
-    MultiSubscription::new([start], &Wanted::default())
+    let start = (Channel::default_channel(), Ok(position));
+    MultiSubscription::new([start], &SubscriptionOptions::default())
 }
 
 fn sent_chunk(transition: &Transition) -> Rc<EncodedChunk> {
