@@ -121,7 +121,7 @@ impl CloseReason {
 /// Counts one stream as open until it is dropped.
 #[derive(Debug)]
 pub struct StreamGuard {
-    /// `None` after [`take`](Self::take).
+    /// `None` after [`transfer`](Self::transfer).
     admission: Option<Arc<Inner>>,
     is_behind: bool,
     close_reason: Option<CloseReason>,
@@ -130,7 +130,7 @@ pub struct StreamGuard {
 impl StreamGuard {
     /// Moves the count to the returned guard; this guard no longer counts or reports anything.
     #[must_use]
-    pub fn take(&mut self) -> Self {
+    pub fn transfer(&mut self) -> Self {
         Self {
             admission: self.admission.take(),
             is_behind: std::mem::take(&mut self.is_behind),
@@ -208,14 +208,14 @@ mod tests {
         assert!(text.contains("sse_streams_rejected_total{reason=\"limit\"} 2\n"));
         assert!(text.contains("sse_streams_rejected_total{reason=\"dropped\"} 1\n"));
 
-        // A stream whose guard was taken still counts once.
-        let taken = admitted[0].take();
+        // A stream whose guard was transferred still counts once.
+        let transferred = admitted[0].transfer();
         drop((rejected, admitted.drain(..1).collect::<Vec<_>>()));
         assert!(matches!(
             admission.admit(false),
             AdmissionDecision::Rejected(_)
         ));
-        drop(taken);
+        drop(transferred);
         assert!(matches!(
             admission.admit(false),
             AdmissionDecision::Admitted(_)

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{
     admission::StreamGuard,
     page_cache::{PageCache, PageKey, SharedPage},
-    settle::wait_until_settled,
+    settlement::wait_until_settled,
     shared_state::encode_heartbeat,
     stream_body::Streams,
 };

@@ -25,7 +25,7 @@ mod connection;
 mod heartbeat_wheel;
 mod mailbox;
 mod reactor;
-mod settle;
+mod settlement;
 mod shared_state;
 mod view;
 

@@ -237,7 +237,7 @@ impl Driver {
                 coding: handover.coding,
                 subscription,
                 until: self.until,
-                guard: self.guard.take(),
+                guard: self.guard.transfer(),
             });
         }
         Ok(Bytes::from_static(b":"))

@@ -11,7 +11,7 @@ use crate::{
     fanout::{
         connection::Connection,
         mailbox::{Completion, CompletionResult, NewStream, ViewWaker},
-        settle::wait_until_settled,
+        settlement::wait_until_settled,
         view::{View, ViewKey},
     },
 };
