@@ -26,7 +26,8 @@ neither a flag nor an SSE_ variable chooses a broker.
 
 Exit codes: 0 stopped by a signal, 1 failed, 2 misused.";
 
-/// Receives events over HTTP and sends them to any number of readers over Server-Sent Events, without loss
+/// Receives events over HTTP and sends them to any number of readers over Server-Sent Events,
+/// without loss
 #[derive(Parser)]
 #[command(name = "sse-server", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(super) struct Args {
@@ -47,7 +48,8 @@ pub(super) struct Args {
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
     pub(super) allow_anonymous: bool,
 
-    /// Let pages of this origin read and publish (repeatable, or * for all; comma-separated in the variable)
+    /// Let pages of this origin read and publish (repeatable, or * for all; comma-separated in the
+    /// variable)
     ///
     /// Without it the server sends no CORS headers and rejects publishes from pages of other
     /// origins.
@@ -75,16 +77,12 @@ pub(super) struct Args {
     pub(super) memory: bool,
 
     /// Keep the log in this Redis (6.2 or later), which many nodes can share
-    #[arg(
-        long,
-        env = "SSE_REDIS_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        help_heading = "Broker"
-    )]
+    #[arg(long, env = "SSE_REDIS_URL", hide_env_values = true)]
+    #[arg(value_name = "URL", help_heading = "Broker")]
     pub(super) redis_url: Option<String>,
 
-    /// Begin the names of all keys in Redis with this: systems with different prefixes do not see each other
+    /// Begin the names of all keys in Redis with this: systems with different prefixes do not see
+    /// each other
     ///
     /// Up to 64 characters of A-Z a-z 0-9 . _ : ~ -
     #[arg(
@@ -157,7 +155,8 @@ pub(super) struct Args {
     )]
     pub(super) channels_max: NonZeroUsize,
 
-    /// Keep this much of the disk free: below it a publish is rejected (507), while trimming continues
+    /// Keep this much of the disk free: below it a publish is rejected (507), while trimming
+    /// continues
     #[arg(
         long,
         env = "SSE_DISK_RESERVE",
@@ -290,17 +289,14 @@ pub(super) struct Args {
     )]
     pub(super) retry: Duration,
 
-    /// Keep at most this many streams open [default: nine tenths of the open files that the system allows]
+    /// Keep at most this many streams open [default: nine tenths of the open files that the system
+    /// allows]
     ///
     /// One more is answered with a stream that ends at once and contains the time after which a
     /// browser reconnects. After an error status a browser would never reconnect. If a further
     /// tenth arrive at the same time, their connections are closed without a response.
-    #[arg(
-        long,
-        env = "SSE_STREAMS_MAX",
-        value_name = "STREAMS",
-        help_heading = "Streams"
-    )]
+    #[arg(long, env = "SSE_STREAMS_MAX")]
+    #[arg(value_name = "STREAMS", help_heading = "Streams")]
     pub(super) streams_max: Option<NonZeroUsize>,
 
     /// Close a stream whose client has accepted no data for this long
@@ -322,16 +318,12 @@ pub(super) struct Args {
     ///
     /// With 0, streams stay with the threads that answer HTTP: each stream takes about 12 KB more,
     /// and many streams slow down publishing.
-    #[arg(
-        long,
-        env = "SSE_FANOUT_THREADS",
-        value_name = "THREADS",
-        value_parser = parse_threads,
-        help_heading = "Streams"
-    )]
+    #[arg(long, env = "SSE_FANOUT_THREADS", value_parser = parse_threads)]
+    #[arg(value_name = "THREADS", help_heading = "Streams")]
     pub(super) fanout_threads: Option<usize>,
 
-    /// While a channel is busy, collect its events for this time (0 to 100ms) and send them as one write
+    /// While a channel is busy, collect its events for this time (0 to 100ms) and send them as one
+    /// write
     ///
     /// The first event after a pause is sent immediately. A longer time needs fewer writes, and so
     /// less CPU, at high rates.
@@ -345,7 +337,8 @@ pub(super) struct Args {
     )]
     pub(super) coalesce: Duration,
 
-    /// Log on stderr from this level on: error, warn, info, debug, trace, or a filter like `info,sse_server=debug`
+    /// Log on stderr from this level on: error, warn, info, debug, trace, or a filter like
+    /// `info,sse_server=debug`
     #[arg(long, env = "SSE_LOG", default_value = "info", value_name = "LEVEL")]
     pub(super) log: String,
 }

@@ -49,7 +49,7 @@ fn check_sizes(args: &Args) -> Result<(), String> {
     for ((small, small_size), (large, large_size)) in [(event, batch), (batch, memory)] {
         if small_size > large_size {
             return Err(format!(
-                "{small} {small_size} is more than {large} {large_size}: the largest would never fit"
+                "{small} {small_size} is more than {large} {large_size}: one would never fit"
             ));
         }
     }

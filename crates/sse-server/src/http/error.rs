@@ -19,8 +19,9 @@ use super::error_code::ErrorCode;
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
-pub(super) const ROUTES: &str = "GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /health/live, \
-     GET /health/ready, GET /metrics";
+pub(super) const ROUTES: &str = "\
+    GET or POST /event/{action}, POST /events, GET /stream, GET /events, GET /health/live, \
+    GET /health/ready, GET /metrics";
 
 /// Delay before a retry if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -79,7 +80,8 @@ pub enum ApiError {
     },
     /// The batch has no events.
     #[error(
-        "the batch has no events: send one line per event, like {{\"event\":\"click\",\"data\":\"x\"}}"
+        "the batch has no events: send one line per event, like \
+         {{\"event\":\"click\",\"data\":\"x\"}}"
     )]
     EmptyBatch,
     /// The idempotency key is not allowed.
@@ -87,8 +89,8 @@ pub enum ApiError {
     InvalidIdempotencyKey(&'static str),
     /// The idempotency key was used with other content.
     #[error(
-        "{0} was used with other content within the --idempotency-window, so nothing was published: \
-         repeat exactly what was sent with it, or use a new key"
+        "{0} was used with other content within the --idempotency-window, so nothing was \
+         published: repeat exactly what was sent with it, or use a new key"
     )]
     IdempotencyKeyReused(String),
     /// A page of another origin sent the publish, or made the browser send it.

@@ -8,8 +8,8 @@
 //!                                 limits, options                    HTTP/1
 //! ```
 //!
-//! Only [`Acceptor::accept`] knows the type of the socket. Another transport, such as TLS, is a stage
-//! between accepting and HTTP.
+//! Only the [`Acceptor`] and its caller know the type of the socket. Another transport, such as TLS,
+//! is a stage between accepting and HTTP.
 
 use std::{
     future::ready,
@@ -111,7 +111,8 @@ impl Acceptor {
         ))
     }
 
-    /// Sets the options of a socket. A connection works without each of them, so errors are ignored.
+    /// Sets the options of a socket. A connection works without any of them, so errors are
+    /// ignored.
     fn set_options(&self, socket: &TcpStream) {
         let _ = socket.set_nodelay(true);
         let socket = SockRef::from(socket);

@@ -6,7 +6,7 @@
 //! | `Origin` | `Sec-Fetch-Site` | sent by | publish |
 //! |---|---|---|---|
 //! | none | none, `none`, `same-origin`, … | a program, or the address bar | allowed |
-//! | none | `cross-site` | an `<img>` or link of another site | allowed only with `--cors-origin *` |
+//! | none | `cross-site` | an `<img>` of another site | allowed only with `--cors-origin *` |
 //! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
 //! | another | any | a page of another site | allowed if named with `--cors-origin` |
 

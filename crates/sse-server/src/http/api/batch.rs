@@ -1,8 +1,8 @@
 //! `POST /events`: publishes many events, all or none.
 //!
-//! Without keys, or with a key in the header, the batch is one item of the append. If lines have keys
-//! of their own, each line is an item: some lines may be duplicates of earlier publishes while others
-//! are new.
+//! Without keys, or with a key in the header, the batch is one item of the append. If lines have
+//! keys of their own, each line is an item: some lines may be duplicates of earlier publishes while
+//! others are new.
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;

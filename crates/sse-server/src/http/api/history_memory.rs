@@ -1,8 +1,8 @@
 //! Limits of `GET /events`: responses that are prepared at a time, and the memory of all responses.
 //!
 //! A response is complete before its first byte is sent, because its head states whether there is
-//! more. So a slow client decides how long its memory is used: the memory counts until the last byte
-//! is sent, or until the connection is closed as stalled.
+//! more. So a slow client decides how long its memory is used: the memory counts until the last
+//! byte is sent, or until the connection is closed as stalled.
 
 use std::{
     convert::Infallible,

@@ -26,8 +26,8 @@ use crate::{
 
 /// Publishes one event.
 ///
-/// The action in the path is the type of the event. The body is its data; without a body, the server
-/// generates the data of the tutorial.
+/// The action in the path is the type of the event. The body is its data; without a body, the
+/// server generates the data of the tutorial.
 pub(crate) async fn event(
     request: HttpRequest,
     payload: Payload,

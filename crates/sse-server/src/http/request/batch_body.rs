@@ -1,8 +1,8 @@
 //! The events of a batch, from NDJSON or from a JSON array.
 //!
 //! Each event is parsed by itself, so that an error names its line or item, and one wrong event
-//! rejects the batch before anything is published. Types and data share the memory of the body: only
-//! text with escapes, and JSON with white space, is copied.
+//! rejects the batch before anything is published. Types and data share the memory of the body:
+//! only text with escapes, and JSON with white space, is copied.
 //!
 //! ```text
 //! {"event":"a","data":"x\ny"}           data is the text of the string: x, a line break, y

@@ -1,7 +1,7 @@
 //! Reads the body of a request within limits of size, time, and memory for all bodies together.
 //!
-//! A body claims its memory in one step, when its first bytes arrive. If bodies claimed memory piece
-//! by piece, several could each hold a part and wait for one another. An upload that sends nothing
+//! A body claims its memory in one step, when its first bytes arrive. If bodies claimed memory in
+//! pieces, several could each hold a part and wait for one another. An upload that sends nothing
 //! claims nothing. After the last byte, what the body did not need is released.
 //!
 //! ```text
