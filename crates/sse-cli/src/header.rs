@@ -50,20 +50,25 @@ pub struct InvalidBearer;
 ///
 /// # Errors
 ///
-/// [`InvalidHeader`] says what is wrong, without the text.
+/// [`InvalidHeader`] states the mistake, without the text.
 pub fn parse_header(text: &str) -> Result<(HeaderName, &str), InvalidHeader> {
     let (name, value) = text.split_once(':').ok_or(InvalidHeader::Syntax)?;
-    let name: HeaderName = name.parse().map_err(|_| InvalidHeader::Syntax)?;
-    if CONNECTION_HEADERS.contains(&name) {
-        return Err(InvalidHeader::Connection(name));
-    }
-    let value = value.trim_matches([' ', '\t']);
+    let (name, value) = (parse_name(name)?, value.trim_matches([' ', '\t']));
     if value.is_empty() {
-        return Err(InvalidHeader::NoValue(name));
+        Err(InvalidHeader::NoValue(name))
+    } else if sensitive_value(value).is_none() {
+        Err(InvalidHeader::ControlCharacters(name))
+    } else {
+        Ok((name, value))
     }
-    match sensitive_value(value) {
-        Some(_) => Ok((name, value)),
-        None => Err(InvalidHeader::ControlCharacters(name)),
+}
+
+fn parse_name(text: &str) -> Result<HeaderName, InvalidHeader> {
+    let name = text.parse().map_err(|_| InvalidHeader::Syntax)?;
+    if CONNECTION_HEADERS.contains(&name) {
+        Err(InvalidHeader::Connection(name))
+    } else {
+        Ok(name)
     }
 }
 
@@ -82,14 +87,19 @@ impl Bearer {
     ///
     /// [`InvalidBearer`] if the token is empty or not one printable ASCII word.
     pub fn parse(token: &str) -> Result<Self, InvalidBearer> {
-        // More characters than RFC 6750 allows: servers issue tokens with other ones too.
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_token(token) {
             return Err(InvalidBearer);
         }
-        sensitive_value(&format!("Bearer {token}"))
-            .map(Self)
-            .ok_or(InvalidBearer)
+        let value = sensitive_value(&format!("Bearer {token}"));
+        value.map(Self).ok_or(InvalidBearer)
     }
+}
+
+/// Returns whether a token is one printable ASCII word.
+///
+/// RFC 6750 §2.1 allows fewer characters, but servers issue tokens with other characters too.
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

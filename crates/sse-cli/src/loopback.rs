@@ -19,11 +19,15 @@ pub fn is_loopback_ip(ip: IpAddr) -> bool {
 #[must_use]
 pub fn is_loopback_url(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => is_localhost(name),
         Some(Host::Ipv4(ip)) => is_loopback_ip(ip.into()),
         Some(Host::Ipv6(ip)) => is_loopback_ip(ip.into()),
         None => false,
     }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]

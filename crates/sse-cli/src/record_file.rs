@@ -47,13 +47,9 @@ impl RecordFile {
     ///
     /// [`RecordError::Create`].
     pub fn create(path: &Path) -> Result<Self, RecordError> {
-        let path = path.to_owned();
+        let (path, lines) = (path.to_owned(), Vec::new());
         match File::create(&path) {
-            Ok(file) => Ok(Self {
-                path,
-                file,
-                lines: Vec::new(),
-            }),
+            Ok(file) => Ok(Self { path, file, lines }),
             Err(source) => Err(RecordError::Create { path, source }),
         }
     }

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 ///
-/// The text says which values are allowed.
+/// The text is none of these values. The error states the allowed values.
 pub fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "true" => Ok(true),

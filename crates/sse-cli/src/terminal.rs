@@ -1,13 +1,13 @@
-//! Text for a terminal, where a control character of an event could move the cursor, or worse.
+//! Text for a terminal, where a control character of an event could move the cursor or do worse.
 
 use std::borrow::Cow;
 
 /// Returns the text with control characters (C0, DEL, C1) replaced by U+FFFD, except tab and LF.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
-    if text.contains(acts) {
-        text.replace(acts, "\u{fffd}").into()
+    let is_unsafe = |c: char| c.is_control() && !matches!(c, '\t' | '\n');
+    if text.contains(is_unsafe) {
+        text.replace(is_unsafe, "\u{fffd}").into()
     } else {
         text.into()
     }
@@ -17,19 +17,25 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 /// the same.
 #[must_use]
 pub fn visible_json(json: &str) -> Cow<'_, str> {
-    // JSON escapes all others already, and has none of these outside of strings.
-    let acts = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
-    if !json.contains(acts) {
-        return json.into();
+    if json.contains(is_unescaped) {
+        json.chars().map(escape_char).collect::<String>().into()
+    } else {
+        json.into()
     }
-    let escaped = |c: char| {
-        if acts(c) {
-            format!("\\u{:04x}", u32::from(c))
-        } else {
-            c.to_string()
-        }
-    };
-    json.chars().map(escaped).collect::<String>().into()
+}
+
+/// Returns whether `c` is a control character that JSON allows within a string (RFC 8259 §7). All
+/// others are escaped already.
+fn is_unescaped(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}')
+}
+
+fn escape_char(c: char) -> String {
+    if is_unescaped(c) {
+        format!("\\u{:04x}", u32::from(c))
+    } else {
+        c.to_string()
+    }
 }
 
 #[cfg(test)]

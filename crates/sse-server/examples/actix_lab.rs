@@ -1,7 +1,9 @@
-//! A peer of the benchmark: the plain way to serve events with actix-web-lab, a channel for each subscriber.
+//! Peer of the benchmark: a server with one bounded queue per subscriber, built with actix-web-lab.
 //!
-//! `GET` subscribes, `POST /event/{action}` publishes its body to everybody. It has the keep-alive comments of ours, and
-//! answers a publish when every channel has the event; a subscriber with a full channel makes the publisher wait.
+//! `GET /stream` subscribes, and `POST /event/{action}` publishes its body to every subscriber. The
+//! server sends keep-alive comments as often as sse-server. It responds to a publish when every
+//! queue has the event, so a subscriber with a full queue makes the publisher wait. The server has
+//! no history, no filters and no channels.
 
 use std::{
     io,
@@ -18,8 +20,8 @@ use bytestring::ByteString;
 use futures::future::join_all;
 use tokio::sync::mpsc::{Sender, channel, error::TrySendError};
 
-/// Events that may wait for a subscriber.
-const CHANNEL: usize = 1024;
+/// Capacity of a subscriber's queue, in events.
+const QUEUE_EVENTS_MAX: usize = 1024;
 
 #[derive(Default)]
 struct Hub {
@@ -29,8 +31,8 @@ struct Hub {
 
 #[get("/stream")]
 async fn stream(hub: web::Data<Hub>) -> impl Responder {
-    let (sender, receiver) = channel(CHANNEL);
-    // So that the head goes out at once.
+    let (sender, receiver) = channel(QUEUE_EVENTS_MAX);
+    // The comment makes the server send the head of the response at once.
     let _ = sender.try_send(sse::Event::Comment("channel sse".into()));
     hub.subscribers
         .write()
@@ -48,7 +50,7 @@ async fn publish(action: web::Path<String>, data: String, hub: web::Data<Hub>) -
     let event = sse::Data::new(data)
         .event(ByteString::from(action.into_inner()))
         .id(id.as_str());
-    let (mut full, mut is_anybody_gone) = (Vec::new(), false);
+    let (mut full, mut has_closed) = (Vec::new(), false);
     for sender in &*hub
         .subscribers
         .read()
@@ -57,7 +59,7 @@ async fn publish(action: web::Path<String>, data: String, hub: web::Data<Hub>) -
         match sender.try_send(event.clone().into()) {
             Ok(()) => {}
             Err(TrySendError::Full(event)) => full.push((sender.clone(), event)),
-            Err(TrySendError::Closed(_)) => is_anybody_gone = true,
+            Err(TrySendError::Closed(_)) => has_closed = true,
         }
     }
     join_all(
@@ -65,7 +67,7 @@ async fn publish(action: web::Path<String>, data: String, hub: web::Data<Hub>) -
             .map(|(sender, event)| async move { sender.send(event).await.is_ok() }),
     )
     .await;
-    if is_anybody_gone {
+    if has_closed {
         hub.subscribers
             .write()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,7 +1,9 @@
-//! The floor of the benchmark: how fast it could go if a server did nothing but write.
+//! Floor of the benchmark: the cost of a server that only writes to sockets.
 //!
-//! It writes the same bytes as sse-server to as many sockets by the same rule of coalescing: no channels, filters, heartbeats
-//! or log. `GET` subscribes (with `from=oldest` to all that was), `POST /event/{action}` and `POST /events` publish.
+//! The server writes the same bytes as sse-server, to the same number of sockets, and coalesces
+//! events by the same rule. It has no channels, filters, heartbeats or log. `GET` subscribes, with
+//! `from=oldest` from the first event on. `POST /event/{action}` and `POST /events` publish.
+//! Requests are parsed only as far as the benchmark needs.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,35 +17,40 @@ use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener, net::TcpStream
 use slab::Slab;
 use sse_proto::{api::BatchLine, cursor::EventId, units::parse_duration, wire};
 
-/// The cheapest server that a benchmark can be against
+/// Serves events at the lowest possible cost, as a reference for benchmarks
 #[derive(Parser)]
 struct Settings {
-    /// Threads that write; with 0 it only takes events
+    /// Threads that write to subscribers; with 0 the server only accepts events
     #[arg(long, default_value = "1")]
     threads: usize,
-    /// The least time between two passes; with 0 each event is a write of its own
+    /// Shortest time between two passes; with 0 each event is written on its own
     #[arg(long, default_value = "5ms", value_parser = parse_duration)]
     coalesce: Duration,
 }
 
-/// What a thread is given: a subscriber with the chunk to begin with, or events.
-enum Post {
-    Join(TcpStream, usize),
-    Events(Vec<Bytes>),
+/// Message to a fan-out thread.
+enum Message {
+    /// A new subscriber, and the index of its first chunk.
+    Subscribe(TcpStream, usize),
+    /// New events, one frame each.
+    Publish(Vec<Bytes>),
 }
 
-/// Its socket, the chunk that is next, and how much of that is out.
+/// Socket of a subscriber, index of its next chunk, and bytes of that chunk that were sent.
 struct Subscriber(TcpStream, usize, usize);
 
-/// A thread that writes, and keeps all that was published: it runs for minutes.
+/// State of a fan-out thread.
+///
+/// The tail keeps every chunk without a limit, because a benchmark runs only for minutes.
 struct Fanout {
     poll: Poll,
-    inbox: Receiver<Post>,
+    inbox: Receiver<Message>,
     coalesce: Duration,
     subscribers: Slab<Subscriber>,
     tail: Vec<Bytes>,
 }
 
+/// Token of the waker of a thread, and of the listening socket.
 const OTHER: Token = Token(usize::MAX);
 const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n\
@@ -59,30 +66,31 @@ impl Fanout {
                 due.map(|due| due.saturating_duration_since(Instant::now())),
             )?;
             for event in &events {
-                let Some(one) = self.subscribers.get_mut(event.token().0) else {
-                    // At once after a pause; while it is busy, so long after the end of the last pass.
+                let Some(subscriber) = self.subscribers.get_mut(event.token().0) else {
+                    // The pass is due at once if the last pass ended long enough ago.
                     due.get_or_insert(pass_ended + self.coalesce);
                     continue;
                 };
-                if event.is_readable() && !read(&mut one.0, &mut Vec::new()) {
+                if event.is_readable() && !read_available(&mut subscriber.0, &mut Vec::new()) {
                     self.subscribers.remove(event.token().0);
                 } else if event.is_writable() {
-                    self.write(event.token().0);
+                    self.write_chunks(event.token().0);
                 }
             }
             if due.is_some_and(|due| due <= Instant::now()) {
-                self.pass()?;
+                self.run_pass()?;
                 (due, pass_ended) = (None, Instant::now());
             }
         }
     }
 
-    fn pass(&mut self) -> io::Result<()> {
+    /// Registers new subscribers, appends new events to the tail, and writes to all subscribers.
+    fn run_pass(&mut self) -> io::Result<()> {
         let mut frames = Vec::new();
-        while let Ok(post) = self.inbox.try_recv() {
-            match post {
-                Post::Events(events) => frames.extend(events),
-                Post::Join(mut socket, from) => {
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Publish(events) => frames.extend(events),
+                Message::Subscribe(mut socket, from) => {
                     let key = self.subscribers.vacant_key();
                     self.poll.registry().register(
                         &mut socket,
@@ -115,13 +123,13 @@ impl Fanout {
         } else {
             self.subscribers.capacity()
         } {
-            self.write(key);
+            self.write_chunks(key);
         }
         Ok(())
     }
 
-    /// Writes until the end of the tail or a full socket.
-    fn write(&mut self, key: usize) {
+    /// Writes to a subscriber until the end of the tail, or until its socket is full.
+    fn write_chunks(&mut self, key: usize) {
         let Some(Subscriber(socket, next, sent)) = self.subscribers.get_mut(key) else {
             return;
         };
@@ -136,16 +144,19 @@ impl Fanout {
     }
 }
 
-/// Reads what there is; false when the client has closed.
-fn read(socket: &mut TcpStream, input: &mut Vec<u8>) -> bool {
+/// Reads all available bytes; returns `false` if the client has closed the connection.
+fn read_available(socket: &mut TcpStream, input: &mut Vec<u8>) -> bool {
     matches!(socket.read_to_end(input), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// The thread that speaks HTTP: the doors to the others, and the id of the last event, as long as ours.
-struct Edge(Vec<(Sender<Post>, Waker)>, EventId);
+/// The HTTP thread: its senders and wakers of the fan-out threads, and the id of the last event.
+///
+/// The ids have as many digits as those of sse-server, so that the sizes are comparable.
+struct HttpThread(Vec<(Sender<Message>, Waker)>, EventId);
 
-impl Edge {
-    /// Publishes the body of a request; the answer, to one event or to many.
+impl HttpThread {
+    /// Publishes the body of a request. Returns the response, with the fields for one event and for
+    /// a batch.
     fn publish(&mut self, path: &str, body: &str) -> io::Result<String> {
         let (Self(threads, last), mut frames) = (self, Vec::new());
         let first = EventId::new(last.ms, last.seq + 1);
@@ -164,7 +175,7 @@ impl Edge {
         }
         for (thread, waker) in threads {
             thread
-                .send(Post::Events(frames.clone()))
+                .send(Message::Publish(frames.clone()))
                 .map_err(io::Error::other)?;
             waker.wake()?;
         }
@@ -178,8 +189,14 @@ impl Edge {
         ))
     }
 
-    /// Answers a request that is whole. `Some` if it subscribes: from which chunk on.
-    fn answer(&mut self, socket: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    /// Responds to the request in `input` if it is complete.
+    ///
+    /// Returns the index of the first chunk if the request subscribes.
+    fn respond(
+        &mut self,
+        socket: &mut TcpStream,
+        input: &mut Vec<u8>,
+    ) -> io::Result<Option<usize>> {
         let Some(head) = memchr::memmem::find(input, b"\r\n\r\n") else {
             return Ok(None);
         };
@@ -202,18 +219,18 @@ impl Edge {
                 })
             });
         }
-        let answer = self.publish(path, &String::from_utf8_lossy(body))?;
+        let response = self.publish(path, &String::from_utf8_lossy(body))?;
         input.drain(..end);
-        socket.write_all(answer.as_bytes()).map(|()| None)
+        socket.write_all(response.as_bytes()).map(|()| None)
     }
 }
 
 fn main() -> io::Result<()> {
     let Settings { threads, coalesce } = Settings::parse();
-    let mut edge = Edge(Vec::new(), EventId::new(1_700_000_000_000, 0));
+    let mut http = HttpThread(Vec::new(), EventId::new(1_700_000_000_000, 0));
     for _ in 0..threads {
         let (poll, (sender, inbox)) = (Poll::new()?, channel());
-        edge.0.push((sender, Waker::new(poll.registry(), OTHER)?));
+        http.0.push((sender, Waker::new(poll.registry(), OTHER)?));
         let fanout = Fanout {
             poll,
             inbox,
@@ -247,15 +264,15 @@ fn main() -> io::Result<()> {
             let Some((socket, input)) = connections.get_mut(event.token().0) else {
                 continue;
             };
-            match read(socket, input).then(|| edge.answer(socket, input)) {
+            match read_available(socket, input).then(|| http.respond(socket, input)) {
                 Some(Ok(None)) => {}
                 Some(Ok(Some(from))) => {
                     let (mut socket, _) = connections.remove(event.token().0);
                     poll.registry().deregister(&mut socket)?;
-                    edge.0.rotate_left(1);
-                    let (thread, waker) = &edge.0[0];
+                    http.0.rotate_left(1);
+                    let (thread, waker) = &http.0[0];
                     thread
-                        .send(Post::Join(socket, from))
+                        .send(Message::Subscribe(socket, from))
                         .map_err(io::Error::other)?;
                     waker.wake()?;
                 }

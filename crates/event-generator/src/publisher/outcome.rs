@@ -42,29 +42,33 @@ impl Outcome {
 
     fn from_response(expected: ExpectedReply, status: StatusCode, body: &[u8]) -> Self {
         if expected == ExpectedReply::AnySuccess && status.is_success() {
-            let published = serde_json::from_slice::<Published>(body);
-            return Self::Acknowledged(
-                published.map_or(Ids::NotReported, |published| Ids::Event(published.id)),
-            );
+            Self::Acknowledged(optional_id(body))
+        } else if status == StatusCode::OK {
+            parse_ids(expected, body).map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged)
+        } else {
+            Self::from_error(status, body)
         }
-        if status == StatusCode::OK {
-            return parse_ids(expected, body)
-                .map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged);
-        }
-        let error = serde_json::from_slice::<ErrorBody>(body)
-            .ok()
-            .map(|body| body.error);
-        let not_stored = is_certainly_not_stored(status, error.as_ref());
+    }
+
+    fn from_error(status: StatusCode, body: &[u8]) -> Self {
+        let body = serde_json::from_slice::<ErrorBody>(body).ok();
+        let error = body.as_ref().map(|body| &body.error);
         let failure = Failure::Status {
             status,
-            message: describe_error(status, error.as_ref()),
+            message: describe_error(status, error),
         };
-        if not_stored {
+        if is_certainly_not_stored(status, error) {
             Self::NotStored(failure)
         } else {
             Self::Unknown(failure)
         }
     }
+}
+
+/// Returns the id in the response of any server, if it has one like sse-server.
+fn optional_id(body: &[u8]) -> Ids {
+    serde_json::from_slice::<Published>(body)
+        .map_or(Ids::NotReported, |published| Ids::Event(published.id))
 }
 
 fn is_certainly_not_stored(status: StatusCode, error: Option<&ErrorDetail>) -> bool {
@@ -90,14 +94,10 @@ fn describe_error(status: StatusCode, error: Option<&ErrorDetail>) -> String {
 
 /// Returns a text of the server that is limited in length and cannot control a terminal.
 fn printable(text: &str) -> String {
-    let plain = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    };
-    text.chars().take(MESSAGE_CHARS_MAX).map(plain).collect()
+    text.chars()
+        .take(MESSAGE_CHARS_MAX)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

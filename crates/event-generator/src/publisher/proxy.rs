@@ -33,14 +33,17 @@ impl Proxy {
         // User name and password were removed, except for a part of a user name that contains an @.
         let host = authority.as_str().rsplit('@').next()?;
         let variables = if base.is_plain() { FOR_HTTP } else { FOR_HTTPS };
-        let variable = variables
-            .into_iter()
-            .find(|name| env::var(name).is_ok_and(|value| value.contains(host)))?;
         Some(Self {
             address: format!("{scheme}://{host}"),
-            variable,
+            variable: find_variable(variables, host)?,
         })
     }
+}
+
+fn find_variable(names: [&'static str; 4], host: &str) -> Option<&'static str> {
+    names
+        .into_iter()
+        .find(|name| env::var(name).is_ok_and(|value| value.contains(host)))
 }
 
 /// The name in messages.

@@ -65,9 +65,7 @@ impl Retry {
             let reply = publisher.send(outgoing.clone()).await;
             let status = reply.as_ref().ok().map(|reply| reply.status);
             let outcome = Outcome::from_reply(expected, reply);
-            let pause = BACKOFF
-                .pause_after(tries)
-                .mul_f64(rand::random_range(0.5..=1.0));
+            let pause = random_pause(tries);
             let is_over = tries >= self.retries_max || Instant::now() + pause > deadline;
             if is_over || !is_retryable(&outcome) {
                 return (status, combine_outcome(may_be_stored, outcome));
@@ -78,6 +76,12 @@ impl Retry {
             sleep(pause).await;
         }
     }
+}
+
+fn random_pause(tries: u32) -> Duration {
+    BACKOFF
+        .pause_after(tries)
+        .mul_f64(rand::random_range(0.5..=1.0))
 }
 
 fn random_key() -> HeaderValue {

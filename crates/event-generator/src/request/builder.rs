@@ -51,30 +51,13 @@ impl RequestBuilder {
     pub(crate) fn new(base: &BaseUrl, channel: Option<&Channel>, options: RequestOptions) -> Self {
         let uses_sse_server_api = options.use_sse_server_api();
         let body = BodySource::new(options.has_body(), options.body);
-        let query = if channel.is_some() {
-            "?channel={channel}"
-        } else {
-            ""
-        };
-        let default_path =
-            |path: &str| Template::parse(&format!("{path}{query}")).percent_encoded();
-        let channel = channel.cloned().unwrap_or_else(Channel::default_channel);
-        let mut batch_target = base.prefix().to_owned();
-        let values = Values {
-            action: "",
-            data: "",
-            sequence: 0,
-            channel: channel.as_str(),
-        };
-        default_path("/events").render(&values, &mut batch_target);
+        let event_path = || default_path("/event/{action}", channel);
         Self {
             method: options.method.unwrap_or(Method::POST),
             prefix: base.prefix().to_owned(),
-            path: options
-                .path
-                .unwrap_or_else(|| default_path("/event/{action}")),
-            batch_target,
-            channel,
+            path: options.path.unwrap_or_else(event_path),
+            batch_target: batch_target(base, channel),
+            channel: channel.cloned().unwrap_or_else(Channel::default_channel),
             body,
             headers: RequestHeaders::new(options.headers, options.bearer),
             uses_sse_server_api,
@@ -103,9 +86,6 @@ impl RequestBuilder {
             sequence,
             channel: self.channel.as_str(),
         };
-        let mut target = String::with_capacity(self.prefix.len() + 64);
-        target.push_str(&self.prefix);
-        self.path.render(&values, &mut target);
         let mut headers = self.headers.render(&values)?;
         let (body, content_type) = self.body.render(&values, event.format);
         if let Some(content_type) = content_type {
@@ -113,10 +93,17 @@ impl RequestBuilder {
         }
         Ok(OutgoingRequest {
             method: self.method.clone(),
-            target,
+            target: self.render_target(&values),
             headers,
             body,
         })
+    }
+
+    fn render_target(&self, values: &Values<'_>) -> String {
+        let mut target = String::with_capacity(self.prefix.len() + 64);
+        target.push_str(&self.prefix);
+        self.path.render(values, &mut target);
+        target
     }
 
     /// Builds the request for a batch: `POST /events` of sse-server.
@@ -130,6 +117,24 @@ impl RequestBuilder {
             body: lines,
         }
     }
+}
+
+/// Returns a path of sse-server's API, with the channel in its query if the user names one.
+fn default_path(path: &str, channel: Option<&Channel>) -> Template {
+    let query = channel.map_or("", |_| "?channel={channel}");
+    Template::parse(&format!("{path}{query}")).percent_encoded()
+}
+
+fn batch_target(base: &BaseUrl, channel: Option<&Channel>) -> String {
+    let values = Values {
+        action: "",
+        data: "",
+        sequence: 0,
+        channel: channel.map_or("", Channel::as_str),
+    };
+    let mut target = base.prefix().to_owned();
+    default_path("/events", channel).render(&values, &mut target);
+    target
 }
 
 #[cfg(test)]

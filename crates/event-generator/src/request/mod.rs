@@ -16,6 +16,7 @@ pub(crate) use self::{
     batch::{BatchBuilder, CompleteBatch},
     builder::{OutgoingRequest, RequestBuilder},
     header::Header,
+    headers::Unsendable,
     options::RequestOptions,
     template::Template,
 };

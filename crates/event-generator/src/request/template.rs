@@ -21,11 +21,11 @@ const ENCODED: AsciiSet = NON_ALPHANUMERIC
 /// A text with placeholders. It may be a secret: `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Template {
-    parts: Vec<Part>,
+    segments: Vec<Segment>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Part {
+enum Segment {
     Literal(String),
     Placeholder(Field, Encoding),
 }
@@ -61,14 +61,14 @@ pub(crate) struct Values<'a> {
 impl Template {
     /// Parses a text. Braces that are no placeholder are text.
     pub(crate) fn parse(text: &str) -> Self {
-        let mut parts = Vec::new();
+        let mut segments = Vec::new();
         let (mut literal, mut rest) = (String::new(), text);
         while let Some(open) = rest.find('{') {
             literal.push_str(&rest[..open]);
             rest = &rest[open..];
             if let Some((placeholder, length)) = leading_placeholder(rest) {
-                push_literal(&mut parts, &mut literal);
-                parts.push(placeholder);
+                push_literal(&mut segments, &mut literal);
+                segments.push(placeholder);
                 rest = &rest[length..];
             } else {
                 literal.push('{');
@@ -76,14 +76,14 @@ impl Template {
             }
         }
         literal.push_str(rest);
-        push_literal(&mut parts, &mut literal);
-        Self { parts }
+        push_literal(&mut segments, &mut literal);
+        Self { segments }
     }
 
     /// Returns the template with every placeholder percent-encoded, for a path.
     pub(crate) fn percent_encoded(mut self) -> Self {
-        for part in &mut self.parts {
-            if let Part::Placeholder(_, encoding) = part {
+        for segment in &mut self.segments {
+            if let Segment::Placeholder(_, encoding) = segment {
                 *encoding = Encoding::Url;
             }
         }
@@ -92,9 +92,9 @@ impl Template {
 
     /// Returns the text if it has no placeholder.
     pub(crate) fn as_constant(&self) -> Option<&str> {
-        match &self.parts[..] {
+        match &self.segments[..] {
             [] => Some(""),
-            [Part::Literal(text)] => Some(text),
+            [Segment::Literal(text)] => Some(text),
             _ => None,
         }
     }
@@ -116,64 +116,77 @@ impl Template {
 
     /// Returns whether the text contains the data of the event.
     pub(crate) fn has_data(&self) -> bool {
-        self.parts
+        self.segments
             .iter()
-            .any(|part| matches!(part, Part::Placeholder(Field::Data, _)))
+            .any(|segment| matches!(segment, Segment::Placeholder(Field::Data, _)))
     }
 
     /// Appends the text with the values of its placeholders to `out`.
     pub(crate) fn render(&self, values: &Values<'_>, out: &mut String) {
-        for part in &self.parts {
-            match part {
-                Part::Literal(text) => out.push_str(text),
-                // Digits are the same in every encoding.
-                Part::Placeholder(Field::Sequence, _) => {
-                    write!(out, "{}", values.sequence).expect("a String accepts any text");
-                }
-                Part::Placeholder(Field::Action, encoding) => {
-                    append_encoded(values.action, *encoding, out);
-                }
-                Part::Placeholder(Field::Data, encoding) => {
-                    append_encoded(values.data, *encoding, out);
-                }
-                Part::Placeholder(Field::Channel, encoding) => {
-                    append_encoded(values.channel, *encoding, out);
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(text) => out.push_str(text),
+                Segment::Placeholder(field, encoding) => {
+                    append_value(*field, *encoding, values, out);
                 }
             }
         }
     }
 }
 
-fn push_literal(parts: &mut Vec<Part>, literal: &mut String) {
+fn append_value(field: Field, encoding: Encoding, values: &Values<'_>, out: &mut String) {
+    let text = match field {
+        Field::Action => values.action,
+        Field::Data => values.data,
+        Field::Channel => values.channel,
+        Field::Sequence => {
+            // Digits are the same in every encoding.
+            write!(out, "{}", values.sequence).expect("a String accepts any text");
+            return;
+        }
+    };
+    append_encoded(text, encoding, out);
+}
+
+fn push_literal(segments: &mut Vec<Segment>, literal: &mut String) {
     if !literal.is_empty() {
-        parts.push(Part::Literal(std::mem::take(literal)));
+        segments.push(Segment::Literal(std::mem::take(literal)));
     }
 }
 
 /// Returns the placeholder at the start of `text`, and its length in bytes.
-fn leading_placeholder(text: &str) -> Option<(Part, usize)> {
+fn leading_placeholder(text: &str) -> Option<(Segment, usize)> {
     let close = text.find('}')?;
     Some((parse_placeholder(&text[1..close])?, close + 1))
 }
 
-fn parse_placeholder(text: &str) -> Option<Part> {
+fn parse_placeholder(text: &str) -> Option<Segment> {
     let (field, form) = text
         .split_once(':')
         .map_or((text, None), |(field, form)| (field, Some(form)));
-    let field = match field {
-        "action" => Field::Action,
-        "data" => Field::Data,
-        "seq" => Field::Sequence,
-        "channel" => Field::Channel,
-        _ => return None,
-    };
-    let encoding = match form {
-        None => Encoding::AsIs,
-        Some("url") => Encoding::Url,
-        Some("json") => Encoding::Json,
-        Some(_) => return None,
-    };
-    Some(Part::Placeholder(field, encoding))
+    Some(Segment::Placeholder(
+        parse_field(field)?,
+        parse_encoding(form)?,
+    ))
+}
+
+fn parse_field(name: &str) -> Option<Field> {
+    match name {
+        "action" => Some(Field::Action),
+        "data" => Some(Field::Data),
+        "seq" => Some(Field::Sequence),
+        "channel" => Some(Field::Channel),
+        _ => None,
+    }
+}
+
+fn parse_encoding(name: Option<&str>) -> Option<Encoding> {
+    match name {
+        None => Some(Encoding::AsIs),
+        Some("url") => Some(Encoding::Url),
+        Some("json") => Some(Encoding::Json),
+        Some(_) => None,
+    }
 }
 
 fn append_encoded(text: &str, encoding: Encoding, out: &mut String) {

@@ -92,11 +92,7 @@ impl Run {
     pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
         let stamper = settings.build_stamper();
         let sender = Sender::new(settings, stamper.clone())?;
-        let report_file = settings
-            .report
-            .as_ref()
-            .map(|path| ReportFile::create(path, settings.describe_run()))
-            .transpose()?;
+        let report_file = create_report_file(settings)?;
         let schedule = settings.build_schedule();
         Ok(Self {
             results: Results::new(settings, stamper.as_ref(), schedule.total())?,
@@ -120,11 +116,9 @@ impl Run {
         let complete = reason == StopReason::Complete && error.is_none();
         let write = |file: ReportFile| file.write(&stats, complete, start.elapsed());
         let report_error = self.report_file.map(write).and_then(Result::err);
-        // An interrupted run is no failure, whatever it achieved.
-        let failed = reason == StopReason::Complete && stats.acknowledged_nothing();
         RunResult {
+            code: exit_code(reason, &stats),
             stats,
-            code: ExitCode::from(u8::from(failed)),
             error,
             report_error,
         }
@@ -188,18 +182,16 @@ impl Run {
     /// Returns the next step of the schedule, delayed by the pause if there is one. A pause does
     /// not outlast the run.
     fn next_step(&self, start: Instant, elapsed: Duration) -> NextStep {
-        let pause = self
-            .connect_backoff
-            .as_ref()
-            .and_then(ConnectBackoff::paused_until);
-        match (self.schedule.next_step(elapsed), pause) {
-            (NextStep::Send(at), Some(until)) => {
-                let until = until.saturating_duration_since(start);
-                let end = self.schedule.end_time().unwrap_or(Duration::MAX);
-                NextStep::Send(at.max(until.min(end)))
-            }
+        match (self.schedule.next_step(elapsed), self.pause_end(start)) {
+            (NextStep::Send(at), Some(pause_end)) => NextStep::Send(at.max(pause_end)),
             (next, _) => next,
         }
+    }
+
+    fn pause_end(&self, start: Instant) -> Option<Duration> {
+        let until = self.connect_backoff.as_ref()?.paused_until()?;
+        let end = self.schedule.end_time().unwrap_or(Duration::MAX);
+        Some(until.saturating_duration_since(start).min(end))
     }
 
     /// Sends the next event, which was due at `due` by the schedule.
@@ -252,10 +244,14 @@ impl Run {
                 () = sleep_until_deadline(deadline) => break,
             }
         }
+        self.abandon_requests();
+        deadline.map(|_| stop_deadline())
+    }
+
+    fn abandon_requests(&mut self) {
         for (sequences, lane) in self.sender.in_flight.abandon_all() {
             self.results.record_abandoned(sequences, lane);
         }
-        deadline.map(|_| stop_deadline())
     }
 
     /// Waits until the last status lines are printed, a signal arrives, or the deadline is over.
@@ -270,6 +266,21 @@ impl Run {
             self.results.set_error(RunError::Stdout(error));
         }
     }
+}
+
+fn create_report_file(settings: &Settings) -> Result<Option<ReportFile>, ReportError> {
+    settings
+        .report
+        .as_ref()
+        .map(|path| ReportFile::create(path, settings.describe_run()))
+        .transpose()
+}
+
+/// Returns 1 if a complete run has stored no event. An interrupted run is no failure, whatever it
+/// achieved.
+fn exit_code(reason: StopReason, stats: &RunStats) -> ExitCode {
+    let has_failed = reason == StopReason::Complete && stats.acknowledged_nothing();
+    ExitCode::from(u8::from(has_failed))
 }
 
 fn stop_deadline() -> Instant {

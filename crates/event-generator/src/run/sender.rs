@@ -16,7 +16,7 @@ use crate::{
     payload::{EventSlot, NextEvent, Payload, Stamper, lane::Lane},
     publisher::{ExpectedReply, Failure, Outcome, Publisher, REQUEST_TIMEOUT, retry::Retry},
     report::stats::RunStats,
-    request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder},
+    request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder, Unsendable},
     settings::Settings,
 };
 
@@ -62,18 +62,8 @@ impl Sender {
         // than it is, and never younger.
         let (now_us, now) = (unix_time_us(), Instant::now());
         let due = self.earliest_due(due);
-        let begun = self.batch.as_ref().and_then(BatchBuilder::lane);
-        let lane = begun.unwrap_or_else(|| self.lanes.acquire());
         let due_us = now_us.saturating_sub(as_micros(now.saturating_duration_since(due)));
-        let Some(event) = self
-            .payload
-            .next_event(EventSlot { lane, due_us }, &mut self.data)
-        else {
-            if begun.is_none() {
-                self.lanes.release_unused(lane);
-            }
-            return None;
-        };
+        let (lane, event) = self.next_event(due_us)?;
         match &mut self.batch {
             Some(batch) => {
                 if let Some(complete) = batch.push(sequence, lane, due, &event, &self.data) {
@@ -83,6 +73,18 @@ impl Sender {
             None => self.send_alone(sequence, lane, due, &event),
         }
         Some(now)
+    }
+
+    /// Takes the next event of the payload, with the lane of the open batch or a free lane.
+    fn next_event(&mut self, due_us: u64) -> Option<(Lane, NextEvent)> {
+        let begun = self.batch.as_ref().and_then(BatchBuilder::lane);
+        let lane = begun.unwrap_or_else(|| self.lanes.acquire());
+        let slot = EventSlot { lane, due_us };
+        let event = self.payload.next_event(slot, &mut self.data);
+        if event.is_none() && begun.is_none() {
+            self.lanes.release_unused(lane);
+        }
+        event.map(|event| (lane, event))
     }
 
     /// Sends the events that wait for the rest of their batch, if there are any.
@@ -126,22 +128,27 @@ impl Sender {
             frees_lane: true,
             dues: vec![due],
         };
-        let expected = if self.requests.uses_sse_server_api() {
+        let request = self
+            .requests
+            .build_event_request(event, &self.data, sequence);
+        match request {
+            Ok(request) => self.start_request(events, self.expected_reply(), request),
+            Err(error) => self.fail_unsendable(events, &error),
+        }
+    }
+
+    fn expected_reply(&self) -> ExpectedReply {
+        if self.requests.uses_sse_server_api() {
             ExpectedReply::Event
         } else {
             ExpectedReply::AnySuccess
-        };
-        match self
-            .requests
-            .build_event_request(event, &self.data, sequence)
-        {
-            Ok(request) => self.start_request(events, expected, request),
-            Err(error) => {
-                let outcome = Outcome::NotStored(Failure::Unsendable(error.to_string()));
-                self.in_flight
-                    .push(events, std::future::ready((None, outcome)));
-            }
         }
+    }
+
+    fn fail_unsendable(&mut self, events: RequestEvents, error: &Unsendable) {
+        let outcome = Outcome::NotStored(Failure::Unsendable(error.to_string()));
+        let finished = std::future::ready((None, outcome));
+        self.in_flight.push(events, finished);
     }
 
     fn send_batch(&mut self, batch: CompleteBatch) {

@@ -27,15 +27,15 @@ fn the_command_is_well_formed_and_every_flag_has_a_variable() {
 }
 
 #[test]
-fn the_readme_lists_every_flag() {
-    let readme = include_str!("../../README.md");
+fn the_docs_list_every_flag() {
+    let docs = include_str!("../../../../docs/tools/event-generator.md");
     for flag in Settings::command()
         .get_arguments()
         .filter_map(|flag| flag.get_long())
     {
         assert!(
-            readme.contains(&format!("`--{flag}`")),
-            "README.md does not list --{flag}"
+            docs.contains(&format!("`--{flag}`")),
+            "docs/tools/event-generator.md does not list --{flag}"
         );
     }
 }

@@ -69,15 +69,7 @@ impl Follower {
     /// The record file, the state file or TLS cannot be set up.
     pub fn new(settings: &FollowSettings) -> Result<Self, FollowError> {
         let state = settings.state.as_deref().map(StateFile::open).transpose()?;
-        // A run that was killed before its first id has left an empty one.
-        let stored_id = state
-            .as_ref()
-            .and_then(StateFile::last_event_id)
-            .filter(|id| !id.is_empty())
-            .map(ToOwned::to_owned);
-        let first_id = stored_id
-            .or_else(|| settings.target.last_event_id.clone())
-            .unwrap_or_default();
+        let first_id = choose_first_id(state.as_ref(), settings);
         Ok(Self {
             nodes: Nodes::new(build_nodes(settings).map_err(FollowError::Client)?),
             resume: ResumeState::starting_after(first_id),
@@ -98,11 +90,7 @@ impl Follower {
     pub async fn follow(&mut self) -> Result<(), FollowError> {
         while let ConnectionEnd::Reconnect(error) = self.connect().await? {
             if self.retry_budget.record_failure() {
-                return Err(FollowError::GaveUp {
-                    url: self.node_url(),
-                    attempts: self.retry_budget.failures(),
-                    last: error,
-                });
+                return Err(self.gave_up_error(error));
             }
             let wait = self.next_wait(&error);
             let url = &self.nodes.current().url;
@@ -151,12 +139,10 @@ impl Follower {
     /// Tries the next node, unless all nodes have rejected the request.
     fn after_rejection(&mut self, error: PermanentError) -> Result<ConnectionEnd, FollowError> {
         if self.nodes.record_rejection() {
-            return Err(FollowError::Rejected {
-                url: self.node_url(),
-                source: error,
-            });
+            Err(self.rejected_error(error))
+        } else {
+            Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
         }
-        Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
     }
 
     async fn read_stream(&mut self, connection: Connection) -> Result<ConnectionEnd, FollowError> {
@@ -173,10 +159,7 @@ impl Follower {
         &mut self,
         mut connection: Connection,
     ) -> Result<ConnectionEnd, FollowError> {
-        let mut decoder = Decoder::new(self.event_bytes_max);
-        if self.shows_comments {
-            decoder = decoder.with_comments();
-        }
+        let mut decoder = self.new_decoder();
         loop {
             let bytes = match connection.next_bytes().await {
                 Ok(bytes) => bytes,
@@ -199,6 +182,15 @@ impl Follower {
         }
     }
 
+    fn new_decoder(&self) -> Decoder {
+        let decoder = Decoder::new(self.event_bytes_max);
+        if self.shows_comments {
+            decoder.with_comments()
+        } else {
+            decoder
+        }
+    }
+
     /// Delivers the complete items. Returns `true` after the last event of `--count`.
     async fn deliver_items(&mut self, decoder: &mut Decoder) -> Result<bool, FollowError> {
         while let Some(item) = decoder
@@ -217,13 +209,18 @@ impl Follower {
         }
         let printer = &mut self.delivery.printer;
         printer.add_raw_up_to(decoder.complete_up_to());
-        if printer.held_bytes() > self.event_bytes_max {
-            // The decoder does not limit comments inside of an event.
-            return Err(self.unreadable_error(DecodeError::TooLarge(BlockTooLarge {
-                bytes_max: self.event_bytes_max,
-            })));
-        }
+        self.check_held_bytes()?;
         Ok(false)
+    }
+
+    /// Limits the bytes of an incomplete event that `--format raw` holds back. The decoder does not
+    /// limit comments inside of an event.
+    fn check_held_bytes(&self) -> Result<(), FollowError> {
+        let bytes_max = self.event_bytes_max;
+        if self.delivery.printer.held_bytes() <= bytes_max {
+            return Ok(());
+        }
+        Err(self.unreadable_error(DecodeError::TooLarge(BlockTooLarge { bytes_max })))
     }
 
     /// The wait before the next connection: none while there is a node that was not tried yet.
@@ -235,13 +232,31 @@ impl Follower {
             self.is_starting = false;
             self.backoff.reset();
         }
-        let pace = if self.is_starting {
+        let wait = self.backoff.next_wait(self.pace(), rand::random());
+        wait.max(error.retry_after().min(ASKED_MAX))
+    }
+
+    fn pace(&self) -> Pace {
+        if self.is_starting {
             Pace::STARTING
         } else {
             Pace::from_retry(self.resume.retry())
-        };
-        let wait = self.backoff.next_wait(pace, rand::random());
-        wait.max(error.retry_after().min(ASKED_MAX))
+        }
+    }
+
+    fn gave_up_error(&self, last: TransientError) -> FollowError {
+        FollowError::GaveUp {
+            url: self.node_url(),
+            attempts: self.retry_budget.failures(),
+            last,
+        }
+    }
+
+    fn rejected_error(&self, source: PermanentError) -> FollowError {
+        FollowError::Rejected {
+            url: self.node_url(),
+            source,
+        }
     }
 
     fn unreadable_error(&self, source: DecodeError) -> FollowError {
@@ -255,6 +270,17 @@ impl Follower {
     fn node_url(&self) -> String {
         self.nodes.current().url.to_string()
     }
+}
+
+/// Returns the id of the state file, or else of `--last-event-id`; empty if neither has one.
+fn choose_first_id(state: Option<&StateFile>, settings: &FollowSettings) -> String {
+    // A run that was killed before its first id has left an empty one.
+    state
+        .and_then(StateFile::last_event_id)
+        .filter(|id| !id.is_empty())
+        .map(ToOwned::to_owned)
+        .or_else(|| settings.target.last_event_id.clone())
+        .unwrap_or_default()
 }
 
 fn build_nodes(settings: &FollowSettings) -> reqwest::Result<Vec<Node>> {

@@ -82,29 +82,28 @@ impl StreamRequest {
     /// Builds the request at this point of the route, for the events after `last_event_id`. An
     /// empty id requests the next events.
     pub fn build(&self, route: &Route, last_event_id: &str) -> RequestBuilder {
-        let mut headers = if route.is_trusted() {
+        let mut headers = self.secrets_for(route);
+        insert_stream_headers(&mut headers, last_event_id);
+        let body = self.body.as_ref().filter(|_| route.has_body());
+        if let Some(content_type) = &self.content_type
+            && route.has_body()
+        {
+            headers.insert(CONTENT_TYPE, content_type.clone());
+        }
+        let (method, url) = (route.method().clone(), route.url().clone());
+        let request = self.client.request(method, url).headers(headers);
+        match body {
+            Some(body) => request.body(body.clone()),
+            None => request,
+        }
+    }
+
+    fn secrets_for(&self, route: &Route) -> HeaderMap {
+        if route.is_trusted() {
             self.secrets.clone()
         } else {
             HeaderMap::new()
-        };
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(id) = to_header_value(last_event_id).filter(|id| !id.is_empty()) {
-            headers.insert(LAST_EVENT_ID, id);
         }
-        let mut request = self
-            .client
-            .request(route.method().clone(), route.url().clone());
-        if route.has_body() {
-            if let Some(content_type) = &self.content_type {
-                headers.insert(CONTENT_TYPE, content_type.clone());
-            }
-            if let Some(body) = &self.body {
-                request = request.body(body.clone());
-            }
-        }
-        request.headers(headers)
     }
 
     /// Returns `true` if headers, or a password in the URL, must be withheld from other origins.
@@ -117,6 +116,16 @@ impl StreamRequest {
     #[must_use]
     pub const fn timeouts(&self) -> Timeouts {
         self.timeouts
+    }
+}
+
+/// Inserts the headers that a stream needs (WHATWG HTML §9.2.2), and the last event id.
+fn insert_stream_headers(headers: &mut HeaderMap, last_event_id: &str) {
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(id) = to_header_value(last_event_id).filter(|id| !id.is_empty()) {
+        headers.insert(LAST_EVENT_ID, id);
     }
 }
 

@@ -80,14 +80,8 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, HeadError> {
 
 /// How the body ends (RFC 9112 §6.3). `Transfer-Encoding` overrides `Content-Length`.
 fn body_framing(headers: &[httparse::Header<'_>]) -> Result<BodyDecoder, HeadError> {
-    let mut codings = header_values(headers, "transfer-encoding");
-    match (codings.next(), codings.next()) {
-        (None, _) => {}
-        (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-            return Ok(BodyDecoder::CHUNKED);
-        }
-        // The request asked for no other coding, and none can be decoded here.
-        _ => return Err(HeadError::Framing),
+    if is_chunked(headers)? {
+        return Ok(BodyDecoder::CHUNKED);
     }
     let mut lengths = header_values(headers, "content-length");
     match (lengths.next(), lengths.next()) {
@@ -95,6 +89,17 @@ fn body_framing(headers: &[httparse::Header<'_>]) -> Result<BodyDecoder, HeadErr
         (Some(length), None) => parse_length(length)
             .map(BodyDecoder::Length)
             .ok_or(HeadError::Framing),
+        _ => Err(HeadError::Framing),
+    }
+}
+
+/// Returns whether the body is chunked. Any other transfer coding is an error, because the request
+/// accepts none.
+fn is_chunked(headers: &[httparse::Header<'_>]) -> Result<bool, HeadError> {
+    let mut codings = header_values(headers, "transfer-encoding");
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(true),
         _ => Err(HeadError::Framing),
     }
 }

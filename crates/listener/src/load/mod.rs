@@ -81,7 +81,7 @@ pub enum LoadError {
     #[error("the event loop of the operating system failed")]
     Loop(#[source] io::Error),
     /// No stream was opened.
-    #[error("no connection could be opened; the report says why")]
+    #[error("no connection could be opened; the report states why")]
     NothingOpened,
     /// `--expect-no-loss` is not fulfilled.
     #[error("--expect-no-loss: {0}")]
@@ -108,11 +108,8 @@ pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
     open_files::raise_limit_for(settings.connections as usize)?;
     let plan = Plan::new(settings, rand::random::<u32>().into())?;
     // Create the file before the test, so that a wrong path does not cost its result.
-    let file = settings
-        .report
-        .as_deref()
-        .map(create_report_file)
-        .transpose()?;
+    let report_path = settings.report.as_deref();
+    let file = report_path.map(create_report_file).transpose()?;
     let engine = Engine::new(&plan).map_err(LoadError::Loop)?;
     stop_on_signals(engine.stop_handle()).map_err(LoadError::Signals)?;
     let mut progress = Progress::new(Instant::now(), plan.duration, settings.progress_every);
@@ -126,34 +123,31 @@ pub fn run(settings: &LoadSettings) -> Result<(), LoadError> {
     }
     print_text(&report)?;
     if finished.reason == EndReason::NothingOpened {
-        return Err(LoadError::NothingOpened);
+        Err(LoadError::NothingOpened)
+    } else if settings.expect_no_loss {
+        check_no_loss(&report)
+    } else {
+        Ok(())
     }
-    if settings.expect_no_loss {
-        check_no_loss(&report)?;
-    }
-    Ok(())
 }
 
 fn check_no_loss(report: &Report) -> Result<(), LoadError> {
     if report.is_without_loss() {
-        Ok(())
-    } else if report.loss.publishers.is_empty() {
-        Err(LoadError::Loss(
-            "no numbered events were received, so loss cannot be judged",
-        ))
-    } else {
-        Err(LoadError::Loss(
-            "events were lost, received twice or out of order; the report says which",
-        ))
+        return Ok(());
     }
+    Err(LoadError::Loss(if report.loss.publishers.is_empty() {
+        "no numbered events were received, so loss cannot be judged"
+    } else {
+        "events were lost, received twice or out of order; the report lists them"
+    }))
 }
 
 fn create_report_file(path: &Path) -> Result<(PathBuf, File), LoadError> {
-    let file = File::create(path).map_err(|cause| LoadError::Report {
-        path: path.to_owned(),
-        cause,
-    })?;
-    Ok((path.to_owned(), file))
+    let path = path.to_owned();
+    match File::create(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(cause) => Err(LoadError::Report { path, cause }),
+    }
 }
 
 fn write_json(file: File, report: &Report) -> io::Result<()> {
@@ -176,20 +170,19 @@ fn stop_on_signals(stop: StopHandle) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut signals = {
+    let signals = {
         let _in_runtime = runtime.enter();
         Signals::install()?
     };
-    let wait = move || {
-        runtime.block_on(async {
-            loop {
-                signals.next().await;
-                stop.request_stop();
-            }
-        });
-    };
     thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(wait)
+        .spawn(move || runtime.block_on(pass_signals(signals, stop)))
         .map(drop)
+}
+
+async fn pass_signals(mut signals: Signals, stop: StopHandle) {
+    loop {
+        signals.next().await;
+        stop.request_stop();
+    }
 }

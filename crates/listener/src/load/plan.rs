@@ -12,6 +12,7 @@ use super::{collector::CollectorRules, request::RequestBytes, sources::Sources};
 use crate::settings::{
     load::{LoadSettings, NOTHING},
     stream_url::StreamUrl,
+    target::Target,
 };
 
 /// Time for a connect to one of several addresses, before the next one is tried.
@@ -30,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) connections: u32,
     pub(crate) ramp: Option<Duration>,
     pub(crate) duration: Option<Duration>,
-    pub(crate) settle: Duration,
+    pub(crate) settle_time: Duration,
     /// Period of the cuts, and the share of the streams to cut.
     pub(crate) cuts: Option<(Duration, f64)>,
     pub(crate) seed: u64,
@@ -59,17 +60,7 @@ impl Plan {
     /// [`NoAddress`].
     pub(crate) fn new(settings: &LoadSettings, seed: u64) -> Result<Self, NoAddress> {
         let target = &settings.target;
-        let node = |url: &StreamUrl| {
-            Ok(Node {
-                request: RequestBytes::new(target, url),
-                address: resolve_address(&url.with_query(NOTHING), url)?,
-            })
-        };
-        let nodes = target
-            .urls
-            .iter()
-            .map(node)
-            .collect::<Result<Vec<_>, NoAddress>>()?;
+        let nodes = build_nodes(target)?;
         let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
         Ok(Self {
             sources: Sources::new(&settings.sources, &addresses, settings.connections as usize),
@@ -77,20 +68,39 @@ impl Plan {
             connections: settings.connections,
             ramp: settings.ramp,
             duration: settings.duration,
-            settle: settings.settle,
+            settle_time: settings.settle_time,
             cuts: settings
                 .cut_every
                 .map(|every| (every, settings.cut_share.0)),
             seed: settings.seed.unwrap_or(seed),
             idle_timeout: settings.idle_timeout,
             event_bytes_max: settings.max_event_size,
-            rules: CollectorRules {
-                time_field: settings.time_field.clone(),
-                judged: settings.why_loss_is_not_judged().is_none(),
-                count: settings.count.map(Into::into),
-            },
+            rules: build_rules(settings),
             first_id: target.last_event_id.clone().unwrap_or_default(),
         })
+    }
+
+    /// Returns the node for the `nth` choice. The nodes are used in turn.
+    pub(crate) fn node(&self, nth: usize) -> &Node {
+        &self.nodes[nth % self.nodes.len()]
+    }
+}
+
+fn build_nodes(target: &Target) -> Result<Vec<Node>, NoAddress> {
+    let build_node = |url: &StreamUrl| {
+        Ok(Node {
+            request: RequestBytes::new(target, url),
+            address: resolve_address(&url.with_query(NOTHING), url)?,
+        })
+    };
+    target.urls.iter().map(build_node).collect()
+}
+
+fn build_rules(settings: &LoadSettings) -> CollectorRules {
+    CollectorRules {
+        time_field: settings.time_field.clone(),
+        judged: settings.why_loss_is_not_judged().is_none(),
+        count: settings.count.map(Into::into),
     }
 }
 
@@ -104,13 +114,15 @@ fn resolve_address(url: &Url, shown: &StreamUrl) -> Result<SocketAddr, NoAddress
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let found = (host, url.port_or_known_default().unwrap_or(80)).to_socket_addrs();
     let addresses: Vec<_> = found.map_err(|error| none(Some(error)))?.collect();
-    match addresses[..] {
-        [] => Err(none(None)),
-        [only] => Ok(only),
-        [first, ..] => {
-            let accepts =
-                |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_MAX).is_ok();
-            Ok(*addresses.iter().find(accepts).unwrap_or(&first))
-        }
+    choose_address(&addresses).ok_or_else(|| none(None))
+}
+
+/// Returns the only address, or the first that accepts a connection, or the first.
+fn choose_address(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, PROBE_MAX).is_ok();
+    match addresses {
+        [] | [_] => addresses.first(),
+        [first, ..] => addresses.iter().find(accepts).or(Some(first)),
     }
+    .copied()
 }

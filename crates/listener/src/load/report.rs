@@ -149,11 +149,7 @@ impl Report {
             urls: to_texts(&settings.target.urls),
             sources: to_texts(plan.sources.list()),
             seed: plan.seed,
-            connections: Connections {
-                wanted: plan.connections,
-                opened: stats.connects.ever_open,
-                streaming_at_the_end: finished.streaming,
-            },
+            connections: Connections::new(plan, finished),
             connects: Connects::new(stats),
             ends: Ends::new(stats),
             first_byte: Percentiles::new(&stats.first_byte),
@@ -187,12 +183,23 @@ const fn end_reason_text(reason: EndReason) -> &'static str {
     }
 }
 
+impl Connections {
+    fn new(plan: &Plan, finished: &Finished) -> Self {
+        Self {
+            wanted: plan.connections,
+            opened: finished.collector.stats.connects.ever_open,
+            streaming_at_the_end: finished.streaming,
+        }
+    }
+}
+
 impl Connects {
     fn new(stats: &Stats) -> Self {
         let counted = &stats.connects;
         let failed_total = counted.failed.values().sum();
         let rejected_total = counted.rejections.total();
         let finished = counted.opened + failed_total + rejected_total + counted.no_content;
+        let rejections = counted.rejections.list();
         Self {
             asked: counted.asked,
             opened: counted.opened,
@@ -200,12 +207,7 @@ impl Connects {
             reopened_without_id: counted.reopened_without_id,
             failed: counted.failed.clone(),
             failed_total,
-            rejected: counted
-                .rejections
-                .list()
-                .iter()
-                .map(Rejected::new)
-                .collect(),
+            rejected: rejections.iter().map(Rejected::new).collect(),
             rejected_total,
             rejected_unlisted: counted.rejections.unlisted,
             no_content: counted.no_content,

@@ -7,7 +7,7 @@ use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap,
     HeaderName, HeaderValue, USER_AGENT,
 };
-use url::Url;
+use url::{Position, Url};
 
 use crate::settings::{
     last_event_id::{LAST_EVENT_ID, to_header_value},
@@ -26,12 +26,7 @@ impl RequestBytes {
     /// Builds the request of the settings to one of their URLs.
     pub(crate) fn new(target: &Target, url: &StreamUrl) -> Self {
         let url = url.with_query(target.query());
-        let mut head = format!("{} {}", target.method(), url.path()).into_bytes();
-        if let Some(query) = url.query() {
-            head.push(b'?');
-            head.extend_from_slice(query.as_bytes());
-        }
-        head.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut head = request_line(target, &url).into_bytes();
         let body = target.body.as_ref().map(|body| body.0.clone());
         for (name, value) in &build_headers(target, &url) {
             add_header(&mut head, name, value.as_bytes());
@@ -58,6 +53,12 @@ impl RequestBytes {
     }
 }
 
+/// Builds the request line with its line end (RFC 9112 §3).
+fn request_line(target: &Target, url: &Url) -> String {
+    let path_and_query = &url[Position::BeforePath..Position::AfterQuery];
+    format!("{} {path_and_query} HTTP/1.1\r\n", target.method())
+}
+
 fn add_header(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
         head.extend_from_slice(part);
@@ -66,38 +67,48 @@ fn add_header(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 /// The headers that the listener sends too, without the last event id.
 fn build_headers(target: &Target, url: &Url) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let host = url.host_str().unwrap_or_default();
-    let host = url
-        .port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    if let Ok(host) = HeaderValue::try_from(host) {
-        headers.insert(HOST, host);
-    }
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!(
-            env!("CARGO_PKG_NAME"),
-            "/",
-            env!("CARGO_PKG_VERSION"),
-            " (bench)"
-        )),
-    );
-    if let Some(authorization) = basic_authorization(url) {
-        headers.insert(AUTHORIZATION, authorization);
-    }
+    let mut headers = default_headers(url);
     let user_headers = target.secret_headers();
     for name in user_headers.keys() {
         headers.remove(name);
     }
     headers.extend(user_headers);
-    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert_stream_headers(&mut headers);
     if let Some(content_type) = target.content_type() {
         headers.insert(CONTENT_TYPE, content_type);
     }
     headers
+}
+
+/// Headers that the user can override.
+fn default_headers(url: &Url) -> HeaderMap {
+    const AGENT: &str = concat!(
+        env!("CARGO_PKG_NAME"),
+        "/",
+        env!("CARGO_PKG_VERSION"),
+        " (bench)"
+    );
+    let mut headers = HeaderMap::new();
+    if let Some(host) = host_header(url) {
+        headers.insert(HOST, host);
+    }
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    if let Some(authorization) = basic_authorization(url) {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+/// `Host` of a URL, with the port if the URL has one.
+fn host_header(url: &Url) -> Option<HeaderValue> {
+    HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).ok()
+}
+
+/// Inserts the headers that a stream needs (WHATWG HTML §9.2.2).
+fn insert_stream_headers(headers: &mut HeaderMap) {
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// `Authorization` for a user and a password in the URL (RFC 7617).

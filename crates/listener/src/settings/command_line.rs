@@ -173,8 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_flag() {
-        let readme = include_str!("../../README.md");
+    fn the_docs_list_every_flag() {
+        let docs = concat!(
+            include_str!("../../../../docs/tools/listener.md"),
+            include_str!("../../../../docs/tools/load-testing.md"),
+        );
         let command = command();
         let bench = command.find_subcommand("bench").expect("a subcommand");
         for flag in command
@@ -183,8 +186,8 @@ mod tests {
             .filter_map(clap::Arg::get_long)
         {
             assert!(
-                readme.contains(&format!("`--{flag}`")),
-                "README.md does not list --{flag}"
+                docs.contains(&format!("`--{flag}`")),
+                "docs/tools does not list --{flag}"
             );
         }
     }

@@ -87,13 +87,14 @@ pub struct LoadSettings {
     /// open before its first event was sent. The grace period ends as soon as no event is missing.
     /// Events that are still missing after it are lost.
     #[arg(
-        long,
+        id = "settle",
+        long = "settle",
         env = "LISTENER_BENCH_SETTLE",
         value_name = "DURATION",
         default_value = "5s"
     )]
     #[arg(value_parser = parse_duration)]
-    pub settle: Duration,
+    pub settle_time: Duration,
 
     /// Connect from this address of this machine; may be repeated
     ///

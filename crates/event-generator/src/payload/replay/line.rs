@@ -52,28 +52,35 @@ struct Comment {
 /// Parses a line. Returns `None` for a blank line and for a comment. The error describes the
 /// mistake.
 pub(super) fn parse_line(line: &[u8], types: AllowedTypes) -> Result<Option<ParsedLine>, String> {
-    let text = str::from_utf8(line)
-        .map_err(|_| "not UTF-8".to_owned())?
-        .trim();
+    let text = str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    match parse_object(text.trim())? {
+        Some(line) => parse_event(&line, types).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Parses the JSON of a line. Returns `None` for a blank line and for a comment.
+fn parse_object(text: &str) -> Result<Option<RecordedLine<'_>>, String> {
     if text.is_empty() {
         return Ok(None);
     }
     if !text.starts_with('{') {
         return Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned());
     }
-    let line: RecordedLine<'_> = match serde_json::from_str(text) {
-        Ok(line) => line,
-        Err(_) if serde_json::from_str::<Comment>(text).is_ok() => return Ok(None),
-        Err(error) => return Err(describe_json_error(&error)),
-    };
+    match serde_json::from_str(text) {
+        Ok(line) => Ok(Some(line)),
+        Err(_) if serde_json::from_str::<Comment>(text).is_ok() => Ok(None),
+        Err(error) => Err(describe_json_error(&error)),
+    }
+}
+
+fn parse_event(line: &RecordedLine<'_>, types: AllowedTypes) -> Result<ParsedLine, String> {
     let Some(event_type) = parse_type(&line.event, types)? else {
-        return Ok(Some(ParsedLine::Reserved));
+        return Ok(ParsedLine::Reserved);
     };
     let (format, data) = parse_data(line.data.get())?;
-    Ok(Some(ParsedLine::Event(RecordedEvent {
-        event: NextEvent { event_type, format },
-        data,
-    })))
+    let event = NextEvent { event_type, format };
+    Ok(ParsedLine::Event(RecordedEvent { event, data }))
 }
 
 /// Parses an event type. Returns `None` if the type is reserved.

@@ -13,6 +13,7 @@ use crate::load::{
     head::{HEAD_BYTES_MAX, HeadError, parse_head},
     publishers::FirstOpen,
     response::{Rejection, ResponseKind},
+    stats::ConnectStats,
 };
 
 /// Limit of bytes that are read of a rejection's body.
@@ -106,26 +107,30 @@ impl LoadConnection {
     fn count_open(&mut self, collector: &mut Collector, now: Instant) {
         let stats = &mut collector.stats;
         stats.open.record(self.connect_started.elapsed());
-        stats.connects.opened += 1;
         self.last_opened = now;
         self.node_offset = 0;
         let interruptions = &mut self.received.interruptions;
         interruptions.opens = interruptions.opens.wrapping_add(1);
+        self.count_connect(&mut stats.connects, now);
+        match self.lost_stream.take() {
+            Some((since, StreamEnd::Cut)) => stats.back_after_cut.record(since.elapsed()),
+            Some((since, StreamEnd::Ended)) => stats.back_after_end.record(since.elapsed()),
+            None => {}
+        }
+    }
+
+    fn count_connect(&mut self, connects: &mut ConnectStats, now: Instant) {
+        connects.opened += 1;
         if self.first_opened.is_none() {
             self.first_opened = Some(FirstOpen {
                 at: now,
                 at_us: wall_clock_us(),
             });
-            stats.connects.ever_open += 1;
+            connects.ever_open += 1;
         } else if self.sent_last_event_id {
-            stats.connects.resumed += 1;
+            connects.resumed += 1;
         } else {
-            stats.connects.reopened_without_id += 1;
-        }
-        match self.lost_stream.take() {
-            Some((since, StreamEnd::Cut)) => stats.back_after_cut.record(since.elapsed()),
-            Some((since, StreamEnd::Ended)) => stats.back_after_end.record(since.elapsed()),
-            None => {}
+            connects.reopened_without_id += 1;
         }
     }
 

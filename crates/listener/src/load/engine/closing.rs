@@ -43,12 +43,32 @@ impl Engine<'_> {
         }
         let connection = &mut self.connections[index as usize];
         if connection.in_handshake && !connection.awaits_response() {
-            self.handshakes.end(connection);
+            self.handshakes.end_handshake(connection);
         }
     }
 
     /// Closes a connection, counts its end, and schedules the next connect if there is one.
     pub(super) fn close_connection(&mut self, index: u32, reason: CloseReason, now: Instant) {
+        let had_stream = self.note_end(index, now);
+        match count_close(&mut self.collector.stats, reason, had_stream) {
+            NextStep::Stop => {
+                let connection = &mut self.connections[index as usize];
+                connection.close(Phase::Done);
+                self.counts.done += 1;
+            }
+            NextStep::Reconnect { wait_min } => {
+                let connection = &mut self.connections[index as usize];
+                connection.close(Phase::Waiting);
+                let wait = self.next_wait(index, had_stream, now).max(wait_min);
+                self.connects.reconnects.push(now + wait, index);
+            }
+        }
+    }
+
+    /// Notes that a connection has ended, and returns whether it had a stream.
+    ///
+    /// A connection without a stream uses the next node for its next attempt.
+    fn note_end(&mut self, index: u32, now: Instant) -> bool {
         let connection = &mut self.connections[index as usize];
         let had_stream = connection.has_stream();
         let is_first_failure = !connection.was_tried && connection.first_opened.is_none();
@@ -59,17 +79,7 @@ impl Engine<'_> {
         } else {
             connection.node_offset = connection.node_offset.wrapping_add(1);
         }
-        match count_close(&mut self.collector.stats, reason, had_stream) {
-            NextStep::Stop => {
-                connection.close(Phase::Done);
-                self.counts.done += 1;
-            }
-            NextStep::Reconnect { wait_min } => {
-                connection.close(Phase::Waiting);
-                let wait = self.next_wait(index, had_stream, now).max(wait_min);
-                self.connects.reconnects.push(now + wait, index);
-            }
-        }
+        had_stream
     }
 
     /// The wait of the listener, and up to half of it longer, so that connections that were cut
@@ -109,6 +119,7 @@ fn count_close(stats: &mut Stats, reason: CloseReason, had_stream: bool) -> Next
 
 /// Stores the message of a rejection, which was counted when its head arrived.
 fn count_rejection(stats: &mut Stats, rejection: Rejection, body: &[u8]) -> NextStep {
+    let next = after_rejection(&rejection);
     let message = rejection.location.map_or_else(
         || error_message::from_body(body),
         |location| format!("to {location}"),
@@ -117,6 +128,10 @@ fn count_rejection(stats: &mut Stats, rejection: Rejection, body: &[u8]) -> Next
         let rejections = &mut stats.connects.rejections;
         rejections.set_message(&rejection.kind, message);
     }
+    next
+}
+
+fn after_rejection(rejection: &Rejection) -> NextStep {
     if rejection.is_transient {
         NextStep::Reconnect {
             wait_min: rejection.retry_after.unwrap_or_default().min(ASKED_MAX),

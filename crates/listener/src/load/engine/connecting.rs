@@ -11,7 +11,7 @@ use crate::load::{
     plan::Node,
 };
 
-impl Engine<'_> {
+impl<'p> Engine<'p> {
     /// Connects what is due: reconnects first, then the ramp.
     pub(super) fn connect_due(&mut self, now: Instant) {
         self.handshakes.end_expired(&mut self.connections, now);
@@ -40,12 +40,9 @@ impl Engine<'_> {
     }
 
     fn connect(&mut self, index: u32, now: Instant) {
-        let plan = self.plan;
         self.collector.stats.connects.asked += 1;
+        let node = self.choose_node(index);
         let connection = self.connection(index);
-        // The nodes are used in turn. A connection that got no stream moves on to the next node.
-        let nth = (index as usize).wrapping_add(connection.node_offset as usize);
-        let node = &plan.nodes[nth % plan.nodes.len()];
         let (request, with_id) = node.request.to_bytes(&connection.reader.last_event_id());
         connection.connect_started = Instant::now();
         connection.sent_last_event_id = with_id;
@@ -54,13 +51,22 @@ impl Engine<'_> {
                 let connection = &mut self.connections[index as usize];
                 connection.socket = Some(socket);
                 connection.phase = Phase::Sending { request, sent: 0 };
-                self.handshakes.begin(index, connection);
+                self.handshakes.begin_handshake(index, connection);
             }
             Err(error) => {
                 let reason = CloseReason::Broken(error_kind(&error));
                 self.close_connection(index, reason, now);
             }
         }
+    }
+
+    /// Returns the node for the next attempt of a connection.
+    ///
+    /// A connection that got no stream moves on to the next node.
+    fn choose_node(&self, index: u32) -> &'p Node {
+        let index = index as usize;
+        let offset = self.connections[index].node_offset as usize;
+        self.plan.node(index.wrapping_add(offset))
     }
 
     fn open_socket(&self, index: u32, node: &Node) -> io::Result<TcpStream> {
@@ -82,12 +88,16 @@ impl Engine<'_> {
         let count = cuts.next_count(now, streams.len());
         for chosen in index::sample(&mut self.rng, streams.len(), count) {
             let index = streams[chosen];
-            self.collector.stats.ends.cut += 1;
-            self.counts.closed_streams += 1;
-            let connection = self.connection(index);
-            connection.close(Phase::Waiting);
-            connection.lost_stream = Some((Instant::now(), StreamEnd::Cut));
-            self.connects.reconnects.push(now, index);
+            self.cut_stream(index, now);
         }
+    }
+
+    fn cut_stream(&mut self, index: u32, now: Instant) {
+        self.collector.stats.ends.cut += 1;
+        self.counts.closed_streams += 1;
+        let connection = self.connection(index);
+        connection.close(Phase::Waiting);
+        connection.lost_stream = Some((Instant::now(), StreamEnd::Cut));
+        self.connects.reconnects.push(now, index);
     }
 }

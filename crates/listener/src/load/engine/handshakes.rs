@@ -42,13 +42,13 @@ impl Handshakes {
             .map(|(started, _)| *started + IN_FLIGHT_TIME_MAX)
     }
 
-    pub(super) fn begin(&mut self, index: u32, connection: &mut LoadConnection) {
+    pub(super) fn begin_handshake(&mut self, index: u32, connection: &mut LoadConnection) {
         connection.in_handshake = true;
         self.count += 1;
         self.queue.push_back((connection.connect_started, index));
     }
 
-    pub(super) fn end(&mut self, connection: &mut LoadConnection) {
+    pub(super) fn end_handshake(&mut self, connection: &mut LoadConnection) {
         if std::mem::take(&mut connection.in_handshake) {
             self.count -= 1;
         }
@@ -64,7 +64,7 @@ impl Handshakes {
             }
             self.queue.pop_front();
             if is_current {
-                self.end(connection);
+                self.end_handshake(connection);
             }
         }
     }
@@ -82,10 +82,10 @@ mod tests {
         let mut connections: Vec<_> = (0..2).map(new).collect();
         let mut handshakes = Handshakes::default();
         for (index, connection) in (0..).zip(&mut connections) {
-            handshakes.begin(index, connection);
+            handshakes.begin_handshake(index, connection);
         }
-        handshakes.end(&mut connections[0]);
-        handshakes.end(&mut connections[0]);
+        handshakes.end_handshake(&mut connections[0]);
+        handshakes.end_handshake(&mut connections[0]);
         assert_eq!(handshakes.count(), 1);
         handshakes.end_expired(&mut connections, start);
         assert_eq!(handshakes.next_expiry(), Some(start + IN_FLIGHT_TIME_MAX));
@@ -98,10 +98,10 @@ mod tests {
         let start = Instant::now();
         let mut connections = [LoadConnection::new(EventReader::new(1 << 20), start)];
         let mut handshakes = Handshakes::default();
-        handshakes.begin(0, &mut connections[0]);
-        handshakes.end(&mut connections[0]);
+        handshakes.begin_handshake(0, &mut connections[0]);
+        handshakes.end_handshake(&mut connections[0]);
         connections[0].connect_started = start + Duration::from_millis(1);
-        handshakes.begin(0, &mut connections[0]);
+        handshakes.begin_handshake(0, &mut connections[0]);
         handshakes.end_expired(&mut connections, start + IN_FLIGHT_TIME_MAX);
         assert_eq!(handshakes.count(), 1);
     }

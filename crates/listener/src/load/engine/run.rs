@@ -44,20 +44,24 @@ impl Engine<'_> {
                 at,
             } = self.stage
             {
-                return Ok(Finished {
-                    reason,
-                    connections: self.connections,
-                    collector: self.collector,
-                    elapsed: measured_until - self.start,
-                    settled: at - measured_until,
-                    streaming: self.counts.streaming_at_end,
-                });
+                return Ok(self.into_result(reason, measured_until, at));
             }
             let wait = self.poll_timeout(now, progress.due());
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.handle_readiness(&events),
             }
+        }
+    }
+
+    fn into_result(self, reason: EndReason, measured_until: Instant, at: Instant) -> Finished {
+        Finished {
+            reason,
+            connections: self.connections,
+            collector: self.collector,
+            elapsed: measured_until - self.start,
+            settled: at - measured_until,
+            streaming: self.counts.streaming_at_end,
         }
     }
 
@@ -78,15 +82,8 @@ impl Engine<'_> {
             return Duration::ZERO;
         }
         let is_running = self.stage.is_running();
-        let (next_reconnect, next_expiry) = if self.handshakes.has_room() {
-            (self.connects.reconnects.next_due(), None)
-        } else {
-            (None, self.handshakes.next_expiry())
-        };
         let due = [
-            next_reconnect,
-            next_expiry,
-            self.next_ramp_due().filter(|_| self.handshakes.has_room()),
+            self.next_connect(),
             self.cuts.filter(|_| is_running).map(|cuts| cuts.due),
             self.time_up().filter(|_| is_running),
             (!is_running).then_some(self.catch_up.check.due),
@@ -96,6 +93,15 @@ impl Engine<'_> {
         let next = due.into_iter().flatten().min();
         next.map_or(WAIT_MAX, |next| next.saturating_duration_since(now))
             .min(WAIT_MAX)
+    }
+
+    /// Returns when the next connect can start: once it is due, and a handshake has room.
+    fn next_connect(&self) -> Option<Instant> {
+        if !self.handshakes.has_room() {
+            return self.handshakes.next_expiry();
+        }
+        let reconnect = self.connects.reconnects.next_due();
+        reconnect.into_iter().chain(self.next_ramp_due()).min()
     }
 
     fn handle_readiness(&mut self, events: &Events) {
@@ -144,21 +150,25 @@ impl Engine<'_> {
     }
 
     fn end_if_due(&mut self, now: Instant) {
-        match self.stage {
+        let stage = self.stage;
+        match stage {
             Stage::Running => match self.run_facts(now).run_end() {
                 Some(RunEnd::Now(reason)) => self.end_run(reason, now, now),
                 Some(RunEnd::AfterSettling(reason)) => self.begin_settling(reason, now),
                 None => {}
             },
-            Stage::Settling { reason, since } => {
-                let is_time_up = now.saturating_duration_since(since) >= self.plan.settle
-                    || self.stop.requests() > 1;
-                if is_time_up || (self.catch_up.check.is_due(now) && !self.is_any_behind()) {
-                    self.end_run(reason, since, now);
-                }
+            Stage::Settling { reason, since } if self.has_settled(since, now) => {
+                self.end_run(reason, since, now);
             }
-            Stage::Over { .. } => {}
+            Stage::Settling { .. } | Stage::Over { .. } => {}
         }
+    }
+
+    /// Returns whether the grace period, which began at `since`, can end.
+    fn has_settled(&mut self, since: Instant, now: Instant) -> bool {
+        let is_time_up = now.saturating_duration_since(since) >= self.plan.settle_time
+            || self.stop.requests() > 1;
+        is_time_up || (self.catch_up.check.is_due(now) && !self.is_any_behind())
     }
 
     fn run_facts(&self, now: Instant) -> RunFacts {

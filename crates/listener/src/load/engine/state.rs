@@ -93,6 +93,45 @@ pub(crate) struct Finished {
     pub(crate) streaming: u64,
 }
 
+impl ConnectSchedule {
+    fn new(plan: &Plan, start: Instant) -> Self {
+        Self {
+            ramp: Ramp::new(start, plan.connections, plan.ramp),
+            begun: 0,
+            reconnects: ReconnectQueue::default(),
+        }
+    }
+}
+
+impl CatchUp {
+    fn new(start: Instant) -> Self {
+        Self {
+            check: Interval::new(start, CATCH_UP_PERIOD),
+            last_behind: 0,
+        }
+    }
+}
+
+fn create_connections(plan: &Plan, start: Instant) -> Vec<LoadConnection> {
+    let reader = || EventReader::new(plan.event_bytes_max).starting_after(&plan.first_id);
+    (0..plan.connections)
+        .map(|_| LoadConnection::new(reader(), start))
+        .collect()
+}
+
+fn create_collector(plan: &Plan) -> Collector {
+    Collector {
+        stats: Stats::new(),
+        publishers: Publishers::default(),
+        rules: plan.rules.clone(),
+    }
+}
+
+/// Returns the period of the check for time limits, so that a limit is exceeded by at most 1/8.
+fn sweep_period(idle_timeout: Duration) -> Duration {
+    (idle_timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
 impl<'p> Engine<'p> {
     /// Prepares a run.
     ///
@@ -102,10 +141,6 @@ impl<'p> Engine<'p> {
         let poll = Poll::new()?;
         let stop = StopHandle::new(Waker::new(poll.registry(), WAKE)?);
         let start = Instant::now();
-        let reader = || EventReader::new(plan.event_bytes_max).starting_after(&plan.first_id);
-        let connections = (0..plan.connections).map(|_| LoadConnection::new(reader(), start));
-        let sweep_period =
-            (plan.idle_timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
         Ok(Self {
             plan,
             poll,
@@ -113,28 +148,17 @@ impl<'p> Engine<'p> {
             rng: Xoshiro256PlusPlus::seed_from_u64(plan.seed),
             start,
             stage: Stage::Running,
-            connections: connections.collect(),
-            collector: Collector {
-                stats: Stats::new(),
-                publishers: Publishers::default(),
-                rules: plan.rules.clone(),
-            },
+            connections: create_connections(plan, start),
+            collector: create_collector(plan),
             buffers: ReadBuffers::new(),
             unread: Vec::new(),
-            connects: ConnectSchedule {
-                ramp: Ramp::new(start, plan.connections, plan.ramp),
-                begun: 0,
-                reconnects: ReconnectQueue::default(),
-            },
+            connects: ConnectSchedule::new(plan, start),
             handshakes: Handshakes::default(),
             cuts: plan
                 .cuts
                 .map(|(period, share)| CutSchedule::new(start, period, share)),
-            sweep: Interval::new(start, sweep_period),
-            catch_up: CatchUp {
-                check: Interval::new(start, CATCH_UP_PERIOD),
-                last_behind: 0,
-            },
+            sweep: Interval::new(start, sweep_period(plan.idle_timeout)),
+            catch_up: CatchUp::new(start),
             counts: EngineCounts::default(),
         })
     }

@@ -6,7 +6,7 @@ use sse_cli::terminal::visible;
 
 use super::{
     SHOWN_MAX,
-    units::{Grouped, write_line},
+    units::{Grouped, write_count, write_line},
 };
 use crate::load::{
     loss::{ConnectionLoss, LossReport, NumberRange, PublisherLoss},
@@ -32,14 +32,9 @@ impl LossReport {
         for publisher in self.publishers.iter().take(SHOWN_MAX) {
             write_line(f, "publisher", publisher)?;
         }
-        match self.publishers.len().saturating_sub(SHOWN_MAX) as u64 {
-            0 => Ok(()),
-            more => {
-                let more = Grouped(more);
-                let text = format_args!("{more} more, not listed here but counted below");
-                write_line(f, "publisher", text)
-            }
-        }
+        let unlisted = self.publishers.len().saturating_sub(SHOWN_MAX) as u64;
+        let what = "more, not listed here but counted below";
+        write_count(f, "publisher", unlisted, what)
     }
 
     fn write_totals(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -47,21 +42,10 @@ impl LossReport {
         write_line(f, "lost", LostText(&totals.lost))?;
         write_line(f, "twice", Grouped(totals.twice))?;
         write_line(f, "out of order", Grouped(totals.out_of_order))?;
-        for (count, what) in [
-            (
-                totals.unjudged,
-                "events came too late to know whether they are repeated",
-            ),
-            (
-                self.events_of_further_publishers,
-                "events of further publishers were not judged",
-            ),
-        ] {
-            if count > 0 {
-                write_line(f, "also", format_args!("{} {what}", Grouped(count)))?;
-            }
-        }
-        Ok(())
+        let what = "events came too late to know whether they are repeated";
+        write_count(f, "also", totals.unjudged, what)?;
+        let what = "events of further publishers were not judged";
+        write_count(f, "also", self.events_of_further_publishers, what)
     }
 
     fn write_connections(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -69,13 +53,8 @@ impl LossReport {
             write_line(f, "affected", connection)?;
         }
         let unlisted = self.connections.len().saturating_sub(SHOWN_MAX) as u64;
-        match unlisted + self.connections_unlisted {
-            0 => Ok(()),
-            more => {
-                let text = format_args!("{} more connections, not listed here", Grouped(more));
-                write_line(f, "affected", text)
-            }
-        }
+        let unlisted = unlisted + self.connections_unlisted;
+        write_count(f, "affected", unlisted, "more connections, not listed here")
     }
 }
 
@@ -98,19 +77,26 @@ impl Display for ConnectionLoss {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (connection, publisher) = (self.connection, visible(&self.publisher));
         write!(f, "connection {connection} of {publisher}:")?;
-        if self.lost.total > 0 {
-            let ranges = RangeList(&self.lost_ranges, self.lost_ranges_unlisted);
-            write!(f, " lost {} ({ranges})", Grouped(self.lost.total))?;
-        }
-        if self.twice > 0 {
-            let ranges = RangeList(&self.twice_ranges, 0);
-            write!(f, " twice {} ({ranges})", Grouped(self.twice))?;
-        }
+        let lost_ranges = RangeList(&self.lost_ranges, self.lost_ranges_unlisted);
+        write_ranges(f, "lost", self.lost.total, &lost_ranges)?;
+        write_ranges(f, "twice", self.twice, &RangeList(&self.twice_ranges, 0))?;
         if self.out_of_order > 0 {
             write!(f, " out of order {}", Grouped(self.out_of_order))?;
         }
         Ok(())
     }
+}
+
+fn write_ranges(
+    f: &mut Formatter<'_>,
+    what: &str,
+    count: u64,
+    ranges: &RangeList<'_>,
+) -> fmt::Result {
+    if count == 0 {
+        return Ok(());
+    }
+    write!(f, " {what} {} ({ranges})", Grouped(count))
 }
 
 struct LostText<'a>(&'a LostCounts);
@@ -137,19 +123,26 @@ impl Display for LostText<'_> {
     }
 }
 
+impl Display for NumberRange {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { first, last, .. } = self;
+        if first == last {
+            write!(f, "{first}")
+        } else {
+            write!(f, "{first}-{last}")
+        }
+    }
+}
+
 /// The first ranges, and the number of further ones that are not in the list.
 struct RangeList<'a>(&'a [NumberRange], u64);
 
 impl Display for RangeList<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(ranges, unlisted) = self;
-        for (nth, NumberRange { first, last, .. }) in ranges.iter().take(SHOWN_MAX).enumerate() {
+        for (nth, range) in ranges.iter().take(SHOWN_MAX).enumerate() {
             let comma = if nth == 0 { "" } else { ", " };
-            if first == last {
-                write!(f, "{comma}{first}")?;
-            } else {
-                write!(f, "{comma}{first}-{last}")?;
-            }
+            write!(f, "{comma}{range}")?;
         }
         match ranges.len().saturating_sub(SHOWN_MAX) as u64 + unlisted {
             0 => Ok(()),

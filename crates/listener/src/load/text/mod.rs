@@ -10,19 +10,23 @@ use std::{
 
 use sse_cli::terminal::visible;
 
-use self::units::{Grouped, Megabytes, Percent, write_kinds, write_line};
-use super::report::{Bytes, Connects, Ends, Events, Report};
+use self::units::{Grouped, Megabytes, Percent, write_count, write_kinds, write_line};
+use super::report::{Bytes, Connects, Ends, Events, Rejected, Report};
 
 /// Limit of listed items; the JSON report lists more.
 const SHOWN_MAX: usize = 10;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.write_run(f)?;
+        self.write_time(f)?;
+        self.write_connections(f)?;
         self.connects.fmt(f)?;
         self.ends.fmt(f)?;
         self.write_resumptions(f)?;
         self.write_durations(f)?;
+        let from_the_future = self.events_from_the_future;
+        let what = "events with a stamp in the future";
+        write_count(f, "latency", from_the_future, what)?;
         self.events.fmt(f)?;
         self.bytes.fmt(f)?;
         self.write_comments_and_gaps(f)?;
@@ -34,7 +38,7 @@ impl Display for Report {
 }
 
 impl Report {
-    fn write_run(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    fn write_time(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let settled = if self.settled_s > 0.0 {
             format!(", and {:.1} s to catch up", self.settled_s)
         } else {
@@ -42,7 +46,10 @@ impl Report {
         };
         let (elapsed, ended_by) = (self.elapsed_s, self.ended_by);
         let time = format_args!("{elapsed:.1} s{settled}; ended by: {ended_by}");
-        write_line(f, "time", time)?;
+        write_line(f, "time", time)
+    }
+
+    fn write_connections(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let all = &self.connections;
         let (opened, wanted) = (Grouped(all.opened), Grouped(all.wanted.into()));
         let percent = Percent(all.opened, all.wanted.into());
@@ -74,11 +81,6 @@ impl Report {
                 write_line(f, name, durations)?;
             }
         }
-        if self.events_from_the_future > 0 {
-            let count = Grouped(self.events_from_the_future);
-            let text = format_args!("{count} events with a stamp in the future");
-            write_line(f, "latency", text)?;
-        }
         Ok(())
     }
 
@@ -100,20 +102,21 @@ impl Display for Connects {
         );
         write_line(f, "connects", text)?;
         write_kinds(f, "failed", &self.failed)?;
-        for rejected in &self.rejected {
-            let (count, response) = (Grouped(rejected.count), visible(&rejected.response));
-            let message = match rejected.message.as_str() {
-                "" => String::new(),
-                message => format!(": {}", visible(message)),
-            };
-            write_line(f, "rejected", format_args!("{count} × {response}{message}"))?;
+        self.rejected
+            .iter()
+            .try_for_each(|rejected| write_line(f, "rejected", rejected))?;
+        let what = "× 204: the stream has ended for good";
+        write_count(f, "ended", self.no_content, what)
+    }
+}
+
+impl Display for Rejected {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} × {}", Grouped(self.count), visible(&self.response))?;
+        match self.message.as_str() {
+            "" => Ok(()),
+            message => write!(f, ": {}", visible(message)),
         }
-        if self.no_content > 0 {
-            let count = Grouped(self.no_content);
-            let text = format_args!("{count} × 204: the stream has ended for good");
-            write_line(f, "ended", text)?;
-        }
-        Ok(())
     }
 }
 
@@ -139,6 +142,12 @@ impl Display for Events {
             .unwrap_or_default();
         let total = Grouped(self.total);
         write_line(f, "events", format_args!("{total}{rate}"))?;
+        self.write_types(f)
+    }
+}
+
+impl Events {
+    fn write_types(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut types: Vec<_> = self.by_type.iter().collect();
         types.sort_by_key(|(_, count)| Reverse(**count));
         let listed = types.len().min(SHOWN_MAX);
@@ -148,10 +157,7 @@ impl Display for Events {
         }
         let unlisted: u64 = types[listed..].iter().map(|(_, count)| **count).sum();
         let others = unlisted + self.of_other_types;
-        if others > 0 {
-            write_line(f, "type", format_args!("{} × other types", Grouped(others)))?;
-        }
-        Ok(())
+        write_count(f, "type", others, "× other types")
     }
 }
 

@@ -12,6 +12,19 @@ pub(super) fn write_line(f: &mut Formatter<'_>, name: &str, text: impl Display) 
     writeln!(f, "{name:<14}  {text}")
 }
 
+/// Writes a line with a count and what is counted, unless the count is 0.
+pub(super) fn write_count(
+    f: &mut Formatter<'_>,
+    name: &str,
+    count: u64,
+    what: &str,
+) -> fmt::Result {
+    if count == 0 {
+        return Ok(());
+    }
+    write_line(f, name, format_args!("{} {what}", Grouped(count)))
+}
+
 /// Writes a line per kind, with its count.
 pub(super) fn write_kinds(
     f: &mut Formatter<'_>,
