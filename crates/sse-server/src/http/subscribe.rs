@@ -58,8 +58,8 @@ pub(super) async fn stream(
         .subscriber(resumes, state.limits.subscribers_max)
     {
         Admission::Admitted(guard) => guard,
-        Admission::TurnedAway(guard) => return Ok(turned_away(&request, guard)),
-        Admission::Refused => return Ok(refused(&request)),
+        Admission::TurnedAway(guard) => return Ok(reject_with_stream(&request, guard)),
+        Admission::Refused => return Ok(drop_connection(&request)),
     };
     Ok(open_stream(&request, &state, asked, guard).await)
 }
@@ -88,7 +88,7 @@ async fn open_stream(
     }: StreamRequest,
     guard: SubscriberGuard,
 ) -> HttpResponse {
-    let comment = comment(&channels);
+    let comment = opening_comment(&channels);
     let until = options.until;
     let broker = state.hub.broker();
     let starts =
@@ -131,7 +131,8 @@ fn exit(request: &HttpRequest) -> Option<Exit> {
     })
 }
 
-fn comment(channels: &[Channel]) -> String {
+/// Returns the comment of the opening, which names the channels.
+fn opening_comment(channels: &[Channel]) -> String {
     let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
     format!(
         "channel{} {}",
@@ -140,10 +141,11 @@ fn comment(channels: &[Channel]) -> String {
     )
 }
 
-/// An answer for one subscriber too many: a stream that ends at once and says when to come back.
-/// (An `EventSource` would never come back after a 503.) Not all at the same moment, so the time is
-/// random.
-fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
+/// Returns a stream that ends at once, and that sets when the client reconnects.
+///
+/// A 503 would not do: an `EventSource` never reconnects after it. The time is random, so that the
+/// rejected clients do not reconnect at the same moment.
+fn reject_with_stream(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
     let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
     let mut opening = BytesMut::new();
     wire::opening(
@@ -163,9 +165,10 @@ fn turned_away(request: &HttpRequest, guard: SubscriberGuard) -> HttpResponse {
     )
 }
 
-/// There is not even time to turn them all away: the connection is closed without a response. To an
-/// `EventSource` that is a broken connection, after which it comes back.
-fn refused(request: &HttpRequest) -> HttpResponse {
+/// Closes the connection without a response, because too many clients are being rejected already.
+///
+/// An `EventSource` reconnects after a broken connection.
+fn drop_connection(request: &HttpRequest) -> HttpResponse {
     if let Some(connection) = request.conn_data::<Connection>() {
         connection.close();
     }
@@ -178,6 +181,7 @@ fn has_chunks(request: &HttpRequest) -> bool {
     request.version() >= Version::HTTP_11
 }
 
+/// Returns the head of a stream, with `body`.
 fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
     let mut response = HttpResponse::Ok()
         // With a charset, because some clients read text without one as Latin-1.
