@@ -89,7 +89,7 @@ async fn open_stream(
     }: StreamRequest,
     guard: StreamGuard,
 ) -> HttpResponse {
-    let comment = comment(&channels);
+    let comment = opening_comment(&channels);
     let until = options.until;
     let broker = state.hub.broker();
     let starts =
@@ -129,7 +129,8 @@ fn handover(request: &HttpRequest) -> Option<Handover> {
     Some(Handover { socket, coding })
 }
 
-fn comment(channels: &[Channel]) -> String {
+/// Returns the comment of the opening, which names the channels.
+fn opening_comment(channels: &[Channel]) -> String {
     let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
     format!(
         "channel{} {}",
