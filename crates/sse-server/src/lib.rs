@@ -11,8 +11,8 @@ pub mod fanout;
 pub mod http;
 pub mod metrics;
 
-mod limits;
 mod log_throttle;
+mod open_files;
 mod retry;
 mod server;
 

@@ -10,6 +10,7 @@
 //! | `tail`, `frame` | the newest events of a channel, each encoded once |
 //! | `subscription`, `multi` | the state of a subscriber in one channel, and in several |
 //! | `encode`, `chunk` | events as bytes for one stream |
+//! | `gap` | what is sent in place of events that are missing |
 //! | `filter`, `start` | which events a reader wants, and where it starts |
 //! | `history_pager` | the answer of `GET /events`, page by page |
 
@@ -18,6 +19,7 @@ pub mod encode;
 mod feed;
 mod filter;
 mod frame;
+mod gap;
 pub mod history_pager;
 pub mod hub;
 pub mod multi;

@@ -1,6 +1,5 @@
-//! The grammar of the command line: every flag, its variable, its default and its help.
-//!
-//! Each flag has an `SSE_` variable of the same name. `docs/operations/settings.md` lists them all.
+//! The grammar of the command line: every flag, its `SSE_` variable, its default and its help.
+//! `docs/operations/settings.md` lists them all.
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 

@@ -2,16 +2,16 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `broker` | opens the broker that the settings choose |
+//! | `open_broker` | opens the broker that the settings choose |
 //! | `listen` | the listening socket |
 //! | `connection_service` | from an accepted socket to HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
 mod announce;
-mod broker;
 mod connection_service;
 mod listen;
+mod open_broker;
 mod shutdown;
 
 use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc};
@@ -27,8 +27,8 @@ use crate::{
     config::Config,
     fanout::{admission::Admission, page_cache::PageCache, stream_body::Streams, thread::Fanout},
     http::{AppState, BodyMemory, HistoryBudget},
-    limits::raise_open_files,
     metrics::Metrics,
+    open_files::raise_open_files,
 };
 
 /// Connections that are reserved for publishers and health checks.
@@ -59,7 +59,7 @@ pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> an
 /// `failed` is sent the error after which the log no longer accepts events.
 async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
     let metrics = Metrics::new();
-    let broker = broker::open(config, metrics.clone(), failed).await?;
+    let broker = open_broker::open(config, metrics.clone(), failed).await?;
     let connections_max = raise_open_files();
     let listener = listen::bind(config.bind)?;
     let address = listener.local_addr().context("the address of the socket")?;

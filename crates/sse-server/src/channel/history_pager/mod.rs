@@ -16,11 +16,14 @@ mod tests;
 
 use sse_proto::{
     Channel, EventId, Position,
-    api::{Gap, GapReason, History, HistoryEvent},
+    api::{Gap, History, HistoryEvent},
     units::time_text,
 };
 
-use super::{Filter, Settlement, UnreadableCursor};
+use super::{
+    Filter, Settlement, UnreadableCursor,
+    gap::{gap_after_unreadable, gap_before_page, oldest_in},
+};
 use crate::broker::{Continuity, GAP, Page, PageLimits, ReadFrom, Stored};
 
 /// An answer ends after this many bytes of types and data, or after one event. Events that the
@@ -98,18 +101,18 @@ impl HistoryStart {
 
     /// Returns the gap between the start and the first page, if there is one.
     fn gap_before(&self, channel: &Channel, page: &Page) -> Option<Gap> {
-        let (reason, lost) = match page.start {
-            Continuity::Gap { reason, lost, .. } => (reason, lost),
-            Continuity::Contiguous if self.is_unreadable => (GapReason::Unknown, None),
-            Continuity::Contiguous => return None,
-        };
-        Some(Gap {
-            channel: channel.clone(),
-            after: self.shown.clone(),
-            oldest: page.events.first().map(|event| event.id),
-            reason,
-            lost,
-        })
+        let after = self.shown.clone();
+        match page.start {
+            Continuity::Gap { .. } => {
+                let gap = gap_before_page(channel, after, page)?;
+                let oldest = oldest_in(page);
+                Some(Gap { oldest, ..gap })
+            }
+            Continuity::Contiguous if self.is_unreadable => {
+                Some(gap_after_unreadable(channel, after, page))
+            }
+            Continuity::Contiguous => None,
+        }
     }
 }
 

@@ -19,10 +19,7 @@ mod progress;
 mod tests;
 mod until;
 
-use sse_proto::{
-    Channel, EventId, Position,
-    api::{Gap, GapReason},
-};
+use sse_proto::{Channel, EventId, Position, api::Gap};
 
 use self::{
     lost_tail::LostTail,
@@ -34,10 +31,11 @@ use super::{
     Filter,
     chunk::{Chunk, ChunkBuilder},
     encode::{Envelope, EventEncoder, IdAffixes},
+    gap::{gap_after_unreadable, gap_before_page},
     start::UnreadableCursor,
     tail::Frames,
 };
-use crate::broker::{Continuity, Page, ReadFrom};
+use crate::broker::{Page, ReadFrom};
 
 /// What to do next for a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,28 +258,14 @@ impl Subscription {
     }
 
     fn gap_before(&self, page: &Page) -> Option<Gap> {
-        let (after, oldest, reason, lost) = match (&self.progress, page.start) {
-            (Progress::Unreadable(unreadable), _) => {
-                let oldest = page.events.first().map(|event| event.id);
-                (unreadable.to_string(), oldest, GapReason::Unknown, None)
-            }
-            (_, Continuity::Contiguous) => return None,
-            (
-                _,
-                Continuity::Gap {
-                    reason,
-                    oldest,
-                    lost,
-                },
-            ) => (self.position().to_string(), oldest, reason, lost),
-        };
-        Some(Gap {
-            channel: self.channel.clone(),
-            after,
-            oldest,
-            reason,
-            lost,
-        })
+        if let Progress::Unreadable(unreadable) = &self.progress {
+            return Some(gap_after_unreadable(
+                &self.channel,
+                unreadable.to_string(),
+                page,
+            ));
+        }
+        gap_before_page(&self.channel, self.position().to_string(), page)
     }
 
     /// Sets how the log ends at the bound, once no event up to there can be added any more.

@@ -16,8 +16,8 @@
 //! wait until no pass is due.
 
 mod admit;
+mod coalesce;
 mod history;
-mod passes;
 mod send;
 mod timers;
 
