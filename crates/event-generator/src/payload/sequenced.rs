@@ -43,12 +43,7 @@ impl Sequenced {
         data.push('{');
         self.stamper.write(slot, data);
         match self.bytes {
-            Some(bytes) if bytes > data.len() + 1 => {
-                let pad = bytes.saturating_sub(data.len() + PAD.len());
-                data.push_str(&PAD[..PAD.len() - 2]);
-                data.extend(std::iter::repeat_n('x', pad));
-                data.push_str("\"}");
-            }
+            Some(bytes) if bytes > data.len() + 1 => append_padding(bytes, data),
             _ => data.push('}'),
         }
         let action = self.actions.choose(&mut self.rng);
@@ -57,6 +52,14 @@ impl Sequenced {
             format: DataFormat::Json,
         }
     }
+}
+
+/// Ends the object in `data` with padding, so that it has `bytes` bytes if the padding allows.
+fn append_padding(bytes: usize, data: &mut String) {
+    let pad = bytes.saturating_sub(data.len() + PAD.len());
+    data.push_str(&PAD[..PAD.len() - 2]);
+    data.extend(std::iter::repeat_n('x', pad));
+    data.push_str("\"}");
 }
 
 #[cfg(test)]

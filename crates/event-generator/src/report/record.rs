@@ -34,18 +34,10 @@ impl Record {
         channel: &Channel,
         stamper: Stamper,
     ) -> Result<Self, RecordError> {
-        let file = RecordFile::create(path)?;
-        let line = Sent {
-            outcome: record::Outcome::Unknown,
-            id: None,
-            channel: channel.to_string(),
-            publisher: String::new(),
-            sequence: 0,
-        };
         Ok(Self {
-            file,
+            file: RecordFile::create(path)?,
             stamper,
-            line,
+            line: empty_line(channel),
         })
     }
 
@@ -57,10 +49,8 @@ impl Record {
         events: u64,
         outcome: &Outcome,
     ) -> Result<(), RecordError> {
-        let (outcome, ids) = match outcome {
-            Outcome::Acknowledged(ids) => (record::Outcome::Acknowledged, *ids),
-            Outcome::Unknown(_) => (record::Outcome::Unknown, Ids::NotReported),
-            Outcome::NotStored(_) => return Ok(()),
+        let Some((outcome, ids)) = recorded_outcome(outcome) else {
+            return Ok(());
         };
         self.line.outcome = outcome;
         self.line.publisher = self.stamper.publisher(lane.number);
@@ -70,6 +60,25 @@ impl Record {
             self.file.push_line(&self.line);
         }
         self.file.write_lines()
+    }
+}
+
+fn empty_line(channel: &Channel) -> Sent {
+    Sent {
+        outcome: record::Outcome::Unknown,
+        id: None,
+        channel: channel.to_string(),
+        publisher: String::new(),
+        sequence: 0,
+    }
+}
+
+/// Returns the outcome and the ids for the record; `None` if the events were not stored.
+fn recorded_outcome(outcome: &Outcome) -> Option<(record::Outcome, Ids)> {
+    match outcome {
+        Outcome::Acknowledged(ids) => Some((record::Outcome::Acknowledged, *ids)),
+        Outcome::Unknown(_) => Some((record::Outcome::Unknown, Ids::NotReported)),
+        Outcome::NotStored(_) => None,
     }
 }
 

@@ -32,18 +32,21 @@ struct Printer {
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
+impl Printer {
+    fn start() -> Self {
+        let (lines, to_print) = mpsc::channel(LINES_MAX);
+        let (end, ended) = oneshot::channel();
+        // Sending fails if the run has given up on stdout.
+        thread::spawn(move || end.send(print_lines(to_print)));
+        Self { lines, ended }
+    }
+}
+
 impl StatusLines {
     /// Starts the thread if `enabled`.
     pub(crate) fn new(enabled: bool) -> Self {
-        let start = || {
-            let (lines, to_print) = mpsc::channel(LINES_MAX);
-            let (end, ended) = oneshot::channel();
-            // Sending fails if the run has given up on stdout.
-            thread::spawn(move || end.send(print_lines(to_print)));
-            Printer { lines, ended }
-        };
         Self {
-            printer: enabled.then(start),
+            printer: enabled.then(Printer::start),
             dropped: 0,
         }
     }

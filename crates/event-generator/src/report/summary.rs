@@ -11,26 +11,27 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 /// The summary.
 impl Display for RunStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { counts, curve, .. } = self;
-        match self.achieved_rate() {
-            Some(achieved) => write!(f, "{counts}\nrate {achieved:.2}/s, asked {curve}")?,
-            None => write!(f, "{counts}\nrate -, asked {curve}")?,
-        }
+        self.counts.fmt(f)?;
+        self.write_rate(f)?;
         self.write_latency(f)?;
         self.write_notes(f)
     }
 }
 
 impl RunStats {
+    fn write_rate(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let curve = self.curve;
+        match self.achieved_rate() {
+            Some(achieved) => write!(f, "\nrate {achieved:.2}/s, asked {curve}"),
+            None => write!(f, "\nrate -, asked {curve}"),
+        }
+    }
+
     fn write_latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.latency_us.is_empty() {
             return write!(f, "\nlatency -: nothing was acknowledged");
         }
-        write!(f, "\nlatency ")?;
-        for (name, quantile) in QUANTILES {
-            write!(f, "{name} {}, ", Milliseconds(self.latency_us_at(quantile)))?;
-        }
-        write!(f, "max {}", Milliseconds(self.latency_us_at(1.0)))?;
+        self.write_quantiles(f)?;
         if self.curve == Curve::ClosedLoop {
             write!(
                 f,
@@ -38,6 +39,14 @@ impl RunStats {
             )?;
         }
         Ok(())
+    }
+
+    fn write_quantiles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\nlatency ")?;
+        for (name, quantile) in QUANTILES {
+            write!(f, "{name} {}, ", Milliseconds(self.latency_us_at(quantile)))?;
+        }
+        write!(f, "max {}", Milliseconds(self.latency_us_at(1.0)))
     }
 
     /// Writes a line for each kind of event that is missing elsewhere.

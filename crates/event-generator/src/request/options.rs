@@ -24,13 +24,16 @@ impl RequestOptions {
 
     /// Returns whether requests contain the data of their events.
     pub(crate) fn include_data(&self) -> bool {
-        let in_body = match &self.body {
-            Some(body) => body.has_data(),
-            None => self.has_body(),
-        };
-        in_body
+        self.body_has_data()
             || self.path.as_ref().is_some_and(Template::has_data)
             || self.headers.iter().any(|header| header.value.has_data())
+    }
+
+    fn body_has_data(&self) -> bool {
+        match &self.body {
+            Some(body) => body.has_data(),
+            None => self.has_body(),
+        }
     }
 
     pub(super) fn has_body(&self) -> bool {

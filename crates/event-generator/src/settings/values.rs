@@ -95,14 +95,19 @@ pub(super) fn parse_path(text: &str) -> Result<Template, &'static str> {
     if !sample.starts_with('/') {
         return Err("a path begins with a slash, like /pub?id={channel}; --url sets the server");
     }
-    let is_plain = sample
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if is_plain && Uri::try_from(sample).is_ok() {
+    if is_valid_target(sample) {
         Ok(path)
     } else {
         Err(
             "percent-encode spaces, \"#\" and characters that are not ASCII; placeholders are encoded already",
         )
     }
+}
+
+/// Returns whether a request can have this path and query (RFC 9112 §3.2.1).
+fn is_valid_target(target: String) -> bool {
+    let is_plain = target
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    is_plain && Uri::try_from(target).is_ok()
 }

@@ -33,10 +33,7 @@ impl ConnectionLog {
     /// Reports that a stream was opened.
     pub fn log_connected(&mut self, url: &StreamUrl, resume: &ResumeState) {
         let again = if self.connected_before { " again" } else { "" };
-        let after = match resume.last_event_id() {
-            "" => String::new(),
-            id => format!(", resuming after {}", shorten_id(id)),
-        };
+        let after = describe_resume(resume);
         stderr::log_line(format_args!("connected{again} to {url}{after}"));
         self.connected_before = true;
         self.last_errors.clear();
@@ -83,6 +80,13 @@ impl ConnectionLog {
             other if wait.is_zero() => format!("{url}: {other}; retrying at once"),
             other => format!("{url}: {other}; retrying in {:?}", round_to_ms(wait)),
         }
+    }
+}
+
+fn describe_resume(resume: &ResumeState) -> String {
+    match resume.last_event_id() {
+        "" => String::new(),
+        id => format!(", resuming after {}", shorten_id(id)),
     }
 }
 

@@ -85,14 +85,17 @@ impl Progress {
 
 fn new_bar(duration: Option<Duration>) -> ProgressBar {
     let length = duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-    let template = if length.is_some() {
+    ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr())
+        .with_style(bar_style(length.is_some()))
+}
+
+fn bar_style(has_length: bool) -> ProgressStyle {
+    let template = if has_length {
         "{elapsed_precise} [{bar:20}] {msg}"
     } else {
         "{elapsed_precise} {spinner} {msg}"
     };
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
-    ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr()).with_style(style)
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

@@ -68,16 +68,20 @@ fn add_header(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 /// The headers that the listener sends too, without the last event id.
 fn build_headers(target: &Target, url: &Url) -> HeaderMap {
     let mut headers = default_headers(url);
-    let user_headers = target.secret_headers();
-    for name in user_headers.keys() {
-        headers.remove(name);
-    }
-    headers.extend(user_headers);
+    replace_headers(&mut headers, target.secret_headers());
     insert_stream_headers(&mut headers);
     if let Some(content_type) = target.content_type() {
         headers.insert(CONTENT_TYPE, content_type);
     }
     headers
+}
+
+/// Replaces headers by all values that the user sets for their names.
+fn replace_headers(headers: &mut HeaderMap, user_headers: HeaderMap) {
+    for name in user_headers.keys() {
+        headers.remove(name);
+    }
+    headers.extend(user_headers);
 }
 
 /// Headers that the user can override.

@@ -25,14 +25,19 @@ pub fn sync_to_disk() -> io::Result<()> {
     #[cfg(unix)]
     {
         let stdout = io::stdout();
-        let is_file = rustix::fs::fstat(&stdout).is_ok_and(|stat| {
-            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
-        });
-        if is_file {
+        if is_regular_file(&stdout) {
             rustix::fs::fdatasync(&stdout)?;
         }
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn is_regular_file(stdout: &io::Stdout) -> bool {
+    use rustix::fs::FileType;
+
+    rustix::fs::fstat(stdout)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
 }
 
 /// Returns `true` when stdout is closed, `false` if it cannot be watched.

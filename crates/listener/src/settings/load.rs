@@ -219,17 +219,22 @@ impl LoadSettings {
     /// The reason why missing numbers are no loss, if there is one.
     #[must_use]
     pub fn why_loss_is_not_judged(&self) -> Option<&'static str> {
-        let filters_events = |url: &StreamUrl| {
-            let url = url.with_query(NOTHING);
-            url.query_pairs().any(|(name, _)| name == "event")
-        };
-        let is_filtered =
-            !self.target.events.is_empty() || self.target.urls.iter().any(filters_events);
-        (is_filtered && !self.filter_passes_all).then_some(
+        (self.filters_events() && !self.filter_passes_all).then_some(
             "the server leaves out events by their type (--event, or `event` in the URL); if the filter passes all \
              numbered events, add --filter-passes-all",
         )
     }
+
+    /// Returns whether the server sends only some types of events.
+    fn filters_events(&self) -> bool {
+        !self.target.events.is_empty() || self.target.urls.iter().any(names_events)
+    }
+}
+
+/// Returns whether the query of a URL names event types.
+fn names_events(url: &StreamUrl) -> bool {
+    let url = url.with_query(NOTHING);
+    url.query_pairs().any(|(name, _)| name == "event")
 }
 
 impl FromStr for Share {

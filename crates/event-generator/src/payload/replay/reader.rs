@@ -25,6 +25,16 @@ pub(super) struct Chunk {
     pub(super) skipped: u64,
 }
 
+impl Chunk {
+    fn new() -> Self {
+        Self {
+            events: VecDeque::new(),
+            read: Instant::now(),
+            skipped: 0,
+        }
+    }
+}
+
 /// The thread that reads a recording.
 pub(super) struct Reader<R> {
     input: BufReader<R>,
@@ -69,11 +79,7 @@ impl<R: Read> Reader<R> {
 
     /// Reads the next events. The result is `true` if there may be more.
     fn read_chunk(&mut self) -> (Chunk, Result<bool, ReplayError>) {
-        let mut chunk = Chunk {
-            events: VecDeque::new(),
-            read: Instant::now(),
-            skipped: 0,
-        };
+        let mut chunk = Chunk::new();
         let end = self.fill_chunk(&mut chunk);
         chunk.read = Instant::now();
         (chunk, end)

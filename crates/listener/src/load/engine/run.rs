@@ -112,6 +112,11 @@ impl Engine<'_> {
                 self.handle_event(index, event, now);
             }
         }
+        self.read_unread(now);
+    }
+
+    /// Gives a turn to the connections that did not read everything in their previous turn.
+    fn read_unread(&mut self, now: Instant) {
         for index in std::mem::take(&mut self.unread) {
             self.read_connection(index, now, true);
         }

@@ -15,11 +15,8 @@ use crate::load::{
 
 impl Display for LossReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let Some(why) = self.why_not {
+        if let Some(why) = self.why_not_judged() {
             return write_line(f, "loss", format_args!("not judged: {why}"));
-        }
-        if self.publishers.is_empty() {
-            return write_line(f, "loss", "not judged: no numbered events were received");
         }
         self.write_publishers(f)?;
         self.write_totals(f)?;
@@ -28,6 +25,12 @@ impl Display for LossReport {
 }
 
 impl LossReport {
+    fn why_not_judged(&self) -> Option<&'static str> {
+        let is_empty = self.publishers.is_empty();
+        let nothing_received = is_empty.then_some("no numbered events were received");
+        self.why_not.or(nothing_received)
+    }
+
     fn write_publishers(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for publisher in self.publishers.iter().take(SHOWN_MAX) {
             write_line(f, "publisher", publisher)?;
