@@ -55,10 +55,10 @@ fn the_written_bytes_match_the_golden_files() {
     }
     let retry = std::time::Duration::from_secs(3);
     assert_golden("opening", |out| {
-        wire::opening(out, retry, Some(id), "channel sse")
+        wire::opening(out, retry, Some(id), "channel sse");
     });
     assert_golden("opening-without-id", |out| {
-        wire::opening(out, retry, None::<EventId>, "channel sse")
+        wire::opening(out, retry, None::<EventId>, "channel sse");
     });
     assert_golden("heartbeat", |out| wire::heartbeat(out, None::<EventId>));
     assert_golden("heartbeat-with-id", |out| wire::heartbeat(out, Some(id)));

@@ -170,7 +170,7 @@ impl HttpThread {
         match path.strip_prefix("/event/") {
             Some(action) => push(action, body),
             None => {
-                lines.try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?
+                lines.try_for_each(|line| line.map(|line| push(&line.event, line.data.get())))?;
             }
         }
         for (thread, waker) in threads {

@@ -39,7 +39,7 @@ async fn wait_for_channel(hub: &Hub, channel: &Channel, bound: EventId) -> Settl
         match retry_until_ok(RETRY_INTERVAL, attempt).await {
             ChannelEnd::Settled(settlement) => return settlement,
             ChannelEnd::OpenFor(wait) => {
-                sleep(wait.clamp(*CLOCK_INTERVAL.start(), *CLOCK_INTERVAL.end())).await
+                sleep(wait.clamp(*CLOCK_INTERVAL.start(), *CLOCK_INTERVAL.end())).await;
             }
         }
     }

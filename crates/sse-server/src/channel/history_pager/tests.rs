@@ -1,6 +1,6 @@
 //! Unit tests of the history pager, on a log whose pages are as small as a test needs them.
 
-use sse_proto::api::Lost;
+use sse_proto::api::{GapReason, Lost};
 
 use super::*;
 

@@ -4,9 +4,11 @@ mod loss;
 
 use std::num::NonZeroUsize;
 
+use sse_proto::api::GapReason;
+
 use super::*;
 use crate::{
-    broker::Stored,
+    broker::{Continuity, Stored},
     channel::{TailLimits, chunk::CHUNK_BYTES_MAX},
 };
 
