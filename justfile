@@ -19,7 +19,7 @@ test:
 torture *options='--minutes 10':
     scripts/torture {{ options }}
 
-# What it costs and how fast it is, beside a floor and other servers; see crates/sse-server/BENCH.md
+# What it costs and how fast it is, beside a floor and other servers; see docs/benchmarks.md
 bench *options:
     scripts/bench {{ options }}
 

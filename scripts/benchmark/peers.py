@@ -1,4 +1,4 @@
-"""The other servers, each as its own documentation advises; BENCH.md says which settings and why."""
+"""The other servers, each as its own documentation advises; docs/benchmarks.md says which settings and why."""
 
 import contextlib
 import os
