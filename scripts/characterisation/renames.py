@@ -3,6 +3,7 @@
 Everything else must be equal, byte for byte. A later change of names adds its rows here.
 """
 
+import itertools
 import re
 
 METRICS = {
@@ -56,7 +57,20 @@ def apply(text):
     """Returns the text of a run with new names in place of old ones."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return "\n".join(_summed(text.split("\n")))
+    return "\n".join(_sorted(_summed(text.split("\n"))))
+
+
+def _sorted(lines):
+    """Sorts the samples of each metric by their labels, whose new values sort differently."""
+    sorted_lines = []
+    for name, samples in itertools.groupby(lines, key=_labelled_metric):
+        sorted_lines += sorted(samples) if name else samples
+    return sorted_lines
+
+
+def _labelled_metric(line):
+    sample = re.match(r"= (\w+)\{reason=", line)
+    return sample[1] if sample else None
 
 
 def _summed(lines):

@@ -281,7 +281,7 @@ struct Site {
 }
 
 /// What one request got from one log.
-struct Row {
+struct TableRow {
     log: &'static str,
     request: &'static str,
     cells: Vec<String>,
@@ -410,7 +410,7 @@ impl Site {
     }
 
     /// The rows of all requests to the logs of this server.
-    async fn rows(&mut self) -> Vec<Row> {
+    async fn rows(&mut self) -> Vec<TableRow> {
         let server = &self.server;
         let rows = self.logs.iter_mut().map(async |log| log.rows(server).await);
         join_all(rows).await.into_iter().flatten().collect()
@@ -438,7 +438,7 @@ async fn logs(backend: Backend) -> [Site; 4] {
 }
 
 impl Log {
-    async fn rows(&mut self, server: &TestServer) -> Vec<Row> {
+    async fn rows(&mut self, server: &TestServer) -> Vec<TableRow> {
         let log = &*self;
         let mut rows = Vec::new();
         // One request at a time: the server limits the time to the first byte.
@@ -453,7 +453,7 @@ impl Log {
         }
         let settling = rows
             .iter_mut()
-            .map(|(_, resolved, open, _)| log.settle(server, resolved, open));
+            .map(|(_, resolved, open, _)| log.read_to_rest(server, resolved, open));
         join_all(settling).await;
         self.names
             .extend(publish(server, self.channel, &["live"]).await);
@@ -463,16 +463,18 @@ impl Log {
                 .map(|(_, _, open, _)| open.read_until_live(log)),
         )
         .await;
-        let rows = rows.into_iter().map(|(request, _, open, history)| Row {
-            log: log.title,
-            request,
-            cells: open.cells(log).into_iter().chain(history).collect(),
-        });
+        let rows = rows
+            .into_iter()
+            .map(|(request, _, open, history)| TableRow {
+                log: log.title,
+                request,
+                cells: open.cells(log).into_iter().chain(history).collect(),
+            });
         rows.collect()
     }
 
     /// Reads a stream until its heartbeat or its end; see [`TRIES_MAX`].
-    async fn settle(&self, server: &TestServer, request: &str, open: &mut OpenStream) {
+    async fn read_to_rest(&self, server: &TestServer, request: &str, open: &mut OpenStream) {
         open.read_until_heartbeat(self).await;
         for _ in 1..TRIES_MAX {
             if request.contains("until=") && open.has_moved() {
@@ -787,7 +789,7 @@ fn line(cells: &[&str]) -> String {
 }
 
 /// Joins the rows of the brokers: one line per distinct response.
-fn table(rows: &[Vec<Row>; 3]) -> String {
+fn table(rows: &[Vec<TableRow>; 3]) -> String {
     let mut table = LEGEND.to_owned();
     let mut title = "";
     for (nth, row) in rows[0].iter().enumerate() {
@@ -871,7 +873,7 @@ async fn every_request_gets_from_every_log_what_the_table_lists() {
         let of_backend = join_all(sites.iter_mut().map(Site::rows)).await;
         rows.push(of_backend.into_iter().flatten().collect::<Vec<_>>());
     }
-    let rows: [Vec<Row>; 3] = rows.try_into().unwrap_or_else(|_| unreachable!());
+    let rows: [Vec<TableRow>; 3] = rows.try_into().unwrap_or_else(|_| unreachable!());
     let found = table(&rows);
     let expected = std::fs::read_to_string(TABLE).unwrap();
     if found != expected {
