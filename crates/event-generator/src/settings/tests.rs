@@ -1,3 +1,5 @@
+//! Tests of the settings.
+
 use super::*;
 
 fn parsed(arguments: &[&str]) -> Result<Settings, clap::Error> {

@@ -20,7 +20,7 @@ pub enum BrokerKind {
         /// Bytes of the disk that stay free.
         disk_reserve: u64,
     },
-    /// The embedded log in memory.
+    /// A log in the memory of this process.
     Memory,
     /// Redis.
     Redis {

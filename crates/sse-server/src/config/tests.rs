@@ -1,3 +1,5 @@
+//! Tests of the command line, the environment and their validation.
+
 use super::*;
 
 fn config(args: &[&str]) -> Result<Config, String> {

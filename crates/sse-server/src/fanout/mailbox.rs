@@ -91,7 +91,7 @@ pub(super) struct Inbox {
     is_woken: bool,
 }
 
-/// Way to one fan-out thread.
+/// The inbox of one fan-out thread, with the waker that interrupts its poll.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     inbox: Mutex<Inbox>,

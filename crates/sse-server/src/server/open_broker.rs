@@ -1,4 +1,4 @@
-//! Opens the broker that the settings choose. A third kind of broker is added here.
+//! Opens the broker that the settings choose. Another kind of broker would be opened here.
 
 use tokio::{runtime::Handle, sync::oneshot};
 

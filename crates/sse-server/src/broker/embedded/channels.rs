@@ -50,7 +50,7 @@ fn channels_full(count: usize) -> BrokerError {
     ))
 }
 
-/// Finds the channel that is idle for longest.
+/// Finds the channel that is idle the longest.
 ///
 /// A channel is idle if its events are all too old and it has no keys. A publish with a key may be
 /// sent again, and must find its channel then.

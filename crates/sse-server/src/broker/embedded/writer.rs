@@ -44,13 +44,13 @@ use crate::broker::{
 
 /// A batch takes no more appends once it has this many bytes. A single append may be larger.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// Events that one commit removes, in addition to two per appended event.
+/// Maximum number of events that one commit trims, on top of two per appended event.
 const TRIMS_PER_COMMIT_MAX: u64 = 1000;
 
 /// Ends with an error if the log was given up.
 pub(super) type WriterThread = JoinHandle<Result<(), BrokerError>>;
 
-/// Receives the reply to a request.
+/// Sends the reply to a request.
 pub(super) type ReplySender<T> = oneshot::Sender<Result<T, BrokerError>>;
 
 /// A request to the writer.

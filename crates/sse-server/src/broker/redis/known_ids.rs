@@ -31,7 +31,7 @@ use std::{
 use smallvec::SmallVec;
 use sse_proto::{Channel, EventId};
 
-/// How old a channel's newest id is at least when it becomes stable.
+/// Minimum age at which an id becomes stable.
 const STABLE_AGE: Duration = Duration::from_secs(10);
 
 /// Unverified ids per channel.

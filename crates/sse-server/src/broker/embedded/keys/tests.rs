@@ -1,3 +1,5 @@
+//! Tests of idempotency keys on disk.
+
 use std::{collections::HashMap, time::Duration};
 
 use proptest::{collection::vec, prelude::*};

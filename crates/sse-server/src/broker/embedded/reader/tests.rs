@@ -1,3 +1,5 @@
+//! Tests of pages that are read from a log with damaged events.
+
 use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use redb::{ReadableTable as _, WriteTransaction};

@@ -1,3 +1,5 @@
+//! Tests of the log in memory.
+
 use std::{collections::HashMap, num::NonZeroUsize};
 
 use proptest::{collection::vec, prelude::*};
