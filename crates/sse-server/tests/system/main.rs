@@ -1,10 +1,11 @@
 //! The programs together, as users meet them: the demo, the benchmark, the commands and links of the
-//! documentation, and the tutorial's Python clients.
+//! documentation, the examples, and the tutorial's Python clients.
 
 mod bench;
 mod commands;
 mod demo;
 mod docs;
+mod examples;
 mod loss;
 mod process;
 mod tutorial;
