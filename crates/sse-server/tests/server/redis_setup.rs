@@ -53,7 +53,7 @@ async fn a_redis_that_may_lose_events_is_reported_at_start_and_by_ready() {
     assert_eq!(warnings(&server).await, Vec::<String>::new());
     redis.kill();
     redis.restart().await;
-    until("the warning is logged again after a reconnect", async || {
+    until("a reconnect logs the warning again", async || {
         server
             .get("/health/ready")
             .await

@@ -172,7 +172,7 @@ crate::on_every_broker! {
         let empty = server.subscribe("/stream?channel=empty").await.last_event_id;
         server.publish_numbers("sse", 0..20).await;
         let last = server.history("sse").await.last().unwrap().id.clone();
-        until("the events aged out", async || (server.history("sse").await.len() <= 1).then_some(())).await;
+        until("aged out", async || (server.history("sse").await.len() <= 1).then_some(())).await;
         let mut subscriber = server.subscribe_after("/stream", Some(&last)).await;
         let mut on_empty = server.subscribe_after("/stream?channel=empty", Some(&empty)).await;
         server.publish("sse", "number", "20").await;

@@ -317,7 +317,7 @@ crate::on_every_broker! {
                 empty_pages += usize::from(text.is_empty() && next.is_some());
                 let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
                 got.extend(lines.map(|line| line["data"].as_str().unwrap().to_owned()));
-                assert!(got.len() <= expected.len() && empty_pages < 10, "{start} does not end: {got:?}");
+                assert!(got.len() <= expected.len() && empty_pages < 10, "{start}: no end: {got:?}");
             }
             assert_eq!(got, numbers(expected), "{start}");
             assert_eq!(empty_pages > 0, has_empty_pages, "{start}: {empty_pages} empty pages");

@@ -536,7 +536,8 @@ pub(crate) async fn output_at_start(command: &mut Command, directory: &TempDir) 
             .expect("a process and its files")
             .map(|status| status.code());
         let (stdout, stderr) = (read(&stdout), read(&stderr));
-        // The last line of the start; without a log the URL on stdout says as much.
+        // The last line that a start logs; with the log turned off, the URL on stdout shows the
+        // same.
         let listens =
             stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
         (listens || code.is_some()).then(|| ProgramOutput {
