@@ -118,7 +118,7 @@ impl Damaged {
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Number(usize),
-    /// After which position, and before which event.
+    /// The position before the gap, and the number of the event after the gap.
     Gap(String, Option<usize>),
 }
 
@@ -282,7 +282,7 @@ async fn history_as_json_reports_where_it_is_damaged() {
 const PAGE_BYTES: usize = 4096;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_of_redb_that_the_log_catches_prints_nothing_of_its_own() {
+async fn a_caught_panic_of_redb_prints_no_panic_message() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     let mut server = TestServer::on_directory(&path, &[]).await;

@@ -121,7 +121,7 @@ async fn lose(redis: &RedisServer, channel: &str, lost: usize) {
         .arg(1)
         .arg(format!("sse:{{{channel}}}"))
         .arg(lost);
-    let () = redis.command(eval).await.expect("Redis forgets");
+    let () = redis.command(eval).await.expect("the script runs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

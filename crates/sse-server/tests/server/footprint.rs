@@ -403,7 +403,7 @@ async fn a_channel_needs_little_memory_and_none_without_subscribers() {
 const OUTSIDE_BUILD_VARIABLE: &str = "TEST_OUTSIDE_BUILD";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_program_sets_its_allocator_itself_wherever_it_is_built_and_run() {
+async fn the_program_configures_its_allocator_for_any_build_and_directory() {
     if !cfg!(target_os = "linux") {
         return skip("only the program for Linux uses jemalloc");
     }
@@ -428,7 +428,7 @@ async fn the_program_sets_its_allocator_itself_wherever_it_is_built_and_run() {
             .ends_with(b"\n")
             .then_some(())
     };
-    until("it listens", listens).await;
+    until("the server listens", listens).await;
     let pid = Pid::from_child(&server.0);
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(ended(&mut server.0).await.code(), Some(0));

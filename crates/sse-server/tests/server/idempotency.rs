@@ -423,7 +423,7 @@ async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, St
 }
 
 /// Checks that each event was stored exactly once.
-async fn each_once(server: &TestServer, rounds: usize) {
+async fn assert_each_stored_once(server: &TestServer, rounds: usize) {
     let mut stored = stored(server, "sse").await;
     stored.sort_unstable();
     let all =
@@ -443,7 +443,7 @@ async fn kill_9_of_the_server_duplicates_no_event() {
             server.restart().await;
             sent_again(&server, round, &told).await;
         }
-        each_once(&server, 8).await;
+        assert_each_stored_once(&server, 8).await;
     }
 }
 
@@ -457,7 +457,7 @@ async fn kill_9_of_redis_duplicates_no_event() {
         redis.restart().await;
         sent_again(&server, round, &told).await;
     }
-    each_once(&server, 5).await;
+    assert_each_stored_once(&server, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

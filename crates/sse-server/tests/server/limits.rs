@@ -247,7 +247,7 @@ async fn a_publish_waits_for_memory_and_is_rejected_if_none_becomes_free() {
 
 #[tokio::test]
 async fn memory_for_one_body_is_enough_for_one_body() {
-    // Not a whole number of KiB.
+    // A limit that is not a whole number of KiB.
     let flags = [
         "--event-bytes-max",
         "1500",
@@ -483,7 +483,7 @@ async fn a_log_of_another_version_is_rejected_and_left_unchanged() {
             .unwrap()
             .map(|before| before.value());
         transaction.commit().unwrap();
-        before.expect("it had one")
+        before.expect("a format before")
     };
     let own = set_format(99);
     assert_does_not_start(

@@ -324,7 +324,7 @@ impl AfterLoss {
         self.early.as_ref().unwrap_or(&self.record)
     }
 
-    /// Checks the streams that were open all the time, whatever they asked for.
+    /// Checks the streams that were open the whole time, for each kind of query.
     async fn check_live(&self, live: &mut Live) {
         for (query, subscriber) in live {
             let expected: Vec<Next> = match *query {
@@ -390,7 +390,7 @@ impl AfterLoss {
                     1 + usize::from(self.early.is_some()),
                     "{history}"
                 );
-                // The gap's own id leads to the same place.
+                // The gap's own id leads to the same position.
                 let mut broken = node.subscribe_after("/stream", Some(&cursor)).await;
                 assert_eq!(next(&mut broken).await, Next::Gap(said));
                 let mut again = node
@@ -413,7 +413,8 @@ impl AfterLoss {
         [record, new]
     }
 
-    /// Checks that the gap record has its place in history, and does not count as an event.
+    /// Checks that history contains the gap record at its position, and does not count it as an
+    /// event.
     async fn check_history(&self, node: &TestServer) {
         let early = usize::from(self.early.is_some());
         let json =
@@ -481,8 +482,8 @@ async fn a_stream_with_an_end_reports_only_losses_up_to_that_end() {
             None
         };
         for node in [&system.knew[0], &fresh] {
-            // Positions: before the first lost event, that event, the last lost event, the early
-            // event if there is one, and the gap record.
+            // Ends: before the first lost event, at that event, at the last lost event, at the gap
+            // record, and at the early event if there is one.
             let mut ends = vec![
                 (4, &*system.ids[4]),
                 (5, &*system.ids[5]),

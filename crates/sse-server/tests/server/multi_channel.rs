@@ -10,7 +10,7 @@ use sse_proto::{Cursor, units::time_text};
 
 use crate::common::{RedisServer, Subscriber, TestEvent, TestServer, refusal};
 
-/// The position in one channel that a composite id holds.
+/// The position of one channel in a composite id.
 fn position(id: &str, channel: &str) -> String {
     let cursor: Cursor = id.parse().unwrap();
     assert!(matches!(cursor, Cursor::Composite(_)), "{id}");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::common::{RedisServer, Subscriber, TestServer, run, server_command, until};
 
-/// The codes of the warnings that `/health/ready` gives.
+/// The codes of the warnings in the response of `/health/ready`.
 async fn warnings(server: &TestServer) -> Vec<String> {
     let ready = server.get("/health/ready").await.unwrap();
     assert_eq!(ready.status(), StatusCode::OK);

@@ -127,7 +127,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn a_filter_passes_a_gap(backend: Backend) {
+    async fn a_filter_does_not_drop_a_gap(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..3).await;
         let mut subscriber = server.subscribe_after("/stream?event=view", Some("5-5")).await;

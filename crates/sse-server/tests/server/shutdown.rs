@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::common::{Backend, RedisServer, TestServer, ended, until, within};
 
-/// Far more than the promised 5 s, for slow machines.
+/// Far more than the documented 5 s, for slow machines.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 /// The end of a block, of its chunk, and the chunk that ends the body (RFC 9112 §7.1).
 const CLEAN_END: &[u8] = b"\n\n\r\n0\r\n\r\n";
@@ -54,7 +54,7 @@ fn assert_clean_end(stream: &[u8]) {
     assert!(stream.ends_with(CLEAN_END), "the stream ends with {tail:?}");
 }
 
-/// Publishes text until the server is gone; returns the ids of what was acknowledged.
+/// Publishes text until the server has stopped; returns the ids of the acknowledged events.
 async fn publish_until_refused(server: &TestServer, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0.. {

@@ -106,7 +106,7 @@ impl Reader {
     /// Reads at most `most` bytes; returns false at the end of the stream.
     async fn read(&mut self, most: usize) -> bool {
         let mut bytes = vec![0; most];
-        let count = within("something on the stream", self.socket.read(&mut bytes)).await;
+        let count = within("bytes on the stream", self.socket.read(&mut bytes)).await;
         let count = count
             .inspect_err(|error| eprintln!("the stream broke: {error}"))
             .unwrap_or(0);

@@ -227,7 +227,7 @@ impl TestServer {
         within("the server answers", starting).await
     }
 
-    /// Kills the process as `kill -9` does and starts it again on the same port.
+    /// Kills the process like `kill -9` and starts it again on the same port.
     pub(crate) async fn kill_and_restart(&mut self) {
         self.kill();
         self.restart().await;

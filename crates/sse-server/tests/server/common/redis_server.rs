@@ -10,7 +10,8 @@ use tokio::time::interval;
 
 use super::{PATIENCE, free_port, within};
 
-/// A `redis-server` process on a free port, with an append-only file that is written before each answer.
+/// A `redis-server` process on a free port, with an append-only file that is written before each
+/// response.
 pub(crate) struct RedisServer {
     child: Child,
     port: u16,

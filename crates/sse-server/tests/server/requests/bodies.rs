@@ -125,7 +125,7 @@ async fn the_curl_line_of_a_415_works() {
 }
 
 #[tokio::test]
-async fn the_curl_line_of_a_415_publishes_where_the_request_would_have() {
+async fn the_curl_line_of_a_415_publishes_to_the_channel_of_the_request() {
     let server = TestServer::start(Backend::Memory).await;
     let long = "x".repeat(100);
     for (path, channel, action) in [
@@ -151,7 +151,7 @@ async fn the_curl_line_of_a_415_publishes_where_the_request_would_have() {
 }
 
 #[tokio::test]
-async fn a_body_over_its_limit_is_413_however_it_is_framed() {
+async fn a_body_over_its_limit_is_413_with_any_framing() {
     let flags = [
         "--event-bytes-max",
         "2000",
