@@ -179,7 +179,7 @@ async fn only_channels_without_subscribers_are_removed_for_new_ones() {
         server.publish(channel, "click", "again").await;
         assert_eq!(subscriber.next_event().await.data, "again", "on {channel}");
     }
-    // The limit is still reached, except for channels that have expired by now.
+    // The registry holds exactly the three channels that the limit allows.
     assert_eq!(redis.run("ZCARD sse:channels").await, redis::Value::Int(3));
 }
 

@@ -184,7 +184,8 @@ impl TestServer {
             .pool_max_idle_per_host(0)
             .build()
             .expect("a client");
-        // The system gives this port to no other program, so that a restart gets it again.
+        // A port that the system gives to no other program, so that a restart gets the same port
+        // again.
         let address = format!("127.0.0.1:{}", free_port());
         let child = launch(program(), &args, &address, &log);
         let keep = vec![Keep::Directory(directory)];
