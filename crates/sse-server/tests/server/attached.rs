@@ -1,7 +1,8 @@
-//! The promises about streams over the other driver: the servers here run with `--fanout-threads 0`, so that every
-//! socket stays with the HTTP worker that answered it. `common` sees to that, by the name of this program.
+//! The tests of streams with the other driver: the servers here run with `--fanout-threads 0`, so
+//! each socket stays with the HTTP worker that accepted it. `common` sets this flag by the name of
+//! this test program.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 #[expect(
     dead_code,

@@ -1,4 +1,4 @@
-//! The contract of `broker/mod.rs`, on every broker, without HTTP between.
+//! Tests the contract of `broker/mod.rs` on every broker, without HTTP.
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ const ALL: PageLimits = PageLimits {
     bytes_max: usize::MAX,
 };
 
-/// A follower that somebody waits for.
+/// A follower that notifies a waiting test.
 #[derive(Debug, Default)]
 struct Bell(Notify);
 
@@ -43,7 +43,7 @@ impl Watcher for Bell {
     }
 }
 
-/// A broker of our own, and what it stands on.
+/// A broker that the test owns, and the resources that it needs.
 struct Own {
     broker: Broker,
     _redis: Option<RedisServer>,
@@ -124,7 +124,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<Event> {
         .collect()
 }
 
-/// An event with this data and key; 0 is none.
+/// An event with this data and key; key 0 means no key.
 fn part(key: u128, data: u128) -> AppendItem {
     let events = vec![Event {
         kind: "number".parse().unwrap(),
@@ -152,7 +152,7 @@ async fn read(broker: &Broker, name: &str, from: ReadFrom) -> Page {
     broker.read(&channel(name), from, ALL).await.unwrap()
 }
 
-/// All events from the oldest on, by as many pages as it takes.
+/// All events from the oldest on, read in as many pages as necessary.
 async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
     let mut from = ReadFrom::Oldest;
     let mut events = Vec::new();
@@ -172,13 +172,13 @@ async fn all(broker: &Broker, name: &str) -> Vec<(EventId, String)> {
     }
 }
 
-/// Waits until no event up to `bound` can come any more; returns the last id then.
+/// Waits until no further event up to `bound` can appear; returns the last id at that time.
 async fn settled(broker: &Broker, name: &str, bound: EventId) -> EventId {
     let settled = async || match broker.check_settled(&channel(name), bound).await.unwrap() {
         Settled::Through(last) => Some(last),
         Settled::NotFor(_) => None,
     };
-    until("it is settled", settled).await
+    until("the bound is settled", settled).await
 }
 
 fn data(page: &Page) -> Vec<&str> {
@@ -190,7 +190,7 @@ const fn after(id: EventId) -> ReadFrom {
 }
 
 crate::on_every_broker! {
-    async fn appended_events_are_read_back_in_order_with_growing_ids(backend: Backend) {
+    async fn appended_events_are_read_back_in_order_with_increasing_ids(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let strange = ["", " ", "a\nb\r\nc\rd", "é€😀\u{0}\u{2028}", "{\"json\":1}"];
         let events = strange.map(|text| Event { kind: "é a".parse().unwrap(), data: text.into() });
@@ -205,7 +205,7 @@ crate::on_every_broker! {
         assert_eq!(own.broker.last_id(&channel("a")).await.unwrap(), appended.last);
     }
 
-    async fn many_publishers_at_once_lose_and_double_nothing(backend: Backend) {
+    async fn concurrent_publishers_lose_and_duplicate_no_event(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let publishers = (0..20).map(|publisher| {
             let broker = own.broker.clone();
@@ -226,10 +226,10 @@ crate::on_every_broker! {
         assert_eq!(all(&own.broker, "a").await, acknowledged);
     }
 
-    async fn appends_with_keys_do_what_a_model_does(backend: Backend) {
+    async fn appends_with_keys_behave_like_a_model(backend: Backend) {
         const KEYS_MAX: usize = 5;
         let own = own(backend, |retention| retention.keys.keys_max = KEYS_MAX).await;
-        // Of each part its key (0 is none) and its data.
+        // Key (0 means no key) and data per part.
         let appends = vec(vec((0..8_u128, 0..2_u128), 1..5), 150);
         let appends = appends.new_tree(&mut TestRunner::deterministic()).unwrap().current();
         let mut known: HashMap<u128, (u128, EventId)> = HashMap::new();
@@ -273,7 +273,7 @@ crate::on_every_broker! {
         assert!(conflicts > 5 && refused > 5 && repeated > 5, "{conflicts} {refused} {repeated}");
     }
 
-    async fn pages_are_cut_by_count_and_by_bytes_and_say_so(backend: Backend) {
+    async fn pages_are_limited_by_count_and_bytes_and_report_more(backend: Backend) {
         let own = own(backend, |_| {}).await;
         append(&own.broker, "a", 0..30).await;
         let by_count = PageLimits { events_max: 7, ..ALL };
@@ -289,7 +289,7 @@ crate::on_every_broker! {
         assert_eq!((page.events.len(), page.more), (30, false));
     }
 
-    async fn every_event_is_a_place_to_go_on_from(backend: Backend) {
+    async fn reading_can_continue_after_every_event(backend: Backend) {
         let own = own(backend, |_| {}).await;
         append(&own.broker, "a", 0..40).await;
         let events = all(&own.broker, "a").await;
@@ -327,14 +327,14 @@ crate::on_every_broker! {
         assert_eq!(page.start, Continuity::Gap { reason: GapReason::LostTail, oldest: Some(events[0].0), lost: None });
     }
 
-    async fn trimming_by_count_keeps_the_newest_and_is_told_as_a_gap(backend: Backend) {
+    async fn trimming_by_count_keeps_the_newest_and_is_reported_as_a_gap(backend: Backend) {
         let own = own(backend, |retention| retention.events_max = NonZeroUsize::new(100).unwrap()).await;
         let before = own.broker.last_id(&channel("a")).await.unwrap();
         for start in (0..1000).step_by(50) {
             append(&own.broker, "a", start..start + 50).await;
         }
         let kept = all(&own.broker, "a").await;
-        // Redis trims by whole nodes of a stream.
+        // Redis trims whole nodes of a stream.
         let most = if backend == Backend::Redis { 300 } else { 100 };
         assert!((100..=most).contains(&kept.len()), "{}", kept.len());
         assert_eq!(kept.last().unwrap().1, "999");
@@ -357,7 +357,7 @@ crate::on_every_broker! {
         assert_eq!((page.start, data(&page)), (Continuity::Contiguous, vec!["50", "51"]));
     }
 
-    async fn a_bell_rings_for_every_append_to_its_channel(backend: Backend) {
+    async fn a_follower_is_notified_of_every_append_to_its_channel(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let bell = Arc::new(Bell::default());
         let watcher: Arc<dyn Watcher> = bell.clone();
@@ -366,9 +366,9 @@ crate::on_every_broker! {
         let head = own.broker.last_id(&channel("a")).await.unwrap();
         for number in 0..20 {
             append(&own.broker, "a", number..number + 1).await;
-            // Rings may come together or in vain; what counts is that one comes after each append.
+            // Notifications may be merged or redundant; there must be one after each append.
             while seen <= number {
-                within("a ring after an append", bell.0.notified()).await;
+                within("a notification after an append", bell.0.notified()).await;
                 seen = read(&own.broker, "a", after(head)).await.events.len();
             }
         }
@@ -385,7 +385,7 @@ crate::on_every_broker! {
         assert!(all(&own.broker, "d").await.is_empty());
     }
 
-    async fn reading_from_a_time_finds_what_is_as_late(backend: Backend) {
+    async fn reading_from_a_time_finds_the_events_from_that_time_on(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let first = append(&own.broker, "a", 0..5).await;
         let page = read(&own.broker, "a", ReadFrom::Time(first.ms)).await;
@@ -394,7 +394,7 @@ crate::on_every_broker! {
         assert_eq!((page.start, page.events.len(), page.last), (Continuity::Contiguous, 0, first));
     }
 
-    async fn reading_back_gives_what_reading_on_gives_newest_first(backend: Backend) {
+    async fn reading_backwards_returns_the_same_events_newest_first(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let empty = own.broker.read_back(&channel("a"), None, ALL).await.unwrap();
         assert_eq!((empty.events.len(), empty.more, empty.last), (0, false, own.broker.last_id(&channel("a")).await.unwrap()));
@@ -419,7 +419,7 @@ crate::on_every_broker! {
         assert_eq!(own.broker.read_back(&channel("a"), Some(oldest), ALL).await.unwrap().events, []);
     }
 
-    async fn what_is_settled_never_gets_another_event(backend: Backend) {
+    async fn a_settled_range_never_gets_another_event(backend: Backend) {
         let own = own(backend, |_| {}).await;
         let publishers = (0..4).map(|number| {
             let broker = own.broker.clone();
@@ -442,7 +442,7 @@ crate::on_every_broker! {
         }
         append(&own.broker, "a", 0..1).await;
         assert_eq!(all(&own.broker, "a").await.into_iter().filter(within).collect::<Vec<_>>(), complete);
-        // A channel without events settles as well, and a time to come does not.
+        // A channel without events settles too, but a time in the future does not.
         let quiet = channel("quiet");
         assert_eq!(settled(&own.broker, "quiet", bound).await, own.broker.last_id(&quiet).await.unwrap());
         let to_come = EventId::new(own.broker.now_ms().await.unwrap() + 100_000, 0);
@@ -450,7 +450,7 @@ crate::on_every_broker! {
         assert!((50..=102).contains(&wait.as_secs()), "{wait:?}");
     }
 
-    async fn a_check_is_a_round_trip(backend: Backend) {
+    async fn a_health_check_makes_a_round_trip(backend: Backend) {
         let own = own(backend, |_| {}).await;
         own.broker.check().await.unwrap();
         if let Broker::Embedded(log) = &own.broker {
@@ -458,7 +458,8 @@ crate::on_every_broker! {
             assert!(own.broker.check().await.is_err());
             let read = own.broker.read(&channel("a"), ReadFrom::Oldest, ALL).await;
             assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
-            // Its file is closed for good, although we still have a handle: another may open it.
+            // The file of the log is closed even though the test still has a handle, so another log
+            // may open it.
             embedded(Location::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
         }
     }
@@ -468,7 +469,7 @@ fn page_end(page: &Page) -> ReadFrom {
     ReadFrom::Position(page.end(ReadFrom::Oldest))
 }
 
-/// Counts the macro's cases for each broker, so that none is ever left out.
+/// Counts the macro's cases per broker, so that no broker misses one.
 #[test]
 fn every_broker_has_the_same_cases() {
     let listed = std::process::Command::new(std::env::current_exe().unwrap())

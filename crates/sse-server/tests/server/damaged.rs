@@ -1,5 +1,7 @@
-//! A file that is damaged in places: its events are served all the same, but for those that cannot be read, and for these a
-//! gap is told, to streams and to `GET /events`, now and whenever somebody comes back.
+//! A log file with damaged events.
+//!
+//! The server still serves all readable events. For the damaged ones, streams and `GET /events`
+//! report a gap, both now and on every later resume.
 
 use std::path::PathBuf;
 
@@ -11,10 +13,10 @@ use crate::common::{Subscriber, TestEvent, TestServer, output_at_start, server_c
 
 const EVENTS: usize = 60;
 
-/// A server on a file in which the data of some events was changed while it was stopped.
+/// A server on a file in which the data of some events was changed while the server was stopped.
 struct Damaged {
     server: TestServer,
-    /// Of all events, damaged or not.
+    /// Ids of all events, damaged or not.
     ids: Vec<String>,
     file: PathBuf,
     _directory: TempDir,
@@ -65,8 +67,8 @@ impl Damaged {
         }
     }
 
-    /// Reads a stream to the event with this number; returns what it told, numbers and gaps.
-    async fn told(&self, subscriber: &mut Subscriber, last: usize) -> Vec<Told> {
+    /// Reads a stream up to the event with this number; returns the numbers and gaps received.
+    async fn read(&self, subscriber: &mut Subscriber, last: usize) -> Vec<Told> {
         let mut told = Vec::new();
         loop {
             let TestEvent { id, event, data } = subscriber.next_event().await;
@@ -95,7 +97,7 @@ impl Damaged {
         self.ids
             .iter()
             .position(|known| known == id)
-            .unwrap_or_else(|| panic!("{id} is no event"))
+            .unwrap_or_else(|| panic!("{id} is not an event id"))
     }
 
     fn gap(&self, after: usize, oldest: usize) -> Told {
@@ -116,7 +118,7 @@ impl Damaged {
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Number(usize),
-    /// After which position, and before which event.
+    /// The position before the gap, and the number of the event after the gap.
     Gap(String, Option<usize>),
 }
 
@@ -129,7 +131,7 @@ fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = Told> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
+async fn a_stream_sends_a_gap_for_each_damaged_range_and_continues() {
     let log = Damaged::start(&[20, 40, 41, 42]).await;
     let whole: Vec<Told> = numbers(0..20)
         .chain([log.gap(19, 21)])
@@ -145,17 +147,17 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
         "/stream?last_event_id=0-0",
     ] {
         let mut subscriber = log.server.subscribe(path).await;
-        assert_eq!(log.told(&mut subscriber, EVENTS - 1).await, whole, "{path}");
+        assert_eq!(log.read(&mut subscriber, EVENTS - 1).await, whole, "{path}");
         subscribers.push(subscriber);
     }
-    // They are streams like any other from there on.
+    // From there on the streams behave like any other.
     log.server.publish("sse", "live", "goes on").await;
     for mut subscriber in subscribers {
         assert_eq!(subscriber.next_event().await.data, "goes on");
     }
     for (id, expected) in [
         (&log.ids[19], vec![log.gap(19, 21), Told::Number(21)]),
-        // That event is named by the next one: who has it lacks nothing.
+        // The next event names that event as `after`, so a client that has it lacks nothing.
         (&log.ids[20], vec![Told::Number(21)]),
         (&format!("@{}", log.ids[21]), vec![Told::Number(21)]),
         (&log.ids[40], vec![log.gap(40, 43), Told::Number(43)]),
@@ -165,7 +167,7 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
         let Some(Told::Number(last)) = expected.last() else {
             panic!("an event comes last")
         };
-        assert_eq!(log.told(&mut subscriber, *last).await, expected, "{id}");
+        assert_eq!(log.read(&mut subscriber, *last).await, expected, "{id}");
     }
     let errors: Vec<String> = log
         .server
@@ -190,12 +192,12 @@ async fn a_stream_tells_a_gap_for_each_damaged_stretch_and_goes_on() {
             .parse()
             .ok()
     });
-    // Those that went early may have been on their way to the next gap.
+    // Clients that disconnected early may have been on their way to the next gap.
     assert!(told.is_some_and(|told: usize| told >= 10), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_at_the_beginning_and_at_the_end_is_told_too() {
+async fn damage_at_the_beginning_and_at_the_end_is_reported_too() {
     let log = Damaged::start(&[0, 1, EVENTS - 1]).await;
     log.server.publish("sse", "live", "after the damage").await;
     for (path, after) in [
@@ -208,7 +210,7 @@ async fn damage_at_the_beginning_and_at_the_end_is_told_too() {
             .chain(numbers(2..EVENTS - 1))
             .collect();
         assert_eq!(
-            log.told(&mut subscriber, EVENTS - 2).await,
+            log.read(&mut subscriber, EVENTS - 2).await,
             expected,
             "{path}"
         );
@@ -226,13 +228,13 @@ async fn damage_at_the_beginning_and_at_the_end_is_told_too() {
             )
         );
     }
-    // Only the newest are wanted, and they are there.
+    // The requested newest events are all readable.
     let mut newest = log.server.subscribe("/stream?last=1").await;
     assert_eq!(newest.next_event().await.data, "after the damage");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn history_as_json_says_where_it_is_damaged() {
+async fn history_as_json_reports_where_it_is_damaged() {
     let log = Damaged::start(&[20, EVENTS - 1]).await;
     let page = log.page("").await;
     assert_eq!(
@@ -276,11 +278,11 @@ async fn history_as_json_says_where_it_is_damaged() {
     );
 }
 
-/// redb's unit of storage; its first byte says what kind of page it is.
+/// Page size of redb; the first byte of a page is its kind.
 const PAGE_BYTES: usize = 4096;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_of_redb_that_the_log_catches_prints_nothing_of_its_own() {
+async fn a_caught_panic_of_redb_prints_no_panic_message() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     let mut server = TestServer::on_directory(&path, &[]).await;

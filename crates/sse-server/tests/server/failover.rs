@@ -1,4 +1,5 @@
-//! A log that is no longer the one it was: wiped, or without its newest events. Whoever stood in it is told.
+//! A log that was wiped or lost its newest events. Each subscriber with a position in the missing
+//! part gets a gap.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ impl Wipeable {
     }
 }
 
-/// The next event, which must be a gap: its id, reason and oldest event.
+/// The id, reason and oldest event of the next event, which must be a gap.
 async fn gap(subscriber: &mut Subscriber, after: &str) -> (String, String, Option<String>) {
     let event = subscriber.next_event().await;
     assert_eq!(event.event, "gap", "after {after}");
@@ -59,7 +60,8 @@ async fn gap(subscriber: &mut Subscriber, after: &str) -> (String, String, Optio
     )
 }
 
-/// Positions in the log as it is now, and one that no log ever had: what a subscriber may come back with.
+/// Positions from which a subscriber may resume: those in the current log, and some that no log
+/// ever had.
 async fn positions(server: &TestServer) -> Vec<String> {
     let kept = server.history("sse").await;
     let after = kept.iter().map(|event| event.id.clone());
@@ -69,7 +71,7 @@ async fn positions(server: &TestServer) -> Vec<String> {
 }
 
 crate::on_every_broker! {
-    async fn whoever_comes_back_to_a_wiped_log_is_told_and_hears_what_comes(backend: Backend) {
+    async fn a_client_that_resumes_on_a_wiped_log_gets_a_gap_and_new_events(backend: Backend) {
         let mut log = Wipeable::start(backend).await;
         log.server.publish_numbers("sse", 0..3).await;
         let positions = positions(&log.server).await;
@@ -88,7 +90,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn a_wiped_log_that_has_new_events_is_told_as_a_gap_too(backend: Backend) {
+    async fn a_wiped_log_that_has_new_events_is_reported_as_a_gap_too(backend: Backend) {
         let mut log = Wipeable::start(backend).await;
         log.server.publish_numbers("sse", 0..3).await;
         let positions = positions(&log.server).await;
@@ -106,8 +108,8 @@ crate::on_every_broker! {
     }
 }
 
-/// Takes the newest `lost` events from a channel, as a Redis does that comes back from an old file, or a replica that
-/// is promoted before it has them all.
+/// Removes the newest `lost` events from a channel, like a Redis that restarts from an old file, or
+/// a replica that is promoted before it has all events.
 async fn lose(redis: &RedisServer, channel: &str, lost: usize) {
     const LOSE: &str = "local kept = redis.call('XRANGE', KEYS[1], '-', '+')
         redis.call('DEL', KEYS[1])
@@ -119,26 +121,27 @@ async fn lose(redis: &RedisServer, channel: &str, lost: usize) {
         .arg(1)
         .arg(format!("sse:{{{channel}}}"))
         .arg(lost);
-    let () = redis.command(eval).await.expect("Redis forgets");
+    let () = redis.command(eval).await.expect("the script runs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_lost_its_newest_events_is_told_and_no_event_comes_twice() {
+async fn a_redis_that_lost_its_newest_events_is_reported_and_no_event_is_repeated() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--tail-events", "50"]).await;
     let mut all = server.subscribe("/stream").await;
     let mut some = server.subscribe("/stream?event=number").await;
-    // More than a page of history holds.
+    // More events than fit in a page of history.
     server.publish_numbers("sse", 0..600).await;
     let numbers: Vec<String> = (0..600).map(|number| number.to_string()).collect();
     for subscriber in [&mut all, &mut some] {
         assert_eq!(subscriber.take_data(600).await, numbers);
     }
-    // The second time it loses what came after the first, and the record of that.
+    // The second loss removes the events after the first loss, and its gap record.
     for (round, lost, survivor) in [(1, 2, 597), (2, 5, 594)] {
         lose(&redis, "sse", lost).await;
         redis.run("CLIENT KILL TYPE normal").await;
-        // It is looked for on a new connection before that is used for anything else.
+        // A node looks for a loss on each new connection before it uses the connection for anything
+        // else.
         until("ready again", async || {
             server
                 .get("/health/ready")
@@ -164,7 +167,7 @@ async fn a_redis_that_lost_its_newest_events_is_told_and_no_event_comes_twice() 
             assert_eq!(subscriber.next_event().await, expected);
         }
     }
-    // Who had seen only what is still there has missed nothing else.
+    // A client that had seen only events that still exist has missed nothing else.
     let kept = server.history("sse").await;
     let mut behind = server.subscribe_after("/stream", Some(&kept[590].id)).await;
     assert_eq!(behind.take_data(4).await, ["591", "592", "593", "594"]);
@@ -173,7 +176,7 @@ async fn a_redis_that_lost_its_newest_events_is_told_and_no_event_comes_twice() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_end_is_found_without_any_new_event() {
+async fn a_lost_end_is_detected_without_a_new_event() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     let mut subscriber = server.subscribe("/stream").await;

@@ -1,5 +1,5 @@
-//! Streams on their own threads: whoever reads slowly, not at all, or too many at a time costs nobody else anything,
-//! and loses nothing.
+//! Streams on their own threads: a client that reads slowly, reads nothing or sends too much does
+//! not affect other streams, and loses no event.
 
 use memchr::memmem;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::common::{Backend, STAYS_ATTACHED, TestServer, all_at_once, skip, until, within};
 
-/// A stream read as raw bytes, with little room for them on this side.
+/// A stream that is read as raw bytes, with a small receive buffer.
 struct Raw {
     socket: TcpStream,
     bytes: Vec<u8>,
@@ -23,7 +23,7 @@ impl Raw {
         let mut socket = within("a connection", socket.connect(address))
             .await
             .unwrap();
-        // Without chunks the body is what comes.
+        // An HTTP/1.0 response has no chunks, so all bytes are the body.
         socket
             .write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes())
             .await
@@ -40,7 +40,7 @@ impl Raw {
 
     async fn read_some(&mut self) -> usize {
         within(
-            "something on the stream",
+            "more bytes on the stream",
             self.socket.read_buf(&mut self.bytes),
         )
         .await
@@ -51,7 +51,8 @@ impl Raw {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// Reads until an event has this data, or the end; returns the numbers that all events began with.
+    /// Reads up to the event with this number, or to the end; returns the number at the start of
+    /// each event.
     async fn numbers_until(mut self, last: usize) -> Vec<usize> {
         let marker = format!("data: {last} ");
         let mut searched = 0_usize;
@@ -67,7 +68,7 @@ impl Raw {
     }
 }
 
-/// Publishes numbers with something behind them, as one batch.
+/// Publishes numbers followed by padding, as one batch.
 async fn publish(server: &TestServer, numbers: std::ops::Range<usize>, bytes: usize) {
     let rest = "x".repeat(bytes);
     let lines: Vec<String> = numbers
@@ -89,14 +90,14 @@ async fn closed(server: &TestServer, reason: &str) -> usize {
 }
 
 crate::on_every_broker! {
-    async fn a_crowd_that_comes_back_from_one_place_shares_its_pages(backend: Backend) {
+    async fn many_clients_that_resume_from_one_position_share_page_reads(backend: Backend) {
         const PAGES: u16 = 39;
         const EVENTS: usize = PAGES as usize * 256;
         const READERS: usize = 100;
         let server = TestServer::start_with(backend, &["--tail-events", "100"]).await;
         let before = server.subscribe("/stream").await.last_event_id;
         publish(&server, 0..EVENTS, 20).await;
-        // So that the tail begins at the end.
+        // After this, the tail begins at the end of the log.
         let _keeps_the_tail = server.subscribe("/stream").await;
         let path = format!("/stream?last_event_id={before}");
         let read = |_| async { Raw::open(&server, &path).await.numbers_until(EVENTS - 1).await };
@@ -110,7 +111,7 @@ crate::on_every_broker! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_takes_nothing_is_closed_and_goes_on_by_its_last_id() {
+async fn a_stalled_client_is_closed_and_resumes_by_its_last_id() {
     if STAYS_ATTACHED {
         return skip("without fan-out threads, only TCP closes such a connection, after minutes");
     }
@@ -120,8 +121,8 @@ async fn a_client_that_takes_nothing_is_closed_and_goes_on_by_its_last_id() {
     for start in (0..2000).step_by(100) {
         publish(&server, start..start + 100, 200).await;
     }
-    // This one reads little at a time, for longer than the time-out, and is left alone.
-    until("the stalled one is closed", async || {
+    // The slow client reads a little at a time, for longer than the time-out, and is not closed.
+    until("the stalled stream is closed", async || {
         (closed(&server, "stalled").await > 0).then_some(())
     })
     .await;
@@ -144,7 +145,7 @@ async fn a_client_that_takes_nothing_is_closed_and_goes_on_by_its_last_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_of_a_busy_channel_go_out_together() {
+async fn events_of_a_busy_channel_are_sent_together() {
     if STAYS_ATTACHED {
         return skip("without fan-out threads, events are not coalesced");
     }
@@ -183,7 +184,7 @@ async fn events_of_a_busy_channel_go_out_together() {
                 > 0
         );
     }
-    // The end of a block is the end of a chunk only where nothing followed in time.
+    // A block ends a chunk only if no other block followed in time.
     let chunks = bytes
         .windows(4)
         .filter(|window| window == b"\n\n\r\n")
@@ -192,10 +193,10 @@ async fn events_of_a_busy_channel_go_out_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
+async fn input_of_a_client_on_its_stream_is_discarded_up_to_a_limit() {
     let server = TestServer::start(Backend::Memory).await;
     let mut talks = server.connect().await;
-    // A request behind the stream's is not one: nobody reads HTTP there any more.
+    // The server does not parse a request that follows the stream's request.
     let request = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n";
     talks.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
@@ -222,27 +223,27 @@ async fn what_a_client_sends_on_its_stream_is_thrown_away_up_to_a_limit() {
     }
     if !STAYS_ATTACHED {
         let too_much = vec![b'x'; 1 << 20];
-        // It may be closed before all of it is sent.
-        let _ = within("it is sent", talks.write_all(&too_much)).await;
-        until("it is closed", async || {
+        // The server may close the connection before all bytes are sent.
+        let _ = within("the bytes are sent", talks.write_all(&too_much)).await;
+        until("the stream is closed", async || {
             (closed(&server, "too_much_input").await == 1).then_some(())
         })
         .await;
     }
     drop(talks);
-    until("it is gone", async || {
+    until("the stream is gone", async || {
         (server.metric("sse_subscribers").await < 0.5).then_some(())
     })
     .await;
     assert_eq!(
         server.history("sse").await.len(),
         1,
-        "a request behind a stream was taken for one"
+        "a request after a stream's request was executed"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn subscribers_beyond_the_limit_are_told_to_come_back() {
+async fn subscribers_over_the_limit_are_asked_to_reconnect_later() {
     let server = TestServer::start_with(Backend::Memory, &["--streams-max", "2"]).await;
     let subscribers = [
         server.subscribe("/stream").await,
@@ -261,7 +262,7 @@ async fn subscribers_beyond_the_limit_are_told_to_come_back() {
         "{turned_away}"
     );
     drop(subscribers);
-    until("there is room again", async || {
+    until("a stream is free again", async || {
         let answer = Raw::open(&server, "/stream").await.text();
         (!answer.contains("too many")).then_some(())
     })
@@ -269,10 +270,10 @@ async fn subscribers_beyond_the_limit_are_told_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_too_many_are_being_turned_away_connections_close_without_a_response() {
+async fn if_too_many_clients_are_being_rejected_connections_close_without_a_response() {
     let server = TestServer::start_with(Backend::Memory, &["--streams-max", "1"]).await;
     let _subscriber = server.subscribe("/stream").await;
-    // The body that it promises does not come, so its connection lasts a moment longer than the answer.
+    // The announced body never arrives, so this connection lasts a moment longer than the response.
     let come = async || {
         let mut socket = server.connect().await;
         socket
@@ -282,7 +283,7 @@ async fn when_too_many_are_being_turned_away_connections_close_without_a_respons
         let mut answer = Vec::new();
         let is_told =
             |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many subscribers");
-        // Whether the connection is closed or reset, nothing more is to be read on it.
+        // Nothing more can be read from the connection, whether it is closed or reset.
         while !is_told(&answer)
             && within("an answer", socket.read_buf(&mut answer))
                 .await
@@ -291,7 +292,7 @@ async fn when_too_many_are_being_turned_away_connections_close_without_a_respons
         (socket, is_told(&answer), answer)
     };
     let turned_away = tokio::sync::Mutex::new(Vec::new());
-    until("a connection that closes", async || {
+    until("a connection closes", async || {
         let (socket, is_told, answer) = come().await;
         turned_away.lock().await.push(socket);
         assert!(
@@ -302,10 +303,10 @@ async fn when_too_many_are_being_turned_away_connections_close_without_a_respons
         answer.is_empty().then_some(())
     })
     .await;
-    assert!(turned_away.lock().await.len() > 1, "nobody was told");
+    assert!(turned_away.lock().await.len() > 1, "no response");
     assert_eq!(server.get("/health/live").await.unwrap().status(), 200);
     drop(turned_away);
-    until("there is time again to say it", async || {
+    until("rejections get a response again", async || {
         let response = server.get("/stream").await.ok()?.text().await.ok()?;
         response.contains("too many subscribers").then_some(())
     })
@@ -316,7 +317,7 @@ async fn when_too_many_are_being_turned_away_connections_close_without_a_respons
 async fn streams_that_end_are_counted_by_reason() {
     let server = TestServer::start(Backend::Memory).await;
     drop(server.subscribe("/stream").await);
-    until("it is gone", async || {
+    until("the stream is gone", async || {
         (closed(&server, "client").await == 1).then_some(())
     })
     .await;
@@ -326,7 +327,7 @@ async fn streams_that_end_are_counted_by_reason() {
         .subscribe(&format!("/stream?from=oldest&until={last}"))
         .await;
     while to_its_end.try_next_block().await.is_some() {}
-    until("it has ended", async || {
+    until("the stream has ended", async || {
         (closed(&server, "until_reached").await == 1).then_some(())
     })
     .await;
@@ -334,7 +335,7 @@ async fn streams_that_end_are_counted_by_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_on_one_channel_holds_up_no_other() {
+async fn a_flood_on_one_channel_does_not_delay_another() {
     let server = TestServer::start(Backend::Memory).await;
     let mut quiet = server.subscribe("/stream?channel=quiet").await;
     let flooded = (0..20).map(|_| async {
@@ -351,14 +352,14 @@ async fn a_flood_on_one_channel_holds_up_no_other() {
     });
     let others = async {
         for number in 0..50 {
-            // It would never come if it waited for the flood to end.
+            // The event would never arrive if it waited for the end of the flood.
             server.publish("quiet", "click", &number.to_string()).await;
             assert_eq!(quiet.next_event().await.data, number.to_string());
         }
     };
     tokio::select! {
         () = others => (),
-        _ = futures::future::join_all(flooded) => unreachable!("it reads for ever"),
-        _ = futures::future::join_all(flood) => unreachable!("it publishes for ever"),
+        _ = futures::future::join_all(flooded) => unreachable!("it reads forever"),
+        _ = futures::future::join_all(flood) => unreachable!("it publishes forever"),
     }
 }

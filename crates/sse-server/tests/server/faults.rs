@@ -1,4 +1,4 @@
-//! Crashes and outages: what was acknowledged is there afterwards, and everything works again by itself.
+//! Crashes and outages: acknowledged events survive, and the server recovers by itself.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -29,7 +29,8 @@ async fn every_acknowledged_event_survives_kill_9_with_a_hundred_publishes_in_fl
         });
         let pid = server.pid().to_string();
         let kill = async {
-            // At another moment each round: when so many are answered.
+            // In each round the crash comes at another moment: after a different number of
+            // responses.
             until("some answers", async || {
                 (*answered.borrow() >= round * 4).then_some(())
             })
@@ -64,7 +65,7 @@ async fn every_acknowledged_event_survives_kill_9_with_a_hundred_publishes_in_fl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_goes_on_across_kill_9_of_its_server() {
+async fn a_subscriber_resumes_after_kill_9_of_its_server() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut last = server.subscribe("/stream").await.last_event_id;
     for round in 0..5 {
@@ -91,7 +92,7 @@ async fn a_subscriber_goes_on_across_kill_9_of_its_server() {
 }
 
 #[tokio::test]
-async fn a_log_in_memory_does_not_prove_an_id_of_its_former_self() {
+async fn a_log_in_memory_does_not_accept_an_id_from_before_its_restart() {
     let mut server = TestServer::start(Backend::Memory).await;
     let opening = server.subscribe("/stream").await.last_event_id;
     let old = server.publish("sse", "click", "old").await;
@@ -105,7 +106,7 @@ async fn a_log_in_memory_does_not_prove_an_id_of_its_former_self() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_on_one_redis_are_one_log() {
+async fn two_nodes_on_one_redis_share_one_log() {
     let redis = RedisServer::start().await;
     let (one, two) = (
         TestServer::node(&redis, &[]).await,
@@ -127,7 +128,7 @@ async fn two_nodes_on_one_redis_are_one_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
+async fn a_redis_outage_is_a_503_and_streams_continue_after_it() {
     let mut redis = RedisServer::start().await;
     let server = TestServer::node(
         &redis,
@@ -139,7 +140,7 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
     assert_eq!(before.next_event().await.data, "first");
     redis.kill();
 
-    let refused = until("publishing is refused for certain", async || {
+    let refused = until("publishing is rejected with certainty", async || {
         let response = server.try_publish("sse", "click", "lost").await.unwrap();
         let status = response.status();
         let retry_after = response.headers().get("retry-after").is_some();
@@ -172,10 +173,10 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
         server.get("/health/live").await.unwrap().status(),
         StatusCode::OK
     );
-    // An EventSource gives up for ever on any other answer than 200.
+    // An EventSource stops forever at any status other than 200.
     let mut during = server.subscribe("/stream").await;
     let mut resumed = server.subscribe_after("/stream", Some(&first)).await;
-    // A heartbeat; it has the position if the node knows one.
+    // A heartbeat; it carries the position if the node knows one.
     assert!(during.next_block().await.ends_with(':'));
 
     redis.restart().await;
@@ -192,7 +193,7 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
     server.publish("sse", "click", "second").await;
     for subscriber in [&mut before, &mut during, &mut resumed] {
         assert_eq!(
-            within("the stream goes on", subscriber.next_event())
+            within("the stream continues", subscriber.next_event())
                 .await
                 .data,
             "second"
@@ -201,7 +202,7 @@ async fn redis_away_is_a_503_and_streams_go_on_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_wiped_is_told_to_every_subscriber() {
+async fn a_wiped_redis_is_reported_to_every_subscriber() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     let mut subscriber = server.subscribe("/stream").await;
@@ -214,23 +215,23 @@ async fn redis_wiped_is_told_to_every_subscriber() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_bell_costs_nothing_but_time() {
+async fn a_lost_notification_only_delays_events() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     let mut subscriber = server.subscribe("/stream").await;
-    // Another program adds to the stream and does not ring.
+    // Another program adds to the stream without a notification.
     let mut add = redis::cmd("XADD");
     add.arg("sse:{sse}")
         .arg("*")
         .arg(&["event", "click", "data", "quiet", "unknown", "field"]);
     let _: String = redis.command(add).await.unwrap();
     assert_eq!(
-        within("the safety look", subscriber.next_event())
+        within("the periodic check", subscriber.next_event())
             .await
             .data,
         "quiet"
     );
-    // The line for bells is cut; subscriptions are made anew.
+    // The connection for notifications is cut, and the node subscribes again.
     let mut kill = redis::cmd("CLIENT");
     kill.arg("KILL").arg("TYPE").arg("pubsub");
     let _: u64 = redis.command(kill).await.unwrap();
@@ -252,7 +253,7 @@ async fn a_frozen_redis_gives_an_unknown_outcome_in_time() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer["error"]["code"], "outcome_unknown", "{answer}");
-    until("it works again", async || {
+    until("publishing works again", async || {
         let response = server.try_publish("sse", "click", "later").await.ok()?;
         response.status().is_success().then_some(())
     })

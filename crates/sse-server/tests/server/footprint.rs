@@ -1,4 +1,4 @@
-//! What the server takes of the machine stays bounded: memory and open files, whatever clients and Redis do.
+//! The server's use of memory and open files stays bounded, whatever clients and Redis do.
 
 use std::{path::PathBuf, process::Command};
 
@@ -15,7 +15,7 @@ use crate::common::{
 
 const MIB: usize = 1 << 20;
 
-/// The most memory that the server ever had, in MiB; none where the system does not tell.
+/// Peak memory of the server, in MiB; `None` if the system does not report it.
 fn peak_mib(server: &TestServer) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
     let kib = status.lines().find_map(|line| {
@@ -36,7 +36,7 @@ fn assert_peak_below(server: &TestServer, mib: usize) {
     assert!(peak > 0 && peak < mib, "the server had {peak} MiB");
 }
 
-/// Adds numbered events of a MiB each to the channel `large`.
+/// Adds numbered events of one MiB each to the channel `large`.
 async fn add_large_events(redis: &RedisServer, count: usize) {
     let large = "x".repeat(MIB);
     for number in 0..count {
@@ -61,7 +61,7 @@ fn number_in(data: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_events_are_read_a_few_at_a_time_whatever_was_read_elsewhere() {
+async fn large_events_are_read_a_few_at_a_time_after_any_other_read() {
     let redis = RedisServer::start_with(&[]).await;
     let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
     server.publish_numbers("small", 0..5000).await;
@@ -75,7 +75,7 @@ async fn large_events_are_read_a_few_at_a_time_whatever_was_read_elsewhere() {
             assert_eq!(number_in(&subscriber.next_event().await.data), expected);
         }
     });
-    within("large events come one by one", read).await;
+    within("all large events arrive", read).await;
     let page: Value = server
         .get("/events?channel=large&limit=10000")
         .await
@@ -91,11 +91,11 @@ async fn large_events_are_read_a_few_at_a_time_whatever_was_read_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_that_find_nothing_do_not_make_the_next_one_larger() {
+async fn empty_reads_do_not_make_the_next_read_larger() {
     let redis = RedisServer::start_with(&[]).await;
     let server = TestServer::node(&redis, &[]).await;
     add_large_events(&redis, 60).await;
-    // As the tail of a quiet channel does, time and again.
+    // The tail of a quiet channel reads like this again and again.
     for _ in 0..6 {
         let page: Value = server
             .get("/events?channel=large&last_event_id=60-0")
@@ -131,7 +131,7 @@ async fn reads_that_find_nothing_do_not_make_the_next_one_larger() {
     );
 }
 
-/// How many bytes a Redis has sent to anybody.
+/// Bytes that a Redis has sent to all its clients.
 async fn sent_by(redis: &RedisServer) -> usize {
     let redis::Value::BulkString(info) = redis.run("INFO stats").await else {
         panic!("no text")
@@ -144,7 +144,7 @@ async fn sent_by(redis: &RedisServer) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_a_frozen_redis_has_a_limit() {
+async fn publishes_that_wait_for_a_frozen_redis_have_a_memory_limit() {
     let redis = RedisServer::start_with(&[]).await;
     let server = TestServer::node(
         &redis,
@@ -183,14 +183,15 @@ async fn what_waits_for_a_frozen_redis_has_a_limit() {
     }
     assert!(refused > 0, "Redis was not frozen");
     assert_peak_below(&server, 160);
-    until("it works again", async || {
+    until("publishing works again", async || {
         let response = server.try_publish("sse", "click", "after").await.ok()?;
         response.status().is_success().then_some(())
     })
     .await;
 }
 
-/// Publishes 60 MiB at once to a server that holds 16 MiB: all of it gets its turn.
+/// Publishes 60 MiB concurrently to a server that holds 16 MiB, and checks that all bodies get
+/// their turn.
 async fn assert_bodies_take_turns(body: impl Fn() -> reqwest::Body) {
     let server = TestServer::start_with(Backend::Memory, &["--publish-memory", "16MiB"]).await;
     let answers = all_at_once(0..60, |_| async {
@@ -225,7 +226,8 @@ async fn bodies_of_unknown_length_that_do_not_all_fit_take_turns_too() {
     assert_bodies_take_turns(|| reqwest::Body::wrap_stream(pieces())).await;
 }
 
-/// A subscriber, unless the server turns it away: then its stream has ended as it should.
+/// Subscribes; returns `None` if the server rejects the stream, after a check that it ended
+/// properly.
 async fn try_subscribe(server: &TestServer) -> Option<Subscriber> {
     let response = server.get("/stream").await.expect("an answer");
     let content_type = response.headers()["content-type"]
@@ -289,14 +291,14 @@ async fn subscribers_leave_connections_for_publishers_and_health_checks() {
     for subscriber in &mut subscribers {
         assert_eq!(subscriber.take_data(2).await, ["1", "2"]);
     }
-    // One goes, and there is room for one.
+    // After one subscriber disconnects, one more can subscribe.
     drop(subscribers.pop());
-    subscribers.push(until("room for one more", async || try_subscribe(&server).await).await);
+    subscribers.push(until("a stream is free", async || try_subscribe(&server).await).await);
     assert!(try_subscribe(&server).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn turned_away_subscribers_are_not_counted_as_subscribers() {
+async fn rejected_subscribers_are_not_counted_as_subscribers() {
     let server = TestServer::start(Backend::Memory).await;
     let subscribers = [
         server.subscribe("/stream").await,
@@ -309,7 +311,7 @@ async fn turned_away_subscribers_are_not_counted_as_subscribers() {
     drop(subscribers);
 }
 
-/// The memory that the server has now, in KiB; none where the system does not tell.
+/// Memory of the server now, in KiB; `None` if the system does not report it.
 fn resident_kib(server: &TestServer) -> Option<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
     status.lines().find_map(|line| {
@@ -321,7 +323,8 @@ fn resident_kib(server: &TestServer) -> Option<usize> {
     })
 }
 
-/// Opens streams of these channels, one after another, so that what is measured is not how many came at once.
+/// Opens streams of these channels one after another, so that concurrent requests do not distort
+/// the measurement.
 async fn open_streams(
     server: &TestServer,
     channels: impl Iterator<Item = String>,
@@ -350,7 +353,7 @@ async fn open_streams(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_costs_little_and_without_subscribers_nothing() {
+async fn a_channel_needs_little_memory_and_none_without_subscribers() {
     const CHANNELS: u16 = 400;
     if STAYS_ATTACHED {
         return skip(
@@ -365,7 +368,7 @@ async fn a_channel_costs_little_and_without_subscribers_nothing() {
     let before = resident_kib(&server).unwrap();
     let mut peaks = Vec::new();
     for round in 0..5 {
-        // Each time channels that were never heard of.
+        // Each round uses channels that never existed before.
         let two_each = open_streams(
             &server,
             (0..CHANNELS * 2).map(|nth| format!("{round}-{}", nth / 2)),
@@ -375,7 +378,7 @@ async fn a_channel_costs_little_and_without_subscribers_nothing() {
         let there = f64::from(CHANNELS * 4);
         assert!((server.metric("sse_subscribers").await - there).abs() < 0.5);
         drop(two_each);
-        until("they are gone", async || {
+        until("the streams are gone", async || {
             (server.metric("sse_subscribers").await < there / 2.0 + 0.5).then_some(())
         })
         .await;
@@ -391,16 +394,16 @@ async fn a_channel_costs_little_and_without_subscribers_nothing() {
     );
     assert!(
         peaks[4] < peaks[0] + channels,
-        "channels that are gone still cost something: {peaks:?}"
+        "removed channels still use memory: {peaks:?}"
     );
     drop(warm);
 }
 
-/// A build outside the checkout that `scripts/test --full` has made; without it, the usual build.
+/// A build outside the checkout, made by `scripts/test --full`; without it, the usual build.
 const OUTSIDE_BUILD_VARIABLE: &str = "TEST_OUTSIDE_BUILD";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_program_sets_its_allocator_itself_wherever_it_is_built_and_run() {
+async fn the_program_configures_its_allocator_for_any_build_and_directory() {
     if !cfg!(target_os = "linux") {
         return skip("only the program for Linux uses jemalloc");
     }
@@ -425,12 +428,12 @@ async fn the_program_sets_its_allocator_itself_wherever_it_is_built_and_run() {
             .ends_with(b"\n")
             .then_some(())
     };
-    until("it listens", listens).await;
+    until("the server listens", listens).await;
     let pid = Pid::from_child(&server.0);
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(ended(&mut server.0).await.code(), Some(0));
-    // `opt` is what the build and the environment set: jemalloc's own default of 10 s. The program
-    // has set the other figure.
+    // `opt` is the setting of the build and the environment: jemalloc's default of 10 s. The
+    // program has set the other value.
     let statistics = std::fs::read_to_string(&stderr).unwrap();
     let setting = statistics
         .lines()

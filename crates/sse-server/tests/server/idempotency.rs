@@ -1,5 +1,5 @@
-//! A publish with a key can be sent again, and is stored once: however often, to whichever node, and whatever breaks
-//! between.
+//! A publish with a key can be sent again and is stored once, however often it is sent, to any
+//! node, and after any failure in between.
 
 use std::{
     cell::Cell,
@@ -40,7 +40,7 @@ async fn sent(request: RequestBuilder) -> Response {
         .expect("an answer")
 }
 
-/// The answer to a request that must be taken.
+/// The response body of a request that must succeed.
 async fn answer(request: RequestBuilder) -> Value {
     let response = sent(request).await;
     let status = response.status();
@@ -49,7 +49,7 @@ async fn answer(request: RequestBuilder) -> Value {
     answer
 }
 
-/// The id that a publish is answered with.
+/// The id in the response to a publish.
 async fn id(request: RequestBuilder) -> String {
     answer(request).await["id"]
         .as_str()
@@ -67,7 +67,7 @@ async fn stored(server: &TestServer, channel: &str) -> Vec<String> {
         .collect()
 }
 
-/// Events that were published, and that were repeated, by the metrics.
+/// Metrics: the number of published events and of deduplicated events.
 async fn counted(server: &TestServer) -> [String; 2] {
     [
         server.metric("sse_events_published_total").await,
@@ -98,7 +98,7 @@ crate::on_every_broker! {
         assert_eq!(counted(&server).await, ["3", "3"]);
     }
 
-    async fn many_at_once_with_one_key_are_one_event(backend: Backend) {
+    async fn many_concurrent_publishes_with_one_key_store_one_event(backend: Backend) {
         let server = TestServer::start(backend).await;
         for round in 0..5 {
             let key = format!("round-{round}");
@@ -109,7 +109,7 @@ crate::on_every_broker! {
         assert_eq!(stored(&server, "sse").await.len(), 5);
     }
 
-    async fn a_key_used_for_something_else_is_a_422(backend: Backend) {
+    async fn a_key_reused_for_other_content_is_a_422(backend: Backend) {
         let server = TestServer::start(backend).await;
         let first = id(keyed(&server, "sse", "k", "x")).await;
         let typed = server.http.post(server.at("/event/view")).header("content-type", "text/plain");
@@ -128,14 +128,14 @@ crate::on_every_broker! {
         assert_eq!(stored(&server, "sse").await, ["x"]);
     }
 
-    async fn channels_have_keys_of_their_own(backend: Backend) {
+    async fn each_channel_has_its_own_keys(backend: Backend) {
         let server = TestServer::start(backend).await;
         let first = id(keyed(&server, "a", "k", "x")).await;
         assert_ne!(id(keyed(&server, "b", "k", "y")).await, first);
         assert_eq!((stored(&server, "a").await, stored(&server, "b").await), (vec!["x".into()], vec!["y".into()]));
     }
 
-    async fn an_event_without_data_is_the_same_when_it_comes_again(backend: Backend) {
+    async fn a_repeated_event_without_data_counts_as_the_same_content(backend: Backend) {
         let server = TestServer::start(backend).await;
         let get = || server.http.get(server.at("/event/view")).header(KEY, "k");
         let post = || server.http.post(server.at("/event/view")).header(KEY, "k");
@@ -148,7 +148,7 @@ crate::on_every_broker! {
         assert_eq!(server.history("sse").await, only);
     }
 
-    async fn json_that_differs_in_white_space_is_the_same(backend: Backend) {
+    async fn json_that_differs_only_in_white_space_is_the_same_content(backend: Backend) {
         let server = TestServer::start(backend).await;
         let post = |json: &'static str| {
             let request = server.http.post(server.at("/event/view")).header("content-type", "application/json");
@@ -166,9 +166,9 @@ crate::on_every_broker! {
             (again != first).then_some(again)
         })
         .await;
-        // Both are times of the log's clock: it was not shorter than it should be.
+        // Both times are from the log's clock, so the window was not shorter than configured.
         assert!(ms(&second) >= ms(&first) + 300, "{first}, then {second}");
-        // Other content is fine by then, too.
+        // After the window the key accepts other content too.
         let third = until("the window is over", async || {
             let response = sent(keyed(&server, "sse", "k", "y")).await;
             if response.status() == StatusCode::OK {
@@ -182,7 +182,7 @@ crate::on_every_broker! {
         assert_eq!(stored(&server, "sse").await, ["x", "x", "y"]);
     }
 
-    async fn one_key_too_many_is_refused_and_known_ones_are_not_forgotten_for_it(backend: Backend) {
+    async fn a_key_over_the_limit_is_rejected_and_displaces_no_known_key(backend: Backend) {
         let server = TestServer::start_with(backend, &["--idempotency-keys", "3", "--idempotency-window", "1h"]).await;
         let mut ids = Vec::new();
         for key in ["a", "b", "c"] {
@@ -202,7 +202,7 @@ crate::on_every_broker! {
         for (key, first) in ["a", "b", "c"].iter().zip(&ids) {
             assert_eq!(id(keyed(&server, "sse", key, key)).await, *first);
         }
-        // Publishes without a key, and other channels, go on.
+        // Publishes without a key and publishes to other channels still work.
         server.publish("sse", "click", "without").await;
         id(keyed(&server, "other", "d", "d")).await;
         assert_eq!(stored(&server, "sse").await, ["a", "b", "c", "without"]);
@@ -212,7 +212,7 @@ crate::on_every_broker! {
         let server = TestServer::start_with(backend, &["--idempotency-keys", "5", "--idempotency-window", "200ms"]).await;
         for number in 0..20 {
             let key = number.to_string();
-            until("there is room", async || {
+            until("a key has expired", async || {
                 let response = sent(keyed(&server, "sse", &key, &key)).await;
                 if response.status() == StatusCode::OK {
                     return Some(());
@@ -233,7 +233,7 @@ crate::on_every_broker! {
         let ids: Vec<String> = server.history("sse").await.into_iter().map(|event| event.id).collect();
         assert_eq!(first, json!({ "first_id": ids[0], "last_id": ids[2], "count": 3 }));
         assert_eq!(answer(batch(&server, "sse", &lines).header(KEY, "k")).await, first);
-        // The same events as a JSON array.
+        // The same events in a JSON array.
         let array = server.http.post(server.at("/events")).header("content-type", "application/json");
         assert_eq!(answer(array.header(KEY, "k").body(format!("[{}]", lines.join(",")))).await, first);
         for other in [&lines[..2], &[lines[1], lines[0], lines[2]], &[lines[0], lines[1], r#"{"event":"a","data":"2"}"#]] {
@@ -259,7 +259,7 @@ crate::on_every_broker! {
         let (two, without) = (&kept[1].id, &kept[2].id);
         let expected = json!({ "first_id": one, "last_id": two, "count": 4, "ids": [one, two, without, two] });
         assert_eq!(first, expected);
-        // Again: only what has no key is added.
+        // Sent again, the batch adds only the event without a key.
         let again = answer(batch(&server, "sse", &lines)).await;
         let kept = server.history("sse").await;
         assert_eq!(kept.iter().map(|event| &*event.data).collect::<Vec<_>>(), ["1", "2", "without", "without"]);
@@ -267,7 +267,7 @@ crate::on_every_broker! {
         assert_eq!(counted(&server).await, ["4", "5"]);
     }
 
-    async fn a_batch_with_a_key_used_for_something_else_adds_nothing(backend: Backend) {
+    async fn a_batch_with_a_reused_key_adds_no_event(backend: Backend) {
         let server = TestServer::start(backend).await;
         id(keyed(&server, "sse", "one", "1")).await;
         let good = r#"{"event":"click","data":"new","key":"new"}"#;
@@ -280,7 +280,7 @@ crate::on_every_broker! {
             assert!(message.contains(&format!("the key of {place} was used")), "{message}");
         }
         assert_eq!(stored(&server, "sse").await, ["1"]);
-        // The keys of the batch that was refused are free.
+        // The keys of a rejected batch remain free.
         id(keyed(&server, "sse", "new", "something else")).await;
     }
 
@@ -296,7 +296,7 @@ crate::on_every_broker! {
     }
 
     async fn a_key_survives_a_restart_of_the_server_if_events_do(backend: Backend) {
-        // A log in memory starts empty, so the key is as new as the event.
+        // A log in memory starts empty, so both the key and the event are new.
         let survives = backend != Backend::Memory;
         let mut server = TestServer::start(backend).await;
         let first = id(keyed(&server, "sse", "k", "x")).await;
@@ -311,7 +311,7 @@ crate::on_every_broker! {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_key_is_a_400() {
+async fn an_invalid_key_is_a_400() {
     let server = TestServer::start(Backend::Memory).await;
     let long = "k".repeat(256);
     for bad in ["", "a b", &long, "\u{e9}", "a\tb"] {
@@ -357,7 +357,7 @@ async fn what_cannot_be_a_key_is_a_400() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_named_origin_may_send_a_key() {
+async fn a_page_of_an_allowed_origin_may_send_a_key() {
     let server =
         TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
     let preflight = server
@@ -373,8 +373,8 @@ async fn a_page_of_a_named_origin_may_send_a_key() {
 
 const AT_ONCE: usize = 60;
 
-/// Publishes events with keys all at once, and kills a process when some of them are answered, more each round. Returns
-/// the ids that were told.
+/// Publishes events with keys concurrently, and kills a process once some of them are answered,
+/// more in each round. Returns the ids in the responses.
 async fn interrupted(server: &TestServer, pid: u32, round: usize) -> HashMap<String, String> {
     let answered = Cell::new(0);
     let publishes = all_at_once(0..AT_ONCE, |number| {
@@ -400,11 +400,11 @@ async fn interrupted(server: &TestServer, pid: u32, round: usize) -> HashMap<Str
     outcomes.into_iter().flatten().collect()
 }
 
-/// Sends them all again until they are taken: those that had been answered get the same id.
+/// Sends all events again until they are stored. Events that had been answered get the same id.
 async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, String>) {
     let again = all_at_once(0..AT_ONCE, |number| async move {
         let data = format!("{round}-{number}");
-        until("it is taken", async || {
+        until("the publish succeeds", async || {
             let answer: Value = keyed(server, "sse", &data, &data)
                 .send()
                 .await
@@ -422,8 +422,8 @@ async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, St
     }
 }
 
-/// Checks that everything was stored, and once.
-async fn each_once(server: &TestServer, rounds: usize) {
+/// Checks that each event was stored exactly once.
+async fn assert_each_stored_once(server: &TestServer, rounds: usize) {
     let mut stored = stored(server, "sse").await;
     stored.sort_unstable();
     let all =
@@ -434,7 +434,7 @@ async fn each_once(server: &TestServer, rounds: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_of_the_server_between_doubles_nothing() {
+async fn kill_9_of_the_server_duplicates_no_event() {
     for backend in [Backend::Embedded, Backend::Redis] {
         let mut server = TestServer::start(backend).await;
         for round in 0..8 {
@@ -443,12 +443,12 @@ async fn kill_9_of_the_server_between_doubles_nothing() {
             server.restart().await;
             sent_again(&server, round, &told).await;
         }
-        each_once(&server, 8).await;
+        assert_each_stored_once(&server, 8).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_9_of_redis_between_doubles_nothing() {
+async fn kill_9_of_redis_duplicates_no_event() {
     let mut redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
     for round in 0..5 {
@@ -457,11 +457,11 @@ async fn kill_9_of_redis_between_doubles_nothing() {
         redis.restart().await;
         sent_again(&server, round, &told).await;
     }
-    each_once(&server, 5).await;
+    assert_each_stored_once(&server, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_on_one_redis_know_the_same_keys() {
+async fn nodes_on_one_redis_share_keys() {
     let redis = RedisServer::start().await;
     let nodes = [
         TestServer::node(&redis, &[]).await,
@@ -474,7 +474,7 @@ async fn nodes_on_one_redis_know_the_same_keys() {
         .await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
-    // A Redis that has forgotten the script is given it again.
+    // A node loads the script again if Redis no longer has it.
     redis.run("SCRIPT FLUSH").await;
     id(keyed(&nodes[0], "sse", "d", "d")).await;
     refusal(
@@ -487,9 +487,9 @@ async fn nodes_on_one_redis_know_the_same_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_leave_nothing_in_redis_when_they_have_expired() {
+async fn expired_keys_leave_nothing_in_redis() {
     let redis = RedisServer::start().await;
-    // The age says how often Redis is looked through.
+    // The history age determines how often the node trims Redis.
     let server = TestServer::node(
         &redis,
         &["--idempotency-window", "2s", "--history-age", "1s"],
@@ -502,12 +502,12 @@ async fn keys_leave_nothing_in_redis_when_they_have_expired() {
         redis.run("ZCARD sse:{sse}:expiries").await,
         ::redis::Value::Int(2)
     );
-    until("they expire", async || {
+    until("the keys expire", async || {
         let left = redis.run("EXISTS sse:{sse}:keys sse:{sse}:expiries").await;
         (left == ::redis::Value::Int(0)).then_some(())
     })
     .await;
-    // They have no time to live, with which a full Redis might forget them early.
+    // These names have no TTL, because a full Redis might evict names with a TTL early.
     id(keyed(&server, "sse", "a", "b")).await;
     for name in ["sse:{sse}:keys", "sse:{sse}:expiries", "sse:{sse}"] {
         assert_eq!(
@@ -518,9 +518,10 @@ async fn keys_leave_nothing_in_redis_when_they_have_expired() {
     }
 }
 
-/// As do nodes with other windows, a clock that was ahead for a while leaves keys that expire long after later ones.
+/// Nodes with different windows leave keys that expire long after later ones, and so does a clock
+/// that was ahead for a while.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_known_for_long_keeps_no_expired_one_in_its_place() {
+async fn a_key_with_a_long_window_does_not_keep_expired_keys() {
     let redis = RedisServer::start().await;
     let node = async |window| {
         TestServer::node(
@@ -532,14 +533,14 @@ async fn a_key_that_is_known_for_long_keeps_no_expired_one_in_its_place() {
     let (long, middling, short) = (node("1h").await, node("1m").await, node("300ms").await);
     let first = id(keyed(&long, "sse", "long", "x")).await;
     for key in ["a", "b", "c", "d"] {
-        until("there is room", async || {
+        until("a key has expired", async || {
             let status = sent(keyed(&short, "sse", key, "x")).await.status();
             (status == StatusCode::OK).then_some(())
         })
         .await;
     }
     assert_eq!(id(keyed(&long, "sse", "long", "x")).await, first);
-    // Whoever finds no room is told when there is some.
+    // A client that is rejected gets the time at which a key expires.
     for (node, key) in [(&long, "1"), (&long, "2"), (&middling, "3")] {
         id(keyed(node, "full", key, "x")).await;
     }
@@ -563,11 +564,11 @@ async fn an_unknown_outcome_can_be_sent_again_with_its_key() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--redis-timeout", "300ms"]).await;
     server.publish("sse", "click", "first").await;
-    let message = until("an answer of Redis is missing", async || {
+    let message = until("Redis does not answer in time", async || {
         redis.run("CLIENT PAUSE 1500 ALL").await;
         let response = sent(keyed(&server, "sse", "k", "perhaps")).await;
         let answer: Value = response.json().await.unwrap();
-        // If the node itself has missed an answer before, it does not send the publish at all.
+        // A node that has missed an answer before does not send the publish at all.
         (answer["error"]["code"] == "outcome_unknown")
             .then(|| answer["error"]["message"].to_string())
     })
@@ -576,18 +577,19 @@ async fn an_unknown_outcome_can_be_sent_again_with_its_key() {
         message.contains("Idempotency-Key") && message.contains("sent again"),
         "{message}"
     );
-    until("it is taken", async || {
+    until("the publish succeeds", async || {
         let status = sent(keyed(&server, "sse", "k", "perhaps")).await.status();
         (status == StatusCode::OK).then_some(())
     })
     .await;
-    // What was sent before is done by now, or never: Redis takes commands of a connection in order.
+    // The earlier command has run by now or never will: Redis runs the commands of a connection in
+    // order.
     server.publish("sse", "click", "last").await;
     assert_eq!(stored(&server, "sse").await, ["first", "perhaps", "last"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_full_still_knows_what_it_has() {
+async fn a_full_log_still_deduplicates_by_known_keys() {
     let redis = RedisServer::start().await;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
@@ -615,7 +617,7 @@ async fn a_log_that_is_full_still_knows_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_made_before_there_were_keys_gets_them() {
+async fn a_log_created_before_keys_existed_is_upgraded() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     let mut server = TestServer::on_directory(&path, &[]).await;
@@ -639,7 +641,7 @@ async fn a_log_made_before_there_were_keys_gets_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_with_keys_is_not_forgotten_for_a_new_one() {
+async fn a_channel_with_keys_is_not_removed_to_make_room() {
     let redis = RedisServer::start().await;
     let flags = [
         "--channels-max",
@@ -655,7 +657,7 @@ async fn a_channel_with_keys_is_not_forgotten_for_a_new_one() {
     ] {
         let first = id(keyed(&server, "keyed", "k", "x")).await;
         server.publish("without", "click", "x").await;
-        until("the channel without keys made room", async || {
+        until("the channel without keys is removed", async || {
             (server
                 .try_publish("new", "click", "x")
                 .await
@@ -672,7 +674,7 @@ async fn a_channel_with_keys_is_not_forgotten_for_a_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_taken_in_redis_is_a_refusal_and_nothing_is_stored() {
+async fn a_redis_name_of_another_type_rejects_the_publish_and_stores_nothing() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     for name in ["sse:{sse}", "sse:{sse}:keys", "sse:{sse}:expiries"] {
@@ -698,7 +700,7 @@ async fn a_name_that_is_taken_in_redis_is_a_refusal_and_nothing_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_does_half_is_an_unknown_outcome() {
+async fn a_partly_executed_script_is_an_unknown_outcome() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     redis.run("ACL SETUSER default -hset").await;

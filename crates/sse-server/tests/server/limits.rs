@@ -1,4 +1,4 @@
-//! Everything has a limit, and a written answer to what happens when it is reached.
+//! Each limit has its documented effect when it is reached.
 
 use std::{path::Path, process::Stdio};
 
@@ -14,7 +14,7 @@ use crate::common::{
     server_command, skip, until, within,
 };
 
-/// The data of the events that a channel still has, in pages, whatever is trimmed meanwhile.
+/// Data of the events in a channel, read in pages; a trim between two pages does no harm.
 async fn kept(server: &TestServer, channel: &str) -> Vec<String> {
     server
         .history(channel)
@@ -35,14 +35,15 @@ crate::on_every_broker! {
         let busy = kept(&server, "busy").await;
         assert!(busy.ends_with(&newest), "{busy:?}");
         match backend {
-            // A stream node holds about a hundred (XTRIM with ~).
+            // A node of a Redis stream holds about a hundred events, and `XTRIM ~` removes whole
+            // nodes.
             Backend::Redis => assert!(busy.len() <= 300, "{} events", busy.len()),
             _ => assert_eq!(busy.len(), 10),
         }
         assert_eq!(kept(&server, "quiet").await, ["0", "1", "2", "3", "4"]);
     }
 
-    async fn one_channel_too_many_is_refused_and_the_others_go_on(backend: Backend) {
+    async fn a_channel_over_the_limit_is_rejected_and_the_others_keep_working(backend: Backend) {
         let server = TestServer::start_with(backend, &["--channels-max", "3"]).await;
         for channel in ["a", "b", "c"] {
             server.publish(channel, "click", "x").await;
@@ -57,7 +58,7 @@ crate::on_every_broker! {
             assert_eq!(kept(&server, channel).await, Vec::<String>::new());
             drop(server.subscribe(&format!("/stream?channel={channel}")).await);
         }
-        // Neither reading nor subscribing took a place, and those that are there go on.
+        // Reading and subscribing use up no place, and existing channels still accept events.
         server.publish("c", "click", "y").await;
         assert_eq!(kept(&server, "c").await, ["x", "y"]);
         assert_eq!(server.get("/health/ready").await.unwrap().status(), StatusCode::OK);
@@ -80,7 +81,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn the_largest_event_and_the_largest_batch_go_through(backend: Backend) {
+    async fn the_largest_event_and_the_largest_batch_are_accepted(backend: Backend) {
         let flags = ["--event-bytes-max", "64KiB", "--batch-bytes-max", "128KiB", "--batch-events-max", "50"];
         let server = TestServer::start_with(backend, &flags).await;
         let mut subscriber = server.subscribe("/stream").await;
@@ -102,13 +103,13 @@ crate::on_every_broker! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_whose_events_are_too_old_makes_room_for_another() {
+async fn a_channel_whose_events_have_expired_makes_room_for_another() {
     for backend in [Backend::Embedded, Backend::Memory, Backend::Redis] {
         let server =
             TestServer::start_with(backend, &["--channels-max", "1", "--history-age", "200ms"])
                 .await;
         let old = server.publish("old", "click", "x").await;
-        until("the old channel is forgotten", async || {
+        until("the old channel is removed", async || {
             let response = server.try_publish("new", "click", "y").await.unwrap();
             if response.status() == StatusCode::OK {
                 return Some(());
@@ -118,7 +119,7 @@ async fn a_channel_whose_events_are_too_old_makes_room_for_another() {
         })
         .await;
         assert_eq!(kept(&server, "old").await, Vec::<String>::new());
-        // Who comes back to it is not told that nothing was missed, nor kept waiting.
+        // A client that resumes on the removed channel gets a gap, without a wait.
         let mut subscriber = server
             .subscribe_after("/stream?channel=old", Some("1-0"))
             .await;
@@ -128,7 +129,7 @@ async fn a_channel_whose_events_are_too_old_makes_room_for_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_total_of_bytes_trims_the_oldest_of_all_channels() {
+async fn the_limit_of_total_bytes_trims_the_oldest_events_of_all_channels() {
     for backend in [Backend::Embedded, Backend::Memory] {
         let server = TestServer::start_with(backend, &["--history-bytes", "100KiB"]).await;
         server.publish_numbers("quiet", 0..5).await;
@@ -140,8 +141,8 @@ async fn the_total_of_bytes_trims_the_oldest_of_all_channels() {
                 .publish("busy", "click", &format!("{number} {padding}"))
                 .await;
         }
-        let busy = until("the rest is within the limit", async || {
-            // A round trip through the writer, so that it looks.
+        let busy = until("the log is within the limit", async || {
+            // A round trip through the writer makes the writer check the limit.
             assert_eq!(
                 server.get("/health/ready").await.unwrap().status(),
                 StatusCode::OK
@@ -159,7 +160,8 @@ async fn the_total_of_bytes_trims_the_oldest_of_all_channels() {
         for (data, number) in busy.iter().rev().zip((0..300).rev()) {
             assert_eq!(*data, format!("{number} {padding}"));
         }
-        // Who had seen everything of the quiet channel missed nothing; who stood in what was trimmed did.
+        // A client that had seen everything in the quiet channel has missed nothing. A client whose
+        // position was trimmed has missed events.
         let mut saw_all = server
             .subscribe_after("/stream?channel=quiet", Some(&quiet[4].id))
             .await;
@@ -183,7 +185,7 @@ async fn the_total_of_bytes_trims_the_oldest_of_all_channels() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_nearly_full_refuses_events_and_says_so() {
+async fn a_nearly_full_disk_rejects_events_and_is_reported() {
     let server = TestServer::start_with(Backend::Embedded, &["--disk-reserve", "900PiB"]).await;
     let refused = server.try_publish("sse", "click", "x").await.unwrap();
     let message = refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
@@ -202,7 +204,7 @@ async fn a_disk_that_is_nearly_full_refuses_events_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
+async fn a_publish_waits_for_memory_and_is_rejected_if_none_becomes_free() {
     let flags = [
         "--event-bytes-max",
         "64KiB",
@@ -223,7 +225,7 @@ async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
         .write_all(&vec![b'x'; (64 << 10) - 1])
         .await
         .unwrap();
-    let refused = until("the memory is taken", async || {
+    let refused = until("the memory is in use", async || {
         let response = server.try_publish("sse", "click", "x").await.unwrap();
         (response.status() != StatusCode::OK).then_some(response)
     })
@@ -234,7 +236,7 @@ async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
     stalled.write_all(b"x").await.unwrap();
     let mut answer = String::new();
     within(
-        "the slow one is answered",
+        "the slow publish is answered",
         stalled.read_to_string(&mut answer),
     )
     .await
@@ -245,7 +247,7 @@ async fn a_publish_waits_for_memory_and_is_refused_when_there_is_none() {
 
 #[tokio::test]
 async fn memory_for_one_body_is_enough_for_one_body() {
-    // Not a whole number of KiB.
+    // A limit that is not a whole number of KiB.
     let flags = [
         "--event-bytes-max",
         "1500",
@@ -259,7 +261,7 @@ async fn memory_for_one_body_is_enough_for_one_body() {
 }
 
 #[tokio::test]
-async fn uploads_that_have_sent_nothing_do_not_hold_the_memory_of_others() {
+async fn uploads_that_have_sent_no_body_hold_no_memory() {
     let server = TestServer::start(Backend::Memory).await;
     let mut silent = Vec::new();
     for _ in 0..16 {
@@ -280,7 +282,7 @@ async fn uploads_that_have_sent_nothing_do_not_hold_the_memory_of_others() {
     drop(silent);
 }
 
-/// A client that asks for history and reads nothing of the answer.
+/// A client that requests history and reads nothing of the response.
 async fn stalled_reader(server: &TestServer) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -296,7 +298,7 @@ async fn stalled_reader(server: &TestServer) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() {
+async fn stalled_readers_of_history_hold_memory_until_they_disconnect() {
     let server = TestServer::start(Backend::Memory).await;
     for _ in 0..6 {
         server.publish("sse", "click", &"x".repeat(900 << 10)).await;
@@ -305,7 +307,7 @@ async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() 
     for _ in 0..60 {
         stalled.push(stalled_reader(&server).await);
     }
-    let refused = until("the memory is taken", async || {
+    let refused = until("the memory is in use", async || {
         let response = server.get("/events").await.unwrap();
         (response.status() != StatusCode::OK).then_some(response)
     })
@@ -313,7 +315,7 @@ async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() 
     assert!(refused.headers().contains_key("retry-after"));
     let message = refusal(refused, StatusCode::SERVICE_UNAVAILABLE, "busy").await;
     assert!(message.contains("GET /events"), "{message}");
-    // Whoever publishes or follows has nothing to do with it.
+    // Publishers and streams do not share this limit.
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "new").await;
     assert_eq!(subscriber.next_event().await.data, "new");
@@ -325,7 +327,7 @@ async fn readers_of_history_that_read_nothing_are_counted_until_they_are_gone() 
     );
     assert!(peak < 160 << 20, "{} KiB", peak >> 10);
     drop(stalled);
-    until("there is memory again", async || {
+    until("memory is free again", async || {
         (server.get("/events").await.unwrap().status() == StatusCode::OK).then_some(())
     })
     .await;
@@ -340,15 +342,16 @@ fn on(directory: &Path) -> std::process::Command {
     command
 }
 
-/// A server that cannot open `directory` says why in a few lines and exits with 1.
-async fn assert_refuses(directory: &Path, hints: &[&str]) -> ProgramOutput {
+/// Runs a server that cannot open `directory`: it reports the reason in a few lines and exits with
+/// code 1.
+async fn assert_does_not_start(directory: &Path, hints: &[&str]) -> ProgramOutput {
     let output = run(&mut on(directory)).await;
-    assert_refused(&output, directory, hints);
+    assert_not_started(&output, directory, hints);
     output
 }
 
-/// Checks that a server did not start on this directory, for a reason that contains the hints.
-fn assert_refused(output: &ProgramOutput, directory: &Path, hints: &[&str]) {
+/// Checks that a server did not start on this directory, for a reason that contains all hints.
+fn assert_not_started(output: &ProgramOutput, directory: &Path, hints: &[&str]) {
     let text = &output.stderr;
     assert_eq!(output.code, Some(1), "{text}");
     assert!(
@@ -361,12 +364,12 @@ fn assert_refused(output: &ProgramOutput, directory: &Path, hints: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_second_server_on_a_data_directory_is_refused_by_name() {
+async fn a_second_server_on_a_data_directory_reports_that_it_is_in_use() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     let first = TestServer::on_directory(&path, &[]).await;
     first.publish("sse", "click", "x").await;
-    assert_refuses(
+    assert_does_not_start(
         &path,
         &["in use by another sse-server", "--data-dir", "--memory"],
     )
@@ -376,7 +379,7 @@ async fn a_second_server_on_a_data_directory_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_keeps_everything_and_ids_keep_growing() {
+async fn a_restart_keeps_all_events_and_ids_keep_increasing() {
     let number = |id: &str| {
         let (ms, seq) = id.split_once('-').expect("an id");
         (ms.parse::<u64>().unwrap(), seq.parse::<u64>().unwrap())
@@ -408,22 +411,22 @@ async fn a_restart_keeps_everything_and_ids_keep_growing() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_cannot_be_one_is_a_clear_error() {
+async fn an_unusable_data_directory_is_a_clear_error() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    assert_refuses(&file, &["not a directory"]).await;
-    assert_refuses(&file.join("below"), &["Not a directory"]).await;
+    assert_does_not_start(&file, &["not a directory"]).await;
+    assert_does_not_start(&file.join("below"), &["Not a directory"]).await;
     assert_eq!(std::fs::read(&file).unwrap(), b"x");
 
     let taken = directory.path().join("taken");
     std::fs::create_dir_all(taken.join("events.redb")).unwrap();
-    assert_refuses(&taken, &["Is a directory"]).await;
+    assert_does_not_start(&taken, &["Is a directory"]).await;
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_data_directory_that_cannot_be_written_is_a_clear_error() {
+async fn a_data_directory_without_write_permission_is_a_clear_error() {
     use std::{
         fs::{Permissions, set_permissions},
         os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
@@ -437,7 +440,8 @@ async fn a_data_directory_that_cannot_be_written_is_a_clear_error() {
     set_permissions(&path, Permissions::from_mode(0o555)).unwrap();
     let mut command = on(&path);
     if rustix::process::geteuid().is_root() {
-        // Root may write everywhere. Another user runs the program, from where that user can reach it.
+        // Root may write everywhere, so another user runs the program, from a path that the user
+        // can read.
         let as_nobody = |mut command: Command| {
             command.uid(NOBODY).gid(NOBODY);
             command
@@ -458,11 +462,11 @@ async fn a_data_directory_that_cannot_be_written_is_a_clear_error() {
         }
         command = as_nobody(copy);
     }
-    assert_refused(&run(&mut command).await, &path, &["ermission denied"]);
+    assert_not_started(&run(&mut command).await, &path, &["ermission denied"]);
 }
 
 #[tokio::test]
-async fn a_log_of_another_version_is_refused_and_left_alone() {
+async fn a_log_of_another_version_is_rejected_and_left_unchanged() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
     let mut server = TestServer::on_directory(&path, &[]).await;
@@ -479,16 +483,16 @@ async fn a_log_of_another_version_is_refused_and_left_alone() {
             .unwrap()
             .map(|before| before.value());
         transaction.commit().unwrap();
-        before.expect("it had one")
+        before.expect("a format before")
     };
     let own = set_format(99);
-    assert_refuses(
+    assert_does_not_start(
         &path,
         &["format 99", "run the newer version again", "--data-dir"],
     )
     .await;
     set_format(1);
-    assert_refuses(
+    assert_does_not_start(
         &path,
         &[
             "format 1",
@@ -503,7 +507,7 @@ async fn a_log_of_another_version_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_log_is_a_clear_error_and_left_alone() {
+async fn a_file_that_is_not_a_log_is_a_clear_error_and_left_unchanged() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("events.redb");
     for bytes in [
@@ -512,7 +516,7 @@ async fn a_file_that_is_no_log_is_a_clear_error_and_left_alone() {
         b"x".to_vec(),
     ] {
         std::fs::write(&file, &bytes).unwrap();
-        let said = assert_refuses(directory.path(), &["empty one"]).await;
+        let said = assert_does_not_start(directory.path(), &["empty one"]).await;
         assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
         assert!(
             std::fs::read(&file).unwrap() == bytes,
@@ -545,7 +549,7 @@ async fn a_damaged_log_is_a_clear_error() {
         ("the head flipped", flipped(64..320)),
     ] {
         std::fs::write(&file, &bytes).unwrap();
-        let said = assert_refuses(&path, &["backup"]).await;
+        let said = assert_does_not_start(&path, &["backup"]).await;
         assert!(!said.stderr.contains("panicked"), "{what}: {}", said.stderr);
     }
     std::fs::write(&file, &good).unwrap();
@@ -555,8 +559,9 @@ async fn a_damaged_log_is_a_clear_error() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
-    // A limit of file size makes every further write fail, as a full disk does in the middle of a group.
+async fn a_failed_write_is_reported_and_loses_no_acknowledged_event() {
+    // A limit on the file size makes every further write fail, like a disk that becomes full in the
+    // middle of a commit batch.
     let directory = TempDir::new().unwrap();
     let (path, log) = (
         directory.path().join("log"),
@@ -577,7 +582,7 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
         .stderr(std::fs::File::create(&log).unwrap());
     let mut server = KilledWhenDropped(command.spawn().unwrap());
     let said = || std::fs::read_to_string(&log).unwrap();
-    let url = until("it listens", async || {
+    let url = until("the server listens", async || {
         said()
             .lines()
             .find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
@@ -620,7 +625,7 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
         )
         .await;
     }
-    // It is told when it begins, not each time.
+    // The log reports the failure once, when it begins.
     assert_eq!(said().matches("ERROR").count(), 1, "{}", said());
     assert!(!said().contains("panicked"), "{}", said());
     server.0.kill().unwrap();
@@ -629,13 +634,14 @@ async fn a_write_that_fails_is_told_and_loses_nothing_that_was_acknowledged() {
     let data = kept(&again, "sse").await;
     assert!(
         data.len() >= acknowledged,
-        "{} of {acknowledged} are there",
+        "{} of {acknowledged} events are in the log",
         data.len()
     );
     for (number, data) in data.iter().enumerate() {
         assert!(data.starts_with(&format!("{number} ")), "event {number}");
     }
-    // With its key, the one of which nothing is known can be sent again; it is there once.
+    // The publish with an unknown outcome can be sent again with its key, and its event is stored
+    // once.
     for number in (0..=acknowledged).rev() {
         let request = again
             .http

@@ -1,7 +1,9 @@
-//! A Redis that lost acknowledged events: a replica that was promoted before it had them, or a file that is older.
+//! Redis loses acknowledged events: either a replica is promoted before it has received them, or
+//! Redis restarts from an older file.
 //!
-//! Events 0 to 4 survive, 5 to 7 were acknowledged and are lost. Every subscriber is told, wherever it stood, on a node
-//! that knew the lost events and on one that did not, live and at any later replay.
+//! Events 0 to 4 survive. Events 5 to 7 were acknowledged and are lost. Every subscriber gets a
+//! gap, whatever its position, on a node that had seen the lost events and on one that had not,
+//! both live and in any later replay.
 
 use std::ops::Range;
 
@@ -16,27 +18,27 @@ use crate::common::{Proxy, RedisServer, Subscriber, TestServer, until};
 
 const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// How the events are lost.
+/// The way in which the events are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     FailOver,
     OlderSnapshot,
 }
 
-/// Nodes on one address, behind which is a Redis that will lose events.
+/// Nodes that share one address, which leads to a Redis that will lose events.
 struct System {
-    /// The address.
+    /// Proxy at the shared address.
     redis: Proxy,
     primary: RedisServer,
     replica: Option<(RedisServer, Proxy)>,
-    /// Nodes that saw the lost events: the first one published them, the other one read them.
+    /// Nodes that saw the lost events: the first one published them, the second one read them.
     knew: [TestServer; 2],
-    /// Ids of the events 0 to 7.
+    /// Ids of events 0 to 7.
     ids: Vec<String>,
 }
 
 impl System {
-    /// With events 0 to 4 that will survive. Meanwhile `prepare` is done, and then come events 5 to 7.
+    /// Publishes events 0 to 4, which survive, then runs `prepare`, then publishes events 5 to 7.
     async fn start(loss: Loss, prepare: impl AsyncFnOnce(&[TestServer; 2])) -> Self {
         let primary = match loss {
             Loss::FailOver => RedisServer::start_with(&AOF).await,
@@ -59,11 +61,11 @@ impl System {
                 replica
                     .run(&format!("REPLICAOF 127.0.0.1 {}", line.port()))
                     .await;
-                until("the replica has what is there", async || {
+                until("the replica has the events", async || {
                     (entries(&replica).await.len() == 5).then_some(())
                 })
                 .await;
-                // Nothing comes through any more; the primary does not wait for it.
+                // The replica receives nothing from now on, and the primary does not wait for it.
                 line.silence();
                 Some((replica, line))
             }
@@ -90,13 +92,13 @@ impl System {
         }
     }
 
-    /// Loses the events. If `early`, somebody publishes before any node that knew is back.
+    /// Loses the events. If `early`, another client publishes before any of the nodes is back.
     async fn lose(&mut self, early: bool) {
         if let Some((replica, _)) = &self.replica {
             self.primary.kill();
             replica.run("REPLICAOF NO ONE").await;
         } else {
-            // Nobody gets through until the early one has.
+            // No node reaches Redis until the early event is stored.
             self.redis.switch(crate::common::free_port());
             self.primary.kill();
             self.primary.restart().await;
@@ -108,7 +110,7 @@ impl System {
         }
         self.redis.switch(self.now().port());
         for node in &self.knew {
-            until("it is there again", async || {
+            until("Redis is ready again", async || {
                 node.get("/health/ready")
                     .await
                     .unwrap()
@@ -120,14 +122,14 @@ impl System {
         }
     }
 
-    /// The Redis of now.
+    /// The Redis at the address now.
     fn now(&self) -> &RedisServer {
         self.replica
             .as_ref()
             .map_or(&self.primary, |(replica, _)| replica)
     }
 
-    /// The ids that it has.
+    /// Ids of all entries that this Redis has.
     async fn now_ids(&self) -> Vec<String> {
         entries(self.now())
             .await
@@ -136,7 +138,7 @@ impl System {
             .collect()
     }
 
-    /// The lost range, from the one record of it that there is.
+    /// The lost range, from the only gap record in the stream.
     async fn lost(&self) -> Lost {
         let entries = entries(self.now()).await;
         let records: Vec<&(String, Vec<String>)> = entries
@@ -149,14 +151,14 @@ impl System {
             before: records[0].0.parse().unwrap(),
         };
         assert!(self.ids[5..].iter().all(|id| lost.has(id.parse().unwrap())));
-        // What a node of an older version sends as it is.
+        // A node of an older version sends the record unchanged.
         let said: Gap = serde_json::from_str(&records[0].1[3]).unwrap();
-        assert_eq!(said, told(&self.ids[4], Some(&records[0].0), lost));
+        assert_eq!(said, gap_after(&self.ids[4], Some(&records[0].0), lost));
         lost
     }
 }
 
-fn told(after: &str, oldest: Option<&str>, lost: Lost) -> Gap {
+fn gap_after(after: &str, oldest: Option<&str>, lost: Lost) -> Gap {
     Gap {
         channel: "sse".parse().unwrap(),
         after: after.to_owned(),
@@ -173,7 +175,7 @@ async fn entries(redis: &RedisServer) -> Vec<(String, Vec<String>)> {
     redis.command(range).await.unwrap()
 }
 
-/// What comes next: the data of an event, or a gap.
+/// The next item of a stream: the data of an event, or a gap.
 #[derive(Debug, PartialEq)]
 enum Next {
     Data(String),
@@ -206,23 +208,23 @@ fn numbers(range: Range<usize>) -> impl Iterator<Item = Next> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fail_over_that_lost_events_is_told_to_everyone() {
-    everyone_is_told(Loss::FailOver, false).await;
+async fn a_failover_that_lost_events_is_reported_to_every_subscriber() {
+    every_subscriber_gets_the_gap(Loss::FailOver, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fail_over_is_told_too_if_somebody_published_before_it_was_found() {
-    everyone_is_told(Loss::FailOver, true).await;
+async fn a_failover_is_reported_even_if_an_event_was_published_before_its_detection() {
+    every_subscriber_gets_the_gap(Loss::FailOver, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_snapshot_is_told_to_everyone() {
-    everyone_is_told(Loss::OlderSnapshot, false).await;
+async fn an_older_snapshot_is_reported_to_every_subscriber() {
+    every_subscriber_gets_the_gap(Loss::OlderSnapshot, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_snapshot_is_told_too_if_somebody_published_before_it_was_found() {
-    everyone_is_told(Loss::OlderSnapshot, true).await;
+async fn an_older_snapshot_is_reported_even_if_an_event_was_published_before_its_detection() {
+    every_subscriber_gets_the_gap(Loss::OlderSnapshot, true).await;
 }
 
 /// Streams that are open while the events are lost, with their queries.
@@ -239,7 +241,7 @@ struct AfterLoss {
     early: Option<String>,
 }
 
-async fn everyone_is_told(how: Loss, early: bool) {
+async fn every_subscriber_gets_the_gap(how: Loss, early: bool) {
     let mut live = Live::new();
     let mut system = System::start(how, async |knew| {
         for node in knew {
@@ -309,7 +311,7 @@ impl AfterLoss {
     /// The gap at its place in the channel: after event 4, before the record.
     fn gap(&self) -> Next {
         let after = &self.system.ids[4];
-        Next::Gap(told(after, Some(&self.record), self.lost))
+        Next::Gap(gap_after(after, Some(&self.record), self.lost))
     }
 
     /// The data of the event that was published early, if there is one.
@@ -322,7 +324,7 @@ impl AfterLoss {
         self.early.as_ref().unwrap_or(&self.record)
     }
 
-    /// Checks the streams that were open all the time, whatever they asked for.
+    /// Checks the streams that were open the whole time, for each kind of query.
     async fn check_live(&self, live: &mut Live) {
         for (query, subscriber) in live {
             let expected: Vec<Next> = match *query {
@@ -341,8 +343,9 @@ impl AfterLoss {
                 .into_iter()
                 .partition(|next| matches!(next, Next::Gap(_)));
             assert_eq!(events, expected, "{query}");
-            // The gap comes in its place, or first if the node's tail has dropped what precedes it.
-            let first = told(&self.system.ids[7], Some(self.first()), self.lost);
+            // The gap comes at its place in the order, or first if the node's tail has dropped the
+            // events before the gap.
+            let first = gap_after(&self.system.ids[7], Some(self.first()), self.lost);
             assert!(
                 gaps == [self.gap()] || gaps == [Next::Gap(first)],
                 "{query}: {gaps:?}"
@@ -369,7 +372,7 @@ impl AfterLoss {
     async fn check_resumed_inside(&self, node: &TestServer) {
         for id in &self.system.ids[5..8] {
             for cursor in [id.clone(), format!("@{id}")] {
-                let said = told(&cursor, Some(self.first()), self.lost);
+                let said = gap_after(&cursor, Some(self.first()), self.lost);
                 let mut subscriber = node
                     .subscribe_after("/stream?event=number", Some(&cursor))
                     .await;
@@ -387,7 +390,7 @@ impl AfterLoss {
                     1 + usize::from(self.early.is_some()),
                     "{history}"
                 );
-                // The gap's own id leads to the same place.
+                // The gap's own id leads to the same position.
                 let mut broken = node.subscribe_after("/stream", Some(&cursor)).await;
                 assert_eq!(next(&mut broken).await, Next::Gap(said));
                 let mut again = node
@@ -410,7 +413,8 @@ impl AfterLoss {
         [record, new]
     }
 
-    /// Checks that the gap record has its place in history, and does not count as an event.
+    /// Checks that history contains the gap record at its position, and does not count it as an
+    /// event.
     async fn check_history(&self, node: &TestServer) {
         let early = usize::from(self.early.is_some());
         let json =
@@ -432,7 +436,7 @@ impl AfterLoss {
     }
 }
 
-/// Everything up to the end of a stream, and the answer to whoever comes back then.
+/// Everything up to the end of a stream, and the status of the response when the client reconnects.
 async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, StatusCode) {
     let mut subscriber = node.subscribe_after(path, Some(after)).await;
     let mut said = Vec::new();
@@ -459,14 +463,14 @@ async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_nothing_else() {
+async fn a_stream_with_an_end_reports_only_losses_up_to_that_end() {
     for early in [false, true] {
         let mut system = System::start(Loss::OlderSnapshot, async |_| {}).await;
         system.lose(early).await;
         system.knew[1].publish("sse", "number", "new").await;
         let lost = system.lost().await;
         let record = lost.before.to_string();
-        let gap = || Next::Gap(told(&system.ids[4], Some(&record), lost));
+        let gap = || Next::Gap(gap_after(&system.ids[4], Some(&record), lost));
         let fresh = TestServer::on(
             &["--redis-url", &system.redis.redis_url()],
             &["--tail-events", "1"],
@@ -478,7 +482,8 @@ async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_noth
             None
         };
         for node in [&system.knew[0], &fresh] {
-            // Before the first lost one; that, and the last; what came instead, if anything did; the record.
+            // Ends: before the first lost event, at that event, at the last lost event, at the gap
+            // record, and at the early event if there is one.
             let mut ends = vec![
                 (4, &*system.ids[4]),
                 (5, &*system.ids[5]),
@@ -522,10 +527,11 @@ async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_noth
                 assert_eq!(
                     (&next["events"], &next["gap"]),
                     (&serde_json::json!([]), &Value::Null),
-                    "told twice"
+                    "the gap came twice"
                 );
             }
-            // Who stood among the lost ones is told that, once; whoever stands behind, nothing.
+            // A client whose position is a lost event gets the gap once. A client with a later
+            // position gets none.
             let inside = to_the_end(
                 node,
                 &format!("/stream?until={}", system.ids[7]),
@@ -545,7 +551,7 @@ async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_noth
                 .await
                 .unwrap();
             assert_eq!(behind.status(), StatusCode::NO_CONTENT);
-            // What came instead is not lost on whoever goes on without an end.
+            // A client that continues without an end also gets the early event.
             if early {
                 let path = format!("/stream?until={}", system.ids[7]);
                 let mut until = node.subscribe_after(&path, Some(&system.ids[4])).await;
@@ -553,14 +559,14 @@ async fn what_was_lost_up_to_the_end_of_a_stream_is_told_before_it_ends_and_noth
                 let mut on = node
                     .subscribe_after("/stream", Some(&until.last_event_id))
                     .await;
-                expect(&mut on, "going on", [data("early"), gap(), data("new")]).await;
+                expect(&mut on, "no end", [data("early"), gap(), data("new")]).await;
             }
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_came_back_empty_is_told_even_at_the_beginning_of_a_channel() {
+async fn a_redis_that_came_back_empty_is_reported_even_at_the_beginning_of_a_channel() {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
     let node = TestServer::node(&redis, &[]).await;
     let start = node.subscribe("/stream").await.last_event_id;
@@ -583,7 +589,7 @@ async fn a_redis_that_came_back_empty_is_told_even_at_the_beginning_of_a_channel
         for cursor in [&start, &lost] {
             let mut subscriber = server.subscribe_after("/stream", Some(cursor)).await;
             let Next::Gap(gap) = next(&mut subscriber).await else {
-                panic!("nothing is told to {cursor}")
+                panic!("no gap after {cursor}")
             };
             assert!(
                 gap.reason == GapReason::LostTail && gap.lost.unwrap().has(lost.parse().unwrap()),
@@ -595,7 +601,7 @@ async fn a_redis_that_came_back_empty_is_told_even_at_the_beginning_of_a_channel
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
+async fn a_second_loss_that_removes_the_gap_record_is_reported_again() {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
     let node = TestServer::node(&redis, &[]).await;
     let kept = node.publish("sse", "number", "kept").await;
@@ -611,7 +617,7 @@ async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
         redis.kill();
         redis.restart().await;
         let Next::Gap(gap) = next(&mut live).await else {
-            panic!("round {round}: nothing is told")
+            panic!("round {round}: no gap")
         };
         let lost = gap.lost.expect("a range");
         assert_eq!(lost.after.to_string(), kept);
@@ -621,7 +627,7 @@ async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
         );
         ids.push(lost.before.to_string());
     }
-    // Whoever stood among those of any round is told, and goes on.
+    // A client whose position was lost in any round gets the gap, and then the new event.
     node.publish("sse", "number", "new").await;
     for id in &ids[1..6] {
         let mut subscriber = node.subscribe_after("/stream", Some(id)).await;
@@ -636,7 +642,8 @@ async fn a_second_loss_that_takes_the_record_with_it_is_told_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
     let mut system = System::start(Loss::FailOver, async |_| {}).await;
-    // The address leads to the replica before that is promoted: it can be read, and takes no record.
+    // The address leads to the replica before its promotion. The replica can be read but rejects
+    // writes, so the gap record cannot be stored.
     system.primary.kill();
     system.redis.switch(system.now().port());
     let [node, other] = &system.knew;
@@ -656,7 +663,7 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
     }
     assert_eq!(entries(system.now()).await.len(), 5);
     system.now().run("REPLICAOF NO ONE").await;
-    until("it is recorded", async || {
+    until("the loss is recorded", async || {
         (entries(system.now()).await.len() == 6).then_some(())
     })
     .await;
@@ -665,27 +672,27 @@ async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
     for node in [node, other] {
         let mut inside = node.subscribe_after("/stream", Some(&system.ids[6])).await;
         let record = lost.before.to_string();
-        let first = Next::Gap(told(&system.ids[6], Some(&record), lost));
+        let first = Next::Gap(gap_after(&system.ids[6], Some(&record), lost));
         expect(&mut inside, "inside", [first, data("new")]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_lost_id_is_given_out_again_though_the_clock_of_redis_is_behind() {
-    no_lost_id_is_given_out_again(false).await;
+async fn lost_ids_are_not_reused_if_the_clock_of_redis_is_behind() {
+    lost_ids_are_not_reused(false).await;
 }
 
-/// The first one that a node published on its connection is lost too.
+/// The first event that the node published on its connection is lost as well.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_lost_id_is_given_out_again_though_the_first_one_behind_the_clock_is_lost() {
-    no_lost_id_is_given_out_again(true).await;
+async fn lost_ids_are_not_reused_if_the_clock_is_behind_and_the_first_id_is_lost() {
+    lost_ids_are_not_reused(true).await;
 }
 
-async fn no_lost_id_is_given_out_again(first_too: bool) {
+async fn lost_ids_are_not_reused(first_too: bool) {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
     let proxy = Proxy::start(redis.port()).await;
     let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
-    // The clock was set back since.
+    // The stream has an id in the future, as if the clock had been set back since.
     redis
         .run("XADD sse:{sse} 99999999999999-5 event number data kept")
         .await;
@@ -706,7 +713,7 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
     proxy.switch(crate::common::free_port());
     redis.kill();
     redis.restart().await;
-    // A node that knows nothing of them publishes first, in each way that there is.
+    // A node that has not seen the lost events publishes first, in every way that exists.
     let fresh = TestServer::node(&redis, &[]).await;
     let other = TestServer::node(&redis, &[]).await;
     let keyed = other
@@ -733,7 +740,8 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
         "{early:?} {lost:?}"
     );
     proxy.switch(redis.port());
-    // Whoever has seen them goes on with what came instead, and is told.
+    // A client that has seen the lost events gets a gap and the events that were published
+    // afterwards.
     let mut got = Vec::new();
     while got.len() < 4 {
         got.push(next(&mut live).await);
@@ -746,7 +754,7 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
     for lost in &lost {
         let mut subscriber = fresh.subscribe_after("/stream", Some(lost)).await;
         let Next::Gap(gap) = next(&mut subscriber).await else {
-            panic!("nothing is told to {lost}")
+            panic!("no gap after {lost}")
         };
         assert!(gap.lost.unwrap().has(id(lost)), "{gap:?}");
         expect(
@@ -759,14 +767,14 @@ async fn no_lost_id_is_given_out_again(first_too: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() {
+async fn events_published_after_a_loss_by_a_slow_clock_reach_every_subscriber() {
     let mut redis = RedisServer::start_with(&["--appendonly", "no"]).await;
     let proxy = Proxy::start(redis.port()).await;
     let knew = TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await;
     let kept = knew.publish("sse", "number", "kept").await;
     redis.run("SAVE").await;
     let mut live = knew.subscribe_after("/stream", Some(&kept)).await;
-    // Of a clock that is an hour ahead of the one that goes on.
+    // The lost id comes from a clock that is an hour ahead of the clock that assigns the next ids.
     let lost = EventId::new(kept.parse::<EventId>().unwrap().ms + 3_600_000, 0);
     redis
         .run(&format!("XADD sse:{{sse}} {lost} event number data lost"))
@@ -779,7 +787,7 @@ async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() 
     let early = fresh.publish("sse", "number", "early").await;
     assert!(early.parse::<EventId>().unwrap() < lost);
     proxy.switch(redis.port());
-    let record = until("it is recorded", async || {
+    let record = until("the loss is recorded", async || {
         let entries = entries(&redis).await;
         entries
             .iter()
@@ -794,7 +802,7 @@ async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() 
     };
     let inside = || {
         [
-            Next::Gap(told(&lost.to_string(), Some(&early), range)),
+            Next::Gap(gap_after(&lost.to_string(), Some(&early), range)),
             data("early"),
             data("new"),
         ]
@@ -807,7 +815,7 @@ async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() 
         expect(&mut behind, "inside", inside()).await;
         for cursor in [&kept, &early] {
             let mut before = node.subscribe_after("/stream", Some(cursor)).await;
-            let gap = Next::Gap(told(&kept, Some(&record), range));
+            let gap = Next::Gap(gap_after(&kept, Some(&record), range));
             let early = (*cursor == kept).then(|| data("early"));
             expect(
                 &mut before,
@@ -820,7 +828,7 @@ async fn what_came_after_a_loss_by_a_clock_that_is_behind_is_missed_by_nobody() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_trimmed_is_not_lost() {
+async fn trimmed_events_are_not_reported_as_lost() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;
     let broker = ["--redis-url", &proxy.redis_url()];

@@ -30,7 +30,7 @@
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod broker_contract;
 mod common;

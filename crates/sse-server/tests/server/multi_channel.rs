@@ -1,4 +1,5 @@
-//! Several channels in one stream: exact in each, whatever their rates and wherever it is cut; and envelopes.
+//! A stream of several channels is exact in each channel, at any rates and wherever the stream is
+//! cut. Also tests envelopes.
 
 use std::{cell::Cell, collections::HashMap};
 
@@ -9,7 +10,7 @@ use sse_proto::{Cursor, units::time_text};
 
 use crate::common::{RedisServer, Subscriber, TestEvent, TestServer, refusal};
 
-/// The position in one channel that a composite id holds.
+/// The position of one channel in a composite id.
 fn position(id: &str, channel: &str) -> String {
     let cursor: Cursor = id.parse().unwrap();
     assert!(matches!(cursor, Cursor::Composite(_)), "{id}");
@@ -26,7 +27,8 @@ async fn gap(subscriber: &mut Subscriber) -> (TestEvent, Value) {
     (event, said)
 }
 
-/// Publishes to three channels at different rates, one event or a batch, until told to stop; returns how many.
+/// Publishes to three channels at different rates, single events or batches, until `stop` is set;
+/// returns the number of events per channel.
 async fn publish_to_three(server: &TestServer, stop: &Cell<bool>) -> HashMap<&'static str, usize> {
     let mut counts = HashMap::from([("fast", 0), ("slow", 0), ("rare", 0)]);
     for round in 0.. {
@@ -50,7 +52,7 @@ async fn publish_to_three(server: &TestServer, stop: &Cell<bool>) -> HashMap<&'s
     counts
 }
 
-/// What a subscriber has seen of each channel: numbers, in order, each once.
+/// Count of events seen per channel; checks that numbers come in order and once.
 #[derive(Default)]
 struct Seen(HashMap<String, usize>);
 
@@ -105,7 +107,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn the_opening_says_where_each_channel_stands(backend: Backend) {
+    async fn the_opening_holds_the_position_of_each_channel(backend: Backend) {
         let server = TestServer::start(backend).await;
         let in_a = server.publish("a", "click", "before").await;
         let subscriber = server.subscribe("/stream?channel=b&channel=a").await;
@@ -120,7 +122,7 @@ crate::on_every_broker! {
         assert_eq!(data, ["in a", "in b"]);
     }
 
-    async fn a_channel_named_twice_is_one_and_its_ids_are_plain(backend: Backend) {
+    async fn a_channel_named_twice_counts_once_and_its_ids_are_plain(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream?channel=a&channel=a").await;
         let id = server.publish("a", "click", "x").await;
@@ -136,17 +138,17 @@ crate::on_every_broker! {
         for channel in ["a", "b", "new"] {
             server.publish(channel, "click", &format!("missed in {channel}")).await;
         }
-        // `b` goes, and `new` starts now.
+        // Without `b`, and with `new`, which starts now.
         let mut changed = server.subscribe_after("/stream?channel=a&channel=new", Some(&id)).await;
         assert_eq!(changed.next_event().await.data, "missed in a");
         server.publish("new", "click", "after").await;
         assert_eq!(changed.next_event().await.data, "after");
-        // From several to one of them, and back.
+        // From several channels to one of them, and back.
         let mut alone = server.subscribe_after("/stream?channel=b", Some(&id)).await;
         assert_eq!(alone.next_event().await.data, "missed in b");
     }
 
-    async fn the_id_of_another_kind_of_stream_is_a_gap_in_each_channel(backend: Backend) {
+    async fn an_id_of_another_kind_of_stream_causes_a_gap_in_each_channel(backend: Backend) {
         let server = TestServer::start(backend).await;
         let plain = server.publish("a", "click", "a").await;
         server.publish("b", "click", "b").await;
@@ -164,7 +166,8 @@ crate::on_every_broker! {
                     told.push((channel.to_owned(), event.id));
                 }
             }
-            // Cut after the first gap, the other one is told again, and nothing is lost.
+            // A client that is cut after the first gap gets the second gap again, and loses
+            // nothing.
             let (first, id) = &told[0];
             let mut cut = server.subscribe_after(path, Some(id)).await;
             let mut again = Vec::new();
@@ -180,7 +183,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn the_reverse_with_the_channel_missing_is_a_gap_too(backend: Backend) {
+    async fn a_composite_id_without_a_requested_channel_causes_a_gap_in_it(backend: Backend) {
         let server = TestServer::start(backend).await;
         for channel in ["a", "b", "c"] {
             server.publish(channel, "click", channel).await;
@@ -220,7 +223,7 @@ crate::on_every_broker! {
         assert_eq!(in_b, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
     }
 
-    async fn a_filter_and_a_heartbeat_move_all_positions(backend: Backend) {
+    async fn a_heartbeat_moves_all_positions_past_filtered_events(backend: Backend) {
         let server = TestServer::start_with(backend, &["--heartbeat", "50ms"]).await;
         let mut subscriber = server.subscribe("/stream?channel=a&channel=b&event=wanted").await;
         let in_a = server.publish("a", "other", "x").await;
@@ -229,7 +232,7 @@ crate::on_every_broker! {
             let block = subscriber.next_block().await;
             assert!(!block.contains("data"), "{block}");
         }
-        // Told once.
+        // The position is sent only once.
         assert_eq!(subscriber.next_block().await, ":");
     }
 
@@ -263,7 +266,7 @@ crate::on_every_broker! {
         refusal(refused, StatusCode::BAD_REQUEST, "invalid_parameter").await;
     }
 
-    async fn there_may_be_32_channels_and_no_more(backend: Backend) {
+    async fn a_stream_may_have_at_most_32_channels(backend: Backend) {
         let server = TestServer::start(backend).await;
         let name = |nth: usize| format!("{nth:0>64}");
         let query = |count| (0..count).map(|nth| format!("channel={}", name(nth))).collect::<Vec<_>>().join("&");
@@ -290,7 +293,7 @@ crate::on_every_broker! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_cannot_be_read_does_not_hold_up_the_others() {
+async fn an_unreadable_channel_does_not_delay_the_others() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--heartbeat", "50ms", "--tail-events", "5"]).await;
     let opening = server

@@ -1,4 +1,5 @@
-//! The lines to a Redis: one that went silent, one that is cut, one that leads nowhere. Each is found and made anew.
+//! Connections to Redis that became silent, were cut or lead nowhere: each is detected and
+//! replaced.
 
 use std::time::Duration;
 
@@ -8,23 +9,24 @@ use serde_json::Value;
 use crate::common::{Proxy, RedisServer, TestServer, all_at_once, refusal, until, within};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_open_line_for_wake_ups_is_found_and_made_anew() {
+async fn a_half_open_notification_connection_is_detected_and_replaced() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::of_subscribers(redis.port()).await;
-    // Much longer than this test waits: only the watch over that line itself can find it.
+    // This time-out is much longer than the test waits, so only the check of the notification
+    // connection itself can detect the failure.
     let server = TestServer::on(
         &["--redis-url", &proxy.redis_url()],
         &["--redis-timeout", "10m"],
     )
     .await;
     let mut subscriber = server.subscribe("/stream").await;
-    until("it has subscribed", async || {
+    until("the node has subscribed", async || {
         (proxy.subscribers() == 1).then_some(())
     })
     .await;
     for round in 1..=3 {
         proxy.silence();
-        until("it has subscribed again", async || {
+        until("the node has subscribed again", async || {
             (proxy.subscribers() > round).then_some(())
         })
         .await;
@@ -40,14 +42,14 @@ async fn a_half_open_line_for_wake_ups_is_found_and_made_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_channels_are_heard_again_after_a_cut() {
+async fn many_channels_are_subscribed_again_after_a_cut() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;
     let (server, other) = (
         TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await,
         TestServer::node(&redis, &[]).await,
     );
-    // More than are subscribed to at once.
+    // More channels than one SUBSCRIBE command contains (`SUBSCRIBE_BATCH` in `pubsub.rs`).
     let channels: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
     let mut subscribers = all_at_once(&channels, async |channel| {
         server
@@ -68,7 +70,7 @@ async fn many_channels_are_heard_again_after_a_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
+async fn an_unreachable_redis_is_a_503_within_the_time_out_for_any_number_of_clients() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;
     let server = TestServer::on(
@@ -77,7 +79,7 @@ async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
     )
     .await;
     server.publish("sse", "click", "first").await;
-    // Connections are accepted, and nothing answers; then nobody listens there at all.
+    // First, connections are accepted but nothing answers; then nothing listens on the port.
     for target in ["silent", "closed"] {
         match target {
             "silent" => proxy.silence(),
@@ -102,7 +104,7 @@ async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
         });
         for answer in within("every publish is answered", answers).await {
             let status = answer.status();
-            // A line that is found to be silent is made anew, and then it works.
+            // A connection that is found to be silent is replaced, and then publishing works.
             if target == "silent" && status.is_success() {
                 continue;
             }
@@ -118,7 +120,7 @@ async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
     let last = server.try_publish("sse", "click", "x").await.unwrap();
     refusal(last, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
     proxy.switch(redis.port());
-    until("it works again", async || {
+    until("publishing works again", async || {
         server
             .try_publish("sse", "click", "again")
             .await
@@ -131,7 +133,7 @@ async fn a_redis_that_is_away_is_a_503_within_the_time_out_however_many_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_publish_to_a_channel_has_one_time_out_for_all_that_it_asks() {
+async fn the_first_publish_to_a_channel_has_one_time_out_for_all_its_commands() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;
     let server = TestServer::on(
@@ -140,7 +142,7 @@ async fn the_first_publish_to_a_channel_has_one_time_out_for_all_that_it_asks() 
     )
     .await;
     server.publish("known", "click", "first").await;
-    // Each answer is in time, and two are not.
+    // One answer arrives within the time-out, but two in a row do not.
     proxy.delay(Duration::from_secs(3));
     let (known, new) = tokio::join!(
         server.try_publish("known", "click", "x"),
@@ -154,7 +156,7 @@ async fn the_first_publish_to_a_channel_has_one_time_out_for_all_that_it_asks() 
     )
     .await;
     proxy.delay(Duration::ZERO);
-    let later = until("it works again", async || {
+    let later = until("publishing works again", async || {
         let response = server.try_publish("new", "click", "later").await.unwrap();
         response.status().is_success().then_some(response)
     });
@@ -169,7 +171,7 @@ async fn the_first_publish_to_a_channel_has_one_time_out_for_all_that_it_asks() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_freezes_before_the_first_publish_to_a_channel_has_surely_not_stored_it() {
+async fn a_first_publish_to_a_channel_on_a_frozen_redis_is_certainly_not_stored() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--redis-timeout", "1s"]).await;
     server.publish("sse", "click", "first").await;
@@ -188,7 +190,7 @@ async fn a_redis_that_freezes_before_the_first_publish_to_a_channel_has_surely_n
     )
     .await;
     signal("-CONT");
-    until("it works again", async || {
+    until("publishing works again", async || {
         server
             .try_publish("sse", "click", "later")
             .await
@@ -201,7 +203,7 @@ async fn a_redis_that_freezes_before_the_first_publish_to_a_channel_has_surely_n
     assert_eq!(redis.run("EXISTS sse:{new}").await, redis::Value::Int(0));
 }
 
-/// A line of an `INFO`.
+/// The value of one line of `INFO`.
 async fn info(redis: &RedisServer, section: &str, name: &str) -> String {
     let text: String = redis
         .command(redis::cmd("INFO").arg(section).to_owned())
@@ -214,7 +216,7 @@ async fn info(redis: &RedisServer, section: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_gets_its_first_replica_is_looked_at_and_no_connection_is_broken() {
+async fn a_primary_that_gets_its_first_replica_is_checked_without_breaking_a_connection() {
     let redis =
         RedisServer::start_with(&["--appendonly", "yes", "--repl-diskless-sync-delay", "0"]).await;
     let server = TestServer::node(&redis, &[]).await;
@@ -225,11 +227,11 @@ async fn a_primary_that_gets_its_first_replica_is_looked_at_and_no_connection_is
     replica
         .run(&format!("REPLICAOF 127.0.0.1 {}", redis.port()))
         .await;
-    until("the primary begins another history", async || {
+    until("the primary has a new replication id", async || {
         (info(&redis, "replication", "master_replid:").await != history).then_some(())
     })
     .await;
-    until("the node looks whether all is there", async || {
+    until("the node checks for lost events", async || {
         (info(&redis, "commandstats", "cmdstat_evalsha:").await != scripts).then_some(())
     })
     .await;

@@ -1,11 +1,12 @@
-//! A Redis that answers, but not with what was asked for: full, demoted, of another protocol. Nothing of it is a 500, and
-//! everything works again by itself.
+//! A Redis that answers with an error: it is full, demoted or speaks another protocol. No such
+//! answer becomes a 500, and the server recovers by itself.
 
 use reqwest::{Response, StatusCode};
 
 use crate::common::{RedisServer, TestServer, free_port, refusal, until};
 
-/// A publish of each kind: one event, a batch of one, a batch of many, the first one of a channel, and one with a key.
+/// A publish of each kind: one event, a batch of one, a batch of many, the first event of a
+/// channel, and one with a key.
 async fn publishes(server: &TestServer) -> Vec<Response> {
     let line = r#"{"event":"click","data":"x"}"#;
     let keyed = server
@@ -55,7 +56,7 @@ async fn until_publishing_works(server: &TestServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_at_its_maxmemory_is_a_full_log_until_it_has_room() {
+async fn a_redis_at_its_maxmemory_is_a_full_log_until_memory_is_free() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     let mut subscriber = server.subscribe("/stream").await;
@@ -77,7 +78,7 @@ async fn a_redis_at_its_maxmemory_is_a_full_log_until_it_has_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_full_redis_has_can_be_read() {
+async fn history_in_a_full_redis_can_be_read() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;
     server.publish_numbers("sse", 0..3).await;
@@ -124,7 +125,7 @@ async fn a_redis_that_became_a_replica_is_a_503_until_it_is_promoted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_speaks_resp3_serves_as_any_other() {
+async fn a_redis_that_speaks_resp3_works_like_any_other() {
     let redis = RedisServer::start().await;
     let url = format!("{}?protocol=resp3", redis.url());
     let server = TestServer::on(

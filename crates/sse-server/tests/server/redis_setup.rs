@@ -1,11 +1,12 @@
-//! How a Redis is set up: what may lose events is said, and what belongs to others is left alone.
+//! Setup of Redis: settings that can lose events are reported, and data of other programs is left
+//! alone.
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::common::{RedisServer, Subscriber, TestServer, run, server_command, until};
 
-/// The codes of the warnings that `/health/ready` gives.
+/// The codes of the warnings in the response of `/health/ready`.
 async fn warnings(server: &TestServer) -> Vec<String> {
     let ready = server.get("/health/ready").await.unwrap();
     assert_eq!(ready.status(), StatusCode::OK);
@@ -28,7 +29,7 @@ async fn warnings(server: &TestServer) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_may_lose_events_is_said_at_start_and_by_ready() {
+async fn a_redis_that_may_lose_events_is_reported_at_start_and_by_ready() {
     let mut redis = RedisServer::start_with(&[
         "--appendonly",
         "no",
@@ -46,13 +47,13 @@ async fn a_redis_that_may_lose_events_is_said_at_start_and_by_ready() {
     for word in ["appendonly", "maxmemory-policy allkeys-lru"] {
         assert!(server.log().contains(word), "{word} in {}", server.log());
     }
-    // As soon as it is set right, and again when it is not.
+    // The warnings end once the settings are right, and return once a setting is wrong.
     redis.run("CONFIG SET appendonly yes").await;
     redis.run("CONFIG SET maxmemory-policy noeviction").await;
     assert_eq!(warnings(&server).await, Vec::<String>::new());
     redis.kill();
     redis.restart().await;
-    until("the warning is said again after a reconnect", async || {
+    until("a reconnect logs the warning again", async || {
         server
             .get("/health/ready")
             .await
@@ -66,7 +67,7 @@ async fn a_redis_that_may_lose_events_is_said_at_start_and_by_ready() {
         warnings(&server).await,
         ["appendonly_off", "evicting_policy"]
     );
-    // Said once for each time that it came to be so.
+    // The warning is logged once each time the setting becomes wrong.
     assert!(
         server.log().matches("maxmemory-policy allkeys-lru").count() <= 2,
         "{}",
@@ -75,7 +76,7 @@ async fn a_redis_that_may_lose_events_is_said_at_start_and_by_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_set_up_well_gets_no_warning_and_so_does_the_embedded_log() {
+async fn a_safe_redis_and_the_embedded_log_cause_no_warning() {
     let redis = RedisServer::start().await;
     assert_eq!(
         warnings(&TestServer::node(&redis, &[]).await).await,
@@ -86,7 +87,7 @@ async fn a_redis_that_is_set_up_well_gets_no_warning_and_so_does_the_embedded_lo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_user_may_not_read_is_unknown_and_everything_works() {
+async fn settings_that_the_redis_user_may_not_read_are_unknown_and_publishing_works() {
     let redis = RedisServer::start().await;
     redis
         .run("ACL SETUSER app on >secret ~* &* +@all -config -info")
@@ -105,7 +106,7 @@ async fn what_a_user_may_not_read_is_unknown_and_everything_works() {
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "x").await;
     assert_eq!(subscriber.next_event().await.data, "x");
-    // CONFIG is refused more often than INFO.
+    // `CONFIG` is forbidden more often than `INFO`, so `INFO` alone must be enough.
     redis.run("ACL SETUSER app +info").await;
     assert_eq!(warnings(&server).await, Vec::<String>::new());
 }
@@ -129,7 +130,7 @@ async fn systems_with_different_prefixes_on_one_redis_do_not_see_each_other() {
     for (server, data) in [(&one, "of one"), (&other, "of the other")] {
         let history = server.history("sse").await;
         assert_eq!((history.len(), history[0].data.as_str()), (1, data));
-        // The registry of channels is each one's own.
+        // Each prefix has its own registry of channels.
         let refused = server.try_publish("more", "click", "x").await.unwrap();
         assert_eq!(refused.status(), StatusCode::INSUFFICIENT_STORAGE);
     }
@@ -145,7 +146,7 @@ async fn systems_with_different_prefixes_on_one_redis_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn a_prefix_with_other_characters_is_refused_with_advice() {
+async fn a_prefix_with_other_characters_is_rejected_with_advice() {
     for prefix in ["a{b}", "a b", "ü"] {
         let said = run(server_command().args([
             "--redis-url",

@@ -1,11 +1,11 @@
-//! Coming back with a last event id: nothing is missing, nothing comes twice, or a gap says so.
+//! Resume by last event id: no event is missing or repeated, or a gap reports the loss.
 
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::common::{Subscriber, TestEvent, TestServer, until};
 
-/// Publishes numbers until told to stop; returns how many.
+/// Publishes numbers until `stop` is set; returns how many.
 async fn keep_publishing(server: &TestServer, from: usize, stop: &std::cell::Cell<bool>) -> usize {
     let mut number = from;
     while !stop.get() {
@@ -23,7 +23,7 @@ async fn gap(subscriber: &mut Subscriber) -> (TestEvent, Value) {
 }
 
 crate::on_every_broker! {
-    async fn resuming_is_exact_at_every_position_while_events_keep_coming(backend: Backend) {
+    async fn resuming_is_exact_at_every_position_during_publishing(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "20"]).await;
         let opening = server.subscribe("/stream").await.last_event_id;
         server.publish_numbers("sse", 0..50).await;
@@ -34,7 +34,8 @@ crate::on_every_broker! {
             let positions = std::iter::once(opening.clone()).chain(history.iter().map(|event| event.id.clone()));
             for (nth, id) in positions.enumerate() {
                 let mut subscriber = server.subscribe_after("/stream", Some(&id)).await;
-                // Past the end of the history at the time, so the seam with live events is crossed.
+                // The read passes the end of the earlier history, so it crosses the seam to live
+                // events.
                 for number in nth..60 {
                     assert_eq!(subscriber.next_event().await.data, number.to_string(), "after {id}");
                 }
@@ -57,7 +58,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn the_header_beats_the_url_and_an_empty_one_is_none(backend: Backend) {
+    async fn the_header_overrides_the_url_and_an_empty_id_counts_as_absent(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..3).await;
         let ids: Vec<String> = server.history("sse").await.into_iter().map(|event| event.id).collect();
@@ -70,7 +71,7 @@ crate::on_every_broker! {
         assert_eq!(fresh.take_data(1).await, ["3"]);
     }
 
-    async fn every_way_to_say_a_last_event_id_counts_as_a_resume(backend: Backend) {
+    async fn every_form_of_a_last_event_id_counts_as_a_resume(backend: Backend) {
         let server = TestServer::start(backend).await;
         let id = server.publish("sse", "number", "0").await;
         let resumes = async || server.metric("sse_resumes_total").await;
@@ -101,7 +102,7 @@ crate::on_every_broker! {
         assert_eq!(again.take_data(3).await, ["4", "6", "8"]);
     }
 
-    async fn after_trimming_a_gap_says_so_and_is_not_said_again(backend: Backend) {
+    async fn trimmed_events_are_reported_by_one_gap(backend: Backend) {
         let server = TestServer::start_with(backend, &["--history-events", "100", "--tail-events", "5"]).await;
         let before = server.publish("sse", "click", "first").await;
         for start in (0..1000).step_by(100) {
@@ -118,14 +119,15 @@ crate::on_every_broker! {
         for stored in &kept {
             assert_eq!(subscriber.next_event().await, *stored);
         }
-        // Cut right after the gap: neither it nor the oldest event is lost or repeated.
+        // A client that is cut right after the gap neither gets the gap again nor misses the oldest
+        // event.
         let mut again = server.subscribe_after("/stream", Some(&event.id)).await;
         for stored in &kept {
             assert_eq!(again.next_event().await, *stored);
         }
     }
 
-    async fn a_filter_passes_a_gap(backend: Backend) {
+    async fn a_filter_does_not_drop_a_gap(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..3).await;
         let mut subscriber = server.subscribe_after("/stream?event=view", Some("5-5")).await;
@@ -135,7 +137,7 @@ crate::on_every_broker! {
         assert_eq!(subscriber.next_event().await.data, "seen");
     }
 
-    async fn garbage_is_told_as_a_gap_and_never_refused(backend: Backend) {
+    async fn an_invalid_id_causes_a_gap_and_is_never_rejected(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..2).await;
         let oldest = server.history("sse").await[0].id.clone();
@@ -150,7 +152,7 @@ crate::on_every_broker! {
             assert!(said["after"].as_str().unwrap().len() <= 64);
             assert_eq!(subscriber.take_data(2).await, ["0", "1"]);
         }
-        // The highest id there can be, after which nothing has a place.
+        // The highest possible id; no id comes after it.
         let highest = format!("{}-{}", u64::MAX, u64::MAX);
         for id in [&highest, &format!("@{highest}")] {
             let mut subscriber = server.subscribe_after("/stream", Some(id)).await;
@@ -165,7 +167,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn there_is_no_gap_on_a_quiet_or_an_aged_out_channel(backend: Backend) {
+    async fn a_quiet_or_an_aged_out_channel_has_no_gap(backend: Backend) {
         let server = TestServer::start_with(backend, &["--history-age", "300ms"]).await;
         let empty = server.subscribe("/stream?channel=empty").await.last_event_id;
         server.publish_numbers("sse", 0..20).await;

@@ -1,5 +1,5 @@
-//! The command line and the environment. Misuse ends the server before it opens anything, with code 2
-//! and a message that states what to write instead.
+//! The command line and the environment. Misuse ends the server before it opens anything, with code
+//! 2 and a message that states what to write instead.
 
 use std::{net::TcpListener, process::Command};
 

@@ -1,4 +1,5 @@
-//! Stopping: streams end between two blocks, publishes under way finish, nothing that was acknowledged is lost.
+//! Shutdown: streams end between two blocks, publishes in progress finish, and no acknowledged
+//! event is lost.
 
 use std::{process::ExitStatus, time::Duration};
 
@@ -13,12 +14,12 @@ use tokio::{
 
 use crate::common::{Backend, RedisServer, TestServer, ended, until, within};
 
-/// Far more than the promised 5 s, for slow machines.
+/// Far more than the documented 5 s, for slow machines.
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 /// The end of a block, of its chunk, and the chunk that ends the body (RFC 9112 §7.1).
 const CLEAN_END: &[u8] = b"\n\n\r\n0\r\n\r\n";
 
-/// Everything that comes down a stream, as raw bytes, until the connection ends.
+/// All bytes of a stream until the connection ends.
 async fn open_stream(server: &TestServer, channel: &str) -> JoinHandle<Vec<u8>> {
     let mut socket = server.connect().await;
     let request = format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -43,7 +44,7 @@ async fn open_stream(server: &TestServer, channel: &str) -> JoinHandle<Vec<u8>> 
 async fn stop(server: &mut TestServer, signal: &str) -> ExitStatus {
     let stopped = timeout(STOPS_WITHIN, server.stop(signal))
         .await
-        .expect("it stops in time");
+        .expect("the server stops in time");
     assert!(!server.log().contains("panicked"), "{}", server.log());
     stopped
 }
@@ -53,7 +54,7 @@ fn assert_clean_end(stream: &[u8]) {
     assert!(stream.ends_with(CLEAN_END), "the stream ends with {tail:?}");
 }
 
-/// Publishes text until the server is gone; returns the ids of what was acknowledged.
+/// Publishes text until the server has stopped; returns the ids of the acknowledged events.
 async fn publish_until_refused(server: &TestServer, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
@@ -63,7 +64,7 @@ async fn publish_until_refused(server: &TestServer, writer: usize) -> Vec<String
         else {
             break;
         };
-        // While it stops it may also say that it does.
+        // A stopping server may also respond that it is stopping.
         if response.status() != StatusCode::OK {
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
             break;
@@ -87,13 +88,13 @@ crate::on_every_broker! {
                 assert_clean_end(&stream.await.unwrap());
             }
             let address = server.url.trim_start_matches("http://").to_owned();
-            assert!(TcpStream::connect(address).await.is_err(), "it still takes connections");
+            assert!(TcpStream::connect(address).await.is_err(), "it still accepts connections");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_while_stopping_is_in_the_log() {
+async fn events_acknowledged_during_shutdown_are_in_the_log() {
     for signal in ["TERM", "INT"] {
         let mut server = TestServer::start(Backend::Embedded).await;
         let mut streams = Vec::new();
@@ -109,7 +110,7 @@ async fn what_was_acknowledged_while_stopping_is_in_the_log() {
             server.signal(signal);
         };
         let (acknowledged, ()) = within(
-            "the server goes away",
+            "the server stops",
             futures::future::join(publishing, signalled),
         )
         .await;
@@ -133,7 +134,7 @@ async fn what_was_acknowledged_while_stopping_is_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_goes_on_where_the_stopped_server_left_it() {
+async fn a_subscriber_resumes_where_the_stopped_server_ended_its_stream() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut subscriber = server.subscribe("/stream").await;
     server.publish_numbers("sse", 0..10).await;
@@ -148,24 +149,24 @@ async fn a_subscriber_goes_on_where_the_stopped_server_left_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_does_not_read_does_not_hold_up_the_end() {
+async fn a_subscriber_that_does_not_read_does_not_delay_shutdown() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut stalled = server.connect().await;
     stalled
         .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
         .unwrap();
-    until("it subscribes", async || {
+    until("the client is subscribed", async || {
         (server.metric("sse_subscribers").await >= 1.0).then_some(())
     })
     .await;
     let healthy = open_stream(&server, "idle").await;
-    // More than the buffers of both ends hold.
+    // More bytes than the buffers of both ends hold.
     let large = "x".repeat(900_000);
     for _ in 0..4 {
         server.publish("sse", "click", &large).await;
     }
-    until("its buffer fills", async || {
+    until("the buffer is full", async || {
         let mut seen = vec![0; 32 << 10];
         (stalled.peek(&mut seen).await.unwrap() == seen.len()).then_some(())
     })
@@ -178,11 +179,11 @@ async fn a_subscriber_that_does_not_read_does_not_hold_up_the_end() {
         stalled.read_to_end(&mut received),
     )
     .await;
-    assert!(received.len() < 4 * large.len(), "it never stalled");
+    assert!(received.len() < 4 * large.len(), "the stream never stalled");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_are_idle_or_half_a_request_do_not_hold_up_the_end() {
+async fn idle_connections_and_half_requests_do_not_delay_shutdown() {
     let mut server = TestServer::start(Backend::Memory).await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -211,7 +212,7 @@ async fn connections_that_are_idle_or_half_a_request_do_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publish_whose_body_is_on_its_way_is_finished() {
+async fn a_publish_whose_body_is_in_transit_is_finished() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut publisher = server.connect().await;
     publisher
@@ -221,7 +222,7 @@ async fn a_publish_whose_body_is_on_its_way_is_finished() {
         )
         .await
         .unwrap();
-    // From here on the request is in flight: the server asks for its body.
+    // From here on the request is in progress: the server asks for its body.
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         assert!(
@@ -267,7 +268,7 @@ async fn a_publish_whose_body_is_on_its_way_is_finished() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_is_away_or_frozen_does_not_hold_up_the_end() {
+async fn a_dead_or_frozen_redis_does_not_delay_shutdown() {
     for frozen in [false, true] {
         let mut redis = RedisServer::start().await;
         let mut server = TestServer::node(&redis, &[]).await;

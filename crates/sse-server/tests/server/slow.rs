@@ -1,5 +1,8 @@
-//! Subscribers that read slower than events come, or not at all for a while, at the rates that were promised: each gets
-//! every event that is kept, once and in order, or is told exactly what it missed; and they cost no memory to speak of.
+//! Subscribers that read more slowly than events arrive, or not at all for a while, at the
+//! documented rates.
+//!
+//! Each subscriber gets every event that is kept, once and in order, and a gap for exactly the
+//! events that it missed. The server needs almost no memory for slow subscribers.
 
 use std::{ops::Range, pin::pin, sync::Arc, time::Duration};
 
@@ -18,47 +21,47 @@ use tokio::{
 
 use crate::common::{Backend, TestServer, all_at_once, peak_memory, within};
 
-/// 5 000 events/s of 200 bytes, for two seconds.
+/// Events to publish: 5 000 events/s of 200 bytes, for two seconds.
 const EVENTS: usize = 10_000;
 const BATCH: usize = 100;
 const BATCH_EVERY: Duration = Duration::from_millis(20);
 const EVENT_BYTES: usize = 200;
-/// Between two looks at what waits in sockets.
+/// Time between two measurements of the bytes that wait in sockets.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Of each kind.
+/// Readers per kind.
 const READERS: usize = 50;
-/// What a slow one reads in one go, four times a second: 1 KB/s.
+/// Bytes that a slow reader reads at once, four times a second: 1 KB/s.
 const SIP_BYTES: usize = 250;
 const SIP_EVERY: Duration = Duration::from_millis(250);
 const MEMORY_MAX: usize = 64 << 20;
-/// What our kernel takes for a byte that waits in a socket, at the most.
+/// Upper bound of the kernel memory per byte that waits in a socket.
 const KERNEL_FACTOR: usize = 2;
-/// `--tail-events`, as it is unless it is set.
+/// Default of `--tail-events`.
 const TAIL_EVENTS: usize = 1024;
-/// What a stream has at the most of what was made for it and not yet given to its socket, and more.
+/// Upper bound of the bytes that the server holds per stream before they are written to the socket.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// How much room a subscriber has on its side.
+/// Size of the subscriber's receive buffer.
 #[derive(Debug, Clone, Copy)]
 enum Room {
     Small,
-    /// As the system gives it.
+    /// The system's default size.
     Usual,
 }
 
-/// What comes on a stream.
+/// A block on a stream.
 #[derive(Debug)]
 enum Told {
     Number(usize),
     Gap(Gap),
 }
 
-/// A stream that is read as slowly as it is told to.
+/// A stream whose reading speed the test controls.
 struct Reader {
     socket: TcpStream,
     blocks: BlockSplitter,
     opening: String,
-    /// With the last event id after each.
+    /// Blocks received, each with the last event id after the block.
     told: Vec<(String, Told)>,
     last_event_id: String,
     bytes_read: usize,
@@ -74,7 +77,7 @@ impl Reader {
         let mut socket = within("a connection", socket.connect(address))
             .await
             .unwrap();
-        // Without chunks the body is what comes.
+        // An HTTP/1.0 response has no chunks, so all bytes are the body.
         socket
             .write_all(b"GET /stream HTTP/1.0\r\nHost: x\r\n\r\n")
             .await
@@ -100,10 +103,10 @@ impl Reader {
         reader
     }
 
-    /// Reads so many bytes at the most; false at the end.
+    /// Reads at most `most` bytes; returns false at the end of the stream.
     async fn read(&mut self, most: usize) -> bool {
         let mut bytes = vec![0; most];
-        let count = within("something on the stream", self.socket.read(&mut bytes)).await;
+        let count = within("bytes on the stream", self.socket.read(&mut bytes)).await;
         let count = count
             .inspect_err(|error| eprintln!("the stream broke: {error}"))
             .unwrap_or(0);
@@ -125,7 +128,7 @@ impl Reader {
         count > 0
     }
 
-    /// Sips until told to go on.
+    /// Reads slowly until `goes_on` has a value.
     async fn sip(&mut self, mut goes_on: watch::Receiver<Option<Sockets>>) {
         let mut tick = interval(SIP_EVERY);
         while goes_on.borrow_and_update().is_none() {
@@ -134,8 +137,9 @@ impl Reader {
         }
     }
 
-    /// With all events published, this one is behind the tail: even with all that waited for it in sockets, or may be on
-    /// its way there, it has been given fewer events than were published before the tail begins.
+    /// Checks that this reader is behind the tail after all events were published. Even with the
+    /// bytes that wait in sockets, or may be on their way there, the reader has been sent fewer
+    /// events than were published before the tail begins.
     fn assert_behind_the_tail(&self, sockets: &[Socket]) {
         let here = self.socket.local_addr().unwrap().port();
         let ours = sockets.iter().filter(|socket| socket.client == here);
@@ -146,11 +150,11 @@ impl Reader {
             + CHUNK_BYTES;
         assert!(
             given < (EVENTS - TAIL_EVENTS) * EVENT_BYTES,
-            "{given} bytes were given: not behind the tail"
+            "{given} bytes were sent: not behind the tail"
         );
     }
 
-    /// Reads at full speed until the event with this number.
+    /// Reads at full speed up to the event with this number.
     async fn read_until(&mut self, last: usize) {
         SockRef::from(&self.socket)
             .set_recv_buffer_size(1 << 20)
@@ -164,7 +168,8 @@ impl Reader {
         }
     }
 
-    /// Every event came once and in order, but for those of the gaps that were told; returns where the last of them ends.
+    /// Checks that every event came once and in order, except those that gaps reported; returns the
+    /// end of the last gap.
     fn judge(&self) -> Option<usize> {
         let (mut expected, mut before, mut gap_end) = (0, &self.opening, None);
         let mut told = self.told.iter().peekable();
@@ -206,7 +211,7 @@ fn number_in(data: &str) -> usize {
         .expect("a number")
 }
 
-/// Publishes numbers with something behind them, as one batch.
+/// Publishes numbers followed by padding, as one batch.
 async fn publish(server: &TestServer, numbers: Range<usize>) {
     let line = |number| {
         format!(
@@ -236,13 +241,14 @@ struct Socket {
     client: u16,
     /// In the server's end: bytes that the client has not acknowledged.
     unsent: usize,
-    /// In the client's end: bytes that nobody has read.
+    /// In the client's end: bytes that the client has not read.
     unread: usize,
 }
 
 type Sockets = Arc<Vec<Socket>>;
 
-/// Both ends of all connections to the server (`proc_pid_net(5)`). The kernel takes long for that: seldom, please.
+/// Both ends of all connections to the server (`proc_pid_net(5)`). The kernel needs long for this
+/// table, so call it rarely.
 fn sockets(server: &TestServer) -> Sockets {
     let server_port: u16 = server
         .url
@@ -280,12 +286,12 @@ fn sockets(server: &TestServer) -> Sockets {
     )
 }
 
-/// What waits in the sockets of the server.
+/// Bytes that wait in the sockets of the server.
 fn unsent(server: &TestServer) -> usize {
     sockets(server).iter().map(|socket| socket.unsent).sum()
 }
 
-/// Looks at what waits in the server's sockets until `work` is done; returns the most that it saw.
+/// Measures the bytes that wait in the server's sockets until `work` is done; returns the maximum.
 async fn most_unsent<T>(server: &TestServer, work: impl Future<Output = T>) -> (usize, T) {
     let mut tick = interval(LOOK_EVERY);
     let mut most = 0;
@@ -310,8 +316,8 @@ async fn oldest(server: &TestServer) -> usize {
     number_in(page["events"][0]["data"].as_str().unwrap())
 }
 
-/// Fifty that read 1 KB/s, fifty that read nothing, and three that read everything, while events come; then all read on.
-/// Returns where the gaps end that the slow ones were told.
+/// Fifty readers at 1 KB/s, fifty that read nothing and three that read everything, while events
+/// arrive; then all read at full speed. Returns the gap ends of the slow readers.
 async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
     let mut healthy = Vec::new();
     let (mut slow, mut stopped) = (Vec::new(), Vec::new());
@@ -327,7 +333,7 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         let goes_on = goes_on.clone();
         async move {
             reader.sip(goes_on.clone()).await;
-            reader.assert_behind_the_tail(goes_on.borrow().as_ref().expect("it goes on"));
+            reader.assert_behind_the_tail(goes_on.borrow().as_ref().expect("the socket table"));
             reader.read_until(EVENTS - 1).await;
             reader
         }
@@ -342,7 +348,7 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
         })
         .await;
         for reader in healthy {
-            assert_eq!(reader.judge(), None, "one that reads was held up");
+            assert_eq!(reader.judge(), None, "a fast reader was delayed");
         }
         let (own, in_sockets) = (peak_memory(server), unsent * KERNEL_FACTOR);
         println!(
@@ -368,7 +374,7 @@ async fn slow_stopped_and_healthy(server: &TestServer) -> Vec<Option<usize>> {
     let (slow, stopped) = tokio::join!(slow_ones, stopped_ones);
     assert!(
         server.metric("sse_subscribers_fell_behind_total").await >= 100.0,
-        "not all fell behind"
+        "not all slow readers fell behind"
     );
     slow.iter().chain(&stopped).map(Reader::judge).collect()
 }
@@ -380,7 +386,7 @@ crate::on_every_broker! {
         assert!(gaps.iter().all(Option::is_none), "{gaps:?}");
     }
 
-    async fn slow_and_stopped_readers_are_told_exactly_what_is_not_kept(backend: Backend) {
+    async fn slow_and_stopped_readers_get_a_gap_for_exactly_the_trimmed_events(backend: Backend) {
         let server = TestServer::start_with(backend, &["--history-events", "3000"]).await;
         let gaps = slow_stopped_and_healthy(&server).await;
         let oldest = oldest(&server).await;
@@ -388,9 +394,10 @@ crate::on_every_broker! {
     }
 }
 
-/// Whoever reads has a window that is closed nearly all the time: its kernel tells of room only when there is much.
+/// The receive window of a slow reader is closed nearly all the time: its kernel reports free space
+/// only once there is much of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_of_a_kilobyte_a_second_is_not_stalled_however_much_its_kernel_took() {
+async fn a_reader_of_a_kilobyte_per_second_does_not_count_as_stalled() {
     let write_timeout = Duration::from_secs(3);
     let server = TestServer::start_with(Backend::Memory, &["--write-timeout", "3s"]).await;
     let mut readers = Vec::new();

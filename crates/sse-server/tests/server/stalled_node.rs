@@ -1,5 +1,8 @@
-//! A log that does not go on where a node's subscribers stand: the node slept while it was trimmed, or it was wiped under
-//! them and nobody says so. A thousand of them are told, each its own gap, and the log is not read once for each.
+//! The log no longer continues where the subscribers of a node are: either the node was stopped
+//! while the log was trimmed, or the log was wiped without any notification.
+//!
+//! Each of a thousand subscribers gets its own gap, and the node does not read the log once per
+//! subscriber.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -7,10 +10,10 @@ use serde_json::{Value, json};
 use crate::common::{RedisServer, Subscriber, TestServer, all_at_once};
 
 const SUBSCRIBERS: usize = 1000;
-/// A few pages and a few repeats on a busy machine; far from one for each subscriber.
+/// A few pages, and a few repeats on a busy machine; far fewer than one page per subscriber.
 const READS_MAX: f64 = 50.0;
 
-/// A socket for each of them.
+/// Each subscriber needs a socket.
 fn raise_the_limit_of_open_files() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(
@@ -27,7 +30,7 @@ async fn subscribe(server: &TestServer, path: &str, count: usize) -> Vec<Subscri
     all_at_once(0..count, async |_| server.subscribe(path).await).await
 }
 
-/// What the next event says, which is a gap.
+/// The data of the next event, which must be a gap.
 async fn gap(subscriber: &mut Subscriber) -> Value {
     let event = subscriber.next_event().await;
     assert_eq!(event.event, "gap", "{event:?}");
@@ -35,7 +38,7 @@ async fn gap(subscriber: &mut Subscriber) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_all_of_them() {
+async fn a_node_stopped_longer_than_the_history_sends_every_subscriber_a_gap_with_few_reads() {
     raise_the_limit_of_open_files();
     let redis = RedisServer::start().await;
     let flags = ["--history-events", "200", "--tail-events", "50"];
@@ -73,7 +76,7 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
         reads <= READS_MAX,
         "{reads} pages were read for {SUBSCRIBERS} subscribers"
     );
-    // And it goes on.
+    // The streams continue.
     awake.publish("sse", "number", "new").await;
     for subscriber in &mut subscribers {
         assert_eq!(subscriber.next_event().await.data, "new");
@@ -81,7 +84,7 @@ async fn a_node_that_slept_longer_than_the_history_tells_everyone_and_reads_for_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_is_wiped_without_a_reconnect_is_told_though_nobody_publishes() {
+async fn a_wipe_without_a_reconnect_is_reported_even_if_no_event_is_published() {
     raise_the_limit_of_open_files();
     let redis = RedisServer::start().await;
     let node = TestServer::node(&redis, &[]).await;

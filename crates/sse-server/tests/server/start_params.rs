@@ -1,4 +1,4 @@
-//! Where a stream starts when it is told: at the oldest event, at a time, before the newest few.
+//! Start parameters of a stream: the oldest event, a time, or the newest `n` events.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ fn ms(id: &str) -> u64 {
     id.parse::<EventId>().unwrap().ms
 }
 
-/// Publishes numbers one by one until told to stop.
+/// Publishes numbers one by one until `stop` is set.
 async fn keep_publishing(server: &TestServer, from: usize, stop: &Cell<bool>) {
     for number in from.. {
         if stop.get() {
@@ -42,7 +42,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 crate::on_every_broker! {
-    async fn from_the_oldest_everything_comes_and_then_what_is_new(backend: Backend) {
+    async fn from_oldest_sends_all_history_and_then_new_events(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "5"]).await;
         let mut early = server.subscribe("/stream?from=oldest").await;
         server.publish_numbers("sse", 0..300).await;
@@ -55,7 +55,7 @@ crate::on_every_broker! {
         assert_eq!(data_of(&events(&server, "from=oldest&limit=2").await), ["0", "1"]);
     }
 
-    async fn the_newest_n_come_and_then_what_is_new_while_events_keep_coming(backend: Backend) {
+    async fn last_n_sends_the_newest_n_and_then_new_events_during_publishing(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "5"]).await;
         server.publish_numbers("sse", 0..50).await;
         let stop = Cell::new(false);
@@ -66,7 +66,8 @@ crate::on_every_broker! {
                 let data = subscriber.take_data(20).await;
                 let first: usize = data[0].parse().unwrap();
                 assert_eq!(data, numbers(first..first + 20), "last={last}");
-                // Exactly so many lie between the start and the end of history as it was.
+                // Exactly this number of events is between the start and the end of the earlier
+                // history.
                 let before: Value = events(&server, &format!("last_event_id={opening}&limit=10000")).await;
                 assert!(before["gap"].is_null() && data_of(&before).len() >= last.min(first + 20), "last={last}");
             }
@@ -84,7 +85,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn the_newest_n_are_those_that_match_the_filter(backend: Backend) {
+    async fn last_n_counts_only_events_that_match_the_filter(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "5"]).await;
         let line = |number: usize| {
             let kind = if number.is_multiple_of(700) { "rare" } else { "number" };
@@ -102,7 +103,7 @@ crate::on_every_broker! {
         assert_eq!(none.next_event().await.data, "at last");
     }
 
-    async fn the_newest_n_are_those_up_to_the_end_that_is_asked_for(backend: Backend) {
+    async fn last_n_counts_back_from_the_requested_end(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..40).await;
         server.publish("sse", "rare", "40").await;
@@ -129,7 +130,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn history_is_read_by_type_in_pages_that_fit_together(backend: Backend) {
+    async fn filtered_pages_of_history_join_without_a_hole(backend: Backend) {
         let server = TestServer::start(backend).await;
         let kind = |number: usize| match number {
             _ if number.is_multiple_of(900) => "rare",
@@ -160,7 +161,7 @@ crate::on_every_broker! {
                 assert_eq!(got, expected, "{query} by {limit}");
             }
         }
-        // What ends somewhere, and as lines.
+        // With an end, and as lines.
         let all = server.history("sse").await;
         let answer = events(&server, &format!("event=rare&until={}", all[1800].id)).await;
         assert_eq!(data_of(&answer), ["0", "900", "1800"]);
@@ -169,10 +170,10 @@ crate::on_every_broker! {
         assert_eq!(lines.send().await.unwrap().text().await.unwrap().lines().count(), 2);
     }
 
-    async fn since_a_time_what_is_as_late_comes(backend: Backend) {
+    async fn since_sends_events_from_that_time_on(backend: Backend) {
         let server = TestServer::start(backend).await;
         let first = server.publish("sse", "number", "0").await;
-        // A later millisecond, by the log's clock.
+        // The second event is in a later millisecond of the log's clock.
         let second = until("another millisecond", async || {
             let id = server.publish("sse", "number", "1").await;
             (ms(&id) > ms(&first)).then_some(id)
@@ -199,7 +200,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn since_before_what_was_trimmed_is_a_gap_and_since_the_oldest_is_none(backend: Backend) {
+    async fn since_before_trimmed_events_is_a_gap_and_since_the_oldest_is_not(backend: Backend) {
         let server = TestServer::start_with(backend, &["--history-events", "100"]).await;
         let first = server.publish("sse", "number", "first").await;
         for start in (0..1000).step_by(100) {
@@ -212,7 +213,7 @@ crate::on_every_broker! {
             let opening = cut.last_event_id.clone();
             let answer = events(&server, &format!("since={since}&limit=1")).await;
             assert_eq!((answer["gap"]["reason"].as_str(), answer["gap"]["oldest"].as_str()), (Some("trimmed"), Some(&**oldest)));
-            // Cut before the gap it is told again.
+            // A client that is cut before the gap gets the gap again.
             let mut again = server.subscribe_after("/stream?since=0s", Some(&opening)).await;
             for subscriber in [&mut cut, &mut again] {
                 let gap = subscriber.next_event().await;
@@ -222,7 +223,8 @@ crate::on_every_broker! {
                 assert_eq!(subscriber.next_event().await.id, *oldest);
             }
         }
-        // The next millisecond after the oldest event, if there is one, is later than all that was trimmed.
+        // The millisecond after the oldest event, if there is one, is later than all trimmed
+        // events.
         if let Some(later) = kept.iter().find(|event| ms(&event.id) > ms(oldest)) {
             let mut subscriber = server.subscribe(&format!("/stream?since={}", ms(&later.id))).await;
             assert_eq!(subscriber.next_event().await.id, later.id);
@@ -231,7 +233,7 @@ crate::on_every_broker! {
         assert_eq!(newest.next_event().await.id, *oldest);
     }
 
-    async fn since_is_no_gap_where_nothing_was_trimmed(backend: Backend) {
+    async fn since_is_not_a_gap_if_nothing_was_trimmed(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut empty = server.subscribe("/stream?channel=empty&since=1d").await;
         server.publish_numbers("sse", 0..3).await;
@@ -242,7 +244,7 @@ crate::on_every_broker! {
         assert!(events(&server, "since=1d").await["gap"].is_null());
     }
 
-    async fn a_url_says_once_where_to_start_and_the_header_beats_it(backend: Backend) {
+    async fn a_url_has_at_most_one_start_and_the_header_overrides_it(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..5).await;
         let ids: Vec<String> = server.history("sse").await.into_iter().map(|event| event.id).collect();
@@ -270,7 +272,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn pages_of_history_go_on_from_any_start(backend: Backend) {
+    async fn pages_of_history_continue_from_any_start(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..40).await;
         for (start, first) in [("from=oldest", 0), ("last=25", 15), ("since=1d", 0)] {
@@ -285,12 +287,12 @@ crate::on_every_broker! {
         }
     }
 
-    async fn lines_are_read_to_the_end_by_the_links_to_the_next_pages(backend: Backend) {
+    async fn links_to_the_next_page_lead_through_all_lines(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..30).await;
         let oldest = server.history("sse").await[0].id.clone();
         let rare = server.publish("sse", "rare & <odd>", "30").await;
-        // More than one page of what another filter keeps back.
+        // More than one page of events that the filter drops.
         server.publish("far", "number", "0").await;
         for _ in 0..5 {
             server.publish("far", "other", &"x".repeat(1 << 20)).await;
@@ -315,12 +317,12 @@ crate::on_every_broker! {
                 empty_pages += usize::from(text.is_empty() && next.is_some());
                 let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
                 got.extend(lines.map(|line| line["data"].as_str().unwrap().to_owned()));
-                assert!(got.len() <= expected.len() && empty_pages < 10, "{start} goes on: {got:?}");
+                assert!(got.len() <= expected.len() && empty_pages < 10, "{start}: no end: {got:?}");
             }
             assert_eq!(got, numbers(expected), "{start}");
             assert_eq!(empty_pages > 0, has_empty_pages, "{start}: {empty_pages} empty pages");
         }
-        // The same for JSON, and none where nothing is left.
+        // JSON has the same link, and no link if nothing is left.
         let answer = server.get("/events?limit=30").await.unwrap();
         assert!(next_page(&answer).unwrap().starts_with("/events?limit=30&last_event_id="));
         let answer = server.get("/events").await.unwrap();
@@ -328,7 +330,7 @@ crate::on_every_broker! {
     }
 }
 
-/// Where the header leads that says how to read on.
+/// The URL of the next page in the `Link` header.
 fn next_page(answer: &reqwest::Response) -> Option<String> {
     let link = answer.headers().get("link")?.to_str().unwrap();
     Some(
@@ -350,7 +352,7 @@ async fn next_id(subscriber: &mut Subscriber) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_redis_away_a_stream_waits_for_its_start_and_gets_all_of_it() {
+async fn a_stream_opened_without_redis_waits_for_its_start_and_misses_nothing() {
     let mut redis = RedisServer::start().await;
     let server =
         TestServer::node(&redis, &["--heartbeat", "50ms", "--redis-timeout", "500ms"]).await;

@@ -1,9 +1,9 @@
 //! Table of starts: what each request gets from each log, on the three brokers.
 //!
-//! [`REQUESTS`] lists what a request can say about its start, and [`logs`] makes the logs. The test
-//! sends every request to every log, as `GET /stream` and as `GET /events`, and compares the
-//! responses with `start_table.txt`. That file begins with its [`LEGEND`]. The test uses HTTP only,
-//! so that it does not depend on how the server represents a start.
+//! [`REQUESTS`] lists the ways in which a request can state its start, and [`logs`] makes the logs.
+//! The test sends every request to every log, as `GET /stream` and as `GET /events`, and compares
+//! the responses with `start_table.txt`. That file begins with its [`LEGEND`]. The test uses HTTP
+//! only, so that it does not depend on how the server represents a start.
 //!
 //! If rows differ, the test prints them and writes the whole table to a file. If the change is
 //! intended, that file replaces `start_table.txt`.
@@ -52,9 +52,7 @@ A gap is written as its reason, the position that it is after, and the oldest ev
 (none if there is none). A gap event also has its own id.
 ";
 
-/// What requests say about their start; names in braces are of the [`LEGEND`].
-///
-/// A request that names an event which a log never had is not sent to that log.
+/// Start parameters of the requests; names in braces are defined in the [`LEGEND`].
 const REQUESTS: &[&str] = &[
     "(nothing)",
     // The header with an id.

@@ -1,11 +1,11 @@
-//! What a stream looks like on the wire, and what comes down it.
+//! The bytes of a stream on the wire, and the events that it carries.
 
 use reqwest::{StatusCode, Version};
 
 use crate::common::{Backend, TestServer, skip, until, within};
 
 crate::on_every_broker! {
-    async fn the_head_and_the_first_block_come_at_once(backend: Backend) {
+    async fn the_head_and_the_first_block_are_sent_immediately(backend: Backend) {
         let server = TestServer::start_with(backend, &["--retry", "1234ms"]).await;
         let response = server.get("/stream").await.unwrap();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
@@ -43,7 +43,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn what_was_published_before_does_not_come_to_a_new_subscriber(backend: Backend) {
+    async fn a_new_subscriber_does_not_get_earlier_events(backend: Backend) {
         let server = TestServer::start(backend).await;
         for round in 0..20 {
             server.publish("sse", "click", "before").await;
@@ -53,7 +53,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn channels_are_apart(backend: Backend) {
+    async fn channels_are_separate(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut orders = server.subscribe("/stream?channel=orders").await;
         let mut users = server.subscribe("/stream?channel=users").await;
@@ -73,7 +73,7 @@ crate::on_every_broker! {
         assert_eq!(some.take_data(3).await, ["view", "cl%C3%B4se", "view"]);
     }
 
-    async fn a_heartbeat_tells_where_the_filter_has_got_to(backend: Backend) {
+    async fn a_heartbeat_carries_the_position_that_the_filter_has_reached(backend: Backend) {
         let server = TestServer::start_with(backend, &["--heartbeat", "50ms"]).await;
         let mut views = server.subscribe("/stream?event=view").await;
         assert_eq!(views.next_block().await, ":");
@@ -89,8 +89,8 @@ crate::on_every_broker! {
         assert_eq!(again.next_event().await.id, view);
     }
 
-    async fn heartbeats_do_not_hold_up_history(backend: Backend) {
-        // One is due before any read of the log can be done.
+    async fn heartbeats_do_not_delay_history(backend: Backend) {
+        // A heartbeat is due before any read of the log can be complete.
         let flags = ["--heartbeat", "1ms", "--tail-events", "5", "--event-bytes-max", "8MiB"];
         let server = TestServer::start_with(backend, &flags).await;
         let before = server.subscribe("/stream").await.last_event_id;
@@ -106,7 +106,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn hard_data_comes_through_as_it_was_sent(backend: Backend) {
+    async fn unusual_data_arrives_as_it_was_sent(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
         let large = "é".repeat(400_000);
@@ -126,7 +126,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn a_subscriber_that_went_away_is_noticed_without_an_event(backend: Backend) {
+    async fn a_disconnected_subscriber_is_noticed_without_an_event(backend: Backend) {
         let server = TestServer::start_with(backend, &["--heartbeat", "1h"]).await;
         let mut subscribers = Vec::new();
         for _ in 0..10 {
@@ -138,13 +138,13 @@ crate::on_every_broker! {
         let files = std::path::PathBuf::from(format!("/proc/{}/fd", server.pid()));
         if files.exists() {
             let sockets = || std::fs::read_dir(&files).unwrap().count();
-            until("their descriptors are free", async || (sockets() < 40).then_some(())).await;
+            until("the file descriptors are free", async || (sockets() < 40).then_some(())).await;
         } else {
             skip("descriptors are counted in /proc, which this system does not have");
         }
     }
 
-    async fn a_slow_subscriber_is_served_from_history_and_holds_up_nobody(backend: Backend) {
+    async fn a_slow_subscriber_is_served_from_history_and_delays_no_other(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "16"]).await;
         let mut slow = server.subscribe("/stream").await;
         let mut quick = server.subscribe("/stream").await;
@@ -159,7 +159,7 @@ crate::on_every_broker! {
                 assert!(quick.next_event().await.data.starts_with(&format!("{number} ")));
             }
         };
-        within("nobody waits for the slow one", futures::future::join(publish, read)).await;
+        within("the other streams are on time", futures::future::join(publish, read)).await;
         for number in 0..2_000 {
             assert!(slow.next_event().await.data.starts_with(&format!("{number} ")));
         }

@@ -1,4 +1,4 @@
-//! History is trimmed under everybody's hands, and what a subscriber has not seen is never trimmed in silence.
+//! Trimming during reads never removes an unseen event without a gap.
 
 use std::{cell::Cell, collections::HashMap};
 
@@ -21,8 +21,9 @@ async fn publish_batches(server: &TestServer, batches: usize, events: usize, pad
     }
 }
 
-/// Reads on by pages until `done` and everything is read: all numbers come in order, or a gap says that some do not.
-/// Returns the gaps, and how often an answer ended early.
+/// Reads page after page until `done` is set and everything is read. Checks that all numbers come
+/// in order, or that a gap reports missing ones. Returns the gaps, and the number of responses that
+/// ended early.
 async fn read_pages(
     server: &TestServer,
     start: String,
@@ -51,7 +52,7 @@ async fn read_pages(
             let may_jump = gap && nth == 0;
             assert!(
                 number == expected || (may_jump && number > expected),
-                "{number} where {expected} was due"
+                "{number} instead of {expected}"
             );
             expected = number + 1;
         }
@@ -68,7 +69,7 @@ async fn read_pages(
         } else if was_done {
             assert_eq!(
                 expected, end,
-                "an answer ended early and did not say that there is more"
+                "a response ended early but did not report more events"
             );
             return (gaps, cut);
         }
@@ -76,8 +77,9 @@ async fn read_pages(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_history_have_no_hole_while_it_is_trimmed_under_them() {
-    // Events of which an answer takes several pages of the log, and fewer kept than a few batches have.
+async fn pages_of_history_have_no_hole_during_trimming() {
+    // A response takes several pages of the log, and the log keeps fewer events than a few batches
+    // have.
     for (backend, batches, events, padding) in [
         (Backend::Redis, 25, 3000, 10),
         (Backend::Embedded, 25, 12, 400_000),
@@ -98,12 +100,12 @@ async fn pages_of_history_have_no_hole_while_it_is_trimmed_under_them() {
         println!("{backend:?}: {gaps} gaps, {cut} answers cut short");
         assert!(
             gaps > 0,
-            "{backend:?}: nothing was trimmed under the reader"
+            "{backend:?}: nothing was trimmed during the reads"
         );
     }
 }
 
-/// Waits for so many rounds of trimming by age over all channels.
+/// Waits for this number of rounds of trimming by age over all channels.
 async fn rounds_of_upkeep(server: &TestServer, rounds: usize) {
     for round in 0..rounds {
         let channel = format!("zz-upkeep-{round}");
@@ -116,7 +118,7 @@ async fn rounds_of_upkeep(server: &TestServer, rounds: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_of_a_quiet_channel_is_never_told_a_gap_that_is_none() {
+async fn a_subscriber_of_a_quiet_channel_never_gets_a_false_gap() {
     let server = TestServer::start_with(Backend::Redis, &["--history-age", "200ms"]).await;
     let mut on_empty = server.subscribe("/stream?channel=empty").await;
     let mut on_quiet = server.subscribe("/stream?channel=quiet").await;
@@ -135,7 +137,7 @@ async fn a_subscriber_of_a_quiet_channel_is_never_told_a_gap_that_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
+async fn only_channels_without_subscribers_are_removed_for_new_ones() {
     let redis = RedisServer::start().await;
     // Long enough that the second node reads "again" before its predecessor is trimmed.
     let flags = ["--history-age", "2s", "--channels-max", "3"];
@@ -143,7 +145,7 @@ async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
         TestServer::node(&redis, &flags).await,
         TestServer::node(&redis, &flags).await,
     );
-    // In the order in which they would be forgotten.
+    // In the order in which the channels would be removed.
     let mut here = server.subscribe("/stream?channel=here").await;
     server.publish("here", "click", "x").await;
     let mut there = other.subscribe("/stream?channel=there").await;
@@ -152,14 +154,14 @@ async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
     for subscriber in [&mut here, &mut there] {
         assert_eq!(subscriber.next_event().await.data, "x");
     }
-    until("both nodes listen", async || {
+    until("both nodes are subscribed", async || {
         let mut count = redis::cmd("PUBSUB");
         count.arg("NUMSUB").arg(&["sse:{here}", "sse:{there}"]);
         let counts: HashMap<String, u64> = redis.command(count).await.unwrap();
         counts.values().all(|count| *count > 0).then_some(())
     })
     .await;
-    until("the dead channel made room", async || {
+    until("the dead channel is removed", async || {
         let response = server.try_publish("new", "click", "y").await.unwrap();
         if response.status() == StatusCode::OK {
             return Some(());
@@ -177,12 +179,12 @@ async fn only_channels_that_nobody_listens_to_are_forgotten_for_new_ones() {
         server.publish(channel, "click", "again").await;
         assert_eq!(subscriber.next_event().await.data, "again", "on {channel}");
     }
-    // Still full, but for those that are dead by now.
+    // The registry holds exactly the three channels that the limit allows.
     assert_eq!(redis.run("ZCARD sse:channels").await, redis::Value::Int(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_no_stream_does_not_keep_other_channels_from_being_trimmed() {
+async fn a_key_that_is_not_a_stream_does_not_stop_the_trimming_of_other_channels() {
     let redis = RedisServer::start().await;
     let server =
         TestServer::node(&redis, &["--history-age", "200ms", "--heartbeat", "100ms"]).await;
@@ -219,7 +221,7 @@ async fn a_key_that_is_no_stream_does_not_keep_other_channels_from_being_trimmed
     }
     let read = server.get("/events?channel=aaa").await.unwrap();
     refusal(read, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
-    // A stream stays open, and goes on when the key is gone.
+    // A stream stays open, and continues once the key is gone.
     let mut subscriber = server.subscribe("/stream?channel=aaa").await;
     assert_eq!(subscriber.next_block().await, ":");
     redis.run("DEL sse:{aaa}").await;
@@ -231,7 +233,7 @@ async fn a_key_that_is_no_stream_does_not_keep_other_channels_from_being_trimmed
 async fn a_lower_limit_of_events_reaches_quiet_channels_after_a_restart() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("log");
-    // The age says how often the log is looked through; nothing gets so old here.
+    // The history age determines how often the log is trimmed; no event gets that old here.
     let age = ["--history-age", "12s"];
     let mut before = TestServer::on_directory(&path, &age).await;
     before.publish_numbers("sse", 0..500).await;

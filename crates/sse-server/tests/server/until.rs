@@ -1,4 +1,5 @@
-//! A stream that is told where to end: it ends when nothing more can come, and whoever comes back is told to stop.
+//! A stream with `until` ends once no further event can appear before that end, and a client that
+//! reconnects gets a 204.
 
 use std::cell::Cell;
 
@@ -12,7 +13,7 @@ fn id(event: &TestEvent) -> EventId {
     event.id.parse().unwrap()
 }
 
-/// All events until the stream ends.
+/// Returns all events until the stream ends.
 async fn rest(subscriber: &mut Subscriber) -> Vec<TestEvent> {
     let mut events = Vec::new();
     while let Some(block) = subscriber.try_next_block().await {
@@ -32,9 +33,9 @@ async fn rest(subscriber: &mut Subscriber) -> Vec<TestEvent> {
     events
 }
 
-/// Follows a URL as an `EventSource` does, until it is told to stop; returns all events.
+/// Follows a URL as an `EventSource` does, until the server responds with 204; returns all events.
 ///
-/// It is told so when it connects for the second time, or later if the log did not answer in time.
+/// The 204 comes on the second connection, or later if the log did not answer in time.
 async fn follow(server: &TestServer, path: &str) -> Vec<TestEvent> {
     let (mut events, mut last_event_id) = (Vec::new(), String::new());
     for _ in 0..10 {
@@ -51,10 +52,10 @@ async fn follow(server: &TestServer, path: &str) -> Vec<TestEvent> {
         events.extend(rest(&mut subscriber).await);
         last_event_id = subscriber.last_event_id;
     }
-    panic!("{path}: it is never told to stop; last id {last_event_id}");
+    panic!("{path}: no 204; last id {last_event_id}");
 }
 
-/// Milliseconds from now, by the clock that all servers of a test share.
+/// The time in `ms` milliseconds, by the clock that all servers of a test share.
 fn in_ms(ms: u64) -> u64 {
     let since_epoch = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -72,7 +73,7 @@ async fn publish_until(server: &TestServer, channel: &str, stop: &Cell<bool>) {
 }
 
 crate::on_every_broker! {
-    async fn up_to_an_id_all_comes_and_then_the_end_and_a_204(backend: Backend) {
+    async fn a_stream_until_an_id_sends_all_events_up_to_it_and_ends(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "5"]).await;
         server.publish_numbers("sse", 0..600).await;
         let all = server.history("sse").await;
@@ -82,7 +83,7 @@ crate::on_every_broker! {
             let answer: Value = server.get(&format!("/events?until={}", all[nth].id)).await.unwrap().json().await.unwrap();
             assert_eq!((answer["events"].as_array().map(Vec::len), answer["more"].as_bool()), (Some(nth + 1), Some(false)));
         }
-        // Between two events, with a filter that nothing passes, and before everything.
+        // Ends between two events, with a filter that no event passes, and before all events.
         for (query, count) in [(format!("{}-999", id(&all[9]).ms), None), ("0-1".to_owned(), Some(0)), ("0".to_owned(), Some(0))] {
             let events = follow(&server, &format!("/stream?from=oldest&until={query}")).await;
             assert!(count.is_none_or(|count| events.len() == count), "{query}: {}", events.len());
@@ -95,7 +96,7 @@ crate::on_every_broker! {
         assert_eq!((reply["events"].as_array().map(Vec::len), reply["more"].as_bool()), (Some(0), Some(false)));
     }
 
-    async fn nothing_up_to_a_time_is_published_after_the_end_was_said(backend: Backend) {
+    async fn no_event_before_the_end_is_published_after_the_stream_ended(backend: Backend) {
         let server = TestServer::start_with(backend, &["--tail-events", "20"]).await;
         let bound = in_ms(400);
         let path = format!("/stream?channel=busy&from=oldest&until={}", time_text(bound));
@@ -122,7 +123,7 @@ crate::on_every_broker! {
             let events = follow(&server, &format!("{path}&until={bound}")).await;
             assert_eq!(events.len(), usize::from(path.contains("last")), "{path}");
         }
-        // Long past, there is nothing to connect for.
+        // If the end is long past, the first connection already gets a 204.
         let answer = server.get(&format!("/stream?channel=some&until={bound}")).await.unwrap();
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
         assert_eq!(server.get("/stream?channel=some&until=5-5").await.unwrap().status(), StatusCode::NO_CONTENT);
@@ -144,7 +145,7 @@ crate::on_every_broker! {
         assert_eq!(events.len(), within(&a) + within(&b));
     }
 
-    async fn a_gap_is_told_before_the_end_is(backend: Backend) {
+    async fn a_gap_is_sent_before_the_end(backend: Backend) {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..5).await;
         let all = server.history("sse").await;
@@ -157,7 +158,7 @@ crate::on_every_broker! {
             let again = server.http.get(server.at(&path)).header("last-event-id", &subscriber.last_event_id);
             assert_eq!(again.send().await.unwrap().status(), StatusCode::NO_CONTENT);
         }
-        // All that is kept is beyond the end.
+        // All kept events are after the end.
         let mut beyond = server.subscribe_after("/stream?until=5-5", Some("5-4")).await;
         let events = rest(&mut beyond).await;
         assert_eq!(events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(), ["gap"]);
@@ -167,7 +168,7 @@ crate::on_every_broker! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_log_has_said_to_be_over_stays_over_after_a_restart() {
+async fn a_time_that_a_log_declared_over_stays_over_after_a_restart() {
     let directory = tempfile::TempDir::new().unwrap();
     let mut server = TestServer::on_directory(&directory.path().join("log"), &[]).await;
     let first = server.publish("sse", "number", "0").await;

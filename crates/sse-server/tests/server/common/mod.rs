@@ -1,6 +1,8 @@
-//! The harness: a real server process on a free port, a real Redis, and a subscriber that sees the wire.
+//! The harness: a real server process on a free port, a real Redis, and a subscriber that reads the
+//! wire.
 //!
-//! Nothing here sleeps and hopes: every wait has a condition, and a limit after which the test fails and says why.
+//! The harness never sleeps for a fixed time. Every wait has a condition and a time limit, after
+//! which the test fails with the reason.
 
 mod proxy;
 mod redis_server;
@@ -36,7 +38,7 @@ pub(crate) use self::{
     subscriber::{Subscriber, TestEvent},
 };
 
-/// Longer than anything takes on a slow machine; only a broken test waits for it.
+/// Longer than any step takes on a slow machine; only a broken test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether the servers of this test program keep the sockets of streams with their HTTP workers.
@@ -53,7 +55,7 @@ pub(crate) fn skip(reason: &str) {
     );
 }
 
-/// The brokers that every promise is tested on.
+/// The brokers that every guarantee is tested on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
     Embedded,
@@ -87,7 +89,7 @@ pub(crate) struct TestServer {
     pub(crate) http: Client,
     args: Vec<String>,
     _keep: Vec<Keep>,
-    /// The Redis behind it, if this server brought its own.
+    /// The Redis of this server, if the harness started Redis for it.
     pub(crate) redis: Option<RedisServer>,
     log: PathBuf,
 }
@@ -122,17 +124,17 @@ impl TestServer {
         server
     }
 
-    /// One more node on a Redis that is somebody else's.
+    /// One more node on a Redis that the caller owns.
     pub(crate) async fn node(redis: &RedisServer, flags: &[&str]) -> Self {
         Self::on(&["--redis-url", &redis.url()], flags).await
     }
 
-    /// A server on a data directory that is somebody else's.
+    /// A server on a data directory that the caller owns.
     pub(crate) async fn on_directory(path: &Path, flags: &[&str]) -> Self {
         Self::on(&["--data-dir", &path.display().to_string()], flags).await
     }
 
-    /// A server on a broker that is somebody else's.
+    /// A server on a broker that the caller owns.
     pub(crate) async fn on(broker: &[&str], flags: &[&str]) -> Self {
         let args = broker
             .iter()
@@ -142,7 +144,7 @@ impl TestServer {
         Self::spawn(args, TempDir::new().expect("a temporary directory")).await
     }
 
-    /// A server on memory that a shell starts after `limit`, such as `ulimit -n 200`.
+    /// A server with a log in memory, started by a shell after `limit`, such as `ulimit -n 200`.
     #[cfg(unix)]
     pub(crate) async fn under(limit: &str, flags: &[&str]) -> Self {
         let command = || {
@@ -175,14 +177,15 @@ impl TestServer {
         directory: TempDir,
     ) -> Self {
         let log = directory.path().join("stderr");
-        // Another test may have been first.
+        // Another test may have set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder()
             .no_proxy()
             .pool_max_idle_per_host(0)
             .build()
             .expect("a client");
-        // One that the system does not give to others, so that a restart gets it again.
+        // A port that the system gives to no other program, so that a restart gets the same port
+        // again.
         let address = format!("127.0.0.1:{}", free_port());
         let child = launch(program(), &args, &address, &log);
         let keep = vec![Keep::Directory(directory)];
@@ -196,7 +199,7 @@ impl TestServer {
             redis: None,
             log,
         };
-        // Another program may have been faster.
+        // Another program may have taken the port first.
         for _ in 0..10 {
             if server.is_live().await {
                 return server;
@@ -208,7 +211,7 @@ impl TestServer {
         panic!("the server does not start");
     }
 
-    /// Waits until it answers; false if it ends instead.
+    /// Waits until the server answers; returns false if the server ends instead.
     async fn is_live(&mut self) -> bool {
         let mut tick = interval(Duration::from_millis(10));
         let starting = async {
@@ -225,7 +228,7 @@ impl TestServer {
         within("the server answers", starting).await
     }
 
-    /// Kills the process as `kill -9` does and starts it again on the same port.
+    /// Kills the process like `kill -9` and starts it again on the same port.
     pub(crate) async fn kill_and_restart(&mut self) {
         self.kill();
         self.restart().await;
@@ -243,7 +246,7 @@ impl TestServer {
         let starting = async {
             loop {
                 self.child = launch(server_command(), &self.args, &address, &self.log);
-                // Somebody may have its port for a moment.
+                // Another process may hold the port for a moment.
                 if self.is_live().await {
                     break;
                 }
@@ -265,7 +268,7 @@ impl TestServer {
         assert!(kill.expect("kill").success());
     }
 
-    /// A connection without a client's manners.
+    /// A raw TCP connection to the server.
     pub(crate) async fn connect(&self) -> TcpStream {
         let address = self.url.trim_start_matches("http://");
         within("a connection", TcpStream::connect(address))
@@ -282,7 +285,7 @@ impl TestServer {
         self.child.id()
     }
 
-    /// What it has logged.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -386,7 +389,7 @@ impl TestServer {
         self.subscribe_after(path, None).await
     }
 
-    /// A subscriber that comes back with a last event id. Its opening has been read.
+    /// A subscriber that resumes with a last event id. Its opening has been read.
     pub(crate) async fn subscribe_after(
         &self,
         path: &str,
@@ -440,14 +443,15 @@ impl Drop for TestServer {
     }
 }
 
-/// Starts a server that says what it does into `log`.
+/// Starts a server that logs to `log`.
 fn launch(mut command: Command, args: &[String], address: &str, log: &Path) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(log)
         .expect("a log file");
-    // Long, because a busy disk may hold up a Redis that writes before each answer. A flag beats it.
+    // A long time-out, because a busy disk may delay a Redis that writes before each answer. A flag
+    // in `args` overrides it.
     command.env("SSE_REDIS_TIMEOUT", "30s");
     command
         .args(args)
@@ -457,12 +461,12 @@ fn launch(mut command: Command, args: &[String], address: &str, log: &Path) -> C
     command.spawn().expect("the server starts")
 }
 
-/// The server's program, with nothing of our own environment that it would read.
+/// The server's program, without the variables of our own environment that the server would read.
 pub(crate) fn server_command() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_sse-server")))
 }
 
-/// Removes from the environment of `command` whatever configures a server.
+/// Removes from the environment of `command` every variable that configures a server.
 pub(crate) fn clean(mut command: Command) -> Command {
     command.env_remove("REDIS_URL").stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SSE_")) {
@@ -474,7 +478,7 @@ pub(crate) fn clean(mut command: Command) -> Command {
     command
 }
 
-/// The end of a process, for which it gets no help.
+/// Waits until the process ends by itself; returns its status.
 pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
     let child = RefCell::new(child);
     until("the process ends", async || {
@@ -483,7 +487,7 @@ pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
     .await
 }
 
-/// What a process that ends by itself had to say.
+/// Exit code and output of a process that ended by itself.
 #[derive(Debug)]
 pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
@@ -533,7 +537,8 @@ pub(crate) async fn output_at_start(command: &mut Command, directory: &TempDir) 
             .expect("a process and its files")
             .map(|status| status.code());
         let (stdout, stderr) = (read(&stdout), read(&stderr));
-        // The last line of the start; without a log the URL on stdout says as much.
+        // The last line that a start logs; with the log turned off, the URL on stdout shows the
+        // same.
         let listens =
             stderr.contains("history_events=") || (stderr.is_empty() && !stdout.is_empty());
         (listens || code.is_some()).then(|| ProgramOutput {
@@ -545,7 +550,7 @@ pub(crate) async fn output_at_start(command: &mut Command, directory: &TempDir) 
     .await
 }
 
-/// So that a failed test leaves no process behind.
+/// A child process that is killed on drop, so that a failed test leaves no process behind.
 pub(crate) struct KilledWhenDropped(pub(crate) Child);
 
 impl Drop for KilledWhenDropped {
@@ -555,12 +560,12 @@ impl Drop for KilledWhenDropped {
     }
 }
 
-/// Checks that an answer is this error; returns its message.
+/// Checks that a response is this error; returns the error's message.
 pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) -> String {
     let found = response.status();
     let text = response.text().await.expect("text");
     let answer: Value =
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{found}, but not JSON: {text:?}"));
     assert_eq!(
         (found, answer["error"]["code"].as_str()),
         (status, Some(code)),
@@ -572,12 +577,12 @@ pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) 
         .to_owned()
 }
 
-/// A port that nobody uses, for a program that must get it again after it was away.
+/// A port that no other program uses, for a program that must get the port again after a restart.
 ///
-/// It is below those that the system gives to connections and to port 0, and no other test gets it: while its program
-/// is down nobody takes it.
+/// The port is below the range that the system gives to connections and to port 0, and no other
+/// test gets it, so it stays free while its program is down.
 pub(crate) fn free_port() -> u16 {
-    // Copies of a test that run side by side begin apart from each other.
+    // Copies of a test program that run at the same time start from different ports.
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
         let apart = u64::from(std::process::id()) * 32 % 20_000;
         AtomicU16::new(10_000 + u16::try_from(apart).expect("below 20 000"))
@@ -587,7 +592,7 @@ pub(crate) fn free_port() -> u16 {
     tries.find(is_free).expect("a free port")
 }
 
-/// The most memory that the server's process has had, in bytes.
+/// Peak memory of the server's process, in bytes.
 pub(crate) fn peak_memory(server: &TestServer) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))
         .expect("a running server");
@@ -599,7 +604,7 @@ pub(crate) fn peak_memory(server: &TestServer) -> usize {
         << 10
 }
 
-/// Tries until `condition` gives something.
+/// Calls `condition` until it returns a value.
 pub(crate) async fn until<T>(what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
     let trying = async {
         let mut tick = interval(Duration::from_millis(10));
@@ -613,14 +618,14 @@ pub(crate) async fn until<T>(what: &str, condition: impl AsyncFn() -> Option<T>)
     within(what, trying).await
 }
 
-/// The result of `work`, which must come in time.
+/// Returns the result of `work`, which must be ready in time.
 pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work)
         .await
-        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
+        .unwrap_or_else(|_| panic!("timed out waiting for: {what}"))
 }
 
-/// Runs `work` for each item, all at once.
+/// Runs `work` for all items concurrently.
 pub(crate) async fn all_at_once<T, F: Future>(
     items: impl IntoIterator<Item = T>,
     work: impl Fn(T) -> F,

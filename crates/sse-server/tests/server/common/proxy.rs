@@ -1,5 +1,5 @@
-//! A TCP proxy of the test's own, for faults between two programs: a peer that is another one by now, a line that is
-//! cut, a line on which nothing comes any more, or everything late.
+//! A TCP proxy for faults between two programs: a peer that is replaced, a connection that is cut,
+//! a connection that becomes silent, or answers that arrive late.
 
 use std::{
     net::SocketAddr,
@@ -30,16 +30,16 @@ pub(crate) struct Proxy {
 
 struct Shared {
     target: Mutex<u16>,
-    /// Connections up to this number are silent: what is sent on them goes nowhere, and they stay open.
+    /// Connections up to this number are silent: their bytes are discarded, and they stay open.
     silent: watch::Sender<u64>,
     /// Connections up to this number are closed.
     closed: watch::Sender<u64>,
     connections: AtomicU64,
-    /// Connections of a client that has subscribed to something in Redis.
+    /// Connections on which a client has subscribed to something in Redis.
     subscribers: AtomicUsize,
-    /// Only those are silenced.
+    /// Whether only the subscribed connections are silenced.
     only_subscribers: bool,
-    /// How long answers are under way, in milliseconds.
+    /// Delay of answers, in milliseconds.
     late_ms: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ impl Proxy {
         Self::start_as(target, false).await
     }
 
-    /// One that silences only the connections on which a client has subscribed.
+    /// A proxy that silences only the connections on which a client has subscribed.
     pub(crate) async fn of_subscribers(target: u16) -> Self {
         Self::start_as(target, true).await
     }
@@ -81,7 +81,7 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// New connections lead to another port; those there are, are closed.
+    /// Redirects new connections to another port and closes the existing ones.
     pub(crate) fn switch(&self, target: u16) {
         *self.shared.target.lock().expect("a port") = target;
         self.shared
@@ -89,14 +89,14 @@ impl Proxy {
             .send_replace(self.shared.connections.load(Ordering::SeqCst));
     }
 
-    /// The connections there are stay open, and nothing comes through any more.
+    /// Keeps the existing connections open, but forwards nothing on them any more.
     pub(crate) fn silence(&self) {
         self.shared
             .silent
             .send_replace(self.shared.connections.load(Ordering::SeqCst));
     }
 
-    /// What comes back from now on comes so much later.
+    /// Delays all answers from now on by `late`.
     pub(crate) fn delay(&self, late: Duration) {
         self.shared.late_ms.store(
             u64::try_from(late.as_millis()).expect("a short time"),
@@ -136,7 +136,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>, number: u64) {
     let mut closed = shared.closed.subscribe();
     tokio::select! {
         () = forward(from_client, To::Server(to_server), &shared, number, &has_subscribed) => {}
-        // Its end is the end of what waits.
+        // The delivery ends after the last waiting bytes.
         () = async {
             forward(from_server, To::Waiting(to_wait), &shared, number, &has_subscribed).await;
             std::future::pending::<()>().await;
@@ -146,14 +146,14 @@ async fn serve(client: TcpStream, shared: Arc<Shared>, number: u64) {
     }
 }
 
-/// Where bytes go on.
+/// Destination of forwarded bytes.
 enum To {
     Server(OwnedWriteHalf),
-    /// To the client, each at its time.
+    /// To the client, each piece at its due time.
     Waiting(mpsc::UnboundedSender<(Instant, Vec<u8>)>),
 }
 
-/// Forwards until the end of one side, or for ever if the connection is silent.
+/// Forwards until one side ends, or forever if the connection is silent.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: To,
@@ -191,7 +191,7 @@ async fn forward(
     }
 }
 
-/// Gives the client what has waited long enough, in order.
+/// Sends the client, in order, the bytes that have waited long enough.
 async fn deliver(
     mut waiting: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
     mut client: OwnedWriteHalf,

@@ -1,4 +1,4 @@
-//! A real Redis of the test's own.
+//! A real Redis that the test owns.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -10,7 +10,8 @@ use tokio::time::interval;
 
 use super::{PATIENCE, free_port, within};
 
-/// A `redis-server` process on a free port, with an append-only file that is written before each answer.
+/// A `redis-server` process on a free port, with an append-only file that is written before each
+/// response.
 pub(crate) struct RedisServer {
     child: Child,
     port: u16,
@@ -91,7 +92,8 @@ impl RedisServer {
         command: redis::Cmd,
     ) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.url())?;
-        // The crate's own limits are a second and half a second, which a busy machine takes for a SAVE.
+        // The crate's default time-outs are one second and half a second, which is too short for a
+        // SAVE on a busy machine.
         let patient = redis::AsyncConnectionConfig::new();
         let patient = patient
             .set_connection_timeout(Some(PATIENCE))
@@ -102,14 +104,14 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
-    /// Sends a command that is to succeed, its words apart by spaces.
+    /// Sends a command that must succeed, with its words separated by spaces.
     pub(crate) async fn run(&self, words: &str) -> redis::Value {
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().expect("a command"));
         for word in words {
             command.arg(word);
         }
-        self.command(command).await.expect("Redis does it")
+        self.command(command).await.expect("the command succeeds")
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -122,7 +124,7 @@ impl RedisServer {
         self.child.wait().expect("its end");
     }
 
-    /// Starts it again on the same port and files.
+    /// Starts Redis again on the same port and files.
     pub(crate) async fn restart(&mut self) {
         self.child = Self::launch(self.port, &self.directory, &self.flags);
         self.wait_until_ready().await;

@@ -1,7 +1,7 @@
 //! Reports a test, or a part of one, that cannot run here.
 //!
-//! Rust's test harness has no way to skip a test at run time. Such a test passes, so the report is
-//! what tells it from a test that checked something.
+//! Rust's test harness has no way to skip a test at run time. Such a test passes, so only this
+//! report distinguishes it from a test that checked something.
 
 use std::{
     fs::OpenOptions,

@@ -1,4 +1,4 @@
-//! A subscriber that sees the wire.
+//! A subscriber that reads the wire.
 
 use memchr::memmem;
 use reqwest::Response;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, within};
 
-/// An event as a subscriber gets it.
+/// An event as a subscriber receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TestEvent {
     pub(crate) id: String,
@@ -14,13 +14,13 @@ pub(crate) struct TestEvent {
     pub(crate) data: String,
 }
 
-/// A connection to `/stream` that sees every block. Dropping it closes the connection.
+/// A connection to `/stream` that reads every block. Dropping it closes the connection.
 pub(crate) struct Subscriber {
     response: Response,
     bytes: Vec<u8>,
-    /// Of these bytes, how many hold no end of a block.
+    /// Length of the prefix that is known to contain no end of a block.
     searched: usize,
-    /// The last `id:` of any block, as an `EventSource` keeps it.
+    /// The last `id:` of any block, as an `EventSource` stores it.
     pub(crate) last_event_id: String,
 }
 
@@ -34,7 +34,7 @@ impl Subscriber {
         }
     }
 
-    /// The next block, without its blank line; none at the end of the stream.
+    /// The next block, without its blank line; `None` at the end of the stream.
     pub(crate) async fn try_next_block(&mut self) -> Option<String> {
         loop {
             let found = memmem::find(&self.bytes[self.searched..], b"\n\n");
@@ -52,7 +52,7 @@ impl Subscriber {
             self.searched = self.bytes.len().saturating_sub(1);
             match timeout(PATIENCE, self.response.chunk())
                 .await
-                .expect("something on the stream in time")
+                .expect("a block on the stream in time")
             {
                 Ok(Some(bytes)) => self.bytes.extend_from_slice(&bytes),
                 Ok(None) => return None,
@@ -68,10 +68,10 @@ impl Subscriber {
     }
 
     pub(crate) async fn next_block(&mut self) -> String {
-        self.try_next_block().await.expect("the stream goes on")
+        self.try_next_block().await.expect("the stream continues")
     }
 
-    /// The next event; comments and blocks without data are passed over, but not for ever.
+    /// The next event. Skips comments and blocks without data, but only up to a limit.
     pub(crate) async fn next_event(&mut self) -> TestEvent {
         within("an event", async {
             loop {

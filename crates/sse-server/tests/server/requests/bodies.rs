@@ -1,4 +1,5 @@
-//! Types and sizes of bodies: what cannot be read is refused with a text that helps, whoever sends it.
+//! Content types and sizes of bodies: unreadable ones are rejected with a helpful message, for
+//! every kind of client.
 
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use super::{JSON, LINES, ONE_LINE, RawAnswer, TEXT, post, raw, refusal, sent, st
 use crate::common::{Backend, TestServer, skip, within};
 
 #[tokio::test]
-async fn a_body_of_another_type_is_refused_with_what_would_do() {
+async fn a_body_of_another_type_is_rejected_with_the_supported_types() {
     let server = TestServer::start(Backend::Memory).await;
     let body = "x=1";
     let typed = |path: &str, content_type: &str| post(&server, path, content_type, body);
@@ -77,7 +78,8 @@ async fn a_body_of_another_type_is_refused_with_what_would_do() {
     assert_eq!(server.history("sse").await, []);
 }
 
-/// Runs the line that a 415 tells. Returns false if there is no curl; then only the text is checked.
+/// Runs the `curl` line in the message of a 415. Returns false if `curl` is not installed; then
+/// only the text is checked.
 async fn follow_the_advice(server: &TestServer, path: &str) -> bool {
     let response = sent(server.http.post(server.at(path)).body("x")).await;
     let message = refusal(response, 415, "unsupported_media_type").await;
@@ -123,7 +125,7 @@ async fn the_curl_line_of_a_415_works() {
 }
 
 #[tokio::test]
-async fn the_curl_line_of_a_415_publishes_where_the_request_would_have() {
+async fn the_curl_line_of_a_415_publishes_to_the_channel_of_the_request() {
     let server = TestServer::start(Backend::Memory).await;
     let long = "x".repeat(100);
     for (path, channel, action) in [
@@ -149,7 +151,7 @@ async fn the_curl_line_of_a_415_publishes_where_the_request_would_have() {
 }
 
 #[tokio::test]
-async fn a_body_over_its_limit_is_413_however_it_is_framed() {
+async fn a_body_over_its_limit_is_413_with_any_framing() {
     let flags = [
         "--event-bytes-max",
         "2000",
@@ -249,7 +251,8 @@ async fn a_body_over_its_limit_is_413_however_it_is_framed() {
     assert_eq!(sent(batch).await.status(), StatusCode::OK);
 }
 
-/// Sends 20 MiB and reads the answer: all at once, as `requests` does, or with an eye on the answer, as `curl` does.
+/// Sends 20 MiB and reads the response. The client either sends everything first, like `requests`,
+/// or watches for the response meanwhile, like `curl`.
 async fn send_20_mib(
     server: &TestServer,
     head: &str,
@@ -282,8 +285,8 @@ async fn send_20_mib(
         if reads_meanwhile && futures::FutureExt::now_or_never(socket.peek(&mut seen)).is_some() {
             break;
         }
-        // A broken pipe is no error to these clients either: they go on to read what has come.
-        if within("the body is taken", socket.write_all(&piece))
+        // These clients do not fail on a broken pipe either: they still read the response.
+        if within("the body is sent", socket.write_all(&piece))
             .await
             .is_err()
         {
@@ -297,7 +300,7 @@ async fn send_20_mib(
 }
 
 #[tokio::test]
-async fn who_sends_20_mib_can_read_why_they_are_refused() {
+async fn a_client_that_sends_20_mib_can_read_the_rejection() {
     let server = TestServer::start(Backend::Memory).await;
     for (head, status, code) in [
         (
@@ -352,7 +355,7 @@ async fn who_sends_20_mib_can_read_why_they_are_refused() {
 }
 
 #[tokio::test]
-async fn who_asks_first_is_refused_before_sending() {
+async fn a_client_that_expects_100_continue_is_rejected_before_it_sends() {
     let server = TestServer::start(Backend::Memory).await;
     let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\n";
     let large = raw(
@@ -360,7 +363,7 @@ async fn who_asks_first_is_refused_before_sending() {
         format!("{head}content-length: 20000000\r\n\r\n").as_bytes(),
     )
     .await;
-    // 100 Continue may come first; it has no body.
+    // A 100 Continue may come first; it has no body.
     assert!(large.status == 100 || large.status == 413, "{large:?}");
     let mut socket = server.connect().await;
     socket
@@ -373,7 +376,7 @@ async fn who_asks_first_is_refused_before_sending() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_read_is_not_taken_for_the_next_request() {
+async fn an_unread_body_is_not_parsed_as_the_next_request() {
     let server = TestServer::start(Backend::Memory).await;
     let smuggled = "GET /event/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     for head in [
@@ -400,7 +403,7 @@ async fn a_body_that_nobody_read_is_not_taken_for_the_next_request() {
                 .await
                 .unwrap();
             let mut answers = Vec::new();
-            within("the answers", socket.read_to_end(&mut answers))
+            within("the responses", socket.read_to_end(&mut answers))
                 .await
                 .unwrap();
             assert!(answers.starts_with(b"HTTP/1.1 "), "{head}");

@@ -1,4 +1,5 @@
-//! What events carry: JSON and text are kept as they are, batches are taken whole or not at all.
+//! Data of events: JSON and text are stored unchanged, and a batch is published completely or not
+//! at all.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use super::{JSON, LINES, ONE_LINE, TEXT, post, refusal, sent, stored};
 use crate::common::{Backend, TestServer};
 
 #[tokio::test]
-async fn what_is_not_json_is_refused_with_the_place() {
+async fn invalid_json_is_rejected_with_its_position() {
     let server = TestServer::start(Backend::Memory).await;
     for (body, hint) in [
         ("", "line 1 column 0"),
@@ -61,7 +62,7 @@ async fn what_is_not_json_is_refused_with_the_place() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_named() {
+async fn the_message_names_a_byte_order_mark() {
     let server = TestServer::start(Backend::Memory).await;
     let response = sent(post(&server, "/event/click", JSON, "\u{feff}{\"a\":1}")).await;
     let message = refusal(response, 400, "invalid_json").await;
@@ -72,7 +73,7 @@ async fn a_byte_order_mark_is_named() {
 }
 
 #[tokio::test]
-async fn deep_nesting_is_taken_or_refused_and_harms_nobody() {
+async fn deep_nesting_is_accepted_or_rejected_without_a_crash() {
     let server = TestServer::start(Backend::Memory).await;
     for depth in [100, 128, 1_000, 500_000] {
         let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -92,7 +93,7 @@ async fn deep_nesting_is_taken_or_refused_and_harms_nobody() {
 }
 
 crate::on_every_broker! {
-    async fn json_is_kept_byte_for_byte_but_for_white_space_between_tokens(backend: Backend) {
+    async fn json_is_kept_byte_for_byte_except_white_space_between_tokens(backend: Backend) {
         let server = TestServer::start(backend).await;
         for (sent, kept) in [
             ("{\r\n  \"b\" : [ 1 , 2.50 ],\t\"a\" : null }\n", r#"{"b":[1,2.50],"a":null}"#),
@@ -116,14 +117,14 @@ crate::on_every_broker! {
         assert_eq!((event.data.as_str(), event.id.as_str()), ("{\"a\":1.0}", id["id"].as_str().unwrap()));
     }
 
-    async fn a_publish_without_data_sends_the_tutorials(backend: Backend) {
+    async fn a_publish_without_data_sends_the_data_of_the_tutorial(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
         let got = server.get("/event/view").await.unwrap();
         assert_eq!((got.status(), got.text().await.unwrap().as_str()), (StatusCode::OK, "{}"));
         for request in [
             server.http.post(server.at("/event/view")),
-            // As curl -d '' and an empty HTML form send it.
+            // `curl -d ''` and an empty HTML form send this content type.
             post(&server, "/event/view", "application/x-www-form-urlencoded", ""),
             server.http.post(server.at("/event/view")).header("content-length", "0"),
         ] {
@@ -140,7 +141,7 @@ crate::on_every_broker! {
         assert_eq!(users.len(), 4, "the users are random");
     }
 
-    async fn a_batch_is_published_whole(backend: Backend) {
+    async fn a_batch_is_published_completely(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
         let lines = [
@@ -176,7 +177,7 @@ crate::on_every_broker! {
         }
     }
 
-    async fn a_batch_with_one_wrong_line_publishes_none_and_names_it(backend: Backend) {
+    async fn a_batch_with_an_invalid_line_publishes_no_event_and_names_the_line(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
         for (bad, hint) in [
@@ -213,8 +214,8 @@ crate::on_every_broker! {
     }
 }
 
-/// Checks the tutorial's data, `"user_id: <uuid4>, timestamp: 08-Mar-2022 (12:30:56.760261)"` with its quotes, and
-/// that it says the time of now, here. Returns the user.
+/// Checks the tutorial's data, `"user_id: <uuid4>, timestamp: 08-Mar-2022 (12:30:56.760261)"` with
+/// its quotes, and that its timestamp is the current local time. Returns the user.
 fn tutorial_user(data: &str) -> String {
     let text = data
         .strip_prefix('"')
@@ -246,7 +247,7 @@ fn tutorial_user(data: &str) -> String {
 }
 
 #[tokio::test]
-async fn text_is_kept_as_it_is() {
+async fn text_is_stored_unchanged() {
     let server = TestServer::start(Backend::Memory).await;
     for text in [
         "",
@@ -273,7 +274,7 @@ async fn text_is_kept_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_empty_or_misshapen_batch_is_refused() {
+async fn an_empty_or_malformed_batch_is_rejected() {
     let server = TestServer::start(Backend::Memory).await;
     for (content_type, body) in [
         (LINES, ""),
@@ -313,7 +314,7 @@ async fn an_empty_or_misshapen_batch_is_refused() {
 }
 
 #[tokio::test]
-async fn valid_json_that_is_no_array_is_not_called_invalid_json() {
+async fn valid_json_that_is_not_an_array_is_not_reported_as_invalid_json() {
     let server = TestServer::start(Backend::Memory).await;
     let response = sent(post(&server, "/events", JSON, ONE_LINE)).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
@@ -325,7 +326,7 @@ async fn valid_json_that_is_no_array_is_not_called_invalid_json() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_in_short_however_long_it_is() {
+async fn an_error_message_is_short_even_if_the_input_is_long() {
     let server = TestServer::start(Backend::Memory).await;
     let long = "k".repeat(1 << 20);
     for (line, code) in [

@@ -1,4 +1,4 @@
-//! What is hardly HTTP, or breaks off: it is refused, publishes nothing, and harms nobody.
+//! Malformed or incomplete HTTP requests are rejected, publish nothing and affect no other client.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{RawAnswer, raw};
 use crate::common::{Backend, TestServer, all_at_once, within};
 
 #[tokio::test]
-async fn what_is_hardly_http_is_refused_and_publishes_nothing() {
+async fn malformed_http_is_rejected_and_publishes_nothing() {
     let server = TestServer::start(Backend::Memory).await;
     let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n";
     let long_header = format!(
@@ -45,7 +45,7 @@ async fn what_is_hardly_http_is_refused_and_publishes_nothing() {
         .as_bytes(),
     ] {
         let mut socket = server.connect().await;
-        // It may be refused before all of it is sent.
+        // The server may reject the request before all of it is sent.
         let _ = socket.write_all(request).await;
         let shown = String::from_utf8_lossy(&request[..request.len().min(100)]).into_owned();
         let answer = RawAnswer::read(&mut socket).await;
@@ -55,7 +55,7 @@ async fn what_is_hardly_http_is_refused_and_publishes_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_says_so() {
+async fn an_incomplete_body_is_reported() {
     let server = TestServer::start(Backend::Memory).await;
     let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n";
     let mut socket = server.connect().await;
@@ -65,11 +65,12 @@ async fn a_body_that_breaks_off_says_so() {
         .unwrap();
     socket.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    within("the end", socket.read_to_end(&mut answer))
+    within("the end of the response", socket.read_to_end(&mut answer))
         .await
         .unwrap();
     let answer = String::from_utf8(answer).unwrap();
-    // The answer may not come: whoever hangs up in the middle of a request need not be told.
+    // The response may be missing: a client that disconnects in the middle of a request need not
+    // get one.
     assert!(
         answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
         "{answer}"
@@ -84,7 +85,7 @@ async fn a_body_that_breaks_off_says_so() {
     assert_eq!(server.history("sse").await, []);
 }
 
-/// Numbers that look random and are the same every time (Marsaglia's xorshift64).
+/// Pseudo-random numbers that are the same in every run (Marsaglia's xorshift64).
 struct Dice(u64);
 
 impl Dice {
@@ -95,7 +96,7 @@ impl Dice {
         usize::try_from(self.0 % end as u64).unwrap()
     }
 
-    /// A request that was good, with something wrong in it.
+    /// A valid request with a random fault in it.
     fn spoiled(&mut self) -> Vec<u8> {
         const GOOD: [&str; 7] = [
             "GET /event/click?channel=fuzz HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
@@ -154,7 +155,7 @@ async fn no_request_makes_the_server_fail() {
             async move {
                 let mut socket = server.connect().await;
                 let _ = socket.write_all(request).await;
-                // Streams and unfinished requests end when the client does.
+                // Streams and incomplete requests end once the client closes its side.
                 let _ = socket.shutdown().await;
                 let mut answer = Vec::new();
                 let _ = within("the end of the connection", socket.read_to_end(&mut answer)).await;
@@ -175,12 +176,12 @@ async fn no_request_makes_the_server_fail() {
     for status in ["200", "400", "404", "405", "415"] {
         assert!(
             statuses.contains(status),
-            "no request got {status}, only {statuses:?}: the dice are too tame"
+            "no request got {status}, only {statuses:?}: the faults do not vary enough"
         );
     }
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "still here").await;
-    // A publish whose client did not wait for the answer may still have been on its way.
+    // A publish whose client did not wait for the response may have been in progress until now.
     while subscriber.next_event().await.data != "still here" {}
     assert!(!server.log().contains("panicked"));
 }

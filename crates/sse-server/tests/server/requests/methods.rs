@@ -1,4 +1,4 @@
-//! Methods and paths that there are not.
+//! Methods and paths that do not exist.
 
 use reqwest::{Method, StatusCode};
 
@@ -6,7 +6,7 @@ use super::{ROUTES, refusal, sent};
 use crate::common::{Backend, TestServer};
 
 #[tokio::test]
-async fn other_methods_are_405_with_those_allowed_and_do_nothing() {
+async fn other_methods_are_405_with_the_allowed_methods_and_have_no_effect() {
     let server = TestServer::start(Backend::Memory).await;
     let mut subscriber = server.subscribe("/stream").await;
     for (path, allowed) in ROUTES {

@@ -1,5 +1,5 @@
-//! What publishers send: every good form arrives as it was sent, every bad one is refused with a text that helps, and
-//! nothing at all makes the server fail.
+//! Requests of publishers: every valid form is stored as it was sent, every invalid one is rejected
+//! with a helpful message, and no request makes the server fail.
 
 mod bodies;
 mod data;
@@ -30,7 +30,7 @@ const ROUTES: [(&str, &str); 6] = [
     ("/metrics", "GET, HEAD"),
 ];
 
-/// Checks that an answer is an error as documented; returns its message.
+/// Checks that a response is an error in the documented form; returns the error's message.
 async fn refusal(response: Response, status: u16, code: &str) -> String {
     let found = response.status().as_u16();
     let content_type = response.headers().get("content-type").cloned();
@@ -41,7 +41,7 @@ async fn refusal(response: Response, status: u16, code: &str) -> String {
 
 fn checked(found: u16, content_type: &str, text: &str, status: u16, code: &str) -> String {
     let answer: Value =
-        serde_json::from_str(text).unwrap_or_else(|_| panic!("{found}, and no JSON: {text:?}"));
+        serde_json::from_str(text).unwrap_or_else(|_| panic!("{found}, but not JSON: {text:?}"));
     assert_eq!(
         (found, answer["error"]["code"].as_str()),
         (status, Some(code)),
@@ -64,7 +64,7 @@ fn checked(found: u16, content_type: &str, text: &str, status: u16, code: &str) 
         .as_str()
         .expect("a text")
         .to_owned();
-    assert!(message.len() > 15, "{message:?} helps nobody");
+    assert!(message.len() > 15, "{message:?} is not helpful");
     message
 }
 
@@ -82,12 +82,12 @@ fn post(
 }
 
 async fn sent(request: RequestBuilder) -> Response {
-    within("an answer", request.send())
+    within("a response", request.send())
         .await
         .expect("an answer")
 }
 
-/// Publishes and returns the data as the log has it.
+/// Publishes and returns the data as stored in the log.
 async fn stored(server: &TestServer, request: RequestBuilder) -> String {
     let response = sent(request).await;
     let status = response.status();
@@ -102,7 +102,7 @@ async fn stored(server: &TestServer, request: RequestBuilder) -> String {
     last.data
 }
 
-/// An answer read off a socket.
+/// A response that was read from a raw socket.
 #[derive(Debug)]
 struct RawAnswer {
     status: u16,
@@ -125,7 +125,7 @@ impl RawAnswer {
         )
     }
 
-    /// The next answer, as far as its `content-length` says.
+    /// Reads the next response, with as many bytes of body as its `content-length` states.
     async fn read(socket: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
         loop {
@@ -149,9 +149,9 @@ impl RawAnswer {
                 }
             }
             let mut byte = [0];
-            let count = within("an answer", socket.read(&mut byte))
+            let count = within("a response", socket.read(&mut byte))
                 .await
-                .expect("an answer that can be read");
+                .expect("a response that can be read");
             assert!(count > 0, "the connection ended after {text:?}");
             bytes.push(byte[0]);
         }
@@ -163,6 +163,6 @@ async fn raw(server: &TestServer, request: &[u8]) -> RawAnswer {
     socket
         .write_all(request)
         .await
-        .expect("it takes the request");
+        .expect("the server accepts the request");
     RawAnswer::read(&mut socket).await
 }

@@ -1,4 +1,5 @@
-//! Channels, actions, queries: what cannot be one is refused, the rest arrives as it is.
+//! Names of channels and actions, and queries: invalid ones are rejected, and all others arrive
+//! unchanged.
 
 use reqwest::StatusCode;
 
@@ -6,7 +7,7 @@ use super::{LINES, ONE_LINE, TEXT, post, refusal, sent};
 use crate::common::{Backend, TestServer};
 
 #[tokio::test]
-async fn a_channel_that_cannot_be_one_is_refused_on_every_route() {
+async fn an_invalid_channel_is_rejected_on_every_route() {
     let server = TestServer::start(Backend::Memory).await;
     let too_long = "x".repeat(65);
     for channel in [
@@ -43,7 +44,7 @@ async fn a_channel_that_cannot_be_one_is_refused_on_every_route() {
 }
 
 #[tokio::test]
-async fn an_action_that_cannot_be_one_is_refused_and_the_others_arrive_as_they_are() {
+async fn an_invalid_action_is_rejected_and_valid_ones_arrive_unchanged() {
     let server = TestServer::start(Backend::Memory).await;
     let (too_long, too_long_in_bytes) = ("x".repeat(129), "é".repeat(65));
     let wrong = [
@@ -99,7 +100,7 @@ async fn an_action_that_cannot_be_one_is_refused_and_the_others_arrive_as_they_a
 }
 
 #[tokio::test]
-async fn broken_percent_encoding_is_refused_and_never_replaced() {
+async fn invalid_percent_encoding_is_rejected_and_never_replaced() {
     let server = TestServer::start(Backend::Memory).await;
     for bad in [
         "%",
@@ -131,7 +132,7 @@ async fn broken_percent_encoding_is_refused_and_never_replaced() {
 }
 
 #[tokio::test]
-async fn a_route_written_with_escapes_is_the_same_route_or_none() {
+async fn a_percent_encoded_route_is_the_same_route_or_not_found() {
     let server = TestServer::start(Backend::Memory).await;
     for path in ["/%65vent/click", "/event%2Fclick", "/%65vents"] {
         let response = server.get(path).await.unwrap();
@@ -143,7 +144,7 @@ async fn a_route_written_with_escapes_is_the_same_route_or_none() {
 }
 
 #[tokio::test]
-async fn a_query_that_cannot_be_meant_is_refused() {
+async fn an_invalid_query_is_rejected() {
     let server = TestServer::start(Backend::Memory).await;
     let many = (0..65)
         .map(|number| format!("event=e{number}"))
@@ -183,7 +184,7 @@ async fn a_query_that_cannot_be_meant_is_refused() {
         let message = refusal(server.get(path).await.unwrap(), 400, code).await;
         assert!(message.contains(hint), "{path}: {message}");
     }
-    // What gets past caches is let through.
+    // Parameters that bypass caches, and empty ones, are accepted.
     for path in [
         "/event/click?_=17",
         "/event/click?",

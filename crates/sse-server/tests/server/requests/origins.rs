@@ -1,4 +1,4 @@
-//! Pages of other sites: who may publish, and what CORS says.
+//! Requests of web pages: the origins that may publish, and the CORS headers.
 
 use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -67,7 +67,7 @@ async fn pages_of_other_sites_may_not_publish() {
 }
 
 #[tokio::test]
-async fn a_name_of_somebody_else_that_leads_to_this_machine_does_not_make_a_page_ours() {
+async fn a_foreign_host_name_that_resolves_to_this_machine_is_not_the_same_origin() {
     let server = TestServer::start(Backend::Memory).await;
     let port = server.url.rsplit(':').next().unwrap().to_owned();
     let mut published = 0;
@@ -107,7 +107,7 @@ fn cors_headers(headers: &HeaderMap) -> bool {
         .any(|name| name.as_str().starts_with("access-control-"))
 }
 
-/// A browser's question before a publish.
+/// The preflight request that a browser sends before a publish.
 async fn preflight(
     server: &TestServer,
     path: &str,
@@ -147,7 +147,7 @@ async fn without_the_flag_there_are_no_cors_headers() {
 }
 
 #[tokio::test]
-async fn named_origins_may_read_and_publish() {
+async fn allowed_origins_may_read_and_publish() {
     let (one, two) = ("https://app.example", "http://localhost:3000");
     let server = TestServer::start_with(
         Backend::Memory,
@@ -185,7 +185,7 @@ async fn named_origins_may_read_and_publish() {
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.headers()["access-control-allow-origin"], origin);
         }
-        // A page can read what is wrong with its publish.
+        // A page can read the error of its publish.
         let wrong = sent(post(&server, "/event/gap", JSON, "1").header("origin", origin)).await;
         assert_eq!(
             (
@@ -270,7 +270,7 @@ async fn a_star_lets_every_origin_read_and_publish() {
 }
 
 #[tokio::test]
-async fn a_preflight_that_fails_says_why_like_every_other_error() {
+async fn a_rejected_preflight_has_an_error_like_every_other_response() {
     let server =
         TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
     for (origin, method, headers) in [
@@ -282,7 +282,7 @@ async fn a_preflight_that_fails_says_why_like_every_other_error() {
         assert!(response.status().is_client_error(), "{}", response.status());
         let text = response.text().await.unwrap();
         let answer: Value =
-            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text:?}"));
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text:?}"));
         assert!(
             answer["error"]["code"].is_string() && answer["error"]["message"].is_string(),
             "{answer}"
