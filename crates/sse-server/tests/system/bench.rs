@@ -85,7 +85,7 @@ fn scenario_e_tries_rates_until_one_is_too_high() {
     let said = figure(&runs, "ours", "deliveries_per_s");
     assert!(
         steps.len() > 1 && (said - best).abs() <= said * 0.01,
-        "{said} is not {best}: {steps:#?}"
+        "reported {said}, but the best rate is {best}: {steps:#?}"
     );
 }
 
