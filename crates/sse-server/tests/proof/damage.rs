@@ -380,7 +380,7 @@ impl Examined<'_> {
         }) += 1;
     }
 
-    /// Checks that events with a known key are not stored again if the log opens without an error.
+    /// Checks that events with a known key are not stored again if the log reports no damage.
     async fn check_keys(&mut self, broker: &Broker) {
         let events = &self.truth[KEYED];
         let parts = events

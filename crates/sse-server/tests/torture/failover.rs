@@ -30,9 +30,9 @@ const LAST_MOMENT: Duration = Duration::from_secs(20);
 const CALM_EVENTS: u64 = 60;
 const CALM_FOR: Duration = Duration::from_millis(100);
 const CALM_WITHIN: Duration = Duration::from_secs(10);
-/// Time limit for losing events, and a polling interval that is short enough for few events to
-/// arrive in between.
+/// Time limit for losing events.
 const LOSE_WITHIN: Duration = Duration::from_secs(5);
+/// Polling interval for the number of lost events; short, so that few events arrive in between.
 const LOSE_LOOK: Duration = Duration::from_millis(1);
 /// Script that counts all entries ever added to these streams.
 const ADDED: &str = "
