@@ -1,29 +1,29 @@
-# The front door: `just` lists what there is. Each recipe is a script or a cargo command that also works by itself.
+# Entry points of the project: `just` lists them. Each recipe runs a script or cargo command, which works directly too.
 
 _list:
     @just --list --unsorted
 
-# Server, generator and listener at work (Ctrl-C ends it; `just demo --seconds 10` ends by itself)
+# Run server, generator and listener together, until Ctrl-C or for a fixed time (`just demo --seconds 10`)
 demo *options:
     scripts/demo {{ options }}
 
-# The same over a real Redis
+# Run the demo over a real Redis
 demo-redis *options:
     scripts/demo --redis {{ options }}
 
-# Everything that must hold before a change lands; gets what the tests need
+# Run all checks that a change must pass; installs what the tests need
 test:
     scripts/test
 
-# Kill, freeze, cut, fill the disk, step the clock; then count: ten minutes of each broker, or as the options say
+# Run the torture test: inject faults for ten minutes per broker (or as the options set), then check for lost events
 torture *options='--minutes 10':
     scripts/torture {{ options }}
 
-# What it costs and how fast it is, beside a floor and other servers; see docs/benchmarks.md
+# Measure cost and speed, next to a floor and other servers; see docs/benchmarks.md
 bench *options:
     scripts/bench {{ options }}
 
-# The quick part of it: format and lints
+# Run the quick checks: format and lints
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings

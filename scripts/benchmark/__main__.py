@@ -1,4 +1,4 @@
-"""`scripts/bench`: runs scenarios, keeps what was measured, and writes the table."""
+"""`scripts/bench`: runs scenarios, stores the measurements, and writes the table."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ SCENARIOS = {
     "H": replay.h,
     "I": slow.i,
 }
-# Not a part of a full run.
+# The soak is not part of a full run.
 SOAK = {"soak": soak.soak}
 
 
@@ -42,30 +42,30 @@ def say(text):
 
 
 def title(scenario):
-    """The first line of what it says about itself."""
+    """Returns the first line of the scenario's docstring."""
     return scenario.__doc__.splitlines()[0]
 
 
 def in_turn(subjects, run):
-    """The order of a run: the next one goes the other way round, so that nobody is always first."""
+    """Returns the subjects in the order for a run. The order alternates, so that no subject is always first."""
     return subjects if run % 2 else subjects[::-1]
 
 
 def measure(place, subject):
-    """Measures a subject; how many cores others had meanwhile comes with it."""
+    """Measures a subject. Also returns the number of cores that other programs used in the meantime."""
     before, since = procfs.cpu_of_others(), time.monotonic()
     try:
         measured = subject.run(place)
     except processes.Failed as error:
         say(str(error))
         measured = Measured({}, [str(error).splitlines()[0]])
-    # What is still running would count as others.
+    # Programs that still run would count as other programs.
     processes.stop_all()
     return measured, max(0.0, procfs.cpu_of_others() - before) / (time.monotonic() - since)
 
 
 def run_scenario(options, place, letter, about):
-    """All runs of a scenario; whether all was well."""
+    """Executes all runs of a scenario; returns True if all are valid."""
     scenario = (SCENARIOS | SOAK)[letter]
     kept = results.Results(options, letter, title(scenario), about)
     is_well = True
@@ -89,7 +89,7 @@ def run_scenario(options, place, letter, about):
 
 def main():
     options = command_line.parse(sys.argv[1:], list(SCENARIOS))
-    # A stop from outside ends what was started, too.
+    # SIGTERM must stop the started programs, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.out.mkdir(parents=True, exist_ok=True)
     place = servers.Place(options.bin, options.out.resolve() / f"work-{os.getpid()}", command_line.fanout_threads())

@@ -1,4 +1,4 @@
-"""E: the highest rate that is held."""
+"""E: the highest sustainable rate."""
 
 import fanout
 import load
@@ -9,16 +9,16 @@ from subject import Measured, Subject
 
 SUBSCRIBERS = 1000
 P99_MS_MAX = 1000.0
-# A rate is held if this share of it was achieved.
+# A rate is sustained if at least this share of it was achieved.
 ACHIEVED_MIN = 0.98
-# The highest rate that held and the lowest that did not are no further apart in the end.
+# The search ends when the lowest failed rate is at most this many times the highest sustained rate.
 CLOSE_ENOUGH = 1.15
 RATE_MAX = 60_000
 PEERS_PATIENCE_S = 5.0
 
 
 def climb(holds, start, rate_max=RATE_MAX):
-    """The highest rate that holds: doubled or halved until it is between two, then halved between them."""
+    """Returns the highest sustained rate. Doubles or halves the rate until it is bracketed, then bisects."""
     good, bad, rate = 0.0, float(rate_max), float(start)
     while rate >= max(1, start / 64):
         good, bad = (rate, bad) if holds(rate) else (good, rate)
@@ -29,7 +29,7 @@ def climb(holds, start, rate_max=RATE_MAX):
 
 
 class Climb:
-    """The rates that were tried, each on a server of its own, and what became of them."""
+    """The rates that were tried, each on a new server, and their results."""
 
     def __init__(self, place, start, subscribers, seconds, patience):
         self.place, self.start = place, start
@@ -37,7 +37,7 @@ class Climb:
         self.steps = []
 
     def holds(self, rate):
-        """Whether a rate is held."""
+        """Returns True if the server sustains the rate."""
         shape = fanout.Shape(self.subscribers, round(rate), self.seconds)
         try:
             with self.start(self.place) as server:
@@ -54,14 +54,14 @@ class Climb:
 
 def _of(start, rate, options, subscribers=SUBSCRIBERS, is_peer=False):
     def run(place):
-        # A peer that is behind has not held the rate; ours has to bring everything, however late.
+        # A peer that falls behind has not sustained the rate. sse-server must deliver everything, however late.
         patience = PEERS_PATIENCE_S if is_peer else load.PATIENCE_S
         climb_of = Climb(place, start, options.few(subscribers), min(options.seconds, 5.0), patience)
         highest = climb(climb_of.holds, 50, 100) if options.is_quick else climb(climb_of.holds, rate)
         best = next((step for step in climb_of.steps if step["held"] and step["asked"] == round(highest)), {})
         figures = {"deliveries_per_s": highest * climb_of.subscribers, "subscribers": climb_of.subscribers}
         figures |= {name: best[name] for name in ("delivery_p99_ms", "cpu_us", "publish_p99_ms") if best}
-        # Above its highest rate too ours loses nothing. A peer may: its highest rate is lower, that is all.
+        # sse-server must not lose events even above its highest rate. A peer may; its highest rate is then lower.
         problems = [] if is_peer else [problem for step in climb_of.steps for problem in step["problems"]]
         return Measured(figures, problems, {"steps": climb_of.steps})
 
@@ -71,7 +71,7 @@ def _of(start, rate, options, subscribers=SUBSCRIBERS, is_peer=False):
 def e(options):
     """The highest rate held at 1 000 subscribers: 98 % of it achieved, with the p99 of a delivery below 1 s.
 
-    Flask-SSE has 100 subscribers.
+    For Flask-SSE there are 100 subscribers.
     """
     slow = ("--coalesce", "20ms")
     return [

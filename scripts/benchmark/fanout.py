@@ -1,4 +1,4 @@
-"""A, B and C: many subscribers, a steady rate, what a delivery costs and how long it takes."""
+"""A, B and C: many subscribers at a steady rate; measures the cost and latency of a delivery."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from subject import Measured, Subject
 
 @dataclass
 class Shape:
-    """How many subscribers, and how many events a second."""
+    """Number of subscribers, and events per second."""
 
     subscribers: int
     rate: float
@@ -52,7 +52,7 @@ def _of(start, shape, **how):
     def run(place):
         with start(place) as server:
             if how.get("filters"):
-                # Half of the streams have a filter by type, of all types that are published: a view of its own.
+                # Half of the streams filter by type, with all published types, so they use a separate view.
                 server.streams.append(f"{server.streams[0]}?event=view&event=click&event=close")
             return measure(place, server, shape)
 
@@ -60,7 +60,7 @@ def _of(start, shape, **how):
 
 
 def _own(shape, *flags, filters=False):
-    """Ours in memory and with the durable log, and the floor, all with the same coalescing."""
+    """sse-server in memory and with the durable log, and the floor, all with the same coalescing."""
     return [
         Subject("ours", _of(lambda place: servers.ours(place, *flags), shape, filters=filters)),
         Subject("floor", _of(lambda place: servers.floor(place, *flags), shape)),
@@ -73,7 +73,8 @@ def _own(shape, *flags, filters=False):
 def a(options):
     """1 000 subscribers × 50 events/s, a write for each: what a delivery costs.
 
-    Flask-SSE cannot serve so many: it, and ours and the floor beside it, have 100 subscribers × 30 events/s.
+    Flask-SSE cannot serve 1 000 subscribers. For Flask-SSE, and for sse-server and the floor in the same comparison,
+    there are 100 subscribers × 30 events/s.
     """
     shape = Shape(options.few(1000), 50, options.seconds)
     small = Shape(100, 30, options.seconds)

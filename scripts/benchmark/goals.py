@@ -1,4 +1,4 @@
-"""The rows of the table: which figure of which scenario, and what it has to reach."""
+"""The rows of the table: a figure of a scenario per row, with its goals."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ PEERS = ("nchan", "actix-web-lab", "flask-sse")
 
 @dataclass
 class Goal:
-    """`at_most` (or at least) so much; with `of`, so many times the same figure of that subject in the same run."""
+    """An upper (`at_most`) or lower bound; with `of`, a multiple of the same figure of that subject in the same run."""
 
     bound: float
     at_most: bool = True
@@ -19,13 +19,13 @@ class Goal:
         return f"{sign} {bound} × {self.of}" if self.of else f"{sign} {bound}"
 
     def is_met(self, value):
-        """By a figure, or by its ratio."""
+        """Returns True if a figure, or its ratio if `of` is set, meets the goal."""
         return value <= self.bound if self.at_most else value >= self.bound
 
 
 @dataclass
 class Row:
-    """A figure of a scenario, for all who have it."""
+    """A row with one figure of a scenario, for all subjects that have the figure."""
 
     scenario: str
     label: str
@@ -33,17 +33,17 @@ class Row:
     goals: list = field(default_factory=list)
     ours: str = "ours"
     floor: str = "floor"
-    # Those that can be compared in this row.
+    # Peers that the row can compare.
     peers: tuple = PEERS
 
 
 def most(bound, of=""):
-    """At most so much."""
+    """Returns a goal with an upper bound."""
     return Goal(bound, True, of)
 
 
 def least(bound, of=""):
-    """At least so much."""
+    """Returns a goal with a lower bound."""
     return Goal(bound, False, of)
 
 

@@ -1,4 +1,4 @@
-"""D: what a subscriber costs that gets nothing."""
+"""D: the cost of an idle subscriber."""
 
 import time
 
@@ -8,16 +8,16 @@ import procfs
 import servers
 from subject import Measured, Subject
 
-# Allocators give back only after a while what they needed in between (jemalloc: ten seconds).
+# Allocators return temporary memory only after a while (jemalloc: ten seconds).
 SETTLING_S = 30.0
-# Not a storm of connects: what a server needs for that moment would look like the subscribers' own.
+# Connect slowly. In a burst, temporary memory of the server would count as the subscribers' own.
 CONNECTS_A_SECOND = 2000
 
 
 def measure(place, server, count, seconds):
-    """Opens streams, and looks at the memory before and after; then publishes, to see that they all live."""
+    """Compares memory before and after opening streams, then publishes to check that all streams are alive."""
     with place.directory("tools") as directory:
-        # So that whatever is made once is there already.
+        # Allocate everything that the server allocates only once.
         load.publish(place, server, directory, rate=50, count=5)
         time.sleep(min(SETTLING_S / 6, seconds))
         before = _memory(server)
@@ -60,10 +60,10 @@ def _of(start, count, seconds):
 def d(options):
     """Resident memory for each of 19 000 idle subscribers (a process may open 20 000 files).
 
-    Flask-SSE has 1 000: the few events that prove that all of them live are too many for it with more.
+    For Flask-SSE there are 1 000: with more subscribers, even the few events of the check are too many.
     """
     count, seconds = options.few(19_000), options.seconds
-    # The default keeps a tenth of the files for publishers.
+    # By default the server reserves a tenth of the files for publishers.
     limit = ("--streams-max", count)
     return [
         Subject("ours", _of(lambda place: servers.ours(place, *limit), count, seconds)),

@@ -1,4 +1,4 @@
-"""F: how many events a second are taken, without subscribers."""
+"""F: events per second that are accepted, without subscribers."""
 
 import re
 import urllib.request
@@ -11,12 +11,12 @@ from subject import Measured, Subject
 PUBLISHERS = 64
 MANY = 512
 BATCH = 100
-# As many events as a channel keeps by default: so many are read back and checked.
+# Events that a channel keeps by default. This many are read back and checked.
 KEPT = 100_000
 
 
 def measure(place, server, seconds, single=PUBLISHERS, batch=None, check=None):
-    """As many publishers as given, each sends when it has its answer: single events, then batches."""
+    """Measures publishers that each send when they have the previous response: single events, then batches."""
     figures, found, reports = {}, [], {}
     with place.directory("tools") as directory:
         for name, size, publishers in (("single", 1, single), ("batch", BATCH, batch)):
@@ -35,7 +35,7 @@ def measure(place, server, seconds, single=PUBLISHERS, batch=None, check=None):
 
 
 def read_back(place, server, directory, acknowledged):
-    """What is wrong with the log: its count, and the numbers of the events that it still has."""
+    """Returns the errors of the log: a wrong count, or missing numbers among the events that it still has."""
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as answer:
         metrics = answer.read().decode()
     counted = int(re.search(r"^sse_events_published_total (\d+)", metrics, re.MULTILINE)[1])
@@ -64,7 +64,7 @@ def _of(start, seconds, **how):
 def f(options):
     """64 publishers as fast as they can: single events, and batches of 100; without subscribers.
 
-    The floor is the least that can answer a POST. The durable log also has 512 publishers.
+    The floor does the minimum for a response to a POST. The durable log also has 512 publishers.
     """
     seconds = options.seconds
     ours = [

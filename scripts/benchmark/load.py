@@ -1,4 +1,4 @@
-"""Load, by our own tools: subscribers are `listener bench`, publishers are `event-generator`; both report in JSON."""
+"""Load from the project's own tools: `listener bench` subscribes, `event-generator` publishes; both report in JSON."""
 
 import json
 import re
@@ -13,14 +13,14 @@ _PROGRESS = re.compile(r"(\d+) of \d+ streams, (\d+) events")
 
 @dataclass
 class Subscribers:
-    """Streams that are open, and an account of every event on each of them."""
+    """Open streams, with a record of every event on each of them."""
 
     place: object
     server: object
     directory: object
     count: int
     flags: list = field(default_factory=list)
-    # How long those that are behind may take at the end.
+    # Time limit for slow streams to catch up at the end.
     patience: float = PATIENCE_S
 
     def __enter__(self):
@@ -45,12 +45,12 @@ class Subscribers:
         self.program.stop()
 
     def progress(self):
-        """Streams that are open now, and events that have come on all of them."""
+        """Returns the number of open streams, and the number of events received on all streams."""
         found = _PROGRESS.findall(tail(self.program.err, 1024))
         return tuple(map(int, found[-1])) if found else (0, 0)
 
     def wait_open(self, seconds=120.0):
-        """Waits until every stream is open; how many events have come by then."""
+        """Waits until every stream is open, and records how many events have arrived by then."""
         if self.server.opens_with_event:
             self._open_with_events(seconds)
         else:
@@ -58,7 +58,7 @@ class Subscribers:
         self.before = self.progress()[1]
 
     def _open_with_events(self, seconds):
-        """Publishes events without numbers until one has reached every stream, and all have arrived."""
+        """Publishes unnumbered events until one has reached every stream, and all have arrived."""
         flags = ["--payload", "tutorial", "--rate", "2", "--duration", f"{seconds:.0f}s", "--print-status=false"]
         command = [self.place.bin / "event-generator", "--url", self.server.url, *self.server.publishing, *flags]
         opener = Program("opener", command, self.directory, plain_environment())
@@ -73,7 +73,7 @@ class Subscribers:
         return before == self._last
 
     def wait_events(self, count):
-        """Waits until so many events have come since all were open; whether they did."""
+        """Waits until `count` events have arrived since all streams were open; returns False after the time limit."""
         try:
             self.program.until(lambda: self.progress()[1] - self.before >= count, f"{count} events", self.patience)
         except Failed:
@@ -83,12 +83,12 @@ class Subscribers:
         return True
 
     def finish(self):
-        """Waits for those behind, ends, and gives the report."""
+        """Waits for slow streams, ends the program, and returns its report."""
         self.program.stop(seconds=90.0)
         return self.read()
 
     def read(self):
-        """The report of a bench that has ended."""
+        """Returns the report of a bench that has ended."""
         try:
             return json.loads(self.report.read_text())
         except (OSError, ValueError):
@@ -96,7 +96,7 @@ class Subscribers:
 
 
 class Publishers:
-    """Publishers of numbered events at work; `rate` is a number or `max`."""
+    """Running publishers of numbered events; `rate` is a number or `max`."""
 
     def __init__(self, place, server, directory, *, rate, seconds=None, count=None, batch=1, concurrency=256, data=128):
         self._report = directory / "publishers.json"
@@ -110,25 +110,25 @@ class Publishers:
         self._seconds_max = (seconds or 120.0) + 60.0
 
     def is_running(self):
-        """Whether they still publish."""
+        """Returns True if the publishers are still running."""
         return self._program.process.poll() is None
 
     def report(self):
-        """Waits for the end, and gives the report."""
+        """Waits until the publishers have ended, and returns their report."""
         if (code := self._program.finish(self._seconds_max)) != 0:
             raise Failed(f"the publishers ended with {code}:\n{self._program.said()}")
         return json.loads(self._report.read_text())
 
 
 def publish(place, server, directory, **what):
-    """Publishes to the end; the report."""
+    """Publishes to the end, and returns the report."""
     return Publishers(place, server, directory, **what).report()
 
 
 def problems(subscribed, published, subscribers, lost_while_away=False):
-    """What is wrong with a run, in words; empty if every subscriber got every acknowledged event once and in order.
+    """Returns the errors of a run. No errors: every subscriber got every acknowledged event once and in order.
 
-    `lost_while_away`: the server has no history, so what streams lose while they are cut is none of its faults.
+    `lost_while_away`: the server has no history, so events that streams miss while they are cut do not count.
     """
     found = []
     loss, streams = subscribed["loss"], subscribers.count
@@ -139,13 +139,13 @@ def problems(subscribed, published, subscribers, lost_while_away=False):
     if not loss["judged"] or not loss["publishers"]:
         found.append("no numbered events came")
     streaming = subscribed["connections"]["streaming_at_the_end"]
-    # Those that we cut may be on their way back.
+    # Streams that were cut by the test may be reconnecting.
     if streaming != streams and not subscribed["ends"]["cut_by_us"]:
         found.append(f"{streaming} of {streams} streams at the end")
     if subscribed["gaps"]:
         found.append(f"gaps were told: {subscribed['gaps']}")
     if not lost_while_away:
-        # What nobody got has no number that is missing: so it is counted too.
+        # An event that no stream received leaves no missing number, so compare the totals as well.
         acknowledged, unknown = published["acknowledged"] * streams, published["unknown"] * streams
         came = subscribed["events"]["total"] - subscribers.before
         if not acknowledged <= came <= acknowledged + unknown:

@@ -22,7 +22,7 @@ docs/benchmarks.md says what they mean.
 
 @dataclass
 class Options:
-    """What is to be measured, and how long."""
+    """The options of a benchmark: what to measure, and for how long."""
 
     scenarios: list
     runs: int
@@ -36,21 +36,21 @@ class Options:
     out: Path
 
     def few(self, number):
-        """So many; in a quick run, few."""
+        """Returns `number`, or far fewer in a quick run."""
         return max(20, number // 200) if self.is_quick else number
 
     def peers(self, *subjects):
-        """These, if peers are wanted."""
+        """Returns the subjects if peers are to be measured, or an empty list."""
         return list(subjects) if self.has_peers else []
 
     @property
     def brokers(self):
-        """The brokers that ingest is measured with."""
+        """The brokers for the ingest scenario."""
         return ["memory", "durable", "redis"]
 
 
 def parse(arguments, known):
-    """The options of a command line; `known` are the letters of the scenarios."""
+    """Parses the command line; `known` are the letters of the scenarios."""
     parser = argparse.ArgumentParser(
         "scripts/bench",
         description="Measures sse-server beside a floor and beside other servers.",
@@ -96,7 +96,7 @@ def parse(arguments, known):
 
 
 def fanout_threads():
-    """As many as ours has by default: half the cores, at least one."""
+    """Returns sse-server's default number of fan-out threads: half the cores, at least one."""
     return max(1, len(os.sched_getaffinity(0)) // 2)
 
 

@@ -1,4 +1,4 @@
-"""The other servers, each as its own documentation advises; docs/benchmarks.md says which settings and why."""
+"""The other servers, configured as their documentation advises; docs/benchmarks.md lists the settings and reasons."""
 
 import contextlib
 import os
@@ -54,7 +54,7 @@ http {{
 
 @contextlib.contextmanager
 def actix_lab(place):
-    """A plain server with actix-web-lab's `Sse`, a channel for each subscriber."""
+    """A plain server with actix-web-lab's `Sse`, with a channel per subscriber."""
     with place.directory("server") as directory:
         command = [place.bin / "examples" / "actix_lab"]
         publishing = ["--path", "/event/{action}"]
@@ -64,12 +64,12 @@ def actix_lab(place):
 
 @contextlib.contextmanager
 def nchan(place, messages=1000):
-    """nginx with Nchan, one worker, from the distribution's packages."""
+    """nginx with Nchan and one worker, from the distribution's packages."""
     with place.directory("server") as directory:
         port = _free_port()
         module = os.environ["NCHAN_MODULE"]
         configuration = directory / "nginx.conf"
-        # Its worker would give up the rights to this directory.
+        # A worker that drops its privileges could not access this directory.
         user = "user root;" if os.geteuid() == 0 else ""
         text = NGINX.format(
             module=module, directory=directory, port=port, messages=messages, user=user, files=65536, connections=65536
@@ -87,7 +87,7 @@ def nchan(place, messages=1000):
 
 @contextlib.contextmanager
 def flask_sse(place):
-    """The tutorial's application under gunicorn with gevent, over Redis; Redis' own CPU and memory are not counted."""
+    """The tutorial's application under gunicorn with gevent, over Redis; CPU and memory of Redis are not counted."""
     with place.directory("server") as directory, redis(directory, "--appendonly", "no") as redis_socket:
         port = _free_port()
         app = ROOT / "crates/sse-server/tests/system/flask_sse"

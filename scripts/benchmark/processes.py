@@ -1,4 +1,4 @@
-"""Programs that the benchmark starts: their output goes to files, and none of them outlives it."""
+"""Programs that the benchmark starts: their output goes to files, and none outlives the benchmark."""
 
 import subprocess
 import time
@@ -7,7 +7,7 @@ _running = []
 
 
 class Failed(Exception):
-    """A program did not do what it was started for; the text says what it said."""
+    """A program failed; the text includes its output."""
 
 
 class Program:
@@ -28,11 +28,11 @@ class Program:
         return self.process.pid
 
     def said(self):
-        """What it has written, the end of it."""
+        """Returns the end of the program's output."""
         return "".join(tail(path, 4096) for path in (self.out, self.err))
 
     def until(self, condition, what, seconds=30.0, every=0.02):
-        """Waits for a condition that is not nothing, as long as the program runs."""
+        """Waits while the program runs until `condition` returns a true value, and returns that value."""
         end = time.monotonic() + seconds
         while not (value := condition()):
             if self.process.poll() is not None:
@@ -43,7 +43,7 @@ class Program:
         return value
 
     def finish(self, seconds):
-        """Waits until it ends by itself; its exit code."""
+        """Waits until the program ends by itself; returns its exit code."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -52,7 +52,7 @@ class Program:
         return code
 
     def stop(self, seconds=20.0):
-        """Asks it to end, insists if need be; its exit code."""
+        """Sends SIGTERM, and SIGKILL if the program does not end; returns its exit code."""
         if self not in _running:
             return self.process.returncode
         self.process.terminate()
@@ -66,7 +66,7 @@ class Program:
 
 
 def tail(path, size):
-    """The last bytes of a file, as text."""
+    """Returns the last bytes of a file, as text."""
     with open(path, "rb") as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - size))
@@ -74,13 +74,13 @@ def tail(path, size):
 
 
 def run(name, command, directory, seconds):
-    """Runs a program to its end; it has to succeed."""
+    """Runs a program to its end, and fails unless it succeeds."""
     program = Program(name, command, directory)
     if (code := program.finish(seconds)) != 0:
         raise Failed(f"{name} ended with {code}:\n{program.said()}")
 
 
 def stop_all():
-    """Ends what is still running, the newest first."""
+    """Stops all running programs, the newest first."""
     for program in reversed(_running[:]):
         program.stop()

@@ -1,4 +1,4 @@
-"""What the kernel says about processes: CPU, memory, open files."""
+"""Statistics of the kernel about processes: CPU, memory and open files."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ KTHREADD = 2
 
 @dataclass
 class Cpu:
-    """Seconds of CPU, of all threads of a process, those that have ended too."""
+    """Seconds of CPU of all threads of a process, including threads that have ended."""
 
     user: float = 0.0
     system: float = 0.0
@@ -35,18 +35,18 @@ def _read(path):
 
 
 def _stat(pid):
-    """The fields of /proc/PID/stat from the third on: the name before them may hold anything."""
+    """Returns the fields of /proc/PID/stat from the third on, because the name before them may contain anything."""
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def cpu(pid):
-    """The CPU that a process has used."""
+    """Returns the CPU time that a process has used."""
     fields = _stat(pid)
     return Cpu(int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND)
 
 
 def tree(pid):
-    """A process and all below it."""
+    """Returns a process and all of its descendants."""
     children = {}
     for other in _pids():
         with contextlib.suppress(OSError):  # it has ended
@@ -58,7 +58,7 @@ def tree(pid):
 
 
 def resident_bytes(pid):
-    """Memory of a process: what it shares with others is divided among those who share it."""
+    """Returns the memory of a process; shared memory is divided among the processes that share it."""
     for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -66,12 +66,12 @@ def resident_bytes(pid):
 
 
 def open_files(pid):
-    """How many files and sockets a process has open."""
+    """Returns the number of files and sockets that a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def socket_buffer_bytes():
-    """What the kernel holds in the buffers of all TCP sockets of this machine."""
+    """Returns the memory that the kernel uses for the buffers of all TCP sockets of this machine."""
     for line in _read("/proc/net/sockstat").splitlines():
         if line.startswith("TCP:"):
             fields = line.split()
@@ -80,7 +80,7 @@ def socket_buffer_bytes():
 
 
 def slab_bytes():
-    """What the kernel's own objects take, sockets among them."""
+    """Returns the memory that the kernel uses for its own objects, including sockets."""
     for line in _read("/proc/meminfo").splitlines():
         if line.startswith("Slab:"):
             return int(line.split()[1]) * 1024
@@ -88,9 +88,10 @@ def slab_bytes():
 
 
 def cpu_of_others():
-    """CPU seconds of this machine that neither we, nor our children that have ended, nor the kernel had.
+    """Returns the CPU seconds that other programs used: not this process, its ended children, or kernel threads.
 
-    What the kernel's own threads do is mostly our traffic. What a hypervisor gave to its other guests is in it.
+    Kernel threads mostly handle the benchmark's own traffic. Time that a hypervisor gave to its other guests is
+    included.
     """
     fields = _read("/proc/stat").splitlines()[0].split()
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")

@@ -22,7 +22,7 @@ def measure(place, server, count):
             reader.program.finish(180.0)
             cpu = server.cpu() - before
             subscribed = reader.read()
-    # A stream that has all is closed by its reader.
+    # The reader closes a stream that has received everything.
     subscribed["connections"]["streaming_at_the_end"] += subscribed["ended_by"] == "count"
     figures = {
         "replayed_per_s": subscribed["events"]["per_second"],
@@ -45,7 +45,7 @@ def _of(start, count):
 def h(options):
     """One subscriber reads 1 000 000 events of 200 bytes from history.
 
-    The floor has them all in memory, ready to be sent.
+    The floor has all events in memory, ready to send.
     """
     count = EVENTS if not options.is_quick else 20 * BATCH
     keep = ("--history-events", count + 1000, "--history-bytes", "8GiB")

@@ -1,4 +1,4 @@
-"""The files of the results: one JSON file for each scenario, with every run as it was."""
+"""The result files: one JSON file per scenario, with the unchanged data of every run."""
 
 import json
 import os
@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def now():
-    """The time, for people and programs."""
+    """Returns the current time, readable for people and programs."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def machine():
-    """What it runs on."""
+    """Returns a description of the machine."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     return {
@@ -32,7 +32,7 @@ def machine():
 
 
 def versions(options):
-    """Of all that is measured."""
+    """Returns the versions of everything that is measured."""
     commands = {
         "commit": ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"],
         "rustc": ["rustc", "--version"],
@@ -75,7 +75,7 @@ class Results:
         self.first_run = 1 + max((run["run"] for run in self.data["runs"]), default=0)
 
     def add(self, run, subject, measured, others_cores):
-        """Adds what was measured, and writes the file: a long series that is stopped leaves what it has."""
+        """Adds a measurement and writes the file, so that an interrupted series keeps its results."""
         self.data["runs"].append(
             {
                 "run": run,
@@ -94,6 +94,6 @@ class Results:
 
 
 def read_all(out):
-    """All scenarios that there are results of, by letter."""
+    """Returns all scenarios that have results, by letter."""
     files = sorted(out.glob("*.json"))
     return {data["scenario"]: data for data in (json.loads(path.read_text()) for path in files)}

@@ -1,4 +1,4 @@
-"""The servers that are measured: ours and the floor. The peers are in `peers`."""
+"""The project's own servers: sse-server and the floor. The peers are in `peers`."""
 
 import contextlib
 import os
@@ -9,45 +9,45 @@ from pathlib import Path
 import procfs
 from processes import Program
 
-# No variable of ours may change what is measured.
+# The project's environment variables must not change what is measured.
 OURS = ("SSE_", "LISTENER_", "GENERATOR_", "REDIS_URL")
 
 
 def plain_environment(**more):
-    """This environment without the settings of our programs."""
+    """Returns this environment without the settings of the project's programs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {**kept, **more}
 
 
 @dataclass
 class Server:
-    """A server that runs, and how it is spoken to."""
+    """A running server, and how clients connect to it."""
 
     program: Program
     url: str
-    # Where streams are: `listener bench` opens them in turn.
+    # URLs of the streams, which `listener bench` opens in turn.
     streams: list
-    # Flags of `event-generator` for a server that is not ours.
+    # Flags of `event-generator` for servers other than sse-server.
     publishing: list = field(default_factory=list)
-    # It sends no response head before the first event.
+    # The server sends no response head before the first event.
     opens_with_event: bool = False
 
     def cpu(self):
-        """CPU of all its processes."""
+        """Returns the CPU time of all processes of the server."""
         return sum((procfs.cpu(pid) for pid in procfs.tree(self.program.pid)), procfs.Cpu())
 
     def resident_bytes(self):
-        """Memory of all its processes."""
+        """Returns the memory of all processes of the server."""
         return sum(procfs.resident_bytes(pid) for pid in procfs.tree(self.program.pid))
 
     def open_files(self):
-        """Files and sockets of all its processes."""
+        """Returns the number of files and sockets of all processes of the server."""
         return sum(procfs.open_files(pid) for pid in procfs.tree(self.program.pid))
 
 
 @dataclass
 class Place:
-    """Where the programs are, where a run may write, and how many threads fan out."""
+    """Paths of the programs and of a work directory, and the number of fan-out threads."""
 
     bin: Path
     work: Path
@@ -55,7 +55,7 @@ class Place:
 
     @contextlib.contextmanager
     def directory(self, name):
-        """A new directory, on the disk that the results are on; removed afterwards."""
+        """Creates a directory on the disk of the results, and removes it afterwards."""
         directory = self.work / name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
@@ -67,7 +67,7 @@ class Place:
 
 @contextlib.contextmanager
 def saying_its_url(name, command, directory, **how):
-    """A program that says its URL on stdout."""
+    """Starts a program that prints its URL on stdout."""
     program = Program(name, command, directory, plain_environment())
     try:
         url = program.until(lambda: program.out.read_text().strip(), "it said its URL")
@@ -78,7 +78,7 @@ def saying_its_url(name, command, directory, **how):
 
 @contextlib.contextmanager
 def ours(place, *flags, broker="memory"):
-    """sse-server with its default settings but for `flags`; the broker is `memory`, `durable` or `redis`."""
+    """Starts sse-server with default settings except for `flags`; the broker is `memory`, `durable` or `redis`."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(place.directory("server"))
         if broker == "redis":
@@ -91,7 +91,7 @@ def ours(place, *flags, broker="memory"):
 
 @contextlib.contextmanager
 def floor(place, *flags, threads=None):
-    """The cheapest server there could be, with as many fan-out threads as ours."""
+    """Starts the cheapest possible server, with as many fan-out threads as sse-server."""
     with place.directory("server") as directory:
         threads = place.fanout_threads if threads is None else threads
         command = [place.bin / "examples" / "floor", "--threads", threads, *flags]
@@ -101,7 +101,7 @@ def floor(place, *flags, threads=None):
 
 @contextlib.contextmanager
 def redis(directory, *flags):
-    """A redis-server; by default its data is in an append-only file, synced each second, as Redis advises."""
+    """Starts a redis-server; by default with an append-only file that is synced each second, as Redis advises."""
     program = os.environ.get("REDIS_SERVER", "redis-server")
     socket = directory / "redis.sock"
     command = [

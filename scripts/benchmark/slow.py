@@ -1,4 +1,4 @@
-"""I: some subscribers read slowly or not at all; do the others notice?"""
+"""I: some subscribers read slowly or not at all; measures the effect on the others."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ READERS = Path(__file__).with_name("slow_readers.py")
 
 
 def measure(place, server, shape, directory, slow, stopped):
-    """What healthy subscribers and publishers see, beside so many slow ones."""
+    """Measures healthy subscribers and publishers next to `slow` slow and `stopped` stopped readers."""
     flags = ["--slow", slow, "--stopped", stopped]
     readers = Program("slow-readers", [sys.executable, READERS, server.streams[0], *flags], directory)
     try:

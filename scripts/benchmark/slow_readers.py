@@ -1,6 +1,6 @@
-"""Subscribers that are a burden: some read a kilobyte a second, some have stopped. A program of its own.
+"""Slow subscribers: some read a kilobyte per second, some have stopped reading. A separate program.
 
-It says "open" on stdout when every stream has begun, and goes on until it is told to end; who is cut off comes back.
+Prints "open" on stdout when every stream is open, and runs until it is stopped. Streams that are cut off reconnect.
 """
 
 import argparse
@@ -8,13 +8,13 @@ import socket
 import time
 from urllib.parse import urlsplit
 
-# The kernel doubles it; with the default a reader could leave megabytes unread without anybody noticing.
+# The kernel doubles the size. With the default, a reader could leave megabytes unread without any effect.
 RECEIVE_BUFFER_BYTES = 4096
 BYTES_A_SECOND = 1024
 
 
 def connect(url):
-    """A stream whose head has been read."""
+    """Opens a stream and reads the response head."""
     stream = socket.socket()
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     stream.settimeout(30)
@@ -28,7 +28,7 @@ def connect(url):
 
 
 def take(stream):
-    """Reads a second's worth; false if the server has closed it."""
+    """Reads the amount for one second; returns False if the server has closed the stream."""
     try:
         return bool(stream.recv(BYTES_A_SECOND))
     except BlockingIOError:

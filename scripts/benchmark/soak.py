@@ -1,4 +1,4 @@
-"""The soak: thousands of subscribers come and go for minutes; does anything grow?"""
+"""The soak: thousands of subscribers connect and disconnect for minutes; checks that no resource grows."""
 
 import time
 from statistics import median
@@ -11,10 +11,10 @@ SUBSCRIBERS = 5000
 RATE = 200
 CUT_EVERY_S_MAX = 5.0
 CUT_SHARE = "10%"
-# History is full, and the log with its cache about as large as it gets, before anybody comes.
+# Fill the history first, so that the log and its cache have almost their largest size before subscribers connect.
 HISTORY_EVENTS = 8000
 SAMPLE_EVERY_S = 1.0
-# After the first minute, memory may move by what allocators keep and give back, files by those who come and go.
+# After the first minute, memory may vary with the allocator, and files with reconnecting clients.
 RESIDENT_GROWTH_MAX = 0.05
 RESIDENT_SLACK_BYTES = 4 << 20
 # A soak of less than three minutes starts to compare before the log's caches are full.
@@ -23,7 +23,7 @@ FILES_SLACK = 32
 
 
 def measure(place, seconds, count, rate):
-    """Runs so long with a share of the streams being cut all the time, and compares the end with the first minute."""
+    """Runs with a share of the streams being cut continuously, and compares the end with the first minute."""
     minute = min(60.0, seconds / 3)
     samples = []
     flags = ["--cut-every", f"{min(CUT_EVERY_S_MAX, seconds / 8):.1f}s", "--cut-share", CUT_SHARE]
@@ -53,9 +53,9 @@ def measure(place, seconds, count, rate):
 
 
 def compare(samples, minute):
-    """Medians of ten seconds after the first minute, and of the last ten."""
+    """Returns medians of the ten seconds after the first minute, and of the last ten seconds."""
     window, end = min(10.0, minute), samples[-1][0]
-    # The last one stands in where a machine was too busy for samples.
+    # Use the last sample if the machine was too busy to take samples.
     first = [sample for sample in samples if minute <= sample[0] <= minute + window] or samples[-1:]
     last = [sample for sample in samples if end - window <= sample[0]]
     return {
@@ -67,7 +67,7 @@ def compare(samples, minute):
 
 
 def growth(figures, slack_bytes=RESIDENT_SLACK_BYTES):
-    """What has grown, in words."""
+    """Returns a message per resource that has grown."""
     found = []
     allowed = figures["resident_first_b"] * (1 + RESIDENT_GROWTH_MAX) + slack_bytes
     if figures["resident_last_b"] > allowed:

@@ -1,17 +1,17 @@
-"""G: everybody's connection breaks at once, and all come back with their last event id."""
+"""G: all connections break at once, and all clients reconnect with their last event id."""
 
 import load
 import peers
 import servers
 from subject import Measured, Subject
 
-# Few enough that the storm is what there is to do.
+# A low rate, so that the storm dominates the load.
 RATE = 2
 
 
 def measure(place, server, count, seconds, has_history=True):
     """Cuts all streams once while events are published."""
-    # The cut comes when all have been open for a while, and leaves time to come back before the end.
+    # Cut after all streams have been open for a while, with enough time to reconnect before the end.
     every = 3.0 + count / 1250
     with place.directory("tools") as directory:
         flags = ["--cut-every", f"{every:.1f}s", "--cut-share", "100%"]
@@ -42,7 +42,7 @@ def _of(start, count, options, **how):
 def g(options):
     """10 000 subscribers are cut at once and resume: how long until all are streaming again.
 
-    The floor has no history: it shows how long it takes to connect again, and what is missed is not held against it.
+    The floor has no history. It shows how long reconnecting takes, and missed events do not count against it.
     """
     count = options.few(10_000)
     return [

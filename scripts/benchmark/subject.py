@@ -1,4 +1,4 @@
-"""What is measured in a scenario, and what came of it."""
+"""The subjects of a scenario, and their measurements."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Measured:
-    """Figures by name, what was wrong in words, and the reports of the tools as they were."""
+    """Figures by name, error messages, and the unchanged reports of the tools."""
 
     figures: dict
     problems: list
@@ -15,12 +15,12 @@ class Measured:
 
 @dataclass
 class Subject:
-    """A server in a scenario. `run` takes the place and gives what was measured."""
+    """A server in a scenario. `run` takes the place and returns the measurement."""
 
     name: str
     run: Callable
 
     @property
     def is_peer(self):
-        """Neither ours nor the floor: what it loses is a finding, and no reason to fail."""
+        """True for servers other than sse-server and the floor. If a peer loses events, the benchmark does not fail."""
         return not self.name.startswith(("ours", "floor"))

@@ -1,4 +1,4 @@
-"""The table: medians of the runs, ratios within them, and what has to be reached."""
+"""The table: medians of the runs, ratios within runs, and goals."""
 
 from statistics import median
 
@@ -7,7 +7,7 @@ from goals import PEERS, ROWS
 
 
 def markdown(scenarios):
-    """A Markdown table of all that was measured, by scenario."""
+    """Returns a Markdown table of all measurements, by scenario."""
     if not scenarios:
         return "nothing was measured\n"
     lines = _about(scenarios)
@@ -37,7 +37,7 @@ def _about(scenarios):
 
 
 def values(data, subject, figure):
-    """A figure of a subject, by run: of the runs that count; if none does, of those in which nothing was lost."""
+    """Returns a figure of a subject by run, from valid runs; if there are none, from runs in which nothing was lost."""
     runs = [
         run for run in data["runs"] if run["subject"] == subject and figure in run["figures"] and not run["problems"]
     ]
@@ -46,12 +46,12 @@ def values(data, subject, figure):
 
 
 def counts(data, subject):
-    """Whether there is a run of a subject that counts."""
+    """Returns True if a subject has a valid run."""
     return any(run["subject"] == subject and not validity.of_run(data, run) for run in data["runs"])
 
 
 def ratio(data, figure, ours, other):
-    """The median of the ratios of two subjects, each within one run; none if they have no run in common."""
+    """Returns the median of the ratios of two subjects within a run, or None if they share no run."""
     mine, theirs = values(data, ours, figure), values(data, other, figure)
     ratios = [mine[run] / theirs[run] for run in mine.keys() & theirs.keys() if theirs[run]]
     return median(ratios) if ratios else None
@@ -98,7 +98,7 @@ def _met(data, row):
 
 
 def _notes(data):
-    """What does not count, and why."""
+    """Yields a line per invalid run, with the reason."""
     for run in data["runs"]:
         if reason := validity.of_run(data, run):
             yield f"run {run['run']}, {run['subject']}: invalid: {reason}"

@@ -1,4 +1,4 @@
-"""What the benchmark decides: which runs count, what the table says, where a climb ends, what is growth."""
+"""Tests of the benchmark's decisions: which runs are valid, the table, the end of the rate search, and growth."""
 
 import unittest
 
@@ -11,12 +11,12 @@ from goals import ROWS, Goal
 
 
 def run(number, subject, problems=(), others=0.0, **figures):
-    """A run as it is kept."""
+    """Returns a run as it is stored."""
     return {"run": number, "subject": subject, "figures": figures, "problems": list(problems), "others_cores": others}
 
 
 def scenario(letter, *runs):
-    """The runs of a scenario."""
+    """Returns the stored runs of a scenario."""
     return {"scenario": letter, "title": "t", "quick": False, "date": "2026-11-25", "runs": list(runs)} | {
         "machine": {"cpu": "c", "cores": 2, "memory_gib": 1, "kernel": "k"},
         "versions": {},
@@ -24,7 +24,7 @@ def scenario(letter, *runs):
 
 
 def line(text, label):
-    """The cells of a row of the table."""
+    """Returns the cells of a row of the table."""
     row = next(row for row in text.splitlines() if row.startswith(f"| {label} "))
     return [cell.strip() for cell in row.split("|")[1:-1]]
 

@@ -1,8 +1,8 @@
-"""Which runs do not count: something was lost, or something else was running on the machine."""
+"""Which runs are invalid: events were lost, or other programs were running on the machine."""
 
-# A machine like the one of the first measurements (2 cores) does not do worse than this by itself.
+# An upper bound for a machine like that of the first measurements (2 cores) without other load.
 FLOOR_A_CPU_US_MAX = 10.0
-# By scenario, peer and figure, what was measured then.
+# The first measurements, by scenario, peer and figure.
 BEFORE = {
     ("A", "nchan", "cpu_us"): 13.95,
     ("A", "actix-web-lab", "cpu_us"): 12.9,
@@ -11,14 +11,14 @@ BEFORE = {
     ("B", "nchan", "delivery_p99_ms"): 3793.0,
 }
 WORSE_BY = 1.25
-# Cores that others may have meanwhile. The kernel counts by samples, so a little is nothing.
+# Cores that other programs may use meanwhile. The kernel's counts are sampled, so small values mean nothing.
 OTHERS_CORES_MAX = 0.2
 
 
 def of_run(data, run):
-    """Why a measurement does not count; empty if it does.
+    """Returns the reason why a measurement is invalid, or an empty string.
 
-    A floor or a peer that is too slow spoils all that was measured in its run.
+    A floor or a peer that is too slow makes all measurements of its run invalid.
     """
     if run["problems"]:
         return "; ".join(run["problems"])
@@ -31,7 +31,7 @@ def of_run(data, run):
 
 
 def _sign(scenario, run):
-    """That others were at work, in words; empty if nothing says so."""
+    """Returns a sign that other programs were running, or an empty string."""
     for figure, value in run["figures"].items():
         before = BEFORE.get((scenario, run["subject"], figure))
         if before and value > before * WORSE_BY:

@@ -1,4 +1,4 @@
-//! The checker of the torture finds what it is there for, and nothing where nothing is wrong.
+//! Tests that the checker of the torture test finds each kind of violation and reports no others.
 
 use sse_proto::{
     EventId,
@@ -8,7 +8,8 @@ use sse_proto::{
 
 use crate::checker::{Breach, Figures, Follows, Joined, Ledger, LostEvent};
 
-/// Events 1 to 5 of one channel are acknowledged, as views and clicks in turn; the outcome of number 6 is unknown.
+/// Returns events 1 to 5 of one channel as acknowledged, with alternating types, and event 6 with
+/// an unknown outcome.
 fn sent() -> Vec<(&'static str, Sent)> {
     let sent = |sequence: u64, outcome| {
         let id = (outcome == Outcome::Acknowledged).then(|| format!("{sequence}-0"));
@@ -75,7 +76,7 @@ fn follows(kinds: &[&str], joined: Joined) -> Follows {
     }
 }
 
-/// What the checker says of listeners that got these events.
+/// Runs the checker on listeners that received these events.
 fn check(listeners: Vec<(Follows, Vec<Received>)>) -> (Figures, Vec<Breach>) {
     let mut ledger = Ledger::default();
     for (kind, sent) in sent() {
@@ -89,7 +90,7 @@ fn check(listeners: Vec<(Follows, Vec<Received>)>) -> (Figures, Vec<Breach>) {
     (figures, breaches.kinds())
 }
 
-/// What it says of one that follows everything.
+/// Runs the checker on one listener that follows everything.
 fn breaches(received: Vec<Received>) -> Vec<Breach> {
     check(vec![(follows(&[], Joined::BeforeAll), received)]).1
 }
@@ -112,13 +113,13 @@ fn all_events_in_order_are_no_breach() {
 }
 
 #[test]
-fn each_kind_of_wrong_is_found_as_what_it_is() {
+fn each_kind_of_breach_is_reported_as_that_kind() {
     assert_eq!(breaches([1, 2, 4, 5].map(got).to_vec()), [Breach::Lost]);
     assert_eq!(breaches(vec![]), [Breach::Lost]);
     assert_eq!(
         breaches([1, 2, 3, 4].map(got).to_vec()),
         [Breach::Lost],
-        "the last one"
+        "the last event is missing"
     );
     assert_eq!(
         breaches([1, 2, 2, 3, 4, 5].map(got).to_vec()),
@@ -167,7 +168,7 @@ fn a_filtered_listener_is_owed_its_types_only() {
 }
 
 #[test]
-fn an_unknown_outcome_is_seen_by_all_or_by_none_and_once() {
+fn an_event_of_unknown_outcome_reaches_all_listeners_once_or_none() {
     let all = || {
         (
             follows(&[], Joined::BeforeAll),
@@ -195,7 +196,7 @@ fn an_unknown_outcome_is_seen_by_all_or_by_none_and_once() {
         vec![got(1), got(2), got(3), got(4), got(5), got_as(6, "6-1")],
     );
     assert_eq!(check(vec![all(), elsewhere]).1, [Breach::WrongId]);
-    // It is a view only for those who follow clicks: nothing is owed to them.
+    // The event is a click, so listeners that follow views are not owed it.
     let clicks = (
         follows(&["view"], Joined::BeforeAll),
         [1, 3, 5].map(got).to_vec(),
@@ -204,7 +205,7 @@ fn an_unknown_outcome_is_seen_by_all_or_by_none_and_once() {
 }
 
 #[test]
-fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
+fn only_events_inside_a_reported_gap_are_excused() {
     let told = |gap: Received| vec![got(1), gap, got(4), got(5)];
     let (figures, found) = check(vec![(
         follows(&[], Joined::BeforeAll),
@@ -214,17 +215,17 @@ fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
     assert_eq!(
         breaches(told(gap("@3-0", "1-0", Some("3-0")))),
         [Breach::Lost],
-        "3 is said to be there"
+        "the gap reports that 3 is kept"
     );
     assert_eq!(
         breaches(told(gap("@4-0", "2-0", Some("4-0")))),
         [Breach::Lost],
-        "2 lies before the gap"
+        "2 is before the gap"
     );
     assert_eq!(
         breaches(vec![got(1), gap("5-0", "1-0", None)]),
         [],
-        "nothing is kept up to where it goes on"
+        "no event is kept before the gap's position"
     );
     assert_eq!(
         breaches(vec![got(1), gap("4-0", "1-0", None)]),
@@ -247,7 +248,7 @@ fn what_lies_in_a_gap_that_was_told_is_not_lost_and_nothing_else() {
     );
 }
 
-/// Says that all between these was lost.
+/// Returns a gap which reports that all events between these ids were lost.
 fn gap_of_lost(after: &str, before: &str) -> Received {
     let (id, lost) = (
         before.to_owned(),
@@ -267,11 +268,11 @@ fn gap_of_lost(after: &str, before: &str) -> Received {
     Received::Gap { id, gap }
 }
 
-/// What the checker says where the log has lost these events, with these ids.
+/// Runs the checker on a log that has lost these events, with these ids.
 fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Breach>) {
     let mut ledger = Ledger::default();
     for (kind, mut sent) in sent() {
-        // Of a batch, perhaps.
+        // The publisher does not know this id, as for an event of a batch.
         sent.id = sent.id.filter(|_| sent.sequence != 4);
         ledger.sent(kind, sent);
     }
@@ -290,7 +291,7 @@ fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Br
 }
 
 #[test]
-fn lost_events_are_to_be_told_and_a_gap_excuses_no_others() {
+fn a_gap_must_report_lost_events_and_excuses_no_others() {
     let lost = [(3, "3-0"), (4, "4-0"), (6, "4-5")];
     let told = |before: &str| vec![got(1), got(2), gap_of_lost("2-0", before), got(5)];
     let (figures, found) = check_lost(&lost, told("4-9"));
@@ -298,7 +299,7 @@ fn lost_events_are_to_be_told_and_a_gap_excuses_no_others() {
         (found, figures.lost, figures.in_gaps, figures.unknown_stored),
         (vec![], 2, 3, 1)
     );
-    // Some of them may have been seen before they were lost.
+    // A listener may have received some events before the log lost them.
     let seen = vec![got(1), got(2), got(3), gap_of_lost("2-0", "4-9"), got(5)];
     assert_eq!(check_lost(&lost, seen).1, []);
     assert_eq!(
@@ -308,7 +309,7 @@ fn lost_events_are_to_be_told_and_a_gap_excuses_no_others() {
     assert_eq!(
         check_lost(&lost, told("4-1")).1,
         [Breach::Uneven],
-        "the last one is not told"
+        "the gap does not cover the last lost event"
     );
     assert_eq!(
         check_lost(&lost[1..], told("4-9")).1,
@@ -336,7 +337,7 @@ fn lost_events_are_to_be_told_and_a_gap_excuses_no_others() {
 }
 
 #[test]
-fn a_late_listener_is_owed_what_comes_after_its_first_position() {
+fn a_late_listener_is_owed_events_after_its_first_position() {
     let after = |cursor: &str| Joined::After(cursor.parse().unwrap());
     let late = |joined: Joined, from: u64| {
         check(vec![(follows(&[], joined), (from..=5).map(got).collect())]).1
@@ -356,7 +357,7 @@ fn a_composite_id_counts_for_the_channel_of_its_event() {
 }
 
 #[test]
-fn an_event_of_a_batch_has_the_id_that_listeners_tell_and_is_owed_all_the_same() {
+fn a_batch_event_takes_its_id_from_listeners_and_is_owed() {
     let check = |received: Vec<Received>| {
         let mut ledger = Ledger::default();
         for (kind, mut sent) in sent() {
@@ -371,7 +372,7 @@ fn an_event_of_a_batch_has_the_id_that_listeners_tell_and_is_owed_all_the_same()
 }
 
 #[test]
-fn what_was_sent_after_an_answer_stands_after_it() {
+fn an_event_sent_after_a_response_has_a_greater_id() {
     let mut ledger = Ledger::default();
     for (kind, mut sent) in sent() {
         sent.id = match sent.sequence {
@@ -400,8 +401,9 @@ fn two_events_with_one_id_are_found() {
 }
 
 #[test]
-fn history_may_begin_again_only_where_the_log_lost_something_and_a_gap_says_so() {
-    // 5 was lost, and seen before; a node that does not know that goes back to the oldest event.
+fn history_may_restart_only_after_a_loss_and_a_gap() {
+    // The listener saw event 5, which was then lost. A node that does not know the lost id restarts
+    // at the oldest event.
     let back = || gap("@2-0", "5-0", Some("2-0"));
     let again = || {
         vec![

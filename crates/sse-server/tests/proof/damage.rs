@@ -1,6 +1,8 @@
-//! Six hundred damaged copies of a log: each opens and serves only verified runs of events, with a gap told wherever one is
-//! missing, or says what is wrong and what to do. None panics, none gives a damaged event, none takes a shorter history for
-//! the whole one.
+//! Opens and reads six hundred damaged copies of a log.
+//!
+//! Each copy either opens and serves only verified runs of events, with a gap wherever an event
+//! is missing, or fails with an error that names the damage and the remedy. No copy causes a panic,
+//! returns a damaged event or passes off a shortened history as the whole one.
 
 use std::{
     collections::BTreeMap,
@@ -40,16 +42,16 @@ const LIMITS: PageLimits = PageLimits {
     bytes_max: 1 << 20,
 };
 
-/// What the log holds: the events that are kept of each channel.
+/// The events that the log keeps, per channel.
 type Truth = BTreeMap<&'static str, Vec<Stored>>;
 
-/// What came of a copy.
+/// Counts of what happened to the copies.
 #[derive(Debug, Default)]
 struct Outcomes {
     refused: u64,
     whole: u64,
     damaged_reads: u64,
-    /// Gaps that were told, and reads that ended with an error.
+    /// Gaps reported, and reads that ended with an error.
     gaps: u64,
     errors: u64,
     served: u64,
@@ -92,7 +94,7 @@ fn event(data: String) -> Event {
     }
 }
 
-/// An event whose data is its key.
+/// Returns an event whose idempotency key is its data.
 fn keyed(data: String) -> AppendItem {
     let key = Fingerprint::of_key(data.as_bytes());
     let events = vec![event(data)];
@@ -106,7 +108,7 @@ fn keyed(data: String) -> AppendItem {
     }
 }
 
-/// A log with trimmed channels, large and small events, and one channel that has few.
+/// Creates a log with trimmed channels, large and small events, and one channel with few events.
 async fn make(directory: &Path) -> Truth {
     let log = open(directory).unwrap();
     let broker = Broker::Embedded(log.clone());
@@ -156,15 +158,15 @@ async fn make(directory: &Path) -> Truth {
     truth
 }
 
-/// What a reader gets.
+/// Part of what a reader receives.
 #[derive(Debug)]
 enum Read {
     Event(Stored),
-    /// What came before the event with this id, or before the end, may be missing.
+    /// Events before this id may be missing; without an id, events up to the end of the channel.
     Gap(GapReason, Option<EventId>),
 }
 
-/// Everything from there on, read in pages; with where reading stopped, if it did.
+/// Reads all pages from a position. Returns the parts, and the error if reading stopped early.
 async fn read(broker: &Broker, name: &str, from: ReadFrom) -> (Vec<Read>, Option<BrokerError>) {
     let (mut parts, mut asked) = (Vec::new(), from);
     loop {
@@ -175,7 +177,8 @@ async fn read(broker: &Broker, name: &str, from: ReadFrom) -> (Vec<Read>, Option
                     parts.push(Read::Gap(reason, oldest));
                 }
                 parts.extend(page.events.into_iter().map(Read::Event));
-                // More than there can be are no run of what was there, and are told as such.
+                // Stop if there are more parts than the log ever held; the caller reports them as
+                // wrong.
                 if !page.more || parts.len() > 4 * EVENTS_KEPT {
                     return (parts, None);
                 }
@@ -186,7 +189,7 @@ async fn read(broker: &Broker, name: &str, from: ReadFrom) -> (Vec<Read>, Option
     }
 }
 
-/// What stands in the few pages on which everything else depends: the names of tables, of numbers, of channels.
+/// Content of the few pages on which all others depend: names of tables, log headers and channels.
 const SMALL_TABLES: [&[u8]; 3] = [b"forgotten", b"numbers", b"ordersquietsiteusers"];
 
 fn places(bytes: &[u8], words: &[u8]) -> Vec<usize> {
@@ -198,7 +201,7 @@ fn places(bytes: &[u8], words: &[u8]) -> Vec<usize> {
         .collect()
 }
 
-/// Changes 1 to 16 bytes somewhere, mostly where something is written; or cuts the file.
+/// Changes 1 to 16 bytes, mostly in used parts of the file, or truncates the file.
 fn damage(bytes: &mut Vec<u8>, chance: &mut StdRng) -> String {
     if chance.random_range(0..6) == 0 {
         let length = chance.random_range(0..bytes.len());
@@ -231,7 +234,7 @@ fn damage(bytes: &mut Vec<u8>, chance: &mut StdRng) -> String {
     format!("{count} bytes changed at {at}")
 }
 
-/// What is said of a copy, held against what there was.
+/// Compares a copy with the original log.
 struct Examined<'a> {
     what: String,
     directory: &'a Path,
@@ -246,17 +249,17 @@ impl Examined<'_> {
         }
     }
 
-    /// What must be in every text that tells of damage: which file, and the way out.
+    /// Checks that an error message about damage names the file and the remedy.
     fn hold_helpful(&mut self, text: &str) {
-        // A damaged format looks like a later one; then the way out is another directory.
+        // A damaged format number looks like a later format; the remedy is then another directory.
         let way_out =
             text.contains("backup") || (text.contains("format") && text.contains("--data-dir"));
         let helps = text.contains(&self.directory.display().to_string()) && way_out;
         self.hold(helps, format_args!("no file or no way out in: {text}"));
     }
 
-    /// What is read is what there was, from where it was asked for; what is missing lies in a gap that was told, and there
-    /// is no gap in which nothing is missing.
+    /// Checks that a read returns the original events from the requested position. Missing events
+    /// must be in a reported gap, and no gap may be empty.
     async fn read(
         &mut self,
         broker: &Broker,
@@ -270,11 +273,11 @@ impl Examined<'_> {
         let (mut left, mut gap, gaps_before) = (truth, None, self.outcomes.gaps);
         let mut parts = parts.iter().peekable();
         if is_stranger {
-            // Told of a gap, whether or not something is missing.
+            // The reader must get a gap, whether or not events are missing.
             let told = parts.next_if(|part| matches!(part, Read::Gap(..)));
             self.hold(
                 told.is_some() || error.is_some(),
-                format_args!("{asked} is taken for an id of this log"),
+                format_args!("{asked} is accepted as an id of this log"),
             );
             gap = told.and_then(|told| match told {
                 Read::Gap(GapReason::Damaged, oldest) => Some(*oldest),
@@ -298,7 +301,7 @@ impl Examined<'_> {
                         self.hold(
                             false,
                             format_args!(
-                                "{asked}: {} is not what was there, or not in order",
+                                "{asked}: {} differs from the original or is out of order",
                                 event.id
                             ),
                         );
@@ -337,7 +340,7 @@ impl Examined<'_> {
         error.is_none() && self.outcomes.gaps == gaps_before
     }
 
-    /// Backwards come only events that were there, each once.
+    /// Checks that reading backwards returns only original events, each once.
     async fn read_back(&mut self, broker: &Broker, name: &str, truth: &[Stored]) {
         let Ok(page) = broker.read_back(&channel(name), None, LIMITS).await else {
             return;
@@ -365,7 +368,7 @@ impl Examined<'_> {
                     .read(broker, name, ReadFrom::Position(position), following, false)
                     .await;
             }
-            // A stranger's id is not proved by damage.
+            // Damage must not make an unknown id valid.
             let stranger = ReadFrom::Position(Position::After(EventId::new(1, 1)));
             sound &= self.read(broker, name, stranger, events, true).await;
             self.read_back(broker, name, events).await;
@@ -377,7 +380,7 @@ impl Examined<'_> {
         }) += 1;
     }
 
-    /// What was published with a key is not stored again while the log is opened and says nothing of damage.
+    /// Checks that events with a known key are not stored again if the log reports no damage.
     async fn check_keys(&mut self, broker: &Broker) {
         let events = &self.truth[KEYED];
         let parts = events
@@ -397,7 +400,7 @@ impl Examined<'_> {
         self.outcomes.repeated += 1;
     }
 
-    /// A new event is stored or not: either way what is read is true.
+    /// Checks that reads stay correct whether or not a new event is stored.
     async fn check_append(&mut self, broker: &Broker) {
         let Ok(appended) = broker
             .append(&channel("orders"), vec![event("new".to_owned())])
@@ -416,7 +419,7 @@ impl Examined<'_> {
             .unwrap();
         self.hold(
             appended.first > newest,
-            format_args!("{} was given out before", appended.first),
+            format_args!("{} is an id that was already assigned", appended.first),
         );
         let (parts, error) =
             read(broker, "orders", ReadFrom::Position(Position::After(last))).await;
@@ -429,7 +432,7 @@ impl Examined<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
+async fn six_hundred_damaged_copies_serve_true_events_or_report_the_damage() {
     let directory = TempDir::new().unwrap();
     let truth = make(directory.path()).await;
     let file = directory.path().join("events.redb");
@@ -438,7 +441,7 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
         SMALL_TABLES
             .iter()
             .all(|words| !places(&good, words).is_empty()),
-        "the pages to be damaged are there"
+        "the pages to damage were not found"
     );
     let caught = count_caught_panics();
     let mut outcomes = Outcomes::default();
@@ -473,7 +476,7 @@ async fn six_hundred_damaged_copies_serve_what_is_true_or_say_what_is_wrong() {
     );
     assert!(
         outcomes.wrong.is_empty(),
-        "{} promises were broken",
+        "{} guarantees were broken",
         outcomes.wrong.len()
     );
     assert!(
@@ -500,9 +503,9 @@ fn count_caught_panics() -> Arc<AtomicU64> {
     caught
 }
 
-/// What stands beside the events has checksums too, over the names that it stands under.
+/// Channel rows and log headers have checksums too, which include the names they are stored under.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_name_or_number_of_the_log_is_refused() {
+async fn a_changed_name_or_header_of_the_log_is_rejected() {
     const CHANNELS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("channels");
     const NUMBERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("numbers");
     type Change = fn(&WriteTransaction);
@@ -543,9 +546,9 @@ async fn a_changed_name_or_number_of_the_log_is_refused() {
     }
 }
 
-/// Opening a table makes it, so one whose name is damaged would begin anew, empty.
+/// Opening a table creates it, so a table whose name is damaged would start anew, empty.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_not_found_is_damage_and_no_empty_log() {
+async fn a_missing_table_is_damage_and_not_an_empty_log() {
     let tables = [
         ("events", "the table events is missing"),
         ("channels", "the table channels is missing"),

@@ -1,9 +1,10 @@
-//! Proofs without processes: the checker of the torture, the subscription against a model of the log, damaged files.
+//! Tests without processes: the checker of the torture test, the subscription against a model of
+//! the log, and damaged log files.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 #[path = "../torture/checker.rs"]
-#[expect(dead_code, reason = "the torture uses more of it")]
+#[expect(dead_code, reason = "the torture test uses more of it")]
 mod checker;
 
 mod checking;

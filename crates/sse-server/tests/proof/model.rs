@@ -1,4 +1,5 @@
-//! A model of the log and of a node's tail: the simplest thing that keeps the broker's promises.
+//! A model of the log and of a node's tail: the simplest implementation that keeps the broker's
+//! guarantees.
 
 use std::{collections::BTreeSet, num::NonZeroUsize};
 
@@ -14,24 +15,24 @@ use sse_server::{
     channel::{Frames, TailLimits},
 };
 
-/// The types of events, by turns.
+/// The event types, used in turn.
 pub(crate) const KINDS: [&str; 3] = ["view", "click", "close"];
 
-/// One channel's log.
+/// The log of one channel.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) channel: Channel,
-    /// Every event that there ever was.
+    /// Every event that was ever published.
     pub(crate) all: Vec<Stored>,
-    /// What is kept: events, and records of losses.
+    /// Entries that are kept: events and gap records.
     pub(crate) kept: Vec<Stored>,
-    /// The newest that was trimmed.
+    /// Id of the newest trimmed entry.
     pub(crate) trimmed: Option<EventId>,
-    /// Events that were lost by fail-overs.
+    /// Ids of events that fail-overs lost.
     pub(crate) lost: BTreeSet<EventId>,
-    /// Events that cannot be read any more.
+    /// Ids of events that are no longer readable.
     pub(crate) damaged: BTreeSet<EventId>,
-    /// What the records say, those that are gone included.
+    /// The losses that gap records report, including records that are gone.
     pub(crate) losses: Vec<Lost>,
     last: EventId,
 }
@@ -52,7 +53,7 @@ impl Log {
         }
     }
 
-    /// Adds an event, `pause_ms` later than the one before.
+    /// Adds an event, `pause_ms` later than the previous one.
     pub(crate) fn append(&mut self, pause_ms: u64) {
         self.last = if pause_ms == 0 && self.last != EventId::ZERO {
             EventId::new(self.last.ms, self.last.seq + 1)
@@ -69,7 +70,7 @@ impl Log {
         self.kept.push(event);
     }
 
-    /// Removes some of the oldest; the newest stays.
+    /// Removes up to `count` of the oldest entries; the newest entry stays.
     pub(crate) fn trim(&mut self, count: usize) {
         let gone = self
             .kept
@@ -77,7 +78,8 @@ impl Log {
         self.trimmed = gone.last().map(|entry| entry.id).or(self.trimmed);
     }
 
-    /// Makes some unreadable, counted from the newest. A log that has fail-overs is Redis', which verifies what it has.
+    /// Makes `count` entries unreadable, `back` entries before the newest. A log with fail-overs is
+    /// not damaged, because it models Redis.
     pub(crate) fn damage(&mut self, back: usize, count: usize) {
         if self.losses.is_empty() {
             self.damaged.extend(
@@ -91,10 +93,13 @@ impl Log {
         }
     }
 
-    /// A fail-over: the newest entries are lost, somebody publishes so many events, and then it is found and recorded.
+    /// Fails over: the newest entries are lost, `early` events are published, and then the loss is
+    /// detected and recorded.
     pub(crate) fn fail_over(&mut self, lost: usize, early: usize) {
         let mut left = self.kept.len().saturating_sub(lost);
-        // Left over, and stated in the README: a record is lost, and not what was published just before it. So all goes.
+        // Losing a gap record, but not the events published just before it, is a residual case
+        // (docs/design/lost-events.md, "Residual cases"). The model excludes the case: it loses
+        // those events too.
         while let Some(earlier) = self.kept[left..]
             .iter()
             .filter_map(Stored::lost)
@@ -109,7 +114,7 @@ impl Log {
             || (left == 0 && self.trimmed.is_some())
             || !self.damaged.is_empty()
         {
-            return; // there is nothing to lose, or no event to go back to, or this is no Redis
+            return; // nothing to lose, no event to return to, or not a model of Redis
         }
         let gone = self.kept.split_off(left);
         self.lost.extend(
@@ -148,7 +153,7 @@ impl Log {
         self.kept.iter().any(|entry| entry.id == id)
     }
 
-    /// A page, as the brokers give it.
+    /// Returns a page as the brokers do.
     pub(crate) fn read(&self, from: ReadFrom, limits: PageLimits) -> Page {
         let trimmed = self
             .trimmed
@@ -217,7 +222,7 @@ impl Log {
     }
 }
 
-/// One node: a tail that follows the log, some events behind it.
+/// One node: a tail that follows the log, possibly some events behind it.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) frames: Frames,
@@ -225,7 +230,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node that has joined at the end of the log.
+    /// Returns a node that has joined at the end of the log.
     pub(crate) fn join(log: &Log, tail_events: usize) -> Self {
         let events_max = NonZeroUsize::new(tail_events).unwrap();
         let limits = TailLimits {
@@ -237,7 +242,7 @@ impl Node {
         Self { frames, limits }
     }
 
-    /// Reads on by up to `count` events, as the feed does.
+    /// Reads up to `count` more events, as the feed does.
     pub(crate) fn feed(&mut self, log: &Log, count: usize) {
         let limits = PageLimits {
             events_max: count.max(1),
@@ -259,7 +264,7 @@ impl Node {
         }
     }
 
-    /// The process is killed and starts again.
+    /// Models a kill and restart of the process.
     pub(crate) fn restart(&mut self, log: &Log) {
         self.frames = Frames::new(self.limits);
         self.frames.join(log.last());

@@ -1,5 +1,7 @@
-//! A stream of several channels, over trimming, fail-overs and node changes: the real [`MultiSubscription`] is exact in each
-//! channel. And one whose composite cursor forgets a channel, or tells it one step too far, does not pass.
+//! A stream of several channels, across trimming, fail-overs and node changes.
+//!
+//! The real [`MultiSubscription`] must deliver each channel exactly. A subscription whose
+//! composite cursor omits a channel, or has a position too far ahead, must fail the test.
 
 use proptest::{
     prelude::*,
@@ -26,17 +28,17 @@ use crate::{
 const CHANNELS: usize = 3;
 const NODES: usize = 2;
 
-/// What may be wrong with a composite cursor.
+/// A defect of the composite cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutation {
     None,
-    /// One of its channels is not in it, and starts now when the reader comes back.
+    /// The cursor omits one channel, which starts now when the reader reconnects.
     ForgetsOne,
-    /// One of its channels is told at the end of the tail, though the reader is not there yet.
+    /// The cursor has one channel at the end of the tail, although the reader is not there yet.
     TellsOneTooFar,
 }
 
-/// What happens.
+/// A step of the test.
 #[derive(Debug, Clone)]
 enum Action {
     Append {
@@ -84,13 +86,13 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// The logs, and the tails that each node has of them.
+/// The logs, and each node's tails of them.
 struct System {
     logs: Vec<Log>,
     nodes: Vec<Vec<Node>>,
 }
 
-/// The one who reads.
+/// The reader: its connection, and what it has received over all connections.
 struct Reader {
     node: usize,
     subscription: MultiSubscription,
@@ -100,7 +102,7 @@ struct Reader {
 }
 
 fn subscription(starts: impl IntoIterator<Item = (Channel, Position)>) -> MultiSubscription {
-    // So that each event says of which channel it is.
+    // The envelope names the channel of each event.
     let wanted = SubscriptionOptions {
         envelope: Envelope::Json,
         ..SubscriptionOptions::default()
@@ -153,7 +155,7 @@ impl System {
 }
 
 impl Reader {
-    /// Comes back as the server takes it: a channel that is not in its cursor starts now.
+    /// Reconnects as the server does it: a channel that is missing from the cursor starts now.
     fn reconnect(&mut self, system: &System, node: usize, mutation: Mutation) {
         let cursor: Cursor = self.last_id.parse().unwrap();
         let start = |(nth, log): (usize, &Log)| {
@@ -173,7 +175,7 @@ impl Reader {
         (self.node, self.fetching) = (node, None);
     }
 
-    /// One step of its driver; false if there was nothing to do.
+    /// Runs one step of the reader; returns `false` if there was nothing to do.
     fn step(&mut self, system: &System) -> bool {
         let chunk = if let Some(fetch) = self.fetching.take() {
             let page = system.logs[fetch.nth].read(
@@ -241,7 +243,7 @@ impl Reader {
     }
 }
 
-/// Plays it all, lets the reader catch up, and checks what it got of each channel.
+/// Runs all actions, lets the reader catch up, and checks what it received from each channel.
 fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut system = System::new();
     let mut reader = system.reader();
@@ -288,7 +290,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut steps = 0;
     while reader.step(&system) {
         steps += 1;
-        prop_assert!(steps < 10_000, "it never comes to an end");
+        prop_assert!(steps < 10_000, "the reader never reaches the end");
     }
     for (seen, log) in reader.seen.iter().zip(&system.logs) {
         seen.judge(&[], log)?;
@@ -310,7 +312,7 @@ proptest! {
 }
 
 #[test]
-fn a_composite_cursor_that_forgets_a_channel_or_tells_it_too_far_is_found() {
+fn a_composite_cursor_that_omits_or_overstates_a_channel_is_found() {
     for mutation in [Mutation::ForgetsOne, Mutation::TellsOneTooFar] {
         let config = Config {
             failure_persistence: None,

@@ -1,6 +1,8 @@
-//! Whatever is appended, trimmed, lost by fail-overs, cut and moved, and however pages and tails interleave: the real [`Subscription`] gives
-//! each reader each event once and in order, or tells a gap that is one. And a subscription whose seam between history
-//! and tail is off by one does not pass.
+//! The real [`Subscription`] against a model of the log, while events are appended, trimmed,
+//! damaged and lost by fail-overs, and readers are cut and moved.
+//!
+//! However pages and tails interleave, each reader must get each event once and in order, or a true
+//! gap. A subscription whose seam between history and tail is off by one must fail the test.
 
 use std::num::NonZeroUsize;
 
@@ -26,21 +28,21 @@ use crate::{
 const READERS: usize = 3;
 const NODES: usize = 2;
 
-/// What may be wrong with a subscription.
+/// A defect of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutation {
     None,
-    /// A page asked for after an id begins with that id again.
+    /// A page requested after an id starts with the event of that id.
     PageStartsEarly,
-    /// A page asked for after an id begins one event too late.
+    /// A page requested after an id starts one event too late.
     PageStartsLate,
-    /// The tail is taken for reaching one event further back than it does.
+    /// The tail claims to reach one event further back than it does.
     TailSkipsOne,
-    /// The record of a loss is taken for an event that nobody wants.
+    /// A gap record is skipped like an event that the filter rejects.
     LeavesOutRecords,
 }
 
-/// What happens.
+/// A step of the test.
 #[derive(Debug, Clone)]
 enum Action {
     Append {
@@ -50,12 +52,12 @@ enum Action {
     Trim {
         count: usize,
     },
-    /// Some events cannot be read any more.
+    /// Some events become unreadable.
     Damage {
         back: usize,
         count: usize,
     },
-    /// The newest entries are lost, and some events published before that is found.
+    /// The newest entries are lost, and `early` events are published before the loss is detected.
     FailOver {
         lost: usize,
         early: usize,
@@ -67,17 +69,17 @@ enum Action {
     RestartNode {
         node: usize,
     },
-    /// A reader takes so many steps. A page that it asks for comes at once, or only at its next turn.
+    /// A reader takes `steps` steps. A page that it requests arrives in the reader's next step.
     Read {
         reader: usize,
         steps: usize,
     },
-    /// Its connection breaks; it comes back to this node, with its last id.
+    /// A reader's connection breaks, and the reader reconnects to `node` with its last id.
     Reconnect {
         reader: usize,
         node: usize,
     },
-    /// A heartbeat tells it how far a filter has moved it.
+    /// A heartbeat sends a reader its position, which the filter may have moved.
     Heartbeat {
         reader: usize,
     },
@@ -98,12 +100,12 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// One who reads: its connection, and what it has got over all of them.
+/// A reader: its connection, and what it has received over all connections.
 struct Reader {
     kinds: Vec<&'static str>,
     node: usize,
     subscription: Subscription,
-    /// A page that was asked for, and the tail's generation then.
+    /// The requested page, and the tail's generation at the time of the request.
     asked: Option<(ReadFrom, u64)>,
     last_id: String,
     seen: Seen,
@@ -136,7 +138,7 @@ impl Reader {
         self.subscription = subscription(&self.kinds, position);
     }
 
-    /// One step of its driver; false if there was nothing to do.
+    /// Runs one step of the reader; returns `false` if there was nothing to do.
     fn step(&mut self, log: &Log, frames: &Frames, mutation: Mutation) -> bool {
         if let Some((from, generation)) = self.asked.take() {
             let page = mutated_read(log, from, mutation);
@@ -156,7 +158,7 @@ impl Reader {
         true
     }
 
-    /// What arrives, read as a client reads it.
+    /// Parses received bytes as a client does.
     fn take(&mut self, bytes: &[u8]) {
         let mut splitter = BlockSplitter::new(1 << 20);
         splitter.push(bytes).unwrap();
@@ -191,8 +193,8 @@ fn subscription(kinds: &[&str], position: Position) -> Subscription {
     Subscription::new(channel(), &wanted, Ok(position))
 }
 
-/// A page of at most three events: many seams. The mutations change what the subscription is given, as if it had
-/// counted wrongly where history ends and the tail begins.
+/// Returns a page of at most three events, so that there are many seams. A mutation changes the
+/// page as if the subscription had misjudged where history ends and the tail begins.
 fn mutated_read(log: &Log, from: ReadFrom, mutation: Mutation) -> sse_server::broker::Page {
     let mut page = log.read(
         from,
@@ -220,7 +222,8 @@ fn mutated_read(log: &Log, from: ReadFrom, mutation: Mutation) -> sse_server::br
     page
 }
 
-/// The tail as a mutated subscription takes it: without the first event after its floor, or without records.
+/// Returns the tail as a mutated subscription sees it: without the first event after its floor, or
+/// without gap records.
 fn mutated_frames(log: &Log, node: &Node, mutation: Mutation) -> Option<Frames> {
     let (skipped, with_records) = match mutation {
         Mutation::TailSkipsOne => (1, true),
@@ -247,7 +250,7 @@ fn mutated_frames(log: &Log, node: &Node, mutation: Mutation) -> Option<Frames> 
     Some(frames)
 }
 
-/// Plays it all, lets everybody catch up, and checks what each reader got.
+/// Runs all actions, lets all readers catch up, and checks what each reader received.
 fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
     let mut log = Log::new(channel());
     let mut nodes = [Node::join(&log, 4), Node::join(&log, 2)];
@@ -293,7 +296,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
         let mut steps = 0;
         while step(reader, &log, &nodes, mutation) {
             steps += 1;
-            prop_assert!(steps < 10_000, "it never comes to an end");
+            prop_assert!(steps < 10_000, "the reader never reaches the end");
         }
         reader.seen.judge(&reader.kinds, &log)?;
     }
@@ -320,7 +323,7 @@ proptest! {
 }
 
 #[test]
-fn a_seam_that_is_off_by_one_or_a_record_that_is_left_out_is_found() {
+fn a_seam_off_by_one_or_a_skipped_gap_record_is_found() {
     for mutation in [
         Mutation::PageStartsEarly,
         Mutation::PageStartsLate,

@@ -1,4 +1,5 @@
-//! What a reader got of a channel, over all of its connections, and whether that is all that it was owed.
+//! Events and gaps that a reader received from a channel over all connections, and a check that
+//! they are complete.
 
 use proptest::{prelude::*, test_runner::TestCaseError};
 use sse_proto::{
@@ -10,23 +11,23 @@ use sse_server::broker::Stored;
 
 use crate::model::Log;
 
-/// What came.
+/// Everything that a reader received.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     got: Vec<EventId>,
-    /// Ranges that are said to be trimmed, or to be no part of this log: after one id, before another.
+    /// Ranges reported as trimmed or as unknown to this log: after one id, before another.
     gaps: Vec<(EventId, Option<EventId>)>,
-    /// Ranges that are said to be lost.
+    /// Ranges reported as lost.
     losses: Vec<Lost>,
 }
 
 impl Seen {
-    /// Takes an event.
+    /// Records an event.
     pub(crate) fn event(&mut self, id: EventId) {
         self.got.push(id);
     }
 
-    /// Takes a gap, after which the reader stands at `position`.
+    /// Records a gap that moves the reader to `position`.
     pub(crate) fn gap(&mut self, gap: &Gap, position: Position) {
         if let Some(lost) = gap.lost {
             self.losses.push(lost);
@@ -40,15 +41,17 @@ impl Seen {
         self.gaps.push((after, until));
     }
 
-    /// Left over, and stated in the README: a reader that stopped among the events that were published before the loss was
-    /// found, until its record was trimmed, is told of what was trimmed from there on.
+    /// Returns true in a residual case (docs/design/lost-events.md, "Residual cases"). The reader
+    /// stopped among the events published before the loss was detected, and stayed away until the
+    /// gap record was trimmed. Its gap then reports only what was trimmed from there on.
     fn stopped_within(&self, event: &Stored, log: &Log) -> bool {
         let within =
             |lost: &Lost| lost.has(event.id) && self.gaps.iter().any(|(after, _)| lost.has(*after));
         log.losses.iter().any(within)
     }
 
-    /// Each event of these types (or of all, without any) once and in order, or told by a gap that is true.
+    /// Checks that each event of these types arrived once and in order, or lies in a true gap.
+    /// Without types, all events are checked.
     pub(crate) fn judge(&self, kinds: &[&str], log: &Log) -> Result<(), TestCaseError> {
         prop_assert!(
             self.got.is_sorted_by(|one, next| one < next),
@@ -70,12 +73,20 @@ impl Seen {
                     || self.stopped_within(event, log));
             let got = self.got.binary_search(&event.id).is_ok();
             prop_assert!(!got || wanted, "{} is not of its types", event.id);
-            prop_assert!(got || !wanted || told || told_lost, "{} was lost", event.id);
-            // A gap is true: what it names as missing is not there any more.
+            prop_assert!(
+                got || !wanted || told || told_lost,
+                "{} is missing and in no gap",
+                event.id
+            );
+            // A gap is true if every event that it reports as missing is really gone.
             let is_gone = is_lost
                 || log.trimmed.is_some_and(|through| event.id <= through)
                 || log.damaged.contains(&event.id);
-            prop_assert!(!told || is_gone, "{} is kept", event.id);
+            prop_assert!(
+                !told || is_gone,
+                "{} is kept, but a gap reports it as missing",
+                event.id
+            );
         }
         Ok(())
     }

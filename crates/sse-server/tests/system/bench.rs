@@ -1,5 +1,5 @@
-//! The benchmark works: a quick run of every scenario, with debug builds, whose figures mean nothing. It fails if an
-//! event was lost, doubled or out of order, with real programs throughout.
+//! Quick runs of every benchmark scenario, with real programs in debug builds, so the figures mean
+//! nothing. A run fails if an event was lost, duplicated or out of order.
 
 use std::{path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, workspace};
 
-/// Runs scenarios, and gives their measurements.
+/// Runs scenarios and returns their measurements.
 fn quick(arguments: &[&str], file: &str) -> Vec<Value> {
     let out = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let mut command = Command::new("scripts/bench");
@@ -38,7 +38,7 @@ fn runs(file: &Path) -> Vec<Value> {
     runs
 }
 
-/// A figure of a server.
+/// Returns a figure of a server.
 fn figure(runs: &[Value], subject: &str, name: &str) -> f64 {
     let run = runs
         .iter()
@@ -50,7 +50,7 @@ fn figure(runs: &[Value], subject: &str, name: &str) -> f64 {
 }
 
 #[test]
-fn a_steady_rate_reaches_all_from_ours_and_from_the_floor() {
+fn scenario_a_delivers_a_steady_rate_to_all_subscribers() {
     let runs = quick(&["--scenario", "A", "--only", "ours,floor"], "A.json");
     for subject in ["ours", "floor"] {
         assert!(figure(&runs, subject, "deliveries") > 20.0, "{runs:#?}");
@@ -58,7 +58,7 @@ fn a_steady_rate_reaches_all_from_ours_and_from_the_floor() {
 }
 
 #[test]
-fn streams_with_a_filter_that_passes_all_get_all() {
+fn scenario_b_delivers_all_events_through_a_filter_that_passes_all() {
     let runs = quick(&["--scenario", "B", "--only", "ours durable"], "B.json");
     assert!(
         figure(&runs, "ours durable", "deliveries") > 20.0,
@@ -67,15 +67,15 @@ fn streams_with_a_filter_that_passes_all_get_all() {
 }
 
 #[test]
-fn memory_of_idle_streams_that_live_is_measured() {
+fn scenario_d_measures_the_memory_of_idle_streams() {
     let runs = quick(&["--scenario", "D", "--only", "ours,floor"], "D.json");
     assert!(figure(&runs, "ours", "subscribers") > 50.0, "{runs:#?}");
 }
 
 #[test]
-fn rates_are_tried_until_one_is_too_high() {
+fn scenario_e_tries_rates_until_one_is_too_high() {
     let runs = quick(&["--scenario", "E", "--only", "ours"], "E.json");
-    // How high it gets is the machine's business; but what it says is the best of what it tried.
+    // The highest rate depends on the machine, but the reported rate must be the best rate tried.
     let steps = runs[0]["reports"]["steps"].as_array().unwrap();
     let held = steps
         .iter()
@@ -85,12 +85,12 @@ fn rates_are_tried_until_one_is_too_high() {
     let said = figure(&runs, "ours", "deliveries_per_s");
     assert!(
         steps.len() > 1 && (said - best).abs() <= said * 0.01,
-        "{said} is not {best}: {steps:#?}"
+        "reported {said}, but the best rate is {best}: {steps:#?}"
     );
 }
 
 #[test]
-fn what_is_taken_in_is_read_back_from_every_broker() {
+fn scenario_f_reads_back_ingested_events_from_every_broker() {
     let subjects = ["ours memory", "ours durable", "ours redis", "floor"];
     let runs = quick(
         &["--scenario", "F", "--only", &subjects.join(",")],
@@ -102,7 +102,7 @@ fn what_is_taken_in_is_read_back_from_every_broker() {
 }
 
 #[test]
-fn all_come_back_from_a_storm() {
+fn scenario_g_resumes_all_streams_after_a_storm() {
     let runs = quick(&["--scenario", "G", "--only", "ours,floor"], "G.json");
     assert!(
         figure(&runs, "ours", "resumed") >= figure(&runs, "ours", "subscribers"),
@@ -111,7 +111,7 @@ fn all_come_back_from_a_storm() {
 }
 
 #[test]
-fn a_long_history_is_replayed_whole() {
+fn scenario_h_replays_a_long_history_completely() {
     let runs = quick(&["--scenario", "H"], "H.json");
     assert!(
         figure(&runs, "ours durable", "events") > 1000.0,
@@ -120,7 +120,7 @@ fn a_long_history_is_replayed_whole() {
 }
 
 #[test]
-fn slow_readers_stand_beside_healthy_ones() {
+fn scenario_i_measures_healthy_subscribers_next_to_slow_ones() {
     let runs = quick(&["--scenario", "I", "--only", "ours"], "I.json");
     assert!(
         figure(&runs, "ours", "delivery_p99_ms_with") > 0.0,
@@ -138,7 +138,7 @@ fn the_soak_compares_the_end_with_the_beginning() {
 }
 
 #[test]
-fn what_the_benchmark_decides_is_tested_by_itself() {
+fn the_unit_tests_of_the_benchmark_pass() {
     let mut command = Command::new("python3");
     command.args([
         "-m",
@@ -157,7 +157,7 @@ fn what_the_benchmark_decides_is_tested_by_itself() {
 }
 
 #[test]
-fn misuse_is_said() {
+fn misuse_is_reported() {
     for (arguments, hint) in [
         (&["--scenario", "Z"][..], "there is no scenario Z"),
         (&["--runs", "0"], "at least 1"),

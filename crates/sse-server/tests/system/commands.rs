@@ -34,11 +34,12 @@ fn the_three_programs_find_each_other_by_their_defaults() {
     let port = TcpListener::bind("127.0.0.1:5000");
     assert!(
         port.is_ok(),
-        "this test needs port 5000, the default: stop what is listening there"
+        "this test needs port 5000, the default: stop the program that listens on it"
     );
     drop(port);
 
-    // Inside the workspace, so that cargo finds the project; the server makes its data directory there.
+    // The working directory is inside the workspace, so that cargo finds the project. The server
+    // creates its data directory there.
     let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let run = |line| run(directory.path(), line);
     let mut server = run(SERVER);

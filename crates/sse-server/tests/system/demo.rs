@@ -1,4 +1,4 @@
-//! `scripts/demo` shows events and counts what was lost, truthfully.
+//! `scripts/demo` shows events and reports the number of lost events correctly.
 
 use std::process::Command;
 
@@ -6,12 +6,12 @@ use crate::process::{Process, signal, workspace};
 
 fn demo(options: &[&str]) -> Process {
     let mut command = Command::new(workspace().join("scripts/demo"));
-    // The same programs as in a release, but already built.
+    // The programs of a release, but in the debug builds that already exist.
     command.arg("--debug").args(options);
     Process::start(command)
 }
 
-/// The figures of the last line: sent, received, lost.
+/// Returns the figures of the last line: sent, received, lost.
 fn figures(lines: &[String]) -> [u64; 3] {
     let last = lines
         .iter()
@@ -48,7 +48,7 @@ fn the_demo_over_redis_shows_events_and_loses_nothing() {
 }
 
 #[test]
-fn the_demo_says_so_when_the_listener_is_killed_in_the_middle() {
+fn the_demo_reports_the_loss_if_the_listener_is_killed() {
     let mut demo = demo(&["--seconds", "3"]);
     demo.line(|line| line.starts_with("data: "));
     signal(child_of(&demo, "listener"), "KILL");
@@ -77,11 +77,11 @@ fn the_demo_stops_cleanly_on_a_signal() {
             .args(["-0", &server.to_string()])
             .output()
             .expect("kill runs");
-        assert!(!alive.status.success(), "the server is still there");
+        assert!(!alive.status.success(), "the server is still running");
     }
 }
 
-/// The process id of a program that the demo started.
+/// Returns the process id of a program that the demo started.
 fn child_of(demo: &Process, program: &str) -> u32 {
     let listed = Command::new("ps")
         .args(["-A", "-o", "pid=,ppid=,comm="])

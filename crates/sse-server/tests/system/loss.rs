@@ -1,8 +1,10 @@
-//! The two tools together, on our server and on the tutorial's: what a storm of cuts costs their subscribers.
+//! The two tools together, against sse-server and the tutorial's server: what repeated cuts cost
+//! the subscribers.
 //!
-//! `event-generator` posts numbered events; `listener bench` cuts half of its streams each second, comes back with the
-//! last event id, and says which numbers each stream lost. Ours loses none. Flask-SSE has no ids and no history: what is
-//! published while a stream is away is lost, which is what its report must show.
+//! `event-generator` posts numbered events. `listener bench` cuts half of its streams each second,
+//! reconnects with the last event id, and reports the numbers that each stream lost. sse-server
+//! loses none. Flask-SSE has no ids and no history, so it loses what is published while a stream is
+//! disconnected, and the report must show this loss.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,7 +15,7 @@ use crate::process::{Process, python, workspace};
 
 const CONNECTIONS: u64 = 20;
 
-/// A program of the workspace, as its README starts it.
+/// Starts a program of the workspace as its README does.
 fn cargo_run(program: &str, arguments: &[&str]) -> Process {
     let mut command = Command::new("cargo");
     command
@@ -23,7 +25,8 @@ fn cargo_run(program: &str, arguments: &[&str]) -> Process {
     Process::start(command)
 }
 
-/// Cuts streams of this server while events are published; the report of the bench, and whether it liked what it saw.
+/// Cuts streams of a server while events are published. Returns the bench's report, and whether the
+/// bench succeeded.
 fn storm(url: &str, directory: &Path, to_server: &[&str]) -> (Value, bool) {
     let report = directory.join("report.json");
     let publishing = [
@@ -36,7 +39,7 @@ fn storm(url: &str, directory: &Path, to_server: &[&str]) -> (Value, bool) {
         "--print-status=false",
     ];
     let mut generator = cargo_run("event-generator", &[&publishing[..], to_server].concat());
-    // It is under way: what the bench then sees is events without a pause.
+    // Events are now being acknowledged, so the bench sees events without a pause.
     generator.line(|line| line.contains("s: sent ") && !line.contains(" acknowledged 0,"));
     let connections = CONNECTIONS.to_string();
     let storm = [
@@ -79,7 +82,7 @@ fn number(report: &Value, path: &str) -> u64 {
 }
 
 #[test]
-fn our_subscribers_lose_nothing_in_a_storm_of_cuts() {
+fn sse_server_loses_nothing_in_a_storm_of_cuts() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-server"));
     command.args(["--memory", "--bind", "127.0.0.1:0"]);
     let mut server = Process::start(command);
@@ -99,7 +102,7 @@ fn our_subscribers_lose_nothing_in_a_storm_of_cuts() {
 }
 
 #[test]
-fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
+fn flask_sse_loses_events_while_a_stream_is_disconnected() {
     let directory = TempDir::new().unwrap();
     let socket = directory.path().join("redis.sock");
     let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
@@ -133,7 +136,8 @@ fn flask_sse_loses_what_is_published_while_a_stream_is_away() {
         .find(|word| word.starts_with("http://"))
         .expect("an address");
 
-    // The answers are not ours: with a path of one's own, any 2xx will do.
+    // Flask-SSE has a different publish API. With a custom path, the generator accepts any 2xx
+    // status.
     let (report, is_clean) = storm(url, directory.path(), &["--path", "/event/{action}"]);
     assert!(!is_clean, "{report:#}");
     assert!(

@@ -1,4 +1,5 @@
-//! Processes of a test: their lines as they come, and their end. Nobody waits for ever.
+//! Processes of a test: their output lines as they arrive, and their exit. Every wait has a time
+//! limit.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -8,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longer than anything takes, a build included; only a broken test waits for it.
+/// Longer than any step takes, including a build; only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The root of the workspace.
@@ -20,7 +21,7 @@ pub(crate) fn workspace() -> PathBuf {
         .into()
 }
 
-/// A running program. Told to end when dropped.
+/// A running program. The process gets SIGTERM when dropped.
 pub(crate) struct Process {
     child: Child,
     name: String,
@@ -29,10 +30,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it as from a person's shell: without what our programs would read, and without what cargo sets for a
-    /// test, which would make a cargo inside build everything anew. Its stdout and stderr are one.
+    /// Starts a program as from a user's shell. The environment has no variables of the project's
+    /// programs, and none that cargo sets for a test, because these would make an inner cargo
+    /// rebuild everything. Stdout and stderr are merged.
     pub(crate) fn start(mut command: Command) -> Self {
-        // One that a test sets itself is kept.
+        // A value that the test has set is kept.
         if !command.get_envs().any(|(name, _)| name == "REDIS_URL") {
             command.env_remove("REDIS_URL");
         }
@@ -88,14 +90,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Reads on until a line satisfies `wanted`.
+    /// Reads lines until one satisfies `wanted`, and returns it.
     pub(crate) fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
                 panic!(
-                    "{} said no such line, but:\n{}",
+                    "{} printed no such line, but:\n{}",
                     self.name,
                     self.seen.join("\n")
                 );
@@ -120,7 +122,7 @@ impl Process {
         (status, self.seen.clone())
     }
 
-    /// Sends a signal, by its name.
+    /// Sends the signal with this name.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.pid(), name);
     }
@@ -144,7 +146,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// The Python interpreter that has the packages of `scripts/requirements.txt`.
+/// Returns the Python interpreter that has the packages of `scripts/requirements.txt`.
 pub(crate) fn python() -> Command {
     let program = std::env::var_os("PYTHON").map_or_else(
         || workspace().join("target/python/bin/python"),
@@ -152,7 +154,7 @@ pub(crate) fn python() -> Command {
     );
     assert!(
         program.exists(),
-        "{} is not there: `scripts/test --needs` makes it",
+        "{} does not exist: run `scripts/test --needs` to create it",
         program.display()
     );
     Command::new(program)

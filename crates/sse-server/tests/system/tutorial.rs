@@ -1,4 +1,5 @@
-//! The tutorial's own way: `requests` publishes, `urllib3` and `sseclient-py` listen, and see what the tutorial shows.
+//! The tutorial's own clients: `requests` publishes, `urllib3` and `sseclient-py` listen, and they
+//! must see what the tutorial shows.
 
 use std::process::Command;
 

@@ -1,18 +1,21 @@
-//! Whether what was promised was kept: what publishers sent against what each listener got. Pure.
+//! Checks the guarantees: compares what publishers sent with what each listener received. Pure.
 //!
-//! - Every acknowledged event was seen by every listener that follows its channel and type, once and in the channel's
-//!   order, or lies inside a gap that this listener was told of.
-//! - A gap that says that the log lost events excuses only those that it did lose.
-//! - Where the log lost events of a channel, a gap without a range may send a listener back to the oldest event kept: a node
-//!   that did not know the lost ids cannot tell how far back is far enough. Then history comes again, in order.
-//! - No event was seen that was not published, nor one that was refused.
-//! - An event of unknown outcome was seen by all who follow it or by none, and once.
-//! - The ids of a channel only grow, for every listener, and are those that the publishers were answered.
-//! - What a publisher sent after the answer to something else stands after it in the channel (numbers of a
-//!   [`Stamp`](sse_proto::record::Stamp) grow along a lane of such events).
+//! - Every listener that follows an acknowledged event's channel and type received the event once
+//!   and in the channel's order, or a gap that the listener received covers it.
+//! - A gap that reports lost events excuses only events that the log really lost.
+//! - Where the log lost events of a channel, a gap without a range may send a listener back to the
+//!   oldest event kept, because a node that did not know the lost ids cannot determine how far back
+//!   is enough. The history then repeats, in order.
+//! - No listener received an event that was not published, or whose publish was rejected.
+//! - An event of unknown outcome was received once by all listeners that follow it, or by no
+//!   listener.
+//! - The ids of a channel only grow, for every listener, and equal those in the publishers'
+//!   responses.
+//! - An event sent after the response to another event has a greater id in the channel (the numbers
+//!   of a [`Stamp`](sse_proto::record::Stamp) grow along a lane of such events).
 //!
-//! First the [`Ledger`] takes the publishers' records and what the log has lost, then [`Ledger::follow`] each listener's, and
-//! [`Ledger::conclude`] compares them all.
+//! First the [`Ledger`] takes the publishers' records and the events that the log lost, then
+//! [`Ledger::follow`] takes each listener's record, and [`Ledger::conclude`] compares them all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -22,45 +25,45 @@ use sse_proto::{
     record::{Outcome, Received, Sent},
 };
 
-/// Breaches of one kind that are told one by one.
+/// Breaches listed individually, per kind.
 const TOLD_MAX: usize = 5;
 
-/// An event that the log had, and lost: a fail-over went back to before it.
+/// An event that the log had and then lost, because a fail-over went back to before the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LostEvent {
-    /// Where it was.
+    /// The event's channel.
     pub(crate) channel: Channel,
-    /// Its id there.
+    /// The event's id in the channel.
     pub(crate) id: EventId,
-    /// As in its [`Stamp`](sse_proto::record::Stamp).
+    /// Publisher in the event's [`Stamp`](sse_proto::record::Stamp).
     pub(crate) publisher: String,
-    /// Likewise.
+    /// Sequence number in the same stamp.
     pub(crate) sequence: u64,
 }
 
-/// What a listener follows, and from where on everything is due to it.
+/// What a listener follows, and the position from which on it is owed every event.
 #[derive(Debug, Clone)]
 pub(crate) struct Follows {
-    /// For the report.
+    /// Name for the report.
     pub(crate) name: String,
-    /// Its channels.
+    /// Channels that the listener follows.
     pub(crate) channels: Vec<Channel>,
-    /// Its types; none for all.
+    /// Event types that the listener follows; all if empty.
     pub(crate) kinds: Vec<String>,
-    /// Where it began.
+    /// Position at which the listener joined.
     pub(crate) joined: Joined,
 }
 
-/// Where a listener began.
+/// Position at which a listener joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Joined {
-    /// Before anything was published.
+    /// Before the first publish.
     BeforeAll,
-    /// At this position, which it was told.
+    /// At this position, which the server sent.
     After(Cursor),
 }
 
-/// All that was published, and what is wrong with what was received so far.
+/// All published events, and the breaches found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     events: Vec<Event>,
@@ -74,20 +77,21 @@ struct Event {
     kind: String,
     acknowledged: bool,
     lost: bool,
-    /// As the publisher was answered; of an unknown outcome, as the first listener saw it.
+    /// Id in the response to the publisher. If the outcome is unknown, the id that the first
+    /// listener received.
     id: Option<EventId>,
 }
 
-/// What one listener got.
+/// What one listener received.
 #[derive(Debug)]
 pub(crate) struct Seen {
     follows: Follows,
-    /// By the number of the event, with the round in which it was seen last.
+    /// Indexes of received events, each with the last round in which it was received.
     events: BTreeMap<usize, u32>,
-    /// How often history began again, by channel.
+    /// Number of times that history restarted, per channel.
     rounds: BTreeMap<Channel, u32>,
     gaps: Vec<Told>,
-    /// How many events it got, those it should not have included.
+    /// Number of events received, including wrong ones.
     pub(crate) deliveries: u64,
 }
 
@@ -97,87 +101,88 @@ struct Told {
     channel: Channel,
     after: EventId,
     before: Option<EventId>,
-    /// It says that the log lost what lies there, and nothing else.
+    /// The gap reports that the log lost the events of the range, and no others.
     of_lost: bool,
 }
 
-/// What was broken, by kind.
+/// Broken guarantees, by kind.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Breaches(BTreeMap<Breach, Vec<String>>);
 
-/// Kinds of broken promises.
+/// Kinds of broken guarantees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Breach {
-    /// An acknowledged event was not seen, and no gap tells of it.
+    /// An acknowledged event was not received, and no gap covers it.
     Lost,
-    /// An event was seen twice.
+    /// An event was received twice.
     Repeated,
-    /// An id is not greater than the one before it in its channel.
+    /// An id is not greater than the previous id in its channel.
     Disordered,
-    /// An event was seen that was not published, was refused, or is not of that channel or type.
+    /// An event was received that was not published, was rejected, or has another channel or type.
     Foreign,
-    /// An event has another id than its publisher was answered, or two have the same.
+    /// An event's id differs from the id in the publisher's response, or two events share an id.
     WrongId,
-    /// An event of unknown outcome was seen by some and not by others.
+    /// An event of unknown outcome was received by some listeners but not by others.
     Uneven,
-    /// A record cannot be read, a listener did not catch up, a process ended by itself.
+    /// A record is unreadable, a listener did not catch up, or a process ended by itself.
     Trouble,
 }
 
-/// The figures of a whole run.
+/// Figures of a whole run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     /// Acknowledged events.
     pub(crate) acknowledged: u64,
     /// Events of unknown outcome.
     pub(crate) unknown: u64,
-    /// Those of them that were stored.
+    /// Events of unknown outcome that were stored.
     pub(crate) unknown_stored: u64,
-    /// Events that listeners got.
+    /// Events that listeners received.
     pub(crate) deliveries: u64,
-    /// Events that were due to listeners, once for each.
+    /// Events that listeners were owed, counted per listener.
     pub(crate) due: u64,
-    /// Those of them that lie in gaps.
+    /// Owed events that lie in gaps.
     pub(crate) in_gaps: u64,
-    /// Gaps told.
+    /// Gaps that listeners received.
     pub(crate) gaps: u64,
     /// Acknowledged events that the log lost.
     pub(crate) lost: u64,
-    /// How often history began again for a listener.
+    /// Number of times that history restarted for a listener.
     pub(crate) rounds: u64,
 }
 
 impl Breaches {
-    /// Adds one.
+    /// Adds a breach.
     pub(crate) fn add(&mut self, breach: Breach, what: String) {
         self.0.entry(breach).or_default().push(what);
     }
 
-    /// Adds several.
+    /// Adds several breaches of one kind.
     pub(crate) fn add_all(&mut self, breach: Breach, what: impl IntoIterator<Item = String>) {
         for one in what {
             self.add(breach, one);
         }
     }
 
-    /// Adds those.
+    /// Adds all breaches of `other`.
     pub(crate) fn extend(&mut self, other: Self) {
         for (breach, all) in other.0 {
             self.0.entry(breach).or_default().extend(all);
         }
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no breaches.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Which kinds there are.
+    /// Returns the kinds of breaches that occurred.
     pub(crate) fn kinds(&self) -> Vec<Breach> {
         self.0.keys().copied().collect()
     }
 
-    /// For people: the first of each kind, and how many there are.
+    /// Returns lines for the report: the number of breaches per kind, and the first few of each
+    /// kind.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (breach, all) in &self.0 {
@@ -189,7 +194,7 @@ impl Breaches {
 }
 
 impl Ledger {
-    /// Takes a line of a publisher that publishes one type of event.
+    /// Adds a line of a publisher's record; the publisher publishes events of type `kind`.
     pub(crate) fn sent(&mut self, kind: &str, sent: Sent) {
         let acknowledged = sent.outcome == Outcome::Acknowledged;
         let id = sent.id.as_deref().and_then(|id| id.parse().ok());
@@ -220,7 +225,8 @@ impl Ledger {
         });
     }
 
-    /// Takes an event that the log lost, once all that was sent is known. (Of a batch, nobody but the log may know its id.)
+    /// Adds an event that the log lost. Call this after all sent events are added, because for an
+    /// event of a batch only the log may know the id.
     pub(crate) fn lost(&mut self, lost: LostEvent) {
         let LostEvent {
             channel,
@@ -246,7 +252,7 @@ impl Ledger {
         }
     }
 
-    /// Takes all that a listener recorded, in order.
+    /// Adds everything that a listener recorded, in order.
     pub(crate) fn follow(
         &mut self,
         follows: Follows,
@@ -298,7 +304,7 @@ impl Ledger {
         seen
     }
 
-    /// Takes one event of a listener.
+    /// Adds one event of a listener.
     fn take(
         &mut self,
         seen: &mut Seen,
@@ -354,7 +360,7 @@ impl Ledger {
         newest.insert(event.channel.clone(), at);
     }
 
-    /// Compares what all listeners got with what was published.
+    /// Compares what all listeners received with what was published.
     pub(crate) fn conclude(mut self, all: &[Seen]) -> (Figures, Breaches) {
         let mut figures = Figures {
             deliveries: all.iter().map(|seen| seen.deliveries).sum(),
@@ -374,7 +380,8 @@ impl Ledger {
                 &mut figures.unknown
             }) += 1;
             let Some(id) = event.id else {
-                // Within a batch no id is answered; whoever gets the event tells it.
+                // The response to a batch has no id per event, so the id comes from the first
+                // listener.
                 if event.acknowledged && all.iter().any(|seen| seen.follows.wants(event)) {
                     self.breaches.add(
                         Breach::Lost,
@@ -430,7 +437,7 @@ impl Ledger {
         (figures, self.breaches)
     }
 
-    /// Numbers and ids grow together.
+    /// Checks that ids grow with the sequence numbers.
     fn check_lanes(&mut self) {
         let mut lanes: BTreeMap<(&str, &Channel), Vec<(u64, EventId)>> = BTreeMap::new();
         for ((publisher, sequence), number) in &self.by_stamp {
@@ -472,7 +479,8 @@ impl Follows {
 }
 
 impl Seen {
-    /// A gap ends at the oldest event kept, or where nothing is kept at the position that it puts the listener at.
+    /// Adds a gap. The gap ends at the oldest event kept, or at the listener's new position if
+    /// nothing is kept.
     fn gap(&mut self, id: &str, gap: Gap) {
         if let Some(lost) = gap.lost {
             let (after, before) = (lost.after, Some(lost.before));
@@ -489,7 +497,7 @@ impl Seen {
                 .ok()
                 .and_then(|cursor| cursor.position_in(&gap.channel))
         };
-        // What is no cursor of ours may have been before everything.
+        // An invalid cursor counts as a position before the first event.
         let after = position(&gap.after).map_or(EventId::ZERO, Position::floor);
         let before = gap.oldest.or_else(|| match position(id) {
             Some(Position::After(id)) => Some(EventId::new(id.ms, id.seq.saturating_add(1))),

@@ -1,6 +1,7 @@
-//! The clock that gives ids: stepped by libfaketime, in front of a program that does not know of it.
+//! The clock from which ids are made. libfaketime steps the clock for a program that is unaware of
+//! it.
 //!
-//! Only the time of day steps; monotonic time, by which programs wait, goes on as it does.
+//! Only the time of day steps. Monotonic time, which programs use for waiting, is not changed.
 
 use std::{
     fs,
@@ -14,10 +15,10 @@ use anyhow::Context as _;
 use crate::processes::{Output, Process, until};
 
 const LIBRARY: &str = "libfaketimeMT.so.1";
-/// Its allocator goes before another one that a program is linked with: jemalloc asks for the time while it starts, and
-/// libfaketime allocates before it can tell it.
+/// Library whose allocator is preloaded before the program's own. jemalloc reads the time while it
+/// starts, when libfaketime still has to allocate before it can return a time.
 const ALLOCATOR: &str = "libc.so.6";
-/// Longer than it takes to say a version.
+/// Longer than a program takes to print its version.
 const SUITS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A clock that can be stepped.
@@ -26,12 +27,12 @@ pub(crate) struct Clock {
     library: PathBuf,
     offset_file: PathBuf,
     offset_s: i64,
-    /// The furthest that it was ever ahead.
+    /// The furthest that the clock was ever ahead, in seconds.
     furthest_s: i64,
 }
 
 impl Clock {
-    /// At the right time; none if libfaketime is not on this machine.
+    /// Returns a clock that shows the right time, or `None` if libfaketime is not installed.
     pub(crate) fn find(directory: &Path) -> anyhow::Result<Option<Self>> {
         let places = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
         let below = places
@@ -58,7 +59,8 @@ impl Clock {
         Ok(Some(clock))
     }
 
-    /// Whether a program can live by this clock at all. (One with an allocator of its own inside may hang.)
+    /// Checks whether a program works with this clock. A program with a built-in allocator may
+    /// hang.
     pub(crate) async fn suits(&self, program: &Path, log: &Path) -> anyhow::Result<bool> {
         let mut command = Command::new(program);
         self.preload(command.arg("--version"));
@@ -73,14 +75,14 @@ impl Clock {
         Ok(ended.is_some_and(|status| status.success()) && complaints == 0)
     }
 
-    /// Lets a program live by this clock.
+    /// Makes a program use this clock.
     pub(crate) fn preload(&self, command: &mut Command) {
         command.env(
             "LD_PRELOAD",
             format!("{}:{ALLOCATOR}", self.library.display()),
         );
         command.env("FAKETIME_TIMESTAMP_FILE", &self.offset_file);
-        // Otherwise it looks at the file every ten seconds.
+        // Without this, libfaketime reads the file only every ten seconds.
         command.env("FAKETIME_NO_CACHE", "1");
         for switch in [
             "DONT_FAKE_MONOTONIC",
@@ -92,18 +94,18 @@ impl Clock {
         }
     }
 
-    /// Steps so far ahead of where it ever was.
+    /// Steps the clock to `seconds` ahead of its furthest point.
     pub(crate) fn leap(&mut self, seconds: i64) -> anyhow::Result<()> {
         self.furthest_s += seconds;
         self.set(self.furthest_s)
     }
 
-    /// Steps so far behind the right time.
+    /// Steps the clock to `seconds` behind the right time.
     pub(crate) fn fall_back(&mut self, seconds: i64) -> anyhow::Result<()> {
         self.set(-seconds)
     }
 
-    /// What it shows: milliseconds since 1970.
+    /// Returns the clock's time in milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> u64 {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -115,7 +117,7 @@ impl Clock {
     }
 
     fn set(&mut self, offset_s: i64) -> anyhow::Result<()> {
-        // Renamed into place: a program that looks finds the old offset or the new one.
+        // The rename is atomic, so a program reads either the old offset or the new one.
         let beside = self.offset_file.with_extension("new");
         fs::write(&beside, format!("{offset_s:+}\n")).context("cannot set the clock")?;
         fs::rename(&beside, &self.offset_file).context("cannot set the clock")?;

@@ -1,4 +1,4 @@
-//! What is tortured: one node with the log inside, or three nodes on one Redis.
+//! The cluster under test: one node with the embedded log, or three nodes on one Redis.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,25 +19,25 @@ use crate::{
     processes::{Output, Process, free_port, until},
 };
 
-/// Longer than a start takes, a repair of the log included.
+/// Longer than a start takes, including a repair of the log.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-/// The servers, and what they stand on.
+/// The servers, and the Redis, disk and clock that they use.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    // In this order they end: the disk is unmounted when nobody uses it any more.
+    // Dropped in this order, so that the disk is unmounted after its last user has ended.
     pub(crate) nodes: Vec<Node>,
     pub(crate) redis: Option<Server>,
     pub(crate) disk: Option<Disk>,
     pub(crate) clock: Option<Clock>,
     directory: PathBuf,
-    /// Primaries of Redis that there have been.
+    /// Number of Redis primaries so far.
     primaries: usize,
-    /// The connections for health checks are not kept: a node that was killed would leave them half-open.
+    /// Client without kept-alive connections: a killed node would leave them half-open.
     http: reqwest::Client,
 }
 
-/// A program that listens on a port of its own, and can be started again.
+/// A program that listens on its own port and can be restarted.
 #[derive(Debug)]
 pub(crate) struct Server {
     name: String,
@@ -69,7 +69,7 @@ impl Server {
         Ok(())
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         drop(self.process.take());
     }
@@ -80,17 +80,17 @@ impl Server {
         }
     }
 
-    /// Where its files are.
+    /// Returns the directory of the program's files.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Goes on with the running program of another one.
+    /// Replaces the process with the running process of `other`.
     pub(crate) fn take_process_of(&mut self, mut other: Self) {
         self.process = other.process.take();
     }
 
-    /// How it ended by itself, if it did.
+    /// If the process ended by itself, returns a message with the exit status.
     fn ended(&mut self) -> Option<String> {
         let status = self.process.as_mut()?.ended()?;
         self.process = None;
@@ -107,7 +107,7 @@ impl Server {
 }
 
 impl Cluster {
-    /// Starts everything, in this directory.
+    /// Starts all servers, with their files in this directory.
     pub(crate) async fn start(broker: BrokerName, directory: &Path) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -126,7 +126,8 @@ impl Cluster {
             BrokerName::Embedded => {
                 cluster.disk = Disk::mount(&directory.join("disk"))?;
                 let data = directory.join("disk").join("data");
-                // A small reserve, so that a full disk is met in the middle of a write as well as by the look before it.
+                // With a small reserve, a full disk is found both by the check before a write and
+                // in the middle of a write.
                 vec![
                     "--data-dir".to_owned(),
                     data.display().to_string(),
@@ -166,7 +167,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts what does not run, and waits until everything works. Returns what had ended by itself.
+    /// Starts the servers that are not running and waits until all are ready. Returns a message per
+    /// server that had ended by itself.
     pub(crate) async fn revive(&mut self) -> anyhow::Result<Vec<String>> {
         let mut ended = Vec::new();
         let clock = self.clock.as_ref();
@@ -198,7 +200,7 @@ impl Cluster {
         Ok(ended)
     }
 
-    /// Begins a fail-over of Redis to a replica.
+    /// Starts a fail-over of Redis to a replica.
     pub(crate) async fn start_fail_over(&mut self) -> anyhow::Result<FailOver> {
         self.primaries += 1;
         let directory = self.directory.join(format!("redis-{}", self.primaries));
@@ -206,7 +208,7 @@ impl Cluster {
         FailOver::start(primary, self.clock.as_ref(), &directory).await
     }
 
-    /// Whether one stream can follow several channels.
+    /// Returns true if one stream can follow several channels.
     pub(crate) async fn has_streams_of_several_channels(&self) -> anyhow::Result<bool> {
         let url = format!(
             "http://127.0.0.1:{}/stream?channel=one&channel=two",
@@ -222,7 +224,8 @@ impl Cluster {
             .is_success())
     }
 
-    /// How often subscribers fell behind the tail of a node since it started; none when it does not answer.
+    /// Returns how often subscribers have fallen behind the tail of a node since it started, or
+    /// `None` if the node does not respond.
     pub(crate) async fn behind_tail(http: &reqwest::Client, port: u16) -> Option<u64> {
         let response = http
             .get(format!("http://127.0.0.1:{port}/metrics"))
@@ -240,7 +243,7 @@ impl Cluster {
         self.http.clone()
     }
 
-    /// What the servers said that they never should.
+    /// Returns the panic messages in the logs of the nodes.
     pub(crate) fn panics(&self) -> Vec<String> {
         let said = |node: &Node| {
             let log = std::fs::read_to_string(&node.log).ok()?;
@@ -250,7 +253,7 @@ impl Cluster {
         self.nodes.iter().filter_map(said).collect()
     }
 
-    /// Keeps what is on the disk, which goes away.
+    /// Copies the log from the disk, which is about to be unmounted.
     pub(crate) fn keep_disk(&mut self, directory: &Path) {
         self.nodes.iter_mut().for_each(Server::kill);
         if let Some(disk) = &self.disk {
@@ -288,7 +291,7 @@ pub(crate) fn redis_server(port: u16, directory: &Path) -> anyhow::Result<Server
         "yes",
         "--appendfsync",
         "always",
-        // A replica gets its copy at once.
+        // Start the copy for a replica without delay.
         "--repl-diskless-sync-delay",
         "0",
     ]);
@@ -313,8 +316,9 @@ fn node(
     directory: &Path,
 ) -> anyhow::Result<Node> {
     let port = free_port()?;
-    // A short tail, so that slow listeners fall behind it; a short retry and heartbeat, so that much happens; a history
-    // that is trimmed all the time after two minutes, and reaches back further than a listener stays away.
+    // A short tail, so that slow listeners fall behind it. A short retry and heartbeat, so that
+    // much happens. A history that is trimmed continuously after two minutes, but outlasts every
+    // absence of a listener.
     let flags = [
         "--tail-events=32",
         "--retry=100ms",
@@ -330,7 +334,7 @@ fn node(
         port,
         program: env!("CARGO_BIN_EXE_sse-server").into(),
         arguments,
-        // Over Redis ids come from its clock alone.
+        // With Redis, only the clock of Redis determines the ids.
         by_the_clock: broker == BrokerName::Embedded,
         directory: directory.to_owned(),
         log: directory.join(format!("node-{number}.log")),

@@ -1,4 +1,4 @@
-//! A small disk for the embedded log, which can be filled.
+//! A small disk for the embedded log, which the test can fill.
 
 use std::{
     fs,
@@ -11,14 +11,14 @@ use anyhow::Context as _;
 
 const SIZE: &str = "size=192m";
 
-/// A mounted disk; unmounted when dropped.
+/// A mounted disk, unmounted when dropped.
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) directory: PathBuf,
 }
 
 impl Disk {
-    /// Mounts one; none where that is not allowed.
+    /// Mounts a disk; returns `None` if the user is not allowed to.
     pub(crate) fn mount(directory: &Path) -> anyhow::Result<Option<Self>> {
         fs::create_dir_all(directory).context("cannot make a directory for the disk")?;
         let mounted = Command::new("mount")
@@ -35,7 +35,7 @@ impl Disk {
         self.directory.join("filler")
     }
 
-    /// Fills it to the last byte.
+    /// Fills the disk to the last byte.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let mut file = fs::File::create(self.filler()).context("cannot fill the disk")?;
         for piece in [vec![0_u8; 1 << 20], vec![0; 4096]] {
@@ -44,7 +44,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub(crate) fn empty(&self) -> anyhow::Result<()> {
         fs::remove_file(self.filler()).context("cannot empty the disk")
     }

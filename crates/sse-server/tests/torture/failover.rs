@@ -1,8 +1,10 @@
-//! A fail-over that loses acknowledged events: a replica that never got them takes over the address of its primary.
+//! A fail-over that loses acknowledged events: a replica that never received the events takes over
+//! the address of its primary.
 //!
-//! The replica is promoted while the primary still works, as by somebody who cannot reach that any more. What the primary
-//! acknowledges from then on is lost when it dies. It is asked for just that in its last moment, so the checker knows which
-//! events a gap may excuse, and that it may excuse no others.
+//! The replica is promoted while the primary still works, as an operator would do who can no longer
+//! reach the primary. The primary then loses whatever it acknowledges from then on. The test reads
+//! exactly these events just before it kills the primary. The checker thus knows which events a gap
+//! may excuse, and that the gap may excuse no others.
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
@@ -19,18 +21,20 @@ use crate::{
     processes::{free_port, until},
 };
 
-/// Longer than a replica takes to get everything and to have it in its file.
+/// Longer than a replica takes to copy everything and to write its file.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
-/// Longer than it takes to ask the primary for what is lost; then it is killed.
+/// Longer than reading the lost events from the primary takes; the primary is then killed.
 const LAST_MOMENT: Duration = Duration::from_secs(20);
-/// Publishers that were held up come with all of it at once. More than they publish otherwise, in this time, is not calm.
+/// Publishers that were blocked send their backlog at once. More events than this per `CALM_FOR`
+/// mean that the backlog is not sent yet.
 const CALM_EVENTS: u64 = 60;
 const CALM_FOR: Duration = Duration::from_millis(100);
 const CALM_WITHIN: Duration = Duration::from_secs(10);
-/// Few events come between two looks at how many are lost.
+/// Time limit for losing events.
 const LOSE_WITHIN: Duration = Duration::from_secs(5);
+/// Polling interval for the number of lost events; short, so that few events arrive in between.
 const LOSE_LOOK: Duration = Duration::from_millis(1);
-/// How many entries these streams ever had.
+/// Script that counts all entries ever added to these streams.
 const ADDED: &str = "
     local added = 0
     for _, stream in ipairs(KEYS) do
@@ -43,7 +47,7 @@ const ADDED: &str = "
     end
     return added";
 
-/// A fail-over under way: both believe that they are the primary.
+/// A fail-over in progress: both servers are primaries.
 #[derive(Debug)]
 pub(crate) struct FailOver {
     promoted: Server,
@@ -74,7 +78,7 @@ impl FailOver {
         .await?;
         let caught_up = async || {
             let info: String = ask(&mut new, &redis::cmd("INFO")).await.ok()?;
-            // It has everything, and its file has too: it will be killed in its turn.
+            // The replica must have all data in its file too, because a later fault may kill it.
             let all = [
                 "master_link_status:up",
                 "loading:0",
@@ -95,7 +99,8 @@ impl FailOver {
             let count = added(&mut fail_over.old).await.ok()? - before;
             (count <= CALM_EVENTS).then_some(())
         };
-        // If it never is, more are lost; whether that is too much, the report says.
+        // If the load never calms down, more events are lost. The report fails if they are too
+        // many.
         let _ = until(CALM_WITHIN, calm).await;
         ask::<()>(
             &mut fail_over.new,
@@ -105,10 +110,11 @@ impl FailOver {
         Ok(fail_over)
     }
 
-    /// Lets the primary store so many events that the promoted one will never have, and a few more, and then no others.
+    /// Lets the primary store `at_least` events that the promoted replica will never have, and a
+    /// few more, and then blocks further writes. Returns the lost events.
     pub(crate) async fn lose(&mut self, at_least: u64) -> anyhow::Result<Vec<LostEvent>> {
         let kept = added(&mut self.new).await?;
-        // If nothing is published, nothing is lost, and a fault without an effect is found.
+        // If nothing is published, nothing is lost, and the report shows a fault without an effect.
         let end = Instant::now() + LOSE_WITHIN;
         while added(&mut self.old).await? < kept + at_least && Instant::now() < end {
             sleep(LOSE_LOOK).await;
@@ -133,7 +139,7 @@ impl FailOver {
         Ok(lost)
     }
 
-    /// Kills the primary, and lets the promoted one take its address and place.
+    /// Kills the primary, and gives its address and role to the promoted replica.
     pub(crate) async fn finish(mut self, primary: &mut Server) -> anyhow::Result<()> {
         primary.kill();
         ask::<()>(
@@ -146,13 +152,13 @@ impl FailOver {
         .await?;
         std::fs::remove_dir_all(primary.directory())
             .context("cannot remove the files of the old primary")?;
-        // Whenever it is started again, it is at that address.
+        // Every later start uses this address.
         *primary = redis_server(primary.port, self.promoted.directory())?;
         primary.take_process_of(self.promoted);
         Ok(())
     }
 
-    /// What only the old primary has.
+    /// Returns the events of a channel that only the old primary has.
     async fn lost_of(&mut self, channel: &str) -> anyhow::Result<Vec<LostEvent>> {
         let stream = stream(channel);
         let mut newest = redis::cmd("XREVRANGE");
@@ -167,7 +173,7 @@ impl FailOver {
         )
         .await?;
         let event = |(id, fields): (String, Vec<String>)| {
-            // A gap record has no stamp, and is no event.
+            // A gap record has no stamp and is not an event.
             let stamp: Stamp = serde_json::from_str(fields.get(3)?).ok()?;
             let (publisher, sequence) = (stamp.publisher, stamp.sequence);
             Some(LostEvent {

@@ -1,27 +1,28 @@
-//! The test of the test: changes one event of a stream on its way, so that the checker has something to find.
+//! Test of the test: changes one event of a stream in transit, so that the checker has a fault to
+//! find.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::options::Plant;
 
-/// The event that is changed, counted from the beginning of the connection.
+/// Number of the event to change, counted from the start of the connection.
 const NTH: usize = 20;
 
-/// Takes a response apart into its blocks and puts it together again, but for one event.
+/// Splits a response into its blocks and reassembles it, with one event changed.
 #[derive(Debug)]
 pub(crate) struct FaultInjector {
     plant: Plant,
     bytes: Vec<u8>,
     head_is_over: bool,
     chunked: bool,
-    /// What the chunks hold: text that is no whole block yet.
+    /// Content of the chunks that is not a complete block yet.
     text: Vec<u8>,
     events: usize,
     held: Option<Vec<u8>>,
 }
 
 impl FaultInjector {
-    /// For the response that follows.
+    /// Creates an injector for one response.
     pub(crate) const fn new(plant: Plant) -> Self {
         Self {
             plant,
@@ -34,7 +35,8 @@ impl FaultInjector {
         }
     }
 
-    /// Takes what came, gives what to send on. Counts when it has done its work.
+    /// Takes received bytes and returns the bytes to forward. Increments `planted` once the fault
+    /// is injected.
     pub(crate) fn push(&mut self, bytes: &[u8], planted: &AtomicU64) -> Vec<u8> {
         self.bytes.extend_from_slice(bytes);
         let mut out = Vec::new();
@@ -64,7 +66,8 @@ impl FaultInjector {
         out
     }
 
-    /// The content of the next whole chunk. (The last one, of no bytes, is left where it is: the stream ends there.)
+    /// Returns the content of the next complete chunk. The empty last chunk stays in the buffer,
+    /// because the stream ends there.
     fn chunk(&mut self) -> Option<Vec<u8>> {
         let line_end = find(&self.bytes, b"\r\n")?;
         let size = usize::from_str_radix(

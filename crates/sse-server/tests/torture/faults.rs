@@ -1,5 +1,5 @@
-//! Breaks things as planned, one after the other, and measures what each fault did: a fault without an effect proves
-//! nothing.
+//! Injects the planned faults one after the other, and measures the effect of each: a fault without
+//! an effect proves nothing.
 
 use std::{
     collections::BTreeMap,
@@ -22,40 +22,42 @@ use crate::{
     records::Known,
 };
 
-/// After a fault is over, everything works again within this time, or a promise is broken.
+/// After a fault everything must work again within this time; otherwise a guarantee is broken.
 const RECOVER_WITHIN: Duration = Duration::from_secs(30);
-/// For an effect to show.
+/// Time for an effect to show.
 const EFFECT_WITHIN: Duration = Duration::from_secs(5);
-/// Events that a fail-over loses, and a few more: few enough for the gaps that tell of them to be rare.
+/// Least number of events that a fail-over loses. The number is small, so that the resulting gaps
+/// are rare.
 const LOST_AT_LEAST: std::ops::Range<u64> = 3..10;
-/// Nothing is acknowledged for so long: what was under way when a process was stopped has arrived.
+/// If nothing is acknowledged for this long, requests in flight when a process was stopped have
+/// arrived.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Everything that can be broken.
+/// Injects faults into the cluster and the connections.
 pub(crate) struct Faults<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) publishers: &'a mut [Publisher],
-    /// Of listeners and publishers, with the number of the node that they lead to.
+    /// Links of listeners and publishers, each with the number of its node.
     pub(crate) links: Vec<(usize, Arc<Control>)>,
     pub(crate) plan: FaultPlan,
     pub(crate) effects: BTreeMap<Fault, Effect>,
     pub(crate) breaches: &'a mut Breaches,
-    /// Times that a node gave up by itself, where it may.
+    /// Number of times that a node ended by itself where this is allowed.
     pub(crate) gave_up: u64,
-    /// What Redis had and lost, by fail-overs.
+    /// Events that Redis had stored and lost in fail-overs.
     pub(crate) lost: Vec<LostEvent>,
 }
 
-/// What the faults of one kind did.
+/// Effect of the faults of one kind.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Effect {
     pub(crate) times: u64,
-    /// In the unit of the kind.
+    /// Sum in the unit of the kind.
     pub(crate) sum: u64,
 }
 
 impl Faults<'_> {
-    /// Breaks things for this long, and then until each kind has had its turn.
+    /// Injects faults for this long, and then until each kind has had its turn.
     pub(crate) async fn run(&mut self, duration: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + duration;
         while Instant::now() < end || !self.plan.each_had_its_turn() {
@@ -71,7 +73,7 @@ impl Faults<'_> {
                 .revive()
                 .await
                 .with_context(|| format!("after this fault: {}", fault.name()))?;
-            // On a full disk a node may give up, and whoever keeps it running starts it again.
+            // On a full disk a node may end by itself; a supervisor then restarts it.
             if fault == Fault::FullDisk {
                 self.gave_up += ended.len() as u64;
             } else {
@@ -89,7 +91,8 @@ impl Faults<'_> {
         Ok(())
     }
 
-    /// Does one fault, from its beginning to its end. Returns what it did, for kinds that do not show it later.
+    /// Injects one fault from start to end. Returns its effect, or 0 for kinds whose effect shows
+    /// only later.
     async fn strike(&mut self, fault: Fault) -> anyhow::Result<u64> {
         let node = self.plan.chance.random_range(0..self.cluster.nodes.len());
         match fault {
@@ -97,7 +100,7 @@ impl Faults<'_> {
                 let before = self.broken(node);
                 self.cluster.nodes[node].kill();
                 self.wait(0, 800).await;
-                // The links notice by themselves, a busy machine may take its time.
+                // Links detect the end by themselves, which takes time on a busy machine.
                 let broken =
                     async || (self.broken(node) > before).then(|| self.broken(node) - before);
                 return Ok(until(EFFECT_WITHIN, broken).await.unwrap_or(0));
@@ -139,7 +142,7 @@ impl Faults<'_> {
         Ok(0)
     }
 
-    /// For how long none of these publishers is answered, while a process is stopped.
+    /// Returns how long these publishers got no acknowledgement while a process was stopped.
     async fn standstill(&mut self, which: impl Fn(&Publisher) -> bool) -> u64 {
         let mut acknowledged = || -> u64 {
             let publishers = self
@@ -174,13 +177,14 @@ impl Faults<'_> {
         }
     }
 
-    /// Lets Redis lose what it acknowledges in a short while. How much that is, the records tell at the end.
+    /// Makes Redis lose what it acknowledges within a short time. The records show the number of
+    /// lost events at the end.
     async fn fail_over(&mut self) -> anyhow::Result<()> {
         let mut fail_over = self.cluster.start_fail_over().await?;
         let lost = fail_over
             .lose(self.plan.chance.random_range(LOST_AT_LEAST))
             .await?;
-        // Their publishers are told that they are stored, and then they are lost.
+        // The publishers receive acknowledgements for these events before the events are lost.
         let acknowledged = async || {
             let is_told = |publisher: &mut Publisher| {
                 let newest = publisher.known().newest;
@@ -243,7 +247,7 @@ impl Faults<'_> {
             .fall_back(seconds)?;
         let before = self.known();
         self.wait(500, 1_500).await;
-        // Events go on, with ids above those before, which the clock has not reached again.
+        // New events must get ids greater than those before, although the clock is behind them.
         let goes_on = async || {
             let known = self.known();
             let ahead = known
@@ -255,7 +259,7 @@ impl Faults<'_> {
         Ok(until(EFFECT_WITHIN, goes_on).await.unwrap_or(0))
     }
 
-    /// Waits until every publisher is answered again.
+    /// Waits until every publisher receives acknowledgements again.
     async fn recover(&mut self, fault: Fault) {
         for publisher in &mut *self.publishers {
             if let Some(trouble) = publisher.trouble() {
@@ -283,7 +287,7 @@ impl Faults<'_> {
         self.cluster.redis.as_mut().context("no Redis to break")
     }
 
-    /// Connections that a node has left without their end.
+    /// Returns the number of connections that a node broke without ending the response.
     fn broken(&self, node: usize) -> u64 {
         let of_node = self.links.iter().filter(|(number, _)| *number == node);
         of_node
@@ -291,7 +295,7 @@ impl Faults<'_> {
             .sum()
     }
 
-    /// What all publishers know together.
+    /// Returns the combined progress of all publishers.
     fn known(&mut self) -> Known {
         self.publishers
             .iter_mut()

@@ -1,4 +1,5 @@
-//! The listeners: processes with a record, each behind links of its own, and what is done to them meanwhile.
+//! The listeners: processes with a record, each behind its own links, and what happens to them
+//! during a run.
 
 use std::{
     io::Read as _,
@@ -28,16 +29,16 @@ use crate::{
 
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 const JOIN_WITHIN: Duration = Duration::from_secs(30);
-/// What a slow listener reads in a second.
+/// Bytes per second that a slow listener reads.
 const SLOW_BYTES_PER_SECOND: u64 = 12_000;
-/// A listener that is cut again and again waits longer each time, so now and then it is left alone: a connection that
-/// lasts for five seconds begins anew.
+/// Cuts in a row before a pause. A listener that is cut repeatedly waits longer each time. A
+/// connection that lasts for five seconds resets the delay.
 const CUTS_IN_A_ROW: u32 = 4;
 const QUIET_MS: (u64, u64) = (5_100, 6_500);
-/// So often a listener is cut before its first event, at the beginning.
+/// Number of cuts of a listener before its first event.
 const CUTS_BEFORE_FIRST: u32 = 3;
 
-/// A listener, over all of its processes.
+/// A listener, across all of its processes.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) name: String,
@@ -46,13 +47,13 @@ pub(crate) struct Listener {
     process: Option<Process>,
     records: Vec<PathBuf>,
     files: PathBuf,
-    /// Whoever reads its output need not be slow any more.
+    /// Set when the reader of the listener's output may read at full speed.
     reads_fast: Arc<AtomicBool>,
     cuts_in_a_row: u32,
 }
 
 impl Listener {
-    /// A listener that is not started yet.
+    /// Creates a listener that is not started yet.
     pub(crate) async fn new(
         number: usize,
         plan: &ListenerPlan,
@@ -89,7 +90,7 @@ impl Listener {
         })
     }
 
-    /// Starts its process, the first or the next.
+    /// Starts the listener's first or next process.
     fn start(&mut self) -> anyhow::Result<()> {
         let record = self
             .files
@@ -134,7 +135,8 @@ impl Listener {
         Ok(())
     }
 
-    /// Starts it, and waits until it knows where it stands. One that comes late is not started yet.
+    /// Starts the listener and waits until it knows its position. A late listener is not started
+    /// yet.
     pub(crate) async fn join(&mut self) -> anyhow::Result<()> {
         match self.plan.behaviour {
             Behaviour::Late => return Ok(()),
@@ -154,7 +156,8 @@ impl Listener {
             until(JOIN_WITHIN, cut)
                 .await
                 .with_context(|| format!("{} was not cut", self.name))?;
-            // The connection that came meanwhile is cut as well: it stays away while events come.
+            // Cut the connection opened in the meantime as well, so that the listener misses
+            // events.
             self.controls().for_each(Control::cut);
         }
         Ok(())
@@ -167,10 +170,11 @@ impl Listener {
             .with_context(|| format!("{} has not joined", self.name))
     }
 
-    /// Lives until it is told to stop; then it is left to catch up, with nothing in its way.
+    /// Runs the listener's behaviour until `stop` is cancelled, and then removes all obstacles so
+    /// that it can catch up.
     pub(crate) async fn live(mut self, seed: u64, stop: CancellationToken) -> anyhow::Result<Self> {
         let mut chance = plan::chance(seed, 3);
-        // Bound to be in time before the end of even a short run.
+        // The delay is short enough for even a short run.
         if self.plan.behaviour == Behaviour::Late
             && pause(&mut chance, 2_000, 6_000, &stop).await.is_continue()
         {
@@ -186,7 +190,7 @@ impl Listener {
         Ok(self)
     }
 
-    /// One turn of what it does all the time.
+    /// Runs one round of the listener's behaviour.
     async fn turn(
         &mut self,
         chance: &mut StdRng,
@@ -227,7 +231,7 @@ impl Listener {
                 pause(chance, from, to, stop).await
             }
             Behaviour::CutFirst => {
-                // Away at this moment, and cut when it comes back.
+                // Disconnect the listener now, and cut it again when it reconnects.
                 self.controls().for_each(|control| {
                     control.close(true);
                     control.cut();
@@ -269,7 +273,7 @@ impl Listener {
         self.links.iter().map(|link| &*link.control)
     }
 
-    /// Handles on its links, for whoever breaks them.
+    /// Returns handles on the listener's links, for injecting faults.
     pub(crate) fn shared_controls(&self) -> Vec<(usize, Arc<Control>)> {
         self.plan
             .nodes
@@ -279,7 +283,7 @@ impl Listener {
             .collect()
     }
 
-    /// Waits until it has come back, which takes longer each time it is cut.
+    /// Waits until the listener has reconnected, which takes longer after each cut.
     async fn reconnected(&self, connections_before: u64, stop: &CancellationToken) -> Flow {
         let back = async || {
             (stop.is_cancelled() || self.connection_count() > connections_before).then_some(())
@@ -302,9 +306,9 @@ impl Listener {
         self.controls().map(Control::cut_count).sum()
     }
 
-    /// Whether it has got everything up to these ids, one for each of its channels.
+    /// Returns true if the listener has received everything up to these ids, one per channel.
     pub(crate) fn has_reached(&self, ends: &[(sse_proto::Channel, EventId)]) -> bool {
-        // A process that was started just before may have got nothing.
+        // A process that has just been started may not have received anything.
         let last = self
             .records
             .iter()
@@ -321,7 +325,7 @@ impl Listener {
         })
     }
 
-    /// Stops its process.
+    /// Stops the listener's process.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(mut process) = self.process.take() else {
             return Ok(());
@@ -340,7 +344,7 @@ impl Listener {
         Ok(())
     }
 
-    /// What it follows; none if it never came.
+    /// Returns what the listener follows, or `None` if it was never started.
     pub(crate) fn follows(&self) -> Option<Follows> {
         let joined = match self.plan.behaviour {
             Behaviour::Late => {
@@ -361,7 +365,7 @@ impl Listener {
         })
     }
 
-    /// All that it received, in order.
+    /// Returns everything that the listener received, in order.
     pub(crate) fn received(&self) -> anyhow::Result<Vec<Received>> {
         let mut all = Vec::new();
         for record in &self.records {
@@ -372,7 +376,7 @@ impl Listener {
         Ok(all)
     }
 
-    /// What has been done to it, for the report.
+    /// Returns a line for the report about what happened to the listener.
     pub(crate) fn summary(&self) -> String {
         let sum = |count: fn(&Control) -> u64| self.controls().map(count).sum::<u64>();
         let connections = self.connection_count();
@@ -386,7 +390,7 @@ impl Listener {
         )
     }
 
-    /// Whether what it does had an effect; if not, what is missing.
+    /// Returns a message if the listener's behaviour never had an effect.
     pub(crate) fn idle_behaviour(&self) -> Option<String> {
         let effect = match self.plan.behaviour {
             Behaviour::Steady | Behaviour::Slow | Behaviour::SlowOutput => true,
@@ -403,10 +407,10 @@ impl Listener {
     }
 }
 
-/// Whether to go on.
+/// Whether to continue.
 type Flow = std::ops::ControlFlow<()>;
 
-/// Waits for a random time; breaks when it is time to stop.
+/// Waits for a random time; returns `Break` if `stop` is cancelled.
 async fn pause(chance: &mut StdRng, from_ms: u64, to_ms: u64, stop: &CancellationToken) -> Flow {
     select! {
         () = stop.cancelled() => Flow::Break(()),
@@ -414,7 +418,7 @@ async fn pause(chance: &mut StdRng, from_ms: u64, to_ms: u64, stop: &Cancellatio
     }
 }
 
-/// Reads an output as somebody who has other things to do.
+/// Reads an output slowly until `reads_fast` is set.
 fn read_slowly(mut stdout: ChildStdout, reads_fast: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -1,17 +1,19 @@
-//! The torture: real programs under faults, and a check that no acknowledged event was lost, doubled or disordered.
+//! The torture test: runs the real programs under faults, and checks that no acknowledged event was
+//! lost, duplicated or reordered.
 //!
-//! `scripts/torture` runs it with its options. As a test (`cargo test --test torture`) it runs 20 seconds of each broker
-//! with a fixed seed, and then tests itself: an event that its own proxy drops, doubles or swaps must be found.
+//! `scripts/torture` runs the test with options. As a test (`cargo test --test torture`) it runs
+//! for 20 seconds per broker with a fixed seed. The test then tests itself: the checker must find
+//! an event that the proxy drops, duplicates or swaps.
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
-//! | `plan` | who publishes, who listens and how, which fault when: all from the seed |
-//! | `cluster`, `clock`, `disk`, `processes`, `programs` | what is tortured, and what it stands on |
-//! | `proxy`, `slow_link`, `first_id`, `fault_injection` | the connections between clients and nodes: cut, slow or changed |
+//! | `plan` | publishers, listeners and faults of a run, determined by the seed |
+//! | `cluster`, `clock`, `disk`, `processes`, `programs` | the servers and their environment |
+//! | `proxy`, `slow_link`, `first_id`, `fault_injection` | cut, slow or changed connections |
 //! | `publishers`, `listeners`, `records` | the clients and their records |
-//! | `faults`, `failover` | breaks things, and measures the effect |
-//! | `checker` | whether what was promised was kept (pure; tested in `tests/proof`) |
-//! | `run`, `report` | one run, and what is printed of it |
+//! | `faults`, `failover` | inject faults, and measure their effect |
+//! | `checker` | checks the guarantees (pure; tested in `tests/proof`) |
+//! | `run`, `report` | executes a run, and reports its results |
 
 mod checker;
 mod clock;
@@ -48,7 +50,7 @@ use crate::{
     run::{Orders, run},
 };
 
-/// Of the runs that are tests.
+/// Seed of the runs that `cargo test` starts.
 const TEST_SEED: u64 = 1;
 const PLANT_DURATION: Duration = Duration::from_secs(2);
 
@@ -71,16 +73,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every promise was kept.
+/// Returns true if every guarantee was kept.
 fn torture(options: &Options) -> anyhow::Result<bool> {
     programs::build()?;
-    // Fails only when one is installed already, and then that one serves as well.
+    // Fails only if a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    // The listeners' tasks stay on this thread; the proxies have the others.
+    // The listeners' tasks stay on this thread; the proxies use the other threads.
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::select! {
             kept = all_runs(options) => kept,
@@ -105,7 +107,7 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
     } else {
         Keep::Failed
     };
-    // Side by side, because most of each is waiting.
+    // Run the brokers concurrently, because each run mostly waits.
     let runs = options.brokers().into_iter().map(|broker| {
         one_run(
             Orders {
@@ -126,7 +128,7 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
         )
         .await?;
     }
-    // The reports come last, where they are seen.
+    // Report skipped parts last, so that they are visible.
     let left_out: BTreeSet<&str> = reports
         .iter()
         .flat_map(|report| &report.skipped)
@@ -138,7 +140,7 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
     Ok(reports.iter().all(|report| report.breaches.is_empty()))
 }
 
-/// Which runs leave their records.
+/// The runs whose records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keep {
     Always,
@@ -146,7 +148,7 @@ enum Keep {
     Never,
 }
 
-/// Runs and prints.
+/// Executes one run and prints its report.
 async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     let Orders {
         broker,
@@ -190,7 +192,7 @@ async fn one_run(orders: Orders, keep: Keep) -> anyhow::Result<Report> {
     outcome
 }
 
-/// What the proxy does to one event must be found as what it is.
+/// Checks that an injected fault is found as the matching kind of breach.
 async fn is_found(plant: Plant, seed: u64) -> anyhow::Result<()> {
     let broker = options::BrokerName::Embedded;
     let orders = Orders {

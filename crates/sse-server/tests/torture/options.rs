@@ -1,12 +1,13 @@
-//! The command line of the torture, and what `cargo test` says to every test program.
+//! The command line of the torture test, including the arguments that `cargo test` passes to every
+//! test program.
 
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// Without a duration.
+/// Default duration of a run.
 const SECONDS_DEFAULT: u64 = 20;
-/// From here on a run is long enough for every kind of fault to have had an effect.
+/// A run of at least this length must show an effect of every kind of fault.
 pub(crate) const LONG_ENOUGH: Duration = Duration::from_secs(20);
 
 const EXAMPLES: &str = "\
@@ -19,46 +20,47 @@ Examples:
 
 Exit codes: 0 no promise was broken, 1 one was (the records are kept), 2 misused.";
 
-/// Runs the real programs under faults, and checks that no acknowledged event was lost, doubled or disordered
+/// Runs the real programs under faults, and checks that no acknowledged event was lost, duplicated
+/// or reordered
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(name = "torture", bin_name = "scripts/torture", after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Options {
-    /// Torture this broker; without it, one after the other
+    /// Test only this broker; by default all brokers are tested
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<BrokerName>,
 
-    /// Publish and break things for this many minutes
+    /// Publish events and inject faults for this many minutes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1440), conflicts_with = "seconds")]
     pub(crate) minutes: Option<u64>,
 
-    /// Publish and break things for this many seconds; 20 unless said otherwise
+    /// Publish events and inject faults for this many seconds; the default is 20
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) seconds: Option<u64>,
 
-    /// Plan faults and listeners by this number; without it by a random one, which is printed
+    /// Seed of the plan of faults and listeners; by default a random seed, which is printed
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
 
-    /// Let the proxy do this to one event of one listener: the run must fail then
+    /// Apply this fault to one event of one listener in the proxy; the run must then fail
     #[arg(long, value_name = "WRONG")]
     pub(crate) plant: Option<Plant>,
 
-    /// Keep the records and logs of a run that passed, too
+    /// Keep the records and logs of a successful run, too
     #[arg(long)]
     pub(crate) keep: bool,
 
-    /// Said by scripts/torture: this is no test run.
+    /// Set by scripts/torture: the program was not started by `cargo test`.
     #[arg(long, hide = true)]
     manual: bool,
 
-    /// What `cargo test` passes on: names of the tests to run.
+    /// Names of the tests to run, passed by `cargo test`.
     #[arg(hide = true)]
     filter: Vec<String>,
-    /// Of `cargo test`.
+    /// Passed by `cargo test`.
     #[arg(long, hide = true)]
     pub(crate) list: bool,
-    /// Of `cargo test`.
+    /// Passed by `cargo test`.
     #[arg(
         long,
         hide = true,
@@ -67,48 +69,48 @@ pub(crate) struct Options {
         alias = "include-ignored"
     )]
     nocapture: bool,
-    /// Of `cargo test`.
+    /// Passed by `cargo test`.
     #[arg(long, short, hide = true)]
     quiet: bool,
-    /// Of `cargo test`.
+    /// Passed by `cargo test`.
     #[arg(long, hide = true)]
     ignored: bool,
-    /// Of `cargo test`.
+    /// Passed by `cargo test`.
     #[arg(long, hide = true, value_name = "N")]
     test_threads: Option<usize>,
-    /// Of `cargo test`.
+    /// Passed by `cargo test`.
     #[arg(long, hide = true, value_name = "NAME")]
     skip: Vec<String>,
 }
 
-/// A broker.
+/// A broker to test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BrokerName {
-    /// One node with the log inside
+    /// One node with the embedded log
     Embedded,
     /// Three nodes on one Redis
     Redis,
 }
 
-/// What the proxy does to one event.
+/// A fault that the proxy injects into one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Plant {
-    /// Leaves it out
+    /// Drop the event
     Drop,
-    /// Sends it twice
+    /// Send the event twice
     Double,
-    /// Sends it after the one that follows
+    /// Send the event after the next one
     Swap,
 }
 
 impl Options {
-    /// How long to publish and break things.
+    /// Returns how long to publish events and inject faults.
     pub(crate) fn duration(&self) -> Duration {
         let seconds = self.seconds.or(self.minutes.map(|minutes| minutes * 60));
         Duration::from_secs(seconds.unwrap_or(SECONDS_DEFAULT))
     }
 
-    /// The brokers to torture.
+    /// Returns the brokers to test.
     pub(crate) fn brokers(&self) -> Vec<BrokerName> {
         self.broker.map_or_else(
             || BrokerName::value_variants().to_vec(),
@@ -116,7 +118,7 @@ impl Options {
         )
     }
 
-    /// Whether `cargo test` runs it: nothing is asked for.
+    /// Returns true if `cargo test` started the program without options of its own.
     pub(crate) fn is_test(&self) -> bool {
         self.broker.is_none()
             && self.minutes.is_none()
@@ -126,7 +128,7 @@ impl Options {
             && !self.manual
     }
 
-    /// Whether this is a test run for other tests.
+    /// Returns true if `cargo test` selected only other tests.
     pub(crate) fn is_filtered_out(&self) -> bool {
         let named = |name: &String| "torture".contains(name.as_str());
         self.ignored
@@ -136,7 +138,7 @@ impl Options {
 }
 
 impl BrokerName {
-    /// For people and directories.
+    /// Returns the broker's name for output and directories.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",

@@ -1,4 +1,5 @@
-//! The plan: who publishes, who listens and how, and which fault comes when. All of it follows from the seed.
+//! The plan of a run: publishers, listeners and their behaviour, and the times of faults. The seed
+//! determines all of it.
 
 use std::time::Duration;
 
@@ -6,66 +7,67 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use crate::options::BrokerName;
 
-/// The channels.
+/// Channels that publishers and listeners use.
 pub(crate) const CHANNELS: [&str; 3] = ["orders", "users", "site"];
 
-/// Where chance comes from: a stream of its own for each purpose, so that one does not disturb another.
+/// Returns a random number generator. Each purpose has its own, so that one does not disturb
+/// another.
 pub(crate) fn chance(seed: u64, purpose: u64) -> StdRng {
     StdRng::seed_from_u64(seed ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// A random duration between two numbers of milliseconds.
+/// Returns a random duration between two numbers of milliseconds.
 pub(crate) fn between_ms(chance: &mut StdRng, from: u64, to: u64) -> Duration {
     Duration::from_millis(chance.random_range(from..=to))
 }
 
-/// A generator that publishes events of one type to one channel.
+/// Plan of a generator that publishes events of one type to one channel.
 #[derive(Debug, Clone)]
 pub(crate) struct PublisherPlan {
     pub(crate) channel: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) rate: u32,
-    /// Events of a request.
+    /// Events per request.
     pub(crate) batch: u32,
-    /// Which node it publishes to.
+    /// Number of the node that the generator publishes to.
     pub(crate) node: usize,
-    /// Whether its connections go through the proxy, and are cut.
+    /// Whether the generator's connections pass through the proxy, which cuts them.
     pub(crate) proxied: bool,
 }
 
-/// A listener.
+/// Plan of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerPlan {
     pub(crate) channels: Vec<&'static str>,
     pub(crate) kinds: Vec<&'static str>,
     pub(crate) behaviour: Behaviour,
-    /// The nodes it knows, in its order.
+    /// Numbers of the nodes in the listener's list, in order.
     pub(crate) nodes: Vec<usize>,
 }
 
-/// What a listener does, or what is done to it.
+/// Behaviour of a listener, or what happens to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
-    /// Follows.
+    /// Follows its channels without interruption.
     Steady,
-    /// Reads from its connection slowly for a while, again and again.
+    /// Repeatedly reads its connection slowly for a while.
     Slow,
-    /// Whoever reads its output is slow.
+    /// The reader of the listener's output is slow.
     SlowOutput,
-    /// Is cut at random, and comes back with its last id.
+    /// Is cut at random, and reconnects with its last id.
     Reconnecting,
-    /// The same, and comes back to another node each time.
+    /// Is cut at random, and reconnects to a different node each time.
     Hopping,
-    /// Is cut several times right after the first id, before its first event, and is disconnected while
-    /// events are published.
+    /// Is cut several times right after the first id, before its first event, and is disconnected
+    /// while events are published.
     CutFirst,
-    /// Is stopped and started again with `--state`.
+    /// Is stopped and restarted with `--state`.
     Restarted,
-    /// Comes when events are flowing already.
+    /// Joins after events have started to flow.
     Late,
 }
 
-/// A kind of fault.
+/// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Fault {
     KillNode,
@@ -80,7 +82,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// The kinds that a broker can suffer.
+    /// Returns the kinds of faults that apply to a broker.
     pub(crate) fn of(broker: BrokerName) -> Vec<Self> {
         let mut kinds = vec![
             Self::KillNode,
@@ -96,7 +98,7 @@ impl Fault {
         kinds
     }
 
-    /// For people.
+    /// Returns the kind's name for the report.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::KillNode => "kill -9 and restart of a node",
@@ -111,7 +113,7 @@ impl Fault {
         }
     }
 
-    /// What its effect is counted in.
+    /// Returns the unit of the kind's effect.
     pub(crate) const fn effect(self) -> &'static str {
         match self {
             Self::KillNode => "connections broken",
@@ -125,7 +127,7 @@ impl Fault {
     }
 }
 
-/// The faults, without end: first each kind once, then whatever comes.
+/// An endless sequence of faults: first each kind once, then random kinds.
 #[derive(Debug)]
 pub(crate) struct FaultPlan {
     kinds: Vec<Fault>,
@@ -134,7 +136,7 @@ pub(crate) struct FaultPlan {
 }
 
 impl FaultPlan {
-    /// For these kinds.
+    /// Creates a plan for these kinds.
     pub(crate) fn new(seed: u64, kinds: Vec<Fault>) -> Self {
         let mut chance = chance(seed, 1);
         let mut round = kinds.clone();
@@ -146,7 +148,7 @@ impl FaultPlan {
         }
     }
 
-    /// The next fault, and how long to wait before it.
+    /// Returns the next fault, and the pause before it.
     pub(crate) fn next(&mut self) -> (Duration, Fault) {
         let fault = self
             .round
@@ -155,13 +157,13 @@ impl FaultPlan {
         (between_ms(&mut self.chance, 300, 900), fault)
     }
 
-    /// Whether each kind has had its first turn.
+    /// Returns true once each kind has occurred.
     pub(crate) fn each_had_its_turn(&self) -> bool {
         self.round.is_empty()
     }
 }
 
-/// Who publishes.
+/// Returns the plans of the publishers.
 pub(crate) fn publishers(nodes: usize) -> Vec<PublisherPlan> {
     let of = |number: usize, channel, kind, rate| PublisherPlan {
         channel,
@@ -180,7 +182,7 @@ pub(crate) fn publishers(nodes: usize) -> Vec<PublisherPlan> {
     ]
 }
 
-/// Who listens. With `several`, some follow several channels in one stream.
+/// Returns the plans of the listeners. With `several`, some follow several channels in one stream.
 pub(crate) fn listeners(seed: u64, nodes: usize, several: bool) -> Vec<ListenerPlan> {
     use Behaviour::{CutFirst, Hopping, Late, Reconnecting, Restarted, Slow, SlowOutput, Steady};
     let [orders, users, site] = CHANNELS;
@@ -210,7 +212,7 @@ pub(crate) fn listeners(seed: u64, nodes: usize, several: bool) -> Vec<ListenerP
         let mut order: Vec<usize> = (0..nodes).collect();
         order.shuffle(&mut chance);
         if behaviour != Hopping {
-            // Spread evenly: whichever node is broken, somebody hears of it.
+            // Spread the listeners evenly, so that every node serves some of them.
             order = vec![number % nodes];
         }
         ListenerPlan {

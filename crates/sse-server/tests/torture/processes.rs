@@ -1,4 +1,5 @@
-//! A process of the torture: its signals, its end, its log. Killed when dropped.
+//! A process of the torture test: its signals, its exit and its log. The process is killed when
+//! dropped.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,10 +13,10 @@ use rand::RngExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-/// How often a condition is looked at.
+/// Polling interval for conditions.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Waits until `look` gives something, but not longer than `within`.
+/// Polls `look` until it returns a value; returns `None` after `within`.
 pub(crate) async fn until<T>(
     within: Duration,
     mut look: impl AsyncFnMut() -> Option<T>,
@@ -36,11 +37,11 @@ pub(crate) async fn until<T>(
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// For people.
+    /// Name for the report.
     pub(crate) name: String,
 }
 
-/// Where a program's stdout goes.
+/// Destination of a program's stdout.
 #[derive(Debug)]
 pub(crate) enum Output<'a> {
     Nowhere,
@@ -49,7 +50,7 @@ pub(crate) enum Output<'a> {
 }
 
 impl Process {
-    /// Starts a program as from a clean shell; what it says on stderr is added to `log`.
+    /// Starts a program with a clean environment; its stderr is appended to `log`.
     pub(crate) fn start(
         name: &str,
         mut command: Command,
@@ -87,29 +88,29 @@ impl Process {
         })
     }
 
-    /// Its output, once, if it goes into a pipe.
+    /// Returns the program's output, once, if it is a pipe.
     pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// Sends a signal; a process that has ended does not mind.
+    /// Sends a signal; the call has no effect if the process has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// How it ended, if it did.
+    /// Returns the exit status if the process has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Kills it at once, wherever it is.
+    /// Kills the process at once, in whatever state it is.
     pub(crate) fn kill(&mut self) {
-        // Both fail only when it has ended already.
+        // Both calls fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, and waits.
+    /// Sends SIGTERM and waits for the exit.
     pub(crate) async fn stop(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::TERM);
         let name = self.name.clone();
@@ -127,9 +128,10 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody uses now.
+/// Returns a port that is not in use.
 ///
-/// Below those that the system gives to outgoing connections: a node that is down must get its port again.
+/// The port is below the range that the system uses for outgoing connections, so that a node can
+/// reuse its port after it was down.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     let mut tries = (0..1000).map(|_| rand::rng().random_range(20_000..32_000));
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();

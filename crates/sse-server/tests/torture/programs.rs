@@ -1,10 +1,10 @@
-//! The programs of the other crates, which `cargo test` of this one does not build.
+//! The programs of the other crates, which `cargo test` of this crate does not build.
 
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, bail};
 
-/// Next to the server.
+/// Returns the path of a program in the directory of the server.
 fn beside_the_server(name: &str) -> PathBuf {
     let server = PathBuf::from(env!("CARGO_BIN_EXE_sse-server"));
     server.with_file_name(name)
@@ -18,7 +18,7 @@ pub(crate) fn listener() -> PathBuf {
     beside_the_server("listener")
 }
 
-/// Builds them as they are now, with the same profile and into the same directory as the server.
+/// Builds the programs from the current source, with the server's profile and into its directory.
 pub(crate) fn build() -> anyhow::Result<()> {
     let server = PathBuf::from(env!("CARGO_BIN_EXE_sse-server"));
     let directory = server.parent().context("the server lies in a directory")?;
@@ -39,7 +39,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
             .parent()
             .context("profiles lie in the target directory")?,
     );
-    // What cargo sets for a test would make the cargo within build everything anew.
+    // With the variables that cargo sets for a test, the inner cargo would rebuild everything.
     for (name, _) in std::env::vars_os() {
         let of_a_test = [
             "CARGO_PKG_",

@@ -1,4 +1,5 @@
-//! A TCP proxy between one client and one node: its connections can be slowed down, cut and refused.
+//! A TCP proxy between one client and one node: the test can slow down, cut and reject its
+//! connections.
 //!
 //! Each client has its own link to each node that it knows, so a link identifies its client.
 
@@ -28,12 +29,12 @@ use crate::{
     slow_link::{READ_BYTES, SlowLink},
 };
 
-/// A cut waits so long for a frame to be cut in; then it comes anyway.
+/// A cut waits this long for a frame, and then happens elsewhere.
 const FRAME_WITHIN: Duration = Duration::from_secs(1);
-/// A node that cannot be reached for so long is not there.
+/// Time limit for connecting to a node.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// A listening port that leads to a node.
+/// A listening port that forwards to a node.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) port: u16,
@@ -41,16 +42,16 @@ pub(crate) struct Link {
     accepting: AbortHandle,
 }
 
-/// What is done to the connections of a link, and what has been.
+/// Controls for the connections of a link, and counts of what happened to them.
 #[derive(Debug)]
 pub(crate) struct Control {
     node: SocketAddr,
     cuts: watch::Sender<u64>,
-    /// The rate towards the client.
+    /// Rate limit towards the client.
     pub(crate) slow_link: SlowLink,
-    /// Connections are taken and closed at once.
+    /// If set, new connections are closed at once.
     closed: AtomicBool,
-    /// The number of next connections that are cut right after the first id.
+    /// Number of upcoming connections that are cut right after the first id.
     cuts_after_first_id: AtomicU32,
     plant: Mutex<Option<Plant>>,
     pub(crate) counts: Counts,
@@ -58,20 +59,20 @@ pub(crate) struct Control {
     first_id: Mutex<Option<String>>,
 }
 
-/// What has happened on a link.
+/// Counts of what happened on a link.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) connections: AtomicU64,
     pub(crate) cut_in_a_frame: AtomicU64,
     pub(crate) cut_elsewhere: AtomicU64,
     pub(crate) cut_after_first_id: AtomicU64,
-    /// Connections that the node ended, or its death.
+    /// Connections that the node ended, or that broke when the node died.
     pub(crate) broken: AtomicU64,
     pub(crate) planted: AtomicU64,
 }
 
 impl Link {
-    /// A link to the node at this port.
+    /// Opens a link to the node at this port.
     pub(crate) async fn open(node_port: u16, plant: Option<Plant>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -95,7 +96,7 @@ impl Link {
         })
     }
 
-    /// What a client is given.
+    /// Returns the URL for the client.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -108,12 +109,12 @@ impl Drop for Link {
 }
 
 impl Control {
-    /// Cuts the connections that are open now, each in the middle of the next frame.
+    /// Cuts all open connections, each in the middle of its next frame.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Takes no connections any more, or takes them again. Those that are open stay.
+    /// Sets whether new connections are closed at once. Open connections stay.
     pub(crate) fn close(&self, closed: bool) {
         self.closed.store(closed, Relaxed);
     }
@@ -123,7 +124,7 @@ impl Control {
         self.cuts_after_first_id.store(connections, Relaxed);
     }
 
-    /// The first event id that this link sent to the client.
+    /// Returns the first event id that this link sent to the client.
     pub(crate) fn first_id(&self) -> Option<String> {
         self.first_id
             .lock()
@@ -131,7 +132,7 @@ impl Control {
             .clone()
     }
 
-    /// How often it was cut, wherever.
+    /// Returns how many connections were cut.
     pub(crate) fn cut_count(&self) -> u64 {
         let counts = &self.counts;
         [
@@ -153,7 +154,7 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
         };
         if !control.closed.load(Relaxed) {
             let control = control.clone();
-            // It ends with its connection; a connection that is lost with an error is just lost.
+            // The task ends with its connection. An error only means that the connection is lost.
             tokio::spawn(async move {
                 let _ = relay(&client, &control).await;
             });
@@ -184,7 +185,7 @@ async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
                 Ok(End::CutAfterFirstId) => (&control.counts.cut_after_first_id, false),
             };
             if count.fetch_add(1, Relaxed) % 2 == 0 && may_reset {
-                // Every other time by a reset, which may also take back what was sent.
+                // Reset every second connection, which may also discard sent bytes.
                 SockRef::from(client).set_linger(Some(Duration::ZERO))?;
             }
             Ok(())
@@ -192,7 +193,7 @@ async fn relay(client: &TcpStream, control: &Control) -> io::Result<()> {
     }
 }
 
-/// What ended the way down.
+/// Reason why the relay from node to client ended.
 enum End {
     Node,
     CutInAFrame,
@@ -274,10 +275,11 @@ async fn downwards(
     }
 }
 
-/// A place in the bytes that lies within an event: its data has begun and not ended.
+/// Returns an offset in the bytes that is within an event: after the start of its data, before the
+/// end.
 fn inside_a_frame(bytes: &[u8]) -> Option<usize> {
     let data = bytes.windows(6).position(|window| window == b"data: ")?;
-    // With a few bytes of the data, if there are any.
+    // Include a few bytes of the data if there are any.
     Some((data + 12).min(bytes.len() - 1))
 }
 

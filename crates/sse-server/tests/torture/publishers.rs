@@ -1,4 +1,4 @@
-//! The publishers: generators with a record.
+//! The publishers: event generators with a record.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use crate::{
 
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// A generator at work.
+/// A running generator.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pub(crate) plan: PublisherPlan,
@@ -29,7 +29,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts it. With a `count` it ends by itself after so many events.
+    /// Starts a generator. With a `count` the generator ends by itself after `count` events.
     pub(crate) async fn start(
         plan: &PublisherPlan,
         node_port: u16,
@@ -83,17 +83,17 @@ impl Publisher {
         })
     }
 
-    /// What it knows by now.
+    /// Returns the progress so far.
     pub(crate) fn known(&mut self) -> Known {
         self.read_along.look()
     }
 
-    /// For people.
+    /// Returns the name for the report.
     pub(crate) fn name(&self) -> &str {
         &self.process.name
     }
 
-    /// Whether it has ended, and how if not well.
+    /// Returns a message if the generator has ended by itself.
     pub(crate) fn trouble(&mut self) -> Option<String> {
         let status = self.process.ended()?;
         Some(format!(
@@ -102,7 +102,7 @@ impl Publisher {
         ))
     }
 
-    /// Waits for the end of one with a count.
+    /// Waits for the end of a generator with a count.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         let ended = crate::processes::until(STOP_WITHIN, async || self.process.ended()).await;
         ended
@@ -110,7 +110,7 @@ impl Publisher {
             .map(drop)
     }
 
-    /// Stops it; what was under way gets an outcome.
+    /// Stops the generator; requests in flight get an outcome.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         if self.process.ended().is_none() {
             self.process.stop(STOP_WITHIN).await?;
@@ -118,7 +118,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// All of its record.
+    /// Returns the generator's whole record.
     pub(crate) fn sent(&self) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Sent>>> {
         records::lines(&self.record)
     }

@@ -1,4 +1,4 @@
-//! Record files: read along while they grow, and read whole at the end.
+//! Record files: read incrementally while they grow, and completely at the end.
 
 use std::{
     fs::File,
@@ -13,10 +13,11 @@ use sse_proto::{
     record::{Outcome, Received, Sent},
 };
 
-/// From here on a line is read back from a file's end.
+/// Bytes at the end of a file that are searched for its last lines.
 const LAST_LINES_BYTES: u64 = 16 << 10;
 
-/// All lines of a record. An unfinished last one is left out: its writer was stopped there.
+/// Returns all lines of a record. An unfinished last line is skipped, because its writer was
+/// stopped.
 pub(crate) fn lines<T: DeserializeOwned>(
     path: &Path,
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<T>>> {
@@ -36,7 +37,7 @@ pub(crate) fn lines<T: DeserializeOwned>(
     }))
 }
 
-/// The last position in a listener's record.
+/// Returns the last position in a listener's record.
 pub(crate) fn last_position(path: &Path) -> Option<Cursor> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
@@ -50,25 +51,25 @@ pub(crate) fn last_position(path: &Path) -> Option<Cursor> {
     }
 }
 
-/// What publishers know so far.
+/// Progress of a publisher.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) acknowledged: u64,
     pub(crate) unknown: u64,
-    /// Answers that refuse.
+    /// Responses that reject the publish.
     pub(crate) refused: u64,
-    /// The highest id.
+    /// The highest acknowledged id.
     pub(crate) newest: EventId,
 }
 
 impl Known {
-    /// Refused and unknown together.
+    /// Returns the number of publishes that were rejected or have an unknown outcome.
     pub(crate) const fn failed(&self) -> u64 {
         self.refused + self.unknown
     }
 }
 
-/// Reads along with the record of a publisher, and with the status codes that it prints.
+/// Reads the growing record of a publisher, and the status codes that the publisher prints.
 #[derive(Debug)]
 pub(crate) struct ReadAlong {
     record: Growing,
@@ -85,7 +86,7 @@ impl ReadAlong {
         }
     }
 
-    /// What is known by now.
+    /// Reads new lines and returns the progress so far.
     pub(crate) fn look(&mut self) -> Known {
         for line in self.record.new_lines() {
             let Ok(sent) = serde_json::from_str::<Sent>(&line) else {
@@ -108,7 +109,7 @@ impl ReadAlong {
     }
 }
 
-/// A file that grows.
+/// A growing file.
 #[derive(Debug)]
 struct Growing {
     path: PathBuf,

@@ -1,4 +1,5 @@
-//! What is printed at the end: the faults by kind with their effect, the figures, what was broken.
+//! The report of a run: the faults by kind with their effect, the figures, and the broken
+//! guarantees.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -8,30 +9,30 @@ use crate::{
     plan::Fault,
 };
 
-/// A run that saw fewer acknowledged events proves little.
+/// A run with fewer acknowledged events proves little.
 const EVENTS_MIN: u64 = 1_000;
-/// So many of a hundred events may lie in gaps.
+/// Largest allowed percentage of events that lie in gaps.
 const GAPS_PERCENT_MAX: u64 = 1;
 
-/// All that is known of a run.
+/// The results of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// The kinds of faults that there are to be.
+    /// The kinds of faults that the run must include.
     pub(crate) kinds: Vec<Fault>,
     pub(crate) effects: BTreeMap<Fault, Effect>,
     pub(crate) figures: Figures,
-    /// Publishes that were answered with a refusal.
+    /// Publishes that were rejected.
     pub(crate) refused: u64,
     pub(crate) behind_tail: u64,
     pub(crate) gave_up: u64,
     pub(crate) listeners: Vec<String>,
-    /// What was left out, and why.
+    /// Skipped parts, with the reason.
     pub(crate) skipped: Vec<String>,
     pub(crate) breaches: Breaches,
 }
 
 impl Report {
-    /// A run that is long enough must have done what it is there for.
+    /// Adds a breach per expected effect that is missing; for runs that are long enough.
     pub(crate) fn demand_effects(&mut self, idle: impl IntoIterator<Item = String>) {
         let without_effect = self
             .kinds
@@ -53,7 +54,7 @@ impl Report {
         self.breaches.add_all(Breach::Trouble, missing);
     }
 
-    /// Gaps are honest, but a system that tells nothing else keeps no promise.
+    /// Adds a breach if too many events lie in gaps: gaps alone would be no useful guarantee.
     pub(crate) fn demand_few_gaps(&mut self) {
         if self.figures.in_gaps * 100 > self.figures.due * GAPS_PERCENT_MAX {
             let what = format!(
@@ -64,11 +65,11 @@ impl Report {
         }
     }
 
-    /// The text.
+    /// Returns the text of the report.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |line: String| {
-            // A String takes everything.
+            // Writing to a `String` never fails.
             let _ = writeln!(text, "{line}");
         };
         if !self.kinds.is_empty() {

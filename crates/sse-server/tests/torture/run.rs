@@ -1,5 +1,5 @@
-//! One run: everything is started, publishers publish, listeners listen, things break; then all is put in order, everybody
-//! catches up, and the records are checked.
+//! One run: starts the cluster, the publishers and the listeners, and injects faults. It then
+//! restores everything, lets all listeners catch up, and checks the records.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -25,12 +25,12 @@ use crate::{
 };
 
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(90);
-/// The last events of each publisher: when a listener has them, it has all before them.
+/// Number of final events per publisher. A listener that has them has received all earlier events.
 const CLOSING_EVENTS: u32 = 3;
-/// In a run with a planted fault these listeners are enough; the first is the victim.
+/// A run with an injected fault needs only these listeners; the fault applies to the first one.
 const LISTENERS_OF_A_PLANT: usize = 3;
 
-/// What to run.
+/// Parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Orders {
     pub(crate) broker: BrokerName,
@@ -39,7 +39,7 @@ pub(crate) struct Orders {
     pub(crate) plant: Option<Plant>,
 }
 
-/// Runs, with all files in this directory.
+/// Executes a run, with all files in this directory.
 pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Report> {
     let mut cluster = Cluster::start(orders.broker, directory).await?;
     let ports: Vec<u16> = cluster.nodes.iter().map(|node| node.port).collect();
@@ -160,7 +160,7 @@ async fn start_listeners(
     Ok(listeners)
 }
 
-/// Starts the publishers; returns also the links to their nodes.
+/// Starts the publishers; also returns the links to their nodes.
 async fn start_publishers(
     ports: &[u16],
     directory: &Path,
@@ -180,7 +180,8 @@ async fn start_publishers(
     Ok((publishers, links))
 }
 
-/// Returns the kinds of faults of this run, and what is left out because it is not possible here.
+/// Returns the kinds of faults of this run, and the parts that are skipped because they are not
+/// possible here.
 fn kinds(cluster: &Cluster, orders: Orders, several: bool) -> (Vec<Fault>, Vec<String>) {
     let mut skipped = Vec::new();
     if !several {
@@ -212,7 +213,7 @@ fn listener_plans(orders: Orders, nodes: usize, several: bool) -> Vec<ListenerPl
     plans
 }
 
-/// The last events are published, everybody gets them, and all clients end.
+/// Publishes the final events, waits until every listener has them, and stops all clients.
 async fn finish(
     publishers: &mut Vec<Publisher>,
     listeners: &mut [Listener],
@@ -264,7 +265,7 @@ async fn finish(
     Ok(())
 }
 
-/// The highest acknowledged ids of what a listener follows.
+/// Returns the highest acknowledged id of each channel that a listener follows.
 fn ends(
     publishers: &mut [Publisher],
     listener: &ListenerPlan,
@@ -308,7 +309,8 @@ fn check(
     Ok(ledger.conclude(&all))
 }
 
-/// Counts how often subscribers fell behind the tails of nodes, which begin to count anew when they are killed.
+/// Counts how often subscribers fell behind the tails of nodes. A killed node restarts its counter
+/// at zero.
 async fn watch_behind_tail(http: reqwest::Client, ports: Vec<u16>, stop: CancellationToken) -> u64 {
     let mut last = vec![0; ports.len()];
     let mut sum = 0;

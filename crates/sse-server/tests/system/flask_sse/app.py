@@ -1,4 +1,4 @@
-"""The tutorial's application, Flask-SSE over Redis, but for what is published: the JSON that is posted."""
+"""The tutorial's application, Flask-SSE over Redis, except that it publishes the posted JSON."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Reads the stream as the tutorial's listener does, through urllib3 and sseclient-py; prints two lines an event."""
+"""Reads the stream as the tutorial's listener does, with urllib3 and sseclient-py; prints two lines per event."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Calls the event endpoint as the tutorial's publisher does; prints the status of each answer."""
+"""Calls the event endpoint as the tutorial's publisher does; prints the status of each response."""
 
 import random
 import sys
