@@ -158,7 +158,7 @@ impl PageCache {
     /// # Errors
     ///
     /// - [`BrokerError::Unavailable`]: the broker did not answer. The error comes after a pause of
-    ///   [`RETRY_INTERVAL`], so the caller can repeat the read at once.
+    ///   `RETRY_INTERVAL`, so the caller can repeat the read at once.
     /// - [`BrokerError::Damaged`]: the log is unreadable at this position, after the same pause.
     pub async fn read(&self, key: PageKey) -> PageResult {
         let read = {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The opening is sent at once, even if the start position is unknown. An attached stream
-//! ([`AttachedStream`]) decides what to send; the body adds heartbeats and the end on shutdown. A
+//! (`AttachedStream`) decides what to send; the body adds heartbeats and the end on shutdown. A
 //! body that is not polled, because the socket is full, does nothing and holds at most one chunk.
 
 use std::{io, mem, time::Duration};

@@ -1,6 +1,6 @@
 //! Fan-out threads: their start, their streams and their end.
 //!
-//! Each thread runs one [`Reactor`] and is reached through its [`Mailbox`]. Streams are distributed
+//! Each thread runs one `Reactor` and is reached through its `Mailbox`. Streams are distributed
 //! over the threads in turn and never move to another thread.
 
 use std::{
