@@ -17,8 +17,6 @@ SAMPLE_EVERY_S = 1.0
 # After the first minute, memory may vary with the allocator, and files with reconnecting clients.
 RESIDENT_GROWTH_MAX = 0.05
 RESIDENT_SLACK_BYTES = 4 << 20
-# A soak of less than three minutes starts to compare before the log's caches are full.
-SHORT_SOAK_SLACK_BYTES = 16 << 20
 FILES_SLACK = 32
 
 
@@ -48,7 +46,7 @@ def measure(place, seconds, count, rate):
     found = load.problems(subscribed, published, subscribers)
     figures = compare(samples, minute)
     figures |= {"files_before": files_before, "files_after": files_after, "cut": subscribed["ends"]["cut_by_us"]}
-    found += growth(figures, RESIDENT_SLACK_BYTES if minute == 60.0 else SHORT_SOAK_SLACK_BYTES)
+    found += growth(figures)
     return Measured(figures, found, {"samples": samples, "published": published, "subscribed": subscribed})
 
 
@@ -66,10 +64,10 @@ def compare(samples, minute):
     }
 
 
-def growth(figures, slack_bytes=RESIDENT_SLACK_BYTES):
+def growth(figures):
     """Returns a message per resource that has grown."""
     found = []
-    allowed = figures["resident_first_b"] * (1 + RESIDENT_GROWTH_MAX) + slack_bytes
+    allowed = figures["resident_first_b"] * (1 + RESIDENT_GROWTH_MAX) + RESIDENT_SLACK_BYTES
     if figures["resident_last_b"] > allowed:
         found.append("memory grew from {resident_first_b:.0f} to {resident_last_b:.0f} bytes".format(**figures))
     if figures["files_last"] > figures["files_first"] + FILES_SLACK:

@@ -139,8 +139,7 @@ async fn a_subscriber_of_a_quiet_channel_never_gets_a_false_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_channels_without_subscribers_are_removed_for_new_ones() {
     let redis = RedisServer::start().await;
-    // Long enough that the second node reads "again" before its predecessor is trimmed.
-    let flags = ["--history-age", "2s", "--channels-max", "3"];
+    let flags = ["--history-age", "200ms", "--channels-max", "3"];
     let (server, other) = (
         TestServer::node(&redis, &flags).await,
         TestServer::node(&redis, &flags).await,
