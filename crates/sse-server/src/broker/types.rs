@@ -15,7 +15,7 @@ use super::idempotency::KeyLimits;
 pub struct Retention {
     /// Events per channel. Redis trims whole stream nodes and may exceed it by about a hundred.
     pub events_max: NonZeroUsize,
-    /// Age of an event, by the log's clock.
+    /// Age of an event. Redis measures it by its own clock, the other logs by that of the server.
     ///
     /// The newest event of a channel stays: subscribers that have seen everything resume from it.
     pub age_max: Duration,
@@ -217,7 +217,7 @@ pub enum Continuity {
         oldest: Option<EventId>,
         /// The lost range of ids that contains the position, if the log knows it.
         ///
-        /// A subscriber at this position has seen everything up to `after`, and the page goes on
+        /// A subscriber at this position has seen everything up to `after`, and the page continues
         /// from there. The record of the loss follows later in the log.
         lost: Option<Lost>,
     },

@@ -81,6 +81,15 @@ impl Hub {
         watcher.changed();
         live
     }
+
+    /// The channels that have subscribers, in no order.
+    #[must_use]
+    pub fn channels(&self) -> Vec<Channel> {
+        let channels = self.0.lock();
+        let is_live = |live: &Weak<LiveChannel>| live.strong_count() > 0;
+        let live = channels.iter().filter(|(_, live)| is_live(live));
+        live.map(|(channel, _)| channel.clone()).collect()
+    }
 }
 
 impl Inner {

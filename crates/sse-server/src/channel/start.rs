@@ -26,7 +26,7 @@ const ONE_EVENT: PageLimits = PageLimits {
     events_max: 1,
     bytes_max: 0,
 };
-/// A gap shows at most this many characters of a cursor that it cannot read.
+/// Number of characters that a gap shows of a cursor that could not be parsed.
 const SHOWN_CHARS_MAX: usize = 64;
 
 /// A position that no event ever has, so a client that resumes here always gets a gap.

@@ -30,7 +30,7 @@ pub use self::{
 use crate::{
     broker::{Retention, idempotency::KeyLimits},
     channel::TailLimits,
-    fanout::{stream_body::StreamSettings, thread::FanoutSettings},
+    fanout::{streams::StreamSettings, thread::FanoutSettings},
     http::{Origins, RequestLimits},
 };
 

@@ -18,10 +18,11 @@ use tokio::sync::watch;
 
 use super::{
     admission::StreamGuard,
+    attached_list::AttachedEntry,
     page_cache::{PageCache, PageKey, SharedPage},
     settlement::wait_until_settled,
     shared_state::encode_heartbeat,
-    stream_body::Streams,
+    streams::Streams,
 };
 use crate::{
     broker::BrokerError,
@@ -43,6 +44,7 @@ pub(super) struct AttachedStream {
     /// Waits for the end of the stream.
     settling: Option<BoxFuture<'static, Vec<Settlement>>>,
     damage_log: LogThrottle,
+    listed: AttachedEntry,
 }
 
 struct WatchedTail {
@@ -83,6 +85,7 @@ impl AttachedStream {
         });
         Self {
             pages: streams.pages.clone(),
+            listed: streams.attached.add(&subscription),
             subscription,
             tails,
             fetching: None,
@@ -104,7 +107,9 @@ impl AttachedStream {
                 return Some(chunk);
             }
             let step = self.next_step();
-            guard.set_behind(self.subscription.is_behind());
+            let is_behind = self.subscription.is_behind();
+            guard.set_behind(is_behind);
+            self.listed.set_behind(is_behind);
             match step {
                 MultiStep::Write(chunk) => return Some((chunk.bytes, chunk.events)),
                 MultiStep::Fetch(fetch) => self.start_fetch(fetch),

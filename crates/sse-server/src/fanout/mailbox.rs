@@ -57,6 +57,15 @@ pub struct StreamInfo {
     pub is_behind_tail: bool,
 }
 
+impl StreamInfo {
+    pub(super) fn of(subscription: &MultiSubscription) -> Self {
+        Self {
+            channels: subscription.channels().cloned().collect(),
+            is_behind_tail: subscription.is_behind(),
+        }
+    }
+}
+
 /// End of a task that a stream waits for.
 #[derive(Debug)]
 pub(super) struct Completion {

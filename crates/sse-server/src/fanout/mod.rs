@@ -12,12 +12,14 @@
 //! [`MultiSubscription`](crate::channel::MultiSubscription) decides what a stream is sent.
 
 pub mod admission;
+pub mod attached_list;
 pub mod detach;
 pub mod page_cache;
 pub mod socket;
 pub mod stall;
 pub mod start;
 pub mod stream_body;
+pub mod streams;
 pub mod thread;
 
 mod attached;

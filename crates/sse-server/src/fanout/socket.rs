@@ -2,7 +2,7 @@
 //!
 //! actix reads requests from an [`AcceptedSocket`]. A fan-out thread writes the stream to the
 //! [`StreamSocket`] that `AcceptedSocket::detach` makes of it. Both types are enums with one
-//! variant today. TLS becomes a second variant, which keeps its session beside the socket; no other
+//! variant, TCP. TLS would be a second variant, which keeps its session beside the socket; no other
 //! file names the type of the socket. The types are enums, not `dyn` traits, because every delivery
 //! writes to a socket.
 

@@ -10,7 +10,7 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use sse_proto::{Channel, EventId, Position};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
     broker::{Broker, BrokerError, Continuity, PageLimits, ReadFrom, Settled},
@@ -18,7 +18,7 @@ use crate::{
         Filter, Hub, MultiSubscription, Settlement, StartAt, SubscriptionOptions, UnreadableCursor,
         start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
-    retry::RETRY_INTERVAL,
+    retry::{RETRY_INTERVAL, retry_until_ok},
 };
 
 /// The first byte of a stream waits at most this long for its start position.
@@ -97,13 +97,8 @@ async fn resolve_until_ok(
         StartAt::Now => fix_now(hub, channel).await,
         start => start,
     };
-    // A loop, because the compiler cannot prove that the future of `retry_until_ok` is `Send` here.
-    loop {
-        if let Ok(position) = resolve_start(hub.broker(), channel, &start, search).await {
-            return Ok(position);
-        }
-        sleep(RETRY_INTERVAL).await;
-    }
+    let resolve = || resolve_start(hub.broker(), channel, &start, search);
+    Ok(retry_until_ok(RETRY_INTERVAL, resolve).await)
 }
 
 /// Returns a start that means the present moment, even if the log is resolved much later.

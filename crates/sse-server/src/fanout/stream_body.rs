@@ -19,46 +19,19 @@ use bytes::{Bytes, BytesMut};
 use futures::{future::BoxFuture, stream};
 use sse_proto::{EventId, wire};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     TransferCoding,
-    admission::{Admission, CloseReason, StreamGuard},
+    admission::{CloseReason, StreamGuard},
     attached::AttachedStream,
     detach::DetachableSocket,
     mailbox::NewStream,
-    page_cache::PageCache,
     shared_state::encode_heartbeat,
     start::NewSubscription,
+    streams::Streams,
     thread::Fanout,
 };
-use crate::channel::{Hub, MultiSubscription};
-
-/// Settings that all streams of a server share.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamSettings {
-    /// Silence after which a heartbeat is sent.
-    pub heartbeat: Duration,
-    /// Time after which a client should reconnect, for the field `retry`.
-    pub retry: Duration,
-}
-
-/// What all streams of a server share; clones share it.
-#[derive(Debug, Clone)]
-pub struct Streams {
-    /// The channels.
-    pub hub: Hub,
-    /// Pages of history.
-    pub pages: PageCache,
-    /// Settings.
-    pub settings: StreamSettings,
-    /// Threads that take over the sockets; `None` if every stream stays attached.
-    pub fanout: Option<Fanout>,
-    /// Limits how many streams are open.
-    pub admission: Admission,
-    /// Ends the streams.
-    pub stopping: CancellationToken,
-}
+use crate::channel::MultiSubscription;
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]

@@ -86,8 +86,8 @@ impl Fanout {
 
     /// Lists the streams of all threads.
     ///
-    /// Each thread lists its streams between two rounds, so the list is not one moment's. Streams
-    /// that are still with actix are not listed.
+    /// Each thread lists its streams between two rounds, so the list is not one moment's. Attached
+    /// streams belong to no thread.
     pub async fn list_streams(&self) -> Vec<StreamInfo> {
         let mut lists = Vec::new();
         for mailbox in &self.0.mailboxes {

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{BodyMemory, HistoryBudget, Origins};
-use crate::{channel::Hub, fanout::stream_body::Streams, metrics::Metrics};
+use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
 
 /// What a request may contain.
 #[derive(Debug, Clone, Copy)]

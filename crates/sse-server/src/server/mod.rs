@@ -25,7 +25,10 @@ use crate::{
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
-    fanout::{admission::Admission, page_cache::PageCache, stream_body::Streams, thread::Fanout},
+    fanout::{
+        admission::Admission, attached_list::AttachedList, page_cache::PageCache, streams::Streams,
+        thread::Fanout,
+    },
     http::{AppState, BodyMemory, HistoryBudget},
     metrics::Metrics,
     open_files::raise_open_files,
@@ -56,7 +59,7 @@ pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> an
 
 /// Opens the broker, listens, and serves.
 ///
-/// `failed` is sent the error after which the log no longer accepts events.
+/// `failed` receives the error after which the log no longer accepts events.
 async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
     let metrics = Metrics::new();
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
@@ -120,6 +123,7 @@ impl Resources {
                 pages,
                 settings: config.streams,
                 fanout,
+                attached: AttachedList::default(),
                 admission,
                 stopping: self.stopping,
             },

@@ -16,7 +16,7 @@ use crate::{
 
 /// Opens the broker.
 ///
-/// `failed` is sent the error after which the embedded log no longer accepts events.
+/// `failed` receives the error after which the embedded log no longer accepts events.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ pub(crate) struct Log {
     pub(crate) kept: Vec<Stored>,
     /// Id of the newest trimmed entry.
     pub(crate) trimmed: Option<EventId>,
-    /// Ids of events that fail-overs lost.
+    /// Ids of events that failovers lost.
     pub(crate) lost: BTreeSet<EventId>,
     /// Ids of events that are no longer readable.
     pub(crate) damaged: BTreeSet<EventId>,
@@ -78,7 +78,7 @@ impl Log {
         self.trimmed = gone.last().map(|entry| entry.id).or(self.trimmed);
     }
 
-    /// Makes `count` entries unreadable, `back` entries before the newest. A log with fail-overs is
+    /// Makes `count` entries unreadable, `back` entries before the newest. A log with failovers is
     /// not damaged, because it models Redis.
     pub(crate) fn damage(&mut self, back: usize, count: usize) {
         if self.losses.is_empty() {

@@ -1,4 +1,4 @@
-//! A stream of several channels, across trimming, fail-overs and node changes.
+//! A stream of several channels, across trimming, failovers and node changes.
 //!
 //! The real [`MultiSubscription`] must deliver each channel exactly. A subscription whose
 //! composite cursor omits a channel, or has a position too far ahead, must fail the test.
@@ -49,7 +49,7 @@ enum Action {
         channel: usize,
         count: usize,
     },
-    FailOver {
+    Failover {
         channel: usize,
         lost: usize,
         early: usize,
@@ -77,7 +77,7 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (channel.clone(), 1_usize..6).prop_map(|(channel, count)| Action::Append { channel, count }),
         1 => (channel.clone(), 1_usize..5).prop_map(|(channel, count)| Action::Trim { channel, count }),
         1 => (channel.clone(), 1_usize..6, 0_usize..3)
-            .prop_map(|(channel, lost, early)| Action::FailOver { channel, lost, early }),
+            .prop_map(|(channel, lost, early)| Action::Failover { channel, lost, early }),
         6 => (node.clone(), channel, 1_usize..5).prop_map(|(node, channel, count)| Action::Feed { node, channel, count }),
         1 => node.clone().prop_map(|node| Action::RestartNode { node }),
         8 => (1_usize..6).prop_map(|steps| Action::Read { steps }),
@@ -253,7 +253,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
                 (0..count).for_each(|_| system.logs[channel].append(1));
             }
             Action::Trim { channel, count } => system.logs[channel].trim(count),
-            Action::FailOver {
+            Action::Failover {
                 channel,
                 lost,
                 early,

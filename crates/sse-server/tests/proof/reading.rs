@@ -1,5 +1,5 @@
 //! The real [`Subscription`] against a model of the log, while events are appended, trimmed,
-//! damaged and lost by fail-overs, and readers are cut and moved.
+//! damaged and lost by failovers, and readers are cut and moved.
 //!
 //! However pages and tails interleave, each reader must get each event once and in order, or a true
 //! gap. A subscription whose seam between history and tail is off by one must fail the test.
@@ -58,7 +58,7 @@ enum Action {
         count: usize,
     },
     /// The newest entries are lost, and `early` events are published before the loss is detected.
-    FailOver {
+    Failover {
         lost: usize,
         early: usize,
     },
@@ -91,7 +91,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (1_usize..6, 0_u64..3).prop_map(|(count, pause_ms)| Action::Append { count, pause_ms }),
         1 => (1_usize..5).prop_map(|count| Action::Trim { count }),
         1 => (0_usize..12, 1_usize..4).prop_map(|(back, count)| Action::Damage { back, count }),
-        1 => (1_usize..6, 0_usize..3).prop_map(|(lost, early)| Action::FailOver { lost, early }),
+        1 => (1_usize..6, 0_usize..3).prop_map(|(lost, early)| Action::Failover { lost, early }),
         4 => (node.clone(), 1_usize..5).prop_map(|(node, count)| Action::Feed { node, count }),
         1 => node.clone().prop_map(|node| Action::RestartNode { node }),
         8 => (reader.clone(), 1_usize..5).prop_map(|(reader, steps)| Action::Read { reader, steps }),
@@ -265,7 +265,7 @@ fn play(actions: &[Action], mutation: Mutation) -> Result<(), TestCaseError> {
             Action::Append { count, pause_ms } => (0..count).for_each(|_| log.append(pause_ms)),
             Action::Trim { count } => log.trim(count),
             Action::Damage { back, count } => log.damage(back, count),
-            Action::FailOver { lost, early } => log.fail_over(lost, early),
+            Action::Failover { lost, early } => log.fail_over(lost, early),
             Action::Feed { node, count } => nodes[node].feed(&log, count),
             Action::RestartNode { node } => {
                 nodes[node].restart(&log);

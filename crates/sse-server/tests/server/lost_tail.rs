@@ -21,7 +21,7 @@ const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 /// The way in which the events are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
-    FailOver,
+    Failover,
     OlderSnapshot,
 }
 
@@ -41,7 +41,7 @@ impl System {
     /// Publishes events 0 to 4, which survive, then runs `prepare`, then publishes events 5 to 7.
     async fn start(loss: Loss, prepare: impl AsyncFnOnce(&[TestServer; 2])) -> Self {
         let primary = match loss {
-            Loss::FailOver => RedisServer::start_with(&AOF).await,
+            Loss::Failover => RedisServer::start_with(&AOF).await,
             Loss::OlderSnapshot => RedisServer::start_with(&["--appendonly", "no"]).await,
         };
         let redis = Proxy::start(primary.port()).await;
@@ -55,7 +55,7 @@ impl System {
         }
         prepare(&knew).await;
         let replica = match loss {
-            Loss::FailOver => {
+            Loss::Failover => {
                 let line = Proxy::start(primary.port()).await;
                 let replica = RedisServer::start_with(&AOF).await;
                 replica
@@ -209,12 +209,12 @@ fn numbers(range: Range<usize>) -> impl Iterator<Item = Next> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_that_lost_events_is_reported_to_every_subscriber() {
-    every_subscriber_gets_the_gap(Loss::FailOver, false).await;
+    every_subscriber_gets_the_gap(Loss::Failover, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_is_reported_even_if_an_event_was_published_before_its_detection() {
-    every_subscriber_gets_the_gap(Loss::FailOver, true).await;
+    every_subscriber_gets_the_gap(Loss::Failover, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -641,7 +641,7 @@ async fn a_second_loss_that_removes_the_gap_record_is_reported_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_that_cannot_be_recorded_yet_is_recorded_as_soon_as_it_can() {
-    let mut system = System::start(Loss::FailOver, async |_| {}).await;
+    let mut system = System::start(Loss::Failover, async |_| {}).await;
     // The address leads to the replica before its promotion. The replica can be read but rejects
     // writes, so the gap record cannot be stored.
     system.primary.kill();

@@ -28,7 +28,7 @@ use sse_proto::{
 /// Breaches listed individually, per kind.
 const TOLD_MAX: usize = 5;
 
-/// An event that the log had and then lost, because a fail-over went back to before the event.
+/// An event that the log had and then lost, because a failover went back to before the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LostEvent {
     /// The event's channel.

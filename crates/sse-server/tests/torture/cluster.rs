@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use crate::{
     clock::Clock,
     disk::Disk,
-    failover::FailOver,
+    failover::Failover,
     options::BrokerName,
     processes::{Output, Process, free_port, until},
 };
@@ -200,12 +200,12 @@ impl Cluster {
         Ok(ended)
     }
 
-    /// Starts a fail-over of Redis to a replica.
-    pub(crate) async fn start_fail_over(&mut self) -> anyhow::Result<FailOver> {
+    /// Starts a failover of Redis to a replica.
+    pub(crate) async fn start_failover(&mut self) -> anyhow::Result<Failover> {
         self.primaries += 1;
         let directory = self.directory.join(format!("redis-{}", self.primaries));
         let primary = self.redis.as_ref().context("no Redis to fail over from")?;
-        FailOver::start(primary, self.clock.as_ref(), &directory).await
+        Failover::start(primary, self.clock.as_ref(), &directory).await
     }
 
     /// Returns true if one stream can follow several channels.

@@ -1,4 +1,4 @@
-//! A fail-over that loses acknowledged events: a replica that never received the events takes over
+//! A failover that loses acknowledged events: a replica that never received the events takes over
 //! the address of its primary.
 //!
 //! The replica is promoted while the primary still works, as an operator would do who can no longer
@@ -47,15 +47,15 @@ const ADDED: &str = "
     end
     return added";
 
-/// A fail-over in progress: both servers are primaries.
+/// A failover in progress: both servers are primaries.
 #[derive(Debug)]
-pub(crate) struct FailOver {
+pub(crate) struct Failover {
     promoted: Server,
     old: MultiplexedConnection,
     new: MultiplexedConnection,
 }
 
-impl FailOver {
+impl Failover {
     /// Starts a replica with its files in `directory`, lets it catch up, and promotes it.
     pub(crate) async fn start(
         primary: &Server,
@@ -92,22 +92,22 @@ impl FailOver {
         until(CATCH_UP_WITHIN, caught_up)
             .await
             .context("the replica does not catch up")?;
-        let mut fail_over = Self { promoted, old, new };
+        let mut failover = Self { promoted, old, new };
         let calm = async || {
-            let before = added(&mut fail_over.old).await.ok()?;
+            let before = added(&mut failover.old).await.ok()?;
             sleep(CALM_FOR).await;
-            let count = added(&mut fail_over.old).await.ok()? - before;
+            let count = added(&mut failover.old).await.ok()? - before;
             (count <= CALM_EVENTS).then_some(())
         };
         // If the load never calms down, more events are lost. The report fails if they are too
         // many.
         let _ = until(CALM_WITHIN, calm).await;
         ask::<()>(
-            &mut fail_over.new,
+            &mut failover.new,
             redis::cmd("REPLICAOF").arg("NO").arg("ONE"),
         )
         .await?;
-        Ok(fail_over)
+        Ok(failover)
     }
 
     /// Lets the primary store `at_least` events that the promoted replica will never have, and a

@@ -26,7 +26,7 @@ use crate::{
 const RECOVER_WITHIN: Duration = Duration::from_secs(30);
 /// Time for an effect to show.
 const EFFECT_WITHIN: Duration = Duration::from_secs(5);
-/// Least number of events that a fail-over loses. The number is small, so that the resulting gaps
+/// Least number of events that a failover loses. The number is small, so that the resulting gaps
 /// are rare.
 const LOST_AT_LEAST: std::ops::Range<u64> = 3..10;
 /// If nothing is acknowledged for this long, requests in flight when a process was stopped have
@@ -44,7 +44,7 @@ pub(crate) struct Faults<'a> {
     pub(crate) breaches: &'a mut Breaches,
     /// Number of times that a node ended by itself where this is allowed.
     pub(crate) gave_up: u64,
-    /// Events that Redis had stored and lost in fail-overs.
+    /// Events that Redis had stored and lost in failovers.
     pub(crate) lost: Vec<LostEvent>,
 }
 
@@ -123,7 +123,7 @@ impl Faults<'_> {
                 self.redis()?.signal(Signal::CONT);
                 return Ok(still);
             }
-            Fault::FailOver => self.fail_over().await?,
+            Fault::Failover => self.failover().await?,
             Fault::Cut => return Ok(self.cut().await),
             Fault::FullDisk => {
                 let disk = self.cluster.disk.as_ref().context("no disk to fill")?;
@@ -179,9 +179,9 @@ impl Faults<'_> {
 
     /// Makes Redis lose what it acknowledges within a short time. The records show the number of
     /// lost events at the end.
-    async fn fail_over(&mut self) -> anyhow::Result<()> {
-        let mut fail_over = self.cluster.start_fail_over().await?;
-        let lost = fail_over
+    async fn failover(&mut self) -> anyhow::Result<()> {
+        let mut failover = self.cluster.start_failover().await?;
+        let lost = failover
             .lose(self.plan.chance.random_range(LOST_AT_LEAST))
             .await?;
         // The publishers receive acknowledgements for these events before the events are lost.
@@ -195,7 +195,7 @@ impl Faults<'_> {
             self.publishers.iter_mut().any(is_told).then_some(())
         };
         let _ = until(EFFECT_WITHIN, acknowledged).await;
-        fail_over.finish(self.redis()?).await?;
+        failover.finish(self.redis()?).await?;
         self.lost.extend(lost);
         Ok(())
     }

@@ -74,7 +74,7 @@ pub(crate) enum Fault {
     StopNode,
     KillRedis,
     StopRedis,
-    FailOver,
+    Failover,
     Cut,
     FullDisk,
     ClockForward,
@@ -93,7 +93,7 @@ impl Fault {
         ];
         match broker {
             BrokerName::Embedded => kinds.push(Self::FullDisk),
-            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::FailOver]),
+            BrokerName::Redis => kinds.extend([Self::KillRedis, Self::StopRedis, Self::Failover]),
         }
         kinds
     }
@@ -105,7 +105,7 @@ impl Fault {
             Self::StopNode => "a node stopped (SIGSTOP)",
             Self::KillRedis => "kill -9 and restart of Redis",
             Self::StopRedis => "Redis stopped (SIGSTOP)",
-            Self::FailOver => "fail-over that loses events",
+            Self::Failover => "failover that loses events",
             Self::Cut => "connection cut in a frame",
             Self::FullDisk => "disk full",
             Self::ClockForward => "clock stepped forward",
@@ -119,7 +119,7 @@ impl Fault {
             Self::KillNode => "connections broken",
             Self::StopNode | Self::StopRedis => "ms without an acknowledgement",
             Self::Cut => "frames cut in two",
-            Self::FailOver => "acknowledged events lost",
+            Self::Failover => "acknowledged events lost",
             Self::KillRedis | Self::FullDisk => "publishes refused or unknown",
             Self::ClockForward => "ms that ids leapt",
             Self::ClockBack => "ms that ids stayed ahead of the clock",

@@ -117,7 +117,7 @@ pub(crate) async fn run(orders: Orders, directory: &Path) -> anyhow::Result<Repo
     let (figures, found) = check(&publishers, lost, &listeners)?;
     breaches.extend(found);
     effects
-        .entry(Fault::FailOver)
+        .entry(Fault::Failover)
         .and_modify(|effect| effect.sum = figures.lost);
     let behind_tail = behind_tail
         .await

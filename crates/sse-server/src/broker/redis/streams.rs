@@ -1,6 +1,6 @@
 //! Channels as Redis Streams: appends, and short questions about one channel.
 //!
-//! An entry has the fields `event` and `data`. Appends go one of two ways:
+//! An entry has the fields `event` and `data`. An append takes one of these paths:
 //!
 //! ```text
 //! the first append to a channel in an era ─► register, then append_idempotent.lua

@@ -1,6 +1,6 @@
 //! Lost tail: what a connection has sent before the log lost its newest events.
 //!
-//! After a fail-over the log can lack events that a subscriber already has, and the subscriber is
+//! After a failover the log can lack events that a subscriber already has, and the subscriber is
 //! served again from an older position. This type keeps the connection from sending an event twice:
 //!
 //! ```text

@@ -43,10 +43,7 @@ use super::{
     page_cache::PageCache,
     view::{View, ViewKey},
 };
-use crate::{
-    channel::{Hub, MultiSubscription},
-    metrics::Metrics,
-};
+use crate::{channel::Hub, metrics::Metrics};
 
 /// Longest time for one kind of work in one round.
 const SLICE: Duration = Duration::from_micros(1500);
@@ -282,16 +279,12 @@ impl<'p> Reactor<'p> {
     }
 
     fn list_streams(&self) -> Vec<StreamInfo> {
-        let info = |subscription: &MultiSubscription| StreamInfo {
-            channels: subscription.channels().cloned().collect(),
-            is_behind_tail: subscription.is_behind(),
-        };
         let new_streams = self.new_streams.iter().map(|stream| &stream.subscription);
         self.connections
             .iter()
             .map(|(_, connection)| &connection.state.subscription)
             .chain(new_streams)
-            .map(info)
+            .map(StreamInfo::of)
             .collect()
     }
 

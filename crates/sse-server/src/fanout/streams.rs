@@ -1,0 +1,129 @@
+//! What all streams of a server share, and the list of what is live.
+
+use std::time::Duration;
+
+use sse_proto::Channel;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    admission::Admission, attached_list::AttachedList, mailbox::StreamInfo, page_cache::PageCache,
+    thread::Fanout,
+};
+use crate::channel::Hub;
+
+/// Settings that all streams of a server share.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamSettings {
+    /// Silence after which a heartbeat is sent.
+    pub heartbeat: Duration,
+    /// Time after which a client should reconnect, for the field `retry`.
+    pub retry: Duration,
+}
+
+/// What all streams of a server share; clones share it.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    /// The channels.
+    pub hub: Hub,
+    /// Pages of history.
+    pub pages: PageCache,
+    /// Settings.
+    pub settings: StreamSettings,
+    /// Threads that take over the sockets; `None` if every stream stays attached.
+    pub fanout: Option<Fanout>,
+    /// The streams that actix serves to their end.
+    pub attached: AttachedList,
+    /// Limits how many streams are open.
+    pub admission: Admission,
+    /// Ends the streams.
+    pub stopping: CancellationToken,
+}
+
+/// The live channels and streams of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveList {
+    /// Channels with subscribers on this server, in no order.
+    pub channels: Vec<Channel>,
+    /// Open streams, in no order. A stream is listed once its opening is sent.
+    pub streams: Vec<StreamInfo>,
+}
+
+impl Streams {
+    /// Lists the channels that have subscribers, and the streams.
+    ///
+    /// The list is not a snapshot: it is made in several steps, and streams open and close
+    /// meanwhile.
+    pub async fn list(&self) -> LiveList {
+        let mut streams = self.attached.streams();
+        if let Some(fanout) = &self.fanout {
+            streams.extend(fanout.list_streams().await);
+        }
+        LiveList {
+            channels: self.hub.channels(),
+            streams,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sse_proto::{EventId, Position};
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        channel::{MultiSubscription, SubscriptionOptions, TailLimits},
+        fanout::{attached::AttachedStream, test_support::memory_broker},
+        metrics::Metrics,
+    };
+
+    fn streams() -> Streams {
+        let (broker, runtime) = (memory_broker(), Handle::current());
+        let limits = TailLimits {
+            events_max: std::num::NonZeroUsize::MIN,
+            bytes_max: usize::MAX,
+        };
+        Streams {
+            hub: Hub::new(broker.clone(), limits, runtime.clone()),
+            pages: PageCache::new(broker, 1000, Metrics::new(), runtime),
+            settings: StreamSettings {
+                heartbeat: Duration::from_secs(15),
+                retry: Duration::from_secs(1),
+            },
+            fanout: None,
+            attached: AttachedList::default(),
+            admission: Admission::new(10, Metrics::new()),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    fn attach(streams: &Streams, channels: &[&str]) -> AttachedStream {
+        let starts = channels.iter().map(|channel| {
+            let start = Ok(Position::After(EventId::ZERO));
+            (channel.parse().unwrap(), start)
+        });
+        let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
+        AttachedStream::new(streams, subscription, None)
+    }
+
+    #[tokio::test]
+    async fn attached_streams_and_their_channels_are_listed_until_they_end() {
+        let streams = streams();
+        let (pair, single) = (attach(&streams, &["b", "a"]), attach(&streams, &["a"]));
+        let mut list = streams.list().await;
+        list.channels.sort_unstable();
+        let listed: Vec<Vec<&str>> = list
+            .streams
+            .iter()
+            .map(|stream| stream.channels.iter().map(Channel::as_str).collect())
+            .collect();
+        assert_eq!(listed, [vec!["b", "a"], vec!["a"]]);
+        assert_eq!(list.channels, ["a", "b"].map(|name| name.parse().unwrap()));
+
+        drop(pair);
+        assert_eq!(streams.list().await.streams.len(), 1);
+        drop(single);
+        let list = streams.list().await;
+        assert!(list.channels.is_empty() && list.streams.is_empty());
+    }
+}
