@@ -44,13 +44,23 @@ impl Clock {
     /// Assigns the next id, at the time `now_ms`.
     pub(in crate::broker) fn next_id(&mut self, now_ms: u64) -> EventId {
         self.highest = if now_ms > self.highest.ms {
-            EventId::new(now_ms, self.first_seq)
-        } else if let Some(seq) = self.highest.seq.checked_add(1) {
-            EventId::new(self.highest.ms, seq)
+            self.first_id(now_ms)
         } else {
-            EventId::new(self.highest.ms + 1, self.first_seq)
+            self.id_after_highest()
         };
         self.highest
+    }
+
+    /// Returns the first id of the millisecond `ms`.
+    const fn first_id(&self, ms: u64) -> EventId {
+        EventId::new(ms, self.first_seq)
+    }
+
+    /// Returns the next id if the time is not past the millisecond of the highest id.
+    fn id_after_highest(&self) -> EventId {
+        let EventId { ms, seq } = self.highest;
+        seq.checked_add(1)
+            .map_or_else(|| self.first_id(ms + 1), |seq| EventId::new(ms, seq))
     }
 }
 

@@ -35,6 +35,33 @@ pub struct Extent {
     pub trimmed: Trimmed,
 }
 
+impl Extent {
+    /// Returns the gap of a read that continues with the oldest event.
+    const fn gap(&self, reason: GapReason) -> Continuity {
+        Continuity::Gap {
+            reason,
+            oldest: self.oldest,
+            lost: None,
+        }
+    }
+
+    /// Returns true if no event with the id `id` or a later one was ever trimmed.
+    fn is_complete_from(&self, id: EventId) -> bool {
+        match self.trimmed {
+            Trimmed::NothingSince(_) => true,
+            Trimmed::Through(mark) => id > mark,
+            Trimmed::Somewhere => self.is_untrimmed_from(id),
+        }
+    }
+
+    /// Returns true if the other events prove that none from `id` on was trimmed.
+    ///
+    /// Trimming starts with the oldest event, so an older event that is still there is a proof.
+    fn is_untrimmed_from(&self, id: EventId) -> bool {
+        self.oldest.is_some_and(|oldest| oldest <= id) || id > self.last
+    }
+}
+
 /// What a log knows about the trimmed events of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
@@ -77,19 +104,18 @@ impl Trimmed {
 /// the log.
 #[must_use]
 pub fn judge(position: Position, present: bool, extent: &Extent) -> Continuity {
-    let mark = extent.trimmed.mark();
-    let proved = present
-        || match position {
-            Position::After(id) => id == extent.last || Some(id) == mark,
-            Position::At(_) => false,
-        };
-    if proved {
-        return Continuity::Contiguous;
+    if present || is_proof(position, extent) {
+        Continuity::Contiguous
+    } else {
+        extent.gap(reason(position, extent))
     }
-    Continuity::Gap {
-        reason: reason(position, extent),
-        oldest: extent.oldest,
-        lost: None,
+}
+
+/// Returns true if `position` is complete although its own event is not in the log.
+fn is_proof(position: Position, extent: &Extent) -> bool {
+    match position {
+        Position::After(id) => id == extent.last || Some(id) == extent.trimmed.mark(),
+        Position::At(_) => false,
     }
 }
 
@@ -98,21 +124,10 @@ pub fn judge(position: Position, present: bool, extent: &Extent) -> Continuity {
 /// They are complete if no event of that millisecond or later was ever trimmed.
 #[must_use]
 pub fn judge_time(ms: u64, extent: &Extent) -> Continuity {
-    let id = EventId::new(ms, 0);
-    let complete = match extent.trimmed {
-        Trimmed::NothingSince(_) => true,
-        Trimmed::Through(mark) => id > mark,
-        // Trimming starts with the oldest event, so an older event that is still there is a proof.
-        Trimmed::Somewhere => extent.oldest.is_some_and(|oldest| oldest <= id) || id > extent.last,
-    };
-    if complete {
+    if extent.is_complete_from(EventId::new(ms, 0)) {
         Continuity::Contiguous
     } else {
-        Continuity::Gap {
-            reason: GapReason::Trimmed,
-            oldest: extent.oldest,
-            lost: None,
-        }
+        extent.gap(GapReason::Trimmed)
     }
 }
 
@@ -122,7 +137,7 @@ fn reason(position: Position, extent: &Extent) -> GapReason {
     let never_used = nothing_trimmed && extent.oldest.is_none();
     if never_used {
         GapReason::Unknown
-    } else if extent.oldest.is_some_and(|oldest| id >= oldest) || id > extent.last {
+    } else if extent.is_untrimmed_from(id) {
         GapReason::LostTail
     } else if nothing_trimmed {
         // The id is older than every event although nothing is missing: it belongs to another log.

@@ -39,6 +39,16 @@ pub enum BrokerError {
     Damaged(String),
 }
 
+impl BrokerError {
+    /// The log has `count` channels, its limit, and none of them can be forgotten.
+    pub(super) fn channels_full(count: usize) -> Self {
+        Self::Full(format!(
+            "there are {count} channels already, which is the limit (--channels-max), and all have \
+             recent events"
+        ))
+    }
+}
+
 /// A broker works, but may not keep what it acknowledges. The operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {

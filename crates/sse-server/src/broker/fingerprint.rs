@@ -45,10 +45,8 @@ impl Fingerprint {
     }
 
     fn finish(hash: Sha256) -> Self {
-        let hash: [u8; 32] = hash.finalize().into();
-        let (half, _) = hash
-            .split_first_chunk()
-            .expect("32 bytes have a first half");
+        let hash = hash.finalize();
+        let half = hash.first_chunk().expect("32 bytes have a first half");
         Self(u128::from_be_bytes(*half))
     }
 }
@@ -61,15 +59,17 @@ impl From<u128> for Fingerprint {
 
 /// Hashes type and data with their lengths, so that two lists of events never hash the same bytes.
 fn hash_event(hash: &mut Sha256, kind: &EventType, data: Option<&ByteString>) {
-    let mut add = |text: &str| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
-    add(kind.as_str());
+    hash_text(hash, kind.as_str());
     match data {
-        Some(data) => add(data),
+        Some(data) => hash_text(hash, data),
         None => hash.update(u64::MAX.to_le_bytes()),
     }
+}
+
+/// Hashes a text with its length.
+fn hash_text(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_le_bytes());
+    hash.update(text);
 }
 
 #[cfg(test)]

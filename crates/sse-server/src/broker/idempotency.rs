@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use sse_proto::Event;
 
 pub use super::fingerprint::Fingerprint;
-use super::{Appended, BrokerError};
+use super::{Appended, BrokerError, types::event_size};
 
 /// Limits of the idempotency keys.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,19 @@ impl KeyLimits {
     pub fn window_ms(&self) -> u64 {
         u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX)
     }
+
+    /// Returns when a key expires that is stored at the log's time `log_ms`.
+    pub(super) fn expiry_ms(&self, log_ms: u64) -> u64 {
+        log_ms.saturating_add(self.window_ms())
+    }
+
+    /// The channel has too many keys, of which the first expires at `first_expiry_ms`.
+    pub(super) const fn too_many_keys(&self, first_expiry_ms: u64, log_ms: u64) -> BrokerError {
+        BrokerError::TooManyKeys {
+            keys_max: self.keys_max,
+            expires_in: Duration::from_millis(first_expiry_ms.saturating_sub(log_ms)),
+        }
+    }
 }
 
 /// What identifies a publish that may be sent again.
@@ -40,6 +53,16 @@ pub struct IdempotencyKey {
     pub content: Fingerprint,
 }
 
+impl IdempotencyKey {
+    /// Returns what the log knows about the key once the events have these ids.
+    pub(super) const fn stored_with(self, ids: Appended) -> KnownKey {
+        KnownKey {
+            ids,
+            content: self.content,
+        }
+    }
+}
+
 /// Events of an append that share a key or have none.
 #[derive(Debug, Clone)]
 pub struct AppendItem {
@@ -47,6 +70,26 @@ pub struct AppendItem {
     pub events: Vec<Event>,
     /// The key; without one, the events are stored each time they are sent.
     pub idempotency: Option<IdempotencyKey>,
+}
+
+impl AppendItem {
+    /// An item whose events are stored each time they are sent.
+    pub(super) const fn without_key(events: Vec<Event>) -> Self {
+        Self {
+            events,
+            idempotency: None,
+        }
+    }
+
+    /// Returns the bytes of types and data.
+    pub(super) fn size(&self) -> usize {
+        self.events.iter().map(event_size).sum()
+    }
+
+    /// Returns true if the append stores the key of this item.
+    fn has_new_key(&self, disposition: Disposition) -> bool {
+        self.idempotency.is_some() && disposition == Disposition::New
+    }
 }
 
 /// Where the events of an item are in the log.
@@ -74,6 +117,11 @@ impl AppendOutcome {
             duplicate: true,
         }
     }
+
+    /// Returns how many events the append added for `item`.
+    const fn count_added(&self, item: &AppendItem) -> usize {
+        if self.duplicate { 0 } else { item.events.len() }
+    }
 }
 
 /// What a log knows about a key that has not expired.
@@ -94,6 +142,16 @@ pub(super) enum Disposition {
     Duplicate(Appended),
     /// The item equals an earlier item of the same append, which has this index.
     SameAs(usize),
+}
+
+impl Disposition {
+    /// Returns the outcome if the item was stored before.
+    fn known_outcome(&self) -> Option<AppendOutcome> {
+        match self {
+            Self::Duplicate(ids) => Some(AppendOutcome::duplicate_of(*ids)),
+            Self::New | Self::SameAs(_) => None,
+        }
+    }
 }
 
 /// Decides about all items of an append before any of them is stored.
@@ -156,19 +214,17 @@ fn decide_keyed(
 
 /// Returns the outcomes if every item was stored before, so that the append has nothing to store.
 pub(super) fn known_outcomes(dispositions: &[Disposition]) -> Option<Vec<AppendOutcome>> {
-    let known = |disposition: &Disposition| match disposition {
-        Disposition::Duplicate(ids) => Some(AppendOutcome::duplicate_of(*ids)),
-        Disposition::New | Disposition::SameAs(_) => None,
-    };
-    dispositions.iter().map(known).collect()
+    let outcomes = dispositions.iter().map(Disposition::known_outcome);
+    outcomes.collect()
 }
 
 /// Returns how many new keys an append stores.
 pub(super) fn count_new_keys(items: &[AppendItem], dispositions: &[Disposition]) -> usize {
-    let is_new_key = |(item, disposition): &(&AppendItem, &Disposition)| {
-        item.idempotency.is_some() && **disposition == Disposition::New
-    };
-    items.iter().zip(dispositions).filter(is_new_key).count()
+    items
+        .iter()
+        .zip(dispositions)
+        .filter(|(item, disposition)| item.has_new_key(**disposition))
+        .count()
 }
 
 /// Carries out `dispositions`: calls `store` for each new item, and returns all outcomes in order.
@@ -190,11 +246,20 @@ pub(super) fn store_new_items<E>(
 
 /// Returns how many events an append added.
 pub(super) fn count_added(items: &[AppendItem], outcomes: &[AppendOutcome]) -> usize {
-    let added = items
+    items
         .iter()
         .zip(outcomes)
-        .filter(|(_, outcome)| !outcome.duplicate);
-    added.map(|(item, _)| item.events.len()).sum()
+        .map(|(item, outcome)| outcome.count_added(item))
+        .sum()
+}
+
+/// Returns the ids of an append that has only one item.
+pub(super) fn ids_of_only_item(outcomes: Vec<AppendOutcome>) -> Result<Appended, BrokerError> {
+    outcomes
+        .into_iter()
+        .next()
+        .map(|outcome| outcome.ids)
+        .ok_or_else(|| BrokerError::OutcomeUnknown("the log returned no id".to_owned()))
 }
 
 #[cfg(test)]

@@ -39,11 +39,11 @@ impl ChangeNotifier {
     /// Removes the watchers of `channel` that were dropped.
     pub fn remove_dropped(&self, channel: &Channel) {
         let mut watchers_by_channel = self.lock();
-        if let Some(watchers) = watchers_by_channel.get_mut(channel) {
-            watchers.retain(|watcher| watcher.strong_count() > 0);
-            if watchers.is_empty() {
-                watchers_by_channel.remove(channel);
-            }
+        if watchers_by_channel
+            .get_mut(channel)
+            .is_some_and(remove_dropped_watchers)
+        {
+            watchers_by_channel.remove(channel);
         }
     }
 
@@ -75,6 +75,12 @@ impl ChangeNotifier {
         // No code panics while it holds this lock, and the map is valid after every step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes the watchers that were dropped. Returns true if none is left.
+fn remove_dropped_watchers(watchers: &mut Watchers) -> bool {
+    watchers.retain(|watcher| watcher.strong_count() > 0);
+    watchers.is_empty()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use bytestring::ByteString;
 use sse_proto::{
-    EventId, Position,
+    Event, EventId, Position,
     api::{Gap, GapReason, Lost},
 };
 
@@ -145,6 +145,11 @@ impl Stored {
     }
 }
 
+/// Returns the bytes of type and data of an event that is not in the log yet.
+pub(super) fn event_size(event: &Event) -> usize {
+    event.kind.as_str().len() + event.data.len()
+}
+
 /// Returns the lost range of an entry with this type and data, if the entry is a gap record.
 #[must_use]
 pub fn lost_of(kind: &str, data: &str) -> Option<Lost> {
@@ -172,10 +177,17 @@ impl Page {
     /// Returns the position from which to read on. `asked` is the argument of the read.
     #[must_use]
     pub fn end(&self, asked: ReadFrom) -> Position {
-        match (self.events.last(), self.start, asked) {
-            (Some(event), _, _) => Position::After(event.id),
-            (None, Continuity::Contiguous, ReadFrom::Position(position)) => position,
-            (None, _, _) => Position::After(self.last),
+        match self.events.last() {
+            Some(event) => Position::After(event.id),
+            None => self.end_without_events(asked),
+        }
+    }
+
+    /// Returns the end of a page without events: the position itself, if nothing follows it.
+    const fn end_without_events(&self, asked: ReadFrom) -> Position {
+        match (self.start, asked) {
+            (Continuity::Contiguous, ReadFrom::Position(position)) => position,
+            _ => Position::After(self.last),
         }
     }
 }
@@ -200,6 +212,15 @@ pub enum Settled {
     Through(EventId),
     /// Such an event can still appear, for about this long.
     NotFor(Duration),
+}
+
+impl Settled {
+    /// Events up to `bound` can appear until the log's clock, which is at `now_ms`, is past it.
+    pub(super) const fn not_before(bound: EventId, now_ms: u64) -> Self {
+        // The clock must be past the millisecond, not within it.
+        let to_come_ms = bound.ms.saturating_sub(now_ms).saturating_add(1);
+        Self::NotFor(Duration::from_millis(to_come_ms))
+    }
 }
 
 /// How a page joins the requested position.

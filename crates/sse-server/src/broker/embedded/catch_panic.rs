@@ -5,6 +5,7 @@
 //! [`is_catching_panic`] instead, and print nothing.
 
 use std::{
+    any::Any,
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -18,15 +19,22 @@ pub(super) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let was_catching = IS_CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     IS_CATCHING.set(was_catching);
-    result.map_err(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref().copied())
-            .unwrap_or("it is damaged");
-        tracing::debug!("caught a panic of redb: {message}");
-        message.to_owned()
-    })
+    result.map_err(|panic| log_panic(&*panic))
+}
+
+/// Logs a caught panic, and returns its message.
+fn log_panic(panic: &(dyn Any + Send)) -> String {
+    let message = panic_message(panic);
+    tracing::debug!("caught a panic of redb: {message}");
+    message.to_owned()
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref().copied())
+        .unwrap_or("it is damaged")
 }
 
 /// Returns true if a panic of the current thread becomes an error of the embedded log.

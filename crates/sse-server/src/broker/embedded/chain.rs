@@ -68,21 +68,24 @@ impl Chain {
 
     /// Adds an event whose record names `previous`. Breaks if the page ends before the event.
     pub(super) fn push(&mut self, event: Stored, previous: EventId) -> ControlFlow<()> {
-        let size = event.size();
-        let is_joined = previous <= self.end;
         if self.is_empty() {
-            self.run.is_joined = is_joined;
-        } else if !is_joined
-            || !self
-                .limits
-                .has_room(self.run.events.len(), self.bytes, size)
-        {
+            self.run.is_joined = previous <= self.end;
+        } else if previous > self.end || !self.has_room(event.size()) {
             return ControlFlow::Break(());
         }
-        self.end = event.id;
-        self.bytes += size;
-        self.run.events.push(event);
+        self.collect(event);
         ControlFlow::Continue(())
+    }
+
+    const fn has_room(&self, size: usize) -> bool {
+        let count = self.run.events.len();
+        self.limits.has_room(count, self.bytes, size)
+    }
+
+    fn collect(&mut self, event: Stored) {
+        self.end = event.id;
+        self.bytes += event.size();
+        self.run.events.push(event);
     }
 
     /// Returns the run. `newest` is the newest event of the channel, or `None` if it has none.
@@ -117,10 +120,14 @@ impl BackChain {
         }
     }
 
+    /// Returns true if the chain is past `id`. A damaged tree can return a record twice.
+    fn has_passed(&self, id: EventId) -> bool {
+        self.events.last().is_some_and(|newer| id >= newer.id)
+    }
+
     /// Adds an older event. Breaks if the page ends before the event.
     pub(super) fn push(&mut self, event: Stored) -> ControlFlow<()> {
-        // A damaged tree can return a record twice.
-        if self.events.last().is_some_and(|newer| event.id >= newer.id) {
+        if self.has_passed(event.id) {
             return ControlFlow::Continue(());
         }
         let size = event.size();

@@ -33,21 +33,20 @@ pub(super) fn create_channel(
     keys: &Keys<'_>,
     new: &Channel,
 ) -> Result<ChannelRow, AppendError> {
-    let count = log.rows().count();
-    if count >= log.retention().channels_max {
-        let Some((idle, row)) = find_idle_channel(log, keys) else {
-            return Err(channels_full(count).into());
-        };
-        forget_channel(log, &idle, row)?;
-    }
+    make_room(log, keys)?;
     Ok(log.new_row(new))
 }
 
-fn channels_full(count: usize) -> BrokerError {
-    BrokerError::Full(format!(
-        "there are {count} channels already, which is the limit (--channels-max), and all have \
-         recent events"
-    ))
+/// Forgets an idle channel if there are as many channels as there may be.
+fn make_room(log: &mut StagedLog<'_>, keys: &Keys<'_>) -> Result<(), AppendError> {
+    let count = log.rows().count();
+    if count >= log.retention().channels_max {
+        let Some((idle, row)) = find_idle_channel(log, keys) else {
+            return Err(BrokerError::channels_full(count).into());
+        };
+        forget_channel(log, &idle, row)?;
+    }
+    Ok(())
 }
 
 /// Finds the channel that is idle the longest.
@@ -69,7 +68,12 @@ fn forget_channel(
     row: ChannelRow,
 ) -> Result<(), StoreError> {
     log.replace_by_last_id(channel, row)?;
-    // The log notes as many forgotten channels as it may have channels.
+    limit_notes(log);
+    Ok(())
+}
+
+/// Drops the oldest note if the log notes more forgotten channels than it may have channels.
+fn limit_notes(log: &mut StagedLog<'_>) {
     let noted: Vec<(Channel, EventId)> = log
         .forgotten()
         .map(|(channel, last)| (channel.clone(), last))
@@ -79,7 +83,6 @@ fn forget_channel(
     {
         log.drop_last_id(oldest, last);
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -51,12 +51,21 @@ impl CommittedState {
         apply_entries(&mut self.forgotten, change.forgotten);
         apply_entries(
             &mut self.key_counts,
-            counts.map(|(number, count)| (number, (count.count > 0).then_some(count))),
+            counts.map(|(number, count)| (number, count.if_any())),
         );
         self.clock = change.clock;
         self.next_number = change.next_number;
         self.origin = change.origin;
         self.bytes = change.bytes;
+    }
+
+    /// Returns the last ids of all channels, including forgotten ones.
+    pub(super) fn last_ids(&self) -> HashMap<Channel, EventId> {
+        let mut last_ids = self.forgotten.clone();
+        for (channel, row) in &self.rows {
+            last_ids.insert(channel.clone(), row.last);
+        }
+        last_ids
     }
 }
 

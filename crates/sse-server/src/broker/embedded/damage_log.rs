@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,7 +45,7 @@ impl DamageLog {
             ReadFrom::Position(Position::After(id)) => format!("after {id}"),
             ReadFrom::Position(Position::At(id)) => format!("from {id} on"),
         };
-        let until = next.map_or_else(|| "to the end".to_owned(), |next| format!("until {next}"));
+        let until = describe_end(next);
         tracing::error!(
             "events of channel {channel} cannot be read {from} {until}: {} is damaged. Subscribers \
              receive a gap and continue after it; to have the events back, stop the server and \
@@ -56,18 +56,38 @@ impl DamageLog {
 
     /// Returns true if the range before `next` was not logged yet and may be logged.
     fn is_new(&self, channel: &Channel, next: Option<EventId>, now: Instant) -> bool {
-        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported
+        let mut reported = self.lock();
+        reported.forget_old(now);
+        reported.insert(channel, next)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reported {
+    /// Forgets all ranges once a period is over.
+    fn forget_old(&mut self, now: Instant) {
+        if self
             .since
             .is_none_or(|since| now.duration_since(since) > PERIOD)
         {
-            *reported = Reported {
+            *self = Self {
                 ranges: HashSet::new(),
                 since: Some(now),
             };
         }
-        reported.ranges.len() < REPORTS_MAX && reported.ranges.insert((channel.clone(), next))
     }
+
+    /// Adds a range. Returns true if it is new and within the limit.
+    fn insert(&mut self, channel: &Channel, next: Option<EventId>) -> bool {
+        self.ranges.len() < REPORTS_MAX && self.ranges.insert((channel.clone(), next))
+    }
+}
+
+fn describe_end(next: Option<EventId>) -> String {
+    next.map_or_else(|| "to the end".to_owned(), |next| format!("until {next}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Keeps a reserve of free disk space. A log that filled its disk could not even trim itself.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -36,23 +36,33 @@ impl FreeSpace {
         if free >= self.reserve_bytes {
             return Ok(());
         }
-        Err(BrokerError::Full(format!(
+        Err(self.disk_full(free))
+    }
+
+    fn disk_full(&self, free: u64) -> BrokerError {
+        BrokerError::Full(format!(
             "only {free} bytes are free on the disk of {}, and {} are kept in reserve \
              (--disk-reserve): make room",
             self.directory.display(),
             self.reserve_bytes
-        )))
+        ))
     }
 
     fn free_bytes(&mut self) -> u64 {
         match self.measured {
             Some((when, free)) if when.elapsed() < CHECK_INTERVAL => free,
-            _ => {
-                let free = rustix::fs::statvfs(&self.directory)
-                    .map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
-                self.measured = Some((Instant::now(), free));
-                free
-            }
+            _ => self.measure(),
         }
     }
+
+    fn measure(&mut self) -> u64 {
+        let free = available_bytes(&self.directory);
+        self.measured = Some((Instant::now(), free));
+        free
+    }
+}
+
+/// Returns the free bytes of a disk; the maximum if they cannot be measured.
+fn available_bytes(directory: &Path) -> u64 {
+    rustix::fs::statvfs(directory).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
 }

@@ -97,6 +97,14 @@ pub(super) enum AppendError {
 }
 
 impl AppendError {
+    /// Returns why the append is rejected, or the failure of the transaction as an error.
+    pub(super) fn into_rejection(self) -> Result<BrokerError, StoreError> {
+        match self {
+            Self::Rejected(error) => Ok(error),
+            Self::Store(error) => Err(error),
+        }
+    }
+
     /// The lookup of an idempotency key in `channel` failed.
     ///
     /// A damaged row concerns this key only, so the append is rejected and the batch goes ahead.

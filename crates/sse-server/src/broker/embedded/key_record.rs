@@ -9,7 +9,10 @@
 
 use sse_proto::EventId;
 
-use super::record::{CHECKSUM, put_id, seal, split_id, unseal};
+use super::{
+    checksum::{push_checksum, seal, split_checksum, unseal},
+    record::{put_id, split_id},
+};
 use crate::broker::{
     Appended,
     idempotency::{Fingerprint, IdempotencyKey, KnownKey},
@@ -30,6 +33,24 @@ impl KeyCount {
         count: 0,
         first_expiry_ms: u64::MAX,
     };
+
+    /// Returns the count after one more key was stored.
+    pub(super) fn with_key(self, expiry_ms: u64) -> Self {
+        Self {
+            count: self.count + 1,
+            first_expiry_ms: self.first_expiry_ms.min(expiry_ms),
+        }
+    }
+
+    /// Returns true if a key has expired and is not forgotten yet.
+    pub(super) const fn has_expired(&self, log_ms: u64) -> bool {
+        self.first_expiry_ms <= log_ms
+    }
+
+    /// Returns the count unless there are no keys.
+    pub(super) fn if_any(self) -> Option<Self> {
+        (self.count > 0).then_some(self)
+    }
 
     pub(super) fn encode(&self, channel: u32) -> Vec<u8> {
         seal(
@@ -60,8 +81,7 @@ pub(super) fn encode_key(
     put_id(&mut row, ids.first);
     put_id(&mut row, ids.last);
     row.extend_from_slice(&idempotency.content.number().to_le_bytes());
-    let checksum = checksum(channel, idempotency.key, &row);
-    row.extend_from_slice(&checksum.to_le_bytes());
+    push_checksum(&mut row, key_checksum(channel, idempotency.key));
     row
 }
 
@@ -69,10 +89,7 @@ pub(super) fn encode_key(
 ///
 /// Returns `None` if the checksum or layout is wrong.
 pub(super) fn decode_key(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(u64, KnownKey)> {
-    let (content, found) = row.split_last_chunk::<CHECKSUM>()?;
-    if checksum(channel, key, content) != u32::from_le_bytes(*found) {
-        return None;
-    }
+    let content = split_checksum(row, key_checksum(channel, key))?;
     let (expiry_ms, rest) = content.split_first_chunk()?;
     let (first, rest): (EventId, _) = split_id(rest)?;
     let (last, rest) = split_id(rest)?;
@@ -83,10 +100,9 @@ pub(super) fn decode_key(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(
     Some((u64::from_le_bytes(*expiry_ms), known))
 }
 
-fn checksum(channel: u32, key: Fingerprint, content: &[u8]) -> u32 {
+fn key_checksum(channel: u32, key: Fingerprint) -> u32 {
     let of_channel = crc32c::crc32c(&channel.to_le_bytes());
-    let of_key = crc32c::crc32c_append(of_channel, &key.number().to_le_bytes());
-    crc32c::crc32c_append(of_key, content)
+    crc32c::crc32c_append(of_channel, &key.number().to_le_bytes())
 }
 
 #[cfg(test)]

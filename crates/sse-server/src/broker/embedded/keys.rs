@@ -5,7 +5,7 @@
 //! number of expired keys. Channels are identified by their numbers, and times are by the log's
 //! clock.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
@@ -15,7 +15,7 @@ use super::{
     tables::{KEY_COUNTS, KEY_EXPIRIES, KEYS},
 };
 use crate::broker::{
-    Appended, BrokerError,
+    Appended,
     idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
 };
 
@@ -68,9 +68,8 @@ impl<'a> Keys<'a> {
         let Some(row) = self.tables()?.keys.get((channel, key.number()))? else {
             return Ok(None);
         };
-        let (expiry_ms, known) = decode_key(channel, key, row.value()).ok_or_else(|| {
-            StoreError::Damaged("the row of a publish's key has a wrong checksum".to_owned())
-        })?;
+        let row = decode_key(channel, key, row.value());
+        let (expiry_ms, known) = row.ok_or_else(damaged_key)?;
         Ok((expiry_ms > log_ms).then_some(known))
     }
 
@@ -90,11 +89,8 @@ impl<'a> Keys<'a> {
         if key_count.count + wanted <= self.limits.keys_max as u64 {
             return Ok(());
         }
-        let expires_in_ms = key_count.first_expiry_ms.saturating_sub(log_ms);
-        Err(AppendError::Rejected(BrokerError::TooManyKeys {
-            keys_max: self.limits.keys_max,
-            expires_in: Duration::from_millis(expires_in_ms),
-        }))
+        let first_expiry_ms = key_count.first_expiry_ms;
+        Err(self.limits.too_many_keys(first_expiry_ms, log_ms).into())
     }
 
     /// Stores a key that is unknown or has expired, with the ids of its events.
@@ -105,7 +101,7 @@ impl<'a> Keys<'a> {
         ids: Appended,
         log_ms: u64,
     ) -> Result<(), StoreError> {
-        let expiry_ms = log_ms.saturating_add(self.limits.window_ms());
+        let expiry_ms = self.limits.expiry_ms(log_ms);
         let key_count = self.key_count(channel);
         let tables = self.tables()?;
         let key_count = if tables.insert(channel, idempotency, ids, expiry_ms)? {
@@ -115,10 +111,7 @@ impl<'a> Keys<'a> {
                 ..key_count
             }
         } else {
-            KeyCount {
-                count: key_count.count + 1,
-                first_expiry_ms: key_count.first_expiry_ms.min(expiry_ms),
-            }
+            key_count.with_key(expiry_ms)
         };
         self.changed.insert(channel, key_count);
         Ok(())
@@ -127,16 +120,10 @@ impl<'a> Keys<'a> {
     /// Forgets expired keys of all channels, as far as one commit may. Returns true if some are
     /// left.
     pub(super) fn forget_all_expired(&mut self, log_ms: u64) -> Result<bool, StoreError> {
-        let channels: Vec<u32> = self
-            .committed
-            .keys()
-            .chain(self.changed.keys())
-            .copied()
-            .collect();
         let mut left = FORGET_PER_SWEEP;
-        for channel in channels {
+        for channel in self.channels() {
             left -= self.forget_expired(channel, log_ms, left)?;
-            if self.key_count(channel).first_expiry_ms <= log_ms {
+            if self.key_count(channel).has_expired(log_ms) {
                 return Ok(true);
             }
         }
@@ -146,15 +133,20 @@ impl<'a> Keys<'a> {
     /// Writes and returns the counts that changed.
     pub(super) fn finish(self) -> Result<HashMap<u32, KeyCount>, StoreError> {
         if !self.changed.is_empty() {
-            let mut key_counts = self.transaction.open_table(KEY_COUNTS)?;
-            for (channel, key_count) in &self.changed {
-                match key_count.count {
-                    0 => drop(key_counts.remove(channel)?),
-                    _ => drop(key_counts.insert(channel, key_count.encode(*channel).as_slice())?),
-                }
-            }
+            self.write_changed()?;
         }
         Ok(self.changed)
+    }
+
+    fn write_changed(&self) -> Result<(), StoreError> {
+        let mut key_counts = self.transaction.open_table(KEY_COUNTS)?;
+        for (channel, key_count) in &self.changed {
+            match key_count.count {
+                0 => drop(key_counts.remove(channel)?),
+                _ => drop(key_counts.insert(channel, key_count.encode(*channel).as_slice())?),
+            }
+        }
+        Ok(())
     }
 
     /// Forgets up to `forget_max` expired keys of a channel, the oldest first. Returns how many.
@@ -165,7 +157,7 @@ impl<'a> Keys<'a> {
         forget_max: u64,
     ) -> Result<u64, StoreError> {
         let key_count = self.key_count(channel);
-        if key_count.first_expiry_ms > log_ms {
+        if !key_count.has_expired(log_ms) {
             return Ok(0);
         }
         let tables = self.tables()?;
@@ -187,11 +179,21 @@ impl<'a> Keys<'a> {
     }
 
     fn tables(&mut self) -> Result<&mut Tables<'a>, StoreError> {
-        match &mut self.tables {
-            Some(tables) => Ok(tables),
-            none => Ok(none.insert(Tables::open(self.transaction)?)),
-        }
+        Ok(match &mut self.tables {
+            Some(tables) => tables,
+            none => none.insert(Tables::open(self.transaction)?),
+        })
     }
+
+    /// Returns the numbers of the channels that have keys, including those that changed.
+    fn channels(&self) -> Vec<u32> {
+        let channels = self.committed.keys().chain(self.changed.keys());
+        channels.copied().collect()
+    }
+}
+
+fn damaged_key() -> StoreError {
+    StoreError::Damaged("the row of a publish's key has a wrong checksum".to_owned())
 }
 
 /// The table of the keys and its index by expiry.
@@ -236,9 +238,8 @@ impl<'a> Tables<'a> {
         log_ms: u64,
         remove_max: u64,
     ) -> Result<u64, StoreError> {
-        let expired_keys = (channel, 0, 0)..=(channel, log_ms, u128::MAX);
         let mut expired = Vec::new();
-        for entry in self.expiries.range(expired_keys)? {
+        for entry in self.expiries.range(expiries_until(channel, log_ms))? {
             if expired.len() as u64 == remove_max {
                 break;
             }
@@ -253,12 +254,15 @@ impl<'a> Tables<'a> {
 
     /// Returns when the first key of a channel expires; the maximum if the channel has no key.
     fn first_expiry_ms(&self, channel: u32) -> Result<u64, StoreError> {
-        let mut entries = self
-            .expiries
-            .range((channel, 0, 0)..=(channel, u64::MAX, u128::MAX))?;
+        let mut entries = self.expiries.range(expiries_until(channel, u64::MAX))?;
         let first = entries.next().transpose()?;
         Ok(first.map_or(u64::MAX, |(entry, _)| entry.value().1))
     }
+}
+
+/// Returns the range of the keys of a channel that expire up to `ms`.
+const fn expiries_until(channel: u32, ms: u64) -> RangeInclusive<(u32, u64, u128)> {
+    (channel, 0, 0)..=(channel, ms, u128::MAX)
 }
 
 #[cfg(test)]

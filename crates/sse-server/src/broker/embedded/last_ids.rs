@@ -18,16 +18,8 @@ pub(super) struct LastIds {
 
 impl LastIds {
     pub(super) fn new(state: &CommittedState) -> Self {
-        let forgotten = state
-            .forgotten
-            .iter()
-            .map(|(channel, last)| (channel, *last));
-        let kept = state.rows.iter().map(|(channel, row)| (channel, row.last));
         Self {
-            by_channel: forgotten
-                .chain(kept)
-                .map(|(channel, last)| (channel.clone(), last))
-                .collect(),
+            by_channel: state.last_ids(),
             origin: state.origin,
             highest: state.clock.highest(),
         }

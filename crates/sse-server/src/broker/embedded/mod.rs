@@ -18,13 +18,14 @@
 //! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
 //! | `committed_state`, `last_ids`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
-//! | `record`, `key_record`, `tables` | the format of the file |
+//! | `record`, `key_record`, `checksum`, `tables` | the format of the file |
 //! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
 
 mod catch_panic;
 mod chain;
 mod channels;
+mod checksum;
 mod commit;
 mod committed_state;
 mod damage_log;
@@ -49,14 +50,13 @@ mod writer;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
-use sse_proto::{Channel, Event, EventId, api::GapReason};
+use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, sync::oneshot};
 
 pub use self::{catch_panic::is_catching_panic, error::OpenError, open::Location};
@@ -69,9 +69,8 @@ use self::{
     writer::{ReplySender, Request, Writer, WriterThread},
 };
 use super::{
-    Appended, BackPage, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
-    clock,
-    idempotency::{AppendItem, AppendOutcome},
+    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, clock,
+    idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
     notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
@@ -138,21 +137,17 @@ impl Embedded {
     ///
     /// Other handles stay valid, but every later append and read is rejected.
     pub fn close(&self) {
-        drop(
-            self.requests
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        drop(lock(&self.requests).take());
+        self.join_writer();
+        self.shared.store.close();
+    }
+
+    /// Waits until the writer has ended.
+    fn join_writer(&self) {
+        let writer = lock(&self.writer).take();
         if let Some(Err(_panicked)) = writer.map(JoinHandle::join) {
             tracing::error!("the writer of the log panicked");
         }
-        self.shared.store.close();
     }
 
     pub(super) async fn append(
@@ -160,13 +155,8 @@ impl Embedded {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let item = AppendItem {
-            events,
-            idempotency: None,
-        };
-        let outcomes = self.append_idempotent(channel, vec![item]).await?;
-        let first = outcomes.first().map(|outcome| outcome.ids);
-        first.ok_or_else(|| BrokerError::OutcomeUnknown("the log returned no id".to_owned()))
+        let item = AppendItem::without_key(events);
+        ids_of_only_item(self.append_idempotent(channel, vec![item]).await?)
     }
 
     pub(super) async fn append_idempotent(
@@ -174,10 +164,7 @@ impl Embedded {
         channel: &Channel,
         items: Vec<AppendItem>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let events = items.iter().flat_map(|item| &item.events);
-        let bytes = events
-            .map(|event| event.kind.as_str().len() + event.data.len())
-            .sum();
+        let bytes = items.iter().map(AppendItem::size).sum();
         let channel = channel.clone();
         let append = |reply| Request::Append {
             channel,
@@ -209,17 +196,11 @@ impl Embedded {
     }
 
     fn enqueue(&self, request: Request) -> Result<(), BrokerError> {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(requests) = requests.as_ref() else {
-            return Err(BrokerError::Unavailable("the log is closed".to_owned()));
-        };
-        requests.try_send(request).map_err(|error| {
-            BrokerError::Unavailable(match error {
-                TrySendError::Full(_) => {
-                    format!("{QUEUE_MAX} publishes are waiting for the disk already")
-                }
-                TrySendError::Disconnected(_) => "the log is closed".to_owned(),
-            })
+        let requests = lock(&self.requests);
+        let requests = requests.as_ref().ok_or_else(log_is_closed)?;
+        requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => too_many_waiting(),
+            TrySendError::Disconnected(_) => log_is_closed(),
         })
     }
 
@@ -234,14 +215,7 @@ impl Embedded {
             let store = &shared.store;
             let page =
                 store.read(|snapshot| reader::read_page(snapshot, &channel, from, limits))?;
-            if let Continuity::Gap {
-                reason: GapReason::Damaged,
-                oldest,
-                ..
-            } = page.start
-            {
-                shared.damage_log.report(store, &channel, from, oldest);
-            }
+            shared.report_damage(&channel, from, page.start);
             Ok(page)
         })
         .await
@@ -286,17 +260,20 @@ impl Embedded {
         if let Some(last) = self.last_id_if_past(channel, bound) {
             return Ok(Settled::Through(last));
         }
-        let to_come_ms = bound.ms.saturating_sub(clock::now_ms());
-        // The clock must be past the millisecond, not within it.
-        let not_yet = Settled::NotFor(Duration::from_millis(to_come_ms.saturating_add(1)));
-        if to_come_ms > 0 {
+        let now_ms = clock::now_ms();
+        let not_yet = Settled::not_before(bound, now_ms);
+        if bound.ms > now_ms {
             return Ok(not_yet);
         }
         // A commit in flight may have an earlier time. Only the writer knows.
-        let advance = |reply| Request::AdvanceClock { bound, reply };
-        self.request(advance, BrokerError::Unavailable).await?;
+        self.advance_clock_past(bound).await?;
         let last = self.last_id_if_past(channel, bound);
         Ok(last.map_or(not_yet, Settled::Through))
+    }
+
+    async fn advance_clock_past(&self, bound: EventId) -> Result<(), BrokerError> {
+        let advance = |reply| Request::AdvanceClock { bound, reply };
+        self.request(advance, BrokerError::Unavailable).await
     }
 
     /// Returns the last id of `channel` if the log's clock is past `bound`.
@@ -312,4 +289,18 @@ impl Embedded {
     pub(super) fn notifier(&self) -> &ChangeNotifier {
         &self.shared.notifier
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn log_is_closed() -> BrokerError {
+    BrokerError::Unavailable("the log is closed".to_owned())
+}
+
+fn too_many_waiting() -> BrokerError {
+    let why = format!("{QUEUE_MAX} publishes are waiting for the disk already");
+    BrokerError::Unavailable(why)
 }

@@ -1,7 +1,8 @@
 //! Opens the redb file of a log, and creates it if there is none.
 
 use std::{
-    io,
+    fmt, fs,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -57,17 +58,33 @@ impl Location {
 
 /// Opens the database and creates the tables that are missing.
 pub(super) fn open_database(location: &Location) -> Result<Database, OpenError> {
-    let database = catch_panic(|| location.open_or_create())
-        .map_err(|why| unreadable(location, why))?
-        .map_err(|error| open_error(location, error))?;
-    let format = catch_panic(|| prepare_tables(&database))
-        .unwrap_or_else(|why| Err(StoreError::Damaged(why)))
-        .map_err(|error| unreadable(location, error.to_string()))?;
-    let path = location.directory().to_owned();
-    match format {
+    let database = open_file(location)?;
+    match prepare_file(location, &database)? {
         FORMAT => Ok(database),
-        found if found < FORMAT => Err(OpenError::TooOld { path, found }),
-        found => Err(OpenError::TooNew { path, found }),
+        found => Err(wrong_format(location, found)),
+    }
+}
+
+fn open_file(location: &Location) -> Result<Database, OpenError> {
+    catch_panic(|| location.open_or_create())
+        .map_err(|why| unreadable(location, &why))?
+        .map_err(|error| open_error(location, error))
+}
+
+/// Creates the tables that are missing, and returns the format of the file.
+fn prepare_file(location: &Location, database: &Database) -> Result<u64, OpenError> {
+    catch_panic(|| prepare_tables(database))
+        .map_err(StoreError::Damaged)
+        .flatten()
+        .map_err(|error| unreadable(location, &error))
+}
+
+fn wrong_format(location: &Location, found: u64) -> OpenError {
+    let path = location.directory().to_owned();
+    if found < FORMAT {
+        OpenError::TooOld { path, found }
+    } else {
+        OpenError::TooNew { path, found }
     }
 }
 
@@ -78,20 +95,20 @@ fn open_error(location: &Location, error: DatabaseError) -> OpenError {
         DatabaseError::Storage(StorageError::Io(error)) if !is_caused_by_damage(&error) => {
             OpenError::Io(path, error)
         }
-        error => unreadable(location, error.to_string()),
+        error => unreadable(location, &error),
     }
 }
 
-fn unreadable(location: &Location, why: String) -> OpenError {
+fn unreadable(location: &Location, why: &dyn fmt::Display) -> OpenError {
     OpenError::Unreadable {
         path: location.directory().to_owned(),
-        why,
+        why: why.to_string(),
     }
 }
 
 /// Returns true if redb followed a damaged pointer to an offset outside the file.
 fn is_caused_by_damage(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
@@ -102,16 +119,24 @@ fn builder() -> Builder {
 }
 
 fn open_or_create_in(directory: &Path) -> Result<Database, DatabaseError> {
-    if directory.exists() && !directory.is_dir() {
-        return Err(StorageError::Io(io::Error::new(
-            io::ErrorKind::NotADirectory,
-            "it is not a directory",
-        ))
-        .into());
-    }
-    std::fs::create_dir_all(directory)?;
+    create_directory(directory)?;
     let database = builder().create(directory.join(FILE))?;
     // The entry in the directory must survive a power loss too.
-    std::fs::File::open(directory)?.sync_all()?;
+    sync_directory(directory)?;
     Ok(database)
+}
+
+/// Creates the directory if it does not exist. Rejects a path that is not a directory.
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.exists() && !path.is_dir() {
+        return Err(io::Error::new(
+            ErrorKind::NotADirectory,
+            "it is not a directory",
+        ));
+    }
+    fs::create_dir_all(path)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
 }

@@ -82,8 +82,7 @@ fn read_back_run(
     end: EventId,
     mut chain: BackChain,
 ) -> Result<(Vec<Stored>, bool), StoreError> {
-    let range = event_key(row.number, row.oldest)..=event_key(row.number, end);
-    for entry in events.range(range)?.rev() {
+    for entry in events.range(row.keys(row.oldest, end))?.rev() {
         let (key, record) = entry?;
         if let Some((event, _)) = decode_event(key.value(), record.value())
             && chain.push(event).is_break()
@@ -97,8 +96,7 @@ fn read_back_run(
 /// Reads the row of `channel`. A channel that does not exist has a row without events.
 fn read_row(transaction: &ReadTransaction, channel: &Channel) -> Result<ChannelRow, StoreError> {
     match transaction.open_table(CHANNELS)?.get(channel.as_str())? {
-        Some(bytes) => ChannelRow::decode(channel.as_str(), bytes.value())
-            .ok_or_else(|| StoreError::damaged_channel(channel, "its row has a wrong checksum")),
+        Some(bytes) => decode_row(channel, bytes.value()),
         // Numbers start at 1, so no event has this number.
         None => Ok(ChannelRow::new(0, read_origin(transaction, channel)?)),
     }
@@ -108,11 +106,19 @@ fn read_row(transaction: &ReadTransaction, channel: &Channel) -> Result<ChannelR
 /// log's origin otherwise.
 fn read_origin(transaction: &ReadTransaction, channel: &Channel) -> Result<EventId, StoreError> {
     match transaction.open_table(FORGOTTEN)?.get(channel.as_str())? {
-        Some(last) => decode_forgotten(channel.as_str(), last.value()).ok_or_else(|| {
-            StoreError::damaged_channel(channel, "its last id has a wrong checksum")
-        }),
+        Some(last) => decode_last_id(channel, last.value()),
         None => read_header(transaction).map(|header| header.origin),
     }
+}
+
+fn decode_row(channel: &Channel, row: &[u8]) -> Result<ChannelRow, StoreError> {
+    ChannelRow::decode(channel.as_str(), row)
+        .ok_or_else(|| StoreError::damaged_channel(channel, "its row has a wrong checksum"))
+}
+
+fn decode_last_id(channel: &Channel, row: &[u8]) -> Result<EventId, StoreError> {
+    decode_forgotten(channel.as_str(), row)
+        .ok_or_else(|| StoreError::damaged_channel(channel, "its last id has a wrong checksum"))
 }
 
 /// Returns whether the row proves that `from` can be continued, and the id after which to read.
@@ -158,7 +164,7 @@ fn resolve_position(
 /// the oldest event would repeat for ever, because the subscriber reaches the same position again.
 /// The event that follows names its predecessor, and so decides whether `id` existed.
 fn is_absent(events: &Events, row: &ChannelRow, id: EventId) -> Result<bool, StoreError> {
-    for entry in events.range(event_key(row.number, id)..=event_key(row.number, row.last))? {
+    for entry in events.range(row.keys(id, row.last))? {
         let (key, record) = entry?;
         if let Some((event, previous)) = decode_event(key.value(), record.value())
             && event.id >= id
@@ -201,10 +207,9 @@ fn read_run(
 
 /// Returns the keys of a channel after `id`.
 const fn keys_after(number: u32, id: EventId) -> (Bound<Key>, Bound<Key>) {
-    let end = EventId::new(u64::MAX, u64::MAX);
     (
         Bound::Excluded(event_key(number, id)),
-        Bound::Included(event_key(number, end)),
+        Bound::Included((number, u64::MAX, u64::MAX)),
     )
 }
 

@@ -12,10 +12,14 @@
 //! header     highest · origin (16 bytes each) · next number u32 · crc32c u32     (little endian)
 //! ```
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use bytestring::ByteString;
+use crc32c::crc32c;
 use sse_proto::EventId;
 
+use super::checksum::{CHECKSUM, push_checksum, seal, split_checksum, unseal};
 use crate::broker::{
     Stored,
     continuity::{Extent, Trimmed},
@@ -39,8 +43,6 @@ pub(super) const fn id_of(key: Key) -> EventId {
 
 /// Bytes of an event record before its type.
 const EVENT_HEAD: usize = 17;
-/// Length of a checksum in bytes.
-pub(super) const CHECKSUM: usize = 4;
 
 /// Encodes an event record into `out`, which is cleared first.
 pub(super) fn encode_event(out: &mut Vec<u8>, key: Key, previous: EventId, kind: &str, data: &str) {
@@ -51,18 +53,14 @@ pub(super) fn encode_event(out: &mut Vec<u8>, key: Key, previous: EventId, kind:
     out.push(kind_length);
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(data.as_bytes());
-    let checksum = crc32c::crc32c_append(key_checksum(key), out);
-    out.extend_from_slice(&checksum.to_le_bytes());
+    push_checksum(out, key_checksum(key));
 }
 
 /// Decodes an event record; returns `None` if the checksum or layout is wrong.
 ///
 /// The second value is the id of the event before it in its channel.
 pub(super) fn decode_event(key: Key, record: &[u8]) -> Option<(Stored, EventId)> {
-    let (content, checksum) = record.split_last_chunk::<CHECKSUM>()?;
-    if crc32c::crc32c_append(key_checksum(key), content) != u32::from_le_bytes(*checksum) {
-        return None;
-    }
+    let content = split_checksum(record, key_checksum(key))?;
     let (previous, rest) = split_id(content)?;
     let (&kind_length, text) = rest.split_first()?;
     if text.len() < usize::from(kind_length) {
@@ -87,22 +85,7 @@ fn key_checksum((number, ms, seq): Key) -> u32 {
     bytes[..4].copy_from_slice(&number.to_le_bytes());
     bytes[4..12].copy_from_slice(&ms.to_le_bytes());
     bytes[12..].copy_from_slice(&seq.to_le_bytes());
-    crc32c::crc32c(&bytes)
-}
-
-/// Appends a checksum of `content` and of the key of its row.
-pub(super) fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(key), &content);
-    content.extend_from_slice(&checksum.to_le_bytes());
-    content
-}
-
-/// Returns the content of a sealed row; returns `None` if the checksum is wrong.
-pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
-    let (content, checksum) = sealed.split_last_chunk::<CHECKSUM>()?;
-    let is_whole =
-        crc32c::crc32c_append(crc32c::crc32c(key), content) == u32::from_le_bytes(*checksum);
-    is_whole.then_some(content)
+    crc32c(&bytes)
 }
 
 /// Encodes the last id of a forgotten channel.
@@ -132,6 +115,13 @@ pub(super) struct LogHeader {
 impl LogHeader {
     /// The key of the row.
     pub(super) const KEY: &'static str = "log";
+
+    /// The header of a log without channels.
+    pub(super) const NEW: Self = Self {
+        highest: EventId::ZERO,
+        origin: EventId::ZERO,
+        next_number: 1,
+    };
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(36 + CHECKSUM);
@@ -197,6 +187,11 @@ impl ChannelRow {
         }
     }
 
+    /// Returns the keys of the events from `first` to `last`.
+    pub(super) const fn keys(&self, first: EventId, last: EventId) -> RangeInclusive<Key> {
+        event_key(self.number, first)..=event_key(self.number, last)
+    }
+
     /// Returns true if events other than the newest are older than `cutoff_ms`.
     pub(super) const fn has_events_before(&self, cutoff_ms: u64) -> bool {
         self.count > 1 && self.oldest.ms < cutoff_ms
@@ -220,7 +215,7 @@ impl ChannelRow {
     }
 
     /// Encodes the row.
-    pub(super) fn encode(&self, channel: &str) -> Vec<u8> {
+    pub(super) fn encode(self, channel: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(88);
         out.extend_from_slice(&self.number.to_le_bytes());
         for id in [self.origin, self.last, self.trimmed, self.oldest] {

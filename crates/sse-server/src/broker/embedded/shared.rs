@@ -2,13 +2,18 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use sse_proto::{Channel, api::GapReason};
+
 use super::{
     committed_state::{CommittedChange, CommittedState},
     damage_log::DamageLog,
     last_ids::LastIds,
     store::Store,
 };
-use crate::{broker::notify::ChangeNotifier, metrics::Metrics};
+use crate::{
+    broker::{Continuity, ReadFrom, notify::ChangeNotifier},
+    metrics::Metrics,
+};
 
 /// The shared part of a log.
 #[derive(Debug)]
@@ -39,6 +44,19 @@ impl Shared {
     /// Shows the readers the state that was loaded after the file was opened again.
     pub(super) fn publish_state(&self, state: &CommittedState) {
         *self.write_last_ids() = LastIds::new(state);
+    }
+
+    /// Logs damaged events that a page read `from` a position skips, if its start reports them.
+    pub(super) fn report_damage(&self, channel: &Channel, from: ReadFrom, start: Continuity) {
+        if let Continuity::Gap {
+            reason: GapReason::Damaged,
+            oldest,
+            ..
+        } = start
+        {
+            let store = &self.store;
+            self.damage_log.report(store, channel, from, oldest);
+        }
     }
 
     pub(super) fn last_ids(&self) -> RwLockReadGuard<'_, LastIds> {

@@ -20,7 +20,7 @@ use super::{
     error::StoreError,
     key_record::KeyCount,
     record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
-    tables::{CHANNELS, EVENTS, FORGOTTEN, HEADER},
+    tables::{CHANNELS, EVENTS, FORGOTTEN, write_header},
 };
 use crate::broker::Retention;
 
@@ -112,17 +112,19 @@ impl<'a> StagedLog<'a> {
     ///
     /// The channel begins after its last id if it was forgotten, and after the origin otherwise.
     pub(super) fn new_row(&mut self, channel: &Channel) -> ChannelRow {
-        let forgotten = get_staged(&self.committed.forgotten, &self.change.forgotten, channel);
-        let origin = match forgotten {
-            Some(last) => {
-                self.change.forgotten.insert(channel.clone(), None);
-                last
-            }
-            None => self.change.origin,
-        };
+        let origin = self.take_origin(channel);
         let row = ChannelRow::new(self.change.next_number, origin);
         self.change.next_number += 1;
         row
+    }
+
+    /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
+    fn take_origin(&mut self, channel: &Channel) -> EventId {
+        let forgotten = get_staged(&self.committed.forgotten, &self.change.forgotten, channel);
+        if forgotten.is_some() {
+            self.change.forgotten.insert(channel.clone(), None);
+        }
+        forgotten.unwrap_or(self.change.origin)
     }
 
     /// Replaces a channel and all its events by a note of its last id.
@@ -183,8 +185,7 @@ impl<'a> StagedLog<'a> {
             return Ok(0);
         };
         let wanted = wanted.min(row.count);
-        let allowed = wanted.min(self.trims_left);
-        self.change.more_to_trim |= allowed < wanted;
+        let allowed = self.limit_trims(wanted);
         let (oldest, next) = self.find_oldest(&row, allowed)?;
         row.oldest = next;
         for (key, bytes) in &oldest {
@@ -198,15 +199,21 @@ impl<'a> StagedLog<'a> {
         Ok(removed)
     }
 
+    /// Returns how many of the `wanted` events this commit may remove.
+    fn limit_trims(&mut self, wanted: u64) -> u64 {
+        let allowed = wanted.min(self.trims_left);
+        self.change.more_to_trim |= allowed < wanted;
+        allowed
+    }
+
     /// Returns the keys and bytes of the `count` oldest events, and the id of the event after them.
     fn find_oldest(
         &self,
         row: &ChannelRow,
         count: u64,
     ) -> Result<(Vec<(Key, u64)>, EventId), StoreError> {
-        let range = event_key(row.number, row.oldest)..=event_key(row.number, row.last);
         let mut oldest = Vec::new();
-        for entry in self.events.range(range)? {
+        for entry in self.events.range(row.keys(row.oldest, row.last))? {
             let (key, record) = entry?;
             if oldest.len() as u64 == count {
                 return Ok((oldest, id_of(key.value())));
@@ -241,42 +248,41 @@ impl<'a> StagedLog<'a> {
     }
 
     fn write_rows(&self) -> Result<(), StoreError> {
-        let mut channels = self.transaction.open_table(CHANNELS)?;
-        for (channel, row) in &self.change.rows {
-            let name = channel.as_str();
-            match row {
-                Some(row) => drop(channels.insert(name, row.encode(name).as_slice())?),
-                None => drop(channels.remove(name)?),
-            }
-        }
-        Ok(())
+        let channels = self.transaction.open_table(CHANNELS)?;
+        write_changes(channels, &self.change.rows, |name, row| row.encode(name))
     }
 
     fn write_forgotten(&self) -> Result<(), StoreError> {
-        let mut forgotten = self.transaction.open_table(FORGOTTEN)?;
-        for (channel, last) in &self.change.forgotten {
-            let name = channel.as_str();
-            match last {
-                Some(last) => {
-                    drop(forgotten.insert(name, encode_forgotten(name, *last).as_slice())?);
-                }
-                None => drop(forgotten.remove(name)?),
-            }
-        }
-        Ok(())
+        let forgotten = self.transaction.open_table(FORGOTTEN)?;
+        write_changes(forgotten, &self.change.forgotten, encode_forgotten)
     }
 
     fn write_header(&self) -> Result<(), StoreError> {
-        let header = LogHeader {
-            highest: self.change.clock.highest(),
-            origin: self.change.origin,
-            next_number: self.change.next_number,
-        };
-        self.transaction
-            .open_table(HEADER)?
-            .insert(LogHeader::KEY, header.encode().as_slice())?;
-        Ok(())
+        write_header(
+            self.transaction,
+            &LogHeader {
+                highest: self.change.clock.highest(),
+                origin: self.change.origin,
+                next_number: self.change.next_number,
+            },
+        )
     }
+}
+
+/// Writes the changes of a table that has one row per channel.
+fn write_changes<V: Copy>(
+    mut table: Table<'_, &'static str, &'static [u8]>,
+    changes: &HashMap<Channel, Option<V>>,
+    encode: impl Fn(&str, V) -> Vec<u8>,
+) -> Result<(), StoreError> {
+    for (channel, change) in changes {
+        let name = channel.as_str();
+        match change {
+            Some(value) => drop(table.insert(name, encode(name, *value).as_slice())?),
+            None => drop(table.remove(name)?),
+        }
+    }
+    Ok(())
 }
 
 /// Returns what an event counts towards the limit of bytes: its record and its key.

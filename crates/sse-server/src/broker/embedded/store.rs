@@ -2,7 +2,7 @@
 //!
 //! A damaged file can make redb return an error or panic. Both become a [`StoreError`].
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
@@ -34,10 +34,7 @@ impl Store {
     ///
     /// redb repairs the file. Everything that was not committed is gone.
     pub(super) fn reopen(&self) -> Result<(), OpenError> {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.lock();
         *database = None;
         *database = Some(open_database(&self.location)?);
         Ok(())
@@ -45,11 +42,7 @@ impl Store {
 
     /// Closes the file once all readers are done, so that the next process has nothing to repair.
     pub(super) fn close(&self) {
-        let database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let database = self.lock().take();
         if let Err(why) = catch_panic(|| drop(database)) {
             tracing::error!(
                 "closing {} failed ({why}); it is repaired when it is opened next",
@@ -68,10 +61,14 @@ impl Store {
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, BrokerError> {
-        self.try_read(work).map_err(|error| match error {
+        self.try_read(work).map_err(|error| self.read_error(&error))
+    }
+
+    fn read_error(&self, error: &StoreError) -> BrokerError {
+        match error {
             StoreError::Closed => BrokerError::Unavailable(error.to_string()),
-            error => BrokerError::Damaged(self.describe_damage(&error)),
-        })
+            error => BrokerError::Damaged(self.describe_damage(error)),
+        }
     }
 
     /// Runs `work` on a snapshot of the log. The caller adds the name of the file to an error.
@@ -115,13 +112,20 @@ impl Store {
         work: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = database.as_ref() else {
-            return Err(StoreError::Closed);
-        };
-        catch_panic(|| work(database)).unwrap_or_else(|why| {
-            Err(StoreError::Damaged(format!(
-                "the file contains invalid data ({why})"
-            )))
-        })
+        let database = database.as_ref().ok_or(StoreError::Closed)?;
+        catch_panic(|| work(database))
+            .map_err(|why| invalid_data(&why))
+            .flatten()
     }
+
+    /// Waits for all readers.
+    fn lock(&self) -> RwLockWriteGuard<'_, Option<Database>> {
+        self.database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn invalid_data(why: &str) -> StoreError {
+    StoreError::Damaged(format!("the file contains invalid data ({why})"))
 }

@@ -1,14 +1,14 @@
 //! The tables of the redb file and the format that they have.
 
-use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, TableDefinition, TableHandle as _,
-    WriteTransaction,
-};
-use sse_proto::EventId;
+use std::collections::HashSet;
 
 use super::{
     error::StoreError,
     record::{FORMAT, Key, LogHeader},
+};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase as _, TableDefinition, TableHandle as _,
+    WriteTransaction,
 };
 
 /// Events of all channels, by channel and id.
@@ -44,7 +44,7 @@ pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
     }
     let transaction = database.begin_write()?;
     if found.is_none() {
-        write_header(&transaction)?;
+        start_log(&transaction)?;
     }
     transaction.open_table(EVENTS)?;
     transaction.open_table(CHANNELS)?;
@@ -57,13 +57,16 @@ pub(super) fn prepare_tables(database: &Database) -> Result<u64, StoreError> {
 }
 
 /// Writes the format and the header of a new log.
-fn write_header(transaction: &WriteTransaction) -> Result<(), StoreError> {
+fn start_log(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(META)?.insert("format", FORMAT)?;
-    let header = LogHeader {
-        highest: EventId::ZERO,
-        origin: EventId::ZERO,
-        next_number: 1,
-    };
+    write_header(transaction, &LogHeader::NEW)
+}
+
+/// Writes the header of the log.
+pub(super) fn write_header(
+    transaction: &WriteTransaction,
+    header: &LogHeader,
+) -> Result<(), StoreError> {
     transaction
         .open_table(HEADER)?
         .insert(LogHeader::KEY, header.encode().as_slice())?;
@@ -73,36 +76,50 @@ fn write_header(transaction: &WriteTransaction) -> Result<(), StoreError> {
 /// Returns the format of the file, or `None` if the file is new.
 fn read_format(database: &Database) -> Result<Option<u64>, StoreError> {
     let transaction = database.begin_read()?;
-    let tables: Vec<String> = transaction
-        .list_tables()?
-        .map(|table| table.name().to_owned())
-        .collect();
+    let tables = table_names(&transaction)?;
     if tables.is_empty() {
         return Ok(None);
     }
     require_table(&tables, META.name())?;
-    let format = transaction
-        .open_table(META)?
-        .get("format")?
-        .map(|format| format.value())
-        .ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))?;
+    let format = read_meta(&transaction)?;
     if format == FORMAT {
-        // Opening a table for writing creates it. A table whose name is damaged would therefore
-        // begin again, empty, without an error.
-        for name in [
-            EVENTS.name(),
-            CHANNELS.name(),
-            FORGOTTEN.name(),
-            HEADER.name(),
-        ] {
-            require_table(&tables, name)?;
-        }
+        require_tables(&tables)?;
     }
     Ok(Some(format))
 }
 
-fn require_table(tables: &[String], name: &str) -> Result<(), StoreError> {
-    if tables.iter().any(|table| table == name) {
+fn table_names(transaction: &ReadTransaction) -> Result<HashSet<String>, StoreError> {
+    let tables = transaction.list_tables()?;
+    Ok(tables.map(|table| table.name().to_owned()).collect())
+}
+
+/// Reads the format from its table.
+fn read_meta(transaction: &ReadTransaction) -> Result<u64, StoreError> {
+    transaction
+        .open_table(META)?
+        .get("format")?
+        .map(|format| format.value())
+        .ok_or_else(|| StoreError::Damaged("its format is missing".to_owned()))
+}
+
+/// Checks that the tables exist that every log has.
+///
+/// Opening a table for writing creates it. A table whose name is damaged would therefore begin
+/// again, empty, without an error.
+fn require_tables(tables: &HashSet<String>) -> Result<(), StoreError> {
+    for name in [
+        EVENTS.name(),
+        CHANNELS.name(),
+        FORGOTTEN.name(),
+        HEADER.name(),
+    ] {
+        require_table(tables, name)?;
+    }
+    Ok(())
+}
+
+fn require_table(tables: &HashSet<String>, name: &str) -> Result<(), StoreError> {
+    if tables.contains(name) {
         return Ok(());
     }
     Err(StoreError::Damaged(format!("the table {name} is missing")))
@@ -111,10 +128,12 @@ fn require_table(tables: &[String], name: &str) -> Result<(), StoreError> {
 /// Reads the header of the log.
 pub(super) fn read_header(transaction: &ReadTransaction) -> Result<LogHeader, StoreError> {
     let row = transaction.open_table(HEADER)?.get(LogHeader::KEY)?;
-    let header = row.and_then(|row| LogHeader::decode(row.value()));
-    header.ok_or_else(|| {
-        StoreError::Damaged(
-            "the header of the log (table numbers) is missing or has a wrong checksum".to_owned(),
-        )
-    })
+    row.and_then(|row| LogHeader::decode(row.value()))
+        .ok_or_else(damaged_header)
+}
+
+fn damaged_header() -> StoreError {
+    StoreError::Damaged(
+        "the header of the log (table numbers) is missing or has a wrong checksum".to_owned(),
+    )
 }

@@ -31,12 +31,12 @@ pub(super) fn is_sweep_needed(state: &CommittedState, retention: &Retention, now
     let mut rows = state.rows.values();
     let mut key_counts = state.key_counts.values();
     rows.any(|row| row.count > events_max || row.has_events_before(cutoff_ms))
-        || key_counts.any(|key_count| key_count.first_expiry_ms <= log_ms)
+        || key_counts.any(|key_count| key_count.has_expired(log_ms))
 }
 
 /// Applies all limits to all channels.
 pub(super) fn trim_all(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
-    let events_max = log.retention().events_max.get() as u64;
+    let events_max = events_max(log);
     for channel in select_channels(log, |row| row.count > events_max) {
         trim_to_count(log, &channel)?;
     }
@@ -56,12 +56,21 @@ fn select_channels(log: &StagedLog<'_>, is_selected: impl Fn(&ChannelRow) -> boo
 
 /// Removes the events of `channel` beyond the limit of events per channel.
 pub(super) fn trim_to_count(log: &mut StagedLog<'_>, channel: &Channel) -> Result<(), StoreError> {
-    let events_max = log.retention().events_max.get() as u64;
-    let count = log.row(channel).map_or(0, |row| row.count);
-    if count > events_max {
-        log.remove_oldest(channel, count - events_max)?;
+    let excess = count_excess(log, channel);
+    if excess > 0 {
+        log.remove_oldest(channel, excess)?;
     }
     Ok(())
+}
+
+/// Returns how many events `channel` has beyond the limit of events per channel.
+fn count_excess(log: &StagedLog<'_>, channel: &Channel) -> u64 {
+    let count = log.row(channel).map_or(0, |row| row.count);
+    count.saturating_sub(events_max(log))
+}
+
+fn events_max(log: &StagedLog<'_>) -> u64 {
+    log.retention().events_max.get() as u64
 }
 
 fn trim_to_age(

@@ -100,17 +100,24 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread. `gave_up` receives the error if the log is given up.
     pub(super) fn spawn(self, gave_up: oneshot::Sender<BrokerError>) -> io::Result<WriterThread> {
-        let run = move || {
-            let ended = catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(|_| {
-                let why = "the writer of the log panicked".to_owned();
-                Err(BrokerError::Unavailable(why))
-            });
-            if let Err(error) = &ended {
-                let _ = gave_up.send(error.clone());
-            }
-            ended
-        };
-        Builder::new().name("log-writer".to_owned()).spawn(run)
+        Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || self.run_and_report(gave_up))
+    }
+
+    /// Runs the writer. `gave_up` receives its error.
+    fn run_and_report(self, gave_up: oneshot::Sender<BrokerError>) -> Result<(), BrokerError> {
+        self.run_caught().inspect_err(|error| {
+            let _ = gave_up.send(error.clone());
+        })
+    }
+
+    /// Runs the writer. A panic becomes an error.
+    fn run_caught(self) -> Result<(), BrokerError> {
+        catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(|_| {
+            let why = "the writer of the log panicked".to_owned();
+            Err(BrokerError::Unavailable(why))
+        })
     }
 
     /// Writes until every sender of requests is gone. Commits everything that was queued first.
@@ -129,17 +136,25 @@ impl Writer {
             if is_due {
                 sweep_due = Instant::now() + interval;
             }
-            let is_too_large = self.state.bytes > self.retention.bytes_max;
-            if batch.is_empty()
-                && !is_too_large
-                && !is_sweep_needed(&self.state, &self.retention, now_ms())
-            {
+            if !self.is_commit_needed(&batch) {
                 continue;
             }
-            if self.commit(batch, is_due || is_too_large)? {
+            if self.commit(batch, is_due || self.is_too_large())? {
                 sweep_due = Instant::now();
             }
         }
+    }
+
+    /// Returns true if there is a request, or something to trim.
+    fn is_commit_needed(&self, batch: &[Request]) -> bool {
+        !batch.is_empty()
+            || self.is_too_large()
+            || is_sweep_needed(&self.state, &self.retention, now_ms())
+    }
+
+    /// Returns true if the events have more bytes than they may.
+    const fn is_too_large(&self) -> bool {
+        self.state.bytes > self.retention.bytes_max
     }
 
     /// Waits for a batch. Returns an empty batch at `until`, and `None` if no request can follow.
@@ -174,9 +189,7 @@ impl Writer {
                 self.shared.publish_change(&change);
                 self.state.apply(change);
                 self.reply(batch, replies);
-                if let Some(unsaid) = self.failure_log.record_success(Instant::now()) {
-                    tracing::info!(unsaid, "the log can be written again");
-                }
+                self.log_success();
                 Ok(more_to_trim)
             }
             Err(error) => self.recover(batch, &error).map(|()| false),
@@ -210,13 +223,7 @@ impl Writer {
     /// Opens the file again after a failed commit, and reports to the batch that its outcome is
     /// unknown.
     fn recover(&mut self, batch: Vec<Request>, error: &StoreError) -> Result<(), BrokerError> {
-        if let Some(unsaid) = self.failure_log.record_failure(Instant::now()) {
-            tracing::error!(
-                %error, unsaid,
-                "writing the log failed; it is opened again, and the outcome is unknown (logged at \
-                 most every 30 s)"
-            );
-        }
+        self.log_failure(error);
         let reopened = self.reopen();
         let unknown = BrokerError::OutcomeUnknown(format!("writing the log failed ({error})"));
         let replies = batch.iter().map(|_| Err(unknown.clone())).collect();
@@ -234,6 +241,22 @@ impl Writer {
             .map_err(|error| lost(error.to_string()))?;
         self.shared.publish_state(&self.state);
         Ok(())
+    }
+
+    fn log_success(&mut self) {
+        if let Some(unsaid) = self.failure_log.record_success(Instant::now()) {
+            tracing::info!(unsaid, "the log can be written again");
+        }
+    }
+
+    fn log_failure(&mut self, error: &StoreError) {
+        if let Some(unsaid) = self.failure_log.record_failure(Instant::now()) {
+            tracing::error!(
+                %error, unsaid,
+                "writing the log failed; it is opened again, and the outcome is unknown (logged at \
+                 most every 30 s)"
+            );
+        }
     }
 
     /// Sends the replies in order, and notifies the watchers of channels that have new events.
@@ -276,8 +299,7 @@ fn stage_requests(
     for request in batch {
         replies.push(match stage_request(staged, request, room) {
             Ok(outcomes) => Ok(outcomes),
-            Err(AppendError::Rejected(error)) => Err(error),
-            Err(AppendError::Store(error)) => return Err(error),
+            Err(error) => Err(error.into_rejection()?),
         });
     }
     Ok(replies)

@@ -11,11 +11,15 @@ use crate::broker::{
     Appended, BackPage, Continuity, Page, PageLimits, ReadFrom, Stored,
     clock::Clock,
     continuity::{Extent, Trimmed, judge, judge_time},
+    types::event_size,
 };
 
 /// Events of one append share blocks of memory for their text. A block is freed with its last
 /// event, so a block has at most this many bytes, or one event.
-const BLOCK_BYTES_MAX: usize = 16 << 10;
+const BLOCK_LIMITS: PageLimits = PageLimits {
+    events_max: usize::MAX,
+    bytes_max: 16 << 10,
+};
 
 /// The log of one channel.
 #[derive(Debug)]
@@ -60,6 +64,18 @@ impl ChannelLog {
         self.events.front().map(|event| event.id)
     }
 
+    /// Returns true if events other than the newest are older than `cutoff_ms`.
+    pub(super) fn has_events_before(&self, cutoff_ms: u64) -> bool {
+        self.events.len() > 1 && self.oldest().is_some_and(|id| id.ms < cutoff_ms)
+    }
+
+    /// Returns true if the events are all too old and there are no keys.
+    ///
+    /// A publish with a key may be sent again, and must find its channel then.
+    pub(super) fn is_idle(&self, cutoff_ms: u64) -> bool {
+        self.last.ms < cutoff_ms && self.events.len() <= 1 && self.keys.is_empty()
+    }
+
     /// Appends events, at least one. Returns their ids and the bytes that they count.
     pub(super) fn append(
         &mut self,
@@ -75,10 +91,7 @@ impl ChannelLog {
             for (kind, data) in copy_text(block) {
                 let id = clock.next_id(now_ms);
                 first.get_or_insert(id);
-                self.last = id;
-                let event = Stored { id, kind, data };
-                bytes += event_bytes(&event);
-                self.events.push_back(event);
+                bytes += self.push(Stored { id, kind, data });
             }
         }
         let ids = Appended {
@@ -86,6 +99,14 @@ impl ChannelLog {
             last: self.last,
         };
         (ids, bytes)
+    }
+
+    /// Adds an event at the end. Returns the bytes that it counts.
+    fn push(&mut self, event: Stored) -> u64 {
+        let bytes = event_bytes(&event);
+        self.last = event.id;
+        self.events.push_back(event);
+        bytes
     }
 
     /// Removes the oldest event. Returns the bytes that it counted, or `None` if there is no event.
@@ -128,12 +149,18 @@ impl ChannelLog {
         match from {
             ReadFrom::Oldest => Continuity::Contiguous,
             ReadFrom::Time(ms) => judge_time(ms, &self.extent()),
-            ReadFrom::Position(position) => {
-                let (Position::After(id) | Position::At(id)) = position;
-                let found = self.events.binary_search_by_key(&id, |event| event.id);
-                judge(position, found.is_ok(), &self.extent())
-            }
+            ReadFrom::Position(position) => self.judge_position(position),
         }
+    }
+
+    fn judge_position(&self, position: Position) -> Continuity {
+        let (Position::After(id) | Position::At(id)) = position;
+        judge(position, self.contains(id), &self.extent())
+    }
+
+    fn contains(&self, id: EventId) -> bool {
+        let found = self.events.binary_search_by_key(&id, |event| event.id);
+        found.is_ok()
     }
 
     /// Returns the index of the first event from `from` on.
@@ -162,23 +189,14 @@ impl ChannelLog {
 
 /// Returns how many of the events, at least one, share the next block.
 fn block_length(events: &[Event]) -> usize {
-    let mut bytes = 0;
-    let fits = |event: &&Event| {
-        bytes += text_length(event);
-        bytes <= BLOCK_BYTES_MAX
-    };
-    events.iter().take_while(fits).count().max(1)
-}
-
-fn text_length(event: &Event) -> usize {
-    event.kind.as_str().len() + event.data.len()
+    BLOCK_LIMITS.fit(events.iter().map(event_size))
 }
 
 /// Copies types and data into a block of their own.
 ///
 /// The text of a request would keep the whole body of the request alive.
 fn copy_text(events: &[Event]) -> impl Iterator<Item = (ByteString, ByteString)> {
-    let mut block = BytesMut::with_capacity(events.iter().map(text_length).sum());
+    let mut block = BytesMut::with_capacity(events.iter().map(event_size).sum());
     for event in events {
         block.extend_from_slice(event.kind.as_str().as_bytes());
         block.extend_from_slice(event.data.as_bytes());

@@ -45,8 +45,10 @@ impl Channels {
 
     /// Returns the last id of a channel. A channel without events has the id after which it begins.
     pub(super) fn last_id(&self, channel: &Channel) -> EventId {
-        let kept = self.by_name.get(channel).map(ChannelLog::last);
-        kept.or_else(|| self.forgotten.get(channel).copied())
+        self.by_name
+            .get(channel)
+            .map(ChannelLog::last)
+            .or_else(|| self.forgotten.get(channel).copied())
             .unwrap_or(self.origin)
     }
 
@@ -62,32 +64,29 @@ impl Channels {
         channels_max: usize,
         cutoff_ms: u64,
     ) -> Result<u64, BrokerError> {
-        let count = self.by_name.len();
-        let mut freed_bytes = 0;
-        if count >= channels_max {
-            let Some(idle) = self.find_idle(cutoff_ms) else {
-                return Err(BrokerError::Full(format!(
-                    "there are {count} channels already, which is the limit (--channels-max), and \
-                     all have recent events"
-                )));
-            };
-            freed_bytes = self.forget(&idle, channels_max);
-        }
+        let freed_bytes = self.make_room(channels_max, cutoff_ms)?;
         let origin = self.forgotten.remove(new).unwrap_or(self.origin);
         self.by_name.insert(new.clone(), ChannelLog::new(origin));
         Ok(freed_bytes)
     }
 
+    /// Forgets an idle channel if there are `channels_max` channels. Returns the bytes of its
+    /// events.
+    fn make_room(&mut self, channels_max: usize, cutoff_ms: u64) -> Result<u64, BrokerError> {
+        let count = self.by_name.len();
+        if count < channels_max {
+            return Ok(0);
+        }
+        let idle = self.find_idle(cutoff_ms);
+        let idle = idle.ok_or_else(|| BrokerError::channels_full(count))?;
+        Ok(self.forget(&idle, channels_max))
+    }
+
     /// Finds the channel that is idle for longest.
-    ///
-    /// A channel is idle if its events are all too old and it has no keys. A publish with a key may
-    /// be sent again, and must find its channel then.
     fn find_idle(&self, cutoff_ms: u64) -> Option<Channel> {
         self.by_name
             .iter()
-            .filter(|(_, log)| {
-                log.last().ms < cutoff_ms && log.events().len() <= 1 && log.keys.is_empty()
-            })
+            .filter(|(_, log)| log.is_idle(cutoff_ms))
             .min_by_key(|(_, log)| log.last())
             .map(|(channel, _)| channel.clone())
     }
@@ -99,14 +98,19 @@ impl Channels {
         };
         let freed_bytes = std::iter::from_fn(|| log.remove_oldest()).sum();
         self.forgotten.insert(channel.clone(), log.last());
-        if self.forgotten.len() > forgotten_max
-            && let Some((oldest, last)) = self.forgotten.iter().min_by_key(|(_, last)| **last)
-        {
+        if self.forgotten.len() > forgotten_max {
+            self.drop_oldest_last_id();
+        }
+        freed_bytes
+    }
+
+    /// Drops the oldest last id of a forgotten channel, and raises the origin to it.
+    fn drop_oldest_last_id(&mut self) {
+        if let Some((oldest, last)) = self.forgotten.iter().min_by_key(|(_, last)| **last) {
             let (oldest, last) = (oldest.clone(), *last);
             self.forgotten.remove(&oldest);
             self.origin = self.origin.max(last);
         }
-        freed_bytes
     }
 }
 

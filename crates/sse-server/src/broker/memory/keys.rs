@@ -1,9 +1,6 @@
 //! The idempotency keys of one channel: what was stored under each key, until it expires.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{HashMap, VecDeque};
 
 use crate::broker::{
     Appended, BrokerError,
@@ -32,10 +29,8 @@ impl Keys {
 
     /// Returns what is stored under a key, or `None` if the key is unknown or has expired.
     pub(super) fn find(&self, key: Fingerprint, log_ms: u64) -> Option<KnownKey> {
-        self.known
-            .get(&key)
-            .filter(|(expiry_ms, _)| *expiry_ms > log_ms)
-            .map(|(_, known)| *known)
+        let (expiry_ms, known) = *self.known.get(&key)?;
+        (expiry_ms > log_ms).then_some(known)
     }
 
     /// Makes room for `wanted` more keys.
@@ -53,50 +48,55 @@ impl Keys {
         if self.known.len() + wanted <= limits.keys_max {
             return Ok(());
         }
-        let first_expiry_ms = self
-            .expiries
-            .front()
-            .map_or(u64::MAX, |(expiry_ms, _)| *expiry_ms);
-        Err(BrokerError::TooManyKeys {
-            keys_max: limits.keys_max,
-            expires_in: Duration::from_millis(first_expiry_ms.saturating_sub(log_ms)),
-        })
+        Err(limits.too_many_keys(self.first_expiry_ms(), log_ms))
+    }
+
+    /// Returns when the first key expires; the maximum if there are no keys.
+    fn first_expiry_ms(&self) -> u64 {
+        let first = self.expiries.front();
+        first.map_or(u64::MAX, |(expiry_ms, _)| *expiry_ms)
     }
 
     /// Stores a key that is unknown or has expired, with the ids of its events.
-    pub(super) fn remember(
-        &mut self,
-        idempotency: IdempotencyKey,
-        ids: Appended,
-        log_ms: u64,
-        limits: KeyLimits,
-    ) {
-        let expiry_ms = log_ms.saturating_add(limits.window_ms());
-        let known = KnownKey {
-            ids,
-            content: idempotency.content,
-        };
-        self.known.insert(idempotency.key, (expiry_ms, known));
+    pub(super) fn remember(&mut self, idempotency: IdempotencyKey, ids: Appended, expiry_ms: u64) {
+        let known = (expiry_ms, idempotency.stored_with(ids));
+        self.known.insert(idempotency.key, known);
         self.expiries.push_back((expiry_ms, idempotency.key));
     }
 
     /// Forgets up to `forget_max` expired keys, the oldest first. Returns how many.
     pub(super) fn forget_expired(&mut self, log_ms: u64, forget_max: usize) -> usize {
-        let mut forgotten = 0;
-        while forgotten < forget_max
-            && let Some((expiry_ms, key)) = self.expiries.front().copied()
-            && expiry_ms <= log_ms
-        {
-            self.expiries.pop_front();
-            if self
-                .known
-                .get(&key)
-                .is_some_and(|(current_ms, _)| *current_ms == expiry_ms)
-            {
-                self.known.remove(&key);
-                forgotten += 1;
+        (0..forget_max)
+            .take_while(|_| self.forget_first_expired(log_ms))
+            .count()
+    }
+
+    /// Forgets the key that expired first. Returns false if no key has expired.
+    fn forget_first_expired(&mut self, log_ms: u64) -> bool {
+        while let Some((expiry_ms, key)) = self.pop_expired(log_ms) {
+            if self.forget(key, expiry_ms) {
+                return true;
             }
         }
-        forgotten
+        false
+    }
+
+    fn pop_expired(&mut self, log_ms: u64) -> Option<(u64, Fingerprint)> {
+        self.expiries
+            .pop_front_if(|(expiry_ms, _)| *expiry_ms <= log_ms)
+    }
+
+    /// Forgets a key, unless it was stored again after this expiry. Returns true if it is gone.
+    fn forget(&mut self, key: Fingerprint, expiry_ms: u64) -> bool {
+        let is_current = self.is_current(key, expiry_ms);
+        if is_current {
+            self.known.remove(&key);
+        }
+        is_current
+    }
+
+    fn is_current(&self, key: Fingerprint, expiry_ms: u64) -> bool {
+        let current = self.known.get(&key);
+        current.is_some_and(|(current_ms, _)| *current_ms == expiry_ms)
     }
 }

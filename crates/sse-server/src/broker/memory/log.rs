@@ -1,8 +1,6 @@
 //! The log in memory: appends and reads within the limits. It has no clock of its own; the caller
 //! passes the time.
 
-use std::time::Duration;
-
 use sse_proto::{Channel, EventId};
 
 use super::{
@@ -63,12 +61,12 @@ impl Log {
             .channels
             .get_mut(channel)
             .expect("the channel exists, or was created");
+        let expiry_ms = self.retention.keys.expiry_ms(log_ms);
         let outcomes = store_new_items(items, &dispositions, |item| {
             let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
             self.bytes += bytes;
             if let Some(idempotency) = item.idempotency {
-                log.keys
-                    .remember(idempotency, ids, log_ms, self.retention.keys);
+                log.keys.remember(idempotency, ids, expiry_ms);
             }
             Ok::<_, BrokerError>(ids)
         })?;
@@ -129,10 +127,7 @@ impl Log {
 
     /// Reads a page of a channel.
     pub(super) fn read(&self, channel: &Channel, from: ReadFrom, limits: PageLimits) -> Page {
-        match self.channels.get(channel) {
-            Some(log) => log.read(from, limits),
-            None => ChannelLog::new(self.last_id(channel)).read(from, limits),
-        }
+        self.with_channel(channel, |log| log.read(from, limits))
     }
 
     /// Reads a page of a channel backwards.
@@ -142,9 +137,14 @@ impl Log {
         before: Option<EventId>,
         limits: PageLimits,
     ) -> BackPage {
+        self.with_channel(channel, |log| log.read_back(before, limits))
+    }
+
+    /// Calls `read` with the log of `channel`, which is empty if the channel does not exist.
+    fn with_channel<T>(&self, channel: &Channel, read: impl FnOnce(&ChannelLog) -> T) -> T {
         match self.channels.get(channel) {
-            Some(log) => log.read_back(before, limits),
-            None => ChannelLog::new(self.last_id(channel)).read_back(before, limits),
+            Some(log) => read(log),
+            None => read(&ChannelLog::new(self.last_id(channel))),
         }
     }
 
@@ -161,13 +161,16 @@ impl Log {
         bound: EventId,
         now_ms: u64,
     ) -> Settled {
-        self.clock.advance_past(bound, now_ms);
-        if self.clock.highest() >= bound {
+        if self.advance_clock_past(bound, now_ms) {
             return Settled::Through(self.last_id(channel));
         }
-        // The clock must be past the millisecond, not within it.
-        let to_come_ms = bound.ms.saturating_sub(now_ms).saturating_add(1);
-        Settled::NotFor(Duration::from_millis(to_come_ms))
+        Settled::not_before(bound, now_ms)
+    }
+
+    /// Returns true if the log's clock is past `bound` now.
+    fn advance_clock_past(&mut self, bound: EventId, now_ms: u64) -> bool {
+        self.clock.advance_past(bound, now_ms);
+        self.clock.highest() >= bound
     }
 
     /// Returns the log's time, which never goes back.

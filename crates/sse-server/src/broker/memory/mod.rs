@@ -29,7 +29,7 @@ use self::log::Log;
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
     clock::now_ms,
-    idempotency::{AppendItem, AppendOutcome, count_added},
+    idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
     notify::ChangeNotifier,
 };
 use crate::metrics::Metrics;
@@ -52,10 +52,8 @@ impl Memory {
     /// Creates an empty log. A task on `runtime` removes old events and expired keys.
     #[must_use]
     pub fn new(retention: Retention, metrics: Metrics, runtime: &Handle) -> Self {
-        // After a restart, the log must not take an id of its former self for one of its own.
-        let first_seq = u64::from(rand::random::<u32>().max(1));
         let shared = Arc::new(Shared {
-            log: Mutex::new(Log::new(retention, first_seq)),
+            log: Mutex::new(Log::new(retention, first_seq())),
             notifier: ChangeNotifier::default(),
             metrics,
         });
@@ -69,13 +67,8 @@ impl Memory {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let item = AppendItem {
-            events,
-            idempotency: None,
-        };
-        let outcomes = self.append_idempotent(channel, &[item])?;
-        let first = outcomes.first().map(|outcome| outcome.ids);
-        first.ok_or_else(|| BrokerError::OutcomeUnknown("the log returned no id".to_owned()))
+        let item = AppendItem::without_key(events);
+        ids_of_only_item(self.append_idempotent(channel, &[item])?)
     }
 
     pub(super) fn append_idempotent(
@@ -83,16 +76,8 @@ impl Memory {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = {
-            // Read the time under the lock, because ids are assigned in the order of the lock.
-            let mut log = self.0.lock();
-            log.append(channel, items, now_ms())?
-        };
-        let added = count_added(items, &outcomes);
-        if added > 0 {
-            self.0.notifier.notify(channel);
-            self.0.metrics.batch_committed(added);
-        }
+        let outcomes = self.0.append(channel, items)?;
+        self.0.report_added(channel, count_added(items, &outcomes));
         Ok(outcomes)
     }
 
@@ -129,22 +114,51 @@ impl Memory {
 }
 
 impl Shared {
+    fn append(
+        &self,
+        channel: &Channel,
+        items: &[AppendItem],
+    ) -> Result<Vec<AppendOutcome>, BrokerError> {
+        // Read the time under the lock, because ids are assigned in the order of the lock.
+        let mut log = self.lock();
+        log.append(channel, items, now_ms())
+    }
+
+    /// Notifies the watchers of `channel` and counts the events, if any were added.
+    fn report_added(&self, channel: &Channel, added: usize) {
+        if added > 0 {
+            self.notifier.notify(channel);
+            self.metrics.batch_committed(added);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Log> {
         // No code panics while it holds this lock.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Chooses the sequence number of the first event in each millisecond.
+///
+/// After a restart, the log must not take an id of its former self for one of its own.
+fn first_seq() -> u64 {
+    u64::from(rand::random::<u32>().max(1))
+}
+
 /// Removes old events and expired keys, until the log is dropped.
 async fn sweep_regularly(log: Weak<Shared>, interval: Duration) {
     loop {
         sleep(interval).await;
-        loop {
-            let Some(shared) = log.upgrade() else { return };
-            if !shared.lock().sweep(now_ms(), SWEEP_BATCH) {
-                break;
-            }
-            tokio::task::yield_now().await;
+        if sweep(&log).await.is_none() {
+            return;
         }
     }
+}
+
+/// Removes all old events and expired keys. Returns `None` if the log was dropped.
+async fn sweep(log: &Weak<Shared>) -> Option<()> {
+    while log.upgrade()?.lock().sweep(now_ms(), SWEEP_BATCH) {
+        tokio::task::yield_now().await;
+    }
+    Some(())
 }

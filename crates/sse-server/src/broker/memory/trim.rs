@@ -44,9 +44,7 @@ pub(super) fn trim_to_count(channel: &mut ChannelLog, events_max: usize) -> Remo
 /// newest event stays.
 pub(super) fn trim_to_age(channel: &mut ChannelLog, cutoff_ms: u64, remove_max: usize) -> Removed {
     remove_while(channel, |channel, removed| {
-        removed.events < remove_max
-            && channel.events().len() > 1
-            && channel.oldest().is_some_and(|id| id.ms < cutoff_ms)
+        removed.events < remove_max && channel.has_events_before(cutoff_ms)
     })
 }
 
@@ -54,20 +52,27 @@ pub(super) fn trim_to_age(channel: &mut ChannelLog, cutoff_ms: u64, remove_max: 
 ///
 /// `bytes` is what they have now. Returns what they have afterwards.
 pub(super) fn trim_to_bytes(channels: &mut Channels, mut bytes: u64, bytes_max: u64) -> u64 {
-    while bytes > bytes_max {
-        let with_events = channels
-            .iter_mut()
-            .filter(|channel| channel.oldest().is_some());
-        let Some(channel) = with_events.min_by_key(|channel| channel.oldest()) else {
-            break;
-        };
-        let excess = bytes - bytes_max;
-        let removed = remove_while(channel, |_, removed| {
-            removed.events < TRIM_BATCH && removed.bytes < excess
-        });
-        bytes -= removed.bytes;
+    while bytes > bytes_max
+        && let Some(channel) = find_oldest(channels)
+    {
+        bytes -= remove_batch(channel, bytes - bytes_max).bytes;
     }
     bytes
+}
+
+/// Returns the channel that has the oldest event of all channels.
+fn find_oldest(channels: &mut Channels) -> Option<&mut ChannelLog> {
+    let with_events = channels
+        .iter_mut()
+        .filter(|channel| channel.oldest().is_some());
+    with_events.min_by_key(|channel| channel.oldest())
+}
+
+/// Removes up to [`TRIM_BATCH`] of the oldest events of a channel, until `excess` bytes are gone.
+fn remove_batch(channel: &mut ChannelLog, excess: u64) -> Removed {
+    remove_while(channel, |_, removed| {
+        removed.events < TRIM_BATCH && removed.bytes < excess
+    })
 }
 
 #[cfg(test)]

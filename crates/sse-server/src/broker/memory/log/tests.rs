@@ -1,6 +1,6 @@
 //! Tests of the log in memory.
 
-use std::{collections::HashMap, num::NonZeroUsize};
+use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 use sse_proto::{Event, Position};
