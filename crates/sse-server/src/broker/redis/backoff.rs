@@ -28,12 +28,21 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Begins again with the shortest pause.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
     /// Waits for the next pause.
     pub(super) async fn wait(&mut self) {
+        sleep(self.take_pause()).await;
+    }
+
+    fn take_pause(&mut self) -> Duration {
         let jitter = rand::rng().random_range(0.5..1.0);
         let pause = self.next_pause.mul_f64(jitter);
         self.next_pause = (self.next_pause * 2).min(PAUSE_MAX);
-        sleep(pause).await;
+        pause
     }
 }
 

@@ -22,13 +22,13 @@ use std::{sync::Arc, time::Duration};
 use redis::{AsyncConnectionConfig, Client, RedisResult, Value, aio::MultiplexedConnection};
 use sse_proto::Channel;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     backoff::{Backoff, with_timeout},
-    durability,
+    durability::read_warnings,
     errors::RedisSetupError,
     failover::LossDetector,
     info::{ReplicationId, read_section, unsupported_version},
@@ -57,6 +57,14 @@ enum State {
 }
 
 impl State {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Down(_) => "down",
+            Self::Up(..) => "up",
+            Self::TooOld(_) => "too old",
+        }
+    }
+
     /// Why commands cannot be sent.
     fn reason(&self) -> String {
         match self {
@@ -70,11 +78,7 @@ impl State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Down(_) => "down",
-            Self::Up(..) => "up",
-            Self::TooOld(_) => "too old",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -86,12 +90,8 @@ impl Connection {
         losses: Arc<LossDetector>,
     ) -> (Self, Supervisor) {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
-        let health = Arc::new(Health {
-            address: client.get_connection_info().addr().to_string(),
-            timeout,
-            suspect: Notify::new(),
-            read_only: Notify::new(),
-        });
+        let address = client.get_connection_info().addr().to_string();
+        let health = Arc::new(Health::new(address, timeout));
         let supervisor = Supervisor {
             client,
             health: health.clone(),
@@ -189,22 +189,31 @@ impl Supervisor {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         loop {
-            let down = match self.establish().await {
-                Ok(connected) => {
-                    backoff = Backoff::default();
-                    let why = self.watch(connected).await;
-                    tracing::warn!(
-                        address = self.health.address,
-                        why,
-                        "the connection to Redis broke; connecting again"
-                    );
-                    State::Down(why)
-                }
-                Err(down) => down,
-            };
+            let down = self.run_connection(&mut backoff).await;
             self.state.send_replace(down);
             backoff.wait().await;
         }
+    }
+
+    /// Connects once and watches the connection; returns the state in which that leaves it.
+    async fn run_connection(&mut self, backoff: &mut Backoff) -> State {
+        match self.establish().await {
+            Ok(connected) => {
+                backoff.reset();
+                self.watch_until_down(connected).await
+            }
+            Err(down) => down,
+        }
+    }
+
+    async fn watch_until_down(&self, connected: Connected) -> State {
+        let why = self.watch(connected).await;
+        tracing::warn!(
+            address = self.health.address,
+            why,
+            "the connection to Redis broke; connecting again"
+        );
+        State::Down(why)
     }
 
     /// Connects, verifies every channel, and publishes the connection to the sessions.
@@ -230,34 +239,44 @@ impl Supervisor {
     }
 
     async fn connect(&self) -> Result<Connected, State> {
-        let limit = self.health.timeout;
-        let connection = with_timeout(limit, handshake(&self.client, limit)).await;
-        match connection.map_err(State::Down)? {
+        match self.try_handshake().await? {
             Handshake::Connected(connected) => Ok(connected),
-            Handshake::TooOld(found) => {
-                tracing::error!(
-                    address = self.health.address,
-                    found,
-                    "this Redis is too old: 6.2 is the oldest that will do"
-                );
-                Err(State::TooOld(found))
-            }
+            Handshake::TooOld(found) => Err(self.reject_version(found)),
         }
+    }
+
+    async fn try_handshake(&self) -> Result<Handshake, State> {
+        let limit = self.health.timeout;
+        let handshake = with_timeout(limit, handshake(&self.client, limit)).await;
+        handshake.map_err(State::Down)
+    }
+
+    fn reject_version(&self, found: String) -> State {
+        tracing::error!(
+            address = self.health.address,
+            found,
+            "this Redis is too old: 6.2 is the oldest that will do"
+        );
+        State::TooOld(found)
     }
 
     /// Logs what is wrong with how this Redis is set up, unless the log has the same warnings.
     async fn report_durability(&mut self, connection: &mut MultiplexedConnection) {
         // A connection that fails here is found to be broken by the next check.
-        let Ok(warnings) = durability::read_warnings(connection).await else {
+        let Ok(warnings) = read_warnings(connection).await else {
             return;
         };
         if warnings != self.reported {
-            let address = &self.health.address;
-            for warning in &warnings {
-                tracing::warn!(address, code = warning.code, "{}", warning.message);
-            }
+            self.log_warnings(&warnings);
         }
         self.reported = warnings;
+    }
+
+    fn log_warnings(&self, warnings: &[Warning]) {
+        let address = &self.health.address;
+        for warning in warnings {
+            tracing::warn!(address, code = warning.code, "{}", warning.message);
+        }
     }
 
     /// Watches the connection; returns why it is given up.
@@ -271,12 +290,17 @@ impl Supervisor {
     /// Checks the connection each second, and at once if a command got no reply.
     async fn monitor(&self, mut connected: Connected) -> String {
         loop {
-            // Both outcomes lead to the same check.
-            let _ = timeout(CHECK_INTERVAL, self.health.suspect.notified()).await;
+            self.wait_for_check().await;
             if let Err(why) = self.check(&mut connected).await {
                 return why;
             }
         }
+    }
+
+    /// Waits until the next check is due.
+    async fn wait_for_check(&self) {
+        // Both outcomes lead to the same check.
+        let _ = timeout(CHECK_INTERVAL, self.health.suspect.notified()).await;
     }
 
     /// One check: does Redis reply, is it on the same history, and is every channel verified?

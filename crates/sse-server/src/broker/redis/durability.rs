@@ -8,20 +8,28 @@
 
 use std::collections::HashMap;
 
-use redis::{FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 
-use super::info::info_value;
+use super::{
+    info::{info_command, info_value},
+    replies::value_pipeline,
+};
 use crate::broker::Warning;
 
 /// The commands whose replies [`parse_warnings`] expects, in this order.
 pub(super) fn setup_commands() -> Pipeline {
-    let mut commands = redis::pipe();
-    commands.ignore_errors();
-    commands.cmd("INFO").arg("persistence");
-    commands.cmd("INFO").arg("memory");
-    commands.cmd("CONFIG").arg("GET").arg("appendonly");
-    commands.cmd("CONFIG").arg("GET").arg("maxmemory-policy");
-    commands
+    value_pipeline([
+        info_command("persistence"),
+        info_command("memory"),
+        config_command("appendonly"),
+        config_command("maxmemory-policy"),
+    ])
+}
+
+fn config_command(setting: &str) -> Cmd {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET").arg(setting);
+    command
 }
 
 /// Reads how Redis is set up and returns what is wrong with it.
@@ -70,16 +78,20 @@ fn parse<T: FromRedisValue>(reply: Option<Value>) -> Option<T> {
 fn append_only_warning(is_append_only: Option<bool>) -> Option<Warning> {
     match is_append_only {
         Some(true) => None,
-        Some(false) => Some(Warning {
-            code: "appendonly_off",
-            message: "this Redis has no append-only file (appendonly no): acknowledged events are \
-                      lost when it ends; set appendonly yes, and appendfsync always to lose none"
-                .to_owned(),
-        }),
+        Some(false) => Some(append_only_off()),
         None => Some(unknown(
             "appendonly_unknown",
             "whether this Redis has an append-only file (appendonly) is unknown",
         )),
+    }
+}
+
+fn append_only_off() -> Warning {
+    Warning {
+        code: "appendonly_off",
+        message: "this Redis has no append-only file (appendonly no): acknowledged events are \
+                  lost when it ends; set appendonly yes, and appendfsync always to lose none"
+            .to_owned(),
     }
 }
 

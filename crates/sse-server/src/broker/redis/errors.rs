@@ -3,7 +3,7 @@
 //! The important distinction for a command is whether Redis replied. A reply is certain: Redis
 //! rejected the command, and nothing was stored. Without a reply the outcome of a write is unknown.
 
-use redis::RedisError;
+use redis::{RedisError, ServerError};
 
 use crate::broker::BrokerError;
 
@@ -35,6 +35,16 @@ pub(super) enum CommandError {
     Rejected(RedisError),
 }
 
+impl CommandError {
+    /// The error for commands that change no event: without a reply, no outcome is unknown.
+    pub(super) fn into_query_error(self) -> BrokerError {
+        match self {
+            Self::NoReply(BrokerError::OutcomeUnknown(reason)) => BrokerError::Unavailable(reason),
+            error => error.into(),
+        }
+    }
+}
+
 impl From<CommandError> for BrokerError {
     fn from(error: CommandError) -> Self {
         match error {
@@ -55,11 +65,19 @@ pub(super) fn broker_error(error: &RedisError) -> BrokerError {
     let Some((_, first)) = errors.first() else {
         return BrokerError::Unavailable("Redis rejected the command".to_owned());
     };
-    let text = format!("{} {}", first.code(), first.details().unwrap_or_default());
-    match first.code() {
+    rejection_error(first)
+}
+
+fn rejection_error(error: &ServerError) -> BrokerError {
+    let text = error_text(error);
+    match error.code() {
         "OOM" => BrokerError::Full(format!("Redis is at its maxmemory: {text}")),
         _ => BrokerError::Unavailable(format!("Redis rejected the command: {text}")),
     }
+}
+
+fn error_text(error: &ServerError) -> String {
+    format!("{} {}", error.code(), error.details().unwrap_or_default())
 }
 
 /// Whether Redis rejected a write because it is a replica now.

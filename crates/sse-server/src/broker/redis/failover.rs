@@ -135,7 +135,7 @@ impl LossDetector {
         let mut ids = Vec::new();
         if let Some(known) = self.known().get_mut(channel) {
             known.mark_newest_unverified();
-            ids.extend(with_channel(channel, known));
+            ids.extend(with_channel((channel, known)));
         }
         self.verify_ids(&ids, connection).await
     }
@@ -151,11 +151,12 @@ impl LossDetector {
         &self,
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
-        let mut ids = Vec::new();
-        for (channel, known) in &*self.known() {
-            ids.extend(with_channel(channel, known));
-        }
+        let ids = self.unverified_ids();
         self.verify_ids(&ids, connection).await
+    }
+
+    fn unverified_ids(&self) -> Vec<(Channel, UnverifiedId)> {
+        self.known().iter().flat_map(with_channel).collect()
     }
 
     async fn verify_ids(
@@ -203,19 +204,10 @@ impl LossDetector {
 
     /// Updates the known ids of `channel`, unless another verification of `id` was faster.
     fn update_known(&self, channel: &Channel, id: EventId, verification: &Verification) {
-        let mut all = self.known();
-        let Some(known) = all.get_mut(channel) else {
-            return;
-        };
-        if !known.remove_unverified(id) {
-            return;
-        }
-        if *verification == Verification::Present {
-            known.set_verified(id);
-        }
-        if let Some(lost) = verification.lost() {
-            // The gap record is now the newest entry that this node knows.
-            known.observe(lost.before, Instant::now());
+        if let Some(known) = self.known().get_mut(channel)
+            && known.remove_unverified(id)
+        {
+            apply_verification(known, id, verification);
         }
     }
 
@@ -229,13 +221,20 @@ impl LossDetector {
     }
 }
 
+fn apply_verification(known: &mut KnownIds, id: EventId, verification: &Verification) {
+    if *verification == Verification::Present {
+        known.set_verified(id);
+    }
+    if let Some(lost) = verification.lost() {
+        // The gap record is now the newest entry that this node knows.
+        known.observe(lost.before, Instant::now());
+    }
+}
+
 fn with_channel(
-    channel: &Channel,
-    known: &KnownIds,
+    (channel, known): (&Channel, &KnownIds),
 ) -> impl Iterator<Item = (Channel, UnverifiedId)> {
-    known
-        .unverified_ids()
-        .map(|unverified| (channel.clone(), unverified))
+    known.unverified_ids().map(|id| (channel.clone(), id))
 }
 
 #[cfg(test)]

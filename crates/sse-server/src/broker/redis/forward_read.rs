@@ -17,14 +17,14 @@
 //!             gap, from the oldest event
 //! ```
 
-use redis::Value;
+use redis::{Cmd, Value};
 use sse_proto::{
     Channel, EventId, Position,
     api::{GapReason, Lost},
 };
 
 use super::{
-    replies::{parse_entries, parse_extent, parse_gap_index, split_replies},
+    replies::{parse_entries, parse_extent, parse_gap_index, parse_last_id},
     session::Session,
     streams::Streams,
 };
@@ -52,6 +52,21 @@ struct BoundedEntries {
 }
 
 impl BoundedEntries {
+    /// Parses the replies to [`ForwardRead::bounded_range`].
+    fn parse([before, entries, after]: [Value; 3]) -> Result<Self, BrokerError> {
+        Ok(Self {
+            entries: parse_entries(entries)?,
+            last: parse_last_id(before)?,
+            extent: parse_extent(after)?,
+        })
+    }
+
+    /// Whether the entry `id`, if it was ever added, was in the stream during the read.
+    fn spans(&self, id: EventId) -> bool {
+        let oldest = self.extent.oldest;
+        oldest.is_some_and(|oldest| oldest <= id) && id <= self.last
+    }
+
     fn into_run(self, start: Continuity) -> Run {
         Run {
             start,
@@ -169,36 +184,29 @@ impl<'a> ForwardRead<'a> {
         let Some(next) = id.next() else {
             return Ok(Vec::new());
         };
-        let mut commands = redis::pipe();
-        commands
-            .cmd("XRANGE")
-            .arg(self.streams.names.gaps(self.channel))
-            .arg(next.to_string())
-            .arg("+");
-        let (records,): (Value,) = self.session.query(&commands).await?;
-        Ok(parse_gap_index(records))
+        self.records_from(next).await
+    }
+
+    async fn records_from(&mut self, id: EventId) -> Result<Vec<Lost>, BrokerError> {
+        let range = self.streams.gap_range(self.channel, id);
+        Ok(parse_gap_index(self.session.query_one(range).await?))
     }
 
     /// After a gap without a record, history begins with the oldest event that is kept.
     async fn oldest_run_after_gap(&mut self, reason: GapReason) -> Result<Run, BrokerError> {
-        let run = self.oldest_run().await?;
-        let start = Continuity::Gap {
-            reason,
-            oldest: run.entries.first().map(|entry| entry.id),
-            lost: None,
-        };
-        Ok(Run { start, ..run })
+        let mut run = self.oldest_run().await?;
+        run.start = gap_before(&run.entries, reason, None);
+        Ok(run)
     }
 
     /// `XRANGE` from `start` on.
     pub(super) async fn entries(&mut self, start: &str) -> Result<Vec<Stored>, BrokerError> {
-        let mut commands = redis::pipe();
-        // The parser still finds an error reply. Without this, the client would search every value
-        // of a good reply for an error.
-        commands.ignore_errors();
-        commands.add_command(self.streams.range(self.channel, start, self.count));
-        let (entries,): (Value,) = self.session.query(&commands).await?;
+        let [entries] = self.session.query_values([self.range(start)]).await?;
         parse_entries(entries)
+    }
+
+    fn range(&self, start: &str) -> Cmd {
+        self.streams.range(self.channel, start, self.count)
     }
 
     /// `XRANGE` from `start` on, between two `XINFO STREAM`.
@@ -206,34 +214,30 @@ impl<'a> ForwardRead<'a> {
     /// The three commands are not a transaction, because a Redis at its `maxmemory` rejects a
     /// transaction even if it only reads.
     async fn bounded_entries(&mut self, start: &str) -> Result<BoundedEntries, BrokerError> {
-        let (streams, channel) = (self.streams, self.channel);
-        let mut commands = redis::pipe();
-        commands.ignore_errors();
-        commands.add_command(streams.stream_info(channel));
-        commands.add_command(streams.range(channel, start, self.count));
-        commands.add_command(streams.stream_info(channel));
-        let [before, entries, after] = split_replies(self.session.query(&commands).await?)?;
-        Ok(BoundedEntries {
-            entries: parse_entries(entries)?,
-            last: parse_extent(before)?.last,
-            extent: parse_extent(after)?,
-        })
+        let commands = self.bounded_range(start);
+        BoundedEntries::parse(self.session.query_values(commands).await?)
+    }
+
+    fn bounded_range(&self, start: &str) -> [Cmd; 3] {
+        let info = || self.streams.stream_info(self.channel);
+        [info(), self.range(start), info()]
     }
 }
 
 /// The run that follows the survivors of `lost`; returns `None` if the record is not in the stream.
 fn past_loss(lost: Lost, read: BoundedEntries) -> Option<Run> {
+    let start = gap_before(&read.entries, GapReason::LostTail, Some(lost));
     // Without the record, the stream may be another one since the index was read.
-    let oldest_kept = read.extent.oldest?;
-    if oldest_kept > lost.before || read.last < lost.before {
-        return None;
+    read.spans(lost.before).then(|| read.into_run(start))
+}
+
+/// The gap after which a read continues with `entries`.
+fn gap_before(entries: &[Stored], reason: GapReason, lost: Option<Lost>) -> Continuity {
+    Continuity::Gap {
+        reason,
+        oldest: entries.first().map(|entry| entry.id),
+        lost,
     }
-    let start = Continuity::Gap {
-        reason: GapReason::LostTail,
-        oldest: read.entries.first().map(|entry| entry.id),
-        lost: Some(lost),
-    };
-    Some(read.into_run(start))
 }
 
 #[cfg(test)]

@@ -11,17 +11,27 @@
 use std::time::Duration;
 
 use redis::{ScriptInvocation, Value};
-use sse_proto::Channel;
+use sse_proto::{Channel, Event, EventId};
 
 use super::{
     names::Names,
     replies::parse_added_id,
-    scripts::{APPEND_IDEMPOTENT, random_suffix},
+    scripts::{APPEND_IDEMPOTENT, EXPIRE_KEYS, random_suffix},
 };
 use crate::broker::{
     Appended, BrokerError, Retention,
     idempotency::{AppendItem, AppendOutcome, IdempotencyKey},
 };
+
+/// Expired keys that [`expire_keys_script`] forgets at once: 1–2 ms of Redis' time.
+pub(super) const EXPIRE_BATCH: usize = 1000;
+
+/// The script that forgets up to [`EXPIRE_BATCH`] expired keys of `channel`.
+pub(super) fn expire_keys_script(names: &Names, channel: &Channel) -> ScriptInvocation<'static> {
+    let mut script = EXPIRE_KEYS.key(&names.idempotency(channel));
+    script.arg(EXPIRE_BATCH);
+    script
+}
 
 /// The script with its arguments up to the items, which [`add_items`] adds.
 ///
@@ -32,10 +42,8 @@ pub(super) fn append_script(
     retention: &Retention,
     is_first: bool,
 ) -> ScriptInvocation<'static> {
-    let mut script = APPEND_IDEMPOTENT.prepare_invoke();
+    let mut script = APPEND_IDEMPOTENT.key(&names.idempotency(channel));
     script
-        .key(names.keys(channel))
-        .key(names.expiries(channel))
         .key(names.stream(channel))
         .arg(retention.keys.window_ms())
         .arg(retention.keys.keys_max)
@@ -48,22 +56,35 @@ pub(super) fn append_script(
 pub(super) fn add_items(script: &mut ScriptInvocation<'_>, items: &[AppendItem]) {
     for item in items {
         add_key(script, item.idempotency);
-        script.arg(item.events.len());
-        for event in &item.events {
-            script
-                .arg(event.kind.as_str())
-                .arg(event.data.as_bytes().as_ref());
-        }
+        add_events(script, &item.events);
     }
 }
 
 fn add_key(script: &mut ScriptInvocation<'_>, idempotency: Option<IdempotencyKey>) {
-    match idempotency {
-        Some(IdempotencyKey { key, content }) => script
-            .arg(key.number().to_be_bytes().as_slice())
-            .arg(content.number().to_be_bytes().as_slice()),
-        None => script.arg("").arg(""),
-    };
+    if let Some(key) = idempotency {
+        add_fingerprints(script, key);
+    } else {
+        script.arg("").arg("");
+    }
+}
+
+fn add_fingerprints(script: &mut ScriptInvocation<'_>, key: IdempotencyKey) {
+    for fingerprint in [key.key, key.content] {
+        script.arg(fingerprint.number().to_be_bytes().as_slice());
+    }
+}
+
+fn add_events(script: &mut ScriptInvocation<'_>, events: &[Event]) {
+    script.arg(events.len());
+    for event in events {
+        add_event(script, event);
+    }
+}
+
+fn add_event(script: &mut ScriptInvocation<'_>, event: &Event) {
+    script
+        .arg(event.kind.as_str())
+        .arg(event.data.as_bytes().as_ref());
 }
 
 /// Parses the reply to an append of `items` items.
@@ -84,7 +105,7 @@ pub(super) fn parse_append_reply(
         return Err(malformed());
     };
     match (word.as_slice(), values) {
-        (b"appended", outcomes) => parse_outcomes(outcomes, items),
+        (b"appended", outcomes) => parse_appended(outcomes, items),
         (b"idempotency_key_reused", [item]) => Err(key_reused(item)),
         (b"too_many_idempotency_keys", [expires_in]) => Err(BrokerError::TooManyKeys {
             keys_max,
@@ -107,27 +128,37 @@ fn interrupted(error: &Value) -> BrokerError {
     BrokerError::OutcomeUnknown(format!("Redis was interrupted during the append: {error}"))
 }
 
-/// Three values per item; see the header of the script.
-fn parse_outcomes(values: &[Value], items: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
-    let outcomes: Option<Vec<AppendOutcome>> = values.chunks(3).map(parse_outcome).collect();
-    outcomes
+/// Parses the outcomes of `items` items; any other number of outcomes is malformed.
+fn parse_appended(outcomes: &[Value], items: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
+    parse_outcomes(outcomes)
         .filter(|outcomes| outcomes.len() == items)
         .ok_or_else(malformed)
 }
 
-fn parse_outcome(values: &[Value]) -> Option<AppendOutcome> {
-    let [first, last, is_duplicate] = values else {
+/// Three values per item; see the header of the script.
+fn parse_outcomes(values: &[Value]) -> Option<Vec<AppendOutcome>> {
+    let (outcomes, []) = values.as_chunks() else {
         return None;
     };
-    let parse_id = |value: &Value| parse_added_id(value.clone()).ok();
-    let ids = Appended {
-        first: parse_id(first)?,
-        last: parse_id(last)?,
-    };
+    outcomes.iter().map(parse_outcome).collect()
+}
+
+fn parse_outcome([first, last, is_duplicate]: &[Value; 3]) -> Option<AppendOutcome> {
     Some(AppendOutcome {
-        ids,
+        ids: parse_ids(first, last)?,
         duplicate: *is_duplicate == Value::Int(1),
     })
+}
+
+fn parse_ids(first: &Value, last: &Value) -> Option<Appended> {
+    Some(Appended {
+        first: parse_id(first)?,
+        last: parse_id(last)?,
+    })
+}
+
+fn parse_id(value: &Value) -> Option<EventId> {
+    parse_added_id(value.clone()).ok()
 }
 
 fn parse_number(value: &Value) -> Option<u64> {
@@ -143,8 +174,6 @@ fn malformed() -> BrokerError {
 
 #[cfg(test)]
 mod tests {
-    use sse_proto::EventId;
-
     use super::*;
 
     const KEYS_MAX: usize = 100;

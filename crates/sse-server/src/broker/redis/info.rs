@@ -1,6 +1,6 @@
 //! Reads `INFO` of Redis: its version, and which history of the data it is on.
 
-use redis::{RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult, aio::MultiplexedConnection};
 
 use super::errors::is_connection_failure;
 
@@ -16,10 +16,16 @@ pub(super) async fn read_section(
     connection: &mut MultiplexedConnection,
     section: &str,
 ) -> RedisResult<String> {
-    let reply: Result<String, RedisError> = redis::cmd("INFO")
-        .arg(section)
-        .query_async(connection)
-        .await;
+    empty_if_rejected(info_command(section).query_async(connection).await)
+}
+
+pub(super) fn info_command(section: &str) -> Cmd {
+    let mut command = redis::cmd("INFO");
+    command.arg(section);
+    command
+}
+
+fn empty_if_rejected(reply: RedisResult<String>) -> RedisResult<String> {
     match reply {
         Err(error) if is_connection_failure(&error) => Err(error),
         reply => Ok(reply.unwrap_or_default()),
@@ -38,11 +44,17 @@ pub(super) fn info_value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 /// A version that cannot be read is accepted, because this user may lack the right to read it.
 pub(super) fn unsupported_version(server_info: &str) -> Option<&str> {
     let version = info_value(server_info, "redis_version")?;
-    let mut numbers = version
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    (found < VERSION_MIN).then_some(version)
+    (parse_version(version) < VERSION_MIN).then_some(version)
+}
+
+fn parse_version(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.');
+    (parse_number(parts.next()), parse_number(parts.next()))
+}
+
+/// A part that is missing or not a number counts as 0.
+fn parse_number(part: Option<&str>) -> u32 {
+    part.and_then(|part| part.parse().ok()).unwrap_or(0)
 }
 
 /// Names the history of the data that a Redis is on.

@@ -83,6 +83,12 @@ impl KnownIds {
         if id <= self.newest.id {
             return;
         }
+        self.update_stable_ids(at);
+        self.newest = SeenId { id, at };
+    }
+
+    /// Makes the next stable id stable if it is old enough; the newest id is then the next one.
+    fn update_stable_ids(&mut self, at: Instant) {
         if at.duration_since(self.next_stable_id.at) >= STABLE_AGE {
             self.stable_id = self.next_stable_id.id;
             self.next_stable_id = SeenId {
@@ -90,7 +96,6 @@ impl KnownIds {
                 at,
             };
         }
-        self.newest = SeenId { id, at };
     }
 
     /// Records that `id`, which was seen at `at`, may be lost.
@@ -99,6 +104,10 @@ impl KnownIds {
             return;
         };
         self.unverified.insert(index, SeenId { id, at });
+        self.limit_unverified();
+    }
+
+    fn limit_unverified(&mut self) {
         if self.unverified.len() > UNVERIFIED_MAX {
             // The oldest and the newest id stay. A loss that contains only the id removed here is
             // found by other nodes.
@@ -135,10 +144,20 @@ impl KnownIds {
     }
 
     fn older_than(&self, id: EventId) -> [EventId; 3] {
-        let known = [self.next_stable_id.id, self.stable_id, self.verified_id];
-        let mut older = known.map(|known| if known < id { known } else { EventId::ZERO });
-        older.sort_unstable_by(|a, b| b.cmp(a));
+        let mut older = self.stable_ids().map(|known| zero_unless_older(known, id));
+        older.sort_unstable();
+        older.reverse();
         older
+    }
+
+    /// The ids that probably survive a loss.
+    const fn stable_ids(&self) -> [EventId; 3] {
+        [self.next_stable_id.id, self.stable_id, self.verified_id]
+    }
+
+    /// Whether the newest id is above `median`, or an id is unverified.
+    fn is_needed(&self, median: EventId) -> bool {
+        self.newest.id > median || !self.unverified.is_empty()
     }
 
     /// The index of an unverified id, or where it would be inserted.
@@ -149,14 +168,23 @@ impl KnownIds {
 
 /// Forgets the half of the channels that was quiet for longest, but none with an unverified id.
 pub(super) fn forget_quiet_half(channels: &mut HashMap<Channel, KnownIds>) {
-    let mut newest: Vec<EventId> = channels.values().map(|known| known.newest.id).collect();
-    if newest.is_empty() {
-        return;
+    if let Some(median) = median(newest_ids(channels)) {
+        channels.retain(|_, known| known.is_needed(median));
     }
-    let middle = newest.len() / 2;
-    let (_, median, _) = newest.select_nth_unstable(middle);
-    let median = *median;
-    channels.retain(|_, known| known.newest.id > median || !known.unverified.is_empty());
+}
+
+fn newest_ids(channels: &HashMap<Channel, KnownIds>) -> Vec<EventId> {
+    channels.values().map(|known| known.newest.id).collect()
+}
+
+/// Returns `None` if there are no ids.
+fn median(mut ids: Vec<EventId>) -> Option<EventId> {
+    let middle = ids.len() / 2;
+    (!ids.is_empty()).then(|| *ids.select_nth_unstable(middle).1)
+}
+
+fn zero_unless_older(known: EventId, id: EventId) -> EventId {
+    if known < id { known } else { EventId::ZERO }
 }
 
 #[cfg(test)]

@@ -25,13 +25,16 @@ const PREFIX_BYTES_MAX: usize = 64;
 /// The text of the error says which characters are allowed. A brace is rejected, because it would
 /// change the hash tag by which a Redis Cluster places a key.
 pub fn parse_prefix(text: &str) -> Result<String, String> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:~-".contains(&byte);
     if text.len() > PREFIX_BYTES_MAX || !text.bytes().all(is_allowed) {
         return Err(format!(
             "a prefix is up to {PREFIX_BYTES_MAX} of the characters A-Z a-z 0-9 . _ : ~ -"
         ));
     }
     Ok(text.to_owned())
+}
+
+fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._:~-".contains(&byte)
 }
 
 /// Builds the names of keys with one prefix.
@@ -76,6 +79,11 @@ impl Names {
     /// The sorted set of a channel's idempotency keys, by the time at which they expire.
     pub(super) fn expiries(&self, channel: &Channel) -> String {
         format!("{}:expiries", self.stream(channel))
+    }
+
+    /// Both keys that hold a channel's idempotency keys: the hash and the sorted set.
+    pub(super) fn idempotency(&self, channel: &Channel) -> [String; 2] {
+        [self.keys(channel), self.expiries(channel)]
     }
 
     /// The registry of all channels.

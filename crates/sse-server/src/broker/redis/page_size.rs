@@ -12,7 +12,6 @@
 
 use std::{
     collections::HashMap,
-    ops::RangeInclusive,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,8 +19,11 @@ use sse_proto::Channel;
 
 use crate::broker::{PageLimits, Stored};
 
-/// Entries that a read asks for, unless the page may have fewer.
-const ENTRIES_PER_READ: RangeInclusive<usize> = 8..=512;
+/// Fewest entries that a read asks for, unless the page may have fewer.
+const ENTRIES_MIN: usize = 8;
+
+/// Most entries that a read asks for.
+const ENTRIES_MAX: usize = 512;
 
 /// Growth from one read of a channel to the next.
 const GROWTH_MAX: usize = 4;
@@ -40,18 +42,39 @@ struct PreviousRead {
     largest: usize,
 }
 
+impl PreviousRead {
+    /// What a read shows that asked for `page` and returned `entries`; returns `None` if it
+    /// returned none.
+    fn new(page: PageLimits, entries: &[Stored]) -> Option<Self> {
+        let largest = sizes(entries).max()?;
+        Some(Self {
+            entries: page.events_max,
+            largest,
+        })
+    }
+
+    /// Entries that the next read asks for, if its page has at most `bytes_max` bytes.
+    fn next_entries(self, bytes_max: usize) -> usize {
+        let by_size = bytes_max / self.largest.max(1);
+        let by_growth = self.entries.saturating_mul(GROWTH_MAX);
+        by_size.min(by_growth).clamp(ENTRIES_MIN, ENTRIES_MAX)
+    }
+}
+
 impl PageSizes {
     /// Returns the limits of the next page of `channel`: those of `limits`, or fewer entries.
     pub(super) fn next_page(&self, channel: &Channel, limits: PageLimits) -> PageLimits {
-        let (least, most) = (*ENTRIES_PER_READ.start(), *ENTRIES_PER_READ.end());
-        let fitting = self.previous().get(channel).map_or(least, |previous| {
-            let by_size = limits.bytes_max / previous.largest.max(1);
-            by_size.min(previous.entries.saturating_mul(GROWTH_MAX))
-        });
+        let entries = self.next_entries(channel, limits.bytes_max);
         PageLimits {
-            events_max: fitting.clamp(least, most).min(limits.events_max),
+            events_max: entries.min(limits.events_max),
             ..limits
         }
+    }
+
+    fn next_entries(&self, channel: &Channel, bytes_max: usize) -> usize {
+        let all = self.previous();
+        let previous = all.get(channel);
+        previous.map_or(ENTRIES_MIN, |previous| previous.next_entries(bytes_max))
     }
 
     /// Forgets the previous read of `channel`.
@@ -69,11 +92,7 @@ impl PageSizes {
 
     /// Records a read that asked for `page` and returned `entries`.
     pub(super) fn record(&self, channel: &Channel, page: PageLimits, entries: &[Stored]) {
-        if let Some(largest) = entries.iter().map(Stored::size).max() {
-            let read = PreviousRead {
-                entries: page.events_max,
-                largest,
-            };
+        if let Some(read) = PreviousRead::new(page, entries) {
             self.previous().insert(channel.clone(), read);
         }
     }
@@ -83,9 +102,13 @@ impl PageSizes {
     }
 }
 
+fn sizes(entries: &[Stored]) -> impl Iterator<Item = usize> {
+    entries.iter().map(Stored::size)
+}
+
 /// Cuts `entries` down to a page; returns whether entries were cut off.
 pub(super) fn truncate_to_page(entries: &mut Vec<Stored>, limits: PageLimits) -> bool {
-    let fit = limits.fit(entries.iter().map(Stored::size));
+    let fit = limits.fit(sizes(entries));
     let is_cut = entries.len() > fit;
     entries.truncate(fit);
     is_cut

@@ -66,23 +66,17 @@ impl PubSubListener {
     /// Connects and receives notifications, for ever.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
-        let timeout = self.timeout.min(REPLY_TIMEOUT);
         // Log the first failure only, until a connection works again.
         let mut log = LogThrottle::once();
         loop {
-            match with_timeout(timeout, self.client.get_async_pubsub()).await {
+            match with_timeout(self.reply_timeout(), self.client.get_async_pubsub()).await {
                 Ok(pubsub) => {
-                    let end = self.receive(pubsub, timeout).await;
+                    let end = self.receive(pubsub).await;
                     if end.has_replied {
-                        backoff = Backoff::default();
+                        backoff.reset();
                         log.reset();
                     }
-                    if log.record(StdInstant::now()).is_some() {
-                        tracing::warn!(
-                            why = end.why,
-                            "the connection for wake-ups from Redis broke; connecting again"
-                        );
-                    }
+                    log_broken(&mut log, &end.why);
                 }
                 Err(why) => tracing::debug!(why, "no connection for wake-ups from Redis"),
             }
@@ -91,23 +85,32 @@ impl PubSubListener {
     }
 
     /// Receives notifications until the connection breaks.
-    async fn receive(&self, pubsub: PubSub, timeout: Duration) -> ConnectionEnd {
+    async fn receive(&self, pubsub: PubSub) -> ConnectionEnd {
         let (sink, stream) = pubsub.split();
-        let mut connection = PubSubConnection {
+        self.connection(sink).run(stream).await
+    }
+
+    fn connection(&self, sink: PubSubSink) -> PubSubConnection<'_> {
+        PubSubConnection {
             listener: self,
             sink,
             subscribed: HashSet::new(),
-            timeout,
+            timeout: self.reply_timeout(),
             has_replied: false,
-        };
-        let why = match connection.serve(stream).await {
-            Ok(never) => match never {},
-            Err(why) => why,
-        };
-        ConnectionEnd {
-            why,
-            has_replied: connection.has_replied,
         }
+    }
+
+    fn reply_timeout(&self) -> Duration {
+        self.timeout.min(REPLY_TIMEOUT)
+    }
+}
+
+fn log_broken(log: &mut LogThrottle, why: &str) {
+    if log.record(StdInstant::now()).is_some() {
+        tracing::warn!(
+            why,
+            "the connection for wake-ups from Redis broke; connecting again"
+        );
     }
 }
 
@@ -128,6 +131,14 @@ struct PubSubConnection<'a> {
 }
 
 impl PubSubConnection<'_> {
+    async fn run(mut self, stream: PubSubStream) -> ConnectionEnd {
+        let Err(why) = self.serve(stream).await;
+        ConnectionEnd {
+            why,
+            has_replied: self.has_replied,
+        }
+    }
+
     /// Serves until the connection breaks; the error is why, in words.
     async fn serve(&mut self, mut stream: PubSubStream) -> Result<Infallible, String> {
         let mut ping_timer = ping_timer();
@@ -164,32 +175,39 @@ impl PubSubConnection<'_> {
         let new: Vec<Channel> = followed.difference(&self.subscribed).cloned().collect();
         for batch in new.chunks(SUBSCRIBE_BATCH) {
             self.subscribe(batch).await?;
+            self.record_subscribed(batch);
         }
         let gone: Vec<Channel> = self.subscribed.difference(&followed).cloned().collect();
         for batch in gone.chunks(SUBSCRIBE_BATCH) {
             self.unsubscribe(batch).await?;
+            self.record_unsubscribed(batch);
         }
         Ok(())
     }
 
-    /// Subscribes to `channels`, and notifies each once the subscription is confirmed.
+    /// Subscribes to `channels`, and waits until Redis confirms it.
     async fn subscribe(&mut self, channels: &[Channel]) -> Result<(), String> {
         let names = self.stream_names(channels);
-        with_timeout(self.timeout, self.sink.subscribe(names)).await?;
+        with_timeout(self.timeout, self.sink.subscribe(names)).await
+    }
+
+    /// Notifies each of `channels`, whose subscription is now confirmed.
+    fn record_subscribed(&mut self, channels: &[Channel]) {
         for channel in channels {
             self.subscribed.insert(channel.clone());
             self.listener.notifier.notify(channel);
         }
-        Ok(())
     }
 
     async fn unsubscribe(&mut self, channels: &[Channel]) -> Result<(), String> {
         let names = self.stream_names(channels);
-        with_timeout(self.timeout, self.sink.unsubscribe(names)).await?;
+        with_timeout(self.timeout, self.sink.unsubscribe(names)).await
+    }
+
+    fn record_unsubscribed(&mut self, channels: &[Channel]) {
         for channel in channels {
             self.subscribed.remove(channel);
         }
-        Ok(())
     }
 
     fn stream_names(&self, channels: &[Channel]) -> Vec<String> {
@@ -202,7 +220,11 @@ impl PubSubConnection<'_> {
 }
 
 fn ping_timer() -> Interval {
-    let mut timer = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let start = Instant::now() + PING_INTERVAL;
+    delay_missed_ticks(interval_at(start, PING_INTERVAL))
+}
+
+fn delay_missed_ticks(mut timer: Interval) -> Interval {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
 }
@@ -210,19 +232,40 @@ fn ping_timer() -> Interval {
 /// Notifies every followed channel in turn, whatever pub/sub does: each about every five seconds,
 /// within a fixed number of polls per second.
 pub(super) async fn poll_followed(notifier: ChangeNotifier) {
-    let mut timer = interval(POLL_INTERVAL);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut waiting: Vec<Channel> = Vec::new();
-    let mut polls = 0;
+    let mut timer = delay_missed_ticks(interval(POLL_INTERVAL));
+    let mut polls = Polls::default();
     loop {
         timer.tick().await;
-        if waiting.is_empty() {
-            waiting = notifier.followed();
-            polls = polls_per_round(waiting.len());
+        polls.run_round(&notifier);
+    }
+}
+
+/// The polls of the followed channels, in rounds.
+#[derive(Default)]
+struct Polls {
+    /// The followed channels that are not polled yet.
+    waiting: Vec<Channel>,
+    per_round: usize,
+}
+
+impl Polls {
+    fn run_round(&mut self, notifier: &ChangeNotifier) {
+        if self.waiting.is_empty() {
+            self.restart(notifier.followed());
         }
-        for channel in waiting.drain(waiting.len().saturating_sub(polls)..) {
+        for channel in self.take_round() {
             notifier.notify(&channel);
         }
+    }
+
+    fn take_round(&mut self) -> impl Iterator<Item = Channel> {
+        let left = self.waiting.len().saturating_sub(self.per_round);
+        self.waiting.drain(left..)
+    }
+
+    fn restart(&mut self, followed: Vec<Channel>) {
+        self.per_round = polls_per_round(followed.len());
+        self.waiting = followed;
     }
 }
 

@@ -1,12 +1,12 @@
 //! Pages of a channel's history, forwards and backwards.
 
-use redis::Pipeline;
+use redis::Cmd;
 use sse_proto::{Channel, EventId, api::Gap};
 
 use super::{
     forward_read::{ForwardRead, Run},
     page_size::truncate_to_page,
-    replies::{parse_entries, parse_extent, split_replies},
+    replies::{parse_entries, parse_last_id},
     streams::Streams,
 };
 use crate::broker::{BackPage, BrokerError, Page, PageLimits, ReadFrom};
@@ -56,21 +56,19 @@ impl Streams {
         self.page_sizes.forget(channel);
         // One more entry shows whether more precede the page.
         let commands = self.back_commands(channel, before, page.events_max + 1);
-        let mut session = self.connection.session(channel).await?;
-        let [info, entries] = split_replies(session.query(&commands).await?)?;
-        let (last, mut events) = (parse_extent(info)?.last, parse_entries(entries)?);
+        let [info, entries] = self.query(channel, commands).await?;
+        let (last, mut events) = (parse_last_id(info)?, parse_entries(entries)?);
         self.page_sizes.record(channel, page, &events);
         let more = truncate_to_page(&mut events, page);
         let last = events.first().map_or(last, |newest| newest.id.max(last));
         Ok(BackPage { events, more, last })
     }
 
-    fn back_commands(&self, channel: &Channel, before: Option<EventId>, count: usize) -> Pipeline {
-        let mut commands = redis::pipe();
-        commands.ignore_errors();
-        commands.add_command(self.stream_info(channel));
-        commands.add_command(self.range_back(channel, before, count));
-        commands
+    fn back_commands(&self, channel: &Channel, before: Option<EventId>, count: usize) -> [Cmd; 2] {
+        [
+            self.stream_info(channel),
+            self.range_back(channel, &newest_before(before), count),
+        ]
     }
 
     /// The gap of a loss that begins before `bound` and whose record has a higher id.
@@ -93,4 +91,9 @@ impl Streams {
         }
         Ok(None)
     }
+}
+
+/// The upper end of a range that ends before `before`, or with the newest entry.
+fn newest_before(before: Option<EventId>) -> String {
+    before.map_or_else(|| "+".to_owned(), |before| format!("({before}"))
 }

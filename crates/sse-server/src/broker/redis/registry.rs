@@ -10,6 +10,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use chrono::Utc;
+use redis::{Cmd, SortedSetAddOptions};
 use sse_proto::Channel;
 
 use super::session::Session;
@@ -31,6 +33,18 @@ pub(super) struct Registry {
 struct AppendedChannels {
     era: u64,
     channels: HashSet<Channel>,
+}
+
+impl AppendedChannels {
+    /// Forgets the appends of earlier eras.
+    fn begin_era(&mut self, era: u64) {
+        if self.era < era {
+            *self = Self {
+                era,
+                channels: HashSet::new(),
+            };
+        }
+    }
 }
 
 impl Registry {
@@ -68,24 +82,28 @@ impl Registry {
         if score.is_some() {
             return Ok(());
         }
-        if channels >= self.channels_max {
-            return Err(BrokerError::Full(format!(
-                "there are {channels} channels already, which is the limit (--channels-max)"
-            )));
-        }
+        self.check_limit(channels)?;
         self.add(channel, session).await
     }
 
+    /// Fails if there is no room for another one than these `channels`.
+    fn check_limit(&self, channels: usize) -> Result<(), BrokerError> {
+        if channels < self.channels_max {
+            return Ok(());
+        }
+        Err(BrokerError::Full(format!(
+            "there are {channels} channels already, which is the limit (--channels-max)"
+        )))
+    }
+
     async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<(), BrokerError> {
-        let mut commands = redis::pipe();
-        commands
-            .cmd("ZADD")
-            .arg(&self.key)
-            .arg("NX")
-            .arg(chrono::Utc::now().timestamp_millis())
-            .arg(channel.as_str())
-            .ignore();
-        session.query::<()>(&commands).await
+        session.query_one(self.add_command(channel)).await
+    }
+
+    fn add_command(&self, channel: &Channel) -> Cmd {
+        let now_ms = Utc::now().timestamp_millis();
+        let options = SortedSetAddOptions::add_only();
+        Cmd::zadd_options(&self.key, channel.as_str(), now_ms, &options)
     }
 
     /// Whether this node has appended to `channel` in `era`, and so need not register it.
@@ -97,12 +115,7 @@ impl Registry {
     /// Records that this node has appended to `channel` in `era`.
     pub(super) fn record_append(&self, channel: &Channel, era: u64) {
         let mut appended = self.appended();
-        if appended.era < era {
-            *appended = AppendedChannels {
-                era,
-                channels: HashSet::new(),
-            };
-        }
+        appended.begin_era(era);
         if appended.era == era {
             appended.channels.insert(channel.clone());
         }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use redis::{ServerError, Value};
+use redis::{Cmd, Pipeline, ServerError, Value};
 use sse_proto::{EventId, api::Lost};
 
 use super::errors::broker_error;
@@ -30,17 +30,39 @@ pub(super) fn malformed(what: &str) -> BrokerError {
     BrokerError::Damaged(format!("Redis sent {what}"))
 }
 
+/// A pipeline whose error replies arrive as values.
+///
+/// The parsers find an error reply. Without the option, the client would also search every value
+/// of a good reply for an error.
+pub(super) fn value_pipeline(commands: impl IntoIterator<Item = Cmd>) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.ignore_errors();
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline
+}
+
+/// The replies to a pipeline of `N` commands.
+pub(super) type Replies<const N: usize> = Result<[Value; N], BrokerError>;
+
 /// Splits the replies to a pipeline of `N` commands.
 ///
 /// # Errors
 ///
 /// `Damaged`: there are more or fewer replies.
-pub(super) fn split_replies<const N: usize>(
-    replies: Vec<Value>,
-) -> Result<[Value; N], BrokerError> {
+pub(super) fn split_replies<const N: usize>(replies: Vec<Value>) -> Replies<N> {
     replies
         .try_into()
         .map_err(|_| malformed("the wrong number of replies"))
+}
+
+/// Converts an error reply into the error that it means.
+fn check_rejection(reply: Value) -> Result<Value, BrokerError> {
+    match reply {
+        Value::ServerError(error) => Err(broker_error(&error.into())),
+        reply => Ok(reply),
+    }
 }
 
 /// Parses the reply to `XADD`: the id of the new entry.
@@ -50,22 +72,20 @@ pub(super) fn split_replies<const N: usize>(
 /// - What an error reply means; nothing was stored.
 /// - `OutcomeUnknown`: the reply is not an id.
 pub(super) fn parse_added_id(reply: Value) -> Result<EventId, BrokerError> {
-    if let Value::ServerError(error) = reply {
-        return Err(broker_error(&error.into()));
-    }
     let unknown =
         || BrokerError::OutcomeUnknown("Redis replied to an XADD without an id".to_owned());
-    parse_id(reply).ok_or_else(unknown)
+    parse_id(check_rejection(reply)?).ok_or_else(unknown)
 }
 
 /// Parses the reply to `TIME`: milliseconds since the Unix epoch.
 pub(super) fn parse_time_ms(reply: Value) -> Result<u64, BrokerError> {
-    if let Value::ServerError(error) = reply {
-        return Err(broker_error(&error.into()));
-    }
-    let (seconds, micros): (u64, u64) =
-        redis::from_redis_value(reply).map_err(|_| malformed("no time for a TIME"))?;
-    Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    let (seconds, micros) = redis::from_redis_value(check_rejection(reply)?)
+        .map_err(|_| malformed("no time for a TIME"))?;
+    Ok(to_milliseconds(seconds, micros))
+}
+
+const fn to_milliseconds(seconds: u64, micros: u64) -> u64 {
+    seconds.saturating_mul(1000).saturating_add(micros / 1000)
 }
 
 /// Parses the reply to `XRANGE` or `XREVRANGE` on the stream of a channel.
@@ -73,31 +93,27 @@ pub(super) fn parse_time_ms(reply: Value) -> Result<u64, BrokerError> {
 /// An entry has the fields `event` and `data`. Other fields are ignored, so that a newer node may
 /// add some.
 pub(super) fn parse_entries(reply: Value) -> Result<Vec<Stored>, BrokerError> {
-    match reply {
-        Value::Array(entries) => entries
-            .into_iter()
-            .map(|entry| {
-                parse_entry(entry).ok_or_else(|| malformed("an entry that no sse-server wrote"))
-            })
-            .collect(),
-        Value::ServerError(error) => Err(broker_error(&error.into())),
+    match check_rejection(reply)? {
+        Value::Array(entries) => parse_each_entry(entries),
         _ => Err(malformed("no entries for an XRANGE")),
     }
 }
 
+fn parse_each_entry(entries: Vec<Value>) -> Result<Vec<Stored>, BrokerError> {
+    let parse =
+        |entry| parse_entry(entry).ok_or_else(|| malformed("an entry that no sse-server wrote"));
+    entries.into_iter().map(parse).collect()
+}
+
+/// Parses an entry, which is an array of its id and an array of its fields.
 fn parse_entry(entry: Value) -> Option<Stored> {
-    let Value::Array(items) = entry else {
-        return None;
-    };
-    let [id, Value::Array(fields)] = <[Value; 2]>::try_from(items).ok()? else {
-        return None;
-    };
+    let [id, fields]: [Value; 2] = into_array(entry)?.try_into().ok()?;
+    parse_stored(parse_id(id)?, into_array(fields)?)
+}
+
+fn parse_stored(id: EventId, fields: Vec<Value>) -> Option<Stored> {
     let (kind, data) = parse_event_fields(fields)?;
-    Some(Stored {
-        id: parse_id(id)?,
-        kind,
-        data,
-    })
+    Some(Stored { id, kind, data })
 }
 
 fn parse_event_fields(fields: Vec<Value>) -> Option<(ByteString, ByteString)> {
@@ -120,19 +136,22 @@ fn parse_text(bytes: Vec<u8>) -> Option<ByteString> {
     ByteString::try_from(Bytes::from(bytes)).ok()
 }
 
+/// An entry of the index of gap records: its id and its fields.
+type GapEntry = (String, HashMap<String, String>);
+
 /// Parses the reply to `XRANGE` on the index of gap records: the ranges of lost ids.
 ///
 /// The index only helps to find records, so malformed entries are skipped.
 pub(super) fn parse_gap_index(reply: Value) -> Vec<Lost> {
-    let entries: Vec<(String, HashMap<String, String>)> =
-        redis::from_redis_value(reply).unwrap_or_default();
-    let parse_lost = |(id, fields): &(String, HashMap<String, String>)| {
-        Some(Lost {
-            after: fields.get("after")?.parse().ok()?,
-            before: id.parse().ok()?,
-        })
-    };
+    let entries: Vec<GapEntry> = redis::from_redis_value(reply).unwrap_or_default();
     entries.iter().filter_map(parse_lost).collect()
+}
+
+fn parse_lost((id, fields): &GapEntry) -> Option<Lost> {
+    Some(Lost {
+        after: fields.get("after")?.parse().ok()?,
+        before: id.parse().ok()?,
+    })
 }
 
 /// Parses the reply to `XINFO STREAM`. A channel without a stream never had an event.
@@ -140,18 +159,36 @@ pub(super) fn parse_gap_index(reply: Value) -> Vec<Lost> {
 /// Redis does not record which entries it trimmed. If it counts as many entries as were ever added,
 /// nothing was trimmed; it keeps that count from version 7.0 on.
 pub(super) fn parse_extent(reply: Value) -> Result<Extent, BrokerError> {
-    let fields = match reply {
-        Value::ServerError(error) if is_missing_key(&error) => return Ok(NEVER_USED),
-        Value::ServerError(error) => return Err(broker_error(&error.into())),
-        Value::Array(fields) => fields,
+    match reply {
+        Value::ServerError(error) if is_missing_key(&error) => Ok(NEVER_USED),
+        reply => parse_stream_info(stream_info_fields(reply)?),
+    }
+}
+
+/// Parses the reply to `XINFO STREAM`: the last id ever assigned.
+pub(super) fn parse_last_id(reply: Value) -> Result<EventId, BrokerError> {
+    Ok(parse_extent(reply)?.last)
+}
+
+fn stream_info_fields(reply: Value) -> Result<Vec<Value>, BrokerError> {
+    into_fields(check_rejection(reply)?).ok_or_else(|| malformed("no stream for an XINFO STREAM"))
+}
+
+/// The names and values of fields, in turn.
+fn into_fields(reply: Value) -> Option<Vec<Value>> {
+    match reply {
+        Value::Array(fields) => Some(fields),
         // RESP3
-        Value::Map(pairs) => pairs
-            .into_iter()
-            .flat_map(|(name, value)| [name, value])
-            .collect(),
-        _ => return Err(malformed("no stream for an XINFO STREAM")),
-    };
-    parse_stream_info(fields)
+        Value::Map(pairs) => Some(flatten(pairs)),
+        _ => None,
+    }
+}
+
+fn flatten(pairs: Vec<(Value, Value)>) -> Vec<Value> {
+    pairs
+        .into_iter()
+        .flat_map(|(name, value)| [name, value])
+        .collect()
 }
 
 fn parse_stream_info(fields: Vec<Value>) -> Result<Extent, BrokerError> {
@@ -188,6 +225,13 @@ fn is_missing_key(error: &ServerError) -> bool {
 
 fn parse_id(value: Value) -> Option<EventId> {
     text(value)?.parse().ok()
+}
+
+fn into_array(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
 }
 
 fn text(value: Value) -> Option<String> {

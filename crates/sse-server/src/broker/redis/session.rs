@@ -14,7 +14,10 @@
 
 use std::time::Duration;
 
-use redis::{FromRedisValue, Pipeline, RedisResult, ScriptInvocation, aio::MultiplexedConnection};
+use redis::{
+    Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation,
+    aio::MultiplexedConnection,
+};
 use sse_proto::Channel;
 use tokio::{
     sync::Notify,
@@ -24,6 +27,7 @@ use tokio::{
 use super::{
     errors::{CommandError, is_connection_failure, is_read_only},
     failover::LossDetector,
+    replies::{Replies, split_replies, value_pipeline},
 };
 use crate::broker::BrokerError;
 
@@ -42,8 +46,41 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// The health of a connection about which nothing is known yet.
+    pub(super) fn new(address: String, timeout: Duration) -> Self {
+        Self {
+            address,
+            timeout,
+            suspect: Notify::new(),
+            read_only: Notify::new(),
+        }
+    }
+
     pub(super) fn unavailable(&self, reason: &str) -> BrokerError {
         BrokerError::Unavailable(format!("Redis at {}: {reason}", self.address))
+    }
+
+    fn timed_out(&self) -> String {
+        format!("no answer within {:?}", self.timeout)
+    }
+
+    /// The error for commands whose deadline passed before they were sent.
+    ///
+    /// A command that is surely not sent has no unknown outcome.
+    fn not_sent(&self) -> CommandError {
+        CommandError::NoReply(self.unavailable(&self.timed_out()))
+    }
+
+    /// The error for commands that failed with `error`, after the supervisor was notified of what
+    /// the error shows about the connection.
+    fn command_error(&self, error: RedisError) -> CommandError {
+        if is_connection_failure(&error) {
+            return self.no_reply(&error.to_string());
+        }
+        if is_read_only(&error) {
+            self.read_only.notify_one();
+        }
+        CommandError::Rejected(error)
     }
 
     /// Marks the connection as suspect and returns the error for commands without a reply.
@@ -96,9 +133,12 @@ impl<'a> Session<'a> {
         &mut self,
         commands: &Pipeline,
     ) -> Result<T, CommandError> {
-        self.check_deadline()?;
-        let reply = commands.query_async(&mut self.connection);
-        receive(self.health, self.deadline, reply).await
+        send_before(
+            self.health,
+            self.deadline,
+            commands.query_async(&mut self.connection),
+        )
+        .await
     }
 
     /// Runs a script once and waits for its reply, with the errors of [`send`](Self::send).
@@ -109,9 +149,12 @@ impl<'a> Session<'a> {
         &mut self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CommandError> {
-        self.check_deadline()?;
-        let reply = script.invoke_async(&mut self.connection);
-        receive(self.health, self.deadline, reply).await
+        send_before(
+            self.health,
+            self.deadline,
+            script.invoke_async(&mut self.connection),
+        )
+        .await
     }
 
     /// Sends commands that change no event: without a reply, no outcome is unknown.
@@ -124,12 +167,23 @@ impl<'a> Session<'a> {
         &mut self,
         commands: &Pipeline,
     ) -> Result<T, BrokerError> {
-        match self.send(commands).await {
-            Err(CommandError::NoReply(BrokerError::OutcomeUnknown(reason))) => {
-                Err(BrokerError::Unavailable(reason))
-            }
-            reply => Ok(reply?),
-        }
+        let reply = self.send(commands).await;
+        reply.map_err(CommandError::into_query_error)
+    }
+
+    /// Sends one command that changes no event, with the errors of [`query`](Self::query).
+    pub(super) async fn query_one<T: FromRedisValue>(
+        &mut self,
+        command: Cmd,
+    ) -> Result<T, BrokerError> {
+        let (reply,) = self.query(redis::pipe().add_command(command)).await?;
+        Ok(reply)
+    }
+
+    /// Sends commands that change no event. An error reply to one of them is a value, which the
+    /// parsers of `replies` find.
+    pub(super) async fn query_values<const N: usize>(&mut self, commands: [Cmd; N]) -> Replies<N> {
+        split_replies(self.query(&value_pipeline(commands)).await?)
     }
 
     /// Verifies the newest ids of `channel`, and records a loss if Redis has lost them.
@@ -149,15 +203,19 @@ impl<'a> Session<'a> {
             Err(_) => Err(self.health.unavailable("no answer in time")),
         }
     }
+}
 
-    /// Fails if the deadline has passed: a command that is surely not sent has no unknown outcome.
-    fn check_deadline(&self) -> Result<(), CommandError> {
-        if Instant::now() < self.deadline {
-            return Ok(());
-        }
-        let reason = format!("no answer within {:?}", self.health.timeout);
-        Err(CommandError::NoReply(self.health.unavailable(&reason)))
+/// Sends commands by polling `reply`, unless `deadline` has passed, and waits for the reply until
+/// then.
+async fn send_before<T>(
+    health: &Health,
+    deadline: Instant,
+    reply: impl Future<Output = RedisResult<T>>,
+) -> Result<T, CommandError> {
+    if Instant::now() >= deadline {
+        return Err(health.not_sent());
     }
+    receive(health, deadline, reply).await
 }
 
 /// Waits for `reply` until `deadline`, and passes what a failure shows about the connection to its
@@ -168,17 +226,9 @@ async fn receive<T>(
     reply: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, CommandError> {
     let Ok(reply) = timeout_at(deadline, reply).await else {
-        return Err(health.no_reply(&format!("no answer within {:?}", health.timeout)));
+        return Err(health.no_reply(&health.timed_out()));
     };
-    reply.map_err(|error| {
-        if is_connection_failure(&error) {
-            return health.no_reply(&error.to_string());
-        }
-        if is_read_only(&error) {
-            health.read_only.notify_one();
-        }
-        CommandError::Rejected(error)
-    })
+    reply.map_err(|error| health.command_error(error))
 }
 
 #[cfg(test)]

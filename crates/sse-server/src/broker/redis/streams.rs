@@ -21,12 +21,11 @@ use super::{
     connection::Connection,
     durability,
     failover::LossDetector,
-    idempotency::{add_items, append_script, parse_append_reply},
+    idempotency::{EXPIRE_BATCH, add_items, append_script, expire_keys_script, parse_append_reply},
     names::Names,
     page_size::PageSizes,
     registry::Registry,
-    replies::{malformed, parse_added_id, parse_extent, parse_time_ms, split_replies},
-    scripts::EXPIRE_KEYS,
+    replies::{Replies, malformed, parse_added_id, parse_last_id, parse_time_ms},
     session::Session,
 };
 use crate::broker::{
@@ -38,9 +37,6 @@ use crate::broker::{
 ///
 /// The clock may be set back a little, or a replica whose clock is behind may be promoted.
 const SETTLED_AFTER_MS: u64 = 1000;
-
-/// Expired keys that [`Streams::expire_keys`] forgets at once: 1–2 ms of Redis' time.
-const EXPIRE_BATCH: usize = 1000;
 
 /// The streams of one Redis.
 #[derive(Debug)]
@@ -176,11 +172,7 @@ impl Streams {
 
     /// Forgets a bounded number of expired idempotency keys; returns whether there may be more.
     pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
-        let mut script = EXPIRE_KEYS.prepare_invoke();
-        script
-            .key(self.names.keys(channel))
-            .key(self.names.expiries(channel))
-            .arg(EXPIRE_BATCH);
+        let script = expire_keys_script(&self.names, channel);
         let mut session = self.connection.session(channel).await?;
         let forgotten: usize = session.run(&script).await?;
         Ok(forgotten == EXPIRE_BATCH)
@@ -195,87 +187,73 @@ impl Streams {
         channel: &Channel,
         bound: EventId,
     ) -> Result<Settled, BrokerError> {
-        let mut commands = redis::pipe();
-        commands.ignore_errors();
-        commands.cmd("TIME");
-        commands.add_command(self.stream_info(channel));
-        let mut session = self.connection.session(channel).await?;
-        let [time, info] = split_replies(session.query(&commands).await?)?;
-        let (now_ms, last) = (parse_time_ms(time)?, parse_extent(info)?.last);
+        let (now_ms, last) = self.clock_and_last_id(channel).await?;
         Ok(judge_settled(bound, now_ms, last))
+    }
+
+    /// Redis' clock, and then the last id ever assigned in `channel`.
+    async fn clock_and_last_id(&self, channel: &Channel) -> Result<(u64, EventId), BrokerError> {
+        let commands = [redis::cmd("TIME"), self.stream_info(channel)];
+        let [time, info] = self.query(channel, commands).await?;
+        Ok((parse_time_ms(time)?, parse_last_id(info)?))
     }
 
     /// The last id ever assigned in `channel`.
     pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
-        let mut commands = redis::pipe();
-        commands.ignore_errors();
-        commands.add_command(self.stream_info(channel));
-        let mut session = self.connection.session(channel).await?;
-        let [info] = split_replies(session.query(&commands).await?)?;
-        Ok(parse_extent(info)?.last)
+        let [info] = self.query(channel, [self.stream_info(channel)]).await?;
+        parse_last_id(info)
+    }
+
+    /// Sends commands that read `channel`, in a session of their own.
+    pub(super) async fn query<const N: usize>(
+        &self,
+        channel: &Channel,
+        commands: [Cmd; N],
+    ) -> Replies<N> {
+        let session = self.connection.session(channel).await;
+        session?.query_values(commands).await
     }
 
     /// `XINFO STREAM`.
     pub(super) fn stream_info(&self, channel: &Channel) -> Cmd {
-        let mut command = redis::cmd("XINFO");
-        command.arg("STREAM").arg(self.names.stream(channel));
-        command
+        Cmd::xinfo_stream(self.names.stream(channel))
     }
 
     /// `XRANGE` of up to `count` entries from `start` on.
     pub(super) fn range(&self, channel: &Channel, start: &str, count: usize) -> Cmd {
-        let mut command = redis::cmd("XRANGE");
-        command
-            .arg(self.names.stream(channel))
-            .arg(start)
-            .arg("+")
-            .arg("COUNT")
-            .arg(count);
-        command
+        Cmd::xrange_count(self.names.stream(channel), start, "+", count)
     }
 
-    /// `XREVRANGE` of up to `count` entries before `before`, or from the newest on.
-    pub(super) fn range_back(
-        &self,
-        channel: &Channel,
-        before: Option<EventId>,
-        count: usize,
-    ) -> Cmd {
-        let newest = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
-        let mut command = redis::cmd("XREVRANGE");
-        command
-            .arg(self.names.stream(channel))
-            .arg(newest)
-            .arg("-")
-            .arg("COUNT")
-            .arg(count);
-        command
+    /// `XREVRANGE` of up to `count` entries from `newest` back.
+    pub(super) fn range_back(&self, channel: &Channel, newest: &str, count: usize) -> Cmd {
+        Cmd::xrevrange_count(self.names.stream(channel), newest, "-", count)
+    }
+
+    /// `XRANGE` of the channel's index of gap records, from `start` on.
+    pub(super) fn gap_range(&self, channel: &Channel, start: EventId) -> Cmd {
+        Cmd::xrange(self.names.gaps(channel), start.to_string(), "+")
     }
 
     /// Redis' clock: milliseconds since the Unix epoch.
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
-        let mut commands = redis::pipe();
-        commands.cmd("TIME");
         let mut session = self.connection.common_session().await?;
-        let (time,): (Value,) = session.query(&commands).await?;
-        parse_time_ms(time)
+        parse_time_ms(session.query_one(redis::cmd("TIME")).await?)
     }
 
     /// Writes, and reads how Redis is set up. The write fails on a replica, if the memory is full,
     /// and if Redis cannot write its disk.
     pub(super) async fn check_health(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut commands = redis::pipe();
-        commands
-            .cmd("SET")
-            .arg(self.names.check())
-            .arg(1)
-            .arg("PX")
-            .arg(1000)
-            .ignore();
         let mut session = self.connection.common_session().await?;
-        session.query::<()>(&commands).await?;
+        session.query_one::<()>(self.check_write()).await?;
         let replies = session.query(&durability::setup_commands()).await?;
         Ok(durability::parse_warnings(replies))
+    }
+
+    /// `SET` of the key of health checks.
+    fn check_write(&self) -> Cmd {
+        let mut command = redis::cmd("SET");
+        command.arg(self.names.check()).arg(1).arg("PX").arg(1000);
+        command
     }
 
     /// Forgets what another node or the passing of time may have made stale: which channels are
@@ -288,12 +266,17 @@ impl Streams {
 
 /// Whether events up to `bound` can still be added, if it is `now_ms` and `last` is the newest id.
 fn judge_settled(bound: EventId, now_ms: u64, last: EventId) -> Settled {
-    let settled_ms = bound.ms.saturating_add(SETTLED_AFTER_MS);
-    if last >= bound || now_ms > settled_ms {
-        return Settled::Through(last);
+    match time_until_settled(bound, now_ms) {
+        Some(wait) if last < bound => Settled::NotFor(wait),
+        _ => Settled::Through(last),
     }
-    let wait_ms = (settled_ms - now_ms).saturating_add(1);
-    Settled::NotFor(Duration::from_millis(wait_ms))
+}
+
+/// How long it takes until Redis' clock is past `bound`; returns `None` if it is already.
+fn time_until_settled(bound: EventId, now_ms: u64) -> Option<Duration> {
+    let settled_ms = bound.ms.saturating_add(SETTLED_AFTER_MS);
+    let wait_ms = settled_ms.checked_sub(now_ms)?.saturating_add(1);
+    Some(Duration::from_millis(wait_ms))
 }
 
 #[cfg(test)]

@@ -21,24 +21,45 @@ pub(super) fn open_client(url: &str) -> RedisResult<Client> {
 /// first `?` behind it.
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    let Some(mut parsed) = Url::parse(url).ok().filter(is_redis_url) else {
-        let shown = url.rsplit('@').next().unwrap_or_default();
-        return shown.split('?').next().unwrap_or_default().to_owned();
-    };
-    let (has_password, has_query) = (parsed.password().is_some(), parsed.query().is_some());
+    match parse_redis_url(url) {
+        // The parser may have changed the spelling of a URL; one without secrets is shown as given.
+        Some(parsed) => redact(parsed).unwrap_or_else(|| url.to_owned()),
+        None => cut_to_host(url).to_owned(),
+    }
+}
+
+/// Returns the part of `text` between the last `@` and the first `?` behind it.
+fn cut_to_host(text: &str) -> &str {
+    let shown = text.rsplit('@').next().unwrap_or_default();
+    shown.split('?').next().unwrap_or_default()
+}
+
+/// Replaces the secrets of `url`; returns `None` if it has none.
+fn redact(mut url: Url) -> Option<String> {
+    let had_password = redact_password(&mut url);
+    let had_query = redact_query(&mut url);
+    (had_password || had_query).then(|| url.to_string())
+}
+
+fn redact_password(url: &mut Url) -> bool {
+    let has_password = url.password().is_some();
     if has_password {
         // Setting a password fails only for a URL without a host, and such a URL has no password.
-        let _ = parsed.set_password(Some(REDACTED));
+        let _ = url.set_password(Some(REDACTED));
     }
+    has_password
+}
+
+fn redact_query(url: &mut Url) -> bool {
+    let has_query = url.query().is_some();
     if has_query {
-        parsed.set_query(Some(REDACTED));
+        url.set_query(Some(REDACTED));
     }
-    // The parser may have changed the spelling of a URL; one without secrets is shown as given.
-    if has_password || has_query {
-        parsed.to_string()
-    } else {
-        url.to_owned()
-    }
+    has_query
+}
+
+fn parse_redis_url(url: &str) -> Option<Url> {
+    Url::parse(url).ok().filter(is_redis_url)
 }
 
 fn is_redis_url(url: &Url) -> bool {

@@ -98,14 +98,15 @@ pub(super) fn parse_verification(reply: Value) -> Result<Verification, String> {
 }
 
 fn parse_lost(record: &str, after: &str) -> Result<Lost, String> {
-    let parse_id = |text: &str| -> Result<EventId, String> {
-        text.parse()
-            .map_err(|_| format!("{text:?} is not an event id"))
-    };
     Ok(Lost {
         after: parse_id(after)?,
         before: parse_id(record)?,
     })
+}
+
+fn parse_id(text: &str) -> Result<EventId, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an event id"))
 }
 
 #[cfg(test)]
