@@ -135,11 +135,15 @@ fn check_no_loss(report: &Report) -> Result<(), LoadError> {
     if report.is_without_loss() {
         return Ok(());
     }
-    Err(LoadError::Loss(if report.loss.publishers.is_empty() {
+    Err(LoadError::Loss(describe_loss(report)))
+}
+
+const fn describe_loss(report: &Report) -> &'static str {
+    if report.loss.publishers.is_empty() {
         "no numbered events were received, so loss cannot be judged"
     } else {
         "events were lost, received twice or out of order; the report lists them"
-    }))
+    }
 }
 
 fn create_report_file(path: &Path) -> Result<(PathBuf, File), LoadError> {

@@ -73,6 +73,10 @@ struct Choice {
 }
 
 impl Choice {
+    fn is_given(&self, matches: &ArgMatches, source: ValueSource) -> bool {
+        self.is_on && matches.value_source(self.id) == Some(source)
+    }
+
     fn name(&self, source: ValueSource) -> &'static str {
         if source == ValueSource::CommandLine {
             self.flag
@@ -92,21 +96,22 @@ pub(super) fn choose(args: &Args, matches: &ArgMatches) -> Result<BrokerConfig, 
     for source in [ValueSource::CommandLine, ValueSource::EnvVariable] {
         let mut chosen = choices
             .iter()
-            .filter(|choice| choice.is_on && matches.value_source(choice.id) == Some(source));
+            .filter(|choice| choice.is_given(matches, source));
         let Some(choice) = chosen.next() else {
             continue;
         };
         let chosen_by = choice.name(source).to_owned();
         if let Some(other) = chosen.next() {
-            let other = other.name(source);
-            return Err(format!(
-                "{chosen_by} and {other} choose different brokers: give one of them"
-            ));
+            return Err(describe_conflict(&chosen_by, other.name(source)));
         }
         let kind = choice.kind.clone();
         return Ok(BrokerConfig { kind, chosen_by });
     }
     Ok(default_broker(args))
+}
+
+fn describe_conflict(one: &str, other: &str) -> String {
+    format!("{one} and {other} choose different brokers: give one of them")
 }
 
 fn choices(args: &Args) -> [Choice; 3] {
@@ -137,10 +142,7 @@ fn choices(args: &Args) -> [Choice; 3] {
 
 /// The broker if neither a flag nor an `SSE_` variable chooses one.
 fn default_broker(args: &Args) -> BrokerConfig {
-    let redis_url = std::env::var("REDIS_URL")
-        .ok()
-        .filter(|url| !url.is_empty());
-    let (kind, chosen_by) = match redis_url {
+    let (kind, chosen_by) = match default_redis_url() {
         Some(url) => (redis(args, url), "REDIS_URL"),
         None => (directory(args), "the default"),
     };
@@ -148,6 +150,11 @@ fn default_broker(args: &Args) -> BrokerConfig {
         kind,
         chosen_by: chosen_by.to_owned(),
     }
+}
+
+fn default_redis_url() -> Option<String> {
+    let url = std::env::var("REDIS_URL").ok();
+    url.filter(|url| !url.is_empty())
 }
 
 fn directory(args: &Args) -> BrokerKind {

@@ -87,20 +87,10 @@ impl Config {
             retention: retention(&args),
             requests: request_limits(&args),
             publish_memory_bytes: args.publish_memory.0,
-            tail: TailLimits {
-                events_max: args.tail_events,
-                bytes_max: bytes(args.tail_bytes),
-            },
-            streams: StreamSettings {
-                heartbeat: args.heartbeat,
-                retry: args.retry,
-            },
+            tail: tail_limits(&args),
+            streams: stream_settings(&args),
             streams_max: args.streams_max,
-            fanout: FanoutSettings {
-                coalesce: args.coalesce,
-                heartbeat: args.heartbeat,
-                write_timeout: args.write_timeout,
-            },
+            fanout: fanout_settings(&args),
             fanout_threads: args.fanout_threads,
             log: args.log,
         }
@@ -113,10 +103,14 @@ fn retention(args: &Args) -> Retention {
         age_max: args.history_age,
         bytes_max: args.history_bytes.0,
         channels_max: args.channels_max.get(),
-        keys: KeyLimits {
-            window: args.idempotency_window,
-            keys_max: args.idempotency_keys.get(),
-        },
+        keys: key_limits(args),
+    }
+}
+
+const fn key_limits(args: &Args) -> KeyLimits {
+    KeyLimits {
+        window: args.idempotency_window,
+        keys_max: args.idempotency_keys.get(),
     }
 }
 
@@ -126,6 +120,28 @@ fn request_limits(args: &Args) -> RequestLimits {
         batch_bytes_max: bytes(args.batch_bytes_max),
         batch_events_max: args.batch_events_max.get(),
         keys_max: args.idempotency_keys.get(),
+    }
+}
+
+fn tail_limits(args: &Args) -> TailLimits {
+    TailLimits {
+        events_max: args.tail_events,
+        bytes_max: bytes(args.tail_bytes),
+    }
+}
+
+const fn stream_settings(args: &Args) -> StreamSettings {
+    StreamSettings {
+        heartbeat: args.heartbeat,
+        retry: args.retry,
+    }
+}
+
+const fn fanout_settings(args: &Args) -> FanoutSettings {
+    FanoutSettings {
+        coalesce: args.coalesce,
+        heartbeat: args.heartbeat,
+        write_timeout: args.write_timeout,
     }
 }
 

@@ -19,14 +19,24 @@ const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
     check_exposure(args)?;
     check_sizes(args)?;
-    if args.idempotency_window > IDEMPOTENCY_WINDOW_MAX {
+    check_idempotency_window(args.idempotency_window)?;
+    check_log(&args.log)?;
+    check_history_bytes(args.history_bytes)?;
+    check_broker(broker)
+}
+
+fn check_idempotency_window(window: Duration) -> Result<(), String> {
+    if window > IDEMPOTENCY_WINDOW_MAX {
         return Err("--idempotency-window must be at most 365d".to_owned());
     }
-    check_log(&args.log)?;
-    if args.history_bytes.0 == 0 {
+    Ok(())
+}
+
+fn check_history_bytes(size: ByteSize) -> Result<(), String> {
+    if size.0 == 0 {
         return Err("--history-bytes must be more than zero: nothing would be kept".to_owned());
     }
-    check_redis_url(broker)
+    Ok(())
 }
 
 fn check_exposure(args: &Args) -> Result<(), String> {
@@ -53,6 +63,10 @@ fn check_sizes(args: &Args) -> Result<(), String> {
             ));
         }
     }
+    check_size_range(args)
+}
+
+fn check_size_range(args: &Args) -> Result<(), String> {
     if args.event_bytes_max.0 == 0 {
         return Err("--event-bytes-max must be more than zero".to_owned());
     }
@@ -63,9 +77,7 @@ fn check_sizes(args: &Args) -> Result<(), String> {
 }
 
 fn check_log(filter: &str) -> Result<(), String> {
-    // A word that is not a level would be taken for a module, and nothing would be logged.
-    let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
-    if filter.split(',').all(is_level) && EnvFilter::try_new(filter).is_ok() {
+    if filter.split(',').all(has_level) && EnvFilter::try_new(filter).is_ok() {
         return Ok(());
     }
     Err(format!(
@@ -73,11 +85,21 @@ fn check_log(filter: &str) -> Result<(), String> {
     ))
 }
 
-fn check_redis_url(broker: &BrokerKind) -> Result<(), String> {
-    let BrokerKind::Redis { url, .. } = broker else {
-        return Ok(());
-    };
-    match redis::Client::open(url.as_str()) {
+/// Whether one part of a filter names a level. A word that is not a level would be taken for a
+/// module, and nothing would be logged.
+fn has_level(directive: &str) -> bool {
+    directive.contains('=') || directive.parse::<LevelFilter>().is_ok()
+}
+
+fn check_broker(broker: &BrokerKind) -> Result<(), String> {
+    match broker {
+        BrokerKind::Redis { url, .. } => check_redis_url(url),
+        BrokerKind::Directory { .. } | BrokerKind::Memory => Ok(()),
+    }
+}
+
+fn check_redis_url(url: &str) -> Result<(), String> {
+    match redis::Client::open(url) {
         Ok(_) => Ok(()),
         Err(_) => Err(format!(
             "{:?} is not a Redis URL: write redis://[user:password@]host[:port][/database]",

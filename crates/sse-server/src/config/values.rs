@@ -45,16 +45,15 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 /// Parses an origin as browsers send it, or `*` for all origins.
 pub(super) fn parse_origin(text: &str) -> Result<String, String> {
-    let parsed = url::Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"));
-    match parsed {
+    match origin_of_url(text) {
         _ if text == "*" => Ok(text.to_owned()),
-        Some(url) if url.origin().ascii_serialization() == text => Ok(text.to_owned()),
-        Some(url) => Err(format!(
-            "an origin has no path: write {}",
-            url.origin().ascii_serialization()
-        )),
+        Some(origin) if origin == text => Ok(origin),
+        Some(origin) => Err(format!("an origin has no path: write {origin}")),
         None => Err("write an origin like https://app.example, or *".to_owned()),
     }
+}
+
+fn origin_of_url(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())
 }

@@ -26,6 +26,9 @@ pub(super) const ROUTES: &str = "\
 /// Delay before a retry if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The result of a step of a request.
+pub(super) type ApiResult<T> = Result<T, ApiError>;
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -155,6 +158,30 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The value of a query parameter is not allowed.
+    pub(super) fn invalid_parameter(name: &'static str, why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self::InvalidParameter { name, why }
+    }
+
+    /// The route has no such query parameter, but those that are `known`.
+    pub(super) fn unknown_parameter(name: &str, known: &[&str]) -> Self {
+        Self::UnknownParameter {
+            name: shortened(name),
+            known: known.join(", "),
+        }
+    }
+
+    /// A name in a request is not allowed.
+    pub(super) fn invalid_name(
+        what: &'static str,
+        value: impl fmt::Display,
+        why: InvalidName,
+    ) -> Self {
+        let value = shortened(value);
+        Self::InvalidName { what, value, why }
+    }
+
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidName {
@@ -187,26 +214,43 @@ impl ApiError {
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
-            Self::Broker(error) => match error {
-                BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
-                BrokerError::Unavailable(_)
-                | BrokerError::OutcomeUnknown(_)
-                | BrokerError::Damaged(_) => Some(RETRY_AFTER),
-                BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
-            },
+            Self::Broker(error) => broker_retry_after(error),
             _ => None,
         }
     }
 
     fn log(&self, code: &str) {
-        match self {
-            Self::Broker(error @ BrokerError::Damaged(_)) => {
-                tracing::error!(%error, "the log cannot be read");
-            }
-            // The broker itself logs when it becomes unavailable and available again.
-            Self::Broker(error) => tracing::debug!(code, %error, "a request failed at the broker"),
-            _ => {}
+        if let Self::Broker(error) = self {
+            log_broker_error(error, code);
         }
+    }
+
+    fn body(&self, code: &str) -> ErrorBody {
+        ErrorBody {
+            error: ErrorDetail {
+                code: code.to_owned(),
+                message: self.to_string(),
+            },
+        }
+    }
+}
+
+const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
+    match error {
+        BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
+        BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
+            Some(RETRY_AFTER)
+        }
+        BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
+    }
+}
+
+fn log_broker_error(error: &BrokerError, code: &str) {
+    if let BrokerError::Damaged(_) = error {
+        tracing::error!(%error, "the log cannot be read");
+    } else {
+        // The broker itself logs when it becomes unavailable and available again.
+        tracing::debug!(code, %error, "a request failed at the broker");
     }
 }
 
@@ -236,12 +280,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
-        response.json(ErrorBody {
-            error: ErrorDetail {
-                code: code.to_owned(),
-                message: self.to_string(),
-            },
-        })
+        response.json(self.body(code))
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `request` | | what a request contains |
 //! | | `query` | query parameters and percent-encoding |
+//! | | `header` | the text of a header |
 //! | | `content_type` | the type of a body |
 //! | | `body` | reads a body within its limits of size, time and memory |
 //! | | `batch_body` | the events of a batch |
@@ -21,6 +22,7 @@
 //! | `ops` | `health` | `GET /health/live`, `/health/ready` |
 //! | | `metrics` | `GET /metrics` |
 //! | | `state` | what the handlers share |
+//! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
 mod access;
@@ -28,6 +30,7 @@ mod api;
 mod error;
 mod error_code;
 mod ops;
+mod permits;
 mod request;
 mod state;
 
@@ -45,7 +48,7 @@ pub use self::{
 };
 use self::{
     api::{batch, history, publish, stream},
-    error::{ApiError, shortened},
+    error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
 };
 
@@ -60,48 +63,46 @@ pub fn routes(config: &mut ServiceConfig, state: AppState) {
 
 fn event_routes(config: &mut ServiceConfig) {
     config
-        .service(resource(
-            "/event/{action:.*}",
-            "GET, POST",
-            [
-                web::get().to(publish::event),
-                web::post().to(publish::event),
-            ],
-        ))
-        .service(resource(
-            "/events",
-            "GET, POST",
-            [
-                web::get().to(history::events),
-                web::post().to(batch::events),
-            ],
-        ))
+        .service(event_resource())
+        .service(events_resource())
         .service(resource("/stream", "GET", [web::get().to(stream::stream)]));
 }
 
+fn event_resource() -> Resource {
+    let get = web::get().to(publish::event);
+    let post = web::post().to(publish::event);
+    resource("/event/{action:.*}", "GET, POST", [get, post])
+}
+
+fn events_resource() -> Resource {
+    let get = web::get().to(history::events);
+    let post = web::post().to(batch::events);
+    resource("/events", "GET, POST", [get, post])
+}
+
 fn operator_routes(config: &mut ServiceConfig) {
-    let get_or_head = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-    let methods = "GET, HEAD";
+    let metrics = get_or_head().to(metrics::metrics);
     config
-        .service(resource(
-            "/health/live",
-            methods,
-            [get_or_head().to(health::live)],
-        ))
-        .service(resource(
-            "/health/ready",
-            methods,
-            [get_or_head().to(health::ready)],
-        ))
-        .service(resource(
-            "/metrics",
-            methods,
-            [get_or_head().to(metrics::metrics)],
-        ));
+        .configure(health_routes)
+        .service(read_only("/metrics", metrics));
+}
+
+fn health_routes(config: &mut ServiceConfig) {
+    config
+        .service(read_only("/health/live", get_or_head().to(health::live)))
+        .service(read_only("/health/ready", get_or_head().to(health::ready)));
+}
+
+fn get_or_head() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+fn read_only(path: &str, get_or_head: Route) -> Resource {
+    resource(path, "GET, HEAD", [get_or_head])
 }
 
 /// A path with its routes. `allow` lists their methods, for the response to any other method.
-fn resource<const N: usize>(path: &str, allow: &'static str, routes: [Route; N]) -> Resource {
+fn resource(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Route>) -> Resource {
     routes
         .into_iter()
         .fold(web::resource(path), Resource::route)
@@ -118,6 +119,6 @@ fn only(allow: &'static str) -> Route {
     })
 }
 
-async fn not_found(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
     Err(ApiError::NotFound(shortened(request.uri().path())))
 }

@@ -11,20 +11,36 @@ use crate::{
 
 /// Logs the broker and what chose it, as the first line of the log.
 pub(super) fn announce_broker(broker: &BrokerConfig) {
-    let description = match &broker.kind {
+    let description = describe_broker(&broker.kind);
+    tracing::info!("broker: {description} (chosen by {})", broker.chosen_by);
+}
+
+fn describe_broker(kind: &BrokerKind) -> String {
+    match kind {
         BrokerKind::Redis { url, .. } => format!("Redis at {}", without_password(url)),
         BrokerKind::Memory => "embedded log in memory".to_owned(),
         BrokerKind::Directory { path, .. } => format!("embedded log in {}", path.display()),
-    };
-    tracing::info!("broker: {description} (chosen by {})", broker.chosen_by);
+    }
 }
 
 /// Logs the address and the main settings. With port 0, also prints the URL on stdout.
 pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: usize) {
+    warn_about_unknown_variables();
+    tracing::info!("listening on http://{address}");
+    log_settings(config, connections_max);
+    if config.bind.port() == 0 {
+        // A closed stdout is no error: the URL is in the log as well.
+        let _ = writeln!(std::io::stdout(), "http://{address}");
+    }
+}
+
+fn warn_about_unknown_variables() {
     for variable in unknown_variables() {
         tracing::warn!("there is no setting {variable}; `sse-server --help` lists them all");
     }
-    tracing::info!("listening on http://{address}");
+}
+
+fn log_settings(config: &Config, connections_max: usize) {
     tracing::info!(
         history_events = config.retention.events_max,
         history_age = ?config.retention.age_max,
@@ -34,8 +50,4 @@ pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: us
         connections_max,
         "settings"
     );
-    if config.bind.port() == 0 {
-        // A closed stdout is no error: the URL is in the log as well.
-        let _ = writeln!(std::io::stdout(), "http://{address}");
-    }
 }

@@ -116,10 +116,7 @@ impl Acceptor {
     fn set_options(&self, socket: &TcpStream) {
         let _ = socket.set_nodelay(true);
         let socket = SockRef::from(socket);
-        let keepalive = TcpKeepalive::new()
-            .with_time(TCP_KEEPALIVE)
-            .with_interval(TCP_KEEPALIVE);
-        let _ = socket.set_tcp_keepalive(&keepalive);
+        let _ = socket.set_tcp_keepalive(&keepalive());
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         {
@@ -128,6 +125,12 @@ impl Acceptor {
             let _ = socket.set_tcp_user_timeout(Some(user_timeout));
         }
     }
+}
+
+const fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(TCP_KEEPALIVE)
+        .with_interval(TCP_KEEPALIVE)
 }
 
 /// HTTP/1 over connections of any transport, with the routes and CORS.

@@ -39,13 +39,7 @@ impl Running {
     /// `reason` is the signal that asked for it, or the error after which the log no longer accepts
     /// events.
     pub(super) async fn shut_down(self, reason: &Result<&str, BrokerError>) -> anyhow::Result<()> {
-        match reason {
-            Ok(signal) => tracing::info!(
-                signal,
-                "stopping: no new connections, streams end, publishes finish"
-            ),
-            Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
-        }
+        log_reason(reason);
         self.stopping.cancel();
         if let Some(fanout) = &self.fanout {
             fanout.end_streams();
@@ -56,9 +50,7 @@ impl Running {
             .context("the server's task")?
             .context("serving")?;
         if let Some(fanout) = self.fanout {
-            spawn_blocking(move || fanout.close())
-                .await
-                .context("the end of the fan-out threads")?;
+            close_fanout(fanout).await?;
         }
         if let Broker::Embedded(log) = &self.broker {
             log.close();
@@ -66,4 +58,20 @@ impl Running {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn log_reason(reason: &Result<&str, BrokerError>) {
+    match reason {
+        Ok(signal) => tracing::info!(
+            signal,
+            "stopping: no new connections, streams end, publishes finish"
+        ),
+        Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
+    }
+}
+
+async fn close_fanout(fanout: Fanout) -> anyhow::Result<()> {
+    spawn_blocking(move || fanout.close())
+        .await
+        .context("the end of the fan-out threads")
 }

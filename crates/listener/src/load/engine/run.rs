@@ -171,9 +171,12 @@ impl Engine<'_> {
 
     /// Returns whether the grace period, which began at `since`, can end.
     fn has_settled(&mut self, since: Instant, now: Instant) -> bool {
-        let is_time_up = now.saturating_duration_since(since) >= self.plan.settle_time
-            || self.stop.requests() > 1;
-        is_time_up || (self.catch_up.check.is_due(now) && !self.is_any_behind())
+        self.must_stop_settling(since, now)
+            || (self.catch_up.check.is_due(now) && !self.is_any_behind())
+    }
+
+    fn must_stop_settling(&self, since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) >= self.plan.settle_time || self.stop.requests() > 1
     }
 
     fn run_facts(&self, now: Instant) -> RunFacts {

@@ -10,8 +10,6 @@
 //! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
 //! | another | any | a page of another site | allowed if named with `--cors-origin` |
 
-use std::borrow::Cow;
-
 use actix_cors::{Cors, CorsError};
 use actix_web::{
     Error, HttpRequest, ResponseError as _,
@@ -23,7 +21,8 @@ use actix_web::{
 use sse_cli::loopback::{is_loopback_ip, is_loopback_url};
 
 use crate::http::{
-    error::{ApiError, shortened},
+    error::{ApiError, ApiResult, shortened},
+    request::header::header_text,
     state::local_address,
 };
 
@@ -59,20 +58,26 @@ impl Origins {
     /// # Errors
     ///
     /// `ApiError::OriginNotAllowed`: the operator can allow the origin.
-    pub fn check_publish(&self, request: &HttpRequest) -> Result<(), ApiError> {
-        if let Some(origin) = header_text(request, header::ORIGIN) {
-            let is_own = is_origin_of_host(request, &origin) && !is_rebound(request, &origin);
-            return if is_own || self.allows(&origin) {
-                Ok(())
-            } else {
-                Err(ApiError::OriginNotAllowed(shortened(origin)))
-            };
+    pub fn check_publish(&self, request: &HttpRequest) -> ApiResult<()> {
+        match header_text(request, header::ORIGIN) {
+            Some(origin) => self.check_origin(request, &origin),
+            None => self.check_fetch_site(request),
         }
-        match header_text(request, SEC_FETCH_SITE).as_deref() {
-            Some("cross-site") if !self.any => {
-                Err(ApiError::OriginNotAllowed("another site".to_owned()))
-            }
-            _ => Ok(()),
+    }
+
+    fn check_origin(&self, request: &HttpRequest, origin: &str) -> ApiResult<()> {
+        if is_own_origin(request, origin) || self.allows(origin) {
+            Ok(())
+        } else {
+            Err(not_allowed(origin))
+        }
+    }
+
+    fn check_fetch_site(&self, request: &HttpRequest) -> ApiResult<()> {
+        if is_cross_site(request) && !self.any {
+            Err(not_allowed("another site"))
+        } else {
+            Ok(())
         }
     }
 
@@ -80,33 +85,45 @@ impl Origins {
     /// origin is named.
     #[must_use]
     pub fn cors(&self) -> Option<Cors> {
-        if self.named.is_empty() {
-            return None;
-        }
-        let cors = Cors::default()
-            .allowed_methods(["GET", "POST"])
-            .allowed_headers([
-                "accept",
-                "cache-control",
-                "content-type",
-                "idempotency-key",
-                "last-event-id",
-            ])
-            .expose_headers(["retry-after", "link"])
-            .max_age(PREFLIGHT_MAX_AGE_S);
-        Some(if self.any {
+        (!self.named.is_empty()).then(|| self.allow_origins(cors_without_origins()))
+    }
+
+    fn allow_origins(&self, cors: Cors) -> Cors {
+        if self.any {
             cors.allow_any_origin().send_wildcard()
         } else {
             self.named
                 .iter()
                 .fold(cors, |cors, origin| cors.allowed_origin(origin))
-        })
+        }
     }
 }
 
-fn header_text(request: &HttpRequest, name: HeaderName) -> Option<Cow<'_, str>> {
-    let value = request.headers().get(name)?;
-    Some(String::from_utf8_lossy(value.as_bytes()))
+fn not_allowed(origin: &str) -> ApiError {
+    ApiError::OriginNotAllowed(shortened(origin))
+}
+
+fn is_cross_site(request: &HttpRequest) -> bool {
+    header_text(request, SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
+}
+
+fn cors_without_origins() -> Cors {
+    Cors::default()
+        .allowed_methods(["GET", "POST"])
+        .allowed_headers([
+            "accept",
+            "cache-control",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+        ])
+        .expose_headers(["retry-after", "link"])
+        .max_age(PREFLIGHT_MAX_AGE_S)
+}
+
+/// Whether the origin of the request is this server.
+fn is_own_origin(request: &HttpRequest, origin: &str) -> bool {
+    is_origin_of_host(request, origin) && !is_rebound(request, origin)
 }
 
 /// Whether the request was sent by a page of the host that it is addressed to.
@@ -140,15 +157,16 @@ pub async fn explain_rejected_preflight<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let response = next.call(request).await?;
-    let rejected = response
-        .response()
-        .error()
-        .and_then(|error| error.as_error::<CorsError>());
-    match rejected.map(|error| ApiError::PreflightRejected(error.to_string())) {
+    match preflight_error(&response) {
         Some(error) => Ok(response
             .into_response(error.error_response())
             .map_into_boxed_body()
             .map_into_right_body()),
         None => Ok(response.map_into_left_body()),
     }
+}
+
+fn preflight_error<B>(response: &ServiceResponse<B>) -> Option<ApiError> {
+    let error = response.response().error()?.as_error::<CorsError>()?;
+    Some(ApiError::PreflightRejected(error.to_string()))
 }

@@ -6,20 +6,19 @@
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
-use sse_proto::{Event, api::BatchPublished};
+use bytestring::ByteString;
+use sse_proto::{Channel, api::BatchPublished};
 
-use super::idempotency;
+use super::idempotency::{self, HEADER_KEY, Target, append_item};
 use crate::{
-    broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
+    broker::idempotency::{AppendItem, Fingerprint},
     http::{
         access::caller::Caller,
-        error::ApiError,
+        error::{ApiError, ApiResult},
         request::{
             batch_body::{BatchEvent, BatchPlace, parse_array, parse_lines},
-            body::{self, Body, BodyLimit},
+            body,
             content_type::{self, ContentType},
-            idempotency_key,
-            query::Params,
         },
         state::{AppState, RequestLimits},
     },
@@ -31,43 +30,21 @@ pub(crate) async fn events(
     payload: Payload,
     state: LocalData<AppState>,
     _caller: Caller,
-) -> Result<HttpResponse, ApiError> {
+) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
-    let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = idempotency_key::from_header(&request)?;
+    let target = Target::parse(&request)?;
     let format = BatchFormat::of(&request)?;
     // `body` holds its memory until the events are stored.
-    let body = read_body(&request, payload, &state).await?;
-    let events = format.parse(&body, &state.limits)?;
-    let count = events.len();
-
-    let Batch { items, places } = Batch::new(events, key, &state.limits)?;
-    let describe_key = |item: usize| match places.as_ref().and_then(|places| places.get(item)) {
-        Some(place) => format!("the key of {place}"),
-        None => "the Idempotency-Key".to_owned(),
-    };
-    let outcomes = idempotency::append(&state, &channel, items, describe_key).await?;
-    let ids = idempotency::first_and_last_id(&outcomes)?;
-    Ok(HttpResponse::Ok().json(BatchPublished {
-        first_id: ids.first,
-        last_id: ids.last,
-        count,
-        ids: places.map(|_| outcomes.iter().map(|line| line.ids.first).collect()),
-    }))
+    let limit = state.limits.batch_bytes();
+    let body = body::read(&request, payload, limit, &state.body_memory).await?;
+    let text = content_type::json_text(body.bytes.clone())?;
+    let events = format.parse(&text, &state.limits)?;
+    let batch = Batch::new(events, target.key, &state.limits)?;
+    let published = batch.append(&state, &target.channel).await?;
+    Ok(HttpResponse::Ok().json(published))
 }
 
-async fn read_body<'a>(
-    request: &HttpRequest,
-    payload: Payload,
-    state: &'a AppState,
-) -> Result<Body<'a>, ApiError> {
-    let limit = BodyLimit {
-        bytes_max: state.limits.batch_bytes_max,
-        what: "the batch",
-        flag: "--batch-bytes-max",
-    };
-    body::read(request, payload, limit, &state.body_memory).await
-}
+const NOT_JSON: &str = "the type of the body is not JSON";
 
 /// How the events of a batch are separated.
 #[derive(Debug, Clone, Copy)]
@@ -79,23 +56,24 @@ enum BatchFormat {
 }
 
 impl BatchFormat {
-    fn of(request: &HttpRequest) -> Result<Self, ApiError> {
-        match content_type::parse(request) {
-            Ok(ContentType::Json) => Ok(Self::Array),
-            Ok(ContentType::NdJson) => Ok(Self::Lines),
-            Ok(ContentType::Text | ContentType::Unspecified) => Err(unsupported(
-                "the type of the body is not JSON".to_owned(),
-                request,
-            )),
-            Err(found) => Err(unsupported(found, request)),
+    fn of(request: &HttpRequest) -> ApiResult<Self> {
+        content_type::parse(request)
+            .and_then(|found| Self::of_type(found).ok_or_else(|| NOT_JSON.to_owned()))
+            .map_err(|found| unsupported(found, request))
+    }
+
+    const fn of_type(content_type: ContentType) -> Option<Self> {
+        match content_type {
+            ContentType::Json => Some(Self::Array),
+            ContentType::NdJson => Some(Self::Lines),
+            ContentType::Text | ContentType::Unspecified => None,
         }
     }
 
-    fn parse(self, body: &Body<'_>, limits: &RequestLimits) -> Result<Vec<BatchEvent>, ApiError> {
-        let text = content_type::json_text(body.bytes.clone())?;
+    fn parse(self, text: &ByteString, limits: &RequestLimits) -> ApiResult<Vec<BatchEvent>> {
         match self {
-            Self::Array => parse_array(&text, limits),
-            Self::Lines => parse_lines(&text, limits),
+            Self::Array => parse_array(text, limits),
+            Self::Lines => parse_lines(text, limits),
         }
     }
 }
@@ -130,7 +108,7 @@ impl Batch {
         events: Vec<BatchEvent>,
         key: Option<Fingerprint>,
         limits: &RequestLimits,
-    ) -> Result<Self, ApiError> {
+    ) -> ApiResult<Self> {
         let keys = events.iter().filter(|event| event.key.is_some()).count();
         if keys == 0 {
             return Ok(Self::one_item(events, key));
@@ -140,54 +118,57 @@ impl Batch {
                 "the header and lines of the batch have keys: use one kind",
             ));
         }
-        if keys > limits.keys_max {
-            return Err(ApiError::TooLarge {
-                what: "the batch".to_owned(),
-                max: limits.keys_max,
-                unit: "keys",
-                flag: "--idempotency-keys",
-            });
-        }
+        limits.batch_keys().check(keys)?;
         Ok(Self::item_per_event(events))
     }
 
     fn one_item(events: Vec<BatchEvent>, key: Option<Fingerprint>) -> Self {
-        let events: Vec<Event> = events.into_iter().map(|event| event.event).collect();
-        let idempotency = key.map(|key| IdempotencyKey {
-            key,
-            content: Fingerprint::of_events(&events),
-        });
+        let events = events.into_iter().map(|event| event.event).collect();
         Self {
-            items: vec![AppendItem {
-                events,
-                idempotency,
-            }],
+            items: vec![append_item(events, key)],
             places: None,
         }
     }
 
     fn item_per_event(events: Vec<BatchEvent>) -> Self {
-        let places = events.iter().map(|event| event.place).collect();
-        let item = |BatchEvent { event, key, .. }: BatchEvent| {
-            let idempotency = key.map(|key| IdempotencyKey {
-                key,
-                content: Fingerprint::of_events([&event]),
-            });
-            AppendItem {
-                events: vec![event],
-                idempotency,
-            }
-        };
+        let (items, places) = events.into_iter().map(item_of).unzip();
         Self {
-            items: events.into_iter().map(item).collect(),
+            items,
             places: Some(places),
         }
+    }
+
+    /// Appends the events and returns the response.
+    async fn append(self, state: &AppState, channel: &Channel) -> ApiResult<BatchPublished> {
+        let Self { items, places } = self;
+        let count = items.iter().map(|item| item.events.len()).sum();
+        let describe_key = |item| describe_key(places.as_deref(), item);
+        let outcomes = idempotency::append(state, channel, items, describe_key).await?;
+        let ids = idempotency::first_and_last_id(&outcomes)?;
+        Ok(BatchPublished {
+            first_id: ids.first,
+            last_id: ids.last,
+            count,
+            ids: places.map(|_| outcomes.iter().map(|line| line.ids.first).collect()),
+        })
+    }
+}
+
+fn item_of(BatchEvent { place, event, key }: BatchEvent) -> (AppendItem, BatchPlace) {
+    (append_item(vec![event], key), place)
+}
+
+fn describe_key(places: Option<&[BatchPlace]>, item: usize) -> String {
+    match places.and_then(|places| places.get(item)) {
+        Some(place) => format!("the key of {place}"),
+        None => HEADER_KEY.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::request::idempotency_key;
 
     const LIMITS: RequestLimits = RequestLimits {
         event_bytes_max: 20,

@@ -3,18 +3,16 @@
 //! The [`HistoryPager`] decides what to read and what belongs into the answer. This module reads
 //! the request, calls the broker, and writes the answer.
 
-use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{self, HeaderValue},
-};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, http::header};
 use actix_web_lab::extract::LocalData;
 use serde::Serialize;
 use sse_proto::{
-    Position,
+    Channel, Position,
     api::{Gap, History, HistoryEvent},
     units::time_text,
 };
 
+use crate::broker::Broker;
 use crate::channel::{
     StartAt,
     history_pager::{HistoryPager, HistoryQuery, HistoryStart, gap_line},
@@ -22,13 +20,13 @@ use crate::channel::{
 };
 use crate::http::{
     access::caller::Caller,
-    error::ApiError,
+    error::ApiResult,
     request::{
         event_filter,
         query::Params,
-        start_params::{self, PARAMETERS, START_PARAMETERS, StartParam},
+        start_params::{self, START_PARAMETERS, StartParam},
     },
-    state::AppState,
+    state::{AppState, NO_STORE},
 };
 
 /// Events per answer, unless the request says otherwise.
@@ -41,9 +39,8 @@ pub(crate) async fn events(
     request: HttpRequest,
     state: LocalData<AppState>,
     _caller: Caller,
-) -> Result<HttpResponse, ApiError> {
-    let known = [&["channel", "event", "limit"], &PARAMETERS[..]].concat();
-    let params = Params::parse(request.query_string(), &known)?;
+) -> ApiResult<HttpResponse> {
+    let params = start_params::parse_query(&request, &["channel", "event", "limit"])?;
     let channel = params.channel()?;
     let filter = event_filter::parse(&params)?;
     let start = StartParam::from_request(&request, &params)?;
@@ -67,40 +64,41 @@ fn encode_answer(
     params: &Params,
     history: &History,
 ) -> (HttpResponseBuilder, Vec<u8>) {
+    let mut response = response_head(request.path(), params, history);
+    let (content_type, body) = encode_body(request, history);
+    response.content_type(content_type);
+    (response, body)
+}
+
+fn response_head(path: &str, params: &Params, history: &History) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
-    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    response.insert_header(NO_STORE);
     if history.more {
-        let next = link_to_next(request.path(), params, &history.next);
+        let next = link_to_next(path, params, &history.next);
         response.insert_header((header::LINK, next));
     }
+    response
+}
+
+/// Returns the content type and the body of the response.
+fn encode_body(request: &HttpRequest, history: &History) -> (&'static str, Vec<u8>) {
     if wants_lines(request) {
-        response.content_type("application/x-ndjson");
-        (response, to_lines(history))
+        ("application/x-ndjson", to_lines(history))
     } else {
-        response.content_type("application/json");
-        (response, to_json(history))
+        ("application/json", to_json(history))
     }
 }
 
 /// Returns the number of events to return. `last=5` also limits the answer to 5 events.
-fn effective_limit(params: &Params, start: Option<&StartParam>) -> Result<usize, ApiError> {
-    Ok(match (parse_limit(params)?, start) {
-        (Some(limit), _) => limit,
-        (None, Some(StartParam::Last(count))) => (*count).clamp(1, EVENTS_MAX),
-        (None, _) => EVENTS_DEFAULT,
-    })
+fn effective_limit(params: &Params, start: Option<&StartParam>) -> ApiResult<usize> {
+    let limit = params.number("limit", 1..=EVENTS_MAX)?;
+    Ok(limit.unwrap_or_else(|| default_limit(start)))
 }
 
-fn parse_limit(params: &Params) -> Result<Option<usize>, ApiError> {
-    let Some(text) = params.one("limit")? else {
-        return Ok(None);
-    };
-    match text.parse() {
-        Ok(limit) if (1..=EVENTS_MAX).contains(&limit) => Ok(Some(limit)),
-        _ => Err(ApiError::InvalidParameter {
-            name: "limit",
-            why: format!("must be a number from 1 to {EVENTS_MAX}"),
-        }),
+fn default_limit(start: Option<&StartParam>) -> usize {
+    match start {
+        Some(StartParam::Last(count)) => (*count).clamp(1, EVENTS_MAX),
+        _ => EVENTS_DEFAULT,
     }
 }
 
@@ -109,27 +107,35 @@ async fn resolve_history_start(
     state: &AppState,
     param: Option<&StartParam>,
     query: &HistoryQuery,
-) -> Result<HistoryStart, ApiError> {
-    let (broker, channel) = (state.hub.broker(), &query.channel);
-    let channels = vec![channel.clone()];
-    let starts = start_params::start_positions(param, StartAt::Oldest, channels, broker).await;
-    let start = starts.into_iter().next().map(|(_, start)| start);
-    Ok(match start.unwrap_or(StartAt::Oldest) {
+) -> ApiResult<HistoryStart> {
+    let broker = state.hub.broker();
+    Ok(match start_at(param, &query.channel, broker).await {
         StartAt::Oldest => HistoryStart::oldest(),
         StartAt::Since(ms) => HistoryStart::since(ms),
         StartAt::Resume(cursor) => HistoryStart::at_cursor(cursor),
         start @ (StartAt::Now | StartAt::Last(_)) => {
-            let search = LastSearch {
-                filter: &query.filter,
-                until: query.until,
-                limits: SCAN_LIMITS,
-            };
-            HistoryStart::at_cursor(Ok(resolve_start(broker, channel, &start, search).await?))
+            let position = resolve_start(broker, &query.channel, &start, last_search(query));
+            HistoryStart::at_cursor(Ok(position.await?))
         }
     })
 }
 
-async fn read_history(state: &AppState, mut pager: HistoryPager) -> Result<HistoryPager, ApiError> {
+async fn start_at(param: Option<&StartParam>, channel: &Channel, broker: &Broker) -> StartAt {
+    let channels = vec![channel.clone()];
+    let starts = start_params::start_positions(param, StartAt::Oldest, channels, broker).await;
+    let start = starts.into_iter().next();
+    start.map_or(StartAt::Oldest, |(_, start)| start)
+}
+
+const fn last_search(query: &HistoryQuery) -> LastSearch<'_> {
+    LastSearch {
+        filter: &query.filter,
+        until: query.until,
+        limits: SCAN_LIMITS,
+    }
+}
+
+async fn read_history(state: &AppState, mut pager: HistoryPager) -> ApiResult<HistoryPager> {
     let broker = state.hub.broker();
     while let Some((from, limits)) = pager.next_read() {
         let page = broker.read(pager.channel(), from, limits).await?;
@@ -177,9 +183,11 @@ fn link_to_next(path: &str, params: &Params, next: &str) -> String {
 }
 
 fn wants_lines(request: &HttpRequest) -> bool {
-    let accept = request
-        .headers()
-        .get(header::ACCEPT)
-        .and_then(|accept: &HeaderValue| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("ndjson") || accept.contains("jsonl"))
+    accept_header(request)
+        .is_some_and(|accept| accept.contains("ndjson") || accept.contains("jsonl"))
+}
+
+fn accept_header(request: &HttpRequest) -> Option<&str> {
+    let accept = request.headers().get(header::ACCEPT)?;
+    accept.to_str().ok()
 }

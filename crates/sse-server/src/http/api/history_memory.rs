@@ -14,12 +14,12 @@ use std::{
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::error::ApiError;
+use crate::http::{
+    error::{ApiError, ApiResult},
+    permits::acquire_within,
+};
 
 /// Responses that are read from the log and written as JSON at a time.
 const READS_MAX: usize = 4;
@@ -49,7 +49,7 @@ impl Default for HistoryBudget {
 
 impl HistoryBudget {
     /// Waits until one more response may be prepared.
-    pub(super) async fn acquire(&self) -> Result<Permit, ApiError> {
+    pub(super) async fn acquire(&self) -> ApiResult<Permit> {
         let read = acquire(&self.reads, 1).await?;
         Ok(Permit {
             memory_kib: self.memory_kib.clone(),
@@ -66,27 +66,31 @@ pub(super) struct Permit {
 
 impl Permit {
     /// Waits for memory and returns the response as a body.
-    pub(super) async fn body(self, response: Vec<u8>) -> Result<HistoryBody, ApiError> {
+    pub(super) async fn body(self, response: Vec<u8>) -> ApiResult<HistoryBody> {
         // A vector that grew may have twice the capacity that it needs.
         let rest = Bytes::from(response.into_boxed_slice());
-        let kib = u32::try_from(rest.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        // A single response may exceed the memory of all, if --event-bytes-max is that large.
-        let memory = acquire(&self.memory_kib, kib.min(MEMORY_KIB)).await?;
+        let memory = self.reserve_memory(&rest).await?;
         Ok(HistoryBody {
             rest,
             _memory: memory,
         })
     }
+
+    async fn reserve_memory(&self, response: &[u8]) -> ApiResult<OwnedSemaphorePermit> {
+        // A single response may exceed the memory of all, if --event-bytes-max is that large.
+        let kib = size_kib(response).min(MEMORY_KIB);
+        acquire(&self.memory_kib, kib).await
+    }
 }
 
-async fn acquire(
-    semaphore: &Arc<Semaphore>,
-    permits: u32,
-) -> Result<OwnedSemaphorePermit, ApiError> {
-    match timeout(WAIT_MAX, semaphore.clone().acquire_many_owned(permits)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(ApiError::HistoryMemoryFull),
-    }
+fn size_kib(response: &[u8]) -> u32 {
+    u32::try_from(response.len().div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> ApiResult<OwnedSemaphorePermit> {
+    let acquiring = semaphore.clone().acquire_many_owned(permits);
+    let permit = acquire_within(WAIT_MAX, acquiring).await;
+    permit.ok_or(ApiError::HistoryMemoryFull)
 }
 
 /// The rest of a response, and its memory.
@@ -94,6 +98,13 @@ async fn acquire(
 pub(super) struct HistoryBody {
     rest: Bytes,
     _memory: OwnedSemaphorePermit,
+}
+
+impl HistoryBody {
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let length = self.rest.len().min(PIECE_BYTES);
+        (length > 0).then(|| self.rest.split_to(length))
+    }
 }
 
 impl MessageBody for HistoryBody {
@@ -107,7 +118,6 @@ impl MessageBody for HistoryBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let length = self.rest.len().min(PIECE_BYTES);
-        Poll::Ready((length > 0).then(|| Ok(self.rest.split_to(length))))
+        Poll::Ready(self.next_piece().map(Ok))
     }
 }

@@ -9,16 +9,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sse_proto::Channel;
+use actix_web::HttpRequest;
+use sse_proto::{Channel, Event};
 
 use crate::{
     broker::{
         Appended, Broker, BrokerError,
-        idempotency::{AppendItem, AppendOutcome},
+        idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
     },
-    http::{error::ApiError, state::AppState},
+    http::{
+        error::{ApiError, ApiResult},
+        request::{idempotency_key, query::Params},
+        state::AppState,
+    },
     metrics::Metrics,
 };
+
+/// How errors name the key in the header.
+pub(super) const HEADER_KEY: &str = "the Idempotency-Key";
+
+/// What a publish names besides its events.
+pub(super) struct Target {
+    pub(super) channel: Channel,
+    /// The key in the header.
+    pub(super) key: Option<Fingerprint>,
+}
+
+impl Target {
+    pub(super) fn parse(request: &HttpRequest) -> ApiResult<Self> {
+        Ok(Self {
+            channel: Params::parse(request.query_string(), &["channel"])?.channel()?,
+            key: idempotency_key::from_header(request)?,
+        })
+    }
+}
+
+/// Returns `events` as one item, which has the fingerprint of their content if it has a key.
+pub(super) fn append_item(events: Vec<Event>, key: Option<Fingerprint>) -> AppendItem {
+    let idempotency = key.map(|key| IdempotencyKey {
+        key,
+        content: Fingerprint::of_events(&events),
+    });
+    AppendItem {
+        events,
+        idempotency,
+    }
+}
 
 /// Appends the items of a publish and counts their events.
 ///
@@ -32,17 +68,20 @@ pub(super) async fn append(
     channel: &Channel,
     items: Vec<AppendItem>,
     describe_key: impl Fn(usize) -> String,
-) -> Result<Vec<AppendOutcome>, ApiError> {
+) -> ApiResult<Vec<AppendOutcome>> {
     let started = Instant::now();
     let sizes: Vec<Size> = items.iter().map(Size::of).collect();
-    let outcomes = append_items(state.hub.broker(), channel, items)
-        .await
-        .map_err(|error| match error {
-            BrokerError::KeyReused { item } => ApiError::IdempotencyKeyReused(describe_key(item)),
-            error => error.into(),
-        })?;
+    let appended = append_items(state.hub.broker(), channel, items).await;
+    let outcomes = appended.map_err(|error| append_error(error, describe_key))?;
     count(&state.metrics, &outcomes, &sizes, started.elapsed());
     Ok(outcomes)
+}
+
+fn append_error(error: BrokerError, describe_key: impl Fn(usize) -> String) -> ApiError {
+    match error {
+        BrokerError::KeyReused { item } => ApiError::IdempotencyKeyReused(describe_key(item)),
+        error => error.into(),
+    }
 }
 
 fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency: Duration) {
@@ -67,12 +106,15 @@ async fn append_items(
     if items.iter().any(|item| item.idempotency.is_some()) {
         return broker.append_idempotent(channel, items).await;
     }
-    let events = items.into_iter().flat_map(|item| item.events).collect();
-    let ids = broker.append(channel, events).await?;
+    let ids = broker.append(channel, events_of(items)).await?;
     Ok(vec![AppendOutcome {
         ids,
         duplicate: false,
     }])
+}
+
+fn events_of(items: Vec<AppendItem>) -> Vec<Event> {
+    items.into_iter().flat_map(|item| item.events).collect()
 }
 
 /// Size of an item, for metrics.
@@ -100,13 +142,13 @@ impl AddAssign for Size {
 }
 
 /// Returns the first and the last id of a publish.
-pub(super) fn first_and_last_id(outcomes: &[AppendOutcome]) -> Result<Appended, ApiError> {
-    match outcomes {
-        [first, .., last] => Ok(Appended {
-            first: first.ids.first,
-            last: last.ids.last,
-        }),
-        [only] => Ok(only.ids),
-        [] => Err(BrokerError::OutcomeUnknown("the broker returned no id".to_owned()).into()),
-    }
+pub(super) fn first_and_last_id(outcomes: &[AppendOutcome]) -> ApiResult<Appended> {
+    id_range(outcomes)
+        .ok_or_else(|| BrokerError::OutcomeUnknown("the broker returned no id".to_owned()).into())
+}
+
+fn id_range(outcomes: &[AppendOutcome]) -> Option<Appended> {
+    let first = outcomes.first()?.ids.first;
+    let last = outcomes.last()?.ids.last;
+    Some(Appended { first, last })
 }

@@ -5,20 +5,19 @@ use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 use bytestring::ByteString;
 use chrono::Local;
-use sse_proto::{Channel, Event, EventId, EventType, api::Published, event::InvalidName, json};
+use sse_proto::{Channel, Event, EventId, EventType, api::Published, json};
 use uuid::Uuid;
 
-use super::idempotency;
+use super::idempotency::{self, HEADER_KEY, Target};
 use crate::{
     broker::idempotency::{AppendItem, Fingerprint, IdempotencyKey},
     http::{
         access::caller::Caller,
-        error::{ApiError, shortened},
+        error::{ApiError, ApiResult},
         request::{
-            body::{self, Body, BodyLimit},
+            body::{self, Body},
             content_type::{self, ContentType},
-            idempotency_key,
-            query::{Params, percent_decode},
+            query::percent_decode,
         },
         state::AppState,
     },
@@ -33,81 +32,67 @@ pub(crate) async fn event(
     payload: Payload,
     state: LocalData<AppState>,
     _caller: Caller,
-) -> Result<HttpResponse, ApiError> {
+) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
     let kind = action(&request)?;
-    let channel = Params::parse(request.query_string(), &["channel"])?.channel()?;
-    let key = idempotency_key::from_header(&request)?;
+    let Target { channel, key } = Target::parse(&request)?;
     if request.method() != Method::POST {
         append(&state, &channel, append_item(kind, None, key)).await?;
         // The response that the tutorial's clients expect.
         return Ok(HttpResponse::Ok().json(serde_json::json!({})));
     }
     // `body` holds its memory until the event is stored.
-    let body = read_body(&request, payload, &state).await?;
+    let limit = state.limits.event_bytes();
+    let body = body::read(&request, payload, limit, &state.body_memory).await?;
     let data = data_of(&request, &body)?;
     let id = append(&state, &channel, append_item(kind, data, key)).await?;
     Ok(HttpResponse::Ok().json(Published { id }))
 }
 
-async fn append(
-    state: &AppState,
-    channel: &Channel,
-    item: AppendItem,
-) -> Result<EventId, ApiError> {
-    let describe_key = |_| "the Idempotency-Key".to_owned();
+async fn append(state: &AppState, channel: &Channel, item: AppendItem) -> ApiResult<EventId> {
+    let describe_key = |_| HEADER_KEY.to_owned();
     let outcomes = idempotency::append(state, channel, vec![item], describe_key).await?;
     Ok(idempotency::first_and_last_id(&outcomes)?.first)
 }
 
 /// Returns the action: what follows `/event/` in the path, decoded.
-fn action(request: &HttpRequest) -> Result<EventType, ApiError> {
+fn action(request: &HttpRequest) -> ApiResult<EventType> {
+    let text = percent_decode(encoded_action(request), "path")?;
+    text.parse()
+        .map_err(|why| ApiError::invalid_name("action", &text, why))
+}
+
+fn encoded_action(request: &HttpRequest) -> &str {
     // Split at the slash, not after the text `/event/`: the router accepts `/%65vent/` as well.
     let (_, encoded) = request.uri().path()[1..]
         .split_once('/')
         .unwrap_or_default();
-    let text = ByteString::from(percent_decode(encoded, "path")?);
-    let invalid = |why: InvalidName| ApiError::InvalidName {
-        what: "action",
-        value: shortened(&text),
-        why,
-    };
-    text.clone().try_into().map_err(invalid)
-}
-
-async fn read_body<'a>(
-    request: &HttpRequest,
-    payload: Payload,
-    state: &'a AppState,
-) -> Result<Body<'a>, ApiError> {
-    let limit = BodyLimit {
-        bytes_max: state.limits.event_bytes_max,
-        what: "the event",
-        flag: "--event-bytes-max",
-    };
-    body::read(request, payload, limit, &state.body_memory).await
+    encoded
 }
 
 /// Returns the data in a body, or `None` if the body is empty and has no type.
-fn data_of(request: &HttpRequest, body: &Body<'_>) -> Result<Option<ByteString>, ApiError> {
+fn data_of(request: &HttpRequest, body: &Body<'_>) -> ApiResult<Option<ByteString>> {
     let bytes = body.bytes.clone();
     match content_type::parse(request) {
         Ok(ContentType::Json) => compact_json(bytes).map(Some),
         Ok(ContentType::Text) => content_type::text(bytes).map(Some),
         _ if bytes.is_empty() => Ok(None),
-        Ok(ContentType::Unspecified) => Err(unsupported(
-            "the body has no type, or that of an HTML form".to_owned(),
-            request,
-        )),
-        Ok(ContentType::NdJson) => Err(unsupported(
-            "lines of JSON are a batch, which POST /events accepts".to_owned(),
-            request,
-        )),
-        Err(found) => Err(unsupported(found, request)),
+        other => Err(unsupported(describe_type(other), request)),
     }
 }
 
-fn compact_json(body: Bytes) -> Result<ByteString, ApiError> {
+/// Describes the type of a body that cannot be the data of an event.
+fn describe_type(content_type: Result<ContentType, String>) -> String {
+    match content_type {
+        Ok(ContentType::NdJson) => {
+            "lines of JSON are a batch, which POST /events accepts".to_owned()
+        }
+        Ok(_) => "the body has no type, or that of an HTML form".to_owned(),
+        Err(found) => found,
+    }
+}
+
+fn compact_json(body: Bytes) -> ApiResult<ByteString> {
     json::compact(&content_type::json_text(body)?)
         .map_err(|error| ApiError::InvalidJson(error.to_string()))
 }

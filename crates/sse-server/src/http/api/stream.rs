@@ -5,28 +5,29 @@
 use std::{convert::Infallible, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     body::{BodyStream, MessageBody},
+    dev::ResponseHead,
     http::{
         ConnectionType, Version,
         header::{self, HeaderName},
     },
 };
 use actix_web_lab::extract::LocalData;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::stream;
 use rand::RngExt as _;
 use sse_proto::{Channel, EventId, wire};
 
 use crate::http::{
     access::caller::Caller,
-    error::ApiError,
+    error::ApiResult,
     request::{
         event_filter,
         query::Params,
-        start_params::{self, PARAMETERS, StartParam},
+        start_params::{self, StartParam},
     },
-    state::AppState,
+    state::{AppState, NO_STORE},
 };
 use crate::{
     channel::{Envelope, StartAt, SubscriptionOptions},
@@ -49,15 +50,20 @@ struct StreamRequest {
     start: Option<StartParam>,
 }
 
+impl StreamRequest {
+    const fn resumes(&self) -> bool {
+        matches!(self.start, Some(StartParam::Resume(_)))
+    }
+}
+
 /// Subscribes to one or several channels.
 pub(crate) async fn stream(
     request: HttpRequest,
     state: LocalData<AppState>,
     _caller: Caller,
-) -> Result<HttpResponse, ApiError> {
+) -> ApiResult<HttpResponse> {
     let asked = parse_request(&request)?;
-    let resumes = matches!(asked.start, Some(StartParam::Resume(_)));
-    let guard = match state.streams.admission.admit(resumes) {
+    let guard = match state.streams.admission.admit(asked.resumes()) {
         AdmissionDecision::Admitted(guard) => guard,
         AdmissionDecision::Rejected(guard) => return Ok(reject(&request, guard)),
         AdmissionDecision::Dropped => return Ok(drop_connection(&request)),
@@ -65,17 +71,20 @@ pub(crate) async fn stream(
     Ok(open_stream(&request, &state, asked, guard).await)
 }
 
-fn parse_request(request: &HttpRequest) -> Result<StreamRequest, ApiError> {
-    let known = [&["channel", "event", "envelope"], &PARAMETERS[..]].concat();
-    let params = Params::parse(request.query_string(), &known)?;
+fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
+    let params = start_params::parse_query(request, &["channel", "event", "envelope"])?;
     Ok(StreamRequest {
         channels: params.channels()?,
-        options: SubscriptionOptions {
-            filter: event_filter::parse(&params)?,
-            envelope: parse_envelope(&params)?,
-            until: start_params::parse_until(&params)?,
-        },
+        options: parse_options(&params)?,
         start: StartParam::from_request(request, &params)?,
+    })
+}
+
+fn parse_options(params: &Params) -> ApiResult<SubscriptionOptions> {
+    Ok(SubscriptionOptions {
+        filter: event_filter::parse(params)?,
+        envelope: parse_envelope(params)?,
+        until: start_params::parse_until(params)?,
     })
 }
 
@@ -113,30 +122,38 @@ async fn open_stream(
 
 /// Returns the one response after which an `EventSource` does not reconnect.
 fn no_content() -> HttpResponse {
-    HttpResponse::NoContent()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .finish()
+    HttpResponse::NoContent().insert_header(NO_STORE).finish()
 }
 
 /// Returns how the socket can leave actix, if the connection allows it.
 fn handover(request: &HttpRequest) -> Option<Handover> {
-    let coding = if has_chunks(request) {
+    let socket = socket_of(request)?.clone();
+    let coding = transfer_coding(request);
+    Some(Handover { socket, coding })
+}
+
+fn socket_of(request: &HttpRequest) -> Option<&DetachableSocket> {
+    request.conn_data()
+}
+
+/// Returns the coding of the response: an HTTP/1.0 response has no chunks.
+fn transfer_coding(request: &HttpRequest) -> TransferCoding {
+    if has_chunks(request) {
         TransferCoding::Chunked
     } else {
         TransferCoding::Identity
-    };
-    let socket = request.conn_data::<DetachableSocket>()?.clone();
-    Some(Handover { socket, coding })
+    }
 }
 
 /// Returns the comment of the opening, which names the channels.
 fn opening_comment(channels: &[Channel]) -> String {
+    let plural = if channels.len() == 1 { "" } else { "s" };
+    format!("channel{plural} {}", joined_names(channels))
+}
+
+fn joined_names(channels: &[Channel]) -> String {
     let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
-    format!(
-        "channel{} {}",
-        if names.len() == 1 { "" } else { "s" },
-        names.join(", ")
-    )
+    names.join(", ")
 }
 
 /// Returns a stream that ends at once and names a time to reconnect.
@@ -144,30 +161,35 @@ fn opening_comment(channels: &[Channel]) -> String {
 /// An `EventSource` would never reconnect after a 503. The time is random, so that rejected clients
 /// do not return at the same moment.
 fn reject(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
-    let retry = Duration::from_millis(rand::rng().random_range(5_000..15_000));
-    let mut opening = BytesMut::new();
-    wire::opening(
-        &mut opening,
-        retry,
-        None::<EventId>,
-        "there are too many subscribers: come back later",
-    );
+    let opening = rejection();
     // The rejected client counts until its connection is closed.
-    if let Some(socket) = request.conn_data::<DetachableSocket>() {
+    if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
     }
-    let opening = opening.freeze();
-    event_stream(
-        request,
-        BodyStream::new(stream::once(async move { Ok::<_, Infallible>(opening) })),
-    )
+    event_stream(request, streamed_once(opening))
+}
+
+/// Returns a body without a declared length, which ends after `bytes`.
+fn streamed_once(bytes: Bytes) -> impl MessageBody + 'static {
+    BodyStream::new(stream::once(async move { Ok::<_, Infallible>(bytes) }))
+}
+
+fn random_retry() -> Duration {
+    Duration::from_millis(rand::rng().random_range(5_000..15_000))
+}
+
+fn rejection() -> Bytes {
+    let comment = "there are too many subscribers: come back later";
+    let mut opening = BytesMut::new();
+    wire::opening(&mut opening, random_retry(), None::<EventId>, comment);
+    opening.freeze()
 }
 
 /// Closes the connection without a response, because too many clients are being rejected already.
 ///
 /// To an `EventSource` that is a broken connection, after which it reconnects.
 fn drop_connection(request: &HttpRequest) -> HttpResponse {
-    if let Some(connection) = request.conn_data::<DetachableSocket>() {
+    if let Some(connection) = socket_of(request) {
         connection.close();
     }
     // If the connection cannot be closed, this is the shortest response.
@@ -180,29 +202,33 @@ fn has_chunks(request: &HttpRequest) -> bool {
 }
 
 fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {
-    let mut response = HttpResponse::Ok()
-        // With a charset, because some clients read text without one as Latin-1.
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((X_ACCEL_BUFFERING, "no"))
-        .body(body);
-    // The socket leaves actix, so no other request can follow on this connection.
-    response
-        .head_mut()
-        .set_connection_type(ConnectionType::Close);
-    if !has_chunks(request) {
-        response.head_mut().no_chunking(true);
-    }
+    let mut response = stream_headers().body(body);
+    set_framing(response.head_mut(), request);
     response
 }
 
-fn parse_envelope(params: &Params) -> Result<Envelope, ApiError> {
-    match params.one("envelope")? {
-        None => Ok(Envelope::None),
-        Some("json") => Ok(Envelope::Json),
-        Some(_) => Err(ApiError::InvalidParameter {
-            name: "envelope",
-            why: "must be \"json\"".to_owned(),
-        }),
+fn stream_headers() -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        // With a charset, because some clients read text without one as Latin-1.
+        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header(NO_STORE)
+        .insert_header((X_ACCEL_BUFFERING, "no"));
+    response
+}
+
+fn set_framing(response: &mut ResponseHead, request: &HttpRequest) {
+    // The socket leaves actix, so no other request can follow on this connection.
+    response.set_connection_type(ConnectionType::Close);
+    if !has_chunks(request) {
+        response.no_chunking(true);
+    }
+}
+
+fn parse_envelope(params: &Params) -> ApiResult<Envelope> {
+    if params.is_given("envelope", "json")? {
+        Ok(Envelope::Json)
+    } else {
+        Ok(Envelope::None)
     }
 }

@@ -1,30 +1,38 @@
 //! `GET /health/live` and `GET /health/ready`.
 
-use actix_web::{HttpResponse, Responder, http::header};
+use actix_web::{HttpResponse, Responder};
 use actix_web_lab::extract::LocalData;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::http::{access::caller::Caller, error::ApiError, state::AppState};
+use crate::{
+    broker::Warning,
+    http::{
+        access::caller::Caller,
+        error::ApiResult,
+        state::{AppState, NO_STORE},
+    },
+};
 
 /// The process responds.
 pub(crate) async fn live(_caller: Caller) -> impl Responder {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(json!({ "status": "live" }))
+    response(&json!({ "status": "live" }))
 }
 
 /// A publish would work now: the broker made a real round trip for this response.
-pub(crate) async fn ready(
-    state: LocalData<AppState>,
-    _caller: Caller,
-) -> Result<impl Responder, ApiError> {
+pub(crate) async fn ready(state: LocalData<AppState>, _caller: Caller) -> ApiResult<HttpResponse> {
     let warnings = state.hub.broker().check().await?;
-    let warnings: Vec<_> = warnings
-        .iter()
-        .map(|warning| json!({ "code": warning.code, "message": warning.message }))
-        .collect();
-    let body = json!({ "status": "ready", "broker": state.broker_name, "warnings": warnings });
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(body))
+    Ok(response(&ready_body(state.broker_name, &warnings)))
+}
+
+fn ready_body(broker_name: &str, warnings: &[Warning]) -> Value {
+    let warnings: Vec<_> = warnings.iter().map(warning_json).collect();
+    json!({ "status": "ready", "broker": broker_name, "warnings": warnings })
+}
+
+fn warning_json(warning: &Warning) -> Value {
+    json!({ "code": warning.code, "message": warning.message })
+}
+
+fn response(body: &Value) -> HttpResponse {
+    HttpResponse::Ok().insert_header(NO_STORE).json(body)
 }

@@ -18,13 +18,13 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use sse_proto::{Event, api::BatchLine, event::InvalidName, json};
+use sse_proto::{Event, EventType, api::BatchLine, event::InvalidName, json};
 
 use super::idempotency_key;
 use crate::{
     broker::idempotency::Fingerprint,
     http::{
-        error::{ApiError, shortened},
+        error::{ApiError, ApiResult, shortened},
         state::RequestLimits,
     },
 };
@@ -53,33 +53,35 @@ impl fmt::Display for BatchPlace {
 }
 
 /// Parses NDJSON: one event per line. Blank lines are ignored, but counted.
-pub(crate) fn parse_lines(
-    text: &ByteString,
-    limits: &RequestLimits,
-) -> Result<Vec<BatchEvent>, ApiError> {
+pub(crate) fn parse_lines(text: &ByteString, limits: &RequestLimits) -> ApiResult<Vec<BatchEvent>> {
     let mut events = Vec::new();
-    for (json, number) in text.split('\n').zip(1..) {
-        if !json.trim().is_empty() {
-            check_count(events.len(), limits)?;
-            events.push(parse_event(text, json, BatchPlace::Line(number), limits)?);
-        }
+    for (json, number) in non_blank_lines(text) {
+        limits.batch_events().check(events.len() + 1)?;
+        events.push(parse_event(text, json, BatchPlace::Line(number), limits)?);
     }
+    check_not_empty(&events)?;
+    Ok(events)
+}
+
+/// Returns the lines that are not blank, with their numbers.
+fn non_blank_lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    text.split('\n')
+        .zip(1..)
+        .filter(|(line, _)| !line.trim().is_empty())
+}
+
+const fn check_not_empty<T>(events: &[T]) -> ApiResult<()> {
     if events.is_empty() {
         Err(ApiError::EmptyBatch)
     } else {
-        Ok(events)
+        Ok(())
     }
 }
 
 /// Parses a JSON array: one event per item.
-pub(crate) fn parse_array(
-    text: &ByteString,
-    limits: &RequestLimits,
-) -> Result<Vec<BatchEvent>, ApiError> {
+pub(crate) fn parse_array(text: &ByteString, limits: &RequestLimits) -> ApiResult<Vec<BatchEvent>> {
     let items = split_array(text, limits)?;
-    if items.is_empty() {
-        return Err(ApiError::EmptyBatch);
-    }
+    check_not_empty(&items)?;
     items
         .into_iter()
         .zip(1..)
@@ -88,16 +90,13 @@ pub(crate) fn parse_array(
 }
 
 /// Splits an array into the JSON of its items, without a copy.
-fn split_array<'a>(text: &'a str, limits: &RequestLimits) -> Result<Vec<&'a RawValue>, ApiError> {
+fn split_array<'a>(text: &'a str, limits: &RequestLimits) -> ApiResult<Vec<&'a RawValue>> {
     let mut splitter = ArraySplitter {
         items: Vec::new(),
         too_many: None,
         limits,
     };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let result = (&mut splitter)
-        .deserialize(&mut json)
-        .and_then(|()| json.end());
+    let result = splitter.read(text);
     if let Some(too_many) = splitter.too_many {
         return Err(too_many);
     }
@@ -111,6 +110,20 @@ struct ArraySplitter<'l, 'de> {
     /// The error for an array that is too long, because serde's own error is only a text.
     too_many: Option<ApiError>,
     limits: &'l RequestLimits,
+}
+
+impl<'de> ArraySplitter<'_, 'de> {
+    fn read(&mut self, text: &'de str) -> serde_json::Result<()> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        self.deserialize(&mut json)?;
+        json.end()
+    }
+
+    fn push(&mut self, item: &'de RawValue) -> ApiResult<()> {
+        self.limits.batch_events().check(self.items.len() + 1)?;
+        self.items.push(item);
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut ArraySplitter<'_, 'de> {
@@ -130,27 +143,13 @@ impl<'de> Visitor<'de> for &mut ArraySplitter<'_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         while let Some(item) = array.next_element()? {
-            if let Err(too_many) = check_count(self.items.len(), self.limits) {
+            if let Err(too_many) = self.push(item) {
                 self.too_many = Some(too_many);
                 return Err(A::Error::custom("too many events"));
             }
-            self.items.push(item);
         }
         Ok(())
     }
-}
-
-/// Checks that a batch of `count` events may have one more.
-fn check_count(count: usize, limits: &RequestLimits) -> Result<(), ApiError> {
-    if count < limits.batch_events_max {
-        return Ok(());
-    }
-    Err(ApiError::TooLarge {
-        what: "the batch".to_owned(),
-        max: limits.batch_events_max,
-        unit: "events",
-        flag: "--batch-events-max",
-    })
 }
 
 /// Parses one event, which shares the memory of `text` where possible.
@@ -159,68 +158,76 @@ fn parse_event(
     json: &str,
     place: BatchPlace,
     limits: &RequestLimits,
-) -> Result<BatchEvent, ApiError> {
+) -> ApiResult<BatchEvent> {
     let invalid = |why: String| ApiError::InvalidBatch {
         place: place.to_string(),
         why,
     };
-    if !json.trim_start().starts_with('{') {
-        return Err(invalid(
-            r#"an event is an object like {"event":"click","data":"x"}"#.to_owned(),
-        ));
-    }
-    let line: BatchLine<'_> =
-        serde_json::from_str(json).map_err(|error| invalid(explain(&error)))?;
-    let kind = share(text, line.event)
-        .try_into()
-        .map_err(|why: InvalidName| invalid(why.to_string()))?;
-    let data = data_text(text, line.data)
+    let line = parse_line(json).map_err(invalid)?;
+    let kind = parse_kind(text, line.event).map_err(invalid)?;
+    let data = data_text(text, line.data.get())
         .map_err(|error| invalid(format!("data: {}", explain(&error))))?;
-    check_data(&data, place, limits)?;
-    let key = line
-        .key
-        .map(|key| idempotency_key::parse(key.as_bytes()))
-        .transpose()
-        .map_err(|why| invalid(format!("key: {why}")))?;
+    limits
+        .event_bytes()
+        .check_part(data.len(), || format!("the data of {place}"))?;
+    let key = line.key.as_deref().map(parse_key).transpose();
     Ok(BatchEvent {
         place,
         event: Event { kind, data },
-        key,
+        key: key.map_err(invalid)?,
     })
 }
 
-fn check_data(data: &str, place: BatchPlace, limits: &RequestLimits) -> Result<(), ApiError> {
-    if data.len() <= limits.event_bytes_max {
-        return Ok(());
+fn parse_line(json: &str) -> Result<BatchLine<'_>, String> {
+    check_object(json)?;
+    serde_json::from_str(json).map_err(|error| explain(&error))
+}
+
+/// Rejects what is no object, with a message that is better than that of serde.
+fn check_object(json: &str) -> Result<(), String> {
+    if json.trim_start().starts_with('{') {
+        Ok(())
+    } else {
+        Err(r#"an event is an object like {"event":"click","data":"x"}"#.to_owned())
     }
-    Err(ApiError::TooLarge {
-        what: format!("the data of {place}"),
-        max: limits.event_bytes_max,
-        unit: "bytes",
-        flag: "--event-bytes-max",
-    })
+}
+
+fn parse_kind(text: &ByteString, name: Cow<'_, str>) -> Result<EventType, String> {
+    share(text, name)
+        .try_into()
+        .map_err(|why: InvalidName| why.to_string())
+}
+
+fn parse_key(key: &str) -> Result<Fingerprint, String> {
+    idempotency_key::parse(key.as_bytes()).map_err(|why| format!("key: {why}"))
 }
 
 /// Returns serde's message, shortened, and without its line number, because serde saw only one
 /// line.
 fn explain(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    let cause = message
+    let cause = shortened(without_position(&message));
+    format!("{cause} (column {})", error.column())
+}
+
+fn without_position(message: &str) -> &str {
+    message
         .rsplit_once(" at line ")
-        .map_or(message.as_str(), |(cause, _)| cause);
-    format!("{} (column {})", shortened(cause), error.column())
+        .map_or(message, |(cause, _)| cause)
 }
 
 /// Returns the data of an event: the text of a string, or the compact JSON of any other value.
-fn data_text(text: &ByteString, value: &RawValue) -> Result<ByteString, serde_json::Error> {
-    let json = value.get();
+fn data_text(text: &ByteString, json: &str) -> Result<ByteString, serde_json::Error> {
     if json.starts_with('"') {
-        return Ok(share(
-            text,
-            serde_json::from_str::<BorrowedText<'_>>(json)?.0,
-        ));
+        string_text(text, json)
+    } else {
+        Ok(json::without_white_space(&text.slice_ref(json)))
     }
-    Ok(json::without_white_space(&text.slice_ref(json)))
+}
+
+fn string_text(text: &ByteString, json: &str) -> Result<ByteString, serde_json::Error> {
+    let BorrowedText(string) = serde_json::from_str(json)?;
+    Ok(share(text, string))
 }
 
 /// Returns `part` as a slice of `text`. Text that contained escapes has its own memory.

@@ -22,7 +22,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::http::error::ApiError;
+use crate::http::{
+    error::{ApiError, ApiResult},
+    permits::acquire_within,
+    state::Limit,
+};
 
 /// Time for the whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,12 +46,17 @@ impl BodyMemory {
         Self(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
     }
 
+    /// Waits for memory that other bodies use.
+    async fn acquire(&self, kib: u32) -> ApiResult<SemaphorePermit<'_>> {
+        let permit = acquire_within(MEMORY_TIMEOUT, self.0.acquire_many(kib)).await;
+        permit.ok_or(ApiError::BodyMemoryFull)
+    }
+
     /// An empty share.
     const fn share(&self) -> MemoryShare<'_> {
         MemoryShare {
             memory: self,
             permit: None,
-            kib: 0,
         }
     }
 }
@@ -56,60 +65,38 @@ impl BodyMemory {
 struct MemoryShare<'a> {
     memory: &'a BodyMemory,
     permit: Option<SemaphorePermit<'a>>,
-    kib: usize,
 }
 
-impl MemoryShare<'_> {
+impl<'a> MemoryShare<'a> {
     /// Waits until the share has at least `bytes`.
-    async fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let more = bytes.div_ceil(KIB).saturating_sub(self.kib);
+    async fn grow_to(&mut self, bytes: usize) -> ApiResult<()> {
+        let more = bytes.div_ceil(KIB).saturating_sub(self.kib());
         if more == 0 {
             return Ok(());
         }
         let permits = u32::try_from(more).unwrap_or(u32::MAX);
-        let acquired = timeout(MEMORY_TIMEOUT, self.memory.0.acquire_many(permits)).await;
-        let Ok(Ok(acquired)) = acquired else {
-            return Err(ApiError::BodyMemoryFull);
-        };
+        let acquired = self.memory.acquire(permits).await?;
+        self.add(acquired);
+        Ok(())
+    }
+
+    fn add(&mut self, acquired: SemaphorePermit<'a>) {
         match &mut self.permit {
             Some(permit) => permit.merge(acquired),
             None => self.permit = Some(acquired),
         }
-        self.kib += more;
-        Ok(())
     }
 
     /// Releases what exceeds `bytes`.
     fn shrink_to(&mut self, bytes: usize) {
-        let excess = self.kib.saturating_sub(bytes.div_ceil(KIB));
+        let excess = self.kib().saturating_sub(bytes.div_ceil(KIB));
         if let Some(permit) = &mut self.permit {
             drop(permit.split(excess));
-            self.kib -= excess;
         }
     }
-}
 
-/// The size limit of a body, and how an error describes it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BodyLimit {
-    pub(crate) bytes_max: usize,
-    /// `the event` or `the batch`.
-    pub(crate) what: &'static str,
-    /// The flag that sets the limit.
-    pub(crate) flag: &'static str,
-}
-
-impl BodyLimit {
-    fn check(&self, length: usize) -> Result<(), ApiError> {
-        if length <= self.bytes_max {
-            return Ok(());
-        }
-        Err(ApiError::TooLarge {
-            what: self.what.to_owned(),
-            max: self.bytes_max,
-            unit: "bytes",
-            flag: self.flag,
-        })
+    fn kib(&self) -> usize {
+        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
     }
 }
 
@@ -126,21 +113,15 @@ pub(crate) struct Body<'a> {
 /// - `TooLarge`: the body exceeds `limit`; checked before reading if the length is declared.
 /// - `BodyTimeout`, `IncompleteBody`: the client is too slow, or broke off.
 /// - `BodyMemoryFull`: other bodies use the memory. The client can retry.
-pub(crate) async fn read<'a>(
+pub(in crate::http) async fn read<'a>(
     request: &HttpRequest,
     payload: Payload,
-    limit: BodyLimit,
+    limit: Limit,
     memory: &'a BodyMemory,
-) -> Result<Body<'a>, ApiError> {
-    let declared = declared_length(request);
-    if let Some(length) = declared {
-        limit.check(length)?;
-    }
+) -> ApiResult<Body<'a>> {
+    let declared = check_declared_length(request, limit)?;
     let mut share = memory.share();
-    let reading = read_chunks(payload, declared, limit, &mut share);
-    let bytes = timeout(BODY_TIMEOUT, reading)
-        .await
-        .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT.as_secs()))??;
+    let bytes = within_body_timeout(read_chunks(payload, declared, limit, &mut share)).await?;
     share.shrink_to(bytes.len());
     Ok(Body {
         bytes,
@@ -148,17 +129,32 @@ pub(crate) async fn read<'a>(
     })
 }
 
+/// Returns the declared length of the body, which is not above `limit`.
+fn check_declared_length(request: &HttpRequest, limit: Limit) -> ApiResult<Option<usize>> {
+    let declared = declared_length(request);
+    if let Some(length) = declared {
+        limit.check(length)?;
+    }
+    Ok(declared)
+}
+
+async fn within_body_timeout(reading: impl Future<Output = ApiResult<Bytes>>) -> ApiResult<Bytes> {
+    timeout(BODY_TIMEOUT, reading)
+        .await
+        .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT.as_secs()))?
+}
+
 async fn read_chunks(
     mut payload: Payload,
     declared: Option<usize>,
-    limit: BodyLimit,
+    limit: Limit,
     share: &mut MemoryShare<'_>,
-) -> Result<Bytes, ApiError> {
+) -> ApiResult<Bytes> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ApiError::IncompleteBody)?;
         limit.check(bytes.len() + chunk.len())?;
-        share.grow_to(declared.unwrap_or(limit.bytes_max)).await?;
+        share.grow_to(declared.unwrap_or(limit.max)).await?;
         if bytes.is_empty() {
             bytes.reserve(declared.unwrap_or(chunk.len()));
         }

@@ -8,9 +8,10 @@ use actix_web::{
 };
 use bytes::Bytes;
 use bytestring::ByteString;
+use mime::Mime;
 
 use crate::http::{
-    error::{ApiError, shortened},
+    error::{ApiError, ApiResult, shortened},
     state::local_address,
 };
 
@@ -32,41 +33,56 @@ pub(crate) enum ContentType {
 /// that the server does not read.
 pub(crate) fn parse(request: &HttpRequest) -> Result<ContentType, String> {
     check_encoding(request)?;
-    let unknown = || {
-        let sent = header_text(request, header::CONTENT_TYPE);
-        format!("the body has the type {}", shortened(sent))
-    };
-    let Some(mime) = request.mime_type().map_err(|_| unknown())? else {
+    let mime = request.mime_type().map_err(|_| describe_type(request))?;
+    let Some(mime) = mime else {
         return Ok(ContentType::Unspecified);
     };
-    if let Some(charset) = mime.get_param(mime::CHARSET)
-        && charset != mime::UTF_8
-    {
-        return Err(format!(
+    check_charset(&mime)?;
+    ContentType::of(&mime).ok_or_else(|| describe_type(request))
+}
+
+impl ContentType {
+    fn of(mime: &Mime) -> Option<Self> {
+        match mime.essence_str() {
+            "application/json" => Some(Self::Json),
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+                Some(Self::NdJson)
+            }
+            "text/plain" => Some(Self::Text),
+            "application/x-www-form-urlencoded" => Some(Self::Unspecified),
+            _ => None,
+        }
+    }
+}
+
+fn describe_type(request: &HttpRequest) -> String {
+    let sent = header_text(request, header::CONTENT_TYPE);
+    format!("the body has the type {}", shortened(sent))
+}
+
+fn check_charset(mime: &Mime) -> Result<(), String> {
+    match mime.get_param(mime::CHARSET) {
+        Some(charset) if charset != mime::UTF_8 => Err(format!(
             "the body has the charset {}, but the server reads only UTF-8",
             shortened(charset)
-        ));
-    }
-    match mime.essence_str() {
-        "application/json" => Ok(ContentType::Json),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-            Ok(ContentType::NdJson)
-        }
-        "text/plain" => Ok(ContentType::Text),
-        "application/x-www-form-urlencoded" => Ok(ContentType::Unspecified),
-        _ => Err(unknown()),
+        )),
+        _ => Ok(()),
     }
 }
 
 fn check_encoding(request: &HttpRequest) -> Result<(), String> {
     let encoding = header_text(request, header::CONTENT_ENCODING);
-    if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
+    if is_identity(&encoding) {
         return Ok(());
     }
     Err(format!(
         "the body has the encoding {}, which the server does not read",
         shortened(encoding)
     ))
+}
+
+fn is_identity(encoding: &str) -> bool {
+    encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")
 }
 
 /// Returns the value of a header, or an empty text if there is none.
@@ -80,12 +96,12 @@ fn header_text(request: &HttpRequest, name: HeaderName) -> Cow<'_, str> {
 }
 
 /// Returns the body as text, without a copy.
-pub(crate) fn text(bytes: Bytes) -> Result<ByteString, ApiError> {
+pub(crate) fn text(bytes: Bytes) -> ApiResult<ByteString> {
     ByteString::try_from(bytes).map_err(|_| ApiError::InvalidUtf8)
 }
 
 /// Returns the body as text that should be JSON; a byte order mark is an error (RFC 8259 §8.1).
-pub(crate) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
+pub(crate) fn json_text(bytes: Bytes) -> ApiResult<ByteString> {
     let text = text(bytes)?;
     if text.starts_with('\u{feff}') {
         return Err(ApiError::InvalidJson(
@@ -101,20 +117,29 @@ pub(crate) fn json_text(bytes: Bytes) -> Result<ByteString, ApiError> {
 /// shell. So a host with unusual characters is replaced by the server's own address, and quotes in
 /// the path are escaped.
 pub(crate) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
+    let host = host_for_shell(request);
+    let path = path_for_shell(request);
+    format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
+}
+
+fn host_for_shell(request: &HttpRequest) -> Cow<'_, str> {
     let named = header_text(request, header::HOST);
-    let is_plain = |text: &str| {
-        text.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte))
-    };
-    let host = if !named.is_empty() && is_plain(&named) {
+    if is_plain_host(&named) {
         named
     } else {
         local_address(request).to_string().into()
-    };
-    let path = request
+    }
+}
+
+fn is_plain_host(host: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte);
+    !host.is_empty() && host.bytes().all(is_plain)
+}
+
+fn path_for_shell(request: &HttpRequest) -> String {
+    request
         .uri()
         .path_and_query()
         .map_or("/", |path| path.as_str())
-        .replace('\'', "%27");
-    format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
+        .replace('\'', "%27")
 }

@@ -1,34 +1,42 @@
 //! The `Idempotency-Key` of a publish: what a key may be.
 
-use actix_web::{HttpRequest, http::header::HeaderName};
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, HeaderValue},
+};
 
-use crate::{broker::idempotency::Fingerprint, http::error::ApiError};
+use super::query::{MoreThanOne, at_most_one};
+use crate::{
+    broker::idempotency::Fingerprint,
+    http::error::{ApiError, ApiResult},
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const KEY_BYTES_MAX: usize = 255;
 
 /// Parses a key: visible ASCII only, so that every client and log can show it.
 pub(crate) fn parse(text: &[u8]) -> Result<Fingerprint, &'static str> {
-    if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.iter().all(u8::is_ascii_graphic) {
-        return Err("a key is 1 to 255 visible ASCII characters, without spaces");
+    if is_valid(text) {
+        Ok(Fingerprint::of_key(text))
+    } else {
+        Err("a key is 1 to 255 visible ASCII characters, without spaces")
     }
-    Ok(Fingerprint::of_key(text))
+}
+
+fn is_valid(text: &[u8]) -> bool {
+    (1..=KEY_BYTES_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
 }
 
 /// Returns the key in the header of the request, or `None` if it has none.
-pub(crate) fn from_header(request: &HttpRequest) -> Result<Option<Fingerprint>, ApiError> {
-    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(ApiError::InvalidIdempotencyKey(
-            "the header is given more than once",
-        ));
-    }
-    parse(value.as_bytes())
-        .map(Some)
+pub(crate) fn from_header(request: &HttpRequest) -> ApiResult<Option<Fingerprint>> {
+    header_value(request)
+        .and_then(|value| value.map(|value| parse(value.as_bytes())).transpose())
         .map_err(ApiError::InvalidIdempotencyKey)
+}
+
+fn header_value(request: &HttpRequest) -> Result<Option<&HeaderValue>, &'static str> {
+    at_most_one(request.headers().get_all(IDEMPOTENCY_KEY))
+        .map_err(|MoreThanOne| "the header is given more than once")
 }
 
 #[cfg(test)]

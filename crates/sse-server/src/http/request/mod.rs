@@ -4,6 +4,7 @@ pub(crate) mod batch_body;
 pub(crate) mod body;
 pub(crate) mod content_type;
 pub(crate) mod event_filter;
+pub(crate) mod header;
 pub(crate) mod idempotency_key;
 pub(crate) mod query;
 pub(crate) mod start_params;

@@ -3,10 +3,12 @@
 //! They are parsed strictly. Text that is not percent-encoded UTF-8 is rejected, never replaced. A
 //! parameter that the route does not have is rejected as well, because it is probably mistyped.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sse_proto::{Channel, Cursor, event::InvalidName};
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use crate::http::error::{ApiError, shortened};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sse_proto::{Channel, Cursor};
+
+use crate::http::error::{ApiError, ApiResult};
 
 /// The characters to encode: all but those without a meaning in a query and in a header.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -17,6 +19,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
+/// Channels per stream.
+const CHANNELS_MAX: usize = Cursor::CHANNELS_MAX;
+
 /// The parameters of a query string, in order.
 #[derive(Debug)]
 pub(crate) struct Params(Vec<(String, String)>);
@@ -25,108 +30,187 @@ impl Params {
     /// Parses `query` for a route that has the parameters `known`.
     ///
     /// Names that begin with `_` are ignored, because clients add them to bypass caches.
-    pub(crate) fn parse(query: &str, known: &[&'static str]) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &str, known: &[&'static str]) -> ApiResult<Self> {
         let mut params = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |text: &str| percent_decode(&text.replace('+', " "), "query");
-            let (name, value) = (decode(name)?, decode(value)?);
-            if name.starts_with('_') {
-                continue;
+            let (name, value) = parse_pair(pair)?;
+            if !name.starts_with('_') {
+                check_known(&name, known)?;
+                params.push((name, value));
             }
-            if !known.contains(&name.as_str()) {
-                return Err(ApiError::UnknownParameter {
-                    name: shortened(name),
-                    known: known.join(", "),
-                });
-            }
-            params.push((name, value));
         }
         Ok(Self(params))
     }
 
     /// Returns the query string without the parameters `names`, followed by the given one.
     pub(crate) fn with_instead_of(&self, names: &[&str], (name, value): (&str, &str)) -> String {
-        let encode = |text| utf8_percent_encode(text, ENCODED);
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs()
             .filter(|(name, _)| !names.contains(name))
             .chain([(name, value)])
-            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .map(write_pair)
             .collect::<Vec<_>>()
             .join("&")
     }
 
     /// Returns all values of a parameter.
     pub(crate) fn all(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.pairs()
+            .filter(move |(found, _)| *found == name)
+            .map(|(_, value)| value)
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
-            .filter(move |(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Returns the value of a parameter, which may be given only once.
-    pub(crate) fn one(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
-        let mut values = self.all(name);
-        let first = values.next();
-        if values.next().is_some() {
-            return Err(ApiError::InvalidParameter {
-                name,
-                why: "is given more than once".to_owned(),
-            });
-        }
-        Ok(first)
+    pub(crate) fn one(&self, name: &'static str) -> ApiResult<Option<&str>> {
+        at_most_one(self.all(name))
+            .map_err(|MoreThanOne| ApiError::invalid_parameter(name, "is given more than once"))
+    }
+
+    /// Returns the value of a parameter, or `None` if it is empty.
+    pub(crate) fn non_empty(&self, name: &'static str) -> ApiResult<Option<String>> {
+        let text = self.one(name)?.filter(|text| !text.is_empty());
+        Ok(text.map(ToOwned::to_owned))
+    }
+
+    /// Returns the number in a parameter, which must be in `range`.
+    pub(crate) fn number(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<usize>,
+    ) -> ApiResult<Option<usize>> {
+        self.parsed(name, |text| parse_number(text, &range))
+    }
+
+    /// Returns whether a parameter is given. Its only valid value is `word`.
+    pub(crate) fn is_given(&self, name: &'static str, word: &str) -> ApiResult<bool> {
+        let given = self.parsed(name, |text| check_word(text, word))?;
+        Ok(given.is_some())
+    }
+
+    /// Returns the value of a parameter as `parse` reads it.
+    ///
+    /// The error of `parse` is a clause whose subject is the parameter.
+    pub(crate) fn parsed<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> ApiResult<Option<T>> {
+        self.one(name)?
+            .map(parse)
+            .transpose()
+            .map_err(|why| ApiError::invalid_parameter(name, why))
     }
 
     /// Returns the channel; `sse` if none is given.
-    pub(crate) fn channel(&self) -> Result<Channel, ApiError> {
+    pub(crate) fn channel(&self) -> ApiResult<Channel> {
         self.one("channel")?
             .map_or_else(|| Ok(Channel::default_channel()), parse_channel)
     }
 
     /// Returns the channels of a stream, each once, in the order of their names; `sse` if none is
     /// given.
-    pub(crate) fn channels(&self) -> Result<Vec<Channel>, ApiError> {
-        let mut channels = self
-            .all("channel")
-            .map(parse_channel)
-            .collect::<Result<Vec<_>, _>>()?;
-        channels.sort_unstable();
-        channels.dedup();
-        if channels.len() > Cursor::CHANNELS_MAX {
-            return Err(ApiError::InvalidParameter {
-                name: "channel",
-                why: format!("is given for more than {} channels", Cursor::CHANNELS_MAX),
-            });
-        }
+    pub(crate) fn channels(&self) -> ApiResult<Vec<Channel>> {
+        let mut channels = self.distinct_channels()?;
+        check_channel_count(&channels)?;
         if channels.is_empty() {
             channels.push(Channel::default_channel());
         }
         Ok(channels)
     }
+
+    fn distinct_channels(&self) -> ApiResult<Vec<Channel>> {
+        let distinct: ApiResult<BTreeSet<_>> = self.all("channel").map(parse_channel).collect();
+        Ok(Vec::from_iter(distinct?))
+    }
 }
 
-fn parse_channel(name: &str) -> Result<Channel, ApiError> {
+/// The error of [`at_most_one`].
+pub(crate) struct MoreThanOne;
+
+/// Returns the item of `items`, or `None` if there is no item.
+pub(crate) fn at_most_one<I: Iterator>(mut items: I) -> Result<Option<I::Item>, MoreThanOne> {
+    let first = items.next();
+    if items.next().is_some() {
+        return Err(MoreThanOne);
+    }
+    Ok(first)
+}
+
+fn parse_pair(pair: &str) -> ApiResult<(String, String)> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    Ok((decode_text(name)?, decode_text(value)?))
+}
+
+/// Decodes a name or a value, in which a space may be written as `+`.
+fn decode_text(text: &str) -> ApiResult<String> {
+    percent_decode(&text.replace('+', " "), "query")
+}
+
+fn write_pair((name, value): (&str, &str)) -> String {
+    let encode = |text| utf8_percent_encode(text, ENCODED);
+    format!("{}={}", encode(name), encode(value))
+}
+
+fn check_known(name: &str, known: &[&'static str]) -> ApiResult<()> {
+    if known.contains(&name) {
+        return Ok(());
+    }
+    Err(ApiError::unknown_parameter(name, known))
+}
+
+fn check_word(text: &str, word: &str) -> Result<(), String> {
+    if text == word {
+        Ok(())
+    } else {
+        Err(format!("must be {word:?}"))
+    }
+}
+
+fn parse_number(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
+    let (min, max) = (range.start(), range.end());
+    number_in(range, text).ok_or_else(|| format!("must be a number from {min} to {max}"))
+}
+
+fn number_in(range: &RangeInclusive<usize>, text: &str) -> Option<usize> {
+    let number = text.parse().ok();
+    number.filter(|number| range.contains(number))
+}
+
+fn check_channel_count(channels: &[Channel]) -> ApiResult<()> {
+    if channels.len() <= CHANNELS_MAX {
+        return Ok(());
+    }
+    let why = format!("is given for more than {CHANNELS_MAX} channels");
+    Err(ApiError::invalid_parameter("channel", why))
+}
+
+fn parse_channel(name: &str) -> ApiResult<Channel> {
     name.parse()
-        .map_err(|why: InvalidName| ApiError::InvalidName {
-            what: "channel",
-            value: shortened(name),
-            why,
-        })
+        .map_err(|why| ApiError::invalid_name("channel", name, why))
 }
 
 /// Decodes percent-encoded text; `what` names its place in an error, `path` or `query`.
-pub(crate) fn percent_decode(encoded: &str, what: &'static str) -> Result<String, ApiError> {
-    let is_escape =
-        |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    if !encoded.split('%').skip(1).all(is_escape) {
-        return Err(ApiError::InvalidEncoding(what));
-    }
-    let text = percent_decode_str(encoded)
-        .decode_utf8()
-        .map_err(|_| ApiError::InvalidEncoding(what))?;
-    Ok(text.into_owned())
+pub(crate) fn percent_decode(encoded: &str, what: &'static str) -> ApiResult<String> {
+    decode_strictly(encoded).ok_or(ApiError::InvalidEncoding(what))
+}
+
+fn decode_strictly(encoded: &str) -> Option<String> {
+    let text = percent_decode_str(encoded).decode_utf8().ok()?;
+    has_complete_escapes(encoded).then(|| text.into_owned())
+}
+
+/// Returns whether each `%` begins an escape. The decoder would keep any other `%` as it is.
+fn has_complete_escapes(encoded: &str) -> bool {
+    encoded.split('%').skip(1).all(begins_with_hex_byte)
+}
+
+fn begins_with_hex_byte(text: &str) -> bool {
+    text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

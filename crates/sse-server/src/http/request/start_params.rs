@@ -14,11 +14,11 @@ use sse_proto::{
 };
 use tokio::time::timeout;
 
-use super::query::Params;
+use super::{header::header_text, query::Params};
 use crate::{
     broker::Broker,
     channel::{StartAt, UnreadableCursor},
-    http::error::ApiError,
+    http::error::{ApiError, ApiResult},
 };
 
 /// The query parameters that name a start or an end.
@@ -59,102 +59,83 @@ impl StartParam {
     /// The `Last-Event-ID` header overrides the URL, because an `EventSource` reconnects with its
     /// old URL. The parameter `lastEventId` counts as that header, because some polyfills send it
     /// instead. An empty id counts as absent.
-    pub(crate) fn from_request(
-        request: &HttpRequest,
-        params: &Params,
-    ) -> Result<Option<Self>, ApiError> {
+    pub(crate) fn from_request(request: &HttpRequest, params: &Params) -> ApiResult<Option<Self>> {
         let in_url = Self::from_url(params)?;
-        let polyfilled = params
-            .one("lastEventId")?
-            .filter(|text| !text.is_empty())
-            .map(ToOwned::to_owned);
-        Ok(last_event_id_header(request)
-            .or(polyfilled)
-            .map(Self::Resume)
-            .or(in_url))
+        Ok(Self::of_reconnect(request, params)?.or(in_url))
     }
 
-    fn from_url(params: &Params) -> Result<Option<Self>, ApiError> {
-        let starts = [
-            ("last_event_id", Self::resume_param(params)?),
-            ("since", Self::since_param(params)?),
-            ("last", Self::last_param(params)?),
-            ("from", Self::from_param(params)?),
-        ];
-        let mut given = starts
-            .into_iter()
-            .filter_map(|(name, start)| Some((name, start?)));
+    fn of_reconnect(request: &HttpRequest, params: &Params) -> ApiResult<Option<Self>> {
+        let polyfilled = params.non_empty("lastEventId")?;
+        let id = last_event_id_header(request).or(polyfilled);
+        Ok(id.map(Self::Resume))
+    }
+
+    fn from_url(params: &Params) -> ApiResult<Option<Self>> {
+        let mut given = Self::all_from_url(params)?.into_iter().flatten();
         match (given.next(), given.next()) {
-            (Some((one, _)), Some((other, _))) => Err(invalid(
-                other,
-                format!("and {one:?} both name a start: give one of them"),
-            )),
-            (start, _) => Ok(start.map(|(_, start)| start)),
+            (Some(one), Some(other)) => Err(Self::conflict(&one, &other)),
+            (start, _) => Ok(start),
         }
     }
 
-    fn resume_param(params: &Params) -> Result<Option<Self>, ApiError> {
-        let text = params.one("last_event_id")?.filter(|text| !text.is_empty());
-        Ok(text.map(|text| Self::Resume(text.to_owned())))
+    fn all_from_url(params: &Params) -> ApiResult<[Option<Self>; 4]> {
+        Ok([
+            params.non_empty("last_event_id")?.map(Self::Resume),
+            params.parsed("since", Self::parse_since)?,
+            params.number("last", 0..=LAST_MAX)?.map(Self::Last),
+            params.is_given("from", "oldest")?.then_some(Self::Oldest),
+        ])
     }
 
-    fn since_param(params: &Params) -> Result<Option<Self>, ApiError> {
-        let Some(text) = params.one("since")? else {
-            return Ok(None);
-        };
+    fn parse_since(text: &str) -> Result<Self, String> {
         parse_moment(text)
-            .map(|moment| Some(Self::Since(moment)))
-            .map_err(|why| invalid("since", format!("cannot be read: {why}")))
+            .map(Self::Since)
+            .map_err(|why| format!("cannot be read: {why}"))
     }
 
-    fn last_param(params: &Params) -> Result<Option<Self>, ApiError> {
-        let Some(text) = params.one("last")? else {
-            return Ok(None);
-        };
-        match text.parse() {
-            Ok(count) if count <= LAST_MAX => Ok(Some(Self::Last(count))),
-            _ => Err(invalid(
-                "last",
-                format!("must be a number from 0 to {LAST_MAX}"),
-            )),
+    /// Returns the query parameter that names such a start.
+    const fn parameter(&self) -> &'static str {
+        match self {
+            Self::Resume(_) => "last_event_id",
+            Self::Since(_) => "since",
+            Self::Last(_) => "last",
+            Self::Oldest => "from",
         }
     }
 
-    fn from_param(params: &Params) -> Result<Option<Self>, ApiError> {
-        match params.one("from")? {
-            None => Ok(None),
-            Some("oldest") => Ok(Some(Self::Oldest)),
-            Some(_) => Err(invalid("from", "must be \"oldest\"".to_owned())),
-        }
+    fn conflict(one: &Self, other: &Self) -> ApiError {
+        let one = one.parameter();
+        let why = format!("and {one:?} both name a start: give one of them");
+        ApiError::invalid_parameter(other.parameter(), why)
     }
+}
+
+/// Parses the query of a read, which may have the parameters `own` besides a start and an end.
+pub(crate) fn parse_query(request: &HttpRequest, own: &[&'static str]) -> ApiResult<Params> {
+    let known = [own, &PARAMETERS[..]].concat();
+    Params::parse(request.query_string(), &known)
 }
 
 /// Reads `until`: the last id that the reader wants. Returns `None` if there is no end.
-pub(crate) fn parse_until(params: &Params) -> Result<Option<EventId>, ApiError> {
-    let Some(text) = params.one("until")? else {
-        return Ok(None);
-    };
-    if let Ok(id) = text.parse() {
-        return Ok(Some(id));
-    }
-    // A time includes every event of its millisecond.
-    let ms = parse_time_ms(text).map_err(|why| {
-        invalid(
-            "until",
-            format!("cannot be read: {why}, or the id of an event"),
-        )
-    })?;
-    Ok(Some(EventId::new(ms, u64::MAX)))
+pub(crate) fn parse_until(params: &Params) -> ApiResult<Option<EventId>> {
+    params.parsed("until", parse_end)
 }
 
-const fn invalid(name: &'static str, why: String) -> ApiError {
-    ApiError::InvalidParameter { name, why }
+fn parse_end(text: &str) -> Result<EventId, String> {
+    text.parse().or_else(|_| parse_end_time(text))
+}
+
+/// A time includes every event of its millisecond.
+fn parse_end_time(text: &str) -> Result<EventId, String> {
+    parse_time_ms(text)
+        .map(|ms| EventId::new(ms, u64::MAX))
+        .map_err(|why| format!("cannot be read: {why}, or the id of an event"))
 }
 
 fn last_event_id_header(request: &HttpRequest) -> Option<String> {
-    let value = request.headers().get(LAST_EVENT_ID)?;
-    let text = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
-    (!text.is_empty()).then_some(text)
+    let text = header_text(request, LAST_EVENT_ID)?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// Returns where a reader starts in each of `channels`: as `param` says, or else at `default`.
@@ -171,23 +152,25 @@ pub(crate) async fn start_positions(
         Some(StartParam::Oldest) => StartAt::Oldest,
         None => default,
     };
+    same_start(channels, &start)
+}
+
+fn same_start(channels: Vec<Channel>, start: &StartAt) -> Vec<(Channel, StartAt)> {
     let with_start = |channel| (channel, start.clone());
     channels.into_iter().map(with_start).collect()
 }
 
 /// Reads a cursor, once, and returns what it says about each channel.
 fn resume_positions(text: &str, channels: Vec<Channel>) -> Vec<(Channel, StartAt)> {
-    let cursor = text.parse::<Cursor>().ok();
     let is_single = channels.len() == 1;
-    let resume_in = |channel: &Channel| match &cursor {
-        // A plain position does not say which of several channels it belongs to.
-        Some(Cursor::Plain(_)) if !is_single => None,
-        Some(cursor) => cursor
+    let cursor = parse_cursor(text, is_single);
+    let resume_in = |channel: &Channel| {
+        cursor
+            .as_ref()?
             .position_in(channel)
             .map(|position| StartAt::Resume(Ok(position)))
             // The client has added this channel to those that it had before.
-            .or_else(|| (!is_single).then_some(StartAt::Now)),
-        None => None,
+            .or_else(|| (!is_single).then_some(StartAt::Now))
     };
     let unreadable = || StartAt::Resume(Err(UnreadableCursor::new(text)));
     channels
@@ -199,19 +182,37 @@ fn resume_positions(text: &str, channels: Vec<Channel>) -> Vec<(Channel, StartAt
         .collect()
 }
 
+fn parse_cursor(text: &str, is_single: bool) -> Option<Cursor> {
+    match text.parse() {
+        // A plain position does not say which of several channels it belongs to.
+        Ok(Cursor::Plain(_)) if !is_single => None,
+        cursor => cursor.ok(),
+    }
+}
+
 /// Returns the moment in milliseconds since the Unix epoch, by the log's clock.
 ///
 /// If the log does not answer in time, the clock of this machine replaces it.
 async fn moment_ms(moment: Moment, broker: &Broker) -> u64 {
-    let ago = match moment {
-        Moment::At(ms) => return ms,
-        Moment::Ago(ago) => ago,
-    };
-    let now_ms = match timeout(CLOCK_TIMEOUT, broker.now_ms()).await {
+    match moment {
+        Moment::At(ms) => ms,
+        Moment::Ago(ago) => now_ms(broker).await.saturating_sub(whole_ms(ago)),
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn now_ms(broker: &Broker) -> u64 {
+    match timeout(CLOCK_TIMEOUT, broker.now_ms()).await {
         Ok(Ok(now_ms)) => now_ms,
-        _ => u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0),
-    };
-    now_ms.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))
+        _ => local_now_ms(),
+    }
+}
+
+fn local_now_ms() -> u64 {
+    u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0)
 }
 
 #[cfg(test)]
