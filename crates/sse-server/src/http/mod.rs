@@ -9,6 +9,7 @@
 //! | | `body` | reads a body within its limits of size, time and memory |
 //! | | `batch_body` | the events of a batch |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
+//! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller` | the caller of a request |
@@ -43,7 +44,7 @@ use actix_web_lab::extract::LocalData;
 pub use self::{
     access::cors::{Origins, explain_rejected_preflight},
     api::HistoryBudget,
-    request::body::BodyMemory,
+    request::{body::BodyMemory, ignored_upgrade::ignore_upgrade},
     state::{AppState, RequestLimits},
 };
 use self::{

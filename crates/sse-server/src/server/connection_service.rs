@@ -143,6 +143,7 @@ fn http_service(
     let app = App::new()
         .wrap(ConditionOption::from(state.origins.cors()))
         .wrap(from_fn(http::explain_rejected_preflight))
+        .wrap(from_fn(http::ignore_upgrade))
         .configure(move |config| http::routes(config, state))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());

@@ -24,3 +24,4 @@ mod start_params;
 mod stream;
 mod trimming;
 mod until;
+mod upgrade;

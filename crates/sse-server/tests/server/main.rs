@@ -28,6 +28,7 @@
 //! | `start_params` (a) | A stream starts where `from`, `since` or `last` says. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
+//! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
@@ -57,3 +58,4 @@ mod start_table;
 mod stream;
 mod trimming;
 mod until;
+mod upgrade;

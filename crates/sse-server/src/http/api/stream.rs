@@ -9,7 +9,7 @@ use actix_web::{
     body::{BodyStream, MessageBody},
     dev::ResponseHead,
     http::{
-        ConnectionType, Version,
+        ConnectionType,
         header::{self, HeaderName},
     },
 };
@@ -24,6 +24,7 @@ use crate::http::{
     error::ApiResult,
     request::{
         event_filter,
+        ignored_upgrade::has_chunks,
         query::Params,
         start_params::{self, StartParam},
     },
@@ -194,11 +195,6 @@ fn drop_connection(request: &HttpRequest) -> HttpResponse {
     }
     // If the connection cannot be closed, this is the shortest response.
     event_stream(request, ())
-}
-
-/// Whether the response has chunks. An HTTP/1.0 response ends when the connection is closed.
-fn has_chunks(request: &HttpRequest) -> bool {
-    request.version() >= Version::HTTP_11
 }
 
 fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {

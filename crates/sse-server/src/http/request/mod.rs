@@ -6,5 +6,6 @@ pub(crate) mod content_type;
 pub(crate) mod event_filter;
 pub(crate) mod header;
 pub(crate) mod idempotency_key;
+pub(crate) mod ignored_upgrade;
 pub(crate) mod query;
 pub(crate) mod start_params;

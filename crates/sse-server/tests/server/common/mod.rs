@@ -5,6 +5,7 @@
 //! which the test fails with the reason.
 
 mod proxy;
+mod raw_http;
 mod redis_server;
 mod skipped;
 mod subscriber;
@@ -34,6 +35,7 @@ use tokio::{
 
 pub(crate) use self::{
     proxy::Proxy,
+    raw_http::{RawConnection, RawHead, only_response},
     redis_server::RedisServer,
     subscriber::{Subscriber, TestEvent},
 };
