@@ -137,6 +137,37 @@ async fn a_subscriber_of_a_quiet_channel_never_gets_a_false_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_of_the_newest_trimmed_event_gets_no_gap() {
+    let redis = RedisServer::start().await;
+    let flags = ["--history-age", "200ms"];
+    let (sleeper, awake) = (
+        TestServer::node(&redis, &flags).await,
+        TestServer::node(&redis, &flags).await,
+    );
+    let mut subscriber = sleeper.subscribe("/stream").await;
+    let old = awake.publish("sse", "number", "old").await;
+    assert_eq!(subscriber.next_event().await.data, "old");
+    // The next event is appended and the old one trimmed before the node reads.
+    sleeper.signal("STOP");
+    awake.publish("sse", "number", "new").await;
+    until("the old event is trimmed", async || {
+        (redis.run("XLEN sse:{sse}").await == redis::Value::Int(1)).then_some(())
+    })
+    .await;
+    sleeper.signal("CONT");
+    assert_eq!(subscriber.next_event().await.data, "new");
+    let mut returned = awake.subscribe_after("/stream", Some(&old)).await;
+    assert_eq!(returned.next_event().await.data, "new");
+
+    // The mark proves nothing once the next event is trimmed as well.
+    awake.publish("sse", "number", "newer").await;
+    redis.run("XTRIM sse:{sse} MAXLEN 1").await;
+    let page = awake.get(&format!("/events?last_event_id={old}")).await;
+    let page: Value = page.unwrap().json().await.unwrap();
+    assert_eq!(page["gap"]["reason"], "trimmed", "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_channels_without_subscribers_are_removed_for_new_ones() {
     let redis = RedisServer::start().await;
     let flags = ["--history-age", "200ms", "--channels-max", "3"];

@@ -8,7 +8,7 @@
 //! position ─► XRANGE: is its event there? ── yes ─► the page continues it
 //!                │ no
 //!                ▼
-//!             XINFO, XRANGE, XINFO: judge ── contiguous ─► the page continues it
+//!             XINFO, XRANGE, XINFO, GET mark: judge ── contiguous ─► the page continues it
 //!                │ gap: lost-tail or unknown
 //!                ▼
 //!             a gap record for its id? ── yes ─► gap, from the newest event that survived
@@ -24,7 +24,7 @@ use sse_proto::{
 };
 
 use super::{
-    replies::{parse_entries, parse_extent, parse_gap_index, parse_last_id},
+    replies::{parse_entries, parse_extent, parse_gap_index, parse_last_id, parse_trim_mark},
     session::Session,
     streams::Streams,
 };
@@ -53,11 +53,15 @@ struct BoundedEntries {
 
 impl BoundedEntries {
     /// Parses the replies to [`ForwardRead::bounded_range`].
-    fn parse([before, entries, after]: [Value; 3]) -> Result<Self, BrokerError> {
+    fn parse([before, entries, after, mark]: [Value; 4]) -> Result<Self, BrokerError> {
+        let mut extent = parse_extent(after)?;
+        if let Some(mark) = parse_trim_mark(mark) {
+            mark.apply(&mut extent);
+        }
         Ok(Self {
             entries: parse_entries(entries)?,
             last: parse_last_id(before)?,
-            extent: parse_extent(after)?,
+            extent,
         })
     }
 
@@ -209,18 +213,19 @@ impl<'a> ForwardRead<'a> {
         self.streams.range(self.channel, start, self.count)
     }
 
-    /// `XRANGE` from `start` on, between two `XINFO STREAM`.
+    /// `XRANGE` from `start` on, between two `XINFO STREAM`, and the trim mark.
     ///
-    /// The three commands are not a transaction, because a Redis at its `maxmemory` rejects a
+    /// The four commands are not a transaction, because a Redis at its `maxmemory` rejects a
     /// transaction even if it only reads.
     async fn bounded_entries(&mut self, start: &str) -> Result<BoundedEntries, BrokerError> {
         let commands = self.bounded_range(start);
         BoundedEntries::parse(self.session.query_values(commands).await?)
     }
 
-    fn bounded_range(&self, start: &str) -> [Cmd; 3] {
+    fn bounded_range(&self, start: &str) -> [Cmd; 4] {
         let info = || self.streams.stream_info(self.channel);
-        [info(), self.range(start), info()]
+        let mark = Cmd::get(self.streams.names.trimmed(self.channel));
+        [info(), self.range(start), info(), mark]
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `sse:{orders}` | stream | the events of channel `orders`; also its pub/sub channel |
 //! | `sse:{orders}:gaps` | stream | index of its gap records: their ids, with the field `after` |
+//! | `sse:{orders}:trimmed` | string | the newest event trimmed by age, and the event after it |
 //! | `sse:{orders}:keys` | hash | its idempotency keys; `expire_keys.lua` defines the values |
 //! | `sse:{orders}:expiries` | sorted set | the same keys by the time at which they expire |
 //! | `sse:channels` | sorted set | the registry: all channels by the time of their first use |
@@ -71,6 +72,11 @@ impl Names {
         format!("{}:gaps", self.stream(channel))
     }
 
+    /// Where the stream of a channel was last trimmed by age.
+    pub(super) fn trimmed(&self, channel: &Channel) -> String {
+        format!("{}:trimmed", self.stream(channel))
+    }
+
     /// The hash of a channel's idempotency keys.
     pub(super) fn keys(&self, channel: &Channel) -> String {
         format!("{}:keys", self.stream(channel))
@@ -110,6 +116,7 @@ mod tests {
         for other in [
             names.channels(),
             names.gaps(&channel),
+            names.trimmed(&channel),
             names.keys(&channel),
             names.expiries(&channel),
         ] {

@@ -170,6 +170,38 @@ pub(super) fn parse_last_id(reply: Value) -> Result<EventId, BrokerError> {
     Ok(parse_extent(reply)?.last)
 }
 
+/// Where a stream was last trimmed by age, as `trim.lua` records it.
+///
+/// The two events followed each other, so nothing is missing between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TrimMark {
+    newest_trimmed: EventId,
+    oldest_kept: EventId,
+}
+
+impl TrimMark {
+    /// Adds to `extent` what the mark proves.
+    ///
+    /// The mark proves nothing if the stream was trimmed further, by count for example.
+    pub(super) fn apply(self, extent: &mut Extent) {
+        if extent.oldest == Some(self.oldest_kept) {
+            extent.trimmed = Trimmed::Through(self.newest_trimmed);
+        }
+    }
+}
+
+/// Parses the reply to `GET` for a trim mark.
+///
+/// The mark only helps to avoid a false gap, so a malformed one is ignored.
+pub(super) fn parse_trim_mark(reply: Value) -> Option<TrimMark> {
+    let text = text(reply)?;
+    let (newest_trimmed, oldest_kept) = text.split_once(' ')?;
+    Some(TrimMark {
+        newest_trimmed: newest_trimmed.parse().ok()?,
+        oldest_kept: oldest_kept.parse().ok()?,
+    })
+}
+
 fn stream_info_fields(reply: Value) -> Result<Vec<Value>, BrokerError> {
     into_fields(check_rejection(reply)?).ok_or_else(|| malformed("no stream for an XINFO STREAM"))
 }

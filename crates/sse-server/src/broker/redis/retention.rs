@@ -111,6 +111,7 @@ async fn trim(
         .key(streams.registry.key())
         .key(names.keys(channel))
         .key(names.gaps(channel))
+        .key(names.trimmed(channel))
         .arg(channel.as_str())
         .arg(milliseconds(streams.retention.age_max))
         .arg(u8::from(may_forget))

@@ -47,6 +47,28 @@ fn the_replies_to_a_pipeline_are_as_many_as_its_commands() {
 }
 
 #[test]
+fn a_trim_mark_counts_only_while_its_second_event_is_the_oldest() {
+    let mark = parse_trim_mark(wire("$7\n4-0 5-0\n")).unwrap();
+    for (oldest, trimmed) in [
+        (Some(5), Trimmed::Through(id(4))),
+        (Some(6), Trimmed::Somewhere),
+        (None, Trimmed::Somewhere),
+    ] {
+        let mut extent = Extent {
+            oldest: oldest.map(id),
+            last: id(9),
+            trimmed: Trimmed::Somewhere,
+        };
+        mark.apply(&mut extent);
+        assert_eq!(extent.trimmed, trimmed, "{oldest:?}");
+    }
+    let malformed = ["", "4-0", "4-0 x", "4-0 5-0 6-0"].map(bulk);
+    for reply in malformed_values().into_iter().chain(malformed) {
+        assert_eq!(parse_trim_mark(reply), None);
+    }
+}
+
+#[test]
 fn an_added_id_is_a_bulk_or_a_simple_string() {
     assert_eq!(
         parse_added_id(wire("$5\n123-4\n")).unwrap(),

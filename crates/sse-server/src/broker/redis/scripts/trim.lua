@@ -5,6 +5,7 @@
 -- KEYS[2]  registry   all channels, a sorted set by the time of their first use
 -- KEYS[3]  keys       the idempotency keys of the channel, a hash
 -- KEYS[4]  gap_index  the index of its gap records, a stream
+-- KEYS[5]  trimmed    where the stream was last trimmed by age, a string: 'newest-trimmed oldest-kept'
 --
 -- ARGV[1]  channel        the name of the channel
 -- ARGV[2]  age_max_ms     the age up to which events are kept, by Redis' clock, which makes the ids
@@ -16,8 +17,12 @@
 -- A channel is dead if its newest event is too old, it has no idempotency keys, and no node
 -- subscribes to it. The newest event of any other channel stays, however old it is: it proves that
 -- a subscriber that has seen everything missed nothing.
+--
+-- Redis does not record which entries it trims, so this script does. A subscriber that has seen the
+-- newest trimmed event missed nothing as long as the event after it is the oldest one. Otherwise it
+-- would get a false gap if a trim comes between an append and its read.
 
-local stream, registry, keys, gap_index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stream, registry, keys, gap_index, trimmed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local channel, age_max_ms, may_forget, unused_min_ms = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 
 local time = redis.call('TIME')
@@ -27,7 +32,7 @@ local oldest_kept_ms = now_ms - age_max_ms
 local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if not newest then
     -- Registered, but without an event: its first publish failed, or is about to come.
-    local registered_ms = redis.call('ZSCORE', registry, channel)
+    local registered_ms = tonumber(redis.call('ZSCORE', registry, channel) or nil)
     if redis.call('EXISTS', stream) == 0 and registered_ms
         and registered_ms < now_ms - unused_min_ms then
         redis.call('ZREM', registry, channel)
@@ -39,11 +44,17 @@ end
 local newest_ms = tonumber(string.match(newest[1], '^%d+'))
 local is_dead = newest_ms < oldest_kept_ms and redis.call('EXISTS', keys) == 0
 if may_forget and is_dead and redis.call('PUBSUB', 'NUMSUB', stream)[2] == 0 then
-    redis.call('DEL', stream, gap_index)
+    redis.call('DEL', stream, gap_index, trimmed)
     redis.call('ZREM', registry, channel)
     return 1
 end
 local minid = newest_ms < oldest_kept_ms and newest[1]
-    or string.format('%.0f', math.max(oldest_kept_ms, 0))
-redis.call('XTRIM', stream, 'MINID', minid)
+    or string.format('%.0f-0', math.max(oldest_kept_ms, 0))
+local newest_trimmed = redis.call('XREVRANGE', stream, '(' .. minid, '-', 'COUNT', 1)[1]
+if newest_trimmed then
+    local oldest_kept = redis.call('XRANGE', stream, minid, '+', 'COUNT', 1)[1]
+    redis.call('XTRIM', stream, 'MINID', minid)
+    -- A Redis at its maxmemory rejects this write. It must not keep the stream from being trimmed.
+    redis.pcall('SET', trimmed, newest_trimmed[1] .. ' ' .. oldest_kept[1])
+end
 return 0
