@@ -32,6 +32,7 @@ pub mod continuity;
 pub mod embedded;
 mod error;
 mod fingerprint;
+mod id_order;
 pub mod idempotency;
 pub mod memory;
 pub mod notify;

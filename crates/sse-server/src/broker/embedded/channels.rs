@@ -13,11 +13,10 @@
 //! The number of notes is limited as well. If the oldest note is dropped, the origin rises to its
 //! id: all channels without a row or note begin there, and no older position passes as proved.
 
-use sse_proto::{Channel, EventId};
+use sse_proto::Channel;
 
 use super::{
     error::{AppendError, StoreError},
-    keys::Keys,
     record::ChannelRow,
     staged_log::StagedLog,
 };
@@ -30,35 +29,22 @@ use crate::broker::BrokerError;
 /// [`BrokerError::Full`] if no channel can be forgotten.
 pub(super) fn create_channel(
     log: &mut StagedLog<'_>,
-    keys: &Keys<'_>,
     new: &Channel,
 ) -> Result<ChannelRow, AppendError> {
-    make_room(log, keys)?;
+    make_room(log)?;
     Ok(log.new_row(new))
 }
 
 /// Forgets an idle channel if there are as many channels as there may be.
-fn make_room(log: &mut StagedLog<'_>, keys: &Keys<'_>) -> Result<(), AppendError> {
-    let count = log.rows().count();
+fn make_room(log: &mut StagedLog<'_>) -> Result<(), AppendError> {
+    let (count, cutoff_ms) = (log.channels.count(), log.cutoff_ms());
     if count >= log.retention().channels_max {
-        let Some((idle, row)) = find_idle_channel(log, keys) else {
+        let Some((idle, row)) = log.channels.idlest(cutoff_ms) else {
             return Err(BrokerError::channels_full(count).into());
         };
         forget_channel(log, &idle, row)?;
     }
     Ok(())
-}
-
-/// Finds the channel that is idle the longest.
-///
-/// A channel is idle if its events are all too old and it has no keys. A publish with a key may be
-/// sent again, and must find its channel then.
-fn find_idle_channel(log: &StagedLog<'_>, keys: &Keys<'_>) -> Option<(Channel, ChannelRow)> {
-    let cutoff_ms = log.cutoff_ms();
-    log.rows()
-        .filter(|(_, row)| row.last.ms < cutoff_ms && row.count <= 1 && !keys.has_keys(row.number))
-        .min_by_key(|(_, row)| row.last)
-        .map(|(channel, row)| (channel.clone(), row))
 }
 
 /// Removes a channel and its events, and notes its last id.
@@ -68,26 +54,17 @@ fn forget_channel(
     row: ChannelRow,
 ) -> Result<(), StoreError> {
     log.replace_by_last_id(channel, row)?;
-    limit_notes(log);
-    Ok(())
-}
-
-/// Drops the oldest note if the log notes more forgotten channels than it may have channels.
-fn limit_notes(log: &mut StagedLog<'_>) {
-    let noted: Vec<(Channel, EventId)> = log
-        .forgotten()
-        .map(|(channel, last)| (channel.clone(), last))
-        .collect();
-    if noted.len() > log.retention().channels_max
-        && let Some((oldest, last)) = noted.into_iter().min_by_key(|(_, last)| *last)
-    {
-        log.drop_last_id(oldest, last);
+    if log.channels.forgotten_count() > log.retention().channels_max {
+        log.drop_oldest_last_id();
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use sse_proto::EventId;
 
     use super::{
         super::test_log::{TestLog, item},
@@ -128,7 +105,13 @@ mod tests {
             log.append(channel, 1, 10_000 * (number as u64 + 1), 100)
                 .unwrap();
         }
-        assert_eq!((log.state.rows.len(), log.state.forgotten.len()), (2, 2));
+        assert_eq!(
+            (
+                log.state.channels.rows().len(),
+                log.state.channels.forgotten().len()
+            ),
+            (2, 2)
+        );
         assert_ne!(
             log.start("a", EventId::new(10_000, 0)),
             Continuity::Contiguous

@@ -41,7 +41,7 @@ impl<'a> CommitBatch<'a> {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             log: StagedLog::open(transaction, state, retention, now_ms, trims_max)?,
-            keys: Keys::new(transaction, retention.keys, &state.key_counts),
+            keys: Keys::new(transaction, retention.keys, state.channels.key_counts()),
         })
     }
 
@@ -55,7 +55,7 @@ impl<'a> CommitBatch<'a> {
         items: &[AppendItem],
         room: &Result<(), BrokerError>,
     ) -> Result<Vec<AppendOutcome>, AppendError> {
-        let row = self.log.row(channel);
+        let row = self.log.channels.row(channel);
         let dispositions = self.decide(channel, row, items)?;
         if let Some(outcomes) = known_outcomes(&dispositions) {
             return Ok(outcomes);
@@ -63,11 +63,11 @@ impl<'a> CommitBatch<'a> {
         room.clone()?;
         let mut row = match row {
             Some(row) => row,
-            None => create_channel(&mut self.log, &self.keys, channel)?,
+            None => create_channel(&mut self.log, channel)?,
         };
         let outcomes =
             store_new_items(items, &dispositions, |item| self.store_item(&mut row, item))?;
-        self.log.set_row(channel, row);
+        self.log.channels.set_row(channel, Some(row));
         trim::trim_to_count(&mut self.log, channel)?;
         Ok(outcomes)
     }
@@ -129,6 +129,11 @@ impl<'a> CommitBatch<'a> {
             self.log.defer_trimming();
         }
         trim::trim_all(&mut self.log)
+    }
+
+    /// Trims by total bytes, as far as this commit may.
+    pub(super) fn trim_to_bytes(&mut self) -> Result<(), StoreError> {
+        trim::trim_to_bytes(&mut self.log)
     }
 
     /// Writes the rows that changed, and returns the change to apply after the commit.

@@ -4,24 +4,23 @@
 //! changes in a [`CommittedChange`]. The writer applies the change after the commit, or drops it if
 //! the commit failed.
 
-use std::{collections::HashMap, hash::Hash};
+use std::collections::HashMap;
 
 use sse_proto::{Channel, EventId};
 
-use super::{key_record::KeyCount, record::ChannelRow};
+use super::{
+    committed_channels::Channels, key_record::KeyCount, record::ChannelRow,
+    staged_channels::Changes,
+};
 use crate::broker::clock::Clock;
 
 /// The state of the log as of the last commit.
 #[derive(Debug)]
 pub(super) struct CommittedState {
-    pub(super) rows: HashMap<Channel, ChannelRow>,
+    pub(super) channels: Channels,
     pub(super) clock: Clock,
-    /// Number of keys per channel, by the channel's number. Channels without keys have no entry.
-    pub(super) key_counts: HashMap<u32, KeyCount>,
     /// The number of the next new channel.
     pub(super) next_number: u32,
-    /// The last ids of forgotten channels. A channel that is created again begins there.
-    pub(super) forgotten: HashMap<Channel, EventId>,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
     pub(super) origin: EventId,
     /// Bytes of all events.
@@ -31,10 +30,10 @@ pub(super) struct CommittedState {
 /// The changes of one commit batch. `None` removes an entry.
 #[derive(Debug)]
 pub(super) struct CommittedChange {
-    pub(super) rows: HashMap<Channel, Option<ChannelRow>>,
+    pub(super) rows: Changes<ChannelRow>,
     /// The key counts that changed. A count of zero removes the entry.
     pub(super) key_counts: HashMap<u32, KeyCount>,
-    pub(super) forgotten: HashMap<Channel, Option<EventId>>,
+    pub(super) forgotten: Changes<EventId>,
     pub(super) clock: Clock,
     pub(super) next_number: u32,
     pub(super) origin: EventId,
@@ -46,13 +45,8 @@ pub(super) struct CommittedChange {
 impl CommittedState {
     /// Applies a change that is on disk.
     pub(super) fn apply(&mut self, change: CommittedChange) {
-        let counts = change.key_counts.into_iter();
-        apply_entries(&mut self.rows, change.rows);
-        apply_entries(&mut self.forgotten, change.forgotten);
-        apply_entries(
-            &mut self.key_counts,
-            counts.map(|(number, count)| (number, count.if_any())),
-        );
+        self.channels
+            .apply(change.rows, change.key_counts, change.forgotten);
         self.clock = change.clock;
         self.next_number = change.next_number;
         self.origin = change.origin;
@@ -61,23 +55,11 @@ impl CommittedState {
 
     /// Returns the last ids of all channels, including forgotten ones.
     pub(super) fn last_ids(&self) -> HashMap<Channel, EventId> {
-        let mut last_ids = self.forgotten.clone();
-        for (channel, row) in &self.rows {
+        let mut last_ids = self.channels.forgotten().clone();
+        for (channel, row) in self.channels.rows() {
             last_ids.insert(channel.clone(), row.last);
         }
         last_ids
-    }
-}
-
-fn apply_entries<K: Eq + Hash, V>(
-    entries: &mut HashMap<K, V>,
-    changes: impl IntoIterator<Item = (K, Option<V>)>,
-) {
-    for (key, value) in changes {
-        match value {
-            Some(value) => drop(entries.insert(key, value)),
-            None => drop(entries.remove(&key)),
-        }
     }
 }
 

@@ -14,9 +14,9 @@
 //! |---|---|
 //! | `writer` | the thread that gathers requests, commits them and replies |
 //! | `commit` | one commit batch: appends |
-//! | `staged_log` | the log as a transaction has it |
+//! | `staged_log`, `staged_channels`, `staged_order` | the log as a transaction has it |
 //! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
-//! | `committed_state`, `last_ids`, `shared` | what memory holds of the log |
+//! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
 //! | `record`, `key_record`, `checksum`, `tables` | the format of the file |
 //! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
@@ -27,6 +27,7 @@ mod chain;
 mod channels;
 mod checksum;
 mod commit;
+mod committed_channels;
 mod committed_state;
 mod damage_log;
 mod disk;
@@ -40,7 +41,9 @@ mod reader;
 mod record;
 mod recover;
 mod shared;
+mod staged_channels;
 mod staged_log;
+mod staged_order;
 mod store;
 mod tables;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
 use sse_proto::{Channel, EventId};
 
 use super::{
+    committed_channels::Channels,
     committed_state::CommittedState,
     error::StoreError,
     key_record::{KeyCount, decode_key},
@@ -43,17 +44,24 @@ pub(super) fn load_state(store: &Store, assigned: EventId) -> Result<CommittedSt
         )?;
         let last = rows.values().map(|row| row.last).max().unwrap_or_default();
         let last_number = rows.values().map(|row| row.number).max().unwrap_or(0);
+        let bytes = rows.values().map(|row| row.bytes).sum();
+        let mut channels = Channels::default();
+        channels.apply(changes(rows), key_counts, changes(forgotten));
         Ok(CommittedState {
-            bytes: rows.values().map(|row| row.bytes).sum(),
-            rows,
-            key_counts,
-            forgotten,
+            bytes,
+            channels,
             clock: Clock::new(assigned.max(header.highest).max(last), 0),
             // Numbers start at 1, and none is assigned twice.
             next_number: header.next_number.max(last_number + 1),
             origin: header.origin,
         })
     })
+}
+
+/// The changes that create these entries.
+fn changes<V>(entries: HashMap<Channel, V>) -> impl Iterator<Item = (Channel, Option<V>)> {
+    let entries = entries.into_iter();
+    entries.map(|(channel, value)| (channel, Some(value)))
 }
 
 fn load_channels(

@@ -1,16 +1,10 @@
 //! The log as a transaction has it: the committed state with the changes of the current batch on
-//! top.
-//!
-//! ```text
-//! CommittedState   rows     a: 1-0…5-0   b: 2-0…4-0      as of the last commit
-//! CommittedChange  rows     a: 1-0…6-0   b: removed      this batch, not on disk yet
-//! StagedLog        row(a) = 1-0…6-0      row(b) = None   what the batch works on
-//! ```
+//! top. [`StagedChannels`] has the channels.
 //!
 //! Events are written to their table at once, because a commit can contain many. The rows of the
 //! small tables are written once, by [`StagedLog::finish`].
 
-use std::{collections::HashMap, hash::Hash};
+use std::collections::HashMap;
 
 use redb::{ReadableTable as _, Table, WriteTransaction};
 use sse_proto::{Channel, Event, EventId};
@@ -20,6 +14,7 @@ use super::{
     error::StoreError,
     key_record::KeyCount,
     record::{ChannelRow, Key, LogHeader, encode_event, encode_forgotten, event_key, id_of},
+    staged_channels::{Changes, StagedChannels},
     tables::{CHANNELS, EVENTS, FORGOTTEN, write_header},
 };
 use crate::broker::Retention;
@@ -27,7 +22,7 @@ use crate::broker::Retention;
 /// The state of the log within a transaction.
 pub(super) struct StagedLog<'a> {
     transaction: &'a WriteTransaction,
-    committed: &'a CommittedState,
+    pub(super) channels: StagedChannels<'a>,
     change: CommittedChange,
     retention: &'a Retention,
     now_ms: u64,
@@ -49,7 +44,7 @@ impl<'a> StagedLog<'a> {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             transaction,
-            committed,
+            channels: StagedChannels::new(&committed.channels),
             change: CommittedChange::new(committed),
             retention,
             now_ms,
@@ -88,21 +83,6 @@ impl<'a> StagedLog<'a> {
         self.change.more_to_trim = true;
     }
 
-    /// Returns the row of `channel`, or `None` if the channel does not exist.
-    pub(super) fn row(&self, channel: &Channel) -> Option<ChannelRow> {
-        get_staged(&self.committed.rows, &self.change.rows, channel)
-    }
-
-    /// Returns the rows of all channels.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&Channel, ChannelRow)> {
-        iter_staged(&self.committed.rows, &self.change.rows)
-    }
-
-    /// Stages the row of `channel`.
-    pub(super) fn set_row(&mut self, channel: &Channel, row: ChannelRow) {
-        self.change.rows.insert(channel.clone(), Some(row));
-    }
-
     /// Returns the number of the next new channel.
     pub(super) const fn next_number(&self) -> u32 {
         self.change.next_number
@@ -120,11 +100,11 @@ impl<'a> StagedLog<'a> {
 
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
     fn take_origin(&mut self, channel: &Channel) -> EventId {
-        let forgotten = get_staged(&self.committed.forgotten, &self.change.forgotten, channel);
-        if forgotten.is_some() {
-            self.change.forgotten.insert(channel.clone(), None);
+        let last = self.channels.last_id(channel);
+        if last.is_some() {
+            self.channels.set_last_id(channel, None);
         }
-        forgotten.unwrap_or(self.change.origin)
+        last.unwrap_or(self.change.origin)
     }
 
     /// Replaces a channel and all its events by a note of its last id.
@@ -136,23 +116,18 @@ impl<'a> StagedLog<'a> {
         // A channel is removed in one commit, whatever the commit has trimmed before.
         self.trims_left += row.count;
         self.remove_oldest(channel, row.count)?;
-        self.change.rows.insert(channel.clone(), None);
-        self.change
-            .forgotten
-            .insert(channel.clone(), Some(row.last));
+        self.channels.set_row(channel, None);
+        self.channels.set_last_id(channel, Some(row.last));
         Ok(())
     }
 
-    /// Returns the forgotten channels with their last ids.
-    pub(super) fn forgotten(&self) -> impl Iterator<Item = (&Channel, EventId)> {
-        iter_staged(&self.committed.forgotten, &self.change.forgotten)
-    }
-
-    /// Drops the last id of a forgotten channel. New channels then begin after it, so that no
-    /// position in the forgotten channel passes as proved.
-    pub(super) fn drop_last_id(&mut self, channel: Channel, last: EventId) {
-        self.change.forgotten.insert(channel, None);
-        self.change.origin = self.change.origin.max(last);
+    /// Drops the oldest last id of a forgotten channel. New channels then begin after it, so that
+    /// no position in the forgotten channel passes as proved.
+    pub(super) fn drop_oldest_last_id(&mut self) {
+        if let Some((last, channel)) = self.channels.oldest_last_id() {
+            self.channels.set_last_id(&channel, None);
+            self.change.origin = self.change.origin.max(last);
+        }
     }
 
     /// Appends an event to the channel of `row`, and updates `row`. Returns the id of the event.
@@ -181,7 +156,7 @@ impl<'a> StagedLog<'a> {
         channel: &Channel,
         wanted: u64,
     ) -> Result<u64, StoreError> {
-        let Some(mut row) = self.row(channel) else {
+        let Some(mut row) = self.channels.row(channel) else {
             return Ok(0);
         };
         let wanted = wanted.min(row.count);
@@ -195,7 +170,7 @@ impl<'a> StagedLog<'a> {
         }
         let removed = oldest.len() as u64;
         self.trims_left -= removed;
-        self.change.rows.insert(channel.clone(), Some(row));
+        self.channels.set_row(channel, Some(row));
         Ok(removed)
     }
 
@@ -241,6 +216,7 @@ impl<'a> StagedLog<'a> {
         key_counts: HashMap<u32, KeyCount>,
     ) -> Result<CommittedChange, StoreError> {
         self.change.key_counts = key_counts;
+        (self.change.rows, self.change.forgotten) = self.channels.take_changes();
         self.write_rows()?;
         self.write_forgotten()?;
         self.write_header()?;
@@ -272,7 +248,7 @@ impl<'a> StagedLog<'a> {
 /// Writes the changes of a table that has one row per channel.
 fn write_changes<V: Copy>(
     mut table: Table<'_, &'static str, &'static [u8]>,
-    changes: &HashMap<Channel, Option<V>>,
+    changes: &Changes<V>,
     encode: impl Fn(&str, V) -> Vec<u8>,
 ) -> Result<(), StoreError> {
     for (channel, change) in changes {
@@ -288,51 +264,4 @@ fn write_changes<V: Copy>(
 /// Returns what an event counts towards the limit of bytes: its record and its key.
 const fn record_bytes(record: usize) -> u64 {
     (record + size_of::<Key>()) as u64
-}
-
-/// Looks up an entry in `changed`, and in `committed` if it did not change.
-fn get_staged<K: Eq + Hash, V: Copy>(
-    committed: &HashMap<K, V>,
-    changed: &HashMap<K, Option<V>>,
-    key: &K,
-) -> Option<V> {
-    match changed.get(key) {
-        Some(changed) => *changed,
-        None => committed.get(key).copied(),
-    }
-}
-
-/// Returns the entries of `committed` with the changes of `changed`.
-fn iter_staged<'m, K: Eq + Hash, V: Copy>(
-    committed: &'m HashMap<K, V>,
-    changed: &'m HashMap<K, Option<V>>,
-) -> impl Iterator<Item = (&'m K, V)> {
-    let unchanged = committed
-        .iter()
-        .filter(|(key, _)| !changed.contains_key(*key))
-        .map(|(key, value)| (key, *value));
-    let changed = changed
-        .iter()
-        .filter_map(|(key, value)| value.map(|value| (key, value)));
-    unchanged.chain(changed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_hides_the_committed_entry() {
-        let committed = HashMap::from([("kept", 1), ("changed", 2), ("removed", 3)]);
-        let changed = HashMap::from([("changed", Some(20)), ("removed", None), ("new", Some(4))]);
-        let mut all: Vec<_> = iter_staged(&committed, &changed)
-            .map(|(key, value)| (*key, value))
-            .collect();
-        all.sort_unstable();
-        assert_eq!(all, [("changed", 20), ("kept", 1), ("new", 4)]);
-        for (key, value) in &all {
-            assert_eq!(get_staged(&committed, &changed, key), Some(*value));
-        }
-        assert_eq!(get_staged(&committed, &changed, &"removed"), None);
-    }
 }

@@ -104,11 +104,11 @@ impl TestLog {
             load_state(&self.store, self.state.clock.highest()).unwrap(),
         );
         assert_eq!(
-            (&loaded.rows, &loaded.forgotten),
-            (&state.rows, &state.forgotten)
+            (loaded.channels.rows(), loaded.channels.forgotten()),
+            (state.channels.rows(), state.channels.forgotten())
         );
         assert_eq!((loaded.bytes, loaded.origin), (state.bytes, state.origin));
-        assert_eq!(loaded.key_counts, state.key_counts);
+        assert_eq!(loaded.channels.key_counts(), state.channels.key_counts());
     }
 
     /// Appends an item with one event. Returns the millisecond of its id, and whether it is a
@@ -139,7 +139,8 @@ impl TestLog {
     /// Returns the number of events of a channel.
     pub(super) fn count(&self, channel: &str) -> u64 {
         self.state
-            .rows
+            .channels
+            .rows()
             .get(&channel.parse().unwrap())
             .map_or(0, |row| row.count)
     }

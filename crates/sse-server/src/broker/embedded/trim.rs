@@ -28,8 +28,8 @@ pub(super) fn is_sweep_needed(state: &CommittedState, retention: &Retention, now
     let log_ms = state.clock.log_ms(now_ms);
     let cutoff_ms = retention.cutoff_ms(log_ms);
     let events_max = retention.events_max.get() as u64;
-    let mut rows = state.rows.values();
-    let mut key_counts = state.key_counts.values();
+    let mut rows = state.channels.rows().values();
+    let mut key_counts = state.channels.key_counts().values();
     rows.any(|row| row.count > events_max || row.has_events_before(cutoff_ms))
         || key_counts.any(|key_count| key_count.has_expired(log_ms))
 }
@@ -48,7 +48,8 @@ pub(super) fn trim_all(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
 }
 
 fn select_channels(log: &StagedLog<'_>, is_selected: impl Fn(&ChannelRow) -> bool) -> Vec<Channel> {
-    log.rows()
+    log.channels
+        .rows()
         .filter(|(_, row)| is_selected(row))
         .map(|(channel, _)| channel.clone())
         .collect()
@@ -65,7 +66,7 @@ pub(super) fn trim_to_count(log: &mut StagedLog<'_>, channel: &Channel) -> Resul
 
 /// Returns how many events `channel` has beyond the limit of events per channel.
 fn count_excess(log: &StagedLog<'_>, channel: &Channel) -> u64 {
-    let count = log.row(channel).map_or(0, |row| row.count);
+    let count = log.channels.row(channel).map_or(0, |row| row.count);
     count.saturating_sub(events_max(log))
 }
 
@@ -78,7 +79,7 @@ fn trim_to_age(
     channel: &Channel,
     cutoff_ms: u64,
 ) -> Result<(), StoreError> {
-    while let Some(row) = log.row(channel)
+    while let Some(row) = log.channels.row(channel)
         && row.has_events_before(cutoff_ms)
     {
         let aged = log.count_older(&row, cutoff_ms, AGE_BATCH)?;
@@ -89,13 +90,10 @@ fn trim_to_age(
     Ok(())
 }
 
-fn trim_to_bytes(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
+/// Removes the oldest events of all channels until the log has no more bytes than it may.
+pub(super) fn trim_to_bytes(log: &mut StagedLog<'_>) -> Result<(), StoreError> {
     while log.bytes() > log.retention().bytes_max {
-        let oldest = log
-            .rows()
-            .filter(|(_, row)| row.count > 0)
-            .min_by_key(|(_, row)| row.oldest);
-        let Some(channel) = oldest.map(|(channel, _)| channel.clone()) else {
+        let Some(channel) = log.channels.with_oldest_event() else {
             break;
         };
         if log.remove_oldest(&channel, TRIM_BATCH)? == 0 {

@@ -139,7 +139,7 @@ impl Writer {
             if !self.is_commit_needed(&batch) {
                 continue;
             }
-            if self.commit(batch, is_due || self.is_too_large())? {
+            if self.commit(batch, is_due)? {
                 sweep_due = Instant::now();
             }
         }
@@ -181,9 +181,9 @@ impl Writer {
     }
 
     /// Commits a batch and sends the replies. Returns true if trimming is left to do.
-    fn commit(&mut self, batch: Vec<Request>, sweep: bool) -> Result<bool, BrokerError> {
+    fn commit(&mut self, batch: Vec<Request>, is_sweep: bool) -> Result<bool, BrokerError> {
         let room = self.free_space.check();
-        match self.stage(&batch, sweep, &room) {
+        match self.stage(&batch, is_sweep, &room) {
             Ok((replies, change)) => {
                 let more_to_trim = change.more_to_trim;
                 self.shared.publish_change(&change);
@@ -200,7 +200,7 @@ impl Writer {
     fn stage(
         &self,
         batch: &[Request],
-        sweep: bool,
+        is_sweep: bool,
         room: &Result<(), BrokerError>,
     ) -> Result<(Vec<Reply>, CommittedChange), StoreError> {
         let (state, retention) = (&self.state, &self.retention);
@@ -213,8 +213,10 @@ impl Writer {
                 TRIMS_PER_COMMIT_MAX,
             )?;
             let replies = stage_requests(&mut staged, batch, room)?;
-            if sweep {
+            if is_sweep {
                 staged.sweep()?;
+            } else if self.is_too_large() {
+                staged.trim_to_bytes()?;
             }
             Ok((replies, staged.finish()?))
         })

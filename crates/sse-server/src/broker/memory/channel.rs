@@ -69,11 +69,11 @@ impl ChannelLog {
         self.events.len() > 1 && self.oldest().is_some_and(|id| id.ms < cutoff_ms)
     }
 
-    /// Returns true if the events are all too old and there are no keys.
+    /// Returns true if the channel is idle once its last id is too old.
     ///
     /// A publish with a key may be sent again, and must find its channel then.
-    pub(super) fn is_idle(&self, cutoff_ms: u64) -> bool {
-        self.last.ms < cutoff_ms && self.events.len() <= 1 && self.keys.is_empty()
+    pub(super) fn can_be_idle(&self) -> bool {
+        self.events.len() <= 1 && self.keys.is_empty()
     }
 
     /// Appends events, at least one. Returns their ids and the bytes that they count.

@@ -9,16 +9,55 @@ use std::collections::HashMap;
 use sse_proto::{Channel, EventId};
 
 use super::channel::ChannelLog;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, id_order::IdOrder};
 
 /// All channels of a log.
 #[derive(Debug)]
 pub(super) struct Channels {
     by_name: HashMap<Channel, ChannelLog>,
+    orders: Orders,
     /// The last ids of forgotten channels. A channel that is created again begins there.
     forgotten: HashMap<Channel, EventId>,
+    /// The forgotten channels by their last ids.
+    noted: IdOrder,
     /// Where all other new channels begin: after every channel whose last id is no longer known.
     origin: EventId,
+}
+
+/// The orders in which channels are searched, so that no search looks at every channel.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Channels with events, by the oldest event.
+    with_events: IdOrder,
+    /// Channels that are idle once their last id is too old, by that id.
+    idle: IdOrder,
+}
+
+/// Where a channel is in each order.
+#[derive(Debug, Default, Clone, Copy)]
+struct Ranks {
+    oldest: Option<EventId>,
+    idle_since: Option<EventId>,
+}
+
+impl Ranks {
+    fn of(log: &ChannelLog) -> Self {
+        Self {
+            oldest: log.oldest(),
+            idle_since: log.can_be_idle().then(|| log.last()),
+        }
+    }
+}
+
+impl Orders {
+    fn replace(&mut self, channel: &Channel, old: Ranks, new: Ranks) {
+        if old.oldest != new.oldest {
+            self.with_events.replace(channel, old.oldest, new.oldest);
+        }
+        if old.idle_since != new.idle_since {
+            self.idle.replace(channel, old.idle_since, new.idle_since);
+        }
+    }
 }
 
 impl Channels {
@@ -26,7 +65,9 @@ impl Channels {
     pub(super) fn new(origin: EventId) -> Self {
         Self {
             by_name: HashMap::new(),
+            orders: Orders::default(),
             forgotten: HashMap::new(),
+            noted: IdOrder::default(),
             origin,
         }
     }
@@ -35,12 +76,38 @@ impl Channels {
         self.by_name.get(channel)
     }
 
-    pub(super) fn get_mut(&mut self, channel: &Channel) -> Option<&mut ChannelLog> {
-        self.by_name.get_mut(channel)
+    /// Changes a channel; returns `None` if it does not exist.
+    pub(super) fn update<T>(
+        &mut self,
+        channel: &Channel,
+        change: impl FnOnce(&mut ChannelLog) -> T,
+    ) -> Option<T> {
+        let log = self.by_name.get_mut(channel)?;
+        let old = Ranks::of(log);
+        let result = change(log);
+        self.orders.replace(channel, old, Ranks::of(log));
+        Some(result)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ChannelLog> {
-        self.by_name.values_mut()
+    /// Changes the channel that has the oldest event of all; returns `None` if there is no event.
+    pub(super) fn update_oldest<T>(
+        &mut self,
+        change: impl FnOnce(&mut ChannelLog) -> T,
+    ) -> Option<T> {
+        let (_, channel) = self.orders.with_events.first()?.clone();
+        self.update(&channel, change)
+    }
+
+    /// Changes one channel after another, until `change` returns false.
+    pub(super) fn update_each(&mut self, mut change: impl FnMut(&mut ChannelLog) -> bool) {
+        for (channel, log) in &mut self.by_name {
+            let old = Ranks::of(log);
+            let goes_on = change(log);
+            self.orders.replace(channel, old, Ranks::of(log));
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     /// Returns the last id of a channel. A channel without events has the id after which it begins.
@@ -65,9 +132,17 @@ impl Channels {
         cutoff_ms: u64,
     ) -> Result<u64, BrokerError> {
         let freed_bytes = self.make_room(channels_max, cutoff_ms)?;
-        let origin = self.forgotten.remove(new).unwrap_or(self.origin);
-        self.by_name.insert(new.clone(), ChannelLog::new(origin));
+        let log = ChannelLog::new(self.take_origin(new));
+        self.orders.replace(new, Ranks::default(), Ranks::of(&log));
+        self.by_name.insert(new.clone(), log);
         Ok(freed_bytes)
+    }
+
+    /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
+    fn take_origin(&mut self, channel: &Channel) -> EventId {
+        let last = self.forgotten.remove(channel);
+        self.noted.replace(channel, last, None);
+        last.unwrap_or(self.origin)
     }
 
     /// Forgets an idle channel if there are `channels_max` channels. Returns the bytes of its
@@ -84,11 +159,8 @@ impl Channels {
 
     /// Finds the channel that is idle for longest.
     fn find_idle(&self, cutoff_ms: u64) -> Option<Channel> {
-        self.by_name
-            .iter()
-            .filter(|(_, log)| log.is_idle(cutoff_ms))
-            .min_by_key(|(_, log)| log.last())
-            .map(|(channel, _)| channel.clone())
+        let (last, channel) = self.orders.idle.first()?;
+        (last.ms < cutoff_ms).then(|| channel.clone())
     }
 
     /// Replaces a channel by its last id. Returns the bytes of its events.
@@ -96,18 +168,20 @@ impl Channels {
         let Some(mut log) = self.by_name.remove(channel) else {
             return 0;
         };
-        let freed_bytes = std::iter::from_fn(|| log.remove_oldest()).sum();
+        self.orders
+            .replace(channel, Ranks::of(&log), Ranks::default());
+        self.noted.replace(channel, None, Some(log.last()));
         self.forgotten.insert(channel.clone(), log.last());
         if self.forgotten.len() > forgotten_max {
             self.drop_oldest_last_id();
         }
-        freed_bytes
+        std::iter::from_fn(|| log.remove_oldest()).sum()
     }
 
     /// Drops the oldest last id of a forgotten channel, and raises the origin to it.
     fn drop_oldest_last_id(&mut self) {
-        if let Some((oldest, last)) = self.forgotten.iter().min_by_key(|(_, last)| **last) {
-            let (oldest, last) = (oldest.clone(), *last);
+        if let Some((last, oldest)) = self.noted.first().cloned() {
+            self.noted.replace(&oldest, Some(last), None);
             self.forgotten.remove(&oldest);
             self.origin = self.origin.max(last);
         }

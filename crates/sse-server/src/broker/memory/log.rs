@@ -57,20 +57,26 @@ impl Log {
             return Ok(outcomes);
         }
         self.ensure_exists(channel, now_ms)?;
-        let log = self
+        let Retention {
+            keys, events_max, ..
+        } = self.retention;
+        let expiry_ms = keys.expiry_ms(log_ms);
+        let store = |log: &mut ChannelLog| {
+            let outcomes = store_new_items(items, &dispositions, |item| {
+                let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
+                self.bytes += bytes;
+                if let Some(idempotency) = item.idempotency {
+                    log.keys.remember(idempotency, ids, expiry_ms);
+                }
+                Ok::<_, BrokerError>(ids)
+            });
+            self.bytes -= trim_to_count(log, events_max.get()).bytes;
+            outcomes
+        };
+        let outcomes = self
             .channels
-            .get_mut(channel)
-            .expect("the channel exists, or was created");
-        let expiry_ms = self.retention.keys.expiry_ms(log_ms);
-        let outcomes = store_new_items(items, &dispositions, |item| {
-            let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
-            self.bytes += bytes;
-            if let Some(idempotency) = item.idempotency {
-                log.keys.remember(idempotency, ids, expiry_ms);
-            }
-            Ok::<_, BrokerError>(ids)
-        })?;
-        self.bytes -= trim_to_count(log, self.retention.events_max.get()).bytes;
+            .update(channel, store)
+            .expect("the channel exists, or was created")?;
         self.bytes = trim_to_bytes(&mut self.channels, self.bytes, self.retention.bytes_max);
         Ok(outcomes)
     }
@@ -82,20 +88,18 @@ impl Log {
         items: &[AppendItem],
         log_ms: u64,
     ) -> Result<Vec<Disposition>, BrokerError> {
-        let mut log = self.channels.get_mut(channel);
-        let dispositions = dispositions(items, |key| {
-            let known = log.as_ref().and_then(|log| log.keys.find(key, log_ms));
-            Ok::<_, BrokerError>(known)
-        })?;
-        let new_keys = count_new_keys(items, &dispositions);
-        if new_keys > 0 {
-            let limits = self.retention.keys;
-            match &mut log {
-                Some(log) => log.keys.make_room(new_keys, log_ms, limits)?,
-                None => Keys::default().make_room(new_keys, log_ms, limits)?,
+        let limits = self.retention.keys;
+        let decide = |keys: &mut Keys| {
+            let dispositions =
+                dispositions(items, |key| Ok::<_, BrokerError>(keys.find(key, log_ms)))?;
+            let new_keys = count_new_keys(items, &dispositions);
+            if new_keys > 0 {
+                keys.make_room(new_keys, log_ms, limits)?;
             }
-        }
-        Ok(dispositions)
+            Ok(dispositions)
+        };
+        let decided = self.channels.update(channel, |log| decide(&mut log.keys));
+        decided.unwrap_or_else(|| decide(&mut Keys::default()))
     }
 
     /// Creates `channel` if it does not exist.
@@ -113,16 +117,14 @@ impl Log {
         let cutoff_ms = self.retention.cutoff_ms(now_ms);
         let log_ms = self.log_ms(now_ms);
         let mut left = remove_max;
-        for log in self.channels.iter_mut() {
+        self.channels.update_each(|log| {
             left -= log.keys.forget_expired(log_ms, left);
             let removed = trim_to_age(log, cutoff_ms, left);
             self.bytes -= removed.bytes;
             left -= removed.events;
-            if left == 0 {
-                return true;
-            }
-        }
-        false
+            left > 0
+        });
+        left == 0
     }
 
     /// Reads a page of a channel.

@@ -53,19 +53,12 @@ pub(super) fn trim_to_age(channel: &mut ChannelLog, cutoff_ms: u64, remove_max: 
 /// `bytes` is what they have now. Returns what they have afterwards.
 pub(super) fn trim_to_bytes(channels: &mut Channels, mut bytes: u64, bytes_max: u64) -> u64 {
     while bytes > bytes_max
-        && let Some(channel) = find_oldest(channels)
+        && let Some(removed) =
+            channels.update_oldest(|channel| remove_batch(channel, bytes - bytes_max))
     {
-        bytes -= remove_batch(channel, bytes - bytes_max).bytes;
+        bytes -= removed.bytes;
     }
     bytes
-}
-
-/// Returns the channel that has the oldest event of all channels.
-fn find_oldest(channels: &mut Channels) -> Option<&mut ChannelLog> {
-    let with_events = channels
-        .iter_mut()
-        .filter(|channel| channel.oldest().is_some());
-    with_events.min_by_key(|channel| channel.oldest())
 }
 
 /// Removes up to [`TRIM_BATCH`] of the oldest events of a channel, until `excess` bytes are gone.

@@ -94,7 +94,8 @@ fn a_commit_forgets_a_bounded_number_of_expired_keys() {
     log.append_items("a", &all, 1000, 100).unwrap();
     let count = |log: &TestLog| {
         log.state
-            .key_counts
+            .channels
+            .key_counts()
             .values()
             .map(|key_count| key_count.count)
             .sum::<u64>()
@@ -113,7 +114,7 @@ fn a_commit_forgets_a_bounded_number_of_expired_keys() {
         (1100, true)
     );
     while log.append("a", 0, 1200, 100).unwrap() {}
-    assert!(log.state.key_counts.is_empty());
+    assert!(log.state.channels.key_counts().is_empty());
 }
 
 #[test]

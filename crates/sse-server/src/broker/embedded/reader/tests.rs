@@ -1,12 +1,15 @@
 //! Tests of pages that are read from a log with damaged events.
 
-use std::{collections::HashMap, num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use redb::{ReadableTable as _, WriteTransaction};
 use sse_proto::Event;
 
 use super::{
-    super::{commit::CommitBatch, committed_state::CommittedState, open::Location, store::Store},
+    super::{
+        commit::CommitBatch, committed_channels::Channels, committed_state::CommittedState,
+        open::Location, store::Store,
+    },
     *,
 };
 use crate::broker::{
@@ -33,11 +36,9 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
         },
     };
     let state = CommittedState {
-        rows: HashMap::new(),
-        key_counts: HashMap::new(),
+        channels: Channels::default(),
         clock: Clock::new(EventId::ZERO, 0),
         next_number: 1,
-        forgotten: HashMap::new(),
         origin: EventId::ZERO,
         bytes: 0,
     };

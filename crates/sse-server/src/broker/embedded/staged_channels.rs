@@ -1,0 +1,172 @@
+//! The channels as a batch has them: those of the last commit, with the changes of the batch on top.
+//!
+//! ```text
+//! committed   a: 1-0…5-0   b: 2-0…4-0      as of the last commit
+//! changed     a: 1-0…6-0   b: removed      this batch, not on disk yet
+//! row(a) = 1-0…6-0         row(b) = None   what the batch works on
+//! ```
+
+use std::{collections::HashMap, hash::Hash, mem};
+
+use sse_proto::{Channel, EventId};
+
+use super::{
+    committed_channels::{Channels, oldest_event},
+    record::ChannelRow,
+    staged_order::StagedOrder,
+};
+
+/// Changes by channel. `None` removes an entry.
+pub(super) type Changes<V> = HashMap<Channel, Option<V>>;
+
+/// The channels within a transaction.
+#[derive(Debug)]
+pub(super) struct StagedChannels<'a> {
+    committed: &'a Channels,
+    rows: Changes<ChannelRow>,
+    last_ids: Changes<EventId>,
+    count: usize,
+    forgotten_count: usize,
+    idle: StagedOrder<'a>,
+    with_events: StagedOrder<'a>,
+    noted: StagedOrder<'a>,
+}
+
+impl<'a> StagedChannels<'a> {
+    pub(super) fn new(committed: &'a Channels) -> Self {
+        Self {
+            committed,
+            rows: HashMap::new(),
+            last_ids: HashMap::new(),
+            count: committed.rows().len(),
+            forgotten_count: committed.forgotten().len(),
+            idle: StagedOrder::new(committed.idle()),
+            with_events: StagedOrder::new(committed.with_events()),
+            noted: StagedOrder::new(committed.noted()),
+        }
+    }
+
+    /// Takes the changed rows, and the changed last ids of forgotten channels, at the end of the
+    /// batch.
+    pub(super) fn take_changes(&mut self) -> (Changes<ChannelRow>, Changes<EventId>) {
+        (mem::take(&mut self.rows), mem::take(&mut self.last_ids))
+    }
+
+    /// Returns the row of `channel`, or `None` if the channel does not exist.
+    pub(super) fn row(&self, channel: &Channel) -> Option<ChannelRow> {
+        get_staged(self.committed.rows(), &self.rows, channel)
+    }
+
+    /// Returns the rows of all channels.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Channel, ChannelRow)> {
+        iter_staged(self.committed.rows(), &self.rows)
+    }
+
+    /// Returns the number of channels.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Sets the row of `channel`; `None` removes it.
+    pub(super) fn set_row(&mut self, channel: &Channel, row: Option<ChannelRow>) {
+        let old = self.row(channel);
+        self.count = self.count + usize::from(row.is_some()) - usize::from(old.is_some());
+        let (old, new) = (old.and_then(oldest_event), row.and_then(oldest_event));
+        self.with_events.replace(channel, old, new);
+        self.rows.insert(channel.clone(), row);
+    }
+
+    /// Returns the channel that has the oldest event of all.
+    pub(super) fn with_oldest_event(&mut self) -> Option<Channel> {
+        let changed = &self.rows;
+        let first = self
+            .with_events
+            .first(|channel| changed.contains_key(channel));
+        first.map(|(_, channel)| channel)
+    }
+
+    /// Returns the channel that is idle the longest.
+    ///
+    /// A channel is idle if its last id is older than `cutoff_ms` and it has no keys. A channel that
+    /// this batch has changed is not idle.
+    pub(super) fn idlest(&mut self, cutoff_ms: u64) -> Option<(Channel, ChannelRow)> {
+        let changed = &self.rows;
+        let (last, channel) = self
+            .idle
+            .first_unchanged(|channel| changed.contains_key(channel))?;
+        let row = self.row(channel)?;
+        (last.ms < cutoff_ms).then(|| (channel.clone(), row))
+    }
+
+    /// Returns the last id of a forgotten channel.
+    pub(super) fn last_id(&self, channel: &Channel) -> Option<EventId> {
+        get_staged(self.committed.forgotten(), &self.last_ids, channel)
+    }
+
+    /// Sets the last id of a forgotten channel; `None` drops it.
+    pub(super) fn set_last_id(&mut self, channel: &Channel, last: Option<EventId>) {
+        let old = self.last_id(channel);
+        self.forgotten_count =
+            self.forgotten_count + usize::from(last.is_some()) - usize::from(old.is_some());
+        self.noted.replace(channel, old, last);
+        self.last_ids.insert(channel.clone(), last);
+    }
+
+    /// Returns the number of forgotten channels whose last id is known.
+    pub(super) const fn forgotten_count(&self) -> usize {
+        self.forgotten_count
+    }
+
+    /// Returns the oldest last id of a forgotten channel.
+    pub(super) fn oldest_last_id(&mut self) -> Option<(EventId, Channel)> {
+        let changed = &self.last_ids;
+        self.noted.first(|channel| changed.contains_key(channel))
+    }
+}
+
+/// Looks up an entry in `changed`, and in `committed` if it did not change.
+fn get_staged<K: Eq + Hash, V: Copy>(
+    committed: &HashMap<K, V>,
+    changed: &HashMap<K, Option<V>>,
+    key: &K,
+) -> Option<V> {
+    match changed.get(key) {
+        Some(changed) => *changed,
+        None => committed.get(key).copied(),
+    }
+}
+
+/// Returns the entries of `committed` with the changes of `changed`.
+fn iter_staged<'m, K: Eq + Hash, V: Copy>(
+    committed: &'m HashMap<K, V>,
+    changed: &'m HashMap<K, Option<V>>,
+) -> impl Iterator<Item = (&'m K, V)> {
+    let unchanged = committed
+        .iter()
+        .filter(|(key, _)| !changed.contains_key(*key))
+        .map(|(key, value)| (key, *value));
+    let changed = changed
+        .iter()
+        .filter_map(|(key, value)| value.map(|value| (key, value)));
+    unchanged.chain(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_hides_the_committed_entry() {
+        let committed = HashMap::from([("kept", 1), ("changed", 2), ("removed", 3)]);
+        let changed = HashMap::from([("changed", Some(20)), ("removed", None), ("new", Some(4))]);
+        let mut all: Vec<_> = iter_staged(&committed, &changed)
+            .map(|(key, value)| (*key, value))
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all, [("changed", 20), ("kept", 1), ("new", 4)]);
+        for (key, value) in &all {
+            assert_eq!(get_staged(&committed, &changed, key), Some(*value));
+        }
+        assert_eq!(get_staged(&committed, &changed, &"removed"), None);
+    }
+}
