@@ -51,8 +51,9 @@ fn serve(config: Config) -> anyhow::Result<()> {
     allocator::configure()?;
     tracing_subscriber::fmt()
         // actix-server logs several lines per start and stop; --log actix_server=info shows them.
+        // `server/protocol_errors` logs what the dispatcher would log without an address.
         .with_env_filter(EnvFilter::try_new(format!(
-            "actix_server=warn,{}",
+            "actix_server=warn,actix_http::h1::dispatcher=off,{}",
             config.log
         ))?)
         .with_writer(std::io::stderr)

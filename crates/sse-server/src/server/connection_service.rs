@@ -21,13 +21,14 @@ use std::{
 use actix_http::{Extensions, HttpService, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{
-    IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
+    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
+    apply_fn_factory, fn_service, map_config,
 };
 use actix_web::{App, dev::AppConfig, middleware::from_fn, rt::net::TcpStream};
 use actix_web_lab::middleware::ConditionOption;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{cores, shutdown::PUBLISH_TIMEOUT_S};
+use super::{cores, protocol_errors::ProtocolErrorLog, shutdown::PUBLISH_TIMEOUT_S};
 use crate::{
     fanout::{
         detach::{DetachableSocket, OpenConnections},
@@ -65,6 +66,7 @@ pub(super) fn serve(
         connections_max,
         write_timeout,
     };
+    let log = ProtocolErrorLog::default();
     let builder = Server::build();
     let shutdown = builder.graceful_shutdown_signal();
     let builder = builder
@@ -81,7 +83,10 @@ pub(super) fn serve(
                         .ok_or(DispatchError::DisconnectTimeout),
                 )
             })
-            .and_then(http_service(state.clone(), shutdown.clone()))
+            .and_then(logged(
+                http_service(state.clone(), shutdown.clone()),
+                log.clone(),
+            ))
         })?;
     Ok(builder.run())
 }
@@ -133,12 +138,28 @@ const fn keepalive() -> TcpKeepalive {
         .with_interval(TCP_KEEPALIVE)
 }
 
-/// HTTP/1 over connections of any transport, with the routes and CORS.
-fn http_service(
-    state: AppState,
-    shutdown: GracefulShutdownSignal,
-) -> impl ServiceFactory<Accepted, Config = (), Response = (), Error = DispatchError, InitError = ()>
+/// A service of connections.
+trait ConnectionService:
+    ServiceFactory<Accepted, Config = (), Response = (), Error = DispatchError, InitError = ()>
 {
+}
+
+impl<T> ConnectionService for T where
+    T: ServiceFactory<Accepted, Config = (), Response = (), Error = DispatchError, InitError = ()>
+{
+}
+
+/// Logs the connections that fail in `service`.
+fn logged(service: impl ConnectionService, log: ProtocolErrorLog) -> impl ConnectionService {
+    apply_fn_factory(service, move |accepted: Accepted, service| {
+        let (log, client) = (log.clone(), accepted.1);
+        let result = service.call(accepted);
+        async move { result.await.inspect_err(|error| log.record(client, error)) }
+    })
+}
+
+/// HTTP/1 over connections of any transport, with the routes and CORS.
+fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl ConnectionService {
     let address = state.address;
     let app = App::new()
         .wrap(ConditionOption::from(state.origins.cors()))

@@ -12,6 +12,7 @@ mod announce;
 mod connection_service;
 mod listen;
 mod open_broker;
+mod protocol_errors;
 mod shutdown;
 
 use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc};

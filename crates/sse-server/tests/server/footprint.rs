@@ -1,6 +1,6 @@
 //! The server's use of memory and open files stays bounded, whatever clients and Redis do.
 
-use std::{cell::RefCell, io::ErrorKind, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use reqwest::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
@@ -413,21 +413,14 @@ async fn the_program_configures_its_allocator_for_any_build_and_directory() {
     let program = directory.path().join("sse-server");
     std::fs::copy(built, &program).unwrap();
     let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
-    let mut command = clean(Command::new(program));
-    command
+    let child = clean(Command::new(program))
         .args(["--memory", "--bind", "127.0.0.1:0"])
         .current_dir(directory.path())
         .env("_RJEM_MALLOC_CONF", "stats_print:true")
         .stdout(std::fs::File::create(&stdout).unwrap())
-        .stderr(std::fs::File::create(&stderr).unwrap());
-    let command = RefCell::new(command);
-    // Another test may be starting a process, which holds the open file of the copy until it
-    // executes its own program.
-    let started = async || match command.borrow_mut().spawn() {
-        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
-        child => Some(child.unwrap()),
-    };
-    let child = until("the copy can be executed", started).await;
+        .stderr(std::fs::File::create(&stderr).unwrap())
+        .spawn()
+        .unwrap();
     let mut server = KilledWhenDropped(child);
     let listens = async || {
         std::fs::read(&stdout)

@@ -16,6 +16,7 @@
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
+//! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
@@ -44,6 +45,7 @@ mod idempotency;
 mod limits;
 mod lost_tail;
 mod multi_channel;
+mod protocol_errors;
 mod redis_connection;
 mod redis_errors;
 mod redis_setup;
