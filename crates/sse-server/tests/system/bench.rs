@@ -6,18 +6,19 @@ use std::{path::Path, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, workspace};
+use crate::process::{Process, build_all, workspace};
 
 /// Runs scenarios and returns their measurements.
 fn quick(arguments: &[&str], file: &str) -> Vec<Value> {
     let out = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    build_all();
     let mut command = Command::new("scripts/bench");
     command
         .args(["--quick", "--debug", "--out"])
         .arg(out.path())
         .args(arguments)
         .current_dir(workspace());
-    let (status, lines) = Process::start(command).finish();
+    let (status, lines) = Process::start(&command).finish();
     assert!(status.success(), "{}", lines.join("\n"));
     assert!(out.path().join("table.md").exists());
     runs(&out.path().join(file))
@@ -152,7 +153,7 @@ fn the_unit_tests_of_the_benchmark_pass() {
     command
         .current_dir(workspace())
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    let (status, lines) = Process::start(command).finish();
+    let (status, lines) = Process::start(&command).finish();
     assert!(status.success(), "{}", lines.join("\n"));
 }
 
@@ -168,7 +169,7 @@ fn misuse_is_reported() {
             .args(["scripts/benchmark", "--bin", "target/debug"])
             .args(arguments)
             .current_dir(workspace());
-        let (status, lines) = Process::start(command).finish();
+        let (status, lines) = Process::start(&command).finish();
         assert!(
             status.code() == Some(2) && lines.join("\n").contains(hint),
             "{lines:?}"

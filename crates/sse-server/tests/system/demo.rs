@@ -2,13 +2,14 @@
 
 use std::process::Command;
 
-use crate::process::{Process, signal, workspace};
+use crate::process::{Process, build_all, signal, workspace};
 
 fn demo(options: &[&str]) -> Process {
+    build_all();
     let mut command = Command::new(workspace().join("scripts/demo"));
     // The programs of a release, but in the debug builds that already exist.
     command.arg("--debug").args(options);
-    Process::start(command)
+    Process::start(&command)
 }
 
 /// Returns the figures of the last line: sent, received, lost.

@@ -9,7 +9,7 @@ fn run_example(mut command: Command, name: &str, url: &str) -> Vec<String> {
     command
         .arg(workspace().join("examples").join(name))
         .arg(url);
-    let (status, lines) = Process::start(command).finish();
+    let (status, lines) = Process::start(&command).finish();
     assert!(status.success(), "{name}: {lines:#?}");
     lines
 }
@@ -18,7 +18,7 @@ fn run_example(mut command: Command, name: &str, url: &str) -> Vec<String> {
 fn every_example_program_runs_and_ends_by_itself() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-server"));
     command.args(["--memory", "--bind", "127.0.0.1:0"]);
-    let mut server = Process::start(command);
+    let mut server = Process::start(&command);
     let url = server.line(|line| line.starts_with("http://"));
 
     let published = run_example(python(), "publish.py", &url);

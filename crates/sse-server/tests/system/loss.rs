@@ -11,18 +11,19 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, python, workspace};
+use crate::process::{Process, build_program, python, workspace};
 
 const CONNECTIONS: u64 = 20;
 
 /// Starts a program of the workspace as its README does.
 fn cargo_run(program: &str, arguments: &[&str]) -> Process {
+    build_program(program);
     let mut command = Command::new("cargo");
     command
         .args(["run", "--quiet", "-p", program, "--"])
         .args(arguments)
         .current_dir(workspace());
-    Process::start(command)
+    Process::start(&command)
 }
 
 /// Cuts streams of a server while events are published. Returns the bench's report, and whether the
@@ -85,7 +86,7 @@ fn number(report: &Value, path: &str) -> u64 {
 fn sse_server_loses_nothing_in_a_storm_of_cuts() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-server"));
     command.args(["--memory", "--bind", "127.0.0.1:0"]);
-    let mut server = Process::start(command);
+    let mut server = Process::start(&command);
     let url = server.line(|line| line.starts_with("http://"));
     let directory = TempDir::new().unwrap();
     let (report, is_clean) = storm(&url, directory.path(), &[]);
@@ -112,7 +113,7 @@ fn flask_sse_loses_events_while_a_stream_is_disconnected() {
         .arg(&socket)
         .arg("--dir")
         .arg(directory.path());
-    let mut redis = Process::start(command);
+    let mut redis = Process::start(&command);
     redis.line(|line| line.contains("eady to accept connections"));
 
     let mut command = python();
@@ -129,7 +130,7 @@ fn flask_sse_loses_events_while_a_stream_is_disconnected() {
     ]);
     command.arg(workspace().join("crates/sse-server/tests/system/flask_sse"));
     command.env("REDIS_URL", format!("unix://{}", socket.display()));
-    let mut gunicorn = Process::start(command);
+    let mut gunicorn = Process::start(&command);
     let listening = gunicorn.line(|line| line.contains("Listening at: http://"));
     let url = listening
         .split_whitespace()

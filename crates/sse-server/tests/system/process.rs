@@ -5,12 +5,23 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
 
-/// Longer than any step takes, including a build; only a failing test waits this long.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
+/// Longer than any step takes after the build; only a failing test waits this long for a line.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A Python program that executes another program, with the default reaction to Ctrl-C.
+///
+/// A program inherits ignored signals. A shell cannot handle a signal that was ignored when it
+/// started, and a test run in the background ignores Ctrl-C.
+const WITH_DEFAULT_SIGNALS: &str = "\
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+";
 
 /// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
@@ -33,33 +44,14 @@ impl Process {
     /// Starts a program as from a user's shell. The environment has no variables of the project's
     /// programs, and none that cargo sets for a test, because these would make an inner cargo
     /// rebuild everything. Stdout and stderr are merged.
-    pub(crate) fn start(mut command: Command) -> Self {
-        // A value that the test has set is kept.
-        if !command.get_envs().any(|(name, _)| name == "REDIS_URL") {
-            command.env_remove("REDIS_URL");
-        }
-        for (name, _) in std::env::vars() {
-            let ours = ["SSE_", "GENERATOR_", "LISTENER_"];
-            let of_a_test = [
-                "CARGO_PKG_",
-                "CARGO_MANIFEST_",
-                "CARGO_BIN_EXE_",
-                "CARGO_CRATE_",
-                "CARGO_PRIMARY_",
-            ];
-            if ours
-                .iter()
-                .chain(&of_a_test)
-                .any(|prefix| name.starts_with(prefix))
-            {
-                command.env_remove(name);
-            }
-        }
+    pub(crate) fn start(command: &Command) -> Self {
+        let name = format!("{command:?}");
+        let mut command = with_default_signals(command);
+        clean_environment(&mut command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let name = format!("{command:?}");
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -111,15 +103,27 @@ impl Process {
 
     /// Reads to the end of both outputs and waits for the exit.
     pub(crate) fn finish(&mut self) -> (ExitStatus, Vec<String>) {
-        let end = Instant::now() + PATIENCE;
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            self.seen.push(line);
+        if !self.read_to_end() {
+            let _ = self.child.kill();
+            panic!(
+                "{} has not ended, and has printed nothing for {PATIENCE:?} after:\n{}",
+                self.name,
+                self.seen.join("\n")
+            );
         }
         let status = self.child.wait().expect("an exit status");
         (status, self.seen.clone())
+    }
+
+    /// Reads the rest of both outputs; returns false if nothing is printed for too long.
+    fn read_to_end(&mut self) -> bool {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
     }
 
     /// Sends the signal with this name.
@@ -132,9 +136,81 @@ impl Drop for Process {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
             self.signal("TERM");
+            if !self.read_to_end() {
+                let _ = self.child.kill();
+            }
             let _ = self.child.wait();
         }
     }
+}
+
+/// Removes the variables of the project's programs, and those that cargo sets for a test.
+fn clean_environment(command: &mut Command) {
+    // A value that the test has set is kept.
+    if !command.get_envs().any(|(name, _)| name == "REDIS_URL") {
+        command.env_remove("REDIS_URL");
+    }
+    for (name, _) in std::env::vars() {
+        let ours = ["SSE_", "GENERATOR_", "LISTENER_"];
+        let of_a_test = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_EXE_",
+            "CARGO_CRATE_",
+            "CARGO_PRIMARY_",
+        ];
+        if ours
+            .iter()
+            .chain(&of_a_test)
+            .any(|prefix| name.starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// The same command with the default reaction to Ctrl-C.
+fn with_default_signals(command: &Command) -> Command {
+    let mut wrapped = python();
+    wrapped
+        .args(["-c", WITH_DEFAULT_SIGNALS])
+        .arg(command.get_program())
+        .args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        wrapped.current_dir(directory);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
+
+/// Builds a program as a user does, however long it takes.
+pub(crate) fn build_program(package: &str) {
+    cargo(&["build", "--quiet", "-p", package]);
+}
+
+/// Builds what the scripts use with `--debug`, which is mostly built already.
+pub(crate) fn build_all() {
+    cargo(&[
+        "test",
+        "--no-run",
+        "--locked",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+    ]);
+}
+
+fn cargo(arguments: &[&str]) {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(workspace());
+    clean_environment(&mut command);
+    let status = command.status().expect("cargo runs");
+    assert!(status.success(), "cargo {}", arguments.join(" "));
 }
 
 /// Sends a signal to a process that this test started.
@@ -158,4 +234,29 @@ pub(crate) fn python() -> Command {
         program.display()
     );
     Command::new(program)
+}
+
+/// Set in the inner run of the test below.
+const IGNORES_SIGINT: &str = "TEST_IGNORES_SIGINT";
+
+#[test]
+fn a_program_ends_on_ctrl_c_even_if_the_tests_ignore_it() {
+    if std::env::var_os(IGNORES_SIGINT).is_some() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo started; exec sleep 600"]);
+        let mut program = Process::start(&command);
+        program.line(|line| line == "started");
+        program.signal("INT");
+        let (status, _) = program.finish();
+        assert!(!status.success());
+        return;
+    }
+    let inner = "process::a_program_ends_on_ctrl_c_even_if_the_tests_ignore_it";
+    let status = Command::new("sh")
+        .args(["-c", "trap '' INT; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().expect("the test program"))
+        .arg(inner)
+        .env(IGNORES_SIGINT, "1")
+        .status();
+    assert!(status.expect("sh runs").success());
 }

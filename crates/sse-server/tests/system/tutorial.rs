@@ -15,14 +15,14 @@ fn script(script: &str, url: &str, count: usize) -> Process {
         .arg(scripts.join(script))
         .arg(url)
         .arg(count.to_string());
-    Process::start(command)
+    Process::start(&command)
 }
 
 #[test]
 fn the_tutorials_clients_see_what_the_tutorial_shows() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sse-server"));
     command.args(["--memory", "--bind", "127.0.0.1:0"]);
-    let mut server = Process::start(command);
+    let mut server = Process::start(&command);
     let url = server.line(|line| line.starts_with("http://"));
 
     let mut listener = script("listen.py", &url, 6);
