@@ -37,14 +37,19 @@ pub fn opening(out: &mut BytesMut, retry: Duration, position: Option<impl Displa
     out.put_u8(b'\n');
 }
 
-/// Writes a heartbeat, which is an empty comment.
+/// Writes a heartbeat, which is an empty comment. It must follow a complete block.
 ///
-/// `moved_to` is the new position if events have passed that the subscriber's filter excludes.
+/// `moved_to` is the new position if events have passed that the subscriber's filter excludes. Only
+/// then does a blank line follow, at which a parser stores the position. Some parsers dispatch an
+/// empty event for every blank line, so there is none without need.
 pub fn heartbeat(out: &mut BytesMut, moved_to: Option<impl Display>) {
-    if let Some(position) = moved_to {
-        write_field(out, "id", position);
+    match moved_to {
+        None => out.put_slice(b":\n"),
+        Some(position) => {
+            write_field(out, "id", position);
+            out.put_slice(b":\n\n");
+        }
     }
-    out.put_slice(b":\n\n");
 }
 
 /// Writes the `id` line at the start of a block.
@@ -115,6 +120,6 @@ mod tests {
         let mut out = BytesMut::new();
         heartbeat(&mut out, None::<&str>);
         heartbeat(&mut out, Some("5-1"));
-        assert_eq!(out, ":\n\nid: 5-1\n:\n\n");
+        assert_eq!(out, ":\nid: 5-1\n:\n\n");
     }
 }

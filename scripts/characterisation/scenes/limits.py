@@ -133,7 +133,7 @@ def wrong_keys_in_redis(scene):
         scene.post(server, path, TEXT if body == "x" else LINES, body)
     scene.get(server, "/events?channel=taken")
     stream = scene.open(server, "/stream?channel=taken")
-    stream.stream.wait_for(":\n\n")
+    stream.stream.wait_for("\n\n:\n")
     server.redis.command("DEL", "sse:{taken}")
     scene.publish(server, "taken", "click", "repaired")
     stream.stream.wait_for("repaired\n\n")
@@ -181,7 +181,7 @@ def redis_away(scene):
         scene.open(server, "/stream", [("last-event-id", event_id)]),
     ]
     for one in during:
-        one.stream.wait_for(":\n\n")
+        one.stream.wait_for("\n\n:\n")
         scene.fact("opening while Redis is away: " + one.stream.blocks()[0].replace("\n", " / "))
     server.redis.restart()
     server.wait_until_ready()

@@ -150,7 +150,7 @@ def heartbeats(scene, broker, threads):
     for path in ("/stream?event=view", "/stream?event=view&channel=a&channel=sse"):
         opened = scene.open(server, path)
         stream = opened.stream
-        stream.wait_for("\n\n:\n\n")
+        stream.wait_for("\n\n:\n")
         skipped = scene.publish(server, "sse", "click", "skipped")
         # The position comes once, and plain comments go on after it.
         stream.wait_until(

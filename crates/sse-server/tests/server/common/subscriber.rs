@@ -34,9 +34,15 @@ impl Subscriber {
         }
     }
 
-    /// The next block, without its blank line; `None` at the end of the stream.
+    /// The next block, without its blank line; `None` at the end of the stream. A heartbeat without
+    /// a position is a block of its own, although no blank line follows.
     pub(crate) async fn try_next_block(&mut self) -> Option<String> {
         loop {
+            if self.bytes.starts_with(b":\n") {
+                self.searched = 0;
+                self.bytes.drain(..2);
+                return Some(":".to_owned());
+            }
             let found = memmem::find(&self.bytes[self.searched..], b"\n\n");
             if let Some(end) = found.map(|end| self.searched + end) {
                 self.searched = 0;
