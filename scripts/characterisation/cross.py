@@ -120,7 +120,7 @@ def snapshot(server):
     }
     starts = {
         query: server.json(f"/events?{query}")
-        for query in ("last=3", "since=0", "from=oldest", "event=none")
+        for query in ("last=3", "since=1970-01-01T00:00:00Z", "from=oldest", "event=none")
     }
     return {"channels": channels, "pages": pages, "starts": starts}
 

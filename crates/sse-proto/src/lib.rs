@@ -9,6 +9,7 @@
 //! | [`event`] | [`Event`] and its validated parts [`Channel`] and [`EventType`] |
 //! | [`cursor`] | [`EventId`], [`Position`] and [`Cursor`] |
 //! | [`wire`] | writes events, comments and `retry` as `text/event-stream` bytes |
+//! | [`moment`] | parses times and durations before now |
 //! | [`lines`] | splits `text/event-stream` bytes into lines, and parses a line |
 //! | [`blocks`] | splits `text/event-stream` bytes into complete blocks |
 //! | [`api`] | JSON of responses, errors, history and batch lines |
@@ -22,6 +23,7 @@ pub mod cursor;
 pub mod event;
 pub mod json;
 pub mod lines;
+pub mod moment;
 pub mod record;
 pub mod units;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! Parsers for durations, times and sizes on command lines, in environment variables and in URLs.
+//! Parsers for durations and sizes on command lines, in environment variables and in URLs.
 //!
 //! All programs share this grammar. An error text quotes at most 40 characters of the input and
 //! names the expected form; the caller adds the name of the flag or parameter.
@@ -36,67 +36,9 @@ pub fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A moment in the past, relative or absolute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// This duration before now, by the log's clock.
-    Ago(Duration),
-    /// Milliseconds since the Unix epoch.
-    At(u64),
-}
-
-/// Parses a moment: a duration before now (`90s`, `10m`, `2h`, `1d`), or a time as in
-/// [`parse_time_ms`].
-///
-/// # Errors
-///
-/// The text has neither form. The error is the message for the user.
-pub fn parse_moment(text: &str) -> Result<Moment, String> {
-    if let Ok(time) = parse_time_ms(text) {
-        return Ok(Moment::At(time));
-    }
-    humantime::parse_duration(text)
-        .map(Moment::Ago)
-        .map_err(|_| {
-            format!(
-                "{:?} is neither a duration ago, like 90s, 10m, 2h or 1d, nor {TIME_FORMS}",
-                shorten(text)
-            )
-        })
-}
-
 /// Returns the first 40 characters of `text`. The text can come from a URL and be long.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(40).collect()
-}
-
-const TIME_FORMS: &str = "a time, like 2026-11-24T12:06:36Z or its milliseconds since 1970";
-
-/// Parses a time, in RFC 3339 or in milliseconds since the Unix epoch.
-///
-/// Returns milliseconds since the Unix epoch, and 0 for an earlier time. The `+` of an offset may
-/// be a space, because the query of a URL decodes `+` to a space.
-///
-/// # Errors
-///
-/// The text has neither form. The error is the message for the user.
-pub fn parse_time_ms(text: &str) -> Result<u64, String> {
-    let invalid = || format!("{:?} is not {TIME_FORMS}", shorten(text));
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map_err(|_| invalid());
-    }
-    let time = DateTime::parse_from_rfc3339(&restore_plus(text)).map_err(|_| invalid())?;
-    Ok(u64::try_from(time.timestamp_millis()).unwrap_or(0))
-}
-
-/// Replaces the space before the offset of an RFC 3339 time by `+`.
-///
-/// A space at byte 10, after the date, is the separator of date and time and stays.
-fn restore_plus(text: &str) -> String {
-    match text.rfind(' ') {
-        Some(at) if at > 10 => [&text[..at], "+", &text[at + 1..]].concat(),
-        _ => text.to_owned(),
-    }
 }
 
 /// Formats milliseconds since the Unix epoch as RFC 3339 in UTC.
@@ -148,61 +90,10 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_a_duration_ago_or_a_time() {
-        for (text, seconds) in [
-            ("10m", 600),
-            ("90s", 90),
-            ("2h", 7200),
-            ("1d", 86_400),
-            ("0s", 0),
-        ] {
-            assert_eq!(
-                parse_moment(text),
-                Ok(Moment::Ago(Duration::from_secs(seconds)))
-            );
-        }
-        let ms = 1_795_521_996_855;
-        for text in [
-            "1795521996855",
-            "2026-11-24T12:06:36.855Z",
-            "2026-11-24 12:06:36.855Z",
-            "2026-11-24t12:06:36.855999z",
-            "2026-11-24T13:06:36.855+01:00",
-            "2026-11-24T13:06:36.855 01:00",
-            "2026-11-24 13:06:36.855 01:00",
-            "2026-11-24T05:06:36.855-07:00",
-        ] {
-            assert_eq!(parse_moment(text), Ok(Moment::At(ms)), "{text}");
-            assert_eq!(parse_time_ms(text), Ok(ms), "{text}");
-        }
-        assert_eq!(parse_time_ms("1960-01-01T00:00:00Z"), Ok(0));
-        for bad in [
-            "",
-            " ",
-            "x",
-            "-5",
-            "10x",
-            "2026-11-24",
-            "12:06",
-            "2026-13-01T00:00:00Z",
-            "é 1",
-            "          é ",
-        ] {
-            assert!(
-                parse_moment(bad).is_err() && parse_time_ms(bad).is_err(),
-                "{bad:?}"
-            );
-        }
-        assert!(parse_time_ms("18446744073709551616").is_err() && parse_time_ms("10m").is_err());
-    }
-
-    #[test]
     fn an_error_quotes_only_the_start_of_a_long_input() {
         let long = "x".repeat(100_000);
         let messages = [
             parse_duration(&long).unwrap_err(),
-            parse_moment(&long).unwrap_err(),
-            parse_time_ms(&long).unwrap_err(),
             parse_size(&long).unwrap_err(),
         ];
         assert!(

@@ -179,7 +179,7 @@ def ends(scene, broker):
         f"event=b&from=oldest&until={ids[2]}",
         f"event=none&from=oldest&until={ids[3]}",
         f"envelope=json&last=1&until={ids[3]}",
-        "last=1&until=0",
+        "last=1&until=0-0",
         "until=5-5",
         f"last_event_id={ids[3]}&until={ids[3]}",
         "last_event_id=garbage&until=5-5",

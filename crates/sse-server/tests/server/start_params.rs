@@ -186,7 +186,7 @@ crate::on_every_broker! {
             let mut subscriber = server.subscribe(&format!("/stream?since={since}")).await;
             assert_eq!(subscriber.next_event().await.id, all[all.len() - late].id, "{since}");
         }
-        for since in forms(ms(&first)).into_iter().chain(["10m", "1d", "0", "1960-01-01T00:00:00Z"].map(ToOwned::to_owned)) {
+        for since in forms(ms(&first)).into_iter().chain(["10m", "1d", "100000000", "1960-01-01T00:00:00Z"].map(ToOwned::to_owned)) {
             let mut subscriber = server.subscribe(&format!("/stream?since={since}")).await;
             assert_eq!(subscriber.next_event().await.id, first, "{since}");
             assert_eq!(events(&server, &format!("since={since}")).await["events"].as_array().unwrap().len(), all.len());
@@ -208,7 +208,7 @@ crate::on_every_broker! {
         }
         let kept = server.history("sse").await;
         let oldest = &kept[0].id;
-        for since in [ms(&first).to_string(), "1d".to_owned(), "0".to_owned()] {
+        for since in [ms(&first).to_string(), "1d".to_owned(), "100000000.5".to_owned()] {
             let mut cut = server.subscribe(&format!("/stream?since={since}")).await;
             let opening = cut.last_event_id.clone();
             let answer = events(&server, &format!("since={since}&limit=1")).await;

@@ -84,7 +84,7 @@ crate::on_every_broker! {
             assert_eq!((answer["events"].as_array().map(Vec::len), answer["more"].as_bool()), (Some(nth + 1), Some(false)));
         }
         // Ends between two events, with a filter that no event passes, and before all events.
-        for (query, count) in [(format!("{}-999", id(&all[9]).ms), None), ("0-1".to_owned(), Some(0)), ("0".to_owned(), Some(0))] {
+        for (query, count) in [(format!("{}-999", id(&all[9]).ms), None), ("0-1".to_owned(), Some(0)), ("0-0".to_owned(), Some(0))] {
             let events = follow(&server, &format!("/stream?from=oldest&until={query}")).await;
             assert!(count.is_none_or(|count| events.len() == count), "{query}: {}", events.len());
         }
@@ -92,7 +92,7 @@ crate::on_every_broker! {
         assert_eq!(events, []);
         let events = follow(&server, &format!("/stream?event=none&from=oldest&until={}", all[300].id)).await;
         assert_eq!(events, []);
-        let reply: Value = server.get("/events?limit=9&until=0").await.unwrap().json().await.unwrap();
+        let reply: Value = server.get("/events?limit=9&until=0-0").await.unwrap().json().await.unwrap();
         assert_eq!((reply["events"].as_array().map(Vec::len), reply["more"].as_bool()), (Some(0), Some(false)));
     }
 

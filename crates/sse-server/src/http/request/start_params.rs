@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, http::header::HeaderName};
 use chrono::Utc;
 use sse_proto::{
     Channel, Cursor, EventId,
-    units::{Moment, parse_moment, parse_time_ms},
+    moment::{Moment, parse_moment, parse_time_ms},
 };
 use tokio::time::timeout;
 
@@ -229,8 +229,8 @@ mod tests {
         assert_eq!(from_url("last=10"), Ok(Some(StartParam::Last(10))));
         assert_eq!(from_url("from=oldest"), Ok(Some(StartParam::Oldest)));
         assert_eq!(
-            from_url("since=5"),
-            Ok(Some(StartParam::Since(Moment::At(5))))
+            from_url("since=1795521996855"),
+            Ok(Some(StartParam::Since(Moment::At(1_795_521_996_855))))
         );
         assert_eq!(
             from_url("last_event_id=&last=0"),
@@ -253,6 +253,8 @@ mod tests {
             "last=",
             "from=newest",
             "since=",
+            "since=0",
+            "since=10",
             "since=yesterday",
             "from=",
         ] {
@@ -267,13 +269,22 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert_eq!(end("until=5-7"), Ok(Some(EventId::new(5, 7))));
-        assert_eq!(end("until=5"), Ok(Some(EventId::new(5, u64::MAX))));
+        assert_eq!(
+            end("until=1795521996855"),
+            Ok(Some(EventId::new(1_795_521_996_855, u64::MAX)))
+        );
         assert_eq!(
             end("until=1970-01-01T00:00:00.005Z"),
             Ok(Some(EventId::new(5, u64::MAX)))
         );
         assert_eq!(end(""), Ok(None));
-        for bad in ["until=10m", "until=", "until=@5-7", "until=a=5-7"] {
+        for bad in [
+            "until=10m",
+            "until=",
+            "until=5",
+            "until=@5-7",
+            "until=a=5-7",
+        ] {
             assert!(end(bad).is_err(), "{bad}");
         }
     }
