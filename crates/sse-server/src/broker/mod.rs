@@ -27,6 +27,7 @@
 //!   channel, by any node. A notification may be spurious. A caller that follows before it reads
 //!   misses nothing.
 
+mod channel_usage;
 mod clock;
 pub mod continuity;
 pub mod embedded;

@@ -25,6 +25,19 @@ async fn kept(server: &TestServer, channel: &str) -> Vec<String> {
 }
 
 crate::on_every_broker! {
+    async fn a_warning_precedes_the_limit_of_channels(backend: Backend) {
+        let server = TestServer::start_with(backend, &["--channels-max", "10"]).await;
+        let warnings = || server.log().matches("--channels-max allows").count();
+        for number in 1..=7 {
+            server.publish(&format!("c{number}"), "click", "x").await;
+        }
+        assert_eq!(warnings(), 0);
+        for number in 8..=10 {
+            server.publish(&format!("c{number}"), "click", "x").await;
+        }
+        until("the warning", async || (warnings() == 1).then_some(())).await;
+    }
+
     async fn history_keeps_the_newest_events_of_each_channel(backend: Backend) {
         let server = TestServer::start_with(backend, &["--history-events", "10"]).await;
         server.publish_numbers("quiet", 0..5).await;

@@ -72,7 +72,9 @@ use self::{
     writer::{ReplySender, Request, Writer, WriterThread},
 };
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, clock,
+    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+    channel_usage::ChannelUsage,
+    clock,
     idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
     notify::ChangeNotifier,
 };
@@ -124,6 +126,7 @@ impl Embedded {
             retention,
             free_space: FreeSpace::new(directory.clone(), disk_reserve_bytes),
             failure_log: FailureLog::new(),
+            channel_usage: ChannelUsage::new(retention.channels_max),
         };
         let writer = writer
             .spawn(gave_up)

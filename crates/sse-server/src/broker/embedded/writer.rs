@@ -38,6 +38,7 @@ use super::{
 };
 use crate::broker::{
     BrokerError, Retention,
+    channel_usage::ChannelUsage,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added},
 };
@@ -95,6 +96,7 @@ pub(super) struct Writer {
     pub(super) retention: Retention,
     pub(super) free_space: FreeSpace,
     pub(super) failure_log: FailureLog,
+    pub(super) channel_usage: ChannelUsage,
 }
 
 impl Writer {
@@ -187,12 +189,21 @@ impl Writer {
             Ok((replies, change)) => {
                 let more_to_trim = change.more_to_trim;
                 self.shared.publish_change(&change);
-                self.state.apply(change);
+                self.apply(change);
                 self.reply(batch, replies);
                 self.log_success();
                 Ok(more_to_trim)
             }
             Err(error) => self.recover(batch, &error).map(|()| false),
+        }
+    }
+
+    fn apply(&mut self, change: CommittedChange) {
+        let before = self.state.channels.rows().len();
+        self.state.apply(change);
+        let after = self.state.channels.rows().len();
+        if after > before {
+            self.channel_usage.record_growth(after);
         }
     }
 

@@ -76,6 +76,11 @@ impl Channels {
         self.by_name.get(channel)
     }
 
+    /// The number of channels.
+    pub(super) fn count(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// Changes a channel; returns `None` if it does not exist.
     pub(super) fn update<T>(
         &mut self,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::broker::{
     BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+    channel_usage::ChannelUsage,
     clock::Clock,
     idempotency::{
         AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
@@ -24,6 +25,7 @@ pub(super) struct Log {
     retention: Retention,
     clock: Clock,
     channels: Channels,
+    usage: ChannelUsage,
     /// What all events count towards the limit of bytes.
     bytes: u64,
 }
@@ -36,6 +38,7 @@ impl Log {
             retention,
             clock: Clock::new(origin, first_seq),
             channels: Channels::new(origin),
+            usage: ChannelUsage::new(retention.channels_max),
             bytes: 0,
         }
     }
@@ -108,6 +111,7 @@ impl Log {
             let channels_max = self.retention.channels_max;
             let cutoff_ms = self.retention.cutoff_ms(now_ms);
             self.bytes -= self.channels.create(channel, channels_max, cutoff_ms)?;
+            self.usage.record_growth(self.channels.count());
         }
         Ok(())
     }

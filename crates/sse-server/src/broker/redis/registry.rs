@@ -15,13 +15,14 @@ use redis::{Cmd, SortedSetAddOptions};
 use sse_proto::Channel;
 
 use super::session::Session;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, channel_usage::ChannelUsage};
 
 /// Registers channels, and remembers to which of them this node has appended.
 #[derive(Debug)]
 pub(super) struct Registry {
     key: String,
     channels_max: usize,
+    usage: ChannelUsage,
     appended: Mutex<AppendedChannels>,
 }
 
@@ -53,6 +54,7 @@ impl Registry {
         Self {
             key,
             channels_max,
+            usage: ChannelUsage::new(channels_max),
             appended: Mutex::default(),
         }
     }
@@ -83,7 +85,9 @@ impl Registry {
             return Ok(());
         }
         self.check_limit(channels)?;
-        self.add(channel, session).await
+        self.add(channel, session).await?;
+        self.usage.record_growth(channels + 1);
+        Ok(())
     }
 
     /// Fails if there is no room for another one than these `channels`.
