@@ -6,8 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::{
     StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
+
+use crate::decode::content_coding::effective_codings;
 
 /// What to do after a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,19 +58,19 @@ impl ResponseAction {
 }
 
 fn check_content(headers: &HeaderMap) -> Option<NotAStream> {
-    let header = |name| {
-        headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let content_type = header(CONTENT_TYPE).unwrap_or_default();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("text/event-stream") {
         return Some(NotAStream::ContentType(content_type));
     }
-    header(CONTENT_ENCODING)
-        .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
-        .map(NotAStream::Compressed)
+    let codings = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    effective_codings(codings).map(NotAStream::Compressed)
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. A date is relative to the `Date` of the
@@ -88,7 +90,7 @@ fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::{HeaderName, HeaderValue};
+    use reqwest::header::HeaderName;
 
     use super::*;
 
@@ -143,11 +145,15 @@ mod tests {
                 ],
             )
         };
-        assert_eq!(coded("identity"), ResponseAction::Stream);
-        assert_eq!(
-            coded("gzip"),
-            ResponseAction::GiveUp(NotAStream::Compressed("gzip".to_owned()))
-        );
+        for plain in ["identity", "none", "NONE", "", "Identity, none"] {
+            assert_eq!(coded(plain), ResponseAction::Stream, "{plain:?}");
+        }
+        for compressed in ["gzip", "none, gzip"] {
+            assert_eq!(
+                coded(compressed),
+                ResponseAction::GiveUp(NotAStream::Compressed("gzip".to_owned()))
+            );
+        }
     }
 
     #[test]

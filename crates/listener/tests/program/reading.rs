@@ -127,3 +127,21 @@ fn the_size_limit_can_be_set() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn a_content_encoding_without_an_effect_is_accepted() {
+    for coding in ["none", "None", "identity", "", "identity, none"] {
+        let server = Server::start();
+        let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
+        let coding = format!("Content-Encoding: {coding}");
+        let headers = ["Content-Type: text/event-stream", coding.as_str()];
+        server.request().respond("200 OK", &headers, "data: a\n\n");
+        let ended = listener.wait_for_end();
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(0), "event: message \ndata: a\n"),
+            "{coding}: {}",
+            ended.stderr
+        );
+    }
+}
