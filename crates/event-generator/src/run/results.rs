@@ -35,7 +35,7 @@ impl Results {
     /// known.
     pub(crate) fn new(
         settings: &Settings,
-        stamper: Option<&Stamper>,
+        stamper: &Stamper,
         total: Option<u64>,
     ) -> Result<Self, RecordError> {
         let record = create_record(settings, stamper)?;
@@ -129,11 +129,8 @@ impl Results {
     }
 }
 
-fn create_record(
-    settings: &Settings,
-    stamper: Option<&Stamper>,
-) -> Result<Option<Record>, RecordError> {
-    let (Some(path), Some(stamper)) = (&settings.record, stamper) else {
+fn create_record(settings: &Settings, stamper: &Stamper) -> Result<Option<Record>, RecordError> {
+    let Some(path) = &settings.record else {
         return Ok(None);
     };
     let channel = settings

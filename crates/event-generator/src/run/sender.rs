@@ -36,7 +36,7 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Connects to nothing yet.
-    pub(super) fn new(settings: &Settings, stamper: Option<Stamper>) -> Result<Self, StartError> {
+    pub(super) fn new(settings: &Settings, stamper: Stamper) -> Result<Self, StartError> {
         let publisher = Publisher::new(&settings.url, REQUEST_TIMEOUT)?;
         Ok(Self {
             payload: settings.build_payload(stamper)?,

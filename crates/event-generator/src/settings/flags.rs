@@ -132,6 +132,21 @@ pub(crate) struct Settings {
     #[arg(value_name = "BYTES", help_heading = help::EVENTS)]
     pub(crate) data_size: Option<usize>,
 
+    /// Add publisher, sequence and send time to the data of the events
+    ///
+    /// These three keys identify an event in the files of --record and `listener --record` even if
+    /// its id is not known, and they measure the latency to a subscriber. The tutorial's text
+    /// becomes the key "message" of an object. The events of --payload sequenced always have the
+    /// keys.
+    #[arg(long, env = "GENERATOR_STAMP", num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parse_switch, value_name = "BOOL", help_heading = help::EVENTS)]
+    pub(crate) stamp: bool,
+
     /// Number of simulated users for --payload session, at most 1000000 [default: 100]
     ///
     /// The timestamps of the events are those of the simulation, with 8 s between actions and 5 min
@@ -230,9 +245,9 @@ pub(crate) struct Settings {
     ///
     /// Every acknowledged event has a line, with its id if it is known. So has every event with an
     /// unknown outcome: no reply in time, a broken connection, or a server error. Rejected events
-    /// have none. The file is emptied first. With a record, the data of events contains publisher,
-    /// sequence and send time, which `listener --record` records too: what is acknowledged here and
-    /// missing there was lost.
+    /// have none. The file is emptied first. An event whose id is here and not in the file of `listener
+    /// --record` was lost. The data of events stays the same; with --stamp also events without an
+    /// id can be compared.
     #[arg(long, env = "GENERATOR_RECORD", value_name = "FILE", help_heading = help::OUTPUT)]
     pub(crate) record: Option<PathBuf>,
 
@@ -276,7 +291,7 @@ pub(crate) struct Settings {
 #[expect(clippy::doc_markdown, reason = "back-ticks would be shown in the help")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PayloadKind {
-    /// The JSON string of the tutorial, "user_id: …, timestamp: …" (the default); with --record, an
+    /// The JSON string of the tutorial, "user_id: …, timestamp: …" (the default); with --stamp, an
     /// object that contains it
     #[default]
     Tutorial,

@@ -19,10 +19,10 @@ Examples:
     event-generator --rate 10 --duration 1m --actions view=8,click=2
   1000 events at 500 per second, the same ones in every run:
     event-generator --rate 500 --count 1000 --seed 7
-  A record to count loss with, together with `listener --record received.ndjson`:
+  A record to count loss with by ids, together with `listener --record received.ndjson`:
     event-generator --rate 50 --duration 30s --channel orders --record sent.ndjson
   Every event exactly once, even if the server restarts meanwhile:
-    event-generator --rate 50 --duration 30s --retry 20 --record sent.ndjson
+    event-generator --rate 50 --duration 30s --retry 20 --stamp --record sent.ndjson
   Simulated users with sessions, at a growing rate:
     event-generator --payload session --users 1000 --ramp 10..500/5m --arrivals poisson
   The same users in real time, and one day of them as fast as possible:

@@ -93,6 +93,9 @@ fn invalid_command_lines_are_rejected() {
         &["--replay", "x", "--actions", "view"],
         &["--replay", "x", "--payload", "tutorial"],
         &["--replay", "x", "--record", "y"],
+        &["--replay", "x", "--stamp"],
+        &["--stamp=maybe"],
+        &["--body", "{seq}", "--stamp"],
         &["--replay", ""],
         &["--users", "5"],
         &["--payload", "session", "--users", "0"],
@@ -133,6 +136,8 @@ fn valid_combinations_are_accepted() {
             "100",
         ][..],
         &["--payload", "session", "--users", "5", "--record", "x"],
+        &["--payload", "session", "--stamp", "--record", "x"],
+        &["--payload", "sequenced", "--stamp"],
         &[
             "--payload",
             "sequenced",

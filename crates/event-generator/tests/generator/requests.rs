@@ -158,7 +158,11 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
             "--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record,
         ];
         // One request at a time means one lane.
-        Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
+        Program::run(
+            arguments
+                .into_iter()
+                .chain(["--stamp", "--concurrency", "1"]),
+        );
         let mut events: Vec<(u64, String, Uuid)> = Vec::new();
         let mut publishers = BTreeSet::new();
         for request in server.requests(20) {

@@ -87,7 +87,7 @@ pub struct FollowSettings {
     /// Record what was received in this file, one JSON object per line
     ///
     /// The file is emptied at the start. A line contains the id, the type and the time of receipt
-    /// of an event, and the publisher's stamp if the data has one (`event-generator --record`).
+    /// of an event, and the publisher's stamp if the data has one (`event-generator --stamp`).
     /// Gaps have lines of their own. Compared with the generator's record, the file shows which
     /// events were lost.
     #[arg(long, env = "LISTENER_RECORD", value_name = "FILE")]
