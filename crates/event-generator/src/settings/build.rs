@@ -1,6 +1,7 @@
 //! Builds the parts of a run from the settings.
 
 use clap::ValueEnum;
+use sse_cli::tls::TlsTrust;
 
 use super::flags::{PayloadKind, Settings};
 use crate::{
@@ -99,6 +100,14 @@ impl Settings {
     /// Builds the builder of requests.
     pub(crate) fn build_request_builder(&self) -> RequestBuilder {
         RequestBuilder::new(&self.url, self.channel.as_ref(), self.request_options())
+    }
+
+    /// Returns which certificates of the server are accepted.
+    pub(crate) fn tls_trust(&self) -> TlsTrust<'_> {
+        TlsTrust {
+            insecure: self.insecure,
+            trusted: self.cacert.as_ref(),
+        }
     }
 
     /// Returns the options of the requests.

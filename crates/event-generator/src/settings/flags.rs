@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 use hyper::Method;
-use sse_cli::{header::Bearer, secret::Unquoted, switch::parse_switch};
+use sse_cli::{header::Bearer, secret::Unquoted, switch::parse_switch, tls::TrustedCertificates};
 use sse_proto::{Channel, units};
 
 use super::{help, values};
@@ -229,12 +229,32 @@ pub(crate) struct Settings {
     #[arg(value_parser = Unquoted(Bearer::parse))]
     pub(crate) bearer: Option<Bearer>,
 
+    /// Do not check the server's certificate
+    ///
+    /// Use this only for your own server with a self-signed certificate: an attacker on the network
+    /// path can then read and change everything, including --bearer and --header.
+    #[arg(long, env = "GENERATOR_INSECURE", num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parse_switch, value_name = "BOOL", help_heading = help::REQUESTS)]
+    pub(crate) insecure: bool,
+
+    /// Trust the certificates in this file (PEM) instead of those of the system
+    ///
+    /// Use it for a server whose certificate is self-signed or issued by a private authority.
+    #[arg(long, env = "GENERATOR_CACERT", value_parser = TrustedCertificates::read)]
+    #[arg(value_name = "FILE", help_heading = help::REQUESTS)]
+    pub(crate) cacert: Option<TrustedCertificates>,
+
     /// Repeat a request with an idempotency key, up to this many times, if its outcome is not known
     ///
     /// Each event or batch is sent with a random `Idempotency-Key`, so that sse-server stores it
-    /// once. A request is repeated after a time-out, a broken or refused connection, a 503, and
+    /// once. A request is repeated after a time-out, a broken or refused connection, a 429, a 503, and
     /// another server error with an unknown outcome: after 100 ms, then twice as long each time, up
-    /// to 5 s, for at most a minute. The last outcome counts; an event that may have been stored
+    /// to 5 s, but not before the reply's `Retry-After`, for at most a minute. The last outcome counts; an event that may have been stored
     /// stays unknown until it is acknowledged. At most 100, and only for the API of sse-server.
     #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry)]
     #[arg(allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]

@@ -95,6 +95,8 @@ fn invalid_command_lines_are_rejected() {
         &["--replay", "x", "--record", "y"],
         &["--replay", "x", "--stamp"],
         &["--stamp=maybe"],
+        &["--insecure=maybe"],
+        &["--cacert", "/absent"],
         &["--body", "{seq}", "--stamp"],
         &["--replay", ""],
         &["--users", "5"],

@@ -104,6 +104,7 @@ impl Settings {
                  put {data} into --body, or remove --stamp",
             ),
         ])?;
+        self.tls_trust().check()?;
         check_one_source(
             self.bearer.is_some(),
             self.header.iter().map(|header| &header.name),

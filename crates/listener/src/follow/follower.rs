@@ -141,7 +141,8 @@ impl Follower {
         if self.nodes.record_rejection() {
             Err(self.rejected_error(error))
         } else {
-            Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
+            let error = TransientError::Rejected(Box::new(error));
+            Ok(ConnectionEnd::Reconnect(error))
         }
     }
 
@@ -290,5 +291,5 @@ fn build_nodes(settings: &FollowSettings) -> reqwest::Result<Vec<Node>> {
             request: StreamRequest::new(settings, url)?,
         })
     };
-    settings.target.urls.iter().map(node).collect()
+    settings.target.urls().map(node).collect()
 }

@@ -196,7 +196,7 @@ mod tests {
     fn the_defaults_follow_the_stream_of_this_machine() {
         let settings = parsed(&[]).unwrap();
         assert_eq!(
-            settings.target.urls[0].to_string(),
+            settings.target.first_url().to_string(),
             "http://127.0.0.1:5000/stream"
         );
         assert_eq!(settings.format, Format::Text);
@@ -233,6 +233,11 @@ mod tests {
             ["--url", "ftp://example.org"],
             ["--channel", "a b"],
             ["--event", ""],
+            ["--url", "http://h/s?channel=a b"],
+            ["--retry-status", "200"],
+            ["--retry-status", "404,no"],
+            ["--retry-status", "600"],
+            ["--cacert", "/absent"],
             ["--last-event-id", "a\nb"],
             ["--count", "0"],
             ["--format", "xml"],

@@ -3,12 +3,13 @@
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use reqwest::StatusCode;
 use sse_cli::switch::parse_switch;
 use sse_proto::units::parse_positive_duration;
 
 use super::{
     target::Target,
-    values::{parse_count, parse_event_size},
+    values::{parse_count, parse_event_size, parse_retried_status},
 };
 
 /// The settings for following a stream.
@@ -47,6 +48,20 @@ pub struct FollowSettings {
         allow_negative_numbers = true
     )]
     pub max_retries: Option<u64>,
+
+    /// Retry after a response with this status, like 404, instead of giving up; may be repeated
+    ///
+    /// Several statuses can be separated by commas. Use it for a stream that is created later, or
+    /// behind a proxy that responds with 404 while the server restarts. The statuses 408, 429 and
+    /// 5xx are always retried. `Retry-After` and --max-retries apply.
+    #[arg(
+        long,
+        env = "LISTENER_RETRY_STATUS",
+        value_name = "STATUS",
+        value_delimiter = ',',
+        value_parser = parse_retried_status
+    )]
+    pub retry_status: Vec<StatusCode>,
 
     /// Fail on an event that is larger than this, like 512KiB or 16MiB
     ///

@@ -196,24 +196,30 @@ impl LoadSettings {
     /// The text to print.
     pub fn check(&self) -> Result<(), String> {
         self.target.check()?;
-        if let Some(url) = self.target.urls.iter().find(|url| url.is_https()) {
+        if let Some(url) = self.target.urls().find(|url| url.is_https()) {
             return Err(format!(
                 "bench supports plain http only, and {url} is https: give the address of the server behind the proxy that has \
                  the certificate"
             ));
         }
-        if self.target.insecure {
-            return Err(
-                "--insecure (LISTENER_INSECURE) has no meaning for bench, which supports plain http only: omit it"
-                    .to_owned(),
-            );
-        }
+        self.check_tls_flags()?;
         if self.expect_no_loss
             && let Some(why) = self.why_loss_is_not_judged()
         {
             return Err(format!("--expect-no-loss cannot be judged: {why}"));
         }
         Ok(())
+    }
+
+    fn check_tls_flags(&self) -> Result<(), String> {
+        let flag = match (self.target.insecure, &self.target.cacert) {
+            (true, _) => "--insecure (LISTENER_INSECURE)",
+            (false, Some(_)) => "--cacert (LISTENER_CACERT)",
+            (false, None) => return Ok(()),
+        };
+        Err(format!(
+            "{flag} has no meaning for bench, which supports plain http only: omit it"
+        ))
     }
 
     /// The reason why missing numbers are no loss, if there is one.
@@ -227,7 +233,7 @@ impl LoadSettings {
 
     /// Returns whether the server sends only some types of events.
     fn filters_events(&self) -> bool {
-        !self.target.events.is_empty() || self.target.urls.iter().any(names_events)
+        !self.target.events.is_empty() || self.target.urls().any(names_events)
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`command_line`] | the commands |
 //! | [`follow`], [`load`] | the settings for following a stream, and of `listener bench` |
 //! | [`target`] | what both share: URLs, the request and its filter |
-//! | [`stream_url`], [`header`], [`last_event_id`], [`body`] | the parts of the request |
+//! | [`url_list`], [`stream_url`], [`header`], [`last_event_id`], [`body`] | the parts of the request |
 //! | `values` | parsers of values |
 
 pub mod body;
@@ -19,4 +19,5 @@ pub mod last_event_id;
 pub mod load;
 pub mod stream_url;
 pub mod target;
+pub mod url_list;
 mod values;

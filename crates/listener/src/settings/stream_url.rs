@@ -97,6 +97,11 @@ pub enum InvalidUrl {
     /// There is no scheme, or the scheme is not HTTP.
     #[error("write http:// or https:// in front, like http://127.0.0.1:5000")]
     Scheme,
+    /// The text after a space is no URL, so the space belongs to the URL before it.
+    #[error(
+        "a URL has no spaces: write %20 for each one, like ?channel=a%20b; a space separates two URLs, each with http:// or https:// in front"
+    )]
+    Space,
     /// The text begins like a URL, but is none.
     #[error("not a URL: {0}")]
     Malformed(url::ParseError),
