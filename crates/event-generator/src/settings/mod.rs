@@ -14,7 +14,7 @@ mod values;
 use std::ffi::OsString;
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-use sse_cli::secret::rejects_stray_value;
+use sse_cli::{environment, secret::rejects_stray_value};
 
 pub(crate) use self::flags::Settings;
 
@@ -33,6 +33,11 @@ impl Settings {
             Err(why) => Err(Self::command().error(ErrorKind::ArgumentConflict, why)),
         }
     }
+}
+
+/// Returns the variables that begin with `GENERATOR_` and are no setting, which are probably mistyped.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    environment::unknown_variables(&Settings::command(), "GENERATOR_")
 }
 
 /// Replaces the message of clap about a value without a flag, which would quote the value.

@@ -201,3 +201,19 @@ fn a_status_other_than_200_is_printed_with_the_message_of_the_server() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn a_mistyped_variable_is_reported() {
+    let server = Server::willing();
+    let variables = [("GENERATOR_CHANEL", "orders"), ("GENERATOR_COUNT", "1")];
+    let ended = Program::start_with(["--url", &server.url()], &variables).end();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(
+        ended.stderr[0],
+        "there is no setting GENERATOR_CHANEL; `event-generator --help` lists them all"
+    );
+    assert_eq!(
+        ended.stderr_text().matches("there is no setting").count(),
+        1
+    );
+}

@@ -18,9 +18,9 @@ pub enum Responder {
     /// The server.
     Server,
     /// This proxy, certainly.
-    Proxy(Proxy),
+    Proxy(Box<Proxy>),
     /// The server or this proxy: the response does not show which.
-    ServerOrProxy(Proxy),
+    ServerOrProxy(Box<Proxy>),
 }
 
 impl Responder {
@@ -29,11 +29,12 @@ impl Responder {
     pub fn of(response: &Response, url: &Url) -> Self {
         let proxy = Some(url)
             .filter(|url| url.scheme() == "http")
-            .and_then(Proxy::for_url);
+            .and_then(Proxy::for_url)
+            .map(Box::new);
         Self::new(response.status(), response.headers(), proxy)
     }
 
-    fn new(status: StatusCode, headers: &HeaderMap, proxy: Option<Proxy>) -> Self {
+    fn new(status: StatusCode, headers: &HeaderMap, proxy: Option<Box<Proxy>>) -> Self {
         let is_of_proxy = status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
             || headers.contains_key(PROXY_ERROR);
         match proxy {

@@ -24,7 +24,7 @@ pub struct FollowSettings {
     /// The file is replaced after the events were written to stdout. After a crash, the listener
     /// prints events again that it had printed but not stored yet, and loses none (at-least-once
     /// delivery). An existing file overrides --last-event-id, --since and --last. Each stream needs
-    /// a file of its own.
+    /// a file of its own: a file of another --url or --channel is rejected.
     #[arg(long, env = "LISTENER_STATE", value_name = "FILE")]
     pub state: Option<PathBuf>,
 

@@ -36,6 +36,14 @@ impl StreamUrl {
         url
     }
 
+    /// Returns the values of a parameter in the query.
+    pub(crate) fn query_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.0
+            .query_pairs()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
     /// Returns whether the connection uses TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {

@@ -124,3 +124,24 @@ fn completions_are_printed_for_a_shell() {
         assert!(ended.stdout.contains("max-event-size"), "{shell}");
     }
 }
+
+#[test]
+fn a_mistyped_variable_is_reported() {
+    let server = Server::start();
+    let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
+    command
+        .env("LISTENER_CHANEL", "orders")
+        .env("LISTENER_IDLE_TIMEOUT", "9s")
+        .env("LISTENER_BENCH_RAMP", "1s");
+    let listener = Listener::spawn(&mut command, Reading::All);
+    let _stream = server.stream("data: a\n\n");
+    let ended = listener.wait_for_end();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended
+            .stderr
+            .contains("there is no setting LISTENER_CHANEL; "),
+        "{ended:?}"
+    );
+    assert_eq!(ended.stderr.matches("there is no setting").count(), 1);
+}

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
+use sse_cli::environment;
 
 use super::cli::Args;
 
@@ -37,13 +38,5 @@ fn is_empty_variable(name: &OsStr) -> bool {
 /// Returns the variables that begin with `SSE_` and are no setting, which are probably mistyped.
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
-    let command = Args::command();
-    let known: Vec<_> = command.get_arguments().filter_map(Arg::get_env).collect();
-    let mut unknown: Vec<String> = std::env::vars_os()
-        .filter(|(name, _)| !known.contains(&name.as_os_str()))
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("SSE_"))
-        .collect();
-    unknown.sort();
-    unknown
+    environment::unknown_variables(&Args::command(), "SSE_")
 }
