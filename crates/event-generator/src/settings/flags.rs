@@ -25,7 +25,8 @@ use crate::{
 /// replies. stdout has the status code of each reply. stderr has messages about failures, the
 /// progress, and at the end a summary. Latency is measured from when an event was due.
 #[derive(Debug, Parser)]
-#[command(version, after_help = help::AFTER_HELP, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
+#[command(after_help = help::SHORT_EXAMPLES, after_long_help = help::AFTER_HELP)]
 pub(crate) struct Settings {
     /// URL of the server
     ///

@@ -1,9 +1,23 @@
-//! Headings of the flags, and the text after them in `--help`.
+//! Headings of the flags, the flags in `-h`, and the text after them.
 
 pub(super) const SCHEDULE: &str = "Schedule";
 pub(super) const EVENTS: &str = "Events";
 pub(super) const REQUESTS: &str = "Requests";
 pub(super) const OUTPUT: &str = "Output";
+
+/// The flags that a first user needs, which are those in `-h`.
+pub(super) const SHORT_HELP: [&str; 9] = [
+    "url", "channel", "rate", "count", "duration", "payload", "actions", "replay", "record",
+];
+
+pub(super) const SHORT_EXAMPLES: &str = "\
+Exit codes: 0 done, 1 failed, 2 misused. --help explains all flags, with more examples.
+
+Examples:
+  The events of the tutorial, one per second, to a server on this machine:
+    event-generator
+  Ten events per second for a minute, four views per click:
+    event-generator --rate 10 --duration 1m --actions view=8,click=2";
 
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:

@@ -29,6 +29,14 @@ fn the_command_is_well_formed_and_every_flag_has_a_variable() {
 }
 
 #[test]
+fn the_short_help_names_flags() {
+    assert_eq!(
+        sse_cli::short_help::missing_flags(&Settings::command(), &help::SHORT_HELP),
+        Vec::<&str>::new()
+    );
+}
+
+#[test]
 fn the_docs_list_every_flag() {
     let docs = include_str!("../../../../docs/tools/event-generator.md");
     for flag in Settings::command()

@@ -203,6 +203,19 @@ fn an_invalid_url_is_not_printed_wherever_it_comes_from() {
 }
 
 #[test]
+fn the_short_help_has_only_the_flags_that_a_first_user_needs() {
+    let [short, long] = ["-h", "--help"].map(|how| Program::run([how]).stdout.join("\n"));
+    for help in [&short, &long] {
+        assert!(help.contains("--rate <EVENTS>"), "{help}");
+    }
+    assert!(
+        !short.contains("--concurrency") && short.lines().count() < 50,
+        "{short}"
+    );
+    assert!(long.contains("--concurrency"), "{long}");
+}
+
+#[test]
 fn help_documents_the_exit_codes_and_ends_with_examples() {
     let ended = Program::run(["--help"]);
     assert_eq!(ended.code, Some(0));

@@ -73,6 +73,27 @@ fn help_documents_exit_codes_and_ends_with_examples() {
 }
 
 #[test]
+fn the_short_help_has_only_the_flags_that_a_first_user_needs() {
+    for (arguments, rare) in [
+        (&["-h"][..], "--idle-timeout"),
+        (&["bench", "-h"], "--settle"),
+    ] {
+        let short = Listener::start(arguments).wait_for_end().stdout;
+        assert!(
+            short.contains("--url <URL>") && !short.contains(rare),
+            "{short}"
+        );
+        assert!(short.lines().count() < 50, "{short}");
+        let long = [&arguments[..arguments.len() - 1], &["--help"]].concat();
+        let long = Listener::start(&long).wait_for_end().stdout;
+        assert!(
+            long.contains("--url <URL>") && long.contains(rare),
+            "{long}"
+        );
+    }
+}
+
+#[test]
 fn every_flag_has_an_environment_variable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("got.ndjson");

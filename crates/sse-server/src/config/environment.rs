@@ -3,9 +3,21 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
-use sse_cli::environment;
+use sse_cli::{environment, short_help::shorten_help};
 
 use super::cli::Args;
+
+/// The flags that a first user needs, which are those in `-h`.
+pub(super) const SHORT_HELP: [&str; 8] = [
+    "bind",
+    "allow-anonymous",
+    "cors-origin",
+    "data-dir",
+    "memory",
+    "redis-url",
+    "history-age",
+    "log",
+];
 
 /// Parses a command line and the environment.
 ///
@@ -15,7 +27,7 @@ use super::cli::Args;
 pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<(Args, ArgMatches), clap::Error> {
-    let mut command = Args::command().mut_args(ignore_empty_variable);
+    let mut command = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
     let matches = command.try_get_matches_from_mut(args)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok((args, matches))
