@@ -46,6 +46,11 @@ fn main() -> ExitCode {
     if let Some(shell) = settings.completions {
         return completions::print(shell);
     }
+    for variable in settings::unknown_variables() {
+        write_line(format_args!(
+            "there is no setting {variable}; `event-generator --help` lists them all"
+        ));
+    }
     run_generator(&settings).unwrap_or_else(|error| {
         write_line(format_args!("error: {error:#}"));
         ExitCode::FAILURE

@@ -14,6 +14,7 @@ use listener::{
         follow::FollowSettings,
     },
 };
+use sse_cli::environment::unknown_variables;
 
 /// Time for a running write to stdout and the state file to finish at the end. A busy disk needs
 /// some time, and an event whose position is not stored is printed again by the next run.
@@ -21,9 +22,15 @@ const LAST_WRITE_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let result = match Invocation::from_args(std::env::args_os()) {
-        Ok(Invocation::Follow(settings)) => follow(&settings),
         Ok(Invocation::Completions(shell)) => print_completions(shell),
-        Ok(Invocation::Load(settings)) => listener::load::run(&settings).map_err(Into::into),
+        Ok(Invocation::Follow(settings)) => {
+            warn_about_unknown_variables();
+            follow(&settings)
+        }
+        Ok(Invocation::Load(settings)) => {
+            warn_about_unknown_variables();
+            listener::load::run(&settings).map_err(Into::into)
+        }
         Err(error) => {
             // A help text that cannot be printed is not an error of the program.
             let _ = error.print();
@@ -36,6 +43,14 @@ fn main() -> ExitCode {
             stderr::log_line(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+fn warn_about_unknown_variables() {
+    for variable in unknown_variables(&command_line::command(), "LISTENER_") {
+        stderr::log_line(format_args!(
+            "there is no setting {variable}; `listener --help` and `listener bench --help` list them all"
+        ));
     }
 }
 

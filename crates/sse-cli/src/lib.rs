@@ -6,8 +6,10 @@
 //! | module | contents |
 //! |---|---|
 //! | [`backoff`] | pauses that double up to a limit (pure) |
+//! | [`environment`] | variables that are probably mistyped |
 //! | [`loopback`] | whether an address or a URL is of this machine (pure) |
 //! | [`open_files`] | the process's limit of open files |
+//! | [`short_help`] | the flags in `-h` |
 //! | [`switch`] | the values of a flag that is on or off (pure) |
 //!
 //! The feature `client` adds what only the clients need:
@@ -16,15 +18,20 @@
 //! |---|---|
 //! | [`authorization`] | at most one flag may set `Authorization` (pure) |
 //! | [`header`] | the values of `--header` and `--bearer` (pure) |
+//! | [`proxy`] | the proxy that the environment sets for a server |
 //! | [`record_file`] | a file with one JSON object per line |
+//! | [`retry_after`] | the header `Retry-After` (pure) |
 //! | [`secret`] | values that no error message may quote (pure) |
 //! | [`signals`] | Ctrl-C and SIGTERM |
 //! | [`stderr`] | messages for people |
 //! | [`terminal`] | control characters made visible (pure) |
+//! | [`tls`] | the certificates to trust, and errors of a handshake |
 
 pub mod backoff;
+pub mod environment;
 pub mod loopback;
 pub mod open_files;
+pub mod short_help;
 pub mod switch;
 
 #[cfg(feature = "client")]
@@ -32,7 +39,11 @@ pub mod authorization;
 #[cfg(feature = "client")]
 pub mod header;
 #[cfg(feature = "client")]
+pub mod proxy;
+#[cfg(feature = "client")]
 pub mod record_file;
+#[cfg(feature = "client")]
+pub mod retry_after;
 #[cfg(feature = "client")]
 pub mod secret;
 #[cfg(feature = "client")]
@@ -41,3 +52,5 @@ pub mod signals;
 pub mod stderr;
 #[cfg(feature = "client")]
 pub mod terminal;
+#[cfg(feature = "client")]
+pub mod tls;

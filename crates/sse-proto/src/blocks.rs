@@ -3,7 +3,8 @@
 //! [`lines`](crate::lines) finds the lines. This module decodes UTF-8, replaces invalid bytes by
 //! U+FFFD, and drops what a parser ignores: unknown fields, an `id` with NUL, and a `retry` with
 //! other characters than digits. Each [`Block`] holds plain `name: value` lines that every parser
-//! reads in the same way. A block is returned only after its blank line has arrived.
+//! reads in the same way. A block is returned only after its blank line has arrived. A reconnection
+//! time is returned as soon as its line has ended, also in a block that is cut off later.
 
 use std::collections::VecDeque;
 
@@ -14,11 +15,13 @@ use crate::lines::{Field, LineSink, LineSplitter, LineTooLong};
 pub enum Item {
     /// A complete block.
     Block(Block),
+    /// A reconnection time in milliseconds, as soon as its `retry` line has ended.
+    Retry(u64),
     /// A comment, as soon as its line has ended. See [`BlockSplitter::with_comments`].
     Comment(String),
 }
 
-/// A block with an effect: an event, a new last event id, or a new reconnection time.
+/// A block with an effect: an event, or a new last event id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
     /// The fields of the block in order, each as `name: value` and LF, without the blank line.
@@ -29,8 +32,6 @@ pub struct Block {
     pub has_data: bool,
     /// The last `id` field. An empty value resets the last event id.
     pub id: Option<String>,
-    /// The last `retry` field, in milliseconds.
-    pub retry_ms: Option<u64>,
     /// End of the blank line, in bytes since the start of the stream.
     ///
     /// If a read ends between CR and LF, the LF belongs to the next block.
@@ -124,6 +125,12 @@ impl LineSink for Assembler {
                 let text = String::from_utf8_lossy(text).into_owned();
                 self.complete.push_back(Item::Comment(text));
             }
+            Field::Retry(retry_ms) => {
+                self.complete.push_back(Item::Retry(retry_ms));
+                // The line is part of the block: it counts for the limit, and the block is not
+                // settled before its end.
+                self.block.append_line("retry", &retry_ms.to_string());
+            }
             field => self.block.add_field(field),
         }
         if self.block.text.is_empty() {
@@ -139,7 +146,7 @@ impl Assembler {
             end,
             ..std::mem::take(&mut self.block)
         };
-        if block.has_data || block.id.is_some() || block.retry_ms.is_some() {
+        if block.has_data || block.id.is_some() {
             self.complete.push_back(Item::Block(block));
         }
     }
@@ -158,11 +165,7 @@ impl Block {
                 self.append_line("id", &id);
                 self.id = Some(id);
             }
-            Field::Retry(retry_ms) => {
-                self.retry_ms = Some(retry_ms);
-                self.append_line("retry", &retry_ms.to_string());
-            }
-            Field::Blank | Field::Comment(_) | Field::Ignored => {}
+            Field::Blank | Field::Comment(_) | Field::Retry(_) | Field::Ignored => {}
         }
     }
 
@@ -191,13 +194,14 @@ mod tests {
             splitter.push(chunk).expect("within the limit");
         }
         std::iter::from_fn(|| splitter.next_item())
-            .map(block)
+            .filter_map(into_block)
             .collect()
     }
 
-    fn block(item: Item) -> Block {
+    fn into_block(item: Item) -> Option<Block> {
         match item {
-            Item::Block(block) => block,
+            Item::Block(block) => Some(block),
+            Item::Retry(_) => None,
             Item::Comment(text) => panic!("comments are off, but got: {text}"),
         }
     }
@@ -259,20 +263,28 @@ mod tests {
     }
 
     #[test]
-    fn a_block_with_only_an_id_or_a_retry_is_returned() {
-        let read = blocks(&[b"id: 5-0\nretry: 10\n\nid\n\nretry: 99999999999999999999\n\n"]);
-        let fields: Vec<_> = read
-            .iter()
-            .map(|b| (b.id.as_deref(), b.retry_ms, b.has_data))
-            .collect();
-        assert_eq!(
-            fields,
-            [
-                (Some("5-0"), Some(10), false),
-                (Some(""), None, false),
-                (None, Some(u64::MAX), false)
-            ]
-        );
+    fn a_block_with_only_an_id_is_returned() {
+        let read = blocks(&[b"id: 5-0\nretry: 10\n\nid\n\nretry: 7\n\n"]);
+        let fields: Vec<_> = read.iter().map(|b| (b.id.as_deref(), b.has_data)).collect();
+        assert_eq!(fields, [(Some("5-0"), false), (Some(""), false)]);
+    }
+
+    #[test]
+    fn a_retry_is_returned_at_the_end_of_its_line() {
+        let mut splitter = BlockSplitter::new(100);
+        for (bytes, item) in [
+            ("data: a\nretry: 1", None),
+            ("0\r", Some(Item::Retry(10))),
+            (
+                "\nretry: 99999999999999999999\n",
+                Some(Item::Retry(u64::MAX)),
+            ),
+            ("retry: 7s\nretry: 5", None),
+        ] {
+            splitter.push(bytes.as_bytes()).unwrap();
+            assert_eq!(splitter.next_item(), item, "{bytes:?}");
+        }
+        assert_eq!(splitter.settled(), 0, "the block is not complete");
     }
 
     #[test]
@@ -319,7 +331,7 @@ mod tests {
         ] {
             splitter.push(bytes.as_bytes()).unwrap();
             let found: Vec<u64> = std::iter::from_fn(|| splitter.next_item())
-                .map(|item| block(item).end)
+                .filter_map(|item| Some(into_block(item)?.end))
                 .collect();
             assert_eq!(
                 (found.as_slice(), splitter.settled()),

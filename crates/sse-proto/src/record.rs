@@ -1,14 +1,15 @@
 //! Lines of the record files, in which a publisher and a subscriber log events as JSON objects.
 //!
 //! `event-generator --record` writes [`Sent`] lines, and `listener --record` writes [`Received`]
-//! lines. An acknowledged event that is missing in the second file was lost. With `--record`, the
-//! generator adds a [`Stamp`] to the payload, which identifies the event in both files.
+//! lines. An acknowledged event that is missing in the second file was lost. The id identifies an
+//! event in both files. With `--stamp`, the generator adds a [`Stamp`] to the payload, which also
+//! identifies events without a known id.
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::Gap;
 
-/// Identifies an event by its publisher. The stamp is a part of the payload in a recorded run.
+/// Identifies an event by its publisher. The stamp is a part of the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Run and lane of a generator, such as `<uuid>/0`.
@@ -43,9 +44,9 @@ pub struct Sent {
     pub id: Option<String>,
     /// The channel of the event.
     pub channel: String,
-    /// [`Stamp::publisher`] of the event.
+    /// [`Stamp::publisher`] of the event, also if the event has no stamp.
     pub publisher: String,
-    /// [`Stamp::sequence`] of the event.
+    /// [`Stamp::sequence`] of the event, also if the event has no stamp.
     pub sequence: u64,
 }
 

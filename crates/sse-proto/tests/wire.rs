@@ -116,6 +116,6 @@ proptest! {
 fn into_block(item: Item) -> Option<Block> {
     match item {
         Item::Block(block) => Some(block),
-        Item::Comment(_) => None,
+        Item::Retry(_) | Item::Comment(_) => None,
     }
 }

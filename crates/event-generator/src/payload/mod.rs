@@ -2,7 +2,7 @@
 //!
 //! | payload | events |
 //! |---|---|
-//! | [`tutorial`] | the tutorial's JSON string; with a record, an object that contains it |
+//! | [`tutorial`] | the tutorial's JSON string; with `--stamp`, an object that contains it |
 //! | [`sequenced`] | the smallest data with which loss and latency can be measured |
 //! | [`session`] | simulated users with sessions |
 //! | [`replay`] | recorded events |

@@ -1,6 +1,6 @@
 //! Events of the tutorial: a random user takes a random action, and a text describes it.
 //!
-//! The data is the JSON string `"user_id: …, timestamp: …"`. With `--record` the data is an object
+//! The data is the JSON string `"user_id: …, timestamp: …"`. With `--stamp` the data is an object
 //! instead. It contains the string as `message`, and the keys of the [`Stamper`], by which the
 //! listener's record names the event.
 

@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
+use sse_cli::{
+    proxy::Proxy,
+    retry_after::parse_retry_after,
+    tls::{NOT_TLS, TlsTrust, is_not_tls, is_untrusted},
+};
 
 use super::{
     reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
@@ -14,14 +19,20 @@ use crate::request::{OutgoingRequest, base_url::BaseUrl};
 /// A client with a pool of connections.
 #[derive(Debug)]
 pub(crate) struct Client {
-    client: reqwest::Client,
+    http: reqwest::Client,
     base: BaseUrl,
+    proxy: Option<Proxy>,
 }
 
 impl Client {
-    pub(super) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(
+        base: &BaseUrl,
+        trust: TlsTrust<'_>,
+        request_timeout: Duration,
+    ) -> Result<Self, reqwest::Error> {
         let builder = || {
-            let builder = ClientBuilder::new()
+            let builder = trust
+                .apply(ClientBuilder::new())
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(request_timeout)
                 .pool_idle_timeout(IDLE_TIMEOUT)
@@ -40,8 +51,9 @@ impl Client {
             built => built,
         }?;
         Ok(Self {
-            client,
+            http: client,
             base: base.clone(),
+            proxy: base.proxy(),
         })
     }
 
@@ -57,7 +69,7 @@ impl Client {
             .join(&target)
             .map_err(|error| NoReply::Connect(error.to_string()))?;
         match self
-            .client
+            .http
             .request(method, url)
             .headers(headers)
             .body(body)
@@ -68,10 +80,36 @@ impl Client {
                 let body = read_body(&mut response).await.unwrap_or_default();
                 Ok(Reply {
                     status: response.status(),
+                    retry_after: parse_retry_after(response.headers()),
                     body,
                 })
             }
-            Err(error) => Err(classify_error(error)),
+            Err(error) => Err(self.classify_error(error)),
+        }
+    }
+
+    fn classify_error(&self, error: reqwest::Error) -> NoReply {
+        let error = error.without_url();
+        // Check in this order: a time-out while connecting is a time-out too, but nothing was sent.
+        if error.is_connect() || error.is_builder() {
+            NoReply::Connect(self.describe_connect_error(&error))
+        } else if error.is_timeout() {
+            NoReply::Timeout
+        } else {
+            NoReply::Broken(root_cause(&error))
+        }
+    }
+
+    fn describe_connect_error(&self, error: &reqwest::Error) -> String {
+        let cause = root_cause(error);
+        match &self.proxy {
+            _ if is_untrusted(error) => format!(
+                "cannot trust the server: {cause}; for a server of your own, give its certificate by \
+                 --cacert, or skip the check by --insecure"
+            ),
+            _ if is_not_tls(error) => NOT_TLS.to_owned(),
+            Some(proxy) => format!("{proxy}: {cause}"),
+            None => cause,
         }
     }
 }
@@ -85,16 +123,4 @@ async fn read_body(response: &mut Response) -> Result<Bytes, reqwest::Error> {
         body.extend_from_slice(&chunk);
     }
     Ok(body.into())
-}
-
-fn classify_error(error: reqwest::Error) -> NoReply {
-    let error = error.without_url();
-    // Check in this order: a time-out while connecting is a time-out too, but nothing was sent.
-    if error.is_connect() || error.is_builder() {
-        NoReply::Connect(root_cause(&error))
-    } else if error.is_timeout() {
-        NoReply::Timeout
-    } else {
-        NoReply::Broken(root_cause(&error))
-    }
 }

@@ -14,6 +14,7 @@ use hyper::{
     header::{HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use sse_cli::retry_after::parse_retry_after;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -109,6 +110,7 @@ impl Direct {
         response: Response<Incoming>,
     ) -> Reply {
         let status = response.status();
+        let retry_after = parse_retry_after(response.headers());
         let (body, is_whole) = read_body(response.into_body()).await;
         if is_whole {
             self.idle.borrow_mut().push(IdleConnection {
@@ -116,7 +118,11 @@ impl Direct {
                 since: Instant::now(),
             });
         }
-        Reply { status, body }
+        Reply {
+            status,
+            retry_after,
+            body,
+        }
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {

@@ -10,12 +10,13 @@ mod direct;
 mod failure;
 mod ids;
 mod outcome;
-mod proxy;
 mod reply;
 pub(crate) mod retry;
 mod timeouts;
 
 use std::time::Duration;
+
+use sse_cli::tls::TlsTrust;
 
 use self::{
     client::Client,
@@ -26,7 +27,6 @@ pub(crate) use self::{
     failure::{Failure, FailureKind},
     ids::{ExpectedReply, Ids},
     outcome::Outcome,
-    proxy::Proxy,
     timeouts::REQUEST_TIMEOUT,
 };
 use crate::request::{OutgoingRequest, base_url::BaseUrl};
@@ -56,11 +56,15 @@ impl Publisher {
     /// # Errors
     ///
     /// The client cannot be set up: for https, the system has no certificates.
-    pub(crate) fn new(base: &BaseUrl, request_timeout: Duration) -> Result<Self, PublisherError> {
-        if base.is_plain() && !base.has_user() && Proxy::for_url(base).is_none() {
+    pub(crate) fn new(
+        base: &BaseUrl,
+        trust: TlsTrust<'_>,
+        request_timeout: Duration,
+    ) -> Result<Self, PublisherError> {
+        if base.is_plain() && !base.has_user() && base.proxy().is_none() {
             return Ok(Self::Direct(Direct::new(base, request_timeout)));
         }
-        match Client::new(base, request_timeout) {
+        match Client::new(base, trust, request_timeout) {
             Ok(client) => Ok(Self::Client(client)),
             Err(source) => Err(PublisherError {
                 url: base.clone(),
@@ -80,7 +84,10 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
+    use std::{
+        io::Write as _,
+        net::{SocketAddr, TcpListener},
+    };
 
     use super::*;
     use crate::{
@@ -103,7 +110,7 @@ mod tests {
         let request = RequestBuilder::new(&base, None, RequestOptions::default())
             .build_event_request(&event, "1", 0)
             .unwrap();
-        Publisher::new(&base, request_timeout)
+        Publisher::new(&base, TlsTrust::default(), request_timeout)
             .unwrap()
             .send(request)
             .await
@@ -139,6 +146,25 @@ mod tests {
             .await;
             assert!(matches!(reply, Err(NoReply::Timeout)), "{reply:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn https_to_a_port_for_plain_http_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap();
+            // Keep the connection until the client closes it.
+            let _ = std::io::copy(&mut socket, &mut std::io::sink());
+        });
+        let reply = send("https://", address, REQUEST_TIMEOUT).await;
+        assert!(
+            matches!(&reply, Err(NoReply::Connect(why)) if why.contains("write http:// instead of https://")),
+            "{reply:?}"
+        );
     }
 
     #[tokio::test]

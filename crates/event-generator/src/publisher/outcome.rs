@@ -33,7 +33,7 @@ impl Outcome {
     /// Interprets a reply, or its absence.
     pub(crate) fn from_reply(expected: ExpectedReply, reply: Result<Reply, NoReply>) -> Self {
         match reply {
-            Ok(Reply { status, body }) => Self::from_response(expected, status, &body),
+            Ok(Reply { status, body, .. }) => Self::from_response(expected, status, &body),
             Err(NoReply::Connect(why)) => Self::NotStored(Failure::Connect(why)),
             Err(NoReply::Timeout) => Self::Unknown(Failure::Timeout),
             Err(NoReply::Broken(why)) => Self::Unknown(Failure::Broken(why)),
@@ -85,6 +85,11 @@ fn is_certainly_not_stored(status: StatusCode, error: Option<&ErrorDetail>) -> b
 fn describe_error(status: StatusCode, error: Option<&ErrorDetail>) -> String {
     match error {
         Some(error) => printable(&format!("{} ({})", error.message, error.code)),
+        None if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            "the proxy asks for a user name and a password: add them to its variable, like \
+             HTTP_PROXY=http://user:password@host:port"
+                .to_owned()
+        }
         None if status.is_redirection() => {
             "redirects are not followed: set the new address with --url".to_owned()
         }

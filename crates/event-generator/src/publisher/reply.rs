@@ -1,5 +1,7 @@
 //! The reply to a request, or its absence.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 
@@ -11,6 +13,8 @@ pub(super) const REPLY_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Reply {
     /// Status.
     pub(crate) status: StatusCode,
+    /// The time that the server asks to wait before the next request.
+    pub(crate) retry_after: Option<Duration>,
     /// Body; empty if the reply broke off, because it then proves no more than its status.
     pub(crate) body: Bytes,
 }

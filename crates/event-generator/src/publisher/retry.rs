@@ -15,7 +15,13 @@ use sse_cli::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{Publisher, failure::FailureKind, ids::ExpectedReply, outcome::Outcome};
+use super::{
+    Publisher,
+    failure::FailureKind,
+    ids::ExpectedReply,
+    outcome::Outcome,
+    reply::{NoReply, Reply},
+};
 use crate::request::OutgoingRequest;
 
 /// Header of the key.
@@ -64,9 +70,9 @@ impl Retry {
         loop {
             let reply = publisher.send(outgoing.clone()).await;
             let status = reply.as_ref().ok().map(|reply| reply.status);
+            let pause = pause_before_retry(tries, &reply);
             let outcome = Outcome::from_reply(expected, reply);
-            let pause = random_pause(tries);
-            let is_over = tries >= self.retries_max || Instant::now() + pause > deadline;
+            let is_over = tries >= self.retries_max || ends_after(pause, deadline);
             if is_over || !is_retryable(&outcome) {
                 return (status, combine_outcome(may_be_stored, outcome));
             }
@@ -76,6 +82,19 @@ impl Retry {
             sleep(pause).await;
         }
     }
+}
+
+/// Returns the pause after this reply: at least what the server asks for.
+fn pause_before_retry(tries: u32, reply: &Result<Reply, NoReply>) -> Duration {
+    let asked = reply.as_ref().ok().and_then(|reply| reply.retry_after);
+    random_pause(tries).max(asked.unwrap_or_default())
+}
+
+/// Returns whether a pause that begins now ends after `deadline`.
+fn ends_after(pause: Duration, deadline: Instant) -> bool {
+    Instant::now()
+        .checked_add(pause)
+        .is_none_or(|end| end > deadline)
 }
 
 fn random_pause(tries: u32) -> Duration {
@@ -94,7 +113,7 @@ fn is_retryable(outcome: &Outcome) -> bool {
         Outcome::Acknowledged(_) => false,
         Outcome::NotStored(failure) => matches!(
             failure.kind(),
-            FailureKind::Connect | FailureKind::Status(503)
+            FailureKind::Connect | FailureKind::Status(429 | 503)
         ),
         Outcome::Unknown(failure) => matches!(
             failure.kind(),
@@ -133,12 +152,39 @@ mod tests {
     }
 
     #[test]
+    fn the_pause_is_at_least_what_the_server_asks_for() {
+        let pause = |seconds: Option<u64>| {
+            let reply = Reply {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                retry_after: seconds.map(Duration::from_secs),
+                body: bytes::Bytes::new(),
+            };
+            pause_before_retry(0, &Ok(reply))
+        };
+        assert_eq!(pause(Some(7)), Duration::from_secs(7));
+        for short in [
+            pause(Some(0)),
+            pause(None),
+            pause_before_retry(0, &Err(NoReply::Timeout)),
+        ] {
+            assert!(
+                short > Duration::ZERO && short <= BACKOFF.pause_min,
+                "{short:?}"
+            );
+        }
+        let deadline = Instant::now() + RETRY_TIME_MAX;
+        assert!(ends_after(pause(Some(u64::MAX)), deadline));
+        assert!(!ends_after(Duration::ZERO, deadline));
+    }
+
+    #[test]
     fn a_request_that_cannot_succeed_is_not_repeated() {
         for again in [
             Outcome::Unknown(Failure::Timeout),
             Outcome::Unknown(Failure::Broken("reset".to_owned())),
             Outcome::Unknown(status(503)),
             Outcome::NotStored(status(503)),
+            Outcome::NotStored(status(429)),
             Outcome::NotStored(Failure::Connect("refused".to_owned())),
         ] {
             assert!(is_retryable(&again), "{again:?}");

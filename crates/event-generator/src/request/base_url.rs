@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use sse_cli::loopback::is_loopback_url;
+use sse_cli::{loopback::is_loopback_url, proxy::Proxy};
 use url::{Host, Position, Url};
 
 /// An `http` or `https` URL without query and fragment. Its path is a prefix of all paths.
@@ -49,6 +49,11 @@ impl BaseUrl {
         is_loopback_url(&self.0)
     }
 
+    /// Returns the proxy that the environment sets for the server.
+    pub(crate) fn proxy(&self) -> Option<Proxy> {
+        Proxy::for_url(&self.0)
+    }
+
     /// Returns whether requests are sent without TLS.
     pub(crate) fn is_plain(&self) -> bool {
         self.0.scheme() == "http"
@@ -66,10 +71,12 @@ impl FromStr for BaseUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
-        let url = Url::parse(text).map_err(InvalidUrl::Malformed)?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(InvalidUrl::Scheme);
-        }
+        let url = match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+            // `localhost:5000` is a URL too, with the scheme `localhost`.
+            Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => return Err(InvalidUrl::Scheme),
+            Err(error) => return Err(InvalidUrl::Malformed(error)),
+        };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(InvalidUrl::Extra);
         }
@@ -101,7 +108,7 @@ pub(crate) enum InvalidUrl {
     #[error("{0}; write a URL like http://127.0.0.1:5000")]
     Malformed(#[source] url::ParseError),
     // The text before the first colon may be a user or a token: do not show it.
-    #[error("a URL begins with http:// or https://, like http://127.0.0.1:5000")]
+    #[error("write http:// or https:// in front, like http://127.0.0.1:5000")]
     Scheme,
     #[error("the URL ends with its path: remove \"?\" and \"#\"; --channel sets the channel")]
     Extra,
@@ -149,7 +156,14 @@ mod tests {
         ] {
             assert!(bad.parse::<BaseUrl>().is_err(), "{bad:?}");
         }
-        assert_eq!("ws://h".parse::<BaseUrl>(), Err(InvalidUrl::Scheme));
+        for bad in [
+            "ws://h",
+            "127.0.0.1:5000",
+            "localhost:5000",
+            "example.org/live",
+        ] {
+            assert_eq!(bad.parse::<BaseUrl>(), Err(InvalidUrl::Scheme), "{bad}");
+        }
         for bad in ["http://h?channel=a", "http://h#a"] {
             assert_eq!(bad.parse::<BaseUrl>(), Err(InvalidUrl::Extra));
         }

@@ -36,7 +36,7 @@ use self::{
     timer::Timer,
 };
 use crate::{
-    payload::{Payload, ReplayError},
+    payload::{Payload, ReplayError, Stamper},
     report::{
         json::{ReportError, ReportFile},
         stats::RunStats,
@@ -90,12 +90,12 @@ impl Run {
     ///
     /// The process must have a default crypto provider of rustls.
     pub(crate) fn new(settings: &Settings) -> Result<Self, StartError> {
-        let stamper = settings.build_stamper();
+        let stamper = Stamper::new();
         let sender = Sender::new(settings, stamper.clone())?;
         let report_file = create_report_file(settings)?;
         let schedule = settings.build_schedule();
         Ok(Self {
-            results: Results::new(settings, stamper.as_ref(), schedule.total())?,
+            results: Results::new(settings, &stamper, schedule.total())?,
             sender,
             schedule,
             connect_backoff: (settings.curve() == Curve::ClosedLoop).then(ConnectBackoff::default),

@@ -12,7 +12,7 @@ use sse_proto::Channel;
 use super::{error::RunError, in_flight::FinishedRequest};
 use crate::{
     payload::{Stamper, lane::Lane},
-    publisher::{Failure, Outcome, Proxy},
+    publisher::{Failure, Outcome},
     report::{
         failure_log::FailureLog, record::Record, stats::RunStats, status_lines::StatusLines,
         stderr::StderrWriter,
@@ -35,7 +35,7 @@ impl Results {
     /// known.
     pub(crate) fn new(
         settings: &Settings,
-        stamper: Option<&Stamper>,
+        stamper: &Stamper,
         total: Option<u64>,
     ) -> Result<Self, RecordError> {
         let record = create_record(settings, stamper)?;
@@ -129,11 +129,8 @@ impl Results {
     }
 }
 
-fn create_record(
-    settings: &Settings,
-    stamper: Option<&Stamper>,
-) -> Result<Option<Record>, RecordError> {
-    let (Some(path), Some(stamper)) = (&settings.record, stamper) else {
+fn create_record(settings: &Settings, stamper: &Stamper) -> Result<Option<Record>, RecordError> {
+    let Some(path) = &settings.record else {
         return Ok(None);
     };
     let channel = settings
@@ -146,11 +143,10 @@ fn create_record(
 /// Returns the hint for a run whose first event finds no server.
 fn connect_hint(settings: &Settings) -> String {
     let (url, curve) = (&settings.url, settings.curve());
-    match Proxy::for_url(url) {
+    match url.proxy() {
         Some(proxy) => format!(
-            "cannot connect to {url} through {proxy}: correct or unset {}, or add the host of the server \
-             to NO_PROXY; still trying, at {curve}",
-            proxy.variable
+            "cannot connect to {url} through {proxy}: {}; still trying, at {curve}",
+            proxy.remedy()
         ),
         None => format!(
             "cannot connect to {url}: start the server with `cargo run -p sse-server`, or set its \

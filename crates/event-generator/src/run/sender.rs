@@ -36,8 +36,8 @@ pub(super) struct Sender {
 
 impl Sender {
     /// Connects to nothing yet.
-    pub(super) fn new(settings: &Settings, stamper: Option<Stamper>) -> Result<Self, StartError> {
-        let publisher = Publisher::new(&settings.url, REQUEST_TIMEOUT)?;
+    pub(super) fn new(settings: &Settings, stamper: Stamper) -> Result<Self, StartError> {
+        let publisher = Publisher::new(&settings.url, settings.tls_trust(), REQUEST_TIMEOUT)?;
         Ok(Self {
             payload: settings.build_payload(stamper)?,
             in_flight: InFlight::new(settings.concurrency),

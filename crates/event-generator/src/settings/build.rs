@@ -1,6 +1,7 @@
 //! Builds the parts of a run from the settings.
 
 use clap::ValueEnum;
+use sse_cli::tls::TlsTrust;
 
 use super::flags::{PayloadKind, Settings};
 use crate::{
@@ -47,10 +48,9 @@ impl Settings {
         self.print_status.unwrap_or_else(is_slow)
     }
 
-    /// Builds the stamper of the run; `None` if events have no stamp.
-    pub(crate) fn build_stamper(&self) -> Option<Stamper> {
-        let is_stamped = self.record.is_some() || self.payload == Some(PayloadKind::Sequenced);
-        is_stamped.then(Stamper::new)
+    /// Returns whether the data of events contains a stamp.
+    pub(super) fn stamps_data(&self) -> bool {
+        self.stamp || self.payload == Some(PayloadKind::Sequenced)
     }
 
     /// Builds the payload.
@@ -58,10 +58,11 @@ impl Settings {
     /// # Errors
     ///
     /// The recording cannot be opened.
-    pub(crate) fn build_payload(&self, stamper: Option<Stamper>) -> Result<Payload, ReplayError> {
+    pub(crate) fn build_payload(&self, stamper: Stamper) -> Result<Payload, ReplayError> {
         if let Some(recording) = &self.replay {
             return Replay::start(recording.clone(), self.replayed_types()).map(Payload::Replay);
         }
+        let stamper = self.stamps_data().then_some(stamper);
         let actions = || self.actions.clone().unwrap_or_else(default_actions);
         Ok(match self.payload.unwrap_or_default() {
             PayloadKind::Tutorial => {
@@ -99,6 +100,14 @@ impl Settings {
     /// Builds the builder of requests.
     pub(crate) fn build_request_builder(&self) -> RequestBuilder {
         RequestBuilder::new(&self.url, self.channel.as_ref(), self.request_options())
+    }
+
+    /// Returns which certificates of the server are accepted.
+    pub(crate) fn tls_trust(&self) -> TlsTrust<'_> {
+        TlsTrust {
+            insecure: self.insecure,
+            trusted: self.cacert.as_ref(),
+        }
     }
 
     /// Returns the options of the requests.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 use hyper::Method;
-use sse_cli::{header::Bearer, secret::Unquoted, switch::parse_switch};
+use sse_cli::{header::Bearer, secret::Unquoted, switch::parse_switch, tls::TrustedCertificates};
 use sse_proto::{Channel, units};
 
 use super::{help, values};
@@ -25,7 +25,8 @@ use crate::{
 /// replies. stdout has the status code of each reply. stderr has messages about failures, the
 /// progress, and at the end a summary. Latency is measured from when an event was due.
 #[derive(Debug, Parser)]
-#[command(version, after_help = help::AFTER_HELP, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
+#[command(after_help = help::SHORT_EXAMPLES, after_long_help = help::AFTER_HELP)]
 pub(crate) struct Settings {
     /// URL of the server
     ///
@@ -132,6 +133,21 @@ pub(crate) struct Settings {
     #[arg(value_name = "BYTES", help_heading = help::EVENTS)]
     pub(crate) data_size: Option<usize>,
 
+    /// Add publisher, sequence and send time to the data of the events
+    ///
+    /// These three keys identify an event in the files of --record and `listener --record` even if
+    /// its id is not known, and they measure the latency to a subscriber. The tutorial's text
+    /// becomes the key "message" of an object. The events of --payload sequenced always have the
+    /// keys.
+    #[arg(long, env = "GENERATOR_STAMP", num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parse_switch, value_name = "BOOL", help_heading = help::EVENTS)]
+    pub(crate) stamp: bool,
+
     /// Number of simulated users for --payload session, at most 1000000 [default: 100]
     ///
     /// The timestamps of the events are those of the simulation, with 8 s between actions and 5 min
@@ -214,12 +230,32 @@ pub(crate) struct Settings {
     #[arg(value_parser = Unquoted(Bearer::parse))]
     pub(crate) bearer: Option<Bearer>,
 
+    /// Do not check the server's certificate
+    ///
+    /// Use this only for your own server with a self-signed certificate: an attacker on the network
+    /// path can then read and change everything, including --bearer and --header.
+    #[arg(long, env = "GENERATOR_INSECURE", num_args = 0..=1, require_equals = true)]
+    #[arg(
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parse_switch, value_name = "BOOL", help_heading = help::REQUESTS)]
+    pub(crate) insecure: bool,
+
+    /// Trust the certificates in this file (PEM) instead of those of the system
+    ///
+    /// Use it for a server whose certificate is self-signed or issued by a private authority.
+    #[arg(long, env = "GENERATOR_CACERT", value_parser = TrustedCertificates::read)]
+    #[arg(value_name = "FILE", help_heading = help::REQUESTS)]
+    pub(crate) cacert: Option<TrustedCertificates>,
+
     /// Repeat a request with an idempotency key, up to this many times, if its outcome is not known
     ///
     /// Each event or batch is sent with a random `Idempotency-Key`, so that sse-server stores it
-    /// once. A request is repeated after a time-out, a broken or refused connection, a 503, and
+    /// once. A request is repeated after a time-out, a broken or refused connection, a 429, a 503, and
     /// another server error with an unknown outcome: after 100 ms, then twice as long each time, up
-    /// to 5 s, for at most a minute. The last outcome counts; an event that may have been stored
+    /// to 5 s, but not before the reply's `Retry-After`, for at most a minute. The last outcome counts; an event that may have been stored
     /// stays unknown until it is acknowledged. At most 100, and only for the API of sse-server.
     #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry)]
     #[arg(allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]
@@ -230,9 +266,9 @@ pub(crate) struct Settings {
     ///
     /// Every acknowledged event has a line, with its id if it is known. So has every event with an
     /// unknown outcome: no reply in time, a broken connection, or a server error. Rejected events
-    /// have none. The file is emptied first. With a record, the data of events contains publisher,
-    /// sequence and send time, which `listener --record` records too: what is acknowledged here and
-    /// missing there was lost.
+    /// have none. The file is emptied first. An event whose id is here and not in the file of `listener
+    /// --record` was lost. The data of events stays the same; with --stamp also events without an
+    /// id can be compared.
     #[arg(long, env = "GENERATOR_RECORD", value_name = "FILE", help_heading = help::OUTPUT)]
     pub(crate) record: Option<PathBuf>,
 
@@ -276,7 +312,7 @@ pub(crate) struct Settings {
 #[expect(clippy::doc_markdown, reason = "back-ticks would be shown in the help")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PayloadKind {
-    /// The JSON string of the tutorial, "user_id: …, timestamp: …" (the default); with --record, an
+    /// The JSON string of the tutorial, "user_id: …, timestamp: …" (the default); with --stamp, an
     /// object that contains it
     #[default]
     Tutorial,

@@ -1,9 +1,23 @@
-//! Headings of the flags, and the text after them in `--help`.
+//! Headings of the flags, the flags in `-h`, and the text after them.
 
 pub(super) const SCHEDULE: &str = "Schedule";
 pub(super) const EVENTS: &str = "Events";
 pub(super) const REQUESTS: &str = "Requests";
 pub(super) const OUTPUT: &str = "Output";
+
+/// The flags that a first user needs, which are those in `-h`.
+pub(super) const SHORT_HELP: [&str; 9] = [
+    "url", "channel", "rate", "count", "duration", "payload", "actions", "replay", "record",
+];
+
+pub(super) const SHORT_EXAMPLES: &str = "\
+Exit codes: 0 done, 1 failed, 2 misused. --help explains all flags, with more examples.
+
+Examples:
+  The events of the tutorial, one per second, to a server on this machine:
+    event-generator
+  Ten events per second for a minute, four views per click:
+    event-generator --rate 10 --duration 1m --actions view=8,click=2";
 
 pub(super) const AFTER_HELP: &str = "\
 Exit codes:
@@ -19,10 +33,10 @@ Examples:
     event-generator --rate 10 --duration 1m --actions view=8,click=2
   1000 events at 500 per second, the same ones in every run:
     event-generator --rate 500 --count 1000 --seed 7
-  A record to count loss with, together with `listener --record received.ndjson`:
+  A record to count loss with by ids, together with `listener --record received.ndjson`:
     event-generator --rate 50 --duration 30s --channel orders --record sent.ndjson
   Every event exactly once, even if the server restarts meanwhile:
-    event-generator --rate 50 --duration 30s --retry 20 --record sent.ndjson
+    event-generator --rate 50 --duration 30s --retry 20 --stamp --record sent.ndjson
   Simulated users with sessions, at a growing rate:
     event-generator --payload session --users 1000 --ramp 10..500/5m --arrivals poisson
   The same users in real time, and one day of them as fast as possible:

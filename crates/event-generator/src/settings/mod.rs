@@ -13,8 +13,8 @@ mod values;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-use sse_cli::secret::rejects_stray_value;
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use sse_cli::{environment, secret::rejects_stray_value, short_help::shorten_help};
 
 pub(crate) use self::flags::Settings;
 
@@ -27,12 +27,23 @@ impl Settings {
     pub(crate) fn from_args(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
-        let settings = Self::try_parse_from(arguments).map_err(without_stray_value)?;
+        let settings = parse(arguments).map_err(without_stray_value)?;
         match settings.validate() {
             Ok(()) => Ok(settings),
             Err(why) => Err(Self::command().error(ErrorKind::ArgumentConflict, why)),
         }
     }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, clap::Error> {
+    let mut command = shorten_help(Settings::command(), &help::SHORT_HELP);
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Settings::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Returns the variables that begin with `GENERATOR_` and are no setting, which are probably mistyped.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    environment::unknown_variables(&Settings::command(), "GENERATOR_")
 }
 
 /// Replaces the message of clap about a value without a flag, which would quote the value.

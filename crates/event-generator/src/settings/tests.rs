@@ -29,6 +29,14 @@ fn the_command_is_well_formed_and_every_flag_has_a_variable() {
 }
 
 #[test]
+fn the_short_help_names_flags() {
+    assert_eq!(
+        sse_cli::short_help::missing_flags(&Settings::command(), &help::SHORT_HELP),
+        Vec::<&str>::new()
+    );
+}
+
+#[test]
 fn the_docs_list_every_flag() {
     let docs = include_str!("../../../../docs/tools/event-generator.md");
     for flag in Settings::command()
@@ -93,6 +101,11 @@ fn invalid_command_lines_are_rejected() {
         &["--replay", "x", "--actions", "view"],
         &["--replay", "x", "--payload", "tutorial"],
         &["--replay", "x", "--record", "y"],
+        &["--replay", "x", "--stamp"],
+        &["--stamp=maybe"],
+        &["--insecure=maybe"],
+        &["--cacert", "/absent"],
+        &["--body", "{seq}", "--stamp"],
         &["--replay", ""],
         &["--users", "5"],
         &["--payload", "session", "--users", "0"],
@@ -133,6 +146,8 @@ fn valid_combinations_are_accepted() {
             "100",
         ][..],
         &["--payload", "session", "--users", "5", "--record", "x"],
+        &["--payload", "session", "--stamp", "--record", "x"],
+        &["--payload", "sequenced", "--stamp"],
         &[
             "--payload",
             "sequenced",

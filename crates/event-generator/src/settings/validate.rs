@@ -56,7 +56,12 @@ impl Settings {
             ),
             (
                 self.record.is_some(),
-                "recorded events have no stamp, by which --record names events: remove --replay or --record",
+                "recorded events have no stamp, by which a record names events without an id: \
+                 remove --replay or --record",
+            ),
+            (
+                self.stamp,
+                "--replay sends the data of recorded events as it is: remove --stamp",
             ),
             (
                 self.data_size.is_some(),
@@ -93,7 +98,13 @@ impl Settings {
                 self.record.is_some() && !options.include_data(),
                 "--record needs the data of events in the requests: put {data} into --body, or remove --record",
             ),
+            (
+                self.stamp && !options.include_data(),
+                "--stamp changes the data of events, which these requests do not contain: \
+                 put {data} into --body, or remove --stamp",
+            ),
         ])?;
+        self.tls_trust().check()?;
         check_one_source(
             self.bearer.is_some(),
             self.header.iter().map(|header| &header.name),

@@ -84,6 +84,23 @@ fn a_proxy_that_does_not_answer_is_named_without_its_password() {
 }
 
 #[test]
+fn a_proxy_that_refuses_a_request_or_a_tunnel_is_named() {
+    let proxy = Server::start(|_| Reply::Answer(407, String::new()));
+    let arguments = ["--url", "http://sse.invalid", "--count", "1"];
+    let ended = Program::start_with(arguments, &[("HTTP_PROXY", &proxy.url())]).end();
+    assert!(
+        ended
+            .stderr_text()
+            .contains("the proxy asks for a user name"),
+        "{ended:?}"
+    );
+    let arguments = ["--url", "https://sse.invalid", "--count", "1"];
+    let ended = Program::start_with(arguments, &[("HTTPS_PROXY", &proxy.url())]).end();
+    let named = format!("no connection: the proxy {} (HTTPS_PROXY): ", proxy.url());
+    assert!(ended.stderr_text().contains(&named), "{ended:?}");
+}
+
+#[test]
 fn without_a_server_a_closed_loop_pauses_between_attempts() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
@@ -115,6 +132,14 @@ fn misuse_ends_with_code_two_and_says_what_is_allowed() {
     for (arguments, hint) in [
         (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
         (&["--url", "127.0.0.1:5000"], "http://127.0.0.1:5000"),
+        (
+            &["--url", "127.0.0.1:5000"],
+            "write http:// or https:// in front",
+        ),
+        (
+            &["--url", "localhost:5000"],
+            "write http:// or https:// in front",
+        ),
         (&["--count", "0"], "a whole number from 1 to "),
         (&["--count", "x"], "a whole number from 1 to "),
         (&["--seed", "x"], "a whole number from 0 to "),
@@ -175,6 +200,19 @@ fn an_invalid_url_is_not_printed_wherever_it_comes_from() {
             );
         }
     }
+}
+
+#[test]
+fn the_short_help_has_only_the_flags_that_a_first_user_needs() {
+    let [short, long] = ["-h", "--help"].map(|how| Program::run([how]).stdout.join("\n"));
+    for help in [&short, &long] {
+        assert!(help.contains("--rate <EVENTS>"), "{help}");
+    }
+    assert!(
+        !short.contains("--concurrency") && short.lines().count() < 50,
+        "{short}"
+    );
+    assert!(long.contains("--concurrency"), "{long}");
 }
 
 #[test]

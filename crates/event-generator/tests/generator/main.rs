@@ -16,6 +16,7 @@ mod schedule;
 mod server;
 mod stopping;
 mod templates;
+mod tls;
 
 use std::time::Duration;
 

@@ -54,7 +54,11 @@ fn every_event_that_may_be_stored_has_a_line() {
         "--record",
         record,
     ];
-    let ended = Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
+    let ended = Program::run(
+        arguments
+            .into_iter()
+            .chain(["--stamp", "--concurrency", "1"]),
+    );
     assert_eq!(ended.code, Some(0));
     assert!(
         ended
@@ -111,6 +115,7 @@ fn the_channel_of_a_record_is_the_default_of_the_server_if_none_is_set() {
         &server.url(),
         "--count",
         "1",
+        "--stamp",
         "--record",
         path.to_str().expect("a plain path"),
     ]);
@@ -127,6 +132,30 @@ fn the_channel_of_a_record_is_the_default_of_the_server_if_none_is_set() {
         "{}",
         request.body
     );
+}
+
+#[test]
+fn a_record_alone_does_not_change_the_data_of_events() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sent.ndjson");
+    let record = path.to_str().expect("a plain path");
+    let server = Server::willing();
+    let url = server.url();
+    let arguments = ["--url", &url, "--count", "1", "--record", record];
+    Program::run(arguments);
+    let body = server.request().body;
+    assert!(
+        body.starts_with("\"user_id: ") && body.contains(", timestamp: ") && body.ends_with(")\""),
+        "{body}"
+    );
+    let line = &lines(&path)[0];
+    assert_eq!(
+        (line.outcome, line.id.as_deref(), line.sequence),
+        (Outcome::Acknowledged, Some("1700000000000-5"), 0)
+    );
+    Program::run(arguments.into_iter().chain(["--payload", "session"]));
+    let body = server.request().body;
+    assert!(!body.contains("publisher"), "{body}");
 }
 
 #[test]

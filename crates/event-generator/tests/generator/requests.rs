@@ -158,7 +158,11 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
             "--url", &url, "--rate", "1000", "--count", "20", "--seed", "7", "--record", record,
         ];
         // One request at a time means one lane.
-        Program::run(arguments.into_iter().chain(["--concurrency", "1"]));
+        Program::run(
+            arguments
+                .into_iter()
+                .chain(["--stamp", "--concurrency", "1"]),
+        );
         let mut events: Vec<(u64, String, Uuid)> = Vec::new();
         let mut publishers = BTreeSet::new();
         for request in server.requests(20) {
@@ -195,5 +199,21 @@ fn a_status_other_than_200_is_printed_with_the_message_of_the_server() {
             .stderr_text()
             .contains("sent 2, acknowledged 0, failed 2, unknown 0"),
         "{ended:?}"
+    );
+}
+
+#[test]
+fn a_mistyped_variable_is_reported() {
+    let server = Server::willing();
+    let variables = [("GENERATOR_CHANEL", "orders"), ("GENERATOR_COUNT", "1")];
+    let ended = Program::start_with(["--url", &server.url()], &variables).end();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(
+        ended.stderr[0],
+        "there is no setting GENERATOR_CHANEL; `event-generator --help` lists them all"
+    );
+    assert_eq!(
+        ended.stderr_text().matches("there is no setting").count(),
+        1
     );
 }

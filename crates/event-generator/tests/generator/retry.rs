@@ -63,6 +63,39 @@ fn an_event_is_repeated_with_its_key_until_it_is_acknowledged() {
 }
 
 #[test]
+fn an_event_is_repeated_after_429_unless_the_server_asks_for_too_long_a_wait() {
+    let server = scripted(vec![
+        Reply::RetryLater(429, 0),
+        Reply::Answer(429, String::new()),
+    ]);
+    let ended = publish(&server, &["--count", "1", "--retry", "5"]);
+    assert!(
+        ended
+            .stderr_text()
+            .contains("sent 1, acknowledged 1, failed 0, unknown 0"),
+        "{ended:?}"
+    );
+    let requests = server.requests(3);
+    assert!(
+        requests
+            .iter()
+            .all(|request| key(request) == key(&requests[0]))
+    );
+
+    // An hour is longer than a request is repeated for.
+    let server = scripted(vec![Reply::RetryLater(429, 3600)]);
+    let ended = publish(&server, &["--count", "1", "--retry", "5"]);
+    assert!(
+        ended
+            .stderr_text()
+            .contains("sent 1, acknowledged 0, failed 1, unknown 0"),
+        "{ended:?}"
+    );
+    server.request();
+    assert!(server.is_unasked());
+}
+
+#[test]
 fn retries_are_limited_and_an_unknown_outcome_stays_unknown() {
     let refusal = || Reply::error(503, "broker_unavailable", "later");
     let server = scripted(vec![Reply::Break, refusal(), refusal()]);

@@ -29,6 +29,8 @@ pub(crate) struct Request {
 pub(crate) enum Reply {
     /// Reply with this status and body.
     Answer(u16, String),
+    /// Reply with this status and the header `Retry-After`, in seconds.
+    RetryLater(u16, u64),
     /// Acknowledge, announce the end of the connection, and close it.
     AcknowledgeAndClose,
     /// Close the connection without a reply.
@@ -142,6 +144,9 @@ impl Request {
     }
 }
 
+/// Header that announces the end of the connection.
+const CLOSE: &str = "connection: close\r\n";
+
 /// Serves one connection until it ends, in whatever way.
 fn serve(
     connection: &TcpStream,
@@ -153,17 +158,18 @@ fn serve(
         // The receiver is gone once the test is over.
         let _ = requests.send(request.clone());
         let (status, body, head) = match reply(&request) {
-            Reply::Answer(status, body) => (status, body, ""),
-            Reply::AcknowledgeAndClose => {
-                (200, r#"{"id":"7-0"}"#.to_owned(), "connection: close\r\n")
+            Reply::Answer(status, body) => (status, body, String::new()),
+            Reply::RetryLater(status, seconds) => {
+                (status, String::new(), format!("retry-after: {seconds}\r\n"))
             }
+            Reply::AcknowledgeAndClose => (200, r#"{"id":"7-0"}"#.to_owned(), CLOSE.to_owned()),
             Reply::Break => return,
         };
         let answer = format!(
             "HTTP/1.1 {status} Scripted\r\n{head}content-length: {}\r\n\r\n{body}",
             body.len()
         );
-        if (&mut &*connection).write_all(answer.as_bytes()).is_err() || !head.is_empty() {
+        if (&mut &*connection).write_all(answer.as_bytes()).is_err() || head == CLOSE {
             return;
         }
     }

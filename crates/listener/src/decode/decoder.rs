@@ -3,11 +3,11 @@
 //! [`BlockSplitter`] finds the blocks. `eventsource-stream` parses each block with data, in a
 //! parser of its own, because version 0.2.3 handles the state between events wrongly: it loses ids,
 //! copies its buffer per line, and panics on a byte order mark. A block without data is no event;
-//! its id and `retry` only update the [`ResumeState`].
+//! its id only updates the [`ResumeState`]. `retry` updates it at the end of its line.
 //!
 //! ```text
-//! id: 1⏎data: a⏎⏎ : comment⏎ retry: 10⏎⏎
-//! └── event 1 ──┘            └ no event ┘
+//! id: 1⏎data: a⏎⏎ : comment⏎ id: 2⏎⏎
+//! └── event 1 ──┘            └no event┘
 //! ```
 
 use std::convert::Infallible;
@@ -87,7 +87,7 @@ impl Decoder {
         self.splitter.push(bytes).map_err(DecodeError::TooLarge)
     }
 
-    /// The next complete item. Applies its block, and those before it, to `resume`.
+    /// The next complete item. Applies its block, and what was before it, to `resume`.
     ///
     /// # Errors
     /// [`DecodeError::Unparsable`].
@@ -95,6 +95,10 @@ impl Decoder {
         while let Some(item) = self.splitter.next_item() {
             let block = match item {
                 blocks::Item::Block(block) => block,
+                blocks::Item::Retry(retry_ms) => {
+                    resume.apply_retry(retry_ms);
+                    continue;
+                }
                 blocks::Item::Comment(text) => return Ok(Some(Item::Comment(text))),
             };
             resume.apply_block(&block);

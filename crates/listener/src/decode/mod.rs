@@ -2,10 +2,12 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `content_coding` | whether the bytes are compressed |
 //! | [`decoder`] | bytes of one connection to events, by `sse_proto::blocks` and `eventsource-stream` |
 //! | [`resume`] | the state that outlives a connection: last event id and reconnection time |
 //! | [`gap`] | the `gap` event of sse-server |
 
+pub(crate) mod content_coding;
 pub mod decoder;
 pub mod gap;
 pub mod resume;

@@ -23,14 +23,16 @@ impl ResumeState {
         }
     }
 
-    /// Applies the fields of a complete block. An empty id resets the id; without an id, it stays.
+    /// Applies the id of a complete block. An empty id resets the id; without an id, it stays.
     pub fn apply_block(&mut self, block: &Block) {
         if let Some(id) = &block.id {
             self.last_event_id.clone_from(id);
         }
-        if let Some(retry_ms) = block.retry_ms {
-            self.retry = Some(Duration::from_millis(retry_ms));
-        }
+    }
+
+    /// Applies a `retry` field, whose line has ended.
+    pub fn apply_retry(&mut self, retry_ms: u64) {
+        self.retry = Some(Duration::from_millis(retry_ms));
     }
 
     /// Removes the id.
@@ -58,9 +60,9 @@ mod tests {
     #[test]
     fn only_an_empty_id_resets_the_id() {
         let mut resume = ResumeState::starting_after("1-0");
+        resume.apply_retry(7);
         resume.apply_block(&Block {
             has_data: true,
-            retry_ms: Some(7),
             ..Block::default()
         });
         assert_eq!(

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Response;
+use sse_cli::proxy::Proxy;
 use tokio::time::timeout;
+use url::Url;
 
 use crate::follow::{
     error::{PermanentError, StreamError, TransientError},
     error_message,
     redirect::{RedirectError, Route},
     request::StreamRequest,
+    responder::Responder,
     response::ResponseAction,
 };
 
@@ -43,18 +46,21 @@ pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened
         Err(_elapsed) => return Err(TransientError::Idle(idle).into()),
     };
     let status = response.status();
-    match ResponseAction::classify(status, response.headers()) {
+    let responder = Responder::of(&response, route.url());
+    match ResponseAction::classify(status, response.headers(), request.retried_statuses()) {
         ResponseAction::Stream => Ok(Opened::Stream(Connection { response, idle })),
         ResponseAction::NoContent => Ok(Opened::NoContent),
         ResponseAction::RetryLater(retry_after) => {
             Err(StreamError::Transient(TransientError::Status {
                 status,
+                responder,
                 message: error_message::read(response).await,
                 retry_after,
             }))
         }
         ResponseAction::GiveUp(reason) => Err(StreamError::Permanent(PermanentError::Response {
             reason,
+            responder,
             message: error_message::read(response).await,
             without_secrets: origin_without_secrets(request, &route),
         })),
@@ -70,17 +76,20 @@ fn origin_without_secrets(request: &StreamRequest, route: &Route) -> Option<Stri
 /// Why there is no response.
 enum SendError {
     Redirect(RedirectError),
-    Http(reqwest::Error),
+    /// The request failed at this URL.
+    Http(reqwest::Error, Url),
 }
 
 impl From<SendError> for StreamError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Redirect(error) => PermanentError::Redirect(error).into(),
-            SendError::Http(error) if error.is_builder() => {
+            SendError::Http(error, _) if error.is_builder() => {
                 PermanentError::Request(error.without_url()).into()
             }
-            SendError::Http(error) => TransientError::from(error).into(),
+            SendError::Http(error, url) => {
+                TransientError::from_request(error, Proxy::for_url(&url)).into()
+            }
         }
     }
 }
@@ -96,7 +105,7 @@ async fn send_request(
             .build(&route, last_event_id)
             .send()
             .await
-            .map_err(SendError::Http)?;
+            .map_err(|error| SendError::Http(error, route.url().clone()))?;
         if !route
             .follow_redirect(response.status(), response.headers())
             .map_err(SendError::Redirect)?
@@ -118,7 +127,7 @@ impl Connection {
         match timeout(self.idle, self.response.chunk()).await {
             Ok(Ok(Some(bytes))) => Ok(bytes),
             Ok(Ok(None)) => Err(TransientError::Ended),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(TransientError::Broken(error)),
             Err(_elapsed) => Err(TransientError::Idle(self.idle)),
         }
     }
@@ -152,7 +161,7 @@ mod tests {
             read.send(socket)
         });
         let settings = follow_settings(&["--url", &url]);
-        let request = StreamRequest::new(&settings, &settings.target.urls[0]).unwrap();
+        let request = StreamRequest::new(&settings, settings.target.first_url()).unwrap();
         let opened = tokio::spawn(async move { open(&request, "").await });
         (opened, request_read.await.unwrap())
     }

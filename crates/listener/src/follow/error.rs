@@ -5,8 +5,12 @@
 use std::{error::Error, io, time::Duration};
 
 use reqwest::StatusCode;
+use sse_cli::{
+    proxy::Proxy,
+    tls::{NOT_TLS, is_not_tls, is_untrusted},
+};
 
-use crate::follow::{redirect::RedirectError, response::NotAStream};
+use crate::follow::{redirect::RedirectError, responder::Responder, response::NotAStream};
 
 /// Why a request opened no stream.
 #[derive(Debug, thiserror::Error)]
@@ -25,17 +29,33 @@ pub enum TransientError {
     /// No server listens at the address.
     #[error("connection refused")]
     NoServer,
+    /// No proxy listens at the address that the environment sets.
+    #[error("{0} refused the connection: {remedy}", remedy = .0.remedy())]
+    ProxyRefused(Proxy),
+    /// The proxy does not connect to the server, or cannot be reached.
+    #[error("{proxy} did not connect to the server: {}; {remedy}", root_cause(.source), remedy = .proxy.remedy())]
+    ProxyFailed {
+        /// The proxy.
+        proxy: Proxy,
+        /// The error.
+        source: reqwest::Error,
+    },
+    /// The port of an https URL is for plain HTTP.
+    #[error("{NOT_TLS}")]
+    NotTls,
     /// The connection failed for another reason: unknown host, no route, failed TLS handshake.
     #[error("cannot connect: {}", root_cause(.0))]
     Unreachable(#[source] reqwest::Error),
     /// The certificate of the server is not trusted.
-    #[error("cannot trust the server: {}; for a server of your own, --insecure skips the check of its certificate", root_cause(.0))]
+    #[error("cannot trust the server: {}; for a server of your own, give its certificate by --cacert, or skip the check by --insecure", root_cause(.0))]
     Untrusted(#[source] reqwest::Error),
     /// The server cannot send a stream now.
-    #[error("the server responded with {status}{}", format_message(.message))]
+    #[error("{responder} responded with {status}{}{}", format_message(.message), .responder.remedy())]
     Status {
-        /// 5xx, 408 or 429.
+        /// 5xx, 408, 429, or a status of `--retry-status`.
         status: StatusCode,
+        /// Who sent the response.
+        responder: Responder,
         /// The message in the response; may be empty.
         message: String,
         /// The time that the server asks to wait.
@@ -43,7 +63,7 @@ pub enum TransientError {
     },
     /// The response is final, but another node may accept the request.
     #[error("{0}")]
-    Rejected(PermanentError),
+    Rejected(Box<PermanentError>),
     /// No bytes arrived for too long.
     #[error("no bytes for {0:?}")]
     Idle(Duration),
@@ -59,10 +79,12 @@ pub enum TransientError {
 #[derive(Debug, thiserror::Error)]
 pub enum PermanentError {
     /// The response is final.
-    #[error("the server responded with {reason}{}{}", format_message(.message), format_withheld(.without_secrets.as_deref()))]
+    #[error("{responder} responded with {reason}{}{}{}", format_message(.message), .responder.remedy(), format_withheld(.without_secrets.as_deref()))]
     Response {
         /// Why the response is not a stream.
         reason: NotAStream,
+        /// Who sent the response.
+        responder: Responder,
         /// The message in the response; may be empty.
         message: String,
         /// The origin after a redirect, if the user's secrets were withheld from it.
@@ -82,7 +104,12 @@ impl TransientError {
     pub const fn is_no_connection(&self) -> bool {
         matches!(
             self,
-            Self::NoServer | Self::Unreachable(_) | Self::Untrusted(_)
+            Self::NoServer
+                | Self::ProxyRefused(_)
+                | Self::ProxyFailed { .. }
+                | Self::NotTls
+                | Self::Unreachable(_)
+                | Self::Untrusted(_)
         )
     }
 
@@ -96,16 +123,24 @@ impl TransientError {
     }
 }
 
-impl From<reqwest::Error> for TransientError {
-    fn from(error: reqwest::Error) -> Self {
+impl TransientError {
+    /// Classifies the error of a request that was sent through this proxy.
+    #[must_use]
+    pub fn from_request(error: reqwest::Error, proxy: Option<Proxy>) -> Self {
         if !error.is_connect() {
-            Self::Broken(error)
-        } else if is_refused(&error) {
-            Self::NoServer
-        } else if is_untrusted(&error) {
-            Self::Untrusted(error)
-        } else {
-            Self::Unreachable(error)
+            return Self::Broken(error);
+        }
+        let is_refused = is_refused(&error);
+        match proxy {
+            _ if is_untrusted(&error) => Self::Untrusted(error),
+            _ if is_not_tls(&error) => Self::NotTls,
+            Some(proxy) if is_refused => Self::ProxyRefused(proxy),
+            Some(proxy) => Self::ProxyFailed {
+                proxy,
+                source: error,
+            },
+            None if is_refused => Self::NoServer,
+            None => Self::Unreachable(error),
         }
     }
 }
@@ -114,26 +149,6 @@ fn is_refused(error: &reqwest::Error) -> bool {
     causes(error)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-fn is_untrusted(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| {
-        matches!(
-            unwrap_io_errors(cause).downcast_ref(),
-            Some(rustls::Error::InvalidCertificate(_))
-        )
-    })
-}
-
-/// The error inside of nested `io::Error`s, whose `source` skips it.
-fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
-    while let Some(inner) = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
-        error = inner;
-    }
-    error
 }
 
 /// The innermost cause. The outer causes contain only that a request failed, and repeat its URL with

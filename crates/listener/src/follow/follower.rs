@@ -32,6 +32,7 @@ use crate::{
     output::{
         delivery::{Delivery, DeliveryError},
         state_file::StateFile,
+        state_stream::StateStream,
     },
     settings::{follow::FollowSettings, last_event_id, stream_url::StreamUrl},
 };
@@ -68,7 +69,8 @@ impl Follower {
     /// # Errors
     /// The record file, the state file or TLS cannot be set up.
     pub fn new(settings: &FollowSettings) -> Result<Self, FollowError> {
-        let state = settings.state.as_deref().map(StateFile::open).transpose()?;
+        let open_state = |path| StateFile::open(path, StateStream::of(&settings.target));
+        let state = settings.state.as_deref().map(open_state).transpose()?;
         let first_id = choose_first_id(state.as_ref(), settings);
         Ok(Self {
             nodes: Nodes::new(build_nodes(settings).map_err(FollowError::Client)?),
@@ -141,7 +143,8 @@ impl Follower {
         if self.nodes.record_rejection() {
             Err(self.rejected_error(error))
         } else {
-            Ok(ConnectionEnd::Reconnect(TransientError::Rejected(error)))
+            let error = TransientError::Rejected(Box::new(error));
+            Ok(ConnectionEnd::Reconnect(error))
         }
     }
 
@@ -290,5 +293,5 @@ fn build_nodes(settings: &FollowSettings) -> reqwest::Result<Vec<Node>> {
             request: StreamRequest::new(settings, url)?,
         })
     };
-    settings.target.urls.iter().map(node).collect()
+    settings.target.urls().map(node).collect()
 }

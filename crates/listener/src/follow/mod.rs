@@ -8,6 +8,7 @@
 //! | [`request`] | the HTTP client and the request |
 //! | [`redirect`] | the target of a redirect, and whether secrets may be sent there (pure) |
 //! | [`connection`] | one request, its response and its bytes |
+//! | [`responder`] | who sent a response: the server or a proxy |
 //! | [`response`] | the classification of a response: stream, end, retry later or give up (pure) |
 //! | [`error`] | errors of a connection, by whether a retry helps |
 //! | `error_message` | the message in the body of an error response |
@@ -24,6 +25,7 @@ pub mod follower;
 mod nodes;
 pub mod redirect;
 pub mod request;
+pub mod responder;
 pub mod response;
 pub mod retry_budget;
 pub mod retry_pace;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{
-    Client, ClientBuilder, Method, RequestBuilder,
+    Client, ClientBuilder, Method, RequestBuilder, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
@@ -49,6 +49,8 @@ pub struct StreamRequest {
     /// Headers that only the origin of `url` may receive.
     secrets: HeaderMap,
     timeouts: Timeouts,
+    /// Statuses that are transient, besides the usual ones.
+    retried_statuses: Vec<StatusCode>,
 }
 
 impl StreamRequest {
@@ -70,6 +72,7 @@ impl StreamRequest {
             content_type: target.content_type(),
             secrets: target.secret_headers(),
             timeouts,
+            retried_statuses: settings.retry_status.clone(),
         })
     }
 
@@ -112,6 +115,12 @@ impl StreamRequest {
         !self.secrets.is_empty() || !self.url.username().is_empty() || self.url.password().is_some()
     }
 
+    /// Statuses that are transient, besides the usual ones.
+    #[must_use]
+    pub fn retried_statuses(&self) -> &[StatusCode] {
+        &self.retried_statuses
+    }
+
     /// The limits of time.
     #[must_use]
     pub const fn timeouts(&self) -> Timeouts {
@@ -130,7 +139,7 @@ fn insert_stream_headers(headers: &mut HeaderMap, last_event_id: &str) {
 }
 
 fn build_client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
-    let builder = || client_builder(url, timeouts).tls_danger_accept_invalid_certs(target.insecure);
+    let builder = || target.tls_trust().apply(client_builder(url, timeouts));
     match builder().build() {
         // A small container may have no certificates; plain HTTP needs none.
         Err(error) if error.is_builder() && !url.is_https() => builder().tls_certs_only([]).build(),
@@ -165,7 +174,7 @@ mod tests {
     fn built(arguments: &[&str], last_event_id: &str) -> reqwest::Request {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = follow_settings(&[&["--url", "http://h"], arguments].concat());
-        let request = StreamRequest::new(&settings, &settings.target.urls[0]).unwrap();
+        let request = StreamRequest::new(&settings, settings.target.first_url()).unwrap();
         request
             .build(&request.initial_route(), last_event_id)
             .build()

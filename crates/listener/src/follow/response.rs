@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use reqwest::{
     StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
+use sse_cli::retry_after::parse_retry_after;
+
+use crate::decode::content_coding::effective_codings;
 
 /// What to do after a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +39,12 @@ pub enum NotAStream {
 }
 
 impl ResponseAction {
-    /// Classifies a response by its status and headers.
+    /// Classifies a response by its status and headers. `retried` are further statuses that are
+    /// transient for this server (`--retry-status`).
     #[must_use]
-    pub fn classify(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub fn classify(status: StatusCode, headers: &HeaderMap, retried: &[StatusCode]) -> Self {
         match status {
+            _ if retried.contains(&status) => Self::RetryLater(parse_retry_after(headers)),
             StatusCode::OK => match check_content(headers) {
                 Some(wrong) => Self::GiveUp(wrong),
                 None => Self::Stream,
@@ -56,48 +60,41 @@ impl ResponseAction {
 }
 
 fn check_content(headers: &HeaderMap) -> Option<NotAStream> {
-    let header = |name| {
-        headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let content_type = header(CONTENT_TYPE).unwrap_or_default();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("text/event-stream") {
         return Some(NotAStream::ContentType(content_type));
     }
-    header(CONTENT_ENCODING)
-        .filter(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
-        .map(NotAStream::Compressed)
-}
-
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date. A date is relative to the `Date` of the
-/// server, because clocks differ.
-fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text| DateTime::parse_from_rfc2822(text).ok();
-    let now = headers
-        .get(DATE)
-        .and_then(|now| date(now.to_str().ok()?))
-        .map_or_else(Utc::now, Into::into);
-    Some((date(value)?.to_utc() - now).to_std().unwrap_or_default())
+    let codings = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    effective_codings(codings).map(NotAStream::Compressed)
 }
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::{HeaderName, HeaderValue};
+    use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
 
     use super::*;
 
     fn classify(status: u16, headers: &[(HeaderName, &'static str)]) -> ResponseAction {
+        classify_with(&[], status, headers)
+    }
+
+    fn classify_with(
+        retried: &[StatusCode],
+        status: u16,
+        headers: &[(HeaderName, &'static str)],
+    ) -> ResponseAction {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
             .collect();
-        ResponseAction::classify(StatusCode::from_u16(status).unwrap(), &headers)
+        ResponseAction::classify(StatusCode::from_u16(status).unwrap(), &headers, retried)
     }
 
     #[test]
@@ -143,11 +140,15 @@ mod tests {
                 ],
             )
         };
-        assert_eq!(coded("identity"), ResponseAction::Stream);
-        assert_eq!(
-            coded("gzip"),
-            ResponseAction::GiveUp(NotAStream::Compressed("gzip".to_owned()))
-        );
+        for plain in ["identity", "none", "NONE", "", "Identity, none"] {
+            assert_eq!(coded(plain), ResponseAction::Stream, "{plain:?}");
+        }
+        for compressed in ["gzip", "none, gzip"] {
+            assert_eq!(
+                coded(compressed),
+                ResponseAction::GiveUp(NotAStream::Compressed("gzip".to_owned()))
+            );
+        }
     }
 
     #[test]
@@ -169,6 +170,22 @@ mod tests {
                 "{lasting}"
             );
         }
+    }
+
+    #[test]
+    fn statuses_of_the_user_are_transient_too() {
+        let retried = [StatusCode::NOT_FOUND, StatusCode::NO_CONTENT];
+        for status in [404, 204, 503] {
+            assert_eq!(
+                classify_with(&retried, status, &[(RETRY_AFTER, "7")]),
+                ResponseAction::RetryLater(Some(Duration::from_secs(7))),
+                "{status}"
+            );
+        }
+        assert!(matches!(
+            classify_with(&retried, 403, &[]),
+            ResponseAction::GiveUp(_)
+        ));
     }
 
     #[test]

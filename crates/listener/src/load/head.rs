@@ -147,6 +147,17 @@ mod tests {
                 ResponseKind::Stream
             );
         }
+        for coding in [
+            "none",
+            "Identity",
+            "",
+            "identity, NONE",
+            "none\r\nContent-Encoding: identity",
+        ] {
+            let text =
+                format!("200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: {coding}");
+            assert_eq!(head(&text).response, ResponseKind::Stream, "{coding:?}");
+        }
         assert_eq!(head("204 No Content").response, ResponseKind::NoContent);
         assert_eq!(kind("404 Not Found"), "404");
         assert!(kind("200 OK\r\nContent-Type: text/html").contains("\"text/html\""));

@@ -93,7 +93,7 @@ fn build_nodes(target: &Target) -> Result<Vec<Node>, NoAddress> {
             address: resolve_address(&url.with_query(NOTHING), url)?,
         })
     };
-    target.urls.iter().map(build_node).collect()
+    target.urls().map(build_node).collect()
 }
 
 fn build_rules(settings: &LoadSettings) -> CollectorRules {

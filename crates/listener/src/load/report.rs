@@ -146,7 +146,7 @@ impl Report {
             ended_by: end_reason_text(finished.reason),
             elapsed_s: finished.elapsed.as_secs_f64(),
             settled_s: finished.settled.as_secs_f64(),
-            urls: to_texts(&settings.target.urls),
+            urls: to_texts(settings.target.urls()),
             sources: to_texts(plan.sources.list()),
             seed: plan.seed,
             connections: Connections::new(plan, finished),
@@ -264,8 +264,8 @@ impl Bytes {
     }
 }
 
-fn to_texts(items: &[impl ToString]) -> Vec<String> {
-    items.iter().map(ToString::to_string).collect()
+fn to_texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
 }
 
 /// The number per second. Returns `None` if the span is empty or the number is too small for a

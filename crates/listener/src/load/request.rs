@@ -134,7 +134,7 @@ mod tests {
     fn sent(arguments: &[&str], last_event_id: &str) -> String {
         let target = follow_settings(arguments).target;
         String::from_utf8(
-            RequestBytes::new(&target, &target.urls[0])
+            RequestBytes::new(&target, target.first_url())
                 .to_bytes(last_event_id)
                 .0,
         )

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::decode::content_coding::effective_codings;
+
 /// Limit of characters of a content type or a location in the report.
 const SHOWN_CHARACTERS_MAX: usize = 100;
 
@@ -78,15 +80,12 @@ fn check_content(headers: &[httparse::Header<'_>]) -> Result<(), String> {
             printable(content_type)
         ));
     }
-    match header_values(headers, "content-encoding")
-        .next()
-        .map(<[u8]>::trim_ascii)
-    {
-        Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => Err(format!(
+    match effective_codings(header_values(headers, "content-encoding")) {
+        Some(codings) => Err(format!(
             "compressed by {:?}, which was not requested",
-            printable(coding)
+            printable(codings.as_bytes())
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`raw_blocks`] | whole blocks of raw bytes, for `--format raw` |
 //! | [`stdout`] | whether stdout is still read, and whether its data is on disk |
 //! | [`state_file`] | the file of `--state`, which keeps the last event id between runs |
+//! | [`state_stream`] | the stream to which that id belongs |
 //! | [`record`] | the file of `--record`, from which loss is counted |
 //! | [`stderr`] | messages for people |
 
@@ -17,5 +18,6 @@ pub mod printer;
 pub mod raw_blocks;
 pub mod record;
 pub mod state_file;
+pub mod state_stream;
 pub mod stderr;
 pub mod stdout;

@@ -7,8 +7,11 @@
 //! The file also contains whether the output may be torn (`clean: false`), because the last run did
 //! not end properly. Then the next run ends the unfinished line before it prints its first event.
 //!
+//! The stream's URLs and channels are part of the file, because the position of one stream means
+//! nothing in another one: `state_stream` compares them.
+//!
 //! ```text
-//! {"last_event_id":"1700000000000-0","clean":true}
+//! {"last_event_id":"1700000000000-0","clean":true,"urls":["http://127.0.0.1:5000/stream"],"channels":["orders"]}
 //! ```
 
 use std::{
@@ -19,6 +22,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::state_stream::StateStream;
+
 /// Limit of the size of a state file; no id is that long.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -26,6 +31,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
+    /// The stream of this run.
+    stream: StateStream,
     state: Option<State>,
     /// Held until the end, because two listeners would overwrite each other's position.
     _lock: File,
@@ -37,6 +44,9 @@ struct State {
     /// The output is complete: no write was interrupted.
     #[serde(default = "default_true")]
     clean: bool,
+    /// Files of earlier versions do not have it.
+    #[serde(flatten)]
+    stream: StateStream,
 }
 
 fn default_true() -> bool {
@@ -60,6 +70,17 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// The file has the position of another stream.
+    #[error("the state file {} is for {stored}, not for {given}: each stream needs a file of its own; name another file by --state, \
+             or remove this one to start without a position", path.display())]
+    OtherStream {
+        /// The file.
+        path: PathBuf,
+        /// The stream of the file.
+        stored: StateStream,
+        /// The stream of this run.
+        given: StateStream,
+    },
     /// Another listener uses the file.
     #[error("another listener uses the state file {}: each listener needs a file of its own", path.display())]
     InUse {
@@ -81,7 +102,7 @@ impl StateFile {
     ///
     /// # Errors
     /// See [`StateError`].
-    pub fn open(path: &Path) -> Result<Self, StateError> {
+    pub fn open(path: &Path, stream: StateStream) -> Result<Self, StateError> {
         // Replace the target of a link instead of the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let unwritable = |source| StateError::Write {
@@ -95,8 +116,18 @@ impl StateFile {
             Err(fs::TryLockError::Error(source)) => return Err(unwritable(source)),
         }
         let state = read_state(&path)?;
+        if let Some(State { stream: stored, .. }) = &state
+            && !stored.may_be(&stream)
+        {
+            return Err(StateError::OtherStream {
+                path,
+                stored: stored.clone(),
+                given: stream,
+            });
+        }
         Ok(Self {
             path,
+            stream,
             state,
             _lock: lock,
         })
@@ -125,10 +156,7 @@ impl StateFile {
             return Ok(());
         }
         let last_event_id = self.last_event_id().unwrap_or_default().to_owned();
-        self.replace_file(State {
-            last_event_id,
-            clean: false,
-        })
+        self.replace_file(last_event_id, false)
     }
 
     /// Stores an id.
@@ -137,10 +165,7 @@ impl StateFile {
     /// [`StateError::Write`]; the file is unchanged.
     pub fn save_id(&mut self, last_event_id: &str) -> Result<(), StateError> {
         let clean = !self.is_torn();
-        self.replace_file(State {
-            last_event_id: last_event_id.to_owned(),
-            clean,
-        })
+        self.replace_file(last_event_id.to_owned(), clean)
     }
 
     /// Marks the output as complete.
@@ -149,16 +174,18 @@ impl StateFile {
     /// [`StateError::Write`]; the file is unchanged.
     pub fn mark_complete(&mut self) -> Result<(), StateError> {
         match self.state.clone() {
-            Some(state) if !state.clean => self.replace_file(State {
-                clean: true,
-                ..state
-            }),
+            Some(state) if !state.clean => self.replace_file(state.last_event_id, true),
             _ => Ok(()),
         }
     }
 
-    fn replace_file(&mut self, state: State) -> Result<(), StateError> {
-        let mut text = serde_json::to_vec(&state).expect("a string and a boolean are always JSON");
+    fn replace_file(&mut self, last_event_id: String, clean: bool) -> Result<(), StateError> {
+        let state = State {
+            last_event_id,
+            clean,
+            stream: self.stream.clone(),
+        };
+        let mut text = serde_json::to_vec(&state).expect("strings and a boolean are always JSON");
         text.push(b'\n');
         self.write_file(&text).map_err(|source| StateError::Write {
             path: self.path.clone(),
@@ -207,102 +234,4 @@ fn sibling_path(path: &Path, ending: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stored_id_is_read_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("orders.state");
-        assert_eq!(StateFile::open(&path).unwrap().last_event_id(), None);
-        for id in ["", "1700-0", "a \"b\" é"] {
-            StateFile::open(&path).unwrap().save_id(id).unwrap();
-            assert_eq!(StateFile::open(&path).unwrap().last_event_id(), Some(id));
-        }
-        assert!(!directory.path().join("orders.state.new").exists());
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text,
-            "{\"last_event_id\":\"a \\\"b\\\" é\",\"clean\":true}\n"
-        );
-    }
-
-    #[test]
-    fn the_output_may_be_torn_until_it_is_marked_complete() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
-        fs::write(&path, "{\"last_event_id\":\"1-0\"}").unwrap();
-        let mut state = StateFile::open(&path).unwrap();
-        assert!(!state.is_torn());
-        state.begin_write().unwrap();
-        state.save_id("2-0").unwrap();
-        drop(state);
-        let mut state = StateFile::open(&path).unwrap();
-        assert!(state.is_torn() && state.last_event_id() == Some("2-0"));
-        state.mark_complete().unwrap();
-        drop(state);
-        assert!(!StateFile::open(&path).unwrap().is_torn());
-    }
-
-    #[test]
-    fn a_file_belongs_to_one_listener() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
-        let first = StateFile::open(&path).unwrap();
-        assert!(matches!(
-            StateFile::open(&path),
-            Err(StateError::InUse { .. })
-        ));
-        drop(first);
-        assert!(StateFile::open(&path).is_ok());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_and_permissions_are_preserved() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().unwrap();
-        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
-        fs::write(&real, "{\"last_event_id\":\"1-0\"}").unwrap();
-        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        StateFile::open(&link).unwrap().save_id("2-0").unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert!(fs::read_to_string(&real).unwrap().contains("2-0"));
-        assert_eq!(
-            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
-    }
-
-    #[test]
-    fn other_content_is_rejected_and_preserved() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
-        for foreign in ["", "1700-0\n", "{}", "[1]"] {
-            fs::write(&path, foreign).unwrap();
-            let error = StateFile::open(&path).unwrap_err();
-            assert!(
-                matches!(error, StateError::Foreign { .. }),
-                "{foreign:?}: {error}"
-            );
-            assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
-        }
-    }
-
-    #[test]
-    fn an_unwritable_path_is_reported_at_the_start() {
-        let directory = tempfile::tempdir().unwrap();
-        let error = StateFile::open(&directory.path().join("absent").join("state")).unwrap_err();
-        assert!(matches!(error, StateError::Write { .. }), "{error}");
-        assert!(matches!(
-            StateFile::open(directory.path()),
-            Err(StateError::Read { .. })
-        ));
-        fs::remove_file(sibling_path(
-            &fs::canonicalize(directory.path()).unwrap(),
-            ".lock",
-        ))
-        .unwrap();
-    }
-}
+mod tests;

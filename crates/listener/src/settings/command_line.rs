@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 
 use clap::{
-    CommandFactory, Parser,
+    CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use clap_complete::Shell;
-use sse_cli::secret::rejects_stray_value;
+use sse_cli::{secret::rejects_stray_value, short_help::shorten_help};
 
-use super::{follow::FollowSettings, load::LoadSettings};
+use super::{follow::FollowSettings, load::LoadSettings, load_help};
 
 const STRAY: &str =
     "a value without a flag: give a URL by --url, and put a value that contains spaces in quotes";
@@ -38,6 +38,28 @@ Examples:
     listener --url https://example.org/v1/answers --body '{\"stream\": true}' --format data
     listener --url 'https://example.org/live/stream?topic=news' --format raw";
 
+const SHORT_EXAMPLES: &str = "\
+Exit codes: 0 success, 1 failure, 2 misuse. --help explains all flags, with more examples.
+
+Examples:
+  The stream of a server on this machine; ten events of two types; one channel as JSON:
+    listener
+    listener --event click --event view --count 10
+    listener --channel orders --format json";
+
+/// The flags that a first user needs, which are those in `-h`.
+const SHORT_HELP: [&str; 9] = [
+    "url",
+    "bearer",
+    "channel",
+    "event",
+    "last-event-id",
+    "since",
+    "state",
+    "count",
+    "format",
+];
+
 /// A parsed command line.
 #[derive(Debug)]
 pub enum Invocation {
@@ -59,7 +81,8 @@ pub enum Invocation {
 /// The listener retries forever, or --max-retries times. It waits as long as the server asks
 /// (`retry`, by default 3s), and up to 30s after repeated failures.
 #[derive(Debug, Parser)]
-#[command(name = "listener", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "listener", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES)]
 struct CommandLine {
     #[command(flatten)]
     follow: FollowSettings,
@@ -90,7 +113,7 @@ impl Invocation {
     pub fn from_args(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let line = CommandLine::try_parse_from(arguments).map_err(without_stray_value)?;
+        let line = parse(arguments).map_err(without_stray_value)?;
         if let Some(shell) = line.completions {
             return Ok(Self::Completions(shell));
         }
@@ -106,10 +129,19 @@ impl Invocation {
     }
 }
 
+fn parse(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<CommandLine, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// The definition of the command line, from which completions are generated.
 #[must_use]
 pub fn command() -> clap::Command {
-    CommandLine::command()
+    shorten_help(CommandLine::command(), &SHORT_HELP)
+        .mut_subcommand("bench", |bench| shorten_help(bench, &load_help::SHORT_HELP))
 }
 
 /// Removes a value in the place of a flag or of `bench` from an error.
@@ -143,6 +175,8 @@ pub(crate) fn follow_settings(arguments: &[&str]) -> FollowSettings {
 mod tests {
     use std::time::Duration;
 
+    use sse_cli::short_help::missing_flags;
+
     use super::*;
     use crate::settings::follow::Format;
 
@@ -173,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn the_short_help_names_flags() {
+        let command = command();
+        let bench = command.find_subcommand("bench").expect("a subcommand");
+        for missing in [
+            missing_flags(&command, &SHORT_HELP),
+            missing_flags(bench, &load_help::SHORT_HELP),
+        ] {
+            assert_eq!(missing, Vec::<&str>::new());
+        }
+    }
+
+    #[test]
     fn the_docs_list_every_flag() {
         let docs = concat!(
             include_str!("../../../../docs/tools/listener.md"),
@@ -196,7 +242,7 @@ mod tests {
     fn the_defaults_follow_the_stream_of_this_machine() {
         let settings = parsed(&[]).unwrap();
         assert_eq!(
-            settings.target.urls[0].to_string(),
+            settings.target.first_url().to_string(),
             "http://127.0.0.1:5000/stream"
         );
         assert_eq!(settings.format, Format::Text);
@@ -233,6 +279,11 @@ mod tests {
             ["--url", "ftp://example.org"],
             ["--channel", "a b"],
             ["--event", ""],
+            ["--url", "http://h/s?channel=a b"],
+            ["--retry-status", "200"],
+            ["--retry-status", "404,no"],
+            ["--retry-status", "600"],
+            ["--cacert", "/absent"],
             ["--last-event-id", "a\nb"],
             ["--count", "0"],
             ["--format", "xml"],

@@ -3,12 +3,13 @@
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use reqwest::StatusCode;
 use sse_cli::switch::parse_switch;
 use sse_proto::units::parse_positive_duration;
 
 use super::{
     target::Target,
-    values::{parse_count, parse_event_size},
+    values::{parse_count, parse_event_size, parse_retried_status},
 };
 
 /// The settings for following a stream.
@@ -23,7 +24,7 @@ pub struct FollowSettings {
     /// The file is replaced after the events were written to stdout. After a crash, the listener
     /// prints events again that it had printed but not stored yet, and loses none (at-least-once
     /// delivery). An existing file overrides --last-event-id, --since and --last. Each stream needs
-    /// a file of its own.
+    /// a file of its own: a file of another --url or --channel is rejected.
     #[arg(long, env = "LISTENER_STATE", value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -47,6 +48,20 @@ pub struct FollowSettings {
         allow_negative_numbers = true
     )]
     pub max_retries: Option<u64>,
+
+    /// Retry after a response with this status, like 404, instead of giving up; may be repeated
+    ///
+    /// Several statuses can be separated by commas. Use it for a stream that is created later, or
+    /// behind a proxy that responds with 404 while the server restarts. The statuses 408, 429 and
+    /// 5xx are always retried. `Retry-After` and --max-retries apply.
+    #[arg(
+        long,
+        env = "LISTENER_RETRY_STATUS",
+        value_name = "STATUS",
+        value_delimiter = ',',
+        value_parser = parse_retried_status
+    )]
+    pub retry_status: Vec<StatusCode>,
 
     /// Fail on an event that is larger than this, like 512KiB or 16MiB
     ///
@@ -87,7 +102,7 @@ pub struct FollowSettings {
     /// Record what was received in this file, one JSON object per line
     ///
     /// The file is emptied at the start. A line contains the id, the type and the time of receipt
-    /// of an event, and the publisher's stamp if the data has one (`event-generator --record`).
+    /// of an event, and the publisher's stamp if the data has one (`event-generator --stamp`).
     /// Gaps have lines of their own. Compared with the generator's record, the file shows which
     /// events were lost.
     #[arg(long, env = "LISTENER_RECORD", value_name = "FILE")]

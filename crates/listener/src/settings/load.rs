@@ -6,31 +6,12 @@ use clap::Args;
 use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_duration, parse_positive_duration};
 
-use super::{stream_url::StreamUrl, target::Target, values::parse_event_size};
-
-/// The end of `listener bench --help`.
-pub const EXAMPLES: &str = "\
-Exit codes:
-  0  success: --duration or --count is reached, Ctrl-C, SIGTERM (a second one ends at once)
-  1  failure: no connection could be opened, the report cannot be written, too few open files; with --expect-no-loss,
-     an event was lost, received twice or out of order
-  2  misuse: a flag or an environment variable is wrong
-
-Examples:
-  sse-server and numbered events: ten thousand streams for a minute, with an account of every event:
-    event-generator --rate 100 --payload sequenced &
-    listener bench --connections 10000 --duration 1m --report bench.json
-  A reconnect storm: every 5 seconds a tenth of the streams is cut and resumes at once with its last event id:
-    listener bench --connections 1000 --duration 1m --cut-every 5s --cut-share 10% --expect-no-loss
-  Nchan (a location with nchan_subscriber; set nchan_subscriber_first_message newest to begin with the next event):
-    listener bench --url http://127.0.0.1:8080/sub/news --connections 5000 --ramp 10s --duration 1m
-  Mercure, with a token:
-    LISTENER_BEARER=\"$(cat token)\" listener bench --url 'http://127.0.0.1:3000/.well-known/mercure?topic=news' \\
-      --connections 1000 --duration 1m
-  Flask-SSE, whose events have no ids, so that a cut loses events:
-    listener bench --url http://127.0.0.1:8000/stream --connections 100 --duration 1m --cut-every 10s
-  Events of any server, timed by a key of their JSON data:
-    listener bench --url http://127.0.0.1:8000/ticks --time-field timestamp --count 1000";
+use super::{
+    load_help::{EXAMPLES, SHORT_EXAMPLES},
+    stream_url::StreamUrl,
+    target::Target,
+    values::parse_event_size,
+};
 
 /// Opens many streams and accounts for every event on each of them
 ///
@@ -45,7 +26,7 @@ Examples:
 /// redirects are counted as rejections instead of being followed. Several --url share the
 /// connections in turn; a connection that gets no stream moves on to the next URL.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = SHORT_EXAMPLES, after_long_help = EXAMPLES)]
 pub struct LoadSettings {
     /// The request, and the servers that it is sent to.
     #[command(flatten)]
@@ -196,24 +177,30 @@ impl LoadSettings {
     /// The text to print.
     pub fn check(&self) -> Result<(), String> {
         self.target.check()?;
-        if let Some(url) = self.target.urls.iter().find(|url| url.is_https()) {
+        if let Some(url) = self.target.urls().find(|url| url.is_https()) {
             return Err(format!(
                 "bench supports plain http only, and {url} is https: give the address of the server behind the proxy that has \
                  the certificate"
             ));
         }
-        if self.target.insecure {
-            return Err(
-                "--insecure (LISTENER_INSECURE) has no meaning for bench, which supports plain http only: omit it"
-                    .to_owned(),
-            );
-        }
+        self.check_tls_flags()?;
         if self.expect_no_loss
             && let Some(why) = self.why_loss_is_not_judged()
         {
             return Err(format!("--expect-no-loss cannot be judged: {why}"));
         }
         Ok(())
+    }
+
+    fn check_tls_flags(&self) -> Result<(), String> {
+        let flag = match (self.target.insecure, &self.target.cacert) {
+            (true, _) => "--insecure (LISTENER_INSECURE)",
+            (false, Some(_)) => "--cacert (LISTENER_CACERT)",
+            (false, None) => return Ok(()),
+        };
+        Err(format!(
+            "{flag} has no meaning for bench, which supports plain http only: omit it"
+        ))
     }
 
     /// The reason why missing numbers are no loss, if there is one.
@@ -227,7 +214,7 @@ impl LoadSettings {
 
     /// Returns whether the server sends only some types of events.
     fn filters_events(&self) -> bool {
-        !self.target.events.is_empty() || self.target.urls.iter().any(names_events)
+        !self.target.events.is_empty() || self.target.urls().any(names_events)
     }
 }
 

@@ -8,7 +8,8 @@
 //! | [`command_line`] | the commands |
 //! | [`follow`], [`load`] | the settings for following a stream, and of `listener bench` |
 //! | [`target`] | what both share: URLs, the request and its filter |
-//! | [`stream_url`], [`header`], [`last_event_id`], [`body`] | the parts of the request |
+//! | [`url_list`], [`stream_url`], [`header`], [`last_event_id`], [`body`] | the parts of the request |
+//! | `load_help` | texts of the help of `listener bench` |
 //! | `values` | parsers of values |
 
 pub mod body;
@@ -17,6 +18,8 @@ pub mod follow;
 pub mod header;
 pub mod last_event_id;
 pub mod load;
+mod load_help;
 pub mod stream_url;
 pub mod target;
+pub mod url_list;
 mod values;

@@ -36,6 +36,14 @@ impl StreamUrl {
         url
     }
 
+    /// Returns the values of a parameter in the query.
+    pub(crate) fn query_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.0
+            .query_pairs()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
     /// Returns whether the connection uses TLS.
     #[must_use]
     pub fn is_https(&self) -> bool {
@@ -97,6 +105,11 @@ pub enum InvalidUrl {
     /// There is no scheme, or the scheme is not HTTP.
     #[error("write http:// or https:// in front, like http://127.0.0.1:5000")]
     Scheme,
+    /// The text after a space is no URL, so the space belongs to the URL before it.
+    #[error(
+        "a URL has no spaces: write %20 for each one, like ?channel=a%20b; a space separates two URLs, each with http:// or https:// in front"
+    )]
+    Space,
     /// The text begins like a URL, but is none.
     #[error("not a URL: {0}")]
     Malformed(url::ParseError),

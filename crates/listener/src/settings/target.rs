@@ -8,13 +8,17 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use sse_cli::{
-    authorization::check_one_source, header::Bearer, secret::Unquoted, switch::parse_switch,
+    authorization::check_one_source,
+    header::Bearer,
+    secret::Unquoted,
+    switch::parse_switch,
+    tls::{TlsTrust, TrustedCertificates},
 };
 use sse_proto::Channel;
 
 use super::{
     body::RequestBody, header::Header, last_event_id::to_header_value, stream_url::StreamUrl,
-    values::parse_count,
+    url_list::UrlList, values::parse_count,
 };
 
 /// The request for a stream.
@@ -34,8 +38,8 @@ pub struct Target {
         hide_env_values = true,
         default_value = "http://127.0.0.1:5000"
     )]
-    #[arg(value_name = "URL", value_delimiter = ' ', value_parser = Unquoted(str::parse::<StreamUrl>))]
-    pub urls: Vec<StreamUrl>,
+    #[arg(value_name = "URL", value_parser = Unquoted(UrlList::parse))]
+    pub url: Vec<UrlList>,
 
     /// Send the header `Authorization: Bearer TOKEN`
     ///
@@ -150,9 +154,29 @@ pub struct Target {
     #[arg(long, env = "LISTENER_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_value = "false", default_missing_value = "true", hide_default_value = true, value_parser = parse_switch)]
     pub insecure: bool,
+
+    /// Trust the certificates in this file (PEM) instead of those of the system
+    ///
+    /// Use it for a server whose certificate is self-signed or issued by a private authority.
+    #[arg(long, env = "LISTENER_CACERT", value_name = "FILE", value_parser = TrustedCertificates::read)]
+    pub cacert: Option<TrustedCertificates>,
 }
 
 impl Target {
+    /// The URLs of the stream, at least one.
+    pub fn urls(&self) -> impl Iterator<Item = &StreamUrl> {
+        self.url.iter().flat_map(UrlList::urls)
+    }
+
+    /// Which certificates of servers are accepted.
+    #[must_use]
+    pub const fn tls_trust(&self) -> TlsTrust<'_> {
+        TlsTrust {
+            insecure: self.insecure,
+            trusted: self.cacert.as_ref(),
+        }
+    }
+
     /// The parameters that the flags add to the query of a URL, in order.
     pub fn query(&self) -> impl Iterator<Item = (&'static str, String)> {
         let channels = self
@@ -213,17 +237,25 @@ impl Target {
         check_one_source(
             self.bearer.is_some(),
             self.headers.iter().map(|header| &header.name),
-            self.urls.iter().any(StreamUrl::has_user),
+            self.urls().any(StreamUrl::has_user),
         )?;
-        match self
-            .urls
-            .iter()
-            .enumerate()
-            .find(|(nth, url)| self.urls[..*nth].contains(url))
-        {
-            Some((_, twice)) => Err(format!("--url {twice} is given twice")),
-            None => Ok(()),
+        self.tls_trust().check()?;
+        let mut seen = Vec::new();
+        for url in self.urls() {
+            if seen.contains(&url) {
+                return Err(format!("--url {url} is given twice"));
+            }
+            seen.push(url);
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    /// The first URL.
+    pub(crate) fn first_url(&self) -> &StreamUrl {
+        self.urls().next().expect("at least the default")
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) const CASES: &[Case] = &[
     case("an id with NUL does not undo the one before it", b"id: 1\nid: \0\ndata: a\n\n", &[("1", "message", "a")]).id("1"),
     case("an id keeps all but one space", b"id:  1 \ndata: a\n\n", &[(" 1 ", "message", "a")]).id(" 1 "),
     case("an id has any characters", "id: é,x=@1\ndata: a\n\n".as_bytes(), &[("é,x=@1", "message", "a")]).id("é,x=@1"),
+    case("an id whose line has ended counts only at the blank line", b"id: 1\n", &[]),
     case("the id of an unfinished event does not count", b"id: 1\n\nid: 2\ndata: a\n", &[]).id("1"),
     // Retry.
     case("a reconnection time", b"retry: 1000\n\n", &[]).retry(1000),
@@ -129,6 +130,14 @@ pub(crate) const CASES: &[Case] = &[
     case("an empty reconnection time is ignored", b"retry: 7\n\nretry:\nretry\n\n", &[]).retry(7),
     case("a wrong reconnection time does not spoil the event", b"retry: soon\ndata: a\n\n", &[("", "message", "a")]),
     case("a huge reconnection time is as long as can be", b"retry: 99999999999999999999999\n\n", &[]).retry(u64::MAX),
+    case("a reconnection time counts at the end of its line", b"retry: 200\n", &[]).retry(200),
+    case("CR ends the line of a reconnection time", b"retry: 200\r", &[]).retry(200),
+    case("CR LF ends the line of a reconnection time", b"retry: 200\r\n", &[]).retry(200),
+    case("a reconnection time in a block that is cut off counts", b"id: 1\n\nretry: 200\nid: 2\ndata: a\n", &[]).id("1").retry(200),
+    case("a reconnection time counts before the rest of its block", b"data: a\nretry: 200\ndata: b", &[]).retry(200),
+    case("the last complete line with a reconnection time counts", b"retry: 1\n\nretry: 2\nretry: 3\nretry: 4", &[]).retry(3),
+    case("a reconnection time without its line end does not count", b"retry: 7\n\nretry: 200", &[]).retry(7),
+    case("an unfinished line alone sets no reconnection time", b"retry: 200", &[]),
     // The end of the stream.
     case("nothing at all", b"", &[]),
     case("an event without its blank line is not dispatched", b"data: a\n\ndata: b\n", &[("", "message", "a")]),

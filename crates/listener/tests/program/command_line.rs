@@ -73,6 +73,27 @@ fn help_documents_exit_codes_and_ends_with_examples() {
 }
 
 #[test]
+fn the_short_help_has_only_the_flags_that_a_first_user_needs() {
+    for (arguments, rare) in [
+        (&["-h"][..], "--idle-timeout"),
+        (&["bench", "-h"], "--settle"),
+    ] {
+        let short = Listener::start(arguments).wait_for_end().stdout;
+        assert!(
+            short.contains("--url <URL>") && !short.contains(rare),
+            "{short}"
+        );
+        assert!(short.lines().count() < 50, "{short}");
+        let long = [&arguments[..arguments.len() - 1], &["--help"]].concat();
+        let long = Listener::start(&long).wait_for_end().stdout;
+        assert!(
+            long.contains("--url <URL>") && long.contains(rare),
+            "{long}"
+        );
+    }
+}
+
+#[test]
 fn every_flag_has_an_environment_variable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("got.ndjson");
@@ -123,4 +144,25 @@ fn completions_are_printed_for_a_shell() {
         );
         assert!(ended.stdout.contains("max-event-size"), "{shell}");
     }
+}
+
+#[test]
+fn a_mistyped_variable_is_reported() {
+    let server = Server::start();
+    let mut command = Listener::command(&["--url", &server.url(), "--count", "1"]);
+    command
+        .env("LISTENER_CHANEL", "orders")
+        .env("LISTENER_IDLE_TIMEOUT", "9s")
+        .env("LISTENER_BENCH_RAMP", "1s");
+    let listener = Listener::spawn(&mut command, Reading::All);
+    let _stream = server.stream("data: a\n\n");
+    let ended = listener.wait_for_end();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended
+            .stderr
+            .contains("there is no setting LISTENER_CHANEL; "),
+        "{ended:?}"
+    );
+    assert_eq!(ended.stderr.matches("there is no setting").count(), 1);
 }

@@ -205,6 +205,79 @@ fn another_machine_is_reached_through_a_proxy() {
     assert_eq!(listener.wait_for_end().code, Some(0));
 }
 
+/// Starts a listener for a server on another machine, with this variable. It does not retry.
+fn behind_proxy(url: &str, variable: &str, proxy: &str) -> Listener {
+    let mut command = Listener::command(&["--url", url, "--max-retries", "0"]);
+    command.env(variable, proxy);
+    Listener::spawn(&mut command, Reading::All)
+}
+
+#[test]
+fn a_proxy_that_refuses_the_connection_is_named_without_its_password() {
+    let port = PortWithoutServer::reserve();
+    let address = port.url().replace("http://", "");
+    let proxy = format!("http://me:secret@{address}");
+    for (url, variable) in [
+        ("http://stream.invalid/live", "HTTP_PROXY"),
+        ("http://stream.invalid/live", "all_proxy"),
+        ("https://stream.invalid/live", "HTTPS_PROXY"),
+    ] {
+        let ended = behind_proxy(url, variable, &proxy).wait_for_end();
+        let named = format!("the proxy http://{address} ({variable}) refused the connection");
+        assert!(
+            ended.stderr.contains(&named) && ended.stderr.contains("NO_PROXY"),
+            "{url} {variable}: {ended:?}"
+        );
+        assert!(!ended.stderr.contains("secret"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_a_request_is_named() {
+    for (status, headers, who) in [
+        ("407 Proxy Authentication Required", &[][..], "the proxy"),
+        (
+            "403 Forbidden",
+            &["X-Squid-Error: ERR_ACCESS_DENIED 0"],
+            "the proxy",
+        ),
+        ("403 Forbidden", &[], "the server or the proxy"),
+    ] {
+        let proxy = Server::start();
+        let listener = behind_proxy("http://stream.invalid/live", "HTTP_PROXY", &proxy.url());
+        proxy.request().respond(status, headers, "not you");
+        let ended = listener.wait_for_end();
+        let named = format!(
+            "cannot follow http://stream.invalid/live: {who} {} (HTTP_PROXY) responded with {status}: not you",
+            proxy.url()
+        );
+        assert!(ended.stderr.contains(&named), "{named}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_opens_no_tunnel_is_named() {
+    let proxy = Server::start();
+    let listener = behind_proxy("https://stream.invalid/live", "HTTPS_PROXY", &proxy.url());
+    proxy.request().respond("403 Forbidden", &[], "");
+    let ended = listener.wait_for_end();
+    let named = format!(
+        "the proxy {} (HTTPS_PROXY) did not connect to the server: ",
+        proxy.url()
+    );
+    assert!(ended.stderr.contains(&named), "{ended:?}");
+}
+
+#[test]
+fn a_space_in_a_url_must_be_encoded() {
+    let ended = Listener::start(&["--url", "http://h/s?channel=a b"]).wait_for_end();
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.stderr.contains("%20") && !ended.stderr.contains("write http://"),
+        "{ended:?}"
+    );
+}
+
 #[test]
 fn a_redirect_to_another_scheme_is_a_failure() {
     let server = Server::start();

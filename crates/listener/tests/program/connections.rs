@@ -80,6 +80,8 @@ const CASES: &[Case] = &[
     case("502, 503 and 504 are asked again", &[EVENTS, Whole("502 Bad Gateway", &[], ""), Whole("503 Service Unavailable", &[], ""), Whole("504 Gateway Timeout", &[], ""), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0")), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),
     case("408 is asked again", &[EVENTS, Whole("408 Request Timeout", &[], ""), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),
     case("429 is asked again, when it says", &[EVENTS, Whole("429 Too Many Requests", &["Retry-After: 0"], ""), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),
+    Case { arguments: &["--retry-status", "404,410", "--retry-status", "401"], ..case("statuses of --retry-status are asked again", &[EVENTS, Whole("404 Not Found", &["Retry-After: 0"], ""), Whole("410 Gone", &[], ""), Whole("401 Unauthorized", &[], ""), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0")), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]) },
+    Case { arguments: &["--retry-status", "404"], ..refused("other statuses than those of --retry-status are final", &[Whole("403 Forbidden", &[], "")], "403 Forbidden\n") },
     case("a connection without a response is made again", &[EVENTS, Bytes(""), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),
     case("a torn head is asked for again", &[EVENTS, Bytes("HTTP/1.1 200 OK\r\nContent-"), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),
     case("what is not HTTP is asked again", &[EVENTS, Bytes("SSH-2.0-OpenSSH\r\n\r\n"), OVER], &[(GET, None), (GET, Some("1-0")), (GET, Some("1-0"))], &["a"]),

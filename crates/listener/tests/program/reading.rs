@@ -82,6 +82,25 @@ fn an_unfinished_event_is_not_printed() {
     );
 }
 
+/// The wait is part of the message, so the test measures no time.
+#[test]
+fn a_reconnection_time_of_a_block_that_is_cut_off_is_the_next_wait() {
+    for bytes in ["retry: 200\n", "retry: 200\nid: torn\ndata: torn\n"] {
+        let server = Server::start();
+        let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
+        server.stream(bytes).end();
+        let again = server.stream("data: a\n\n");
+        assert_eq!(again.header("last-event-id"), None);
+        let ended = listener.wait_for_end();
+        assert!(
+            ended
+                .stderr
+                .contains("the server ended the stream; retrying in 200ms"),
+            "{bytes:?}: {ended:?}"
+        );
+    }
+}
+
 #[test]
 fn an_event_beyond_the_limit_is_an_error() {
     let server = Server::start();
@@ -126,4 +145,22 @@ fn the_size_limit_can_be_set() {
             .contains("an event is larger than 1024 bytes; --max-event-size"),
         "{ended:?}"
     );
+}
+
+#[test]
+fn a_content_encoding_without_an_effect_is_accepted() {
+    for coding in ["none", "None", "identity", "", "identity, none"] {
+        let server = Server::start();
+        let listener = Listener::start(&["--url", &server.url(), "--count", "1"]);
+        let coding = format!("Content-Encoding: {coding}");
+        let headers = ["Content-Type: text/event-stream", coding.as_str()];
+        server.request().respond("200 OK", &headers, "data: a\n\n");
+        let ended = listener.wait_for_end();
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(0), "event: message \ndata: a\n"),
+            "{coding}: {}",
+            ended.stderr
+        );
+    }
 }

@@ -60,6 +60,18 @@ fn another_content_type_is_not_a_stream() {
 }
 
 #[test]
+fn a_compression_is_named() {
+    for coding in ["gzip", "none, gzip"] {
+        let coding = format!("Content-Encoding: {coding}");
+        let headers = ["Content-Type: text/event-stream", coding.as_str()];
+        let (code, stderr) = ends("200 OK", &headers, "");
+        assert_eq!(code, Some(1));
+        let expected = "200 OK compressed by \"gzip\", which was not requested";
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
 fn other_statuses_are_final_too() {
     for status in [
         "201 Created",

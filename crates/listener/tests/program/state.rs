@@ -169,3 +169,32 @@ fn a_state_file_belongs_to_one_listener() {
         "{ended:?}"
     );
 }
+
+#[test]
+fn the_position_of_another_stream_is_rejected_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let (server, other) = (Server::start(), Server::start());
+    let arguments = ["--channel", "orders", "--count", "1"];
+    let listener = start(&server, &state, &arguments);
+    let _stream = server.stream("id: 1-0\ndata: a\n\n");
+    assert_eq!(listener.wait_for_end().code, Some(0));
+    for (server, channel) in [(&server, "users"), (&other, "orders")] {
+        let ended = start(server, &state, &["--channel", channel]).wait_for_end();
+        assert_eq!(ended.code, Some(1));
+        let expected = format!("not for channel {channel} of {}/stream", server.url());
+        assert!(ended.stderr.contains(&expected), "{ended:?}");
+    }
+    let _again = start(&server, &state, &arguments);
+    assert_eq!(server.request().header("last-event-id"), Some("1-0"));
+}
+
+#[test]
+fn a_file_of_an_earlier_version_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    fs::write(&state, "{\"last_event_id\":\"1-0\",\"clean\":true}\n").unwrap();
+    let server = Server::start();
+    let _listener = start(&server, &state, &["--channel", "orders"]);
+    assert_eq!(server.request().header("last-event-id"), Some("1-0"));
+}

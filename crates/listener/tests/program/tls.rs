@@ -1,4 +1,4 @@
-//! https: a self-signed certificate is rejected without `--insecure`.
+//! https: a self-signed certificate is rejected without `--insecure` or `--cacert`.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -15,8 +16,8 @@ use rustls::{
 use crate::support::Listener;
 
 /// A server on a free port with a self-signed certificate for `localhost`. It streams one event to
-/// clients that trust it.
-fn https_server() -> String {
+/// clients that trust it. Returns its URL and its certificate as PEM.
+fn https_server() -> (String, String) {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
@@ -54,12 +55,18 @@ fn https_server() -> String {
             }
         }
     });
-    format!("https://localhost:{port}")
+    (format!("https://localhost:{port}"), to_pem(cert.der()))
+}
+
+/// A certificate as PEM.
+fn to_pem(certificate: &[u8]) -> String {
+    let base64 = STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
 }
 
 #[test]
 fn a_self_signed_certificate_is_rejected_without_insecure() {
-    let url = https_server();
+    let (url, _certificate) = https_server();
     let ended = Listener::start(&["--url", &url, "--max-retries", "0"]).wait_for_end();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
     assert!(
@@ -70,5 +77,63 @@ fn a_self_signed_certificate_is_rejected_without_insecure() {
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: message \ndata: a\n")
+    );
+}
+
+#[test]
+fn a_certificate_of_a_file_is_trusted() {
+    let (url, certificate) = https_server();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("a plain path").to_owned()
+    };
+    let own = file("own.pem", &certificate);
+    let ended = Listener::start(&["--url", &url, "--cacert", &own, "--count", "1"]).wait_for_end();
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "event: message \ndata: a\n"),
+        "{}",
+        ended.stderr
+    );
+    let other = file("other.pem", &https_server().1);
+    let arguments = ["--url", &url, "--cacert", &other, "--max-retries", "0"];
+    let ended = Listener::start(&arguments).wait_for_end();
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("cannot trust the server"),
+        "{ended:?}"
+    );
+    let none = file("none.pem", "no certificate");
+    for (arguments, hint) in [
+        (
+            &["--cacert", none.as_str()][..],
+            "none.pem has no certificate",
+        ),
+        (&["--cacert", "/absent.pem"], "cannot read /absent.pem"),
+        (&["--cacert", &own, "--insecure"], "remove one of them"),
+    ] {
+        let ended = Listener::start(arguments).wait_for_end();
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(hint), "{ended:?}");
+    }
+}
+
+#[test]
+fn https_to_a_port_for_plain_http_is_named() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}", server.local_addr().expect("a bound socket"));
+    thread::spawn(move || {
+        let (mut socket, _) = server.accept().expect("a connection");
+        // The listener can close the connection before it has read all.
+        let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let _ = std::io::copy(&mut socket, &mut std::io::sink());
+    });
+    let ended = Listener::start(&["--url", &url, "--max-retries", "0"]).wait_for_end();
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("write http:// instead of https://"),
+        "{ended:?}"
     );
 }

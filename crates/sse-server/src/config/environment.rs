@@ -3,8 +3,21 @@
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
+use sse_cli::{environment, short_help::shorten_help};
 
 use super::cli::Args;
+
+/// The flags that a first user needs, which are those in `-h`.
+pub(super) const SHORT_HELP: [&str; 8] = [
+    "bind",
+    "allow-anonymous",
+    "cors-origin",
+    "data-dir",
+    "memory",
+    "redis-url",
+    "history-age",
+    "log",
+];
 
 /// Parses a command line and the environment.
 ///
@@ -14,7 +27,7 @@ use super::cli::Args;
 pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<(Args, ArgMatches), clap::Error> {
-    let mut command = Args::command().mut_args(ignore_empty_variable);
+    let mut command = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
     let matches = command.try_get_matches_from_mut(args)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok((args, matches))
@@ -37,13 +50,5 @@ fn is_empty_variable(name: &OsStr) -> bool {
 /// Returns the variables that begin with `SSE_` and are no setting, which are probably mistyped.
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
-    let command = Args::command();
-    let known: Vec<_> = command.get_arguments().filter_map(Arg::get_env).collect();
-    let mut unknown: Vec<String> = std::env::vars_os()
-        .filter(|(name, _)| !known.contains(&name.as_os_str()))
-        .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("SSE_"))
-        .collect();
-    unknown.sort();
-    unknown
+    environment::unknown_variables(&Args::command(), "SSE_")
 }

@@ -12,6 +12,14 @@ fn the_command_line_is_consistent() {
 }
 
 #[test]
+fn the_short_help_names_flags() {
+    assert_eq!(
+        sse_cli::short_help::missing_flags(&Args::command(), &environment::SHORT_HELP),
+        Vec::<&str>::new()
+    );
+}
+
+#[test]
 fn the_page_of_settings_lists_every_flag_with_its_variable() {
     let page = include_str!("../../../../docs/operations/settings.md");
     for arg in Args::command().get_arguments() {

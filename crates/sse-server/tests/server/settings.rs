@@ -383,6 +383,20 @@ async fn a_password_is_never_shown_in_the_help() {
 }
 
 #[tokio::test]
+async fn the_short_help_has_only_the_flags_that_a_first_user_needs() {
+    let short = run(&mut server(&[], &["-h"])).await.stdout;
+    assert!(
+        short.contains("--bind") && !short.contains("--coalesce") && short.lines().count() < 50,
+        "{short}"
+    );
+    let long = run(&mut server(&[], &["--help"])).await.stdout;
+    assert!(
+        long.contains("--bind") && long.contains("--coalesce"),
+        "{long}"
+    );
+}
+
+#[tokio::test]
 async fn the_help_names_a_variable_for_every_flag_and_ends_with_examples() {
     let output = run(&mut server(&[], &["--help"])).await;
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));

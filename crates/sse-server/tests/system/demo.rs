@@ -36,6 +36,14 @@ fn shows_events_and_loses_nothing(options: &[&str]) {
         .filter(|line| line.starts_with("event: "))
         .count();
     assert_eq!(shown as u64, sent);
+    for line in lines.iter().filter(|line| line.starts_with("data: ")) {
+        assert!(is_tutorial_data(line), "{line}");
+    }
+}
+
+/// Returns whether the tutorial's `listen.py` prints such a line.
+fn is_tutorial_data(line: &str) -> bool {
+    line.starts_with("data: \"user_id: ") && line.contains(", timestamp: ") && line.ends_with(")\"")
 }
 
 #[test]

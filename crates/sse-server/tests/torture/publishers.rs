@@ -57,6 +57,8 @@ impl Publisher {
             "--actions",
             plan.kind,
             "--print-status=true",
+            // The checker finds events of unknown outcome by their stamps.
+            "--stamp",
         ]);
         command.args(["--batch", &plan.batch.to_string()]);
         command

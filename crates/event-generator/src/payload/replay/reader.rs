@@ -15,6 +15,8 @@ use super::{
 
 /// Longest line. No event is larger.
 const LINE_BYTES_MAX: usize = 16 << 20;
+/// Editors on Windows begin a file with these bytes.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// A chunk is sent when it has this size, or when reading more would have to wait.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -115,7 +117,7 @@ impl<R: Read> Reader<R> {
             .read_until(b'\n', &mut self.text)
         {
             Ok(0) => return Ok(false),
-            Ok(_) => self.line += 1,
+            Ok(_) => self.begin_line(),
             Err(source) => {
                 return Err(ReplayError::Read {
                     recording: self.recording.clone(),
@@ -130,6 +132,14 @@ impl<R: Read> Reader<R> {
             )));
         }
         Ok(true)
+    }
+
+    /// Counts the line in `text`. A byte order mark at the start of the recording is no part of it.
+    fn begin_line(&mut self) {
+        self.line += 1;
+        if self.line == 1 && self.text.starts_with(BYTE_ORDER_MARK) {
+            self.text.drain(..BYTE_ORDER_MARK.len());
+        }
     }
 
     fn line_error(&self, why: String) -> ReplayError {
@@ -202,6 +212,21 @@ mod tests {
         .map(|(event_type, format, data)| (event_type.to_owned(), format, data.to_owned()))
         .into();
         assert_eq!(read(text.as_bytes()), (events, 0, None));
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_is_skipped() {
+        let line = "{\"event\":\"a\",\"data\":\"x\"}\n";
+        let event = ("a".to_owned(), DataFormat::Text, "x".to_owned());
+        let text = format!("\u{feff}{line}{line}");
+        assert_eq!(
+            read(text.as_bytes()),
+            (vec![event.clone(), event.clone()], 0, None)
+        );
+        assert_eq!(read("\u{feff}".as_bytes()), (vec![], 0, None));
+        let (events, _, error) = read(format!("{line}\u{feff}{line}").as_bytes());
+        assert_eq!(events, [event]);
+        assert!(error.is_some_and(|error| error.starts_with("stdin, line 2: ")));
     }
 
     #[test]

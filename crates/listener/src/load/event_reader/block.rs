@@ -13,7 +13,6 @@ pub(super) struct Block {
     pub(super) data: Vec<u8>,
     pub(super) kind: Vec<u8>,
     pub(super) id: Vec<u8>,
-    pub(super) retry_ms: Option<u64>,
     /// Bytes of the block's fields, written as `name: value` lines. The size limit applies to them.
     bytes: usize,
 }
@@ -43,9 +42,9 @@ impl Block {
         overwrite(&mut self.id, value);
     }
 
-    pub(super) fn set_retry(&mut self, retry_ms: u64) {
+    /// Counts the bytes of a `retry` field, which takes effect before the end of the block.
+    pub(super) fn count_retry(&mut self, retry_ms: u64) {
         self.bytes += "retry: \n".len() + count_digits(retry_ms);
-        self.retry_ms = Some(retry_ms);
     }
 
     /// Becomes an unfinished block. A large one is moved: a copy per read would cost its square.
@@ -79,11 +78,10 @@ impl Block {
             data,
             kind,
             id,
-            retry_ms,
             bytes,
         } = other;
         (self.has_data, self.has_id) = (*has_data, *has_id);
-        (self.retry_ms, self.bytes) = (*retry_ms, *bytes);
+        self.bytes = *bytes;
         overwrite(&mut self.data, data);
         overwrite(&mut self.kind, kind);
         overwrite(&mut self.id, id);
@@ -91,7 +89,7 @@ impl Block {
 
     pub(super) fn clear(&mut self) {
         (self.has_data, self.has_id) = (false, false);
-        (self.retry_ms, self.bytes) = (None, 0);
+        self.bytes = 0;
         self.data.clear();
         self.kind.clear();
         self.id.clear();

@@ -177,21 +177,22 @@ impl<F: FnMut(Item<'_>)> LineSink for Assembler<'_, F> {
             Field::Data(value) => self.block.add_data(value),
             Field::Event(value) => self.block.set_kind(value),
             Field::Id(value) => self.block.set_id(value),
-            Field::Retry(retry_ms) => self.block.set_retry(retry_ms),
+            Field::Retry(retry_ms) => {
+                // At the end of its line, also if the block is cut off later.
+                self.resume.retry_ms = Some(retry_ms);
+                self.block.count_retry(retry_ms);
+            }
             Field::Ignored => {}
         }
     }
 }
 
 impl<F: FnMut(Item<'_>)> Assembler<'_, F> {
-    /// Ends the block at a blank line. A block without data only updates the resume point.
+    /// Ends the block at a blank line. A block without data only updates the last event id.
     fn end_block(&mut self) {
         let (block, resume) = (&mut *self.block, &mut *self.resume);
         if block.has_id {
             overwrite(&mut resume.last_event_id, &block.id);
-        }
-        if block.retry_ms.is_some() {
-            resume.retry_ms = block.retry_ms;
         }
         if block.has_data {
             let kind = match block.kind.as_slice() {

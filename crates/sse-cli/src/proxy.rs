@@ -2,10 +2,11 @@
 
 use std::{env, fmt};
 
-use hyper::Uri;
+use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
 
-use crate::request::base_url::BaseUrl;
+use crate::loopback::is_loopback_url;
 
 /// Variables per scheme, in the order in which reqwest reads them.
 const FOR_HTTP: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -13,30 +14,44 @@ const FOR_HTTPS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_pr
 
 /// A proxy between this program and the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     /// Address without user name and password.
     address: String,
     /// Variable that sets the proxy.
-    pub(crate) variable: &'static str,
+    pub variable: &'static str,
 }
 
 impl Proxy {
-    /// Returns the proxy for `base`, by the rules of reqwest; `None` for this machine and for hosts
+    /// Returns the proxy for `url`, by the rules of reqwest; `None` for this machine and for hosts
     /// in `NO_PROXY`.
-    pub(crate) fn for_url(base: &BaseUrl) -> Option<Self> {
-        if base.is_loopback() {
+    #[must_use]
+    pub fn for_url(url: &Url) -> Option<Self> {
+        if is_loopback_url(url) {
             return None;
         }
-        let target: Uri = base.join("/").ok()?.as_str().parse().ok()?;
+        let target: Uri = url.as_str().parse().ok()?;
         let intercept = Matcher::from_env().intercept(&target)?;
         let (scheme, authority) = (intercept.uri().scheme_str()?, intercept.uri().authority()?);
         // User name and password were removed, except for a part of a user name that contains an @.
         let host = authority.as_str().rsplit('@').next()?;
-        let variables = if base.is_plain() { FOR_HTTP } else { FOR_HTTPS };
+        let variables = if url.scheme() == "http" {
+            FOR_HTTP
+        } else {
+            FOR_HTTPS
+        };
         Some(Self {
             address: format!("{scheme}://{host}"),
             variable: find_variable(variables, host)?,
         })
+    }
+
+    /// Returns what the user can do if the proxy does not connect to the server.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        format!(
+            "correct or unset {}, or add the host of the server to NO_PROXY",
+            self.variable
+        )
     }
 }
 

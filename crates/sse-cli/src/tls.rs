@@ -1,0 +1,142 @@
+//! The certificates to trust (`--insecure`, `--cacert`), and errors of a TLS handshake.
+
+use std::{error::Error, io};
+
+use reqwest::{Certificate, ClientBuilder};
+
+/// Message for [`is_not_tls`].
+pub const NOT_TLS: &str = "the server does not speak TLS at this port: write http:// instead of https://, \
+                           or give the port for https";
+
+/// The certificates of a file in the format PEM: the value of `--cacert`.
+#[derive(Debug, Clone)]
+pub struct TrustedCertificates(Vec<Certificate>);
+
+impl TrustedCertificates {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or has no certificate. The error names the file.
+    pub fn read(path: &str) -> Result<Self, String> {
+        let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        match Certificate::from_pem_bundle(&pem) {
+            Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates)),
+            _ => Err(format!(
+                "{path} has no certificate: give a file in the format PEM, \
+                 with the lines BEGIN CERTIFICATE and END CERTIFICATE"
+            )),
+        }
+    }
+}
+
+/// Which certificates of servers are accepted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TlsTrust<'a> {
+    /// Any certificate.
+    pub insecure: bool,
+    /// Certificates to trust instead of those of the system.
+    pub trusted: Option<&'a TrustedCertificates>,
+}
+
+impl TlsTrust<'_> {
+    /// Applies the settings to a client.
+    pub fn apply(self, builder: ClientBuilder) -> ClientBuilder {
+        let builder = builder.tls_danger_accept_invalid_certs(self.insecure);
+        match self.trusted {
+            Some(TrustedCertificates(certificates)) => {
+                builder.tls_certs_only(certificates.iter().cloned())
+            }
+            None => builder,
+        }
+    }
+
+    /// Checks that the two settings do not contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// The text says which one to remove.
+    pub fn check(self) -> Result<(), String> {
+        if self.insecure && self.trusted.is_some() {
+            Err(
+                "--insecure accepts any certificate, so --cacert has no effect: remove one of them"
+                    .to_owned(),
+            )
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Returns whether the certificate of the server is not trusted.
+#[must_use]
+pub fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
+    tls_causes(error).any(|cause| matches!(cause, rustls::Error::InvalidCertificate(_)))
+}
+
+/// Returns whether the other side does not speak TLS, most likely because its port is for plain
+/// HTTP.
+#[must_use]
+pub fn is_not_tls(error: &(dyn Error + 'static)) -> bool {
+    tls_causes(error).any(|cause| matches!(cause, rustls::Error::InvalidMessage(_)))
+}
+
+fn tls_causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e rustls::Error> {
+    std::iter::successors(Some(error), |&error| error.source())
+        .filter_map(|cause| unwrap_io_errors(cause).downcast_ref())
+}
+
+/// The error inside of nested `io::Error`s, whose `source` skips it.
+fn unwrap_io_errors<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    while let Some(inner) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        error = inner;
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError, InvalidMessage};
+
+    use super::*;
+
+    fn in_io_errors(error: rustls::Error) -> io::Error {
+        io::Error::other(io::Error::other(error))
+    }
+
+    #[test]
+    fn errors_of_a_handshake_are_found_within_other_errors() {
+        let plain = in_io_errors(rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType,
+        ));
+        assert!(is_not_tls(&plain) && !is_untrusted(&plain));
+        let expired = in_io_errors(rustls::Error::InvalidCertificate(CertificateError::Expired));
+        assert!(is_untrusted(&expired) && !is_not_tls(&expired));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(!is_untrusted(&refused) && !is_not_tls(&refused));
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("ca.pem");
+        let path = path.to_str().expect("a plain path");
+        let error = TrustedCertificates::read(path).expect_err("no file");
+        assert!(
+            error.starts_with(&format!("cannot read {path}: ")),
+            "{error}"
+        );
+        for text in [
+            "",
+            "none",
+            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+        ] {
+            std::fs::write(path, text).expect("a file");
+            let error = TrustedCertificates::read(path).expect_err("no certificate");
+            assert!(error.contains(path) && error.contains("PEM"), "{error}");
+        }
+    }
+}
