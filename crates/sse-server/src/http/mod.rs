@@ -23,6 +23,7 @@
 //! | `ops` | `health` | `GET /health/live`, `/health/ready` |
 //! | | `metrics` | `GET /metrics` |
 //! | | `state` | what the handlers share |
+//! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
@@ -33,6 +34,7 @@ mod error_code;
 mod ops;
 mod permits;
 mod request;
+mod response_headers;
 mod state;
 
 use actix_web::{
@@ -45,6 +47,7 @@ pub use self::{
     access::cors::{Origins, explain_rejected_preflight},
     api::HistoryBudget,
     request::{body::BodyMemory, ignored_upgrade::ignore_upgrade},
+    response_headers::add_common_headers,
     state::{AppState, RequestLimits},
 };
 use self::{

@@ -2,10 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderName},
-};
+use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{
@@ -13,9 +10,6 @@ use super::{
     error::{ApiError, ApiResult},
 };
 use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
-
-/// The header of a response that no cache may store.
-pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 /// What a request may contain.
 #[derive(Debug, Clone, Copy)]

@@ -144,6 +144,8 @@ fn http_service(
         .wrap(ConditionOption::from(state.origins.cors()))
         .wrap(from_fn(http::explain_rejected_preflight))
         .wrap(from_fn(http::ignore_upgrade))
+        // The outermost: it also sees the responses of the other middlewares.
+        .wrap(from_fn(http::add_common_headers))
         .configure(move |config| http::routes(config, state))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());

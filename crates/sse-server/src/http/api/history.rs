@@ -26,7 +26,7 @@ use crate::http::{
         query::Params,
         start_params::{self, START_PARAMETERS, StartParam},
     },
-    state::{AppState, NO_STORE},
+    state::AppState,
 };
 
 /// Events per answer, unless the request says otherwise.
@@ -72,7 +72,6 @@ fn encode_answer(
 
 fn response_head(path: &str, params: &Params, history: &History) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
-    response.insert_header(NO_STORE);
     if history.more {
         let next = link_to_next(path, params, &history.next);
         response.insert_header((header::LINK, next));

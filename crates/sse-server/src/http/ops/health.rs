@@ -6,11 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     broker::Warning,
-    http::{
-        access::caller::Caller,
-        error::ApiResult,
-        state::{AppState, NO_STORE},
-    },
+    http::{access::caller::Caller, error::ApiResult, state::AppState},
 };
 
 /// The process responds.
@@ -34,5 +30,5 @@ fn warning_json(warning: &Warning) -> Value {
 }
 
 fn response(body: &Value) -> HttpResponse {
-    HttpResponse::Ok().insert_header(NO_STORE).json(body)
+    HttpResponse::Ok().json(body)
 }

@@ -2,6 +2,7 @@
 //! with a helpful message, and no request makes the server fail.
 
 mod bodies;
+mod caches;
 mod data;
 mod hostile;
 mod methods;
