@@ -8,9 +8,14 @@ use actix_web::{
     Error,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderMap, HeaderValue},
+    http::header::{self, HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
 };
+
+/// The header of a response that proxies must not store, buffer or compress: a compressor holds
+/// back the end of an event until it has enough bytes for the next block.
+pub(super) const NO_STORE_NO_TRANSFORM: (HeaderName, &str) =
+    (header::CACHE_CONTROL, "no-store, no-transform");
 
 /// Middleware: adds the headers that every response has.
 ///

@@ -26,6 +26,7 @@ use crate::http::{
         query::Params,
         start_params::{self, START_PARAMETERS, StartParam},
     },
+    response_headers::NO_STORE_NO_TRANSFORM,
     state::AppState,
 };
 
@@ -65,9 +66,15 @@ fn encode_answer(
     history: &History,
 ) -> (HttpResponseBuilder, Vec<u8>) {
     let mut response = response_head(request.path(), params, history);
-    let (content_type, body) = encode_body(request, history);
-    response.content_type(content_type);
-    (response, body)
+    if wants_lines(request) {
+        // A client may read line by line, so no proxy may hold back the end of a line.
+        response.insert_header(NO_STORE_NO_TRANSFORM);
+        response.content_type("application/x-ndjson");
+        (response, to_lines(history))
+    } else {
+        response.content_type("application/json");
+        (response, to_json(history))
+    }
 }
 
 fn response_head(path: &str, params: &Params, history: &History) -> HttpResponseBuilder {
@@ -77,15 +84,6 @@ fn response_head(path: &str, params: &Params, history: &History) -> HttpResponse
         response.insert_header((header::LINK, next));
     }
     response
-}
-
-/// Returns the content type and the body of the response.
-fn encode_body(request: &HttpRequest, history: &History) -> (&'static str, Vec<u8>) {
-    if wants_lines(request) {
-        ("application/x-ndjson", to_lines(history))
-    } else {
-        ("application/json", to_json(history))
-    }
 }
 
 /// Returns the number of events to return. `last=5` also limits the answer to 5 events.

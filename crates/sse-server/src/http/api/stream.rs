@@ -28,6 +28,7 @@ use crate::http::{
         query::Params,
         start_params::{self, StartParam},
     },
+    response_headers::NO_STORE_NO_TRANSFORM,
     state::AppState,
 };
 use crate::{
@@ -208,6 +209,7 @@ fn stream_headers() -> HttpResponseBuilder {
     response
         // With a charset, because some clients read text without one as Latin-1.
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header(NO_STORE_NO_TRANSFORM)
         .insert_header((X_ACCEL_BUFFERING, "no"));
     response
 }
