@@ -17,7 +17,7 @@ Examples:
   sse-server --memory --bind 127.0.0.1:0            keep events in memory only, on any free port
   sse-server --redis-url redis://localhost          be one of many nodes on a Redis
 
-  curl -d '' http://127.0.0.1:5000/event/click      publish
+  curl http://127.0.0.1:5000/event/click            publish an example
   curl -N http://127.0.0.1:5000/stream              subscribe
 
 Every flag has a variable: --history-age is SSE_HISTORY_AGE. REDIS_URL counts as --redis-url if
