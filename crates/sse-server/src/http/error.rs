@@ -97,11 +97,16 @@ pub enum ApiError {
     )]
     IdempotencyKeyReused(String),
     /// A page of another origin sent the publish, or made the browser send it.
-    #[error("pages of {0} may not publish here: name that origin with --cors-origin to allow it")]
+    #[error(
+        "pages of {0} may not publish here: name that origin with --publish-origin to allow it"
+    )]
     OriginNotAllowed(String),
     /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
+    /// A header that a request has once was sent twice.
+    #[error("the header {0} is given more than once: send it once")]
+    RepeatedHeader(&'static str),
     /// No such route.
     #[error("no route {0:?}; routes are {ROUTES}")]
     NotFound(String),
@@ -197,6 +202,7 @@ impl ApiError {
             Self::EmptyBatch => ErrorCode::EmptyBatch,
             Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
             Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
+            Self::RepeatedHeader(_) => ErrorCode::InvalidHeader,
             Self::OriginNotAllowed(_) => ErrorCode::OriginNotAllowed,
             Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
             Self::NotFound(_) => ErrorCode::NotFound,

@@ -13,7 +13,9 @@
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller` | the caller of a request |
-//! | | `cors` | which pages of other origins may read and publish |
+//! | | `origin_pattern` | the forms in which an operator names origins |
+//! | | `origins` | which pages may read and publish |
+//! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
 //! | | `idempotency` | the append that `publish` and `batch` share |
@@ -44,7 +46,11 @@ use actix_web::{
 use actix_web_lab::extract::LocalData;
 
 pub use self::{
-    access::cors::{Origins, explain_rejected_preflight},
+    access::{
+        cors::apply_cors,
+        origin_pattern::OriginPattern,
+        origins::{NamedOrigins, Origins},
+    },
     api::HistoryBudget,
     request::{body::BodyMemory, ignored_upgrade::ignore_upgrade},
     response_headers::add_common_headers,

@@ -116,7 +116,7 @@ pub struct AppState {
     pub body_memory: Arc<BodyMemory>,
     /// Concurrency and memory for the responses of `GET /events`.
     pub history_budget: HistoryBudget,
-    /// Origins whose pages may read and publish.
+    /// Origins whose pages may read or publish.
     pub origins: Origins,
     /// What streams are made from.
     pub streams: Streams,

@@ -24,7 +24,6 @@ use actix_service::{
     IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
 };
 use actix_web::{App, dev::AppConfig, middleware::from_fn, rt::net::TcpStream};
-use actix_web_lab::middleware::ConditionOption;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{cores, shutdown::PUBLISH_TIMEOUT_S};
@@ -141,8 +140,7 @@ fn http_service(
 {
     let address = state.address;
     let app = App::new()
-        .wrap(ConditionOption::from(state.origins.cors()))
-        .wrap(from_fn(http::explain_rejected_preflight))
+        .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::ignore_upgrade))
         // The outermost: it also sees the responses of the other middlewares.
         .wrap(from_fn(http::add_common_headers))

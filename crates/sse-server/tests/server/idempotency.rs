@@ -359,8 +359,11 @@ async fn an_invalid_key_is_a_400() {
 
 #[tokio::test]
 async fn a_page_of_an_allowed_origin_may_send_a_key() {
-    let server =
-        TestServer::start_with(Backend::Memory, &["--cors-origin", "https://app.example"]).await;
+    let server = TestServer::start_with(
+        Backend::Memory,
+        &["--publish-origin", "https://app.example"],
+    )
+    .await;
     let preflight = server
         .http
         .request(reqwest::Method::OPTIONS, server.at("/event/click"));

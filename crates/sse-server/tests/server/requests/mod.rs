@@ -3,6 +3,7 @@
 
 mod bodies;
 mod caches;
+mod cors;
 mod data;
 mod hostile;
 mod methods;
