@@ -15,7 +15,7 @@ use sse_proto::{
     event::InvalidName,
 };
 
-use super::error_code::ErrorCode;
+use super::{error_code::ErrorCode, request::json_depth::DEPTH_MAX};
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
@@ -67,6 +67,9 @@ pub enum ApiError {
     /// The body is not JSON.
     #[error("the body is not one JSON value: {0}")]
     InvalidJson(String),
+    /// The JSON has too many levels for many of its readers.
+    #[error("the JSON is nested deeper than {DEPTH_MAX} levels, which many readers cannot parse")]
+    JsonTooDeep,
     /// The body of a batch is not a JSON array.
     #[error("the body is not a JSON array of events: {0}")]
     NotAnArray(String),
@@ -196,7 +199,9 @@ impl ApiError {
             Self::InvalidEncoding(_) => ErrorCode::InvalidEncoding,
             Self::InvalidParameter { .. } => ErrorCode::InvalidParameter,
             Self::UnknownParameter { .. } => ErrorCode::UnknownParameter,
-            Self::InvalidJson(_) | Self::NotAnArray(_) => ErrorCode::InvalidJson,
+            Self::InvalidJson(_) | Self::JsonTooDeep | Self::NotAnArray(_) => {
+                ErrorCode::InvalidJson
+            }
             Self::InvalidUtf8 => ErrorCode::InvalidUtf8,
             Self::InvalidBatch { .. } => ErrorCode::InvalidBatch,
             Self::EmptyBatch => ErrorCode::EmptyBatch,

@@ -6,6 +6,8 @@
 //! | | `query` | query parameters and percent-encoding |
 //! | | `header` | the text of a header |
 //! | | `content_type` | the type of a body |
+//! | | `expectation` | rejects a large body before it is sent |
+//! | | `json_depth` | how deeply JSON may be nested |
 //! | | `body` | reads a body within its limits of size, time and memory |
 //! | | `batch_body` | the events of a batch |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
@@ -39,8 +41,11 @@ mod request;
 mod response_headers;
 mod state;
 
+use std::future::ready;
+
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route, guard,
+    http::Method,
     web::{self, ServiceConfig},
 };
 use actix_web_lab::extract::LocalData;
@@ -52,7 +57,7 @@ pub use self::{
         origins::{NamedOrigins, Origins},
     },
     api::HistoryBudget,
-    request::{body::BodyMemory, ignored_upgrade::ignore_upgrade},
+    request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
     response_headers::add_common_headers,
     state::{AppState, RequestLimits},
 };
@@ -99,8 +104,21 @@ fn operator_routes(config: &mut ServiceConfig) {
 
 fn health_routes(config: &mut ServiceConfig) {
     config
-        .service(read_only("/health/live", get_or_head().to(health::live)))
-        .service(read_only("/health/ready", get_or_head().to(health::ready)));
+        .service(health_resource(
+            "/health/live",
+            get_or_head().to(health::live),
+        ))
+        .service(health_resource(
+            "/health/ready",
+            get_or_head().to(health::ready),
+        ));
+}
+
+/// A health check, also for load balancers that send `OPTIONS` to see whether a server responds.
+fn health_resource(path: &str, get_or_head: Route) -> Resource {
+    let allow = "GET, HEAD, OPTIONS";
+    let options = web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
+    resource(path, allow, [get_or_head, options])
 }
 
 fn get_or_head() -> Route {
@@ -119,7 +137,7 @@ fn resource(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Ro
         .default_service(only(allow))
 }
 
-/// Rejects every other method, including `HEAD` and `OPTIONS`, which neither publish nor stream.
+/// Rejects every other method. `HEAD` and `OPTIONS` neither publish nor stream.
 fn only(allow: &'static str) -> Route {
     web::to(move |request: HttpRequest| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed {

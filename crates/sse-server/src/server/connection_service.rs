@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{Extensions, HttpService, error::DispatchError};
+use actix_http::{Extensions, HttpService, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{
     IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
@@ -139,6 +139,7 @@ fn http_service(
 ) -> impl ServiceFactory<Accepted, Config = (), Response = (), Error = DispatchError, InitError = ()>
 {
     let address = state.address;
+    let limits = state.limits;
     let app = App::new()
         .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::ignore_upgrade))
@@ -160,6 +161,9 @@ fn http_service(
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .local_addr(address)
+        .expect(fn_service(move |request: Request| {
+            ready(http::check_expectation(request, &limits))
+        }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());
         })

@@ -17,6 +17,7 @@ use crate::{
         request::{
             body::{self, Body},
             content_type::{self, ContentType},
+            json_depth::is_too_deep,
             query::percent_decode,
         },
         state::AppState,
@@ -93,8 +94,12 @@ fn describe_type(content_type: Result<ContentType, String>) -> String {
 }
 
 fn compact_json(body: Bytes) -> ApiResult<ByteString> {
-    json::compact(&content_type::json_text(body)?)
-        .map_err(|error| ApiError::InvalidJson(error.to_string()))
+    let json = json::compact(&content_type::json_text(body)?)
+        .map_err(|error| ApiError::InvalidJson(error.to_string()))?;
+    if is_too_deep(&json) {
+        return Err(ApiError::JsonTooDeep);
+    }
+    Ok(json)
 }
 
 /// The event and its key. The server generates the data if it is `None`.

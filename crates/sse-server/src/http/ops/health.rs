@@ -1,6 +1,6 @@
 //! `GET /health/live` and `GET /health/ready`.
 
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder, http::header};
 use actix_web_lab::extract::LocalData;
 use serde_json::{Value, json};
 
@@ -12,6 +12,13 @@ use crate::{
 /// The process responds.
 pub(crate) async fn live(_caller: Caller) -> impl Responder {
     response(&json!({ "status": "live" }))
+}
+
+/// The process responds, and the route has the methods `allow`.
+pub(crate) fn options(allow: &'static str) -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ALLOW, allow))
+        .finish()
 }
 
 /// A publish would work now: the broker made a real round trip for this response.

@@ -20,7 +20,10 @@ use serde::{
 use serde_json::value::RawValue;
 use sse_proto::{Event, EventType, api::BatchLine, event::InvalidName, json};
 
-use super::idempotency_key;
+use super::{
+    idempotency_key,
+    json_depth::{DEPTH_MAX, is_too_deep},
+};
 use crate::{
     broker::idempotency::Fingerprint,
     http::{
@@ -165,8 +168,7 @@ fn parse_event(
     };
     let line = parse_line(json).map_err(invalid)?;
     let kind = parse_kind(text, line.event).map_err(invalid)?;
-    let data = data_text(text, line.data.get())
-        .map_err(|error| invalid(format!("data: {}", explain(&error))))?;
+    let data = data_text(text, line.data.get()).map_err(|why| invalid(format!("data: {why}")))?;
     limits
         .event_bytes()
         .check_part(data.len(), || format!("the data of {place}"))?;
@@ -217,9 +219,11 @@ fn without_position(message: &str) -> &str {
 }
 
 /// Returns the data of an event: the text of a string, or the compact JSON of any other value.
-fn data_text(text: &ByteString, json: &str) -> Result<ByteString, serde_json::Error> {
+fn data_text(text: &ByteString, json: &str) -> Result<ByteString, String> {
     if json.starts_with('"') {
-        string_text(text, json)
+        string_text(text, json).map_err(|error| explain(&error))
+    } else if is_too_deep(json) {
+        Err(format!("nested deeper than {DEPTH_MAX} levels"))
     } else {
         Ok(json::without_white_space(&text.slice_ref(json)))
     }

@@ -42,17 +42,25 @@ pub(crate) fn parse(request: &HttpRequest) -> Result<ContentType, String> {
 }
 
 impl ContentType {
+    /// A browser asks in a preflight before a page of another origin sends JSON or lines. It does
+    /// not ask for `text/plain` and the types of HTML forms, so these must never count as JSON.
     fn of(mime: &Mime) -> Option<Self> {
         match mime.essence_str() {
-            "application/json" => Some(Self::Json),
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-                Some(Self::NdJson)
-            }
+            "application/json" | "text/json" => Some(Self::Json),
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/stream+json" => Some(Self::NdJson),
             "text/plain" => Some(Self::Text),
             "application/x-www-form-urlencoded" => Some(Self::Unspecified),
-            _ => None,
+            other => has_json_suffix(other).then_some(Self::Json),
         }
     }
+}
+
+/// Whether the syntax of a type is JSON, like `application/cloudevents+json` (RFC 6839, section 3.1).
+fn has_json_suffix(essence: &str) -> bool {
+    essence.starts_with("application/") && essence.ends_with("+json")
 }
 
 fn describe_type(request: &HttpRequest) -> String {
@@ -142,4 +150,66 @@ fn path_for_shell(request: &HttpRequest) -> String {
         .path_and_query()
         .map_or("/", |path| path.as_str())
         .replace('\'', "%27")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<ContentType> {
+        text.parse().ok().as_ref().and_then(ContentType::of)
+    }
+
+    #[test]
+    fn json_has_several_types() {
+        for json in [
+            "application/json",
+            "text/json",
+            "application/cloudevents+json; charset=utf-8",
+            "Application/Vnd.Example.V1+JSON",
+        ] {
+            assert_eq!(of(json), Some(ContentType::Json), "{json}");
+        }
+        for lines in [
+            "application/x-ndjson",
+            "application/ndjson",
+            "application/jsonl",
+            "application/stream+json",
+        ] {
+            assert_eq!(of(lines), Some(ContentType::NdJson), "{lines}");
+        }
+        for other in [
+            "text/plain+json",
+            "application/json5",
+            "image/svg+json",
+            "json",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_a_page_sends_without_a_preflight_is_not_json() {
+        // The CORS-safelisted types (Fetch standard), as a page may disguise them.
+        for essence in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+        ] {
+            for disguise in [
+                "",
+                "; charset=utf-8",
+                "; application/json",
+                ";x=application/json",
+                ";x=\"+json\"",
+                ";+json",
+            ] {
+                let found = of(&format!("{essence}{disguise}"));
+                assert!(
+                    !matches!(found, Some(ContentType::Json | ContentType::NdJson)),
+                    "{essence}{disguise}: {found:?}"
+                );
+            }
+        }
+    }
 }

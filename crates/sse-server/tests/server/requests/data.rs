@@ -73,23 +73,63 @@ async fn the_message_names_a_byte_order_mark() {
 }
 
 #[tokio::test]
-async fn deep_nesting_is_accepted_or_rejected_without_a_crash() {
+async fn json_that_is_nested_deeper_than_128_levels_is_rejected() {
     let server = TestServer::start(Backend::Memory).await;
-    for depth in [100, 128, 1_000, 500_000] {
-        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        for (path, body) in [
-            ("/event/deep", deep.clone()),
-            ("/events", format!(r#"[{{"event":"deep","data":{deep}}}]"#)),
-        ] {
-            let response = sent(post(&server, path, JSON, body)).await;
-            if response.status() == StatusCode::OK {
-                assert!(server.history("sse").await.pop().unwrap().data == deep);
-            } else {
-                assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{depth}");
-                assert!(depth > 100, "that is not deep");
+    for depth in [100, 128, 129, 1_000, 100_000] {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let deep = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let line = format!(r#"{{"event":"deep","data":{deep}}}"#);
+            for (path, content_type, body, code) in [
+                ("/event/deep", JSON, deep.clone(), "invalid_json"),
+                ("/events", JSON, format!("[{line}]"), "invalid_batch"),
+                ("/events", LINES, line.clone(), "invalid_batch"),
+            ] {
+                let response = sent(post(&server, path, content_type, body)).await;
+                if depth <= 128 {
+                    assert_eq!(response.status(), StatusCode::OK, "{depth}");
+                    assert!(server.history("sse").await.pop().unwrap().data == deep);
+                } else {
+                    let message = refusal(response, 400, code).await;
+                    assert!(message.contains("128"), "{depth}: {message}");
+                }
             }
         }
     }
+}
+
+#[tokio::test]
+async fn json_and_lines_have_several_types() {
+    let server = TestServer::start(Backend::Memory).await;
+    let event = r#"{"specversion":"1.0","id":"A-1","source":"/x","type":"t","data":{"a":1.0}}"#;
+    for content_type in [
+        "application/cloudevents+json; charset=utf-8",
+        "application/vnd.example.v1+json",
+        "text/json",
+    ] {
+        let request = post(&server, "/event/click", content_type, event);
+        assert_eq!(stored(&server, request).await, event, "{content_type}");
+        let batch = post(&server, "/events", content_type, format!("[{ONE_LINE}]"));
+        assert_eq!(sent(batch).await.status(), StatusCode::OK, "{content_type}");
+    }
+    for content_type in ["application/jsonl", "application/stream+json"] {
+        let lines = post(&server, "/events", content_type, [ONE_LINE; 2].join("\n"));
+        let answer: Value = sent(lines).await.json().await.unwrap();
+        assert_eq!(answer["count"], 2, "{content_type}");
+    }
+    let kept = server.history("sse").await.len();
+    for content_type in [
+        "application/cloudevents+json",
+        "text/json",
+        "application/jsonl",
+        "application/stream+json",
+    ] {
+        for (path, body) in [("/event/click", "1"), ("/events", ONE_LINE)] {
+            let foreign = post(&server, path, content_type, body);
+            let response = sent(foreign.header("origin", "https://evil.example")).await;
+            refusal(response, 403, "origin_not_allowed").await;
+        }
+    }
+    assert_eq!(server.history("sse").await.len(), kept);
 }
 
 crate::on_every_broker! {

@@ -27,8 +27,8 @@ const ROUTES: [(&str, &str); 6] = [
     ("/event/click", "GET, POST"),
     ("/events", "GET, POST"),
     ("/stream", "GET"),
-    ("/health/live", "GET, HEAD"),
-    ("/health/ready", "GET, HEAD"),
+    ("/health/live", "GET, HEAD, OPTIONS"),
+    ("/health/ready", "GET, HEAD, OPTIONS"),
     ("/metrics", "GET, HEAD"),
 ];
 
