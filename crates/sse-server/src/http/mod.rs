@@ -9,7 +9,7 @@
 //! | | `expectation` | rejects a large body before it is sent |
 //! | | `json_depth` | how deeply JSON may be nested |
 //! | | `body` | reads a body within its limits of size, time and memory |
-//! | | `batch_body` | the events of a batch |
+//! | | `batch_body`, `batch_line` | the events of a batch, and one of them as JSON |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
 //! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |

@@ -18,9 +18,10 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use sse_proto::{Event, EventType, api::BatchLine, event::InvalidName, json};
+use sse_proto::{Event, EventType, event::InvalidName, json};
 
 use super::{
+    batch_line::Line,
     idempotency_key,
     json_depth::{DEPTH_MAX, is_too_deep},
 };
@@ -167,6 +168,7 @@ fn parse_event(
         why,
     };
     let line = parse_line(json).map_err(invalid)?;
+    line.check_ignored_keys().map_err(invalid)?;
     let kind = parse_kind(text, line.event).map_err(invalid)?;
     let data = data_text(text, line.data.get()).map_err(|why| invalid(format!("data: {why}")))?;
     limits
@@ -180,7 +182,7 @@ fn parse_event(
     })
 }
 
-fn parse_line(json: &str) -> Result<BatchLine<'_>, String> {
+fn parse_line(json: &str) -> Result<Line<'_>, String> {
     check_object(json)?;
     serde_json::from_str(json).map_err(|error| explain(&error))
 }

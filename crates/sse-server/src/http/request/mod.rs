@@ -1,6 +1,7 @@
 //! What a request contains: its query, its body, its key, and the parameters of a reader.
 
 pub(crate) mod batch_body;
+mod batch_line;
 pub(crate) mod body;
 pub(crate) mod content_type;
 pub(crate) mod event_filter;

@@ -224,6 +224,20 @@ crate::on_every_broker! {
         }
     }
 
+    async fn lines_that_readers_wrote_down_can_be_published(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        server.publish("sse", "click", "x").await;
+        let request = server.http.get(server.at("/events")).header("accept", LINES);
+        let history = sent(request).await.text().await.unwrap();
+        let envelope = r#"{"id":"5-0","channel":"orders","event":"click","data":"x","time":"2026-11-24T12:06:36.816Z"}"#;
+        let listened = r#"{"id":"1795614681255-0","event":"click","data":"x"}"#;
+        let lines = [history.trim(), envelope, listened].join("\n");
+        assert_eq!(sent(post(&server, "/events", LINES, lines)).await.status(), StatusCode::OK);
+        let kept = server.history("sse").await;
+        assert_eq!(kept.len(), 4);
+        assert!(kept.iter().all(|event| event.data == "x" && event.id != "1795614681255-0"), "{kept:?}");
+    }
+
     async fn a_batch_with_an_invalid_line_publishes_no_event_and_names_the_line(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
@@ -243,6 +257,8 @@ crate::on_every_broker! {
             (r#"{"event":"a","data":NaN}"#, "column"),
             (r#"{"event":"a","data":"\ud800"}"#, "data"),
             (r#"{"event":"a","data":1"#, "column"),
+            (r#"{"event":"a","data":1,"id":"my-42"}"#, "use `key`"),
+            (r#"{"event":"a","data":1,"id":42}"#, "into `data`"),
             (r#"{"event":"a","data":1} {"event":"a","data":1}"#, "trailing characters"),
         ] {
             let lines = format!("{ONE_LINE}\r\n\r\n{bad}\r\n{ONE_LINE}");
