@@ -6,7 +6,7 @@ use clap::Args;
 use sse_cli::switch::parse_switch;
 
 use super::values::parse_address;
-use crate::http::{NamedOrigins, OriginPattern};
+use crate::http::{NamedOrigins, OriginPattern, PublicUrl};
 
 /// The flags about the network.
 #[derive(Args)]
@@ -59,14 +59,27 @@ pub(super) struct NetworkArgs {
     /// Not together with the origins * and null.
     #[arg(long, env = "SSE_CORS_CREDENTIALS", value_parser = parse_switch)]
     pub(super) cors_credentials: bool,
+
+    /// Clients reach this server at this URL, through a proxy (repeatable)
+    ///
+    /// Pages of its origin are pages of this server, and examples in error messages use the URL.
+    #[arg(
+        long = "public-url",
+        env = "SSE_PUBLIC_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        value_parser = str::parse::<PublicUrl>
+    )]
+    pub(super) public_urls: Vec<PublicUrl>,
 }
 
 impl NetworkArgs {
-    /// The origins that the flags name.
+    /// The origins and URLs that the flags name.
     pub(super) fn named_origins(&self) -> NamedOrigins {
         NamedOrigins {
             readers: self.cors_origins.clone(),
             publishers: self.publish_origins.clone(),
+            own: self.public_urls.clone(),
             credentials: self.cors_credentials,
         }
     }

@@ -101,7 +101,8 @@ pub enum ApiError {
     IdempotencyKeyReused(String),
     /// A page of another origin sent the publish, or made the browser send it.
     #[error(
-        "pages of {0} may not publish here: name that origin with --publish-origin to allow it"
+        "pages of {0} may not publish here: name that origin with --publish-origin, or with \
+         --public-url if it is this server's own"
     )]
     OriginNotAllowed(String),
     /// A page asked in a preflight for something that is not allowed.

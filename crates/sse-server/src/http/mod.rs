@@ -8,6 +8,7 @@
 //! | | `content_type` | the type of a body |
 //! | | `expectation` | rejects a large body before it is sent |
 //! | | `json_depth` | how deeply JSON may be nested |
+//! | | `curl_line` | a command line that would have worked |
 //! | | `body` | reads a body within its limits of size, time and memory |
 //! | | `batch_body`, `batch_line` | the events of a batch, and one of them as JSON |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
@@ -16,6 +17,7 @@
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller` | the caller of a request |
 //! | | `origin_pattern` | the forms in which an operator names origins |
+//! | | `public_url` | the URLs at which clients reach the server |
 //! | | `origins` | which pages may read and publish |
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
@@ -55,6 +57,7 @@ pub use self::{
         cors::apply_cors,
         origin_pattern::OriginPattern,
         origins::{NamedOrigins, Origins},
+        public_url::PublicUrl,
     },
     api::HistoryBudget,
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},

@@ -114,6 +114,10 @@ async fn misuse_ends_with_code_2_and_states_what_to_write() {
             &["--cors-credentials"],
             &["--cors-credentials", "--cors-origin", "--publish-origin"],
         ),
+        (
+            &["--public-url", "hub.example.org"],
+            &["--public-url", "https://hub.example.org/live"],
+        ),
         (&["--log", "loud=="], &["--log", "debug"]),
         (
             &["--memory", "--data-dir", "x"],
@@ -186,6 +190,7 @@ async fn a_wrong_variable_ends_with_code_2() {
             &["https://app.example"],
         ),
         ("SSE_CORS_CREDENTIALS", "maybe", &[]),
+        ("SSE_PUBLIC_URL", "/live", &["https://hub.example.org"]),
         ("SSE_LOG", "loud==", &["debug"]),
         ("SSE_MEMORY", "maybe", &[]),
         ("SSE_ALLOW_ANONYMOUS", "2", &[]),

@@ -5,3 +5,4 @@ pub(crate) mod cors;
 pub(crate) mod origin_pattern;
 pub(crate) mod origins;
 mod preflight;
+pub(crate) mod public_url;

@@ -8,7 +8,10 @@
 //! | none | none, `none`, `same-origin`, … | a program, or the address bar | allowed |
 //! | none | `cross-site` | an `<img>` of another site | allowed only with `--publish-origin *` |
 //! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
+//! | that of a `--public-url` | any | a page of this server | allowed |
 //! | another | any | a page of another site | allowed if named with `--publish-origin` |
+
+use std::sync::Arc;
 
 use actix_web::{
     HttpRequest,
@@ -16,7 +19,10 @@ use actix_web::{
 };
 use sse_cli::loopback::{is_loopback_ip, is_loopback_url};
 
-use super::origin_pattern::{OriginList, OriginPattern};
+use super::{
+    origin_pattern::{OriginList, OriginPattern},
+    public_url::PublicUrl,
+};
 use crate::http::{
     error::{ApiError, ApiResult, shortened},
     request::header::header_text,
@@ -34,6 +40,8 @@ pub struct NamedOrigins {
     pub readers: Vec<OriginPattern>,
     /// Origins whose pages may read and publish.
     pub publishers: Vec<OriginPattern>,
+    /// The URLs at which clients reach this server.
+    pub own: Vec<PublicUrl>,
     /// Whether pages may read responses to requests with cookies or an authorization.
     pub credentials: bool,
 }
@@ -43,6 +51,7 @@ pub struct NamedOrigins {
 pub struct Origins {
     readers: OriginList,
     publishers: OriginList,
+    own: Arc<[PublicUrl]>,
     credentials: bool,
 }
 
@@ -53,8 +62,14 @@ impl Origins {
         Self {
             readers: OriginList::new(&named.readers),
             publishers: OriginList::new(&named.publishers),
+            own: named.own.clone().into(),
             credentials: named.credentials,
         }
+    }
+
+    /// The URLs at which clients reach this server.
+    pub(in crate::http) fn public_urls(&self) -> &[PublicUrl] {
+        &self.own
     }
 
     /// Whether no other origin is allowed, so that the server does not use CORS.
@@ -92,11 +107,17 @@ impl Origins {
     }
 
     fn check_origin(&self, request: &HttpRequest, origin: &str) -> ApiResult<()> {
-        if is_own_origin(request, origin) || self.may_publish(origin) {
+        if self.is_own(request, origin) || self.may_publish(origin) {
             Ok(())
         } else {
             Err(not_allowed(origin))
         }
+    }
+
+    /// Whether the origin of the request is this server.
+    fn is_own(&self, request: &HttpRequest, origin: &str) -> bool {
+        let is_public = self.own.iter().any(|url| url.origin() == origin);
+        is_public || is_origin_of_host(request, origin) && !is_rebound(request, origin)
     }
 
     fn check_fetch_site(&self, request: &HttpRequest) -> ApiResult<()> {
@@ -114,11 +135,6 @@ fn not_allowed(origin: &str) -> ApiError {
 
 fn is_cross_site(request: &HttpRequest) -> bool {
     header_text(request, SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
-}
-
-/// Whether the origin of the request is this server.
-fn is_own_origin(request: &HttpRequest, origin: &str) -> bool {
-    is_origin_of_host(request, origin) && !is_rebound(request, origin)
 }
 
 /// Whether the request was sent by a page of the host that it is addressed to.

@@ -65,7 +65,7 @@ fn encode_answer(
     params: &Params,
     history: &History,
 ) -> (HttpResponseBuilder, Vec<u8>) {
-    let mut response = response_head(request.path(), params, history);
+    let mut response = response_head(params, history);
     if wants_lines(request) {
         // A client may read line by line, so no proxy may hold back the end of a line.
         response.insert_header(NO_STORE_NO_TRANSFORM);
@@ -77,10 +77,10 @@ fn encode_answer(
     }
 }
 
-fn response_head(path: &str, params: &Params, history: &History) -> HttpResponseBuilder {
+fn response_head(params: &Params, history: &History) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     if history.more {
-        let next = link_to_next(path, params, &history.next);
+        let next = link_to_next(params, &history.next);
         response.insert_header((header::LINK, next));
     }
     response
@@ -174,9 +174,12 @@ fn first_line(gap: &Gap, next: &str) -> HistoryEvent {
 }
 
 /// Returns the link to the next part (RFC 8288). Lines have no other field for it.
-fn link_to_next(path: &str, params: &Params, next: &str) -> String {
+///
+/// The link is only a query, which a client resolves against the URL that it requested: a proxy may
+/// have removed a prefix of the path.
+fn link_to_next(params: &Params, next: &str) -> String {
     let query = params.with_instead_of(&START_PARAMETERS, ("last_event_id", next));
-    format!("<{path}?{query}>; rel=\"next\"")
+    format!("<?{query}>; rel=\"next\"")
 }
 
 fn wants_lines(request: &HttpRequest) -> bool {

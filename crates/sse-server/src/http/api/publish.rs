@@ -17,6 +17,7 @@ use crate::{
         request::{
             body::{self, Body},
             content_type::{self, ContentType},
+            curl_line::curl_line,
             json_depth::is_too_deep,
             query::percent_decode,
         },
@@ -131,6 +132,6 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedMediaType {
         found,
         expected: "application/json or text/plain",
-        example: content_type::curl_line(request, "application/json", r#"{"page":"/"}"#),
+        example: curl_line(request, "application/json", r#"{"page":"/"}"#),
     }
 }

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use mime::Mime;
 
-use crate::http::{
-    error::{ApiError, ApiResult, shortened},
-    state::local_address,
-};
+use crate::http::error::{ApiError, ApiResult, shortened};
 
 /// The types of body that a route may accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,39 +114,6 @@ pub(crate) fn json_text(bytes: Bytes) -> ApiResult<ByteString> {
         ));
     }
     Ok(text)
-}
-
-/// Returns a command line that would have worked, for the host, path and query of the request.
-///
-/// A client can put anything into `Host` and the path, and the line is made to be pasted into a
-/// shell. So a host with unusual characters is replaced by the server's own address, and quotes in
-/// the path are escaped.
-pub(crate) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
-    let host = host_for_shell(request);
-    let path = path_for_shell(request);
-    format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
-}
-
-fn host_for_shell(request: &HttpRequest) -> Cow<'_, str> {
-    let named = header_text(request, header::HOST);
-    if is_plain_host(&named) {
-        named
-    } else {
-        local_address(request).to_string().into()
-    }
-}
-
-fn is_plain_host(host: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte);
-    !host.is_empty() && host.bytes().all(is_plain)
-}
-
-fn path_for_shell(request: &HttpRequest) -> String {
-    request
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str())
-        .replace('\'', "%27")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub(crate) mod batch_body;
 mod batch_line;
 pub(crate) mod body;
 pub(crate) mod content_type;
+pub(crate) mod curl_line;
 pub(crate) mod event_filter;
 pub(crate) mod expectation;
 pub(crate) mod header;

@@ -151,6 +151,24 @@ async fn the_curl_line_of_a_415_publishes_to_the_channel_of_the_request() {
 }
 
 #[tokio::test]
+async fn the_curl_line_of_a_415_has_the_public_url() {
+    let urls = "https://hub.example.org/live/,http://hub.example.net:8080";
+    let server = TestServer::start_with(Backend::Memory, &["--public-url", urls]).await;
+    for (host, url) in [
+        ("hub.example.net:8080", "http://hub.example.net:8080"),
+        ("hub.example.org", "https://hub.example.org/live"),
+        ("127.0.0.1:5000", "https://hub.example.org/live"),
+        ("x';reboot;'", "https://hub.example.org/live"),
+    ] {
+        let request = post(&server, "/event/it's?channel=a", "text/html", "x");
+        let response = sent(request.header("host", host)).await;
+        let message = refusal(response, 415, "unsupported_media_type").await;
+        let end = format!(" '{url}/event/it%27s?channel=a'");
+        assert!(message.ends_with(&end), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_its_limit_is_413_with_any_framing() {
     let flags = [
         "--event-bytes-max",

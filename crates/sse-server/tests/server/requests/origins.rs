@@ -100,6 +100,40 @@ async fn a_foreign_host_name_that_resolves_to_this_machine_is_not_the_same_origi
     assert_eq!(server.history("sse").await.len(), published);
 }
 
+#[tokio::test]
+async fn pages_of_a_public_url_are_pages_of_this_server() {
+    let urls = "https://hub.example.org/live,http://hub.example.net:8080";
+    let server = TestServer::start_with(Backend::Memory, &["--public-url", urls]).await;
+    let mut published = 0;
+    for (origin, ours) in [
+        ("https://hub.example.org", true),
+        ("http://hub.example.net:8080", true),
+        (&*server.url.clone(), true),
+        ("http://hub.example.org", false),
+        ("https://hub.example.org:8443", false),
+        ("https://evil.hub.example.org", false),
+        ("http://hub.example.net", false),
+        ("null", false),
+    ] {
+        for host in ["hub.example.org", "127.0.0.1:5000"] {
+            let (_, own_host) = server.url.split_once("://").unwrap();
+            let host = if origin == server.url { own_host } else { host };
+            let request = post(&server, "/event/click", TEXT, "x").header("host", host);
+            let request = request.header("origin", origin);
+            let response = sent(request.header("sec-fetch-site", "same-origin")).await;
+            assert!(!cors_headers(response.headers()), "{origin}");
+            if ours {
+                assert_eq!(response.status(), StatusCode::OK, "{origin}");
+                published += 1;
+            } else {
+                let message = refusal(response, 403, "origin_not_allowed").await;
+                assert!(message.contains("--public-url"), "{message}");
+            }
+        }
+    }
+    assert_eq!(server.history("sse").await.len(), published);
+}
+
 pub(super) fn cors_headers(headers: &HeaderMap) -> bool {
     headers
         .keys()
