@@ -27,7 +27,7 @@
 //! | | `history` | `GET /events` |
 //! | | `history_memory` | memory for the responses of `history` |
 //! | `ops` | `health` | `GET /health/live`, `/health/ready` |
-//! | | `metrics` | `GET /metrics` |
+//! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
 //! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |

@@ -16,6 +16,7 @@
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
+//! | `metrics_formats` | Both text formats of `/metrics` are valid, and clients get the one they prefer. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
@@ -45,6 +46,7 @@ mod footprint;
 mod idempotency;
 mod limits;
 mod lost_tail;
+mod metrics_formats;
 mod multi_channel;
 mod redis_connection;
 mod redis_errors;
