@@ -13,17 +13,29 @@ from wire import exchange, request_bytes
 BROKERS = ("embedded", "memory", "redis")
 # The limit of open streams has this flag in newer builds, and that one in older ones.
 _STREAMS_MAX = ("--streams-max", "--max-subscribers")
+# The same for the flag that lets pages of an origin publish.
+_PUBLISH_ORIGIN = ("--publish-origin", "--cors-origin")
 
 
 @functools.cache
-def streams_max_flag(program):
-    """Returns the name of the flag that limits open streams."""
+def _flag_of(program, names):
+    """Returns the first of the flags that the program has."""
     command = [program, "--help"]
     text = subprocess.run(command, capture_output=True, text=True, env=plain_environment()).stdout
-    flag = next((flag for flag in _STREAMS_MAX if flag in text), None)
+    flag = next((flag for flag in names if flag in text), None)
     if flag is None:
-        raise Failed(f"{program} --help names none of {_STREAMS_MAX}")
+        raise Failed(f"{program} --help names none of {names}")
     return flag
+
+
+def streams_max_flag(program):
+    """Returns the name of the flag that limits open streams."""
+    return _flag_of(program, _STREAMS_MAX)
+
+
+def publish_origin_flag(program):
+    """Returns the name of the flag that lets pages of an origin publish."""
+    return _flag_of(program, _PUBLISH_ORIGIN)
 
 
 def streams_max_variable(program):

@@ -56,7 +56,9 @@ def _streams(scene, server, first, last):
 def _describe(scene, server, title):
     """Describes the text by families, in its order; samples with labels are sorted."""
     scene.case(f"/metrics {title}")
-    response = server.send("GET", "/metrics")
+    # Older builds know only this format.
+    accept = [("accept", "application/openmetrics-text")]
+    response = server.send("GET", "/metrics", accept)
     scene.fact(response.head.status_line)
     for name, value in sorted(response.head.headers):
         scene.fact(f"{name}: {'<length>' if name == 'content-length' else value}")

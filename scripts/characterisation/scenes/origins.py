@@ -1,5 +1,6 @@
 """Pages of other sites: who may publish, and what CORS says."""
 
+import sse_server
 from scenes.requests import LINES, ONE_LINE, ROUTES, TEXT
 
 APP = "https://app.example"
@@ -71,8 +72,9 @@ def own_and_other_pages(scene):
 
 
 def named_origins(scene):
-    """With `--cors-origin` for two."""
-    server = scene.start("memory", "--cors-origin", APP, "--cors-origin", "http://localhost:3000")
+    """With `--publish-origin` for two."""
+    flag = sse_server.publish_origin_flag(scene.program)
+    server = scene.start("memory", flag, APP, flag, "http://localhost:3000")
     asked = (
         ("/event/click", "POST", "content-type"),
         ("/event/click", "POST", "idempotency-key"),
@@ -118,8 +120,8 @@ def named_origins(scene):
 
 
 def every_origin(scene):
-    """With `--cors-origin *`."""
-    server = scene.start("memory", "--cors-origin", "*")
+    """With `--publish-origin *`."""
+    server = scene.start("memory", sse_server.publish_origin_flag(scene.program), "*")
     for origin in (APP, "null", server.url):
         _preflight(scene, server, "/events", origin, "POST", "content-type")
         scene.post(

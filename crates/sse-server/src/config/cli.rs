@@ -1,14 +1,17 @@
 //! The grammar of the command line: every flag, its `SSE_` variable, its default and its help.
 //! `docs/operations/settings.md` lists them all.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::Parser;
 use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 
-use super::values::{parse_address, parse_coalesce, parse_origin, parse_threads};
+use super::{
+    network_args::NetworkArgs,
+    values::{parse_coalesce, parse_threads},
+};
 use crate::broker::redis::parse_prefix;
 
 const AFTER_HELP: &str = "\
@@ -17,7 +20,7 @@ Examples:
   sse-server --memory --bind 127.0.0.1:0            keep events in memory only, on any free port
   sse-server --redis-url redis://localhost          be one of many nodes on a Redis
 
-  curl -d '' http://127.0.0.1:5000/event/click      publish
+  curl http://127.0.0.1:5000/event/click            publish an example
   curl -N http://127.0.0.1:5000/stream              subscribe
 
 Every flag has a variable: --history-age is SSE_HISTORY_AGE. REDIS_URL counts as --redis-url if
@@ -30,36 +33,8 @@ Exit codes: 0 stopped by a signal, 1 failed, 2 misused.";
 #[derive(Parser)]
 #[command(name = "sse-server", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(super) struct Args {
-    /// Listen on this address
-    ///
-    /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
-    /// reach needs --allow-anonymous, because there is no authentication yet.
-    #[arg(
-        long,
-        env = "SSE_BIND",
-        default_value = "127.0.0.1:5000",
-        value_name = "ADDRESS:PORT",
-        value_parser = parse_address
-    )]
-    pub(super) bind: SocketAddr,
-
-    /// Let every client that reaches the address publish and read
-    #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
-    pub(super) allow_anonymous: bool,
-
-    /// Let pages of this origin read and publish (repeatable, or * for all; comma-separated in the
-    /// variable)
-    ///
-    /// Without it the server sends no CORS headers and rejects publishes from pages of other
-    /// origins.
-    #[arg(
-        long = "cors-origin",
-        env = "SSE_CORS_ORIGIN",
-        value_name = "ORIGIN",
-        value_delimiter = ',',
-        value_parser = parse_origin
-    )]
-    pub(super) cors_origins: Vec<String>,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
 
     /// Keep the log in this directory
     #[arg(

@@ -3,8 +3,9 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
+//! | `network_args` | the part of the grammar about the network |
 //! | `environment` | how flags and variables are read |
-//! | `values` | the forms of single values, such as an address or an origin |
+//! | `values` | the forms of single values, such as an address |
 //! | `broker_choice` | which broker the flags and variables choose |
 //! | `validate` | rules that concern several settings |
 //!
@@ -14,6 +15,7 @@
 mod broker_choice;
 mod cli;
 mod environment;
+mod network_args;
 mod validate;
 mod values;
 
@@ -31,7 +33,7 @@ use crate::{
     broker::{Retention, idempotency::KeyLimits},
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
-    http::{Origins, RequestLimits},
+    http::{NamedOrigins, RequestLimits},
 };
 
 /// The validated settings.
@@ -41,8 +43,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
-    /// Origins whose pages may read and publish.
-    pub origins: Origins,
+    /// Origins whose pages may read or publish.
+    pub origins: NamedOrigins,
     /// The broker and what chose it.
     pub broker: BrokerConfig,
     /// What the broker keeps.
@@ -81,8 +83,8 @@ impl Config {
 
     fn from_valid(args: Args, broker: BrokerConfig) -> Self {
         Self {
-            bind: args.bind,
-            origins: Origins::new(&args.cors_origins),
+            bind: args.network.bind,
+            origins: args.network.named_origins(),
             broker,
             retention: retention(&args),
             requests: request_limits(&args),

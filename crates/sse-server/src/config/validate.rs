@@ -6,8 +6,8 @@ use bytesize::ByteSize;
 use sse_cli::loopback::is_loopback_ip;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{broker_choice::BrokerKind, cli::Args};
-use crate::broker::redis::without_password;
+use super::{broker_choice::BrokerKind, cli::Args, network_args::NetworkArgs};
+use crate::{broker::redis::without_password, http::OriginPattern};
 
 const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 
@@ -17,7 +17,8 @@ const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 ///
 /// A message for the operator, which states what is wrong and what to write instead.
 pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
-    check_exposure(args)?;
+    check_exposure(&args.network)?;
+    check_credentials(&args.network)?;
     check_sizes(args)?;
     check_idempotency_window(args.idempotency_window)?;
     check_log(&args.log)?;
@@ -39,7 +40,7 @@ fn check_history_bytes(size: ByteSize) -> Result<(), String> {
     Ok(())
 }
 
-fn check_exposure(args: &Args) -> Result<(), String> {
+fn check_exposure(args: &NetworkArgs) -> Result<(), String> {
     if is_loopback_ip(args.bind.ip()) || args.allow_anonymous {
         return Ok(());
     }
@@ -49,6 +50,28 @@ fn check_exposure(args: &Args) -> Result<(), String> {
          --allow-anonymous",
         args.bind
     ))
+}
+
+/// With credentials, every page of an allowed origin acts as the user of the browser. So each
+/// origin must be one that the operator knows.
+fn check_credentials(args: &NetworkArgs) -> Result<(), String> {
+    if !args.cors_credentials {
+        return Ok(());
+    }
+    let mut named = args.cors_origins.iter().chain(&args.publish_origins);
+    if args.cors_origins.is_empty() && args.publish_origins.is_empty() {
+        return Err(
+            "--cors-credentials needs an origin: add --cors-origin or --publish-origin".to_owned(),
+        );
+    }
+    if named.any(|origin| matches!(origin, OriginPattern::Any | OriginPattern::Null)) {
+        return Err(
+            "--cors-credentials cannot be combined with the origins * and null: name the origins \
+             whose pages may act for a user"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// An event must fit in a batch, and a batch in the memory for bodies.

@@ -42,18 +42,3 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
         .next()
         .ok_or_else(|| format!("{text:?} has no address"))
 }
-
-/// Parses an origin as browsers send it, or `*` for all origins.
-pub(super) fn parse_origin(text: &str) -> Result<String, String> {
-    match origin_of_url(text) {
-        _ if text == "*" => Ok(text.to_owned()),
-        Some(origin) if origin == text => Ok(origin),
-        Some(origin) => Err(format!("an origin has no path: write {origin}")),
-        None => Err("write an origin like https://app.example, or *".to_owned()),
-    }
-}
-
-fn origin_of_url(text: &str) -> Option<String> {
-    let url = url::Url::parse(text).ok()?;
-    matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())
-}

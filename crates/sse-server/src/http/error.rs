@@ -15,7 +15,7 @@ use sse_proto::{
     event::InvalidName,
 };
 
-use super::error_code::ErrorCode;
+use super::{error_code::ErrorCode, request::json_depth::DEPTH_MAX};
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
@@ -67,6 +67,9 @@ pub enum ApiError {
     /// The body is not JSON.
     #[error("the body is not one JSON value: {0}")]
     InvalidJson(String),
+    /// The JSON has too many levels for many of its readers.
+    #[error("the JSON is nested deeper than {DEPTH_MAX} levels, which many readers cannot parse")]
+    JsonTooDeep,
     /// The body of a batch is not a JSON array.
     #[error("the body is not a JSON array of events: {0}")]
     NotAnArray(String),
@@ -97,11 +100,17 @@ pub enum ApiError {
     )]
     IdempotencyKeyReused(String),
     /// A page of another origin sent the publish, or made the browser send it.
-    #[error("pages of {0} may not publish here: name that origin with --cors-origin to allow it")]
+    #[error(
+        "pages of {0} may not publish here: name that origin with --publish-origin, or with \
+         --public-url if it is this server's own"
+    )]
     OriginNotAllowed(String),
     /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
+    /// A header that a request has once was sent twice.
+    #[error("the header {0} is given more than once: send it once")]
+    RepeatedHeader(&'static str),
     /// No such route.
     #[error("no route {0:?}; routes are {ROUTES}")]
     NotFound(String),
@@ -191,12 +200,15 @@ impl ApiError {
             Self::InvalidEncoding(_) => ErrorCode::InvalidEncoding,
             Self::InvalidParameter { .. } => ErrorCode::InvalidParameter,
             Self::UnknownParameter { .. } => ErrorCode::UnknownParameter,
-            Self::InvalidJson(_) | Self::NotAnArray(_) => ErrorCode::InvalidJson,
+            Self::InvalidJson(_) | Self::JsonTooDeep | Self::NotAnArray(_) => {
+                ErrorCode::InvalidJson
+            }
             Self::InvalidUtf8 => ErrorCode::InvalidUtf8,
             Self::InvalidBatch { .. } => ErrorCode::InvalidBatch,
             Self::EmptyBatch => ErrorCode::EmptyBatch,
             Self::InvalidIdempotencyKey(_) => ErrorCode::InvalidIdempotencyKey,
             Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
+            Self::RepeatedHeader(_) => ErrorCode::InvalidHeader,
             Self::OriginNotAllowed(_) => ErrorCode::OriginNotAllowed,
             Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
             Self::NotFound(_) => ErrorCode::NotFound,

@@ -35,6 +35,7 @@ error_codes! {
     InvalidBatch, "invalid_batch", BAD_REQUEST;
     EmptyBatch, "empty_batch", BAD_REQUEST;
     InvalidIdempotencyKey, "invalid_idempotency_key", BAD_REQUEST;
+    InvalidHeader, "invalid_header", BAD_REQUEST;
     IncompleteBody, "incomplete_body", BAD_REQUEST;
     OriginNotAllowed, "origin_not_allowed", FORBIDDEN;
     PreflightRejected, "preflight_rejected", FORBIDDEN;

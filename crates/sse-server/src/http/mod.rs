@@ -6,14 +6,20 @@
 //! | | `query` | query parameters and percent-encoding |
 //! | | `header` | the text of a header |
 //! | | `content_type` | the type of a body |
+//! | | `expectation` | rejects a large body before it is sent |
+//! | | `json_depth` | how deeply JSON may be nested |
+//! | | `curl_line` | a command line that would have worked |
 //! | | `body` | reads a body within its limits of size, time and memory |
-//! | | `batch_body` | the events of a batch |
+//! | | `batch_body`, `batch_line` | the events of a batch, and one of them as JSON |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
 //! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller` | the caller of a request |
-//! | | `cors` | which pages of other origins may read and publish |
+//! | | `origin_pattern` | the forms in which an operator names origins |
+//! | | `public_url` | the URLs at which clients reach the server |
+//! | | `origins` | which pages may read and publish |
+//! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
 //! | | `idempotency` | the append that `publish` and `batch` share |
@@ -21,8 +27,9 @@
 //! | | `history` | `GET /events` |
 //! | | `history_memory` | memory for the responses of `history` |
 //! | `ops` | `health` | `GET /health/live`, `/health/ready` |
-//! | | `metrics` | `GET /metrics` |
+//! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
+//! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
@@ -33,18 +40,28 @@ mod error_code;
 mod ops;
 mod permits;
 mod request;
+mod response_headers;
 mod state;
+
+use std::future::ready;
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource, Route, guard,
+    http::Method,
     web::{self, ServiceConfig},
 };
 use actix_web_lab::extract::LocalData;
 
 pub use self::{
-    access::cors::{Origins, explain_rejected_preflight},
+    access::{
+        cors::apply_cors,
+        origin_pattern::OriginPattern,
+        origins::{NamedOrigins, Origins},
+        public_url::PublicUrl,
+    },
     api::HistoryBudget,
-    request::{body::BodyMemory, ignored_upgrade::ignore_upgrade},
+    request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
+    response_headers::add_common_headers,
     state::{AppState, RequestLimits},
 };
 use self::{
@@ -90,8 +107,21 @@ fn operator_routes(config: &mut ServiceConfig) {
 
 fn health_routes(config: &mut ServiceConfig) {
     config
-        .service(read_only("/health/live", get_or_head().to(health::live)))
-        .service(read_only("/health/ready", get_or_head().to(health::ready)));
+        .service(health_resource(
+            "/health/live",
+            get_or_head().to(health::live),
+        ))
+        .service(health_resource(
+            "/health/ready",
+            get_or_head().to(health::ready),
+        ));
+}
+
+/// A health check, also for load balancers that send `OPTIONS` to see whether a server responds.
+fn health_resource(path: &str, get_or_head: Route) -> Resource {
+    let allow = "GET, HEAD, OPTIONS";
+    let options = web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
+    resource(path, allow, [get_or_head, options])
 }
 
 fn get_or_head() -> Route {
@@ -110,7 +140,7 @@ fn resource(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Ro
         .default_service(only(allow))
 }
 
-/// Rejects every other method, including `HEAD` and `OPTIONS`, which neither publish nor stream.
+/// Rejects every other method. `HEAD` and `OPTIONS` neither publish nor stream.
 fn only(allow: &'static str) -> Route {
     web::to(move |request: HttpRequest| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed {

@@ -2,20 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderName},
-};
+use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{
-    BodyMemory, HistoryBudget, Origins,
+    BodyMemory, HistoryBudget, Origins, PublicUrl,
     error::{ApiError, ApiResult},
 };
 use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
-
-/// The header of a response that no cache may store.
-pub(super) const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 /// What a request may contain.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +116,7 @@ pub struct AppState {
     pub body_memory: Arc<BodyMemory>,
     /// Concurrency and memory for the responses of `GET /events`.
     pub history_budget: HistoryBudget,
-    /// Origins whose pages may read and publish.
+    /// Origins whose pages may read or publish, and those of the server itself.
     pub origins: Origins,
     /// What streams are made from.
     pub streams: Streams,
@@ -138,4 +132,12 @@ pub(crate) fn local_address(request: &HttpRequest) -> SocketAddr {
     request
         .app_data::<LocalData<AppState>>()
         .map_or_else(|| request.app_config().local_addr(), |state| state.address)
+}
+
+/// Returns the URLs at which clients reach the server through a proxy.
+pub(crate) fn public_urls(request: &HttpRequest) -> &[PublicUrl] {
+    request
+        .app_data::<LocalData<AppState>>()
+        .map(|state| state.origins.public_urls())
+        .unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use crate::{
     broker::redis::without_password,
     config::{BrokerConfig, BrokerKind, Config, unknown_variables},
+    http::{NamedOrigins, OriginPattern},
 };
 
 /// Logs the broker and what chose it, as the first line of the log.
@@ -26,6 +27,7 @@ fn describe_broker(kind: &BrokerKind) -> String {
 /// Logs the address and the main settings. With port 0, also prints the URL on stdout.
 pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: usize) {
     warn_about_unknown_variables();
+    warn_about_null_origin(&config.origins);
     tracing::info!("listening on http://{address}");
     log_settings(config, connections_max);
     if config.bind.port() == 0 {
@@ -37,6 +39,17 @@ pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: us
 fn warn_about_unknown_variables() {
     for variable in unknown_variables() {
         tracing::warn!("there is no setting {variable}; `sse-server --help` lists them all");
+    }
+}
+
+fn warn_about_null_origin(origins: &NamedOrigins) {
+    for (flag, named) in [
+        ("--cors-origin", &origins.readers),
+        ("--publish-origin", &origins.publishers),
+    ] {
+        if named.contains(&OriginPattern::Null) {
+            tracing::warn!("{flag} null covers every sandboxed page of any site, and local files");
+        }
     }
 }
 

@@ -18,14 +18,13 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{Extensions, HttpService, error::DispatchError};
+use actix_http::{Extensions, HttpService, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{
     IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
     apply_fn_factory, fn_service, map_config,
 };
 use actix_web::{App, dev::AppConfig, middleware::from_fn, rt::net::TcpStream};
-use actix_web_lab::middleware::ConditionOption;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{cores, protocol_errors::ProtocolErrorLog, shutdown::PUBLISH_TIMEOUT_S};
@@ -161,10 +160,12 @@ fn logged(service: impl ConnectionService, log: ProtocolErrorLog) -> impl Connec
 /// HTTP/1 over connections of any transport, with the routes and CORS.
 fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl ConnectionService {
     let address = state.address;
+    let limits = state.limits;
     let app = App::new()
-        .wrap(ConditionOption::from(state.origins.cors()))
-        .wrap(from_fn(http::explain_rejected_preflight))
+        .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::ignore_upgrade))
+        // The outermost: it also sees the responses of the other middlewares.
+        .wrap(from_fn(http::add_common_headers))
         .configure(move |config| http::routes(config, state))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
@@ -181,6 +182,9 @@ fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl Conne
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .local_addr(address)
+        .expect(fn_service(move |request: Request| {
+            ready(http::check_expectation(request, &limits))
+        }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());
         })

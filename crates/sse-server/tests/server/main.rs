@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
+//! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
@@ -15,6 +16,7 @@
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
+//! | `metrics_formats` | Both text formats of `/metrics` are valid, and clients get the one they prefer. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
@@ -36,6 +38,7 @@
 
 mod broker_contract;
 mod common;
+mod compressing_proxy;
 mod damaged;
 mod failover;
 mod fanout;
@@ -44,6 +47,7 @@ mod footprint;
 mod idempotency;
 mod limits;
 mod lost_tail;
+mod metrics_formats;
 mod multi_channel;
 mod protocol_errors;
 mod redis_connection;

@@ -94,6 +94,30 @@ async fn misuse_ends_with_code_2_and_states_what_to_write() {
             &["--cors-origin", "app.example"],
             &["--cors-origin", "https://app.example"],
         ),
+        (
+            &["--cors-origin", "https://a*.example"],
+            &["--cors-origin", "https://*.app.example"],
+        ),
+        (
+            &["--publish-origin", "app.example"],
+            &["--publish-origin", "https://app.example"],
+        ),
+        (
+            &["--cors-credentials", "--cors-origin", "*"],
+            &["--cors-credentials", "name the origins"],
+        ),
+        (
+            &["--cors-credentials", "--publish-origin", "null"],
+            &["--cors-credentials", "name the origins"],
+        ),
+        (
+            &["--cors-credentials"],
+            &["--cors-credentials", "--cors-origin", "--publish-origin"],
+        ),
+        (
+            &["--public-url", "hub.example.org"],
+            &["--public-url", "https://hub.example.org/live"],
+        ),
         (&["--log", "loud=="], &["--log", "debug"]),
         (
             &["--memory", "--data-dir", "x"],
@@ -160,6 +184,13 @@ async fn a_wrong_variable_ends_with_code_2() {
             "https://a.example,b.example",
             &["https://app.example"],
         ),
+        (
+            "SSE_PUBLISH_ORIGIN",
+            "app.example",
+            &["https://app.example"],
+        ),
+        ("SSE_CORS_CREDENTIALS", "maybe", &[]),
+        ("SSE_PUBLIC_URL", "/live", &["https://hub.example.org"]),
         ("SSE_LOG", "loud==", &["debug"]),
         ("SSE_MEMORY", "maybe", &[]),
         ("SSE_ALLOW_ANONYMOUS", "2", &[]),
@@ -222,6 +253,17 @@ async fn switches_accept_1_0_true_and_false() {
         .await
         .stderr;
         assert!(output.contains("--allow-anonymous"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn the_origin_null_is_allowed_with_a_warning() {
+    for flag in ["--cors-origin", "--publish-origin"] {
+        let log = log_of(&[], &["--memory", flag, "null"]).await;
+        let warning = format!("{flag} null covers every sandboxed page");
+        assert!(log.contains(&warning), "{log}");
+        let log = log_of(&[], &["--memory", flag, "https://app.example"]).await;
+        assert!(!log.contains("WARN"), "{log}");
     }
 }
 

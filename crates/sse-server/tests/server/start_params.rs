@@ -325,21 +325,24 @@ crate::on_every_broker! {
         // JSON has the same link, and no link if nothing is left.
         let answer = server.get("/events?limit=30").await.unwrap();
         assert!(next_page(&answer).unwrap().starts_with("/events?limit=30&last_event_id="));
+        let link = answer.headers()["link"].to_str().unwrap();
+        // Behind a proxy the path may have a prefix that the server does not see.
+        assert!(link.starts_with("<?limit=30&"), "{link}");
         let answer = server.get("/events").await.unwrap();
         assert_eq!(next_page(&answer), None);
     }
 }
 
-/// The URL of the next page in the `Link` header.
+/// The path and query of the next page, to which the `Link` header leads from the requested URL.
 fn next_page(answer: &reqwest::Response) -> Option<String> {
     let link = answer.headers().get("link")?.to_str().unwrap();
-    Some(
-        link.strip_prefix('<')
-            .unwrap()
-            .strip_suffix(">; rel=\"next\"")
-            .unwrap()
-            .to_owned(),
-    )
+    let target = link
+        .strip_prefix('<')
+        .unwrap()
+        .strip_suffix(">; rel=\"next\"")
+        .unwrap();
+    let next = answer.url().join(target).unwrap();
+    Some(format!("{}?{}", next.path(), next.query().unwrap()))
 }
 
 /// The next block with an id.

@@ -13,7 +13,7 @@ crate::on_every_broker! {
         assert_eq!(response.version(), Version::HTTP_11);
         assert!(header("content-type").unwrap().starts_with("text/event-stream"));
         assert_eq!(header("transfer-encoding").as_deref(), Some("chunked"));
-        assert_eq!(header("cache-control").as_deref(), Some("no-store"));
+        assert_eq!(header("cache-control").as_deref(), Some("no-store, no-transform"));
         assert_eq!(header("x-accel-buffering").as_deref(), Some("no"));
         assert_eq!(header("access-control-allow-origin"), None);
         let mut subscriber = crate::common::Subscriber::new(response);

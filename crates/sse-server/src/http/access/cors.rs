@@ -1,172 +1,102 @@
-//! Which pages may publish and read: CORS, and the check of the origin of a publish.
+//! The CORS headers of responses (Fetch standard, CORS protocol).
 //!
-//! Any page that a browser on this machine shows can send a request to this server. CORS protects
-//! only responses, so a publish is checked as well, before anything is done:
-//!
-//! | `Origin` | `Sec-Fetch-Site` | sent by | publish |
-//! |---|---|---|---|
-//! | none | none, `none`, `same-origin`, … | a program, or the address bar | allowed |
-//! | none | `cross-site` | an `<img>` of another site | allowed only with `--cors-origin *` |
-//! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
-//! | another | any | a page of another site | allowed if named with `--cors-origin` |
+//! Without a named origin, no response has these headers, and a preflight is an `OPTIONS` like any
+//! other. [`preflight`](super::preflight) answers preflights.
 
-use actix_cors::{Cors, CorsError};
 use actix_web::{
-    Error, HttpRequest, ResponseError as _,
+    Error, ResponseError as _,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderName},
+    http::header::{self, HeaderMap, HeaderValue},
     middleware::Next,
 };
-use sse_cli::loopback::{is_loopback_ip, is_loopback_url};
+use actix_web_lab::extract::LocalData;
 
+use super::{
+    origins::Origins,
+    preflight::{Preflight, VARY_OF_PREFLIGHT},
+};
 use crate::http::{
-    error::{ApiError, ApiResult, shortened},
-    request::header::header_text,
-    state::local_address,
+    error::{ApiError, ApiResult},
+    request::query::{MoreThanOne, at_most_one},
+    state::AppState,
 };
 
-/// How the request of a page relates to the page's site (Fetch Metadata Request Headers). Browsers
-/// send it even with the requests of an `<img>`.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Seconds for which a browser may remember a preflight.
-const PREFLIGHT_MAX_AGE_S: usize = 3600;
+/// Response headers that pages can read, beyond those that they always can.
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("Link, Retry-After");
 
-/// The other origins whose pages may read and publish.
-#[derive(Debug, Clone, Default)]
-pub struct Origins {
-    named: Vec<String>,
-    any: bool,
-}
-
-impl Origins {
-    /// Allows these origins; `*` allows all.
-    #[must_use]
-    pub fn new(named: &[String]) -> Self {
-        Self {
-            named: named.to_vec(),
-            any: named.iter().any(|origin| origin == "*"),
-        }
-    }
-
-    fn allows(&self, origin: &str) -> bool {
-        self.any || self.named.iter().any(|named| named == origin)
-    }
-
-    /// Rejects a publish that a page of another site sent, or made the browser send.
-    ///
-    /// # Errors
-    ///
-    /// `ApiError::OriginNotAllowed`: the operator can allow the origin.
-    pub fn check_publish(&self, request: &HttpRequest) -> ApiResult<()> {
-        match header_text(request, header::ORIGIN) {
-            Some(origin) => self.check_origin(request, &origin),
-            None => self.check_fetch_site(request),
-        }
-    }
-
-    fn check_origin(&self, request: &HttpRequest, origin: &str) -> ApiResult<()> {
-        if is_own_origin(request, origin) || self.allows(origin) {
-            Ok(())
-        } else {
-            Err(not_allowed(origin))
-        }
-    }
-
-    fn check_fetch_site(&self, request: &HttpRequest) -> ApiResult<()> {
-        if is_cross_site(request) && !self.any {
-            Err(not_allowed("another site"))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Returns the middleware for the CORS headers (Fetch standard, CORS protocol), or `None` if no
-    /// origin is named.
-    #[must_use]
-    pub fn cors(&self) -> Option<Cors> {
-        (!self.named.is_empty()).then(|| self.allow_origins(cors_without_origins()))
-    }
-
-    fn allow_origins(&self, cors: Cors) -> Cors {
-        if self.any {
-            cors.allow_any_origin().send_wildcard()
-        } else {
-            self.named
-                .iter()
-                .fold(cors, |cors, origin| cors.allowed_origin(origin))
-        }
-    }
-}
-
-fn not_allowed(origin: &str) -> ApiError {
-    ApiError::OriginNotAllowed(shortened(origin))
-}
-
-fn is_cross_site(request: &HttpRequest) -> bool {
-    header_text(request, SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
-}
-
-fn cors_without_origins() -> Cors {
-    Cors::default()
-        .allowed_methods(["GET", "POST"])
-        .allowed_headers([
-            "accept",
-            "cache-control",
-            "content-type",
-            "idempotency-key",
-            "last-event-id",
-        ])
-        .expose_headers(["retry-after", "link"])
-        .max_age(PREFLIGHT_MAX_AGE_S)
-}
-
-/// Whether the origin of the request is this server.
-fn is_own_origin(request: &HttpRequest, origin: &str) -> bool {
-    is_origin_of_host(request, origin) && !is_rebound(request, origin)
-}
-
-/// Whether the request was sent by a page of the host that it is addressed to.
-fn is_origin_of_host(request: &HttpRequest, origin: &str) -> bool {
-    let host = header_text(request, header::HOST).unwrap_or_default();
-    origin
-        .split_once("://")
-        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
-}
-
-/// Whether a foreign name leads to this machine.
-///
-/// If `evil.example` resolves to 127.0.0.1 (DNS rebinding), its page seems to be of the same origin
-/// as a server that listens on loopback. So such a server accepts only origins of this machine.
-fn is_rebound(request: &HttpRequest, origin: &str) -> bool {
-    is_loopback_ip(local_address(request).ip()) && !is_loopback(origin)
-}
-
-/// Whether an origin belongs to this machine.
-fn is_loopback(origin: &str) -> bool {
-    url::Url::parse(origin).is_ok_and(|url| is_loopback_url(&url))
-}
-
-/// Middleware: gives a rejected preflight the same body as every other error.
+/// Middleware: answers preflights, and adds the CORS headers to all other responses.
 ///
 /// # Errors
 ///
 /// Those of the services inside.
-pub async fn explain_rejected_preflight<B: MessageBody>(
+pub async fn apply_cors<B: MessageBody + 'static>(
+    state: LocalData<AppState>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let response = next.call(request).await?;
-    match preflight_error(&response) {
-        Some(error) => Ok(response
-            .into_response(error.error_response())
-            .map_into_boxed_body()
-            .map_into_right_body()),
-        None => Ok(response.map_into_left_body()),
+    let origins = &state.origins;
+    let origin = match origin_header(&request) {
+        Ok(origin) => origin,
+        Err(error) => return Ok(request.error_response(error).map_into_right_body()),
+    };
+    if origins.is_empty() {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    if let Some(preflight) = Preflight::from_request(&request, origin.as_ref()) {
+        let answer = preflight.answer(origins);
+        let mut response = answer.unwrap_or_else(|error| error.error_response());
+        response
+            .headers_mut()
+            .append(header::VARY, VARY_OF_PREFLIGHT);
+        return Ok(request.into_response(response).map_into_right_body());
+    }
+    let mut response = next.call(request).await?.map_into_left_body();
+    add_headers(response.headers_mut(), origins, origin);
+    Ok(response)
+}
+
+/// Returns the origin of the page that sent the request, or `None` if no page of another origin
+/// did.
+fn origin_header(request: &ServiceRequest) -> ApiResult<Option<HeaderValue>> {
+    at_most_one(request.headers().get_all(header::ORIGIN))
+        .map(Option::<&HeaderValue>::cloned)
+        .map_err(|MoreThanOne| ApiError::RepeatedHeader("Origin"))
+}
+
+fn add_headers(headers: &mut HeaderMap, origins: &Origins, origin: Option<HeaderValue>) {
+    if !origins.every_page_may_read() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    if allow_origin(headers, origins, origin) {
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     }
 }
 
-fn preflight_error<B>(response: &ServiceResponse<B>) -> Option<ApiError> {
-    let error = response.response().error()?.as_error::<CorsError>()?;
-    Some(ApiError::PreflightRejected(error.to_string()))
+/// Adds the headers that let pages of `origin` read the response; returns whether they may.
+pub(super) fn allow_origin(
+    headers: &mut HeaderMap,
+    origins: &Origins,
+    origin: Option<HeaderValue>,
+) -> bool {
+    let Some(allowed) = allowed_origin(origins, origin) else {
+        return false;
+    };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    if origins.allows_credentials() {
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+    }
+    true
+}
+
+/// Returns the value of `Access-Control-Allow-Origin`. A response that every page may read has the
+/// same value for all of them, so it also fits the next page.
+fn allowed_origin(origins: &Origins, origin: Option<HeaderValue>) -> Option<HeaderValue> {
+    if origins.every_page_may_read() {
+        return Some(HeaderValue::from_static("*"));
+    }
+    origin.filter(|origin| origin.to_str().is_ok_and(|origin| origins.may_read(origin)))
 }

@@ -2,3 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod cors;
+pub(crate) mod origin_pattern;
+pub(crate) mod origins;
+mod preflight;
+pub(crate) mod public_url;

@@ -19,6 +19,7 @@ use crate::{
             batch_body::{BatchEvent, BatchPlace, parse_array, parse_lines},
             body,
             content_type::{self, ContentType},
+            curl_line::curl_line,
         },
         state::{AppState, RequestLimits},
     },
@@ -82,7 +83,7 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedMediaType {
         found,
         expected: "application/x-ndjson, one line per event, or a JSON array as application/json",
-        example: content_type::curl_line(
+        example: curl_line(
             request,
             "application/x-ndjson",
             r#"{"event":"click","data":"x"}"#,

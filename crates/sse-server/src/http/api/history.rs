@@ -26,7 +26,8 @@ use crate::http::{
         query::Params,
         start_params::{self, START_PARAMETERS, StartParam},
     },
-    state::{AppState, NO_STORE},
+    response_headers::NO_STORE_NO_TRANSFORM,
+    state::AppState,
 };
 
 /// Events per answer, unless the request says otherwise.
@@ -64,29 +65,25 @@ fn encode_answer(
     params: &Params,
     history: &History,
 ) -> (HttpResponseBuilder, Vec<u8>) {
-    let mut response = response_head(request.path(), params, history);
-    let (content_type, body) = encode_body(request, history);
-    response.content_type(content_type);
-    (response, body)
+    let mut response = response_head(params, history);
+    if wants_lines(request) {
+        // A client may read line by line, so no proxy may hold back the end of a line.
+        response.insert_header(NO_STORE_NO_TRANSFORM);
+        response.content_type("application/x-ndjson");
+        (response, to_lines(history))
+    } else {
+        response.content_type("application/json");
+        (response, to_json(history))
+    }
 }
 
-fn response_head(path: &str, params: &Params, history: &History) -> HttpResponseBuilder {
+fn response_head(params: &Params, history: &History) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
-    response.insert_header(NO_STORE);
     if history.more {
-        let next = link_to_next(path, params, &history.next);
+        let next = link_to_next(params, &history.next);
         response.insert_header((header::LINK, next));
     }
     response
-}
-
-/// Returns the content type and the body of the response.
-fn encode_body(request: &HttpRequest, history: &History) -> (&'static str, Vec<u8>) {
-    if wants_lines(request) {
-        ("application/x-ndjson", to_lines(history))
-    } else {
-        ("application/json", to_json(history))
-    }
 }
 
 /// Returns the number of events to return. `last=5` also limits the answer to 5 events.
@@ -177,9 +174,12 @@ fn first_line(gap: &Gap, next: &str) -> HistoryEvent {
 }
 
 /// Returns the link to the next part (RFC 8288). Lines have no other field for it.
-fn link_to_next(path: &str, params: &Params, next: &str) -> String {
+///
+/// The link is only a query, which a client resolves against the URL that it requested: a proxy may
+/// have removed a prefix of the path.
+fn link_to_next(params: &Params, next: &str) -> String {
     let query = params.with_instead_of(&START_PARAMETERS, ("last_event_id", next));
-    format!("<{path}?{query}>; rel=\"next\"")
+    format!("<?{query}>; rel=\"next\"")
 }
 
 fn wants_lines(request: &HttpRequest) -> bool {

@@ -17,6 +17,8 @@ use crate::{
         request::{
             body::{self, Body},
             content_type::{self, ContentType},
+            curl_line::curl_line,
+            json_depth::is_too_deep,
             query::percent_decode,
         },
         state::AppState,
@@ -25,8 +27,8 @@ use crate::{
 
 /// Publishes one event.
 ///
-/// The action in the path is the type of the event. The body is its data; without a body, the
-/// server generates the data of the tutorial.
+/// The action in the path is the type of the event. The body of a `POST` is its data. Only for a
+/// `GET`, which has no body, the server generates the data of the tutorial.
 pub(crate) async fn event(
     request: HttpRequest,
     payload: Payload,
@@ -45,7 +47,7 @@ pub(crate) async fn event(
     let limit = state.limits.event_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
     let data = data_of(&request, &body)?;
-    let id = append(&state, &channel, append_item(kind, data, key)).await?;
+    let id = append(&state, &channel, append_item(kind, Some(data), key)).await?;
     Ok(HttpResponse::Ok().json(Published { id }))
 }
 
@@ -70,13 +72,13 @@ fn encoded_action(request: &HttpRequest) -> &str {
     encoded
 }
 
-/// Returns the data in a body, or `None` if the body is empty and has no type.
-fn data_of(request: &HttpRequest, body: &Body<'_>) -> ApiResult<Option<ByteString>> {
+/// Returns the data in a body. A body without bytes and without a usable type is empty data.
+fn data_of(request: &HttpRequest, body: &Body<'_>) -> ApiResult<ByteString> {
     let bytes = body.bytes.clone();
     match content_type::parse(request) {
-        Ok(ContentType::Json) => compact_json(bytes).map(Some),
-        Ok(ContentType::Text) => content_type::text(bytes).map(Some),
-        _ if bytes.is_empty() => Ok(None),
+        Ok(ContentType::Json) => compact_json(bytes),
+        Ok(ContentType::Text) => content_type::text(bytes),
+        _ if bytes.is_empty() => Ok(ByteString::new()),
         other => Err(unsupported(describe_type(other), request)),
     }
 }
@@ -93,11 +95,15 @@ fn describe_type(content_type: Result<ContentType, String>) -> String {
 }
 
 fn compact_json(body: Bytes) -> ApiResult<ByteString> {
-    json::compact(&content_type::json_text(body)?)
-        .map_err(|error| ApiError::InvalidJson(error.to_string()))
+    let json = json::compact(&content_type::json_text(body)?)
+        .map_err(|error| ApiError::InvalidJson(error.to_string()))?;
+    if is_too_deep(&json) {
+        return Err(ApiError::JsonTooDeep);
+    }
+    Ok(json)
 }
 
-/// The event and its key.
+/// The event and its key. The server generates the data if it is `None`.
 fn append_item(kind: EventType, data: Option<ByteString>, key: Option<Fingerprint>) -> AppendItem {
     // Hash what the client sent, because the generated text differs on every request.
     let idempotency = key.map(|key| IdempotencyKey {
@@ -126,6 +132,6 @@ fn unsupported(found: String, request: &HttpRequest) -> ApiError {
     ApiError::UnsupportedMediaType {
         found,
         expected: "application/json or text/plain",
-        example: content_type::curl_line(request, "application/json", r#"{"page":"/"}"#),
+        example: curl_line(request, "application/json", r#"{"page":"/"}"#),
     }
 }

@@ -28,7 +28,8 @@ use crate::http::{
         query::Params,
         start_params::{self, StartParam},
     },
-    state::{AppState, NO_STORE},
+    response_headers::NO_STORE_NO_TRANSFORM,
+    state::AppState,
 };
 use crate::{
     channel::{Envelope, StartAt, SubscriptionOptions},
@@ -123,7 +124,7 @@ async fn open_stream(
 
 /// Returns the one response after which an `EventSource` does not reconnect.
 fn no_content() -> HttpResponse {
-    HttpResponse::NoContent().insert_header(NO_STORE).finish()
+    HttpResponse::NoContent().finish()
 }
 
 /// Returns how the socket can leave actix, if the connection allows it.
@@ -208,7 +209,7 @@ fn stream_headers() -> HttpResponseBuilder {
     response
         // With a charset, because some clients read text without one as Latin-1.
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header(NO_STORE)
+        .insert_header(NO_STORE_NO_TRANSFORM)
         .insert_header((X_ACCEL_BUFFERING, "no"));
     response
 }

@@ -1,21 +1,24 @@
 //! `GET /health/live` and `GET /health/ready`.
 
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder, http::header};
 use actix_web_lab::extract::LocalData;
 use serde_json::{Value, json};
 
 use crate::{
     broker::Warning,
-    http::{
-        access::caller::Caller,
-        error::ApiResult,
-        state::{AppState, NO_STORE},
-    },
+    http::{access::caller::Caller, error::ApiResult, state::AppState},
 };
 
 /// The process responds.
 pub(crate) async fn live(_caller: Caller) -> impl Responder {
     response(&json!({ "status": "live" }))
+}
+
+/// The process responds, and the route has the methods `allow`.
+pub(crate) fn options(allow: &'static str) -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ALLOW, allow))
+        .finish()
 }
 
 /// A publish would work now: the broker made a real round trip for this response.
@@ -34,5 +37,5 @@ fn warning_json(warning: &Warning) -> Value {
 }
 
 fn response(body: &Value) -> HttpResponse {
-    HttpResponse::Ok().insert_header(NO_STORE).json(body)
+    HttpResponse::Ok().json(body)
 }

@@ -18,9 +18,13 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use sse_proto::{Event, EventType, api::BatchLine, event::InvalidName, json};
+use sse_proto::{Event, EventType, event::InvalidName, json};
 
-use super::idempotency_key;
+use super::{
+    batch_line::Line,
+    idempotency_key,
+    json_depth::{DEPTH_MAX, is_too_deep},
+};
 use crate::{
     broker::idempotency::Fingerprint,
     http::{
@@ -164,9 +168,9 @@ fn parse_event(
         why,
     };
     let line = parse_line(json).map_err(invalid)?;
+    line.check_ignored_keys().map_err(invalid)?;
     let kind = parse_kind(text, line.event).map_err(invalid)?;
-    let data = data_text(text, line.data.get())
-        .map_err(|error| invalid(format!("data: {}", explain(&error))))?;
+    let data = data_text(text, line.data.get()).map_err(|why| invalid(format!("data: {why}")))?;
     limits
         .event_bytes()
         .check_part(data.len(), || format!("the data of {place}"))?;
@@ -178,7 +182,7 @@ fn parse_event(
     })
 }
 
-fn parse_line(json: &str) -> Result<BatchLine<'_>, String> {
+fn parse_line(json: &str) -> Result<Line<'_>, String> {
     check_object(json)?;
     serde_json::from_str(json).map_err(|error| explain(&error))
 }
@@ -217,9 +221,11 @@ fn without_position(message: &str) -> &str {
 }
 
 /// Returns the data of an event: the text of a string, or the compact JSON of any other value.
-fn data_text(text: &ByteString, json: &str) -> Result<ByteString, serde_json::Error> {
+fn data_text(text: &ByteString, json: &str) -> Result<ByteString, String> {
     if json.starts_with('"') {
-        string_text(text, json)
+        string_text(text, json).map_err(|error| explain(&error))
+    } else if is_too_deep(json) {
+        Err(format!("nested deeper than {DEPTH_MAX} levels"))
     } else {
         Ok(json::without_white_space(&text.slice_ref(json)))
     }

@@ -14,7 +14,11 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, http::header, web::Payload};
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderMap},
+    web::Payload,
+};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use tokio::{
@@ -131,7 +135,7 @@ pub(in crate::http) async fn read<'a>(
 
 /// Returns the declared length of the body, which is not above `limit`.
 fn check_declared_length(request: &HttpRequest, limit: Limit) -> ApiResult<Option<usize>> {
-    let declared = declared_length(request);
+    let declared = declared_length(request.headers());
     if let Some(length) = declared {
         limit.check(length)?;
     }
@@ -164,9 +168,8 @@ async fn read_chunks(
 }
 
 /// Returns the length in the head of the request, or `None` if the body is chunked.
-fn declared_length(request: &HttpRequest) -> Option<usize> {
-    request
-        .headers()
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers
         .get(header::CONTENT_LENGTH)?
         .to_str()
         .ok()?

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use mime::Mime;
 
-use crate::http::{
-    error::{ApiError, ApiResult, shortened},
-    state::local_address,
-};
+use crate::http::error::{ApiError, ApiResult, shortened};
 
 /// The types of body that a route may accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +39,25 @@ pub(crate) fn parse(request: &HttpRequest) -> Result<ContentType, String> {
 }
 
 impl ContentType {
+    /// A browser asks in a preflight before a page of another origin sends JSON or lines. It does
+    /// not ask for `text/plain` and the types of HTML forms, so these must never count as JSON.
     fn of(mime: &Mime) -> Option<Self> {
         match mime.essence_str() {
-            "application/json" => Some(Self::Json),
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-                Some(Self::NdJson)
-            }
+            "application/json" | "text/json" => Some(Self::Json),
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/stream+json" => Some(Self::NdJson),
             "text/plain" => Some(Self::Text),
             "application/x-www-form-urlencoded" => Some(Self::Unspecified),
-            _ => None,
+            other => has_json_suffix(other).then_some(Self::Json),
         }
     }
+}
+
+/// Whether the syntax of a type is JSON, like `application/cloudevents+json` (RFC 6839, section 3.1).
+fn has_json_suffix(essence: &str) -> bool {
+    essence.starts_with("application/") && essence.ends_with("+json")
 }
 
 fn describe_type(request: &HttpRequest) -> String {
@@ -111,35 +116,64 @@ pub(crate) fn json_text(bytes: Bytes) -> ApiResult<ByteString> {
     Ok(text)
 }
 
-/// Returns a command line that would have worked, for the host, path and query of the request.
-///
-/// A client can put anything into `Host` and the path, and the line is made to be pasted into a
-/// shell. So a host with unusual characters is replaced by the server's own address, and quotes in
-/// the path are escaped.
-pub(crate) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
-    let host = host_for_shell(request);
-    let path = path_for_shell(request);
-    format!("curl -H 'content-type: {content_type}' -d '{body}' 'http://{host}{path}'")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn host_for_shell(request: &HttpRequest) -> Cow<'_, str> {
-    let named = header_text(request, header::HOST);
-    if is_plain_host(&named) {
-        named
-    } else {
-        local_address(request).to_string().into()
+    fn of(text: &str) -> Option<ContentType> {
+        text.parse().ok().as_ref().and_then(ContentType::of)
     }
-}
 
-fn is_plain_host(host: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte);
-    !host.is_empty() && host.bytes().all(is_plain)
-}
+    #[test]
+    fn json_has_several_types() {
+        for json in [
+            "application/json",
+            "text/json",
+            "application/cloudevents+json; charset=utf-8",
+            "Application/Vnd.Example.V1+JSON",
+        ] {
+            assert_eq!(of(json), Some(ContentType::Json), "{json}");
+        }
+        for lines in [
+            "application/x-ndjson",
+            "application/ndjson",
+            "application/jsonl",
+            "application/stream+json",
+        ] {
+            assert_eq!(of(lines), Some(ContentType::NdJson), "{lines}");
+        }
+        for other in [
+            "text/plain+json",
+            "application/json5",
+            "image/svg+json",
+            "json",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 
-fn path_for_shell(request: &HttpRequest) -> String {
-    request
-        .uri()
-        .path_and_query()
-        .map_or("/", |path| path.as_str())
-        .replace('\'', "%27")
+    #[test]
+    fn a_type_that_a_page_sends_without_a_preflight_is_not_json() {
+        // The CORS-safelisted types (Fetch standard), as a page may disguise them.
+        for essence in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+        ] {
+            for disguise in [
+                "",
+                "; charset=utf-8",
+                "; application/json",
+                ";x=application/json",
+                ";x=\"+json\"",
+                ";+json",
+            ] {
+                let found = of(&format!("{essence}{disguise}"));
+                assert!(
+                    !matches!(found, Some(ContentType::Json | ContentType::NdJson)),
+                    "{essence}{disguise}: {found:?}"
+                );
+            }
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! What a request contains: its query, its body, its key, and the parameters of a reader.
 
 pub(crate) mod batch_body;
+mod batch_line;
 pub(crate) mod body;
 pub(crate) mod content_type;
+pub(crate) mod curl_line;
 pub(crate) mod event_filter;
+pub(crate) mod expectation;
 pub(crate) mod header;
 pub(crate) mod idempotency_key;
 pub(crate) mod ignored_upgrade;
+pub(crate) mod json_depth;
 pub(crate) mod query;
 pub(crate) mod start_params;

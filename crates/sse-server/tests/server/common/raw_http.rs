@@ -37,9 +37,13 @@ impl RawHead {
 }
 
 impl RawConnection {
-    /// Connects and sends `request`.
+    /// Connects to the server and sends `request`.
     pub(crate) async fn send(server: &TestServer, request: &str) -> Self {
-        let mut socket = server.connect().await;
+        Self::send_over(server.connect().await, request).await
+    }
+
+    /// Sends `request` over a connection to a proxy, for example.
+    pub(crate) async fn send_over(mut socket: TcpStream, request: &str) -> Self {
         socket.write_all(request.as_bytes()).await.unwrap();
         Self {
             socket,

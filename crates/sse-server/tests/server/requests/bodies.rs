@@ -30,7 +30,7 @@ async fn a_body_of_another_type_is_rejected_with_the_supported_types() {
             "multipart/form-data",
         ),
         (
-            typed("/event/click", "application/cloudevents+json"),
+            typed("/event/click", "application/cloudevents+xml"),
             "cloudevents",
         ),
         (typed("/event/click", LINES), "/events"),
@@ -147,6 +147,24 @@ async fn the_curl_line_of_a_415_publishes_to_the_channel_of_the_request() {
                 .collect();
             assert_eq!(kept, [action], "{path}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_curl_line_of_a_415_has_the_public_url() {
+    let urls = "https://hub.example.org/live/,http://hub.example.net:8080";
+    let server = TestServer::start_with(Backend::Memory, &["--public-url", urls]).await;
+    for (host, url) in [
+        ("hub.example.net:8080", "http://hub.example.net:8080"),
+        ("hub.example.org", "https://hub.example.org/live"),
+        ("127.0.0.1:5000", "https://hub.example.org/live"),
+        ("x';reboot;'", "https://hub.example.org/live"),
+    ] {
+        let request = post(&server, "/event/it's?channel=a", "text/html", "x");
+        let response = sent(request.header("host", host)).await;
+        let message = refusal(response, 415, "unsupported_media_type").await;
+        let end = format!(" '{url}/event/it%27s?channel=a'");
+        assert!(message.ends_with(&end), "{message}");
     }
 }
 
@@ -363,8 +381,17 @@ async fn a_client_that_expects_100_continue_is_rejected_before_it_sends() {
         format!("{head}content-length: 20000000\r\n\r\n").as_bytes(),
     )
     .await;
-    // A 100 Continue may come first; it has no body.
-    assert!(large.status == 100 || large.status == 413, "{large:?}");
+    let message = large.refusal(413, "too_large");
+    assert!(message.contains("--event-bytes-max"), "{message}");
+    assert!(
+        large.headers.contains("cache-control: no-store"),
+        "{large:?}"
+    );
+    let batch = "POST /events HTTP/1.1\r\nHost: x\r\nexpect: 100-continue\r\n\
+                 content-type: application/x-ndjson\r\ncontent-length: 20000000\r\n\r\n";
+    raw(&server, batch.as_bytes())
+        .await
+        .refusal(413, "too_large");
     let mut socket = server.connect().await;
     socket
         .write_all(format!("{head}content-length: 2\r\n\r\n").as_bytes())

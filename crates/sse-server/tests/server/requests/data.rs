@@ -73,23 +73,63 @@ async fn the_message_names_a_byte_order_mark() {
 }
 
 #[tokio::test]
-async fn deep_nesting_is_accepted_or_rejected_without_a_crash() {
+async fn json_that_is_nested_deeper_than_128_levels_is_rejected() {
     let server = TestServer::start(Backend::Memory).await;
-    for depth in [100, 128, 1_000, 500_000] {
-        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        for (path, body) in [
-            ("/event/deep", deep.clone()),
-            ("/events", format!(r#"[{{"event":"deep","data":{deep}}}]"#)),
-        ] {
-            let response = sent(post(&server, path, JSON, body)).await;
-            if response.status() == StatusCode::OK {
-                assert!(server.history("sse").await.pop().unwrap().data == deep);
-            } else {
-                assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{depth}");
-                assert!(depth > 100, "that is not deep");
+    for depth in [100, 128, 129, 1_000, 100_000] {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let deep = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let line = format!(r#"{{"event":"deep","data":{deep}}}"#);
+            for (path, content_type, body, code) in [
+                ("/event/deep", JSON, deep.clone(), "invalid_json"),
+                ("/events", JSON, format!("[{line}]"), "invalid_batch"),
+                ("/events", LINES, line.clone(), "invalid_batch"),
+            ] {
+                let response = sent(post(&server, path, content_type, body)).await;
+                if depth <= 128 {
+                    assert_eq!(response.status(), StatusCode::OK, "{depth}");
+                    assert!(server.history("sse").await.pop().unwrap().data == deep);
+                } else {
+                    let message = refusal(response, 400, code).await;
+                    assert!(message.contains("128"), "{depth}: {message}");
+                }
             }
         }
     }
+}
+
+#[tokio::test]
+async fn json_and_lines_have_several_types() {
+    let server = TestServer::start(Backend::Memory).await;
+    let event = r#"{"specversion":"1.0","id":"A-1","source":"/x","type":"t","data":{"a":1.0}}"#;
+    for content_type in [
+        "application/cloudevents+json; charset=utf-8",
+        "application/vnd.example.v1+json",
+        "text/json",
+    ] {
+        let request = post(&server, "/event/click", content_type, event);
+        assert_eq!(stored(&server, request).await, event, "{content_type}");
+        let batch = post(&server, "/events", content_type, format!("[{ONE_LINE}]"));
+        assert_eq!(sent(batch).await.status(), StatusCode::OK, "{content_type}");
+    }
+    for content_type in ["application/jsonl", "application/stream+json"] {
+        let lines = post(&server, "/events", content_type, [ONE_LINE; 2].join("\n"));
+        let answer: Value = sent(lines).await.json().await.unwrap();
+        assert_eq!(answer["count"], 2, "{content_type}");
+    }
+    let kept = server.history("sse").await.len();
+    for content_type in [
+        "application/cloudevents+json",
+        "text/json",
+        "application/jsonl",
+        "application/stream+json",
+    ] {
+        for (path, body) in [("/event/click", "1"), ("/events", ONE_LINE)] {
+            let foreign = post(&server, path, content_type, body);
+            let response = sent(foreign.header("origin", "https://evil.example")).await;
+            refusal(response, 403, "origin_not_allowed").await;
+        }
+    }
+    assert_eq!(server.history("sse").await.len(), kept);
 }
 
 crate::on_every_broker! {
@@ -117,28 +157,35 @@ crate::on_every_broker! {
         assert_eq!((event.data.as_str(), event.id.as_str()), ("{\"a\":1.0}", id["id"].as_str().unwrap()));
     }
 
-    async fn a_publish_without_data_sends_the_data_of_the_tutorial(backend: Backend) {
+    async fn only_a_get_sends_the_data_of_the_tutorial(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
-        let got = server.get("/event/view").await.unwrap();
-        assert_eq!((got.status(), got.text().await.unwrap().as_str()), (StatusCode::OK, "{}"));
-        for request in [
-            server.http.post(server.at("/event/view")),
-            // `curl -d ''` and an empty HTML form send this content type.
-            post(&server, "/event/view", "application/x-www-form-urlencoded", ""),
-            server.http.post(server.at("/event/view")).header("content-length", "0"),
-        ] {
-            let answer: Value = sent(request).await.json().await.unwrap();
-            assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
-            assert!(answer["id"].is_string(), "{answer}");
-        }
         let mut users = BTreeSet::new();
         for _ in 0..4 {
+            let got = server.get("/event/view").await.unwrap();
+            assert_eq!((got.status(), got.text().await.unwrap().as_str()), (StatusCode::OK, "{}"));
             let event = subscriber.next_event().await;
             assert_eq!(event.event, "view");
             users.insert(tutorial_user(&event.data));
         }
         assert_eq!(users.len(), 4, "the users are random");
+    }
+
+    async fn a_post_without_a_body_publishes_empty_data(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        let mut subscriber = server.subscribe("/stream").await;
+        for request in [
+            // As `requests.post(url, json=None)` sends it.
+            server.http.post(server.at("/event/view")),
+            // `curl -d ''` and an empty HTML form send this content type.
+            post(&server, "/event/view", "application/x-www-form-urlencoded", ""),
+            post(&server, "/event/view", TEXT, ""),
+            server.http.post(server.at("/event/view")).header("content-length", "0"),
+        ] {
+            assert_eq!(stored(&server, request).await, "");
+            let event = subscriber.next_event().await;
+            assert_eq!((event.event.as_str(), event.data.as_str()), ("view", ""));
+        }
     }
 
     async fn a_batch_is_published_completely(backend: Backend) {
@@ -177,6 +224,20 @@ crate::on_every_broker! {
         }
     }
 
+    async fn lines_that_readers_wrote_down_can_be_published(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        server.publish("sse", "click", "x").await;
+        let request = server.http.get(server.at("/events")).header("accept", LINES);
+        let history = sent(request).await.text().await.unwrap();
+        let envelope = r#"{"id":"5-0","channel":"orders","event":"click","data":"x","time":"2026-11-24T12:06:36.816Z"}"#;
+        let listened = r#"{"id":"1795614681255-0","event":"click","data":"x"}"#;
+        let lines = [history.trim(), envelope, listened].join("\n");
+        assert_eq!(sent(post(&server, "/events", LINES, lines)).await.status(), StatusCode::OK);
+        let kept = server.history("sse").await;
+        assert_eq!(kept.len(), 4);
+        assert!(kept.iter().all(|event| event.data == "x" && event.id != "1795614681255-0"), "{kept:?}");
+    }
+
     async fn a_batch_with_an_invalid_line_publishes_no_event_and_names_the_line(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut subscriber = server.subscribe("/stream").await;
@@ -196,6 +257,8 @@ crate::on_every_broker! {
             (r#"{"event":"a","data":NaN}"#, "column"),
             (r#"{"event":"a","data":"\ud800"}"#, "data"),
             (r#"{"event":"a","data":1"#, "column"),
+            (r#"{"event":"a","data":1,"id":"my-42"}"#, "use `key`"),
+            (r#"{"event":"a","data":1,"id":42}"#, "into `data`"),
             (r#"{"event":"a","data":1} {"event":"a","data":1}"#, "trailing characters"),
         ] {
             let lines = format!("{ONE_LINE}\r\n\r\n{bad}\r\n{ONE_LINE}");

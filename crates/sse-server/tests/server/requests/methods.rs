@@ -43,6 +43,12 @@ async fn other_methods_are_405_with_the_allowed_methods_and_have_no_effect() {
             "{path}"
         );
     }
+    for path in ["/health/live", "/health/ready"] {
+        // Load balancers check a server by this method.
+        let response = sent(server.http.request(Method::OPTIONS, server.at(path))).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT, "{path}");
+        assert_eq!(response.headers()["allow"], "GET, HEAD, OPTIONS");
+    }
     assert_eq!(server.history("sse").await, []);
     server.publish("sse", "click", "the first").await;
     assert_eq!(subscriber.next_event().await.data, "the first");

@@ -2,6 +2,8 @@
 //! with a helpful message, and no request makes the server fail.
 
 mod bodies;
+mod caches;
+mod cors;
 mod data;
 mod hostile;
 mod methods;
@@ -25,8 +27,8 @@ const ROUTES: [(&str, &str); 6] = [
     ("/event/click", "GET, POST"),
     ("/events", "GET, POST"),
     ("/stream", "GET"),
-    ("/health/live", "GET, HEAD"),
-    ("/health/ready", "GET, HEAD"),
+    ("/health/live", "GET, HEAD, OPTIONS"),
+    ("/health/ready", "GET, HEAD, OPTIONS"),
     ("/metrics", "GET, HEAD"),
 ];
 

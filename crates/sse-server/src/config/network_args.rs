@@ -1,0 +1,86 @@
+//! The flags about the network: where the server listens, and which pages may use it.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use sse_cli::switch::parse_switch;
+
+use super::values::parse_address;
+use crate::http::{NamedOrigins, OriginPattern, PublicUrl};
+
+/// The flags about the network.
+#[derive(Args)]
+pub(super) struct NetworkArgs {
+    /// Listen on this address
+    ///
+    /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
+    /// reach needs --allow-anonymous, because there is no authentication yet.
+    #[arg(
+        long,
+        env = "SSE_BIND",
+        default_value = "127.0.0.1:5000",
+        value_name = "ADDRESS:PORT",
+        value_parser = parse_address
+    )]
+    pub(super) bind: SocketAddr,
+
+    /// Let every client that reaches the address publish and read
+    #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]
+    pub(super) allow_anonymous: bool,
+
+    /// Let pages of this origin read (repeatable; comma-separated in the variable)
+    ///
+    /// Write an origin as browsers send it (`https://app.example`, `capacitor://localhost`),
+    /// `https://*.app.example` for one or more labels before a domain, `null` for sandboxed pages,
+    /// or `*` for all. Without this flag and --publish-origin the server sends no CORS headers.
+    #[arg(
+        long = "cors-origin",
+        env = "SSE_CORS_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = str::parse::<OriginPattern>
+    )]
+    pub(super) cors_origins: Vec<OriginPattern>,
+
+    /// Let pages of this origin read and publish (repeatable; written as for --cors-origin)
+    ///
+    /// Publishes from pages of all other origins are rejected.
+    #[arg(
+        long = "publish-origin",
+        env = "SSE_PUBLISH_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = str::parse::<OriginPattern>
+    )]
+    pub(super) publish_origins: Vec<OriginPattern>,
+
+    /// Let pages of named origins send cookies and authorization, which a proxy may check
+    ///
+    /// Not together with the origins * and null.
+    #[arg(long, env = "SSE_CORS_CREDENTIALS", value_parser = parse_switch)]
+    pub(super) cors_credentials: bool,
+
+    /// Clients reach this server at this URL, through a proxy (repeatable)
+    ///
+    /// Pages of its origin are pages of this server, and examples in error messages use the URL.
+    #[arg(
+        long = "public-url",
+        env = "SSE_PUBLIC_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        value_parser = str::parse::<PublicUrl>
+    )]
+    pub(super) public_urls: Vec<PublicUrl>,
+}
+
+impl NetworkArgs {
+    /// The origins and URLs that the flags name.
+    pub(super) fn named_origins(&self) -> NamedOrigins {
+        NamedOrigins {
+            readers: self.cors_origins.clone(),
+            publishers: self.publish_origins.clone(),
+            own: self.public_urls.clone(),
+            credentials: self.cors_credentials,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `Expect: 100-continue`: a client waits for permission before it sends a body (RFC 9110, section
+//! 10.1.1).
+//!
+//! A body whose declared length exceeds the limit of its route is rejected at once. Otherwise
+//! actix sends the permission, and the handler decides everything else.
+
+use actix_http::{Request, Response};
+use actix_web::{ResponseError as _, body::BoxBody, http::Method};
+
+use super::body::declared_length;
+use crate::http::{
+    response_headers::set_common_headers,
+    state::{Limit, RequestLimits},
+};
+
+/// Returns the request if its client may send the body.
+///
+/// # Errors
+///
+/// The response to a request whose body is too large.
+pub fn check_expectation(
+    request: Request,
+    limits: &RequestLimits,
+) -> Result<Request, Response<BoxBody>> {
+    let length = declared_length(&request.head().headers);
+    if let (Some(limit), Some(length)) = (limit_of_route(&request, limits), length)
+        && let Err(error) = limit.check(length)
+    {
+        let mut response = error.error_response();
+        set_common_headers(response.headers_mut());
+        return Err(response.into());
+    }
+    Ok(request)
+}
+
+/// Returns the limit of a body, or `None` if the route has no body.
+fn limit_of_route(request: &Request, limits: &RequestLimits) -> Option<Limit> {
+    match request.path() {
+        _ if request.method() != Method::POST => None,
+        "/events" => Some(limits.batch_bytes()),
+        path => path.starts_with("/event/").then(|| limits.event_bytes()),
+    }
+}
