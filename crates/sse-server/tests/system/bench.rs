@@ -6,12 +6,12 @@ use std::{path::Path, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, build_all, workspace};
+use crate::process::{Process, build_programs, workspace};
 
 /// Runs scenarios and returns their measurements.
 fn quick(arguments: &[&str], file: &str) -> Vec<Value> {
     let out = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    build_all();
+    build_programs();
     let mut command = Command::new("scripts/bench");
     command
         .args(["--quick", "--debug", "--out"])

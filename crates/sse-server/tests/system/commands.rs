@@ -5,7 +5,7 @@ use std::{net::TcpListener, path::Path, process::Command};
 
 use tempfile::TempDir;
 
-use crate::process::{Process, build_program};
+use crate::process::{Process, build_programs};
 
 const SERVER: &str = "cargo run -p sse-server";
 const LISTENER: &str = "cargo run -p listener";
@@ -41,9 +41,7 @@ fn the_three_programs_find_each_other_by_their_defaults() {
     // The working directory is inside the workspace, so that cargo finds the project. The server
     // creates its data directory there.
     let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for program in ["sse-server", "listener", "event-generator"] {
-        build_program(program);
-    }
+    build_programs();
     let run = |line| run(directory.path(), line);
     let mut server = run(SERVER);
     server.line(|line| line.contains("listening on http://127.0.0.1:5000"));

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use crate::process::{Process, build_all, signal, workspace};
+use crate::process::{Process, build_programs, signal, workspace};
 
 fn demo(options: &[&str]) -> Process {
-    build_all();
+    build_programs();
     let mut command = Command::new(workspace().join("scripts/demo"));
     // The programs of a release, but in the debug builds that already exist.
     command.arg("--debug").args(options);

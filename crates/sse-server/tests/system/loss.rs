@@ -11,13 +11,13 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, build_program, python, workspace};
+use crate::process::{Process, build_programs, python, workspace};
 
 const CONNECTIONS: u64 = 20;
 
 /// Starts a program of the workspace as its README does.
 fn cargo_run(program: &str, arguments: &[&str]) -> Process {
-    build_program(program);
+    build_programs();
     let mut command = Command::new("cargo");
     command
         .args(["run", "--quiet", "-p", program, "--"])

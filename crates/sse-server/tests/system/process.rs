@@ -5,7 +5,10 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Once,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -188,21 +191,25 @@ fn with_default_signals(command: &Command) -> Command {
     wrapped
 }
 
-/// Builds a program as a user does, however long it takes.
-pub(crate) fn build_program(package: &str) {
-    cargo(&["build", "--quiet", "-p", package]);
-}
-
-/// Builds what the scripts use with `--debug`, which is mostly built already.
-pub(crate) fn build_all() {
-    cargo(&[
-        "test",
-        "--no-run",
-        "--locked",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-    ]);
+/// Builds what the tests of this program run, however long it takes: each program as a user builds
+/// it, and everything together for the scripts.
+///
+/// All builds come first, because a build makes every other use of cargo wait.
+pub(crate) fn build_programs() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        for package in ["sse-server", "listener", "event-generator"] {
+            cargo(&["build", "--quiet", "-p", package]);
+        }
+        cargo(&[
+            "test",
+            "--no-run",
+            "--locked",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+        ]);
+    });
 }
 
 fn cargo(arguments: &[&str]) {
