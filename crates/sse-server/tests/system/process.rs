@@ -202,12 +202,12 @@ pub(crate) fn build_programs() {
             cargo(&["build", "--quiet", "-p", package]);
         }
         cargo(&[
-            "test",
-            "--no-run",
+            "build",
             "--locked",
             "--quiet",
             "--workspace",
-            "--all-targets",
+            "--bins",
+            "--examples",
         ]);
     });
 }
