@@ -7,7 +7,7 @@
 /// Codings that leave the bytes as they are: the registered one, and the one that servers use.
 const WITHOUT_EFFECT: [&[u8]; 2] = [b"identity", b"none"];
 
-/// Returns the codings that change the bytes, separated by commas; `None` if there are none.
+/// Returns the codings that change the bytes, separated by commas. Returns `None` without any.
 ///
 /// `values` are the values of all header fields `Content-Encoding`, each of which can be a list.
 pub(crate) fn effective_codings<'v>(values: impl Iterator<Item = &'v [u8]>) -> Option<String> {

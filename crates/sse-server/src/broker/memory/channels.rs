@@ -107,9 +107,9 @@ impl Channels {
     pub(super) fn update_each(&mut self, mut change: impl FnMut(&mut ChannelLog) -> bool) {
         for (channel, log) in &mut self.by_name {
             let old = Ranks::of(log);
-            let goes_on = change(log);
+            let continues = change(log);
             self.orders.replace(channel, old, Ranks::of(log));
-            if !goes_on {
+            if !continues {
                 return;
             }
         }
