@@ -14,7 +14,7 @@ ACHIEVED_MIN = 0.98
 # The search ends when the lowest failed rate is at most this many times the highest sustained rate.
 CLOSE_ENOUGH = 1.15
 RATE_MAX = 60_000
-PEERS_PATIENCE_S = 5.0
+PEERS_TIMEOUT_S = 5.0
 
 
 def climb(holds, start, rate_max=RATE_MAX):
@@ -55,7 +55,7 @@ class Climb:
 def _of(start, rate, options, subscribers=SUBSCRIBERS, is_peer=False):
     def run(place):
         # A peer that falls behind has not sustained the rate. sse-server must deliver everything, however late.
-        patience = PEERS_PATIENCE_S if is_peer else load.PATIENCE_S
+        patience = PEERS_TIMEOUT_S if is_peer else load.TIMEOUT_S
         climb_of = Climb(place, start, options.few(subscribers), min(options.seconds, 5.0), patience)
         highest = climb(climb_of.holds, 50, 100) if options.is_quick else climb(climb_of.holds, rate)
         best = next((step for step in climb_of.steps if step["held"] and step["asked"] == round(highest)), {})

@@ -17,7 +17,7 @@ class Shape:
     seconds: float
 
 
-def measure(place, server, shape, patience=load.PATIENCE_S):
+def measure(place, server, shape, patience=load.TIMEOUT_S):
     """Publishes at a steady rate to open streams."""
     with (
         place.directory("tools") as directory,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from processes import Failed, Program, tail
 from servers import plain_environment
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 _PROGRESS = re.compile(r"(\d+) of \d+ streams, (\d+) events")
 
 
@@ -21,7 +21,7 @@ class Subscribers:
     count: int
     flags: list = field(default_factory=list)
     # Time limit for slow streams to catch up at the end.
-    patience: float = PATIENCE_S
+    patience: float = TIMEOUT_S
 
     def __enter__(self):
         self.report = self.directory / "subscribers.json"
@@ -92,7 +92,7 @@ class Subscribers:
         try:
             return json.loads(self.report.read_text())
         except (OSError, ValueError):
-            raise Failed(f"the subscribers left no report:\n{self.program.said()}") from None
+            raise Failed(f"the subscribers left no report:\n{self.program.output()}") from None
 
 
 class Publishers:
@@ -116,7 +116,7 @@ class Publishers:
     def report(self):
         """Waits until the publishers have ended, and returns their report."""
         if (code := self._program.finish(self._seconds_max)) != 0:
-            raise Failed(f"the publishers ended with {code}:\n{self._program.said()}")
+            raise Failed(f"the publishers ended with {code}:\n{self._program.output()}")
         return json.loads(self._report.read_text())
 
 
@@ -143,7 +143,7 @@ def problems(subscribed, published, subscribers, lost_while_away=False):
     if streaming != streams and not subscribed["ends"]["cut_by_us"]:
         found.append(f"{streaming} of {streams} streams at the end")
     if subscribed["gaps"]:
-        found.append(f"gaps were told: {subscribed['gaps']}")
+        found.append(f"gaps were reported: {subscribed['gaps']}")
     if not lost_while_away:
         # An event that no stream received leaves no missing number, so compare the totals as well.
         acknowledged, unknown = published["acknowledged"] * streams, published["unknown"] * streams

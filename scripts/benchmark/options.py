@@ -16,7 +16,7 @@ examples:
 
 Every run checks that each subscriber got each event once and in order. Exit code 1 if ours or the floor lost anything,
 or if something could not be run, or if the soak leaks. Results: target/bench/*.json and target/bench/table.md;
-docs/benchmarks.md says what they mean.
+docs/benchmarks.md explains them.
 """
 
 

@@ -27,7 +27,7 @@ class Program:
     def pid(self):
         return self.process.pid
 
-    def said(self):
+    def output(self):
         """Returns the end of the program's output."""
         return "".join(tail(path, 4096) for path in (self.out, self.err))
 
@@ -36,9 +36,9 @@ class Program:
         end = time.monotonic() + seconds
         while not (value := condition()):
             if self.process.poll() is not None:
-                raise Failed(f"{self.name} ended with {self.process.returncode} before {what}:\n{self.said()}")
+                raise Failed(f"{self.name} ended with {self.process.returncode} before {what}:\n{self.output()}")
             if time.monotonic() > end:
-                raise Failed(f"{self.name}: waited {seconds:.0f} s for {what}:\n{self.said()}")
+                raise Failed(f"{self.name}: waited {seconds:.0f} s for {what}:\n{self.output()}")
             time.sleep(every)
         return value
 
@@ -47,7 +47,7 @@ class Program:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{self.name} did not end within {seconds:.0f} s:\n{self.said()}") from None
+            raise Failed(f"{self.name} did not end within {seconds:.0f} s:\n{self.output()}") from None
         _running.remove(self)
         return code
 
@@ -77,7 +77,7 @@ def run(name, command, directory, seconds):
     """Runs a program to its end, and fails unless it succeeds."""
     program = Program(name, command, directory)
     if (code := program.finish(seconds)) != 0:
-        raise Failed(f"{name} ended with {code}:\n{program.said()}")
+        raise Failed(f"{name} ended with {code}:\n{program.output()}")
 
 
 def stop_all():

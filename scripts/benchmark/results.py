@@ -45,9 +45,9 @@ def versions(options):
         commands["nchan"] = ["dpkg-query", "-W", "libnginx-mod-nchan"]
         commands["python"] = [os.environ["PYTHON"], "-c", peers]
         commands["actix-web-lab"] = ["cargo", "pkgid", "actix-web-lab"]
-    said = {name: _said(command) for name, command in commands.items()}
+    texts = {name: _first_output(command) for name, command in commands.items()}
     plain = ("commit", "python")
-    return {name: text if name in plain else _version(text) for name, text in said.items() if text}
+    return {name: text if name in plain else _version(text) for name, text in texts.items() if text}
 
 
 def _version(text):
@@ -55,7 +55,7 @@ def _version(text):
     return found[0] if found else text
 
 
-def _said(command):
+def _first_output(command):
     try:
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):

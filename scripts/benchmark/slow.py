@@ -22,7 +22,7 @@ def measure(place, server, shape, directory, slow, stopped):
         readers.until(lambda: "open" in readers.out.read_text(), "its streams to be open", 60.0)
         measured = fanout.measure(place, server, shape)
         if readers.process.poll() is not None:
-            measured.problems.append(f"the slow readers ended: {readers.said()}")
+            measured.problems.append(f"the slow readers ended: {readers.output()}")
         return measured
     finally:
         readers.stop()

@@ -31,7 +31,7 @@ _COLUMNS = ["figure", "ours", "floor", "ours / floor"]
 def _about(scenarios):
     data = scenarios[min(scenarios)]
     machine, versions = data["machine"], data["versions"]
-    versions = ", ".join(said if name == "python" else f"{name} {said}" for name, said in versions.items())
+    versions = ", ".join(version if name == "python" else f"{name} {version}" for name, version in versions.items())
     memory = f"{machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}"
     return [f"{data['date'][:10]}, {machine['cpu']}, {memory}; {versions}."]
 

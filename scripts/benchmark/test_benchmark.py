@@ -41,7 +41,7 @@ class Table(unittest.TestCase):
             cells, ["CPU for a delivery, µs", "8", "4", "1.00 ×", "≤ 1.08 × floor; ≤ 0.65 × nchan", "yes; not measured"]
         )
 
-    def test_a_goal_that_is_missed_is_said(self):
+    def test_a_missed_goal_is_reported(self):
         text = table.markdown({"D": scenario("D", run(1, "ours", resident_b=301.0), run(1, "floor", resident_b=100.0))})
         self.assertEqual(line(text, "resident memory of an idle subscriber, B")[-2:], ["≤ 300", "**no**"])
 
@@ -108,7 +108,7 @@ class Loss(unittest.TestCase):
         self.assertEqual(self.judged(), [])
         self.assertEqual(self.judged(streaming=1, cut=1), [])
 
-    def test_whatever_else_is_said(self):
+    def test_what_is_reported_besides(self):
         for wrong in (
             {"lost": 1},
             {"came": 16},

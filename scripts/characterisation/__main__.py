@@ -70,7 +70,7 @@ def differing(old, new, options):
 def compare(old, new, options):
     """Prints the differences between two descriptions; returns whether they are equal.
 
-    On a busy machine a time-out may change a scene. So scenes that differ are run again, and only
+    On a busy machine a timeout may change a scene. So scenes that differ are run again, and only
     what differs each time is a difference.
     """
     found = differing(old, new, options)

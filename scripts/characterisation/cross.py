@@ -57,7 +57,7 @@ def run(options, work):
 
 
 def expect(found, expected, what):
-    """Fails unless two values are equal, and says where they differ first."""
+    """Fails unless two values are equal, and names the first difference."""
     if found != expected:
         place, one, other = _first_difference(expected, found)
         raise Failed(f"{what}{place}: expected {one!r:.300}, found {other!r:.300}")

@@ -7,7 +7,7 @@ import threading
 import time
 
 # Longer than anything takes on a slow machine; only a broken run waits for it.
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 _POLL_S = 0.005
 # Variables that the programs read; none of the caller's may change what is described.
 _SETTINGS = ("SSE_", "LISTENER_", "GENERATOR_", "REDIS_URL")
@@ -17,10 +17,10 @@ _lock = threading.Lock()
 
 
 class Failed(Exception):
-    """The run cannot go on; the text says what was expected and what happened instead."""
+    """The run cannot continue; the text has what was expected and what happened instead."""
 
 
-def wait_until(condition, what, seconds=PATIENCE_S):
+def wait_until(condition, what, seconds=TIMEOUT_S):
     """Returns the first true value of `condition`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -88,7 +88,7 @@ class Process:
 
         return wait_until(checked, f"{self.name}: {what}")
 
-    def finish(self, seconds=PATIENCE_S):
+    def finish(self, seconds=TIMEOUT_S):
         """Waits until the program ends by itself; returns its exit code."""
         try:
             code = self._child.wait(seconds)

@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 
-from processes import PATIENCE_S
+from processes import TIMEOUT_S
 
 _READ_BYTES = 1 << 16
 # How a connection is ended without a response.
@@ -56,7 +56,7 @@ class ScriptedServer:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            connection.settimeout(PATIENCE_S)
+            connection.settimeout(TIMEOUT_S)
             with connection:
                 if request := _read_request(connection):
                     self.requests.append(request)

@@ -103,7 +103,7 @@ class Transcript:
     def _payload(self, data):
         if data:
             text = visible(data)
-            # The last line ends too, or says that it does not.
+            # The last line ends too, or is marked as unfinished.
             text = text[:-1] if text.endswith("\n") else text + "(no line end)"
             self._add("| ", text)
 

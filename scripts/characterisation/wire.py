@@ -5,7 +5,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from processes import PATIENCE_S, Failed
+from processes import TIMEOUT_S, Failed
 
 _HEAD_END = b"\r\n\r\n"
 _READ_BYTES = 1 << 16
@@ -41,7 +41,7 @@ def chunked(*pieces):
 def connect(address):
     """Opens a connection to `host:port`."""
     host, port = address.rsplit(":", 1)
-    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S)
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -115,7 +115,7 @@ class Connection:
         self._unread += data
         return bool(data)
 
-    def response(self, method="GET", seconds=PATIENCE_S):
+    def response(self, method="GET", seconds=TIMEOUT_S):
         """Reads one response; returns `None` if the connection ends without a byte."""
         deadline = time.monotonic() + seconds
         while _HEAD_END not in self._unread:
@@ -142,7 +142,7 @@ class Connection:
         return Response(head, body)
 
 
-def exchange(address, request, method="GET", seconds=PATIENCE_S):
+def exchange(address, request, method="GET", seconds=TIMEOUT_S):
     """Sends one request on a connection of its own and returns the response."""
     with Connection(address) as connection:
         connection.send(request)
@@ -178,7 +178,7 @@ class Stream:
 
     def wait_until(self, condition, what):
         """Reads until a condition holds; fails if the stream ends first."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not condition():
             if self.ending or not self._read(deadline):
                 raise Failed(f"the stream ended before {what}:\n{self.payload.decode()}")
@@ -186,7 +186,7 @@ class Stream:
 
     def wait_for_end(self):
         """Reads until the server ends the stream."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while self._read(deadline):
             pass
         return self
@@ -201,7 +201,7 @@ class Stream:
         return ids[-1].removeprefix("id: ") if ids else ""
 
     def _read_head(self):
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while _HEAD_END not in self._raw:
             if not self._receive(deadline):
                 raise NoResponse(f"the connection ended before a whole head: {self._raw!r}")

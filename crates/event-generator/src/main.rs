@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
     for variable in settings::unknown_variables() {
         write_line(format_args!(
-            "there is no setting {variable}; `event-generator --help` lists them all"
+            "unknown setting {variable}; `event-generator --help` lists all settings"
         ));
     }
     run_generator(&settings).unwrap_or_else(|error| {

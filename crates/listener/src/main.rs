@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 fn warn_about_unknown_variables() {
     for variable in unknown_variables(&command_line::command(), "LISTENER_") {
         stderr::log_line(format_args!(
-            "there is no setting {variable}; `listener --help` and `listener bench --help` list them all"
+            "unknown setting {variable}; `listener --help` and `listener bench --help` list all settings"
         ));
     }
 }
@@ -70,7 +70,7 @@ fn follow(settings: &FollowSettings) -> anyhow::Result<()> {
         .build()
         .context("cannot start the async runtime")?;
     let outcome = runtime.block_on(listener::follow::run(settings));
-    // Without a time-out, a reader that has stopped reading would block the last write, and the
+    // Without a timeout, a reader that has stopped reading would block the last write, and the
     // process, forever.
     runtime.shutdown_timeout(LAST_WRITE_MAX);
     Ok(outcome?)

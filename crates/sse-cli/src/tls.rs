@@ -55,7 +55,7 @@ impl TlsTrust<'_> {
     ///
     /// # Errors
     ///
-    /// The text says which one to remove.
+    /// The text names the one to remove.
     pub fn check(self) -> Result<(), String> {
         if self.insecure && self.trusted.is_some() {
             Err(

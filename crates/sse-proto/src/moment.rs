@@ -48,8 +48,8 @@ pub fn parse_moment(text: &str) -> Result<Moment, String> {
 const TIME_FORMS: &str =
     "a time, like 2026-11-24T12:06:36Z or its seconds or milliseconds since 1970";
 
-/// Parses a time: RFC 3339, seconds since the Unix epoch with 9 or 10 digits and perhaps a fraction,
-/// or milliseconds with 12 to 14 digits.
+/// Parses a time: RFC 3339, seconds since the Unix epoch with 9 or 10 digits and perhaps a
+/// fraction, or milliseconds with 12 to 14 digits.
 ///
 /// Returns milliseconds since the Unix epoch, and 0 for an earlier time. The `+` of an offset may
 /// be a space, because the query of a URL decodes `+` to a space.

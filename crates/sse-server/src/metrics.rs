@@ -135,7 +135,7 @@ impl Metrics {
     }
 
     /// Counts `events` that were sent again with a known idempotency key and not stored again.
-    pub fn repeated(&self, events: usize) {
+    pub fn deduplicated(&self, events: usize) {
         self.0.events_deduplicated.inc_by(events as u64);
     }
 

@@ -1,4 +1,4 @@
-//! The limit of open files, which is the limit of subscribers.
+//! The limit of open files, which is the limit of connections.
 
 use sse_cli::open_files;
 

@@ -148,7 +148,7 @@ def server_misuse(scene):
 
 
 def server_starts(scene):
-    """Starts that fail, and what the log says of one that succeeds."""
+    """Starts that fail, and the log of one that succeeds."""
     server = scene.start("embedded")
     data = server.directory / "data"
     free = ["--bind", "127.0.0.1:0"]

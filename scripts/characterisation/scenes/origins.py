@@ -1,4 +1,4 @@
-"""Pages of other sites: who may publish, and what CORS says."""
+"""Pages of other sites: who may publish, and the CORS headers."""
 
 import sse_server
 from scenes.requests import LINES, ONE_LINE, ROUTES, TEXT

@@ -90,7 +90,7 @@ impl Client {
 
     fn classify_error(&self, error: reqwest::Error) -> NoReply {
         let error = error.without_url();
-        // Check in this order: a time-out while connecting is a time-out too, but nothing was sent.
+        // Check in this order: a timeout while connecting is a timeout too, but nothing was sent.
         if error.is_connect() || error.is_builder() {
             NoReply::Connect(self.describe_connect_error(&error))
         } else if error.is_timeout() {

@@ -3,7 +3,7 @@
 //!
 //! The lines of a reply are written as soon as it arrives, so that a run that is killed leaves what
 //! it knew. An event of a batch has its id if that id is certain ([`Ids::id_at`]). Loss is counted
-//! by publisher and sequence, also without ids.
+//! by ids, and with `--stamp` also by publisher and sequence.
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //!
 //! Latency is measured for acknowledged events, from when each was due: a server that delays the
 //! schedule cannot hide it (no "coordinated omission"). Latency includes the delay of this
-//! program's timer. Without a rate, an event is due when it is sent, and the summary says so.
+//! program's timer. Without a rate, an event is due when it is sent, and the summary states it.
 
 use std::{
     collections::BTreeMap,

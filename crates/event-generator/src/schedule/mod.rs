@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller passes the elapsed time, and sleeps. A slow reply cannot move the schedule, and
 //! the delay of a late event is measured from when the event was due. Without a rate (`--rate max`)
-//! there is no schedule: an event is due as soon as it can be sent, and the report says so.
+//! there is no schedule: an event is due as soon as it can be sent, and the report states it.
 
 mod arrivals;
 mod rate;

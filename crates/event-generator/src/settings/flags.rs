@@ -253,22 +253,23 @@ pub(crate) struct Settings {
     /// Repeat a request with an idempotency key, up to this many times, if its outcome is not known
     ///
     /// Each event or batch is sent with a random `Idempotency-Key`, so that sse-server stores it
-    /// once. A request is repeated after a time-out, a broken or refused connection, a 429, a 503, and
-    /// another server error with an unknown outcome: after 100 ms, then twice as long each time, up
-    /// to 5 s, but not before the reply's `Retry-After`, for at most a minute. The last outcome counts; an event that may have been stored
+    /// once. A request is repeated after a timeout, a broken or refused connection, a 429, a 503,
+    /// and another server error with an unknown outcome. The pause is 50 to 100 ms at first and
+    /// doubles each time, up to 5 s. It is never shorter than the response's `Retry-After`.
+    /// Repeating ends after a minute. The last outcome counts; an event that may have been stored
     /// stays unknown until it is acknowledged. At most 100, and only for the API of sse-server.
     #[arg(long, env = "GENERATOR_RETRY", value_parser = values::parse_retry)]
     #[arg(allow_negative_numbers = true, value_name = "TIMES", help_heading = help::REQUESTS)]
     pub(crate) retry: Option<u32>,
 
-    /// Write one line of JSON to this file for every event that must arrive, and for every event
-    /// that may arrive
+    /// Write a line of JSON to this file for each event that was acknowledged or has an unknown
+    /// outcome
     ///
     /// Every acknowledged event has a line, with its id if it is known. So has every event with an
-    /// unknown outcome: no reply in time, a broken connection, or a server error. Rejected events
-    /// have none. The file is emptied first. An event whose id is here and not in the file of `listener
-    /// --record` was lost. The data of events stays the same; with --stamp also events without an
-    /// id can be compared.
+    /// unknown outcome: no response in time, a broken connection, or a server error. Rejected
+    /// events have none. The file is emptied first. An event whose id is here and not in the file
+    /// of `listener --record` was lost. The data of events stays the same; with --stamp, events
+    /// without an id can be compared too.
     #[arg(long, env = "GENERATOR_RECORD", value_name = "FILE", help_heading = help::OUTPUT)]
     pub(crate) record: Option<PathBuf>,
 

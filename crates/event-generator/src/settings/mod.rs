@@ -41,7 +41,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Settings, clap
     Settings::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// Returns the variables that begin with `GENERATOR_` and are no setting, which are probably mistyped.
+/// Returns the variables that begin with `GENERATOR_` and are no setting, which are probably
+/// mistyped.
 pub(crate) fn unknown_variables() -> Vec<String> {
     environment::unknown_variables(&Settings::command(), "GENERATOR_")
 }

@@ -1,4 +1,4 @@
-//! Checks the combinations of settings. Each message says what to change.
+//! Checks the combinations of settings. Each message names the change to make.
 
 use sse_cli::authorization::check_one_source;
 

@@ -41,19 +41,19 @@ fn without_a_server_a_run_shows_a_hint_keeps_trying_and_fails_at_the_end() {
     drop(listener);
     let ended = Program::run(["--url", &url, "--rate", "50", "--count", "5"]);
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
-    let said = ended.stderr_text();
+    let output = ended.stderr_text();
     assert_eq!(
-        said.matches("`cargo run -p sse-server`").count(),
+        output.matches("`cargo run -p sse-server`").count(),
         1,
-        "{said}"
+        "{output}"
     );
     assert!(
-        said.contains(&format!("cannot connect to {url}: ")),
-        "{said}"
+        output.contains(&format!("cannot connect to {url}: ")),
+        "{output}"
     );
     assert!(
-        said.contains("sent 5, acknowledged 0, failed 5, unknown 0"),
-        "{said}"
+        output.contains("sent 5, acknowledged 0, failed 5, unknown 0"),
+        "{output}"
     );
 }
 
@@ -72,13 +72,16 @@ fn a_proxy_that_does_not_answer_is_named_without_its_password() {
     ] {
         let ended =
             Program::start_with(["--url", url, "--count", "1"], &[(variable, &proxy)]).end();
-        let said = ended.stderr_text();
+        let output = ended.stderr_text();
         let named =
             format!("cannot connect to {url} through the proxy http://{address} ({variable}): ");
-        assert!(said.contains(&named) && said.contains("NO_PROXY"), "{said}");
         assert!(
-            !said.contains("secret") && !said.contains("sse-server`"),
-            "{said}"
+            output.contains(&named) && output.contains("NO_PROXY"),
+            "{output}"
+        );
+        assert!(
+            !output.contains("secret") && !output.contains("sse-server`"),
+            "{output}"
         );
     }
 }
@@ -193,10 +196,10 @@ fn an_invalid_url_is_not_printed_wherever_it_comes_from() {
             Program::start_with([], &[("GENERATOR_URL", url)]).end(),
         ] {
             assert_eq!(ended.code, Some(2), "{ended:?}");
-            let said = ended.stderr_text();
+            let output = ended.stderr_text();
             assert!(
-                said.contains("http://127.0.0.1:5000") && !said.contains("secret"),
-                "{said}"
+                output.contains("http://127.0.0.1:5000") && !output.contains("secret"),
+                "{output}"
             );
         }
     }

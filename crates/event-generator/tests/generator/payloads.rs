@@ -279,11 +279,11 @@ fn an_invalid_line_ends_the_run_and_is_reported() {
     let replay = path.to_str().expect("a plain path");
     let ended = Program::run(["--url", &server.url(), "--rate", "1000", "--replay", replay]);
     assert_eq!(ended.code, Some(1));
-    let said = ended.stderr_text();
-    assert!(said.contains("sent 1, acknowledged 1,"), "{said}");
+    let output = ended.stderr_text();
+    assert!(output.contains("sent 1, acknowledged 1,"), "{output}");
     assert!(
-        said.contains(&format!("error: {replay}, line 3: missing field `data`")),
-        "{said}"
+        output.contains(&format!("error: {replay}, line 3: missing field `data`")),
+        "{output}"
     );
 
     let absent = directory.path().join("absent");

@@ -1,4 +1,5 @@
-//! A scripted HTTP/1.1 server on a free port: records requests, and replies as the test says.
+//! A scripted HTTP/1.1 server on a free port: records requests, and sends the responses of the
+//! test.
 
 use std::{
     io::{self, BufRead, BufReader, Read as _, Write as _},

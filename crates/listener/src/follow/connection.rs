@@ -37,8 +37,8 @@ pub struct Connection {
 /// Requests the events after `last_event_id`, and reads the head of the response.
 ///
 /// # Errors
-/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the response
-/// is final.
+/// [`StreamError::Transient`] if another attempt can succeed, [`StreamError::Permanent`] if the
+/// response is final.
 pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened, StreamError> {
     let idle = request.timeouts().idle;
     let (response, route) = match timeout(idle, send_request(request, last_event_id)).await {
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_without_a_response_is_idle() {
         let (opened, _server) = begin_open().await;
-        // From here on, the clock jumps to the next time-out when there is nothing to do.
+        // From here on, the clock jumps to the next timeout when there is nothing to do.
         time::pause();
         assert!(matches!(
             opened.await.unwrap(),

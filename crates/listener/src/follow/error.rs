@@ -151,8 +151,8 @@ fn is_refused(error: &reqwest::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The innermost cause. The outer causes contain only that a request failed, and repeat its URL with
-/// its secrets.
+/// The innermost cause. The outer causes contain only that a request failed, and repeat its URL
+/// with its secrets.
 fn root_cause(error: &reqwest::Error) -> String {
     causes(error)
         .last()

@@ -25,7 +25,7 @@ pub(crate) async fn read(mut response: Response) -> String {
             }
         }
     };
-    // After a time-out too, `body` contains what was received.
+    // After a timeout too, `body` contains what was received.
     let _ = tokio::time::timeout(BODY_TIME_MAX, reading).await;
     body.truncate(BODY_BYTES_MAX);
     from_body(&body)

@@ -71,8 +71,8 @@ impl Route {
     /// Returns `true` if the route has never left the origin (scheme, host and port) of the user's
     /// URL.
     ///
-    /// A route that has left the origin stays untrusted, even if it returns to it: another server must
-    /// not choose the URL that receives the user's secrets.
+    /// A route that has left the origin stays untrusted, even if it returns to it: another server
+    /// must not choose the URL that receives the user's secrets.
     #[must_use]
     pub const fn is_trusted(&self) -> bool {
         self.trusted

@@ -1,6 +1,6 @@
 //! The HTTP client, and the request that opens a stream.
 //!
-//! - There is no total time-out, because a stream has no end; `connection` detects an idle stream.
+//! - There is no total timeout, because a stream has no end; `connection` detects an idle stream.
 //! - Nothing is compressed, because an intermediary that compresses delays events.
 //! - No connection is reused, because a broken one may be half-open.
 

@@ -1,8 +1,8 @@
 //! The stream to which the position in a state file belongs. Pure.
 //!
 //! A position has no meaning in another stream: the server would report it as lost events. URLs are
-//! stored without user, password and query, which may be secrets. The parameter `channel` of a query
-//! counts as a channel.
+//! stored without user, password and query, which may be secrets. The parameter `channel` of a
+//! query counts as a channel.
 
 use std::{collections::BTreeSet, fmt};
 

@@ -40,7 +40,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`HeaderError`] says what is wrong, without the text.
+    /// [`HeaderError`] describes the mistake, without the text.
     pub fn parse(text: &str) -> Result<Self, HeaderError> {
         let (name, value) = parse_header(text)?;
         if name == LAST_EVENT_ID {

@@ -63,10 +63,10 @@ pub struct LoadSettings {
 
     /// Grace period after the test for slow connections to catch up
     ///
-    /// At the end of the test, each connection must have received what any connection has received
-    /// of a publisher. This includes connections without any event of the publisher, if they were
-    /// open before its first event was sent. The grace period ends as soon as no event is missing.
-    /// Events that are still missing after it are lost.
+    /// At the end of the test, each connection must have received every event of a publisher that
+    /// any connection received. This includes connections without any event of the publisher, if
+    /// they were open before its first event was sent. The grace period ends as soon as no event is
+    /// missing. Events that are still missing after it are lost.
     #[arg(
         id = "settle",
         long = "settle",

@@ -1,5 +1,5 @@
-//! The command line: misuse is reported with exit code 2, help contains examples, and every flag has
-//! an environment variable.
+//! The command line: misuse is reported with exit code 2, help contains examples, and every flag
+//! has an environment variable.
 
 use crate::support::{Listener, Reading, Server};
 
@@ -159,10 +159,8 @@ fn a_mistyped_variable_is_reported() {
     let ended = listener.wait_for_end();
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended
-            .stderr
-            .contains("there is no setting LISTENER_CHANEL; "),
+        ended.stderr.contains("unknown setting LISTENER_CHANEL; "),
         "{ended:?}"
     );
-    assert_eq!(ended.stderr.matches("there is no setting").count(), 1);
+    assert_eq!(ended.stderr.matches("unknown setting").count(), 1);
 }

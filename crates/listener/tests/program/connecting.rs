@@ -41,10 +41,10 @@ fn channel_and_types_are_sent_as_a_query() {
 fn a_missing_server_is_reported_once_and_joined_when_it_starts() {
     let port = PortWithoutServer::reserve();
     let listener = Listener::start(&["--url", &port.url(), "--count", "1"]);
-    let said = listener.wait_for_stderr("no server at http://127.0.0.1:");
+    let output = listener.wait_for_stderr("no server at http://127.0.0.1:");
     assert!(
-        said.contains("connection refused") && said.contains("cargo run -p sse-server"),
-        "{said}"
+        output.contains("connection refused") && output.contains("cargo run -p sse-server"),
+        "{output}"
     );
     let server = port.serve();
     let _stream = server.stream("data: a\n\n");
@@ -53,7 +53,10 @@ fn a_missing_server_is_reported_once_and_joined_when_it_starts() {
         (ended.code, ended.stdout.as_str()),
         (Some(0), "event: message \ndata: a\n")
     );
-    assert!(!ended.stderr.contains("no server"), "said once: {ended:?}");
+    assert!(
+        !ended.stderr.contains("no server"),
+        "logged once: {ended:?}"
+    );
     assert!(
         ended.stderr.contains("connected to http://127.0.0.1:"),
         "{ended:?}"
@@ -105,8 +108,8 @@ fn retry_after_sets_the_wait() {
     server
         .request()
         .respond("429 Too Many Requests", &["Retry-After: 2"], "slow down");
-    let said = listener.wait_for_stderr("429 Too Many Requests: slow down");
-    assert!(said.contains("retrying in 2s"), "{said}");
+    let output = listener.wait_for_stderr("429 Too Many Requests: slow down");
+    assert!(output.contains("retrying in 2s"), "{output}");
     server.request();
 }
 
@@ -115,8 +118,8 @@ fn retry_sets_the_wait() {
     let server = Server::start();
     let listener = Listener::start(&["--url", &server.url()]);
     server.stream("retry: 40\ndata: a\n\n").end();
-    let said = listener.wait_for_stderr("the server ended the stream");
-    assert!(said.contains("retrying in 40ms"), "{said}");
+    let output = listener.wait_for_stderr("the server ended the stream");
+    assert!(output.contains("retrying in 40ms"), "{output}");
     // Without a `retry`, the last one applies.
     assert_eq!(server.stream("data: a\n\n").target(), "/stream");
 }
@@ -128,8 +131,9 @@ fn a_server_that_ends_every_stream_at_once_is_retried_ever_more_rarely() {
     let waits = [0, 1, 2, 3].map(|nth| {
         // A short stream with an event is no success.
         server.stream(format!("retry: 5\ndata: {nth}\n\n")).end();
-        let said = listener.wait_for_stderr("the server ended the stream; retrying in ");
-        said.trim_end()
+        let output = listener.wait_for_stderr("the server ended the stream; retrying in ");
+        output
+            .trim_end()
             .rsplit(' ')
             .next()
             .expect("a wait")

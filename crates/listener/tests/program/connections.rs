@@ -27,7 +27,7 @@ struct Case {
     data: &'static [&'static str],
     code: i32,
     /// The end of stderr.
-    said: &'static str,
+    output: &'static str,
 }
 
 /// A case that succeeds with the status 204.
@@ -44,15 +44,15 @@ const fn case(
         requests,
         data,
         code: 0,
-        said: "has ended for good (204 No Content)\n",
+        output: "has ended for good (204 No Content)\n",
     }
 }
 
 /// A case that fails with its only response.
-const fn refused(what: &'static str, responses: &'static [Response], said: &'static str) -> Case {
+const fn refused(what: &'static str, responses: &'static [Response], output: &'static str) -> Case {
     Case {
         code: 1,
-        said,
+        output,
         ..case(what, responses, &[("GET /stream", None)], &[])
     }
 }
@@ -66,7 +66,7 @@ const CASES: &[Case] = &[
     // Final responses.
     case("204 stops it", &[OVER], &[(GET, None)], &[]),
     case("204 after a stream stops it", &[EVENTS, OVER], &[(GET, None), (GET, Some("1-0"))], &["a"]),
-    Case { arguments: &["--count", "1"], said: "/stream\n", ..case("enough events stop it", &[Stream("data: a\n\ndata: b\n\n")], &[(GET, None)], &["a"]) },
+    Case { arguments: &["--count", "1"], output: "/stream\n", ..case("enough events stop it", &[Stream("data: a\n\ndata: b\n\n")], &[(GET, None)], &["a"]) },
     refused("400 is final", &[Whole("400 Bad Request", &[], "what?")], "the server responded with 400 Bad Request: what?\n"),
     refused("401 is final", &[Whole("401 Unauthorized", &[], r#"{"error":{"code":"no_token","message":"who are you?"}}"#)], "401 Unauthorized: who are you?\n"),
     refused("404 is final", &[Whole("404 Not Found", &["Content-Type: text/event-stream"], "data: a\n\n")], "404 Not Found: data: a\n"),
@@ -139,7 +139,7 @@ fn every_case_has_the_expected_requests_output_and_end() {
         requests,
         data,
         code,
-        said,
+        output,
     } in CASES
     {
         let server = Server::start();
@@ -163,6 +163,6 @@ fn every_case_has_the_expected_requests_output_and_end() {
             (*data, Some(*code)),
             "{what}: {ended:?}"
         );
-        assert!(ended.stderr.ends_with(said), "{what}: {ended:?}");
+        assert!(ended.stderr.ends_with(output), "{what}: {ended:?}");
     }
 }

@@ -26,10 +26,10 @@ fn a_gap_is_reported_and_recorded_and_does_not_count_as_an_event() {
             record,
         ]);
         let mut stream = server.stream(GAP);
-        let said = listener.wait_for_stderr("gap: ");
+        let output = listener.wait_for_stderr("gap: ");
         assert!(
-            said.contains("orders after 1-0") && said.contains("continuing with 5-0"),
-            "{said}"
+            output.contains("orders after 1-0") && output.contains("continuing with 5-0"),
+            "{output}"
         );
         stream.send("id: 5-0\nevent: click\ndata: a\n\n");
         let ended = listener.wait_for_end();

@@ -80,10 +80,10 @@ fn a_short_stream_without_an_event_does_not_reset_the_count() {
 fn with_a_limit_the_message_contains_the_number_of_retries() {
     let port = PortWithoutServer::reserve();
     let listener = Listener::start(&["--url", &port.url(), "--max-retries", "1"]);
-    let said = listener.wait_for_stderr("no server");
+    let output = listener.wait_for_stderr("no server");
     assert!(
-        said.contains("retrying once") && !said.contains("until"),
-        "{said}"
+        output.contains("retrying once") && !output.contains("until"),
+        "{output}"
     );
     assert_gave_up(
         &listener.wait_for_end(),

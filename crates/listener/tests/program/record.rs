@@ -1,4 +1,5 @@
-//! The record file contains the received events with their publishers, and nothing of an earlier run.
+//! The record file contains the received events with their publishers, and nothing of an earlier
+//! run.
 
 use std::fs;
 

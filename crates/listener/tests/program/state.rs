@@ -86,8 +86,8 @@ fn a_killed_listener_resumes_after_its_stored_position() {
         [listener.line(), listener.line()].concat(),
         "event: message \ndata: a\n"
     );
-    // When the second event is printed, the position of the first is stored: batches are written and
-    // stored one after the other.
+    // When the second event is printed, the position of the first is stored: batches are written
+    // and stored one after the other.
     stream.send("id: 2-0\ndata: b\n\n");
     assert_eq!(
         [listener.line(), listener.line()].concat(),

@@ -36,8 +36,8 @@ impl ChannelUsage {
             tracing::warn!(
                 channels,
                 channels_max = self.channels_max,
-                "most of the channels that --channels-max allows exist; beyond it, a new channel is \
-                 rejected unless an idle one can be removed (logged at most hourly)"
+                "the number of channels is near --channels-max; at the limit, a new channel is rejected \
+                 unless an idle one can be removed (logged at most hourly)"
             );
         }
     }

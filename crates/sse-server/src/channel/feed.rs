@@ -1,6 +1,6 @@
 //! Feed: how reads of the log change a tail. The pure part of the [`hub`](super::hub).
 //!
-//! The hub reads what follows the end of the tail. The page says whether the log continues there:
+//! The hub reads what follows the end of the tail. The page shows whether the log continues there:
 //!
 //! ```text
 //! tail 3 4 5   page 6 7                            append       3 4 5 6 7

@@ -13,7 +13,8 @@ use crate::broker::{Continuity, Page};
 
 /// Returns the gap between a position and the page that was read from there.
 ///
-/// Returns `None` if the page continues the position. `after` is the position as the reader sent it.
+/// Returns `None` if the page continues the position. `after` is the position as the reader sent
+/// it.
 pub(super) fn gap_before_page(channel: &Channel, after: String, page: &Page) -> Option<Gap> {
     let Continuity::Gap {
         reason,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sse_proto::Channel;
-use tokio::{runtime::Handle, time::sleep};
+use tokio::runtime::Handle;
 
 use super::{
     feed::{FeedPosition, FeedState, FeedStep, TailChange, read_after},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     broker::{Broker, BrokerError, PageLimits, notify::Watcher},
     log_throttle::LogThrottle,
+    retry::retry_until_ok,
 };
 
 /// Limits of one read of the log for a tail.
@@ -178,32 +179,45 @@ async fn feed_tail(
     mut position: FeedPosition,
     live: Weak<LiveChannel>,
 ) {
-    let mut failures = LogThrottle::once();
-    loop {
-        let result = read_next(&broker, &channel, position).await;
-        // Upgrade after the read: all subscribers may leave while it runs.
-        let Some(live) = live.upgrade() else { return };
-        match result {
-            Ok(FeedStep { change, end, more }) => {
-                failures.reset();
-                live.change_tail(change);
-                if !more && live.feed().finish_read(end) {
-                    return;
-                }
-                position = FeedPosition::After(end);
-            }
-            Err(error) => {
-                // Do not keep the channel alive during the pause.
-                drop(live);
-                if failures.record(Instant::now()).is_some() {
-                    tracing::warn!(
-                        %channel, %error,
-                        "the log cannot be read; retrying until it can"
-                    );
-                }
-                sleep(FEED_RETRY_INTERVAL).await;
+    while let Some((live, step)) = read_until_ok(&broker, &channel, position, &live).await {
+        let FeedStep { change, end, more } = step;
+        live.change_tail(change);
+        if !more && live.feed().finish_read(end) {
+            return;
+        }
+        position = FeedPosition::After(end);
+    }
+}
+
+/// Reads the log after `position` until a read succeeds. Returns `None` if the channel has no
+/// subscriber any more.
+async fn read_until_ok(
+    broker: &Broker,
+    channel: &Channel,
+    position: FeedPosition,
+    live: &Weak<LiveChannel>,
+) -> Option<(Arc<LiveChannel>, FeedStep)> {
+    let failures = Mutex::new(LogThrottle::once());
+    retry_until_ok(FEED_RETRY_INTERVAL, || async {
+        let result = read_next(broker, channel, position).await;
+        // Upgrade after the read: all subscribers may leave while it runs. A failure drops the
+        // channel at once, so the pause does not keep it alive.
+        match (live.upgrade(), result) {
+            (None, _) => Ok(None),
+            (Some(live), Ok(step)) => Ok(Some((live, step))),
+            (Some(_), Err(error)) => {
+                log_failure(&failures, channel, &error);
+                Err(())
             }
         }
+    })
+    .await
+}
+
+fn log_failure(failures: &Mutex<LogThrottle>, channel: &Channel, error: &BrokerError) {
+    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+    if failures.record(Instant::now()).is_some() {
+        tracing::warn!(%channel, %error, "the log cannot be read; retrying until it can");
     }
 }
 

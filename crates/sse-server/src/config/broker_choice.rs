@@ -39,7 +39,7 @@ impl BrokerKind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Directory { .. } => "embedded log",
-            Self::Memory => "embedded log in memory",
+            Self::Memory => "memory",
             Self::Redis { .. } => "Redis",
         }
     }

@@ -55,8 +55,7 @@ pub(super) struct Args {
     #[arg(value_name = "URL", help_heading = "Broker")]
     pub(super) redis_url: Option<String>,
 
-    /// Begin the names of all keys in Redis with this: systems with different prefixes do not see
-    /// each other
+    /// Prefix of all key names in Redis; systems with different prefixes do not see each other
     ///
     /// Up to 64 characters of A-Z a-z 0-9 . _ : ~ -
     #[arg(
@@ -204,8 +203,8 @@ pub(super) struct Args {
     ///
     /// A publish with one more is rejected (503) until a key expires; a publish without a key is
     /// accepted. So a channel accepts this many keys per window: with the defaults, 1666 per second
-    /// continuously. A batch can use one key for all its events. A key takes about 180 bytes, on
-    /// disk or in Redis' memory.
+    /// continuously. A batch can use one key for all its events. A key takes about 180 bytes
+    /// on disk, or 280 bytes of Redis' memory.
     #[arg(
         long,
         env = "SSE_IDEMPOTENCY_KEYS",
@@ -267,17 +266,18 @@ pub(super) struct Args {
     /// allows]
     ///
     /// One more is answered with a stream that ends at once and contains the time after which a
-    /// browser reconnects. After an error status a browser would never reconnect. If a further
-    /// tenth arrive at the same time, their connections are closed without a response.
+    /// browser reconnects. After an error status a browser would never reconnect. At most a further
+    /// tenth get such a stream at the same time; connections beyond that are closed without a
+    /// response.
     #[arg(long, env = "SSE_STREAMS_MAX")]
     #[arg(value_name = "STREAMS", help_heading = "Streams")]
     pub(super) streams_max: Option<NonZeroUsize>,
 
     /// Close a stream whose client has accepted no data for this long
     ///
-    /// The client reconnects with its last event id and loses nothing. A client that may still be
-    /// reading what it got has longer, by the time to read that at 1 KB/s, at most four and a half
-    /// minutes.
+    /// The client reconnects with its last event id and loses nothing. A client that may
+    /// have unread data gets extra time: as long as reading it at 1 KB/s takes, at most four and a
+    /// half minutes.
     #[arg(
         long,
         env = "SSE_WRITE_TIMEOUT",

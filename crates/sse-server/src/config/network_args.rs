@@ -60,7 +60,7 @@ pub(super) struct NetworkArgs {
     #[arg(long, env = "SSE_CORS_CREDENTIALS", value_parser = parse_switch)]
     pub(super) cors_credentials: bool,
 
-    /// Clients reach this server at this URL, through a proxy (repeatable)
+    /// Declare the URL at which clients reach this server through a proxy (repeatable)
     ///
     /// Pages of its origin are pages of this server, and examples in error messages use the URL.
     #[arg(

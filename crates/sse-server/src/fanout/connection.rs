@@ -1,8 +1,8 @@
 //! One detached socket: what is written to it, and what the stream waits for.
 //!
 //! A server has very many idle connections, so [`Connection`] is small; a unit test limits its
-//! size. What only a busy connection needs is in [`PendingWork`], which is boxed, and which is freed
-//! when the connection is idle again.
+//! size. What only a busy connection needs is in [`PendingWork`], which is boxed, and which is
+//! freed when the connection is idle again.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},

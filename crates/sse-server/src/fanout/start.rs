@@ -101,7 +101,7 @@ async fn resolve_until_ok(
     Ok(retry_until_ok(RETRY_INTERVAL, resolve).await)
 }
 
-/// Returns a start that means the present moment, even if the log is resolved much later.
+/// Replaces `Now` by a start that still means this moment if it is resolved much later.
 ///
 /// If the broker is away, the start goes by the clock, so that the subscriber misses no event that
 /// is published when the broker is back.

@@ -108,7 +108,7 @@ pub enum ApiError {
     /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
-    /// A header that a request has once was sent twice.
+    /// A header that may occur once was sent twice.
     #[error("the header {0} is given more than once: send it once")]
     RepeatedHeader(&'static str),
     /// No such route.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{sync::AcquireError, time::timeout};
 
-/// Returns what `acquiring` acquires, or `None` if that takes longer than `limit`.
+/// Waits up to `limit` for the permits; returns `None` after that.
 pub(super) async fn acquire_within<P>(
     limit: Duration,
     acquiring: impl Future<Output = Result<P, AcquireError>>,

@@ -19,7 +19,7 @@ pub(super) fn announce_broker(broker: &BrokerConfig) {
 fn describe_broker(kind: &BrokerKind) -> String {
     match kind {
         BrokerKind::Redis { url, .. } => format!("Redis at {}", without_password(url)),
-        BrokerKind::Memory => "embedded log in memory".to_owned(),
+        BrokerKind::Memory => "memory".to_owned(),
         BrokerKind::Directory { path, .. } => format!("embedded log in {}", path.display()),
     }
 }
@@ -38,7 +38,7 @@ pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: us
 
 fn warn_about_unknown_variables() {
     for variable in unknown_variables() {
-        tracing::warn!("there is no setting {variable}; `sse-server --help` lists them all");
+        tracing::warn!("unknown setting {variable}; `sse-server --help` lists all settings");
     }
 }
 

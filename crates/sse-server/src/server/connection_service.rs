@@ -8,8 +8,8 @@
 //!                                 limits, options                    HTTP/1
 //! ```
 //!
-//! Only the [`Acceptor`] and its caller know the type of the socket. Another transport, such as TLS,
-//! is a stage between accepting and HTTP.
+//! Only the [`Acceptor`] and its caller know the type of the socket. Another transport, such as
+//! TLS, is a stage between accepting and HTTP.
 
 use std::{
     future::ready,

@@ -173,7 +173,7 @@ fn streams_max(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
     let most = without(CONNECTIONS_RESERVE);
     if wanted > most {
         tracing::warn!(
-            "--streams-max {wanted} is more than this system's open files allow: it is {most}"
+            "the limit of open files allows only {most} streams; --streams-max {wanted} is lowered to that"
         );
     }
     wanted.min(most)

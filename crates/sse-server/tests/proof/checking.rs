@@ -206,19 +206,19 @@ fn an_event_of_unknown_outcome_reaches_all_listeners_once_or_none() {
 
 #[test]
 fn only_events_inside_a_reported_gap_are_excused() {
-    let told = |gap: Received| vec![got(1), gap, got(4), got(5)];
+    let with_gap = |gap: Received| vec![got(1), gap, got(4), got(5)];
     let (figures, found) = check(vec![(
         follows(&[], Joined::BeforeAll),
-        told(gap("@4-0", "1-0", Some("4-0"))),
+        with_gap(gap("@4-0", "1-0", Some("4-0"))),
     )]);
     assert_eq!((found, figures.gaps, figures.in_gaps), (vec![], 1, 2));
     assert_eq!(
-        breaches(told(gap("@3-0", "1-0", Some("3-0")))),
+        breaches(with_gap(gap("@3-0", "1-0", Some("3-0")))),
         [Breach::Lost],
         "the gap reports that 3 is kept"
     );
     assert_eq!(
-        breaches(told(gap("@4-0", "2-0", Some("4-0")))),
+        breaches(with_gap(gap("@4-0", "2-0", Some("4-0")))),
         [Breach::Lost],
         "2 is before the gap"
     );
@@ -231,7 +231,7 @@ fn only_events_inside_a_reported_gap_are_excused() {
         breaches(vec![got(1), gap("4-0", "1-0", None)]),
         [Breach::Lost]
     );
-    assert_eq!(breaches(told(gap("@4-0", "garbage", Some("4-0")))), []);
+    assert_eq!(breaches(with_gap(gap("@4-0", "garbage", Some("4-0")))), []);
     let of_another = Gap {
         channel: "users".parse().unwrap(),
         after: "1-0".to_owned(),
@@ -240,7 +240,7 @@ fn only_events_inside_a_reported_gap_are_excused() {
         lost: None,
     };
     assert_eq!(
-        breaches(told(Received::Gap {
+        breaches(with_gap(Received::Gap {
             id: "@4-0".to_owned(),
             gap: of_another
         })),
@@ -293,8 +293,8 @@ fn check_lost(lost: &[(u64, &str)], received: Vec<Received>) -> (Figures, Vec<Br
 #[test]
 fn a_gap_must_report_lost_events_and_excuses_no_others() {
     let lost = [(3, "3-0"), (4, "4-0"), (6, "4-5")];
-    let told = |before: &str| vec![got(1), got(2), gap_of_lost("2-0", before), got(5)];
-    let (figures, found) = check_lost(&lost, told("4-9"));
+    let with_gap = |before: &str| vec![got(1), got(2), gap_of_lost("2-0", before), got(5)];
+    let (figures, found) = check_lost(&lost, with_gap("4-9"));
     assert_eq!(
         (found, figures.lost, figures.in_gaps, figures.unknown_stored),
         (vec![], 2, 3, 1)
@@ -307,12 +307,12 @@ fn a_gap_must_report_lost_events_and_excuses_no_others() {
         [Breach::Lost, Breach::Uneven]
     );
     assert_eq!(
-        check_lost(&lost, told("4-1")).1,
+        check_lost(&lost, with_gap("4-1")).1,
         [Breach::Uneven],
         "the gap does not cover the last lost event"
     );
     assert_eq!(
-        check_lost(&lost[1..], told("4-9")).1,
+        check_lost(&lost[1..], with_gap("4-9")).1,
         [Breach::Lost],
         "3 is still in the log"
     );
@@ -323,13 +323,13 @@ fn a_gap_must_report_lost_events_and_excuses_no_others() {
         "2 is still in the log"
     );
     assert_eq!(
-        check_lost(&[(3, "3-1"), (4, "4-0"), (6, "4-5")], told("4-9")).1,
+        check_lost(&[(3, "3-1"), (4, "4-0"), (6, "4-5")], with_gap("4-9")).1,
         [Breach::WrongId]
     );
     assert_eq!(
         check_lost(
             &[(3, "3-0"), (4, "4-0"), (6, "4-5"), (7, "4-6")],
-            told("4-9")
+            with_gap("4-9")
         )
         .1,
         [Breach::Foreign]

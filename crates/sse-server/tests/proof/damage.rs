@@ -274,12 +274,12 @@ impl Examined<'_> {
         let mut parts = parts.iter().peekable();
         if is_stranger {
             // The reader must get a gap, whether or not events are missing.
-            let told = parts.next_if(|part| matches!(part, Read::Gap(..)));
+            let gap_start = parts.next_if(|part| matches!(part, Read::Gap(..)));
             self.hold(
-                told.is_some() || error.is_some(),
+                gap_start.is_some() || error.is_some(),
                 format_args!("{asked} is accepted as an id of this log"),
             );
-            gap = told.and_then(|told| match told {
+            gap = gap_start.and_then(|gap_start| match gap_start {
                 Read::Gap(GapReason::Damaged, oldest) => Some(*oldest),
                 _ => None,
             });
@@ -307,17 +307,17 @@ impl Examined<'_> {
                         );
                         return false;
                     };
-                    let told = gap.take();
+                    let gap_start = gap.take();
                     self.hold(
-                        told.is_some() == (skipped > 0),
+                        gap_start.is_some() == (skipped > 0),
                         format_args!(
-                            "{asked}: {skipped} are missing before {}, gap {told:?}",
+                            "{asked}: {skipped} are missing before {}, gap {gap_start:?}",
                             event.id
                         ),
                     );
                     self.hold(
-                        told.is_none_or(|oldest| oldest == Some(event.id)),
-                        format_args!("{asked}: a gap to {told:?}"),
+                        gap_start.is_none_or(|oldest| oldest == Some(event.id)),
+                        format_args!("{asked}: a gap to {gap_start:?}"),
                     );
                     left = &left[skipped + 1..];
                 }

@@ -160,14 +160,14 @@ impl Reader {
         let cursor: Cursor = self.last_id.parse().unwrap();
         let start = |(nth, log): (usize, &Log)| {
             let now = Position::After(log.last());
-            let told = cursor
+            let from_cursor = cursor
                 .position_in(&log.channel)
                 .filter(|_| (mutation, nth) != (Mutation::ForgetsOne, 1));
             let position = match mutation {
                 Mutation::TellsOneTooFar if nth == 1 => {
                     Position::After(system.nodes[self.node][nth].frames.end())
                 }
-                _ => told.unwrap_or(now),
+                _ => from_cursor.unwrap_or(now),
             };
             (log.channel.clone(), position)
         };

@@ -67,14 +67,14 @@ impl Seen {
                 event.id > *after && until.is_none_or(|until| event.id < until)
             };
             let is_lost = log.lost.contains(&event.id);
-            let told = self.gaps.iter().any(in_gap);
-            let told_lost = is_lost
+            let in_some_gap = self.gaps.iter().any(in_gap);
+            let loss_is_reported = is_lost
                 && (self.losses.iter().any(|lost| lost.has(event.id))
                     || self.stopped_within(event, log));
             let got = self.got.binary_search(&event.id).is_ok();
             prop_assert!(!got || wanted, "{} is not of its types", event.id);
             prop_assert!(
-                got || !wanted || told || told_lost,
+                got || !wanted || in_some_gap || loss_is_reported,
                 "{} is missing and in no gap",
                 event.id
             );
@@ -83,7 +83,7 @@ impl Seen {
                 || log.trimmed.is_some_and(|through| event.id <= through)
                 || log.damaged.contains(&event.id);
             prop_assert!(
-                !told || is_gone,
+                !in_some_gap || is_gone,
                 "{} is kept, but a gap reports it as missing",
                 event.id
             );

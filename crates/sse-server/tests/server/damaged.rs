@@ -68,8 +68,8 @@ impl Damaged {
     }
 
     /// Reads a stream up to the event with this number; returns the numbers and gaps received.
-    async fn read(&self, subscriber: &mut Subscriber, last: usize) -> Vec<Told> {
-        let mut told = Vec::new();
+    async fn read(&self, subscriber: &mut Subscriber, last: usize) -> Vec<Received> {
+        let mut received = Vec::new();
         loop {
             let TestEvent { id, event, data } = subscriber.next_event().await;
             if event == "gap" {
@@ -78,7 +78,7 @@ impl Damaged {
                 if let Some(oldest) = gap.oldest {
                     assert_eq!(id, format!("@{oldest}"));
                 }
-                told.push(Told::Gap(
+                received.push(Received::Gap(
                     gap.after,
                     gap.oldest.map(|oldest| self.number(&oldest.to_string())),
                 ));
@@ -86,9 +86,9 @@ impl Damaged {
             }
             let number = self.number(&id);
             assert_eq!(data, self::data(number));
-            told.push(Told::Number(number));
+            received.push(Received::Number(number));
             if number == last {
-                return told;
+                return received;
             }
         }
     }
@@ -100,8 +100,8 @@ impl Damaged {
             .unwrap_or_else(|| panic!("{id} is not an event id"))
     }
 
-    fn gap(&self, after: usize, oldest: usize) -> Told {
-        Told::Gap(self.ids[after].clone(), Some(oldest))
+    fn gap(&self, after: usize, oldest: usize) -> Received {
+        Received::Gap(self.ids[after].clone(), Some(oldest))
     }
 
     async fn page(&self, query: &str) -> Value {
@@ -116,7 +116,7 @@ impl Damaged {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum Received {
     Number(usize),
     /// The position before the gap, and the number of the event after the gap.
     Gap(String, Option<usize>),
@@ -126,14 +126,14 @@ fn data(number: usize) -> String {
     format!("number {number:04} of a log that is damaged in places")
 }
 
-fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = Told> {
-    range.map(Told::Number)
+fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = Received> {
+    range.map(Received::Number)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_sends_a_gap_for_each_damaged_range_and_continues() {
     let log = Damaged::start(&[20, 40, 41, 42]).await;
-    let whole: Vec<Told> = numbers(0..20)
+    let whole: Vec<Received> = numbers(0..20)
         .chain([log.gap(19, 21)])
         .chain(numbers(21..40))
         .chain([log.gap(39, 43)])
@@ -151,20 +151,20 @@ async fn a_stream_sends_a_gap_for_each_damaged_range_and_continues() {
         subscribers.push(subscriber);
     }
     // From there on the streams behave like any other.
-    log.server.publish("sse", "live", "goes on").await;
+    log.server.publish("sse", "live", "still live").await;
     for mut subscriber in subscribers {
-        assert_eq!(subscriber.next_event().await.data, "goes on");
+        assert_eq!(subscriber.next_event().await.data, "still live");
     }
     for (id, expected) in [
-        (&log.ids[19], vec![log.gap(19, 21), Told::Number(21)]),
+        (&log.ids[19], vec![log.gap(19, 21), Received::Number(21)]),
         // The next event names that event as `after`, so a client that has it lacks nothing.
-        (&log.ids[20], vec![Told::Number(21)]),
-        (&format!("@{}", log.ids[21]), vec![Told::Number(21)]),
-        (&log.ids[40], vec![log.gap(40, 43), Told::Number(43)]),
-        (&log.ids[42], vec![Told::Number(43)]),
+        (&log.ids[20], vec![Received::Number(21)]),
+        (&format!("@{}", log.ids[21]), vec![Received::Number(21)]),
+        (&log.ids[40], vec![log.gap(40, 43), Received::Number(43)]),
+        (&log.ids[42], vec![Received::Number(43)]),
     ] {
         let mut subscriber = log.server.subscribe_after("/stream", Some(id)).await;
-        let Some(Told::Number(last)) = expected.last() else {
+        let Some(Received::Number(last)) = expected.last() else {
             panic!("an event comes last")
         };
         assert_eq!(log.read(&mut subscriber, *last).await, expected, "{id}");
@@ -187,13 +187,16 @@ async fn a_stream_sends_a_gap_for_each_damaged_range_and_continues() {
         .text()
         .await
         .unwrap();
-    let told = metrics.lines().find_map(|line| {
+    let gaps_sent = metrics.lines().find_map(|line| {
         line.strip_prefix(r#"sse_gaps_total{reason="damaged"} "#)?
             .parse()
             .ok()
     });
     // Clients that disconnected early may have been on their way to the next gap.
-    assert!(told.is_some_and(|told: usize| told >= 10), "{metrics}");
+    assert!(
+        gaps_sent.is_some_and(|gaps_sent: usize| gaps_sent >= 10),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +209,7 @@ async fn damage_at_the_beginning_and_at_the_end_is_reported_too() {
         ("/stream?last_event_id=0-0", "0-0"),
     ] {
         let mut subscriber = log.server.subscribe(path).await;
-        let expected: Vec<Told> = std::iter::once(Told::Gap(after.to_owned(), Some(2)))
+        let expected: Vec<Received> = std::iter::once(Received::Gap(after.to_owned(), Some(2)))
             .chain(numbers(2..EVENTS - 1))
             .collect();
         assert_eq!(

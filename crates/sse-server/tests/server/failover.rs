@@ -51,12 +51,12 @@ impl Wipeable {
 async fn gap(subscriber: &mut Subscriber, after: &str) -> (String, String, Option<String>) {
     let event = subscriber.next_event().await;
     assert_eq!(event.event, "gap", "after {after}");
-    let said: Value = serde_json::from_str(&event.data).expect("JSON");
-    assert_eq!(said["after"], after);
+    let reported: Value = serde_json::from_str(&event.data).expect("JSON");
+    assert_eq!(reported["after"], after);
     (
         event.id,
-        said["reason"].as_str().expect("a reason").to_owned(),
-        said["oldest"].as_str().map(ToOwned::to_owned),
+        reported["reason"].as_str().expect("a reason").to_owned(),
+        reported["oldest"].as_str().map(ToOwned::to_owned),
     )
 }
 

@@ -121,7 +121,7 @@ async fn a_stalled_client_is_closed_and_resumes_by_its_last_id() {
     for start in (0..2000).step_by(100) {
         publish(&server, start..start + 100, 200).await;
     }
-    // The slow client reads a little at a time, for longer than the time-out, and is not closed.
+    // The slow client reads a little at a time, for longer than the timeout, and is not closed.
     until("the stalled stream is closed", async || {
         (closed(&server, "stalled").await > 0).then_some(())
     })
@@ -281,22 +281,22 @@ async fn if_too_many_clients_are_being_rejected_connections_close_without_a_resp
             .await
             .unwrap();
         let mut answer = Vec::new();
-        let is_told =
+        let is_rejected =
             |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many subscribers");
         // Nothing more can be read from the connection, whether it is closed or reset.
-        while !is_told(&answer)
+        while !is_rejected(&answer)
             && within("an answer", socket.read_buf(&mut answer))
                 .await
                 .is_ok_and(|count| count > 0)
         {}
-        (socket, is_told(&answer), answer)
+        (socket, is_rejected(&answer), answer)
     };
     let turned_away = tokio::sync::Mutex::new(Vec::new());
     until("a connection closes", async || {
-        let (socket, is_told, answer) = come().await;
+        let (socket, is_rejected, answer) = come().await;
         turned_away.lock().await.push(socket);
         assert!(
-            is_told || answer.is_empty(),
+            is_rejected || answer.is_empty(),
             "{}",
             String::from_utf8_lossy(&answer)
         );

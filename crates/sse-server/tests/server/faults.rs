@@ -277,7 +277,7 @@ async fn a_server_that_starts_before_its_redis_waits_for_it() {
     let server = TestServer::node(&redis, &["--redis-timeout", "200ms"]).await;
     let mut early = server.subscribe("/stream").await;
     assert!(
-        server.log().contains("Redis is not there yet"),
+        server.log().contains("Redis is not reachable yet"),
         "{}",
         server.log()
     );

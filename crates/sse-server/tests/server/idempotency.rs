@@ -405,7 +405,7 @@ async fn interrupted(server: &TestServer, pid: u32, round: usize) -> HashMap<Str
 }
 
 /// Sends all events again until they are stored. Events that had been answered get the same id.
-async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, String>) {
+async fn sent_again(server: &TestServer, round: usize, acknowledged: &HashMap<String, String>) {
     let again = all_at_once(0..AT_ONCE, |number| async move {
         let data = format!("{round}-{number}");
         until("the publish succeeds", async || {
@@ -422,7 +422,7 @@ async fn sent_again(server: &TestServer, round: usize, told: &HashMap<String, St
     })
     .await;
     for (data, id) in again {
-        assert_eq!(told.get(&data).unwrap_or(&id), &id, "{data}");
+        assert_eq!(acknowledged.get(&data).unwrap_or(&id), &id, "{data}");
     }
 }
 
@@ -442,10 +442,10 @@ async fn kill_9_of_the_server_duplicates_no_event() {
     for backend in [Backend::Embedded, Backend::Redis] {
         let mut server = TestServer::start(backend).await;
         for round in 0..8 {
-            let told = interrupted(&server, server.pid(), round).await;
+            let acknowledged = interrupted(&server, server.pid(), round).await;
             server.child().wait().unwrap();
             server.restart().await;
-            sent_again(&server, round, &told).await;
+            sent_again(&server, round, &acknowledged).await;
         }
         assert_each_stored_once(&server, 8).await;
     }
@@ -456,10 +456,10 @@ async fn kill_9_of_redis_duplicates_no_event() {
     let mut redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
     for round in 0..5 {
-        let told = interrupted(&server, redis.pid(), round).await;
+        let acknowledged = interrupted(&server, redis.pid(), round).await;
         redis.kill();
         redis.restart().await;
-        sent_again(&server, round, &told).await;
+        sent_again(&server, round, &acknowledged).await;
     }
     assert_each_stored_once(&server, 5).await;
 }

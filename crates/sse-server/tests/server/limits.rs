@@ -455,11 +455,11 @@ async fn a_data_directory_without_write_permission_is_a_clear_error() {
     if rustix::process::geteuid().is_root() {
         // Root may write everywhere, so another user runs the program, from a path that the user
         // can read.
-        let as_nobody = |mut command: Command| {
+        let as_unprivileged = |mut command: Command| {
             command.uid(NOBODY).gid(NOBODY);
             command
         };
-        if as_nobody(Command::new("true")).status().is_err() {
+        if as_unprivileged(Command::new("true")).status().is_err() {
             return skip("root may write everywhere, and cannot become another user here");
         }
         let program = directory.path().join("sse-server");
@@ -473,7 +473,7 @@ async fn a_data_directory_without_write_permission_is_a_clear_error() {
                 None => copy.env_remove(name),
             };
         }
-        command = as_nobody(copy);
+        command = as_unprivileged(copy);
     }
     assert_not_started(&run(&mut command).await, &path, &["ermission denied"]);
 }
@@ -529,8 +529,8 @@ async fn a_file_that_is_not_a_log_is_a_clear_error_and_left_unchanged() {
         b"x".to_vec(),
     ] {
         std::fs::write(&file, &bytes).unwrap();
-        let said = assert_does_not_start(directory.path(), &["empty one"]).await;
-        assert!(!said.stderr.contains("panicked"), "{}", said.stderr);
+        let output = assert_does_not_start(directory.path(), &["empty one"]).await;
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
         assert!(
             std::fs::read(&file).unwrap() == bytes,
             "the file was changed"
@@ -562,8 +562,12 @@ async fn a_damaged_log_is_a_clear_error() {
         ("the head flipped", flipped(64..320)),
     ] {
         std::fs::write(&file, &bytes).unwrap();
-        let said = assert_does_not_start(&path, &["backup"]).await;
-        assert!(!said.stderr.contains("panicked"), "{what}: {}", said.stderr);
+        let output = assert_does_not_start(&path, &["backup"]).await;
+        assert!(
+            !output.stderr.contains("panicked"),
+            "{what}: {}",
+            output.stderr
+        );
     }
     std::fs::write(&file, &good).unwrap();
     server.restart().await;
@@ -594,9 +598,9 @@ async fn a_failed_write_is_reported_and_loses_no_acknowledged_event() {
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(&log).unwrap());
     let mut server = KilledWhenDropped(command.spawn().unwrap());
-    let said = || std::fs::read_to_string(&log).unwrap();
+    let output = || std::fs::read_to_string(&log).unwrap();
     let url = until("the server listens", async || {
-        said()
+        output()
             .lines()
             .find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
     })
@@ -639,8 +643,8 @@ async fn a_failed_write_is_reported_and_loses_no_acknowledged_event() {
         .await;
     }
     // The log reports the failure once, when it begins.
-    assert_eq!(said().matches("ERROR").count(), 1, "{}", said());
-    assert!(!said().contains("panicked"), "{}", said());
+    assert_eq!(output().matches("ERROR").count(), 1, "{}", output());
+    assert!(!output().contains("panicked"), "{}", output());
     server.0.kill().unwrap();
     server.0.wait().unwrap();
     let again = TestServer::on_directory(&path, &[]).await;
@@ -669,5 +673,5 @@ async fn a_failed_write_is_reported_and_loses_no_acknowledged_event() {
         );
     }
     assert_eq!(kept(&again, "sse").await.len(), acknowledged + 1);
-    again.publish("sse", "click", "goes on").await;
+    again.publish("sse", "click", "after the restart").await;
 }

@@ -152,8 +152,8 @@ impl System {
         };
         assert!(self.ids[5..].iter().all(|id| lost.has(id.parse().unwrap())));
         // A node of an older version sends the record unchanged.
-        let said: Gap = serde_json::from_str(&records[0].1[3]).unwrap();
-        assert_eq!(said, gap_after(&self.ids[4], Some(&records[0].0), lost));
+        let reported: Gap = serde_json::from_str(&records[0].1[3]).unwrap();
+        assert_eq!(reported, gap_after(&self.ids[4], Some(&records[0].0), lost));
         lost
     }
 }
@@ -372,19 +372,19 @@ impl AfterLoss {
     async fn check_resumed_inside(&self, node: &TestServer) {
         for id in &self.system.ids[5..8] {
             for cursor in [id.clone(), format!("@{id}")] {
-                let said = gap_after(&cursor, Some(self.first()), self.lost);
+                let reported = gap_after(&cursor, Some(self.first()), self.lost);
                 let mut subscriber = node
                     .subscribe_after("/stream?event=number", Some(&cursor))
                     .await;
                 let then = self.early_event().into_iter().chain([data("new")]);
-                let all = std::iter::once(Next::Gap(said.clone())).chain(then);
+                let all = std::iter::once(Next::Gap(reported.clone())).chain(then);
                 expect(&mut subscriber, "inside", all).await;
                 let history = node
                     .get(&format!("/events?last_event_id={cursor}"))
                     .await
                     .unwrap();
                 let history: Value = history.json().await.unwrap();
-                assert_eq!(history["gap"], serde_json::to_value(&said).unwrap());
+                assert_eq!(history["gap"], serde_json::to_value(&reported).unwrap());
                 assert_eq!(
                     history["events"].as_array().unwrap().len(),
                     1 + usize::from(self.early.is_some()),
@@ -392,7 +392,7 @@ impl AfterLoss {
                 );
                 // The gap's own id leads to the same position.
                 let mut broken = node.subscribe_after("/stream", Some(&cursor)).await;
-                assert_eq!(next(&mut broken).await, Next::Gap(said));
+                assert_eq!(next(&mut broken).await, Next::Gap(reported));
                 let mut again = node
                     .subscribe_after("/stream", Some(&broken.last_event_id))
                     .await;
@@ -439,7 +439,7 @@ impl AfterLoss {
 /// Everything up to the end of a stream, and the status of the response when the client reconnects.
 async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, StatusCode) {
     let mut subscriber = node.subscribe_after(path, Some(after)).await;
-    let mut said = Vec::new();
+    let mut reported = Vec::new();
     while let Some(block) = subscriber.try_next_block().await {
         let field = |name: &str| {
             block
@@ -447,8 +447,10 @@ async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, S
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
         };
         match (field("event"), field("data")) {
-            (Some("gap"), Some(gap)) => said.push(Next::Gap(serde_json::from_str(gap).unwrap())),
-            (Some(_), Some(text)) => said.push(data(text)),
+            (Some("gap"), Some(gap)) => {
+                reported.push(Next::Gap(serde_json::from_str(gap).unwrap()));
+            }
+            (Some(_), Some(text)) => reported.push(data(text)),
             _ => {}
         }
     }
@@ -459,7 +461,7 @@ async fn to_the_end(node: &TestServer, path: &str, after: &str) -> (Vec<Next>, S
         .send()
         .await
         .unwrap();
-    (said, again.status())
+    (reported, again.status())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -498,9 +500,9 @@ async fn a_stream_with_an_end_reports_only_losses_up_to_that_end() {
                     .chain((nth > 4).then(gap))
                     .collect();
                 let path = format!("/stream?until={until}");
-                let (said, again) = to_the_end(node, &path, &system.ids[2]).await;
+                let (reported, again) = to_the_end(node, &path, &system.ids[2]).await;
                 assert_eq!(
-                    (said, again),
+                    (reported, again),
                     (expected, StatusCode::NO_CONTENT),
                     "{early} {path}"
                 );
@@ -539,7 +541,7 @@ async fn a_stream_with_an_end_reports_only_losses_up_to_that_end() {
             )
             .await;
             assert!(
-                matches!(inside, (ref said, StatusCode::NO_CONTENT) if matches!(said[..], [Next::Gap(_)])),
+                matches!(inside, (ref reported, StatusCode::NO_CONTENT) if matches!(reported[..], [Next::Gap(_)])),
                 "{inside:?}"
             );
             let behind = node

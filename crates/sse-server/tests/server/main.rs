@@ -28,7 +28,8 @@
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
 //! | `stalled_node` | A node that missed a trim or a wipe sends each subscriber the right gap. |
-//! | `start_params` (a) | A stream starts where `from`, `since` or `last` says. |
+//! | `start_params` (a) | A stream starts at `from`, `since` or `last`. |
+//! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |

@@ -23,8 +23,8 @@ fn position(id: &str, channel: &str) -> String {
 async fn gap(subscriber: &mut Subscriber) -> (TestEvent, Value) {
     let event = subscriber.next_event().await;
     assert_eq!(event.event, "gap", "{event:?}");
-    let said = serde_json::from_str(&event.data).unwrap();
-    (event, said)
+    let reported = serde_json::from_str(&event.data).unwrap();
+    (event, reported)
 }
 
 /// Publishes to three channels at different rates, single events or batches, until `stop` is set;
@@ -155,20 +155,20 @@ crate::on_every_broker! {
         let path = "/stream?channel=a&channel=b";
         for stranger in [plain.as_str(), "garbage", "a=5-1,b=x"] {
             let mut several = server.subscribe_after(path, Some(stranger)).await;
-            let mut told = Vec::new();
+            let mut gaps = Vec::new();
             for _ in 0..4 {
                 let event = several.next_event().await;
                 if event.event == "gap" {
-                    let said: Value = serde_json::from_str(&event.data).unwrap();
-                    assert_eq!((said["reason"].as_str(), said["after"].as_str()), (Some("unknown"), Some(stranger)));
-                    let channel = said["channel"].as_str().unwrap();
-                    assert_eq!(position(&event.id, channel), format!("@{}", said["oldest"].as_str().unwrap()));
-                    told.push((channel.to_owned(), event.id));
+                    let reported: Value = serde_json::from_str(&event.data).unwrap();
+                    assert_eq!((reported["reason"].as_str(), reported["after"].as_str()), (Some("unknown"), Some(stranger)));
+                    let channel = reported["channel"].as_str().unwrap();
+                    assert_eq!(position(&event.id, channel), format!("@{}", reported["oldest"].as_str().unwrap()));
+                    gaps.push((channel.to_owned(), event.id));
                 }
             }
             // A client that is cut after the first gap gets the second gap again, and loses
             // nothing.
-            let (first, id) = &told[0];
+            let (first, id) = &gaps[0];
             let mut cut = server.subscribe_after(path, Some(id)).await;
             let mut again = Vec::new();
             for _ in 0..3 {
@@ -177,7 +177,7 @@ crate::on_every_broker! {
             }
             again.sort();
             assert_eq!(again, ["a", "b", "gap after true"], "after {id} in {first}");
-            assert_eq!(told.len(), 2);
+            assert_eq!(gaps.len(), 2);
             let after = server.subscribe_after(path, Some(&several.last_event_id)).await;
             assert_eq!(after.last_event_id, several.last_event_id);
         }
@@ -190,9 +190,9 @@ crate::on_every_broker! {
         }
         let id = server.subscribe("/stream?channel=a&channel=b").await.last_event_id;
         let mut missing = server.subscribe_after("/stream?channel=c", Some(&id)).await;
-        let (event, said) = gap(&mut missing).await;
-        assert_eq!((said["channel"].as_str(), said["reason"].as_str()), (Some("c"), Some("unknown")));
-        assert!(event.id.starts_with('@') && said["after"].as_str().unwrap().len() <= 64);
+        let (event, reported) = gap(&mut missing).await;
+        assert_eq!((reported["channel"].as_str(), reported["reason"].as_str()), (Some("c"), Some("unknown")));
+        assert!(event.id.starts_with('@') && reported["after"].as_str().unwrap().len() <= 64);
         assert_eq!(missing.next_event().await.data, "c");
     }
 
@@ -211,8 +211,8 @@ crate::on_every_broker! {
             let event = subscriber.next_event().await;
             if event.event == "gap" {
                 gaps += 1;
-                let said: Value = serde_json::from_str(&event.data).unwrap();
-                assert_eq!((said["channel"].as_str(), said["reason"].as_str()), (Some("a"), Some("trimmed")));
+                let reported: Value = serde_json::from_str(&event.data).unwrap();
+                assert_eq!((reported["channel"].as_str(), reported["reason"].as_str()), (Some("a"), Some("trimmed")));
             } else if position(&event.id, "b") == position(&before, "b") {
                 in_a.push(event.data);
             } else {
@@ -260,8 +260,8 @@ crate::on_every_broker! {
             }
         }
         let mut stranger = server.subscribe_after("/stream?envelope=json", Some("5-5")).await;
-        let (_, said) = gap(&mut stranger).await;
-        assert_eq!((said["reason"].as_str(), said["data"].as_str()), (Some("unknown"), None));
+        let (_, reported) = gap(&mut stranger).await;
+        assert_eq!((reported["reason"].as_str(), reported["data"].as_str()), (Some("unknown"), None));
         let refused = server.get("/stream?envelope=xml").await.unwrap();
         refusal(refused, StatusCode::BAD_REQUEST, "invalid_parameter").await;
     }

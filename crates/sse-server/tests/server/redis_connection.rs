@@ -12,7 +12,7 @@ use crate::common::{Proxy, RedisServer, TestServer, all_at_once, refusal, until,
 async fn a_half_open_notification_connection_is_detected_and_replaced() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::of_subscribers(redis.port()).await;
-    // This time-out is much longer than the test waits, so only the check of the notification
+    // This timeout is much longer than the test waits, so only the check of the notification
     // connection itself can detect the failure.
     let server = TestServer::on(
         &["--redis-url", &proxy.redis_url()],
@@ -34,11 +34,11 @@ async fn a_half_open_notification_connection_is_detected_and_replaced() {
         server.publish("sse", "click", &data).await;
         assert_eq!(subscriber.next_event().await.data, data);
     }
-    let said = server
+    let lines = server
         .log()
-        .matches("the connection for wake-ups from Redis broke")
+        .matches("the pub/sub connection to Redis broke")
         .count();
-    assert!((1..=3).contains(&said), "{}", server.log());
+    assert!((1..=3).contains(&lines), "{}", server.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn the_first_publish_to_a_channel_has_one_time_out_for_all_its_commands() 
     )
     .await;
     server.publish("known", "click", "first").await;
-    // One answer arrives within the time-out, but two in a row do not.
+    // One answer arrives within the timeout, but two in a row do not.
     proxy.delay(Duration::from_secs(3));
     let (known, new) = tokio::join!(
         server.try_publish("known", "click", "x"),

@@ -148,17 +148,17 @@ async fn systems_with_different_prefixes_on_one_redis_do_not_see_each_other() {
 #[tokio::test]
 async fn a_prefix_with_other_characters_is_rejected_with_advice() {
     for prefix in ["a{b}", "a b", "ü"] {
-        let said = run(server_command().args([
+        let output = run(server_command().args([
             "--redis-url",
             "redis://localhost",
             "--redis-prefix",
             prefix,
         ]))
         .await;
-        assert_eq!(said.code, Some(2), "{said:?}");
+        assert_eq!(output.code, Some(2), "{output:?}");
         assert!(
-            said.stderr.contains("--redis-prefix") && said.stderr.contains("A-Z a-z 0-9"),
-            "{said:?}"
+            output.stderr.contains("--redis-prefix") && output.stderr.contains("A-Z a-z 0-9"),
+            "{output:?}"
         );
     }
 }

@@ -110,12 +110,12 @@ crate::on_every_broker! {
         }
         let kept = server.history("sse").await;
         let mut subscriber = server.subscribe_after("/stream", Some(&before)).await;
-        let (event, said) = gap(&mut subscriber).await;
+        let (event, reported) = gap(&mut subscriber).await;
         assert_eq!(event.id, format!("@{}", kept[0].id));
         let expected = serde_json::json!({
             "channel": "sse", "after": before, "oldest": kept[0].id, "reason": "trimmed",
         });
-        assert_eq!(said, expected);
+        assert_eq!(reported, expected);
         for stored in &kept {
             assert_eq!(subscriber.next_event().await, *stored);
         }
@@ -131,8 +131,8 @@ crate::on_every_broker! {
         let server = TestServer::start(backend).await;
         server.publish_numbers("sse", 0..3).await;
         let mut subscriber = server.subscribe_after("/stream?event=view", Some("5-5")).await;
-        let (_, said) = gap(&mut subscriber).await;
-        assert_eq!(said["reason"], "unknown");
+        let (_, reported) = gap(&mut subscriber).await;
+        assert_eq!(reported["reason"], "unknown");
         server.publish("sse", "view", "seen").await;
         assert_eq!(subscriber.next_event().await.data, "seen");
     }
@@ -146,10 +146,10 @@ crate::on_every_broker! {
             let mut request = server.http.get(server.at("/stream"));
             request = request.header("last-event-id", reqwest::header::HeaderValue::from_bytes(garbage.as_bytes()).unwrap_or_else(|_| "\u{9}x".parse().unwrap()));
             let mut subscriber = Subscriber::new(request.send().await.unwrap());
-            let (event, said) = gap(&mut subscriber).await;
-            assert_eq!((said["reason"].as_str(), said["oldest"].as_str()), (Some("unknown"), Some(oldest.as_str())));
+            let (event, reported) = gap(&mut subscriber).await;
+            assert_eq!((reported["reason"].as_str(), reported["oldest"].as_str()), (Some("unknown"), Some(oldest.as_str())));
             assert_eq!(event.id, format!("@{oldest}"));
-            assert!(said["after"].as_str().unwrap().len() <= 64);
+            assert!(reported["after"].as_str().unwrap().len() <= 64);
             assert_eq!(subscriber.take_data(2).await, ["0", "1"]);
         }
         // The highest possible id; no id comes after it.

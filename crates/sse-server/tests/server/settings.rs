@@ -228,7 +228,7 @@ async fn switches_accept_1_0_true_and_false() {
     for yes in ["1", "true"] {
         assert_eq!(
             broker_of(&[("SSE_MEMORY", yes)], &[]).await,
-            "embedded log in memory (chosen by SSE_MEMORY)"
+            "memory (chosen by SSE_MEMORY)"
         );
         let open = [
             ("SSE_ALLOW_ANONYMOUS", yes),
@@ -294,7 +294,7 @@ async fn an_empty_variable_counts_as_unset() {
 async fn the_first_line_names_the_broker_and_what_chose_it() {
     let unreachable = format!("redis://127.0.0.1:{}", free_port());
     let redis_by = |by: &str| format!("Redis at {unreachable} (chosen by {by})");
-    let in_memory = |by: &str| format!("embedded log in memory (chosen by {by})");
+    let in_memory = |by: &str| format!("memory (chosen by {by})");
     let in_d = |by: &str| format!("embedded log in d (chosen by {by})");
     let quick = ("SSE_REDIS_TIMEOUT", "50ms");
     let url = ("REDIS_URL", unreachable.as_str());

@@ -51,7 +51,7 @@ enum Room {
 
 /// A block on a stream.
 #[derive(Debug)]
-enum Told {
+enum Received {
     Number(usize),
     Gap(Gap),
 }
@@ -62,7 +62,7 @@ struct Reader {
     blocks: BlockSplitter,
     opening: String,
     /// Blocks received, each with the last event id after the block.
-    told: Vec<(String, Told)>,
+    received: Vec<(String, Received)>,
     last_event_id: String,
     bytes_read: usize,
 }
@@ -87,12 +87,12 @@ impl Reader {
             head.push(within("the head", socket.read_u8()).await.unwrap());
         }
         let (opening, last_event_id) = (String::new(), String::new());
-        let (blocks, told) = (BlockSplitter::new(1 << 20), Vec::new());
+        let (blocks, received) = (BlockSplitter::new(1 << 20), Vec::new());
         let mut reader = Self {
             socket,
             blocks,
             opening,
-            told,
+            received,
             last_event_id,
             bytes_read: 0,
         };
@@ -118,12 +118,12 @@ impl Reader {
                 self.last_event_id = id;
             }
             let field = |name: &str| block.text.lines().find_map(|line| line.strip_prefix(name));
-            let told = match (field("event: "), field("data: ")) {
-                (Some("gap"), Some(data)) => Told::Gap(serde_json::from_str(data).unwrap()),
-                (Some(_), Some(data)) => Told::Number(number_in(data)),
+            let received = match (field("event: "), field("data: ")) {
+                (Some("gap"), Some(data)) => Received::Gap(serde_json::from_str(data).unwrap()),
+                (Some(_), Some(data)) => Received::Number(number_in(data)),
                 _ => continue,
             };
-            self.told.push((self.last_event_id.clone(), told));
+            self.received.push((self.last_event_id.clone(), received));
         }
         count > 0
     }
@@ -159,11 +159,12 @@ impl Reader {
         SockRef::from(&self.socket)
             .set_recv_buffer_size(1 << 20)
             .unwrap();
-        while !matches!(self.told.last(), Some((_, Told::Number(number))) if *number == last) {
+        while !matches!(self.received.last(), Some((_, Received::Number(number))) if *number == last)
+        {
             assert!(
                 self.read(64 << 10).await,
                 "the stream ended after {:?}",
-                self.told.last()
+                self.received.last()
             );
         }
     }
@@ -172,17 +173,17 @@ impl Reader {
     /// end of the last gap.
     fn judge(&self) -> Option<usize> {
         let (mut expected, mut before, mut gap_end) = (0, &self.opening, None);
-        let mut told = self.told.iter().peekable();
-        while let Some((id, what)) = told.next() {
+        let mut received = self.received.iter().peekable();
+        while let Some((id, what)) = received.next() {
             match what {
-                Told::Number(number) => {
+                Received::Number(number) => {
                     assert_eq!(*number, expected, "after {before}");
                     expected += 1;
                 }
-                Told::Gap(gap) => {
+                Received::Gap(gap) => {
                     assert_eq!(gap.reason, GapReason::Trimmed);
                     assert!(gap.after == *before, "{gap:?} after {before}");
-                    let Some((next, Told::Number(number))) = told.peek() else {
+                    let Some((next, Received::Number(number))) = received.peek() else {
                         panic!("{gap:?} and nothing more")
                     };
                     assert_eq!(

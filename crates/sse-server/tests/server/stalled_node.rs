@@ -61,10 +61,10 @@ async fn a_node_stopped_longer_than_the_history_sends_every_subscriber_a_gap_wit
     let kept = awake.history("sse").await;
     assert!(kept.len() < 400, "nothing was trimmed");
     sleeper.signal("CONT");
-    let said =
+    let reported =
         json!({ "channel": "sse", "after": last, "oldest": kept[0].id, "reason": "trimmed" });
     all_at_once(&mut subscribers, async |subscriber| {
-        assert_eq!(gap(subscriber).await, said);
+        assert_eq!(gap(subscriber).await, reported);
         for event in &kept {
             assert_eq!(subscriber.next_event().await, *event);
         }
@@ -105,9 +105,9 @@ async fn a_wipe_without_a_reconnect_is_reported_even_if_no_event_is_published() 
         let before = node.metric("sse_history_page_reads_total").await;
         redis.run(wipe).await;
         for subscriber in &mut subscribers {
-            let said =
+            let reported =
                 json!({ "channel": "sse", "after": last, "oldest": null, "reason": "unknown" });
-            assert_eq!(gap(subscriber).await, said, "after {wipe}");
+            assert_eq!(gap(subscriber).await, reported, "after {wipe}");
         }
         let reads = node.metric("sse_history_page_reads_total").await - before;
         println!("{reads} pages were read after {wipe}");

@@ -217,9 +217,9 @@ crate::on_every_broker! {
             let mut again = server.subscribe_after("/stream?since=0s", Some(&opening)).await;
             for subscriber in [&mut cut, &mut again] {
                 let gap = subscriber.next_event().await;
-                let said: Value = serde_json::from_str(&gap.data).unwrap();
-                assert_eq!((gap.event.as_str(), said["reason"].as_str()), ("gap", Some("trimmed")));
-                assert_eq!((said["after"].as_str(), said["oldest"].as_str()), (Some(&*opening), Some(&**oldest)));
+                let reported: Value = serde_json::from_str(&gap.data).unwrap();
+                assert_eq!((gap.event.as_str(), reported["reason"].as_str()), ("gap", Some("trimmed")));
+                assert_eq!((reported["after"].as_str(), reported["oldest"].as_str()), (Some(&*opening), Some(&**oldest)));
                 assert_eq!(subscriber.next_event().await.id, *oldest);
             }
         }

@@ -83,10 +83,10 @@ fn scenario_e_tries_rates_until_one_is_too_high() {
         .filter(|step| step["held"] == true)
         .filter_map(|step| step["asked"].as_f64());
     let best = held.fold(0.0, f64::max) * figure(&runs, "ours", "subscribers");
-    let said = figure(&runs, "ours", "deliveries_per_s");
+    let reported = figure(&runs, "ours", "deliveries_per_s");
     assert!(
-        steps.len() > 1 && (said - best).abs() <= said * 0.01,
-        "reported {said}, but the best rate is {best}: {steps:#?}"
+        steps.len() > 1 && (reported - best).abs() <= reported * 0.01,
+        "reported {reported}, but the best rate is {best}: {steps:#?}"
     );
 }
 

@@ -11,11 +11,15 @@ use crate::process::workspace;
 
 /// Returns all pages that users and maintainers read.
 fn pages(root: &Path) -> Vec<PathBuf> {
-    let mut pages: Vec<_> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
-        .iter()
-        .map(|name| root.join(name))
-        .collect();
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(root).expect("the root of the repository") {
+        let path = entry.expect("an entry of the root").path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
     add_pages(&root.join("docs"), &mut pages);
+    add_pages(&root.join("examples"), &mut pages);
     pages
 }
 

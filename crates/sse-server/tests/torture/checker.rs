@@ -385,7 +385,7 @@ impl Ledger {
                 if event.acknowledged && all.iter().any(|seen| seen.follows.wants(event)) {
                     self.breaches.add(
                         Breach::Lost,
-                        format!("nobody got event {number} of {}", event.channel),
+                        format!("no subscriber got event {number} of {}", event.channel),
                     );
                 }
                 continue;

@@ -245,12 +245,12 @@ impl Cluster {
 
     /// Returns the panic messages in the logs of the nodes.
     pub(crate) fn panics(&self) -> Vec<String> {
-        let said = |node: &Node| {
+        let panic_of = |node: &Node| {
             let log = std::fs::read_to_string(&node.log).ok()?;
             let line = log.lines().find(|line| line.contains("panicked"))?;
             Some(format!("{}: {line}", node.name))
         };
-        self.nodes.iter().filter_map(said).collect()
+        self.nodes.iter().filter_map(panic_of).collect()
     }
 
     /// Copies the log from the disk, which is about to be unmounted.

@@ -186,13 +186,16 @@ impl Faults<'_> {
             .await?;
         // The publishers receive acknowledgements for these events before the events are lost.
         let acknowledged = async || {
-            let is_told = |publisher: &mut Publisher| {
+            let has_acknowledgement = |publisher: &mut Publisher| {
                 let newest = publisher.known().newest;
                 lost.iter().any(|event| {
                     event.channel.as_str() == publisher.plan.channel && event.id <= newest
                 })
             };
-            self.publishers.iter_mut().any(is_told).then_some(())
+            self.publishers
+                .iter_mut()
+                .any(has_acknowledgement)
+                .then_some(())
         };
         let _ = until(EFFECT_WITHIN, acknowledged).await;
         failover.finish(self.redis()?).await?;

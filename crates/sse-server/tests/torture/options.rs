@@ -16,7 +16,7 @@ Examples:
   scripts/torture --broker redis --minutes 10
   scripts/torture --broker embedded --seed 7          the plan of an earlier run again
   scripts/torture --broker embedded --seconds 5 --plant drop
-                                                      must fail: a listener is robbed of an event
+                                                      must fail: the proxy drops one event of one listener
 
 Exit codes: 0 no promise was broken, 1 one was (the records are kept), 2 misused.";
 

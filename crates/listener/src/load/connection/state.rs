@@ -44,7 +44,7 @@ pub(crate) struct LoadConnection {
 pub(crate) enum StreamEnd {
     /// It was cut by `--cut-every`.
     Cut,
-    /// The server, the network or a time-out ended it.
+    /// The server, the network or a timeout ended it.
     Ended,
 }
 

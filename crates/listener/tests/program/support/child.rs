@@ -176,8 +176,8 @@ fn lines_of(pipe: impl Read + Send + 'static, count: usize) -> Receiver<Vec<u8>>
                 break;
             }
         }
-        // Close the pipe before the channel, so that a test that receives no more lines can rely on a
-        // closed pipe.
+        // Close the pipe before the channel, so that a test that receives no more lines can rely on
+        // a closed pipe.
         drop(pipe);
         drop(send);
     });

@@ -19,7 +19,7 @@ pub(crate) fn bounded<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     let (done, finished) = mpsc::channel();
-    // After a time-out the receiver is gone.
+    // After a timeout the receiver is gone.
     thread::spawn(move || done.send(work()).ok());
     finished
         .recv_timeout(WAIT_MAX)

@@ -3,6 +3,13 @@
 //! A [`CommitBatch`] stages its work in a transaction and in a [`CommittedChange`] beside it. The
 //! writer commits the transaction and then applies the change. An append that is rejected leaves
 //! the batch as it was, so the other appends of the batch are not affected.
+//!
+//! ```text
+//! append A (2 events)     staged            ids 7-0, 7-1
+//! append B (channel full) rejected          nothing staged, B gets its error at once
+//! append C (A's key)      duplicate         nothing staged, C gets A's ids after the commit
+//! fsync                   A and C are acknowledged, readers see 7-0 and 7-1
+//! ```
 
 use redb::WriteTransaction;
 use sse_proto::{Channel, EventId};

@@ -1,4 +1,5 @@
-//! The channels as a batch has them: those of the last commit, with the changes of the batch on top.
+//! The channels as a batch has them: those of the last commit, with the changes of the batch on
+//! top.
 //!
 //! ```text
 //! committed   a: 1-0…5-0   b: 2-0…4-0      as of the last commit
@@ -87,8 +88,8 @@ impl<'a> StagedChannels<'a> {
 
     /// Returns the channel that is idle the longest.
     ///
-    /// A channel is idle if its last id is older than `cutoff_ms` and it has no keys. A channel that
-    /// this batch has changed is not idle.
+    /// A channel is idle if its last id is older than `cutoff_ms` and it has no keys. A channel
+    /// that this batch has changed is not idle.
     pub(super) fn idlest(&mut self, cutoff_ms: u64) -> Option<(Channel, ChannelRow)> {
         let changed = &self.rows;
         let (last, channel) = self

@@ -1,5 +1,5 @@
-//! The order of channels as a batch has it: that of the last commit, with the changes of the batch on
-//! top.
+//! The order of channels as a batch has it: that of the last commit, with the changes of the batch
+//! on top.
 //!
 //! ```text
 //! committed   2-0 a   3-0 b   7-0 c
@@ -41,7 +41,7 @@ impl<'a> StagedOrder<'a> {
         self.staged.replace(channel, old, new);
     }
 
-    /// Returns the first entry. `is_changed` tells which channels the batch has changed.
+    /// Returns the first entry. `is_changed` returns whether the batch has changed a channel.
     pub(super) fn first(&mut self, is_changed: impl Fn(&Channel) -> bool) -> Option<Entry> {
         let committed = self.first_unchanged(is_changed);
         let staged = self.staged.first();

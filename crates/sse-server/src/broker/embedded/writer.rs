@@ -257,15 +257,15 @@ impl Writer {
     }
 
     fn log_success(&mut self) {
-        if let Some(unsaid) = self.failure_log.record_success(Instant::now()) {
-            tracing::info!(unsaid, "the log can be written again");
+        if let Some(suppressed) = self.failure_log.record_success(Instant::now()) {
+            tracing::info!(suppressed, "the log can be written again");
         }
     }
 
     fn log_failure(&mut self, error: &StoreError) {
-        if let Some(unsaid) = self.failure_log.record_failure(Instant::now()) {
+        if let Some(suppressed) = self.failure_log.record_failure(Instant::now()) {
             tracing::error!(
-                %error, unsaid,
+                %error, suppressed,
                 "writing the log failed; it is opened again, and the outcome is unknown (logged at \
                  most every 30 s)"
             );

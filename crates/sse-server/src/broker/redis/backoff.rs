@@ -53,7 +53,7 @@ pub(super) async fn with_timeout<T>(
 ) -> Result<T, String> {
     match timeout(limit, step).await {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
+        Err(_) => Err(format!("no response within {limit:?}")),
     }
 }
 
@@ -81,6 +81,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_step_without_a_reply_ends_at_its_limit() {
         let step = with_timeout::<()>(Duration::from_millis(1500), std::future::pending());
-        assert_eq!(step.await, Err("no answer within 1.5s".to_owned()));
+        assert_eq!(step.await, Err("no response within 1.5s".to_owned()));
     }
 }

@@ -123,7 +123,7 @@ impl Connection {
                 tracing::warn!(
                     address,
                     why,
-                    "Redis is not there yet; publishing answers 503 until it is"
+                    "Redis is not reachable yet; publishes get a 503 until it is"
                 );
                 Ok(())
             }
@@ -178,7 +178,7 @@ pub(super) struct Supervisor {
     reported: Vec<Warning>,
 }
 
-/// A connection, and the history of the data that its Redis was on.
+/// A connection, and the replication id of its Redis.
 struct Connected {
     connection: MultiplexedConnection,
     replication_id: ReplicationId,
@@ -211,7 +211,7 @@ impl Supervisor {
         tracing::warn!(
             address = self.health.address,
             why,
-            "the connection to Redis broke; connecting again"
+            "the connection to Redis broke; reconnecting"
         );
         State::Down(why)
     }
@@ -255,7 +255,7 @@ impl Supervisor {
         tracing::error!(
             address = self.health.address,
             found,
-            "this Redis is too old: 6.2 is the oldest that will do"
+            "this version of Redis is not supported; 6.2 or later is required"
         );
         State::TooOld(found)
     }

@@ -3,7 +3,7 @@
 //!
 //! An event is as durable as that. The operator gets the warnings in the log at start and after
 //! each reconnect, and from `/health/ready`. `INFO` has the settings, and `CONFIG GET` has them too
-//! if this user may not read `INFO`. If the user may read neither, the warning says that the
+//! if this user may not read `INFO`. If the user may read neither, the warning reports that the
 //! setting is unknown.
 
 use std::collections::HashMap;

@@ -17,7 +17,9 @@ pub enum RedisSetupError {
         url: String,
     },
     /// The version of the server is not supported.
-    #[error("the Redis at {address} is version {found}, and 6.2 is the oldest that will do")]
+    #[error(
+        "the Redis at {address} is version {found}, which is not supported; 6.2 or later is required"
+    )]
     TooOld {
         /// Address of the Redis.
         address: String,

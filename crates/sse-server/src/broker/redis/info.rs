@@ -57,7 +57,7 @@ fn parse_number(part: Option<&str>) -> u32 {
     part.and_then(|part| part.parse().ok()).unwrap_or(0)
 }
 
-/// Names the history of the data that a Redis is on.
+/// The replication id of a Redis. It changes when the Redis may lack events.
 ///
 /// A replica has the replication id of its primary. When it is promoted it gets a new id, and it
 /// may lack data that the old primary had. `None` if this user may not read `INFO`.

@@ -23,8 +23,8 @@ const PREFIX_BYTES_MAX: usize = 64;
 ///
 /// # Errors
 ///
-/// The text of the error says which characters are allowed. A brace is rejected, because it would
-/// change the hash tag by which a Redis Cluster places a key.
+/// The text of the error lists the characters that are allowed. A brace is rejected, because it
+/// would change the hash tag by which a Redis Cluster places a key.
 pub fn parse_prefix(text: &str) -> Result<String, String> {
     if text.len() > PREFIX_BYTES_MAX || !text.bytes().all(is_allowed) {
         return Err(format!(

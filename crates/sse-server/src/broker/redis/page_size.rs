@@ -43,8 +43,7 @@ struct PreviousRead {
 }
 
 impl PreviousRead {
-    /// What a read shows that asked for `page` and returned `entries`; returns `None` if it
-    /// returned none.
+    /// Summarises a read of `page`; returns `None` if `entries` is empty.
     fn new(page: PageLimits, entries: &[Stored]) -> Option<Self> {
         let largest = sizes(entries).max()?;
         Some(Self {

@@ -78,7 +78,7 @@ impl PubSubListener {
                     }
                     log_broken(&mut log, &end.why);
                 }
-                Err(why) => tracing::debug!(why, "no connection for wake-ups from Redis"),
+                Err(why) => tracing::debug!(why, "no pub/sub connection to Redis"),
             }
             backoff.wait().await;
         }
@@ -107,10 +107,7 @@ impl PubSubListener {
 
 fn log_broken(log: &mut LogThrottle, why: &str) {
     if log.record(StdInstant::now()).is_some() {
-        tracing::warn!(
-            why,
-            "the connection for wake-ups from Redis broke; connecting again"
-        );
+        tracing::warn!(why, "the pub/sub connection to Redis broke; reconnecting");
     }
 }
 

@@ -61,18 +61,18 @@ impl Health {
     }
 
     fn timed_out(&self) -> String {
-        format!("no answer within {:?}", self.timeout)
+        format!("no response within {:?}", self.timeout)
     }
 
     /// The error for commands whose deadline passed before they were sent.
     ///
-    /// A command that is surely not sent has no unknown outcome.
+    /// The outcome is known, because the command was not sent.
     fn not_sent(&self) -> CommandError {
         CommandError::NoReply(self.unavailable(&self.timed_out()))
     }
 
-    /// The error for commands that failed with `error`, after the supervisor was notified of what
-    /// the error shows about the connection.
+    /// Notifies the supervisor of what `error` shows about the connection, and returns the error
+    /// for the caller.
     fn command_error(&self, error: RedisError) -> CommandError {
         if is_connection_failure(&error) {
             return self.no_reply(&error.to_string());
@@ -200,7 +200,7 @@ impl<'a> Session<'a> {
         match timeout_at(self.deadline, verified).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.health.unavailable(&error.to_string())),
-            Err(_) => Err(self.health.unavailable("no answer in time")),
+            Err(_) => Err(self.health.unavailable("no response in time")),
         }
     }
 }

@@ -82,8 +82,8 @@ impl Until {
 
     /// Whether the event `id` is beyond the end, and so the first that must not be sent.
     ///
-    /// `is_within` tells for a bound whether the event belongs to the events up to it, as a gap
-    /// record with a higher id may.
+    /// `is_within(bound)` returns whether the entry counts as up to `bound`. A gap record with a
+    /// higher id can count.
     pub(super) fn is_beyond(
         &mut self,
         id: EventId,

@@ -3,6 +3,13 @@
 //! A read runs as a task on the tokio runtime, and comes back as a [`Completion`] with the request
 //! id of the read. The stream may be closed by then, and its key may belong to another stream. Such
 //! a completion is ignored, because its request id is unique and no stream waits for it.
+//!
+//! ```text
+//! slot 7: stream A   start_fetch ──► read, request 41        A is closed, slot 7 is free
+//! slot 7: stream B   start_fetch ──► read, request 42
+//! completion (slot 7, request 41): B waits for 42, so this page is dropped
+//! completion (slot 7, request 42): B continues with this page
+//! ```
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! The caller of a request.
 //!
-//! Every handler takes a [`Caller`] as an argument, so no route can forget to identify it. There is
+//! Every handler that reads, publishes or observes takes a [`Caller`] as an argument. There is
 //! no authentication yet: every caller is anonymous, and the address that the server listens on
 //! decides who reaches it.
 

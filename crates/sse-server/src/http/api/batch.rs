@@ -3,6 +3,13 @@
 //! Without keys, or with a key in the header, the batch is one item of the append. If lines have
 //! keys of their own, each line is an item: some lines may be duplicates of earlier publishes while
 //! others are new.
+//!
+//! ```text
+//! {"event":"a","key":"k1"}   item 1: known from an earlier publish, keeps its id
+//! {"event":"b","key":"k2"}   item 2: new
+//! {"event":"b","key":"k2"}   item 3: the same key again, gets the id of item 2
+//! {"event":"c"}              item 4: no key, stored each time it is sent
+//! ```
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;

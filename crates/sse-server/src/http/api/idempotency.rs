@@ -85,16 +85,16 @@ fn append_error(error: BrokerError, describe_key: impl Fn(usize) -> String) -> A
 }
 
 fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency: Duration) {
-    let (mut added, mut repeated) = (Size::default(), Size::default());
+    let (mut added, mut duplicate) = (Size::default(), Size::default());
     for (outcome, size) in outcomes.iter().zip(sizes) {
         if outcome.duplicate {
-            repeated += *size;
+            duplicate += *size;
         } else {
             added += *size;
         }
     }
     metrics.published(added.events, added.bytes, latency);
-    metrics.repeated(repeated.events);
+    metrics.deduplicated(duplicate.events);
 }
 
 /// Appends all items as one batch if none has a key, which needs fewer steps in the broker.

@@ -181,7 +181,7 @@ fn random_retry() -> Duration {
 }
 
 fn rejection() -> Bytes {
-    let comment = "there are too many subscribers: come back later";
+    let comment = "too many open streams; reconnect later";
     let mut opening = BytesMut::new();
     wire::opening(&mut opening, random_retry(), None::<EventId>, comment);
     opening.freeze()

@@ -55,7 +55,8 @@ impl ContentType {
     }
 }
 
-/// Whether the syntax of a type is JSON, like `application/cloudevents+json` (RFC 6839, section 3.1).
+/// Whether the syntax of a type is JSON, like `application/cloudevents+json` (RFC 6839, section
+/// 3.1).
 fn has_json_suffix(essence: &str) -> bool {
     essence.starts_with("application/") && essence.ends_with("+json")
 }

@@ -1,9 +1,9 @@
 //! Requests that ask for another protocol, which this server does not offer.
 //!
-//! A server may ignore the field `Upgrade` (RFC 9110, section 7.8) and answers as if it were absent.
-//! actix-http prepares for an upgrade instead: with `Upgrade: websocket` it takes every byte that
-//! follows the request for its body, and sends a response without the chunks that the head
-//! declares. [`ignore_upgrade`] restores the framing:
+//! A server may ignore the field `Upgrade` (RFC 9110, section 7.8) and answers as if it were
+//! absent. actix-http prepares for an upgrade instead: with `Upgrade: websocket` it takes every
+//! byte that follows the request for its body, and sends a response without the chunks that the
+//! head declares. [`ignore_upgrade`] restores the framing:
 //!
 //! ```text
 //! request   body      Content-Length bytes, or chunks, or none; the bytes after it are not read

@@ -1,7 +1,7 @@
 //! Start and end of a read, from the header and the URL of `GET /stream` and `GET /events`.
 //!
-//! [`StartParam`] is what the request says. [`start_positions`] turns it into one [`StartAt`] per
-//! channel, which the broker then resolves. A `Last-Event-ID` that is no cursor is not an error
+//! [`StartParam`] is what the request contains. [`start_positions`] turns it into one [`StartAt`]
+//! per channel, which the broker then resolves. A `Last-Event-ID` that is no cursor is not an error
 //! here: an `EventSource` that gets an error status never reconnects.
 
 use std::time::Duration;
@@ -138,7 +138,7 @@ fn last_event_id_header(request: &HttpRequest) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// Returns where a reader starts in each of `channels`: as `param` says, or else at `default`.
+/// Returns where a reader starts in each of `channels`: by `param`, or else at `default`.
 pub(crate) async fn start_positions(
     param: Option<&StartParam>,
     default: StartAt,
@@ -160,7 +160,7 @@ fn same_start(channels: Vec<Channel>, start: &StartAt) -> Vec<(Channel, StartAt)
     channels.into_iter().map(with_start).collect()
 }
 
-/// Reads a cursor, once, and returns what it says about each channel.
+/// Parses a cursor once, and returns its position in each channel.
 fn resume_positions(text: &str, channels: Vec<Channel>) -> Vec<(Channel, StartAt)> {
     let is_single = channels.len() == 1;
     let cursor = parse_cursor(text, is_single);
@@ -184,7 +184,7 @@ fn resume_positions(text: &str, channels: Vec<Channel>) -> Vec<(Channel, StartAt
 
 fn parse_cursor(text: &str, is_single: bool) -> Option<Cursor> {
     match text.parse() {
-        // A plain position does not say which of several channels it belongs to.
+        // A plain position does not name the channel that it belongs to.
         Ok(Cursor::Plain(_)) if !is_single => None,
         cursor => cursor.ok(),
     }

@@ -452,7 +452,7 @@ fn launch(mut command: Command, args: &[String], address: &str, log: &Path) -> C
         .append(true)
         .open(log)
         .expect("a log file");
-    // A long time-out, because a busy disk may delay a Redis that writes before each answer. A flag
+    // A long timeout, because a busy disk may delay a Redis that writes before each answer. A flag
     // in `args` overrides it.
     command.env("SSE_REDIS_TIMEOUT", "30s");
     command

@@ -120,7 +120,7 @@ fn parse_head(bytes: &[u8]) -> Option<RawHead> {
     })
 }
 
-/// The body so far, and whether the bytes end where the head or the last chunk says.
+/// The body so far, and whether the bytes end where the head or the last chunk puts the end.
 ///
 /// A body that only the close delimits is complete at every byte.
 fn decoded(head: &RawHead, bytes: &[u8]) -> (String, bool) {

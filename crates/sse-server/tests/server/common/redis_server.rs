@@ -92,7 +92,7 @@ impl RedisServer {
         command: redis::Cmd,
     ) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.url())?;
-        // The crate's default time-outs are one second and half a second, which is too short for a
+        // The crate's default timeouts are one second and half a second, which is too short for a
         // SAVE on a busy machine.
         let patient = redis::AsyncConnectionConfig::new();
         let patient = patient

@@ -75,8 +75,9 @@ end
 -- number. It is also above the sequence numbers of the lost events, because the time has moved on
 -- since.
 --
--- Example: the newest id is 2000-1, and the clock says 1000. Redis would continue with 2000-2, which
--- may be a lost id. The script continues with 2000-1000000042: time 1000, random number 000042.
+-- Example: the newest id is 2000-1, and the clock is at 1000. Redis would continue with 2000-2,
+-- which may be a lost id. The script continues with 2000-1000000042: time 1000, random number
+-- 000042.
 local next_id = '*'
 if is_first and redis.call('EXISTS', stream) == 1 then
     local info = redis.call('XINFO', 'STREAM', stream)

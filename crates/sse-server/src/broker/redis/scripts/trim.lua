@@ -5,7 +5,8 @@
 -- KEYS[2]  registry   all channels, a sorted set by the time of their first use
 -- KEYS[3]  keys       the idempotency keys of the channel, a hash
 -- KEYS[4]  gap_index  the index of its gap records, a stream
--- KEYS[5]  trimmed    where the stream was last trimmed by age, a string: 'newest-trimmed oldest-kept'
+-- KEYS[5]  trimmed    where the stream was last trimmed by age, a string: 'newest-trimmed
+-- oldest-kept'
 --
 -- ARGV[1]  channel        the name of the channel
 -- ARGV[2]  age_max_ms     the age up to which events are kept, by Redis' clock, which makes the ids
