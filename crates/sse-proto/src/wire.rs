@@ -1,8 +1,8 @@
 //! Writes `text/event-stream` (WHATWG HTML §9.2.5): events, id-only blocks, `retry` and comments.
 //!
 //! The field order is `id`, `event`, `data`. A space follows each colon, lines end with LF, and a
-//! blank line ends each block. The content of an event cannot add a field: the type has no control
-//! characters, and every line of the data starts with `data: `.
+//! blank line ends each block. The content of an event cannot add a field: control characters of the
+//! type are left out, and every line of the data starts with `data: `.
 
 use std::{fmt::Display, time::Duration};
 
@@ -15,7 +15,7 @@ use bytes::{BufMut, BytesMut};
 pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
     out.reserve(data.len() + kind.len() + 64);
     write_field(out, "id", id);
-    write_field(out, "event", kind);
+    write_type(out, kind);
     for line in split_lines(data) {
         out.put_slice(b"data: ");
         out.put_slice(line.as_bytes());
@@ -55,6 +55,16 @@ pub fn heartbeat(out: &mut BytesMut, moved_to: Option<impl Display>) {
 /// Writes the `id` line at the start of a block.
 pub fn id(out: &mut BytesMut, id: impl Display) {
     write_field(out, "id", id);
+}
+
+/// Writes the type without its control characters: a valid type has none, and a line end would add
+/// a field.
+fn write_type(out: &mut BytesMut, kind: &str) {
+    out.put_slice(b"event: ");
+    for part in kind.split(char::is_control) {
+        out.put_slice(part.as_bytes());
+    }
+    out.put_u8(b'\n');
 }
 
 fn write_field(out: &mut BytesMut, name: &str, value: impl Display) {
@@ -101,6 +111,13 @@ mod tests {
         assert_eq!(split("a\nb\rc\r\nd"), ["a", "b", "c", "d"]);
         assert_eq!(split("\n\r\r\n"), ["", "", "", ""]);
         assert_eq!(split("a\u{2028}b\u{b}"), ["a\u{2028}b\u{b}"]);
+    }
+
+    #[test]
+    fn a_type_cannot_add_a_line() {
+        let mut out = BytesMut::new();
+        event(&mut out, "1-0", "a\r\nid: 7-7\u{85}\n\nb", "x");
+        assert_eq!(out, "id: 1-0\nevent: aid: 7-7b\ndata: x\n\n");
     }
 
     #[test]

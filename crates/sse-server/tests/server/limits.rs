@@ -27,7 +27,7 @@ async fn kept(server: &TestServer, channel: &str) -> Vec<String> {
 crate::on_every_broker! {
     async fn a_warning_precedes_the_limit_of_channels(backend: Backend) {
         let server = TestServer::start_with(backend, &["--channels-max", "10"]).await;
-        let warnings = || server.log().matches("--channels-max allows").count();
+        let warnings = || server.log().matches("is near --channels-max").count();
         for number in 1..=7 {
             server.publish(&format!("c{number}"), "click", "x").await;
         }

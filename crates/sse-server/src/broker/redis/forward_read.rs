@@ -24,12 +24,13 @@ use sse_proto::{
 };
 
 use super::{
-    replies::{parse_entries, parse_extent, parse_gap_index, parse_last_id, parse_trim_mark},
+    entries::{Entry, parse_entries},
+    replies::{parse_extent, parse_gap_index, parse_last_id, parse_trim_mark},
     session::Session,
     streams::Streams,
 };
 use crate::broker::{
-    BrokerError, Continuity, ReadFrom, Stored,
+    BrokerError, Continuity, ReadFrom,
     continuity::{Extent, judge, judge_time},
 };
 
@@ -37,14 +38,18 @@ use crate::broker::{
 pub(super) struct Run {
     /// How the entries continue the position.
     pub(super) start: Continuity,
-    pub(super) entries: Vec<Stored>,
+    pub(super) entries: Vec<Entry>,
+    /// Whether the reply had as many entries as it may have, so that more can follow.
+    pub(super) is_full: bool,
     /// The last id ever assigned, as far as this read has seen.
     pub(super) last: EventId,
 }
 
 /// Entries, and what is known of their stream around the time of the read.
 struct BoundedEntries {
-    entries: Vec<Stored>,
+    entries: Vec<Entry>,
+    /// Whether more entries can follow.
+    is_full: bool,
     /// The last id before the read: the read has seen everything up to here.
     last: EventId,
     /// The extent after the read: the read has also seen what was not trimmed by then.
@@ -53,13 +58,19 @@ struct BoundedEntries {
 
 impl BoundedEntries {
     /// Parses the replies to [`ForwardRead::bounded_range`].
-    fn parse([before, entries, after, mark]: [Value; 4]) -> Result<Self, BrokerError> {
+    fn parse(
+        [before, entries, after, mark]: [Value; 4],
+        channel: &Channel,
+        count: usize,
+    ) -> Result<Self, BrokerError> {
         let mut extent = parse_extent(after)?;
         if let Some(mark) = parse_trim_mark(mark) {
             mark.apply(&mut extent);
         }
+        let entries = parse_entries(channel, entries)?;
         Ok(Self {
-            entries: parse_entries(entries)?,
+            is_full: entries.len() >= count,
+            entries,
             last: parse_last_id(before)?,
             extent,
         })
@@ -75,6 +86,7 @@ impl BoundedEntries {
         Run {
             start,
             entries: self.entries,
+            is_full: self.is_full,
             last: self.last,
         }
     }
@@ -128,7 +140,7 @@ impl<'a> ForwardRead<'a> {
         let (Position::After(id) | Position::At(id)) = position;
         let mut run = self.judged_run(position, id).await?;
         let Continuity::Gap { reason, .. } = run.start else {
-            run.entries.retain(|entry| entry.id > position.floor());
+            run.entries.retain(|entry| entry.id() > position.floor());
             return Ok(run);
         };
         match self.run_past_loss(id, reason).await? {
@@ -139,7 +151,7 @@ impl<'a> ForwardRead<'a> {
 
     /// The entries from `id` on, and whether they continue `position`.
     async fn judged_run(&mut self, position: Position, id: EventId) -> Result<Run, BrokerError> {
-        let is_present = |entries: &[Stored]| entries.first().is_some_and(|entry| entry.id == id);
+        let is_present = |entries: &[Entry]| entries.first().is_some_and(|entry| entry.id() == id);
         let start = id.to_string();
         let entries = self.entries(&start).await?;
         if is_present(&entries) {
@@ -147,6 +159,7 @@ impl<'a> ForwardRead<'a> {
             losses.observe(self.channel, id, self.session.era());
             return Ok(Run {
                 start: Continuity::Contiguous,
+                is_full: entries.len() >= self.count,
                 entries,
                 last: id,
             });
@@ -204,9 +217,24 @@ impl<'a> ForwardRead<'a> {
     }
 
     /// `XRANGE` from `start` on.
-    pub(super) async fn entries(&mut self, start: &str) -> Result<Vec<Stored>, BrokerError> {
+    pub(super) async fn entries(&mut self, start: &str) -> Result<Vec<Entry>, BrokerError> {
         let [entries] = self.session.query_values([self.range(start)]).await?;
-        parse_entries(entries)
+        parse_entries(self.channel, entries)
+    }
+
+    /// The entries after `id`, and whether more can follow them.
+    pub(super) async fn entries_after(
+        &mut self,
+        id: EventId,
+    ) -> Result<(Vec<Entry>, bool), BrokerError> {
+        let entries = self.entries(&format!("({id}")).await?;
+        let is_full = entries.len() >= self.count;
+        Ok((entries, is_full))
+    }
+
+    /// Logs that this read has skipped the entry `id`.
+    pub(super) fn log_foreign(&self, id: EventId) {
+        self.streams.foreign_log.record(self.channel, id);
     }
 
     fn range(&self, start: &str) -> Cmd {
@@ -219,7 +247,8 @@ impl<'a> ForwardRead<'a> {
     /// transaction even if it only reads.
     async fn bounded_entries(&mut self, start: &str) -> Result<BoundedEntries, BrokerError> {
         let commands = self.bounded_range(start);
-        BoundedEntries::parse(self.session.query_values(commands).await?)
+        let replies = self.session.query_values(commands).await?;
+        BoundedEntries::parse(replies, self.channel, self.count)
     }
 
     fn bounded_range(&self, start: &str) -> [Cmd; 4] {
@@ -237,10 +266,10 @@ fn past_loss(lost: Lost, read: BoundedEntries) -> Option<Run> {
 }
 
 /// The gap after which a read continues with `entries`.
-fn gap_before(entries: &[Stored], reason: GapReason, lost: Option<Lost>) -> Continuity {
+fn gap_before(entries: &[Entry], reason: GapReason, lost: Option<Lost>) -> Continuity {
     Continuity::Gap {
         reason,
-        oldest: entries.first().map(|entry| entry.id),
+        oldest: entries.first().map(Entry::id),
         lost,
     }
 }
@@ -262,6 +291,7 @@ mod tests {
         };
         let read = |oldest: Option<u64>, last: u64| BoundedEntries {
             entries: Vec::new(),
+            is_full: false,
             last: id(last),
             extent: Extent {
                 oldest: oldest.map(id),

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `streams` | a channel as a stream: append, newest id, clock, health check |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
+//! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
 //! | `registry` | the set of all channels, and its limit |
@@ -27,8 +28,10 @@
 mod backoff;
 mod connection;
 mod durability;
+mod entries;
 mod errors;
 mod failover;
+mod foreign_entries;
 mod forward_read;
 mod idempotency;
 mod info;

@@ -4,12 +4,14 @@ use redis::Cmd;
 use sse_proto::{Channel, EventId, api::Gap};
 
 use super::{
-    forward_read::{ForwardRead, Run},
+    entries::{Entry, parse_entries},
+    foreign_entries::ForwardRun,
+    forward_read::ForwardRead,
     page_size::truncate_to_page,
-    replies::{parse_entries, parse_last_id},
+    replies::parse_last_id,
     streams::Streams,
 };
-use crate::broker::{BackPage, BrokerError, Page, PageLimits, ReadFrom};
+use crate::broker::{BackPage, BrokerError, Page, PageLimits, ReadFrom, Stored};
 
 impl Streams {
     /// Reads a page forwards.
@@ -23,13 +25,15 @@ impl Streams {
         // One more entry shows whether more follow, and one may be the event at the position.
         let mut read = ForwardRead::open(self, channel, page.events_max + 2).await?;
         self.page_sizes.forget(channel);
-        let Run {
+        let run = read.run(from).await?;
+        let ForwardRun {
             start,
-            entries: mut events,
+            mut events,
+            more,
             mut last,
-        } = read.run(from).await?;
+        } = read.skip_foreign(run).await?;
         self.page_sizes.record(channel, page, &events);
-        let more = truncate_to_page(&mut events, page);
+        let more = truncate_to_page(&mut events, page) || more;
         if let Some(newest) = events.last() {
             self.losses.observe(channel, newest.id, read.session.era());
             last = last.max(newest.id);
@@ -55,13 +59,29 @@ impl Streams {
         let page = self.page_sizes.next_page(channel, limits);
         self.page_sizes.forget(channel);
         // One more entry shows whether more precede the page.
-        let commands = self.back_commands(channel, before, page.events_max + 1);
-        let [info, entries] = self.query(channel, commands).await?;
-        let (last, mut events) = (parse_last_id(info)?, parse_entries(entries)?);
+        let count = page.events_max + 1;
+        let mut run = self.back_run(channel, before, count).await?;
+        let last = run.last;
+        while let (true, Some(oldest)) = (run.events.is_empty(), run.older) {
+            run = self.back_run(channel, Some(oldest), count).await?;
+        }
+        let mut events = run.events;
         self.page_sizes.record(channel, page, &events);
-        let more = truncate_to_page(&mut events, page);
-        let last = events.first().map_or(last, |newest| newest.id.max(last));
+        let more = truncate_to_page(&mut events, page) || run.older.is_some();
         Ok(BackPage { events, more, last })
+    }
+
+    /// Reads up to `count` entries backwards, and removes the foreign ones.
+    async fn back_run(
+        &self,
+        channel: &Channel,
+        before: Option<EventId>,
+        count: usize,
+    ) -> Result<BackRun, BrokerError> {
+        let commands = self.back_commands(channel, before, count);
+        let [info, entries] = self.query(channel, commands).await?;
+        let (last, entries) = (parse_last_id(info)?, parse_entries(channel, entries)?);
+        Ok(BackRun::new(entries, last, count))
     }
 
     fn back_commands(&self, channel: &Channel, before: Option<EventId>, count: usize) -> [Cmd; 2] {
@@ -85,11 +105,33 @@ impl Streams {
                 continue;
             }
             let entries = read.entries(&lost.before.to_string()).await?;
-            if let Some(record) = entries.into_iter().find(|entry| entry.id == lost.before) {
+            let mut records = entries.into_iter().filter_map(Entry::into_stored);
+            if let Some(record) = records.find(|entry| entry.id == lost.before) {
                 return Ok(record.gap());
             }
         }
         Ok(None)
+    }
+}
+
+/// Entries in descending id order, without foreign ones.
+struct BackRun {
+    events: Vec<Stored>,
+    /// The oldest id of a full reply, which older entries can precede.
+    older: Option<EventId>,
+    /// The last id ever assigned, as far as this read has seen.
+    last: EventId,
+}
+
+impl BackRun {
+    fn new(entries: Vec<Entry>, last: EventId, count: usize) -> Self {
+        let newest = entries.first().map_or(last, Entry::id);
+        let oldest = entries.last().map(Entry::id);
+        Self {
+            older: oldest.filter(|_| entries.len() >= count),
+            events: entries.into_iter().filter_map(Entry::into_stored).collect(),
+            last: newest.max(last),
+        }
     }
 }
 

@@ -2,19 +2,18 @@
 //!
 //! Redis belongs to the operator and other programs may write to it, so a reply can have any shape.
 //! A shape that this server never writes is an error, never a panic. Commands run in pipelines that
-//! ignore errors, so an error reply arrives here as a value. Script replies are parsed beside the
-//! arguments of their scripts, in `idempotency` and `verification`.
+//! ignore errors, so an error reply arrives here as a value. The module `entries` parses the entries
+//! of streams. Script replies are parsed beside the arguments of their scripts, in `idempotency` and
+//! `verification`.
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use redis::{Cmd, Pipeline, ServerError, Value};
 use sse_proto::{EventId, api::Lost};
 
 use super::errors::broker_error;
 use crate::broker::{
-    BrokerError, Stored,
+    BrokerError,
     continuity::{Extent, Trimmed},
 };
 
@@ -58,7 +57,7 @@ pub(super) fn split_replies<const N: usize>(replies: Vec<Value>) -> Replies<N> {
 }
 
 /// Converts an error reply into the error that it means.
-fn check_rejection(reply: Value) -> Result<Value, BrokerError> {
+pub(super) fn check_rejection(reply: Value) -> Result<Value, BrokerError> {
     match reply {
         Value::ServerError(error) => Err(broker_error(&error.into())),
         reply => Ok(reply),
@@ -86,54 +85,6 @@ pub(super) fn parse_time_ms(reply: Value) -> Result<u64, BrokerError> {
 
 const fn to_milliseconds(seconds: u64, micros: u64) -> u64 {
     seconds.saturating_mul(1000).saturating_add(micros / 1000)
-}
-
-/// Parses the reply to `XRANGE` or `XREVRANGE` on the stream of a channel.
-///
-/// An entry has the fields `event` and `data`. Other fields are ignored, so that a newer node may
-/// add some.
-pub(super) fn parse_entries(reply: Value) -> Result<Vec<Stored>, BrokerError> {
-    match check_rejection(reply)? {
-        Value::Array(entries) => parse_each_entry(entries),
-        _ => Err(malformed("no entries for an XRANGE")),
-    }
-}
-
-fn parse_each_entry(entries: Vec<Value>) -> Result<Vec<Stored>, BrokerError> {
-    let parse =
-        |entry| parse_entry(entry).ok_or_else(|| malformed("an entry that no sse-server wrote"));
-    entries.into_iter().map(parse).collect()
-}
-
-/// Parses an entry, which is an array of its id and an array of its fields.
-fn parse_entry(entry: Value) -> Option<Stored> {
-    let [id, fields]: [Value; 2] = into_array(entry)?.try_into().ok()?;
-    parse_stored(parse_id(id)?, into_array(fields)?)
-}
-
-fn parse_stored(id: EventId, fields: Vec<Value>) -> Option<Stored> {
-    let (kind, data) = parse_event_fields(fields)?;
-    Some(Stored { id, kind, data })
-}
-
-fn parse_event_fields(fields: Vec<Value>) -> Option<(ByteString, ByteString)> {
-    let (mut kind, mut data) = (None, None);
-    let mut fields = fields.into_iter();
-    while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
-        (fields.next(), fields.next())
-    {
-        match name.as_slice() {
-            b"event" => kind = Some(parse_text(value)?),
-            b"data" => data = Some(parse_text(value)?),
-            _ => {}
-        }
-    }
-    Some((kind?, data?))
-}
-
-/// Keeps the bytes without a copy; returns `None` if they are not UTF-8.
-fn parse_text(bytes: Vec<u8>) -> Option<ByteString> {
-    ByteString::try_from(Bytes::from(bytes)).ok()
 }
 
 /// An entry of the index of gap records: its id and its fields.
@@ -255,11 +206,11 @@ fn is_missing_key(error: &ServerError) -> bool {
         .is_some_and(|details| details.contains("no such key"))
 }
 
-fn parse_id(value: Value) -> Option<EventId> {
+pub(super) fn parse_id(value: Value) -> Option<EventId> {
     text(value)?.parse().ok()
 }
 
-fn into_array(value: Value) -> Option<Vec<Value>> {
+pub(super) fn into_array(value: Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(items) => Some(items),
         _ => None,

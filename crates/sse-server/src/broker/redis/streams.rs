@@ -21,6 +21,7 @@ use super::{
     connection::Connection,
     durability,
     failover::LossDetector,
+    foreign_entries::ForeignEntryLog,
     idempotency::{EXPIRE_BATCH, add_items, append_script, expire_keys_script, parse_append_reply},
     names::Names,
     page_size::PageSizes,
@@ -47,6 +48,7 @@ pub(super) struct Streams {
     pub(super) registry: Registry,
     pub(super) page_sizes: PageSizes,
     pub(super) losses: Arc<LossDetector>,
+    pub(super) foreign_log: ForeignEntryLog,
 }
 
 impl Streams {
@@ -63,6 +65,7 @@ impl Streams {
             retention,
             page_sizes: PageSizes::default(),
             losses,
+            foreign_log: ForeignEntryLog::default(),
         }
     }
 

@@ -121,57 +121,6 @@ fn a_time_is_seconds_and_microseconds() {
 }
 
 #[test]
-fn entries_have_a_type_and_data_and_may_have_more_fields() {
-    let reply = Value::Array(vec![
-        entry("1-0", &["event", "click", "data", "a"]),
-        entry("2-7", &["new", "?", "data", "", "event", "gap"]),
-    ]);
-    let entries = parse_entries(reply).unwrap();
-    let shown: Vec<_> = entries
-        .iter()
-        .map(|entry| (entry.id, entry.kind.as_ref(), entry.data.as_ref()))
-        .collect();
-    assert_eq!(
-        shown,
-        [(id(1), "click", "a"), (EventId::new(2, 7), "gap", "")]
-    );
-    assert_eq!(parse_entries(wire("*0\n")).unwrap(), []);
-}
-
-#[test]
-fn an_entry_that_no_node_wrote_is_damage() {
-    let invalid_utf8 = Value::Array(vec![
-        bulk("1-0"),
-        Value::Array(vec![
-            bulk("event"),
-            bulk("click"),
-            bulk("data"),
-            Value::BulkString(vec![0xff]),
-        ]),
-    ]);
-    for malformed in [
-        entry("x", &["event", "click", "data", "a"]),
-        entry("1-0", &["event", "click"]),
-        entry("1-0", &["data", "a", "event"]),
-        entry("1-0", &[]),
-        Value::Array(vec![bulk("1-0")]),
-        Value::Array(vec![bulk("1-0"), Value::Nil]),
-        invalid_utf8,
-        Value::Nil,
-    ] {
-        let reply = Value::Array(vec![malformed]);
-        assert!(matches!(parse_entries(reply), Err(BrokerError::Damaged(_))));
-    }
-    for reply in malformed_values() {
-        assert!(matches!(parse_entries(reply), Err(BrokerError::Damaged(_))));
-    }
-    assert!(matches!(
-        parse_entries(wire("-WRONGTYPE Operation against a key\n")),
-        Err(BrokerError::Unavailable(_))
-    ));
-}
-
-#[test]
 fn malformed_entries_of_the_gap_index_are_skipped() {
     let reply = Value::Array(vec![
         entry("5-0", &["after", "2-0"]),
