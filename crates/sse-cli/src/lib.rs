@@ -9,6 +9,7 @@
 //! | [`environment`] | variables that are probably mistyped |
 //! | [`loopback`] | whether an address or a URL is of this machine (pure) |
 //! | [`open_files`] | the process's limit of open files |
+//! | [`private_file`] | files for their owner only, never through a link |
 //! | [`short_help`] | the flags in `-h` |
 //! | [`switch`] | the values of a flag that is on or off (pure) |
 //!
@@ -31,6 +32,7 @@ pub mod backoff;
 pub mod environment;
 pub mod loopback;
 pub mod open_files;
+pub mod private_file;
 pub mod short_help;
 pub mod switch;
 

@@ -11,6 +11,8 @@ use std::{
 
 use serde::Serialize;
 
+use crate::private_file;
+
 /// An open record file.
 #[derive(Debug)]
 pub struct RecordFile {
@@ -41,16 +43,20 @@ pub enum RecordError {
 }
 
 impl RecordFile {
-    /// Creates the file, or empties it.
+    /// Creates the file for its owner only, or empties it. A symbolic link is not followed.
     ///
     /// # Errors
     ///
     /// [`RecordError::Create`].
     pub fn create(path: &Path) -> Result<Self, RecordError> {
         let (path, lines) = (path.to_owned(), Vec::new());
-        match File::create(&path) {
+        let mut options = private_file::options(private_file::PRIVATE);
+        match options.write(true).create(true).truncate(true).open(&path) {
             Ok(file) => Ok(Self { path, file, lines }),
-            Err(source) => Err(RecordError::Create { path, source }),
+            Err(error) => Err(RecordError::Create {
+                path,
+                source: private_file::explain(error),
+            }),
         }
     }
 

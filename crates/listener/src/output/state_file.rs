@@ -16,11 +16,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use sse_cli::private_file;
 
 use super::state_stream::StateStream;
 
@@ -103,13 +104,12 @@ impl StateFile {
     /// # Errors
     /// See [`StateError`].
     pub fn open(path: &Path, stream: StateStream) -> Result<Self, StateError> {
-        // Replace the target of a link instead of the link.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let path = path.to_owned();
         let unwritable = |source| StateError::Write {
             path: path.clone(),
             source,
         };
-        let lock = File::create(sibling_path(&path, ".lock")).map_err(unwritable)?;
+        let lock = create_private(&sibling_path(&path, ".lock")).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(StateError::InUse { path }),
@@ -198,7 +198,7 @@ impl StateFile {
     fn write_file(&self, text: &[u8]) -> io::Result<()> {
         // A file in the same directory can be renamed.
         let new = sibling_path(&self.path, ".new");
-        let mut file = File::create(&new)?;
+        let mut file = create_private(&new)?;
         if let Ok(old) = fs::metadata(&self.path) {
             file.set_permissions(old.permissions())?;
         }
@@ -211,20 +211,38 @@ impl StateFile {
 }
 
 fn read_state(path: &Path) -> Result<Option<State>, StateError> {
-    let bytes = match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Ok(Vec::new()),
-        Ok(_) => fs::read(path),
+    let bytes = match read_private(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => Err(error),
+        read => read.map_err(|source| StateError::Read {
+            path: path.to_owned(),
+            source,
+        })?,
     };
-    let bytes = bytes.map_err(|source| StateError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
     let state = serde_json::from_slice(&bytes).map_err(|_| StateError::Foreign {
         path: path.to_owned(),
     })?;
     Ok(Some(state))
+}
+
+/// Creates the file for its owner only, or empties it. A symbolic link is not followed.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = private_file::options(private_file::PRIVATE);
+    let file = options.write(true).create(true).truncate(true).open(path);
+    file.map_err(private_file::explain)
+}
+
+/// Reads the file. A symbolic link is not followed, and a file that is too large counts as empty.
+fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = private_file::options(private_file::PRIVATE);
+    let mut file = options
+        .read(true)
+        .open(path)
+        .map_err(private_file::explain)?;
+    let mut bytes = Vec::new();
+    if file.metadata()?.len() <= FILE_BYTES_MAX {
+        file.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 fn sibling_path(path: &Path, ending: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use clap::{ArgMatches, parser::ValueSource};
 
 use super::cli::Args;
+use crate::broker::embedded::DataMode;
 
 /// A broker and its own settings.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum BrokerKind {
     Directory {
         /// `--data-dir`
         path: PathBuf,
+        /// Permissions of what is created there.
+        mode: DataMode,
         /// Bytes of the disk that stay free.
         disk_reserve: u64,
     },
@@ -160,6 +163,7 @@ fn default_redis_url() -> Option<String> {
 fn directory(args: &Args) -> BrokerKind {
     BrokerKind::Directory {
         path: args.data_dir.clone(),
+        mode: args.data_mode,
         disk_reserve: args.disk_reserve.0,
     }
 }

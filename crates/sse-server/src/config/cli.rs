@@ -12,7 +12,7 @@ use super::{
     network_args::NetworkArgs,
     values::{parse_coalesce, parse_threads},
 };
-use crate::broker::redis::parse_prefix;
+use crate::broker::{embedded::DataMode, redis::parse_prefix};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -45,6 +45,19 @@ pub(super) struct Args {
         help_heading = "Broker"
     )]
     pub(super) data_dir: PathBuf,
+
+    /// Permissions of the data directory and its files: 0700, 0750 or 0770
+    ///
+    /// They apply to what is created. A directory or file that exists keeps its permissions, and a
+    /// warning is logged if they are wider. Files are never executable.
+    #[arg(
+        long,
+        env = "SSE_DATA_MODE",
+        default_value = "0700",
+        value_name = "MODE",
+        help_heading = "Broker"
+    )]
+    pub(super) data_mode: DataMode,
 
     /// Keep the log in memory only
     #[arg(long, env = "SSE_MEMORY", value_parser = parse_switch, help_heading = "Broker")]

@@ -44,8 +44,12 @@ pub(super) async fn open(
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)
         }
         BrokerKind::Memory => Broker::Memory(Memory::new(retention, metrics, &runtime)),
-        BrokerKind::Directory { path, disk_reserve } => Broker::Embedded(Embedded::open(
-            embedded::Location::Directory(path.clone()),
+        BrokerKind::Directory {
+            path,
+            mode,
+            disk_reserve,
+        } => Broker::Embedded(Embedded::open(
+            embedded::Location::Directory(path.clone(), *mode),
             retention,
             *disk_reserve,
             metrics,

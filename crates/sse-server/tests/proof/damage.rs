@@ -24,7 +24,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, Continuity, PageLimits, ReadFrom, Retention, Stored,
-        embedded::{Embedded, Location, OpenError, is_catching_panic},
+        embedded::{DataMode, Embedded, Location, OpenError, is_catching_panic},
         idempotency::{AppendItem, Fingerprint, IdempotencyKey, KeyLimits},
     },
     metrics::Metrics,
@@ -72,7 +72,7 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
         },
     };
     let (gave_up, _) = oneshot::channel();
-    let location = Location::Directory(directory.to_owned());
+    let location = Location::Directory(directory.to_owned(), DataMode::PRIVATE);
     Embedded::open(
         location,
         retention,

@@ -12,7 +12,7 @@ use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
         Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
-        embedded::{Embedded, Location},
+        embedded::{DataMode, Embedded, Location},
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
         notify::Watcher,
@@ -87,7 +87,10 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
         (None, Backend::Memory) => {
             Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()))
         }
-        (None, _) => embedded(Location::Directory(directory.path().join("log")), retention),
+        (None, _) => embedded(
+            Location::Directory(directory.path().join("log"), DataMode::PRIVATE),
+            retention,
+        ),
     };
     Own {
         broker,
@@ -460,7 +463,7 @@ crate::on_every_broker! {
             assert!(matches!(read, Err(BrokerError::Unavailable(_))), "{read:?}");
             // The file of the log is closed even though the test still has a handle, so another log
             // may open it.
-            embedded(Location::Directory(own.directory.path().join("log")), retention()).check().await.unwrap();
+            embedded(Location::Directory(own.directory.path().join("log"), DataMode::PRIVATE), retention()).check().await.unwrap();
         }
     }
 }

@@ -58,20 +58,36 @@ fn a_file_belongs_to_one_listener() {
 
 #[cfg(unix)]
 #[test]
-fn links_and_permissions_are_preserved() {
+fn permissions_are_preserved_and_those_of_a_new_file_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
-    let (real, link) = (directory.path().join("real"), directory.path().join("link"));
-    fs::write(&real, "{\"last_event_id\":\"1-0\"}").unwrap();
-    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
-    std::os::unix::fs::symlink(&real, &link).unwrap();
-    open(&link).unwrap().save_id("2-0").unwrap();
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert!(fs::read_to_string(&real).unwrap().contains("2-0"));
-    assert_eq!(
-        fs::metadata(&real).unwrap().permissions().mode() & 0o777,
-        0o640
-    );
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let path = directory.path().join("state");
+    open(&path).unwrap().save_id("1-0").unwrap();
+    assert_eq!(mode(&path), 0o600);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    open(&path).unwrap().save_id("2-0").unwrap();
+    assert_eq!(mode(&path), 0o640);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symbolic_link_is_not_followed() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let content = "{\"last_event_id\":\"1-0\"}";
+    fs::write(file("victim"), content).unwrap();
+    for link in ["state", "state.lock", "state.new"] {
+        let _ = fs::remove_file(file(link));
+        symlink(file("victim"), file(link)).unwrap();
+        let stored = open(&file("state")).and_then(|mut state| state.save_id("2-0"));
+        let error = stored.expect_err(link);
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("symbolic link"), "{link}: {cause}");
+        fs::remove_file(file(link)).unwrap();
+    }
+    assert_eq!(fs::read_to_string(file("victim")).unwrap(), content);
 }
 
 #[test]

@@ -19,6 +19,7 @@
 //! | `committed_state`, `committed_channels`, `last_ids`, `shared` | what memory holds of the log |
 //! | `reader`, `chain` | a page from a snapshot, with the proof that it is complete |
 //! | `record`, `key_record`, `checksum`, `tables` | the format of the file |
+//! | `data_files` | permissions of the directory and its files |
 //! | `open`, `recover`, `store` | opening the file, loading its state, transactions |
 //! | `catch_panic`, `damage_log`, `failure_log`, `disk`, `error` | faults |
 
@@ -30,6 +31,7 @@ mod commit;
 mod committed_channels;
 mod committed_state;
 mod damage_log;
+mod data_files;
 mod disk;
 mod error;
 mod failure_log;
@@ -62,7 +64,9 @@ use std::{
 use sse_proto::{Channel, Event, EventId};
 use tokio::{runtime::Handle, sync::oneshot};
 
-pub use self::{catch_panic::is_catching_panic, error::OpenError, open::Location};
+pub use self::{
+    catch_panic::is_catching_panic, data_files::DataMode, error::OpenError, open::Location,
+};
 use self::{
     disk::FreeSpace,
     failure_log::FailureLog,

@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use redb::{Builder, Database, DatabaseError, StorageError};
+use redb::{Builder, Database, DatabaseError, StorageError, backends::FileBackend};
 
 use super::{
     catch_panic::catch_panic,
+    data_files::{DataMode, create_directory, open_data_file},
     error::{OpenError, StoreError},
     record::FORMAT,
     tables::prepare_tables,
@@ -25,8 +26,8 @@ const CACHE_BYTES: usize = 32 << 20;
 /// The location of the log.
 #[derive(Debug, Clone)]
 pub enum Location {
-    /// A directory that holds only this log.
-    Directory(PathBuf),
+    /// A directory that holds only this log, and the permissions of what is created.
+    Directory(PathBuf, DataMode),
     /// Memory: a disk that is fast enough for tests of the layers above.
     #[cfg(test)]
     Memory,
@@ -35,7 +36,7 @@ pub enum Location {
 impl Location {
     pub(super) fn directory(&self) -> &Path {
         match self {
-            Self::Directory(directory) => directory,
+            Self::Directory(directory, _) => directory,
             #[cfg(test)]
             Self::Memory => Path::new("memory"),
         }
@@ -49,7 +50,7 @@ impl Location {
     /// Opens the database, and creates it if there is none.
     fn open_or_create(&self) -> Result<Database, DatabaseError> {
         match self {
-            Self::Directory(directory) => open_or_create_in(directory),
+            Self::Directory(directory, mode) => open_or_create_in(directory, *mode),
             #[cfg(test)]
             Self::Memory => builder().create_with_backend(redb::backends::InMemoryBackend::new()),
         }
@@ -118,23 +119,13 @@ fn builder() -> Builder {
     builder
 }
 
-fn open_or_create_in(directory: &Path) -> Result<Database, DatabaseError> {
-    create_directory(directory)?;
-    let database = builder().create(directory.join(FILE))?;
+fn open_or_create_in(directory: &Path, mode: DataMode) -> Result<Database, DatabaseError> {
+    create_directory(directory, mode)?;
+    let file = open_data_file(&directory.join(FILE), mode)?;
+    let database = builder().create_with_backend(FileBackend::new(file)?)?;
     // The entry in the directory must survive a power loss too.
     sync_directory(directory)?;
     Ok(database)
-}
-
-/// Creates the directory if it does not exist. Rejects a path that is not a directory.
-fn create_directory(path: &Path) -> io::Result<()> {
-    if path.exists() && !path.is_dir() {
-        return Err(io::Error::new(
-            ErrorKind::NotADirectory,
-            "it is not a directory",
-        ));
-    }
-    fs::create_dir_all(path)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
