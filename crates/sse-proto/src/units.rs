@@ -8,12 +8,27 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use chrono::{DateTime, SecondsFormat};
 
-/// Parses a duration, which is a number and a unit: `5ms`, `15s`, `10m`, `24h`, `1d`.
+/// The longest duration. Clocks can add it to the present time without an overflow.
+const DURATION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
+
+/// Parses a duration, which is a number and a unit: `5ms`, `15s`, `10m`, `24h`, `1d`. It is at most
+/// a hundred years.
 ///
 /// # Errors
 ///
-/// The text is not a duration. The error is the message for the user.
+/// The text is not a duration, or it is too long. The error is the message for the user.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_any_duration(text)?;
+    if duration > DURATION_MAX {
+        return Err(format!(
+            "{:?} is more than a hundred years: write a shorter duration",
+            shorten(text)
+        ));
+    }
+    Ok(duration)
+}
+
+fn parse_any_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| {
         format!(
             "{:?} is not a duration: write a number and a unit, like 5ms, 15s, 10m, 24h or 1d",
@@ -87,6 +102,9 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad:?}");
         }
         assert!(parse_positive_duration("0s").is_err());
+        assert!(parse_duration("100y").is_ok());
+        let long = parse_duration("500000000000y").unwrap_err();
+        assert!(long.contains("hundred years"), "{long}");
     }
 
     #[test]

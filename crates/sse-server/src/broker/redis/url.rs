@@ -16,9 +16,10 @@ pub(super) fn open_client(url: &str) -> RedisResult<Client> {
 
 /// Returns `url` without secrets, so that it can be logged.
 ///
-/// The password is replaced, and the whole query, because the URL of a Unix socket has its password
-/// there. A text that is not a Redis URL is cut down to what lies between the last `@` and the
-/// first `?` behind it.
+/// Shown are the scheme, a user name that has a password, the host, the port, the number of the
+/// database, and the path of a socket. Everything else is replaced, because a password may be
+/// there by mistake. A text that is not a Redis URL is cut down to what lies between the last `@`
+/// and the next `/` or `?`.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     match parse_redis_url(url) {
@@ -28,26 +29,50 @@ pub fn without_password(url: &str) -> String {
     }
 }
 
-/// Returns the part of `text` between the last `@` and the first `?` behind it.
+/// Returns the part of `text` that can only be a host and a port.
 fn cut_to_host(text: &str) -> &str {
     let shown = text.rsplit('@').next().unwrap_or_default();
-    shown.split('?').next().unwrap_or_default()
+    let authority = shown.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
 }
 
 /// Replaces the secrets of `url`; returns `None` if it has none.
 fn redact(mut url: Url) -> Option<String> {
-    let had_password = redact_password(&mut url);
-    let had_query = redact_query(&mut url);
-    (had_password || had_query).then(|| url.to_string())
+    // Every part is replaced, so the calls must not be short-circuited.
+    let redacted = [
+        redact_user(&mut url),
+        redact_path(&mut url),
+        redact_query(&mut url),
+        redact_fragment(&mut url),
+    ];
+    redacted.contains(&true).then(|| url.to_string())
 }
 
-fn redact_password(url: &mut Url) -> bool {
-    let has_password = url.password().is_some();
-    if has_password {
-        // Setting a password fails only for a URL without a host, and such a URL has no password.
+/// Replaces the password. A user name without a password may be meant as the password.
+fn redact_user(url: &mut Url) -> bool {
+    // Setting them fails only for a URL without a host, and such a URL has neither.
+    if url.password().is_some() {
         let _ = url.set_password(Some(REDACTED));
+        return true;
     }
-    has_password
+    let has_user = !url.username().is_empty();
+    if has_user {
+        let _ = url.set_username(REDACTED);
+    }
+    has_user
+}
+
+/// Replaces a path that is not the number of a database.
+fn redact_path(url: &mut Url) -> bool {
+    let database = url.path().trim_start_matches('/');
+    let is_shown = is_socket(url) || database.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_shown {
+        url.set_path(REDACTED);
+    }
+    !is_shown
 }
 
 fn redact_query(url: &mut Url) -> bool {
@@ -58,12 +83,32 @@ fn redact_query(url: &mut Url) -> bool {
     has_query
 }
 
+fn redact_fragment(url: &mut Url) -> bool {
+    let has_fragment = url.fragment().is_some();
+    if has_fragment {
+        url.set_fragment(Some(REDACTED));
+    }
+    has_fragment
+}
+
+/// Parses a URL that has the form of a Redis URL.
+///
+/// An `@` behind the host shows that a character of the password was not encoded, so that the
+/// parser took a part of the password for the host.
 fn parse_redis_url(url: &str) -> Option<Url> {
-    Url::parse(url).ok().filter(is_redis_url)
+    let parsed = Url::parse(url).ok()?;
+    let has_place = is_socket(&parsed) || parsed.host_str().is_some_and(|host| !host.is_empty());
+    let is_split = parsed[url::Position::BeforePath..].contains('@');
+    (is_redis_url(&parsed) && has_place && !is_split).then_some(parsed)
 }
 
 fn is_redis_url(url: &Url) -> bool {
-    ["redis", "rediss", "redis+unix", "unix"].contains(&url.scheme())
+    ["redis", "rediss"].contains(&url.scheme()) || is_socket(url)
+}
+
+/// Whether the path is that of a Unix socket.
+fn is_socket(url: &Url) -> bool {
+    ["redis+unix", "unix"].contains(&url.scheme())
 }
 
 #[cfg(test)]
@@ -71,22 +116,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_never_shown() {
-        assert_eq!(
-            without_password("redis://me:secret@host/1"),
-            "redis://me:***@host/1"
-        );
-        assert_eq!(without_password("redis://localhost"), "redis://localhost");
-        assert_eq!(
-            without_password("redis+unix:///run/redis.sock?pass=secret"),
-            "redis+unix:///run/redis.sock?***"
-        );
-        for unreadable in [
+    fn a_url_is_shown_without_its_secrets() {
+        for (url, shown) in [
+            ("redis://me:secret@host/1", "redis://me:***@host/1"),
+            ("redis://:secret@host:6380", "redis://:***@host:6380"),
+            ("redis://secret@host", "redis://***@host"),
+            ("redis://host/secret", "redis://host/***"),
+            ("redis://host/0?secret#secret", "redis://host/0?***#***"),
+            ("redis://localhost", "redis://localhost"),
+            ("redis://localhost/", "redis://localhost/"),
+            (
+                "redis+unix:///run/redis.sock?pass=secret",
+                "redis+unix:///run/redis.sock?***",
+            ),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_a_redis_url_shows_no_secret() {
+        for url in [
             "red is://me:secret@host",
             "me:secret@host",
             "/run/redis.sock?pass=secret",
+            "redis:/me:secret@host",
+            "redis:me:secret@host",
+            "redis:secret",
+            "redis:///secret",
+            "redis://me:12/secret@host",
+            "redis://me:se?secret@host",
+            "redis://me:se#secret@host",
+            "redis://me:secret/x@host/1",
+            "https://me:secret@host/secret",
         ] {
-            assert!(!without_password(unreadable).contains("secret"));
+            assert!(!without_password(url).contains("secret"), "{url}");
         }
     }
 }
