@@ -106,6 +106,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Trimmed, Self::Unknown, Self::LostTail, Self::Damaged];
+
     /// The reason as it is written on the wire and in metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -238,12 +241,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
         assert!(lost.has(EventId::new(1, 1)) && lost.has(EventId::new(4, 9)));
         assert!(!lost.has(lost.after) && !lost.has(lost.before));
-        for reason in [
-            GapReason::Trimmed,
-            GapReason::Unknown,
-            GapReason::LostTail,
-            GapReason::Damaged,
-        ] {
+        for reason in GapReason::ALL {
             assert_eq!(
                 serde_json::to_value(reason).expect("serialisable"),
                 reason.as_str()

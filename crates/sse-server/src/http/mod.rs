@@ -32,6 +32,7 @@
 //! | | `state` | what the handlers share |
 //! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |
+//! | | `rejections` | counts requests that are rejected |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
 mod access;
@@ -40,6 +41,7 @@ mod error;
 mod error_code;
 mod ops;
 mod permits;
+mod rejections;
 mod request;
 mod response_headers;
 mod state;
@@ -61,6 +63,7 @@ pub use self::{
         public_url::PublicUrl,
     },
     api::HistoryBudget,
+    rejections::{Rejections, record_rejections},
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
     response_headers::add_common_headers,
     state::{AppState, RequestLimits},

@@ -124,7 +124,8 @@ impl RedisBroker {
             followed_changed: broker.followed_changed.clone(),
             timeout: options.timeout,
         });
-        tasks.spawn(retention::run(Arc::downgrade(&broker.streams)));
+        let metrics = broker.metrics.clone();
+        tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
 
