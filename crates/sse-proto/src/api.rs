@@ -106,6 +106,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Trimmed, Self::Unknown, Self::LostTail, Self::Damaged];
+
     /// The reason as it is written on the wire and in metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -153,6 +156,23 @@ pub struct History {
     pub more: bool,
 }
 
+/// Response to `GET /events` for several channels as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MultiHistory {
+    /// The channels that were read, in the order of their names.
+    pub channels: Vec<Channel>,
+    /// The gap after the requested position, for each channel that has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// The events of all channels by id, and those with the same id by the name of the channel.
+    pub events: Vec<HistoryEvent>,
+    /// The cursor of the next page, with a position in each channel. It is also a cursor to
+    /// subscribe from.
+    pub next: String,
+    /// Whether the log of at least one channel has more events after this page.
+    pub more: bool,
+}
+
 /// One event of the history, and one line of the NDJSON form.
 ///
 /// `POST /events` accepts such a line as it is.
@@ -160,6 +180,9 @@ pub struct History {
 pub struct HistoryEvent {
     /// Event id. A line that reports a gap has the position after the gap instead.
     pub id: String,
+    /// The channel of the event. `None` if the request names only one channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
     /// Event type.
     pub event: String,
     /// Event data, always as a string, exactly as it was published.
@@ -218,12 +241,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Gap>(json).expect("reads back"), gap);
         assert!(lost.has(EventId::new(1, 1)) && lost.has(EventId::new(4, 9)));
         assert!(!lost.has(lost.after) && !lost.has(lost.before));
-        for reason in [
-            GapReason::Trimmed,
-            GapReason::Unknown,
-            GapReason::LostTail,
-            GapReason::Damaged,
-        ] {
+        for reason in GapReason::ALL {
             assert_eq!(
                 serde_json::to_value(reason).expect("serialisable"),
                 reason.as_str()

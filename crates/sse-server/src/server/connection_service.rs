@@ -161,9 +161,11 @@ fn logged(service: impl ConnectionService, log: ProtocolErrorLog) -> impl Connec
 fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl ConnectionService {
     let address = state.address;
     let limits = state.limits;
+    let rejections = state.rejections.clone();
     let app = App::new()
         .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::ignore_upgrade))
+        .wrap(from_fn(http::record_rejections))
         // The outermost: it also sees the responses of the other middlewares.
         .wrap(from_fn(http::add_common_headers))
         .configure(move |config| http::routes(config, state))
@@ -183,7 +185,7 @@ fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl Conne
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .local_addr(address)
         .expect(fn_service(move |request: Request| {
-            ready(http::check_expectation(request, &limits))
+            ready(http::check_expectation(request, &limits, &rejections))
         }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());

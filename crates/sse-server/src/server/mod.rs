@@ -30,7 +30,7 @@ use crate::{
         admission::Admission, attached_list::AttachedList, page_cache::PageCache, streams::Streams,
         thread::Fanout,
     },
-    http::{AppState, BodyMemory, HistoryBudget, Origins},
+    http::{AppState, BodyMemory, HistoryBudget, Origins, Rejections},
     metrics::Metrics,
     open_files::raise_open_files,
 };
@@ -118,6 +118,7 @@ impl Resources {
             limits: config.requests,
             body_memory: Arc::new(BodyMemory::new(config.publish_memory_bytes)),
             history_budget: HistoryBudget::default(),
+            rejections: Rejections::new(self.metrics.clone()),
             origins: Origins::new(&config.origins),
             streams: Streams {
                 hub: hub.clone(),

@@ -294,4 +294,9 @@ async fn a_server_that_starts_before_its_redis_waits_for_it() {
     .await;
     server.publish("sse", "click", "x").await;
     assert_eq!(early.next_event().await.data, "x");
+    until("the end of the outage is logged", async || {
+        server.log().contains("Redis is back").then_some(())
+    })
+    .await;
+    assert_eq!(server.log().matches("Redis is back").count(), 1);
 }

@@ -16,8 +16,9 @@
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
-//! | `metrics_formats` | Both text formats of `/metrics` are valid, and clients get the one they prefer. |
+//! | `metrics_formats` | `/metrics` has every documented metric from the start, in two valid formats. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
+//! | `multi_history` | The history of several channels is in order, and leads to their stream. |
 //! | `protocol_errors` | Clients that do not speak HTTP are logged with their address, once. |
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
@@ -51,6 +52,7 @@ mod limits;
 mod lost_tail;
 mod metrics_formats;
 mod multi_channel;
+mod multi_history;
 mod protocol_errors;
 mod redis_connection;
 mod redis_errors;

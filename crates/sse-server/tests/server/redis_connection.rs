@@ -42,6 +42,44 @@ async fn a_half_open_notification_connection_is_detected_and_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_line_per_connection_reports_that_redis_is_back_after_each_outage() {
+    let mut redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
+    let mut subscriber = server.subscribe("/stream").await;
+    server.publish("sse", "click", "before").await;
+    assert_eq!(subscriber.next_event().await.data, "before");
+    let count = |line: &str| server.log().matches(line).count();
+    let lines = [
+        "the connection to Redis broke",
+        "Redis is back",
+        "the pub/sub connection to Redis broke",
+        "the pub/sub connection to Redis works again",
+    ];
+    for outage in 1..=2 {
+        redis.kill();
+        until("both connections are reported as broken", async || {
+            (count(lines[0]) == outage && count(lines[2]) == outage).then_some(())
+        })
+        .await;
+        // Several attempts to connect fail, each of which must be silent.
+        until("a publish fails", async || {
+            let response = server.try_publish("sse", "click", "x").await.ok()?;
+            (response.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+        })
+        .await;
+        redis.restart().await;
+        until("both connections are reported as back", async || {
+            (count(lines[1]) >= outage && count(lines[3]) >= outage).then_some(())
+        })
+        .await;
+        let data = format!("after outage {outage}");
+        server.publish("sse", "click", &data).await;
+        while subscriber.next_event().await.data != data {}
+        assert_eq!(lines.map(count), [outage; 4], "{}", server.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_channels_are_subscribed_again_after_a_cut() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;

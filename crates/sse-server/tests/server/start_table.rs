@@ -44,8 +44,9 @@ opens           GET /stream: the id of the first block, or the status and the er
                 first block has no id
 stream          its events in order; [X] is the position that the first heartbeat carries; end is the
                 end of the stream; with two channels, the events of log come before those of other
-gap             GET /events: its gap, or the status and the error code
-events          its events in order
+gap             GET /events: its gaps, that of log before that of other, or the status and the
+                error code
+events          its events in order, also those of two channels
 next, more      its cursor for the next page, and whether that page exists
 
 A gap is written as its reason, the position that it is after, and the oldest event that is kept
@@ -621,19 +622,28 @@ impl Log {
             return [vec![refusal(response).await], rest.to_vec()].concat();
         }
         let page: Value = response.json().await.expect("JSON");
-        let gap = match &page["gap"] {
-            Value::Null => "-".to_owned(),
-            gap => self.gap(gap, None),
-        };
+        let gaps = gaps(&page, self.channel);
+        let gaps = gaps.into_iter().map(|gap| self.gap(gap, None));
+        let gap = or_dash(&gaps.collect::<Vec<_>>());
         let events = page["events"].as_array().expect("events");
         let events = events.iter().map(|event| {
             let text = |key: &str| event[key].as_str().expect("text");
-            self.event(self.channel, text("id"), text("data"))
+            let channel = event["channel"].as_str().unwrap_or(self.channel);
+            self.event(channel, text("id"), text("data"))
         });
         let next = self.name_of(page["next"].as_str().expect("a cursor"));
         let more = page["more"].to_string();
         vec![gap, or_dash(&events.collect::<Vec<_>>()), next, more]
     }
+}
+
+/// The gaps of an answer for one or two channels, that of `first` before the other.
+fn gaps<'a>(page: &'a Value, first: &str) -> Vec<&'a Value> {
+    let several = page["gaps"].as_array().into_iter().flatten();
+    let one = Some(&page["gap"]).filter(|gap| !gap.is_null());
+    let mut gaps: Vec<&Value> = one.into_iter().chain(several).collect();
+    gaps.sort_by_key(|gap| gap["channel"] != first);
+    gaps
 }
 
 /// The position in a channel that a cursor holds; a plain cursor is that of every channel.

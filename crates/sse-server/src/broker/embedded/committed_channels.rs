@@ -20,6 +20,8 @@ use crate::broker::id_order::IdOrder;
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     rows: HashMap<Channel, ChannelRow>,
+    /// Number of events in all channels.
+    events: u64,
     /// Number of keys per channel, by the channel's number. Channels without keys have no entry.
     key_counts: HashMap<u32, KeyCount>,
     /// The last ids of forgotten channels. A channel that is created again begins there.
@@ -53,6 +55,11 @@ impl Channels {
         &self.rows
     }
 
+    /// The number of events in all channels.
+    pub(super) const fn events(&self) -> u64 {
+        self.events
+    }
+
     pub(super) const fn key_counts(&self) -> &HashMap<u32, KeyCount> {
         &self.key_counts
     }
@@ -75,6 +82,8 @@ impl Channels {
 
     fn set_row(&mut self, channel: Channel, row: Option<ChannelRow>) {
         let old = self.rows.get(&channel).copied();
+        let count = |row: Option<ChannelRow>| row.map_or(0, |row| row.count);
+        self.events = self.events + count(row) - count(old);
         self.with_events.replace(
             &channel,
             old.and_then(oldest_event),

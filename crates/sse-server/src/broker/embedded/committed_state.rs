@@ -12,7 +12,7 @@ use super::{
     committed_channels::Channels, key_record::KeyCount, record::ChannelRow,
     staged_channels::Changes,
 };
-use crate::broker::clock::Clock;
+use crate::{broker::clock::Clock, metrics::LogSize};
 
 /// The state of the log as of the last commit.
 #[derive(Debug)]
@@ -51,6 +51,15 @@ impl CommittedState {
         self.next_number = change.next_number;
         self.origin = change.origin;
         self.bytes = change.bytes;
+    }
+
+    /// Returns how much the log holds.
+    pub(super) fn size(&self) -> LogSize {
+        LogSize {
+            channels: self.channels.rows().len(),
+            events: self.channels.events(),
+            bytes: self.bytes,
+        }
     }
 
     /// Returns the last ids of all channels, including forgotten ones.

@@ -27,6 +27,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(store: Store, state: &CommittedState, metrics: Metrics) -> Self {
+        metrics.set_log_size(state.size());
         Self {
             store,
             notifier: ChangeNotifier::default(),
@@ -44,6 +45,7 @@ impl Shared {
     /// Shows the readers the state that was loaded after the file was opened again.
     pub(super) fn publish_state(&self, state: &CommittedState) {
         *self.write_last_ids() = LastIds::new(state);
+        self.metrics.set_log_size(state.size());
     }
 
     /// Logs damaged events that a page read `from` a position skips, if its start reports them.

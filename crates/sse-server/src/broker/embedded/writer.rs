@@ -201,6 +201,7 @@ impl Writer {
     fn apply(&mut self, change: CommittedChange) {
         let before = self.state.channels.rows().len();
         self.state.apply(change);
+        self.shared.metrics.set_log_size(self.state.size());
         let after = self.state.channels.rows().len();
         if after > before {
             self.channel_usage.record_growth(after);

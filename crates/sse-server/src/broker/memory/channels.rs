@@ -15,6 +15,8 @@ use crate::broker::{BrokerError, id_order::IdOrder};
 #[derive(Debug)]
 pub(super) struct Channels {
     by_name: HashMap<Channel, ChannelLog>,
+    /// Number of events in all channels.
+    events: u64,
     orders: Orders,
     /// The last ids of forgotten channels. A channel that is created again begins there.
     forgotten: HashMap<Channel, EventId>,
@@ -65,6 +67,7 @@ impl Channels {
     pub(super) fn new(origin: EventId) -> Self {
         Self {
             by_name: HashMap::new(),
+            events: 0,
             orders: Orders::default(),
             forgotten: HashMap::new(),
             noted: IdOrder::default(),
@@ -81,6 +84,11 @@ impl Channels {
         self.by_name.len()
     }
 
+    /// The number of events in all channels.
+    pub(super) const fn events(&self) -> u64 {
+        self.events
+    }
+
     /// Changes a channel; returns `None` if it does not exist.
     pub(super) fn update<T>(
         &mut self,
@@ -89,7 +97,9 @@ impl Channels {
     ) -> Option<T> {
         let log = self.by_name.get_mut(channel)?;
         let old = Ranks::of(log);
+        self.events -= event_count(log);
         let result = change(log);
+        self.events += event_count(log);
         self.orders.replace(channel, old, Ranks::of(log));
         Some(result)
     }
@@ -107,7 +117,9 @@ impl Channels {
     pub(super) fn update_each(&mut self, mut change: impl FnMut(&mut ChannelLog) -> bool) {
         for (channel, log) in &mut self.by_name {
             let old = Ranks::of(log);
+            self.events -= event_count(log);
             let continues = change(log);
+            self.events += event_count(log);
             self.orders.replace(channel, old, Ranks::of(log));
             if !continues {
                 return;
@@ -173,6 +185,7 @@ impl Channels {
         let Some(mut log) = self.by_name.remove(channel) else {
             return 0;
         };
+        self.events -= event_count(&log);
         self.orders
             .replace(channel, Ranks::of(&log), Ranks::default());
         self.noted.replace(channel, None, Some(log.last()));
@@ -191,6 +204,10 @@ impl Channels {
             self.origin = self.origin.max(last);
         }
     }
+}
+
+fn event_count(log: &ChannelLog) -> u64 {
+    log.events().len() as u64
 }
 
 #[cfg(test)]

@@ -9,14 +9,17 @@ use super::{
     keys::Keys,
     trim::{trim_to_age, trim_to_bytes, trim_to_count},
 };
-use crate::broker::{
-    BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
-    channel_usage::ChannelUsage,
-    clock::Clock,
-    idempotency::{
-        AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
-        store_new_items,
+use crate::{
+    broker::{
+        BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+        channel_usage::ChannelUsage,
+        clock::Clock,
+        idempotency::{
+            AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
+            store_new_items,
+        },
     },
+    metrics::LogSize,
 };
 
 /// The log.
@@ -177,6 +180,15 @@ impl Log {
     fn advance_clock_past(&mut self, bound: EventId, now_ms: u64) -> bool {
         self.clock.advance_past(bound, now_ms);
         self.clock.highest() >= bound
+    }
+
+    /// Returns how much the log holds.
+    pub(super) fn size(&self) -> LogSize {
+        LogSize {
+            channels: self.channels.count(),
+            events: self.channels.events(),
+            bytes: self.bytes,
+        }
     }
 
     /// Returns the log's time, which never goes back.

@@ -121,7 +121,17 @@ impl Shared {
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         // Read the time under the lock, because ids are assigned in the order of the lock.
         let mut log = self.lock();
-        log.append(channel, items, now_ms())
+        let outcomes = log.append(channel, items, now_ms());
+        self.metrics.set_log_size(log.size());
+        outcomes
+    }
+
+    /// Removes old events and expired keys. Returns true if there may be more.
+    fn sweep(&self) -> bool {
+        let mut log = self.lock();
+        let has_more = log.sweep(now_ms(), SWEEP_BATCH);
+        self.metrics.set_log_size(log.size());
+        has_more
     }
 
     /// Notifies the watchers of `channel` and counts the events, if any were added.
@@ -157,7 +167,7 @@ async fn sweep_regularly(log: Weak<Shared>, interval: Duration) {
 
 /// Removes all old events and expired keys. Returns `None` if the log was dropped.
 async fn sweep(log: &Weak<Shared>) -> Option<()> {
-    while log.upgrade()?.lock().sweep(now_ms(), SWEEP_BATCH) {
+    while log.upgrade()?.sweep() {
         tokio::task::yield_now().await;
     }
     Some(())

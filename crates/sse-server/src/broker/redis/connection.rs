@@ -97,7 +97,6 @@ impl Connection {
             health: health.clone(),
             losses,
             state: sender,
-            was_up: false,
             reported: Vec::new(),
         };
         (Self { state, health }, supervisor)
@@ -120,13 +119,19 @@ impl Connection {
                 found: version.clone(),
             }),
             State::Down(why) => {
-                tracing::warn!(
-                    address,
-                    why,
-                    "Redis is not reachable yet; publishes get a 503 until it is"
-                );
+                self.log_absence(why);
                 Ok(())
             }
+        }
+    }
+
+    fn log_absence(&self, why: &str) {
+        if self.health.outage.begin() {
+            tracing::warn!(
+                address = self.health.address,
+                why,
+                "Redis is not reachable yet; publishes get a 503 until it is"
+            );
         }
     }
 
@@ -172,8 +177,6 @@ pub(super) struct Supervisor {
     health: Arc<Health>,
     losses: Arc<LossDetector>,
     state: watch::Sender<State>,
-    /// Whether there has been a connection before.
-    was_up: bool,
     /// The warnings about the setup of Redis that were logged last.
     reported: Vec<Warning>,
 }
@@ -208,11 +211,13 @@ impl Supervisor {
 
     async fn watch_until_down(&self, connected: Connected) -> State {
         let why = self.watch(connected).await;
-        tracing::warn!(
-            address = self.health.address,
-            why,
-            "the connection to Redis broke; reconnecting"
-        );
+        if self.health.outage.begin() {
+            tracing::warn!(
+                address = self.health.address,
+                why,
+                "the connection to Redis broke; reconnecting"
+            );
+        }
         State::Down(why)
     }
 
@@ -229,12 +234,11 @@ impl Supervisor {
             .await
             .map_err(|error| State::Down(error.to_string()))?;
         self.report_durability(&mut connected.connection).await;
-        if self.was_up {
-            tracing::info!(address = self.health.address, "Redis is back");
-        }
-        self.was_up = true;
         self.state
             .send_replace(State::Up(connected.connection.clone(), era));
+        if self.health.outage.end() {
+            tracing::info!(address = self.health.address, "Redis is back");
+        }
         Ok(connected)
     }
 

@@ -19,7 +19,7 @@
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
 //! | `names`, `url` | names of keys; the URL of a Redis |
 //! | `replies`, `errors`, `info` | pure parsers: replies, error replies, `INFO` |
-//! | `page_size`, `backoff` | how much a read asks for; pauses between attempts to connect |
+//! | `page_size`, `backoff`, `outage_log` | how much a read asks for; pauses between attempts to connect; the log lines of an outage |
 //! | `scripts`, `scripts/*.lua` | the steps that must not be interrupted |
 //!
 //! The imports form no cycle: `retention` → `reader` → `streams` → `connection` → `session` →
@@ -37,6 +37,7 @@ mod idempotency;
 mod info;
 mod known_ids;
 mod names;
+mod outage_log;
 mod page_size;
 mod pubsub;
 mod reader;
@@ -57,8 +58,8 @@ use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    connection::Connection, failover::LossDetector, names::Names, pubsub::PubSubListener,
-    streams::Streams,
+    connection::Connection, failover::LossDetector, names::Names, outage_log::OutageLog,
+    pubsub::PubSubListener, streams::Streams,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
@@ -125,9 +126,11 @@ impl RedisBroker {
             names,
             notifier: broker.notifier.clone(),
             followed_changed: broker.followed_changed.clone(),
+            outage: OutageLog::default(),
             timeout: options.timeout,
         });
-        tasks.spawn(retention::run(Arc::downgrade(&broker.streams)));
+        let metrics = broker.metrics.clone();
+        tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
 

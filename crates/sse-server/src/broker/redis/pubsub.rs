@@ -14,12 +14,7 @@
 //! reply to a `PING` within [`REPLY_TIMEOUT`] is given up, so a half-open connection is found
 //! within three seconds, whatever the time limit of commands is.
 
-use std::{
-    collections::HashSet,
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant as StdInstant},
-};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use redis::{
@@ -35,8 +30,9 @@ use tokio::{
 use super::{
     backoff::{Backoff, with_timeout},
     names::Names,
+    outage_log::OutageLog,
 };
-use crate::{broker::notify::ChangeNotifier, log_throttle::LogThrottle};
+use crate::broker::notify::ChangeNotifier;
 
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time for a reply. It can be short, because a reply on this connection waits for Redis
@@ -58,6 +54,8 @@ pub(super) struct PubSubListener {
     pub(super) notifier: ChangeNotifier,
     /// Notified when the followed channels have changed.
     pub(super) followed_changed: Arc<Notify>,
+    /// The log lines about outages of the connection.
+    pub(super) outage: OutageLog,
     /// Time limit for a reply; at most [`REPLY_TIMEOUT`] is used.
     pub(super) timeout: Duration,
 }
@@ -66,17 +64,14 @@ impl PubSubListener {
     /// Connects and receives notifications, for ever.
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
-        // Log the first failure only, until a connection works again.
-        let mut log = LogThrottle::once();
         loop {
             match with_timeout(self.reply_timeout(), self.client.get_async_pubsub()).await {
                 Ok(pubsub) => {
                     let end = self.receive(pubsub).await;
                     if end.has_replied {
                         backoff.reset();
-                        log.reset();
                     }
-                    log_broken(&mut log, &end.why);
+                    self.log_broken(&end.why);
                 }
                 Err(why) => tracing::debug!(why, "no pub/sub connection to Redis"),
             }
@@ -103,11 +98,17 @@ impl PubSubListener {
     fn reply_timeout(&self) -> Duration {
         self.timeout.min(REPLY_TIMEOUT)
     }
-}
 
-fn log_broken(log: &mut LogThrottle, why: &str) {
-    if log.record(StdInstant::now()).is_some() {
-        tracing::warn!(why, "the pub/sub connection to Redis broke; reconnecting");
+    fn log_broken(&self, why: &str) {
+        if self.outage.begin() {
+            tracing::warn!(why, "the pub/sub connection to Redis broke; reconnecting");
+        }
+    }
+
+    fn log_working(&self) {
+        if self.outage.end() {
+            tracing::info!("the pub/sub connection to Redis works again");
+        }
     }
 }
 
@@ -163,6 +164,7 @@ impl PubSubConnection<'_> {
     async fn ping(&mut self) -> Result<(), String> {
         with_timeout(self.timeout, self.sink.ping::<redis::Value>()).await?;
         self.has_replied = true;
+        self.listener.log_working();
         Ok(())
     }
 

@@ -5,7 +5,8 @@
 //! forgotten only while as many channels are registered as there may be. A client that returns to a
 //! forgotten channel gets a gap. `scripts/trim.lua` decides which channel is dead.
 //!
-//! Each round visits every channel of the registry, with a pause after each:
+//! Each round visits every channel of the registry, with a pause after each, and adds up how much
+//! the log holds:
 //!
 //! ```text
 //! pause (--history-age / 4, 100 ms to 1 min) ─► registry ─► per channel: expired keys, trim.lua
@@ -26,7 +27,10 @@ use super::{
     scripts::{TRIM, milliseconds},
     streams::Streams,
 };
-use crate::broker::BrokerError;
+use crate::{
+    broker::BrokerError,
+    metrics::{LogSize, Metrics},
+};
 
 /// Pause between two channels, so that a round over many channels does not slow down Redis.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(2);
@@ -36,7 +40,9 @@ const CHANNEL_PAUSE: Duration = Duration::from_millis(2);
 const UNUSED_MIN: Duration = Duration::from_mins(1);
 
 /// Visits all channels again and again, for as long as the broker is in use.
-pub(super) async fn run(streams: Weak<Streams>) {
+///
+/// After each round, `metrics` get the size of the log as the round found it.
+pub(super) async fn run(streams: Weak<Streams>, metrics: Metrics) {
     loop {
         let Some(age_max) = streams.upgrade().map(|streams| streams.retention.age_max) else {
             return;
@@ -45,14 +51,16 @@ pub(super) async fn run(streams: Weak<Streams>) {
         let Some(streams) = streams.upgrade() else {
             return;
         };
-        if let Err(error) = run_round(&streams).await {
-            tracing::debug!(%error, "a round of retention ended early");
+        match run_round(&streams).await {
+            Ok(size) => metrics.set_log_size(size),
+            Err(error) => tracing::debug!(%error, "a round of retention ended early"),
         }
         streams.forget_cached();
     }
 }
 
-async fn run_round(streams: &Arc<Streams>) -> Result<(), BrokerError> {
+async fn run_round(streams: &Arc<Streams>) -> Result<LogSize, BrokerError> {
+    let mut size = LogSize::default();
     let channels = registered_channels(streams).await?;
     let mut to_forget = channels_to_forget(channels.len(), streams.retention.channels_max);
     for channel in channels
@@ -61,7 +69,12 @@ async fn run_round(streams: &Arc<Streams>) -> Result<(), BrokerError> {
     {
         expire_all_keys(streams, &channel).await?;
         match trim(streams, &channel, to_forget > 0).await {
-            Ok(is_forgotten) => to_forget = to_forget.saturating_sub(usize::from(is_forgotten)),
+            Ok(Trimmed::Forgotten) => to_forget = to_forget.saturating_sub(1),
+            Ok(Trimmed::Kept { events, bytes }) => {
+                size.channels += 1;
+                size.events += events;
+                size.bytes += bytes;
+            }
             // The error concerns this channel alone; its key may not be a stream, for example.
             Err(CommandError::Rejected(error)) => {
                 tracing::warn!(%channel, %error, "a channel cannot be trimmed");
@@ -70,7 +83,7 @@ async fn run_round(streams: &Arc<Streams>) -> Result<(), BrokerError> {
         }
         sleep(CHANNEL_PAUSE).await;
     }
-    Ok(())
+    Ok(size)
 }
 
 async fn expire_all_keys(streams: &Streams, channel: &Channel) -> Result<(), BrokerError> {
@@ -98,12 +111,30 @@ const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
     }
 }
 
-/// Trims one channel; returns whether it was forgotten.
+/// What trimming made of a channel.
+#[derive(Debug, PartialEq, Eq)]
+enum Trimmed {
+    /// The channel was dead, and is forgotten.
+    Forgotten,
+    /// The channel has this many events, whose stream takes about this much memory.
+    Kept { events: u64, bytes: u64 },
+}
+
+impl Trimmed {
+    const fn from_reply((is_forgotten, events, bytes): (bool, u64, u64)) -> Self {
+        if is_forgotten {
+            Self::Forgotten
+        } else {
+            Self::Kept { events, bytes }
+        }
+    }
+}
+
 async fn trim(
     streams: &Streams,
     channel: &Channel,
     may_forget: bool,
-) -> Result<bool, CommandError> {
+) -> Result<Trimmed, CommandError> {
     let names = &streams.names;
     let mut script = TRIM.prepare_invoke();
     script
@@ -117,7 +148,8 @@ async fn trim(
         .arg(u8::from(may_forget))
         .arg(milliseconds(UNUSED_MIN));
     let session = streams.connection.session(channel).await;
-    session.map_err(CommandError::NoReply)?.run(&script).await
+    let mut session = session.map_err(CommandError::NoReply)?;
+    session.run(&script).await.map(Trimmed::from_reply)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use tokio::{
 use super::{
     errors::{CommandError, is_connection_failure, is_read_only},
     failover::LossDetector,
+    outage_log::OutageLog,
     replies::{Replies, split_replies, value_pipeline},
 };
 use crate::broker::BrokerError;
@@ -38,6 +39,8 @@ pub(super) struct Health {
     pub(super) address: String,
     /// Time limit of a session.
     pub(super) timeout: Duration,
+    /// The log lines about outages of the Redis.
+    pub(super) outage: OutageLog,
     /// Notified when a command got no reply: the supervisor checks the connection at once.
     pub(super) suspect: Notify,
     /// Notified when Redis rejected a write as a read-only replica. The supervisor reconnects,
@@ -51,6 +54,7 @@ impl Health {
         Self {
             address,
             timeout,
+            outage: OutageLog::default(),
             suspect: Notify::new(),
             read_only: Notify::new(),
         }
@@ -238,12 +242,7 @@ mod tests {
     use super::*;
 
     fn health() -> Health {
-        Health {
-            address: "localhost:6379".to_owned(),
-            timeout: Duration::from_secs(2),
-            suspect: Notify::new(),
-            read_only: Notify::new(),
-        }
+        Health::new("localhost:6379".to_owned(), Duration::from_secs(2))
     }
 
     async fn is_notified(notify: &Notify) -> bool {

@@ -11,6 +11,8 @@
 //! with until=4:  v 4 │ c 5              cut before 5;        `next` is @5, `more` is false
 //! ```
 
+pub mod merge;
+mod query;
 #[cfg(test)]
 mod tests;
 
@@ -20,110 +22,32 @@ use sse_proto::{
     units::time_text,
 };
 
-use super::{
-    Filter, Settlement, UnreadableCursor,
-    gap::{gap_after_unreadable, gap_before_page, oldest_in},
-};
+pub use self::query::{HistoryQuery, HistoryStart};
+use super::Settlement;
 use crate::broker::{Continuity, GAP, Page, PageLimits, ReadFrom, Stored};
 
-/// An answer ends after this many bytes of types and data, or after one event. Events that the
-/// filter keeps back count.
-const BYTES_MAX: usize = 4 << 20;
-/// An answer ends after this many events, including those that the filter keeps back.
-const SCANNED_MAX: usize = 100_000;
+/// What one answer may read, including the events that the filter keeps back: this many bytes of
+/// types and data, or one event.
+const ANSWER_LIMITS: PageLimits = PageLimits {
+    events_max: 100_000,
+    bytes_max: 4 << 20,
+};
 /// With a filter, one read asks for at least this many events.
 const FILTERED_READ_MIN: usize = 1000;
-
-/// What a reader of history asks for.
-#[derive(Debug, Clone)]
-pub struct HistoryQuery {
-    /// The channel.
-    pub channel: Channel,
-    /// Which events to return.
-    pub filter: Filter,
-    /// The last id to return.
-    pub until: Option<EventId>,
-    /// Number of events to return, at least one. Gap records do not count.
-    pub limit: usize,
-}
-
-/// Where a reader of history starts.
-#[derive(Debug, Clone)]
-pub struct HistoryStart {
-    from: ReadFrom,
-    /// The start as a gap shows it.
-    shown: String,
-    is_unreadable: bool,
-}
-
-impl HistoryStart {
-    /// At the oldest retained event.
-    #[must_use]
-    pub fn oldest() -> Self {
-        Self::new(ReadFrom::Oldest, EventId::ZERO.to_string())
-    }
-
-    /// At the first event of the millisecond `ms`, or later.
-    #[must_use]
-    pub fn since(ms: u64) -> Self {
-        let position = Position::At(EventId::new(ms, 0));
-        Self::new(ReadFrom::Time(ms), position.to_string())
-    }
-
-    /// At a cursor. An unreadable cursor starts at the oldest event, with a gap.
-    #[must_use]
-    pub fn at_cursor(cursor: Result<Position, UnreadableCursor>) -> Self {
-        match cursor {
-            Ok(position) => Self::new(ReadFrom::Position(position), position.to_string()),
-            Err(unreadable) => Self {
-                is_unreadable: true,
-                ..Self::new(ReadFrom::Oldest, unreadable.to_string())
-            },
-        }
-    }
-
-    const fn new(from: ReadFrom, shown: String) -> Self {
-        Self {
-            from,
-            shown,
-            is_unreadable: false,
-        }
-    }
-
-    /// The position before everything that the reader wants.
-    const fn position(&self) -> Position {
-        match self.from {
-            ReadFrom::Position(position) => position,
-            ReadFrom::Time(ms) => Position::After(EventId::new(ms, 0).before()),
-            ReadFrom::Oldest => Position::After(EventId::ZERO),
-        }
-    }
-
-    /// Returns the gap between the start and the first page, if there is one.
-    fn gap_before(&self, channel: &Channel, page: &Page) -> Option<Gap> {
-        let after = self.shown.clone();
-        match page.start {
-            Continuity::Gap { .. } => {
-                let gap = gap_before_page(channel, after, page)?;
-                let oldest = oldest_in(page);
-                Some(Gap { oldest, ..gap })
-            }
-            Continuity::Contiguous if self.is_unreadable => {
-                Some(gap_after_unreadable(channel, after, page))
-            }
-            Continuity::Contiguous => None,
-        }
-    }
-}
 
 /// Collects the pages of one answer.
 #[derive(Debug)]
 pub struct HistoryPager {
     query: HistoryQuery,
     start: HistoryStart,
+    /// What the answer may read.
+    limits: PageLimits,
     gap: Option<Gap>,
-    lines: Vec<HistoryEvent>,
-    /// Events among the lines; the others are gap records.
+    /// The events and gap records that the reader wants.
+    entries: Vec<Stored>,
+    /// A loss that overlaps the end, as the last line.
+    loss: Option<HistoryEvent>,
+    /// Events among the entries; the others are gap records.
     events: usize,
     /// Bytes and events of all pages, before the filter.
     bytes: usize,
@@ -138,11 +62,18 @@ impl HistoryPager {
     /// An answer that has no page yet.
     #[must_use]
     pub const fn new(query: HistoryQuery, start: HistoryStart) -> Self {
+        Self::within(query, start, ANSWER_LIMITS)
+    }
+
+    /// A part of an answer, which may read less than a whole answer.
+    const fn within(query: HistoryQuery, start: HistoryStart, limits: PageLimits) -> Self {
         Self {
             query,
             start,
+            limits,
             gap: None,
-            lines: Vec::new(),
+            entries: Vec::new(),
+            loss: None,
             events: 0,
             bytes: 0,
             scanned: 0,
@@ -162,7 +93,9 @@ impl HistoryPager {
     #[must_use]
     pub fn next_read(&self) -> Option<(ReadFrom, PageLimits)> {
         let missing = self.query.limit.saturating_sub(self.events);
-        let is_full = missing == 0 || self.bytes >= BYTES_MAX || self.scanned >= SCANNED_MAX;
+        let is_full = missing == 0
+            || self.bytes >= self.limits.bytes_max
+            || self.scanned >= self.limits.events_max;
         if self.is_complete || is_full {
             return None;
         }
@@ -173,7 +106,7 @@ impl HistoryPager {
         };
         let limits = PageLimits {
             events_max,
-            bytes_max: BYTES_MAX - self.bytes,
+            bytes_max: self.limits.bytes_max - self.bytes,
         };
         Some((self.from(), limits))
     }
@@ -196,7 +129,7 @@ impl HistoryPager {
         if let Some(last) = self.cut_at_limit(&mut page) {
             end = Position::After(last);
         }
-        self.add_lines(&page.events);
+        self.add_entries(page.events);
         self.next = Some(end);
         self.more = page.more;
         self.is_complete = !page.more;
@@ -236,16 +169,16 @@ impl HistoryPager {
         Some(id)
     }
 
-    fn add_lines(&mut self, events: &[Stored]) {
+    fn add_entries(&mut self, events: Vec<Stored>) {
         // The gap before the answer reports this loss already.
         let reported = self.reported_loss();
         let filter = &self.query.filter;
         let wanted = events
-            .iter()
+            .into_iter()
             .filter(|event| reported != Some(event.id) && filter.passes(&event.kind));
         for event in wanted {
             self.events += usize::from(!event.is_gap());
-            self.lines.push(line(event));
+            self.entries.push(event);
         }
     }
 
@@ -270,10 +203,9 @@ impl HistoryPager {
         let (Some(record), Some(gap)) = (record, &settlement.loss) else {
             return;
         };
-        let line = gap_line(record.to_string(), time_text(record.ms), gap);
-        let is_added = |added: &HistoryEvent| added.event == GAP && added.id == line.id;
-        if self.reported_loss() != Some(record) && !self.lines.iter().any(is_added) {
-            self.lines.push(line);
+        let is_added = |entry: &Stored| entry.is_gap() && entry.id == record;
+        if self.reported_loss() != Some(record) && !self.entries.iter().any(is_added) {
+            self.loss = Some(gap_line(record.to_string(), time_text(record.ms), gap));
         }
     }
 
@@ -289,7 +221,7 @@ impl HistoryPager {
         History {
             channel: self.query.channel,
             gap: self.gap,
-            events: self.lines,
+            events: self.entries.iter().map(line).chain(self.loss).collect(),
             next: self.next.map(|next| next.to_string()).unwrap_or_default(),
             more: self.more,
         }
@@ -299,6 +231,7 @@ impl HistoryPager {
 fn line(event: &Stored) -> HistoryEvent {
     HistoryEvent {
         id: event.id.to_string(),
+        channel: None,
         event: event.kind.to_string(),
         data: event.data.to_string(),
         time: time_text(event.id.ms),
@@ -309,6 +242,7 @@ fn line(event: &Stored) -> HistoryEvent {
 pub(crate) fn gap_line(id: String, time: String, gap: &Gap) -> HistoryEvent {
     HistoryEvent {
         id,
+        channel: None,
         event: GAP.to_owned(),
         data: serde_json::to_string(gap).expect("a gap has only strings"),
         time,

@@ -3,6 +3,7 @@
 use sse_proto::api::{GapReason, Lost};
 
 use super::*;
+use crate::channel::{Filter, UnreadableCursor};
 
 const fn id(ms: u64) -> EventId {
     EventId::new(ms, 0)
@@ -171,14 +172,15 @@ fn a_log_that_is_trimmed_between_two_reads_ends_the_answer_before_the_hole() {
 #[test]
 fn what_the_filter_keeps_back_counts_towards_the_limits() {
     let mut pager = pager(Some("view"), None, 10);
-    let many: Vec<String> = (1..=SCANNED_MAX).map(|ms| format!("c{ms}")).collect();
+    let searched = ANSWER_LIMITS.events_max;
+    let many: Vec<String> = (1..=searched).map(|ms| format!("c{ms}")).collect();
     pager.add_page(page(&many.join(" "), true));
     assert!(pager.next_read().is_none());
-    assert_eq!(answer(pager), (vec![], format!("{SCANNED_MAX}-0"), true));
+    assert_eq!(answer(pager), (vec![], format!("{searched}-0"), true));
 
     let mut pager = self::pager(None, None, 10);
     let mut large = page("c1", true);
-    large.events[0].data = "x".repeat(BYTES_MAX).into();
+    large.events[0].data = "x".repeat(ANSWER_LIMITS.bytes_max).into();
     pager.add_page(large);
     assert!(
         pager.next_read().is_none(),

@@ -1,5 +1,6 @@
 //! The routes for events: publishing, streams and history.
 
+mod history_answer;
 mod history_memory;
 mod idempotency;
 

@@ -8,10 +8,12 @@
 //! # TYPE sse_published_bytes counter     # TYPE sse_published_bytes_total counter
 //! # UNIT sse_published_bytes bytes
 //! sse_published_bytes_total 17           sse_published_bytes_total 17
+//! # TYPE sse_build info                  # TYPE sse_build_info gauge
+//! sse_build_info{version="0.1.0"} 1      sse_build_info{version="0.1.0"} 1
 //! # EOF
 //! ```
 
-use std::{collections::HashSet, fmt::Write as _};
+use std::{collections::HashMap, fmt::Write as _};
 
 use actix_web::http::header::{Accept, Quality};
 use mime::Mime;
@@ -61,11 +63,11 @@ fn is_plain_text(accepted: &Mime) -> bool {
 
 /// Converts `OpenMetrics` text to the Prometheus format.
 pub(super) fn to_prometheus_text(openmetrics: &str) -> String {
-    let counters = counters(openmetrics);
+    let types = types(openmetrics);
     let mut text = String::with_capacity(openmetrics.len());
     for line in openmetrics.lines() {
         match Metadata::parse(line) {
-            Some(metadata) => metadata.write(&counters, &mut text),
+            Some(metadata) => metadata.write(&types, &mut text),
             None if line.starts_with('#') => {}
             None => {
                 text.push_str(line);
@@ -76,11 +78,11 @@ pub(super) fn to_prometheus_text(openmetrics: &str) -> String {
     text
 }
 
-/// Returns the names of all counters.
-fn counters(openmetrics: &str) -> HashSet<&str> {
+/// Returns the types of all metrics by name.
+fn types(openmetrics: &str) -> HashMap<&str, &str> {
     openmetrics
         .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect()
 }
 
@@ -103,16 +105,18 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    fn write(&self, counters: &HashSet<&str>, out: &mut String) {
+    fn write(&self, types: &HashMap<&str, &str>, out: &mut String) {
         let Self {
             keyword,
             name,
             text,
         } = self;
-        let suffix = if counters.contains(name) {
-            "_total"
-        } else {
-            ""
+        let (suffix, text) = match (types.get(name), *keyword) {
+            (Some(&"counter"), _) => ("_total", *text),
+            // The Prometheus format has no such type.
+            (Some(&"info"), "TYPE") => ("_info", "gauge"),
+            (Some(&"info"), _) => ("_info", *text),
+            _ => ("", *text),
         };
         // Writing to a string cannot fail.
         let _ = writeln!(out, "# {keyword} {name}{suffix} {text}");
@@ -163,10 +167,12 @@ mod tests {
         let openmetrics = "# HELP a_bytes Bytes # of a.\n# TYPE a_bytes counter\n\
                            # UNIT a_bytes bytes\na_bytes_total 17\n\
                            # HELP b Of b.\n# TYPE b gauge\nb 1\n\
+                           # HELP i Of i.\n# TYPE i info\ni_info{a=\"1\"} 1\n\
                            # HELP a Of a.\n# TYPE a histogram\na_count 0\n# EOF\n";
         let text = "# HELP a_bytes_total Bytes # of a.\n# TYPE a_bytes_total counter\n\
                     a_bytes_total 17\n\
                     # HELP b Of b.\n# TYPE b gauge\nb 1\n\
+                    # HELP i_info Of i.\n# TYPE i_info gauge\ni_info{a=\"1\"} 1\n\
                     # HELP a Of a.\n# TYPE a histogram\na_count 0\n";
         assert_eq!(to_prometheus_text(openmetrics), text);
     }

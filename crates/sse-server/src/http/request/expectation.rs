@@ -9,6 +9,7 @@ use actix_web::{ResponseError as _, body::BoxBody, http::Method};
 
 use super::body::declared_length;
 use crate::http::{
+    rejections::Rejections,
     response_headers::set_common_headers,
     state::{Limit, RequestLimits},
 };
@@ -21,12 +22,16 @@ use crate::http::{
 pub fn check_expectation(
     request: Request,
     limits: &RequestLimits,
+    rejections: &Rejections,
 ) -> Result<Request, Response<BoxBody>> {
     let length = declared_length(&request.head().headers);
     if let (Some(limit), Some(length)) = (limit_of_route(&request, limits), length)
         && let Err(error) = limit.check(length)
     {
         let mut response = error.error_response();
+        if let Some(rejection) = response.extensions().get() {
+            rejections.record(rejection);
+        }
         set_common_headers(response.headers_mut());
         return Err(response.into());
     }

@@ -13,7 +13,11 @@
 -- ARGV[3]  may_forget     1 if a dead channel is to be forgotten, otherwise 0
 -- ARGV[4]  unused_min_ms  the age from which a registration without a stream is forgotten
 --
--- Reply: 1 if the channel was forgotten, otherwise 0.
+-- Reply: {forgotten, events, bytes}
+--   forgotten  1 if the channel was forgotten, otherwise 0
+--   events     number of entries in the stream
+--   bytes      memory of the stream, which Redis estimates from a few of its nodes; 0 if this user may
+--              not run MEMORY USAGE
 --
 -- A channel is dead if its newest event is too old, it has no idempotency keys, and no node
 -- subscribes to it. The newest event of any other channel stays, however old it is: it proves that
@@ -26,6 +30,11 @@
 local stream, registry, keys, gap_index, trimmed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local channel, age_max_ms, may_forget, unused_min_ms = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 
+local function kept()
+    local bytes = redis.pcall('MEMORY', 'USAGE', stream)
+    return { 0, redis.call('XLEN', stream), type(bytes) == 'number' and bytes or 0 }
+end
+
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local oldest_kept_ms = now_ms - age_max_ms
@@ -37,9 +46,9 @@ if not newest then
     if redis.call('EXISTS', stream) == 0 and registered_ms
         and registered_ms < now_ms - unused_min_ms then
         redis.call('ZREM', registry, channel)
-        return 1
+        return { 1, 0, 0 }
     end
-    return 0
+    return kept()
 end
 
 local newest_ms = tonumber(string.match(newest[1], '^%d+'))
@@ -47,7 +56,7 @@ local is_dead = newest_ms < oldest_kept_ms and redis.call('EXISTS', keys) == 0
 if may_forget and is_dead and redis.call('PUBSUB', 'NUMSUB', stream)[2] == 0 then
     redis.call('DEL', stream, gap_index, trimmed)
     redis.call('ZREM', registry, channel)
-    return 1
+    return { 1, 0, 0 }
 end
 local minid = newest_ms < oldest_kept_ms and newest[1]
     or string.format('%.0f-0', math.max(oldest_kept_ms, 0))
@@ -58,4 +67,4 @@ if newest_trimmed then
     -- A Redis at its maxmemory rejects this write. It must not keep the stream from being trimmed.
     redis.pcall('SET', trimmed, newest_trimmed[1] .. ' ' .. oldest_kept[1])
 end
-return 0
+return kept()

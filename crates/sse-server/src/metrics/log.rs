@@ -1,0 +1,82 @@
+//! Metrics of the log: its size, what is read from it, and what it has lost.
+
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Count, Level};
+
+/// How much the log holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LogSize {
+    /// Number of channels.
+    pub channels: usize,
+    /// Number of events that are kept.
+    pub events: u64,
+    /// What these events count towards `--history-bytes`; in Redis, the memory of their streams.
+    pub bytes: u64,
+}
+
+/// The metrics.
+#[derive(Debug, Default)]
+pub(super) struct LogMetrics {
+    channels: Level,
+    events: Level,
+    bytes: Level,
+    history_events_read: Count,
+    failover_losses: Count,
+    gap_records: Count,
+}
+
+impl LogMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.register_size(registry);
+        registry.register(
+            "history_events_read",
+            "Events read by GET /events",
+            self.history_events_read.clone(),
+        );
+        registry.register(
+            "failover_losses",
+            "Times this node found that Redis has lost acknowledged events",
+            self.failover_losses.clone(),
+        );
+        registry.register(
+            "gap_records",
+            "Gap records that this node wrote to the log",
+            self.gap_records.clone(),
+        );
+    }
+
+    fn register_size(&self, registry: &mut Registry) {
+        registry.register(
+            "channels",
+            "Channels in the log, with or without subscribers",
+            self.channels.clone(),
+        );
+        registry.register("log_events", "Events kept in the log", self.events.clone());
+        registry.register_with_unit(
+            "log",
+            "What the events kept in the log occupy",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+    }
+
+    pub(super) fn set_size(&self, size: LogSize) {
+        let level = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.channels.set(level(size.channels as u64));
+        self.events.set(level(size.events));
+        self.bytes.set(level(size.bytes));
+    }
+
+    pub(super) fn record_history_read(&self, events: usize) {
+        self.history_events_read.inc_by(events as u64);
+    }
+
+    pub(super) fn record_failover_loss(&self) {
+        self.failover_losses.inc();
+    }
+
+    pub(super) fn record_gap_record(&self) {
+        self.gap_records.inc();
+    }
+}

@@ -1,0 +1,202 @@
+//! Metrics of the server, in one registry; `GET /metrics` prints them for Prometheus.
+//!
+//! Every metric is defined here. The rest of the server reports what happened by a direct call,
+//! which changes a few atomic counters and never waits. Every metric exists from the start, also
+//! each value of a label. `docs/operations/metrics.md` describes each metric for operators; a test
+//! compares that page with a fresh server.
+//!
+//! | file | metrics |
+//! |---|---|
+//! | `publishing` | publishing, and rejected requests |
+//! | `streams` | streams, and what they read from history |
+//! | `log` | the size of the log, `GET /events`, losses |
+//! | `process` | CPU, memory and files of the process |
+
+mod log;
+#[cfg(target_os = "linux")]
+mod process;
+mod publishing;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+use sse_proto::api::GapReason;
+
+pub use self::log::LogSize;
+use self::{log::LogMetrics, publishing::PublishingMetrics, streams::StreamMetrics};
+
+/// A number that only grows.
+type Count = Counter<u64, AtomicU64>;
+/// A number that grows and shrinks.
+type Level = Gauge<i64, AtomicI64>;
+
+/// All metrics of one server; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    publishing: PublishingMetrics,
+    streams: StreamMetrics,
+    log: LogMetrics,
+}
+
+/// A change in the life of one stream.
+///
+/// Each stream reports `Opened` once and `Closed` once. A rejected stream reports `Rejected` first,
+/// and the other two only if it gets a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// The stream occupies a connection from now on.
+    Opened {
+        /// The client sent a last event id.
+        resumes: bool,
+    },
+    /// The stream is one too many.
+    Rejected {
+        /// What the client got; the value of the label `reason`.
+        reason: &'static str,
+    },
+    /// The client was sent a gap.
+    Gap(GapReason),
+    /// The stream fell behind the tail and is served from history.
+    FellBehind,
+    /// The stream is served from the tail again, or it ends.
+    CaughtUp,
+    /// The stream no longer occupies a connection.
+    Closed {
+        /// Why the stream ended; the value of the label `reason`. `None` if the stream was
+        /// rejected, or was over before its first byte.
+        reason: Option<&'static str>,
+    },
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers all metrics, with the value zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let (publishing, streams, log) = Default::default();
+        let mut inner = Inner {
+            registry: Registry::default(),
+            publishing,
+            streams,
+            log,
+        };
+        inner.register();
+        Self(Arc::new(inner))
+    }
+
+    /// Formats all metrics in the `OpenMetrics` text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.0.registry);
+        text
+    }
+
+    /// Counts `events` that were acknowledged to a publisher.
+    pub fn published(&self, events: usize, bytes: usize, took: Duration) {
+        self.0.publishing.record_published(events, bytes, took);
+    }
+
+    /// Counts `events` that were sent again with a known idempotency key and not stored again.
+    pub fn deduplicated(&self, events: usize) {
+        self.0.publishing.record_deduplicated(events);
+    }
+
+    /// Counts a commit batch of `events`.
+    pub fn batch_committed(&self, events: usize) {
+        self.0.publishing.record_batch(events);
+    }
+
+    /// Creates the counters of requests that are rejected with one of these codes.
+    pub fn create_rejection_codes(&self, codes: impl IntoIterator<Item = &'static str>) {
+        for code in codes {
+            drop(self.0.publishing.rejected(code));
+        }
+    }
+
+    /// Counts a request that was rejected with `code`.
+    pub fn request_rejected(&self, code: &'static str) {
+        self.0.publishing.rejected(code).inc();
+    }
+
+    /// Counts a loss of acknowledged events that this node found in Redis.
+    pub fn failover_loss_found(&self) {
+        self.0.log.record_failover_loss();
+    }
+
+    /// Counts a gap record that this node wrote to the log.
+    pub fn gap_recorded(&self) {
+        self.0.log.record_gap_record();
+    }
+
+    /// Counts `events` that `GET /events` read.
+    pub fn history_read(&self, events: usize) {
+        self.0.log.record_history_read(events);
+    }
+
+    /// Sets how much the log holds.
+    pub fn set_log_size(&self, size: LogSize) {
+        self.0.log.set_size(size);
+    }
+
+    /// Counts a page of history that was read for streams.
+    pub fn page_read(&self) {
+        self.0.streams.record_page_read();
+    }
+
+    /// Counts `events` and `bytes` that were handed to subscribers' connections.
+    pub fn delivered(&self, events: usize, bytes: usize) {
+        self.0.streams.record_delivery(events, bytes);
+    }
+
+    /// Creates the counters of streams that are rejected or closed for one of these reasons.
+    pub fn create_stream_reasons(
+        &self,
+        rejected: impl IntoIterator<Item = &'static str>,
+        closed: impl IntoIterator<Item = &'static str>,
+    ) {
+        self.0.streams.create_reasons(rejected, closed);
+    }
+
+    /// Records a change in the life of one stream.
+    pub fn record_stream_event(&self, event: StreamEvent) {
+        self.0.streams.record(event);
+    }
+}
+
+impl Inner {
+    fn register(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("sse");
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Version of the server", Info::new(version));
+        self.publishing.register(registry);
+        self.streams.register(registry);
+        self.log.register(registry);
+        #[cfg(target_os = "linux")]
+        self.registry
+            .register_collector(Box::new(process::ProcessCollector));
+    }
+}

@@ -1,0 +1,99 @@
+//! Metrics of publishing, and of requests that are rejected.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::Count;
+
+/// The metrics.
+#[derive(Debug)]
+pub(super) struct PublishingMetrics {
+    events: Count,
+    bytes: Count,
+    deduplicated: Count,
+    latency: Histogram,
+    commit_batch_events: Histogram,
+    rejected: Family<CodeLabel, Count>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+impl Default for PublishingMetrics {
+    fn default() -> Self {
+        Self {
+            events: Count::default(),
+            bytes: Count::default(),
+            deduplicated: Count::default(),
+            // Buckets from 0.1 ms to 13 s.
+            latency: Histogram::new((0..18).map(|power| 0.0001 * f64::from(1 << power))),
+            // Buckets from 1 to 16 384 events.
+            commit_batch_events: Histogram::new((0..15).map(|power| f64::from(1 << power))),
+            rejected: Family::default(),
+        }
+    }
+}
+
+impl PublishingMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "events_published",
+            "Events acknowledged to publishers",
+            self.events.clone(),
+        );
+        registry.register_with_unit(
+            "published",
+            "Data of the events acknowledged to publishers",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+        registry.register(
+            "events_deduplicated",
+            "Events sent again with a known idempotency key, which were not stored again",
+            self.deduplicated.clone(),
+        );
+        registry.register_with_unit(
+            "publish_latency",
+            "From the complete request to the durable event",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+        registry.register(
+            "commit_batch_events",
+            "Events that the broker stored in one commit batch",
+            self.commit_batch_events.clone(),
+        );
+        registry.register(
+            "requests_rejected",
+            "Requests answered with an error, by its code",
+            self.rejected.clone(),
+        );
+    }
+
+    pub(super) fn record_published(&self, events: usize, bytes: usize, took: Duration) {
+        self.events.inc_by(events as u64);
+        self.bytes.inc_by(bytes as u64);
+        self.latency.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn record_deduplicated(&self, events: usize) {
+        self.deduplicated.inc_by(events as u64);
+    }
+
+    pub(super) fn record_batch(&self, events: usize) {
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        self.commit_batch_events.observe(f64::from(events));
+    }
+
+    /// Returns the number of requests that were rejected with `code`.
+    pub(super) fn rejected(&self, code: &'static str) -> Count {
+        self.rejected.get_or_create_owned(&CodeLabel { code })
+    }
+}

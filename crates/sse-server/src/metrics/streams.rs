@@ -1,0 +1,149 @@
+//! Metrics of streams.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::family::Family,
+    registry::{Registry, Unit},
+};
+use sse_proto::api::GapReason;
+
+use super::{Count, Level, StreamEvent};
+
+/// The metrics.
+#[derive(Debug, Default)]
+pub(super) struct StreamMetrics {
+    open: Level,
+    rejected: Family<ReasonLabel, Count>,
+    closed: Family<ReasonLabel, Count>,
+    gaps: Family<ReasonLabel, Count>,
+    deliveries: Count,
+    sent: Count,
+    resumes: Count,
+    behind_tail: Level,
+    fell_behind: Count,
+    page_reads: Count,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl StreamMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.register_streams(registry);
+        self.register_history(registry);
+        self.create_gaps();
+    }
+
+    fn register_streams(&self, registry: &mut Registry) {
+        registry.register("subscribers", "Open streams", self.open.clone());
+        registry.register(
+            "streams_rejected",
+            "Streams beyond the limit, by what the client got",
+            self.rejected.clone(),
+        );
+        registry.register(
+            "streams_closed",
+            "Streams that ended, by reason",
+            self.closed.clone(),
+        );
+        registry.register(
+            "gaps",
+            "Gaps sent to subscribers, by reason",
+            self.gaps.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Events handed to subscribers' connections",
+            self.deliveries.clone(),
+        );
+        registry.register_with_unit(
+            "sent",
+            "Bytes handed to subscribers' connections",
+            Unit::Bytes,
+            self.sent.clone(),
+        );
+        registry.register(
+            "resumes",
+            "Streams that began with a last event id",
+            self.resumes.clone(),
+        );
+    }
+
+    fn register_history(&self, registry: &mut Registry) {
+        registry.register(
+            "subscribers_behind_tail",
+            "Streams served from history now, because they are behind the tail",
+            self.behind_tail.clone(),
+        );
+        registry.register(
+            "subscribers_fell_behind",
+            "Times a stream fell behind the tail",
+            self.fell_behind.clone(),
+        );
+        registry.register(
+            "history_page_reads",
+            "Pages of history read for streams; one read serves all streams at the same position",
+            self.page_reads.clone(),
+        );
+    }
+
+    fn create_gaps(&self) {
+        for reason in GapReason::ALL {
+            let reason = reason.as_str();
+            drop(self.gaps.get_or_create(&ReasonLabel { reason }));
+        }
+    }
+
+    /// Creates the counters of these reasons, with the value zero.
+    pub(super) fn create_reasons(
+        &self,
+        rejected: impl IntoIterator<Item = &'static str>,
+        closed: impl IntoIterator<Item = &'static str>,
+    ) {
+        for reason in rejected {
+            drop(self.rejected.get_or_create(&ReasonLabel { reason }));
+        }
+        for reason in closed {
+            drop(self.closed.get_or_create(&ReasonLabel { reason }));
+        }
+    }
+
+    pub(super) fn record_delivery(&self, events: usize, bytes: usize) {
+        self.deliveries.inc_by(events as u64);
+        self.sent.inc_by(bytes as u64);
+    }
+
+    pub(super) fn record_page_read(&self) {
+        self.page_reads.inc();
+    }
+
+    pub(super) fn record(&self, event: StreamEvent) {
+        match event {
+            StreamEvent::Opened { resumes } => {
+                self.open.inc();
+                self.resumes.inc_by(u64::from(resumes));
+            }
+            StreamEvent::Rejected { reason } => count_by_reason(&self.rejected, reason),
+            StreamEvent::Gap(reason) => count_by_reason(&self.gaps, reason.as_str()),
+            StreamEvent::FellBehind => {
+                self.fell_behind.inc();
+                self.behind_tail.inc();
+            }
+            StreamEvent::CaughtUp => {
+                self.behind_tail.dec();
+            }
+            StreamEvent::Closed { reason } => {
+                self.open.dec();
+                if let Some(reason) = reason {
+                    count_by_reason(&self.closed, reason);
+                }
+            }
+        }
+    }
+}
+
+fn count_by_reason(family: &Family<ReasonLabel, Count>, reason: &'static str) {
+    family.get_or_create(&ReasonLabel { reason }).inc();
+}
