@@ -81,8 +81,12 @@ fn bound_address(
 ///
 /// The socket of `[::]` also accepts connections over IPv4, unless another socket does.
 fn shares_port_with_ipv4(address: SocketAddr, all: &[ListenAddress]) -> bool {
-    let is_ipv4 = |other: &ListenAddress| matches!(other, ListenAddress::Tcp(tcp) if tcp.is_ipv4() && tcp.port() == address.port());
-    address.ip().to_canonical().is_ipv6() && address.port() != 0 && all.iter().any(is_ipv4)
+    let port = address.port();
+    let shares = |other: &ListenAddress| match other {
+        ListenAddress::Tcp(other) => other.is_ipv4() && other.port() == port,
+        ListenAddress::Unix(_) => false,
+    };
+    address.ip().to_canonical().is_ipv6() && port != 0 && all.iter().any(shares)
 }
 
 fn bind_tcp(address: SocketAddr, only_ipv6: bool) -> anyhow::Result<TcpListener> {
