@@ -11,9 +11,11 @@ pub mod fanout;
 pub mod http;
 pub mod metrics;
 
+mod listen_address;
 mod log_throttle;
 mod open_files;
 mod retry;
 mod server;
 
+pub use listen_address::ListenAddress;
 pub use server::run;

@@ -19,7 +19,7 @@ mod network_args;
 mod validate;
 mod values;
 
-use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize};
+use std::{ffi::OsString, num::NonZeroUsize};
 
 use bytesize::ByteSize;
 use clap::{CommandFactory as _, error::ErrorKind};
@@ -30,6 +30,7 @@ pub use self::{
     environment::unknown_variables,
 };
 use crate::{
+    ListenAddress,
     broker::{Retention, idempotency::KeyLimits},
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -39,8 +40,10 @@ use crate::{
 /// The validated settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Address to listen on; port 0 takes a free port.
-    pub bind: SocketAddr,
+    /// Addresses to listen on, at least one; port 0 takes a free port.
+    pub addresses: Vec<ListenAddress>,
+    /// Permissions of the files of unix sockets.
+    pub socket_mode: u32,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
     /// Origins whose pages may read or publish.
@@ -83,8 +86,9 @@ impl Config {
 
     fn from_valid(args: Args, broker: BrokerConfig) -> Self {
         Self {
-            bind: args.network.bind,
             origins: args.network.named_origins(),
+            addresses: args.network.addresses.clone(),
+            socket_mode: args.network.socket_mode,
             broker,
             retention: retention(&args),
             requests: request_limits(&args),

@@ -1,28 +1,44 @@
 //! The flags about the network: where the server listens, and which pages may use it.
 
-use std::net::SocketAddr;
-
 use clap::Args;
 use sse_cli::switch::parse_switch;
 
-use super::values::parse_address;
-use crate::http::{NamedOrigins, OriginPattern, PublicUrl};
+use super::values::parse_socket_mode;
+use crate::{
+    ListenAddress,
+    http::{NamedOrigins, OriginPattern, PublicUrl},
+};
 
 /// The flags about the network.
 #[derive(Args)]
 pub(super) struct NetworkArgs {
-    /// Listen on this address
+    /// Listen on this address, or on a unix socket like `unix:/run/sse.sock` (repeatable;
+    /// comma-separated in the variable)
     ///
     /// Port 0 takes a free port and prints its URL on stdout. An address that other machines can
-    /// reach needs --allow-anonymous, because there is no authentication yet.
+    /// reach needs --allow-anonymous, because there is no authentication yet. A file that an ended
+    /// server has left at the path of a unix socket is replaced; every other file stays.
     #[arg(
-        long,
+        long = "bind",
         env = "SSE_BIND",
         default_value = "127.0.0.1:5000",
         value_name = "ADDRESS:PORT",
-        value_parser = parse_address
+        value_delimiter = ',',
+        value_parser = str::parse::<ListenAddress>
     )]
-    pub(super) bind: SocketAddr,
+    pub(super) addresses: Vec<ListenAddress>,
+
+    /// Give the files of unix sockets these permissions, in octal
+    ///
+    /// Users who may write to the file may connect, and so publish and read.
+    #[arg(
+        long,
+        env = "SSE_SOCKET_MODE",
+        default_value = "0600",
+        value_name = "MODE",
+        value_parser = parse_socket_mode
+    )]
+    pub(super) socket_mode: u32,
 
     /// Let every client that reaches the address publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use sse_cli::loopback::is_loopback_ip;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{broker_choice::BrokerKind, cli::Args, network_args::NetworkArgs};
@@ -18,6 +17,7 @@ const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 /// A message for the operator, which states what is wrong and what to write instead.
 pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
     check_exposure(&args.network)?;
+    check_duplicates(&args.network)?;
     check_credentials(&args.network)?;
     check_sizes(args)?;
     check_idempotency_window(args.idempotency_window)?;
@@ -41,15 +41,29 @@ fn check_history_bytes(size: ByteSize) -> Result<(), String> {
 }
 
 fn check_exposure(args: &NetworkArgs) -> Result<(), String> {
-    if is_loopback_ip(args.bind.ip()) || args.allow_anonymous {
+    let mut reachable = args.addresses.iter().filter(|address| !address.is_local());
+    let Some(address) = reachable.next().filter(|_| !args.allow_anonymous) else {
         return Ok(());
-    }
+    };
     Err(format!(
-        "--bind {} can be reached from other machines, and there is no authentication yet: anyone \
+        "--bind {address} can be reached from other machines, and there is no authentication yet: anyone \
          could publish and read. Use 127.0.0.1 behind a proxy that authenticates, or add \
-         --allow-anonymous",
-        args.bind
+         --allow-anonymous"
     ))
+}
+
+fn check_duplicates(args: &NetworkArgs) -> Result<(), String> {
+    for (nth, address) in args.addresses.iter().enumerate() {
+        if args.addresses[..nth]
+            .iter()
+            .any(|earlier| earlier.is_same(address))
+        {
+            return Err(format!(
+                "--bind {address} is given twice: remove one of them"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// With credentials, every page of an allowed origin acts as the user of the browser. So each

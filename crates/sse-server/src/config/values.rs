@@ -1,9 +1,6 @@
 //! The forms of single values. The message of each error states what to write instead.
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use sse_proto::units::parse_duration;
 
@@ -31,14 +28,16 @@ pub(super) fn parse_coalesce(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text.to_socket_addrs().map_err(|_| {
-        format!(
-            "{text:?} is not an address and a port: write 127.0.0.1:5000, [::1]:5000 or \
-             localhost:5000"
-        )
-    })?;
-    addresses
-        .next()
-        .ok_or_else(|| format!("{text:?} has no address"))
+/// Parses the permissions of a socket's file, in octal.
+pub(super) fn parse_socket_mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    u32::from_str_radix(digits, 8)
+        .ok()
+        // A decimal number would mostly take the permission to connect from the owner.
+        .filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600)
+        .ok_or_else(|| {
+            "write an octal number from 0600 to 0777 with which the owner may read and write, such \
+             as 0660"
+                .to_owned()
+        })
 }

@@ -215,7 +215,9 @@ impl DetachableSocket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
-            if stall.since.elapsed() > self.0.accepted.get().stall_timeout(self.0.write_timeout) {
+            let accepted = self.0.accepted.get();
+            let unsent_max = socket.unsent_bytes_max();
+            if stall.since.elapsed() > accepted.stall_timeout(self.0.write_timeout, unsent_max) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             stall.next_attempt.as_mut().reset(Instant::now() + interval);

@@ -7,14 +7,18 @@
 //! which the slowest allowed reader reads what it has accepted, plus `--write-timeout`:
 //!
 //! ```text
-//! bytes that the client accepted  = bytes written - bytes still in this machine's kernel
+//! bytes that the client accepted  = bytes written - bytes that may not be sent yet
 //! bytes that it may not have read = min(bytes accepted, UNREAD_MAX)
 //! stall timeout                   = --write-timeout + bytes that it may not have read / 1 KB/s
 //! ```
+//!
+//! A unix socket has only one buffer, from which the client reads: no byte in it is unsent. The
+//! buffer has room again soon after the client has read. But the client is usually a proxy, which
+//! reads only when its own client has room, so `UNREAD_MAX` is the same.
 
 use std::time::Duration;
 
-/// Most unsent bytes that this machine's kernel queues per connection.
+/// Most unsent bytes that this machine's kernel queues per TCP connection.
 pub const UNSENT_BYTES: u32 = 32 << 10;
 /// A client that reads at least this fast is never closed as stalled.
 const SLOWEST_BYTES_PER_S: u64 = 1000;
@@ -36,13 +40,13 @@ impl BytesAccepted {
     }
 
     /// Returns how long the connection may accept no data before it is stalled.
+    ///
+    /// Up to `unsent_max` bytes may not have reached the client: [`UNSENT_BYTES`], or 0 for a unix
+    /// socket.
     #[must_use]
-    pub fn stall_timeout(self, write_timeout: Duration) -> Duration {
+    pub fn stall_timeout(self, write_timeout: Duration, unsent_max: u32) -> Duration {
         let bytes = u64::from(self.0) * UNIT_BYTES as u64;
-        // The client has not received what is still in this machine's kernel.
-        let unread = bytes
-            .saturating_sub(u64::from(UNSENT_BYTES))
-            .min(UNREAD_MAX);
+        let unread = bytes.saturating_sub(unsent_max.into()).min(UNREAD_MAX);
         write_timeout.saturating_add(slowest_read_time(unread))
     }
 }
@@ -75,12 +79,13 @@ mod tests {
     #[test]
     fn the_timeout_grows_with_the_bytes_accepted_up_to_a_limit() {
         let mut accepted = BytesAccepted::default();
-        assert_eq!(accepted.stall_timeout(TIMEOUT), TIMEOUT);
-        // All of it may still be in this machine's kernel.
+        assert_eq!(accepted.stall_timeout(TIMEOUT, UNSENT_BYTES), TIMEOUT);
+        // All of it may still be unsent, but not on a unix socket.
         accepted.add(UNSENT_BYTES as usize);
-        assert_eq!(accepted.stall_timeout(TIMEOUT), TIMEOUT);
+        assert_eq!(accepted.stall_timeout(TIMEOUT, UNSENT_BYTES), TIMEOUT);
+        assert!(accepted.stall_timeout(TIMEOUT, 0) > TIMEOUT + Duration::from_secs(32));
         accepted.add(100_000);
-        let stall_timeout = accepted.stall_timeout(TIMEOUT);
+        let stall_timeout = accepted.stall_timeout(TIMEOUT, UNSENT_BYTES);
         assert!(
             stall_timeout >= TIMEOUT + Duration::from_secs(100)
                 && stall_timeout < TIMEOUT + Duration::from_secs(101)
@@ -89,7 +94,10 @@ mod tests {
             accepted.add(usize::MAX);
             accepted.add(1 << 20);
         }
-        assert_eq!(accepted.stall_timeout(TIMEOUT), stall_timeout_max(TIMEOUT));
+        assert_eq!(
+            accepted.stall_timeout(TIMEOUT, UNSENT_BYTES),
+            stall_timeout_max(TIMEOUT)
+        );
         assert!(stall_timeout_max(TIMEOUT) < Duration::from_mins(5));
     }
 }

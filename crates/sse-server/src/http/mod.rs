@@ -73,11 +73,15 @@ use self::{
     error::{ApiError, ApiResult, shortened},
     ops::{health, metrics},
 };
+use crate::ListenAddress;
 
 /// Adds all routes to an app. This is the only list of routes.
-pub fn routes(config: &mut ServiceConfig, state: AppState) {
+///
+/// `address` is the address of the listening socket that accepts the connections of the app.
+pub fn routes(config: &mut ServiceConfig, state: AppState, address: ListenAddress) {
     config
         .app_data(LocalData::new(state))
+        .app_data(LocalData::new(address))
         .configure(event_routes)
         .configure(operator_routes)
         .default_service(web::to(not_found));

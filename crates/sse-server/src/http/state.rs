@@ -1,6 +1,6 @@
 //! What the handlers share.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
@@ -9,7 +9,7 @@ use super::{
     BodyMemory, HistoryBudget, Origins, PublicUrl, Rejections,
     error::{ApiError, ApiResult},
 };
-use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
+use crate::{ListenAddress, channel::Hub, fanout::streams::Streams, metrics::Metrics};
 
 /// What a request may contain.
 #[derive(Debug, Clone, Copy)]
@@ -122,18 +122,17 @@ pub struct AppState {
     pub origins: Origins,
     /// What streams are made from.
     pub streams: Streams,
-    /// Address that the server listens on.
-    pub address: SocketAddr,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }
 
-/// Returns the address that the server listens on.
-pub(crate) fn local_address(request: &HttpRequest) -> SocketAddr {
+/// Returns the address of the listening socket that accepted the request's connection.
+pub(crate) fn listen_address(request: &HttpRequest) -> ListenAddress {
     // The default of actix is a loopback address, with which origins are checked most strictly.
-    request
-        .app_data::<LocalData<AppState>>()
-        .map_or_else(|| request.app_config().local_addr(), |state| state.address)
+    request.app_data::<LocalData<ListenAddress>>().map_or_else(
+        || ListenAddress::Tcp(request.app_config().local_addr()),
+        |address| ListenAddress::clone(address),
+    )
 }
 
 /// Returns the URLs at which clients reach the server through a proxy.

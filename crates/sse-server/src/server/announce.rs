@@ -1,10 +1,11 @@
 //! What the server reports when it starts: the broker, where it listens, and the settings in force.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::io::Write as _;
 
 use bytesize::ByteSize;
 
 use crate::{
+    ListenAddress,
     broker::redis::without_password,
     config::{BrokerConfig, BrokerKind, Config, unknown_variables},
     http::{NamedOrigins, OriginPattern},
@@ -24,15 +25,21 @@ fn describe_broker(kind: &BrokerKind) -> String {
     }
 }
 
-/// Logs the address and the main settings. With port 0, also prints the URL on stdout.
-pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: usize) {
+/// Logs the addresses and the main settings. Also prints the URLs of free ports on stdout.
+///
+/// `addresses` has the chosen ports, in the order of the flags.
+pub(super) fn announce(config: &Config, addresses: &[ListenAddress], connections_max: usize) {
     warn_about_unknown_variables();
     warn_about_null_origin(&config.origins);
-    tracing::info!("listening on http://{address}");
+    for address in addresses {
+        tracing::info!("listening on {}", address.url());
+    }
     log_settings(config, connections_max);
-    if config.bind.port() == 0 {
-        // A closed stdout is no error: the URL is in the log as well.
-        let _ = writeln!(std::io::stdout(), "http://{address}");
+    for (wanted, address) in config.addresses.iter().zip(addresses) {
+        if wanted.takes_free_port() {
+            // A closed stdout is no error: the URL is in the log as well.
+            let _ = writeln!(std::io::stdout(), "{}", address.url());
+        }
     }
 }
 

@@ -4,19 +4,15 @@
 //! [`DetachableSocket`], out of which a stream can take its socket.
 //!
 //! ```text
-//! actix accepts ── TcpStream ──> Acceptor::accept ── DetachableSocket ──> http_service ──> handlers
-//!                                 limits, options                    HTTP/1
+//!                  TCP or unix socket
+//! actix accepts ── AcceptedSocket ──> Acceptor::accept ── DetachableSocket ──> http_service ──> handlers
+//!                                      limits, options                    HTTP/1
 //! ```
 //!
 //! Only the [`Acceptor`] and its caller know the type of the socket. Another transport, such as
 //! TLS, is a stage between accepting and HTTP.
 
-use std::{
-    future::ready,
-    io,
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{future::ready, io, net::SocketAddr, time::Duration};
 
 use actix_http::{Extensions, HttpService, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
@@ -24,13 +20,25 @@ use actix_service::{
     IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
     apply_fn_factory, fn_service, map_config,
 };
-use actix_web::{App, dev::AppConfig, middleware::from_fn, rt::net::TcpStream};
+use actix_web::{
+    App,
+    dev::AppConfig,
+    middleware::from_fn,
+    rt::net::{TcpStream, UnixStream},
+};
 use socket2::{SockRef, TcpKeepalive};
 
-use super::{cores, protocol_errors::ProtocolErrorLog, shutdown::PUBLISH_TIMEOUT_S};
+use super::{
+    cores,
+    listen::{Listener, ListeningSocket},
+    protocol_errors::ProtocolErrorLog,
+    shutdown::PUBLISH_TIMEOUT_S,
+};
 use crate::{
+    ListenAddress,
     fanout::{
         detach::{DetachableSocket, OpenConnections},
+        socket::AcceptedSocket,
         stall::{self, stall_timeout_max},
     },
     http::{self, AppState},
@@ -46,56 +54,99 @@ const USER_TIMEOUT: Duration = Duration::from_mins(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bytes that are on their way to a subscriber, or wait in the kernel.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes that wait in a unix socket until the client has read them. Linux doubles the number, and
+/// counts its own overhead.
+const UNIX_SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes that actix buffers per connection before it stops asking a body for more.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
 /// An accepted connection and the address of its peer, if it is known.
 type Accepted = (DetachableSocket, Option<SocketAddr>);
 
-/// Serves HTTP on `listener` with one worker thread per core.
+/// Name of the service in the log of actix-server.
+const SERVICE: &str = "sse-server";
+
+/// Limits of the connections of all listeners together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionLimits {
+    pub(super) connections_max: usize,
+    /// Shortest time without progress after which a client is stalled.
+    pub(super) write_timeout: Duration,
+}
+
+/// Serves HTTP on all `listeners` with one worker thread per core.
 pub(super) fn serve(
-    listener: TcpListener,
-    state: AppState,
-    connections_max: usize,
-    write_timeout: Duration,
+    listeners: Vec<Listener>,
+    state: &AppState,
+    limits: ConnectionLimits,
 ) -> io::Result<Server> {
     let workers = cores();
     let acceptor = Acceptor {
         open: OpenConnections::default(),
-        connections_max,
-        write_timeout,
+        limits,
     };
     let log = ProtocolErrorLog::default();
-    let builder = Server::build();
-    let shutdown = builder.graceful_shutdown_signal();
-    let builder = builder
+    let mut builder = Server::build()
         .workers(workers)
-        .max_concurrent_connections((connections_max / workers).max(1))
+        .max_concurrent_connections((limits.connections_max / workers).max(1))
         .shutdown_timeout(PUBLISH_TIMEOUT_S)
-        .disable_signals()
-        .listen("sse-server", listener, move || {
-            let acceptor = acceptor.clone();
-            fn_service(move |socket: TcpStream| {
-                ready(
-                    acceptor
-                        .accept(socket)
-                        .ok_or(DispatchError::DisconnectTimeout),
-                )
-            })
-            .and_then(logged(
-                http_service(state.clone(), shutdown.clone()),
-                log.clone(),
-            ))
-        })?;
+        .disable_signals();
+    let shutdown = builder.graceful_shutdown_signal();
+    for Listener { address, socket } in listeners {
+        let connections = Connections {
+            acceptor: acceptor.clone(),
+            state: state.clone(),
+            address,
+            shutdown: shutdown.clone(),
+            log: log.clone(),
+        };
+        builder = match socket {
+            ListeningSocket::Tcp(socket) => {
+                builder.listen(SERVICE, socket, move || connections.service::<TcpStream>())?
+            }
+            ListeningSocket::Unix(socket) => {
+                builder.listen_uds(SERVICE, socket, move || connections.service::<UnixStream>())?
+            }
+        };
+    }
     Ok(builder.run())
+}
+
+/// What serves the connections of one listener.
+#[derive(Clone)]
+struct Connections {
+    acceptor: Acceptor,
+    state: AppState,
+    address: ListenAddress,
+    shutdown: GracefulShutdownSignal,
+    log: ProtocolErrorLog,
+}
+
+impl Connections {
+    /// Creates the service of accepted sockets for one worker.
+    fn service<S: Into<AcceptedSocket> + 'static>(
+        &self,
+    ) -> impl ServiceFactory<S, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<S>
+    {
+        let acceptor = self.acceptor.clone();
+        let http = http_service(
+            self.state.clone(),
+            self.address.clone(),
+            self.shutdown.clone(),
+        );
+        fn_service(move |socket: S| {
+            let accepted = acceptor.accept(socket.into());
+            ready(accepted.ok_or(DispatchError::DisconnectTimeout))
+        })
+        .and_then(logged(http, self.log.clone()))
+    }
 }
 
 /// Accepts connections up to a limit.
 #[derive(Clone)]
 struct Acceptor {
     open: OpenConnections,
-    connections_max: usize,
-    write_timeout: Duration,
+    limits: ConnectionLimits,
 }
 
 impl Acceptor {
@@ -103,30 +154,38 @@ impl Acceptor {
     ///
     /// The limit is checked here as well as by actix, which does not count the sockets that streams
     /// have taken.
-    fn accept(&self, socket: TcpStream) -> Option<Accepted> {
-        if self.open.count() >= self.connections_max {
+    fn accept(&self, socket: AcceptedSocket) -> Option<Accepted> {
+        if self.open.count() >= self.limits.connections_max {
             return None;
         }
         self.set_options(&socket);
-        let peer = socket.peer_addr().ok();
-        Some((
-            DetachableSocket::new(socket, &self.open, self.write_timeout),
-            peer,
-        ))
+        let peer = socket.peer_address();
+        let socket = DetachableSocket::new(socket, &self.open, self.limits.write_timeout);
+        Some((socket, peer))
     }
 
     /// Sets the options of a socket. A connection works without any of them, so errors are
     /// ignored.
-    fn set_options(&self, socket: &TcpStream) {
+    fn set_options(&self, socket: &AcceptedSocket) {
+        match socket {
+            AcceptedSocket::Tcp(socket) => self.set_tcp_options(socket),
+            AcceptedSocket::Unix(socket) => {
+                let _ = SockRef::from(socket).set_send_buffer_size(UNIX_SEND_BUFFER_BYTES);
+            }
+        }
+    }
+
+    fn set_tcp_options(&self, socket: &TcpStream) {
         let _ = socket.set_nodelay(true);
         let socket = SockRef::from(socket);
         let _ = socket.set_tcp_keepalive(&keepalive());
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         {
-            let user_timeout = stall_timeout_max(self.write_timeout).saturating_add(USER_TIMEOUT);
+            let stall_timeout_max = stall_timeout_max(self.limits.write_timeout);
             let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
-            let _ = socket.set_tcp_user_timeout(Some(user_timeout));
+            let _ =
+                socket.set_tcp_user_timeout(Some(stall_timeout_max.saturating_add(USER_TIMEOUT)));
         }
     }
 }
@@ -158,8 +217,11 @@ fn logged(service: impl ConnectionService, log: ProtocolErrorLog) -> impl Connec
 }
 
 /// HTTP/1 over connections of any transport, with the routes and CORS.
-fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl ConnectionService {
-    let address = state.address;
+fn http_service(
+    state: AppState,
+    address: ListenAddress,
+    shutdown: GracefulShutdownSignal,
+) -> impl ConnectionService {
     let limits = state.limits;
     let rejections = state.rejections.clone();
     let app = App::new()
@@ -168,7 +230,7 @@ fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl Conne
         .wrap(from_fn(http::record_rejections))
         // The outermost: it also sees the responses of the other middlewares.
         .wrap(from_fn(http::add_common_headers))
-        .configure(move |config| http::routes(config, state))
+        .configure(move |config| http::routes(config, state, address))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
     HttpService::build()
@@ -183,7 +245,6 @@ fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl Conne
         // when the next event cannot be written.
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
-        .local_addr(address)
         .expect(fn_service(move |request: Request| {
             ready(http::check_expectation(request, &limits, &rejections))
         }))

@@ -1,32 +1,109 @@
-//! The listening socket.
+//! The listening sockets.
 
 use std::{
     io::{self, ErrorKind},
     net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
 };
 
+use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
+use super::unix_socket::{self, SocketFile};
+use crate::ListenAddress;
 
-/// Listens on `address`.
+/// Connections that wait to be accepted, per socket.
+pub(super) const BACKLOG: i32 = 4096;
+
+/// A listening socket.
+pub(super) struct Listener {
+    /// Where it listens; a free port is chosen.
+    pub(super) address: ListenAddress,
+    pub(super) socket: ListeningSocket,
+}
+
+/// A socket that does not block.
+pub(super) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The sockets of a server, and the files that belong to them.
+pub(super) struct Listening {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) files: Vec<SocketFile>,
+}
+
+/// Listens on all `addresses`. The files of unix sockets get the permissions `mode`.
 ///
 /// # Errors
 ///
-/// The address is in use, not of this machine, or needs permission; the message contains advice.
-pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    open(address).map_err(|error| {
+/// An address is in use, not of this machine, or needs permission. The message names the address
+/// and contains advice.
+pub(super) async fn bind_all(addresses: &[ListenAddress], mode: u32) -> anyhow::Result<Listening> {
+    let (mut listeners, mut files) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let socket = match address {
+            ListenAddress::Tcp(tcp) => {
+                let is_shared = shares_port_with_ipv4(*tcp, addresses);
+                ListeningSocket::Tcp(bind_tcp(*tcp, is_shared)?)
+            }
+            ListenAddress::Unix(path) => {
+                let (socket, file) = unix_socket::bind(path, mode)
+                    .await
+                    .with_context(|| format!("cannot listen on {address}"))?;
+                files.push(file);
+                ListeningSocket::Unix(socket)
+            }
+        };
+        listeners.push(Listener {
+            address: bound_address(address, &socket)?,
+            socket,
+        });
+    }
+    Ok(Listening { listeners, files })
+}
+
+/// Returns the address with the port that the system has chosen.
+fn bound_address(
+    address: &ListenAddress,
+    socket: &ListeningSocket,
+) -> anyhow::Result<ListenAddress> {
+    Ok(match socket {
+        ListeningSocket::Tcp(socket) => {
+            ListenAddress::Tcp(socket.local_addr().context("the address of the socket")?)
+        }
+        ListeningSocket::Unix(_) => address.clone(),
+    })
+}
+
+/// Whether an IPv4 address with the port of this IPv6 address is given too.
+///
+/// The socket of `[::]` also accepts connections over IPv4, unless another socket does.
+fn shares_port_with_ipv4(address: SocketAddr, all: &[ListenAddress]) -> bool {
+    let port = address.port();
+    let shares = |other: &ListenAddress| match other {
+        ListenAddress::Tcp(other) => other.is_ipv4() && other.port() == port,
+        ListenAddress::Unix(_) => false,
+    };
+    address.ip().to_canonical().is_ipv6() && port != 0 && all.iter().any(shares)
+}
+
+fn bind_tcp(address: SocketAddr, only_ipv6: bool) -> anyhow::Result<TcpListener> {
+    open_tcp(address, only_ipv6).map_err(|error| {
         let advice = advice(error.kind());
         anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
     })
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open_tcp(address: SocketAddr, only_ipv6: bool) -> io::Result<TcpListener> {
     let socket = tcp_socket(Domain::for_address(address))?;
     // Without this option, a restart has to wait until the kernel has forgotten the connections of
     // the last run.
     socket.set_reuse_address(true)?;
+    if only_ipv6 {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

@@ -3,7 +3,8 @@
 //! | file | contents |
 //! |---|---|
 //! | `open_broker` | opens the broker that the settings choose |
-//! | `listen` | the listening socket |
+//! | `listen` | the listening sockets |
+//! | `unix_socket` | one of them, and its file |
 //! | `connection_service` | from an accepted socket to HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
@@ -14,14 +15,15 @@ mod listen;
 mod open_broker;
 mod protocol_errors;
 mod shutdown;
+mod unix_socket;
 
-use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc};
+use std::{future::Future, num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::shutdown::Running;
+use self::{connection_service::ConnectionLimits, listen::Listening, shutdown::Running};
 use crate::{
     broker::{Broker, BrokerError},
     channel::Hub,
@@ -44,7 +46,7 @@ const CONNECTIONS_RESERVE: usize = 16;
 ///
 /// # Errors
 ///
-/// The broker cannot be opened, the address is not available, or the log can no longer be written.
+/// The broker cannot be opened, an address is not available, or the log can no longer be written.
 pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
     let running = start(&config, failed).await?;
@@ -65,26 +67,33 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     let metrics = Metrics::new();
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
     let connections_max = raise_open_files();
-    let listener = listen::bind(config.bind)?;
-    let address = listener.local_addr().context("the address of the socket")?;
+    let Listening { listeners, files } =
+        listen::bind_all(&config.addresses, config.socket_mode).await?;
+    let addresses: Vec<_> = listeners
+        .iter()
+        .map(|listener| listener.address.clone())
+        .collect();
 
     let stopping = CancellationToken::new();
     let resources = Resources {
         broker: broker.clone(),
         metrics,
-        address,
         connections_max,
         stopping: stopping.clone(),
     };
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
-    let write_timeout = config.fanout.write_timeout;
-    let server = connection_service::serve(listener, state, connections_max, write_timeout)
-        .with_context(|| format!("cannot serve on {address}"))?;
-    announce::announce(config, address, connections_max);
+    let limits = ConnectionLimits {
+        connections_max,
+        write_timeout: config.fanout.write_timeout,
+    };
+    let server =
+        connection_service::serve(listeners, &state, limits).context("cannot serve HTTP")?;
+    announce::announce(config, &addresses, connections_max);
     Ok(Running {
         handle: server.handle(),
         serving: tokio::spawn(server),
+        socket_files: files,
         stopping,
         fanout,
         broker,
@@ -95,7 +104,6 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
 struct Resources {
     broker: Broker,
     metrics: Metrics,
-    address: SocketAddr,
     connections_max: usize,
     stopping: CancellationToken,
 }
@@ -129,7 +137,6 @@ impl Resources {
                 admission,
                 stopping: self.stopping,
             },
-            address: self.address,
             broker_name: config.broker.kind.name(),
             hub,
             metrics: self.metrics,

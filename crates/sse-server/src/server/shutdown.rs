@@ -1,6 +1,6 @@
 //! The order in which a server ends.
 //!
-//! 1. No new connections; every stream ends at once, and its client resumes elsewhere by its id.
+//! 1. No new connections, and the files of unix sockets are removed. Every stream ends at once, and its client resumes elsewhere by its id.
 //! 2. Publishes in progress get [`PUBLISH_TIMEOUT_S`] to finish, because their publishers wait for
 //!    a response.
 //! 3. The fan-out threads end.
@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::unix_socket::SocketFile;
 use crate::{
     broker::{Broker, BrokerError},
     fanout::thread::Fanout,
@@ -26,6 +27,8 @@ pub(super) struct Running {
     pub(super) handle: ServerHandle,
     /// The task that serves, which ends after `handle` was asked to stop.
     pub(super) serving: JoinHandle<io::Result<()>>,
+    /// The files of the unix sockets.
+    pub(super) socket_files: Vec<SocketFile>,
     /// Ends the streams that HTTP workers drive.
     pub(super) stopping: CancellationToken,
     /// Drives the other streams.
@@ -44,6 +47,7 @@ impl Running {
         if let Some(fanout) = &self.fanout {
             fanout.end_streams();
         }
+        drop(self.socket_files);
         self.handle.stop(true).await;
         self.serving
             .await

@@ -23,5 +23,6 @@ mod slow;
 mod start_params;
 mod stream;
 mod trimming;
+mod unix_socket;
 mod until;
 mod upgrade;

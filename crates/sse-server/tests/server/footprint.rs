@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{
-    Backend, KilledWhenDropped, RedisServer, STAYS_ATTACHED, Subscriber, TestServer, all_at_once,
-    clean, ended, server_command, skip, until, within,
+    AnySocket, Backend, KilledWhenDropped, RedisServer, STAYS_ATTACHED, Subscriber, TestServer,
+    all_at_once, clean, ended, server_command, skip, until, within,
 };
 
 const MIB: usize = 1 << 20;
@@ -329,9 +329,16 @@ async fn open_streams(
     server: &TestServer,
     channels: impl Iterator<Item = String>,
 ) -> Vec<tokio::net::TcpStream> {
+    open_streams_over(async || server.connect().await, channels).await
+}
+
+async fn open_streams_over<S: AnySocket>(
+    connect: impl AsyncFn() -> S,
+    channels: impl Iterator<Item = String>,
+) -> Vec<S> {
     let mut streams = Vec::new();
     for channel in channels {
-        let mut stream = server.connect().await;
+        let mut stream = connect().await;
         stream
             .write_all(
                 format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
@@ -397,6 +404,29 @@ async fn a_channel_needs_little_memory_and_none_without_subscribers() {
         "removed channels still use memory: {peaks:?}"
     );
     drop(warm);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_over_a_unix_socket_leaves_the_memory_of_its_http_worker() {
+    const STREAMS: usize = 400;
+    if STAYS_ATTACHED {
+        return skip("without fan-out threads, streams stay with the HTTP workers");
+    }
+    let server = TestServer::start_on_unix_socket(Backend::Memory, &[]).await;
+    let Some(_) = resident_kib(&server) else {
+        return skip("the memory of a process is read from /proc, which this system does not have");
+    };
+    let open = async |count| {
+        let channels = (0..count).map(|_| "one".to_owned());
+        open_streams_over(async || server.connect_unix().await, channels).await
+    };
+    let _warm = open(STREAMS).await;
+    let before = resident_kib(&server).unwrap();
+    let _streams = open(STREAMS).await;
+    let added = resident_kib(&server).unwrap().saturating_sub(before);
+    println!("{STREAMS} streams over a unix socket took {added} KiB");
+    // A stream that stays with its HTTP worker takes 12 KiB.
+    assert!(added < STREAMS * 4, "{added} KiB for {STREAMS} streams");
 }
 
 /// A build outside the checkout, made by `scripts/test --full`; without it, the usual build.

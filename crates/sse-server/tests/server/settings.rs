@@ -69,6 +69,27 @@ async fn misuse_ends_with_code_2_and_states_what_to_write() {
             &["\"5000\"", "127.0.0.1:5000", "[::1]:5000"],
         ),
         (&["--bind", "127.0.0.1:99999"], &["127.0.0.1:5000"]),
+        (
+            &["--bind", "/run/sse.sock"],
+            &["--bind", "write unix:/run/sse.sock"],
+        ),
+        (&["--bind", "unix:"], &["--bind", "unix:/run/sse.sock"]),
+        (&["--bind", "unix:@sse"], &["--bind", "abstract"]),
+        (
+            &["--bind", "127.0.0.1:5000,127.0.0.1:5000"],
+            &["--bind 127.0.0.1:5000", "twice"],
+        ),
+        (
+            &["--bind", "unix:/run/a", "--bind", "unix:///run/a"],
+            &["--bind unix:/run/a", "twice"],
+        ),
+        (
+            &["--bind", "127.0.0.1:0", "--bind", "0.0.0.0:5000"],
+            &["--bind 0.0.0.0:5000", "--allow-anonymous"],
+        ),
+        (&["--socket-mode", "432"], &["--socket-mode", "0660"]),
+        (&["--socket-mode", "0668"], &["--socket-mode", "0660"]),
+        (&["--socket-mode", "01777"], &["--socket-mode", "0660"]),
         (&["--heartbeat", "15"], &["--heartbeat", "15s"]),
         (&["--heartbeat", "0s"], &["--heartbeat", "more than zero"]),
         (&["--history-age", "yesterday"], &["--history-age", "24h"]),

@@ -14,24 +14,39 @@ use futures::stream;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::mpsc,
 };
 
 use super::*;
+use crate::fanout::stall::UNSENT_BYTES;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connects two sockets; the accepted one has a small send buffer.
-fn socket_pair() -> (std::net::TcpStream, TcpStream) {
+/// Connects two sockets with small buffers. The second one is the accepted one.
+fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
+    client.set_nonblocking(true).unwrap();
     accepted.set_nonblocking(true).unwrap();
+    SockRef::from(&client)
+        .set_recv_buffer_size(32 << 10)
+        .unwrap();
     SockRef::from(&accepted)
         .set_send_buffer_size(32 << 10)
         .unwrap();
-    (client, TcpStream::from_std(accepted).unwrap())
+    let [client, accepted] = [client, accepted].map(TcpStream::from_std);
+    (client.unwrap(), accepted.unwrap())
+}
+
+/// Like [`tcp_pair`], with unix sockets.
+fn unix_pair() -> (UnixStream, UnixStream) {
+    let (client, accepted) = UnixStream::pair().unwrap();
+    SockRef::from(&accepted)
+        .set_send_buffer_size(32 << 10)
+        .unwrap();
+    (client, accepted)
 }
 
 /// Writes until the client is stalled. Returns the bytes that it accepted, and how long it
@@ -55,13 +70,20 @@ async fn write_until_stalled(connection: &mut DetachableSocket) -> (usize, Durat
 /// The paused clock advances whenever the test has nothing else to wait for.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_accepts_no_data_is_closed_after_its_stall_timeout() {
-    let (_client, accepted) = socket_pair();
+    let (_client, accepted) = tcp_pair();
+    assert_closed_when_stalled(accepted, UNSENT_BYTES).await;
+    let (_client, accepted) = unix_pair();
+    assert_closed_when_stalled(accepted, 0).await;
+}
+
+/// Checks the stall timeout of a connection whose kernel may hold `unsent_max` unsent bytes.
+async fn assert_closed_when_stalled(accepted: impl Into<AcceptedSocket>, unsent_max: u32) {
     let open = OpenConnections::default();
     let mut connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
     let (bytes, waited) = write_until_stalled(&mut connection).await;
     let mut accepted = BytesAccepted::default();
     accepted.add(bytes);
-    let stall_timeout = accepted.stall_timeout(WRITE_TIMEOUT);
+    let stall_timeout = accepted.stall_timeout(WRITE_TIMEOUT, unsent_max);
     assert!(
         stall_timeout > 2 * WRITE_TIMEOUT,
         "the client accepted only {bytes} bytes"
@@ -74,7 +96,7 @@ async fn a_client_that_accepts_no_data_is_closed_after_its_stall_timeout() {
 
 #[tokio::test]
 async fn a_socket_is_detached_once_and_counts_as_open_until_it_is_dropped() {
-    let (_client, accepted) = socket_pair();
+    let (_client, accepted) = tcp_pair();
     let open = OpenConnections::default();
     let connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
     let detached = connection.detach().await.unwrap();
@@ -89,9 +111,19 @@ async fn a_socket_is_detached_once_and_counts_as_open_until_it_is_dropped() {
 /// the buffers of both kernels, so the client must read before the body may take the socket.
 #[actix_web::test]
 async fn actix_writes_everything_before_the_detach_and_handles_no_request_after_it() {
+    let (client, accepted) = tcp_pair();
+    assert_contract(client, accepted).await;
+    let (client, accepted) = unix_pair();
+    assert_contract(client, accepted).await;
+}
+
+async fn assert_contract(
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
+    accepted: impl Into<AcceptedSocket>,
+) {
     const OPENING_BYTES: usize = 1 << 20;
-    static REQUESTS: AtomicUsize = AtomicUsize::new(0);
-    let (client, accepted) = socket_pair();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
     let open = OpenConnections::default();
     let connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
     let (sender, mut detached) = mpsc::unbounded_channel();
@@ -100,7 +132,7 @@ async fn actix_writes_everything_before_the_detach_and_handles_no_request_after_
             data.insert(connection.clone());
         })
         .h1(move |request: Request| {
-            REQUESTS.fetch_add(1, Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
             let connection = request.conn_data::<DetachableSocket>().cloned().unwrap();
             let sender = sender.clone();
             let body = stream::unfold(true, move |is_opening| {
@@ -123,11 +155,6 @@ async fn actix_writes_everything_before_the_detach_and_handles_no_request_after_
         });
     let service = service.new_service(()).await.unwrap();
 
-    SockRef::from(&client)
-        .set_recv_buffer_size(32 << 10)
-        .unwrap();
-    client.set_nonblocking(true).unwrap();
-    let mut client = TcpStream::from_std(client).unwrap();
     let two_requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
     client.write_all(two_requests.as_bytes()).await.unwrap();
 
@@ -174,5 +201,5 @@ async fn actix_writes_everything_before_the_detach_and_handles_no_request_after_
     ]
     .concat();
     assert!(body == expected, "{} bytes of body", body.len());
-    assert_eq!(REQUESTS.load(Ordering::Relaxed), 1);
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
 }

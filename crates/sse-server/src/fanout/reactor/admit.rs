@@ -2,7 +2,7 @@
 
 use std::{io, rc::Rc, sync::Arc, time::Instant};
 
-use mio::{Interest, Token};
+use mio::Token;
 use sse_proto::EventId;
 
 use super::{Pass, Reactor, WatchedView, to_stored_key};
@@ -32,8 +32,8 @@ impl Reactor<'_> {
     fn admit(&mut self, mut stream: NewStream) -> io::Result<()> {
         let key = self.connections.vacant_key();
         let stored_key = to_stored_key(key)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
         let socket = &mut stream.socket.socket;
+        let interest = socket.interest();
         self.poll
             .registry()
             .register(socket, Token(key), interest)?;

@@ -83,6 +83,7 @@ impl Reactor<'_> {
                     self.next_stall_check = self.now + interval;
                 }
                 self.blocked.insert(key);
+                self.connections[key].poll_for_room(self.poll.registry(), key);
             }
             Err(_) => self.close_stream(key, CloseReason::Client),
         }
@@ -187,6 +188,7 @@ impl Reactor<'_> {
             }
             Ok(WriteOutcome::Complete) => {
                 self.blocked.remove(&key);
+                connection.poll_for_room(self.poll.registry(), key);
                 self.queue_stream(key);
             }
             Err(_) => self.close_stream(key, CloseReason::Client),

@@ -17,7 +17,7 @@ use actix_web::{
     HttpRequest,
     http::header::{self, HeaderName},
 };
-use sse_cli::loopback::{is_loopback_ip, is_loopback_url};
+use sse_cli::loopback::is_loopback_url;
 
 use super::{
     origin_pattern::{OriginList, OriginPattern},
@@ -26,7 +26,7 @@ use super::{
 use crate::http::{
     error::{ApiError, ApiResult, shortened},
     request::header::header_text,
-    state::local_address,
+    state::listen_address,
 };
 
 /// How the request of a page relates to the page's site (Fetch Metadata Request Headers). Browsers
@@ -148,9 +148,10 @@ fn is_origin_of_host(request: &HttpRequest, origin: &str) -> bool {
 /// Whether a foreign name leads to this machine.
 ///
 /// If `evil.example` resolves to 127.0.0.1 (DNS rebinding), its page seems to be of the same origin
-/// as a server that listens on loopback. So such a server accepts only origins of this machine.
+/// as a server that listens on loopback. So such a server accepts only origins of this machine. The
+/// same is true for a unix socket, to which a proxy on loopback may lead.
 fn is_rebound(request: &HttpRequest, origin: &str) -> bool {
-    is_loopback_ip(local_address(request).ip()) && !is_loopback(origin)
+    listen_address(request).is_local() && !is_loopback(origin)
 }
 
 /// Whether an origin belongs to this machine.

@@ -7,31 +7,53 @@
 use actix_web::{HttpRequest, http::header};
 
 use super::header::header_text;
-use crate::http::state::{local_address, public_urls};
+use crate::{
+    ListenAddress,
+    http::state::{listen_address, public_urls},
+};
 
 /// Returns a command line for the host, path and query of the request.
 ///
 /// The host and a prefix of the path are those of a public URL, if the operator has named one.
 pub(crate) fn curl_line(request: &HttpRequest, content_type: &str, body: &str) -> String {
-    let url = url_for_shell(request);
-    format!("curl -H 'content-type: {content_type}' -d '{body}' '{url}'")
+    let target = target_for_shell(request);
+    format!("curl -H 'content-type: {content_type}' -d '{body}' {target}")
 }
 
-fn url_for_shell(request: &HttpRequest) -> String {
+/// Returns the arguments that lead to this server.
+fn target_for_shell(request: &HttpRequest) -> String {
     let host = header_text(request, header::HOST).unwrap_or_default();
     let path = path_for_shell(request);
     let public_urls = public_urls(request);
     let same_host = public_urls.iter().find(|url| url.is_of_host(&host));
     match same_host.or(public_urls.first()) {
-        Some(url) => url.with_path(&path),
-        None if is_plain_host(&host) => format!("http://{host}{path}"),
-        None => format!("http://{}{path}", local_address(request)),
+        Some(url) => format!("'{}'", url.with_path(&path)),
+        // A client that names another host came through a proxy.
+        None if is_plain_host(&host) && !is_localhost(&host) => format!("'http://{host}{path}'"),
+        None => local_target(&listen_address(request), &host, &path),
+    }
+}
+
+/// Returns the arguments for a client on this machine.
+fn local_target(address: &ListenAddress, host: &str, path: &str) -> String {
+    match address {
+        ListenAddress::Unix(socket) => {
+            let socket = socket.display().to_string().replace('\'', r"'\''");
+            format!("--unix-socket '{socket}' 'http://localhost{path}'")
+        }
+        ListenAddress::Tcp(_) if is_plain_host(host) => format!("'http://{host}{path}'"),
+        ListenAddress::Tcp(_) => format!("'{}{path}'", address.url()),
     }
 }
 
 fn is_plain_host(host: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte);
     !host.is_empty() && host.bytes().all(is_plain)
+}
+
+/// Whether a client that has no name for the server sent this host.
+fn is_localhost(host: &str) -> bool {
+    host.split(':').next() == Some("localhost")
 }
 
 fn path_for_shell(request: &HttpRequest) -> String {

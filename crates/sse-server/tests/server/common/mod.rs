@@ -25,17 +25,17 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::{interval, timeout},
 };
 
 pub(crate) use self::{
     proxy::Proxy,
-    raw_http::{RawConnection, RawHead, only_response},
+    raw_http::{AnySocket, RawConnection, RawHead, only_response},
     redis_server::RedisServer,
     subscriber::{Subscriber, TestEvent},
 };
@@ -94,6 +94,8 @@ pub(crate) struct TestServer {
     /// The Redis of this server, if the harness started Redis for it.
     pub(crate) redis: Option<RedisServer>,
     log: PathBuf,
+    /// The unix socket that the client uses, if it does not use TCP, and its directory.
+    socket: Option<(PathBuf, TempDir)>,
 }
 
 enum Keep {
@@ -123,6 +125,17 @@ impl TestServer {
         let flags = flags.iter().map(|flag| (*flag).to_owned());
         let mut server = Self::spawn(broker.into_iter().chain(flags).collect(), directory).await;
         server.redis = redis;
+        server
+    }
+
+    /// A server that also listens on a unix socket, over which its client connects.
+    pub(crate) async fn start_on_unix_socket(backend: Backend, flags: &[&str]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let socket = directory.path().join("sse.sock");
+        let bind = format!("unix:{}", socket.display());
+        let mut server = Self::start_with(backend, &[&["--bind", &bind], flags].concat()).await;
+        server.http = client().unix_socket(&*socket).build().expect("a client");
+        server.socket = Some((socket, directory));
         server
     }
 
@@ -181,11 +194,7 @@ impl TestServer {
         let log = directory.path().join("stderr");
         // Another test may have set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .build()
-            .expect("a client");
+        let http = client().build().expect("a client");
         // A port that the system gives to no other program, so that a restart gets the same port
         // again.
         let address = format!("127.0.0.1:{}", free_port());
@@ -200,6 +209,7 @@ impl TestServer {
             _keep: keep,
             redis: None,
             log,
+            socket: None,
         };
         // Another program may have taken the port first.
         for _ in 0..10 {
@@ -274,6 +284,19 @@ impl TestServer {
     pub(crate) async fn connect(&self) -> TcpStream {
         let address = self.url.trim_start_matches("http://");
         within("a connection", TcpStream::connect(address))
+            .await
+            .expect("a connection")
+    }
+
+    /// The unix socket over which the client connects.
+    pub(crate) fn socket(&self) -> &Path {
+        let (socket, _) = self.socket.as_ref().expect("a unix socket");
+        socket
+    }
+
+    /// A raw connection to the unix socket.
+    pub(crate) async fn connect_unix(&self) -> UnixStream {
+        within("a connection", UnixStream::connect(self.socket()))
             .await
             .expect("a connection")
     }
@@ -443,6 +466,11 @@ impl Drop for TestServer {
             eprintln!("--- log of the server\n{}---", self.log());
         }
     }
+}
+
+/// A client that opens a connection for each request.
+fn client() -> ClientBuilder {
+    Client::builder().no_proxy().pool_max_idle_per_host(0)
 }
 
 /// Starts a server that logs to `log`.

@@ -1,15 +1,17 @@
 //! Requests as bytes, and responses framed by their head (RFC 9112, section 6.3).
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{TestServer, within};
 
+/// A socket of any transport.
+pub(crate) trait AnySocket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AnySocket for T {}
+
 /// A connection on which a test writes bytes of its own.
 pub(crate) struct RawConnection {
-    socket: TcpStream,
+    socket: Box<dyn AnySocket>,
     received: Vec<u8>,
 }
 
@@ -42,11 +44,11 @@ impl RawConnection {
         Self::send_over(server.connect().await, request).await
     }
 
-    /// Sends `request` over a connection to a proxy, for example.
-    pub(crate) async fn send_over(mut socket: TcpStream, request: &str) -> Self {
+    /// Sends `request` over a unix socket, or a connection to a proxy, for example.
+    pub(crate) async fn send_over(mut socket: impl AnySocket + 'static, request: &str) -> Self {
         socket.write_all(request.as_bytes()).await.unwrap();
         Self {
-            socket,
+            socket: Box::new(socket),
             received: Vec::new(),
         }
     }

@@ -1,0 +1,199 @@
+//! An address that the server listens on: an IP address and a port, or a unix socket.
+
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs as _},
+    os::unix,
+    path::Path,
+    str::FromStr,
+    sync::Arc,
+};
+
+use sse_cli::loopback::is_loopback_ip;
+
+/// Begins the address of a unix socket.
+const UNIX_PREFIX: &str = "unix:";
+/// Bytes of the longest path of a socket: `sun_path` without the zero at its end.
+const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// An address that the server listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// TCP. Port 0 stands for a free port until the server listens.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(Arc<Path>),
+}
+
+impl ListenAddress {
+    /// Whether only programs on this machine can connect.
+    ///
+    /// The permissions of its file decide who may connect to a unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => is_loopback_ip(address.ip()),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// The URL of the address, or `unix:` and the path.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Tcp(_) => format!("http://{self}"),
+            Self::Unix(_) => self.to_string(),
+        }
+    }
+
+    /// Whether the system chooses the port.
+    #[must_use]
+    pub fn takes_free_port(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+
+    /// Whether a server cannot listen on both addresses, because they are the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+                ip == other_ip && one.port() == other.port() && one.port() != 0
+            }
+            (Self::Unix(one), Self::Unix(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// Writes the address as `--bind` accepts it.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix(UNIX_PREFIX) {
+            Some(path) => parse_socket_path(path).map(Self::Unix),
+            None if text.starts_with(['/', '.']) => Err(format!(
+                "{text:?} is not an address and a port: write {UNIX_PREFIX}{text} for a unix socket"
+            )),
+            None => parse_tcp(text).map(Self::Tcp),
+        }
+    }
+}
+
+fn parse_tcp(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text.to_socket_addrs().map_err(|_| {
+        format!(
+            "{text:?} is not an address and a port: write 127.0.0.1:5000, [::1]:5000, \
+             localhost:5000 or {UNIX_PREFIX}/run/sse.sock"
+        )
+    })?;
+    addresses
+        .next()
+        .ok_or_else(|| format!("{text:?} has no address"))
+}
+
+fn parse_socket_path(text: &str) -> Result<Arc<Path>, String> {
+    // The path of the URL unix:///run/sse.sock begins with its last slash.
+    let text = text.strip_prefix("//").filter(is_absolute).unwrap_or(text);
+    if text.is_empty() || text.ends_with('/') {
+        return Err("the path of a socket is missing: write unix:/run/sse.sock".to_owned());
+    }
+    if text.starts_with('@') {
+        return Err(format!(
+            "{text:?} is an abstract socket, to which every user may connect: write a path like \
+             unix:/run/sse.sock"
+        ));
+    }
+    if unix::net::SocketAddr::from_pathname(text).is_err() {
+        return Err(format!(
+            "the path of the socket has {} bytes, and the system allows {SOCKET_PATH_BYTES_MAX}: \
+             choose a shorter one, such as unix:/run/sse.sock",
+            text.len()
+        ));
+    }
+    Ok(Path::new(text).into())
+}
+
+fn is_absolute(path: &&str) -> bool {
+    path.starts_with('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> ListenAddress {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_shown_as_the_flag_and_as_a_url() {
+        for (text, shown, url) in [
+            ("127.0.0.1:5000", "127.0.0.1:5000", "http://127.0.0.1:5000"),
+            ("[::1]:0", "[::1]:0", "http://[::1]:0"),
+            ("unix:/run/a", "unix:/run/a", "unix:/run/a"),
+            ("unix:///run/a", "unix:/run/a", "unix:/run/a"),
+            ("unix:a.sock", "unix:a.sock", "unix:a.sock"),
+        ] {
+            let address = parse(text);
+            assert_eq!((&*address.to_string(), &*address.url()), (shown, url));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_address_is_rejected_with_what_to_write() {
+        let at_most = format!("unix:/{}", "x".repeat(SOCKET_PATH_BYTES_MAX - 1));
+        assert!(at_most.parse::<ListenAddress>().is_ok());
+        for (text, hint) in [
+            ("5000", "unix:/run/sse.sock"),
+            ("/run/sse.sock", "write unix:/run/sse.sock"),
+            ("./sse.sock", "write unix:./sse.sock"),
+            ("unix:", "unix:/run/sse.sock"),
+            ("unix:/run/", "unix:/run/sse.sock"),
+            ("unix:@sse", "abstract"),
+            (&format!("{at_most}x"), "shorter"),
+        ] {
+            let error = text.parse::<ListenAddress>().unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_the_same_if_a_server_cannot_listen_on_both() {
+        for (one, other, same) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "[::ffff:127.0.0.1]:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("127.0.0.1:1", "[::1]:1", false),
+            ("unix:/run/a", "unix:///run//a", true),
+            ("unix:/run/a", "unix:/run/b", false),
+            ("unix:/run/a", "127.0.0.1:1", false),
+        ] {
+            assert_eq!(parse(one).is_same(&parse(other)), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn loopback_addresses_and_unix_sockets_are_local() {
+        for (text, local) in [
+            ("127.1.2.3:1", true),
+            ("[::1]:1", true),
+            ("unix:/run/sse.sock", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+        ] {
+            assert_eq!(parse(text).is_local(), local, "{text}");
+        }
+    }
+}
