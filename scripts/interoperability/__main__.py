@@ -11,6 +11,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "characterisation")]
 
 import case  # noqa: E402
+import packages  # noqa: E402
 import processes  # noqa: E402
 
 # `scripts/test` prints the lines of this file at its end.
@@ -20,6 +21,7 @@ SKIPPED_VARIABLE = "TEST_SKIPPED_LOG"
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="scripts/interop", description=__doc__)
     parser.add_argument("--bin", type=Path, required=True, help="folder with the sse-server")
+    parser.add_argument("--packages", type=Path, required=True, help="folder for clients' packages")
     parser.add_argument("-k", dest="patterns", action="append", help="run cases that match")
     return parser.parse_args(arguments)
 
@@ -36,6 +38,7 @@ def report_skipped(skipped):
 def main():
     options = parse(sys.argv[1:])
     os.environ[case.BIN_VARIABLE] = str(options.bin.resolve())
+    os.environ[packages.FOLDER_VARIABLE] = str(options.packages.resolve())
     loader = unittest.TestLoader()
     if options.patterns:
         loader.testNamePatterns = [f"*{pattern}*" for pattern in options.patterns]
