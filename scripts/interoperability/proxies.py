@@ -2,6 +2,7 @@
 paths of certificates and logs, and the address of the hub are those of the test.
 """
 
+import contextlib
 import functools
 import shutil
 import socket
@@ -26,10 +27,13 @@ def find_program(name):
     return shutil.which(name) or shutil.which(name, path=_DAEMONS)
 
 
-def free_port():
-    """Returns a port of 127.0.0.1 on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def free_ports(count):
+    """Returns different ports of 127.0.0.1 on which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        listeners = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [listener.getsockname()[1] for listener in listeners]
 
 
 def listens(address):
@@ -126,17 +130,18 @@ class Proxy:
     def __init__(self, name, directory, hub, change=lambda text: text):
         directory.mkdir()
         self.certificate = Certificate(directory)
-        setting = Setting(directory, self.certificate, free_port(), free_port(), hub)
+        http, https, admin = free_ports(3)
+        setting = Setting(directory, self.certificate, http, https, hub)
         file_name, replacements, arguments = _RECIPES[name](setting)
         file = directory / file_name
         file.write_text(change(substitute((RECIPES / file_name).read_text(), replacements)))
-        self.http = f"127.0.0.1:{setting.http}"
-        self.https = f"127.0.0.1:{setting.https}"
+        self.http = f"127.0.0.1:{http}"
+        self.https = f"127.0.0.1:{https}"
         # Caddy keeps its state in these directories, and takes commands on this port.
         environment = {
             "XDG_DATA_HOME": str(directory),
             "XDG_CONFIG_HOME": str(directory),
-            "CADDY_ADMIN": f"127.0.0.1:{free_port()}",
+            "CADDY_ADMIN": f"127.0.0.1:{admin}",
         }
         command = [find_program(name), *arguments, file]
         self.process = Process(name, command, directory, environment)

@@ -9,10 +9,9 @@ import tempfile
 import urllib.parse
 from pathlib import Path
 
-import sse_server
 from case import Case
 from processes import Process, wait_until
-from proxies import APP_HOST, HUB_HOST, Proxy, find_program
+from proxies import APP_HOST, HUB_HOST, Proxy, find_program, substitute
 from upstream import Upstream
 from wire import Stream, request_bytes
 
@@ -241,6 +240,17 @@ class ProxyCases:
         self.assertEqual({(version, code) for version, _, code in lines}, {("2", "200")})
         self.assertEqual(sum(int(connects) for _, connects, _ in lines), 1)
 
+    def test_a_hub_that_does_not_answer_in_time_is_an_error_for_publishers_only(self):
+        hub = self.start_hub(self.work)
+        proxy = self.another("frozen", hub.address, lambda recipe: substitute(recipe, {"60s": "1s"}))
+        hub.process.freeze()
+        response = proxy.send("GET", "/stream")
+        self.assertEqual(response.head.status, 200)
+        self.assertEqual(response.payload, b"retry: 5000\n\n")
+        response = proxy.send("POST", "/event/click", TEXT, b"x")
+        # The proxy may know by now that the hub does not answer.
+        self.assertIn(response.head.status, (503, 504))
+
     def test_only_a_stream_is_answered_with_200_while_the_hub_is_away(self):
         hub = self.start_hub(self.work)
         name = f"away-{hub.address.rsplit(':', 1)[1]}"
@@ -270,6 +280,3 @@ def curl_version():
     if not find_program("curl"):
         return ""
     return subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout
-
-
-__all__ = ["ProxyCase", "ProxyCases", "sse_server"]
