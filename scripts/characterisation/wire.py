@@ -38,11 +38,14 @@ def chunked(*pieces):
     return b"".join([*chunks, b"0\r\n\r\n"])
 
 
-def connect(address):
-    """Opens a connection to `host:port`."""
+def connect(address, tls=None):
+    """Opens a connection to `host:port`. `tls` is an `SSLContext` and the name of the server."""
     host, port = address.rsplit(":", 1)
     connection = socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls:
+        context, name = tls
+        connection = context.wrap_socket(connection, server_hostname=name)
     return connection
 
 
@@ -152,8 +155,8 @@ def exchange(address, request, method="GET", seconds=TIMEOUT_S):
 class Stream:
     """An event stream that is read step by step: its head, its chunks and its payload."""
 
-    def __init__(self, address, request):
-        self._socket = connect(address)
+    def __init__(self, address, request, tls=None):
+        self._socket = connect(address, tls)
         self._socket.sendall(request)
         self._raw = b""
         self.chunks = []

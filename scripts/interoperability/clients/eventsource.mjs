@@ -1,0 +1,5 @@
+// npm eventsource.
+import { EventSource } from "eventsource";
+import { observe } from "./observe.mjs";
+
+observe((url) => new EventSource(url));

@@ -1,0 +1,4 @@
+// The EventSource of a browser.
+import { observe } from "./observe.mjs";
+
+observe((url) => new EventSource(url));

@@ -1,0 +1,51 @@
+"""The packages of the clients, installed below `target/` by npm and pip."""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+CLIENTS = Path(__file__).resolve().parent / "clients"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+# Names the folder for packages; `__main__` sets it.
+FOLDER_VARIABLE = "INTEROPERABILITY_PACKAGES"
+_INSTALL_SECONDS = 300
+
+
+def _install(name, manifest, command):
+    """Installs once per manifest; returns the folder, or skips the case if that is impossible."""
+    folder = Path(os.environ[FOLDER_VARIABLE]).resolve() / name
+    stamp = folder / "installed"
+    wanted = manifest.read_bytes()
+    if stamp.is_file() and stamp.read_bytes() == wanted:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(manifest, folder)
+    try:
+        subprocess.run(
+            [*command, folder], check=True, capture_output=True, text=True, timeout=_INSTALL_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise unittest.SkipTest(f"{command[0]} cannot install the clients: {error}") from None
+    stamp.write_bytes(wanted)
+    return folder
+
+
+@functools.cache
+def node_modules():
+    """Returns the folder of npm packages."""
+    command = ["npm", "install", "--no-fund", "--no-audit", "--no-package-lock", "--ignore-scripts"]
+    manifest = CLIENTS / "package.json"
+    return _install("npm", manifest, [*command, "--prefix"]) / "node_modules"
+
+
+@functools.cache
+def python_packages():
+    """Returns the folder of Python packages."""
+    manifest = CLIENTS / "requirements.txt"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--requirement", manifest]
+    return _install("python", manifest, [*command, "--target"])
