@@ -19,6 +19,7 @@ mod admit;
 mod coalesce;
 mod history;
 mod send;
+mod shutdown;
 mod timers;
 
 use std::{
@@ -30,13 +31,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
 use super::{
-    admission::CloseReason,
     connection::Connection,
     heartbeat_wheel::Wheel,
     mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
@@ -286,28 +285,6 @@ impl<'p> Reactor<'p> {
             .chain(new_streams)
             .map(StreamInfo::of)
             .collect()
-    }
-
-    /// Ends all streams. A blocked stream loses the rest of its last chunk.
-    fn end_all_streams(&mut self) {
-        while self.admit_next(self.now) {}
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.end_for_shutdown(key);
-        }
-        self.end_of_round();
-    }
-
-    fn end_for_shutdown(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !connection.is_blocked() {
-            let terminator = Bytes::from_static(connection.coding.terminator());
-            // The connection closes even if the terminator cannot be written.
-            let _ = connection.write(&terminator, self.now);
-        }
-        self.close_stream(key, CloseReason::Shutdown);
     }
 
     /// Clears the caches that this round used, and reports its deliveries.
