@@ -277,7 +277,8 @@ pub(super) struct Args {
     ///
     /// The client reconnects with its last event id and loses nothing. A client that may still be
     /// reading what it got has longer, by the time to read that at 1 KB/s, at most four and a half
-    /// minutes.
+    /// minutes. A client that vanished from the network is closed at most one minute after this
+    /// time, or at most five minutes after it vanished if it had stopped reading.
     #[arg(
         long,
         env = "SSE_WRITE_TIMEOUT",

@@ -11,11 +11,29 @@ use std::{
     net::Shutdown,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Identifies a socket to the kernel; no later socket has the same cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketCookie(pub(super) u64);
+
+impl SocketCookie {
+    /// Returns the cookie of a socket; `None` if this system has none.
+    #[cfg(target_os = "linux")]
+    fn of_socket(socket: &SockRef<'_>) -> Option<Self> {
+        socket.cookie().ok().map(Self)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of_socket(_: &SockRef<'_>) -> Option<Self> {
+        None
+    }
+}
 
 /// Socket of an accepted connection, driven by the tokio runtime.
 #[derive(Debug)]
@@ -39,6 +57,18 @@ impl AcceptedSocket {
     pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let Self::Tcp(socket) = self;
         SockRef::from(socket).send(bytes)
+    }
+
+    /// Returns the kernel's name of the socket.
+    pub(super) fn cookie(&self) -> Option<SocketCookie> {
+        let Self::Tcp(socket) = self;
+        SocketCookie::of_socket(&SockRef::from(socket))
+    }
+
+    /// Makes the drop of the socket a reset, so that the kernel keeps no unsent bytes.
+    pub(super) fn reset_on_close(&self) {
+        let Self::Tcp(socket) = self;
+        reset_on_close(&SockRef::from(socket));
     }
 
     /// Takes the socket out of the runtime.
@@ -98,6 +128,23 @@ impl StreamSocket {
         let Self::Tcp(socket) = self;
         let _ = socket.shutdown(Shutdown::Write);
     }
+
+    /// Returns the kernel's name of the socket.
+    pub(super) fn cookie(&self) -> Option<SocketCookie> {
+        let Self::Tcp(socket) = self;
+        SocketCookie::of_socket(&SockRef::from(socket))
+    }
+
+    /// Makes the drop of the socket a reset, so that the kernel keeps no unsent bytes.
+    pub(super) fn reset_on_close(&self) {
+        let Self::Tcp(socket) = self;
+        reset_on_close(&SockRef::from(socket));
+    }
+}
+
+fn reset_on_close(socket: &SockRef<'_>) {
+    // If this fails, the kernel keeps the unsent bytes until its own limit.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 impl Read for StreamSocket {

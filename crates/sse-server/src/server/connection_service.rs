@@ -31,7 +31,7 @@ use super::{cores, protocol_errors::ProtocolErrorLog, shutdown::PUBLISH_TIMEOUT_
 use crate::{
     fanout::{
         detach::{DetachableSocket, OpenConnections},
-        stall::{self, stall_timeout_max},
+        stall,
     },
     http::{self, AppState},
 };
@@ -40,9 +40,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection stays open whose request body was not read to its end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a peer may acknowledge nothing, beyond the write timeout. Linux also closes the
-/// connection of a peer that acknowledges but has no room for data.
-const USER_TIMEOUT: Duration = Duration::from_mins(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bytes that are on their way to a subscriber, or wait in the kernel.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
@@ -124,7 +121,7 @@ impl Acceptor {
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         {
-            let user_timeout = stall_timeout_max(self.write_timeout).saturating_add(USER_TIMEOUT);
+            let user_timeout = stall::user_timeout(self.write_timeout);
             let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
             let _ = socket.set_tcp_user_timeout(Some(user_timeout));
         }

@@ -15,6 +15,8 @@ mod open_broker;
 mod protocol_errors;
 mod shutdown;
 
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 use std::{future::Future, net::SocketAddr, num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
@@ -22,13 +24,15 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::shutdown::Running;
+#[cfg(target_os = "linux")]
+use crate::fanout::reachability::{SweepTargets, Sweeper};
 use crate::{
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
     fanout::{
-        admission::Admission, attached_list::AttachedList, page_cache::PageCache, streams::Streams,
-        thread::Fanout,
+        admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
+        page_cache::PageCache, streams::Streams, thread::Fanout,
     },
     http::{AppState, BodyMemory, HistoryBudget, Origins},
     metrics::Metrics,
@@ -79,6 +83,9 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
     let write_timeout = config.fanout.write_timeout;
+    #[cfg(target_os = "linux")]
+    let sweeper = start_sweeper(address, write_timeout, &state.streams)
+        .context("cannot start the thread that finds unreachable clients")?;
     let server = connection_service::serve(listener, state, connections_max, write_timeout)
         .with_context(|| format!("cannot serve on {address}"))?;
     announce::announce(config, address, connections_max);
@@ -87,8 +94,24 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         serving: tokio::spawn(server),
         stopping,
         fanout,
+        #[cfg(target_os = "linux")]
+        _sweeper: sweeper,
         broker,
     })
+}
+
+/// Starts to close the streams of clients that vanished from the network.
+#[cfg(target_os = "linux")]
+fn start_sweeper(
+    address: SocketAddr,
+    write_timeout: Duration,
+    streams: &Streams,
+) -> std::io::Result<Sweeper> {
+    let targets = SweepTargets {
+        fanout: streams.fanout.clone(),
+        attached: streams.attached_sockets.clone(),
+    };
+    Sweeper::start(address, write_timeout, targets)
 }
 
 /// What the parts of a server share, before they are wired.
@@ -125,6 +148,7 @@ impl Resources {
                 settings: config.streams,
                 fanout,
                 attached: AttachedList::default(),
+                attached_sockets: AttachedSockets::default(),
                 admission,
                 stopping: self.stopping,
             },

@@ -13,6 +13,8 @@ use anyhow::Context as _;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(target_os = "linux")]
+use crate::fanout::reachability::Sweeper;
 use crate::{
     broker::{Broker, BrokerError},
     fanout::thread::Fanout,
@@ -30,6 +32,9 @@ pub(super) struct Running {
     pub(super) stopping: CancellationToken,
     /// Drives the other streams.
     pub(super) fanout: Option<Fanout>,
+    /// Closes the streams of unreachable clients until it is dropped.
+    #[cfg(target_os = "linux")]
+    pub(super) _sweeper: Sweeper,
     pub(super) broker: Broker,
 }
 

@@ -25,3 +25,5 @@ mod stream;
 mod trimming;
 mod until;
 mod upgrade;
+#[cfg(target_os = "linux")]
+mod vanished;

@@ -33,6 +33,7 @@
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
+//! | `vanished` (a) | A client that vanishes from the network is closed as unreachable. |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
@@ -65,3 +66,5 @@ mod stream;
 mod trimming;
 mod until;
 mod upgrade;
+#[cfg(target_os = "linux")]
+mod vanished;

@@ -7,8 +7,8 @@
 //! ```text
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
 //!                                [passes]   [admit]       [history]     [send]
-//!                              ► heartbeats ► stalled streams ► end of round
-//!                                [timers]     [timers]
+//!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
+//!                                [timers]     [unreachable]         [timers]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -21,6 +21,7 @@ mod history;
 mod send;
 mod shutdown;
 mod timers;
+mod unreachable;
 
 use std::{
     cmp::Reverse,
@@ -35,6 +36,7 @@ use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
+use self::unreachable::UnreachableSearch;
 use super::{
     connection::Connection,
     heartbeat_wheel::Wheel,
@@ -92,6 +94,8 @@ pub(super) struct Reactor<'p> {
     /// Streams whose sockets are full.
     blocked: HashSet<usize>,
     next_stall_check: Instant,
+    /// Search for the streams of unreachable clients; `None` if none is under way.
+    search: Option<UnreachableSearch>,
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
@@ -152,6 +156,7 @@ impl<'p> Reactor<'p> {
             queued: VecDeque::new(),
             blocked: HashSet::new(),
             next_stall_check: now,
+            search: None,
             used_views: Vec::new(),
             deliveries: UnreportedDeliveries::default(),
             is_stopping: false,
@@ -207,6 +212,7 @@ impl<'p> Reactor<'p> {
         if self.due_passes.is_empty() {
             self.run_slice(Self::check_heartbeat);
         }
+        self.run_slice(Self::close_next_unreachable);
         self.close_stalled();
         self.end_of_round();
     }
@@ -251,7 +257,8 @@ impl<'p> Reactor<'p> {
         !(self.due_passes.is_empty()
             && self.new_streams.is_empty()
             && self.completions.is_empty()
-            && self.queued.is_empty())
+            && self.queued.is_empty()
+            && self.search.is_none())
     }
 
     fn drain_mailbox(&mut self) {
@@ -260,6 +267,7 @@ impl<'p> Reactor<'p> {
             changed_views,
             completions,
             list_requests,
+            unreachable,
             is_stopping,
             is_closed,
             ..
@@ -272,6 +280,9 @@ impl<'p> Reactor<'p> {
         for request in list_requests {
             // The receiver may have been dropped.
             let _ = request.send(self.list_streams());
+        }
+        if let Some(cookies) = unreachable {
+            self.start_search(cookies);
         }
         self.is_stopping |= is_stopping;
         self.is_closed |= is_closed;
