@@ -37,6 +37,15 @@ impl ListenAddress {
         }
     }
 
+    /// The IP address and port; `None` for a unix socket.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// The URL of the address, or `unix:` and the path.
     #[must_use]
     pub fn url(&self) -> String {

@@ -104,6 +104,8 @@ pub enum CloseReason {
     Client,
     /// The client accepted no data for too long.
     Stalled,
+    /// The client no longer answers: it acknowledges neither data nor probes.
+    Unreachable,
     /// The client sent too much after its request.
     TooMuchInput,
     /// No event up to `until` can appear any more.
@@ -126,6 +128,7 @@ impl CloseReason {
         match self {
             Self::Client => "client",
             Self::Stalled => "stalled",
+            Self::Unreachable => "unreachable",
             Self::TooMuchInput => "too_much_input",
             Self::UntilReached => "until_reached",
             Self::Shutdown => "shutdown",

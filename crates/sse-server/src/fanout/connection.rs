@@ -19,7 +19,7 @@ use super::{
     detach::{ConnectionPermit, DetachedSocket},
     heartbeat_wheel::Tick,
     shared_state::{EncodedChunk, SharedState, TransferCoding},
-    socket::StreamSocket,
+    socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
 };
 use crate::channel::multi::Fetch;
@@ -212,6 +212,16 @@ impl Connection {
                 Err(_) => return Err(CloseReason::Client),
             }
         }
+    }
+
+    /// Returns the kernel's name of the connection's socket.
+    pub(super) fn cookie(&self) -> Option<SocketCookie> {
+        self.socket.cookie()
+    }
+
+    /// Makes the drop of the connection a reset.
+    pub(super) fn reset_on_close(&self) {
+        self.socket.reset_on_close();
     }
 
     /// Sends the end of the stream to the client.

@@ -41,9 +41,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::StreamGuard,
+    attached_sockets::{AttachedSocket, AttachedSockets},
     socket::{AcceptedSocket, StreamSocket},
     stall::{BytesAccepted, retry_interval},
 };
@@ -105,6 +107,8 @@ struct Inner {
     accepted: Cell<BytesAccepted>,
     /// `None` while the client accepts data.
     stall: RefCell<Option<Stall>>,
+    /// Cancelled when the client is found unreachable; `None` if the sweep does not know the socket.
+    unreachable: RefCell<Option<CancellationToken>>,
 }
 
 /// A time in which the client accepts no data.
@@ -142,6 +146,7 @@ impl DetachableSocket {
             write_timeout,
             accepted: Cell::default(),
             stall: RefCell::default(),
+            unreachable: RefCell::default(),
         }))
     }
 
@@ -153,6 +158,33 @@ impl DetachableSocket {
     /// Closes the connection at once. Bytes that actix has not written are lost.
     pub fn close(&self) {
         drop((self.0.socket.take(), self.0.permit.take()));
+    }
+
+    /// Closes the connection at once with a reset, because the client is unreachable.
+    pub(super) fn abort(&self) {
+        if let Some(socket) = self.0.socket.borrow().as_ref() {
+            socket.reset_on_close();
+        }
+        self.close();
+    }
+
+    /// Lets the sweep report that the client is unreachable. From then on a blocked write fails.
+    ///
+    /// Returns `None` if the socket is closed, or has no cookie on this system.
+    pub(super) fn watch(&self, sockets: &AttachedSockets) -> Option<AttachedSocket> {
+        let cookie = self.0.socket.borrow().as_ref()?.cookie()?;
+        let watched = sockets.add(cookie);
+        self.0
+            .unreachable
+            .replace(Some(watched.unreachable().clone()));
+        Some(watched)
+    }
+
+    fn is_unreachable(&self) -> bool {
+        let unreachable = self.0.unreachable.borrow();
+        unreachable
+            .as_ref()
+            .is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Takes the socket out, from within the body of the response.
@@ -215,9 +247,14 @@ impl DetachableSocket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
+            let is_unreachable = self.is_unreachable();
+            if is_unreachable {
+                socket.reset_on_close();
+            }
             let accepted = self.0.accepted.get();
             let unsent_max = socket.unsent_bytes_max();
-            if stall.since.elapsed() > accepted.stall_timeout(self.0.write_timeout, unsent_max) {
+            let stall_timeout = accepted.stall_timeout(self.0.write_timeout, unsent_max);
+            if is_unreachable || stall.since.elapsed() > stall_timeout {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             stall.next_attempt.as_mut().reset(Instant::now() + interval);

@@ -1,15 +1,16 @@
 //! Mailbox of a fan-out thread.
 //!
 //! Only the fan-out thread may touch the sockets of its streams. Other threads send work through a
-//! [`Mailbox`]: new streams, changed views, completed reads and requests for a list. The fan-out
-//! thread drains the mailbox once per round, and the [`reactor`](super::reactor) handles the
-//! messages.
+//! [`Mailbox`]: new streams, changed views, completed reads, requests for a list and unreachable
+//! clients. The fan-out thread drains the mailbox once per round, and the
+//! [`reactor`](super::reactor) handles the messages.
 //!
 //! Sending never waits for the fan-out thread. The mailbox needs no limit of its own: admission
-//! limits new streams, a view has at most one pending notification, and a stream has at most one
-//! page read and one wait for its end in flight.
+//! limits new streams, a view has at most one pending notification, a stream has at most one page
+//! read and one wait for its end in flight, and a set of unreachable clients replaces the last one.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::{
     admission::StreamGuard, detach::DetachedSocket, page_cache::SharedPage,
-    shared_state::TransferCoding,
+    shared_state::TransferCoding, socket::SocketCookie,
 };
 use crate::{
     broker::BrokerError,
@@ -92,6 +93,8 @@ pub(super) struct Inbox {
     pub(super) changed_views: Vec<usize>,
     pub(super) completions: Vec<Completion>,
     pub(super) list_requests: Vec<oneshot::Sender<Vec<StreamInfo>>>,
+    /// Sockets whose clients are unreachable, of this thread and of others.
+    pub(super) unreachable: Option<Arc<HashSet<SocketCookie>>>,
     /// All streams end, including new ones.
     pub(super) is_stopping: bool,
     /// No stream is sent any more, and the thread may end.

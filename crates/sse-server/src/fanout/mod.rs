@@ -8,13 +8,17 @@
 //! A stream starts as the body of an ordinary response. When its opening is written, the socket
 //! leaves actix for a fan-out thread, whose reactor serves thousands of streams. Without fan-out
 //! threads the body serves the stream until the connection is closed. In both cases history is read
-//! through [`page_cache`], and the connection of a stalled client is closed ([`stall`]). The
+//! through [`page_cache`], and the connection of a stalled client is closed ([`stall`]), as is that
+//! of a client that vanished from the network (`reachability`). The
 //! [`MultiSubscription`](crate::channel::MultiSubscription) decides what a stream is sent.
 
 pub mod admission;
 pub mod attached_list;
+pub mod attached_sockets;
 pub mod detach;
 pub mod page_cache;
+#[cfg(target_os = "linux")]
+pub mod reachability;
 pub mod socket;
 pub mod stall;
 pub mod start;

@@ -18,6 +18,7 @@ use std::{
     net::{Shutdown, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
@@ -34,6 +35,23 @@ macro_rules! with_socket {
             Self::Unix($socket) => $result,
         }
     };
+}
+
+/// Identifies a socket to the kernel; no later socket has the same cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketCookie(pub(super) u64);
+
+impl SocketCookie {
+    /// Returns the cookie of a socket; `None` if this system has none.
+    #[cfg(target_os = "linux")]
+    fn of_socket(socket: &SockRef<'_>) -> Option<Self> {
+        socket.cookie().ok().map(Self)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of_socket(_: &SockRef<'_>) -> Option<Self> {
+        None
+    }
 }
 
 /// Socket of an accepted connection, driven by the tokio runtime.
@@ -82,6 +100,19 @@ impl AcceptedSocket {
     /// `WouldBlock` if the kernel has no room, or the error of the socket.
     pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         with_socket!(self, socket => SockRef::from(socket).send(bytes))
+    }
+
+    /// Returns the kernel's name of the socket; `None` if its client cannot vanish.
+    pub(super) fn cookie(&self) -> Option<SocketCookie> {
+        match self {
+            Self::Tcp(socket) => SocketCookie::of_socket(&SockRef::from(socket)),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Makes the drop of the socket a reset, so that the kernel keeps no unsent bytes.
+    pub(super) fn reset_on_close(&self) {
+        with_socket!(self, socket => reset_on_close(&SockRef::from(socket)));
     }
 
     /// Takes the socket out of the runtime.
@@ -176,6 +207,24 @@ impl StreamSocket {
     pub(super) fn close_write(&self) {
         let _ = with_socket!(self, socket => socket.shutdown(Shutdown::Write));
     }
+
+    /// Returns the kernel's name of the socket; `None` if its client cannot vanish.
+    pub(super) fn cookie(&self) -> Option<SocketCookie> {
+        match self {
+            Self::Tcp(socket) => SocketCookie::of_socket(&SockRef::from(socket)),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Makes the drop of the socket a reset, so that the kernel keeps no unsent bytes.
+    pub(super) fn reset_on_close(&self) {
+        with_socket!(self, socket => reset_on_close(&SockRef::from(socket)));
+    }
+}
+
+fn reset_on_close(socket: &SockRef<'_>) {
+    // If this fails, the kernel keeps the unsent bytes until its own limit.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 impl Read for StreamSocket {

@@ -25,6 +25,8 @@ const SLOWEST_BYTES_PER_S: u64 = 1000;
 /// Most accepted bytes that a client may not have read yet: a sixteenth of the largest receive
 /// buffers, and more than all of a buffer that does not grow.
 const UNREAD_MAX: u64 = 256 << 10;
+/// How long a peer may acknowledge nothing, beyond the longest stall timeout.
+const USER_TIMEOUT_MARGIN: Duration = Duration::from_mins(1);
 /// Unit in which accepted bytes are counted, so that the count fits 16 bits.
 const UNIT_BYTES: usize = 256;
 
@@ -52,9 +54,19 @@ impl BytesAccepted {
 }
 
 /// Returns the longest stall timeout of any connection.
-#[must_use]
-pub fn stall_timeout_max(write_timeout: Duration) -> Duration {
+fn stall_timeout_max(write_timeout: Duration) -> Duration {
     write_timeout.saturating_add(slowest_read_time(UNREAD_MAX))
+}
+
+/// Returns the TCP user timeout: how long a peer may acknowledge nothing before the kernel closes the
+/// connection.
+///
+/// Linux also closes the connection of a peer that acknowledges but has no room for data, so the
+/// timeout is longer than every stall timeout. The sweep of `reachability` closes the streams of
+/// clients that vanished earlier.
+#[must_use]
+pub fn user_timeout(write_timeout: Duration) -> Duration {
+    stall_timeout_max(write_timeout).saturating_add(USER_TIMEOUT_MARGIN)
 }
 
 /// Returns the pause between two attempts to write to a client that accepts no data.

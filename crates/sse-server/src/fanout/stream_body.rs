@@ -19,11 +19,13 @@ use bytes::{Bytes, BytesMut};
 use futures::{future::BoxFuture, stream};
 use sse_proto::{EventId, wire};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     TransferCoding,
     admission::{CloseReason, StreamGuard},
     attached::AttachedStream,
+    attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
     shared_state::encode_heartbeat,
@@ -58,12 +60,15 @@ pub fn stream_body(
 ) -> impl MessageBody + use<> {
     let state = State::from(new);
     let opening = state.encode_opening(streams.settings.retry, comment);
+    let socket = handover.as_ref().map(|handover| handover.socket.clone());
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {
         streams,
         state,
         until,
+        socket,
+        attached_socket: None,
         handover,
         opening: Some(opening),
         guard,
@@ -84,6 +89,10 @@ struct Driver {
     streams: Streams,
     state: State,
     until: Option<EventId>,
+    /// Connection of the response; `None` if it is not a TCP connection of this server.
+    socket: Option<DetachableSocket>,
+    /// `None` until the body waits, and after a detach.
+    attached_socket: Option<AttachedSocket>,
     /// `None` if the stream stays attached.
     handover: Option<(Handover, Fanout)>,
     /// `None` once it is sent.
@@ -96,6 +105,11 @@ struct Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // A blocked write of an unreachable client fails, and then actix drops the body.
+        let unreachable = self.unreachable();
+        if unreachable.is_some_and(|token| token.is_cancelled()) {
+            self.close_reason = CloseReason::Unreachable;
+        }
         // This has no effect after a detach, which takes the count out of the guard.
         self.guard.set_close_reason(self.close_reason);
     }
@@ -154,17 +168,43 @@ impl Driver {
             State::Detached => return std::future::pending().await,
             _ => {}
         }
+        self.watch_socket();
+        let unreachable = self.unreachable();
         let stopping = self.streams.stopping.clone();
         let heartbeat_due = self.last_write + self.streams.settings.heartbeat;
         tokio::select! {
             biased;
             () = stopping.cancelled() => self.end(CloseReason::Shutdown),
+            () = wait_until_cancelled(unreachable) => self.abort(),
             chunk = self.next_chunk() => match chunk {
                 Some((bytes, events)) => self.send(bytes, events),
                 None => self.end(CloseReason::UntilReached),
             },
             () = sleep_until(heartbeat_due) => self.send_heartbeat(),
         }
+    }
+
+    /// Lets the sweep report that the client is unreachable.
+    fn watch_socket(&mut self) {
+        if self.attached_socket.is_none()
+            && let Some(socket) = &self.socket
+        {
+            self.attached_socket = socket.watch(&self.streams.attached_sockets);
+        }
+    }
+
+    /// Returns the token that is cancelled when the client is found unreachable.
+    fn unreachable(&self) -> Option<CancellationToken> {
+        let attached_socket = self.attached_socket.as_ref()?;
+        Some(attached_socket.unreachable().clone())
+    }
+
+    /// Closes the connection of an unreachable client.
+    fn abort(&mut self) -> Next {
+        if let Some(socket) = &self.socket {
+            socket.abort();
+        }
+        self.end(CloseReason::Unreachable)
     }
 
     /// Waits for the next chunk and its number of events. Returns `None` when the stream is over.
@@ -201,6 +241,7 @@ impl Driver {
     /// drops the connection and this body.
     async fn detach(&mut self) -> io::Result<Bytes> {
         let state = mem::replace(&mut self.state, State::Detached);
+        self.attached_socket = None;
         if let (State::Ready(subscription), Some((handover, fanout))) =
             (state, self.handover.take())
             && let Some(socket) = handover.socket.detach().await?
@@ -234,5 +275,13 @@ impl Driver {
     const fn end(&mut self, reason: CloseReason) -> Next {
         self.close_reason = reason;
         Next::End
+    }
+}
+
+/// Waits until the token is cancelled, or for ever if there is none.
+async fn wait_until_cancelled(token: Option<CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled_owned().await,
+        None => std::future::pending().await,
     }
 }

@@ -6,8 +6,8 @@ use sse_proto::Channel;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::Admission, attached_list::AttachedList, mailbox::StreamInfo, page_cache::PageCache,
-    thread::Fanout,
+    admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
+    mailbox::StreamInfo, page_cache::PageCache, thread::Fanout,
 };
 use crate::channel::Hub;
 
@@ -33,6 +33,8 @@ pub struct Streams {
     pub fanout: Option<Fanout>,
     /// The streams that actix serves to their end.
     pub attached: AttachedList,
+    /// The sockets of the streams that actix serves.
+    pub attached_sockets: AttachedSockets,
     /// Limits how many streams are open.
     pub admission: Admission,
     /// Ends the streams.
@@ -92,6 +94,7 @@ mod tests {
             },
             fanout: None,
             attached: AttachedList::default(),
+            attached_sockets: AttachedSockets::default(),
             admission: Admission::new(10, Metrics::new()),
             stopping: CancellationToken::new(),
         }

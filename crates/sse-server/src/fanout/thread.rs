@@ -4,6 +4,7 @@
 //! over the threads in turn and never move to another thread.
 
 use std::{
+    collections::HashSet,
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -22,6 +23,7 @@ use super::{
     mailbox::{Inbox, Mailbox, NewStream, StreamInfo},
     page_cache::PageCache,
     reactor::{Context, Reactor},
+    socket::SocketCookie,
 };
 use crate::{channel::Hub, metrics::Metrics};
 
@@ -105,6 +107,11 @@ impl Fanout {
             streams.extend(list.await.unwrap_or_default());
         }
         streams
+    }
+
+    /// Closes the streams on these sockets, whose clients are unreachable.
+    pub fn close_unreachable(&self, cookies: &Arc<HashSet<SocketCookie>>) {
+        self.send_to_all(|inbox| inbox.unreachable = Some(cookies.clone()));
     }
 
     /// Ends all streams, including those that are added later.

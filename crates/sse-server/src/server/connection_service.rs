@@ -39,7 +39,7 @@ use crate::{
     fanout::{
         detach::{DetachableSocket, OpenConnections},
         socket::AcceptedSocket,
-        stall::{self, stall_timeout_max},
+        stall,
     },
     http::{self, AppState},
 };
@@ -48,9 +48,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection stays open whose request body was not read to its end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a peer may acknowledge nothing, beyond the write timeout. Linux also closes the
-/// connection of a peer that acknowledges but has no room for data.
-const USER_TIMEOUT: Duration = Duration::from_mins(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Bytes that are on their way to a subscriber, or wait in the kernel.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
@@ -182,10 +179,9 @@ impl Acceptor {
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         {
-            let stall_timeout_max = stall_timeout_max(self.limits.write_timeout);
+            let user_timeout = stall::user_timeout(self.limits.write_timeout);
             let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
-            let _ =
-                socket.set_tcp_user_timeout(Some(stall_timeout_max.saturating_add(USER_TIMEOUT)));
+            let _ = socket.set_tcp_user_timeout(Some(user_timeout));
         }
     }
 }

@@ -17,6 +17,8 @@ mod protocol_errors;
 mod shutdown;
 mod unix_socket;
 
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 use std::{future::Future, num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
@@ -24,13 +26,18 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::{connection_service::ConnectionLimits, listen::Listening, shutdown::Running};
+#[cfg(target_os = "linux")]
+use crate::{
+    ListenAddress,
+    fanout::reachability::{SweepTargets, Sweeper},
+};
 use crate::{
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
     fanout::{
-        admission::Admission, attached_list::AttachedList, page_cache::PageCache, streams::Streams,
-        thread::Fanout,
+        admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
+        page_cache::PageCache, streams::Streams, thread::Fanout,
     },
     http::{AppState, BodyMemory, HistoryBudget, Origins, Rejections},
     metrics::Metrics,
@@ -83,6 +90,9 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     };
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
+    #[cfg(target_os = "linux")]
+    let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
+        .context("cannot start the thread that finds unreachable clients")?;
     let limits = ConnectionLimits {
         connections_max,
         write_timeout: config.fanout.write_timeout,
@@ -96,8 +106,25 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         socket_files: files,
         stopping,
         fanout,
+        #[cfg(target_os = "linux")]
+        _sweeper: sweeper,
         broker,
     })
+}
+
+/// Starts to close the streams of clients that vanished from the network.
+#[cfg(target_os = "linux")]
+fn start_sweeper(
+    addresses: &[ListenAddress],
+    write_timeout: Duration,
+    streams: &Streams,
+) -> std::io::Result<Sweeper> {
+    let listeners = addresses.iter().filter_map(ListenAddress::tcp).collect();
+    let targets = SweepTargets {
+        fanout: streams.fanout.clone(),
+        attached: streams.attached_sockets.clone(),
+    };
+    Sweeper::start(listeners, write_timeout, targets)
 }
 
 /// What the parts of a server share, before they are wired.
@@ -134,6 +161,7 @@ impl Resources {
                 settings: config.streams,
                 fanout,
                 attached: AttachedList::default(),
+                attached_sockets: AttachedSockets::default(),
                 admission,
                 stopping: self.stopping,
             },

@@ -14,6 +14,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::unix_socket::SocketFile;
+#[cfg(target_os = "linux")]
+use crate::fanout::reachability::Sweeper;
 use crate::{
     broker::{Broker, BrokerError},
     fanout::thread::Fanout,
@@ -33,6 +35,9 @@ pub(super) struct Running {
     pub(super) stopping: CancellationToken,
     /// Drives the other streams.
     pub(super) fanout: Option<Fanout>,
+    /// Closes the streams of unreachable clients until it is dropped.
+    #[cfg(target_os = "linux")]
+    pub(super) _sweeper: Sweeper,
     pub(super) broker: Broker,
 }
 

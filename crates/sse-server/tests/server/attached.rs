@@ -26,3 +26,5 @@ mod trimming;
 mod unix_socket;
 mod until;
 mod upgrade;
+#[cfg(target_os = "linux")]
+mod vanished;

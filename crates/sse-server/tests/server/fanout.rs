@@ -81,14 +81,6 @@ async fn publish(server: &TestServer, numbers: std::ops::Range<usize>, bytes: us
     assert!(response.status().is_success());
 }
 
-async fn closed(server: &TestServer, reason: &str) -> usize {
-    let text = server.get("/metrics").await.unwrap().text().await.unwrap();
-    let name = format!(r#"sse_streams_closed_total{{reason="{reason}"}} "#);
-    text.lines()
-        .find_map(|line| line.strip_prefix(&name)?.parse().ok())
-        .unwrap_or(0)
-}
-
 crate::on_every_broker! {
     async fn many_clients_that_resume_from_one_position_share_page_reads(backend: Backend) {
         const PAGES: u16 = 39;
@@ -123,7 +115,7 @@ async fn a_stalled_client_is_closed_and_resumes_by_its_last_id() {
     }
     // The slow client reads a little at a time, for longer than the timeout, and is not closed.
     until("the stalled stream is closed", async || {
-        (closed(&server, "stalled").await > 0).then_some(())
+        (server.closed_streams("stalled").await > 0).then_some(())
     })
     .await;
     steady.read_some().await;
@@ -226,7 +218,7 @@ async fn input_of_a_client_on_its_stream_is_discarded_up_to_a_limit() {
         // The server may close the connection before all bytes are sent.
         let _ = within("the bytes are sent", talks.write_all(&too_much)).await;
         until("the stream is closed", async || {
-            (closed(&server, "too_much_input").await == 1).then_some(())
+            (server.closed_streams("too_much_input").await == 1).then_some(())
         })
         .await;
     }
@@ -318,7 +310,7 @@ async fn streams_that_end_are_counted_by_reason() {
     let server = TestServer::start(Backend::Memory).await;
     drop(server.subscribe("/stream").await);
     until("the stream is gone", async || {
-        (closed(&server, "client").await == 1).then_some(())
+        (server.closed_streams("client").await == 1).then_some(())
     })
     .await;
     server.publish_numbers("sse", 0..3).await;
@@ -328,10 +320,10 @@ async fn streams_that_end_are_counted_by_reason() {
         .await;
     while to_its_end.try_next_block().await.is_some() {}
     until("the stream has ended", async || {
-        (closed(&server, "until_reached").await == 1).then_some(())
+        (server.closed_streams("until_reached").await == 1).then_some(())
     })
     .await;
-    assert_eq!(closed(&server, "client").await, 1);
+    assert_eq!(server.closed_streams("client").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

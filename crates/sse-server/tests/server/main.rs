@@ -38,6 +38,7 @@
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
 //! | `unix_socket` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
+//! | `vanished` (a) | A client that vanishes from the network is closed as unreachable. |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
@@ -74,3 +75,5 @@ mod trimming;
 mod unix_socket;
 mod until;
 mod upgrade;
+#[cfg(target_os = "linux")]
+mod vanished;

@@ -203,3 +203,30 @@ async fn assert_contract(
     assert!(body == expected, "{} bytes of body", body.len());
     assert_eq!(requests.load(Ordering::Relaxed), 1);
 }
+
+/// A blocked connection is not polled for anything but its write.
+#[tokio::test(start_paused = true)]
+async fn a_blocked_write_to_an_unreachable_client_fails_at_the_next_attempt() {
+    let (_client, accepted) = tcp_pair();
+    let open = OpenConnections::default();
+    let mut connection = DetachableSocket::new(accepted, &open, Duration::from_hours(1));
+    let sockets = AttachedSockets::default();
+    let cookie = connection.0.socket.borrow().as_ref().unwrap().cookie();
+    let _watched = connection.watch(&sockets).unwrap();
+    let write = async {
+        loop {
+            if let Err(error) = connection.write(&[b'x'; 4096]).await {
+                return error;
+            }
+        }
+    };
+    let report = async {
+        // The paused clock advances once the write is blocked.
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        sockets.close_unreachable(&cookie.into_iter().collect());
+        Instant::now()
+    };
+    let (error, reported) = tokio::join!(write, report);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(reported.elapsed() <= Duration::from_secs(1));
+}

@@ -7,8 +7,8 @@
 //! ```text
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
 //!                                [passes]   [admit]       [history]     [send]
-//!                              ► heartbeats ► stalled streams ► end of round
-//!                                [timers]     [timers]
+//!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
+//!                                [timers]     [unreachable]         [timers]
 //! ```
 //!
 //! A pass over a large view therefore does not delay new streams, and closed connections are
@@ -19,7 +19,9 @@ mod admit;
 mod coalesce;
 mod history;
 mod send;
+mod shutdown;
 mod timers;
+mod unreachable;
 
 use std::{
     cmp::Reverse,
@@ -30,13 +32,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use mio::{Events, Poll};
 use slab::Slab;
 use tokio::runtime::Handle;
 
+use self::unreachable::UnreachableSearch;
 use super::{
-    admission::CloseReason,
     connection::Connection,
     heartbeat_wheel::Wheel,
     mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
@@ -93,6 +94,8 @@ pub(super) struct Reactor<'p> {
     /// Streams whose sockets are full.
     blocked: HashSet<usize>,
     next_stall_check: Instant,
+    /// Search for the streams of unreachable clients; `None` if none is under way.
+    search: Option<UnreachableSearch>,
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
@@ -153,6 +156,7 @@ impl<'p> Reactor<'p> {
             queued: VecDeque::new(),
             blocked: HashSet::new(),
             next_stall_check: now,
+            search: None,
             used_views: Vec::new(),
             deliveries: UnreportedDeliveries::default(),
             is_stopping: false,
@@ -208,6 +212,7 @@ impl<'p> Reactor<'p> {
         if self.due_passes.is_empty() {
             self.run_slice(Self::check_heartbeat);
         }
+        self.run_slice(Self::close_next_unreachable);
         self.close_stalled();
         self.end_of_round();
     }
@@ -252,7 +257,8 @@ impl<'p> Reactor<'p> {
         !(self.due_passes.is_empty()
             && self.new_streams.is_empty()
             && self.completions.is_empty()
-            && self.queued.is_empty())
+            && self.queued.is_empty()
+            && self.search.is_none())
     }
 
     fn drain_mailbox(&mut self) {
@@ -261,6 +267,7 @@ impl<'p> Reactor<'p> {
             changed_views,
             completions,
             list_requests,
+            unreachable,
             is_stopping,
             is_closed,
             ..
@@ -274,6 +281,9 @@ impl<'p> Reactor<'p> {
             // The receiver may have been dropped.
             let _ = request.send(self.list_streams());
         }
+        if let Some(cookies) = unreachable {
+            self.start_search(cookies);
+        }
         self.is_stopping |= is_stopping;
         self.is_closed |= is_closed;
     }
@@ -286,28 +296,6 @@ impl<'p> Reactor<'p> {
             .chain(new_streams)
             .map(StreamInfo::of)
             .collect()
-    }
-
-    /// Ends all streams. A blocked stream loses the rest of its last chunk.
-    fn end_all_streams(&mut self) {
-        while self.admit_next(self.now) {}
-        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.end_for_shutdown(key);
-        }
-        self.end_of_round();
-    }
-
-    fn end_for_shutdown(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !connection.is_blocked() {
-            let terminator = Bytes::from_static(connection.coding.terminator());
-            // The connection closes even if the terminator cannot be written.
-            let _ = connection.write(&terminator, self.now);
-        }
-        self.close_stream(key, CloseReason::Shutdown);
     }
 
     /// Clears the caches that this round used, and reports its deliveries.

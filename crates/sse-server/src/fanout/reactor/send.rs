@@ -159,7 +159,11 @@ impl Reactor<'_> {
                 self.views_by_key.remove(&watched.view.key);
             }
         }
-        connection.close_write();
+        if reason == CloseReason::Unreachable {
+            connection.reset_on_close();
+        } else {
+            connection.close_write();
+        }
         connection.guard.set_close_reason(reason);
     }
 

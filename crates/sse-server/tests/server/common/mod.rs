@@ -4,6 +4,8 @@
 //! The harness never sleeps for a fixed time. Every wait has a condition and a time limit, after
 //! which the test fails with the reason.
 
+#[cfg(target_os = "linux")]
+mod network;
 mod proxy;
 mod raw_http;
 mod redis_server;
@@ -14,7 +16,7 @@ use std::{
     cell::RefCell,
     future::Future,
     iter,
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -33,6 +35,8 @@ use tokio::{
     time::{interval, timeout},
 };
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::network::{Loss, Network, ServerSocket};
 pub(crate) use self::{
     proxy::Proxy,
     raw_http::{AnySocket, RawConnection, RawHead, only_response},
@@ -42,6 +46,9 @@ pub(crate) use self::{
 
 /// Longer than any step takes on a slow machine; only a broken test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Where most servers listen.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Whether the servers of this test program keep the sockets of streams with their HTTP workers.
 pub(crate) const STAYS_ATTACHED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"attached");
@@ -177,18 +184,28 @@ impl TestServer {
         Self::spawn_as(
             command,
             args,
+            LOOPBACK,
             TempDir::new().expect("a temporary directory"),
         )
         .await
     }
 
+    /// A server with a log in memory that listens on an address of this machine.
+    pub(crate) async fn at_address(ip: IpAddr, flags: &[&str]) -> Self {
+        let args = ["--memory", "--allow-anonymous"].iter().chain(flags);
+        let args = args.map(|arg| (*arg).to_owned()).collect();
+        let directory = TempDir::new().expect("a temporary directory");
+        Self::spawn_as(server_command, args, ip, directory).await
+    }
+
     async fn spawn(args: Vec<String>, directory: TempDir) -> Self {
-        Self::spawn_as(server_command, args, directory).await
+        Self::spawn_as(server_command, args, LOOPBACK, directory).await
     }
 
     async fn spawn_as(
         program: impl Fn() -> Command,
         args: Vec<String>,
+        ip: IpAddr,
         directory: TempDir,
     ) -> Self {
         let log = directory.path().join("stderr");
@@ -197,7 +214,7 @@ impl TestServer {
         let http = client().build().expect("a client");
         // A port that the system gives to no other program, so that a restart gets the same port
         // again.
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = SocketAddr::new(ip, free_port()).to_string();
         let child = launch(program(), &args, &address, &log);
         let keep = vec![Keep::Directory(directory)];
         let url = format!("http://{address}");
@@ -216,7 +233,7 @@ impl TestServer {
             if server.is_live().await {
                 return server;
             }
-            let address = format!("127.0.0.1:{}", free_port());
+            let address = SocketAddr::new(ip, free_port()).to_string();
             server.child = launch(program(), &server.args, &address, &server.log);
             server.url = format!("http://{address}");
         }
@@ -440,15 +457,23 @@ impl TestServer {
         subscriber
     }
 
+    /// The number of streams that ended for this reason.
+    pub(crate) async fn closed_streams(&self, reason: &str) -> usize {
+        let text = self.metrics().await;
+        let name = format!(r#"sse_streams_closed_total{{reason="{reason}"}} "#);
+        text.lines()
+            .find_map(|line| line.strip_prefix(&name)?.parse().ok())
+            .unwrap_or(0)
+    }
+
+    async fn metrics(&self) -> String {
+        let response = self.get("/metrics").await.expect("an answer");
+        response.text().await.expect("text")
+    }
+
     /// The value of a metric that has no labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = self
-            .get("/metrics")
-            .await
-            .expect("an answer")
-            .text()
-            .await
-            .expect("text");
+        let text = self.metrics().await;
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
