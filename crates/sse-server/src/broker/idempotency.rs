@@ -4,45 +4,12 @@
 //! until the key expires. Keys and contents are stored as fingerprints. The cost of a key therefore
 //! does not depend on its length, and contents can be compared after the events were trimmed.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use sse_proto::Event;
 
-pub use super::fingerprint::Fingerprint;
 use super::{Appended, BrokerError, types::event_size};
-
-/// Limits of the idempotency keys.
-#[derive(Debug, Clone, Copy)]
-pub struct KeyLimits {
-    /// How long a key is known after its publish, by the log's clock.
-    ///
-    /// A key keeps the expiry that it got, even across a restart with another window.
-    pub window: Duration,
-    /// Keys per channel. A new key beyond this limit is rejected, because the window is a
-    /// guarantee.
-    pub keys_max: usize,
-}
-
-impl KeyLimits {
-    /// Returns the window in milliseconds.
-    #[must_use]
-    pub fn window_ms(&self) -> u64 {
-        u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Returns when a key expires that is stored at the log's time `log_ms`.
-    pub(super) fn expiry_ms(&self, log_ms: u64) -> u64 {
-        log_ms.saturating_add(self.window_ms())
-    }
-
-    /// The channel has too many keys, of which the first expires at `first_expiry_ms`.
-    pub(super) const fn too_many_keys(&self, first_expiry_ms: u64, log_ms: u64) -> BrokerError {
-        BrokerError::TooManyKeys {
-            keys_max: self.keys_max,
-            expires_in: Duration::from_millis(first_expiry_ms.saturating_sub(log_ms)),
-        }
-    }
-}
+pub use super::{fingerprint::Fingerprint, retention::KeyLimits};
 
 /// What identifies a publish that may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

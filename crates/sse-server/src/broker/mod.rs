@@ -38,6 +38,7 @@ pub mod idempotency;
 pub mod memory;
 pub mod notify;
 pub mod redis;
+mod retention;
 mod types;
 
 use std::sync::Weak;
@@ -53,9 +54,9 @@ use self::{
 };
 pub use self::{
     error::{BrokerError, Warning},
+    retention::Retention,
     types::{
-        Appended, BackPage, Continuity, GAP, Page, PageLimits, ReadFrom, Retention, Settled,
-        Stored, lost_of,
+        Appended, BackPage, Continuity, GAP, Page, PageLimits, ReadFrom, Settled, Stored, lost_of,
     },
 };
 

@@ -1,50 +1,12 @@
 //! The types of the broker's contract: what callers pass to a broker, and what it returns.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::time::Duration;
 
 use bytestring::ByteString;
 use sse_proto::{
     Event, EventId, Position,
     api::{Gap, GapReason, Lost},
 };
-
-use super::idempotency::KeyLimits;
-
-/// Limits of the history. The broker trims the oldest events beyond them.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// Events per channel. Redis trims whole stream nodes and may exceed it by about a hundred.
-    pub events_max: NonZeroUsize,
-    /// Age of an event. Redis measures it by its own clock, the other logs by that of the server.
-    ///
-    /// The newest event of a channel stays: subscribers that have seen everything resume from it.
-    pub age_max: Duration,
-    /// Bytes of all channels together. Redis ignores it; its `maxmemory` is the limit.
-    pub bytes_max: u64,
-    /// Number of channels.
-    ///
-    /// A publish to one more channel is rejected, unless a channel whose events are all too old can
-    /// be forgotten.
-    pub channels_max: usize,
-    /// Limits of the idempotency keys.
-    pub keys: KeyLimits,
-}
-
-impl Retention {
-    /// Returns the millisecond before which an event is too old at the time `now_ms`.
-    pub(super) fn cutoff_ms(&self, now_ms: u64) -> u64 {
-        let age_ms = u64::try_from(self.age_max.as_millis()).unwrap_or(u64::MAX);
-        now_ms.saturating_sub(age_ms)
-    }
-
-    /// Returns the pause between two sweeps for old events and expired keys.
-    ///
-    /// An event or key outlives its limit by at most a quarter of the shorter limit, or by 10 s.
-    pub(super) fn sweep_interval(&self) -> Duration {
-        let shortest = self.age_max.min(self.keys.window);
-        (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(10))
-    }
-}
 
 /// The ids that an append assigned to a run of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! | | `content_type` | the type of a body |
 //! | | `expectation` | rejects a large body before it is sent |
 //! | | `json_depth` | how deeply JSON may be nested |
+//! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
 //! | | `body` | reads a body within its limits of size, time and memory |
 //! | | `batch_body`, `batch_line` | the events of a batch, and one of them as JSON |
@@ -19,6 +20,7 @@
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
 //! | | `origins` | which pages may read and publish |
+//! | | `allow_origin` | the header that lets pages read a response |
 //! | | `cors`, `preflight` | the CORS headers, and the responses to preflights |
 //! | `api` | `publish` | `GET` and `POST /event/{action}` |
 //! | | `batch` | `POST /events` |
@@ -30,6 +32,7 @@
 //! | `ops` | `health` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
+//! | | `limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `rejections` | counts requests that are rejected |
@@ -39,6 +42,7 @@ mod access;
 mod api;
 mod error;
 mod error_code;
+mod limits;
 mod ops;
 mod permits;
 mod rejections;
@@ -63,10 +67,11 @@ pub use self::{
         public_url::PublicUrl,
     },
     api::HistoryBudget,
+    limits::RequestLimits,
     rejections::{Rejections, record_rejections},
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
     response_headers::add_common_headers,
-    state::{AppState, RequestLimits},
+    state::AppState,
 };
 use self::{
     api::{batch, history, publish, stream},

@@ -5,103 +5,8 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
-use super::{
-    BodyMemory, HistoryBudget, Origins, PublicUrl, Rejections,
-    error::{ApiError, ApiResult},
-};
-use crate::{ListenAddress, channel::Hub, fanout::streams::Streams, metrics::Metrics};
-
-/// What a request may contain.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
-    /// Bytes of the data of one event.
-    pub event_bytes_max: usize,
-    /// Bytes of the body of a batch.
-    pub batch_bytes_max: usize,
-    /// Events per batch.
-    pub batch_events_max: usize,
-    /// Idempotency keys per channel; a batch with more would never fit.
-    pub keys_max: usize,
-}
-
-impl RequestLimits {
-    /// The limit of the body or the data of one event.
-    pub(super) const fn event_bytes(&self) -> Limit {
-        Limit {
-            what: "the event",
-            max: self.event_bytes_max,
-            unit: "bytes",
-            flag: "--event-bytes-max",
-        }
-    }
-
-    /// The limit of the body of a batch.
-    pub(super) const fn batch_bytes(&self) -> Limit {
-        Limit {
-            what: "the batch",
-            max: self.batch_bytes_max,
-            unit: "bytes",
-            flag: "--batch-bytes-max",
-        }
-    }
-
-    /// The limit of the number of events in a batch.
-    pub(super) const fn batch_events(&self) -> Limit {
-        Limit {
-            what: "the batch",
-            max: self.batch_events_max,
-            unit: "events",
-            flag: "--batch-events-max",
-        }
-    }
-
-    /// The limit of the number of keys in a batch.
-    pub(super) const fn batch_keys(&self) -> Limit {
-        Limit {
-            what: "the batch",
-            max: self.keys_max,
-            unit: "keys",
-            flag: "--idempotency-keys",
-        }
-    }
-}
-
-/// One limit of a request, and how an error describes it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limit {
-    /// `the event` or `the batch`.
-    what: &'static str,
-    pub(super) max: usize,
-    /// `bytes`, `events` or `keys`.
-    unit: &'static str,
-    /// The flag that sets the limit.
-    flag: &'static str,
-}
-
-impl Limit {
-    /// Rejects a request that has more than the limit.
-    pub(super) fn check(self, amount: usize) -> ApiResult<()> {
-        self.check_part(amount, || self.what.to_owned())
-    }
-
-    /// Rejects a part of a request that has more than the limit. `what` names the part.
-    pub(super) fn check_part(self, amount: usize, what: impl FnOnce() -> String) -> ApiResult<()> {
-        if amount <= self.max {
-            Ok(())
-        } else {
-            Err(self.exceeded_by(what()))
-        }
-    }
-
-    fn exceeded_by(self, what: String) -> ApiError {
-        ApiError::TooLarge {
-            what,
-            max: self.max,
-            unit: self.unit,
-            flag: self.flag,
-        }
-    }
-}
+use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Rejections, RequestLimits};
+use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
 
 /// What every handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
@@ -124,15 +29,6 @@ pub struct AppState {
     pub streams: Streams,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
-}
-
-/// Returns the address of the listening socket that accepted the request's connection.
-pub(crate) fn listen_address(request: &HttpRequest) -> ListenAddress {
-    // The default of actix is a loopback address, with which origins are checked most strictly.
-    request.app_data::<LocalData<ListenAddress>>().map_or_else(
-        || ListenAddress::Tcp(request.app_config().local_addr()),
-        |address| ListenAddress::clone(address),
-    )
 }
 
 /// Returns the URLs at which clients reach the server through a proxy.

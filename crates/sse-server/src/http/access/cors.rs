@@ -13,6 +13,7 @@ use actix_web::{
 use actix_web_lab::extract::LocalData;
 
 use super::{
+    allow_origin::allow_origin,
     origins::Origins,
     preflight::{Preflight, VARY_OF_PREFLIGHT},
 };
@@ -71,32 +72,4 @@ fn add_headers(headers: &mut HeaderMap, origins: &Origins, origin: Option<Header
     if allow_origin(headers, origins, origin) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     }
-}
-
-/// Adds the headers that let pages of `origin` read the response; returns whether they may.
-pub(super) fn allow_origin(
-    headers: &mut HeaderMap,
-    origins: &Origins,
-    origin: Option<HeaderValue>,
-) -> bool {
-    let Some(allowed) = allowed_origin(origins, origin) else {
-        return false;
-    };
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-    if origins.allows_credentials() {
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        );
-    }
-    true
-}
-
-/// Returns the value of `Access-Control-Allow-Origin`. A response that every page may read has the
-/// same value for all of them, so it also fits the next page.
-fn allowed_origin(origins: &Origins, origin: Option<HeaderValue>) -> Option<HeaderValue> {
-    if origins.every_page_may_read() {
-        return Some(HeaderValue::from_static("*"));
-    }
-    origin.filter(|origin| origin.to_str().is_ok_and(|origin| origins.may_read(origin)))
 }

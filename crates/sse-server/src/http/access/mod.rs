@@ -1,5 +1,6 @@
 //! Who may send a request.
 
+mod allow_origin;
 pub(crate) mod caller;
 pub(crate) mod cors;
 pub(crate) mod origin_pattern;

@@ -25,8 +25,7 @@ use super::{
 };
 use crate::http::{
     error::{ApiError, ApiResult, shortened},
-    request::header::header_text,
-    state::listen_address,
+    request::{header::header_text, listen_address::listen_address},
 };
 
 /// How the request of a page relates to the page's site (Fetch Metadata Request Headers). Browsers

@@ -13,7 +13,7 @@ use actix_web::{
     },
 };
 
-use super::{cors::allow_origin, origins::Origins};
+use super::{allow_origin::allow_origin, origins::Origins};
 use crate::http::error::{ApiError, ApiResult, shortened};
 
 /// Request headers on which the response to a preflight depends.

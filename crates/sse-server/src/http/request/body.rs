@@ -28,8 +28,8 @@ use tokio::{
 
 use crate::http::{
     error::{ApiError, ApiResult},
+    limits::Limit,
     permits::acquire_within,
-    state::Limit,
 };
 
 /// Time for the whole body.

@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, http::header};
 use super::header::header_text;
 use crate::{
     ListenAddress,
-    http::state::{listen_address, public_urls},
+    http::{request::listen_address::listen_address, state::public_urls},
 };
 
 /// Returns a command line for the host, path and query of the request.

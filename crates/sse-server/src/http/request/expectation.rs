@@ -9,9 +9,9 @@ use actix_web::{ResponseError as _, body::BoxBody, http::Method};
 
 use super::body::declared_length;
 use crate::http::{
+    limits::{Limit, RequestLimits},
     rejections::Rejections,
     response_headers::set_common_headers,
-    state::{Limit, RequestLimits},
 };
 
 /// Returns the request if its client may send the body.
