@@ -141,6 +141,49 @@ fn every_relative_link_of_the_documentation_resolves() {
     assert_eq!(broken, Vec::<String>::new());
 }
 
+/// Returns the sources under `folder`, without those of tests.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry of the folder").path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let is_test = name.is_none_or(|name| name == "tests" || name.starts_with("test_"));
+        if path.is_dir() && !is_test {
+            sources(&path, found);
+        } else if path.is_file() && !is_test {
+            found.push(path);
+        }
+    }
+}
+
+/// Returns the names in the page's code. `staged_{log,order}` stands for two of them.
+fn names_in_code(page: &str) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for code in page.split('`').skip(1).step_by(2) {
+        let is_separator = |char: char| !(char.is_alphanumeric() || char == '_');
+        names.extend(code.split(is_separator).map(ToOwned::to_owned));
+        if let Some((prefix, rest)) = code.split_once('{') {
+            let list = rest.split('}').next().unwrap_or_default();
+            names.extend(list.split(',').map(|name| format!("{prefix}{name}")));
+        }
+    }
+    names
+}
+
+#[test]
+fn the_map_of_the_architecture_names_every_file_of_the_server() {
+    let root = workspace();
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the page");
+    let named = names_in_code(&page);
+    let mut found = Vec::new();
+    sources(&root.join("crates/sse-server/src"), &mut found);
+    assert!(found.len() > 100, "only {} sources were found", found.len());
+    found.retain(|path| {
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        !["mod", "lib", "main"].contains(&&*name) && !named.contains(&*name)
+    });
+    assert_eq!(found, Vec::<PathBuf>::new(), "not on the map");
+}
+
 #[test]
 fn a_link_to_a_missing_file_or_heading_is_found() {
     let directory = tempfile::TempDir::new().unwrap();
