@@ -100,7 +100,7 @@ impl PubSubListener {
     }
 
     fn log_broken(&self, why: &str) {
-        if self.outage.begin() {
+        if self.outage.record_failure() {
             tracing::warn!(
                 why,
                 "the connection for wake-ups from Redis broke; connecting again"
@@ -109,7 +109,7 @@ impl PubSubListener {
     }
 
     fn log_working(&self) {
-        if self.outage.end() {
+        if self.outage.record_success() {
             tracing::info!("the connection for wake-ups from Redis works again");
         }
     }
