@@ -8,6 +8,7 @@
 //! | [`backoff`] | pauses that double up to a limit (pure) |
 //! | [`environment`] | variables that are probably mistyped |
 //! | [`loopback`] | whether an address or a URL is of this machine (pure) |
+//! | [`number`] | whole numbers in a range (pure) |
 //! | [`open_files`] | the process's limit of open files |
 //! | [`short_help`] | the flags in `-h` |
 //! | [`switch`] | the values of a flag that is on or off (pure) |
@@ -30,6 +31,7 @@
 pub mod backoff;
 pub mod environment;
 pub mod loopback;
+pub mod number;
 pub mod open_files;
 pub mod short_help;
 pub mod switch;

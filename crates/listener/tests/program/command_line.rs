@@ -23,7 +23,7 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["--idle-timeout", "0s"], "more than zero"),
         (["--max-event-size", "0"], "more than zero"),
         (["--max-event-size", "much"], "like 512KiB"),
-        (["--max-retries", "-1"], "--max-retries"),
+        (["--max-retries", "-1"], "write a whole number from 0 to"),
         (
             ["http://127.0.0.1:5000", "--count=1"],
             "give a URL by --url",
@@ -32,7 +32,11 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["bench", "http://127.0.0.1:5000"], "give a URL by --url"),
         (["--method", "HEAD"], "the response to HEAD has no stream"),
         (["--body", "@/absent"], "cannot read the body from /absent"),
-        (["--last", "0"], "--last"),
+        (["--last", "0"], "write a whole number from 1 on"),
+        (["bench", "--count=0"], "write a whole number from 1 on"),
+        (["bench", "--seed=x"], "write a whole number from 0 to"),
+        (["bench", "--connections=x"], "from 1 to 4000000"),
+        (["bench", "--connections=0"], "from 1 to 4000000"),
         (["--last=5", "--since=10m"], "cannot be used with"),
         (
             ["--format=data", "--show-comments"],

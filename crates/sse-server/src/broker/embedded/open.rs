@@ -92,6 +92,13 @@ fn open_error(location: &Location, error: DatabaseError) -> OpenError {
     let path = location.directory().to_owned();
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path),
+        DatabaseError::Storage(StorageError::Io(error)) if is_missing_permission(&error) => {
+            OpenError::NotWritable {
+                path,
+                why: error,
+                user: rustix::process::geteuid().as_raw(),
+            }
+        }
         DatabaseError::Storage(StorageError::Io(error)) if !is_caused_by_damage(&error) => {
             OpenError::Io(path, error)
         }
@@ -104,6 +111,11 @@ fn unreadable(location: &Location, why: &dyn fmt::Display) -> OpenError {
         path: location.directory().to_owned(),
         why: why.to_string(),
     }
+}
+
+fn is_missing_permission(error: &io::Error) -> bool {
+    use ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Returns true if redb followed a damaged pointer to an offset outside the file.
@@ -131,7 +143,7 @@ fn create_directory(path: &Path) -> io::Result<()> {
     if path.exists() && !path.is_dir() {
         return Err(io::Error::new(
             ErrorKind::NotADirectory,
-            "it is not a directory",
+            "it is not a directory: choose another one with --data-dir",
         ));
     }
     fs::create_dir_all(path)
@@ -139,4 +151,25 @@ fn create_directory(path: &Path) -> io::Result<()> {
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_written_says_what_to_do() {
+        let location = Location::Directory(PathBuf::from("/var/lib/events"));
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            let error = DatabaseError::Storage(StorageError::Io(kind.into()));
+            let error = open_error(&location, error);
+            assert!(matches!(error, OpenError::NotWritable { .. }), "{error:?}");
+            let message = error.to_string();
+            for hint in ["/var/lib/events", "chown", "--data-dir", "--memory"] {
+                assert!(message.contains(hint), "no {hint} in {message}");
+            }
+        }
+        let full = DatabaseError::Storage(StorageError::Io(ErrorKind::StorageFull.into()));
+        assert!(matches!(open_error(&location, full), OpenError::Io(..)));
+    }
 }
