@@ -38,6 +38,12 @@ fn misuse_ends_with_2_and_says_what_to_write() {
         (["bench", "--connections=x"], "from 1 to 4000000"),
         (["bench", "--connections=0"], "from 1 to 4000000"),
         (["--last=5", "--since=10m"], "cannot be used with"),
+        (["--since", "10"], "has no unit: write 10s, 10m, 10h or 10d"),
+        (["--since", "0"], "from=oldest"),
+        (["--since", "1795521996855000"], "looks like microseconds"),
+        (["--since", "yesterday"], "like 90s, 10m, 2h or 1d"),
+        (["--since", ""], "like 90s, 10m, 2h or 1d"),
+        (["bench", "--since=10"], "has no unit"),
         (
             ["--format=data", "--show-comments"],
             "no place for comments",
