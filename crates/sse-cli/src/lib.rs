@@ -8,6 +8,7 @@
 //! | [`backoff`] | pauses that double up to a limit (pure) |
 //! | [`environment`] | variables that are probably mistyped |
 //! | [`loopback`] | whether an address or a URL is of this machine (pure) |
+//! | [`number`] | whole numbers in a range (pure) |
 //! | [`open_files`] | the process's limit of open files |
 //! | [`private_file`] | files for their owner only, never through a link |
 //! | [`short_help`] | the flags in `-h` |
@@ -31,6 +32,7 @@
 pub mod backoff;
 pub mod environment;
 pub mod loopback;
+pub mod number;
 pub mod open_files;
 pub mod private_file;
 pub mod short_help;

@@ -1,8 +1,7 @@
 //! Parsers of flag values that need no type of their own.
 
-use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
-
 use hyper::{Method, Uri};
+use sse_cli::number::parse_number;
 use sse_proto::units;
 
 use crate::{
@@ -21,41 +20,27 @@ const RETRY_MAX: u32 = 100;
 const DATA_SIZE_MAX: u64 = 16 << 20;
 
 pub(super) fn parse_concurrency(text: &str) -> Result<usize, String> {
-    whole_number(text, 1..=CONCURRENCY_MAX)
+    parse_number(text, &(1..=CONCURRENCY_MAX))
 }
 
 pub(super) fn parse_batch(text: &str) -> Result<usize, String> {
-    whole_number(text, 1..=BATCH_MAX)
+    parse_number(text, &(1..=BATCH_MAX))
 }
 
 pub(super) fn parse_count(text: &str) -> Result<u64, String> {
-    whole_number(text, 1..=u64::MAX)
+    parse_number(text, &(1..=u64::MAX))
 }
 
 pub(super) fn parse_users(text: &str) -> Result<u32, String> {
-    whole_number(text, 1..=USERS_MAX)
+    parse_number(text, &(1..=USERS_MAX))
 }
 
 pub(super) fn parse_retry(text: &str) -> Result<u32, String> {
-    whole_number(text, 1..=RETRY_MAX)
+    parse_number(text, &(1..=RETRY_MAX))
 }
 
 pub(super) fn parse_seed(text: &str) -> Result<u64, String> {
-    whole_number(text, 0..=u64::MAX)
-}
-
-fn whole_number<T: FromStr + PartialOrd + Display>(
-    text: &str,
-    range: RangeInclusive<T>,
-) -> Result<T, String> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| {
-        format!(
-            "write a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )
-    })
+    parse_number(text, &(0..=u64::MAX))
 }
 
 pub(super) fn parse_data_size(text: &str) -> Result<usize, String> {

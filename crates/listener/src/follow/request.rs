@@ -201,6 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_sent_as_it_is_written() {
+        for (written, sent) in [
+            ("90s", "since=90s"),
+            ("1795521996.5", "since=1795521996.5"),
+            ("1795521996855", "since=1795521996855"),
+            (
+                "2026-11-24T13:06:36+01:00",
+                "since=2026-11-24T13%3A06%3A36%2B01%3A00",
+            ),
+        ] {
+            let request = built(&["--since", written], "");
+            assert_eq!(request.url().query(), Some(sent), "{written}");
+        }
+    }
+
+    #[test]
     fn a_body_is_posted_as_json_unless_a_header_changes_that() {
         let sent = |arguments: &[&str]| {
             let request = built(arguments, "1-0");

@@ -9,7 +9,7 @@ use sse_proto::units::parse_positive_duration;
 
 use super::{
     target::Target,
-    values::{parse_count, parse_event_size, parse_retried_status},
+    values::{parse_count, parse_event_size, parse_retried_status, parse_whole_number},
 };
 
 /// The settings for following a stream.
@@ -45,6 +45,7 @@ pub struct FollowSettings {
         long,
         env = "LISTENER_MAX_RETRIES",
         value_name = "N",
+        value_parser = parse_whole_number,
         allow_negative_numbers = true
     )]
     pub max_retries: Option<u64>,

@@ -10,7 +10,7 @@ use super::{
     load_help::{EXAMPLES, SHORT_EXAMPLES},
     stream_url::StreamUrl,
     target::Target,
-    values::parse_event_size,
+    values::{parse_connections, parse_count, parse_event_size, parse_whole_number},
 };
 
 /// Opens many streams and accounts for every event on each of them
@@ -39,7 +39,7 @@ pub struct LoadSettings {
         value_name = "N",
         default_value = "1"
     )]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000), allow_negative_numbers = true)]
+    #[arg(value_parser = parse_connections, allow_negative_numbers = true)]
     pub connections: u32,
 
     /// Spread the first connects evenly over this time
@@ -59,6 +59,7 @@ pub struct LoadSettings {
     ///
     /// `gap` events do not count.
     #[arg(long, env = "LISTENER_BENCH_COUNT", value_name = "EVENTS")]
+    #[arg(value_parser = parse_count, allow_negative_numbers = true)]
     pub count: Option<NonZeroU64>,
 
     /// Grace period after the test for slow connections to catch up
@@ -114,6 +115,7 @@ pub struct LoadSettings {
 
     /// Seed of the random choice of streams to cut and of waits
     #[arg(long, env = "LISTENER_BENCH_SEED", value_name = "N")]
+    #[arg(value_parser = parse_whole_number, allow_negative_numbers = true)]
     pub seed: Option<u64>,
 
     /// Close a connection after this long without any bytes from the server

@@ -17,8 +17,12 @@ use sse_cli::{
 use sse_proto::Channel;
 
 use super::{
-    body::RequestBody, header::Header, last_event_id::to_header_value, stream_url::StreamUrl,
-    url_list::UrlList, values::parse_count,
+    body::RequestBody,
+    header::Header,
+    last_event_id::to_header_value,
+    stream_url::StreamUrl,
+    url_list::UrlList,
+    values::{parse_count, parse_since},
 };
 
 /// The request for a stream.
@@ -124,13 +128,14 @@ pub struct Target {
     #[arg(long, env = "LISTENER_LAST_EVENT_ID", value_name = "ID", value_parser = parse_event_id, group = "start")]
     pub last_event_id: Option<String>,
 
-    /// Start with the events since this time: 10m, 2h, 1d (ago), an RFC 3339 time, or milliseconds
-    /// since 1970
+    /// Start with the events since this time: 10m, 2h, 1d (ago), an RFC 3339 time, or seconds or
+    /// milliseconds since 1970
     ///
-    /// The time is sent as the query parameter `since`, which sse-server supports. After the first
-    /// id received, the last event id overrides it.
+    /// The time is sent as written, as the query parameter `since`, which sse-server supports. A
+    /// time ago counts by the server's clock. After the first id received, the last event id
+    /// overrides it.
     #[arg(long, env = "LISTENER_SINCE", value_name = "TIME", group = "start")]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_parser = parse_since)]
     pub since: Option<String>,
 
     /// Start with the newest N events of each channel

@@ -3,11 +3,31 @@
 use std::num::NonZeroU64;
 
 use reqwest::StatusCode;
-use sse_proto::units::parse_size;
+use sse_cli::number::{parse_number, parse_positive_number};
+use sse_proto::{moment::parse_moment, units::parse_size};
+
+/// Most streams of a load test.
+const CONNECTIONS_MAX: u32 = 4_000_000;
 
 /// A number of events.
 pub(super) fn parse_count(text: &str) -> Result<NonZeroU64, &'static str> {
-    text.parse().map_err(|_| "write a whole number from 1 on")
+    parse_positive_number(text)
+}
+
+/// A number of streams.
+pub(super) fn parse_connections(text: &str) -> Result<u32, String> {
+    parse_number(text, &(1..=CONNECTIONS_MAX))
+}
+
+/// A number without a limit.
+pub(super) fn parse_whole_number(text: &str) -> Result<u64, String> {
+    parse_number(text, &(0..=u64::MAX))
+}
+
+/// A moment, which is checked here and sent as it is written: a duration ago counts by the clock of
+/// the server.
+pub(super) fn parse_since(text: &str) -> Result<String, String> {
+    parse_moment(text).map(|_| text.to_owned())
 }
 
 /// A status of a response that is final, and not a stream.

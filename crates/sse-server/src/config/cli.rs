@@ -10,7 +10,7 @@ use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 
 use super::{
     network_args::NetworkArgs,
-    values::{parse_coalesce, parse_threads},
+    values::{parse_coalesce, parse_history_events, parse_positive, parse_threads},
 };
 use crate::broker::{embedded::DataMode, redis::parse_prefix};
 
@@ -100,6 +100,8 @@ pub(super) struct Args {
         env = "SSE_HISTORY_EVENTS",
         default_value = "100000",
         value_name = "EVENTS",
+        value_parser = parse_history_events,
+        allow_negative_numbers = true,
         help_heading = "History"
     )]
     pub(super) history_events: NonZeroUsize,
@@ -137,6 +139,8 @@ pub(super) struct Args {
         env = "SSE_CHANNELS_MAX",
         default_value = "10000",
         value_name = "CHANNELS",
+        value_parser = parse_positive,
+        allow_negative_numbers = true,
         help_heading = "History"
     )]
     pub(super) channels_max: NonZeroUsize,
@@ -181,6 +185,8 @@ pub(super) struct Args {
         env = "SSE_BATCH_EVENTS_MAX",
         default_value = "10000",
         value_name = "EVENTS",
+        value_parser = parse_positive,
+        allow_negative_numbers = true,
         help_heading = "Publishing"
     )]
     pub(super) batch_events_max: NonZeroUsize,
@@ -223,6 +229,8 @@ pub(super) struct Args {
         env = "SSE_IDEMPOTENCY_KEYS",
         default_value = "1000000",
         value_name = "KEYS",
+        value_parser = parse_positive,
+        allow_negative_numbers = true,
         help_heading = "Publishing"
     )]
     pub(super) idempotency_keys: NonZeroUsize,
@@ -238,6 +246,8 @@ pub(super) struct Args {
         env = "SSE_TAIL_EVENTS",
         default_value = "1024",
         value_name = "EVENTS",
+        value_parser = parse_positive,
+        allow_negative_numbers = true,
         help_heading = "Streams"
     )]
     pub(super) tail_events: NonZeroUsize,
@@ -282,8 +292,12 @@ pub(super) struct Args {
     /// browser reconnects. After an error status a browser would never reconnect. At most a further
     /// tenth get such a stream at the same time; connections beyond that are closed without a
     /// response.
-    #[arg(long, env = "SSE_STREAMS_MAX")]
-    #[arg(value_name = "STREAMS", help_heading = "Streams")]
+    #[arg(long, env = "SSE_STREAMS_MAX", value_parser = parse_positive)]
+    #[arg(
+        value_name = "STREAMS",
+        help_heading = "Streams",
+        allow_negative_numbers = true
+    )]
     pub(super) streams_max: Option<NonZeroUsize>,
 
     /// Close a stream whose client has accepted no data for this long
@@ -307,7 +321,11 @@ pub(super) struct Args {
     /// With 0, streams stay with the threads that answer HTTP: each stream takes about 12 KB more,
     /// and many streams slow down publishing.
     #[arg(long, env = "SSE_FANOUT_THREADS", value_parser = parse_threads)]
-    #[arg(value_name = "THREADS", help_heading = "Streams")]
+    #[arg(
+        value_name = "THREADS",
+        help_heading = "Streams",
+        allow_negative_numbers = true
+    )]
     pub(super) fanout_threads: Option<usize>,
 
     /// While a channel is busy, collect its events for this time (0 to 100ms) and send them as one

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _};
 use sse_cli::{environment, short_help::shorten_help};
 
-use super::cli::Args;
+use super::{bind_hint::add_bind_hint, cli::Args};
 
 /// The flags that a first user needs, which are those in `-h`.
 pub(super) const SHORT_HELP: [&str; 8] = [
@@ -28,7 +28,10 @@ pub(super) fn parse(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<(Args, ArgMatches), clap::Error> {
     let mut command = shorten_help(Args::command(), &SHORT_HELP).mut_args(ignore_empty_variable);
-    let matches = command.try_get_matches_from_mut(args)?;
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let matches = command
+        .try_get_matches_from_mut(&args)
+        .map_err(|error| add_bind_hint(error, &args))?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok((args, matches))
 }

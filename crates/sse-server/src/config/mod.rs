@@ -6,12 +6,14 @@
 //! | `network_args` | the part of the grammar about the network |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
+//! | `bind_hint` | advice for `--host` and `--port` |
 //! | `broker_choice` | which broker the flags and variables choose |
 //! | `validate` | rules that concern several settings |
 //!
 //! A [`Config`] exists only if all settings are valid. It is made before anything is opened or
 //! bound, and contains one section per part of the server, in the form that this part takes.
 
+mod bind_hint;
 mod broker_choice;
 mod cli;
 mod environment;

@@ -1,7 +1,8 @@
 //! The forms of single values. The message of each error states what to write instead.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
+use sse_cli::number::{parse_number, parse_positive_number};
 use sse_proto::units::parse_duration;
 
 /// More fan-out threads than any machine has use for.
@@ -9,10 +10,18 @@ const THREADS_MAX: usize = 256;
 const COALESCE_MAX: Duration = Duration::from_millis(100);
 
 pub(super) fn parse_threads(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|threads| *threads <= THREADS_MAX)
-        .ok_or_else(|| format!("write a number from 0 to {THREADS_MAX}"))
+    parse_number(text, &(0..=THREADS_MAX))
+}
+
+pub(super) fn parse_positive(text: &str) -> Result<NonZeroUsize, &'static str> {
+    parse_positive_number(text)
+}
+
+pub(super) fn parse_history_events(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| {
+        "write a whole number from 1 on: the newest event of a channel always stays, so that \
+         subscribers can resume after it; --memory keeps nothing on disk"
+    })
 }
 
 pub(super) fn parse_coalesce(text: &str) -> Result<Duration, String> {

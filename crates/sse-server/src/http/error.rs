@@ -10,10 +10,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use sse_proto::{
-    api::{ErrorBody, ErrorDetail},
-    event::InvalidName,
-};
+use sse_proto::event::InvalidName;
 
 use super::{error_code::ErrorCode, rejections::Rejection, request::json_depth::DEPTH_MAX};
 use crate::broker::BrokerError;
@@ -236,15 +233,6 @@ impl ApiError {
             log_broker_error(error, code);
         }
     }
-
-    fn body(&self, code: &str) -> ErrorBody {
-        ErrorBody {
-            error: ErrorDetail {
-                code: code.to_owned(),
-                message: self.to_string(),
-            },
-        }
-    }
 }
 
 const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
@@ -292,8 +280,11 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
-        response.extensions_mut().insert(Rejection { code });
-        response.json(self.body(code))
+        let message = self.to_string();
+        let rejection = Rejection { code, message };
+        let body = rejection.body();
+        response.extensions_mut().insert(rejection);
+        response.json(body)
     }
 }
 

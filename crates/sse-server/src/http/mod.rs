@@ -35,7 +35,7 @@
 //! | | `limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `permits` | a limited wait for the permits of a semaphore |
-//! | | `rejections` | counts requests that are rejected |
+//! | | `rejections` | counts requests that are rejected, and logs publishes |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
 mod access;

@@ -38,6 +38,27 @@ crate::on_every_broker! {
         until("the warning", async || (warnings() == 1).then_some(())).await;
     }
 
+    async fn a_rejected_publish_is_logged_once_per_code(backend: Backend) {
+        let server = TestServer::start_with(backend, &["--channels-max", "1"]).await;
+        server.publish("kept", "click", "x").await;
+        for channel in ["a", "b", "c"] {
+            let response = server.try_publish(channel, "click", "x").await.unwrap();
+            refusal(response, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+            let page = server.http.post(server.at("/events")).header("origin", "https://example.org");
+            let response = page.body("").send().await.unwrap();
+            refusal(response, StatusCode::FORBIDDEN, "origin_not_allowed").await;
+            // A mistake of the client concerns the client only.
+            server.get("/event/%20?channel=%20").await.unwrap();
+        }
+        let lines = |code: &str| {
+            let log = server.log();
+            log.lines().filter(|line| line.contains("a publish was rejected") && line.contains(code)).count()
+        };
+        until("both lines", async || (lines("log_full") == 1 && lines("origin_not_allowed") == 1).then_some(())).await;
+        assert_eq!(lines(""), 2, "{}", server.log());
+        assert!(server.log().contains("--channels-max"), "the reason is in the line");
+    }
+
     async fn history_keeps_the_newest_events_of_each_channel(backend: Backend) {
         let server = TestServer::start_with(backend, &["--history-events", "10"]).await;
         server.publish_numbers("quiet", 0..5).await;

@@ -3,11 +3,11 @@
 
 use std::{net::TcpListener, process::Command};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::common::{
     Backend, KilledWhenDropped, ProgramOutput, TestServer, ended, free_port, output_at_start, run,
-    server_command, until,
+    server_command, skip, until,
 };
 
 const MISUSED: Option<i32> = Some(2);
@@ -94,7 +94,28 @@ async fn misuse_ends_with_code_2_and_states_what_to_write() {
         (&["--heartbeat", "0s"], &["--heartbeat", "more than zero"]),
         (&["--history-age", "yesterday"], &["--history-age", "24h"]),
         (&["--history-bytes", "1XB"], &["--history-bytes", "1GiB"]),
-        (&["--history-events", "0"], &["--history-events"]),
+        (
+            &["--history-events", "0"],
+            &["--history-events", "a whole number from 1 on", "--memory"],
+        ),
+        (&["--channels-max", "0"], &["a whole number from 1 on"]),
+        (&["--batch-events-max", "x"], &["a whole number from 1 on"]),
+        (&["--idempotency-keys", "-1"], &["a whole number from 1 on"]),
+        (&["--tail-events", "1.5"], &["a whole number from 1 on"]),
+        (
+            &["--streams-max", "99999999999999999999"],
+            &["a whole number from 1 on"],
+        ),
+        (
+            &["--fanout-threads", "-1"],
+            &["a whole number from 0 to 256"],
+        ),
+        (&["--port", "8080"], &["--port", "--bind 127.0.0.1:8080"]),
+        (
+            &["--host=0.0.0.0", "--memory", "--port=80"],
+            &["--host", "--bind 0.0.0.0:80"],
+        ),
+        (&["--host", "::1"], &["--bind [::1]:5000"]),
         (
             &["--event-bytes-max", "0"],
             &["--event-bytes-max", "more than zero"],
@@ -155,8 +176,39 @@ async fn misuse_ends_with_code_2_and_states_what_to_write() {
         for hint in hints {
             assert!(output.contains(hint), "{flags:?}: no {hint:?} in {output}");
         }
-        assert!(!output.contains("panicked"), "{output}");
+        for internal in ["panicked", "non-zero type", "target type", "invalid digit"] {
+            assert!(!output.contains(internal), "{flags:?}: {output}");
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_written_ends_with_what_to_do() {
+    if !std::path::Path::new("/sys/kernel").exists() {
+        skip("there is no file system in which even root cannot create a directory");
+        return;
+    }
+    let mut command = server_command();
+    command.args(["--bind", "127.0.0.1:0", "--data-dir", "/sys/sse-data"]);
+    let output = run(&mut command).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    for hint in ["/sys/sse-data", "chown", "--data-dir", "--memory"] {
+        assert!(output.stderr.contains(hint), "no {hint:?} in {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_place_of_the_data_directory_ends_with_what_to_do() {
+    let file = NamedTempFile::new().unwrap();
+    let mut command = server_command();
+    command.args(["--bind", "127.0.0.1:0", "--data-dir"]);
+    let output = run(command.arg(file.path())).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(
+        output.stderr.contains("not a directory: choose another"),
+        "{output:?}"
+    );
 }
 
 #[tokio::test]

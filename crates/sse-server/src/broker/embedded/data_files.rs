@@ -53,7 +53,7 @@ pub(super) fn create_directory(path: &Path, mode: DataMode) -> io::Result<()> {
         }
         Ok(_) => Err(io::Error::new(
             ErrorKind::NotADirectory,
-            "it is not a directory",
+            "it is not a directory: choose another one with --data-dir",
         )),
         Err(_) => {
             let mut builder = DirBuilder::new();

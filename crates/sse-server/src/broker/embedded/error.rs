@@ -17,6 +17,20 @@ pub enum OpenError {
         .0.display()
     )]
     InUse(PathBuf),
+    /// This process may not write the directory or the file.
+    #[error(
+        "the data directory {} cannot be written ({why}): give it to the user of this process (chown \
+         {user}), mount it writable, or choose another one with --data-dir (--memory needs none)",
+        path.display()
+    )]
+    NotWritable {
+        /// The data directory.
+        path: PathBuf,
+        /// What the system answered.
+        why: io::Error,
+        /// The id of the user that this process runs as.
+        user: u32,
+    },
     /// The directory or file cannot be created, read or written.
     #[error("cannot open the log in {}", .0.display())]
     Io(PathBuf, #[source] io::Error),

@@ -93,6 +93,13 @@ fn open_error(location: &Location, error: DatabaseError) -> OpenError {
     let path = location.directory().to_owned();
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path),
+        DatabaseError::Storage(StorageError::Io(error)) if is_missing_permission(&error) => {
+            OpenError::NotWritable {
+                path,
+                why: error,
+                user: rustix::process::geteuid().as_raw(),
+            }
+        }
         DatabaseError::Storage(StorageError::Io(error)) if !is_caused_by_damage(&error) => {
             OpenError::Io(path, error)
         }
@@ -105,6 +112,11 @@ fn unreadable(location: &Location, why: &dyn fmt::Display) -> OpenError {
         path: location.directory().to_owned(),
         why: why.to_string(),
     }
+}
+
+fn is_missing_permission(error: &io::Error) -> bool {
+    use ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Returns true if redb followed a damaged pointer to an offset outside the file.
@@ -130,4 +142,25 @@ fn open_or_create_in(directory: &Path, mode: DataMode) -> Result<Database, Datab
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_written_says_what_to_do() {
+        let location = Location::Directory(PathBuf::from("/var/lib/events"));
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            let error = DatabaseError::Storage(StorageError::Io(kind.into()));
+            let error = open_error(&location, error);
+            assert!(matches!(error, OpenError::NotWritable { .. }), "{error:?}");
+            let message = error.to_string();
+            for hint in ["/var/lib/events", "chown", "--data-dir", "--memory"] {
+                assert!(message.contains(hint), "no {hint} in {message}");
+            }
+        }
+        let full = DatabaseError::Storage(StorageError::Io(ErrorKind::StorageFull.into()));
+        assert!(matches!(open_error(&location, full), OpenError::Io(..)));
+    }
 }

@@ -119,19 +119,9 @@ impl Connection {
                 found: version.clone(),
             }),
             State::Down(why) => {
-                self.log_absence(why);
+                self.health.log_absence(why);
                 Ok(())
             }
-        }
-    }
-
-    fn log_absence(&self, why: &str) {
-        if self.health.outage.begin() {
-            tracing::warn!(
-                address = self.health.address,
-                why,
-                "Redis is not reachable yet; publishes get a 503 until it is"
-            );
         }
     }
 
@@ -211,13 +201,7 @@ impl Supervisor {
 
     async fn watch_until_down(&self, connected: Connected) -> State {
         let why = self.watch(connected).await;
-        if self.health.outage.begin() {
-            tracing::warn!(
-                address = self.health.address,
-                why,
-                "the connection to Redis broke; reconnecting"
-            );
-        }
+        self.health.log_outage(&why);
         State::Down(why)
     }
 
@@ -236,9 +220,7 @@ impl Supervisor {
         self.report_durability(&mut connected.connection).await;
         self.state
             .send_replace(State::Up(connected.connection.clone(), era));
-        if self.health.outage.end() {
-            tracing::info!(address = self.health.address, "Redis is back");
-        }
+        self.health.log_recovery();
         Ok(connected)
     }
 

@@ -10,13 +10,13 @@ pub(super) struct OutageLog {
 
 impl OutageLog {
     /// Records a failure. Returns true if it must be logged, because it begins an outage.
-    pub(super) fn begin(&self) -> bool {
+    pub(super) fn record_failure(&self) -> bool {
         !self.is_logged.swap(true, Ordering::Relaxed)
     }
 
     /// Records a success. Returns true if it must be logged, because it ends an outage that was
     /// logged.
-    pub(super) fn end(&self) -> bool {
+    pub(super) fn record_success(&self) -> bool {
         self.is_logged.swap(false, Ordering::Relaxed)
     }
 }
@@ -28,9 +28,9 @@ mod tests {
     #[test]
     fn an_outage_has_one_line_at_its_beginning_and_one_at_its_end() {
         let outage = OutageLog::default();
-        assert!(!outage.end());
-        assert!(outage.begin() && !outage.begin());
-        assert!(outage.end() && !outage.end());
-        assert!(outage.begin());
+        assert!(!outage.record_success());
+        assert!(outage.record_failure() && !outage.record_failure());
+        assert!(outage.record_success() && !outage.record_success());
+        assert!(outage.record_failure());
     }
 }

@@ -100,13 +100,13 @@ impl PubSubListener {
     }
 
     fn log_broken(&self, why: &str) {
-        if self.outage.begin() {
+        if self.outage.record_failure() {
             tracing::warn!(why, "the pub/sub connection to Redis broke; reconnecting");
         }
     }
 
     fn log_working(&self) {
-        if self.outage.end() {
+        if self.outage.record_success() {
             tracing::info!("the pub/sub connection to Redis works again");
         }
     }

@@ -39,8 +39,7 @@ pub(super) struct Health {
     pub(super) address: String,
     /// Time limit of a session.
     pub(super) timeout: Duration,
-    /// The log lines about outages of the Redis.
-    pub(super) outage: OutageLog,
+    outage: OutageLog,
     /// Notified when a command got no reply: the supervisor checks the connection at once.
     pub(super) suspect: Notify,
     /// Notified when Redis rejected a write as a read-only replica. The supervisor reconnects,
@@ -57,6 +56,35 @@ impl Health {
             outage: OutageLog::default(),
             suspect: Notify::new(),
             read_only: Notify::new(),
+        }
+    }
+
+    /// Logs that there is no connection at the start.
+    pub(super) fn log_absence(&self, why: &str) {
+        if self.outage.record_failure() {
+            tracing::warn!(
+                address = self.address,
+                why,
+                "Redis is not reachable yet; publishes get a 503 until it is"
+            );
+        }
+    }
+
+    /// Logs that the connection broke.
+    pub(super) fn log_outage(&self, why: &str) {
+        if self.outage.record_failure() {
+            tracing::warn!(
+                address = self.address,
+                why,
+                "the connection to Redis broke; reconnecting"
+            );
+        }
+    }
+
+    /// Logs that there is a connection, if its absence was logged.
+    pub(super) fn log_recovery(&self) {
+        if self.outage.record_success() {
+            tracing::info!(address = self.address, "Redis is back");
         }
     }
 
