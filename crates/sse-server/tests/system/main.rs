@@ -9,3 +9,4 @@ mod examples;
 mod loss;
 mod process;
 mod tutorial;
+mod unix_socket;
