@@ -1,6 +1,6 @@
 //! Requests by reqwest, which supports TLS, proxies and basic authentication.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{ClientBuilder, Response, redirect, retry};
@@ -28,6 +28,7 @@ impl Client {
     pub(super) fn new(
         base: &BaseUrl,
         trust: TlsTrust<'_>,
+        socket: Option<&Path>,
         request_timeout: Duration,
     ) -> Result<Self, reqwest::Error> {
         let builder = || {
@@ -39,10 +40,10 @@ impl Client {
                 .tcp_nodelay(true)
                 .retry(retry::never())
                 .redirect(redirect::Policy::none());
-            if base.is_loopback() {
-                builder.no_proxy()
-            } else {
-                builder
+            match socket {
+                Some(path) => builder.unix_socket(path).no_proxy(),
+                None if base.is_loopback() => builder.no_proxy(),
+                None => builder,
             }
         };
         let client = match builder().build() {
@@ -53,7 +54,7 @@ impl Client {
         Ok(Self {
             http: client,
             base: base.clone(),
-            proxy: base.proxy(),
+            proxy: base.proxy().filter(|_| socket.is_none()),
         })
     }
 

@@ -3,7 +3,12 @@
 //! A request takes a third of the CPU time in user space that reqwest needs (measured: 5.4 against
 //! 17 µs), which leaves more of the machine for load.
 
-use std::{cell::RefCell, io, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -16,7 +21,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use sse_cli::retry_after::parse_retry_after;
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
     time::{Instant, timeout},
 };
 
@@ -30,11 +36,20 @@ use crate::request::{OutgoingRequest, base_url::BaseUrl};
 /// flight together.
 #[derive(Debug)]
 pub(crate) struct Direct {
-    endpoint: (String, u16),
+    endpoint: Endpoint,
     host: HeaderValue,
     /// Idle connections; the last one was used last.
     idle: RefCell<Vec<IdleConnection>>,
     request_timeout: Duration,
+}
+
+/// Where connections lead.
+#[derive(Debug)]
+enum Endpoint {
+    /// A host name or an IP address, and a port.
+    Tcp(String, u16),
+    /// The path of a unix socket.
+    Unix(PathBuf),
 }
 
 #[derive(Debug)]
@@ -44,11 +59,16 @@ struct IdleConnection {
 }
 
 impl Direct {
-    pub(super) fn new(base: &BaseUrl, request_timeout: Duration) -> Self {
+    /// Connects to `socket`, or to the host of `base`.
+    pub(super) fn new(base: &BaseUrl, socket: Option<&Path>, request_timeout: Duration) -> Self {
         let host =
             HeaderValue::from_str(base.authority()).expect("the host of a URL is plain text");
+        let endpoint = match (socket, base.endpoint()) {
+            (Some(path), _) => Endpoint::Unix(path.to_owned()),
+            (None, (host, port)) => Endpoint::Tcp(host, port),
+        };
         Self {
-            endpoint: base.endpoint(),
+            endpoint,
             host,
             idle: RefCell::default(),
             request_timeout,
@@ -139,23 +159,32 @@ impl Direct {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoReply> {
-        let stream = timeout(CONNECT_TIMEOUT, self.open_stream()).await;
-        let stream = stream.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
-        let stream = stream.map_err(|error| NoReply::Connect(error.to_string()))?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| NoReply::Connect(root_cause(&error)))?;
-        // The sender reports how the connection ends.
-        tokio::spawn(connection);
-        Ok(sender)
+        match &self.endpoint {
+            Endpoint::Tcp(host, port) => start_http(connect_tcp(host, *port)).await,
+            Endpoint::Unix(path) => start_http(UnixStream::connect(path)).await,
+        }
     }
+}
 
-    async fn open_stream(&self) -> io::Result<TcpStream> {
-        let (host, port) = &self.endpoint;
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Waits for a connection, and starts HTTP on it.
+async fn start_http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    connecting: impl Future<Output = io::Result<S>>,
+) -> Result<SendRequest<Full<Bytes>>, NoReply> {
+    let stream = timeout(CONNECT_TIMEOUT, connecting).await;
+    let stream = stream.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
+    let stream = stream.map_err(|error| NoReply::Connect(error.to_string()))?;
+    let (sender, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| NoReply::Connect(root_cause(&error)))?;
+    // The sender reports how the connection ends.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// Reads a body up to the limit. Returns `false` if the body was not read to its end; a body that

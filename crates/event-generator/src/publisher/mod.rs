@@ -14,7 +14,7 @@ mod reply;
 pub(crate) mod retry;
 mod timeouts;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use sse_cli::tls::TlsTrust;
 
@@ -51,6 +51,9 @@ pub(crate) struct PublisherError {
 impl Publisher {
     /// Sets up the client without connecting.
     ///
+    /// Connections lead to the unix socket at `socket` if there is one, otherwise to the host of
+    /// `base`.
+    ///
     /// The process must have a default crypto provider of rustls.
     ///
     /// # Errors
@@ -59,12 +62,14 @@ impl Publisher {
     pub(crate) fn new(
         base: &BaseUrl,
         trust: TlsTrust<'_>,
+        socket: Option<&Path>,
         request_timeout: Duration,
     ) -> Result<Self, PublisherError> {
-        if base.is_plain() && !base.has_user() && base.proxy().is_none() {
-            return Ok(Self::Direct(Direct::new(base, request_timeout)));
+        let has_proxy = socket.is_none() && base.proxy().is_some();
+        if base.is_plain() && !base.has_user() && !has_proxy {
+            return Ok(Self::Direct(Direct::new(base, socket, request_timeout)));
         }
-        match Client::new(base, trust, request_timeout) {
+        match Client::new(base, trust, socket, request_timeout) {
             Ok(client) => Ok(Self::Client(client)),
             Err(source) => Err(PublisherError {
                 url: base.clone(),
@@ -110,7 +115,7 @@ mod tests {
         let request = RequestBuilder::new(&base, None, RequestOptions::default())
             .build_event_request(&event, "1", 0)
             .unwrap();
-        Publisher::new(&base, TlsTrust::default(), request_timeout)
+        Publisher::new(&base, TlsTrust::default(), None, request_timeout)
             .unwrap()
             .send(request)
             .await

@@ -143,6 +143,13 @@ fn create_record(settings: &Settings, stamper: &Stamper) -> Result<Option<Record
 /// Returns the hint for a run whose first event finds no server.
 fn connect_hint(settings: &Settings) -> String {
     let (url, curve) = (&settings.url, settings.curve());
+    if let Some(socket) = &settings.unix_socket {
+        return format!(
+            "cannot connect to the unix socket {socket}: start the server with --bind \
+             unix:{socket}, or set another path with --unix-socket; still trying, at {curve}",
+            socket = socket.display()
+        );
+    }
     match url.proxy() {
         Some(proxy) => format!(
             "cannot connect to {url} through {proxy}: {}; still trying, at {curve}",

@@ -37,7 +37,9 @@ pub(super) struct Sender {
 impl Sender {
     /// Connects to nothing yet.
     pub(super) fn new(settings: &Settings, stamper: Stamper) -> Result<Self, StartError> {
-        let publisher = Publisher::new(&settings.url, settings.tls_trust(), REQUEST_TIMEOUT)?;
+        let socket = settings.unix_socket.as_deref();
+        let publisher =
+            Publisher::new(&settings.url, settings.tls_trust(), socket, REQUEST_TIMEOUT)?;
         Ok(Self {
             payload: settings.build_payload(stamper)?,
             in_flight: InFlight::new(settings.concurrency),

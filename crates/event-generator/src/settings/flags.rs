@@ -250,6 +250,10 @@ pub(crate) struct Settings {
     #[arg(value_name = "FILE", help_heading = help::REQUESTS)]
     pub(crate) cacert: Option<TrustedCertificates>,
 
+    /// Connect to the unix socket at this path; --url still sets the path and the host of requests
+    #[arg(long, env = "GENERATOR_UNIX_SOCKET", value_name = "PATH", help_heading = help::REQUESTS)]
+    pub(crate) unix_socket: Option<PathBuf>,
+
     /// Repeat a request with an idempotency key, up to this many times, if its outcome is not known
     ///
     /// Each event or batch is sent with a random `Idempotency-Key`, so that sse-server stores it

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use reqwest::Response;
 use sse_cli::proxy::Proxy;
 use tokio::time::timeout;
-use url::Url;
 
 use crate::follow::{
     error::{PermanentError, StreamError, TransientError},
@@ -46,7 +45,7 @@ pub async fn open(request: &StreamRequest, last_event_id: &str) -> Result<Opened
         Err(_elapsed) => return Err(TransientError::Idle(idle).into()),
     };
     let status = response.status();
-    let responder = Responder::of(&response, route.url());
+    let responder = Responder::of(&response, route.url(), request.proxy_for(route.url()));
     match ResponseAction::classify(status, response.headers(), request.retried_statuses()) {
         ResponseAction::Stream => Ok(Opened::Stream(Connection { response, idle })),
         ResponseAction::NoContent => Ok(Opened::NoContent),
@@ -76,8 +75,8 @@ fn origin_without_secrets(request: &StreamRequest, route: &Route) -> Option<Stri
 /// Why there is no response.
 enum SendError {
     Redirect(RedirectError),
-    /// The request failed at this URL.
-    Http(reqwest::Error, Url),
+    /// The request failed, perhaps because of this proxy.
+    Http(reqwest::Error, Option<Proxy>),
 }
 
 impl From<SendError> for StreamError {
@@ -87,9 +86,7 @@ impl From<SendError> for StreamError {
             SendError::Http(error, _) if error.is_builder() => {
                 PermanentError::Request(error.without_url()).into()
             }
-            SendError::Http(error, url) => {
-                TransientError::from_request(error, Proxy::for_url(&url)).into()
-            }
+            SendError::Http(error, proxy) => TransientError::from_request(error, proxy).into(),
         }
     }
 }
@@ -105,7 +102,7 @@ async fn send_request(
             .build(&route, last_event_id)
             .send()
             .await
-            .map_err(|error| SendError::Http(error, route.url().clone()))?;
+            .map_err(|error| SendError::Http(error, request.proxy_for(route.url())))?;
         if !route
             .follow_redirect(response.status(), response.headers())
             .map_err(SendError::Redirect)?

@@ -4,7 +4,7 @@
 //! - Nothing is compressed, because an intermediary that compresses delays events.
 //! - No connection is reused, because a broken one may be half-open.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -12,6 +12,7 @@ use reqwest::{
     header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue},
     redirect::Policy,
 };
+use sse_cli::proxy::Proxy;
 use url::Url;
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
         follow::FollowSettings,
         last_event_id::{LAST_EVENT_ID, to_header_value},
         stream_url::StreamUrl,
-        target::Target,
     },
 };
 
@@ -51,6 +51,7 @@ pub struct StreamRequest {
     timeouts: Timeouts,
     /// Statuses that are transient, besides the usual ones.
     retried_statuses: Vec<StatusCode>,
+    uses_unix_socket: bool,
 }
 
 impl StreamRequest {
@@ -65,7 +66,7 @@ impl StreamRequest {
             idle: settings.idle_timeout,
         };
         Ok(Self {
-            client: build_client(url, target, timeouts)?,
+            client: build_client(url, settings, timeouts)?,
             url: url.with_query(target.query()),
             method: target.method(),
             body: target.body.as_ref().map(|body| body.0.clone()),
@@ -73,6 +74,7 @@ impl StreamRequest {
             secrets: target.secret_headers(),
             timeouts,
             retried_statuses: settings.retry_status.clone(),
+            uses_unix_socket: settings.unix_socket.is_some(),
         })
     }
 
@@ -109,6 +111,16 @@ impl StreamRequest {
         }
     }
 
+    /// Returns the proxy through which requests for `url` go, if there is one.
+    #[must_use]
+    pub fn proxy_for(&self, url: &Url) -> Option<Proxy> {
+        if self.uses_unix_socket {
+            None
+        } else {
+            Proxy::for_url(url)
+        }
+    }
+
     /// Returns `true` if headers, or a password in the URL, must be withheld from other origins.
     #[must_use]
     pub fn has_secrets(&self) -> bool {
@@ -138,8 +150,14 @@ fn insert_stream_headers(headers: &mut HeaderMap, last_event_id: &str) {
     }
 }
 
-fn build_client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest::Result<Client> {
-    let builder = || target.tls_trust().apply(client_builder(url, timeouts));
+fn build_client(
+    url: &StreamUrl,
+    settings: &FollowSettings,
+    timeouts: Timeouts,
+) -> reqwest::Result<Client> {
+    let trust = settings.target.tls_trust();
+    let socket = settings.unix_socket.as_deref();
+    let builder = || trust.apply(client_builder(url, socket, timeouts));
     match builder().build() {
         // A small container may have no certificates; plain HTTP needs none.
         Err(error) if error.is_builder() && !url.is_https() => builder().tls_certs_only([]).build(),
@@ -147,7 +165,7 @@ fn build_client(url: &StreamUrl, target: &Target, timeouts: Timeouts) -> reqwest
     }
 }
 
-fn client_builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
+fn client_builder(url: &StreamUrl, socket: Option<&Path>, timeouts: Timeouts) -> ClientBuilder {
     let builder = Client::builder()
         .user_agent(concat!(
             env!("CARGO_PKG_NAME"),
@@ -159,10 +177,10 @@ fn client_builder(url: &StreamUrl, timeouts: Timeouts) -> ClientBuilder {
         // `redirect` follows redirects without sending secrets to other origins.
         .redirect(Policy::none())
         .pool_max_idle_per_host(0);
-    if url.is_loopback() {
-        builder.no_proxy()
-    } else {
-        builder
+    match socket {
+        Some(path) => builder.unix_socket(path).no_proxy(),
+        None if url.is_loopback() => builder.no_proxy(),
+        None => builder,
     }
 }
 

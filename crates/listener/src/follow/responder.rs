@@ -24,13 +24,10 @@ pub enum Responder {
 }
 
 impl Responder {
-    /// Returns who sent a response to a request for `url`.
+    /// Returns who sent a response to a request for `url`, which may have gone through `proxy`.
     #[must_use]
-    pub fn of(response: &Response, url: &Url) -> Self {
-        let proxy = Some(url)
-            .filter(|url| url.scheme() == "http")
-            .and_then(Proxy::for_url)
-            .map(Box::new);
+    pub fn of(response: &Response, url: &Url, proxy: Option<Proxy>) -> Self {
+        let proxy = proxy.filter(|_| url.scheme() == "http").map(Box::new);
         Self::new(response.status(), response.headers(), proxy)
     }
 

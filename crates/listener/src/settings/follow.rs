@@ -64,6 +64,10 @@ pub struct FollowSettings {
     )]
     pub retry_status: Vec<StatusCode>,
 
+    /// Connect to the unix socket at this path; --url still sets the path and the host of requests
+    #[arg(long, env = "LISTENER_UNIX_SOCKET", value_name = "PATH")]
+    pub unix_socket: Option<PathBuf>,
+
     /// Fail on an event that is larger than this, like 512KiB or 16MiB
     ///
     /// The limit bounds the memory that a server can make the listener use. Field names and line

@@ -11,20 +11,9 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Process, build_programs, python, workspace};
+use crate::process::{Process, cargo_run, python, workspace};
 
 const CONNECTIONS: u64 = 20;
-
-/// Starts a program of the workspace as its README does.
-fn cargo_run(program: &str, arguments: &[&str]) -> Process {
-    build_programs();
-    let mut command = Command::new("cargo");
-    command
-        .args(["run", "--quiet", "-p", program, "--"])
-        .args(arguments)
-        .current_dir(workspace());
-    Process::start(&command)
-}
 
 /// Cuts streams of a server while events are published. Returns the bench's report, and whether the
 /// bench succeeded.

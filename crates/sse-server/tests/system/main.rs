@@ -10,3 +10,4 @@ mod log_lines;
 mod loss;
 mod process;
 mod tutorial;
+mod unix_socket;

@@ -212,6 +212,17 @@ pub(crate) fn build_programs() {
     });
 }
 
+/// Starts a program of the workspace as its README does.
+pub(crate) fn cargo_run(program: &str, arguments: &[&str]) -> Process {
+    build_programs();
+    let mut command = Command::new("cargo");
+    command
+        .args(["run", "--quiet", "-p", program, "--"])
+        .args(arguments)
+        .current_dir(workspace());
+    Process::start(&command)
+}
+
 fn cargo(arguments: &[&str]) {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(workspace());
