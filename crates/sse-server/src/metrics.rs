@@ -44,6 +44,7 @@ struct Inner {
     gap_records: Counter<u64, AtomicU64>,
     history_page_reads: Counter<u64, AtomicU64>,
     streams_closed: Family<ReasonLabel, Counter<u64, AtomicU64>>,
+    access_lines_dropped: Counter<u64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -114,6 +115,7 @@ impl Metrics {
             gap_records: Counter::default(),
             history_page_reads: Counter::default(),
             streams_closed: Family::default(),
+            access_lines_dropped: Counter::default(),
         };
         Self(Arc::new(inner.registered()))
     }
@@ -164,6 +166,11 @@ impl Metrics {
     /// Counts a page of history that was read for streams.
     pub fn page_read(&self) {
         self.0.history_page_reads.inc();
+    }
+
+    /// Counts lines of the access log that were dropped.
+    pub fn access_lines_dropped(&self, lines: usize) {
+        self.0.access_lines_dropped.inc_by(lines as u64);
     }
 
     /// Counts `events` and `bytes` that were handed to subscribers' connections.
@@ -304,6 +311,11 @@ impl Inner {
             "streams_closed",
             "Streams that ended, by reason",
             self.streams_closed.clone(),
+        );
+        registry.register(
+            "access_log_dropped",
+            "Lines of the access log that were dropped",
+            self.access_lines_dropped.clone(),
         );
     }
 }

@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args` | the part of the grammar about the network |
+//! | `network_args`, `log_args` | the parts of the grammar about the network and the logs |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
 //! | `broker_choice` | which broker the flags and variables choose |
@@ -15,6 +15,7 @@
 mod broker_choice;
 mod cli;
 mod environment;
+mod log_args;
 mod network_args;
 mod validate;
 mod values;
@@ -30,6 +31,7 @@ pub use self::{
     environment::unknown_variables,
 };
 use crate::{
+    access_log::{AccessLogTarget, LogFormat},
     broker::{Retention, idempotency::KeyLimits},
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -43,6 +45,10 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
+    /// Form of the log and of the access log.
+    pub log_format: LogFormat,
+    /// Where the access log is written; `None` if it is off.
+    pub access_log: Option<AccessLogTarget>,
     /// Origins whose pages may read or publish.
     pub origins: NamedOrigins,
     /// The broker and what chose it.
@@ -94,7 +100,9 @@ impl Config {
             streams_max: args.streams_max,
             fanout: fanout_settings(&args),
             fanout_threads: args.fanout_threads,
-            log: args.log,
+            log: args.logging.log,
+            log_format: args.logging.log_format,
+            access_log: args.logging.access_log,
         }
     }
 }

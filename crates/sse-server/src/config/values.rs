@@ -2,10 +2,13 @@
 
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
     time::Duration,
 };
 
 use sse_proto::units::parse_duration;
+
+use crate::access_log::AccessLogTarget;
 
 /// More fan-out threads than any machine has use for.
 const THREADS_MAX: usize = 256;
@@ -29,6 +32,18 @@ pub(super) fn parse_coalesce(text: &str) -> Result<Duration, String> {
         return Err("write a time from 0 to 100ms: events wait for it".to_owned());
     }
     Ok(duration)
+}
+
+/// Rejects the values of a switch, because a file with such a name is hardly ever meant.
+pub(super) fn parse_access_log(text: &str) -> Result<AccessLogTarget, String> {
+    match text {
+        "-" => Ok(AccessLogTarget::Stdout),
+        "" | "0" | "1" | "true" | "false" => Err(format!(
+            "{text:?} is not a file: write a path such as /var/log/sse-server/access.log, or - for \
+             stdout"
+        )),
+        path => Ok(AccessLogTarget::File(PathBuf::from(path))),
+    }
 }
 
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {

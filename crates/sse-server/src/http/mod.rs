@@ -30,6 +30,7 @@
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
 //! | | `response_headers` | headers that every response has |
+//! | | `request_log` | the lines of the access log |
 //! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
@@ -40,6 +41,7 @@ mod error_code;
 mod ops;
 mod permits;
 mod request;
+mod request_log;
 mod response_headers;
 mod state;
 
@@ -61,6 +63,7 @@ pub use self::{
     },
     api::HistoryBudget,
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
+    request_log::log_requests,
     response_headers::add_common_headers,
     state::{AppState, RequestLimits},
 };

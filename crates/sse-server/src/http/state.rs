@@ -9,7 +9,7 @@ use super::{
     BodyMemory, HistoryBudget, Origins, PublicUrl,
     error::{ApiError, ApiResult},
 };
-use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
+use crate::{access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics};
 
 /// What a request may contain.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +120,8 @@ pub struct AppState {
     pub origins: Origins,
     /// What streams are made from.
     pub streams: Streams,
+    /// Where requests and streams are logged; `None` if the access log is off.
+    pub access_log: Option<AccessLog>,
     /// Address that the server listens on.
     pub address: SocketAddr,
     /// Kind of the broker, for `/health/ready`.

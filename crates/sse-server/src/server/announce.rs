@@ -5,6 +5,7 @@ use std::{io::Write as _, net::SocketAddr};
 use bytesize::ByteSize;
 
 use crate::{
+    access_log::AccessLogTarget,
     broker::redis::without_password,
     config::{BrokerConfig, BrokerKind, Config, unknown_variables},
     http::{NamedOrigins, OriginPattern},
@@ -24,13 +25,15 @@ fn describe_broker(kind: &BrokerKind) -> String {
     }
 }
 
-/// Logs the address and the main settings. With port 0, also prints the URL on stdout.
+/// Logs the address and the main settings. With port 0, also prints the URL on stdout, unless the
+/// access log is there.
 pub(super) fn announce(config: &Config, address: SocketAddr, connections_max: usize) {
     warn_about_unknown_variables();
     warn_about_null_origin(&config.origins);
     tracing::info!("listening on http://{address}");
     log_settings(config, connections_max);
-    if config.bind.port() == 0 {
+    let is_stdout_free = config.access_log != Some(AccessLogTarget::Stdout);
+    if config.bind.port() == 0 && is_stdout_free {
         // A closed stdout is no error: the URL is in the log as well.
         let _ = writeln!(std::io::stdout(), "http://{address}");
     }

@@ -24,7 +24,12 @@ use actix_service::{
     IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
     apply_fn_factory, fn_service, map_config,
 };
-use actix_web::{App, dev::AppConfig, middleware::from_fn, rt::net::TcpStream};
+use actix_web::{
+    App,
+    dev::AppConfig,
+    middleware::{Condition, from_fn},
+    rt::net::TcpStream,
+};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::{cores, protocol_errors::ProtocolErrorLog, shutdown::PUBLISH_TIMEOUT_S};
@@ -161,11 +166,16 @@ fn logged(service: impl ConnectionService, log: ProtocolErrorLog) -> impl Connec
 fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl ConnectionService {
     let address = state.address;
     let limits = state.limits;
+    let access_log = state.access_log.clone();
     let app = App::new()
         .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::ignore_upgrade))
-        // The outermost: it also sees the responses of the other middlewares.
+        // It also sees the responses of the other middlewares.
         .wrap(from_fn(http::add_common_headers))
+        .wrap(Condition::new(
+            access_log.is_some(),
+            from_fn(http::log_requests),
+        ))
         .configure(move |config| http::routes(config, state))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
@@ -183,7 +193,11 @@ fn http_service(state: AppState, shutdown: GracefulShutdownSignal) -> impl Conne
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .local_addr(address)
         .expect(fn_service(move |request: Request| {
-            ready(http::check_expectation(request, &limits))
+            ready(http::check_expectation(
+                request,
+                &limits,
+                access_log.as_ref(),
+            ))
         }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());

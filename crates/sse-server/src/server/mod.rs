@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::shutdown::Running;
 use crate::{
+    access_log::AccessLog,
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
@@ -63,6 +64,7 @@ pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> an
 /// `failed` receives the error after which the log no longer accepts events.
 async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
     let metrics = Metrics::new();
+    let access_log = open_access_log(config, &metrics)?;
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
     let connections_max = raise_open_files();
     let listener = listen::bind(config.bind)?;
@@ -72,6 +74,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     let resources = Resources {
         broker: broker.clone(),
         metrics,
+        access_log: access_log.clone(),
         address,
         connections_max,
         stopping: stopping.clone(),
@@ -88,13 +91,23 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         stopping,
         fanout,
         broker,
+        access_log,
     })
+}
+
+/// Opens the access log; returns `None` if it is off.
+fn open_access_log(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<AccessLog>> {
+    let target = config.access_log.as_ref();
+    target
+        .map(|target| AccessLog::open(target, config.log_format, metrics.clone()))
+        .transpose()
 }
 
 /// What the parts of a server share, before they are wired.
 struct Resources {
     broker: Broker,
     metrics: Metrics,
+    access_log: Option<AccessLog>,
     address: SocketAddr,
     connections_max: usize,
     stopping: CancellationToken,
@@ -128,6 +141,7 @@ impl Resources {
                 admission,
                 stopping: self.stopping,
             },
+            access_log: self.access_log,
             address: self.address,
             broker_name: config.broker.kind.name(),
             hub,

@@ -5,8 +5,9 @@
 //!    a response.
 //! 3. The fan-out threads end.
 //! 4. The log closes. Everything that was acknowledged is on disk already.
+//! 5. The access log is written, up to [`ACCESS_LOG_TIMEOUT`].
 
-use std::io;
+use std::{io, time::Duration};
 
 use actix_server::ServerHandle;
 use anyhow::Context as _;
@@ -14,12 +15,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access_log::AccessLog,
     broker::{Broker, BrokerError},
     fanout::thread::Fanout,
 };
 
 /// Seconds for publishes in progress; streams end at once.
 pub(super) const PUBLISH_TIMEOUT_S: u64 = 3;
+/// Time for the last lines of the access log, whose pipe may be blocked.
+const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that serves.
 pub(super) struct Running {
@@ -31,6 +35,7 @@ pub(super) struct Running {
     /// Drives the other streams.
     pub(super) fanout: Option<Fanout>,
     pub(super) broker: Broker,
+    pub(super) access_log: Option<AccessLog>,
 }
 
 impl Running {
@@ -55,6 +60,9 @@ impl Running {
         if let Broker::Embedded(log) = &self.broker {
             log.close();
         }
+        if let Some(log) = self.access_log {
+            close_access_log(log).await?;
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -74,4 +82,10 @@ async fn close_fanout(fanout: Fanout) -> anyhow::Result<()> {
     spawn_blocking(move || fanout.close())
         .await
         .context("the end of the fan-out threads")
+}
+
+async fn close_access_log(log: AccessLog) -> anyhow::Result<()> {
+    spawn_blocking(move || log.close(ACCESS_LOG_TIMEOUT))
+        .await
+        .context("the end of the access log")
 }

@@ -8,12 +8,17 @@ use actix_http::{Request, Response};
 use actix_web::{ResponseError as _, body::BoxBody, http::Method};
 
 use super::body::declared_length;
-use crate::http::{
-    response_headers::set_common_headers,
-    state::{Limit, RequestLimits},
+use crate::{
+    access_log::AccessLog,
+    http::{
+        request_log::log_rejection,
+        response_headers::set_common_headers,
+        state::{Limit, RequestLimits},
+    },
 };
 
-/// Returns the request if its client may send the body.
+/// Returns the request if its client may send the body. A rejection is logged, because the app does
+/// not see it.
 ///
 /// # Errors
 ///
@@ -21,6 +26,7 @@ use crate::http::{
 pub fn check_expectation(
     request: Request,
     limits: &RequestLimits,
+    access_log: Option<&AccessLog>,
 ) -> Result<Request, Response<BoxBody>> {
     let length = declared_length(&request.head().headers);
     if let (Some(limit), Some(length)) = (limit_of_route(&request, limits), length)
@@ -28,7 +34,11 @@ pub fn check_expectation(
     {
         let mut response = error.error_response();
         set_common_headers(response.headers_mut());
-        return Err(response.into());
+        let response = response.into();
+        if let Some(log) = access_log {
+            log_rejection(log, &request, &response);
+        }
+        return Err(response);
     }
     Ok(request)
 }
