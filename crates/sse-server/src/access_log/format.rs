@@ -86,7 +86,7 @@ impl Formatter {
             out,
             format_args!(
                 " {}\" {} {} kind={} duration=",
-                line.protocol,
+                line.protocol.as_str(),
                 line.status,
                 line.bytes,
                 line.kind.as_str()
@@ -115,7 +115,9 @@ impl Formatter {
             out,
             format_args!(
                 r#","protocol":"{}","status":{},"bytes":{},"duration":"#,
-                line.protocol, line.status, line.bytes
+                line.protocol.as_str(),
+                line.status,
+                line.bytes
             ),
         );
         append_seconds(out, line.duration);

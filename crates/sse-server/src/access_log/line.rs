@@ -24,7 +24,7 @@ pub struct Line<T> {
     /// Path and query as the client sent them, with secrets.
     pub target: T,
     /// Version of HTTP.
-    pub protocol: &'static str,
+    pub protocol: Protocol,
     /// Status of the response.
     pub status: u16,
     /// Bytes of the body that were handed to the connection, without the framing of HTTP.
@@ -35,6 +35,24 @@ pub struct Line<T> {
     pub last_id: Option<T>,
     /// Why the stream ended or was rejected, or why a request has no response.
     pub reason: Option<&'static str>,
+}
+
+/// Version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+impl Protocol {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
 }
 
 /// What a line reports.

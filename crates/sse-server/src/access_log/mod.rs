@@ -36,7 +36,7 @@ use std::{
 };
 
 pub use self::{
-    line::{Line, LineKind},
+    line::{Line, LineKind, Protocol},
     stream_record::StreamRecord,
 };
 use self::{output::Output, queue::Queue, writer::Writer};

@@ -48,12 +48,9 @@ pub(super) fn redact(target: &str) -> Cow<'_, str> {
 fn secret_name(pair: &str) -> Option<&str> {
     let (name, _) = pair.split_once('=')?;
     let decoded = Cow::from(percent_decode_str(name));
-    let has_part = |part: &&str| {
+    let has_part = |part: &str| {
         let mut windows = decoded.windows(part.len());
         windows.any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
     };
-    SECRET_NAMES
-        .iter()
-        .any(|part| has_part(part))
-        .then_some(name)
+    SECRET_NAMES.into_iter().any(has_part).then_some(name)
 }

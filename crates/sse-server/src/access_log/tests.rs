@@ -20,7 +20,7 @@ fn line<'a>(target: &'a str, last_id: Option<&'a str>) -> Line<&'a str> {
         address: Some(IpAddr::from([127, 0, 0, 1])),
         method: "GET",
         target,
-        protocol: "HTTP/1.1",
+        protocol: Protocol::Http11,
         status: 200,
         bytes: 1234,
         duration: Duration::from_micros(61_000_050),

@@ -75,7 +75,6 @@ impl Writer {
 
     fn reopen(&mut self) {
         match self.output.reopen_if_moved() {
-            Ok(()) => {}
             Err(error) if self.reopen_log.record(Instant::now()).is_some() => {
                 tracing::warn!(
                     %error,
@@ -83,7 +82,7 @@ impl Writer {
                      moved file (logged at most once per minute)"
                 );
             }
-            Err(_) => {}
+            Ok(()) | Err(_) => {}
         }
     }
 

@@ -197,6 +197,7 @@ impl MultiSubscription {
     }
 
     /// Returns the last cursor that the client was sent, or `None` if it was sent none.
+    #[must_use]
     pub fn sent_cursor(&self) -> Option<impl fmt::Display> {
         let sent = |channel: &Subscription| channel.sent_position().unwrap_or(channel.position());
         let mut channels = self.channels.iter();

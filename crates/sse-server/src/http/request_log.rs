@@ -28,7 +28,7 @@ use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 
 use super::state::AppState;
-use crate::access_log::{AccessLog, Line, LineKind, StreamRecord};
+use crate::access_log::{AccessLog, Line, LineKind, Protocol, StreamRecord};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Status in the log of a request whose client was gone before there was a response, as in nginx.
@@ -109,10 +109,10 @@ fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("-", |target| target.as_str())
 }
 
-const fn protocol(version: Version) -> &'static str {
+const fn protocol(version: Version) -> Protocol {
     match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        _ => "HTTP/1.1",
+        Version::HTTP_10 => Protocol::Http10,
+        _ => Protocol::Http11,
     }
 }
 

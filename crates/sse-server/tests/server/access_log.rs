@@ -13,8 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::{
-    Backend, KilledWhenDropped, RawConnection, RedisServer, TestServer, ended, free_port,
-    only_response, server_command, until,
+    Backend, KilledWhenDropped, RawConnection, RedisServer, STAYS_ATTACHED, TestServer, ended,
+    free_port, only_response, server_command, until,
 };
 
 /// An access log of JSON lines, in a directory of its own.
@@ -112,7 +112,10 @@ async fn each_request_has_one_line_with_the_bytes_of_its_body() {
         assert_eq!(head.status, status, "{request}");
         let lines = log.wait_for(&shown, 1).await;
         let bytes = body.len() as u64;
-        assert_eq!(facts(&lines[0]), ("request", method, status.into(), bytes, None));
+        assert_eq!(
+            facts(&lines[0]),
+            ("request", method, status.into(), bytes, None)
+        );
         let id = headers.contains("Last-Event-ID").then_some("5-0");
         assert_eq!(lines[0]["last_id"].as_str(), id);
         assert_eq!(log.lines_about(&shown).len(), 1, "{lines:?}");
@@ -124,7 +127,12 @@ async fn each_request_has_one_line_with_the_bytes_of_its_body() {
 async fn a_response_without_its_body_and_a_rejected_expectation_have_a_line() {
     let log = AccessLogFile::new();
     let server = log.server(&["--event-bytes-max", "100"]).await;
-    let head = server.http.head(server.at("/metrics")).send().await.unwrap();
+    let head = server
+        .http
+        .head(server.at("/metrics"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(head.status(), StatusCode::OK);
     let lines = log.wait_for("/metrics", 1).await;
     assert_eq!(facts(&lines[0]), ("request", "HEAD", 200, 0, None));
@@ -162,10 +170,13 @@ async fn assert_stream(log: &AccessLogFile, path: &str, body: &str, reason: &str
     let lines = log.wait_for(path, 2).await;
     let bytes = body.len() as u64;
     assert_eq!(facts(&lines[0]), ("stream_start", "GET", 200, 0, None));
-    assert_eq!(facts(&lines[1]), ("stream_end", "GET", 200, bytes, Some(reason)));
-    let ids = body.lines().filter_map(|line| line.strip_prefix("id: "));
+    assert_eq!(
+        facts(&lines[1]),
+        ("stream_end", "GET", 200, bytes, Some(reason))
+    );
+    let mut ids = body.lines().filter_map(|line| line.strip_prefix("id: "));
     assert_eq!(lines[0]["last_id"], Value::Null);
-    assert_eq!(lines[1]["last_id"].as_str(), ids.last(), "{body}");
+    assert_eq!(lines[1]["last_id"].as_str(), ids.next_back(), "{body}");
     assert_eq!(lines[0]["path"], lines[1]["path"]);
     assert_eq!(log.lines_about(path).len(), 2);
 }
@@ -206,7 +217,12 @@ async fn the_last_line_of_a_stream_names_its_end_and_its_last_id() {
     let head = client.head().await;
     let body = client.body_to_the_close(&head).await;
     assert_stream(&log, until, &body, "until_reached").await;
-    assert!(log.lines_about(until)[1]["last_id"].as_str().unwrap().contains(&newest));
+    assert!(
+        log.lines_about(until)[1]["last_id"]
+            .as_str()
+            .unwrap()
+            .contains(&newest)
+    );
 
     // The position moves past an event that the client does not want.
     let path = "/stream?channel=b&from=oldest&event=none&until=";
@@ -226,6 +242,36 @@ async fn the_last_line_of_a_stream_names_its_end_and_its_last_id() {
 }
 
 #[tokio::test]
+async fn bytes_that_a_blocked_client_was_not_sent_do_not_count() {
+    if STAYS_ATTACHED {
+        // actix does not report how much of its buffer the socket has accepted.
+        return;
+    }
+    let log = AccessLogFile::new();
+    let mut server = log.server(&["--event-bytes-max", "4MiB"]).await;
+    // Without chunks, every byte is one of the body.
+    let request = "GET /stream?channel=a HTTP/1.0\r\n\r\n";
+    let mut client = RawConnection::send(&server, request).await;
+    let head = client.head().await;
+    client.body_until(&head, "\n\n").await;
+    let large = "x".repeat(4 << 20);
+    server.publish("a", "large", &large).await;
+    until("the event is handed over", async || {
+        (server.metric("sse_sent_bytes_total").await > 4e6).then_some(())
+    })
+    .await;
+    assert!(server.stop("TERM").await.success());
+    let body = client.body_to_the_close(&head).await;
+    assert!(body.len() < large.len(), "the client was never blocked");
+    let end = &log.wait_for("/stream", 2).await[1];
+    let bytes = body.len() as u64;
+    assert_eq!(
+        facts(end),
+        ("stream_end", "GET", 200, bytes, Some("shutdown"))
+    );
+}
+
+#[tokio::test]
 async fn a_rejected_stream_has_one_line_with_the_reason() {
     let log = AccessLogFile::new();
     let server = log.server(&["--streams-max", "1"]).await;
@@ -234,7 +280,10 @@ async fn a_rejected_stream_has_one_line_with_the_reason() {
     let (_, body) = only_response(&server, request).await;
     let lines = log.wait_for("/stream?channel=b", 1).await;
     let bytes = body.len() as u64;
-    assert_eq!(facts(&lines[0]), ("request", "GET", 200, bytes, Some("limit")));
+    assert_eq!(
+        facts(&lines[0]),
+        ("request", "GET", 200, bytes, Some("limit"))
+    );
 
     // A stream that is over before it begins is a request without a body.
     drop(first);
@@ -273,7 +322,10 @@ async fn until_lines_are_dropped(server: &TestServer) {
     let path = format!("/nothing/{}", "x".repeat(4096));
     until("dropped lines", async || {
         for _ in 0..100 {
-            assert_eq!(server.get(&path).await.unwrap().status(), StatusCode::NOT_FOUND);
+            assert_eq!(
+                server.get(&path).await.unwrap().status(),
+                StatusCode::NOT_FOUND
+            );
         }
         (server.metric("sse_access_log_dropped_total").await >= 100.0).then_some(())
     })
@@ -294,9 +346,19 @@ async fn a_full_disk_costs_lines_and_nothing_else() {
 #[tokio::test]
 async fn a_pipe_that_is_not_read_costs_lines_and_nothing_else() {
     let log = AccessLogFile::new();
-    assert!(Command::new("mkfifo").arg(&log.path).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&log.path)
+            .status()
+            .unwrap()
+            .success()
+    );
     // A reader that holds the pipe open, and reads nothing.
-    let reader = fs::OpenOptions::new().read(true).write(true).open(&log.path).unwrap();
+    let reader = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&log.path)
+        .unwrap();
     let mut server = log.server(&[]).await;
     until_lines_are_dropped(&server).await;
     server.publish("sse", "click", "x").await;
@@ -348,20 +410,30 @@ impl WithOutput {
 #[tokio::test]
 async fn without_a_file_the_lines_are_text_on_stdout() {
     let mut server = WithOutput::start(&["--access-log"]).await;
-    reqwest::get(format!("{}/nothing", server.url)).await.unwrap();
+    reqwest::get(format!("{}/nothing", server.url))
+        .await
+        .unwrap();
     server.stop().await;
     let (stdout, stderr) = (server.text("stdout"), server.text("stderr"));
     let lines: Vec<&str> = stdout.lines().collect();
     let is_about_request = |line: &&&str| line.contains("\"GET /nothing HTTP/1.1\" 404 ");
     assert_eq!(lines.iter().filter(is_about_request).count(), 1, "{stdout}");
-    assert!(lines.iter().all(|line| line.starts_with("127.0.0.1 - - [")), "{stdout}");
-    assert!(stderr.contains("listening on") && !stderr.contains("/nothing"), "{stderr}");
+    assert!(
+        lines.iter().all(|line| line.starts_with("127.0.0.1 - - [")),
+        "{stdout}"
+    );
+    assert!(
+        stderr.contains("listening on") && !stderr.contains("/nothing"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]
 async fn the_access_log_is_off_by_default() {
     let mut server = WithOutput::start(&[]).await;
-    reqwest::get(format!("{}/nothing", server.url)).await.unwrap();
+    reqwest::get(format!("{}/nothing", server.url))
+        .await
+        .unwrap();
     server.stop().await;
     assert_eq!(server.text("stdout"), "");
     assert!(!server.text("stderr").contains("/nothing"));
@@ -374,7 +446,11 @@ async fn stdout_with_an_access_log_has_no_url() {
     command.args(["--memory", "--bind", "127.0.0.1:0", "--access-log"]);
     let output = crate::common::output_at_start(&mut command, &directory).await;
     assert_eq!((output.code, output.stdout.as_str()), (None, ""));
-    assert!(output.stderr.contains("listening on http://127.0.0.1:"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("listening on http://127.0.0.1:"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[tokio::test]
@@ -382,9 +458,14 @@ async fn every_line_of_a_json_log_is_an_object() {
     let mut server = WithOutput::start(&["--log-format", "json", "--log", "debug"]).await;
     let address = server.url.trim_start_matches("http://").to_owned();
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut socket, b"\x16\x03\x1b[31m\r\n\r\n").await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut socket, b"\x16\x03\x1b[31m\r\n\r\n")
+        .await
+        .unwrap();
     until("a warning", async || {
-        server.text("stderr").contains("does not speak HTTP").then_some(())
+        server
+            .text("stderr")
+            .contains("does not speak HTTP")
+            .then_some(())
     })
     .await;
     server.stop().await;
@@ -393,11 +474,20 @@ async fn every_line_of_a_json_log_is_an_object() {
         let message = |line: &Value| line["message"].as_str().is_some_and(|it| it.contains(text));
         lines.iter().any(message)
     };
-    for text in ["broker: ", "listening on http://", "settings", "does not speak HTTP", "stopped"] {
+    for text in [
+        "broker: ",
+        "listening on http://",
+        "settings",
+        "does not speak HTTP",
+        "stopped",
+    ] {
         assert!(has_message(text), "no {text:?} in {lines:?}");
     }
     for field in ["timestamp", "level", "message", "target"] {
-        assert!(lines.iter().all(|line| line[field].is_string()), "{field}: {lines:?}");
+        assert!(
+            lines.iter().all(|line| line[field].is_string()),
+            "{field}: {lines:?}"
+        );
     }
 }
 
@@ -406,7 +496,14 @@ async fn the_error_that_ends_the_program_is_json_in_a_json_log() {
     let directory = TempDir::new().unwrap();
     let missing = directory.path().join("no/access.log");
     let mut command = server_command();
-    let flags = ["--memory", "--bind", "127.0.0.1:0", "--log-format", "json", "--access-log"];
+    let flags = [
+        "--memory",
+        "--bind",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--access-log",
+    ];
     command.args(flags).arg(&missing).stdout(Stdio::null());
     let output = crate::common::run(&mut command).await;
     assert_eq!(output.code, Some(1));
@@ -414,7 +511,10 @@ async fn the_error_that_ends_the_program_is_json_in_a_json_log() {
     let error = lines.last().unwrap();
     assert_eq!(error["level"], "ERROR");
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains(path_text(&missing)) && message.contains("--access-log"), "{message}");
+    assert!(
+        message.contains(path_text(&missing)) && message.contains("--access-log"),
+        "{message}"
+    );
 }
 
 fn path_text(path: &Path) -> &str {
