@@ -4,6 +4,7 @@
 //! subscriber is a cursor in it. `ARCHITECTURE.md` has the map. Dependencies go one way:
 //! `server` → `http` → `fanout` → `channel` → `broker` → `sse-proto`; `server` reads `config`.
 
+pub mod access_log;
 pub mod broker;
 pub mod channel;
 pub mod config;

@@ -4,19 +4,20 @@
 
 #[cfg(target_os = "linux")]
 mod allocator;
+mod log_output;
 
-use std::{io::IsTerminal as _, panic, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
-use sse_server::{broker::embedded::is_catching_panic, config::Config};
+use sse_server::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+
+use self::log_output::{install_panic_hook, print_error, start_log};
 
 /// Threads that read history from the log.
 const BLOCKING_THREADS: usize = 8;
 
 fn main() -> ExitCode {
-    install_panic_hook();
     let config = match Config::from_args(std::env::args_os()) {
         Ok(config) => config,
         Err(error) => {
@@ -25,40 +26,21 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    let format = config.log_format;
+    install_panic_hook(format);
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sse-server: {error:#}");
+            print_error(&error, format);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Installs a panic hook that prints nothing for a panic that the embedded log catches.
-///
-/// The log reports such a panic as an error; the message of the panic would look like a crash.
-fn install_panic_hook() {
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        if !is_catching_panic() {
-            print(panic);
-        }
-    }));
-}
-
 fn serve(config: Config) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     allocator::configure()?;
-    tracing_subscriber::fmt()
-        // actix-server logs several lines per start and stop; --log actix_server=info shows them.
-        // `server/protocol_errors` logs what the dispatcher would log without an address.
-        .with_env_filter(EnvFilter::try_new(format!(
-            "actix_server=warn,actix_http::h1::dispatcher=off,{}",
-            config.log
-        ))?)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    start_log(&config.log, config.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),

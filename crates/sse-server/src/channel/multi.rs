@@ -196,6 +196,15 @@ impl MultiSubscription {
             .then(|| self.cursor())
     }
 
+    /// Returns the last cursor that the client was sent, or `None` if it was sent none.
+    #[must_use]
+    pub fn sent_cursor(&self) -> Option<impl fmt::Display> {
+        let sent = |channel: &Subscription| channel.sent_position().unwrap_or(channel.position());
+        let mut channels = self.channels.iter();
+        let is_sent = channels.all(|channel| channel.sent_position().is_some());
+        is_sent.then(|| self.cursor_of(sent))
+    }
+
     /// Whether the subscriber fell behind the tail of a channel and is served from history.
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -203,9 +212,13 @@ impl MultiSubscription {
     }
 
     fn cursor(&self) -> impl fmt::Display {
-        fmt::from_fn(|f| match self.channels.as_slice() {
-            [channel] => fmt::Display::fmt(&channel.position(), f),
-            channels => fmt::Display::fmt(&positions(channels), f),
+        self.cursor_of(Subscription::position)
+    }
+
+    fn cursor_of(&self, position: impl Fn(&Subscription) -> Position) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self.channels.as_slice() {
+            [channel] => fmt::Display::fmt(&position(channel), f),
+            channels => fmt::Display::fmt(&positions(channels, &position), f),
         })
     }
 
@@ -223,9 +236,13 @@ impl MultiSubscription {
             return act(channel, IdAffixes::NONE);
         }
         let comma = if left.is_empty() { "" } else { "," };
-        let before = format!("{}{comma}{}=", positions(left), channel.channel());
+        let before = format!(
+            "{}{comma}{}=",
+            positions(left, Subscription::position),
+            channel.channel()
+        );
         let comma = if right.is_empty() { "" } else { "," };
-        let after = format!("{comma}{}", positions(right));
+        let after = format!("{comma}{}", positions(right, Subscription::position));
         let affixes = IdAffixes {
             before: &before,
             after: &after,
@@ -245,96 +262,17 @@ impl MultiSubscription {
 }
 
 /// The positions of `channels` as in a cursor: `a=5-0,b=7-0`.
-fn positions(channels: &[Subscription]) -> impl fmt::Display {
-    fmt::from_fn(|f| {
+fn positions(
+    channels: &[Subscription],
+    position: impl Fn(&Subscription) -> Position,
+) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
         channels.iter().enumerate().try_for_each(|(nth, channel)| {
             let comma = if nth == 0 { "" } else { "," };
-            write!(f, "{comma}{}={}", channel.channel(), channel.position())
+            write!(f, "{comma}{}={}", channel.channel(), position(channel))
         })
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-
-    use sse_proto::EventId;
-
-    use super::*;
-    use crate::{broker::Stored, channel::TailLimits};
-
-    fn tail(events: u64) -> Frames {
-        let mut frames = Frames::new(TailLimits {
-            events_max: NonZeroUsize::MAX,
-            bytes_max: usize::MAX,
-        });
-        frames.join(EventId::ZERO);
-        let event = |ms| Stored {
-            id: EventId::new(ms, 0),
-            kind: "click".into(),
-            data: ms.to_string().into(),
-        };
-        frames.push((1..=events).map(event).collect());
-        frames
-    }
-
-    fn subscription(channels: usize, start: Position) -> MultiSubscription {
-        let start = |nth| (format!("{nth:0>64}").parse().unwrap(), Ok(start));
-        MultiSubscription::new((0..channels).map(start), &SubscriptionOptions::default())
-    }
-
-    #[test]
-    fn a_chunk_is_bounded_however_long_the_ids_are() {
-        let tails: Vec<Frames> = (0..32)
-            .map(|nth| tail(if nth == 5 { 2000 } else { 0 }))
-            .collect();
-        let mut reader = subscription(32, Position::After(EventId::ZERO));
-        let (mut chunks, mut text) = (0, String::new());
-        while let MultiStep::Write(chunk) = reader.next(|nth| &tails[nth], None) {
-            assert!(
-                chunk.bytes.len() <= CHUNK_BYTES_MAX,
-                "{}",
-                chunk.bytes.len()
-            );
-            text.push_str(std::str::from_utf8(&chunk.bytes).unwrap());
-            chunks += 1;
-        }
-        assert!(chunks > 10);
-        let data: Vec<u64> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("data: "))
-            .map(|data| data.parse().unwrap())
-            .collect();
-        assert_eq!(data, (1..=2000).collect::<Vec<_>>());
-        assert_eq!(
-            reader.page_events_max() * Cursor::BYTES_MAX / CHUNK_BYTES_MAX,
-            0
-        );
-    }
-
-    #[test]
-    fn channels_take_turns_and_a_channel_that_waits_for_a_page_delays_no_other() {
-        let mut tails = [tail(5), tail(0), tail(5)];
-        // The channel in the middle is behind its tail.
-        tails[1].join(EventId::new(9, 0));
-        let mut reader = subscription(3, Position::After(EventId::ZERO));
-        assert!(matches!(
-            reader.next(|nth| &tails[nth], None),
-            MultiStep::Write(_)
-        ));
-        let MultiStep::Fetch(fetch) = reader.next(|nth| &tails[nth], None) else {
-            panic!("no page is fetched")
-        };
-        assert_eq!(fetch.nth, 1);
-        let MultiStep::Write(chunk) = reader.next(|nth| &tails[nth], Some(1)) else {
-            panic!("the third channel is delayed")
-        };
-        assert_eq!(chunk.events, 5);
-        assert_eq!(reader.next(|nth| &tails[nth], Some(1)), MultiStep::Wait);
-        // The id of each event has the positions of all channels.
-        assert_eq!(
-            reader.take_unsent_cursor().map(|cursor| cursor.to_string()),
-            None
-        );
-    }
-}
+mod tests;

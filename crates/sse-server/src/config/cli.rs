@@ -9,6 +9,7 @@ use sse_cli::switch::parse_switch;
 use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
 
 use super::{
+    log_args::LogArgs,
     network_args::NetworkArgs,
     values::{parse_coalesce, parse_history_events, parse_positive, parse_threads},
 };
@@ -343,8 +344,6 @@ pub(super) struct Args {
     )]
     pub(super) coalesce: Duration,
 
-    /// Log on stderr from this level on: error, warn, info, debug, trace, or a filter like
-    /// `info,sse_server=debug`
-    #[arg(long, env = "SSE_LOG", default_value = "info", value_name = "LEVEL")]
-    pub(super) log: String,
+    #[command(flatten)]
+    pub(super) logging: LogArgs,
 }

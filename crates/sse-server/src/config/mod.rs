@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args` | the part of the grammar about the network |
+//! | `network_args`, `log_args` | the parts of the grammar about the network and the logs |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
 //! | `bind_hint` | advice for `--host` and `--port` |
@@ -17,6 +17,7 @@ mod bind_hint;
 mod broker_choice;
 mod cli;
 mod environment;
+mod log_args;
 mod network_args;
 mod validate;
 mod values;
@@ -33,6 +34,7 @@ pub use self::{
 };
 use crate::{
     ListenAddress,
+    access_log::{AccessLogTarget, LogFormat},
     broker::{Retention, idempotency::KeyLimits},
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
@@ -48,6 +50,10 @@ pub struct Config {
     pub socket_mode: u32,
     /// Levels of the log on stderr, as a filter of `tracing_subscriber`.
     pub log: String,
+    /// Form of the log and of the access log.
+    pub log_format: LogFormat,
+    /// Where the access log is written; `None` if it is off.
+    pub access_log: Option<AccessLogTarget>,
     /// Origins whose pages may read or publish.
     pub origins: NamedOrigins,
     /// The broker and what chose it.
@@ -100,7 +106,9 @@ impl Config {
             streams_max: args.streams_max,
             fanout: fanout_settings(&args),
             fanout_threads: args.fanout_threads,
-            log: args.log,
+            log: args.logging.log,
+            log_format: args.logging.log_format,
+            access_log: args.logging.access_log,
         }
     }
 }

@@ -87,6 +87,9 @@ fn settings_that_cannot_work_are_rejected() {
         ["--publish-memory", "1MiB"],
         ["--log", "loud"],
         ["--log", "info,sse_server=loud"],
+        ["--log-format", "yaml"],
+        ["--access-log", "true"],
+        ["--access-log", ""],
         ["--history-bytes", "0"],
         ["--idempotency-keys", "0"],
         ["--idempotency-window", "0s"],
@@ -96,5 +99,19 @@ fn settings_that_cannot_work_are_rejected() {
         ["--redis-prefix", "{app}:"],
     ] {
         assert!(config(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn an_access_log_without_a_file_goes_to_stdout() {
+    let file = |path: &str| Some(AccessLogTarget::File(path.into()));
+    for (flags, target) in [
+        (&["--memory"][..], None),
+        (&["--access-log", "--memory"], Some(AccessLogTarget::Stdout)),
+        (&["--access-log", "-"], Some(AccessLogTarget::Stdout)),
+        (&["--access-log", "access.log"], file("access.log")),
+        (&["--access-log=/tmp/1", "--memory"], file("/tmp/1")),
+    ] {
+        assert_eq!(config(flags).unwrap().access_log, target, "{flags:?}");
     }
 }

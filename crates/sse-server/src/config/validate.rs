@@ -21,7 +21,7 @@ pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
     check_credentials(&args.network)?;
     check_sizes(args)?;
     check_idempotency_window(args.idempotency_window)?;
-    check_log(&args.log)?;
+    check_log(&args.logging.log)?;
     check_history_bytes(args.history_bytes)?;
     check_broker(broker)
 }

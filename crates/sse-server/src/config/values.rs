@@ -1,9 +1,11 @@
 //! The forms of single values. The message of each error states what to write instead.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use sse_cli::number::{parse_number, parse_positive_number};
 use sse_proto::units::parse_duration;
+
+use crate::access_log::AccessLogTarget;
 
 /// More fan-out threads than any machine has use for.
 const THREADS_MAX: usize = 256;
@@ -49,4 +51,16 @@ pub(super) fn parse_socket_mode(text: &str) -> Result<u32, String> {
              as 0660"
                 .to_owned()
         })
+}
+
+/// Rejects the values of a switch, because a file with such a name is hardly ever meant.
+pub(super) fn parse_access_log(text: &str) -> Result<AccessLogTarget, String> {
+    match text {
+        "-" => Ok(AccessLogTarget::Stdout),
+        "" | "0" | "1" | "true" | "false" => Err(format!(
+            "{text:?} is not a file: write a path such as /var/log/sse-server/access.log, or - for \
+             stdout"
+        )),
+        path => Ok(AccessLogTarget::File(PathBuf::from(path))),
+    }
 }

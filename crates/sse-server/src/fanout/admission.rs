@@ -11,16 +11,22 @@
 //! A rejected client gets a stream that ends at once, and its connection counts as an open stream
 //! until it is closed. If too many connections are in that state, the next one is dropped without a
 //! response. [`StreamGuard`] counts one stream, and reports what happens to the stream to the
-//! metrics by direct calls.
+//! metrics and to the access log by direct calls.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use sse_proto::api::GapReason;
 
-use crate::metrics::{Metrics, StreamEvent};
+use crate::{
+    access_log::StreamRecord,
+    metrics::{Metrics, StreamEvent},
+};
 
 /// Label of a rejected stream whose client got a stream that ends at once.
 const LIMIT: &str = "limit";
@@ -29,7 +35,11 @@ const DROPPED: &str = "dropped";
 
 /// Decides whether one more stream may open; clones share the count.
 #[derive(Debug, Clone)]
-pub struct Admission(Arc<Inner>);
+pub struct Admission {
+    inner: Arc<Inner>,
+    /// What all streams share that are not in the access log.
+    unlogged: Arc<GuardTarget>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -37,6 +47,16 @@ struct Inner {
     /// Streams that are open, including rejected ones whose connection is not closed yet.
     open: AtomicUsize,
     metrics: Metrics,
+}
+
+/// Where a guard reports to.
+///
+/// A guard has one pointer for both, so that a stream is no larger if the access log is off.
+#[derive(Debug)]
+struct GuardTarget {
+    admission: Arc<Inner>,
+    /// The stream's own record; `None` if the stream is not in the access log.
+    record: Option<StreamRecord>,
 }
 
 /// Outcome for one new stream.
@@ -56,17 +76,22 @@ impl Admission {
     pub fn new(streams_max: usize, metrics: Metrics) -> Self {
         let closed = CloseReason::ALL.map(CloseReason::as_str);
         metrics.create_stream_reasons([LIMIT, DROPPED], closed);
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             streams_max,
             open: AtomicUsize::new(0),
             metrics,
-        }))
+        });
+        let unlogged = Arc::new(GuardTarget {
+            admission: inner.clone(),
+            record: None,
+        });
+        Self { inner, unlogged }
     }
 
     /// Decides on a new stream; `resumes` if its client sent a last event id.
     #[must_use]
     pub fn admit(&self, resumes: bool) -> AdmissionDecision {
-        let inner = &*self.0;
+        let inner = &*self.inner;
         let rejected_max = inner.streams_max.div_ceil(10);
         let open_before = inner.open.fetch_add(1, Ordering::Relaxed);
         if open_before < inner.streams_max {
@@ -83,14 +108,14 @@ impl Admission {
 
     fn report_rejected(&self, reason: &'static str) {
         let event = StreamEvent::Rejected { reason };
-        self.0.metrics.record_stream_event(event);
+        self.inner.metrics.record_stream_event(event);
     }
 
     fn open_stream(&self, resumes: bool) -> StreamGuard {
         let event = StreamEvent::Opened { resumes };
-        self.0.metrics.record_stream_event(event);
+        self.inner.metrics.record_stream_event(event);
         StreamGuard {
-            admission: Some(self.0.clone()),
+            target: Some(self.unlogged.clone()),
             is_behind: false,
             close_reason: None,
         }
@@ -140,7 +165,7 @@ impl CloseReason {
 #[derive(Debug)]
 pub struct StreamGuard {
     /// `None` after [`transfer`](Self::transfer).
-    admission: Option<Arc<Inner>>,
+    target: Option<Arc<GuardTarget>>,
     is_behind: bool,
     close_reason: Option<CloseReason>,
 }
@@ -150,16 +175,50 @@ impl StreamGuard {
     #[must_use]
     pub fn transfer(&mut self) -> Self {
         Self {
-            admission: self.admission.take(),
+            target: self.target.take(),
             is_behind: std::mem::take(&mut self.is_behind),
             close_reason: self.close_reason.take(),
         }
     }
 
+    /// Adds the stream to the access log, with the line of its end.
+    pub fn set_record(&mut self, record: StreamRecord) {
+        if let Some(target) = &self.target {
+            self.target = Some(Arc::new(GuardTarget {
+                admission: target.admission.clone(),
+                record: Some(record),
+            }));
+        }
+    }
+
+    /// Returns the record of the stream, if the stream is in the access log.
+    fn record(&self) -> Option<&StreamRecord> {
+        self.target.as_ref()?.record.as_ref()
+    }
+
     /// Counts what was handed to the connection.
     pub fn record_delivery(&self, events: usize, bytes: usize) {
-        if let Some(admission) = &self.admission {
-            admission.metrics.delivered(events, bytes);
+        if let Some(target) = &self.target {
+            target.admission.metrics.delivered(events, bytes);
+        }
+        self.record_bytes(bytes);
+    }
+
+    /// Counts bytes for the access log only.
+    pub fn record_bytes(&self, bytes: usize) {
+        if let Some(record) = self.record() {
+            record.add_bytes(bytes);
+        }
+    }
+
+    /// Sets what the access log reports about the end: the last id that the client was sent, and
+    /// the bytes that the connection did not accept.
+    pub fn record_end(&self, last_id: Option<impl Display>, unsent_bytes: usize) {
+        if let Some(record) = self.record() {
+            record.subtract_bytes(unsent_bytes);
+            if let Some(last_id) = last_id {
+                record.set_last_id(last_id);
+            }
         }
     }
 
@@ -187,8 +246,8 @@ impl StreamGuard {
     }
 
     fn report(&self, event: StreamEvent) {
-        if let Some(admission) = &self.admission {
-            admission.metrics.record_stream_event(event);
+        if let Some(target) = &self.target {
+            target.admission.metrics.record_stream_event(event);
         }
     }
 }
@@ -196,12 +255,15 @@ impl StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.set_behind(false);
-        let Some(admission) = &self.admission else {
+        let Some(target) = &self.target else {
             return;
         };
-        admission.open.fetch_sub(1, Ordering::Relaxed);
+        target.admission.open.fetch_sub(1, Ordering::Relaxed);
         let reason = self.close_reason.map(CloseReason::as_str);
         self.report(StreamEvent::Closed { reason });
+        if let Some(record) = &target.record {
+            record.record_end(reason);
+        }
     }
 }
 

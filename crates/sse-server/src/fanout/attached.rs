@@ -36,7 +36,7 @@ use crate::{
 /// A stream that its body serves.
 pub(super) struct AttachedStream {
     pages: PageCache,
-    subscription: MultiSubscription,
+    pub(super) subscription: MultiSubscription,
     /// In the order of the subscription's channels.
     tails: SmallVec<[WatchedTail; 1]>,
     /// Page read in flight. It survives when `next_chunk` is dropped for a heartbeat.

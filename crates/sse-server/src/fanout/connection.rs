@@ -146,6 +146,11 @@ impl Connection {
         self.blocked_write().is_some()
     }
 
+    /// Bytes of a blocked write that the socket has not accepted, with their framing.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.blocked_write().map_or(0, |blocked| blocked.rest.len())
+    }
+
     fn blocked_write(&self) -> Option<&BlockedWrite> {
         self.pending.as_ref()?.blocked.as_ref()
     }

@@ -12,7 +12,7 @@
 //! (`AttachedStream`) decides what to send; the body adds heartbeats and the end on shutdown. A
 //! body that is not polled, because the socket is full, does nothing and holds at most one chunk.
 
-use std::{io, mem, time::Duration};
+use std::{fmt::Display, io, mem, time::Duration};
 
 use actix_web::body::{BodyStream, MessageBody};
 use bytes::{Bytes, BytesMut};
@@ -112,6 +112,7 @@ impl Drop for Driver {
         }
         // This has no effect after a detach, which takes the count out of the guard.
         self.guard.set_close_reason(self.close_reason);
+        self.guard.record_end(self.state.sent_cursor(), 0);
     }
 }
 
@@ -136,6 +137,15 @@ impl From<NewSubscription> for State {
 }
 
 impl State {
+    /// Returns the last cursor that the client was sent.
+    fn sent_cursor(&self) -> Option<impl Display> {
+        match self {
+            Self::Ready(subscription) => subscription.sent_cursor(),
+            Self::Attached(attached) => attached.subscription.sent_cursor(),
+            Self::Starting(_) | Self::Detached => None,
+        }
+    }
+
     /// Encodes the opening, with the start position if it is known.
     fn encode_opening(&self, retry: Duration, comment: &str) -> Bytes {
         let position = match self {

@@ -34,6 +34,7 @@
 //! | | `state` | what the handlers share |
 //! | | `limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
+//! | | `request_log` | the lines of the access log |
 //! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `rejections` | counts requests that are rejected, and logs publishes |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
@@ -47,6 +48,7 @@ mod ops;
 mod permits;
 mod rejections;
 mod request;
+mod request_log;
 mod response_headers;
 mod state;
 
@@ -70,6 +72,7 @@ pub use self::{
     limits::RequestLimits,
     rejections::{Rejections, record_rejections},
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
+    request_log::log_requests,
     response_headers::add_common_headers,
     state::AppState,
 };

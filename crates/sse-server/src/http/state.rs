@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
 use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Rejections, RequestLimits};
-use crate::{channel::Hub, fanout::streams::Streams, metrics::Metrics};
+use crate::{access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics};
 
 /// What every handler needs; each worker thread has a clone.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct AppState {
     pub origins: Origins,
     /// What streams are made from.
     pub streams: Streams,
+    /// Where requests and streams are logged; `None` if the access log is off.
+    pub access_log: Option<AccessLog>,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }

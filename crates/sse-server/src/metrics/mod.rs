@@ -53,6 +53,7 @@ struct Inner {
     publishing: PublishingMetrics,
     streams: StreamMetrics,
     log: LogMetrics,
+    access_lines_dropped: Count,
 }
 
 /// A change in the life of one stream.
@@ -95,12 +96,13 @@ impl Metrics {
     /// Registers all metrics, with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        let (publishing, streams, log) = Default::default();
+        let (publishing, streams, log, access_lines_dropped) = Default::default();
         let mut inner = Inner {
             registry: Registry::default(),
             publishing,
             streams,
             log,
+            access_lines_dropped,
         };
         inner.register();
         Self(Arc::new(inner))
@@ -167,6 +169,11 @@ impl Metrics {
         self.0.streams.record_page_read();
     }
 
+    /// Counts lines of the access log that were dropped.
+    pub fn access_lines_dropped(&self, lines: usize) {
+        self.0.access_lines_dropped.inc_by(lines as u64);
+    }
+
     /// Counts `events` and `bytes` that were handed to subscribers' connections.
     pub fn delivered(&self, events: usize, bytes: usize) {
         self.0.streams.record_delivery(events, bytes);
@@ -195,6 +202,11 @@ impl Inner {
         self.publishing.register(registry);
         self.streams.register(registry);
         self.log.register(registry);
+        registry.register(
+            "access_log_dropped",
+            "Lines of the access log that were dropped",
+            self.access_lines_dropped.clone(),
+        );
         #[cfg(target_os = "linux")]
         self.registry
             .register_collector(Box::new(process::ProcessCollector));

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 
 use crate::{
     ListenAddress,
+    access_log::AccessLogTarget,
     broker::redis::without_password,
     config::{BrokerConfig, BrokerKind, Config, unknown_variables},
     http::{NamedOrigins, OriginPattern},
@@ -25,7 +26,8 @@ fn describe_broker(kind: &BrokerKind) -> String {
     }
 }
 
-/// Logs the addresses and the main settings. Also prints the URLs of free ports on stdout.
+/// Logs the addresses and the main settings. Also prints the URLs of free ports on stdout, unless
+/// the access log is there.
 ///
 /// `addresses` has the chosen ports, in the order of the flags.
 pub(super) fn announce(config: &Config, addresses: &[ListenAddress], connections_max: usize) {
@@ -35,6 +37,9 @@ pub(super) fn announce(config: &Config, addresses: &[ListenAddress], connections
         tracing::info!("listening on {}", address.url());
     }
     log_settings(config, connections_max);
+    if config.access_log == Some(AccessLogTarget::Stdout) {
+        return;
+    }
     for (wanted, address) in config.addresses.iter().zip(addresses) {
         if wanted.takes_free_port() {
             // A closed stdout is no error: the URL is in the log as well.

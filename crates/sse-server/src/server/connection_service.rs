@@ -23,7 +23,7 @@ use actix_service::{
 use actix_web::{
     App,
     dev::AppConfig,
-    middleware::from_fn,
+    middleware::{Condition, from_fn},
     rt::net::{TcpStream, UnixStream},
 };
 use socket2::{SockRef, TcpKeepalive};
@@ -220,12 +220,17 @@ fn http_service(
 ) -> impl ConnectionService {
     let limits = state.limits;
     let rejections = state.rejections.clone();
+    let access_log = state.access_log.clone();
     let app = App::new()
         .wrap(from_fn(http::apply_cors))
         .wrap(from_fn(http::ignore_upgrade))
         .wrap(from_fn(http::record_rejections))
-        // The outermost: it also sees the responses of the other middlewares.
+        // It also sees the responses of the other middlewares.
         .wrap(from_fn(http::add_common_headers))
+        .wrap(Condition::new(
+            access_log.is_some(),
+            from_fn(http::log_requests),
+        ))
         .configure(move |config| http::routes(config, state, address))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
@@ -242,7 +247,12 @@ fn http_service(
         .h1_allow_half_closed(false)
         .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .expect(fn_service(move |request: Request| {
-            ready(http::check_expectation(request, &limits, &rejections))
+            ready(http::check_expectation(
+                request,
+                &limits,
+                &rejections,
+                access_log.as_ref(),
+            ))
         }))
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());

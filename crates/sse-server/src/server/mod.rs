@@ -32,6 +32,7 @@ use crate::{
     fanout::reachability::{SweepTargets, Sweeper},
 };
 use crate::{
+    access_log::AccessLog,
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
@@ -72,6 +73,7 @@ pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> an
 /// `failed` receives the error after which the log no longer accepts events.
 async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow::Result<Running> {
     let metrics = Metrics::new();
+    let access_log = open_access_log(config, &metrics)?;
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
     let connections_max = raise_open_files();
     let Listening { listeners, files } =
@@ -85,6 +87,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     let resources = Resources {
         broker: broker.clone(),
         metrics,
+        access_log: access_log.clone(),
         connections_max,
         stopping: stopping.clone(),
     };
@@ -109,6 +112,7 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         #[cfg(target_os = "linux")]
         _sweeper: sweeper,
         broker,
+        access_log,
     })
 }
 
@@ -127,10 +131,19 @@ fn start_sweeper(
     Sweeper::start(listeners, write_timeout, targets)
 }
 
+/// Opens the access log; returns `None` if it is off.
+fn open_access_log(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<AccessLog>> {
+    let target = config.access_log.as_ref();
+    target
+        .map(|target| AccessLog::open(target, config.log_format, metrics.clone()))
+        .transpose()
+}
+
 /// What the parts of a server share, before they are wired.
 struct Resources {
     broker: Broker,
     metrics: Metrics,
+    access_log: Option<AccessLog>,
     connections_max: usize,
     stopping: CancellationToken,
 }
@@ -165,6 +178,7 @@ impl Resources {
                 admission,
                 stopping: self.stopping,
             },
+            access_log: self.access_log,
             broker_name: config.broker.kind.name(),
             hub,
             metrics: self.metrics,

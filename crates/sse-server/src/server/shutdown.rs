@@ -5,8 +5,9 @@
 //!    a response.
 //! 3. The fan-out threads end.
 //! 4. The log closes. Everything that was acknowledged is on disk already.
+//! 5. The access log is written, up to [`ACCESS_LOG_TIMEOUT`].
 
-use std::io;
+use std::{io, time::Duration};
 
 use actix_server::ServerHandle;
 use anyhow::Context as _;
@@ -17,12 +18,15 @@ use super::unix_socket::SocketFile;
 #[cfg(target_os = "linux")]
 use crate::fanout::reachability::Sweeper;
 use crate::{
+    access_log::AccessLog,
     broker::{Broker, BrokerError},
     fanout::thread::Fanout,
 };
 
 /// Seconds for publishes in progress; streams end at once.
 pub(super) const PUBLISH_TIMEOUT_S: u64 = 3;
+/// Time for the last lines of the access log, whose pipe may be blocked.
+const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that serves.
 pub(super) struct Running {
@@ -39,6 +43,7 @@ pub(super) struct Running {
     #[cfg(target_os = "linux")]
     pub(super) _sweeper: Sweeper,
     pub(super) broker: Broker,
+    pub(super) access_log: Option<AccessLog>,
 }
 
 impl Running {
@@ -64,6 +69,9 @@ impl Running {
         if let Broker::Embedded(log) = &self.broker {
             log.close();
         }
+        if let Some(log) = self.access_log {
+            close_access_log(log).await?;
+        }
         tracing::info!("stopped");
         Ok(())
     }
@@ -83,4 +91,10 @@ async fn close_fanout(fanout: Fanout) -> anyhow::Result<()> {
     spawn_blocking(move || fanout.close())
         .await
         .context("the end of the fan-out threads")
+}
+
+async fn close_access_log(log: AccessLog) -> anyhow::Result<()> {
+    spawn_blocking(move || log.close(ACCESS_LOG_TIMEOUT))
+        .await
+        .context("the end of the access log")
 }

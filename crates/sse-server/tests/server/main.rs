@@ -5,6 +5,7 @@
 //!
 //! | file | what it tests |
 //! |---|---|
+//! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
@@ -42,6 +43,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
+mod access_log;
 mod broker_contract;
 mod common;
 mod compressing_proxy;

@@ -161,6 +161,8 @@ async fn misuse_ends_with_code_2_and_states_what_to_write() {
             &["--public-url", "https://hub.example.org/live"],
         ),
         (&["--log", "loud=="], &["--log", "debug"]),
+        (&["--log-format", "yaml"], &["--log-format", "json"]),
+        (&["--access-log", "true"], &["--access-log", "- for stdout"]),
         (
             &["--memory", "--data-dir", "x"],
             &["--memory", "--data-dir", "give one of them"],
@@ -265,6 +267,8 @@ async fn a_wrong_variable_ends_with_code_2() {
         ("SSE_CORS_CREDENTIALS", "maybe", &[]),
         ("SSE_PUBLIC_URL", "/live", &["https://hub.example.org"]),
         ("SSE_LOG", "loud==", &["debug"]),
+        ("SSE_LOG_FORMAT", "yaml", &["json"]),
+        ("SSE_ACCESS_LOG", "1", &["- for stdout"]),
         ("SSE_MEMORY", "maybe", &[]),
         ("SSE_ALLOW_ANONYMOUS", "2", &[]),
         ("SSE_REDIS_URL", "nonsense", &["redis://"]),

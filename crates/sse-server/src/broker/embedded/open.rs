@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_written_says_what_to_do() {
-        let location = Location::Directory(PathBuf::from("/var/lib/events"));
+        let location = Location::Directory(PathBuf::from("/var/lib/events"), DataMode::PRIVATE);
         for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
             let error = DatabaseError::Storage(StorageError::Io(kind.into()));
             let error = open_error(&location, error);

@@ -284,6 +284,11 @@ impl Subscription {
         (self.sent_position.replace(position) != Some(position)).then_some(position)
     }
 
+    /// The last position that the client was sent; `None` if it was sent none.
+    pub(super) const fn sent_position(&self) -> Option<Position> {
+        self.sent_position
+    }
+
     /// Notes that the client got the position, in an id that lists the positions of all channels.
     pub(super) const fn note_position_sent(&mut self) {
         self.sent_position = Some(self.position());

@@ -66,6 +66,7 @@ impl Reactor<'_> {
         connection.last_write = tick;
         self.deliveries.events += chunk.events;
         self.deliveries.bytes += chunk.len();
+        connection.guard.record_bytes(chunk.len());
         if let Some(reason) = chunk.gap {
             connection.guard.record_gap(reason);
         }
@@ -137,7 +138,11 @@ impl Reactor<'_> {
         let Action::Send(chunk) = transition.action else {
             return Vec::new();
         };
+        if let Some(next_state) = transition.next_state {
+            connection.state = next_state;
+        }
         let bytes = chunk.bytes(connection.coding).to_vec();
+        connection.guard.record_bytes(chunk.len());
         self.deliveries.bytes += chunk.len();
         bytes
     }
@@ -165,6 +170,11 @@ impl Reactor<'_> {
             connection.close_write();
         }
         connection.guard.set_close_reason(reason);
+        let subscription = &connection.state.subscription;
+        let unsent_bytes = connection.unsent_bytes();
+        connection
+            .guard
+            .record_end(subscription.sent_cursor(), unsent_bytes);
     }
 
     /// Handles what a socket reports: input, its end, an error, or room for more.

@@ -28,6 +28,7 @@ use crate::http::{
         query::Params,
         start_params::{self, StartParam},
     },
+    request_log::{ResponseNote, stream_record},
     response_headers::NO_STORE_NO_TRANSFORM,
     state::AppState,
 };
@@ -98,7 +99,7 @@ async fn open_stream(
         options,
         start,
     }: StreamRequest,
-    guard: StreamGuard,
+    mut guard: StreamGuard,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let until = options.until;
@@ -111,6 +112,9 @@ async fn open_stream(
     {
         return no_content();
     }
+    if let Some(log) = &state.access_log {
+        guard.set_record(stream_record(log, request));
+    }
     let body = stream_body::stream_body(
         state.streams.clone(),
         subscription,
@@ -119,7 +123,13 @@ async fn open_stream(
         guard,
         handover(request),
     );
-    event_stream(request, body)
+    with_note(event_stream(request, body), ResponseNote::StreamStart)
+}
+
+/// Returns the response with what the access log reports about it.
+fn with_note(mut response: HttpResponse, note: ResponseNote) -> HttpResponse {
+    response.extensions_mut().insert(note);
+    response
 }
 
 /// Returns the one response after which an `EventSource` does not reconnect.
@@ -168,7 +178,8 @@ fn reject(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
     if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
     }
-    event_stream(request, streamed_once(opening))
+    let response = event_stream(request, streamed_once(opening));
+    with_note(response, ResponseNote::Rejected("limit"))
 }
 
 /// Returns a body without a declared length, which ends after `bytes`.
@@ -195,7 +206,7 @@ fn drop_connection(request: &HttpRequest) -> HttpResponse {
         connection.close();
     }
     // If the connection cannot be closed, this is the shortest response.
-    event_stream(request, ())
+    with_note(event_stream(request, ()), ResponseNote::Rejected("dropped"))
 }
 
 fn event_stream(request: &HttpRequest, body: impl MessageBody + 'static) -> HttpResponse {

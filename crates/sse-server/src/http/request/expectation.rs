@@ -8,13 +8,18 @@ use actix_http::{Request, Response};
 use actix_web::{ResponseError as _, body::BoxBody, http::Method};
 
 use super::body::declared_length;
-use crate::http::{
-    limits::{Limit, RequestLimits},
-    rejections::Rejections,
-    response_headers::set_common_headers,
+use crate::{
+    access_log::AccessLog,
+    http::{
+        limits::{Limit, RequestLimits},
+        rejections::Rejections,
+        request_log::log_rejection,
+        response_headers::set_common_headers,
+    },
 };
 
-/// Returns the request if its client may send the body.
+/// Returns the request if its client may send the body. A rejection is logged, because the app does
+/// not see it.
 ///
 /// # Errors
 ///
@@ -23,6 +28,7 @@ pub fn check_expectation(
     request: Request,
     limits: &RequestLimits,
     rejections: &Rejections,
+    access_log: Option<&AccessLog>,
 ) -> Result<Request, Response<BoxBody>> {
     let length = declared_length(&request.head().headers);
     if let (Some(limit), Some(length)) = (limit_of_route(&request, limits), length)
@@ -33,7 +39,11 @@ pub fn check_expectation(
             rejections.record(rejection);
         }
         set_common_headers(response.headers_mut());
-        return Err(response.into());
+        let response = response.into();
+        if let Some(log) = access_log {
+            log_rejection(log, &request, &response);
+        }
+        return Err(response);
     }
     Ok(request)
 }

@@ -1,0 +1,62 @@
+//! What the program writes to stderr: its log, and the messages of a failure.
+//!
+//! With `--log-format json` every line is one JSON object, also that of a panic or of the error that
+//! ends the program. Only a wrong command line is answered in text, because the format is not known
+//! yet.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    panic,
+};
+
+use chrono::{SecondsFormat, Utc};
+use serde_json::json;
+use sse_server::{access_log::LogFormat, broker::embedded::is_catching_panic};
+use tracing_subscriber::EnvFilter;
+
+/// Starts the log. `levels` is a filter of `tracing_subscriber`.
+pub(crate) fn start_log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
+    // actix-server logs several lines per start and stop; --log actix_server=info shows them.
+    // `server/protocol_errors` logs what the dispatcher would log without an address.
+    let levels = format!("actix_server=warn,actix_http::h1::dispatcher=off,{levels}");
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(levels)?)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// Installs a panic hook that prints nothing for a panic that the embedded log catches.
+///
+/// The log reports such a panic as an error; the message of the panic would look like a crash.
+pub(crate) fn install_panic_hook(format: LogFormat) {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| match format {
+        _ if is_catching_panic() => {}
+        LogFormat::Text => print(panic),
+        LogFormat::Json => print_json(&panic.to_string()),
+    }));
+}
+
+/// Prints the error that ends the program. The level of the log does not suppress it.
+pub(crate) fn print_error(error: &anyhow::Error, format: LogFormat) {
+    match format {
+        LogFormat::Text => eprintln!("sse-server: {error:#}"),
+        LogFormat::Json => print_json(&format!("{error:#}")),
+    }
+}
+
+/// Prints an error with the fields that each line of the log has.
+fn print_json(message: &str) {
+    let line = json!({
+        "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true),
+        "level": "ERROR",
+        "message": message,
+        "target": "sse_server",
+    });
+    // A closed stderr has no reader.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
