@@ -18,6 +18,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "examples" / "reverse-proxy"
 # The names in the recipes: the hub on a host of its own, and an application with the hub at /live/.
 HUB_HOST = "hub.example.org"
 APP_HOST = "app.example.org"
+_STARTS_MAX = 5
 # Debian installs daemons there, and the PATH of a user may lack it.
 _DAEMONS = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -130,6 +131,18 @@ class Proxy:
     def __init__(self, name, directory, hub, change=lambda text: text):
         directory.mkdir()
         self.certificate = Certificate(directory)
+        self.process = None
+        for attempt in range(1, _STARTS_MAX + 1):
+            try:
+                self._start(name, directory, hub, change)
+                return
+            except Failed:
+                # Another process may have taken a port in the meantime.
+                has_ended = self.process is not None and self.process.has_ended()
+                if not has_ended or attempt == _STARTS_MAX:
+                    raise
+
+    def _start(self, name, directory, hub, change):
         http, https, admin = free_ports(3)
         setting = Setting(directory, self.certificate, http, https, hub)
         file_name, replacements, arguments = _RECIPES[name](setting)
