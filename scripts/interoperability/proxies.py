@@ -75,12 +75,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a recipe depends on. `http` and `https` are ports of 127.0.0.1, `hub` is `host:port`."""
+    """What a recipe depends on. `hub` is `host:port`, the others are ports of 127.0.0.1."""
 
     directory: Path
     certificate: Certificate
     http: int
     https: int
+    # Where Caddy takes commands.
+    admin: int
     hub: str
 
 
@@ -112,8 +114,9 @@ def _haproxy(setting):
 
 def _caddy(setting):
     """The same for Caddy."""
+    own = f"admin 127.0.0.1:{setting.admin}\n\tdefault_bind 127.0.0.1"
     replacements = {
-        "http_port 80": f"default_bind 127.0.0.1\n\thttp_port {setting.http}",
+        "http_port 80": f"{own}\n\thttp_port {setting.http}",
         "https_port 443": f"https_port {setting.https}",
         "/etc/caddy/hub.example.org.crt": setting.certificate.chain,
         "/etc/caddy/hub.example.org.key": setting.certificate.key,
@@ -144,18 +147,14 @@ class Proxy:
 
     def _start(self, name, directory, hub, change):
         http, https, admin = free_ports(3)
-        setting = Setting(directory, self.certificate, http, https, hub)
+        setting = Setting(directory, self.certificate, http, https, admin, hub)
         file_name, replacements, arguments = _RECIPES[name](setting)
         file = directory / file_name
         file.write_text(change(substitute((RECIPES / file_name).read_text(), replacements)))
         self.http = f"127.0.0.1:{http}"
         self.https = f"127.0.0.1:{https}"
-        # Caddy keeps its state in these directories, and takes commands on this port.
-        environment = {
-            "XDG_DATA_HOME": str(directory),
-            "XDG_CONFIG_HOME": str(directory),
-            "CADDY_ADMIN": f"127.0.0.1:{admin}",
-        }
+        # Caddy keeps its state in these directories.
+        environment = {"XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)}
         command = [find_program(name), *arguments, file]
         self.process = Process(name, command, directory, environment)
         for address in (self.http, self.https):
