@@ -88,7 +88,10 @@ class Setting:
 
 def _nginx(setting):
     """Returns the recipe's file name, its replacements and the arguments of nginx."""
+    folders = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = [f"{name}_temp_path {setting.directory}/{name};" for name in folders]
     replacements = {
+        "http {\n": "\n    ".join(["http {", *temporary, ""]),
         "listen 80;": f"listen 127.0.0.1:{setting.http};",
         "listen 443 ": f"listen 127.0.0.1:{setting.https} ",
         "/etc/ssl/hub.example.org/fullchain.pem": setting.certificate.chain,
