@@ -18,6 +18,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "examples" / "reverse-proxy"
 # The names in the recipes: the hub on a host of its own, and an application with the hub at /live/.
 HUB_HOST = "hub.example.org"
 APP_HOST = "app.example.org"
+_STARTS_MAX = 5
 # Debian installs daemons there, and the PATH of a user may lack it.
 _DAEMONS = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -74,18 +75,23 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a recipe depends on. `http` and `https` are ports of 127.0.0.1, `hub` is `host:port`."""
+    """What a recipe depends on. `hub` is `host:port`, the others are ports of 127.0.0.1."""
 
     directory: Path
     certificate: Certificate
     http: int
     https: int
+    # Where Caddy takes commands.
+    admin: int
     hub: str
 
 
 def _nginx(setting):
     """Returns the recipe's file name, its replacements and the arguments of nginx."""
+    folders = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = [f"{name}_temp_path {setting.directory}/{name};" for name in folders]
     replacements = {
+        "http {\n": "\n    ".join(["http {", *temporary, ""]),
         "listen 80;": f"listen 127.0.0.1:{setting.http};",
         "listen 443 ": f"listen 127.0.0.1:{setting.https} ",
         "/etc/ssl/hub.example.org/fullchain.pem": setting.certificate.chain,
@@ -111,8 +117,9 @@ def _haproxy(setting):
 
 def _caddy(setting):
     """The same for Caddy."""
+    own = f"admin 127.0.0.1:{setting.admin}\n\tdefault_bind 127.0.0.1"
     replacements = {
-        "http_port 80": f"default_bind 127.0.0.1\n\thttp_port {setting.http}",
+        "http_port 80": f"{own}\n\thttp_port {setting.http}",
         "https_port 443": f"https_port {setting.https}",
         "/etc/caddy/hub.example.org.crt": setting.certificate.chain,
         "/etc/caddy/hub.example.org.key": setting.certificate.key,
@@ -130,19 +137,27 @@ class Proxy:
     def __init__(self, name, directory, hub, change=lambda text: text):
         directory.mkdir()
         self.certificate = Certificate(directory)
+        self.process = None
+        for attempt in range(1, _STARTS_MAX + 1):
+            try:
+                self._start(name, directory, hub, change)
+                return
+            except Failed:
+                # Another process may have taken a port in the meantime.
+                has_ended = self.process is not None and self.process.has_ended()
+                if not has_ended or attempt == _STARTS_MAX:
+                    raise
+
+    def _start(self, name, directory, hub, change):
         http, https, admin = free_ports(3)
-        setting = Setting(directory, self.certificate, http, https, hub)
+        setting = Setting(directory, self.certificate, http, https, admin, hub)
         file_name, replacements, arguments = _RECIPES[name](setting)
         file = directory / file_name
         file.write_text(change(substitute((RECIPES / file_name).read_text(), replacements)))
         self.http = f"127.0.0.1:{http}"
         self.https = f"127.0.0.1:{https}"
-        # Caddy keeps its state in these directories, and takes commands on this port.
-        environment = {
-            "XDG_DATA_HOME": str(directory),
-            "XDG_CONFIG_HOME": str(directory),
-            "CADDY_ADMIN": f"127.0.0.1:{admin}",
-        }
+        # Caddy keeps its state in these directories.
+        environment = {"XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)}
         command = [find_program(name), *arguments, file]
         self.process = Process(name, command, directory, environment)
         for address in (self.http, self.https):

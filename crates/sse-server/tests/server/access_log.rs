@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::common::{
     Backend, KilledWhenDropped, RawConnection, RedisServer, STAYS_ATTACHED, TestServer, ended,
-    free_port, only_response, server_command, until,
+    free_port, only_response, server_command, skip, until,
 };
 
 /// An access log of JSON lines, in a directory of its own.
@@ -244,8 +244,7 @@ async fn the_last_line_of_a_stream_names_its_end_and_its_last_id() {
 #[tokio::test]
 async fn bytes_that_a_blocked_client_was_not_sent_do_not_count() {
     if STAYS_ATTACHED {
-        // actix does not report how much of its buffer the socket has accepted.
-        return;
+        return skip("actix does not report how much of its buffer the socket has accepted");
     }
     let log = AccessLogFile::new();
     let mut server = log.server(&["--event-bytes-max", "4MiB"]).await;

@@ -305,9 +305,11 @@ async fn rejected_subscribers_are_not_counted_as_subscribers() {
         server.subscribe("/stream").await,
     ];
     assert!((server.metric("sse_subscribers").await - 2.0).abs() < 0.5);
-    // A label appears with its first value.
     let metrics = server.get("/metrics").await.unwrap().text().await.unwrap();
-    assert!(!metrics.contains("sse_streams_rejected_total{"));
+    for reason in ["limit", "dropped"] {
+        let line = format!("sse_streams_rejected_total{{reason=\"{reason}\"}} 0\n");
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
     drop(subscribers);
 }
 

@@ -28,6 +28,13 @@ fn data(page: &Value) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// The same, without the order: over Redis, channels share no order within a millisecond.
+fn sorted_data(page: &Value) -> Vec<(&str, &str)> {
+    let mut data = data(page);
+    data.sort_unstable();
+    data
+}
+
 /// The ids and the channels of a page, in its order.
 fn keys(page: &Value) -> Vec<(sse_proto::EventId, String)> {
     let key = |event: &Value| {
@@ -149,9 +156,9 @@ crate::on_every_broker! {
         }
         let both = "channel=a&channel=b";
         let newest = page(&server, &format!("{both}&last=1")).await;
-        assert_eq!(data(&newest), [("a", "3"), ("b", "3")]);
+        assert_eq!(sorted_data(&newest), [("a", "3"), ("b", "3")]);
         let even = page(&server, &format!("{both}&last=1&event=even")).await;
-        assert_eq!(data(&even), [("a", "2"), ("b", "2")]);
+        assert_eq!(sorted_data(&even), [("a", "2"), ("b", "2")]);
         let none = page(&server, &format!("{both}&last=0")).await;
         assert_eq!((data(&none), none["next"].as_str()), (vec![], newest["next"].as_str()));
         let until = page(&server, &format!("{both}&from=oldest&until={}", ids[2])).await;
@@ -225,8 +232,8 @@ crate::on_every_broker! {
         for (gap, channel) in gaps.iter().zip(["a", "b"]) {
             assert_eq!((&gap["event"], &gap["channel"]), (&json!("gap"), &json!(channel)));
         }
-        let events: Vec<_> = events.iter().map(|line| (line["channel"].as_str().unwrap(), line["data"].as_str().unwrap())).collect();
-        assert_eq!(events, [("a", "0"), ("b", "0"), ("a", "1"), ("b", "1"), ("a", "2"), ("b", "2")]);
+        let events = json!({ "events": events });
+        assert_eq!(sorted_data(&events), [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0"), ("b", "1"), ("b", "2")]);
         let event = lines[2].to_string();
         let copied = server.try_publish_batch("copy", event).await.unwrap();
         assert_eq!(copied.status(), StatusCode::OK, "a line can be posted");
