@@ -58,122 +58,137 @@ async fn broker_of(variables: &[(&str, &str)], flags: &[&str]) -> String {
     output.to_owned()
 }
 
+/// Flags, and what the message contains.
+type Misuse = (&'static [&'static str], &'static [&'static str]);
+
+/// Unknown flags, and addresses to listen on.
+const MISUSED_ADDRESSES: &[Misuse] = &[
+    (&["--no-such-flag"], &["--no-such-flag", "--help"]),
+    (&["extra"], &["extra", "--help"]),
+    (&["--bind"], &["--bind"]),
+    (
+        &["--bind", "5000"],
+        &["\"5000\"", "127.0.0.1:5000", "[::1]:5000"],
+    ),
+    (&["--bind", "127.0.0.1:99999"], &["127.0.0.1:5000"]),
+    (
+        &["--bind", "/run/sse.sock"],
+        &["--bind", "write unix:/run/sse.sock"],
+    ),
+    (&["--bind", "unix:"], &["--bind", "unix:/run/sse.sock"]),
+    (&["--bind", "unix:@sse"], &["--bind", "abstract"]),
+    (
+        &["--bind", "127.0.0.1:5000,127.0.0.1:5000"],
+        &["--bind 127.0.0.1:5000", "twice"],
+    ),
+    (
+        &["--bind", "unix:/run/a", "--bind", "unix:///run/a"],
+        &["--bind unix:/run/a", "twice"],
+    ),
+    (
+        &["--bind", "127.0.0.1:0", "--bind", "0.0.0.0:5000"],
+        &["--bind 0.0.0.0:5000", "--allow-anonymous"],
+    ),
+    (&["--socket-mode", "432"], &["--socket-mode", "0660"]),
+    (&["--socket-mode", "0668"], &["--socket-mode", "0660"]),
+    (&["--socket-mode", "01777"], &["--socket-mode", "0660"]),
+];
+
+/// Times, sizes and numbers.
+const MISUSED_AMOUNTS: &[Misuse] = &[
+    (&["--heartbeat", "15"], &["--heartbeat", "15s"]),
+    (&["--heartbeat", "0s"], &["--heartbeat", "more than zero"]),
+    (&["--history-age", "yesterday"], &["--history-age", "24h"]),
+    (&["--history-bytes", "1XB"], &["--history-bytes", "1GiB"]),
+    (
+        &["--history-events", "0"],
+        &["--history-events", "a whole number from 1 on", "--memory"],
+    ),
+    (&["--channels-max", "0"], &["a whole number from 1 on"]),
+    (&["--batch-events-max", "x"], &["a whole number from 1 on"]),
+    (&["--idempotency-keys", "-1"], &["a whole number from 1 on"]),
+    (&["--tail-events", "1.5"], &["a whole number from 1 on"]),
+    (
+        &["--streams-max", "99999999999999999999"],
+        &["a whole number from 1 on"],
+    ),
+    (
+        &["--fanout-threads", "-1"],
+        &["a whole number from 0 to 256"],
+    ),
+    (&["--port", "8080"], &["--port", "--bind 127.0.0.1:8080"]),
+    (
+        &["--host=0.0.0.0", "--memory", "--port=80"],
+        &["--host", "--bind 0.0.0.0:80"],
+    ),
+    (&["--host", "::1"], &["--bind [::1]:5000"]),
+    (
+        &["--event-bytes-max", "0"],
+        &["--event-bytes-max", "more than zero"],
+    ),
+    (
+        &["--event-bytes-max", "17MiB"],
+        &["--event-bytes-max", "--batch-bytes-max"],
+    ),
+    (
+        &["--publish-memory", "1MiB"],
+        &["--batch-bytes-max", "--publish-memory"],
+    ),
+];
+
+/// Origins, logs and brokers.
+const MISUSED_CHOICES: &[Misuse] = &[
+    (
+        &["--cors-origin", "https://app.example/"],
+        &["--cors-origin", "write https://app.example"],
+    ),
+    (
+        &["--cors-origin", "app.example"],
+        &["--cors-origin", "https://app.example"],
+    ),
+    (
+        &["--cors-origin", "https://a*.example"],
+        &["--cors-origin", "https://*.app.example"],
+    ),
+    (
+        &["--publish-origin", "app.example"],
+        &["--publish-origin", "https://app.example"],
+    ),
+    (
+        &["--cors-credentials", "--cors-origin", "*"],
+        &["--cors-credentials", "name the origins"],
+    ),
+    (
+        &["--cors-credentials", "--publish-origin", "null"],
+        &["--cors-credentials", "name the origins"],
+    ),
+    (
+        &["--cors-credentials"],
+        &["--cors-credentials", "--cors-origin", "--publish-origin"],
+    ),
+    (
+        &["--public-url", "hub.example.org"],
+        &["--public-url", "https://hub.example.org/live"],
+    ),
+    (&["--log", "loud=="], &["--log", "debug"]),
+    (&["--log-format", "yaml"], &["--log-format", "json"]),
+    (&["--access-log", "true"], &["--access-log", "- for stdout"]),
+    (
+        &["--memory", "--data-dir", "x"],
+        &["--memory", "--data-dir", "give one of them"],
+    ),
+    (
+        &["--memory", "--redis-url", "redis://localhost"],
+        &["--memory", "--redis-url", "give one of them"],
+    ),
+    (&["--redis-url", "http://localhost"], &["redis://"]),
+    (&["--redis-url", ""], &["redis://"]),
+];
+
 #[tokio::test]
 async fn misuse_ends_with_code_2_and_states_what_to_write() {
-    for (flags, hints) in [
-        (&["--no-such-flag"][..], &["--no-such-flag", "--help"][..]),
-        (&["extra"], &["extra", "--help"]),
-        (&["--bind"], &["--bind"]),
-        (
-            &["--bind", "5000"],
-            &["\"5000\"", "127.0.0.1:5000", "[::1]:5000"],
-        ),
-        (&["--bind", "127.0.0.1:99999"], &["127.0.0.1:5000"]),
-        (
-            &["--bind", "/run/sse.sock"],
-            &["--bind", "write unix:/run/sse.sock"],
-        ),
-        (&["--bind", "unix:"], &["--bind", "unix:/run/sse.sock"]),
-        (&["--bind", "unix:@sse"], &["--bind", "abstract"]),
-        (
-            &["--bind", "127.0.0.1:5000,127.0.0.1:5000"],
-            &["--bind 127.0.0.1:5000", "twice"],
-        ),
-        (
-            &["--bind", "unix:/run/a", "--bind", "unix:///run/a"],
-            &["--bind unix:/run/a", "twice"],
-        ),
-        (
-            &["--bind", "127.0.0.1:0", "--bind", "0.0.0.0:5000"],
-            &["--bind 0.0.0.0:5000", "--allow-anonymous"],
-        ),
-        (&["--socket-mode", "432"], &["--socket-mode", "0660"]),
-        (&["--socket-mode", "0668"], &["--socket-mode", "0660"]),
-        (&["--socket-mode", "01777"], &["--socket-mode", "0660"]),
-        (&["--heartbeat", "15"], &["--heartbeat", "15s"]),
-        (&["--heartbeat", "0s"], &["--heartbeat", "more than zero"]),
-        (&["--history-age", "yesterday"], &["--history-age", "24h"]),
-        (&["--history-bytes", "1XB"], &["--history-bytes", "1GiB"]),
-        (
-            &["--history-events", "0"],
-            &["--history-events", "a whole number from 1 on", "--memory"],
-        ),
-        (&["--channels-max", "0"], &["a whole number from 1 on"]),
-        (&["--batch-events-max", "x"], &["a whole number from 1 on"]),
-        (&["--idempotency-keys", "-1"], &["a whole number from 1 on"]),
-        (&["--tail-events", "1.5"], &["a whole number from 1 on"]),
-        (
-            &["--streams-max", "99999999999999999999"],
-            &["a whole number from 1 on"],
-        ),
-        (
-            &["--fanout-threads", "-1"],
-            &["a whole number from 0 to 256"],
-        ),
-        (&["--port", "8080"], &["--port", "--bind 127.0.0.1:8080"]),
-        (
-            &["--host=0.0.0.0", "--memory", "--port=80"],
-            &["--host", "--bind 0.0.0.0:80"],
-        ),
-        (&["--host", "::1"], &["--bind [::1]:5000"]),
-        (
-            &["--event-bytes-max", "0"],
-            &["--event-bytes-max", "more than zero"],
-        ),
-        (
-            &["--event-bytes-max", "17MiB"],
-            &["--event-bytes-max", "--batch-bytes-max"],
-        ),
-        (
-            &["--publish-memory", "1MiB"],
-            &["--batch-bytes-max", "--publish-memory"],
-        ),
-        (
-            &["--cors-origin", "https://app.example/"],
-            &["--cors-origin", "write https://app.example"],
-        ),
-        (
-            &["--cors-origin", "app.example"],
-            &["--cors-origin", "https://app.example"],
-        ),
-        (
-            &["--cors-origin", "https://a*.example"],
-            &["--cors-origin", "https://*.app.example"],
-        ),
-        (
-            &["--publish-origin", "app.example"],
-            &["--publish-origin", "https://app.example"],
-        ),
-        (
-            &["--cors-credentials", "--cors-origin", "*"],
-            &["--cors-credentials", "name the origins"],
-        ),
-        (
-            &["--cors-credentials", "--publish-origin", "null"],
-            &["--cors-credentials", "name the origins"],
-        ),
-        (
-            &["--cors-credentials"],
-            &["--cors-credentials", "--cors-origin", "--publish-origin"],
-        ),
-        (
-            &["--public-url", "hub.example.org"],
-            &["--public-url", "https://hub.example.org/live"],
-        ),
-        (&["--log", "loud=="], &["--log", "debug"]),
-        (&["--log-format", "yaml"], &["--log-format", "json"]),
-        (&["--access-log", "true"], &["--access-log", "- for stdout"]),
-        (
-            &["--memory", "--data-dir", "x"],
-            &["--memory", "--data-dir", "give one of them"],
-        ),
-        (
-            &["--memory", "--redis-url", "redis://localhost"],
-            &["--memory", "--redis-url", "give one of them"],
-        ),
-        (&["--redis-url", "http://localhost"], &["redis://"]),
-        (&["--redis-url", ""], &["redis://"]),
-    ] {
+    let tables = [MISUSED_ADDRESSES, MISUSED_AMOUNTS, MISUSED_CHOICES];
+    for (flags, hints) in tables.concat() {
         let output = misused(&[], flags).await.stderr;
         for hint in hints {
             assert!(output.contains(hint), "{flags:?}: no {hint:?} in {output}");
