@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import unittest
 from pathlib import Path
@@ -37,6 +38,8 @@ def report_skipped(skipped):
 
 def main():
     options = parse(sys.argv[1:])
+    # A stop from outside ends what was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ[case.BIN_VARIABLE] = str(options.bin.resolve())
     os.environ[packages.FOLDER_VARIABLE] = str(options.packages.resolve())
     loader = unittest.TestLoader()

@@ -99,7 +99,8 @@ def _nginx(setting):
         "/var/log/nginx": setting.directory,
         "127.0.0.1:5000": setting.hub,
     }
-    own = f"daemon off; pid {setting.directory}/nginx.pid;"
+    # One process, so that no worker outlives a kill.
+    own = f"daemon off; master_process off; pid {setting.directory}/nginx.pid;"
     return "nginx.conf", replacements, ["-g", own, "-e", "stderr", "-c"]
 
 
