@@ -1,5 +1,5 @@
 //! The programs together, as users meet them: the demo, the benchmark, the commands and links of the
-//! documentation, the examples, and the tutorial's Python clients.
+//! documentation, the examples, and the tutorial's Python clients. Also a system that forbids netlink.
 
 mod bench;
 mod commands;
@@ -7,5 +7,7 @@ mod demo;
 mod docs;
 mod examples;
 mod loss;
+#[cfg(target_os = "linux")]
+mod netlink;
 mod process;
 mod tutorial;
