@@ -1,5 +1,6 @@
 //! The programs together, as users meet them: the demo, the benchmark, the commands and links of
-//! the documentation, the examples, and the tutorial's Python clients.
+//! the documentation, the examples, and the tutorial's Python clients. Also a system that forbids
+//! netlink.
 
 mod bench;
 mod commands;
@@ -8,6 +9,8 @@ mod docs;
 mod examples;
 mod log_lines;
 mod loss;
+#[cfg(target_os = "linux")]
+mod netlink;
 mod process;
 mod tutorial;
 mod unix_socket;

@@ -24,7 +24,8 @@ use crate::{
 /// Longest pause between two sweeps. Two pauses and the time until data are sent again are less than
 /// the minute that is documented.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(25);
-/// Shortest pause, as a multiple of the sweep before it: a sweep takes at most 0.2 % of a core.
+/// Shortest pause, as a multiple of the sweep before it: the thread takes at most 0.2 % of a core,
+/// unless a sweep takes longer than 50 ms.
 pub(super) const PAUSE_FACTOR: u32 = 500;
 /// Pause that is enough for the documented time, whatever the write timeout is.
 const USUAL_PAUSE: Duration = Duration::from_secs(15);
