@@ -97,16 +97,22 @@ async fn exchange(mut socket: impl AnySocket, request: &str) -> String {
 
 /// A response with `0` for each number, and its lines in alphabetical order.
 fn comparable(response: &str) -> Vec<String> {
-    let lines = response
-        .lines()
-        .filter(|line| !line.starts_with("date: "))
-        .map(|line| {
-            let zeros = line.replace(|c: char| c.is_ascii_digit(), "0");
-            zeros.split("00").collect::<Vec<_>>().join("0")
-        });
-    let mut lines: Vec<String> = lines.collect();
+    let lines = response.lines().filter(|line| !line.starts_with("date: "));
+    let mut lines: Vec<String> = lines.map(without_numbers).collect();
     lines.sort();
     lines
+}
+
+fn without_numbers(line: &str) -> String {
+    let mut result = String::new();
+    for character in line.chars() {
+        match character {
+            '0'..='9' if result.ends_with('0') => {}
+            '0'..='9' => result.push('0'),
+            _ => result.push(character),
+        }
+    }
+    result
 }
 
 /// The first line of a response, with its status.
