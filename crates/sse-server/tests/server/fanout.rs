@@ -250,7 +250,7 @@ async fn subscribers_over_the_limit_are_asked_to_reconnect_later() {
         "{turned_away}"
     );
     assert!(
-        turned_away.contains("too many subscribers"),
+        turned_away.contains("too many open streams"),
         "{turned_away}"
     );
     drop(subscribers);
@@ -274,7 +274,7 @@ async fn if_too_many_clients_are_being_rejected_connections_close_without_a_resp
             .unwrap();
         let mut answer = Vec::new();
         let is_rejected =
-            |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many subscribers");
+            |answer: &[u8]| String::from_utf8_lossy(answer).contains("too many open streams");
         // Nothing more can be read from the connection, whether it is closed or reset.
         while !is_rejected(&answer)
             && within("an answer", socket.read_buf(&mut answer))
@@ -300,7 +300,7 @@ async fn if_too_many_clients_are_being_rejected_connections_close_without_a_resp
     drop(turned_away);
     until("rejections get a response again", async || {
         let response = server.get("/stream").await.ok()?.text().await.ok()?;
-        response.contains("too many subscribers").then_some(())
+        response.contains("too many open streams").then_some(())
     })
     .await;
 }

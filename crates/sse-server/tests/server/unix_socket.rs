@@ -178,7 +178,7 @@ async fn the_limit_of_streams_holds_for_all_addresses_together() {
     let head = over_tcp.head().await;
     over_tcp.body_until(&head, "\n\n").await;
     let rejected = exchange(server.connect_unix().await, request).await;
-    assert!(rejected.contains("too many subscribers"), "{rejected}");
+    assert!(rejected.contains("too many open streams"), "{rejected}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
