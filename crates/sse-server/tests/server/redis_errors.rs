@@ -122,6 +122,12 @@ async fn a_redis_that_became_a_replica_is_a_503_until_it_is_promoted() {
     redis.run("REPLICAOF NO ONE").await;
     until_publishing_works(&server).await;
     assert_eq!(subscriber.take_data(2).await, ["before", "again"]);
+    let count = |line: &str| server.log().matches(line).count();
+    until("the end of each outage is logged once", async || {
+        let outages = count("the connection to Redis broke");
+        (outages > 0 && count("Redis is back") == outages).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -220,7 +220,6 @@ impl Supervisor {
         self.report_durability(&mut connected.connection).await;
         self.state
             .send_replace(State::Up(connected.connection.clone(), era));
-        self.health.log_recovery();
         Ok(connected)
     }
 
@@ -280,6 +279,8 @@ impl Supervisor {
             if let Err(why) = self.check(&mut connected).await {
                 return why;
             }
+            // Not earlier: each write makes a replica known as read-only again.
+            self.health.log_recovery();
         }
     }
 
