@@ -459,18 +459,18 @@ def connections(scene):
 def hostile(scene):
     """What is hardly HTTP."""
     server = scene.start("memory")
-    head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n"
+    head = "POST /event/click HTTP/1.1\r\nHost: localhost\r\ncontent-type: text/plain\r\n"
     chunks = "transfer-encoding: chunked\r\n\r\n"
     requests = (
         b"hello\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /event/a\x01b HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /event/caf\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /event/click?channel=\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /event/a\x01b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /event/caf\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /event/click?channel=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /event/click HTTP/1.1\r\nno colon\r\n\r\n",
         b"GET /event/click HTTP/1.1\r\nHost : x\r\n\r\n",
         b"GET /event/click HTTP/1.1\r\n: x\r\n\r\n",
-        b"GET /event/click HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET /event/click HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"GET /health/live HTTP/1.1\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         f"{head}content-length: -1\r\n\r\nx".encode(),
@@ -482,8 +482,8 @@ def hostile(scene):
         f"{head}transfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n".encode(),
         f"{head}{chunks}zz\r\nx\r\n0\r\n\r\n".encode(),
         f"{head}{chunks}ffffffffffffffffff\r\nx\r\n0\r\n\r\n".encode(),
-        b"GET /event/click HTTP/1.1\r\nHost: x\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
-        b"GET /event/" + b"x" * 60_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /event/click HTTP/1.1\r\nHost: localhost\r\nx: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"GET /event/" + b"x" * 60_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     )
     for number, request in enumerate(requests, 1):
         scene.send_raw(server, request, "GET", f"hardly HTTP {number}")

@@ -68,11 +68,11 @@ fn an_event_that_could_not_be_printed_is_requested_again() {
     listener.stdout_closed();
     stream.send("id: 2-0\ndata: b\n\n");
     assert_eq!(listener.wait_for_end().code, Some(0));
-    assert!(
-        fs::read_to_string(&state)
-            .unwrap()
-            .starts_with("{\"last_event_id\":\"1-0\"")
-    );
+    // The position of the first event is stored after it is printed. The listener can end in
+    // between, because stdout is closed then: the event is repeated, and none is skipped.
+    let stored = fs::read_to_string(&state).unwrap();
+    let is_of = |id| stored.starts_with(&format!("{{\"last_event_id\":\"{id}\""));
+    assert!(is_of("1-0") || is_of(""), "{stored}");
 }
 
 #[test]

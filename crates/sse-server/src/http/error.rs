@@ -102,6 +102,12 @@ pub enum ApiError {
          --public-url if it is this server's own"
     )]
     OriginNotAllowed(String),
+    /// The request is for a host that is not this machine.
+    #[error(
+        "this server does not answer requests to the host {0:?}: if clients reach it there, start \
+         it with --public-url and that URL"
+    )]
+    ForeignHost(String),
     /// A page asked in a preflight for something that is not allowed.
     #[error("pages may not send this request: {0}")]
     PreflightRejected(String),
@@ -207,6 +213,7 @@ impl ApiError {
             Self::IdempotencyKeyReused(_) => ErrorCode::IdempotencyKeyReused,
             Self::RepeatedHeader(_) => ErrorCode::InvalidHeader,
             Self::OriginNotAllowed(_) => ErrorCode::OriginNotAllowed,
+            Self::ForeignHost(_) => ErrorCode::ForeignHost,
             Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,

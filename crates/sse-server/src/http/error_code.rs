@@ -44,6 +44,7 @@ error_codes! {
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT;
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
+    ForeignHost, "foreign_host", MISDIRECTED_REQUEST;
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
     Busy, "busy", SERVICE_UNAVAILABLE;

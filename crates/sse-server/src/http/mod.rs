@@ -17,6 +17,7 @@
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
 //! | `access` | `caller` | the caller of a request |
+//! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
 //! | | `origins` | which pages may read and publish |
@@ -64,6 +65,7 @@ use actix_web_lab::extract::LocalData;
 pub use self::{
     access::{
         cors::apply_cors,
+        host::check_host,
         origin_pattern::OriginPattern,
         origins::{NamedOrigins, Origins},
         public_url::PublicUrl,

@@ -223,6 +223,7 @@ fn http_service(
     let access_log = state.access_log.clone();
     let app = App::new()
         .wrap(from_fn(http::apply_cors))
+        .wrap(from_fn(http::check_host))
         .wrap(from_fn(http::ignore_upgrade))
         .wrap(from_fn(http::record_rejections))
         // It also sees the responses of the other middlewares.

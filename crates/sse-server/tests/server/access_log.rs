@@ -84,7 +84,7 @@ fn facts(line: &Value) -> (&str, &str, u64, u64, Option<&str>) {
 fn raw_request(line: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\
          {headers}\r\n{body}"
     )
 }
@@ -137,7 +137,7 @@ async fn a_response_without_its_body_and_a_rejected_expectation_have_a_line() {
     let lines = log.wait_for("/metrics", 1).await;
     assert_eq!(facts(&lines[0]), ("request", "HEAD", 200, 0, None));
 
-    let request = "POST /event/large HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\
+    let request = "POST /event/large HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\
                    Content-Length: 101\r\nConnection: close\r\n\r\n";
     let (head, body) = only_response(&server, request).await;
     assert_eq!(head.status, 413);
@@ -187,7 +187,7 @@ async fn a_stream_has_a_line_when_it_begins_and_one_when_its_client_leaves() {
     let server = log.server(&[]).await;
     for (channel, version) in [("a", "1.1"), ("b", "1.0")] {
         let path = format!("/stream?channel={channel}");
-        let request = format!("GET {path} HTTP/{version}\r\nHost: x\r\n\r\n");
+        let request = format!("GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n");
         let mut client = RawConnection::send(&server, &request).await;
         let head = client.head().await;
         client.body_until(&head, "\n\n").await;
@@ -212,7 +212,7 @@ async fn the_last_line_of_a_stream_names_its_end_and_its_last_id() {
     }
     let newest = server.publish("b", "click", "x").await;
     let until = "/stream?channel=a&channel=b&from=oldest&until=";
-    let request = format!("GET {until}{newest} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET {until}{newest} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut client = RawConnection::send(&server, &request).await;
     let head = client.head().await;
     let body = client.body_to_the_close(&head).await;
@@ -226,13 +226,13 @@ async fn the_last_line_of_a_stream_names_its_end_and_its_last_id() {
 
     // The position moves past an event that the client does not want.
     let path = "/stream?channel=b&from=oldest&event=none&until=";
-    let request = format!("GET {path}{newest} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET {path}{newest} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut client = RawConnection::send(&server, &request).await;
     let head = client.head().await;
     let body = client.body_to_the_close(&head).await;
     assert_stream(&log, path, &body, "until_reached").await;
 
-    let request = "GET /stream?channel=c HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /stream?channel=c HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut client = RawConnection::send(&server, request).await;
     let head = client.head().await;
     client.body_until(&head, "\n\n").await;
@@ -275,7 +275,7 @@ async fn a_rejected_stream_has_one_line_with_the_reason() {
     let log = AccessLogFile::new();
     let server = log.server(&["--streams-max", "1"]).await;
     let first = server.subscribe("/stream?channel=a").await;
-    let request = "GET /stream?channel=b HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /stream?channel=b HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let (_, body) = only_response(&server, request).await;
     let lines = log.wait_for("/stream?channel=b", 1).await;
     let bytes = body.len() as u64;

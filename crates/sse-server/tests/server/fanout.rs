@@ -25,7 +25,7 @@ impl Raw {
             .unwrap();
         // An HTTP/1.0 response has no chunks, so all bytes are the body.
         socket
-            .write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes())
+            .write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())
             .await
             .unwrap();
         let mut raw = Self {
@@ -144,7 +144,7 @@ async fn events_of_a_busy_channel_are_sent_together() {
     let server = TestServer::start_with(Backend::Memory, &["--coalesce", "100ms"]).await;
     let mut socket = server.connect().await;
     socket
-        .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     let mut bytes = Vec::new();
@@ -189,7 +189,7 @@ async fn input_of_a_client_on_its_stream_is_discarded_up_to_a_limit() {
     let server = TestServer::start(Backend::Memory).await;
     let mut talks = server.connect().await;
     // The server does not parse a request that follows the stream's request.
-    let request = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\nGET /event/forged?channel=sse HTTP/1.1\r\nHost: localhost\r\n\r\n";
     talks.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\n\n\r\n") {
@@ -201,7 +201,7 @@ async fn input_of_a_client_on_its_stream_is_discarded_up_to_a_limit() {
         );
     }
     talks
-        .write_all(b"GET /event/forged?channel=sse HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /event/forged?channel=sse HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     server.publish("sse", "click", "x").await;
@@ -269,7 +269,7 @@ async fn if_too_many_clients_are_being_rejected_connections_close_without_a_resp
     let come = async || {
         let mut socket = server.connect().await;
         socket
-            .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            .write_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
             .await
             .unwrap();
         let mut answer = Vec::new();

@@ -343,7 +343,8 @@ async fn open_streams_over<S: AnySocket>(
         let mut stream = connect().await;
         stream
             .write_all(
-                format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+                format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    .as_bytes(),
             )
             .await
             .unwrap();

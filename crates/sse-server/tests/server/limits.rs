@@ -249,8 +249,7 @@ async fn a_publish_waits_for_memory_and_is_rejected_if_none_becomes_free() {
     ];
     let server = TestServer::start_with(Backend::Memory, &flags).await;
     let mut stalled = server.connect().await;
-    let head =
-        "POST /event/slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\ncontent-type: text/plain\r\n";
+    let head = "POST /event/slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\ncontent-type: text/plain\r\n";
     stalled
         .write_all(format!("{head}content-length: {}\r\n\r\n", 64 << 10).as_bytes())
         .await
@@ -300,7 +299,7 @@ async fn uploads_that_have_sent_no_body_hold_no_memory() {
     let mut silent = Vec::new();
     for _ in 0..16 {
         let mut socket = server.connect().await;
-        let head = "POST /events HTTP/1.1\r\nHost: x\r\nexpect: 100-continue\r\ncontent-type: application/x-ndjson\r\n";
+        let head = "POST /events HTTP/1.1\r\nHost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/x-ndjson\r\n";
         socket
             .write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes())
             .await
@@ -325,7 +324,7 @@ async fn stalled_reader(server: &TestServer) -> TcpStream {
         .await
         .unwrap();
     socket
-        .write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     socket

@@ -22,7 +22,7 @@ const CLEAN_END: &[u8] = b"\n\n\r\n0\r\n\r\n";
 /// All bytes of a stream until the connection ends.
 async fn open_stream(server: &TestServer, channel: &str) -> JoinHandle<Vec<u8>> {
     let mut socket = server.connect().await;
-    let request = format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET /stream?channel={channel} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\n\n\r\n") {
@@ -153,7 +153,7 @@ async fn a_subscriber_that_does_not_read_does_not_delay_shutdown() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut stalled = server.connect().await;
     stalled
-        .write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     until("the client is subscribed", async || {
@@ -186,7 +186,7 @@ async fn a_subscriber_that_does_not_read_does_not_delay_shutdown() {
 async fn idle_connections_and_half_requests_do_not_delay_shutdown() {
     let mut server = TestServer::start(Backend::Memory).await;
     let mut idle = server.connect().await;
-    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .await
         .unwrap();
     let mut answer = Vec::new();
@@ -203,7 +203,7 @@ async fn idle_connections_and_half_requests_do_not_delay_shutdown() {
     let mut half_a_body = server.connect().await;
     half_a_body
         .write_all(
-            b"POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\ncontent-length: 100\r\n\r\nhalf",
+            b"POST /event/click HTTP/1.1\r\nHost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 100\r\n\r\nhalf",
         )
         .await
         .unwrap();
@@ -217,7 +217,7 @@ async fn a_publish_whose_body_is_in_transit_is_finished() {
     let mut publisher = server.connect().await;
     publisher
         .write_all(
-            b"POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\n\
+            b"POST /event/click HTTP/1.1\r\nHost: localhost\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\n\
               content-length: 10\r\n\r\n",
         )
         .await
@@ -283,7 +283,7 @@ async fn a_dead_or_frozen_redis_does_not_delay_shutdown() {
             redis.kill();
         }
         publisher
-            .write_all(b"GET /event/click HTTP/1.1\r\nHost: x\r\n\r\n")
+            .write_all(b"GET /event/click HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await
             .unwrap();
         assert_eq!(

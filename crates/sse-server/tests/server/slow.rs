@@ -79,7 +79,7 @@ impl Reader {
             .unwrap();
         // An HTTP/1.0 response has no chunks, so all bytes are the body.
         socket
-            .write_all(b"GET /stream HTTP/1.0\r\nHost: x\r\n\r\n")
+            .write_all(b"GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n")
             .await
             .unwrap();
         let mut head = Vec::new();

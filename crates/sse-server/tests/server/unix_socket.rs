@@ -57,31 +57,31 @@ crate::on_every_broker! {
 /// Requests whose responses do not depend on the transport.
 const REQUESTS: [&str; 16] = [
     // Two requests on one connection.
-    "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/ready HTTP/1.1\r\nHost: x\r\n\
+    "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\nGET /health/ready HTTP/1.1\r\nHost: localhost\r\n\
      Connection: close\r\n\r\n",
-    "POST /event/click HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
+    "POST /event/click HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
      Connection: close\r\n\r\nhi",
     "POST /event/click HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi",
-    "POST /event/click HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
+    "POST /event/click HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
      Expect: 100-continue\r\nConnection: close\r\n\r\nhi",
-    "POST /event/click HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\
+    "POST /event/click HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
      Content-Length: 99999999\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
-    "POST /event/click HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
+    "POST /event/click HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
      Upgrade: websocket\r\nConnection: Upgrade\r\n\r\nhi",
-    "POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n\
+    "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
      Content-Length: 29\r\nConnection: close\r\n\r\n{\"event\":\"click\",\"data\":\"hi\"}",
-    "POST /event/click HTTP/1.1\r\nHost: x\r\nContent-Type: text/weird\r\nContent-Length: 2\r\n\
+    "POST /event/click HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/weird\r\nContent-Length: 2\r\n\
      Connection: close\r\n\r\nhi",
     // Pages of this machine, of a foreign name that resolves to it, and of another site.
     "POST /event/click HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\
      Content-Length: 0\r\nConnection: close\r\n\r\n",
     "POST /event/click HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\n\
      Content-Length: 0\r\nConnection: close\r\n\r\n",
-    "GET /event/click HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\nConnection: close\r\n\r\n",
-    "GET /events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    "GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    "DELETE /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    "OPTIONS /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "GET /event/click HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\nConnection: close\r\n\r\n",
+    "GET /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "DELETE /stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "OPTIONS /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "no HTTP\r\n\r\n",
 ];
 
@@ -167,7 +167,7 @@ async fn the_example_in_an_error_leads_to_the_socket() {
 async fn the_limit_of_streams_holds_for_all_addresses_together() {
     let server = TestServer::start_on_unix_socket(Backend::Memory, &["--streams-max", "2"]).await;
     let _over_unix = server.subscribe("/stream").await;
-    let request = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut over_tcp = RawConnection::send(&server, request).await;
     let head = over_tcp.head().await;
     over_tcp.body_until(&head, "\n\n").await;
@@ -178,7 +178,7 @@ async fn the_limit_of_streams_holds_for_all_addresses_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shutdown_streams_end_properly_and_the_file_is_removed() {
     let mut server = TestServer::start_on_unix_socket(Backend::Memory, &[]).await;
-    let request = "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stream = RawConnection::send_over(server.connect_unix().await, request).await;
     let head = stream.head().await;
     stream.body_until(&head, "\n\n").await;

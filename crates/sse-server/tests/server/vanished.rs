@@ -94,7 +94,7 @@ impl Run<'_> {
         socket.set_nonblocking(true).unwrap();
         let mut socket = TcpStream::from_std(socket).unwrap();
         // An HTTP/1.0 response has no chunks, so all bytes are the body.
-        let request = format!("GET /stream?channel=c{client} HTTP/1.0\r\nHost: x\r\n\r\n");
+        let request = format!("GET /stream?channel=c{client} HTTP/1.0\r\nHost: localhost\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         read_until(&mut socket, "\n\n").await;
         socket

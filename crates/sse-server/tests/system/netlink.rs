@@ -44,7 +44,7 @@ fn a_server_that_may_not_use_netlink_warns_once_and_serves() {
     let url = server.line(|line| line.starts_with("http://"));
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
     stream
-        .write_all(b"GET /stream HTTP/1.0\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n")
         .unwrap();
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
     let heartbeats = lines.filter(|line| line == ":").take(HEARTBEATS);

@@ -3,6 +3,7 @@
 mod allow_origin;
 pub(crate) mod caller;
 pub(crate) mod cors;
+pub(crate) mod host;
 pub(crate) mod origin_pattern;
 pub(crate) mod origins;
 mod preflight;

@@ -5,8 +5,8 @@
 //!
 //! | `Origin` | `Sec-Fetch-Site` | sent by | publish |
 //! |---|---|---|---|
-//! | none | none, `none`, `same-origin`, … | a program, or the address bar | allowed |
-//! | none | `cross-site` | an `<img>` of another site | allowed only with `--publish-origin *` |
+//! | none | none, `none` or `same-origin` | a program, or the address bar | allowed |
+//! | none | another | an `<img>` of another site | allowed only with `--publish-origin *` |
 //! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
 //! | that of a `--public-url` | any | a page of this server | allowed |
 //! | another | any | a page of another site | allowed if named with `--publish-origin` |
@@ -15,7 +15,10 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpRequest,
-    http::header::{self, HeaderName},
+    http::{
+        Method,
+        header::{self, HeaderName},
+    },
 };
 use sse_cli::loopback::is_loopback_url;
 
@@ -99,9 +102,21 @@ impl Origins {
     ///
     /// `ApiError::OriginNotAllowed`: the operator can allow the origin.
     pub fn check_publish(&self, request: &HttpRequest) -> ApiResult<()> {
-        match header_text(request, header::ORIGIN) {
-            Some(origin) => self.check_origin(request, &origin),
-            None => self.check_fetch_site(request),
+        if let Some(origin) = header_text(request, header::ORIGIN) {
+            return self.check_origin(request, &origin);
+        }
+        self.check_fetch_site(request)?;
+        self.check_referer(request)
+    }
+
+    /// Rejects a GET that a page of another origin made the browser send, if the browser has no
+    /// `Sec-Fetch-Site`. Other methods have an `Origin` then.
+    fn check_referer(&self, request: &HttpRequest) -> ApiResult<()> {
+        match header_text(request, header::REFERER) {
+            Some(referer) if request.method() == Method::GET => {
+                self.check_origin(request, &origin_of(&referer))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -120,7 +135,7 @@ impl Origins {
     }
 
     fn check_fetch_site(&self, request: &HttpRequest) -> ApiResult<()> {
-        if is_cross_site(request) && !self.publishers.is_everything() {
+        if is_foreign_site(request) && !self.publishers.is_everything() {
             Err(not_allowed("another site"))
         } else {
             Ok(())
@@ -132,8 +147,15 @@ fn not_allowed(origin: &str) -> ApiError {
     ApiError::OriginNotAllowed(shortened(origin))
 }
 
-fn is_cross_site(request: &HttpRequest) -> bool {
-    header_text(request, SEC_FETCH_SITE).is_some_and(|site| site == "cross-site")
+/// Whether a page of another origin made the browser send the request. Pages of the same site are
+/// foreign too: a site can belong to many owners.
+fn is_foreign_site(request: &HttpRequest) -> bool {
+    header_text(request, SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+/// Returns the origin of a URL, or the text if it is no URL.
+fn origin_of(url: &str) -> String {
+    url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
 }
 
 /// Whether the request was sent by a page of the host that it is addressed to.

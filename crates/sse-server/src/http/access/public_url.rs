@@ -8,6 +8,7 @@ use url::Url;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     origin: String,
+    host: String,
     /// The host and the port, as in the header `Host`.
     authority: String,
     /// The URL without a slash at its end.
@@ -18,6 +19,11 @@ impl PublicUrl {
     /// The origin of pages at this URL, which are pages of this server's own.
     pub(super) fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The name or address of the host.
+    pub(super) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Whether a request with this `Host` header was sent to this URL.
@@ -40,6 +46,7 @@ impl FromStr for PublicUrl {
         let origin = url.origin().ascii_serialization();
         let (_, authority) = origin.split_once("://").unwrap_or_default();
         Ok(Self {
+            host: url.host_str().unwrap_or_default().to_owned(),
             authority: authority.to_owned(),
             // A quote would end the argument of a command line in an error message.
             base: url.as_str().trim_end_matches('/').replace('\'', "%27"),

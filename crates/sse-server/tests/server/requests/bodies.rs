@@ -158,7 +158,6 @@ async fn the_curl_line_of_a_415_has_the_public_url() {
         ("hub.example.net:8080", "http://hub.example.net:8080"),
         ("hub.example.org", "https://hub.example.org/live"),
         ("127.0.0.1:5000", "https://hub.example.org/live"),
-        ("x';reboot;'", "https://hub.example.org/live"),
     ] {
         let request = post(&server, "/event/it's?channel=a", "text/html", "x");
         let response = sent(request.header("host", host)).await;
@@ -285,7 +284,7 @@ async fn send_20_mib(
     };
     let mut socket = server.connect().await;
     socket
-        .write_all(format!("{head}Host: x\r\n{framing}\r\n\r\n").as_bytes())
+        .write_all(format!("{head}Host: localhost\r\n{framing}\r\n\r\n").as_bytes())
         .await
         .unwrap();
     let piece = if chunked {
@@ -375,7 +374,7 @@ async fn a_client_that_sends_20_mib_can_read_the_rejection() {
 #[tokio::test]
 async fn a_client_that_expects_100_continue_is_rejected_before_it_sends() {
     let server = TestServer::start(Backend::Memory).await;
-    let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\n";
+    let head = "POST /event/click HTTP/1.1\r\nHost: localhost\r\ncontent-type: text/plain\r\nexpect: 100-continue\r\n";
     let large = raw(
         &server,
         format!("{head}content-length: 20000000\r\n\r\n").as_bytes(),
@@ -387,7 +386,7 @@ async fn a_client_that_expects_100_continue_is_rejected_before_it_sends() {
         large.headers.contains("cache-control: no-store"),
         "{large:?}"
     );
-    let batch = "POST /events HTTP/1.1\r\nHost: x\r\nexpect: 100-continue\r\n\
+    let batch = "POST /events HTTP/1.1\r\nHost: localhost\r\nexpect: 100-continue\r\n\
                  content-type: application/x-ndjson\r\ncontent-length: 20000000\r\n\r\n";
     raw(&server, batch.as_bytes())
         .await
@@ -405,7 +404,7 @@ async fn a_client_that_expects_100_continue_is_rejected_before_it_sends() {
 #[tokio::test]
 async fn an_unread_body_is_not_parsed_as_the_next_request() {
     let server = TestServer::start(Backend::Memory).await;
-    let smuggled = "GET /event/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let smuggled = "GET /event/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for head in [
         "POST /nowhere HTTP/1.1\r\n",
         "PUT /stream HTTP/1.1\r\n",
@@ -424,9 +423,9 @@ async fn an_unread_body_is_not_parsed_as_the_next_request() {
             ),
         ] {
             let mut socket = server.connect().await;
-            let next = "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let next = "GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             socket
-                .write_all(format!("{head}Host: x\r\n{framed}{next}").as_bytes())
+                .write_all(format!("{head}Host: localhost\r\n{framed}{next}").as_bytes())
                 .await
                 .unwrap();
             let mut answers = Vec::new();

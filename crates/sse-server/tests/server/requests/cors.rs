@@ -242,7 +242,7 @@ async fn two_origin_headers_are_rejected() {
         let server = TestServer::start_with(Backend::Memory, flags).await;
         for (path, _) in ROUTES {
             let request = format!(
-                "GET {path} HTTP/1.1\r\nHost: x\r\nOrigin: {APP}\r\nOrigin: http://x\r\n\r\n"
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\nOrigin: http://x\r\n\r\n"
             );
             let message = raw(&server, request.as_bytes())
                 .await

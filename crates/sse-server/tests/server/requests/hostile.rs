@@ -10,21 +10,21 @@ use crate::common::{Backend, TestServer, all_at_once, within};
 #[tokio::test]
 async fn malformed_http_is_rejected_and_publishes_nothing() {
     let server = TestServer::start(Backend::Memory).await;
-    let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n";
+    let head = "POST /event/click HTTP/1.1\r\nHost: localhost\r\ncontent-type: text/plain\r\n";
     let long_header = format!(
-        "GET /event/click HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n",
+        "GET /event/click HTTP/1.1\r\nHost: localhost\r\nx: {}\r\n\r\n",
         "y".repeat(200_000)
     );
     for request in [
         &b"hello\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /event/a\x01b HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /event/caf\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /event/click?channel=\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /event/a\x01b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /event/caf\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /event/click?channel=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /event/click HTTP/1.1\r\nno colon\r\n\r\n",
         b"GET /event/click HTTP/1.1\r\nHost : x\r\n\r\n",
         b"GET /event/click HTTP/1.1\r\n: x\r\n\r\n",
-        b"GET /event/click HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET /event/click HTTP/9.9\r\nHost: localhost\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         format!("{head}content-length: -1\r\n\r\nx").as_bytes(),
         format!("{head}content-length: 1x\r\n\r\nx").as_bytes(),
@@ -39,7 +39,7 @@ async fn malformed_http_is_rejected_and_publishes_nothing() {
             .as_bytes(),
         long_header.as_bytes(),
         format!(
-            "GET /event/{} HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /event/{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
             "x".repeat(60_000)
         )
         .as_bytes(),
@@ -57,7 +57,7 @@ async fn malformed_http_is_rejected_and_publishes_nothing() {
 #[tokio::test]
 async fn an_incomplete_body_is_reported() {
     let server = TestServer::start(Backend::Memory).await;
-    let head = "POST /event/click HTTP/1.1\r\nHost: x\r\ncontent-type: text/plain\r\n";
+    let head = "POST /event/click HTTP/1.1\r\nHost: localhost\r\ncontent-type: text/plain\r\n";
     let mut socket = server.connect().await;
     socket
         .write_all(format!("{head}content-length: 100\r\n\r\nshort").as_bytes())
@@ -99,13 +99,13 @@ impl Dice {
     /// A valid request with a random fault in it.
     fn spoiled(&mut self) -> Vec<u8> {
         const GOOD: [&str; 7] = [
-            "GET /event/click?channel=fuzz HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
-            "POST /event/click?channel=fuzz HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"a\": 17}",
-            "POST /event/a%20b HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-            "POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: 28\r\n\r\n{\"event\":\"click\",\"data\":\"x\"}",
-            "GET /events?last_event_id=5-5&limit=3 HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\n\r\n",
-            "GET /stream?event=a&event=b HTTP/1.1\r\nHost: x\r\nLast-Event-ID: @5-5\r\n\r\n",
-            "OPTIONS /event/click HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\nAccess-Control-Request-Method: POST\r\n\r\n",
+            "GET /event/click?channel=fuzz HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n",
+            "POST /event/click?channel=fuzz HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"a\": 17}",
+            "POST /event/a%20b HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: 28\r\n\r\n{\"event\":\"click\",\"data\":\"x\"}",
+            "GET /events?last_event_id=5-5&limit=3 HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n\r\n",
+            "GET /stream?event=a&event=b HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: @5-5\r\n\r\n",
+            "OPTIONS /event/click HTTP/1.1\r\nHost: localhost\r\nOrigin: http://x\r\nAccess-Control-Request-Method: POST\r\n\r\n",
         ];
         const NASTY: [&[u8]; 12] = [
             b"\r\n",

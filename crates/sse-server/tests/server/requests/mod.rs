@@ -6,6 +6,7 @@ mod caches;
 mod cors;
 mod data;
 mod hostile;
+mod hosts;
 mod methods;
 mod names;
 mod origins;

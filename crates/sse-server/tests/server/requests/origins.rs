@@ -93,7 +93,7 @@ async fn a_foreign_host_name_that_resolves_to_this_machine_is_not_the_same_origi
                 assert_eq!(response.status(), StatusCode::OK, "{host}");
                 published += 1;
             } else {
-                refusal(response, 403, "origin_not_allowed").await;
+                refusal(response, 421, "foreign_host").await;
             }
         }
     }
