@@ -76,7 +76,8 @@ fn configuration(address: &str, server: &TestServer) -> String {
 
 #[tokio::test]
 async fn an_event_arrives_completely_without_waiting_for_the_next_one() {
-    let server = TestServer::start(Backend::Memory).await;
+    let flags = ["--public-url", "http://hub.example"];
+    let server = TestServer::start_with(Backend::Memory, &flags).await;
     let Some(proxy) = CompressingProxy::start(&server).await else {
         return;
     };
