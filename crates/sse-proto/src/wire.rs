@@ -1,8 +1,8 @@
 //! Writes `text/event-stream` (WHATWG HTML §9.2.5): events, id-only blocks, `retry` and comments.
 //!
 //! The field order is `id`, `event`, `data`. A space follows each colon, lines end with LF, and a
-//! blank line ends each block. The content of an event cannot add a field: control characters of the
-//! type are left out, and every line of the data starts with `data: `.
+//! blank line ends each block. The content of an event cannot add a field: control characters of
+//! the type are left out, and every line of the data starts with `data: `.
 
 use std::{fmt::Display, time::Duration};
 

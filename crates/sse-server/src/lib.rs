@@ -10,6 +10,7 @@ pub mod channel;
 pub mod config;
 pub mod fanout;
 pub mod http;
+pub mod log_writer;
 pub mod metrics;
 
 mod listen_address;

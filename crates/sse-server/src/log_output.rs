@@ -1,8 +1,8 @@
 //! What the program writes to stderr: its log, and the messages of a failure.
 //!
-//! With `--log-format json` every line is one JSON object, also that of a panic or of the error that
-//! ends the program. Only a wrong command line is answered in text, because the format is not known
-//! yet.
+//! With `--log-format json` every line is one JSON object, also that of a panic or of the error
+//! that ends the program. Only a wrong command line is answered in text, because the format is not
+//! known yet.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -11,7 +11,9 @@ use std::{
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::json;
-use sse_server::{access_log::LogFormat, broker::embedded::is_catching_panic};
+use sse_server::{
+    access_log::LogFormat, broker::embedded::is_catching_panic, log_writer::LogWriter,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log. `levels` is a filter of `tracing_subscriber`.
@@ -21,7 +23,9 @@ pub(crate) fn start_log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
     let levels = format!("actix_server=warn,actix_http::h1::dispatcher=off,{levels}");
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(levels)?)
-        .with_writer(std::io::stderr);
+        // The crate would report its own errors with a macro that panics if stderr is closed.
+        .log_internal_errors(false)
+        .with_writer(LogWriter::default);
     match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
@@ -44,7 +48,8 @@ pub(crate) fn install_panic_hook(format: LogFormat) {
 /// Prints the error that ends the program. The level of the log does not suppress it.
 pub(crate) fn print_error(error: &anyhow::Error, format: LogFormat) {
     match format {
-        LogFormat::Text => eprintln!("sse-server: {error:#}"),
+        // A closed stderr has no reader.
+        LogFormat::Text => drop(writeln!(std::io::stderr(), "sse-server: {error:#}")),
         LogFormat::Json => print_json(&format!("{error:#}")),
     }
 }

@@ -37,6 +37,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether the program was started so that it survives the end of its terminal, as by `nohup`.
+///
+/// Only Linux reports it, in a mask whose lowest bit is signal 1, SIGHUP.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
 fn serve(config: Config) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     allocator::configure()?;
@@ -50,13 +60,16 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let ignores_hangup = ignores_hangup();
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv(), if !ignores_hangup => "SIGHUP",
             }
         };
         sse_server::run(config, stop).await

@@ -166,7 +166,8 @@ impl Frames {
     }
 }
 
-/// A receiver of change notifications. It must only record the notification, because the task that
+/// A receiver of change notifications: a fan-out thread (`fanout/mailbox`), or a stream that stays
+/// with actix (`fanout/attached`). It must only record the notification, because the task that
 /// feeds the tail waits for it.
 pub trait TailListener: fmt::Debug + Send + Sync {
     /// Called after each change of the tail.

@@ -305,8 +305,8 @@ pub(super) struct Args {
     ///
     /// The client reconnects with its last event id and loses nothing. A client that may
     /// have unread data gets extra time: as long as reading it at 1 KB/s takes, at most four and a
-    /// half minutes. A client that vanished from the network is closed at most one minute after this
-    /// time, or at most five minutes after it vanished if it had stopped reading.
+    /// half minutes. A client that vanished from the network is closed at most one minute after
+    /// this time, or at most five minutes after it vanished if it had stopped reading.
     #[arg(
         long,
         env = "SSE_WRITE_TIMEOUT",

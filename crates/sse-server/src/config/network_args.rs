@@ -78,7 +78,9 @@ pub(super) struct NetworkArgs {
 
     /// Declare the URL at which clients reach this server through a proxy (repeatable)
     ///
-    /// Pages of its origin are pages of this server, and examples in error messages use the URL.
+    /// On a loopback address, requests for other hosts that are not this machine are rejected
+    /// (421). Pages of its origin are pages of this server, and examples in error messages use the
+    /// URL.
     #[arg(
         long = "public-url",
         env = "SSE_PUBLIC_URL",

@@ -1,8 +1,9 @@
-//! Sockets of streams that actix serves, by cookie, so that the sweep can report unreachable clients.
+//! Sockets of streams that actix serves, by cookie, so that the sweep can report unreachable
+//! clients.
 //!
-//! A fan-out thread searches its own sockets. Those of attached streams belong to the worker threads
-//! of actix, so each of them has an entry here until its stream ends or leaves actix. Admission
-//! limits the streams, and with them the entries.
+//! A fan-out thread searches its own sockets. Those of attached streams belong to the worker
+//! threads of actix, so each of them has an entry here until its stream ends or leaves actix.
+//! Admission limits the streams, and with them the entries.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -107,7 +107,8 @@ struct Inner {
     accepted: Cell<BytesAccepted>,
     /// `None` while the client accepts data.
     stall: RefCell<Option<Stall>>,
-    /// Cancelled when the client is found unreachable; `None` if the sweep does not know the socket.
+    /// Cancelled when the client is found unreachable; `None` if the sweep does not know the
+    /// socket.
     unreachable: RefCell<Option<CancellationToken>>,
 }
 

@@ -58,8 +58,8 @@ fn stall_timeout_max(write_timeout: Duration) -> Duration {
     write_timeout.saturating_add(slowest_read_time(UNREAD_MAX))
 }
 
-/// Returns the TCP user timeout: how long a peer may acknowledge nothing before the kernel closes the
-/// connection.
+/// Returns the TCP user timeout: how long a peer may acknowledge nothing before the kernel closes
+/// the connection.
 ///
 /// Linux also closes the connection of a peer that acknowledges but has no room for data, so the
 /// timeout is longer than every stall timeout. The sweep of `reachability` closes the streams of

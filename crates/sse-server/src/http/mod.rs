@@ -30,7 +30,7 @@
 //! | | `history` | `GET /events` |
 //! | | `history_answer` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
-//! | `ops` | `health` | `GET /health/live`, `/health/ready` |
+//! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |
 //! | | `state` | what the handlers share |
 //! | | `limits` | the limits of a request |
@@ -72,6 +72,7 @@ pub use self::{
     },
     api::HistoryBudget,
     limits::RequestLimits,
+    ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},
     request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
     request_log::log_requests,

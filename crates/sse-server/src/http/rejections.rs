@@ -110,7 +110,10 @@ fn is_publish(method: &Method, path: &str) -> bool {
 const fn concerns_operator(status: StatusCode) -> bool {
     matches!(
         status,
-        StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE
+        StatusCode::FORBIDDEN
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::INSUFFICIENT_STORAGE
     )
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use actix_web_lab::extract::LocalData;
 
-use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Rejections, RequestLimits};
+use super::{BodyMemory, HistoryBudget, Origins, PublicUrl, Readiness, Rejections, RequestLimits};
 use crate::{access_log::AccessLog, channel::Hub, fanout::streams::Streams, metrics::Metrics};
 
 /// What every handler needs; each worker thread has a clone.
@@ -29,6 +29,8 @@ pub struct AppState {
     pub streams: Streams,
     /// Where requests and streams are logged; `None` if the access log is off.
     pub access_log: Option<AccessLog>,
+    /// The result of the last check of the broker.
+    pub readiness: Readiness,
     /// Kind of the broker, for `/health/ready`.
     pub broker_name: &'static str,
 }

@@ -37,6 +37,7 @@ use sse_proto::api::GapReason;
 
 pub use self::log::LogSize;
 use self::{log::LogMetrics, publishing::PublishingMetrics, streams::StreamMetrics};
+use crate::log_writer::dropped_lines;
 
 /// A number that only grows.
 type Count = Counter<u64, AtomicU64>;
@@ -202,6 +203,11 @@ impl Inner {
         self.publishing.register(registry);
         self.streams.register(registry);
         self.log.register(registry);
+        registry.register(
+            "log_dropped",
+            "Lines of the log that were dropped",
+            dropped_lines(),
+        );
         registry.register(
             "access_log_dropped",
             "Lines of the access log that were dropped",

@@ -16,6 +16,20 @@ use crate::{
 pub(super) fn announce_broker(broker: &BrokerConfig) {
     let description = describe_broker(&broker.kind);
     tracing::info!("broker: {description} (chosen by {})", broker.chosen_by);
+    warn_about_secret_argument(broker);
+}
+
+/// Every user of a machine can list the arguments of its processes.
+fn warn_about_secret_argument(broker: &BrokerConfig) {
+    if let BrokerKind::Redis { url, .. } = &broker.kind
+        && broker.chosen_by == "--redis-url"
+        && without_password(url) != *url
+    {
+        tracing::warn!(
+            "the password in --redis-url is visible to every user of this machine; use the \
+             variable SSE_REDIS_URL"
+        );
+    }
 }
 
 fn describe_broker(kind: &BrokerKind) -> String {

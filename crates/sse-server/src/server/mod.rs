@@ -6,6 +6,7 @@
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
 //! | `connection_service` | from an accepted socket to HTTP |
+//! | `protocol_errors` | logs clients that do not speak HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
 
@@ -40,7 +41,7 @@ use crate::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
         page_cache::PageCache, streams::Streams, thread::Fanout,
     },
-    http::{AppState, BodyMemory, HistoryBudget, Origins, Rejections},
+    http::{AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
     metrics::Metrics,
     open_files::raise_open_files,
 };
@@ -179,6 +180,7 @@ impl Resources {
                 stopping: self.stopping,
             },
             access_log: self.access_log,
+            readiness: Readiness::default(),
             broker_name: config.broker.kind.name(),
             hub,
             metrics: self.metrics,

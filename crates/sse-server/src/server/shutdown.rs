@@ -1,6 +1,7 @@
 //! The order in which a server ends.
 //!
-//! 1. No new connections, and the files of unix sockets are removed. Every stream ends at once, and its client resumes elsewhere by its id.
+//! 1. No new connections, and the files of unix sockets are removed. Every stream ends at once, and
+//!    its client resumes elsewhere by its id.
 //! 2. Publishes in progress get [`PUBLISH_TIMEOUT_S`] to finish, because their publishers wait for
 //!    a response.
 //! 3. The fan-out threads end.

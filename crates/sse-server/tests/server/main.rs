@@ -6,6 +6,7 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
+//! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
@@ -44,6 +45,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod access_log;
+mod broken_stderr;
 mod broker_contract;
 mod common;
 mod compressing_proxy;

@@ -1,4 +1,5 @@
-//! Entries in Redis that no `sse-server` wrote: readers skip them, get a gap, and nothing is forged.
+//! Entries in Redis that no `sse-server` wrote: readers skip them, get a gap, and nothing is
+//! forged.
 
 use serde_json::Value;
 

@@ -2,9 +2,9 @@
 //!
 //! Redis belongs to the operator and other programs may write to it, so a reply can have any shape.
 //! A shape that this server never writes is an error, never a panic. Commands run in pipelines that
-//! ignore errors, so an error reply arrives here as a value. The module `entries` parses the entries
-//! of streams. Script replies are parsed beside the arguments of their scripts, in `idempotency` and
-//! `verification`.
+//! ignore errors, so an error reply arrives here as a value. The module `entries` parses the
+//! entries of streams. Script replies are parsed beside the arguments of their scripts, in
+//! `idempotency` and `verification`.
 
 use std::collections::HashMap;
 

@@ -21,8 +21,8 @@ use crate::{
     log_throttle::LogThrottle,
 };
 
-/// Longest pause between two sweeps. Two pauses and the time until data are sent again are less than
-/// the minute that is documented.
+/// Longest pause between two sweeps. Two pauses and the time until data are sent again are less
+/// than the minute that is documented.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(25);
 /// Shortest pause, as a multiple of the sweep before it: the thread takes at most 0.2 % of a core,
 /// unless a sweep takes longer than 50 ms.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! poll sockets ► drain mailbox ► passes   ► new streams ► completions ► queued streams
-//!                                [passes]   [admit]       [history]     [send]
+//!                                [coalesce] [admit]       [history]     [send]
 //!                              ► heartbeats ► unreachable clients ► stalled streams ► end of round
 //!                                [timers]     [unreachable]         [timers]
 //! ```

@@ -13,7 +13,7 @@
 //! | another | a proxy without `--public-url`, or DNS rebinding | 421 |
 //!
 //! Another address is not checked, because the network decides who reaches it. Neither is a unix
-//! socket, because no browser reaches one.
+//! socket: the proxy that leads there decides which hosts it answers.
 
 use actix_web::{
     Error, HttpRequest,

@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | none | none, `none` or `same-origin` | a program, or the address bar | allowed |
 //! | none | another | an `<img>` of another site | allowed only with `--publish-origin *` |
+//! | none, but a `Referer`, and the method is GET | none | a page, in an old browser | as for that origin |
 //! | that of `Host` | any | a page of this server | allowed, but see [`is_rebound`] |
 //! | that of a `--public-url` | any | a page of this server | allowed |
 //! | another | any | a page of another site | allowed if named with `--publish-origin` |

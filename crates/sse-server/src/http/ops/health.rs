@@ -21,9 +21,9 @@ pub(crate) fn options(allow: &'static str) -> HttpResponse {
         .finish()
 }
 
-/// A publish would work now: the broker made a real round trip for this response.
+/// A publish would work now: the broker made a real round trip within the last second.
 pub(crate) async fn ready(state: LocalData<AppState>, _caller: Caller) -> ApiResult<HttpResponse> {
-    let warnings = state.hub.broker().check().await?;
+    let warnings = state.readiness.check(state.hub.broker()).await?;
     Ok(response(&ready_body(state.broker_name, &warnings)))
 }
 

@@ -3,3 +3,4 @@
 pub(crate) mod health;
 pub(crate) mod metrics;
 mod prometheus_text;
+pub(crate) mod readiness;

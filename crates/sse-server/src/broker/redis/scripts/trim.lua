@@ -16,7 +16,8 @@
 -- Reply: {forgotten, events, bytes}
 --   forgotten  1 if the channel was forgotten, otherwise 0
 --   events     number of entries in the stream
---   bytes      memory of the stream, which Redis estimates from a few of its nodes; 0 if this user may
+--   bytes      memory of the stream, which Redis estimates from a few of its nodes; 0 if this user
+--   may
 --              not run MEMORY USAGE
 --
 -- A channel is dead if its newest event is too old, it has no idempotency keys, and no node
