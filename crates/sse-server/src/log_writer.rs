@@ -2,8 +2,8 @@
 //!
 //! Every thread logs, also one on which all clients depend. So a log line must not wait: a pipe
 //! whose reader has stopped would block its writer for ever. Nor may it fail: stderr can be closed,
-//! or its disk full. A line is written only if stderr has room for it, and a metric counts the lines
-//! that are dropped.
+//! or its disk full. A line is written only if stderr has room for it, and a metric counts the
+//! lines that are dropped.
 
 use std::{
     io::{self, Write},
@@ -32,7 +32,7 @@ pub struct LogWriter;
 impl Write for LogWriter {
     /// Writes one line. Never fails, and never waits for the reader of a pipe.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        static STDERR: Mutex<Lines> = Mutex::new(Lines::NEW);
+        static STDERR: Mutex<Lines> = Mutex::new(Lines::new());
         let mut lines = STDERR.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.write(&io::stderr(), line) {
             dropped_lines().inc();
@@ -53,7 +53,9 @@ struct Lines {
 }
 
 impl Lines {
-    const NEW: Self = Self { is_torn: false };
+    const fn new() -> Self {
+        Self { is_torn: false }
+    }
 
     /// Returns whether the whole line was written.
     fn write<F: AsFd>(&mut self, file: &F, line: &[u8]) -> bool {
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn a_pipe_that_is_not_read_takes_what_fits_and_no_write_waits() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        let mut lines = Lines::NEW;
+        let mut lines = Lines::new();
         let line = [b"x".repeat(10_000), b"\n".to_vec()].concat();
         let mut written = 0;
         while lines.write(&writer, &line) {
@@ -136,9 +138,9 @@ mod tests {
     fn a_closed_pipe_and_a_full_disk_drop_lines() {
         let (reader, writer) = io::pipe().expect("a pipe");
         drop(reader);
-        assert!(!Lines::NEW.write(&writer, b"line\n"));
+        assert!(!Lines::new().write(&writer, b"line\n"));
         if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
-            assert!(!Lines::NEW.write(&full, b"line\n"));
+            assert!(!Lines::new().write(&full, b"line\n"));
         }
     }
 }

@@ -231,6 +231,15 @@ impl Broker {
         }
     }
 
+    /// Returns a number that changes with each connection to the store; `None` while there is none.
+    #[must_use]
+    pub fn era(&self) -> Option<u64> {
+        match self {
+            Self::Embedded(_) | Self::Memory(_) => Some(0),
+            Self::Redis(broker) => broker.era(),
+        }
+    }
+
     /// Checks that a publish would succeed now, with a round trip through everything that it needs.
     ///
     /// Returns warnings about a broker that works but may not keep what it acknowledges.

@@ -166,9 +166,8 @@ impl Frames {
     }
 }
 
-/// A receiver of change notifications: a fan-out thread (`fanout/mailbox`), or a stream that stays
-/// with actix (`fanout/attached`). It must only record the notification, because the task that
-/// feeds the tail waits for it.
+/// A receiver of change notifications, implemented in `fanout/mailbox`. It must only record the
+/// notification, because the task that feeds the tail waits for it.
 pub trait TailListener: fmt::Debug + Send + Sync {
     /// Called after each change of the tail.
     fn tail_changed(&self);

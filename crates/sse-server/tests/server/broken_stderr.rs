@@ -1,4 +1,5 @@
-//! A log that cannot be written costs lines and nothing else; SIGHUP never ends the server abruptly.
+//! A log that cannot be written costs lines and nothing else; SIGHUP never ends the server
+//! abruptly.
 
 use std::{
     fs::{self, File},
@@ -31,7 +32,8 @@ impl PipedServer {
 
     async fn publish(&self) -> bool {
         let url = format!("{}/event/click", self.url);
-        let response = reqwest::Client::new().post(url).body("x").send().await;
+        let request = reqwest::Client::new().post(url).body("x");
+        let response = request.header("content-type", "text/plain").send().await;
         response.is_ok_and(|response| response.status().is_success())
     }
 
@@ -93,12 +95,15 @@ async fn a_hangup_is_a_graceful_shutdown_unless_it_is_ignored() {
     let mut server = TestServer::start(Backend::Embedded).await;
     let mut subscriber = server.subscribe("/stream").await;
     server.publish("sse", "click", "x").await;
-    assert!(server.stop("HUP").await.success());
     assert_eq!(subscriber.next_event().await.data, "x");
+    assert!(server.stop("HUP").await.success());
     let log = server.log();
     assert!(log.contains("SIGHUP") && log.contains("stopped"), "{log}");
 
-    let (address, directory) = (format!("127.0.0.1:{}", free_port()), TempDir::new().unwrap());
+    let (address, directory) = (
+        format!("127.0.0.1:{}", free_port()),
+        TempDir::new().unwrap(),
+    );
     let log = directory.path().join("log");
     let mut command = Command::new("sh");
     // As `nohup` starts a program.

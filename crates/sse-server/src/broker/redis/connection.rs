@@ -102,6 +102,14 @@ impl Connection {
         (Self { state, health }, supervisor)
     }
 
+    /// Returns the era of commands on the present connection; `None` while there is none.
+    pub(super) fn era(&self) -> Option<u64> {
+        match &*self.state.borrow() {
+            State::Up(_, era) => Some(*era),
+            State::Down(_) | State::TooOld(_) => None,
+        }
+    }
+
     /// Waits for the first connection, up to the time limit. A Redis that is away is only logged.
     ///
     /// # Errors

@@ -214,6 +214,10 @@ impl RedisBroker {
         self.followed_changed.notify_one();
     }
 
+    pub(super) fn era(&self) -> Option<u64> {
+        self.streams.connection.era()
+    }
+
     pub(super) async fn check(&self) -> Result<Vec<Warning>, BrokerError> {
         self.streams.check_health().await
     }
