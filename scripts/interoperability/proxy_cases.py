@@ -42,10 +42,15 @@ class ProxyCase(Case):
         cls.work.chmod(0o755)
         cls.addClassCleanup(shutil.rmtree, cls.work, ignore_errors=True)
         cls.addClassCleanup(cls.stop_processes)
-        urls = (f"https://{HUB_HOST}", f"https://{APP_HOST}/live")
-        flags = [word for url in urls for word in ("--public-url", url)]
-        cls.hub = cls.start_hub(cls.work, "--heartbeat", "300ms", *flags)
+        cls.hub = cls.start_hub(cls.work, "--heartbeat", "300ms")
         cls.proxy = Proxy(cls.proxy_name, cls.work / "proxy", cls.hub.address)
+
+    @classmethod
+    def start_hub(cls, directory, *flags, broker="memory"):
+        """Starts a hub that knows its URLs behind the proxy."""
+        urls = (f"https://{HUB_HOST}", f"https://{APP_HOST}/live")
+        public = [word for url in urls for word in ("--public-url", url)]
+        return super().start_hub(directory, *public, *flags, broker=broker)
 
     def another(self, name, hub_address, change=lambda text: text):
         """Starts the proxy once more, in front of another hub or with a changed recipe."""
