@@ -33,6 +33,7 @@
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
 //! | `stalled_node` | A node that missed a trim or a wipe sends each subscriber the right gap. |
+//! | `slow_bodies` | Bodies that arrive slowly delay no publish of another client. |
 //! | `start_params` (a) | A stream starts at `from`, `since` or `last`. |
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
@@ -71,6 +72,7 @@ mod resume;
 mod settings;
 mod shutdown;
 mod slow;
+mod slow_bodies;
 mod stalled_node;
 mod start_params;
 mod start_table;
