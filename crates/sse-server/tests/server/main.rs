@@ -18,6 +18,7 @@
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
+//! | `listen_unix` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
 //! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
 //! | `metrics_formats` | `/metrics` has every documented metric from the start, in two valid formats. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
@@ -39,7 +40,6 @@
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
-//! | `unix_socket` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 //! | `vanished` (a) | A client that vanishes from the network is closed as unreachable. |
 
@@ -58,6 +58,7 @@ mod footprint;
 mod idempotency;
 mod limits;
 mod listen;
+mod listen_unix;
 mod lost_tail;
 mod metrics_formats;
 mod multi_channel;
@@ -78,7 +79,6 @@ mod start_params;
 mod start_table;
 mod stream;
 mod trimming;
-mod unix_socket;
 mod until;
 mod upgrade;
 #[cfg(target_os = "linux")]

@@ -232,8 +232,8 @@ mod tests {
 
     use super::*;
 
-    fn client(last: u8) -> Option<ClientNet> {
-        Some(IpAddr::from([192, 0, 2, last]).into())
+    fn client(last: u8) -> ClientNet {
+        IpAddr::from([192, 0, 2, last]).into()
     }
 
     fn memory() -> BodyMemory {
@@ -243,15 +243,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_uses_its_share_delays_no_other() {
         let memory = memory();
-        let mut large = memory.share(client(1));
+        let mut large = memory.share(Some(client(1)));
         large.grow_to(64 << 10).await.unwrap();
-        let mut same = memory.share(client(1));
+        let mut same = memory.share(Some(client(1)));
         assert!(matches!(
             same.grow_to(8 << 10).await,
             Err(ApiError::BodyMemoryFull)
         ));
-        memory.share(client(1)).grow_to(SMALL_BYTES).await.unwrap();
-        for other in [client(2), None] {
+        memory
+            .share(Some(client(1)))
+            .grow_to(SMALL_BYTES)
+            .await
+            .unwrap();
+        for other in [Some(client(2)), None] {
             memory.share(other).grow_to(16 << 10).await.unwrap();
         }
         large.shrink_to(56 << 10);
@@ -261,15 +265,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_of_the_largest_size_fits_the_share_of_its_client() {
         let memory = BodyMemory::new(1500, 1500, Metrics::new());
-        memory.share(client(1)).grow_to(1500).await.unwrap();
+        memory.share(Some(client(1))).grow_to(1500).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_without_bodies_is_forgotten() {
         let memory = memory();
-        let mut share = memory.share(client(1));
+        let mut share = memory.share(Some(client(1)));
         share.grow_to(8 << 10).await.unwrap();
-        let mut second = memory.share(client(1));
+        let mut second = memory.share(Some(client(1)));
         second.grow_to(8 << 10).await.unwrap();
         drop(share);
         assert_eq!(memory.lock_clients().len(), 1);
