@@ -128,6 +128,9 @@ pub enum ApiError {
     /// The body did not arrive in time.
     #[error("the body did not arrive within {0} seconds")]
     BodyTimeout(u64),
+    /// The body arrived too slowly.
+    #[error("the body arrived slower than {0} bytes per second")]
+    BodyTooSlow(u32),
     /// The connection broke before the end of the body, or its chunks are malformed.
     #[error("the body ended early, or its chunks are malformed (RFC 9112, section 7.1)")]
     IncompleteBody,
@@ -217,7 +220,7 @@ impl ApiError {
             Self::PreflightRejected(_) => ErrorCode::PreflightRejected,
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::MethodNotAllowed { .. } => ErrorCode::MethodNotAllowed,
-            Self::BodyTimeout(_) => ErrorCode::BodyTimeout,
+            Self::BodyTimeout(_) | Self::BodyTooSlow(_) => ErrorCode::BodyTimeout,
             Self::IncompleteBody => ErrorCode::IncompleteBody,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,

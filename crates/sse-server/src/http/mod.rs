@@ -10,13 +10,13 @@
 //! | | `json_depth` | how deeply JSON may be nested |
 //! | | `listen_address` | the address that a request arrived at |
 //! | | `curl_line` | a command line that would have worked |
-//! | | `body` | reads a body within its limits of size, time and memory |
+//! | | `body`, `body_memory` | reads a body within its limits of size, time and memory |
 //! | | `batch_body`, `batch_line` | the events of a batch, and one of them as JSON |
 //! | | `idempotency_key` | the `Idempotency-Key` of a publish |
 //! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
-//! | `access` | `caller` | the caller of a request |
+//! | `access` | `caller`, `client_net` | the caller of a request, and the network of its address |
 //! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
@@ -74,7 +74,9 @@ pub use self::{
     limits::RequestLimits,
     ops::readiness::Readiness,
     rejections::{Rejections, record_rejections},
-    request::{body::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade},
+    request::{
+        body_memory::BodyMemory, expectation::check_expectation, ignored_upgrade::ignore_upgrade,
+    },
     request_log::log_requests,
     response_headers::add_common_headers,
     state::AppState,

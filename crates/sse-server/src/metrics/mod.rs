@@ -133,6 +133,16 @@ impl Metrics {
         self.0.publishing.record_batch(events);
     }
 
+    /// Counts memory that the body of a request has claimed.
+    pub fn body_memory_claimed(&self, bytes: usize) {
+        self.0.publishing.add_body_memory(bytes);
+    }
+
+    /// Counts memory that the body of a request has released.
+    pub fn body_memory_released(&self, bytes: usize) {
+        self.0.publishing.subtract_body_memory(bytes);
+    }
+
     /// Creates the counters of requests that are rejected with one of these codes.
     pub fn create_rejection_codes(&self, codes: impl IntoIterator<Item = &'static str>) {
         for code in codes {

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Count;
+use super::{Count, Level};
 
 /// The metrics.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(super) struct PublishingMetrics {
     latency: Histogram,
     commit_batch_events: Histogram,
     rejected: Family<CodeLabel, Count>,
+    body_memory: Level,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,6 +38,7 @@ impl Default for PublishingMetrics {
             // Buckets from 1 to 16 384 events.
             commit_batch_events: Histogram::new((0..15).map(|power| f64::from(1 << power))),
             rejected: Family::default(),
+            body_memory: Level::default(),
         }
     }
 }
@@ -53,6 +55,12 @@ impl PublishingMetrics {
             "Data of the events acknowledged to publishers",
             Unit::Bytes,
             self.bytes.clone(),
+        );
+        registry.register_with_unit(
+            "publish_memory",
+            "Memory that bodies of requests use",
+            Unit::Bytes,
+            self.body_memory.clone(),
         );
         registry.register(
             "events_deduplicated",
@@ -81,6 +89,16 @@ impl PublishingMetrics {
         self.events.inc_by(events as u64);
         self.bytes.inc_by(bytes as u64);
         self.latency.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn add_body_memory(&self, bytes: usize) {
+        self.body_memory
+            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn subtract_body_memory(&self, bytes: usize) {
+        self.body_memory
+            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(super) fn record_deduplicated(&self, events: usize) {

@@ -165,7 +165,14 @@ impl Resources {
         let admission = Admission::new(streams_max, self.metrics.clone());
         Ok(AppState {
             limits: config.requests,
-            body_memory: Arc::new(BodyMemory::new(config.publish_memory_bytes)),
+            body_memory: Arc::new(BodyMemory::new(
+                config.publish_memory_bytes,
+                config
+                    .requests
+                    .batch_bytes_max
+                    .max(config.requests.event_bytes_max),
+                self.metrics.clone(),
+            )),
             history_budget: HistoryBudget::default(),
             rejections: Rejections::new(self.metrics.clone()),
             origins: Origins::new(&config.origins),

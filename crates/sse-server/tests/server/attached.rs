@@ -16,6 +16,7 @@ mod fanout;
 mod faults;
 mod footprint;
 mod limits;
+mod listen_unix;
 mod lost_tail;
 mod multi_channel;
 mod resume;
@@ -24,7 +25,6 @@ mod slow;
 mod start_params;
 mod stream;
 mod trimming;
-mod unix_socket;
 mod until;
 mod upgrade;
 #[cfg(target_os = "linux")]

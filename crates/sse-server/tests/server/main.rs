@@ -18,6 +18,7 @@
 //! | `idempotency` | A publish that is sent again with its key is stored once. |
 //! | `limits` (a) | Each limit (history, channels, connections) has its documented effect. |
 //! | `listen` | Each of several addresses is announced and serves the same channels. |
+//! | `listen_unix` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
 //! | `lost_tail` (a) | Events that a Redis failover lost are reported by a `lost-tail` gap. |
 //! | `metrics_formats` | `/metrics` has every documented metric from the start, in two valid formats. |
 //! | `multi_channel` (a) | A stream of several channels is exact in each channel. |
@@ -33,12 +34,12 @@
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
 //! | `stalled_node` | A node that missed a trim or a wipe sends each subscriber the right gap. |
+//! | `slow_bodies` | Bodies that arrive slowly delay no publish of another client. |
 //! | `start_params` (a) | A stream starts at `from`, `since` or `last`. |
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
-//! | `unix_socket` (a) | HTTP over a unix socket is HTTP over TCP, and its file is never in the way. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
 //! | `vanished` (a) | A client that vanishes from the network is closed as unreachable. |
 
@@ -57,6 +58,7 @@ mod footprint;
 mod idempotency;
 mod limits;
 mod listen;
+mod listen_unix;
 mod lost_tail;
 mod metrics_formats;
 mod multi_channel;
@@ -71,12 +73,12 @@ mod resume;
 mod settings;
 mod shutdown;
 mod slow;
+mod slow_bodies;
 mod stalled_node;
 mod start_params;
 mod start_table;
 mod stream;
 mod trimming;
-mod unix_socket;
 mod until;
 mod upgrade;
 #[cfg(target_os = "linux")]

@@ -62,6 +62,21 @@ async fn a_foreign_entry_is_a_gap_and_the_events_around_it_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_channel_of_foreign_entries_only_is_a_gap() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &[]).await;
+    add(&redis, "sse", &[b"foo", b"bar"]).await;
+    let mut replay = server.subscribe("/stream?from=oldest").await;
+    let gap: Value = serde_json::from_str(&replay.next_event().await.data).expect("JSON");
+    assert_eq!(
+        (gap["reason"].as_str(), gap["oldest"].is_null()),
+        (Some("damaged"), true)
+    );
+    server.publish("sse", "click", "x").await;
+    assert_eq!(replay.next_event().await.data, "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_long_run_of_foreign_entries_hides_no_event() {
     let redis = RedisServer::start().await;
     let server = TestServer::node(&redis, &[]).await;

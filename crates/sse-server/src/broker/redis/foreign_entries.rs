@@ -90,15 +90,20 @@ fn remove_leading_foreign(entries: &mut Vec<Entry>) -> Option<EventId> {
 fn after_foreign(start: Continuity, entries: &[Entry]) -> Continuity {
     let oldest = entries.first().map(Entry::id);
     match start {
-        Continuity::Contiguous => Continuity::Gap {
-            reason: GapReason::Damaged,
-            oldest,
-            lost: None,
-        },
-        Continuity::Gap { reason, lost, .. } => Continuity::Gap {
+        // The range of a loss is more exact.
+        Continuity::Gap {
+            reason,
+            lost: lost @ Some(_),
+            ..
+        } => Continuity::Gap {
             reason,
             oldest,
             lost,
+        },
+        Continuity::Contiguous | Continuity::Gap { .. } => Continuity::Gap {
+            reason: GapReason::Damaged,
+            oldest,
+            lost: None,
         },
     }
 }
@@ -117,6 +122,8 @@ fn cut_before_foreign(run: Run) -> ForwardRun {
 
 #[cfg(test)]
 mod tests {
+    use sse_proto::api::Lost;
+
     use super::*;
 
     fn id(ms: u64) -> EventId {
@@ -149,19 +156,25 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_keeps_its_reason_and_continues_after_the_foreign_entries() {
-        let gap = |reason, oldest| Continuity::Gap {
+    fn foreign_entries_are_damage_unless_the_gap_has_the_range_of_a_loss() {
+        let gap = |reason, oldest, lost| Continuity::Gap {
             reason,
             oldest,
-            lost: None,
+            lost,
         };
+        let damaged = gap(GapReason::Damaged, Some(id(3)), None);
+        let unknown = gap(GapReason::Unknown, Some(id(1)), None);
+        for start in [Continuity::Contiguous, unknown] {
+            assert_eq!(after_foreign(start, &[event(3)]), damaged);
+        }
+        let lost = Some(Lost {
+            after: id(1),
+            before: id(9),
+        });
+        let lost_tail = gap(GapReason::LostTail, Some(id(1)), lost);
         assert_eq!(
-            after_foreign(Continuity::Contiguous, &[event(3)]),
-            gap(GapReason::Damaged, Some(id(3)))
-        );
-        assert_eq!(
-            after_foreign(gap(GapReason::Trimmed, Some(id(1))), &[]),
-            gap(GapReason::Trimmed, None)
+            after_foreign(lost_tail, &[]),
+            gap(GapReason::LostTail, None, lost)
         );
     }
 

@@ -1,16 +1,8 @@
-//! Reads the body of a request within limits of size, time, and memory for all bodies together.
+//! Reads the body of a request within limits of size, time, and memory.
 //!
-//! A body claims its memory in one step, when its first bytes arrive. If bodies claimed memory in
-//! pieces, several could each hold a part and wait for one another. An upload that sends nothing
-//! claims nothing. After the last byte, what the body did not need is released.
-//!
-//! ```text
-//! --publish-memory 4 KiB   body A: Content-Length 3072   body B: chunked, at most 2048
-//!
-//! A's first bytes arrive   A 3 KiB                       B waits, up to 5 s
-//! A is stored              A 0                           B 2 KiB
-//! B's last byte arrives                                  B 1 KiB, the size of its 700 bytes
-//! ```
+//! The memory grows with the bytes that have arrived (see [`body_memory`](super::body_memory)). A
+//! body must arrive within 30 s, and after two seconds at 1 KB/s at least: a client that sends a
+//! byte now and then holds a connection and memory for nothing.
 
 use std::time::Duration;
 
@@ -21,88 +13,24 @@ use actix_web::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::timeout,
-};
+use tokio::time::{Instant, timeout_at};
 
+use super::body_memory::{BodyMemory, MemoryShare, SMALL_BYTES};
 use crate::http::{
+    access::client_net::ClientNet,
     error::{ApiError, ApiResult},
     limits::Limit,
-    permits::acquire_within,
 };
 
-/// Time for the whole body.
+/// Time for the whole body, without waits for memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a body waits for memory that other bodies use.
-const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
-const KIB: usize = 1024;
-
-/// Memory for bodies, shared by all requests.
-#[derive(Debug)]
-pub struct BodyMemory(Semaphore);
-
-impl BodyMemory {
-    /// Memory of this many bytes, rounded up to KiB.
-    #[must_use]
-    pub fn new(bytes: u64) -> Self {
-        let kib = usize::try_from(bytes.div_ceil(KIB as u64)).unwrap_or(usize::MAX);
-        Self(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)))
-    }
-
-    /// Waits for memory that other bodies use.
-    async fn acquire(&self, kib: u32) -> ApiResult<SemaphorePermit<'_>> {
-        let permit = acquire_within(MEMORY_TIMEOUT, self.0.acquire_many(kib)).await;
-        permit.ok_or(ApiError::BodyMemoryFull)
-    }
-
-    /// An empty share.
-    const fn share(&self) -> MemoryShare<'_> {
-        MemoryShare {
-            memory: self,
-            permit: None,
-        }
-    }
-}
-
-/// The memory that one body uses, until it is dropped.
-struct MemoryShare<'a> {
-    memory: &'a BodyMemory,
-    permit: Option<SemaphorePermit<'a>>,
-}
-
-impl<'a> MemoryShare<'a> {
-    /// Waits until the share has at least `bytes`.
-    async fn grow_to(&mut self, bytes: usize) -> ApiResult<()> {
-        let more = bytes.div_ceil(KIB).saturating_sub(self.kib());
-        if more == 0 {
-            return Ok(());
-        }
-        let permits = u32::try_from(more).unwrap_or(u32::MAX);
-        let acquired = self.memory.acquire(permits).await?;
-        self.add(acquired);
-        Ok(())
-    }
-
-    fn add(&mut self, acquired: SemaphorePermit<'a>) {
-        match &mut self.permit {
-            Some(permit) => permit.merge(acquired),
-            None => self.permit = Some(acquired),
-        }
-    }
-
-    /// Releases what exceeds `bytes`.
-    fn shrink_to(&mut self, bytes: usize) {
-        let excess = self.kib().saturating_sub(bytes.div_ceil(KIB));
-        if let Some(permit) = &mut self.permit {
-            drop(permit.split(excess));
-        }
-    }
-
-    fn kib(&self) -> usize {
-        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
-    }
-}
+/// Time before the slowest allowed rate counts.
+const GRACE: Duration = Duration::from_secs(2);
+/// The slowest allowed rate.
+const BYTES_PER_S_MIN: u32 = 1000;
+/// Bytes by which the memory of a small body and of a larger one grows at least.
+const SMALL_STEP_BYTES: usize = 1 << 10;
+const STEP_BYTES: usize = 16 << 10;
 
 /// A body and its memory, which it holds until it is dropped.
 pub(crate) struct Body<'a> {
@@ -115,22 +43,78 @@ pub(crate) struct Body<'a> {
 /// # Errors
 ///
 /// - `TooLarge`: the body exceeds `limit`; checked before reading if the length is declared.
-/// - `BodyTimeout`, `IncompleteBody`: the client is too slow, or broke off.
+/// - `BodyTimeout`, `BodyTooSlow`, `IncompleteBody`: the client is too slow, or broke off.
 /// - `BodyMemoryFull`: other bodies use the memory. The client can retry.
 pub(in crate::http) async fn read<'a>(
     request: &HttpRequest,
-    payload: Payload,
+    mut payload: Payload,
     limit: Limit,
     memory: &'a BodyMemory,
 ) -> ApiResult<Body<'a>> {
     let declared = check_declared_length(request, limit)?;
-    let mut share = memory.share();
-    let bytes = within_body_timeout(read_chunks(payload, declared, limit, &mut share)).await?;
+    let mut share = memory.share(ClientNet::of_request(request));
+    let mut pace = Pace::start(Instant::now());
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = pace.wait_for(payload.next(), bytes.len()).await? {
+        let chunk = chunk.map_err(|_| ApiError::IncompleteBody)?;
+        let length = bytes.len() + chunk.len();
+        limit.check(length)?;
+        let asked = Instant::now();
+        share.grow_to(memory_for(length, declared, limit)).await?;
+        pace.exclude(asked.elapsed());
+        bytes.extend_from_slice(&chunk);
+    }
     share.shrink_to(bytes.len());
     Ok(Body {
-        bytes,
+        bytes: bytes.freeze(),
         _share: share,
     })
+}
+
+/// Returns how much memory a body has that has `length` bytes so far.
+fn memory_for(length: usize, declared: Option<usize>, limit: Limit) -> usize {
+    let step = if length <= SMALL_BYTES {
+        SMALL_STEP_BYTES
+    } else {
+        STEP_BYTES
+    };
+    let end = declared.unwrap_or(limit.max).max(length);
+    length.next_multiple_of(step).min(end)
+}
+
+/// The time that a body may take.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    start: Instant,
+}
+
+impl Pace {
+    const fn start(now: Instant) -> Self {
+        Self { start: now }
+    }
+
+    /// Does not count a wait for which the client is not responsible.
+    fn exclude(&mut self, wait: Duration) {
+        self.start += wait;
+    }
+
+    /// Waits for the next bytes of a body that has `received` bytes.
+    async fn wait_for<T>(self, next: impl Future<Output = T>, received: usize) -> ApiResult<T> {
+        let (allowed, error) = allowed_time(received);
+        timeout_at(self.start + allowed, next)
+            .await
+            .map_err(|_| error)
+    }
+}
+
+/// Returns the time in which more than `received` bytes must have arrived, and the error after it.
+fn allowed_time(received: usize) -> (Duration, ApiError) {
+    let received = u32::try_from(received).unwrap_or(u32::MAX);
+    let at_slowest = Duration::from_secs(received.into()) / BYTES_PER_S_MIN;
+    match at_slowest.saturating_add(GRACE) {
+        allowed if allowed < BODY_TIMEOUT => (allowed, ApiError::BodyTooSlow(BYTES_PER_S_MIN)),
+        _ => (BODY_TIMEOUT, ApiError::BodyTimeout(BODY_TIMEOUT.as_secs())),
+    }
 }
 
 /// Returns the declared length of the body, which is not above `limit`.
@@ -142,31 +126,6 @@ fn check_declared_length(request: &HttpRequest, limit: Limit) -> ApiResult<Optio
     Ok(declared)
 }
 
-async fn within_body_timeout(reading: impl Future<Output = ApiResult<Bytes>>) -> ApiResult<Bytes> {
-    timeout(BODY_TIMEOUT, reading)
-        .await
-        .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT.as_secs()))?
-}
-
-async fn read_chunks(
-    mut payload: Payload,
-    declared: Option<usize>,
-    limit: Limit,
-    share: &mut MemoryShare<'_>,
-) -> ApiResult<Bytes> {
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| ApiError::IncompleteBody)?;
-        limit.check(bytes.len() + chunk.len())?;
-        share.grow_to(declared.unwrap_or(limit.max)).await?;
-        if bytes.is_empty() {
-            bytes.reserve(declared.unwrap_or(chunk.len()));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.freeze())
-}
-
 /// Returns the length in the head of the request, or `None` if the body is chunked.
 pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers
@@ -176,4 +135,20 @@ pub(super) fn declared_length(headers: &HeaderMap) -> Option<usize> {
         .trim()
         .parse()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_two_seconds_and_one_more_per_kilobyte_up_to_thirty() {
+        let allowed = |received| allowed_time(received).0;
+        assert_eq!(allowed(0), Duration::from_secs(2));
+        assert_eq!(allowed(500), Duration::from_millis(2500));
+        assert_eq!(allowed(10_000), Duration::from_secs(12));
+        assert_eq!(allowed(usize::MAX), BODY_TIMEOUT);
+        assert!(matches!(allowed_time(0).1, ApiError::BodyTooSlow(_)));
+        assert!(matches!(allowed_time(1 << 20).1, ApiError::BodyTimeout(_)));
+    }
 }
