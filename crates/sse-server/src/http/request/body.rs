@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::body_memory::{BodyMemory, MemoryShare, SMALL_BYTES};
+use super::body_memory::{BodyMemory, MemoryShare};
 use crate::http::{
     access::client_net::ClientNet,
     error::{ApiError, ApiResult},
@@ -28,10 +28,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 /// The slowest allowed rate.
 const BYTES_PER_S_MIN: u32 = 1000;
-/// Bytes by which the memory of a small body and of a larger one grows at least.
-const SMALL_STEP_BYTES: usize = 1 << 10;
-const STEP_BYTES: usize = 16 << 10;
-
 /// A body and its memory, which it holds until it is dropped.
 pub(crate) struct Body<'a> {
     pub(crate) bytes: Bytes,
@@ -51,7 +47,7 @@ pub(in crate::http) async fn read<'a>(
     limit: Limit,
     memory: &'a BodyMemory,
 ) -> ApiResult<Body<'a>> {
-    let declared = check_declared_length(request, limit)?;
+    let length_max = check_declared_length(request, limit)?.unwrap_or(limit.max);
     let mut share = memory.share(ClientNet::of_request(request));
     let mut pace = Pace::start(Instant::now());
     let mut bytes = BytesMut::new();
@@ -60,7 +56,7 @@ pub(in crate::http) async fn read<'a>(
         let length = bytes.len() + chunk.len();
         limit.check(length)?;
         let asked = Instant::now();
-        share.grow_to(memory_for(length, declared, limit)).await?;
+        share.grow_to(length, length_max.max(length)).await?;
         pace.exclude(asked.elapsed());
         bytes.extend_from_slice(&chunk);
     }
@@ -69,17 +65,6 @@ pub(in crate::http) async fn read<'a>(
         bytes: bytes.freeze(),
         _share: share,
     })
-}
-
-/// Returns how much memory a body has that has `length` bytes so far.
-fn memory_for(length: usize, declared: Option<usize>, limit: Limit) -> usize {
-    let step = if length <= SMALL_BYTES {
-        SMALL_STEP_BYTES
-    } else {
-        STEP_BYTES
-    };
-    let end = declared.unwrap_or(limit.max).max(length);
-    length.next_multiple_of(step).min(end)
 }
 
 /// The time that a body may take.

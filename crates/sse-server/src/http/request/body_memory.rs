@@ -1,20 +1,23 @@
 //! Memory for the bodies of all requests, of which each client gets a share.
 //!
-//! A body claims memory in small steps, as its bytes arrive. So a client that declares a large body
-//! and sends little holds little, and no small request waits behind a large one. A step is claimed
-//! twice: first from the share of the client, then from the memory of all clients. A client that
-//! sends many large bodies therefore waits for itself:
+//! A body claims memory in three steps, as its bytes arrive:
+//!
+//! | bytes that have arrived | memory | counted for the client |
+//! |---|---|---|
+//! | up to 4 KiB | as much, of a pool that only small bodies use | no |
+//! | up to 16 KiB | up to 16 KiB | yes |
+//! | more | the declared length, or the largest allowed one | yes |
+//!
+//! So a client that declares a large body and sends little holds little, and no small body waits
+//! behind a large one. A large body claims the rest in one step: bodies that each held a part could
+//! wait for one another. Clients that send many large bodies take turns, and wait for themselves:
 //!
 //! ```text
 //! --publish-memory 256 MiB, of which a client gets 64 MiB
 //!
-//! client A   4 bodies of 16 MiB hold its share; a fifth waits, up to 5 s for each step
+//! client A   4 bodies of 16 MiB hold its share; a fifth waits, up to 5 s
 //! client B   claims its 1 KiB at once
 //! ```
-//!
-//! A small body is not counted for its client, because most publishes are small and the limit of
-//! connections bounds them. Bodies that wait hold what they have claimed. They cannot wait for one
-//! another for ever, because a wait ends after five seconds.
 
 use std::{
     collections::HashMap,
@@ -37,14 +40,21 @@ use crate::{
 const MEMORY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client may use this part of the memory, or one body of the largest size.
 const CLIENT_PART: u64 = 4;
-/// A body of at most this size is not counted for its client.
-pub(super) const SMALL_BYTES: usize = 4 << 10;
+/// Small bodies have this part of the memory in addition, at least [`SMALL_POOL_BYTES_MIN`].
+const SMALL_PART: u64 = 16;
+const SMALL_POOL_BYTES_MIN: usize = 64 << 10;
+/// Largest small body.
+const SMALL_BYTES: usize = 4 << 10;
+/// Bytes that must have arrived before a body claims the rest.
+const FIRST_PART_BYTES: usize = 16 << 10;
 const KIB: usize = 1024;
 
 /// Memory for bodies, shared by all requests.
 #[derive(Debug)]
 pub struct BodyMemory {
     all: Semaphore,
+    /// The pool of small bodies.
+    small: Semaphore,
     /// KiB that the bodies of one client may use.
     client_kib: usize,
     clients: Mutex<HashMap<ClientNet, Weak<Semaphore>>>,
@@ -55,11 +65,13 @@ impl BodyMemory {
     /// Memory of this many bytes, rounded up to KiB. One body has up to `body_bytes_max`.
     #[must_use]
     pub fn new(bytes: u64, body_bytes_max: usize, metrics: Metrics) -> Self {
-        let part = usize::try_from(bytes / CLIENT_PART).unwrap_or(usize::MAX);
-        let all = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let to_size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let small = to_size(bytes / SMALL_PART).max(SMALL_POOL_BYTES_MIN);
+        let client = to_size(bytes / CLIENT_PART).max(body_bytes_max);
         Self {
-            all: Semaphore::new(permits(all)),
-            client_kib: permits(part.max(body_bytes_max)),
+            all: Semaphore::new(permits(to_size(bytes))),
+            small: Semaphore::new(permits(small)),
+            client_kib: permits(client),
             clients: Mutex::default(),
             metrics,
         }
@@ -67,19 +79,12 @@ impl BodyMemory {
 
     /// Returns an empty share for a body of `client`. A client without an address has no limit of
     /// its own.
-    pub(super) fn share(&self, client: Option<ClientNet>) -> MemoryShare<'_> {
+    pub(super) const fn share(&self, client: Option<ClientNet>) -> MemoryShare<'_> {
         MemoryShare {
             memory: self,
             client,
+            small: None,
             of_client: None,
-            permit: None,
-        }
-    }
-
-    fn client_share(&self, net: ClientNet) -> ClientShare {
-        ClientShare {
-            net,
-            semaphore: self.client_semaphore(net),
             permit: None,
         }
     }
@@ -117,13 +122,20 @@ fn permits(bytes: usize) -> usize {
     bytes.div_ceil(KIB).min(Semaphore::MAX_PERMITS)
 }
 
+fn permit_count(permits: usize) -> u32 {
+    u32::try_from(permits).unwrap_or(u32::MAX)
+}
+
 /// The memory that one body uses, until it is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryShare<'a> {
     memory: &'a BodyMemory,
     client: Option<ClientNet>,
+    /// Of the pool of small bodies.
+    small: Option<SemaphorePermit<'a>>,
     /// `None` while the body is small.
     of_client: Option<ClientShare>,
+    /// `None` while the body is small.
     permit: Option<SemaphorePermit<'a>>,
 }
 
@@ -136,10 +148,9 @@ struct ClientShare {
 }
 
 impl ClientShare {
-    /// Waits until the body has `kib` of the share of its client.
-    async fn grow_to(&mut self, kib: usize) -> ApiResult<()> {
-        let more = permit_count(kib.saturating_sub(self.kib()));
-        let acquiring = self.semaphore.clone().acquire_many_owned(more);
+    async fn add(&mut self, kib: usize) -> ApiResult<()> {
+        let acquiring = self.semaphore.clone();
+        let acquiring = acquiring.acquire_many_owned(permit_count(kib));
         let acquired = acquire_within(MEMORY_TIMEOUT, acquiring).await;
         let acquired = acquired.ok_or(ApiError::BodyMemoryFull)?;
         match &mut self.permit {
@@ -148,72 +159,97 @@ impl ClientShare {
         }
         Ok(())
     }
-
-    fn shrink_to(&mut self, kib: usize) {
-        let excess = self.kib().saturating_sub(kib);
-        if let Some(permit) = &mut self.permit {
-            drop(permit.split(excess));
-        }
-    }
-
-    fn kib(&self) -> usize {
-        let permit = self.permit.as_ref();
-        permit.map_or(0, OwnedSemaphorePermit::num_permits)
-    }
-}
-
-fn permit_count(permits: usize) -> u32 {
-    u32::try_from(permits).unwrap_or(u32::MAX)
 }
 
 impl MemoryShare<'_> {
-    /// Waits until the share has at least `bytes`.
+    /// Waits for the memory of a body of which `length` bytes have arrived, and which has at most
+    /// `length_max`.
     ///
     /// # Errors
     ///
     /// `BodyMemoryFull`: other bodies use the memory, or those of the same client.
-    pub(super) async fn grow_to(&mut self, bytes: usize) -> ApiResult<()> {
-        let more = permits(bytes).saturating_sub(self.kib());
+    pub(super) async fn grow_to(&mut self, length: usize, length_max: usize) -> ApiResult<()> {
+        if length <= SMALL_BYTES {
+            return self.grow_small(permits(length)).await;
+        }
+        let end = if length <= FIRST_PART_BYTES {
+            length_max.min(FIRST_PART_BYTES)
+        } else {
+            length_max
+        };
+        let more = permits(end).saturating_sub(count(self.permit.as_ref()));
         if more == 0 {
             return Ok(());
         }
-        if bytes > SMALL_BYTES && self.of_client.is_none() {
-            self.of_client = self.client.map(|net| self.memory.client_share(net));
+        if self.of_client.is_none() {
+            self.of_client = self.client.map(|net| ClientShare {
+                net,
+                semaphore: self.memory.client_semaphore(net),
+                permit: None,
+            });
         }
         if let Some(client) = &mut self.of_client {
-            client.grow_to(permits(bytes)).await?;
+            client.add(more).await?;
         }
-        let acquiring = self.memory.all.acquire_many(permit_count(more));
-        let acquired = acquire_within(MEMORY_TIMEOUT, acquiring).await;
-        let acquired = acquired.ok_or(ApiError::BodyMemoryFull)?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(acquired),
-            None => self.permit = Some(acquired),
-        }
+        add(&self.memory.all, &mut self.permit, more).await?;
         self.memory.metrics.body_memory_claimed(more * KIB);
+        self.release_small();
         Ok(())
+    }
+
+    async fn grow_small(&mut self, kib: usize) -> ApiResult<()> {
+        let more = kib.saturating_sub(count(self.small.as_ref()));
+        if more > 0 {
+            add(&self.memory.small, &mut self.small, more).await?;
+            self.memory.metrics.body_memory_claimed(more * KIB);
+        }
+        Ok(())
+    }
+
+    fn release_small(&mut self) {
+        let released = count(self.small.take().as_ref());
+        self.memory.metrics.body_memory_released(released * KIB);
     }
 
     /// Releases what exceeds `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        let excess = self.kib().saturating_sub(permits(bytes));
+        let excess = count(self.permit.as_ref()).saturating_sub(permits(bytes));
         if let Some(permit) = &mut self.permit {
             drop(permit.split(excess));
-            self.memory.metrics.body_memory_released(excess * KIB);
         }
-        if let Some(client) = &mut self.of_client {
-            client.shrink_to(permits(bytes));
+        let of_client = self.of_client.as_mut();
+        if let Some(permit) = of_client.and_then(|client| client.permit.as_mut()) {
+            drop(permit.split(excess));
         }
+        self.memory.metrics.body_memory_released(excess * KIB);
     }
+}
 
-    fn kib(&self) -> usize {
-        self.permit.as_ref().map_or(0, SemaphorePermit::num_permits)
+fn count(permit: Option<&SemaphorePermit<'_>>) -> usize {
+    permit.map_or(0, SemaphorePermit::num_permits)
+}
+
+/// Waits for `more` permits, and adds them to `permit`.
+async fn add<'a>(
+    semaphore: &'a Semaphore,
+    permit: &mut Option<SemaphorePermit<'a>>,
+    more: usize,
+) -> ApiResult<()> {
+    let acquiring = semaphore.acquire_many(permit_count(more));
+    let acquired = acquire_within(MEMORY_TIMEOUT, acquiring).await;
+    let acquired = acquired.ok_or(ApiError::BodyMemoryFull)?;
+    match permit {
+        Some(permit) => permit.merge(acquired),
+        None => *permit = Some(acquired),
     }
+    Ok(())
 }
 
 impl Drop for MemoryShare<'_> {
     fn drop(&mut self) {
-        self.memory.metrics.body_memory_released(self.kib() * KIB);
+        self.release_small();
+        let released = count(self.permit.as_ref());
+        self.memory.metrics.body_memory_released(released * KIB);
         if let Some(ClientShare {
             net,
             semaphore,
@@ -244,41 +280,58 @@ mod tests {
     async fn a_client_that_uses_its_share_delays_no_other() {
         let memory = memory();
         let mut large = memory.share(Some(client(1)));
-        large.grow_to(64 << 10).await.unwrap();
+        large.grow_to(64 << 10, 64 << 10).await.unwrap();
         let mut same = memory.share(Some(client(1)));
         assert!(matches!(
-            same.grow_to(8 << 10).await,
+            same.grow_to(8 << 10, 8 << 10).await,
             Err(ApiError::BodyMemoryFull)
         ));
-        memory
-            .share(Some(client(1)))
-            .grow_to(SMALL_BYTES)
-            .await
-            .unwrap();
+        let mut small = memory.share(Some(client(1)));
+        small.grow_to(SMALL_BYTES, SMALL_BYTES).await.unwrap();
         for other in [Some(client(2)), None] {
-            memory.share(other).grow_to(16 << 10).await.unwrap();
+            let mut share = memory.share(other);
+            share.grow_to(16 << 10, 16 << 10).await.unwrap();
         }
         large.shrink_to(56 << 10);
-        same.grow_to(8 << 10).await.unwrap();
+        same.grow_to(8 << 10, 8 << 10).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_holds_little_until_a_part_of_it_has_arrived() {
+        let memory = memory();
+        let mut share = memory.share(Some(client(1)));
+        for (length, all, small) in [
+            (1, 256, 63),
+            (4096, 256, 60),
+            (4097, 240, 64),
+            (16 << 10, 240, 64),
+            ((16 << 10) + 1, 192, 64),
+        ] {
+            share.grow_to(length, 64 << 10).await.unwrap();
+            let available = [&memory.all, &memory.small].map(Semaphore::available_permits);
+            assert_eq!(available, [all, small], "{length}");
+        }
+        drop(share);
+        assert_eq!(memory.all.available_permits(), 256);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_of_the_largest_size_fits_the_share_of_its_client() {
-        let memory = BodyMemory::new(1500, 1500, Metrics::new());
-        memory.share(Some(client(1))).grow_to(1500).await.unwrap();
+        let memory = BodyMemory::new(5000, 5000, Metrics::new());
+        let mut share = memory.share(Some(client(1)));
+        share.grow_to(5000, 5000).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_without_bodies_is_forgotten() {
         let memory = memory();
         let mut share = memory.share(Some(client(1)));
-        share.grow_to(8 << 10).await.unwrap();
+        share.grow_to(8 << 10, 8 << 10).await.unwrap();
         let mut second = memory.share(Some(client(1)));
-        second.grow_to(8 << 10).await.unwrap();
+        second.grow_to(8 << 10, 8 << 10).await.unwrap();
         drop(share);
         assert_eq!(memory.lock_clients().len(), 1);
         drop(second);
         assert!(memory.lock_clients().is_empty());
-        assert_eq!(memory.all.available_permits(), 256);
     }
 }
