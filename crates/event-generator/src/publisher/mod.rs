@@ -126,9 +126,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_sent_nothing() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        // A socket that does not listen keeps the port, so that no other test gets it.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
         for scheme in PLAIN {
             let reply = send(scheme, address, REQUEST_TIMEOUT).await;
             assert!(

@@ -1,10 +1,8 @@
 //! An absent server, and wrong command lines.
 
-use std::net::TcpListener;
-
 use crate::{
     program::Program,
-    server::{Reply, Server},
+    server::{RefusingPort, Reply, Server},
 };
 
 #[test]
@@ -35,10 +33,8 @@ fn a_server_that_closes_each_connection_loses_no_event() {
 
 #[test]
 fn without_a_server_a_run_shows_a_hint_keeps_trying_and_fails_at_the_end() {
-    // This port was free a moment ago.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
-    drop(listener);
+    let refusing = RefusingPort::new();
+    let url = refusing.url();
     let ended = Program::run(["--url", &url, "--rate", "50", "--count", "5"]);
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
     let output = ended.stderr_text();
@@ -59,10 +55,8 @@ fn without_a_server_a_run_shows_a_hint_keeps_trying_and_fails_at_the_end() {
 
 #[test]
 fn a_proxy_that_does_not_answer_is_named_without_its_password() {
-    // This port was free a moment ago.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound socket").to_string();
-    drop(listener);
+    let refusing = RefusingPort::new();
+    let address = refusing.address();
     let proxy = format!("http://me:secret@{address}");
     for (url, variable) in [
         ("http://sse.invalid", "HTTP_PROXY"),
@@ -105,9 +99,8 @@ fn a_proxy_that_refuses_a_request_or_a_tunnel_is_named() {
 
 #[test]
 fn without_a_server_a_closed_loop_pauses_between_attempts() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
-    drop(listener);
+    let refusing = RefusingPort::new();
+    let url = refusing.url();
     let arguments = [
         "--url",
         &url,

@@ -226,3 +226,23 @@ impl Gate {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
+
+/// A port at which every connection is refused. It stays taken, so that no other test gets it.
+pub(crate) struct RefusingPort(tokio::net::TcpSocket);
+
+impl RefusingPort {
+    pub(crate) fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        socket.bind(any).expect("a free port");
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.0.local_addr().expect("a bound socket").to_string()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+}

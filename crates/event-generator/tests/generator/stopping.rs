@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     program::{Ended, Program},
-    server::{Gate, Reply, Server},
+    server::{Gate, RefusingPort, Reply, Server},
 };
 
 fn assert_ended_well(ended: &Ended) {
@@ -74,10 +74,8 @@ fn requests_without_a_reply_after_a_signal_are_unknown_and_recorded() {
 #[cfg(unix)]
 #[test]
 fn a_run_without_a_server_can_be_stopped() {
-    // This port was free a moment ago.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("a bound socket"));
-    drop(listener);
+    let refusing = RefusingPort::new();
+    let url = refusing.url();
     let program = Program::start(["--url", &url]);
     assert!(program.stderr_line().contains("no connection"));
     program.signal("INT");
