@@ -130,6 +130,13 @@ async fn every_response_is_the_one_over_tcp() {
         assert_eq!(status_line(&over_unix), status, "{request}");
         assert_eq!(comparable(&over_unix), comparable(&over_tcp), "{request}");
     }
+    // A failed connection is logged after its response.
+    for server in [&server, &reference] {
+        until("the last request is logged", async || {
+            server.log().contains("does not speak HTTP").then_some(())
+        })
+        .await;
+    }
     let warnings = |log: &str| log.matches(" WARN ").count();
     let log = server.log();
     assert_eq!(warnings(&log), warnings(&reference.log()), "{log}");
