@@ -1,6 +1,6 @@
 //! Files that only their owner may read, and that are never reached through a symbolic link.
 //!
-//! Whoever can write to the directory of a file could put a link there, which leads to a file of
+//! A user who can write to the directory of a file could put a link there, which leads to a file of
 //! somebody else.
 
 use std::{fs::OpenOptions, io};

@@ -7,7 +7,7 @@
 //!
 //! The thread that serves a request only copies the line into the queue, which takes a short lock.
 //! The writer thread formats all queued lines and writes them at once. A full disk, a closed pipe
-//! and a pipe that nobody reads never delay a request: the queue has a limit, lines beyond it are
+//! and a pipe without a reader never delay a request: the queue has a limit, lines beyond it are
 //! dropped, and a metric counts them.
 //!
 //! | file | contents |
