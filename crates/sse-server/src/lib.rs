@@ -13,6 +13,7 @@ pub mod http;
 pub mod log_writer;
 pub mod metrics;
 
+mod budget;
 mod listen_address;
 mod log_throttle;
 mod open_files;

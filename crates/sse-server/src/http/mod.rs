@@ -16,7 +16,7 @@
 //! | | `ignored_upgrade` | requests that ask for another protocol |
 //! | | `start_params` | where a reader starts and ends; parses `Last-Event-ID` |
 //! | | `event_filter` | which types of events a reader gets |
-//! | `access` | `caller`, `client_net` | the caller of a request, and the network of its address |
+//! | `access` | `caller` | the caller of a request |
 //! | | `host` | the hosts that a server on a loopback address answers |
 //! | | `origin_pattern` | the forms in which an operator names origins |
 //! | | `public_url` | the URLs at which clients reach the server |
@@ -36,7 +36,6 @@
 //! | | `limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
-//! | | `permits` | a limited wait for the permits of a semaphore |
 //! | | `rejections` | counts requests that are rejected, and logs publishes |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
 
@@ -46,7 +45,6 @@ mod error;
 mod error_code;
 mod limits;
 mod ops;
-mod permits;
 mod rejections;
 mod request;
 mod request_log;

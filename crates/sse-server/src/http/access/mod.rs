@@ -2,7 +2,6 @@
 
 mod allow_origin;
 pub(crate) mod caller;
-pub(crate) mod client_net;
 pub(crate) mod cors;
 pub(crate) mod host;
 pub(crate) mod origin_pattern;

@@ -9,24 +9,27 @@ use actix_web_lab::extract::LocalData;
 use sse_proto::{Channel, EventId};
 
 use super::history_answer::HistoryAnswer;
-use crate::broker::{Broker, PageLimits};
-use crate::channel::{
-    Filter, StartAt,
-    history_pager::{
-        HistoryPager, HistoryQuery, HistoryStart,
-        merge::{HistoryMerge, MergeQuery},
+use crate::{
+    broker::{Broker, PageLimits},
+    budget::ClientNet,
+    channel::{
+        Filter, StartAt,
+        history_pager::{
+            HistoryPager, HistoryQuery, HistoryStart,
+            merge::{HistoryMerge, MergeQuery},
+        },
+        start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
-    start::{LastSearch, SCAN_LIMITS, resolve_start},
-};
-use crate::http::{
-    access::caller::Caller,
-    error::ApiResult,
-    request::{
-        event_filter,
-        query::Params,
-        start_params::{self, StartParam},
+    http::{
+        access::caller::Caller,
+        error::ApiResult,
+        request::{
+            event_filter,
+            query::Params,
+            start_params::{self, StartParam},
+        },
+        state::AppState,
     },
-    state::AppState,
 };
 
 /// Events per answer, unless the request says otherwise.
@@ -52,7 +55,10 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     let params = start_params::parse_query(&request, &["channel", "event", "limit"])?;
     let asked = parse_request(&request, &params)?;
-    let permit = state.history_budget.acquire().await?;
+    let permit = state
+        .history_budget
+        .acquire(ClientNet::of_request(&request))
+        .await?;
     let starts = resolve_starts(state.hub.broker(), &asked).await?;
     let answer = read_answer(&state, asked, starts).await?;
     let (mut response, body) = answer.encode(&request, &params);

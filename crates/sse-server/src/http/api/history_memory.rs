@@ -7,24 +7,26 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::{
-    error::{ApiError, ApiResult},
-    permits::acquire_within,
+use crate::{
+    budget::{Budget, ClientNet, Share},
+    http::error::{ApiError, ApiResult},
 };
 
 /// Responses that are read from the log and written as JSON at a time.
 const READS_MAX: usize = 4;
 /// Memory of all responses that clients are still reading.
-const MEMORY_KIB: u32 = 64 << 10;
+const MEMORY_KIB: usize = 64 << 10;
+/// A client may prepare this many at a time.
+const CLIENT_READS_MAX: usize = 2;
+/// A client may use this part of the memory.
+const CLIENT_PART: usize = 4;
 /// How long a request waits for each of the two limits.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes per piece for actix, which copies each piece.
@@ -33,26 +35,26 @@ const PIECE_BYTES: usize = 32 << 10;
 /// The limits, shared by all requests.
 #[derive(Debug, Clone)]
 pub struct HistoryBudget {
-    reads: Arc<Semaphore>,
-    memory_kib: Arc<Semaphore>,
+    reads: Budget,
+    memory_kib: Budget,
 }
 
 impl Default for HistoryBudget {
     fn default() -> Self {
-        let memory_kib = Semaphore::new(MEMORY_KIB as usize);
         Self {
-            reads: Arc::new(Semaphore::new(READS_MAX)),
-            memory_kib: Arc::new(memory_kib),
+            reads: Budget::new(READS_MAX, CLIENT_READS_MAX),
+            memory_kib: Budget::new(MEMORY_KIB, MEMORY_KIB / CLIENT_PART),
         }
     }
 }
 
 impl HistoryBudget {
-    /// Waits until one more response may be prepared.
-    pub(super) async fn acquire(&self) -> ApiResult<Permit> {
-        let read = acquire(&self.reads, 1).await?;
+    /// Waits until one more response of `client` may be prepared.
+    pub(super) async fn acquire(&self, client: Option<ClientNet>) -> ApiResult<Permit> {
+        let read = acquire(&self.reads, client, 1).await?;
         Ok(Permit {
             memory_kib: self.memory_kib.clone(),
+            client,
             _read: read,
         })
     }
@@ -60,8 +62,9 @@ impl HistoryBudget {
 
 /// The right to prepare one response.
 pub(super) struct Permit {
-    memory_kib: Arc<Semaphore>,
-    _read: OwnedSemaphorePermit,
+    memory_kib: Budget,
+    client: Option<ClientNet>,
+    _read: Share,
 }
 
 impl Permit {
@@ -69,35 +72,26 @@ impl Permit {
     pub(super) async fn body(self, response: Vec<u8>) -> ApiResult<HistoryBody> {
         // A vector that grew may have twice the capacity that it needs.
         let rest = Bytes::from(response.into_boxed_slice());
-        let memory = self.reserve_memory(&rest).await?;
+        // A single response may exceed the part of its client, if --event-bytes-max is that large.
+        let kib = rest.len().div_ceil(1024);
+        let memory = acquire(&self.memory_kib, self.client, kib).await?;
         Ok(HistoryBody {
             rest,
             _memory: memory,
         })
     }
-
-    async fn reserve_memory(&self, response: &[u8]) -> ApiResult<OwnedSemaphorePermit> {
-        // A single response may exceed the memory of all, if --event-bytes-max is that large.
-        let kib = size_kib(response).min(MEMORY_KIB);
-        acquire(&self.memory_kib, kib).await
-    }
 }
 
-fn size_kib(response: &[u8]) -> u32 {
-    u32::try_from(response.len().div_ceil(1024)).unwrap_or(u32::MAX)
-}
-
-async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> ApiResult<OwnedSemaphorePermit> {
-    let acquiring = semaphore.clone().acquire_many_owned(permits);
-    let permit = acquire_within(WAIT_MAX, acquiring).await;
-    permit.ok_or(ApiError::HistoryMemoryFull)
+async fn acquire(budget: &Budget, client: Option<ClientNet>, permits: usize) -> ApiResult<Share> {
+    let share = budget.acquire(client, permits, WAIT_MAX).await;
+    share.ok_or(ApiError::HistoryMemoryFull)
 }
 
 /// The rest of a response, and its memory.
 #[derive(Debug)]
 pub(super) struct HistoryBody {
     rest: Bytes,
-    _memory: OwnedSemaphorePermit,
+    _memory: Share,
 }
 
 impl HistoryBody {

@@ -16,10 +16,12 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::body_memory::{BodyMemory, MemoryShare};
-use crate::http::{
-    access::client_net::ClientNet,
-    error::{ApiError, ApiResult},
-    limits::Limit,
+use crate::{
+    budget::ClientNet,
+    http::{
+        error::{ApiError, ApiResult},
+        limits::Limit,
+    },
 };
 
 /// Time for the whole body, without waits for memory.
@@ -28,6 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 /// The slowest allowed rate.
 const BYTES_PER_S_MIN: u32 = 1000;
+
 /// A body and its memory, which it holds until it is dropped.
 pub(crate) struct Body<'a> {
     pub(crate) bytes: Bytes,

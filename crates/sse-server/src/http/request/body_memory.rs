@@ -2,11 +2,11 @@
 //!
 //! A body claims memory in three steps, as its bytes arrive:
 //!
-//! | bytes that have arrived | memory | counted for the client |
-//! |---|---|---|
-//! | up to 4 KiB | as much, of a pool that only small bodies use | no |
-//! | up to 16 KiB | up to 16 KiB | yes |
-//! | more | the declared length, or the largest allowed one | yes |
+//! | bytes that have arrived | memory |
+//! |---|---|
+//! | up to 4 KiB | as much, of a pool that only small bodies use |
+//! | up to 16 KiB | up to 16 KiB |
+//! | more | the declared length, or the largest allowed one |
 //!
 //! So a client that declares a large body and sends little holds little, and no small body waits
 //! behind a large one. A large body claims the rest in one step: bodies that each held a part could
@@ -19,20 +19,11 @@
 //! client B   claims its 1 KiB at once
 //! ```
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use std::time::Duration;
 
 use crate::{
-    http::{
-        access::client_net::ClientNet,
-        error::{ApiError, ApiResult},
-        permits::acquire_within,
-    },
+    budget::{Budget, ClientNet, Share},
+    http::error::{ApiError, ApiResult},
     metrics::Metrics,
 };
 
@@ -43,6 +34,8 @@ const CLIENT_PART: u64 = 4;
 /// Small bodies have this part of the memory in addition, at least [`SMALL_POOL_BYTES_MIN`].
 const SMALL_PART: u64 = 16;
 const SMALL_POOL_BYTES_MIN: usize = 64 << 10;
+/// A client may use this part of the pool of small bodies.
+const SMALL_CLIENT_PART: usize = 2;
 /// Largest small body.
 const SMALL_BYTES: usize = 4 << 10;
 /// Bytes that must have arrived before a body claims the rest.
@@ -52,12 +45,9 @@ const KIB: usize = 1024;
 /// Memory for bodies, shared by all requests.
 #[derive(Debug)]
 pub struct BodyMemory {
-    all: Semaphore,
-    /// The pool of small bodies.
-    small: Semaphore,
-    /// KiB that the bodies of one client may use.
-    client_kib: usize,
-    clients: Mutex<HashMap<ClientNet, Weak<Semaphore>>>,
+    /// One permit per KiB, as in the pool of small bodies.
+    large: Budget,
+    small: Budget,
     metrics: Metrics,
 }
 
@@ -66,13 +56,11 @@ impl BodyMemory {
     #[must_use]
     pub fn new(bytes: u64, body_bytes_max: usize, metrics: Metrics) -> Self {
         let to_size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let small = to_size(bytes / SMALL_PART).max(SMALL_POOL_BYTES_MIN);
-        let client = to_size(bytes / CLIENT_PART).max(body_bytes_max);
+        let small = to_kib(to_size(bytes / SMALL_PART).max(SMALL_POOL_BYTES_MIN));
+        let client = to_kib(to_size(bytes / CLIENT_PART).max(body_bytes_max));
         Self {
-            all: Semaphore::new(permits(to_size(bytes))),
-            small: Semaphore::new(permits(small)),
-            client_kib: permits(client),
-            clients: Mutex::default(),
+            large: Budget::new(to_kib(to_size(bytes)), client),
+            small: Budget::new(small, small / SMALL_CLIENT_PART),
             metrics,
         }
     }
@@ -84,46 +72,13 @@ impl BodyMemory {
             memory: self,
             client,
             small: None,
-            of_client: None,
-            permit: None,
+            large: None,
         }
-    }
-
-    /// Returns the semaphore that all bodies of a client share.
-    fn client_semaphore(&self, net: ClientNet) -> Arc<Semaphore> {
-        let mut clients = self.lock_clients();
-        if let Some(semaphore) = clients.get(&net).and_then(Weak::upgrade) {
-            return semaphore;
-        }
-        let semaphore = Arc::new(Semaphore::new(self.client_kib));
-        clients.insert(net, Arc::downgrade(&semaphore));
-        semaphore
-    }
-
-    /// Forgets a client without bodies.
-    fn forget_unused(&self, net: ClientNet) {
-        let mut clients = self.lock_clients();
-        if clients
-            .get(&net)
-            .is_some_and(|client| client.strong_count() == 0)
-        {
-            clients.remove(&net);
-        }
-    }
-
-    fn lock_clients(&self) -> MutexGuard<'_, HashMap<ClientNet, Weak<Semaphore>>> {
-        // No code panics while it holds this lock.
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the permits for `bytes`, one per KiB.
-fn permits(bytes: usize) -> usize {
-    bytes.div_ceil(KIB).min(Semaphore::MAX_PERMITS)
-}
-
-fn permit_count(permits: usize) -> u32 {
-    u32::try_from(permits).unwrap_or(u32::MAX)
+const fn to_kib(bytes: usize) -> usize {
+    bytes.div_ceil(KIB)
 }
 
 /// The memory that one body uses, until it is dropped.
@@ -131,34 +86,10 @@ fn permit_count(permits: usize) -> u32 {
 pub(super) struct MemoryShare<'a> {
     memory: &'a BodyMemory,
     client: Option<ClientNet>,
-    /// Of the pool of small bodies.
-    small: Option<SemaphorePermit<'a>>,
-    /// `None` while the body is small.
-    of_client: Option<ClientShare>,
-    /// `None` while the body is small.
-    permit: Option<SemaphorePermit<'a>>,
-}
-
-/// What the body uses of the share of its client.
-#[derive(Debug)]
-struct ClientShare {
-    net: ClientNet,
-    semaphore: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl ClientShare {
-    async fn add(&mut self, kib: usize) -> ApiResult<()> {
-        let acquiring = self.semaphore.clone();
-        let acquiring = acquiring.acquire_many_owned(permit_count(kib));
-        let acquired = acquire_within(MEMORY_TIMEOUT, acquiring).await;
-        let acquired = acquired.ok_or(ApiError::BodyMemoryFull)?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(acquired),
-            None => self.permit = Some(acquired),
-        }
-        Ok(())
-    }
+    /// While the body is small.
+    small: Option<Share>,
+    /// Once the body is large.
+    large: Option<Share>,
 }
 
 impl MemoryShare<'_> {
@@ -169,96 +100,60 @@ impl MemoryShare<'_> {
     ///
     /// `BodyMemoryFull`: other bodies use the memory, or those of the same client.
     pub(super) async fn grow_to(&mut self, length: usize, length_max: usize) -> ApiResult<()> {
+        let memory = self.memory;
         if length <= SMALL_BYTES {
-            return self.grow_small(permits(length)).await;
+            let small = self
+                .small
+                .get_or_insert_with(|| memory.small.share(self.client));
+            return grow(small, to_kib(length), &memory.metrics).await;
         }
         let end = if length <= FIRST_PART_BYTES {
             length_max.min(FIRST_PART_BYTES)
         } else {
             length_max
         };
-        let more = permits(end).saturating_sub(count(self.permit.as_ref()));
-        if more == 0 {
-            return Ok(());
-        }
-        if self.of_client.is_none() {
-            self.of_client = self.client.map(|net| ClientShare {
-                net,
-                semaphore: self.memory.client_semaphore(net),
-                permit: None,
-            });
-        }
-        if let Some(client) = &mut self.of_client {
-            client.add(more).await?;
-        }
-        add(&self.memory.all, &mut self.permit, more).await?;
-        self.memory.metrics.body_memory_claimed(more * KIB);
+        let large = self
+            .large
+            .get_or_insert_with(|| memory.large.share(self.client));
+        grow(large, to_kib(end), &memory.metrics).await?;
         self.release_small();
         Ok(())
     }
 
-    async fn grow_small(&mut self, kib: usize) -> ApiResult<()> {
-        let more = kib.saturating_sub(count(self.small.as_ref()));
-        if more > 0 {
-            add(&self.memory.small, &mut self.small, more).await?;
-            self.memory.metrics.body_memory_claimed(more * KIB);
-        }
-        Ok(())
-    }
-
     fn release_small(&mut self) {
-        let released = count(self.small.take().as_ref());
-        self.memory.metrics.body_memory_released(released * KIB);
+        if let Some(small) = self.small.take() {
+            self.memory
+                .metrics
+                .body_memory_released(small.permits() * KIB);
+        }
     }
 
     /// Releases what exceeds `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        let excess = count(self.permit.as_ref()).saturating_sub(permits(bytes));
-        if let Some(permit) = &mut self.permit {
-            drop(permit.split(excess));
+        if let Some(large) = &mut self.large {
+            let before = large.permits();
+            large.shrink_to(to_kib(bytes));
+            let released = before - large.permits();
+            self.memory.metrics.body_memory_released(released * KIB);
         }
-        let of_client = self.of_client.as_mut();
-        if let Some(permit) = of_client.and_then(|client| client.permit.as_mut()) {
-            drop(permit.split(excess));
-        }
-        self.memory.metrics.body_memory_released(excess * KIB);
     }
 }
 
-fn count(permit: Option<&SemaphorePermit<'_>>) -> usize {
-    permit.map_or(0, SemaphorePermit::num_permits)
-}
-
-/// Waits for `more` permits, and adds them to `permit`.
-async fn add<'a>(
-    semaphore: &'a Semaphore,
-    permit: &mut Option<SemaphorePermit<'a>>,
-    more: usize,
-) -> ApiResult<()> {
-    let acquiring = semaphore.acquire_many(permit_count(more));
-    let acquired = acquire_within(MEMORY_TIMEOUT, acquiring).await;
-    let acquired = acquired.ok_or(ApiError::BodyMemoryFull)?;
-    match permit {
-        Some(permit) => permit.merge(acquired),
-        None => *permit = Some(acquired),
+/// Waits until `share` has `kib`.
+async fn grow(share: &mut Share, kib: usize, metrics: &Metrics) -> ApiResult<()> {
+    let before = share.permits();
+    let more = kib.saturating_sub(before);
+    if !share.grow(more, MEMORY_TIMEOUT).await {
+        return Err(ApiError::BodyMemoryFull);
     }
+    metrics.body_memory_claimed((share.permits() - before) * KIB);
     Ok(())
 }
 
 impl Drop for MemoryShare<'_> {
     fn drop(&mut self) {
         self.release_small();
-        let released = count(self.permit.as_ref());
-        self.memory.metrics.body_memory_released(released * KIB);
-        if let Some(ClientShare {
-            net,
-            semaphore,
-            permit,
-        }) = self.of_client.take()
-        {
-            drop((permit, semaphore));
-            self.memory.forget_unused(net);
-        }
+        self.shrink_to(0);
     }
 }
 
@@ -308,11 +203,11 @@ mod tests {
             ((16 << 10) + 1, 192, 64),
         ] {
             share.grow_to(length, 64 << 10).await.unwrap();
-            let available = [&memory.all, &memory.small].map(Semaphore::available_permits);
-            assert_eq!(available, [all, small], "{length}");
+            let used = [&memory.large, &memory.small].map(Budget::used);
+            assert_eq!(used, [256 - all, 64 - small], "{length}");
         }
         drop(share);
-        assert_eq!(memory.all.available_permits(), 256);
+        assert_eq!(memory.large.used(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -320,18 +215,5 @@ mod tests {
         let memory = BodyMemory::new(5000, 5000, Metrics::new());
         let mut share = memory.share(Some(client(1)));
         share.grow_to(5000, 5000).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_without_bodies_is_forgotten() {
-        let memory = memory();
-        let mut share = memory.share(Some(client(1)));
-        share.grow_to(8 << 10, 8 << 10).await.unwrap();
-        let mut second = memory.share(Some(client(1)));
-        second.grow_to(8 << 10, 8 << 10).await.unwrap();
-        drop(share);
-        assert_eq!(memory.lock_clients().len(), 1);
-        drop(second);
-        assert!(memory.lock_clients().is_empty());
     }
 }
