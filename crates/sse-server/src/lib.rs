@@ -15,7 +15,6 @@ pub mod metrics;
 
 mod budget;
 mod listen_address;
-mod log_throttle;
 mod open_files;
 mod retry;
 mod server;

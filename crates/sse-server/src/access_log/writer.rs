@@ -13,7 +13,7 @@ use super::{
     output::Output,
     queue::{Batch, Queue},
 };
-use crate::log_throttle::LogThrottle;
+use sse_cli::log_throttle::LogThrottle;
 
 /// Bytes of formatted lines per write.
 const WRITE_BYTES: usize = 64 << 10;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::log_throttle::LogThrottle;
+use sse_cli::log_throttle::LogThrottle;
 
 /// Percentage of the limit from which on new channels are a reason to warn.
 const WARN_PERCENT: usize = 80;

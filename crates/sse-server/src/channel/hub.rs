@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::Channel;
 use tokio::runtime::Handle;
 
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerError, PageLimits, notify::Watcher},
-    log_throttle::LogThrottle,
     retry::retry_until_ok,
 };
 

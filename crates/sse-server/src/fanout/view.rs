@@ -30,6 +30,7 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use smallvec::SmallVec;
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::Channel;
 
 use super::{
@@ -42,7 +43,6 @@ use crate::{
         Envelope, Filter, LiveChannel, MultiSubscription,
         multi::{Fetch, MultiStep},
     },
-    log_throttle::LogThrottle,
 };
 
 /// Number of states in which a new subscription looks for its equal.

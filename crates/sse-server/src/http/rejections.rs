@@ -22,10 +22,11 @@ use actix_web::{
     middleware::Next,
 };
 use actix_web_lab::extract::LocalData;
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::api::{ErrorBody, ErrorDetail};
 
 use super::{error_code::ErrorCode, state::AppState};
-use crate::{log_throttle::LogThrottle, metrics::Metrics};
+use crate::metrics::Metrics;
 
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 

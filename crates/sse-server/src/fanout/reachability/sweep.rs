@@ -12,13 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
+
 use super::{kernel, suspects::Suspects};
-use crate::{
-    fanout::{
-        attached_sockets::AttachedSockets, socket::SocketCookie, stall::user_timeout,
-        thread::Fanout,
-    },
-    log_throttle::LogThrottle,
+use crate::fanout::{
+    attached_sockets::AttachedSockets, socket::SocketCookie, stall::user_timeout, thread::Fanout,
 };
 
 /// Longest pause between two sweeps. Two pauses and the time until data are sent again are less
