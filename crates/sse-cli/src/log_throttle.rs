@@ -47,16 +47,21 @@ impl LogThrottle {
     ///
     /// Returns the same as [`Self::record`].
     pub fn record_many(&mut self, count: u64, now: Instant) -> Option<u64> {
-        let is_suppressed = self.logged_at.is_some_and(|logged_at| {
-            self.interval
-                .is_none_or(|interval| now.duration_since(logged_at) < interval)
-        });
-        if is_suppressed {
+        if self.is_limiting(now) {
             self.suppressed += count;
             return None;
         }
         self.logged_at = Some(now);
         Some(self.take_suppressed())
+    }
+
+    /// Whether an occurrence at `now` would be suppressed.
+    #[must_use]
+    pub fn is_limiting(&self, now: Instant) -> bool {
+        self.logged_at.is_some_and(|logged_at| {
+            self.interval
+                .is_none_or(|interval| now.duration_since(logged_at) < interval)
+        })
     }
 
     /// Returns how many occurrences were suppressed since the last line.

@@ -14,9 +14,16 @@ pub enum BrokerError {
     /// The broker sent no reply: the events may or may not be in the log.
     #[error("the broker did not confirm: {0}")]
     OutcomeUnknown(String),
-    /// The log or its disk is full. Nothing was stored.
+    /// The disk of the log, or the memory of Redis, is full. Nothing was stored.
     #[error("{0}")]
     Full(String),
+    /// The log has as many channels as it may, and none of them can be forgotten. Nothing was
+    /// stored.
+    #[error(
+        "there are {0} channels already, which is the limit (--channels-max), and all have recent \
+         events"
+    )]
+    TooManyChannels(usize),
     /// An idempotency key was used for other content before. Nothing was stored.
     #[error("the key of item {item} was used for other content")]
     KeyReused {
@@ -37,16 +44,6 @@ pub enum BrokerError {
     /// The log is unreadable at this position. A retry does not help.
     #[error("the log is damaged: {0}")]
     Damaged(String),
-}
-
-impl BrokerError {
-    /// The log has `count` channels, its limit, and none of them can be forgotten.
-    pub(super) fn channels_full(count: usize) -> Self {
-        Self::Full(format!(
-            "there are {count} channels already, which is the limit (--channels-max), and all have \
-             recent events"
-        ))
-    }
 }
 
 /// A broker works, but may not keep what it acknowledges. The operator should know.

@@ -36,12 +36,14 @@
 //! | | `limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
-//! | | `rejections` | counts requests that are rejected, and logs publishes |
+//! | | `rejections` | counts and logs requests that are rejected |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
+//! | | `error_cause` | the cause that only the log shows |
 
 mod access;
 mod api;
 mod error;
+mod error_cause;
 mod error_code;
 mod limits;
 mod ops;

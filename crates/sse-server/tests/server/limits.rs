@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, ProgramOutput, TestServer, peak_memory, refusal, run,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, logged_cause, peak_memory, refusal, run,
     server_command, skip, until, within,
 };
 
@@ -223,7 +223,12 @@ async fn a_nearly_full_disk_rejects_events_and_is_reported() {
     let server = TestServer::start_with(Backend::Embedded, &["--disk-reserve", "900PiB"]).await;
     let refused = server.try_publish("sse", "click", "x").await.unwrap();
     let message = refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
-    assert!(message.contains("--disk-reserve"), "{message}");
+    let cause = logged_cause(&server, &message).await;
+    assert!(cause.contains("--disk-reserve"), "{cause}");
+    assert!(
+        !message.contains("bytes") && !message.contains('/'),
+        "{message}"
+    );
     refusal(
         server.get("/health/ready").await.unwrap(),
         StatusCode::INSUFFICIENT_STORAGE,

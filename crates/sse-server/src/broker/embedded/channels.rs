@@ -40,7 +40,7 @@ fn make_room(log: &mut StagedLog<'_>) -> Result<(), AppendError> {
     let (count, cutoff_ms) = (log.channels.count(), log.cutoff_ms());
     if count >= log.retention().channels_max {
         let Some((idle, row)) = log.channels.idlest(cutoff_ms) else {
-            return Err(BrokerError::channels_full(count).into());
+            return Err(BrokerError::TooManyChannels(count).into());
         };
         forget_channel(log, &idle, row)?;
     }
@@ -79,7 +79,7 @@ mod tests {
         log.append("b", 3, 1500, 100).unwrap();
         let rejected = log.append("c", 1, 1900, 100);
         assert!(
-            matches!(rejected, Err(BrokerError::Full(_))),
+            matches!(rejected, Err(BrokerError::TooManyChannels(_))),
             "{rejected:?}"
         );
         // The events of `a` are too old now, so `c` replaces it.
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
         assert!(matches!(
             log.append("d", 1, 5001, 100),
-            Err(BrokerError::Full(_))
+            Err(BrokerError::TooManyChannels(_))
         ));
         assert_eq!(
             log.append_item("a", item(1, "x"), 10_999).unwrap(),

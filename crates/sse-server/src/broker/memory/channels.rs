@@ -170,7 +170,7 @@ impl Channels {
             return Ok(0);
         }
         let idle = self.find_idle(cutoff_ms);
-        let idle = idle.ok_or_else(|| BrokerError::channels_full(count))?;
+        let idle = idle.ok_or(BrokerError::TooManyChannels(count))?;
         Ok(self.forget(&idle, channels_max))
     }
 

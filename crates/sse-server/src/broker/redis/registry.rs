@@ -95,9 +95,7 @@ impl Registry {
         if channels < self.channels_max {
             return Ok(());
         }
-        Err(BrokerError::Full(format!(
-            "there are {channels} channels already, which is the limit (--channels-max)"
-        )))
+        Err(BrokerError::TooManyChannels(channels))
     }
 
     async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<(), BrokerError> {
