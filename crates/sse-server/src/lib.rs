@@ -18,6 +18,8 @@ mod listen_address;
 mod open_files;
 mod retry;
 mod server;
+mod supervised;
 
 pub use listen_address::ListenAddress;
-pub use server::run;
+pub use server::{StopReason, run};
+pub use supervised::{supervised, supervised_part};

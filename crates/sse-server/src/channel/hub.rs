@@ -21,6 +21,7 @@ use super::{
 use crate::{
     broker::{Broker, BrokerError, PageLimits, notify::Watcher},
     retry::retry_until_ok,
+    supervised::supervised_task,
 };
 
 /// Limits of one read of the log for a tail.
@@ -150,7 +151,8 @@ impl Watcher for LiveChannel {
         };
         let (broker, channel) = (hub.broker.clone(), self.channel.clone());
         let task = feed_tail(broker, channel, position, Arc::downgrade(&self));
-        hub.runtime.spawn(task);
+        hub.runtime
+            .spawn(supervised_task("the feed of a channel", task));
     }
 }
 

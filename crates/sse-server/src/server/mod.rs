@@ -26,6 +26,7 @@ use anyhow::Context as _;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use self::shutdown::StopReason;
 use self::{connection_service::ConnectionLimits, listen::Listening, shutdown::Running};
 #[cfg(target_os = "linux")]
 use crate::{
@@ -55,18 +56,17 @@ const CONNECTIONS_RESERVE: usize = 16;
 ///
 /// # Errors
 ///
-/// The broker cannot be opened, an address is not available, or the log can no longer be written.
-pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+/// The broker cannot be opened, an address is not available, the log can no longer be written, or a
+/// supervised part of the server panicked.
+pub async fn run(config: Config, stop: impl Future<Output = StopReason>) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
     let running = start(&config, failed).await?;
     let reason = tokio::select! {
-        signal = stop => Ok(signal),
-        Ok(error) = log_failed => Err(error),
+        reason = stop => reason,
+        Ok(error) = log_failed => StopReason::LogFailed(error),
     };
     running.shut_down(&reason).await?;
-    reason
-        .map(drop)
-        .map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+    reason.into_result()
 }
 
 /// Opens the broker, listens, and serves.

@@ -32,7 +32,7 @@ use super::{
     idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
     notify::ChangeNotifier,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, supervised::supervised_task};
 
 /// Events and keys that a sweep removes while it holds the lock. Appends and reads wait meanwhile.
 const SWEEP_BATCH: usize = 1000;
@@ -58,7 +58,8 @@ impl Memory {
             metrics,
         });
         let interval = retention.sweep_interval();
-        runtime.spawn(sweep_regularly(Arc::downgrade(&shared), interval));
+        let sweep = sweep_regularly(Arc::downgrade(&shared), interval);
+        runtime.spawn(supervised_task("the removal of old events", sweep));
         Self(shared)
     }
 

@@ -67,7 +67,7 @@ use super::{
     idempotency::{AppendItem, AppendOutcome},
     notify::ChangeNotifier,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, supervised::supervised_task};
 
 /// A handle on the streams; clones share it. Its tasks end with the last clone.
 #[derive(Debug, Clone)]
@@ -262,6 +262,7 @@ impl Tasks<'_> {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = supervised_task("a connection to Redis", task);
         let ended = self.ended.clone();
         self.runtime.spawn(ended.run_until_cancelled_owned(task));
     }
