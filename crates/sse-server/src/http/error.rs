@@ -248,6 +248,7 @@ impl ApiError {
 const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
     match error {
         BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
+        BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
         BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
             Some(RETRY_AFTER)
         }
@@ -267,6 +268,7 @@ fn log_broker_error(error: &BrokerError, code: &str) {
 const fn broker_code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+        BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
         BrokerError::TooManyKeys { .. } => ErrorCode::TooManyIdempotencyKeys,
         BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
         BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
