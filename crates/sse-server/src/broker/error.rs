@@ -24,6 +24,17 @@ pub enum BrokerError {
          events"
     )]
     TooManyChannels(usize),
+    /// The client has created its part of the channels. Nothing was stored.
+    #[error(
+        "this client has created {created} channels, and what is free is kept for other clients \
+         (--channels-max)"
+    )]
+    TooManyNewChannels {
+        /// Channels that the client created recently.
+        created: u64,
+        /// When the first of them counts no more.
+        retry_in: Duration,
+    },
     /// An idempotency key was used for other content before. Nothing was stored.
     #[error("the key of item {item} was used for other content")]
     KeyReused {

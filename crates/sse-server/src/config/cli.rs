@@ -133,7 +133,8 @@ pub(super) struct Args {
 
     /// Keep at most this many channels
     ///
-    /// A publish to one more is rejected (507), unless a channel whose events are all too old can
+    /// One client can create three quarters of them, and is rejected (429) after that. A publish
+    /// to one more is rejected (507), unless a channel whose events are all too old can
     /// be forgotten. Over Redis this takes up to a minute.
     #[arg(
         long,

@@ -271,6 +271,7 @@ impl ApiError {
 const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
     match error {
         BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
+        BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
         BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
             Some(RETRY_AFTER)
         }
@@ -289,6 +290,7 @@ const fn has_internal_cause(error: &BrokerError) -> bool {
         | BrokerError::Full(_) => true,
         BrokerError::KeyReused { .. }
         | BrokerError::TooManyKeys { .. }
+        | BrokerError::TooManyNewChannels { .. }
         | BrokerError::TooManyChannels(_) => false,
     }
 }
@@ -308,6 +310,7 @@ fn broker_message(error: &BrokerError) -> String {
         }
         BrokerError::KeyReused { .. }
         | BrokerError::TooManyKeys { .. }
+        | BrokerError::TooManyNewChannels { .. }
         | BrokerError::TooManyChannels(_) => return error.to_string(),
     };
     message.to_owned()
@@ -316,6 +319,7 @@ fn broker_message(error: &BrokerError) -> String {
 const fn broker_code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+        BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
         BrokerError::TooManyKeys { .. } => ErrorCode::TooManyIdempotencyKeys,
         BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
         BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,

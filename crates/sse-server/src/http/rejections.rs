@@ -163,6 +163,7 @@ const fn concerns_operator(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::FORBIDDEN
+            | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::INSUFFICIENT_STORAGE

@@ -8,6 +8,7 @@
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
+//! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
@@ -48,6 +49,7 @@
 mod access_log;
 mod broken_stderr;
 mod broker_contract;
+mod client_shares;
 mod common;
 mod compressing_proxy;
 mod damaged;

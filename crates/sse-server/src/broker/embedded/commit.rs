@@ -24,7 +24,8 @@ use super::{
     trim,
 };
 use crate::broker::{
-    Appended, BrokerError, Retention,
+    Appended, BrokerError, Publisher, Retention,
+    client_shares::ClientShares,
     idempotency::{
         AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
         store_new_items,
@@ -35,6 +36,7 @@ use crate::broker::{
 pub(super) struct CommitBatch<'a> {
     log: StagedLog<'a>,
     keys: Keys<'a>,
+    shares: &'a ClientShares,
 }
 
 impl<'a> CommitBatch<'a> {
@@ -43,12 +45,14 @@ impl<'a> CommitBatch<'a> {
         transaction: &'a WriteTransaction,
         state: &'a CommittedState,
         retention: &'a Retention,
+        shares: &'a ClientShares,
         now_ms: u64,
         trims_max: u64,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             log: StagedLog::open(transaction, state, retention, now_ms, trims_max)?,
             keys: Keys::new(transaction, retention.keys, state.channels.key_counts()),
+            shares,
         })
     }
 
@@ -58,6 +62,7 @@ impl<'a> CommitBatch<'a> {
     /// whose key is already known still get their original ids.
     pub(super) fn append(
         &mut self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
         room: &Result<(), BrokerError>,
@@ -70,7 +75,7 @@ impl<'a> CommitBatch<'a> {
         room.clone()?;
         let mut row = match row {
             Some(row) => row,
-            None => create_channel(&mut self.log, channel)?,
+            None => create_channel(&mut self.log, self.shares, publisher, channel)?,
         };
         let outcomes =
             store_new_items(items, &dispositions, |item| self.store_item(&mut row, item))?;

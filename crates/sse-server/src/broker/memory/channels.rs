@@ -155,6 +155,25 @@ impl Channels {
         Ok(freed_bytes)
     }
 
+    /// Fails if there are `channels_max` channels and none of them can be forgotten.
+    pub(super) fn check_room(
+        &self,
+        channels_max: usize,
+        cutoff_ms: u64,
+    ) -> Result<(), BrokerError> {
+        if self.has_free(1, channels_max, cutoff_ms) {
+            return Ok(());
+        }
+        Err(BrokerError::channels_full(self.count()))
+    }
+
+    /// Whether `needed` channels are free, or idle and so can be forgotten.
+    pub(super) fn has_free(&self, needed: usize, channels_max: usize, cutoff_ms: u64) -> bool {
+        let idle = needed.saturating_sub(channels_max.saturating_sub(self.count()));
+        let idle_enough = self.orders.idle.iter().take(idle);
+        idle_enough.filter(|(last, _)| last.ms < cutoff_ms).count() == idle
+    }
+
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
     fn take_origin(&mut self, channel: &Channel) -> EventId {
         let last = self.forgotten.remove(channel);

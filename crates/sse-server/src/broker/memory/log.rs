@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     broker::{
-        BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+        BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
         channel_usage::ChannelUsage,
+        client_shares::ClientShares,
         clock::Clock,
         idempotency::{
             AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
@@ -29,6 +30,7 @@ pub(super) struct Log {
     clock: Clock,
     channels: Channels,
     usage: ChannelUsage,
+    shares: ClientShares,
     /// What all events count towards the limit of bytes.
     bytes: u64,
 }
@@ -42,6 +44,7 @@ impl Log {
             clock: Clock::new(origin, first_seq),
             channels: Channels::new(origin),
             usage: ChannelUsage::new(retention.channels_max),
+            shares: ClientShares::new(&retention),
             bytes: 0,
         }
     }
@@ -50,9 +53,11 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Full`], [`BrokerError::KeyReused`], [`BrokerError::TooManyKeys`].
+    /// [`BrokerError::Full`], [`BrokerError::TooManyNewChannels`], [`BrokerError::KeyReused`],
+    /// [`BrokerError::TooManyKeys`].
     pub(super) fn append(
         &mut self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
         now_ms: u64,
@@ -62,7 +67,7 @@ impl Log {
         if let Some(outcomes) = known_outcomes(&dispositions) {
             return Ok(outcomes);
         }
-        self.ensure_exists(channel, now_ms)?;
+        self.ensure_exists(publisher, channel, now_ms)?;
         let Retention {
             keys, events_max, ..
         } = self.retention;
@@ -109,13 +114,35 @@ impl Log {
     }
 
     /// Creates `channel` if it does not exist.
-    fn ensure_exists(&mut self, channel: &Channel, now_ms: u64) -> Result<(), BrokerError> {
+    fn ensure_exists(
+        &mut self,
+        publisher: Publisher,
+        channel: &Channel,
+        now_ms: u64,
+    ) -> Result<(), BrokerError> {
         if self.channels.get(channel).is_none() {
-            let channels_max = self.retention.channels_max;
-            let cutoff_ms = self.retention.cutoff_ms(now_ms);
-            self.bytes -= self.channels.create(channel, channels_max, cutoff_ms)?;
+            self.create(publisher, channel, now_ms)?;
             self.usage.record_growth(self.channels.count());
         }
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        publisher: Publisher,
+        channel: &Channel,
+        now_ms: u64,
+    ) -> Result<(), BrokerError> {
+        let channels_max = self.retention.channels_max;
+        let cutoff_ms = self.retention.cutoff_ms(now_ms);
+        let log_ms = self.log_ms(now_ms);
+        let channels = &mut self.channels;
+        channels.check_room(channels_max, cutoff_ms)?;
+        self.shares.check_new_channel(publisher, log_ms, |needed| {
+            channels.has_free(needed, channels_max, cutoff_ms)
+        })?;
+        self.bytes -= channels.create(channel, channels_max, cutoff_ms)?;
+        self.shares.record_new_channel(publisher, log_ms);
         Ok(())
     }
 

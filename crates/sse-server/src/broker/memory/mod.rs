@@ -27,7 +27,7 @@ use tokio::{runtime::Handle, time::sleep};
 
 use self::log::Log;
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+    Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
     notify::ChangeNotifier,
@@ -65,19 +65,21 @@ impl Memory {
 
     pub(super) fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         let item = AppendItem::without_key(events);
-        ids_of_only_item(self.append_idempotent(channel, &[item])?)
+        ids_of_only_item(self.append_idempotent(publisher, channel, &[item])?)
     }
 
     pub(super) fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self.0.append(channel, items)?;
+        let outcomes = self.0.append(publisher, channel, items)?;
         self.0.report_added(channel, count_added(items, &outcomes));
         Ok(outcomes)
     }
@@ -117,12 +119,13 @@ impl Memory {
 impl Shared {
     fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         // Read the time under the lock, because ids are assigned in the order of the lock.
         let mut log = self.lock();
-        let outcomes = log.append(channel, items, now_ms());
+        let outcomes = log.append(publisher, channel, items, now_ms());
         self.metrics.set_log_size(log.size());
         outcomes
     }

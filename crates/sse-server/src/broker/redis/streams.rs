@@ -30,7 +30,8 @@ use super::{
     session::Session,
 };
 use crate::broker::{
-    Appended, BrokerError, Retention, Settled, Warning,
+    Appended, BrokerError, Publisher, Retention, Settled, Warning,
+    client_shares::ClientShares,
     idempotency::{AppendItem, AppendOutcome},
 };
 
@@ -46,6 +47,7 @@ pub(super) struct Streams {
     pub(super) names: Names,
     pub(super) retention: Retention,
     pub(super) registry: Registry,
+    shares: ClientShares,
     pub(super) page_sizes: PageSizes,
     pub(super) losses: Arc<LossDetector>,
     pub(super) foreign_log: ForeignEntryLog,
@@ -61,6 +63,7 @@ impl Streams {
         Self {
             connection,
             registry: Registry::new(names.channels(), retention.channels_max),
+            shares: ClientShares::new(&retention),
             names,
             retention,
             page_sizes: PageSizes::default(),
@@ -72,6 +75,7 @@ impl Streams {
     /// Appends `events`, at least one, to `channel`.
     pub(super) async fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
@@ -83,7 +87,9 @@ impl Streams {
             events,
             idempotency: None,
         };
-        let outcomes = self.append_items(channel, &[item], session).await?;
+        let outcomes = self
+            .append_items(publisher, channel, &[item], session)
+            .await?;
         let outcome = outcomes
             .first()
             .ok_or_else(|| malformed("no ids for a publish"))?;
@@ -93,11 +99,12 @@ impl Streams {
     /// Appends those of `items` whose key is not known in `channel`.
     pub(super) async fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let session = &mut self.connection.session(channel).await?;
-        self.append_items(channel, items, session).await
+        self.append_items(publisher, channel, items, session).await
     }
 
     async fn append_events(
@@ -147,13 +154,15 @@ impl Streams {
 
     async fn append_items(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
         session: &mut Session<'_>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let is_first = !self.registry.has_appended(channel, session.era());
         if is_first {
-            self.registry.register(channel, session).await?;
+            let by = (publisher, &self.shares);
+            self.registry.register(by, channel, session).await?;
         }
         let mut script = append_script(&self.names, channel, &self.retention, is_first);
         add_items(&mut script, items);

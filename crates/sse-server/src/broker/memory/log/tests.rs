@@ -43,7 +43,8 @@ impl Log {
             events: events("x", count),
             idempotency: None,
         };
-        self.append(&channel.parse().unwrap(), &[item], now_ms)?;
+        let publisher = Publisher::default();
+        self.append(publisher, &channel.parse().unwrap(), &[item], now_ms)?;
         while self.sweep(now_ms, 2) {}
         self.assert_bytes();
         Ok(())
@@ -64,6 +65,7 @@ impl Log {
             content: Fingerprint::of_events(&events),
         });
         let outcomes = self.append(
+            Publisher::default(),
             &channel.parse().unwrap(),
             &[AppendItem {
                 events,
