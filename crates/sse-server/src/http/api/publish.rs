@@ -47,6 +47,8 @@ pub(crate) async fn event(
     let limit = state.limits.event_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
     let data = data_of(&request, &body)?;
+    let what = || "the data of the event".to_owned();
+    state.limits.check_data(&data, what)?;
     let id = append(&state, &channel, append_item(kind, Some(data), key)).await?;
     Ok(HttpResponse::Ok().json(Published { id }))
 }
