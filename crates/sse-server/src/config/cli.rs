@@ -160,6 +160,8 @@ pub(super) struct Args {
     pub(super) disk_reserve: ByteSize,
 
     /// Reject an event with more data than this (413)
+    ///
+    /// The data count as published and as encoded for streams, where each line end takes 7 bytes.
     #[arg(
         long,
         env = "SSE_EVENT_BYTES_MAX",

@@ -125,6 +125,23 @@ crate::on_every_broker! {
         let one_more = server.try_publish("sse", "click", &format!("{largest}x")).await.unwrap();
         let message = refusal(one_more, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
         assert!(message.contains("65536") && message.contains("--event-bytes-max"), "{message}");
+        // Each line end takes 7 bytes on a stream: 9362 of them are within 64 KiB, with two to spare.
+        let line_ends = "\n".repeat(9362);
+        server.publish("sse", "click", &line_ends).await;
+        assert!(subscriber.next_event().await.data == line_ends);
+        let batch = |data: &str| {
+            let line = serde_json::json!({"event": "click", "data": data}).to_string();
+            server.try_publish_batch("sse", line)
+        };
+        for refused in [
+            server.try_publish("sse", "click", &format!("{line_ends}\n")).await.unwrap(),
+            batch(&format!("{line_ends}\n")).await.unwrap(),
+            batch(&"\r".repeat(9363)).await.unwrap(),
+        ] {
+            let message = refusal(refused, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
+            assert!(message.contains("7 bytes per line end"), "{message}");
+            assert!(message.contains("65536") && message.contains("--event-bytes-max"), "{message}");
+        }
         server.publish_numbers("sse", 0..50).await;
         let lines = [r#"{"event":"number","data":0}"#; 51].join("\n");
         let batch = server.http.post(server.at("/events")).header("content-type", "application/x-ndjson").body(lines);
@@ -132,7 +149,7 @@ crate::on_every_broker! {
         assert!(message.contains("50 events") && message.contains("--batch-events-max"), "{message}");
         let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
         assert_eq!(subscriber.take_data(50).await, expected);
-        assert_eq!(kept(&server, "sse").await.len(), 51);
+        assert_eq!(kept(&server, "sse").await.len(), 52);
     }
 }
 

@@ -164,7 +164,7 @@ impl Channels {
         if self.has_free(1, channels_max, cutoff_ms) {
             return Ok(());
         }
-        Err(BrokerError::channels_full(self.count()))
+        Err(BrokerError::TooManyChannels(self.count()))
     }
 
     /// Whether `needed` channels are free, or idle and so can be forgotten.
