@@ -47,13 +47,9 @@ pub(crate) async fn event(
     let limit = state.limits.event_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
     let data = data_of(&request, &body)?;
-<<<<<<< HEAD
-    let id = append(&state, &target, append_item(kind, Some(data), target.key)).await?;
-=======
     let what = || "the data of the event".to_owned();
     state.limits.check_data(&data, what)?;
-    let id = append(&state, &channel, append_item(kind, Some(data), key)).await?;
->>>>>>> fan
+    let id = append(&state, &target, append_item(kind, Some(data), target.key)).await?;
     Ok(HttpResponse::Ok().json(Published { id }))
 }
 
