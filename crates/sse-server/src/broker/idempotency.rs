@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use sse_proto::Event;
 
+pub(crate) use super::retention::KEY_BYTES;
 use super::{Appended, BrokerError, types::event_size};
 pub use super::{fingerprint::Fingerprint, retention::KeyLimits};
 
@@ -192,6 +193,21 @@ pub(super) fn count_new_keys(items: &[AppendItem], dispositions: &[Disposition])
         .zip(dispositions)
         .filter(|(item, disposition)| item.has_new_key(**disposition))
         .count()
+}
+
+/// Returns how many items have a key, which is at least as many as an append stores.
+pub(super) fn count_keys(items: &[AppendItem]) -> u64 {
+    let keyed = items.iter().filter(|item| item.idempotency.is_some());
+    keyed.count() as u64
+}
+
+/// Returns how many keys an append has stored.
+pub(super) fn count_stored_keys(items: &[AppendItem], outcomes: &[AppendOutcome]) -> u64 {
+    let stored = items
+        .iter()
+        .zip(outcomes)
+        .filter(|(item, outcome)| item.idempotency.is_some() && !outcome.duplicate);
+    stored.count() as u64
 }
 
 /// Carries out `dispositions`: calls `store` for each new item, and returns all outcomes in order.

@@ -13,7 +13,9 @@
 -- ARGV[3]  events_max  how many events the stream keeps, about
 -- ARGV[4]  is_first    1 for the node's first append to this channel on its connection, otherwise 0
 -- ARGV[5]  random      a random number below a million
--- then per item, from ARGV[6] on:
+-- ARGV[6]  held        how many keys of the channel the client has; empty if it has no limit of its
+--                      own
+-- then per item, from ARGV[7] on:
 --          key         fingerprint of the idempotency key, 16 bytes; empty without a key
 --          content     fingerprint of what is published, 16 bytes; empty without a key
 --          count       how many events the item has
@@ -23,16 +25,17 @@
 -- 'appended', then per item: first id, last id, and 1 if the item is a duplicate, otherwise 0
 -- 'idempotency_key_reused', item: the key of this item, counted from zero, has other content
 -- 'too_many_idempotency_keys', ms: no room for the new keys; the oldest one expires after that time
+-- 'too_many_idempotency_keys_of_client': no room for the new keys in the part of the client
 -- 'interrupted', error: an error after some events were appended, so the outcome is unknown
 -- Any other error is an error reply: nothing was appended.
 
 local keys, expiries, stream = KEYS[1], KEYS[2], KEYS[3]
 local window_ms, keys_max, events_max = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local is_first, random = ARGV[4] == '1', ARGV[5]
+local is_first, random, held = ARGV[4] == '1', ARGV[5], tonumber(ARGV[6])
 
 -- Step 1: look up every item before anything is changed.
 local items, new_contents, new_keys = {}, {}, 0
-local at = 6
+local at = 7
 while at <= #ARGV do
     -- `first_arg` and `last_arg` enclose the types and data of the item's events.
     local item = { key = ARGV[at], content = ARGV[at + 1],
@@ -57,13 +60,18 @@ end
 if new_keys > 0 then
     -- Fails now, and not after an append, if `expiries` is a key of another type.
     redis.call('ZCARD', expiries)
-    if redis.call('HLEN', keys) + new_keys > keys_max then
+    -- A client may have three times as many keys as are free; see budget/holdings.rs.
+    local needed = held and math.ceil((held + new_keys) / 3) + new_keys - 1 or new_keys
+    local free = keys_max - redis.call('HLEN', keys)
+    if free < needed then
         expire_keys(new_keys + 16)
-        if redis.call('HLEN', keys) + new_keys > keys_max then
-            local _, expires = unpack(redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES'))
-            return {'too_many_idempotency_keys', expires and math.max(expires - now_ms, 0) or 0}
-        end
+        free = keys_max - redis.call('HLEN', keys)
     end
+    if free < new_keys then
+        local _, expires = unpack(redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES'))
+        return {'too_many_idempotency_keys', expires and math.max(expires - now_ms, 0) or 0}
+    end
+    if free < needed then return {'too_many_idempotency_keys_of_client'} end
 end
 
 -- Step 3: choose the id of the first event. Redis may have lost events since the node's previous
