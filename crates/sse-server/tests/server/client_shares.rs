@@ -118,6 +118,29 @@ crate::on_every_broker! {
         assert!(message.contains("75 keys"), "{message}");
     }
 
+    async fn a_key_that_another_client_used_first_blocks_no_publish(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        let (attacker, victim) = (client_at(ATTACKER), client_at(VICTIM));
+        let other_address = client_at([127, 0, 0, 4]);
+        let publish = async |client: &Client, data: &str| {
+            let request = client.post(server.at("/event/click")).header("idempotency-key", "order-1");
+            let request = request.header("content-type", "text/plain").body(data.to_owned());
+            let response = request.send().await.unwrap();
+            let status = response.status();
+            (status, response.text().await.unwrap())
+        };
+        let (status, of_attacker) = publish(&attacker, "taken").await;
+        assert_eq!(status, StatusCode::OK);
+        let (status, first) = publish(&victim, "paid").await;
+        assert_eq!(status, StatusCode::OK, "{first}");
+        assert_ne!(first, of_attacker);
+        assert_eq!(publish(&victim, "paid").await, (StatusCode::OK, first));
+        assert_eq!(publish(&victim, "other").await.0, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(publish(&attacker, "other").await.0, StatusCode::UNPROCESSABLE_ENTITY);
+        // A publisher may repeat its request from another address.
+        assert_eq!(publish(&other_address, "taken").await, (StatusCode::OK, of_attacker));
+    }
+
     async fn appends_at_the_same_time_cannot_exceed_the_part_of_their_client(backend: Backend) {
         let flags = ["--idempotency-keys", "100", "--idempotency-window", "1h"];
         let server = std::sync::Arc::new(TestServer::start_with(backend, &flags).await);

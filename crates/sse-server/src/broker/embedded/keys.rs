@@ -16,9 +16,8 @@ use super::{
     tables::{KEY_COUNTS, KEY_EXPIRIES, KEYS},
 };
 use crate::broker::{
-    Appended,
     client_shares::StoredKeys,
-    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
+    idempotency::{Fingerprint, KeyLimits, KnownKey},
 };
 
 /// Expired keys that an append may forget in addition to as many as it adds. The number of expired
@@ -99,14 +98,14 @@ impl<'a> Keys<'a> {
     pub(super) fn remember(
         &mut self,
         channel: u32,
-        idempotency: IdempotencyKey,
-        ids: Appended,
+        key: Fingerprint,
+        known: KnownKey,
         log_ms: u64,
     ) -> Result<(), StoreError> {
         let expiry_ms = self.limits.expiry_ms(log_ms);
         let key_count = self.key_count(channel);
         let tables = self.tables()?;
-        let key_count = if tables.insert(channel, idempotency, ids, expiry_ms)? {
+        let key_count = if tables.insert(channel, key, known, expiry_ms)? {
             // The replaced key had expired. It may have been the first to expire.
             KeyCount {
                 first_expiry_ms: tables.first_expiry_ms(channel)?,
@@ -222,16 +221,16 @@ impl<'a> Tables<'a> {
     fn insert(
         &mut self,
         channel: u32,
-        idempotency: IdempotencyKey,
-        ids: Appended,
+        fingerprint: Fingerprint,
+        known: KnownKey,
         expiry_ms: u64,
     ) -> Result<bool, StoreError> {
-        let key = idempotency.key.number();
-        let row = encode_key(channel, idempotency, ids, expiry_ms);
+        let key = fingerprint.number();
+        let row = encode_key(channel, fingerprint, known, expiry_ms);
         let replaced = self
             .keys
             .insert((channel, key), row.as_slice())?
-            .map(|old| decode_key(channel, idempotency.key, old.value()));
+            .map(|old| decode_key(channel, fingerprint, old.value()));
         if let Some(Some((expired_ms, _))) = replaced {
             self.expiries.remove((channel, expired_ms, key))?;
         }

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::broker::{
-    Appended,
     client_shares::StoredKeys,
-    idempotency::{Fingerprint, IdempotencyKey, KnownKey},
+    idempotency::{Fingerprint, KnownKey},
 };
 
 /// Expired keys that an append may forget in addition to as many as it adds. The number of expired
@@ -60,10 +59,9 @@ impl Keys {
     }
 
     /// Stores a key that is unknown or has expired, with the ids of its events.
-    pub(super) fn remember(&mut self, idempotency: IdempotencyKey, ids: Appended, expiry_ms: u64) {
-        let known = (expiry_ms, idempotency.stored_with(ids));
-        self.known.insert(idempotency.key, known);
-        self.expiries.push_back((expiry_ms, idempotency.key));
+    pub(super) fn remember(&mut self, key: Fingerprint, known: KnownKey, expiry_ms: u64) {
+        self.known.insert(key, (expiry_ms, known));
+        self.expiries.push_back((expiry_ms, key));
     }
 
     /// Forgets up to `forget_max` expired keys, the oldest first. Returns how many.

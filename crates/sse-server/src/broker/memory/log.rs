@@ -77,13 +77,14 @@ impl Log {
         let Retention {
             keys, events_max, ..
         } = self.retention;
-        let expiry_ms = keys.expiry_ms(log_ms);
+        let (owner, expiry_ms) = (publisher.key_owner(), keys.expiry_ms(log_ms));
         let store = |log: &mut ChannelLog| {
-            let outcomes = store_new_items(items, &dispositions, |item| {
+            let outcomes = store_new_items(items, &dispositions, |item, key| {
                 let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
                 self.bytes += bytes;
-                if let Some(idempotency) = item.idempotency {
-                    log.keys.remember(idempotency, ids, expiry_ms);
+                if let Some(key) = key {
+                    let known = key.stored_with(ids, owner);
+                    log.keys.remember(key.key, known, expiry_ms);
                 }
                 Ok::<_, BrokerError>(ids)
             });
@@ -107,10 +108,11 @@ impl Log {
     ) -> Result<Vec<Disposition>, BrokerError> {
         let (channel, log_ms, stored) = (new.channel, new.log_ms, self.channels.keys());
         let (limits, shares) = (self.retention.keys, &self.shares);
+        let owner = new.publisher.key_owner();
         let mut decide = |keys: &mut Keys| {
-            let dispositions =
-                dispositions(items, |key| Ok::<_, BrokerError>(keys.find(key, log_ms)))?;
-            let count = count_new_keys(items, &dispositions);
+            let find = |key| Ok::<_, BrokerError>(keys.find(key, log_ms));
+            let dispositions = dispositions(items, owner, find)?;
+            let count = count_new_keys(&dispositions);
             if count > 0 {
                 let forgotten = keys.make_room(count, log_ms) as u64;
                 new.count = count as u64;

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError, Retention,
-    idempotency::{AppendItem, AppendOutcome, IdempotencyKey},
+    idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
+    publisher::KeyOwner,
 };
 
 /// Expired keys that [`expire_keys_script`] forgets at once: 1–2 ms of Redis' time.
@@ -56,23 +57,28 @@ pub(super) fn append_script(
     script
 }
 
-pub(super) fn add_items(script: &mut ScriptInvocation<'_>, items: &[AppendItem]) {
+pub(super) fn add_items(script: &mut ScriptInvocation<'_>, owner: KeyOwner, items: &[AppendItem]) {
+    script.arg(format!("{:016x}", owner.number()));
     for item in items {
-        add_key(script, item.idempotency);
+        add_key(script, owner, item.idempotency);
         add_events(script, &item.events);
     }
 }
 
-fn add_key(script: &mut ScriptInvocation<'_>, idempotency: Option<IdempotencyKey>) {
+fn add_key(
+    script: &mut ScriptInvocation<'_>,
+    owner: KeyOwner,
+    idempotency: Option<IdempotencyKey>,
+) {
     if let Some(key) = idempotency {
-        add_fingerprints(script, key);
+        add_fingerprints(script, [key.key, key.key.owned_by(owner), key.content]);
     } else {
-        script.arg("").arg("");
+        script.arg("").arg("").arg("");
     }
 }
 
-fn add_fingerprints(script: &mut ScriptInvocation<'_>, key: IdempotencyKey) {
-    for fingerprint in [key.key, key.content] {
+fn add_fingerprints(script: &mut ScriptInvocation<'_>, fingerprints: [Fingerprint; 3]) {
+    for fingerprint in fingerprints {
         script.arg(fingerprint.number().to_be_bytes().as_slice());
     }
 }
