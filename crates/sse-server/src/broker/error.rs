@@ -52,6 +52,26 @@ pub enum BrokerError {
         /// When the oldest key makes room for a new one.
         expires_in: Duration,
     },
+    /// The keys of all channels take as many bytes as they may. Nothing was stored.
+    #[error(
+        "the keys of publishes in all channels take as much as they may (--idempotency-bytes); try \
+         again, or publish without a key"
+    )]
+    KeyBytesFull {
+        /// When a new key may have room.
+        expires_in: Duration,
+    },
+    /// The client has its part of the idempotency keys. Nothing was stored.
+    #[error(
+        "this client has {held} keys of publishes, and what is free is kept for other clients \
+         (--idempotency-keys, --idempotency-bytes)"
+    )]
+    TooManyKeysOfClient {
+        /// Keys that the client stored recently.
+        held: u64,
+        /// When the first of them counts no more.
+        expires_in: Duration,
+    },
     /// The log is unreadable at this position. A retry does not help.
     #[error("the log is damaged: {0}")]
     Damaged(String),

@@ -54,6 +54,14 @@ impl<K: Eq + Hash> Holdings<K> {
         *taken = taken.saturating_add(u32::try_from(amount).unwrap_or(u32::MAX));
     }
 
+    /// Takes back what a holder was recorded to have taken just now.
+    pub(crate) fn take_back(&mut self, holder: &K, amount: u64) {
+        if let Some(taken) = self.holders.get_mut(holder) {
+            let taken = &mut taken[index(self.slice)];
+            *taken = taken.saturating_sub(u32::try_from(amount).unwrap_or(u32::MAX));
+        }
+    }
+
     /// Returns how long it takes until something of a holder counts no more.
     pub(crate) fn time_until_release(&self, holder: &K, now_ms: u64) -> Duration {
         let taken = self.holders.get(holder);

@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `log_args` | the parts of the grammar about the network and the logs |
+//! | `network_args`, `publish_args`, `log_args` | the parts of the grammar about the network, publishing and the logs |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
 //! | `bind_hint` | advice for `--host` and `--port` |
@@ -19,6 +19,7 @@ mod cli;
 mod environment;
 mod log_args;
 mod network_args;
+mod publish_args;
 mod validate;
 mod values;
 
@@ -36,6 +37,7 @@ use crate::{
     ListenAddress,
     access_log::{AccessLogTarget, LogFormat},
     broker::{Retention, idempotency::KeyLimits},
+    budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
     http::{NamedOrigins, RequestLimits},
@@ -100,7 +102,7 @@ impl Config {
             broker,
             retention: retention(&args),
             requests: request_limits(&args),
-            publish_memory_bytes: args.publish_memory.0,
+            publish_memory_bytes: args.publishing.publish_memory.0,
             tail: tail_limits(&args),
             streams: stream_settings(&args),
             streams_max: args.streams_max,
@@ -125,17 +127,18 @@ fn retention(args: &Args) -> Retention {
 
 const fn key_limits(args: &Args) -> KeyLimits {
     KeyLimits {
-        window: args.idempotency_window,
-        keys_max: args.idempotency_keys.get(),
+        window: args.publishing.idempotency_window,
+        keys_max: args.publishing.idempotency_keys.get(),
+        bytes_max: args.publishing.idempotency_bytes.0,
     }
 }
 
 fn request_limits(args: &Args) -> RequestLimits {
     RequestLimits {
-        event_bytes_max: bytes(args.event_bytes_max),
-        batch_bytes_max: bytes(args.batch_bytes_max),
-        batch_events_max: args.batch_events_max.get(),
-        keys_max: args.idempotency_keys.get(),
+        event_bytes_max: bytes(args.publishing.event_bytes_max),
+        batch_bytes_max: bytes(args.publishing.batch_bytes_max),
+        batch_events_max: args.publishing.batch_events_max.get(),
+        keys_max: largest_share(args.publishing.idempotency_keys.get()),
     }
 }
 

@@ -270,7 +270,9 @@ impl ApiError {
 
 const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
     match error {
-        BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
+        BrokerError::TooManyKeys { expires_in, .. }
+        | BrokerError::KeyBytesFull { expires_in }
+        | BrokerError::TooManyKeysOfClient { expires_in, .. } => Some(*expires_in),
         BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
         BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
             Some(RETRY_AFTER)
@@ -320,7 +322,9 @@ const fn broker_code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
         BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
-        BrokerError::TooManyKeys { .. } => ErrorCode::TooManyIdempotencyKeys,
+        BrokerError::TooManyKeys { .. }
+        | BrokerError::KeyBytesFull { .. }
+        | BrokerError::TooManyKeysOfClient { .. } => ErrorCode::TooManyIdempotencyKeys,
         BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
         BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
         BrokerError::Damaged(_) => ErrorCode::LogDamaged,
@@ -371,10 +375,7 @@ mod tests {
             let value = response.headers().get(header::RETRY_AFTER)?;
             Some(value.to_str().unwrap().to_owned())
         };
-        let too_many_keys = |expires_in| BrokerError::TooManyKeys {
-            keys_max: 1,
-            expires_in,
-        };
+        let too_many_keys = |expires_in| BrokerError::KeyBytesFull { expires_in };
         let text = String::new;
         assert_eq!(retry_after(BrokerError::Unavailable(text())).unwrap(), "1");
         assert_eq!(retry_after(BrokerError::Damaged(text())).unwrap(), "1");

@@ -13,7 +13,7 @@ pub struct RequestLimits {
     pub batch_bytes_max: usize,
     /// Events per batch.
     pub batch_events_max: usize,
-    /// Idempotency keys per channel; a batch with more would never fit.
+    /// Idempotency keys of one client per channel; a batch with more would never fit.
     pub keys_max: usize,
 }
 

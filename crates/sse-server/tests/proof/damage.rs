@@ -69,6 +69,7 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
         keys: KeyLimits {
             window: Duration::from_mins(10),
             keys_max: 1000,
+            bytes_max: u64::MAX,
         },
     };
     let (gave_up, _) = oneshot::channel();

@@ -59,6 +59,7 @@ fn retention() -> Retention {
         keys: KeyLimits {
             window: Duration::from_mins(10),
             keys_max: 1000,
+            bytes_max: u64::MAX,
         },
     }
 }

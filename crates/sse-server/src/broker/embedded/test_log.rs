@@ -39,6 +39,7 @@ impl TestLog {
             keys: KeyLimits {
                 window: Duration::from_millis(100),
                 keys_max: 3,
+                bytes_max: u64::MAX,
             },
         };
         Self {

@@ -17,6 +17,8 @@ pub(super) struct Channels {
     by_name: HashMap<Channel, ChannelLog>,
     /// Number of events in all channels.
     events: u64,
+    /// Number of idempotency keys in all channels.
+    keys: u64,
     orders: Orders,
     /// The last ids of forgotten channels. A channel that is created again begins there.
     forgotten: HashMap<Channel, EventId>,
@@ -68,6 +70,7 @@ impl Channels {
         Self {
             by_name: HashMap::new(),
             events: 0,
+            keys: 0,
             orders: Orders::default(),
             forgotten: HashMap::new(),
             noted: IdOrder::default(),
@@ -89,6 +92,11 @@ impl Channels {
         self.events
     }
 
+    /// The number of idempotency keys in all channels.
+    pub(super) const fn keys(&self) -> u64 {
+        self.keys
+    }
+
     /// Changes a channel; returns `None` if it does not exist.
     pub(super) fn update<T>(
         &mut self,
@@ -98,8 +106,10 @@ impl Channels {
         let log = self.by_name.get_mut(channel)?;
         let old = Ranks::of(log);
         self.events -= event_count(log);
+        self.keys -= log.keys.count();
         let result = change(log);
         self.events += event_count(log);
+        self.keys += log.keys.count();
         self.orders.replace(channel, old, Ranks::of(log));
         Some(result)
     }
@@ -118,8 +128,10 @@ impl Channels {
         for (channel, log) in &mut self.by_name {
             let old = Ranks::of(log);
             self.events -= event_count(log);
+            self.keys -= log.keys.count();
             let continues = change(log);
             self.events += event_count(log);
+            self.keys += log.keys.count();
             self.orders.replace(channel, old, Ranks::of(log));
             if !continues {
                 return;
@@ -205,6 +217,7 @@ impl Channels {
             return 0;
         };
         self.events -= event_count(&log);
+        self.keys -= log.keys.count();
         self.orders
             .replace(channel, Ranks::of(&log), Ranks::default());
         self.noted.replace(channel, None, Some(log.last()));

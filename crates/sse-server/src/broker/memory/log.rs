@@ -13,7 +13,7 @@ use crate::{
     broker::{
         BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
         channel_usage::ChannelUsage,
-        client_shares::ClientShares,
+        client_shares::{ClientShares, NewKeys},
         clock::Clock,
         idempotency::{
             AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
@@ -63,7 +63,13 @@ impl Log {
         now_ms: u64,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let log_ms = self.log_ms(now_ms);
-        let dispositions = self.decide(channel, items, log_ms)?;
+        let mut new_keys = NewKeys {
+            publisher,
+            channel,
+            count: 0,
+            log_ms,
+        };
+        let dispositions = self.decide(&mut new_keys, items)?;
         if let Some(outcomes) = known_outcomes(&dispositions) {
             return Ok(outcomes);
         }
@@ -71,13 +77,14 @@ impl Log {
         let Retention {
             keys, events_max, ..
         } = self.retention;
-        let expiry_ms = keys.expiry_ms(log_ms);
+        let (owner, expiry_ms) = (publisher.key_owner(), keys.expiry_ms(log_ms));
         let store = |log: &mut ChannelLog| {
-            let outcomes = store_new_items(items, &dispositions, |item| {
+            let outcomes = store_new_items(items, &dispositions, |item, key| {
                 let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
                 self.bytes += bytes;
-                if let Some(idempotency) = item.idempotency {
-                    log.keys.remember(idempotency, ids, expiry_ms);
+                if let Some(key) = key {
+                    let known = key.stored_with(ids, owner);
+                    log.keys.remember(key.key, known, expiry_ms);
                 }
                 Ok::<_, BrokerError>(ids)
             });
@@ -88,24 +95,28 @@ impl Log {
             .channels
             .update(channel, store)
             .expect("the channel exists, or was created")?;
+        self.shares.record_keys(new_keys);
         self.bytes = trim_to_bytes(&mut self.channels, self.bytes, self.retention.bytes_max);
         Ok(outcomes)
     }
 
-    /// Decides what to do with each item, and makes room for the new keys.
+    /// Decides what to do with each item, counts the new keys, and makes room for them.
     fn decide(
         &mut self,
-        channel: &Channel,
+        new: &mut NewKeys<'_>,
         items: &[AppendItem],
-        log_ms: u64,
     ) -> Result<Vec<Disposition>, BrokerError> {
-        let limits = self.retention.keys;
-        let decide = |keys: &mut Keys| {
-            let dispositions =
-                dispositions(items, |key| Ok::<_, BrokerError>(keys.find(key, log_ms)))?;
-            let new_keys = count_new_keys(items, &dispositions);
-            if new_keys > 0 {
-                keys.make_room(new_keys, log_ms, limits)?;
+        let (channel, log_ms, stored) = (new.channel, new.log_ms, self.channels.keys());
+        let (limits, shares) = (self.retention.keys, &self.shares);
+        let owner = new.publisher.key_owner();
+        let mut decide = |keys: &mut Keys| {
+            let find = |key| Ok::<_, BrokerError>(keys.find(key, log_ms));
+            let dispositions = dispositions(items, owner, find)?;
+            let count = count_new_keys(&dispositions);
+            if count > 0 {
+                let forgotten = keys.make_room(count, log_ms) as u64;
+                new.count = count as u64;
+                shares.check_keys(*new, keys.stored_beside(stored - forgotten), limits)?;
             }
             Ok(dispositions)
         };
@@ -215,6 +226,7 @@ impl Log {
             channels: self.channels.count(),
             events: self.channels.events(),
             bytes: self.bytes,
+            keys: self.channels.keys(),
         }
     }
 

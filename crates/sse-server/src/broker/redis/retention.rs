@@ -71,10 +71,15 @@ async fn run_round(streams: &Arc<Streams>) -> Result<LogSize, BrokerError> {
         expire_all_keys(streams, &channel).await?;
         match trim(streams, &channel, to_forget > 0).await {
             Ok(Trimmed::Forgotten) => to_forget = to_forget.saturating_sub(1),
-            Ok(Trimmed::Kept { events, bytes }) => {
+            Ok(Trimmed::Kept {
+                events,
+                bytes,
+                keys,
+            }) => {
                 size.channels += 1;
                 size.events += events;
                 size.bytes += bytes;
+                size.keys += keys;
             }
             // The error concerns this channel alone; its key may not be a stream, for example.
             Err(CommandError::Rejected(error)) => {
@@ -120,16 +125,21 @@ const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
 enum Trimmed {
     /// The channel was dead, and is forgotten.
     Forgotten,
-    /// The channel has this many events, whose stream takes about this much memory.
-    Kept { events: u64, bytes: u64 },
+    /// The channel has this many events, whose stream takes about this much memory, and this many
+    /// idempotency keys.
+    Kept { events: u64, bytes: u64, keys: u64 },
 }
 
 impl Trimmed {
-    const fn from_reply((is_forgotten, events, bytes): (bool, u64, u64)) -> Self {
+    const fn from_reply((is_forgotten, events, bytes, keys): (bool, u64, u64, u64)) -> Self {
         if is_forgotten {
             Self::Forgotten
         } else {
-            Self::Kept { events, bytes }
+            Self::Kept {
+                events,
+                bytes,
+                keys,
+            }
         }
     }
 }

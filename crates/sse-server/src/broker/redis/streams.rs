@@ -31,8 +31,9 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError, Publisher, Retention, Settled, Warning,
-    client_shares::ClientShares,
-    idempotency::{AppendItem, AppendOutcome},
+    client_shares::{ClientShares, NewKeys},
+    clock::now_ms,
+    idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
 };
 
 /// How far Redis' clock must be past an id before no event up to that id is expected any more.
@@ -164,10 +165,19 @@ impl Streams {
             let by = (publisher, &self.shares);
             self.registry.register(by, channel, session).await?;
         }
-        let mut script = append_script(&self.names, channel, &self.retention, is_first);
-        add_items(&mut script, items);
+        let claim = self.shares.claim_keys(NewKeys {
+            publisher,
+            channel,
+            count: count_keys(items),
+            log_ms: now_ms(),
+        });
+        let held_keys = claim.held_before();
+        let mut script = append_script(&self.names, channel, &self.retention, is_first, held_keys);
+        add_items(&mut script, publisher.key_owner(), items);
         let reply = session.run(&script).await?;
-        let outcomes = parse_append_reply(reply, items.len(), self.retention.keys.keys_max)?;
+        let keys_max = self.retention.keys.keys_max;
+        let outcomes = parse_append_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
+        claim.keep(count_stored_keys(items, &outcomes));
         self.record_outcomes(channel, &outcomes, session.era());
         Ok(outcomes)
     }

@@ -34,6 +34,7 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
         keys: KeyLimits {
             window: Duration::MAX,
             keys_max: 0,
+            bytes_max: u64::MAX,
         },
     };
     let state = CommittedState {

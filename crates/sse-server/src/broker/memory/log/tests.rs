@@ -21,6 +21,7 @@ fn log() -> Log {
         keys: KeyLimits {
             window: Duration::from_millis(100),
             keys_max: 3,
+            bytes_max: u64::MAX,
         },
     };
     Log::new(retention, 0)
