@@ -17,7 +17,9 @@
 //! |---|---|
 //! | `client_net` | what counts as one client |
 //! | `share` | what one request uses of a budget |
+//! | `allocated` | what an allocation really takes |
 
+mod allocated;
 mod client_net;
 mod share;
 
@@ -29,7 +31,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{client_net::ClientNet, share::Share};
+pub(crate) use self::{allocated::allocated_bytes, client_net::ClientNet, share::Share};
 
 /// Permits that all clients share. A clone is the same budget.
 #[derive(Debug, Clone)]
