@@ -13,7 +13,7 @@ use bytes::{BufMut, BytesMut};
 /// CR, LF and CR LF each end a line and arrive as LF. Empty data becomes one empty line, because a
 /// parser does not dispatch an event without data.
 pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
-    out.reserve(data.len() + kind.len() + 64);
+    out.reserve(data_capacity(data) + kind.len() + 64);
     write_field(out, "id", id);
     write_type(out, kind);
     for line in split_lines(data) {
@@ -22,6 +22,16 @@ pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
         out.put_u8(b'\n');
     }
     out.put_u8(b'\n');
+}
+
+/// Returns the bytes to reserve for `data`. Counting line ends pays only for large data, of which a
+/// buffer that grows takes up to twice the length.
+fn data_capacity(data: &str) -> usize {
+    if data.len() < LARGE_DATA {
+        data.len()
+    } else {
+        encoded_len(data)
+    }
 }
 
 /// Returns how many bytes `data` takes in a block, without the `data: ` of its first line and the end
@@ -36,6 +46,8 @@ pub fn encoded_len(data: &str) -> usize {
         .sum::<usize>();
     length - LINE_OVERHEAD
 }
+
+const LARGE_DATA: usize = 16 << 10;
 
 /// Bytes of a `data` line besides its text: `data: ` and the line end.
 pub const LINE_OVERHEAD: usize = 7;

@@ -11,7 +11,7 @@ use std::{
 use actix_web::HttpRequest;
 
 /// An IPv4 address, or the /64 of an IPv6 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientNet(IpAddr);
 
 impl ClientNet {

@@ -18,7 +18,9 @@
 //! | `client_net` | what counts as one client |
 //! | `holdings` | what each client holds of a store, which frees it only after a time |
 //! | `share` | what one request uses of a budget |
+//! | `allocated` | what an allocation really takes |
 
+mod allocated;
 mod client_net;
 mod holdings;
 mod share;
@@ -32,6 +34,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 pub(crate) use self::{
+    allocated::allocated_bytes,
     client_net::ClientNet,
     holdings::{Holdings, free_needed, largest_share},
     share::Share,

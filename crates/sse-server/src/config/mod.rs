@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `publish_args`, `log_args` | the parts of the grammar about the network, publishing and the logs |
+//! | `network_args`, `publish_args`, `stream_args`, `log_args` | the parts of the grammar about the network, publishing, streams and the logs |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
 //! | `bind_hint` | advice for `--host` and `--port` |
@@ -20,6 +20,7 @@ mod environment;
 mod log_args;
 mod network_args;
 mod publish_args;
+mod stream_args;
 mod validate;
 mod values;
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub publish_memory_bytes: u64,
     /// What the tail of a channel keeps in memory.
     pub tail: TailLimits,
+    /// Bytes of all streams whose connections are full.
+    pub blocked_bytes_max: usize,
     /// What every stream shares.
     pub streams: StreamSettings,
     /// Open streams; `None` if the number of open files decides.
@@ -104,10 +107,11 @@ impl Config {
             requests: request_limits(&args),
             publish_memory_bytes: args.publishing.publish_memory.0,
             tail: tail_limits(&args),
+            blocked_bytes_max: bytes(args.streams.blocked_bytes),
             streams: stream_settings(&args),
-            streams_max: args.streams_max,
+            streams_max: args.streams.streams_max,
             fanout: fanout_settings(&args),
-            fanout_threads: args.fanout_threads,
+            fanout_threads: args.streams.fanout_threads,
             log: args.logging.log,
             log_format: args.logging.log_format,
             access_log: args.logging.access_log,
@@ -144,23 +148,23 @@ fn request_limits(args: &Args) -> RequestLimits {
 
 fn tail_limits(args: &Args) -> TailLimits {
     TailLimits {
-        events_max: args.tail_events,
-        bytes_max: bytes(args.tail_bytes),
+        events_max: args.streams.tail_events,
+        bytes_max: bytes(args.streams.tail_bytes),
     }
 }
 
 const fn stream_settings(args: &Args) -> StreamSettings {
     StreamSettings {
-        heartbeat: args.heartbeat,
-        retry: args.retry,
+        heartbeat: args.streams.heartbeat,
+        retry: args.streams.retry,
     }
 }
 
 const fn fanout_settings(args: &Args) -> FanoutSettings {
     FanoutSettings {
-        coalesce: args.coalesce,
-        heartbeat: args.heartbeat,
-        write_timeout: args.write_timeout,
+        coalesce: args.streams.coalesce,
+        heartbeat: args.streams.heartbeat,
+        write_timeout: args.streams.write_timeout,
     }
 }
 

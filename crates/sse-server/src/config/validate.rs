@@ -110,12 +110,15 @@ fn check_credentials(args: &NetworkArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// An event must fit in a batch, and a batch in the memory for bodies.
+/// An event must fit in a batch, a batch in the memory for bodies, and an event in the memory of
+/// blocked streams.
 fn check_sizes(args: &Args) -> Result<(), String> {
     let event = ("--event-bytes-max", args.publishing.event_bytes_max);
     let batch = ("--batch-bytes-max", args.publishing.batch_bytes_max);
     let memory = ("--publish-memory", args.publishing.publish_memory);
-    for ((small, small_size), (large, large_size)) in [(event, batch), (batch, memory)] {
+    let blocked = ("--blocked-bytes", args.streams.blocked_bytes);
+    let pairs = [(event, batch), (batch, memory), (event, blocked)];
+    for ((small, small_size), (large, large_size)) in pairs {
         if small_size > large_size {
             return Err(format!(
                 "{small} {small_size} is more than {large} {large_size}: one would never fit"

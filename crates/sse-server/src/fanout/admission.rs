@@ -129,6 +129,8 @@ pub enum CloseReason {
     Client,
     /// The client accepted no data for too long.
     Stalled,
+    /// The client read slowly, and blocked streams held too much memory.
+    BlockedBytes,
     /// The client no longer answers: it acknowledges neither data nor probes.
     Unreachable,
     /// The client sent too much after its request.
@@ -140,9 +142,11 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Client,
         Self::Stalled,
+        Self::BlockedBytes,
+        Self::Unreachable,
         Self::TooMuchInput,
         Self::UntilReached,
         Self::Shutdown,
@@ -153,6 +157,7 @@ impl CloseReason {
         match self {
             Self::Client => "client",
             Self::Stalled => "stalled",
+            Self::BlockedBytes => "blocked_bytes",
             Self::Unreachable => "unreachable",
             Self::TooMuchInput => "too_much_input",
             Self::UntilReached => "until_reached",

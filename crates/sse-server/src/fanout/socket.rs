@@ -26,6 +26,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stall::UNSENT_BYTES;
+use crate::budget::ClientNet;
 
 /// Evaluates an expression for the socket of any transport.
 macro_rules! with_socket {
@@ -83,6 +84,11 @@ impl AcceptedSocket {
             Self::Tcp(socket) => socket.peer_addr().ok(),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Returns the network of the client, if it has one and is still connected.
+    pub(super) fn client_net(&self) -> Option<ClientNet> {
+        self.peer_address().map(|address| address.ip().into())
     }
 
     /// Returns how many written bytes the kernel may hold that the client cannot read yet.
@@ -170,6 +176,14 @@ pub enum StreamSocket {
 }
 
 impl StreamSocket {
+    /// Returns the network of the client, if it has one and is still connected.
+    pub(super) fn client_net(&self) -> Option<ClientNet> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip().into()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Returns what a fan-out thread polls while no write is blocked.
     pub(super) fn interest(&self) -> Interest {
         match self {

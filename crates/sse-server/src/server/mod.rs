@@ -40,7 +40,7 @@ use crate::{
     config::Config,
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        page_cache::PageCache, streams::Streams, thread::Fanout,
+        blocked::BlockedBytes, page_cache::PageCache, streams::Streams, thread::Fanout,
     },
     http::{AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
     metrics::Metrics,
@@ -159,7 +159,8 @@ impl Resources {
             self.metrics.clone(),
             Handle::current(),
         );
-        let fanout = start_fanout(config, &hub, &pages, &self.metrics)
+        let blocked = BlockedBytes::new(config.blocked_bytes_max, self.metrics.clone());
+        let fanout = start_fanout(config, &hub, &pages, &blocked, &self.metrics)
             .context("cannot start the fan-out threads")?;
         let streams_max = streams_max(config.streams_max, self.connections_max);
         let admission = Admission::new(streams_max, self.metrics.clone());
@@ -179,6 +180,7 @@ impl Resources {
             streams: Streams {
                 hub: hub.clone(),
                 pages,
+                blocked,
                 settings: config.streams,
                 fanout,
                 attached: AttachedList::default(),
@@ -200,6 +202,7 @@ fn start_fanout(
     config: &Config,
     hub: &Hub,
     pages: &PageCache,
+    blocked: &BlockedBytes,
     metrics: &Metrics,
 ) -> std::io::Result<Option<Fanout>> {
     let threads = config
@@ -212,6 +215,7 @@ fn start_fanout(
                 config.fanout,
                 hub.clone(),
                 pages.clone(),
+                blocked.clone(),
                 metrics.clone(),
                 Handle::current(),
             )

@@ -6,6 +6,7 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
+//! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
@@ -47,6 +48,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod access_log;
+mod blocked;
 mod broken_stderr;
 mod broker_contract;
 mod client_shares;
