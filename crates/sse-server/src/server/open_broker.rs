@@ -40,6 +40,7 @@ pub(super) async fn open(
                 url,
                 prefix,
                 timeout: *timeout,
+                event_bytes_max: config.requests.event_bytes_max,
             };
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)
         }

@@ -11,7 +11,8 @@
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
 //! | `registry` | the set of all channels, and its limit |
-//! | `connection` | the connection for commands and its supervisor, which reconnects for ever |
+//! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
+//! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session` | commands that belong together; what their failure means |
 //! | `pubsub` | the connection for notifications, and a poll in case one is lost |
 //! | `failover` | finds events that Redis has lost, and records the loss |
@@ -27,12 +28,14 @@
 
 mod backoff;
 mod connection;
+mod dial;
 mod durability;
 mod entries;
 mod errors;
 mod failover;
 mod foreign_entries;
 mod forward_read;
+mod handshake;
 mod idempotency;
 mod info;
 mod known_ids;
@@ -43,6 +46,8 @@ mod pubsub;
 mod reader;
 mod registry;
 mod replies;
+mod reply_limit;
+mod reply_meter;
 mod retention;
 mod scripts;
 mod session;
@@ -52,14 +57,13 @@ mod verification;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Client;
 use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    connection::Connection, failover::LossDetector, names::Names, outage_log::OutageLog,
-    pubsub::PubSubListener, streams::Streams,
+    connection::Connection, dial::Dialer, failover::LossDetector, names::Names,
+    outage_log::OutageLog, pubsub::PubSubListener, reply_limit::reply_cost_max, streams::Streams,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
@@ -88,6 +92,8 @@ pub struct RedisOptions<'a> {
     pub prefix: &'a str,
     /// Longest time for a publish, a read or any other step to be answered.
     pub timeout: Duration,
+    /// Bytes of the data of the largest event. Replies can be larger if it is.
+    pub event_bytes_max: usize,
 }
 
 impl RedisBroker {
@@ -104,7 +110,7 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let client = open_client(options.url)?;
+        let dialer = dialer(&options, &retention)?;
         let names = Names::new(options.prefix);
         let losses = loss_detector(names.clone(), &retention, metrics.clone());
         let tasks = Tasks {
@@ -112,7 +118,7 @@ impl RedisBroker {
             ended: CancellationToken::new(),
         };
         let guard = tasks.ended.clone().drop_guard();
-        let connection = tasks.start_connection(client.clone(), options.timeout, losses.clone());
+        let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
         connection.wait_for_first().await?;
         let broker = Self {
             streams: Arc::new(Streams::new(connection, names.clone(), retention, losses)),
@@ -122,7 +128,7 @@ impl RedisBroker {
             _tasks: Arc::new(guard),
         };
         tasks.start_notifications(PubSubListener {
-            client,
+            dialer,
             names,
             notifier: broker.notifier.clone(),
             followed_changed: broker.followed_changed.clone(),
@@ -223,10 +229,13 @@ impl RedisBroker {
     }
 }
 
-fn open_client(url: &str) -> Result<Client, RedisSetupError> {
-    url::open_client(url).map_err(|_| RedisSetupError::Url {
+fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
+    let url = options.url;
+    let client = redis::Client::open(url).map_err(|_| RedisSetupError::Url {
         url: without_password(url),
-    })
+    })?;
+    let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
+    Ok(Dialer::new(client, reply_cost_max))
 }
 
 fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
@@ -247,11 +256,11 @@ struct Tasks<'a> {
 impl Tasks<'_> {
     fn start_connection(
         &self,
-        client: Client,
+        dialer: Dialer,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> Connection {
-        let (connection, supervisor) = Connection::new(client, timeout, losses);
+        let (connection, supervisor) = Connection::new(dialer, timeout, losses);
         self.spawn(supervisor.run());
         connection
     }

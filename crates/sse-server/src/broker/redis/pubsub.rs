@@ -18,7 +18,7 @@ use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use redis::{
-    Client, Msg,
+    Msg,
     aio::{PubSub, PubSubSink, PubSubStream},
 };
 use sse_proto::Channel;
@@ -29,6 +29,7 @@ use tokio::{
 
 use super::{
     backoff::{Backoff, with_timeout},
+    dial::Dialer,
     names::Names,
     outage_log::OutageLog,
 };
@@ -49,7 +50,7 @@ const POLLS_PER_ROUND_MAX: usize = 20;
 
 /// Receives notifications for the channels that are followed.
 pub(super) struct PubSubListener {
-    pub(super) client: Client,
+    pub(super) dialer: Dialer,
     pub(super) names: Names,
     pub(super) notifier: ChangeNotifier,
     /// Notified when the followed channels have changed.
@@ -65,7 +66,7 @@ impl PubSubListener {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            match with_timeout(self.reply_timeout(), self.client.get_async_pubsub()).await {
+            match with_timeout(self.reply_timeout(), self.dialer.open_pubsub()).await {
                 Ok(pubsub) => {
                     let end = self.receive(pubsub).await;
                     if end.has_replied {
