@@ -213,14 +213,19 @@ impl Broker {
     /// Notifies `watcher` of every append to `channel` from now on, until the watcher is dropped.
     pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
         self.notifier().follow(channel, watcher);
-        if let Self::Redis(broker) = self {
-            broker.followed_changed();
-        }
+        self.update_subscription(channel);
     }
 
     /// Removes the watchers of `channel` that were dropped.
     pub fn remove_dropped_watchers(&self, channel: &Channel) {
         self.notifier().remove_dropped(channel);
+        self.update_subscription(channel);
+    }
+
+    fn update_subscription(&self, channel: &Channel) {
+        if let Self::Redis(broker) = self {
+            broker.update_subscription(channel);
+        }
     }
 
     fn notifier(&self) -> &ChangeNotifier {

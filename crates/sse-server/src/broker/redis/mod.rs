@@ -14,7 +14,7 @@
 //! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session` | commands that belong together; what their failure means |
-//! | `pubsub` | the connection for notifications, and a poll in case one is lost |
+//! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
@@ -52,18 +52,20 @@ mod retention;
 mod scripts;
 mod session;
 mod streams;
+mod subscriptions;
 mod url;
 mod verification;
 
 use std::{sync::Arc, time::Duration};
 
 use sse_proto::{Channel, Event, EventId, api::Gap};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
     connection::Connection, dial::Dialer, failover::LossDetector, names::Names,
     outage_log::OutageLog, pubsub::PubSubListener, reply_limit::reply_cost_max, streams::Streams,
+    subscriptions::Subscriptions,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
@@ -78,7 +80,7 @@ use crate::metrics::Metrics;
 pub struct RedisBroker {
     streams: Arc<Streams>,
     notifier: ChangeNotifier,
-    followed_changed: Arc<Notify>,
+    subscriptions: Arc<Subscriptions>,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
 }
@@ -120,10 +122,11 @@ impl RedisBroker {
         let guard = tasks.ended.clone().drop_guard();
         let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
         connection.wait_for_first().await?;
+        let notifier = ChangeNotifier::default();
         let broker = Self {
             streams: Arc::new(Streams::new(connection, names.clone(), retention, losses)),
-            notifier: ChangeNotifier::default(),
-            followed_changed: Arc::new(Notify::new()),
+            subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
+            notifier,
             metrics,
             _tasks: Arc::new(guard),
         };
@@ -131,7 +134,7 @@ impl RedisBroker {
             dialer,
             names,
             notifier: broker.notifier.clone(),
-            followed_changed: broker.followed_changed.clone(),
+            subscriptions: broker.subscriptions.clone(),
             outage: OutageLog::default(),
             timeout: options.timeout,
         });
@@ -215,9 +218,9 @@ impl RedisBroker {
         &self.notifier
     }
 
-    /// Updates the subscriptions after the followed channels have changed.
-    pub(super) fn followed_changed(&self) {
-        self.followed_changed.notify_one();
+    /// Updates the subscription of `channel` after its watchers have changed.
+    pub(super) fn update_subscription(&self, channel: &Channel) {
+        self.subscriptions.update(channel);
     }
 
     pub(super) fn era(&self) -> Option<u64> {
