@@ -45,6 +45,9 @@ use std::sync::Weak;
 
 use sse_proto::{Channel, Event, EventId, api::Gap};
 
+use crate::budget::ClientNet;
+
+pub(crate) use self::redis::FollowPermit;
 use self::{
     embedded::Embedded,
     idempotency::{AppendItem, AppendOutcome},
@@ -59,6 +62,10 @@ pub use self::{
         Appended, BackPage, Continuity, GAP, Page, PageLimits, ReadFrom, Settled, Stored, lost_of,
     },
 };
+
+/// The broker follows as many channels as it may, of all clients or of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FollowLimitReached;
 
 /// The store of the events. The set is closed, and the settings choose one at start.
 #[derive(Debug, Clone)]
@@ -207,6 +214,24 @@ impl Broker {
             Self::Embedded(broker) => Ok(broker.last_id(channel)),
             Self::Memory(broker) => Ok(broker.last_id(channel)),
             Self::Redis(broker) => broker.last_id(channel).await,
+        }
+    }
+
+    /// Allows the caller to follow one more channel on behalf of `client`.
+    ///
+    /// # Errors
+    ///
+    /// The limit of followed channels is reached, which only Redis has.
+    pub(crate) fn follow_permit(
+        &self,
+        client: Option<ClientNet>,
+    ) -> Result<Option<FollowPermit>, FollowLimitReached> {
+        match self {
+            Self::Embedded(_) | Self::Memory(_) => Ok(None),
+            Self::Redis(broker) => match broker.follow_permit(client) {
+                Some(permit) => Ok(Some(permit)),
+                None => Err(FollowLimitReached),
+            },
         }
     }
 

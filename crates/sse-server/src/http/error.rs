@@ -22,6 +22,8 @@ pub(super) const ROUTES: &str = "\
 
 /// Delay before a retry if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Delay before a retry that needs other streams to end.
+const RETRY_AFTER_STREAM: Duration = Duration::from_secs(5);
 
 /// The result of a step of a request.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -167,6 +169,12 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
+    /// The streams of this client, or of all clients, follow as many channels as they may.
+    #[error(
+        "too many channels are followed at once: close streams, or name fewer channels, and try \
+         again (--redis-followed-max sets the limit, of which one client gets a quarter)"
+    )]
+    TooManyChannels,
     /// The broker failed.
     #[error("{0}{advice}", advice = advice(.0))]
     Broker(#[from] BrokerError),
@@ -225,6 +233,7 @@ impl ApiError {
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
+            Self::TooManyChannels => ErrorCode::TooManyChannels,
             Self::Broker(error) => broker_code(error),
         }
     }
@@ -233,6 +242,7 @@ impl ApiError {
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
+            Self::TooManyChannels => Some(RETRY_AFTER_STREAM),
             Self::Broker(error) => broker_retry_after(error),
             _ => None,
         }

@@ -15,6 +15,7 @@
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session` | commands that belong together; what their failure means |
 //! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
+//! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
@@ -33,6 +34,7 @@ mod durability;
 mod entries;
 mod errors;
 mod failover;
+mod follow_limit;
 mod foreign_entries;
 mod forward_read;
 mod handshake;
@@ -62,10 +64,11 @@ use sse_proto::{Channel, Event, EventId, api::Gap};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    connection::Connection, dial::Dialer, failover::LossDetector, names::Names,
-    outage_log::OutageLog, pubsub::PubSubListener, reply_limit::reply_cost_max, streams::Streams,
-    subscriptions::Subscriptions,
+    connection::Connection, dial::Dialer, failover::LossDetector, follow_limit::FollowLimit,
+    names::Names, outage_log::OutageLog, pubsub::PubSubListener, reply_limit::reply_cost_max,
+    streams::Streams, subscriptions::Subscriptions,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
@@ -73,7 +76,7 @@ use super::{
     idempotency::{AppendItem, AppendOutcome},
     notify::ChangeNotifier,
 };
-use crate::metrics::Metrics;
+use crate::{budget::ClientNet, metrics::Metrics};
 
 /// A handle on the streams; clones share it. Its tasks end with the last clone.
 #[derive(Debug, Clone)]
@@ -81,6 +84,7 @@ pub struct RedisBroker {
     streams: Arc<Streams>,
     notifier: ChangeNotifier,
     subscriptions: Arc<Subscriptions>,
+    follow_limit: FollowLimit,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
 }
@@ -94,6 +98,8 @@ pub struct RedisOptions<'a> {
     pub prefix: &'a str,
     /// Longest time for a publish, a read or any other step to be answered.
     pub timeout: Duration,
+    /// Channels that this node follows at a time; one client gets a quarter.
+    pub followed_max: usize,
     /// Bytes of the data of the largest event. Replies can be larger if it is.
     pub event_bytes_max: usize,
 }
@@ -127,6 +133,7 @@ impl RedisBroker {
             streams: Arc::new(Streams::new(connection, names.clone(), retention, losses)),
             subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
             notifier,
+            follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             metrics,
             _tasks: Arc::new(guard),
         };
@@ -216,6 +223,11 @@ impl RedisBroker {
 
     pub(super) const fn notifier(&self) -> &ChangeNotifier {
         &self.notifier
+    }
+
+    /// Allows one more followed channel on behalf of `client`; returns `None` at the limit.
+    pub(super) fn follow_permit(&self, client: Option<ClientNet>) -> Option<FollowPermit> {
+        self.follow_limit.try_acquire(client)
     }
 
     /// Updates the subscription of `channel` after its watchers have changed.
