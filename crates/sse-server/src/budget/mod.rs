@@ -17,10 +17,12 @@
 //! |---|---|
 //! | `client_net` | what counts as one client |
 //! | `holdings` | what each client holds of a store, which frees it only after a time |
+//! | `rate` | how much a client may use per second |
 //! | `share` | what one request uses of a budget |
 
 mod client_net;
 mod holdings;
+mod rate;
 mod share;
 
 use std::{
@@ -34,6 +36,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::{
     client_net::ClientNet,
     holdings::{Holdings, free_needed, largest_share},
+    rate::{Rate, Reservation},
     share::Share,
 };
 

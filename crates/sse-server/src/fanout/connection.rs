@@ -22,7 +22,7 @@ use super::{
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
 };
-use crate::channel::multi::Fetch;
+use crate::{budget::ClientNet, channel::multi::Fetch};
 
 /// Bytes that a client may send after its request. The server discards them, and closes the
 /// connection of a client that sends more.
@@ -217,6 +217,11 @@ impl Connection {
                 Err(_) => return Err(CloseReason::Client),
             }
         }
+    }
+
+    /// Returns the network of the client.
+    pub(super) fn client(&self) -> Option<ClientNet> {
+        self.socket.client()
     }
 
     /// Returns the kernel's name of the connection's socket.

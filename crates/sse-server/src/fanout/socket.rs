@@ -26,6 +26,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stall::UNSENT_BYTES;
+use crate::budget::ClientNet;
 
 /// Evaluates an expression for the socket of any transport.
 macro_rules! with_socket {
@@ -170,6 +171,14 @@ pub enum StreamSocket {
 }
 
 impl StreamSocket {
+    /// Returns the network of the client; `None` over a unix socket.
+    pub(super) fn client(&self) -> Option<ClientNet> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip().into()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Returns what a fan-out thread polls while no write is blocked.
     pub(super) fn interest(&self) -> Interest {
         match self {

@@ -33,7 +33,7 @@ use super::{
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::MultiSubscription;
+use crate::channel::{MultiSubscription, Searcher};
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ pub fn stream_body(
     comment: &str,
     guard: StreamGuard,
     handover: Option<Handover>,
+    searcher: Searcher,
 ) -> impl MessageBody + use<> {
     let state = State::from(new);
     let opening = state.encode_opening(streams.settings.retry, comment);
@@ -72,6 +73,7 @@ pub fn stream_body(
         handover,
         opening: Some(opening),
         guard,
+        searcher,
         last_write: Instant::now(),
         close_reason: CloseReason::Client,
     });
@@ -98,6 +100,7 @@ struct Driver {
     /// `None` once it is sent.
     opening: Option<Bytes>,
     guard: StreamGuard,
+    searcher: Searcher,
     last_write: Instant,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
@@ -240,7 +243,12 @@ impl Driver {
         if matches!(self.state, State::Ready(_))
             && let State::Ready(subscription) = mem::replace(&mut self.state, State::Detached)
         {
-            let attached = AttachedStream::new(&self.streams, subscription, self.until);
+            let attached = AttachedStream::new(
+                &self.streams,
+                subscription,
+                self.until,
+                self.searcher.clone(),
+            );
             self.state = State::Attached(Box::new(attached));
         }
     }

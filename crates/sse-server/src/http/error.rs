@@ -12,7 +12,12 @@ use actix_web::{
 };
 use sse_proto::event::InvalidName;
 
-use super::{error_code::ErrorCode, rejections::Rejection, request::json_depth::DEPTH_MAX};
+use super::{
+    broker_error::{self, advice},
+    error_code::ErrorCode,
+    rejections::Rejection,
+    request::json_depth::DEPTH_MAX,
+};
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
@@ -21,7 +26,7 @@ pub(super) const ROUTES: &str = "\
     GET /health/ready, GET /metrics";
 
 /// Delay before a retry if nothing better is known.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The result of a step of a request.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -225,7 +230,7 @@ impl ApiError {
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
-            Self::Broker(error) => broker_code(error),
+            Self::Broker(error) => broker_error::code(error),
         }
     }
 
@@ -233,51 +238,15 @@ impl ApiError {
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
-            Self::Broker(error) => broker_retry_after(error),
+            Self::Broker(error) => broker_error::retry_after(error),
             _ => None,
         }
     }
 
     fn log(&self, code: &str) {
         if let Self::Broker(error) = self {
-            log_broker_error(error, code);
+            broker_error::log(error, code);
         }
-    }
-}
-
-const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
-    match error {
-        BrokerError::TooManyKeys { expires_in, .. }
-        | BrokerError::KeyBytesFull { expires_in }
-        | BrokerError::TooManyKeysOfClient { expires_in, .. } => Some(*expires_in),
-        BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
-        BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
-            Some(RETRY_AFTER)
-        }
-        BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
-    }
-}
-
-fn log_broker_error(error: &BrokerError, code: &str) {
-    if let BrokerError::Damaged(_) = error {
-        tracing::error!(%error, "the log cannot be read");
-    } else {
-        // The broker itself logs when it becomes unavailable and available again.
-        tracing::debug!(code, %error, "a request failed at the broker");
-    }
-}
-
-const fn broker_code(error: &BrokerError) -> ErrorCode {
-    match error {
-        BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
-        BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
-        BrokerError::TooManyKeys { .. }
-        | BrokerError::KeyBytesFull { .. }
-        | BrokerError::TooManyKeysOfClient { .. } => ErrorCode::TooManyIdempotencyKeys,
-        BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
-        BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
-        BrokerError::Damaged(_) => ErrorCode::LogDamaged,
-        BrokerError::Full(_) => ErrorCode::LogFull,
     }
 }
 
@@ -308,17 +277,6 @@ impl ResponseError for ApiError {
 fn whole_seconds(delay: Duration) -> u64 {
     let part = u64::from(delay.subsec_nanos() > 0);
     delay.as_secs().saturating_add(part).max(1)
-}
-
-/// What a publisher can do about an error of the broker, if the error does not state it.
-const fn advice(error: &BrokerError) -> &'static str {
-    match error {
-        BrokerError::OutcomeUnknown(_) => {
-            "; the events may or may not be stored. A publish with an Idempotency-Key can be sent \
-             again with that key and is stored once; without a key it may be stored twice"
-        }
-        _ => "",
-    }
 }
 
 /// Text from a request for an error message, limited to 80 characters.

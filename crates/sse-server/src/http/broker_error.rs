@@ -1,0 +1,58 @@
+//! What an error of the broker means for a client.
+
+use std::time::Duration;
+
+use super::{error::RETRY_AFTER, error_code::ErrorCode};
+use crate::broker::BrokerError;
+
+/// Delay after which the same request may succeed; `None` if a retry alone does not help.
+pub(super) const fn retry_after(error: &BrokerError) -> Option<Duration> {
+    match error {
+        BrokerError::TooManyKeys { expires_in, .. }
+        | BrokerError::KeyBytesFull { expires_in }
+        | BrokerError::TooManyKeysOfClient { expires_in, .. } => Some(*expires_in),
+        BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
+        BrokerError::Unavailable(_)
+        | BrokerError::OutcomeUnknown(_)
+        | BrokerError::TooManySearches
+        | BrokerError::Damaged(_) => Some(RETRY_AFTER),
+        BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
+    }
+}
+
+/// Logs an error of the broker.
+pub(super) fn log(error: &BrokerError, code: &str) {
+    if let BrokerError::Damaged(_) = error {
+        tracing::error!(%error, "the log cannot be read");
+    } else {
+        // The broker itself logs when it becomes unavailable and available again.
+        tracing::debug!(code, %error, "a request failed at the broker");
+    }
+}
+
+/// Returns the code of an error of the broker.
+pub(super) const fn code(error: &BrokerError) -> ErrorCode {
+    match error {
+        BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
+        BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
+        BrokerError::TooManyKeys { .. }
+        | BrokerError::KeyBytesFull { .. }
+        | BrokerError::TooManyKeysOfClient { .. } => ErrorCode::TooManyIdempotencyKeys,
+        BrokerError::TooManySearches => ErrorCode::Busy,
+        BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
+        BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
+        BrokerError::Damaged(_) => ErrorCode::LogDamaged,
+        BrokerError::Full(_) => ErrorCode::LogFull,
+    }
+}
+
+/// What a publisher can do about an error of the broker, if the error does not state it.
+pub(super) const fn advice(error: &BrokerError) -> &'static str {
+    match error {
+        BrokerError::OutcomeUnknown(_) => {
+            "; the events may or may not be stored. A publish with an Idempotency-Key can be sent \
+             again with that key and is stored once; without a key it may be stored twice"
+        }
+        _ => "",
+    }
+}
