@@ -72,6 +72,9 @@ pub enum BrokerError {
         /// When the first of them counts no more.
         expires_in: Duration,
     },
+    /// Too many searches wait to read the log. Nothing was read; the caller can retry.
+    #[error("too many searches read the log; try again, perhaps with a smaller range or no filter")]
+    TooManySearches,
     /// The log is unreadable at this position. A retry does not help.
     #[error("the log is damaged: {0}")]
     Damaged(String),

@@ -17,12 +17,14 @@
 //! |---|---|
 //! | `client_net` | what counts as one client |
 //! | `holdings` | what each client holds of a store, which frees it only after a time |
+//! | `rate` | how much a client may use per second |
 //! | `share` | what one request uses of a budget |
 //! | `allocated` | what an allocation really takes |
 
 mod allocated;
 mod client_net;
 mod holdings;
+mod rate;
 mod share;
 
 use std::{
@@ -37,6 +39,7 @@ pub(crate) use self::{
     allocated::allocated_bytes,
     client_net::ClientNet,
     holdings::{Holdings, free_needed, largest_share},
+    rate::{Rate, Reservation},
     share::Share,
 };
 

@@ -12,6 +12,7 @@
 //! | `encode`, `chunk` | events as bytes for one stream |
 //! | `gap` | what is sent in place of events that are missing |
 //! | `filter`, `start` | which events a reader wants, and where it starts |
+//! | `search` | the queue of reads that look for few events |
 //! | `history_pager` | the answer of `GET /events`, page by page |
 
 pub mod chunk;
@@ -23,6 +24,7 @@ mod gap;
 pub mod history_pager;
 pub mod hub;
 pub mod multi;
+pub mod search;
 pub mod start;
 pub mod subscription;
 pub mod tail;
@@ -35,6 +37,7 @@ pub use filter::Filter;
 pub use frame::Frame;
 pub use hub::{Hub, LiveChannel, ReservedChannels};
 pub use multi::MultiSubscription;
+pub use search::{Searcher, Searches};
 pub use start::{StartAt, UnreadableCursor};
 pub use subscription::{Settlement, Step, Subscription, SubscriptionOptions};
 pub use tail::{Frames, Tail, TailLimits, TailListener};

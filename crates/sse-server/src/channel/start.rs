@@ -8,7 +8,7 @@ use std::fmt;
 
 use sse_proto::{Channel, EventId, Position};
 
-use super::Filter;
+use super::{Filter, Searcher};
 use crate::broker::{BackPage, Broker, BrokerError, Continuity, PageLimits, ReadFrom};
 
 /// Limits of one search for [`StartAt::Last`], because a filter may pass no event at all. The
@@ -79,6 +79,8 @@ pub struct LastSearch<'a> {
     pub until: Option<EventId>,
     /// The search stops at these limits.
     pub limits: PageLimits,
+    /// Who searches.
+    pub searcher: &'a Searcher,
 }
 
 /// Resolves a start to a position in `channel`.
@@ -91,6 +93,7 @@ pub struct LastSearch<'a> {
 /// # Errors
 ///
 /// - [`BrokerError::Unavailable`]: the broker did not answer. The caller can retry.
+/// - [`BrokerError::TooManySearches`]: the search waited too long for its turn.
 /// - [`BrokerError::Damaged`]: the log is unreadable at this position. A retry does not help.
 pub async fn resolve_start(
     broker: &Broker,
@@ -133,11 +136,17 @@ async fn position_before_last(
 ) -> Result<Position, BrokerError> {
     let mut scan = BackwardScan::new(search.filter, count, search.limits);
     let newest = search.until.and_then(EventId::next);
-    let mut page = broker.read_back(channel, newest, scan.next_page()).await?;
+    let read_back = async |before, limits: PageLimits| {
+        let turn = search.searcher.start_page(limits.events_max).await?;
+        let page = broker.read_back(channel, before, limits).await?;
+        turn.finish(page.events.len());
+        Ok::<_, BrokerError>(page)
+    };
+    let mut page = read_back(newest, scan.next_page()).await?;
     let head = page.last;
     while scan.add_page(&page) {
         let before = page.events.last().map(|event| event.id);
-        page = broker.read_back(channel, before, scan.next_page()).await?;
+        page = read_back(before, scan.next_page()).await?;
     }
     if scan.missing > 0 && !page.more {
         // The search reached the start of the log; damaged events there might have matched.

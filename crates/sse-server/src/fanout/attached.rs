@@ -28,7 +28,7 @@ use super::{
 use crate::{
     broker::BrokerError,
     channel::{
-        Chunk, LiveChannel, MultiSubscription, Settlement,
+        Chunk, LiveChannel, MultiSubscription, Searcher, Settlement,
         multi::{Fetch, MultiStep},
     },
 };
@@ -36,6 +36,7 @@ use crate::{
 /// A stream that its body serves.
 pub(super) struct AttachedStream {
     pages: PageCache,
+    searcher: Searcher,
     pub(super) subscription: MultiSubscription,
     /// In the order of the subscription's channels.
     tails: SmallVec<[WatchedTail; 1]>,
@@ -70,6 +71,7 @@ impl AttachedStream {
         streams: &Streams,
         subscription: MultiSubscription,
         until: Option<EventId>,
+        searcher: Searcher,
     ) -> Self {
         let tails = subscription.channels().map(|channel| {
             let channel = streams.hub.join(channel);
@@ -85,6 +87,7 @@ impl AttachedStream {
         });
         Self {
             pages: streams.pages.clone(),
+            searcher,
             listed: streams.attached.add(&subscription),
             subscription,
             tails,
@@ -164,7 +167,16 @@ impl AttachedStream {
             epoch: fetch.epoch,
         };
         let pages = self.pages.clone();
-        let page = async move { pages.read(key).await }.boxed();
+        let searcher = self.searcher.clone();
+        let is_search = !self.subscription.filter_and_envelope().0.is_all();
+        let page = async move {
+            if is_search {
+                pages.search(key, searcher).await
+            } else {
+                pages.read(key).await
+            }
+        };
+        let page = page.boxed();
         self.fetching = Some(PageRead { fetch, page });
     }
 

@@ -24,7 +24,7 @@ use super::{
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
 };
-use crate::channel::multi::Fetch;
+use crate::{budget::ClientNet, channel::multi::Fetch};
 
 /// Bytes that a client may send after its request. The server discards them, and closes the
 /// connection of a client that sends more.
@@ -168,7 +168,7 @@ impl Connection {
     ///
     /// The connection keeps an equal chunk of another stream in place of its own, if there is one.
     pub(super) fn count_blocked(&mut self, memory: &BlockedBytes, closer: Closer) {
-        let client = self.socket.client_net();
+        let client = self.socket.client();
         // An unframed chunk can be a small part of a large allocation.
         let own = |chunk: &Bytes| match self.coding {
             TransferCoding::Chunked => chunk.clone(),
@@ -224,6 +224,11 @@ impl Connection {
                 Err(_) => return Err(CloseReason::Client),
             }
         }
+    }
+
+    /// Returns the network of the client.
+    pub(super) fn client(&self) -> Option<ClientNet> {
+        self.socket.client()
     }
 
     /// Returns the kernel's name of the connection's socket.

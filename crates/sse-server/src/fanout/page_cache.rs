@@ -34,12 +34,15 @@ use tokio::{
 
 use crate::{
     broker::{Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Stored},
+    channel::{Searcher, Searches},
     metrics::Metrics,
     retry::RETRY_INTERVAL,
 };
 
 /// Bytes per read. With the fields around the data this makes about one chunk.
 const PAGE_BYTES_MAX: usize = 48 << 10;
+/// Events in a page of the usual size, before it is read.
+const SEARCH_PAGE_EVENTS: usize = 500;
 /// Bytes of all pages: in flight, waiting for their streams, and kept.
 const BYTES_MAX: usize = 32 << 20;
 /// Bytes of the kept pages.
@@ -104,6 +107,7 @@ pub struct PageCache(Arc<Inner>);
 
 struct Inner {
     broker: Broker,
+    searches: Searches,
     metrics: Metrics,
     runtime: Handle,
     /// Memory that is left for pages, in KiB.
@@ -139,6 +143,7 @@ impl PageCache {
         let reserved = event_bytes_max.clamp(PAGE_BYTES_MAX, BYTES_MAX / 4);
         Self(Arc::new(Inner {
             broker,
+            searches: Searches::new(metrics.clone()),
             metrics,
             runtime,
             memory: Arc::new(Semaphore::new(BYTES_MAX >> 10)),
@@ -151,6 +156,29 @@ impl PageCache {
     #[must_use]
     pub fn cached(&self, key: &PageKey) -> Option<SharedPage> {
         self.find_kept(&mut self.0.lock_state(), key)
+    }
+
+    /// The limits of searches.
+    pub(crate) fn searches(&self) -> &Searches {
+        &self.0.searches
+    }
+
+    /// Returns the page for a stream whose filter may keep all its events back.
+    ///
+    /// The turn belongs to the caller and not to the read, which streams of other clients may share.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub(crate) async fn search(&self, key: PageKey, searcher: Searcher) -> PageResult {
+        let turn = searcher.start_page(SEARCH_PAGE_EVENTS).await?;
+        if let Some(page) = self.cached(&key) {
+            turn.finish(0);
+            return Ok(page);
+        }
+        let page = self.read(key).await?;
+        turn.finish(page.events.len());
+        Ok(page)
     }
 
     /// Returns the page, which another stream may have read a moment ago.
@@ -308,42 +336,4 @@ fn kib(bytes: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use sse_proto::Event;
-
-    use super::*;
-    use crate::{broker::Publisher, fanout::test_support::memory_broker};
-
-    #[tokio::test]
-    async fn the_next_page_is_read_ahead_for_a_stream_that_reads_on() {
-        let broker = memory_broker();
-        let event = |number: usize| Event {
-            kind: "number".parse().unwrap(),
-            data: number.to_string().into(),
-        };
-        let (channel, events) = (Channel::default_channel(), (0..25).map(event).collect());
-        let appended = broker.append(Publisher::default(), &channel, events).await;
-        appended.unwrap();
-        let pages = PageCache::new(broker, 1000, Metrics::new(), Handle::current());
-        let mut key = PageKey {
-            channel,
-            from: ReadFrom::Oldest,
-            events_max: 10,
-            epoch: 1,
-        };
-
-        let first = pages.read(key.clone()).await.unwrap();
-        key = key.next_page(&first).unwrap();
-        assert!(pages.cached(&key).is_none(), "no stream has read on yet");
-        let second = pages.read(key.clone()).await.unwrap();
-        key = key.next_page(&second).unwrap();
-        while pages.cached(&key).is_none() {
-            tokio::task::yield_now().await;
-        }
-        let third = pages.cached(&key).unwrap();
-        let pages = [&first, &second, &third].into_iter();
-        let read = pages.flat_map(|page| page.events.iter().map(|event| event.data.to_string()));
-        assert!(read.eq((0..25).map(|number: usize| number.to_string())));
-        assert_eq!(key.next_page(&third), None, "the log ends here for now");
-    }
-}
+mod tests;

@@ -176,8 +176,8 @@ pub enum StreamSocket {
 }
 
 impl StreamSocket {
-    /// Returns the network of the client, if it has one and is still connected.
-    pub(super) fn client_net(&self) -> Option<ClientNet> {
+    /// Returns the network of the client; `None` over a unix socket.
+    pub(super) fn client(&self) -> Option<ClientNet> {
         match self {
             Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip().into()),
             Self::Unix(_) => None,

@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use crate::{
     broker::{Broker, BrokerError, Continuity, PageLimits, ReadFrom, Settled},
     channel::{
-        Filter, Hub, MultiSubscription, Settlement, StartAt, SubscriptionOptions, UnreadableCursor,
+        Filter, Hub, MultiSubscription, Searcher, Settlement, StartAt, SubscriptionOptions,
+        UnreadableCursor,
         start::{LastSearch, SCAN_LIMITS, resolve_start},
     },
     retry::{RETRY_INTERVAL, retry_until_ok},
@@ -50,13 +51,16 @@ pub(super) enum ChannelEnd {
 
 /// Starts a subscription to `starts`, which names each channel once.
 ///
-/// A client that resumes in all of its channels does not wait for the log.
+/// A client that resumes in all of its channels does not wait for the log. A search waits for its
+/// turn, and the stream opens without a position meanwhile.
 pub async fn start_subscription(
     hub: &Hub,
     starts: Vec<(Channel, StartAt)>,
     options: &SubscriptionOptions,
+    searcher: Searcher,
 ) -> NewSubscription {
-    let mut subscription = resolve_starts(hub.clone(), starts, options.clone()).boxed();
+    let resolved = resolve_starts(hub.clone(), starts, options.clone(), searcher);
+    let mut subscription = resolved.boxed();
     match timeout(RESOLVE_TIMEOUT, &mut subscription).await {
         Ok(subscription) => NewSubscription::Ready(subscription),
         Err(_) => NewSubscription::Pending(subscription),
@@ -68,6 +72,7 @@ async fn resolve_starts(
     hub: Hub,
     starts: Vec<(Channel, StartAt)>,
     options: SubscriptionOptions,
+    searcher: Searcher,
 ) -> MultiSubscription {
     // A search in many channels costs no more than a search in one.
     let share = starts.len().max(1);
@@ -78,6 +83,7 @@ async fn resolve_starts(
             events_max: SCAN_LIMITS.events_max / share,
             bytes_max: SCAN_LIMITS.bytes_max / share,
         },
+        searcher: &searcher,
     };
     let resolved = join_all(starts.into_iter().map(async |(channel, start)| {
         let cursor = resolve_until_ok(&hub, &channel, start, search).await;

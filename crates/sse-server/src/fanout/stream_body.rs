@@ -33,7 +33,7 @@ use super::{
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::{MultiSubscription, ReservedChannels};
+use crate::channel::{MultiSubscription, ReservedChannels, Searcher};
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ pub fn stream_body(
     guard: StreamGuard,
     reserved: ReservedChannels,
     handover: Option<Handover>,
+    searcher: Searcher,
 ) -> impl MessageBody + use<> {
     let state = State::from(new);
     let opening = state.encode_opening(streams.settings.retry, comment);
@@ -77,6 +78,7 @@ pub fn stream_body(
         opening: Some(opening),
         guard,
         reserved: Some(reserved),
+        searcher,
         last_write: Instant::now(),
         close_reason: CloseReason::Client,
     });
@@ -105,6 +107,7 @@ struct Driver {
     guard: StreamGuard,
     /// Keeps the channels until the stream has joined them.
     reserved: Option<ReservedChannels>,
+    searcher: Searcher,
     last_write: Instant,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
@@ -254,7 +257,12 @@ impl Driver {
         if matches!(self.state, State::Ready(_))
             && let State::Ready(subscription) = mem::replace(&mut self.state, State::Detached)
         {
-            let attached = AttachedStream::new(&self.streams, subscription, self.until);
+            let attached = AttachedStream::new(
+                &self.streams,
+                subscription,
+                self.until,
+                self.searcher.clone(),
+            );
             self.state = State::Attached(Box::new(attached));
             self.reserved = None;
         }

@@ -109,7 +109,8 @@ mod tests {
             (channel.parse().unwrap(), start)
         });
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
-        AttachedStream::new(streams, subscription, None)
+        let searcher = streams.pages.searches().of_client(None);
+        AttachedStream::new(streams, subscription, None, searcher)
     }
 
     #[tokio::test]

@@ -62,6 +62,11 @@ pub(super) struct ViewKey {
 }
 
 impl ViewKey {
+    /// Whether a stream may want only few of the events that it reads.
+    pub(super) const fn is_search(&self) -> bool {
+        !self.filter.is_all()
+    }
+
     pub(super) fn of_subscription(subscription: &MultiSubscription) -> Self {
         let (filter, envelope) = subscription.filter_and_envelope();
         Self {

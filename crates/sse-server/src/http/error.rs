@@ -13,7 +13,7 @@ use actix_web::{
 use sse_proto::event::InvalidName;
 
 use super::{
-    error_cause::ErrorCause, error_code::ErrorCode, rejections::Rejection,
+    broker_error, error_cause::ErrorCause, error_code::ErrorCode, rejections::Rejection,
     request::json_depth::DEPTH_MAX,
 };
 use crate::broker::BrokerError;
@@ -24,7 +24,7 @@ pub(super) const ROUTES: &str = "\
     GET /health/ready, GET /metrics";
 
 /// Delay before a retry if nothing better is known.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Delay before a retry that needs other streams to end.
 const RETRY_AFTER_STREAM: Duration = Duration::from_secs(5);
 
@@ -179,7 +179,7 @@ pub enum ApiError {
     )]
     TooManyChannels,
     /// The broker failed.
-    #[error("{}", broker_message(.0))]
+    #[error("{}", broker_error::message(.0))]
     Broker(#[from] BrokerError),
 }
 
@@ -237,7 +237,7 @@ impl ApiError {
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
             Self::TooManyChannels => ErrorCode::TooManyChannels,
-            Self::Broker(error) => broker_code(error),
+            Self::Broker(error) => broker_error::code(error),
         }
     }
 
@@ -246,7 +246,7 @@ impl ApiError {
         match self {
             Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
             Self::TooManyChannels => Some(RETRY_AFTER_STREAM),
-            Self::Broker(error) => broker_retry_after(error),
+            Self::Broker(error) => broker_error::retry_after(error),
             _ => None,
         }
     }
@@ -254,7 +254,7 @@ impl ApiError {
     /// Returns the cause that clients do not see; `None` if the message contains everything.
     fn cause(&self) -> Option<ErrorCause> {
         match self {
-            Self::Broker(error) if general_message(error).is_some() => {
+            Self::Broker(error) if broker_error::general_message(error).is_some() => {
                 Some(ErrorCause::new(error.to_string()))
             }
             _ => None,
@@ -275,63 +275,6 @@ impl ApiError {
             message,
             cause,
         }
-    }
-}
-
-const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
-    match error {
-        BrokerError::TooManyKeys { expires_in, .. }
-        | BrokerError::KeyBytesFull { expires_in }
-        | BrokerError::TooManyKeysOfClient { expires_in, .. } => Some(*expires_in),
-        BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
-        BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
-            Some(RETRY_AFTER)
-        }
-        BrokerError::KeyReused { .. } | BrokerError::Full(_) | BrokerError::TooManyChannels(_) => {
-            None
-        }
-    }
-}
-
-/// Returns the message for clients if the error's own text may contain addresses, paths or other
-/// internals.
-const fn general_message(error: &BrokerError) -> Option<&'static str> {
-    match error {
-        BrokerError::Unavailable(_) => Some("the log is not available; try again"),
-        BrokerError::OutcomeUnknown(_) => Some(
-            "the log did not confirm; the events may or may not be stored. A publish with an \
-             Idempotency-Key can be sent again with that key and is stored once; without a key it \
-             may be stored twice",
-        ),
-        BrokerError::Damaged(_) => Some("a part of the log cannot be read"),
-        BrokerError::Full(_) => {
-            Some("the log has no room, so nothing was stored; its operator must make room")
-        }
-        BrokerError::KeyReused { .. }
-        | BrokerError::TooManyKeys { .. }
-        | BrokerError::TooManyKeysOfClient { .. }
-        | BrokerError::KeyBytesFull { .. }
-        | BrokerError::TooManyNewChannels { .. }
-        | BrokerError::TooManyChannels(_) => None,
-    }
-}
-
-/// Returns the message for clients, without internals.
-fn broker_message(error: &BrokerError) -> String {
-    general_message(error).map_or_else(|| error.to_string(), str::to_owned)
-}
-
-const fn broker_code(error: &BrokerError) -> ErrorCode {
-    match error {
-        BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
-        BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
-        BrokerError::TooManyKeys { .. }
-        | BrokerError::KeyBytesFull { .. }
-        | BrokerError::TooManyKeysOfClient { .. } => ErrorCode::TooManyIdempotencyKeys,
-        BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
-        BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
-        BrokerError::Damaged(_) => ErrorCode::LogDamaged,
-        BrokerError::Full(_) | BrokerError::TooManyChannels(_) => ErrorCode::LogFull,
     }
 }
 

@@ -42,6 +42,7 @@
 
 mod access;
 mod api;
+mod broker_error;
 mod error;
 mod error_cause;
 mod error_code;

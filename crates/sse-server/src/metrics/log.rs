@@ -25,6 +25,8 @@ pub(super) struct LogMetrics {
     bytes: Level,
     keys: Level,
     history_events_read: Count,
+    searched: Count,
+    searches_waiting: Level,
     failover_losses: Count,
     gap_records: Count,
     followed_channels: Level,
@@ -38,6 +40,7 @@ impl LogMetrics {
             "Events read by GET /events",
             self.history_events_read.clone(),
         );
+        self.register_searches(registry);
         registry.register(
             "failover_losses",
             "Times this node found that Redis has lost acknowledged events",
@@ -52,6 +55,19 @@ impl LogMetrics {
             "followed_channels",
             "Channels that this node follows in Redis",
             self.followed_channels.clone(),
+        );
+    }
+
+    fn register_searches(&self, registry: &mut Registry) {
+        registry.register(
+            "events_searched",
+            "Events that searches read, wanted or not",
+            self.searched.clone(),
+        );
+        registry.register(
+            "searches_waiting",
+            "Searches that wait for their turn to read a page",
+            self.searches_waiting.clone(),
         );
     }
 
@@ -85,6 +101,18 @@ impl LogMetrics {
 
     pub(super) fn record_history_read(&self, events: usize) {
         self.history_events_read.inc_by(events as u64);
+    }
+
+    pub(super) fn record_searched(&self, events: usize) {
+        self.searched.inc_by(events as u64);
+    }
+
+    pub(super) fn add_waiting_search(&self) {
+        self.searches_waiting.inc();
+    }
+
+    pub(super) fn remove_waiting_search(&self) {
+        self.searches_waiting.dec();
     }
 
     pub(super) fn record_failover_loss(&self) {

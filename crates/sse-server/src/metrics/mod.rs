@@ -180,6 +180,21 @@ impl Metrics {
         self.0.log.record_history_read(events);
     }
 
+    /// Counts `events` that a search read.
+    pub fn searched(&self, events: usize) {
+        self.0.log.record_searched(events);
+    }
+
+    /// Counts a search that waits for its turn.
+    pub fn search_waits(&self) {
+        self.0.log.add_waiting_search();
+    }
+
+    /// Counts the end of the wait of a search.
+    pub fn search_waits_no_more(&self) {
+        self.0.log.remove_waiting_search();
+    }
+
     /// Sets how much the log holds.
     pub fn set_log_size(&self, size: LogSize) {
         self.0.log.set_size(size);

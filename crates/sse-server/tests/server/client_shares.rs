@@ -12,7 +12,7 @@ const ATTACKER: [u8; 4] = [127, 0, 0, 2];
 const VICTIM: [u8; 4] = [127, 0, 0, 3];
 
 /// A client at an address of its own.
-fn client_at(address: [u8; 4]) -> Client {
+pub(crate) fn client_at(address: [u8; 4]) -> Client {
     let builder = Client::builder().no_proxy();
     let builder = builder.local_address(Some(IpAddr::from(address)));
     builder.build().unwrap()

@@ -33,6 +33,7 @@
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
 //! | `requests` | Valid publish requests are stored as sent; invalid ones are rejected with help. |
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
+//! | `searches` | Searches of one client delay no other client. |
 //! | `settings` | A wrong flag or variable ends the server with code 2 and a helpful message. |
 //! | `shutdown` (a) | Streams end between two blocks and requests in progress finish. |
 //! | `slow` (a) | A slow subscriber gets every kept event in order, or a gap. |
@@ -76,6 +77,7 @@ mod redis_overload;
 mod redis_setup;
 mod requests;
 mod resume;
+mod searches;
 mod settings;
 mod shutdown;
 mod slow;

@@ -179,3 +179,28 @@ async fn a_time_that_a_log_declared_over_stays_over_after_a_restart() {
     let next = server.publish("sse", "number", "1").await;
     assert!(next.parse::<EventId>().unwrap() > bound && first < next);
 }
+
+/// Counts how often the file of the log changes while streams end in the past.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_in_the_past_writes_nothing_to_the_log() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let server = TestServer::on_directory(directory.path(), &[]).await;
+    server.publish("sse", "click", "x").await;
+    let content = || {
+        let files = std::fs::read_dir(directory.path()).unwrap();
+        let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.collect::<Vec<_>>()
+    };
+    let (mut before, mut changes) = (content(), 0);
+    for _ in 0..50 {
+        let path = format!("/stream?until={}", in_ms(0) - 1);
+        let response = server.get(&path).await.unwrap();
+        assert!(response.status().is_success());
+        drop(response);
+        let after = content();
+        changes += usize::from(after != before);
+        before = after;
+    }
+    // The clock is saved by a sweep, every ten seconds.
+    assert!(changes <= 2, "{changes} changes");
+}

@@ -1,4 +1,5 @@
-//! The last id of each channel, as of the last commit. Readers get it without a transaction.
+//! The last id of each channel, as of the last commit, and the log's clock. Readers get them without
+//! a transaction.
 
 use std::collections::HashMap;
 
@@ -35,6 +36,11 @@ impl LastIds {
                 None => drop(self.by_channel.remove(channel)),
             }
         }
+    }
+
+    /// Shows that the log's clock has passed `highest`.
+    pub(super) const fn set_highest(&mut self, highest: EventId) {
+        self.highest = highest;
     }
 
     /// Returns the last id of `channel`. A channel without events has the id after which it begins.

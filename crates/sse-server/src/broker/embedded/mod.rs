@@ -12,7 +12,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `writer` | the thread that gathers requests, commits them and replies |
+//! | `writer`, `request` | the thread that gathers requests, commits them and replies |
 //! | `commit` | one commit batch: appends |
 //! | `staged_log`, `staged_channels`, `staged_order` | the log as a transaction has it |
 //! | `channels`, `trim`, `keys` | creating channels, trimming, idempotency keys |
@@ -42,6 +42,7 @@ mod open;
 mod reader;
 mod record;
 mod recover;
+mod request;
 mod shared;
 mod staged_channels;
 mod staged_log;
@@ -71,9 +72,10 @@ use self::{
     disk::FreeSpace,
     failure_log::FailureLog,
     recover::load_state,
+    request::{ReplySender, Request},
     shared::Shared,
     store::Store,
-    writer::{ReplySender, Request, Writer, WriterThread},
+    writer::{Writer, WriterThread},
 };
 use super::{
     Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
@@ -133,6 +135,7 @@ impl Embedded {
             failure_log: FailureLog::new(),
             channel_usage: ChannelUsage::new(retention.channels_max),
             client_shares: ClientShares::new(&retention),
+            is_clock_unsaved: false,
         };
         let writer = writer
             .spawn(gave_up)

@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use sse_proto::{Channel, api::GapReason};
+use sse_proto::{Channel, EventId, api::GapReason};
 
 use super::{
     committed_state::{CommittedChange, CommittedState},
@@ -40,6 +40,11 @@ impl Shared {
     /// Shows the readers a change that is on disk.
     pub(super) fn publish_change(&self, change: &CommittedChange) {
         self.write_last_ids().apply(change);
+    }
+
+    /// Shows the readers how far the log's clock is.
+    pub(super) fn publish_clock(&self, highest: EventId) {
+        self.write_last_ids().set_highest(highest);
     }
 
     /// Shows the readers the state that was loaded after the file was opened again.

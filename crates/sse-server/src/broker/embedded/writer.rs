@@ -23,7 +23,6 @@ use std::{
     time::Instant,
 };
 
-use sse_proto::{Channel, EventId};
 use tokio::sync::oneshot;
 
 use super::{
@@ -33,15 +32,16 @@ use super::{
     error::{AppendError, StoreError},
     failure_log::FailureLog,
     recover::load_state,
+    request::Request,
     shared::Shared,
     trim::is_sweep_needed,
 };
 use crate::broker::{
-    BrokerError, Publisher, Retention,
+    BrokerError, Retention,
     channel_usage::ChannelUsage,
     client_shares::ClientShares,
     clock::now_ms,
-    idempotency::{AppendItem, AppendOutcome, count_added},
+    idempotency::{AppendOutcome, count_added},
 };
 
 /// A batch takes no more appends once it has this many bytes. A single append may be larger.
@@ -51,41 +51,6 @@ const TRIMS_PER_COMMIT_MAX: u64 = 1000;
 
 /// Ends with an error if the log was given up.
 pub(super) type WriterThread = JoinHandle<Result<(), BrokerError>>;
-
-/// Sends the reply to a request.
-pub(super) type ReplySender<T> = oneshot::Sender<Result<T, BrokerError>>;
-
-/// A request to the writer.
-pub(super) enum Request {
-    /// Append the items that the channel does not have yet.
-    Append {
-        publisher: Publisher,
-        channel: Channel,
-        items: Vec<AppendItem>,
-        /// Bytes of types and data, for the limit of the batch.
-        bytes: usize,
-        reply: ReplySender<Vec<AppendOutcome>>,
-    },
-    /// Commit, to verify that a commit succeeds.
-    Check { reply: ReplySender<()> },
-    /// Move the log's clock past an id, if the time is later than the id.
-    ///
-    /// The clock is committed like an event, so that a restart with an earlier system clock assigns
-    /// no id up to `bound` either.
-    AdvanceClock {
-        bound: EventId,
-        reply: ReplySender<()>,
-    },
-}
-
-impl Request {
-    const fn bytes(&self) -> usize {
-        match self {
-            Self::Append { bytes, .. } => *bytes,
-            Self::Check { .. } | Self::AdvanceClock { .. } => 0,
-        }
-    }
-}
 
 /// The result of a request. Requests other than appends have no outcomes.
 type Reply = Result<Vec<AppendOutcome>, BrokerError>;
@@ -100,6 +65,8 @@ pub(super) struct Writer {
     pub(super) failure_log: FailureLog,
     pub(super) channel_usage: ChannelUsage,
     pub(super) client_shares: ClientShares,
+    /// True if the clock is ahead of the one on disk.
+    pub(super) is_clock_unsaved: bool,
 }
 
 impl Writer {
@@ -135,13 +102,14 @@ impl Writer {
         let mut sweep_due = Instant::now() + interval;
         loop {
             let Some(batch) = self.next_batch(sweep_due) else {
-                return Ok(());
+                return self.save_clock();
             };
+            let batch = self.advance_clock(batch);
             let is_due = sweep_due <= Instant::now();
             if is_due {
                 sweep_due = Instant::now() + interval;
             }
-            if !self.is_commit_needed(&batch) {
+            if !self.is_commit_needed(&batch, is_due) {
                 continue;
             }
             if self.commit(batch, is_due)? {
@@ -150,11 +118,37 @@ impl Writer {
         }
     }
 
-    /// Returns true if there is a request, or something to trim.
-    fn is_commit_needed(&self, batch: &[Request]) -> bool {
+    /// Returns true if there is a request, or something to trim or to save.
+    fn is_commit_needed(&self, batch: &[Request], is_due: bool) -> bool {
         !batch.is_empty()
+            || is_due && self.is_clock_unsaved
             || self.is_too_large()
             || is_sweep_needed(&self.state, &self.retention, now_ms())
+    }
+
+    /// Carries out a batch without a commit if its requests concern the clock only. Returns the
+    /// requests that need a commit.
+    fn advance_clock(&mut self, batch: Vec<Request>) -> Vec<Request> {
+        if !batch.iter().all(Request::concerns_clock_only) {
+            return batch;
+        }
+        for request in batch {
+            if let Request::AdvanceClock { bound, reply } = request {
+                self.state.clock.advance_past(bound, now_ms());
+                self.is_clock_unsaved = true;
+                self.shared.publish_clock(self.state.clock.highest());
+                let _ = reply.send(Ok(()));
+            }
+        }
+        Vec::new()
+    }
+
+    /// Commits the clock before the log is closed.
+    fn save_clock(&mut self) -> Result<(), BrokerError> {
+        if self.is_clock_unsaved {
+            self.commit(Vec::new(), false)?;
+        }
+        Ok(())
     }
 
     /// Returns true if the events have more bytes than they may.
@@ -193,6 +187,7 @@ impl Writer {
                 let more_to_trim = change.more_to_trim;
                 self.shared.publish_change(&change);
                 self.apply(change);
+                self.is_clock_unsaved = false;
                 self.reply(batch, replies);
                 self.log_success();
                 Ok(more_to_trim)

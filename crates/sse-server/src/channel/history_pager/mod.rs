@@ -89,6 +89,12 @@ impl HistoryPager {
         &self.query.channel
     }
 
+    /// Whether the reader may want only few of the events that are read.
+    #[must_use]
+    pub const fn is_search(&self) -> bool {
+        !self.query.filter.is_all()
+    }
+
     /// Returns the next read, or `None` if the answer is complete.
     #[must_use]
     pub fn next_read(&self) -> Option<(ReadFrom, PageLimits)> {

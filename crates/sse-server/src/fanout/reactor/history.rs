@@ -16,7 +16,7 @@ use std::time::Instant;
 use super::{Reactor, to_stored_key};
 use crate::{
     broker::BrokerError,
-    channel::{Settlement, multi::Fetch},
+    channel::{Searcher, Settlement, multi::Fetch},
     fanout::{
         mailbox::{Completion, CompletionResult},
         page_cache::{PageKey, SharedPage},
@@ -40,8 +40,12 @@ impl Reactor<'_> {
             events_max: connection.state.subscription.page_events_max(),
             epoch: fetch.epoch,
         };
+        let is_search = watched.view.key.is_search();
+        let client = if is_search { connection.client() } else { None };
         connection.set_fetching(request_id, fetch);
-        self.read_page(page_key, move |page| Completion {
+        let pages = &self.context.pages;
+        let searcher = is_search.then(|| pages.searches().of_client(client));
+        self.read_page(page_key, searcher, move |page| Completion {
             key: stored_key,
             request_id,
             result: CompletionResult::Page(fetch, page),
@@ -52,6 +56,7 @@ impl Reactor<'_> {
     fn read_page(
         &mut self,
         page_key: PageKey,
+        searcher: Option<Searcher>,
         completion: impl FnOnce(Result<SharedPage, BrokerError>) -> Completion + Send + 'static,
     ) {
         if let Some(page) = self.context.pages.cached(&page_key) {
@@ -60,7 +65,10 @@ impl Reactor<'_> {
         }
         let (pages, mailbox) = (self.context.pages.clone(), self.mailbox.clone());
         self.context.runtime.spawn(async move {
-            let completion = completion(pages.read(page_key).await);
+            let completion = completion(match searcher {
+                Some(searcher) => pages.search(page_key, searcher).await,
+                None => pages.read(page_key).await,
+            });
             mailbox.send(|inbox| inbox.completions.push(completion));
         });
     }

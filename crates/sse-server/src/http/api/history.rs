@@ -8,12 +8,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use actix_web_lab::extract::LocalData;
 use sse_proto::{Channel, EventId};
 
-use super::history_answer::HistoryAnswer;
+use super::{history_answer::HistoryAnswer, history_memory::WAIT_MAX};
 use crate::{
     broker::{Broker, PageLimits},
     budget::ClientNet,
     channel::{
-        Filter, StartAt,
+        Filter, Searcher, StartAt,
         history_pager::{
             HistoryPager, HistoryQuery, HistoryStart,
             merge::{HistoryMerge, MergeQuery},
@@ -37,6 +37,13 @@ const EVENTS_DEFAULT: usize = 1000;
 /// Largest value of `limit`.
 const EVENTS_MAX: usize = 10_000;
 
+/// The log, and the client that searches it.
+#[derive(Clone, Copy)]
+struct SearchedLog<'a> {
+    broker: &'a Broker,
+    searcher: &'a Searcher,
+}
+
 /// What a client asks for.
 struct HistoryRequest {
     /// In the order of their names.
@@ -55,12 +62,15 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     let params = start_params::parse_query(&request, &["channel", "event", "limit"])?;
     let asked = parse_request(&request, &params)?;
-    let permit = state
-        .history_budget
-        .acquire(ClientNet::of_request(&request))
-        .await?;
-    let starts = resolve_starts(state.hub.broker(), &asked).await?;
-    let answer = read_answer(&state, asked, starts).await?;
+    let client = ClientNet::of_request(&request);
+    let permit = state.history_budget.acquire(client).await?;
+    let searcher = state.streams.pages.searches().of_client(client);
+    let log = SearchedLog {
+        broker: state.hub.broker(),
+        searcher: &searcher.waiting_up_to(WAIT_MAX),
+    };
+    let starts = resolve_starts(log, &asked).await?;
+    let answer = read_answer(&state, log, asked, starts).await?;
     let (mut response, body) = answer.encode(&request, &params);
     Ok(response.body(permit.body(body).await?))
 }
@@ -97,23 +107,23 @@ fn default_limit(start: Option<&StartParam>, channels: usize) -> usize {
 
 /// Without a start, history starts at the oldest event.
 async fn resolve_starts(
-    broker: &Broker,
+    log: SearchedLog<'_>,
     asked: &HistoryRequest,
 ) -> ApiResult<Vec<(Channel, HistoryStart)>> {
     let channels = asked.channels.clone();
     let start = asked.start.as_ref();
-    let starts = start_params::start_positions(start, StartAt::Oldest, channels, broker).await;
-    let search = last_search(asked);
+    let starts = start_params::start_positions(start, StartAt::Oldest, channels, log.broker).await;
+    let search = last_search(asked, log.searcher);
     let mut resolved = Vec::with_capacity(starts.len());
     for (channel, start) in starts {
-        let start = resolve_history_start(broker, &channel, start, search).await?;
+        let start = resolve_history_start(log.broker, &channel, start, search).await?;
         resolved.push((channel, start));
     }
     Ok(resolved)
 }
 
 /// A search in many channels costs no more than a search in one.
-fn last_search(asked: &HistoryRequest) -> LastSearch<'_> {
+fn last_search<'a>(asked: &'a HistoryRequest, searcher: &'a Searcher) -> LastSearch<'a> {
     let share = asked.channels.len().max(1);
     LastSearch {
         filter: &asked.filter,
@@ -122,6 +132,7 @@ fn last_search(asked: &HistoryRequest) -> LastSearch<'_> {
             events_max: SCAN_LIMITS.events_max / share,
             bytes_max: SCAN_LIMITS.bytes_max / share,
         },
+        searcher,
     }
 }
 
@@ -144,20 +155,20 @@ async fn resolve_history_start(
 
 async fn read_answer(
     state: &AppState,
+    log: SearchedLog<'_>,
     asked: HistoryRequest,
     starts: Vec<(Channel, HistoryStart)>,
 ) -> ApiResult<HistoryAnswer> {
-    let broker = state.hub.broker();
     let (events, answer) = match <[_; 1]>::try_from(starts) {
-        Ok([start]) => read_one(broker, asked, start).await?,
-        Err(starts) => read_several(broker, asked, starts).await?,
+        Ok([start]) => read_one(log, asked, start).await?,
+        Err(starts) => read_several(log, asked, starts).await?,
     };
     state.metrics.history_read(events);
     Ok(answer)
 }
 
 async fn read_one(
-    broker: &Broker,
+    log: SearchedLog<'_>,
     asked: HistoryRequest,
     (channel, start): (Channel, HistoryStart),
 ) -> ApiResult<(usize, HistoryAnswer)> {
@@ -168,12 +179,12 @@ async fn read_one(
         limit: asked.limit,
     };
     let mut pager = HistoryPager::new(query, start);
-    read_pages(broker, &mut pager).await?;
+    read_pages(log, &mut pager).await?;
     Ok((pager.events(), HistoryAnswer::One(pager.finish())))
 }
 
 async fn read_several(
-    broker: &Broker,
+    log: SearchedLog<'_>,
     asked: HistoryRequest,
     starts: Vec<(Channel, HistoryStart)>,
 ) -> ApiResult<(usize, HistoryAnswer)> {
@@ -184,15 +195,24 @@ async fn read_several(
     };
     let mut merge = HistoryMerge::new(query, starts);
     while let Some(mut part) = merge.next_part() {
-        read_pages(broker, &mut part.pager).await?;
+        read_pages(log, &mut part.pager).await?;
         merge.add_part(part);
     }
     Ok((merge.events(), HistoryAnswer::Several(merge.finish())))
 }
 
-async fn read_pages(broker: &Broker, pager: &mut HistoryPager) -> ApiResult<()> {
+async fn read_pages(log: SearchedLog<'_>, pager: &mut HistoryPager) -> ApiResult<()> {
+    let SearchedLog { broker, searcher } = log;
     while let Some((from, limits)) = pager.next_read() {
+        let turn = if pager.is_search() {
+            Some(searcher.start_page(limits.events_max).await?)
+        } else {
+            None
+        };
         let page = broker.read(pager.channel(), from, limits).await?;
+        if let Some(turn) = turn {
+            turn.finish(page.events.len());
+        }
         pager.add_page(page);
     }
     if let Some(bound) = pager.reached_end() {

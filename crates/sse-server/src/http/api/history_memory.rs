@@ -27,8 +27,8 @@ const MEMORY_KIB: usize = 64 << 10;
 const CLIENT_READS_MAX: usize = 2;
 /// A client may use this part of the memory.
 const CLIENT_PART: usize = 4;
-/// How long a request waits for each of the two limits.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a request waits for each limit.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Bytes per piece for actix, which copies each piece.
 const PIECE_BYTES: usize = 32 << 10;
 

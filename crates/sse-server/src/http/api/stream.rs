@@ -110,11 +110,13 @@ async fn open_stream(
     reserved: ReservedChannels,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
+    let client = ClientNet::of_request(request);
+    let searcher = state.streams.pages.searches().of_client(client);
     let until = options.until;
     let broker = state.hub.broker();
     let starts =
         start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
-    let subscription = start_subscription(&state.hub, starts, &options).await;
+    let subscription = start_subscription(&state.hub, starts, &options, searcher.clone()).await;
     if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
         && is_over(&state.hub, subscription, &options.filter, bound).await
     {
@@ -131,6 +133,7 @@ async fn open_stream(
         guard,
         reserved,
         handover(request),
+        searcher,
     );
     with_note(event_stream(request, body), ResponseNote::StreamStart)
 }
