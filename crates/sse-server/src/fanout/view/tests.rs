@@ -18,7 +18,13 @@ fn view(events: u64) -> View {
         events_max: NonZeroUsize::MAX,
         bytes_max: usize::MAX,
     };
-    let hub = Hub::new(memory_broker(), limits, Handle::current());
+    let hub = Hub::new(
+        memory_broker(),
+        limits,
+        usize::MAX,
+        crate::metrics::Metrics::new(),
+        Handle::current(),
+    );
     let key = ViewKey::of_subscription(&subscription_after(0));
     let channels = key.channels.iter().map(|channel| hub.join(channel));
     let view = View::new(Rc::new(key.clone()), channels.collect());
