@@ -13,8 +13,9 @@ use bytes::{BufMut, BytesMut};
 /// CR, LF and CR LF each end a line and arrive as LF. Empty data becomes one empty line, because a
 /// parser does not dispatch an event without data.
 pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
-    out.reserve(data_capacity(data) + kind.len() + 64);
     write_field(out, "id", id);
+    // Exactly the rest, so that a buffer of the length of the block never grows.
+    out.reserve(kind.len() + data_capacity(data) + REST_OVERHEAD);
     write_type(out, kind);
     for line in split_lines(data) {
         out.put_slice(b"data: ");
@@ -23,6 +24,18 @@ pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
     }
     out.put_u8(b'\n');
 }
+
+/// Returns the length of the block that [`event`] writes; `id_length` is that of the id. Control
+/// characters of the type count, although they are not written.
+#[must_use]
+pub fn event_len(id_length: usize, kind: &str, data: &str) -> usize {
+    id_length + ID_OVERHEAD + kind.len() + encoded_len(data) + REST_OVERHEAD
+}
+
+/// Bytes of an `id` line besides the id.
+const ID_OVERHEAD: usize = "id: \n".len();
+/// Bytes of the other lines of a block besides the type and the encoded data.
+const REST_OVERHEAD: usize = "event: \ndata: \n\n".len();
 
 /// Returns the bytes to reserve for `data`. Counting line ends pays only for large data, of which a
 /// buffer that grows takes up to twice the length.
@@ -149,6 +162,7 @@ mod tests {
             let fixed = "id: 1-0\nevent: a\ndata: \n\n".len();
             assert_eq!(encoded_len(data), out.len() - fixed, "{data:?}");
             assert!(encoded_len(data) >= data.len());
+            assert_eq!(event_len(3, "a", data), out.len());
         }
     }
 

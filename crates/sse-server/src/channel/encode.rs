@@ -110,8 +110,9 @@ impl<'a> EventEncoder<'a> {
             return &frame.bytes;
         }
         frame.enveloped(|data| {
-            let mut out = BytesMut::new();
             let data = self.wrap_data(frame.id, &frame.kind, data);
+            // JSON text has no line end, so this is enough for all of it.
+            let mut out = BytesMut::with_capacity(data.len() + frame.kind.len() + 64);
             wire::event(&mut out, frame.id, &frame.kind, &data);
             out.freeze()
         })

@@ -9,7 +9,10 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use sse_proto::{EventId, wire};
 
-use crate::broker::{GAP, Stored, lost_of};
+use crate::{
+    broker::{GAP, Stored, lost_of},
+    budget::allocated_bytes,
+};
 
 /// One event as it goes over the wire.
 #[derive(Debug, Clone)]
@@ -24,10 +27,54 @@ pub struct Frame {
     data: Option<Box<str>>,
     /// The block with its data in an envelope, once a subscriber has asked for it.
     enveloped: OnceLock<Box<Bytes>>,
+    /// Memory that is free once this frame and all frames before it are dropped: that of the buffer,
+    /// if the frame is the last one in its buffer.
+    charge: usize,
 }
 
+/// Bytes of an allocation that the bytes of a buffer or of an envelope share.
+const SHARED_OVERHEAD: usize = 96;
+
 impl Frame {
-    /// Encodes `event` into `buffer`, which the frames of one read share.
+    /// Encodes `events` into one buffer, which the frames share. `length` is that of their blocks
+    /// together, and `last_kind` the type of the event before them.
+    pub(super) fn encode_all(
+        events: Vec<Stored>,
+        length: usize,
+        last_kind: Option<ByteString>,
+    ) -> Vec<Self> {
+        let mut buffer = BytesMut::with_capacity(length);
+        let mut kind = last_kind.unwrap_or_default();
+        let mut charge = allocated_bytes(length) + SHARED_OVERHEAD;
+        let mut frames = Vec::with_capacity(events.len());
+        for mut event in events {
+            if event.kind != kind {
+                // The type may be a small part of a large allocation, which the copy does not keep.
+                kind = ByteString::from(&*event.kind);
+                charge += allocated_bytes(kind.len()) + SHARED_OVERHEAD;
+            }
+            event.kind.clone_from(&kind);
+            let frame = Self::encode(event, &mut buffer);
+            charge += frame
+                .data
+                .as_ref()
+                .map_or(0, |data| allocated_bytes(data.len()));
+            frames.push(frame);
+        }
+        if let Some(last) = frames.last_mut() {
+            last.charge = charge;
+        }
+        frames
+    }
+
+    /// Returns the length of the block of `event`.
+    pub(super) fn block_len(event: &Stored) -> usize {
+        let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+        let id_length = digits(event.id.ms) + 1 + digits(event.id.seq);
+        wire::event_len(id_length, &event.kind, &event.data)
+    }
+
+    /// Encodes `event` into `buffer`.
     pub(super) fn encode(event: Stored, buffer: &mut BytesMut) -> Self {
         wire::event(buffer, event.id, &event.kind, &event.data);
         let data = event.data.contains('\r').then(|| Box::from(&*event.data));
@@ -37,6 +84,7 @@ impl Frame {
             bytes: buffer.split().freeze(),
             data,
             enveloped: OnceLock::new(),
+            charge: 0,
         }
     }
 
@@ -54,9 +102,27 @@ impl Frame {
                 && lost_of(&self.kind, &self.data()).is_some_and(|lost| lost.after < bound)
     }
 
-    /// Bytes that count towards the limit of the tail.
-    pub(super) fn size(&self) -> usize {
-        self.bytes.len() + self.data.as_ref().map_or(0, |data| data.len())
+    /// Returns the memory that is free once this frame and all frames before it are dropped, without
+    /// the frame itself and its envelope.
+    pub(super) const fn charge(&self) -> usize {
+        self.charge
+    }
+
+    /// Takes over the charge of the next frame, which is dropped before this one. If this frame has
+    /// a charge, the next one is not in its buffer.
+    pub(super) const fn inherit_charge(&mut self, next: usize) -> usize {
+        if self.charge == 0 {
+            self.charge = next;
+            0
+        } else {
+            next
+        }
+    }
+
+    /// Returns the memory of the block with an envelope.
+    pub(super) fn envelope_bytes(&self) -> usize {
+        let enveloped = self.enveloped.get();
+        enveloped.map_or(0, |block| allocated_bytes(block.len()) + SHARED_OVERHEAD)
     }
 
     /// Returns the block with its data in an envelope; `encode` makes it on the first call.

@@ -19,10 +19,12 @@ use tokio::runtime::Handle;
 use super::{
     feed::{FeedPosition, FeedState, FeedStep, TailChange, read_after},
     tail::{Tail, TailLimits},
+    tail_memory::TailMemory,
 };
 use crate::{
     broker::{Broker, BrokerError, FollowLimitReached, FollowPermit, PageLimits, notify::Watcher},
     budget::ClientNet,
+    metrics::Metrics,
     retry::retry_until_ok,
     supervised::supervised_task,
 };
@@ -44,17 +46,30 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     broker: Broker,
     limits: TailLimits,
+    memory: TailMemory,
+    /// Locked while a task cuts the tails.
+    cutting: Mutex<()>,
+    metrics: Metrics,
     runtime: Handle,
     channels: Mutex<HashMap<Channel, Weak<LiveChannel>>>,
 }
 
 impl Hub {
-    /// A hub that reads the log on `runtime`.
+    /// A hub that reads the log on `runtime`. All tails together take up to `tails_bytes_max`.
     #[must_use]
-    pub fn new(broker: Broker, limits: TailLimits, runtime: Handle) -> Self {
+    pub fn new(
+        broker: Broker,
+        limits: TailLimits,
+        tails_bytes_max: usize,
+        metrics: Metrics,
+        runtime: Handle,
+    ) -> Self {
         Self(Arc::new(Inner {
             broker,
             limits,
+            memory: TailMemory::new(tails_bytes_max, &metrics),
+            cutting: Mutex::default(),
+            metrics,
             runtime,
             channels: Mutex::default(),
         }))
@@ -105,7 +120,7 @@ impl Hub {
             return Ok(live);
         }
         let live = Arc::new(LiveChannel {
-            tail: Tail::new(self.0.limits),
+            tail: Tail::new(self.0.limits, self.0.memory.clone()),
             channel: channel.clone(),
             feed: Mutex::new(FeedState::Idle(FeedPosition::Unknown)),
             started: Once::new(),
@@ -130,6 +145,26 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, HashMap<Channel, Weak<LiveChannel>>> {
         // No code panics while it holds this lock.
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts the largest tails if all of them take too much.
+    fn limit_tails(&self) {
+        if !self.memory.is_exceeded() {
+            return;
+        }
+        let Ok(_cutting) = self.cutting.try_lock() else {
+            return;
+        };
+        let live: Vec<Arc<LiveChannel>> = self.lock().values().filter_map(Weak::upgrade).collect();
+        let sizes = live.iter().map(|channel| channel.tail.frames().bytes());
+        let bytes_max = self.memory.size_max(sizes.collect());
+        for channel in live {
+            let mut frames = channel.tail.frames();
+            if frames.bytes() > bytes_max {
+                frames.shrink(bytes_max);
+                self.metrics.tail_cut();
+            }
+        }
     }
 }
 
@@ -190,6 +225,14 @@ impl LiveChannel {
             }
         }
         self.tail.update(|frames| change.apply(frames));
+        self.limit_tails();
+    }
+
+    /// Cuts the largest tails of all channels if they take too much. No tail may be locked.
+    pub fn limit_tails(&self) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.limit_tails();
+        }
     }
 }
 

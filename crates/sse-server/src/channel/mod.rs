@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `hub`, `feed` | the channels that have subscribers, and how a read of the log changes a tail |
 //! | `tail`, `frame` | the newest events of a channel, each encoded once |
+//! | `tail_memory` | the bound that all tails share |
 //! | `subscription`, `multi` | the state of a subscriber in one channel, and in several |
 //! | `encode`, `chunk` | events as bytes for one stream |
 //! | `gap` | what is sent in place of events that are missing |
@@ -28,6 +29,7 @@ pub mod search;
 pub mod start;
 pub mod subscription;
 pub mod tail;
+pub mod tail_memory;
 #[cfg(test)]
 mod tests;
 
@@ -41,3 +43,4 @@ pub use search::{Searcher, Searches};
 pub use start::{StartAt, UnreadableCursor};
 pub use subscription::{Settlement, Step, Subscription, SubscriptionOptions};
 pub use tail::{Frames, Tail, TailLimits, TailListener};
+pub use tail_memory::TailMemory;

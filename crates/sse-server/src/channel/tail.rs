@@ -9,6 +9,9 @@
 //!        └─ history ──────┘└── memory ────┘
 //! ```
 //!
+//! All tails of a server share a bound ([`TailMemory`]). If they take more, the largest ones keep
+//! only their newest events.
+//!
 //! If the log does not continue the tail (it was wiped, or lost its end), the tail starts again
 //! with another generation, and every cursor must be verified again.
 
@@ -18,16 +21,15 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use bytes::BytesMut;
 use smallvec::SmallVec;
 use sse_proto::EventId;
 use tokio::sync::watch;
 
-use super::frame::Frame;
+use super::{frame::Frame, tail_memory::TailMemory};
 use crate::broker::Stored;
 
 /// Limits of one tail. A subscriber that falls behind the tail is served from history.
@@ -35,9 +37,13 @@ use crate::broker::Stored;
 pub struct TailLimits {
     /// Number of events.
     pub events_max: NonZeroUsize,
-    /// Bytes of all frames together.
+    /// Memory of all frames together.
     pub bytes_max: usize,
 }
+
+/// Length of a buffer that the frames of small events share. The oldest buffer of a tail remains
+/// until its last frame is dropped.
+const BUFFER_BYTES: usize = 16 << 10;
 
 fn next_epoch() -> u64 {
     static EPOCHS: AtomicU64 = AtomicU64::new(1);
@@ -54,20 +60,35 @@ pub struct Frames {
     epoch: u64,
     floor: EventId,
     newest: VecDeque<Frame>,
-    bytes: usize,
+    /// Sum of the charges of the frames.
+    charges: usize,
+    /// Memory of the blocks with envelopes. It grows while the frames are only read.
+    enveloped: AtomicUsize,
+    /// What `memory` contains of this tail.
+    counted: AtomicUsize,
+    memory: TailMemory,
 }
 
 impl Frames {
-    /// An empty tail that is not joined to a log.
+    /// An empty tail that is not joined to a log and shares no bound.
     #[must_use]
     pub fn new(limits: TailLimits) -> Self {
+        Self::in_memory(limits, TailMemory::unlimited())
+    }
+
+    /// An empty tail that is not joined to a log, and counts in `memory`.
+    #[must_use]
+    pub fn in_memory(limits: TailLimits, memory: TailMemory) -> Self {
         Self {
             limits,
             generation: 0,
             epoch: 0,
             floor: EventId::ZERO,
             newest: VecDeque::new(),
-            bytes: 0,
+            charges: 0,
+            enveloped: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
+            memory,
         }
     }
 
@@ -124,8 +145,9 @@ impl Frames {
         self.generation += 1;
         self.epoch = next_epoch();
         self.floor = head;
-        self.newest.clear();
-        self.bytes = 0;
+        self.newest = VecDeque::new();
+        (self.charges, *self.enveloped.get_mut()) = (0, 0);
+        self.count();
     }
 
     /// Drops the frames after `id`, because the log has lost those events.
@@ -137,32 +159,101 @@ impl Frames {
         while self.newest.back().is_some_and(|frame| frame.id > id)
             && let Some(lost) = self.newest.pop_back()
         {
-            self.bytes -= lost.size();
+            *self.enveloped.get_mut() -= lost.envelope_bytes();
+            // The buffer of the frame remains if it has other frames.
+            self.charges -= match self.newest.back_mut() {
+                Some(last) => last.inherit_charge(lost.charge()),
+                None => lost.charge(),
+            };
         }
         if self.newest.is_empty() {
             self.floor = id;
         }
+        self.count();
     }
 
     /// Appends `events`, which follow the end of the tail in the log.
     pub fn push(&mut self, events: Vec<Stored>) {
-        let mut buffer = BytesMut::new();
+        let buffer_max = BUFFER_BYTES.min(self.limits.bytes_max / 8);
+        let (mut batch, mut length) = (Vec::new(), 0);
         for event in events {
-            let frame = Frame::encode(event, &mut buffer);
-            self.bytes += frame.size();
+            let block = Frame::block_len(&event);
+            if !batch.is_empty() && length + block > buffer_max {
+                self.push_buffer(std::mem::take(&mut batch), length);
+                length = 0;
+            }
+            length += block;
+            batch.push(event);
+        }
+        self.push_buffer(batch, length);
+        self.count();
+    }
+
+    /// Appends events whose blocks share a buffer of `length` bytes.
+    fn push_buffer(&mut self, events: Vec<Stored>, length: usize) {
+        let last_kind = self.newest.back().map(|frame| frame.kind.clone());
+        for frame in Frame::encode_all(events, length, last_kind) {
+            if self.newest.len() == self.limits.events_max.get() {
+                self.drop_oldest();
+            }
+            self.charges += frame.charge();
             self.newest.push_back(frame);
         }
-        self.drop_oldest();
+        self.shrink_frames(self.limits.bytes_max);
+    }
+
+    /// Drops the oldest frames until the others take at most `bytes_max`.
+    pub(super) fn shrink(&mut self, bytes_max: usize) {
+        self.shrink_frames(bytes_max);
+        self.newest.shrink_to(self.newest.len());
+        self.count();
+    }
+
+    fn shrink_frames(&mut self, bytes_max: usize) {
+        while self.frame_bytes(self.newest.len()) > bytes_max && !self.newest.is_empty() {
+            self.drop_oldest();
+        }
     }
 
     fn drop_oldest(&mut self) {
-        while (self.newest.len() > self.limits.events_max.get()
-            || self.bytes > self.limits.bytes_max)
-            && let Some(oldest) = self.newest.pop_front()
-        {
-            self.bytes -= oldest.size();
+        if let Some(oldest) = self.newest.pop_front() {
+            self.charges -= oldest.charge();
+            *self.enveloped.get_mut() -= oldest.envelope_bytes();
             self.floor = oldest.id;
         }
+    }
+
+    /// Returns the memory of the tail if it has room for `count` frames.
+    fn frame_bytes(&self, count: usize) -> usize {
+        let enveloped = self.enveloped.load(Ordering::Relaxed);
+        self.charges + enveloped + count * size_of::<Frame>()
+    }
+
+    /// Returns the memory that the tail takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.frame_bytes(self.newest.capacity())
+    }
+
+    /// Updates what is counted in the memory of all tails.
+    fn count(&mut self) {
+        let bytes = self.bytes();
+        self.memory.change(*self.counted.get_mut(), bytes);
+        *self.counted.get_mut() = bytes;
+    }
+
+    /// Counts `bytes` of blocks with envelopes, which were encoded while the tail was read.
+    pub(super) fn add_envelope_bytes(&self, bytes: usize) {
+        if bytes > 0 {
+            self.enveloped.fetch_add(bytes, Ordering::Relaxed);
+            self.counted.fetch_add(bytes, Ordering::Relaxed);
+            self.memory.change(0, bytes);
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.memory.change(*self.counted.get_mut(), 0);
     }
 }
 
@@ -186,9 +277,9 @@ pub struct Tail {
 impl Tail {
     /// An empty tail that is not joined to a log.
     #[must_use]
-    pub fn new(limits: TailLimits) -> Self {
+    pub fn new(limits: TailLimits, memory: TailMemory) -> Self {
         Self {
-            frames: Mutex::new(Frames::new(limits)),
+            frames: Mutex::new(Frames::in_memory(limits, memory)),
             changed: OnceLock::new(),
             listeners: Mutex::default(),
         }
@@ -241,96 +332,4 @@ impl Tail {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stored(ms: u64) -> Stored {
-        Stored {
-            id: EventId::new(ms, 0),
-            kind: "click".into(),
-            data: "x".into(),
-        }
-    }
-
-    fn frames(events_max: usize, bytes_max: usize) -> Frames {
-        let mut frames = Frames::new(TailLimits {
-            events_max: NonZeroUsize::new(events_max).unwrap(),
-            bytes_max,
-        });
-        frames.join(EventId::ZERO);
-        frames
-    }
-
-    #[test]
-    fn the_floor_rises_to_the_newest_event_dropped() {
-        for mut frames in [
-            frames(3, usize::MAX),
-            frames(100, 3 * "id: 1-0\nevent: click\ndata: x\n\n".len()),
-        ] {
-            frames.push((1..=5).map(stored).collect());
-            assert_eq!(frames.floor(), EventId::new(2, 0));
-            assert_eq!(frames.end(), EventId::new(5, 0));
-            assert!(frames.knows(EventId::new(2, 0)) && frames.knows(EventId::new(4, 0)));
-            assert!(!frames.knows(EventId::new(1, 0)) && !frames.knows(EventId::new(4, 1)));
-            assert_eq!(
-                frames
-                    .after(EventId::new(3, 7))
-                    .map(|frame| frame.id.ms)
-                    .collect::<Vec<_>>(),
-                [4, 5]
-            );
-        }
-    }
-
-    #[test]
-    fn an_event_larger_than_the_whole_tail_leaves_it_empty_but_joined() {
-        let mut frames = frames(10, 5);
-        frames.push(vec![stored(1)]);
-        assert_eq!(
-            (frames.floor(), frames.end()),
-            (EventId::new(1, 0), EventId::new(1, 0))
-        );
-        assert_eq!(frames.after(EventId::ZERO).count(), 0);
-    }
-
-    #[test]
-    fn rewinding_drops_the_lost_events_and_keeps_the_generation() {
-        for (back_to, floor, kept) in [(4, 2, vec![3, 4]), (2, 2, vec![]), (1, 1, vec![])] {
-            let mut frames = frames(3, usize::MAX);
-            frames.push((1..=5).map(stored).collect());
-            let (generation, epoch) = (frames.generation(), frames.epoch());
-            frames.rewind(EventId::new(back_to, 0));
-            assert_eq!(
-                (frames.floor(), frames.end()),
-                (EventId::new(floor, 0), EventId::new(back_to, 0))
-            );
-            assert_eq!(
-                frames
-                    .after(EventId::ZERO)
-                    .map(|frame| frame.id.ms)
-                    .collect::<Vec<_>>(),
-                kept
-            );
-            assert_eq!(
-                (frames.generation(), frames.knows(EventId::new(5, 0))),
-                (generation, false)
-            );
-            assert_ne!(frames.epoch(), epoch, "pages read earlier may be wrong");
-            frames.push(vec![stored(7)]);
-            assert_eq!(
-                frames.bytes,
-                frames.after(EventId::ZERO).map(Frame::size).sum::<usize>()
-            );
-        }
-    }
-
-    #[test]
-    fn joining_again_starts_another_generation() {
-        let mut frames = frames(10, usize::MAX);
-        let before = frames.generation();
-        frames.push(vec![stored(1)]);
-        frames.join(EventId::new(9, 0));
-        assert_ne!(frames.generation(), before);
-        assert!(!frames.knows(EventId::new(1, 0)) && frames.knows(EventId::new(9, 0)));
-    }
-}
+mod tests;

@@ -69,6 +69,8 @@ pub struct Config {
     pub publish_memory_bytes: u64,
     /// What the tail of a channel keeps in memory.
     pub tail: TailLimits,
+    /// Bytes of all tails together.
+    pub tails_bytes_max: usize,
     /// Bytes of all streams whose connections are full.
     pub blocked_bytes_max: usize,
     /// What every stream shares.
@@ -107,6 +109,7 @@ impl Config {
             requests: request_limits(&args),
             publish_memory_bytes: args.publishing.publish_memory.0,
             tail: tail_limits(&args),
+            tails_bytes_max: bytes(args.streams.tails_bytes),
             blocked_bytes_max: bytes(args.streams.blocked_bytes),
             streams: stream_settings(&args),
             streams_max: args.streams.streams_max,

@@ -39,6 +39,20 @@ pub(super) struct StreamArgs {
     )]
     pub(super) tail_bytes: ByteSize,
 
+    /// Keep at most this many bytes of the newest events of all channels in memory
+    ///
+    /// Beyond this limit the largest tails are cut to a common size and keep their newest events.
+    /// Subscribers that need others read them from history.
+    #[arg(
+        long,
+        env = "SSE_TAILS_BYTES",
+        default_value = "256MiB",
+        value_name = "SIZE",
+        value_parser = parse_size,
+        help_heading = "Streams"
+    )]
+    pub(super) tails_bytes: ByteSize,
+
     /// Hold at most this many bytes for all streams whose clients read too slowly
     ///
     /// A stream whose connection is full holds the chunk that it could not write. Streams with the

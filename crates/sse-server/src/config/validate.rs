@@ -110,14 +110,21 @@ fn check_credentials(args: &NetworkArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// An event must fit in a batch, a batch in the memory for bodies, and an event in the memory of
-/// blocked streams.
+/// An event must fit in a batch, a batch in the memory for bodies, an event in the memory of blocked
+/// streams, and a tail in the memory of all tails.
 fn check_sizes(args: &Args) -> Result<(), String> {
     let event = ("--event-bytes-max", args.publishing.event_bytes_max);
     let batch = ("--batch-bytes-max", args.publishing.batch_bytes_max);
     let memory = ("--publish-memory", args.publishing.publish_memory);
     let blocked = ("--blocked-bytes", args.streams.blocked_bytes);
-    let pairs = [(event, batch), (batch, memory), (event, blocked)];
+    let tail = ("--tail-bytes", args.streams.tail_bytes);
+    let tails = ("--tails-bytes", args.streams.tails_bytes);
+    let pairs = [
+        (event, batch),
+        (batch, memory),
+        (event, blocked),
+        (tail, tails),
+    ];
     for ((small, small_size), (large, large_size)) in pairs {
         if small_size > large_size {
             return Err(format!(

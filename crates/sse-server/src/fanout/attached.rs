@@ -28,7 +28,7 @@ use super::{
 use crate::{
     broker::BrokerError,
     channel::{
-        Chunk, LiveChannel, MultiSubscription, Searcher, Settlement,
+        Chunk, Envelope, LiveChannel, MultiSubscription, Searcher, Settlement,
         multi::{Fetch, MultiStep},
     },
 };
@@ -147,8 +147,15 @@ impl AttachedStream {
             tail.changed.borrow_and_update();
         }
         let fetching = self.fetching_channel();
-        self.subscription
-            .next(|nth| self.tails[nth].channel.tail.frames(), fetching)
+        let step = self
+            .subscription
+            .next(|nth| self.tails[nth].channel.tail.frames(), fetching);
+        let (_, envelope) = self.subscription.filter_and_envelope();
+        if let (true, Some(tail)) = (envelope != Envelope::None, self.tails.first()) {
+            // The step may have encoded events in an envelope, which their tails keep.
+            tail.channel.limit_tails();
+        }
+        step
     }
 
     /// Returns the index of the channel that waits for a page.

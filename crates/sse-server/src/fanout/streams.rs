@@ -88,7 +88,13 @@ mod tests {
             bytes_max: usize::MAX,
         };
         Streams {
-            hub: Hub::new(broker.clone(), limits, runtime.clone()),
+            hub: Hub::new(
+                broker.clone(),
+                limits,
+                usize::MAX,
+                Metrics::new(),
+                runtime.clone(),
+            ),
             pages: PageCache::new(broker, 1000, Metrics::new(), runtime),
             blocked: BlockedBytes::new(1 << 20, Metrics::new()),
             settings: StreamSettings {

@@ -77,6 +77,12 @@ impl ViewKey {
     }
 }
 
+impl ViewKey {
+    fn has_envelope(&self) -> bool {
+        self.envelope != Envelope::None
+    }
+}
+
 /// All streams of one thread with the same [`ViewKey`].
 #[derive(Debug)]
 pub(super) struct View {
@@ -173,6 +179,10 @@ impl View {
     fn compute_next(&mut self, state: &SharedState, fetching: Option<usize>) -> Transition {
         let mut subscription = state.subscription.clone();
         let step = subscription.next(|nth| self.channels[nth].tail.frames(), fetching);
+        if let (true, Some(channel)) = (self.key.has_envelope(), self.channels.first()) {
+            // The step may have encoded events in an envelope, which their tails keep.
+            channel.limit_tails();
+        }
         let action = match step {
             MultiStep::Write(chunk) => Action::Send(Rc::new(EncodedChunk::new(chunk))),
             MultiStep::Fetch(fetch) => Action::Fetch(fetch),

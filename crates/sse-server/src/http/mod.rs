@@ -38,6 +38,7 @@
 //! | | `request_log` | the lines of the access log |
 //! | | `rejections` | counts and logs requests that are rejected |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
+//! | | `broker_error` | what an error of the broker means for a client |
 //! | | `error_cause` | the cause that only the log shows |
 
 mod access;

@@ -42,7 +42,7 @@ use crate::log_writer::dropped_lines;
 /// A number that only grows.
 type Count = Counter<u64, AtomicU64>;
 /// A number that grows and shrinks.
-type Level = Gauge<i64, AtomicI64>;
+pub(crate) type Level = Gauge<i64, AtomicI64>;
 
 /// All metrics of one server; clones share them.
 #[derive(Debug, Clone)]
@@ -198,6 +198,16 @@ impl Metrics {
     /// Sets how much the log holds.
     pub fn set_log_size(&self, size: LogSize) {
         self.0.log.set_size(size);
+    }
+
+    /// Returns the memory of all tails, for their owner to change.
+    pub(crate) fn tails_bytes(&self) -> Level {
+        self.0.streams.tails_bytes()
+    }
+
+    /// Counts a tail that was cut because all tails took too much memory.
+    pub fn tail_cut(&self) {
+        self.0.streams.record_tail_cut();
     }
 
     /// Sets how much the streams hold whose connections are full.

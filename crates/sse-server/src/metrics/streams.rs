@@ -23,6 +23,8 @@ pub(super) struct StreamMetrics {
     fell_behind: Count,
     page_reads: Count,
     blocked_bytes: Level,
+    tails_bytes: Level,
+    tails_cut: Count,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,6 +36,7 @@ impl StreamMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         self.register_streams(registry);
         self.register_history(registry);
+        self.register_tails(registry);
         self.create_gaps();
     }
 
@@ -94,6 +97,29 @@ impl StreamMetrics {
             "Pages of history read for streams; one read serves all streams at the same position",
             self.page_reads.clone(),
         );
+    }
+
+    fn register_tails(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "tails",
+            "Memory of the newest events of all channels with open streams",
+            Unit::Bytes,
+            self.tails_bytes.clone(),
+        );
+        registry.register(
+            "tails_cut",
+            "Times a tail was cut because all tails took too much memory",
+            self.tails_cut.clone(),
+        );
+    }
+
+    /// Returns the memory of all tails, for their owner to change.
+    pub(super) fn tails_bytes(&self) -> Level {
+        self.tails_bytes.clone()
+    }
+
+    pub(super) fn record_tail_cut(&self) {
+        self.tails_cut.inc();
     }
 
     fn create_gaps(&self) {

@@ -152,7 +152,13 @@ struct Resources {
 impl Resources {
     /// Starts the fan-out threads and returns what request handlers need.
     fn app_state(self, config: &Config) -> anyhow::Result<AppState> {
-        let hub = Hub::new(self.broker.clone(), config.tail, Handle::current());
+        let hub = Hub::new(
+            self.broker.clone(),
+            config.tail,
+            config.tails_bytes_max,
+            self.metrics.clone(),
+            Handle::current(),
+        );
         let pages = PageCache::new(
             self.broker,
             config.requests.event_bytes_max,

@@ -25,6 +25,7 @@ mod shutdown;
 mod slow;
 mod start_params;
 mod stream;
+mod tails;
 mod trimming;
 mod until;
 mod upgrade;

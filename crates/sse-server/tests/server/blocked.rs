@@ -19,7 +19,7 @@ const BLOCKED_BYTES_MAX: u32 = 2 << 20;
 const VICTIM: [u8; 4] = [127, 0, 0, 1];
 const ATTACKER: [u8; 4] = [127, 0, 0, 2];
 
-/// A client that reads only when it is told to, with a small receive buffer.
+/// A client with a small receive buffer, which reads only when the test calls it.
 struct Client<'a> {
     server: &'a TestServer,
     address: [u8; 4],

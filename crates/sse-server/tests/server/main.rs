@@ -42,6 +42,7 @@
 //! | `start_params` (a) | A stream starts at `from`, `since` or `last`. |
 //! | `start_table` (a) | Every start × every state of the log has the first block and event of its table. |
 //! | `stream` (a) | A stream has the documented head, first block, frames and heartbeats. |
+//! | `tails` (a) | The newest events of all channels share a bound, and nothing is lost beyond it. |
 //! | `trimming` (a) | Trimming never removes an unread event without a gap. |
 //! | `upgrade` (a) | A request that asks for another protocol is answered as if it did not. |
 //! | `until` (a) | A stream with `until` ends there, and a reconnecting client gets a 204. |
@@ -86,6 +87,7 @@ mod stalled_node;
 mod start_params;
 mod start_table;
 mod stream;
+mod tails;
 mod trimming;
 mod until;
 mod upgrade;

@@ -184,7 +184,10 @@ impl Subscription {
                 break;
             }
             if self.filter.passes(&frame.kind) && !self.was_sent(frame.id) {
-                if !chunk.add_frame(frame) {
+                let before = frame.envelope_bytes();
+                let is_added = chunk.add_frame(frame);
+                tail.add_envelope_bytes(frame.envelope_bytes() - before);
+                if !is_added {
                     break;
                 }
                 last_sent = Some(frame.id);

@@ -29,7 +29,13 @@ fn start_fanout(threads: usize) -> Fanout {
     Fanout::start(
         NonZeroUsize::new(threads).unwrap(),
         settings,
-        Hub::new(broker.clone(), limits, runtime.clone()),
+        Hub::new(
+            broker.clone(),
+            limits,
+            usize::MAX,
+            Metrics::new(),
+            runtime.clone(),
+        ),
         PageCache::new(broker, 1000, Metrics::new(), runtime.clone()),
         BlockedBytes::new(1 << 20, Metrics::new()),
         Metrics::new(),

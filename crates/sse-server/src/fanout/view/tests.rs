@@ -10,6 +10,7 @@ use crate::{
     broker::Stored,
     channel::{Hub, SubscriptionOptions, TailLimits},
     fanout::{shared_state::TransferCoding, test_support::memory_broker},
+    metrics::Metrics,
 };
 
 /// A view of one channel, whose tail has the events 1 to `events`.
@@ -18,7 +19,13 @@ fn view(events: u64) -> View {
         events_max: NonZeroUsize::MAX,
         bytes_max: usize::MAX,
     };
-    let hub = Hub::new(memory_broker(), limits, Handle::current());
+    let hub = Hub::new(
+        memory_broker(),
+        limits,
+        usize::MAX,
+        Metrics::new(),
+        Handle::current(),
+    );
     let key = ViewKey::of_subscription(&subscription_after(0));
     let channels = key.channels.iter().map(|channel| hub.join(channel));
     let view = View::new(Rc::new(key.clone()), channels.collect());
@@ -113,4 +120,32 @@ async fn a_dropped_view_frees_states_that_lead_to_one_another() {
     assert!(weak.iter().all(|state| state.upgrade().is_some()));
     drop(view);
     assert!(weak.iter().all(|state| state.upgrade().is_none()));
+}
+
+#[tokio::test]
+async fn streams_at_many_positions_hold_few_large_chunks_at_once() {
+    const EVENTS: u64 = 20;
+    let mut view = view(0);
+    for ms in 1..=EVENTS {
+        let event = Stored {
+            id: EventId::new(ms, 0),
+            kind: "click".into(),
+            data: "x".repeat(500_000).into(),
+        };
+        view.channels[0]
+            .tail
+            .update(|frames| frames.push(vec![event]));
+    }
+    let mut chunks = Vec::new();
+    for ms in 0..EVENTS {
+        let state = view.intern_state(subscription_after(ms));
+        let chunk = sent_chunk(&view.next(&state));
+        assert_eq!(view.take_uncounted_bytes() / 1_000_000, 1, "both codings");
+        // Another stream with the same state shares the chunk, however large it is.
+        assert!(Rc::ptr_eq(&chunk, &sent_chunk(&view.next(&state))));
+        chunks.push(Rc::downgrade(&chunk));
+    }
+    let held = chunks.iter().filter(|chunk| chunk.strong_count() > 0);
+    let held = held.count();
+    assert!((1..=CACHED_BYTES_MAX / 1_000_000).contains(&held), "{held}");
 }
