@@ -16,13 +16,13 @@ use tokio::task::AbortHandle;
 
 use super::{
     admission::{CloseReason, StreamGuard},
-    detach::{ConnectionPermit, DetachedSocket},
+    detach::DetachedSocket,
     heartbeat_wheel::Tick,
     shared_state::{EncodedChunk, SharedState, TransferCoding},
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
 };
-use crate::channel::multi::Fetch;
+use crate::{channel::multi::Fetch, connections::ConnectionPermit};
 
 /// Bytes that a client may send after its request. The server discards them, and closes the
 /// connection of a client that sends more.

@@ -16,6 +16,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr},
+    os::fd::AsRawFd as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -83,6 +84,12 @@ impl AcceptedSocket {
             Self::Tcp(socket) => socket.peer_addr().ok(),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Returns the number of the socket's descriptor.
+    pub(crate) fn descriptor(&self) -> usize {
+        let number = with_socket!(self, socket => socket.as_raw_fd());
+        usize::try_from(number).unwrap_or(0)
     }
 
     /// Returns how many written bytes the kernel may hold that the client cannot read yet.

@@ -61,6 +61,9 @@ pub fn stream_body(
     let state = State::from(new);
     let opening = state.encode_opening(streams.settings.retry, comment);
     let socket = handover.as_ref().map(|handover| handover.socket.clone());
+    if let Some(socket) = &socket {
+        socket.start_stream();
+    }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
     let driver = Box::new(Driver {

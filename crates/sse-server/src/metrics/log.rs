@@ -22,6 +22,7 @@ pub(super) struct LogMetrics {
     events: Level,
     bytes: Level,
     history_events_read: Count,
+    history_memory: Level,
     failover_losses: Count,
     gap_records: Count,
 }
@@ -33,6 +34,12 @@ impl LogMetrics {
             "history_events_read",
             "Events read by GET /events",
             self.history_events_read.clone(),
+        );
+        registry.register_with_unit(
+            "history_memory",
+            "Memory of the responses of GET /events that clients are reading",
+            Unit::Bytes,
+            self.history_memory.clone(),
         );
         registry.register(
             "failover_losses",
@@ -70,6 +77,16 @@ impl LogMetrics {
 
     pub(super) fn record_history_read(&self, events: usize) {
         self.history_events_read.inc_by(events as u64);
+    }
+
+    pub(super) fn add_history_memory(&self, bytes: usize) {
+        self.history_memory
+            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn subtract_history_memory(&self, bytes: usize) {
+        self.history_memory
+            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(super) fn record_failover_loss(&self) {

@@ -10,6 +10,7 @@
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
+//! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
@@ -50,6 +51,7 @@ mod broken_stderr;
 mod broker_contract;
 mod common;
 mod compressing_proxy;
+mod connections;
 mod damaged;
 mod failover;
 mod fanout;
