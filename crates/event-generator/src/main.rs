@@ -9,10 +9,10 @@
 //! | `schedule` | when each event is due (pure) |
 //! | `payload` | the type and the data of each event |
 //! | `request` | events as HTTP requests: the API of sse-server, batches, templates (pure) |
-//! | `publisher` | sends a request, repeats it if that is safe, and interprets the reply |
+//! | `publisher` | sends a request, repeats it if that is safe, and interprets the response |
 //! | `report` | the output: counters and summary, `--report`, `--record`, stdout, stderr |
 //! | `settings` | the command line and its environment, validated; builds the parts of a run |
-//! | `run` | the loop: sends what is due, handles replies, stops at the end or on a signal |
+//! | `run` | the loop: sends what is due, handles responses, stops at the end or on a signal |
 
 mod payload;
 mod publisher;

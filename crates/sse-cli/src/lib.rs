@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`backoff`] | pauses that double up to a limit (pure) |
 //! | [`environment`] | variables that are probably mistyped |
+//! | [`log_throttle`] | how often a condition that repeats is logged (pure) |
 //! | [`loopback`] | whether an address or a URL is of this machine (pure) |
 //! | [`number`] | whole numbers in a range (pure) |
 //! | [`open_files`] | the process's limit of open files |
@@ -31,6 +32,7 @@
 
 pub mod backoff;
 pub mod environment;
+pub mod log_throttle;
 pub mod loopback;
 pub mod number;
 pub mod open_files;

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_to_write_and_does_not_quote_the_value() {
+    fn an_error_states_what_to_write_and_does_not_quote_the_value() {
         assert!(parse(&["--n", "7"]).is_ok());
         let error = parse(&["--n", "secret"]).expect_err("no number");
         assert_eq!(

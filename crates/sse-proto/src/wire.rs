@@ -13,7 +13,7 @@ use bytes::{BufMut, BytesMut};
 /// CR, LF and CR LF each end a line and arrive as LF. Empty data becomes one empty line, because a
 /// parser does not dispatch an event without data.
 pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
-    out.reserve(data.len() + kind.len() + 64);
+    out.reserve(data_capacity(data) + kind.len() + 64);
     write_field(out, "id", id);
     write_type(out, kind);
     for line in split_lines(data) {
@@ -23,6 +23,34 @@ pub fn event(out: &mut BytesMut, id: impl Display, kind: &str, data: &str) {
     }
     out.put_u8(b'\n');
 }
+
+/// Returns the bytes to reserve for `data`. Counting line ends pays only for large data, of which a
+/// buffer that grows takes up to twice the length.
+fn data_capacity(data: &str) -> usize {
+    if data.len() < LARGE_DATA {
+        data.len()
+    } else {
+        encoded_len(data)
+    }
+}
+
+/// Returns how many bytes `data` takes in a block, without the `data: ` of its first line and the end
+/// of its last one.
+///
+/// Data of one line take their own length. A line end of the data becomes 7 bytes, a line end and
+/// `data: `, so no data take less than their length.
+#[must_use]
+pub fn encoded_len(data: &str) -> usize {
+    let length = split_lines(data)
+        .map(|line| line.len() + LINE_OVERHEAD)
+        .sum::<usize>();
+    length - LINE_OVERHEAD
+}
+
+const LARGE_DATA: usize = 16 << 10;
+
+/// Bytes of a `data` line besides its text: `data: ` and the line end.
+pub const LINE_OVERHEAD: usize = 7;
 
 /// Writes the first block of a stream: the reconnection time, the position if known, and a comment.
 ///
@@ -111,6 +139,17 @@ mod tests {
         assert_eq!(split("a\nb\rc\r\nd"), ["a", "b", "c", "d"]);
         assert_eq!(split("\n\r\r\n"), ["", "", "", ""]);
         assert_eq!(split("a\u{2028}b\u{b}"), ["a\u{2028}b\u{b}"]);
+    }
+
+    #[test]
+    fn the_encoded_length_is_that_of_the_data_lines() {
+        for data in ["", "x", "a\nb", "\n\n", "a\r\nb\rc\n", "data: \n"] {
+            let mut out = BytesMut::new();
+            event(&mut out, "1-0", "a", data);
+            let fixed = "id: 1-0\nevent: a\ndata: \n\n".len();
+            assert_eq!(encoded_len(data), out.len() - fixed, "{data:?}");
+            assert!(encoded_len(data) >= data.len());
+        }
     }
 
     #[test]

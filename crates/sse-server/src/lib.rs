@@ -16,10 +16,11 @@ pub mod metrics;
 
 mod budget;
 mod listen_address;
-mod log_throttle;
 mod open_files;
 mod retry;
 mod server;
+mod supervised;
 
 pub use listen_address::ListenAddress;
-pub use server::run;
+pub use server::{StopReason, run};
+pub use supervised::{supervised, supervised_part};

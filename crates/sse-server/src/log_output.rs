@@ -13,6 +13,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::json;
 use sse_server::{
     access_log::LogFormat, broker::embedded::is_catching_panic, log_writer::LogWriter,
+    supervised_part,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -36,12 +37,23 @@ pub(crate) fn start_log(levels: &str, format: LogFormat) -> anyhow::Result<()> {
 /// Installs a panic hook that prints nothing for a panic that the embedded log catches.
 ///
 /// The log reports such a panic as an error; the message of the panic would look like a crash.
-pub(crate) fn install_panic_hook(format: LogFormat) {
+/// `failed` is called after a panic of a supervised part of the server.
+pub(crate) fn install_panic_hook(
+    format: LogFormat,
+    failed: impl Fn(&'static str) + Send + Sync + 'static,
+) {
     let print = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| match format {
-        _ if is_catching_panic() => {}
-        LogFormat::Text => print(panic),
-        LogFormat::Json => print_json(&panic.to_string()),
+    panic::set_hook(Box::new(move |panic| {
+        if is_catching_panic() {
+            return;
+        }
+        match format {
+            LogFormat::Text => print(panic),
+            LogFormat::Json => print_json(&panic.to_string()),
+        }
+        if let Some(part) = supervised_part() {
+            failed(part);
+        }
     }));
 }
 
@@ -64,4 +76,27 @@ fn print_json(message: &str) {
     });
     // A closed stderr has no reader.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use sse_server::supervised;
+
+    use super::*;
+
+    #[test]
+    fn only_the_panic_of_a_supervised_part_is_a_failure() {
+        let (failed, failures) = mpsc::channel();
+        install_panic_hook(LogFormat::Json, move |part| {
+            let _ = failed.send(part);
+        });
+        let request = thread::spawn(|| panic!("a request"));
+        assert!(request.join().is_err());
+        let part = thread::spawn(|| supervised("a part", || panic!("a defect")));
+        assert!(part.join().is_err());
+        drop(panic::take_hook());
+        assert_eq!(failures.iter().collect::<Vec<_>>(), ["a part"]);
+    }
 }

@@ -6,16 +6,21 @@
 mod allocator;
 mod log_output;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use sse_server::config::Config;
-use tokio::signal::unix::{SignalKind, signal};
+use sse_server::{StopReason, config::Config};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 use self::log_output::{install_panic_hook, print_error, start_log};
 
 /// Threads that read history from the log.
 const BLOCKING_THREADS: usize = 8;
+/// Time for threads that still read history when everything else has ended.
+const RUNTIME_SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {
@@ -27,8 +32,12 @@ fn main() -> ExitCode {
         }
     };
     let format = config.log_format;
-    install_panic_hook(format);
-    match serve(config) {
+    let (failed, failures) = mpsc::channel(1);
+    install_panic_hook(format, move |part| {
+        // The first failure stops the server.
+        let _ = failed.try_send(part);
+    });
+    match serve(config, failures) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error, format);
@@ -47,7 +56,7 @@ fn ignores_hangup() -> bool {
         .is_some_and(|mask| mask & 1 == 1)
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+fn serve(config: Config, mut failures: mpsc::Receiver<&'static str>) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     allocator::configure()?;
     start_log(&config.log, config.log_format)?;
@@ -61,17 +70,20 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let ignores_hangup = ignores_hangup();
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let stop = async move {
             tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-                _ = hangup.recv(), if !ignores_hangup => "SIGHUP",
+                _ = terminate.recv() => StopReason::Signal("SIGTERM"),
+                _ = interrupt.recv() => StopReason::Signal("SIGINT"),
+                _ = hangup.recv(), if !ignores_hangup => StopReason::Signal("SIGHUP"),
+                Some(part) = failures.recv() => StopReason::Panic(part),
             }
         };
         sse_server::run(config, stop).await
-    })
+    });
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_MAX);
+    result
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{ClientBuilder, Response, redirect, retry};
+use reqwest::{ClientBuilder, redirect, retry};
 use sse_cli::{
     proxy::Proxy,
     retry_after::parse_retry_after,
@@ -11,7 +11,7 @@ use sse_cli::{
 };
 
 use super::{
-    reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
+    response::{NoResponse, RESPONSE_BYTES_MAX, Response, root_cause},
     timeouts::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
 };
 use crate::request::{OutgoingRequest, base_url::BaseUrl};
@@ -58,7 +58,7 @@ impl Client {
         })
     }
 
-    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
+    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Response, NoResponse> {
         let OutgoingRequest {
             method,
             target,
@@ -68,7 +68,7 @@ impl Client {
         let url = self
             .base
             .join(&target)
-            .map_err(|error| NoReply::Connect(error.to_string()))?;
+            .map_err(|error| NoResponse::Connect(error.to_string()))?;
         match self
             .http
             .request(method, url)
@@ -79,7 +79,7 @@ impl Client {
         {
             Ok(mut response) => {
                 let body = read_body(&mut response).await.unwrap_or_default();
-                Ok(Reply {
+                Ok(Response {
                     status: response.status(),
                     retry_after: parse_retry_after(response.headers()),
                     body,
@@ -89,15 +89,15 @@ impl Client {
         }
     }
 
-    fn classify_error(&self, error: reqwest::Error) -> NoReply {
+    fn classify_error(&self, error: reqwest::Error) -> NoResponse {
         let error = error.without_url();
         // Check in this order: a timeout while connecting is a timeout too, but nothing was sent.
         if error.is_connect() || error.is_builder() {
-            NoReply::Connect(self.describe_connect_error(&error))
+            NoResponse::Connect(self.describe_connect_error(&error))
         } else if error.is_timeout() {
-            NoReply::Timeout
+            NoResponse::Timeout
         } else {
-            NoReply::Broken(root_cause(&error))
+            NoResponse::Broken(root_cause(&error))
         }
     }
 
@@ -115,10 +115,10 @@ impl Client {
     }
 }
 
-async fn read_body(response: &mut Response) -> Result<Bytes, reqwest::Error> {
+async fn read_body(response: &mut reqwest::Response) -> Result<Bytes, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > REPLY_BYTES_MAX {
+        if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
             break;
         }
         body.extend_from_slice(&chunk);

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Request, Response, Uri,
+    Request, Uri,
     body::{Body as _, Frame, Incoming},
     client::conn::http1::{SendRequest, handshake},
     header::{HOST, HeaderValue},
@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    reply::{NoReply, REPLY_BYTES_MAX, Reply, root_cause},
+    response::{NoResponse, RESPONSE_BYTES_MAX, Response, root_cause},
     timeouts::{CONNECT_TIMEOUT, IDLE_TIMEOUT},
 };
 use crate::request::{OutgoingRequest, base_url::BaseUrl};
@@ -75,21 +75,21 @@ impl Direct {
         }
     }
 
-    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Reply, NoReply> {
+    pub(super) async fn send(&self, outgoing: OutgoingRequest) -> Result<Response, NoResponse> {
         let request = self.build_request(outgoing)?;
         timeout(self.request_timeout, self.send_request(request))
             .await
-            .unwrap_or(Err(NoReply::Timeout))
+            .unwrap_or(Err(NoResponse::Timeout))
     }
 
-    fn build_request(&self, outgoing: OutgoingRequest) -> Result<Request<Full<Bytes>>, NoReply> {
+    fn build_request(&self, outgoing: OutgoingRequest) -> Result<Request<Full<Bytes>>, NoResponse> {
         let OutgoingRequest {
             method,
             target,
             headers,
             body,
         } = outgoing;
-        let uri = Uri::try_from(target).map_err(|error| NoReply::Connect(error.to_string()))?;
+        let uri = Uri::try_from(target).map_err(|error| NoResponse::Connect(error.to_string()))?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -101,34 +101,37 @@ impl Direct {
         Ok(request)
     }
 
-    async fn send_request(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, NoReply> {
+    async fn send_request(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response, NoResponse> {
         loop {
             let (mut sender, fresh) = match self.take_idle() {
                 Some(sender) => (sender, false),
                 None => (self.connect().await?, true),
             };
             let error = match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.read_reply(sender, response).await),
+                Ok(response) => return Ok(self.read_response(sender, response).await),
                 Err(mut error) => match error.take_message() {
                     // The connection was closed before anything was sent: use another one.
                     Some(unsent) if !fresh => {
                         request = unsent;
                         continue;
                     }
-                    Some(_) => return Err(NoReply::Connect(root_cause(error.error()))),
+                    Some(_) => return Err(NoResponse::Connect(root_cause(error.error()))),
                     None => error.into_error(),
                 },
             };
-            return Err(NoReply::Broken(root_cause(&error)));
+            return Err(NoResponse::Broken(root_cause(&error)));
         }
     }
 
-    /// Reads the rest of a reply. Keeps the connection for the next request if it can be reused.
-    async fn read_reply(
+    /// Reads the rest of a response. Keeps the connection for the next request if it can be reused.
+    async fn read_response(
         &self,
         sender: SendRequest<Full<Bytes>>,
-        response: Response<Incoming>,
-    ) -> Reply {
+        response: hyper::Response<Incoming>,
+    ) -> Response {
         let status = response.status();
         let retry_after = parse_retry_after(response.headers());
         let (body, is_whole) = read_body(response.into_body()).await;
@@ -138,7 +141,7 @@ impl Direct {
                 since: Instant::now(),
             });
         }
-        Reply {
+        Response {
             status,
             retry_after,
             body,
@@ -158,7 +161,7 @@ impl Direct {
         None
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoReply> {
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoResponse> {
         match &self.endpoint {
             Endpoint::Tcp(host, port) => start_http(connect_tcp(host, *port)).await,
             Endpoint::Unix(path) => start_http(UnixStream::connect(path)).await,
@@ -175,13 +178,13 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 /// Waits for a connection, and starts HTTP on it.
 async fn start_http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     connecting: impl Future<Output = io::Result<S>>,
-) -> Result<SendRequest<Full<Bytes>>, NoReply> {
+) -> Result<SendRequest<Full<Bytes>>, NoResponse> {
     let stream = timeout(CONNECT_TIMEOUT, connecting).await;
     let stream = stream.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
-    let stream = stream.map_err(|error| NoReply::Connect(error.to_string()))?;
+    let stream = stream.map_err(|error| NoResponse::Connect(error.to_string()))?;
     let (sender, connection) = handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| NoReply::Connect(root_cause(&error)))?;
+        .map_err(|error| NoResponse::Connect(root_cause(&error)))?;
     // The sender reports how the connection ends.
     tokio::spawn(connection);
     Ok(sender)
@@ -195,7 +198,7 @@ async fn read_body(mut incoming: Incoming) -> (Bytes, bool) {
         let Ok(Ok(chunk)) = frame.map(Frame::into_data) else {
             return (Bytes::new(), false);
         };
-        if body.len() + chunk.len() > REPLY_BYTES_MAX {
+        if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
             return (body, false);
         }
         body = append(body, chunk);
@@ -206,7 +209,7 @@ async fn read_body(mut incoming: Incoming) -> (Bytes, bool) {
     (body, true)
 }
 
-/// Joins two parts of a body. A body of one part, like almost every reply, is not copied.
+/// Joins two parts of a body. A body of one part, like almost every response, is not copied.
 fn append(body: Bytes, chunk: Bytes) -> Bytes {
     if body.is_empty() {
         chunk

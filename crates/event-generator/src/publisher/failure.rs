@@ -7,17 +7,17 @@ use hyper::StatusCode;
 pub(crate) enum Failure {
     #[error("no connection: {0}")]
     Connect(String),
-    #[error("no reply in time")]
+    #[error("no response in time")]
     Timeout,
-    #[error("the connection broke before the reply: {0}")]
+    #[error("the connection broke before the response: {0}")]
     Broken(String),
     #[error("{status}{}{message}", if .message.is_empty() { "" } else { ": " })]
     Status { status: StatusCode, message: String },
-    #[error("200 OK, but the reply is not from sse-server; for another server, use --path")]
+    #[error("200 OK, but the response is not from sse-server; for another server, use --path")]
     Unreadable,
     #[error("not sent: {0}")]
     Unsendable(String),
-    #[error("the run ended before the reply")]
+    #[error("the run ended before the response")]
     Stopped,
 }
 

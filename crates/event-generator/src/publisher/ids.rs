@@ -1,18 +1,18 @@
-//! The ids of events that a reply reports.
+//! The ids of events that a response reports.
 
 use sse_proto::{
     EventId,
     api::{BatchPublished, Published},
 };
 
-/// The reply that acknowledges a request.
+/// The response that acknowledges a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExpectedReply {
-    /// The reply of sse-server to one event.
+pub(crate) enum ExpectedResponse {
+    /// The response of sse-server to one event.
     Event,
-    /// The reply of sse-server to a batch with this number of events.
+    /// The response of sse-server to a batch with this number of events.
     Batch(u64),
-    /// Any 2xx reply to one event, of any server.
+    /// Any 2xx response to one event, of any server.
     AnySuccess,
 }
 
@@ -53,13 +53,13 @@ impl Ids {
     }
 }
 
-/// Returns the ids in a reply of sse-server; `None` if the body is not the expected one.
-pub(super) fn parse_ids(expected: ExpectedReply, body: &[u8]) -> Option<Ids> {
+/// Returns the ids in a response of sse-server; `None` if the body is not the expected one.
+pub(super) fn parse_ids(expected: ExpectedResponse, body: &[u8]) -> Option<Ids> {
     match expected {
-        ExpectedReply::Event | ExpectedReply::AnySuccess => Some(Ids::Event(
+        ExpectedResponse::Event | ExpectedResponse::AnySuccess => Some(Ids::Event(
             serde_json::from_slice::<Published>(body).ok()?.id,
         )),
-        ExpectedReply::Batch(count) => {
+        ExpectedResponse::Batch(count) => {
             let BatchPublished {
                 first_id: first,
                 last_id: last,

@@ -1,4 +1,4 @@
-//! Sends requests to one server, and interprets the replies.
+//! Sends requests to one server, and interprets the responses.
 //!
 //! A request is sent once: sending it twice could publish its events twice. Only [`retry`] repeats
 //! a request, with an idempotency key. Requests may be in flight at the same time; each takes an
@@ -10,7 +10,7 @@ mod direct;
 mod failure;
 mod ids;
 mod outcome;
-mod reply;
+mod response;
 pub(crate) mod retry;
 mod timeouts;
 
@@ -21,11 +21,11 @@ use sse_cli::tls::TlsTrust;
 use self::{
     client::Client,
     direct::Direct,
-    reply::{NoReply, Reply},
+    response::{NoResponse, Response},
 };
 pub(crate) use self::{
     failure::{Failure, FailureKind},
-    ids::{ExpectedReply, Ids},
+    ids::{ExpectedResponse, Ids},
     outcome::Outcome,
     timeouts::REQUEST_TIMEOUT,
 };
@@ -79,7 +79,7 @@ impl Publisher {
     }
 
     /// Sends a request.
-    pub(crate) async fn send(&self, request: OutgoingRequest) -> Result<Reply, NoReply> {
+    pub(crate) async fn send(&self, request: OutgoingRequest) -> Result<Response, NoResponse> {
         match self {
             Self::Direct(direct) => direct.send(request).await,
             Self::Client(client) => client.send(request).await,
@@ -104,7 +104,7 @@ mod tests {
         scheme: &str,
         address: SocketAddr,
         request_timeout: Duration,
-    ) -> Result<Reply, NoReply> {
+    ) -> Result<Response, NoResponse> {
         // Fails if another test was first, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let base: BaseUrl = format!("{scheme}{address}").parse().unwrap();
@@ -131,26 +131,26 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         for scheme in PLAIN {
-            let reply = send(scheme, address, REQUEST_TIMEOUT).await;
+            let response = send(scheme, address, REQUEST_TIMEOUT).await;
             assert!(
-                matches!(&reply, Err(NoReply::Connect(why)) if why.contains("refused")),
-                "{reply:?}"
+                matches!(&response, Err(NoResponse::Connect(why)) if why.contains("refused")),
+                "{response:?}"
             );
         }
     }
 
     #[tokio::test]
-    async fn a_request_without_a_reply_in_time_may_have_been_sent() {
-        // The kernel accepts the connection and the request; no reply follows.
+    async fn a_request_without_a_response_in_time_may_have_been_sent() {
+        // The kernel accepts the connection and the request; no response follows.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for scheme in PLAIN {
-            let reply = send(
+            let response = send(
                 scheme,
                 listener.local_addr().unwrap(),
                 Duration::from_millis(50),
             )
             .await;
-            assert!(matches!(reply, Err(NoReply::Timeout)), "{reply:?}");
+            assert!(matches!(response, Err(NoResponse::Timeout)), "{response:?}");
         }
     }
 
@@ -166,17 +166,20 @@ mod tests {
             // Keep the connection until the client closes it.
             let _ = std::io::copy(&mut socket, &mut std::io::sink());
         });
-        let reply = send("https://", address, REQUEST_TIMEOUT).await;
+        let response = send("https://", address, REQUEST_TIMEOUT).await;
         assert!(
-            matches!(&reply, Err(NoReply::Connect(why)) if why.contains("write http:// instead of https://")),
-            "{reply:?}"
+            matches!(&response, Err(NoResponse::Connect(why)) if why.contains("write http:// instead of https://")),
+            "{response:?}"
         );
     }
 
     #[tokio::test]
     async fn a_tls_handshake_that_hangs_sent_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let reply = send("https://", listener.local_addr().unwrap(), REQUEST_TIMEOUT).await;
-        assert!(matches!(reply, Err(NoReply::Connect(_))), "{reply:?}");
+        let response = send("https://", listener.local_addr().unwrap(), REQUEST_TIMEOUT).await;
+        assert!(
+            matches!(response, Err(NoResponse::Connect(_))),
+            "{response:?}"
+        );
     }
 }

@@ -9,8 +9,8 @@ use sse_proto::api::{ErrorBody, ErrorDetail, Published};
 
 use super::{
     failure::Failure,
-    ids::{ExpectedReply, Ids, parse_ids},
-    reply::{NoReply, Reply},
+    ids::{ExpectedResponse, Ids, parse_ids},
+    response::{NoResponse, Response},
 };
 
 /// Error code of a 503 for an event that may have been stored.
@@ -30,18 +30,21 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Interprets a reply, or its absence.
-    pub(crate) fn from_reply(expected: ExpectedReply, reply: Result<Reply, NoReply>) -> Self {
-        match reply {
-            Ok(Reply { status, body, .. }) => Self::from_response(expected, status, &body),
-            Err(NoReply::Connect(why)) => Self::NotStored(Failure::Connect(why)),
-            Err(NoReply::Timeout) => Self::Unknown(Failure::Timeout),
-            Err(NoReply::Broken(why)) => Self::Unknown(Failure::Broken(why)),
+    /// Interprets a response, or its absence.
+    pub(crate) fn from_result(
+        expected: ExpectedResponse,
+        response: Result<Response, NoResponse>,
+    ) -> Self {
+        match response {
+            Ok(Response { status, body, .. }) => Self::from_response(expected, status, &body),
+            Err(NoResponse::Connect(why)) => Self::NotStored(Failure::Connect(why)),
+            Err(NoResponse::Timeout) => Self::Unknown(Failure::Timeout),
+            Err(NoResponse::Broken(why)) => Self::Unknown(Failure::Broken(why)),
         }
     }
 
-    fn from_response(expected: ExpectedReply, status: StatusCode, body: &[u8]) -> Self {
-        if expected == ExpectedReply::AnySuccess && status.is_success() {
+    fn from_response(expected: ExpectedResponse, status: StatusCode, body: &[u8]) -> Self {
+        if expected == ExpectedResponse::AnySuccess && status.is_success() {
             Self::Acknowledged(optional_id(body))
         } else if status == StatusCode::OK {
             parse_ids(expected, body).map_or(Self::Unknown(Failure::Unreadable), Self::Acknowledged)
@@ -112,10 +115,10 @@ mod tests {
     use super::*;
 
     fn outcome(status: u16, body: &str) -> Outcome {
-        outcome_of(ExpectedReply::Event, status, body)
+        outcome_of(ExpectedResponse::Event, status, body)
     }
 
-    fn outcome_of(expected: ExpectedReply, status: u16, body: &str) -> Outcome {
+    fn outcome_of(expected: ExpectedResponse, status: u16, body: &str) -> Outcome {
         Outcome::from_response(
             expected,
             StatusCode::from_u16(status).unwrap(),
@@ -144,12 +147,12 @@ mod tests {
             count: 3,
         };
         assert_eq!(
-            outcome_of(ExpectedReply::Batch(3), 200, answer),
+            outcome_of(ExpectedResponse::Batch(3), 200, answer),
             Outcome::Acknowledged(ids)
         );
         for (count, body) in [(4, answer), (1, r#"{"id":"5-1"}"#), (3, "")] {
             assert_eq!(
-                outcome_of(ExpectedReply::Batch(count), 200, body),
+                outcome_of(ExpectedResponse::Batch(count), 200, body),
                 Outcome::Unknown(Failure::Unreadable),
                 "{body}"
             );
@@ -160,19 +163,19 @@ mod tests {
     fn any_success_of_any_server_is_an_acknowledgement() {
         for (status, body) in [(200, "urn:uuid:1"), (201, ""), (202, "{}"), (204, "")] {
             assert_eq!(
-                outcome_of(ExpectedReply::AnySuccess, status, body),
+                outcome_of(ExpectedResponse::AnySuccess, status, body),
                 Outcome::Acknowledged(Ids::NotReported),
                 "{status}"
             );
         }
-        let own = outcome_of(ExpectedReply::AnySuccess, 200, r#"{"id":"5-1"}"#);
+        let own = outcome_of(ExpectedResponse::AnySuccess, 200, r#"{"id":"5-1"}"#);
         assert_eq!(own, Outcome::Acknowledged(Ids::Event(EventId::new(5, 1))));
         assert!(matches!(
-            outcome_of(ExpectedReply::AnySuccess, 403, ""),
+            outcome_of(ExpectedResponse::AnySuccess, 403, ""),
             Outcome::NotStored(_)
         ));
         assert!(matches!(
-            outcome_of(ExpectedReply::AnySuccess, 500, ""),
+            outcome_of(ExpectedResponse::AnySuccess, 500, ""),
             Outcome::Unknown(_)
         ));
     }

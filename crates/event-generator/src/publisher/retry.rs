@@ -1,7 +1,7 @@
 //! Repeats a request with the same idempotency key while its outcome is uncertain or the server is
 //! unavailable.
 //!
-//! The key makes this safe: sse-server stores the events of a key once, and replies with the first
+//! The key makes this safe: sse-server stores the events of a key once, and responds with the first
 //! ids every time. The number of retries and their total time are limited. The lane of the request
 //! waits meanwhile, so that the order is kept.
 
@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::{
     Publisher,
     failure::FailureKind,
-    ids::ExpectedReply,
+    ids::ExpectedResponse,
     outcome::Outcome,
-    reply::{NoReply, Reply},
+    response::{NoResponse, Response},
 };
 use crate::request::OutgoingRequest;
 
@@ -61,17 +61,17 @@ impl Retry {
     pub(crate) async fn send_with_retries(
         &self,
         publisher: &Publisher,
-        expected: ExpectedReply,
+        expected: ExpectedResponse,
         mut outgoing: OutgoingRequest,
     ) -> (Option<StatusCode>, Outcome) {
         outgoing.headers.insert(IDEMPOTENCY_KEY, random_key());
         let deadline = Instant::now() + RETRY_TIME_MAX;
         let (mut tries, mut may_be_stored) = (0, false);
         loop {
-            let reply = publisher.send(outgoing.clone()).await;
-            let status = reply.as_ref().ok().map(|reply| reply.status);
-            let pause = pause_before_retry(tries, &reply);
-            let outcome = Outcome::from_reply(expected, reply);
+            let response = publisher.send(outgoing.clone()).await;
+            let status = response.as_ref().ok().map(|response| response.status);
+            let pause = pause_before_retry(tries, &response);
+            let outcome = Outcome::from_result(expected, response);
             let is_over = tries >= self.retries_max || ends_after(pause, deadline);
             if is_over || !is_retryable(&outcome) {
                 return (status, combine_outcome(may_be_stored, outcome));
@@ -84,9 +84,12 @@ impl Retry {
     }
 }
 
-/// Returns the pause after this reply: at least what the server asks for.
-fn pause_before_retry(tries: u32, reply: &Result<Reply, NoReply>) -> Duration {
-    let asked = reply.as_ref().ok().and_then(|reply| reply.retry_after);
+/// Returns the pause after this response: at least what the server asks for.
+fn pause_before_retry(tries: u32, response: &Result<Response, NoResponse>) -> Duration {
+    let asked = response
+        .as_ref()
+        .ok()
+        .and_then(|response| response.retry_after);
     random_pause(tries).max(asked.unwrap_or_default())
 }
 
@@ -154,18 +157,18 @@ mod tests {
     #[test]
     fn the_pause_is_at_least_what_the_server_asks_for() {
         let pause = |seconds: Option<u64>| {
-            let reply = Reply {
+            let response = Response {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 retry_after: seconds.map(Duration::from_secs),
                 body: bytes::Bytes::new(),
             };
-            pause_before_retry(0, &Ok(reply))
+            pause_before_retry(0, &Ok(response))
         };
         assert_eq!(pause(Some(7)), Duration::from_secs(7));
         for short in [
             pause(Some(0)),
             pause(None),
-            pause_before_retry(0, &Err(NoReply::Timeout)),
+            pause_before_retry(0, &Err(NoResponse::Timeout)),
         ] {
             assert!(
                 short > Duration::ZERO && short <= BACKOFF.pause_min,

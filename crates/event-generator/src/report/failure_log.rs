@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
+
 use crate::publisher::{FailureKind, Outcome};
 
 /// Shortest time between two messages of a kind.
@@ -19,9 +21,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct FailureLog {
     /// Hint for a run whose first event finds no server. It is shown at most once.
     hint: Option<String>,
-    /// Per kind: the time of the last message, and the number of failures since. There are few
-    /// kinds.
-    kinds: BTreeMap<FailureKind, (Instant, u64)>,
+    /// Per kind, of which there are few.
+    throttles: BTreeMap<FailureKind, LogThrottle>,
 }
 
 impl FailureLog {
@@ -29,7 +30,7 @@ impl FailureLog {
     pub(crate) fn new(hint: String) -> Self {
         Self {
             hint: Some(hint),
-            kinds: BTreeMap::new(),
+            throttles: BTreeMap::new(),
         }
     }
 
@@ -48,7 +49,9 @@ impl FailureLog {
         };
         let kind = failure.kind();
         let count = sequences.end.saturating_sub(sequences.start);
-        let suppressed = self.admit_kind(kind, count, now)?;
+        let throttle = self.throttles.entry(kind);
+        let throttle = throttle.or_insert_with(|| LogThrottle::every(LOG_INTERVAL));
+        let suppressed = throttle.record_many(count, now)?;
         let line = format!("{} {verdict}: {failure}", name_events(&sequences));
         Some(match (kind, hint) {
             (FailureKind::Connect, Some(hint)) => format!("{line}\n{hint}"),
@@ -66,23 +69,7 @@ impl FailureLog {
 
     /// Returns the number of events that no message has mentioned.
     pub(crate) fn suppressed(&self) -> u64 {
-        self.kinds.values().map(|(_, suppressed)| suppressed).sum()
-    }
-
-    /// Returns the number of suppressed failures if a message about this kind is due; `None`
-    /// otherwise.
-    fn admit_kind(&mut self, kind: FailureKind, events: u64, now: Instant) -> Option<u64> {
-        match self.kinds.get_mut(&kind) {
-            Some((logged, suppressed)) if now.duration_since(*logged) < LOG_INTERVAL => {
-                *suppressed += events;
-                None
-            }
-            Some(entry) => Some(std::mem::replace(entry, (now, 0)).1),
-            None => {
-                self.kinds.insert(kind, (now, 0));
-                Some(0)
-            }
-        }
+        self.throttles.values().map(LogThrottle::suppressed).sum()
     }
 }
 
@@ -147,7 +134,7 @@ mod tests {
         assert_eq!(
             line.as_deref(),
             Some(
-                "events 1 to 3 may or may not be stored: the connection broke before the reply: reset"
+                "events 1 to 3 may or may not be stored: the connection broke before the response: reset"
             )
         );
     }

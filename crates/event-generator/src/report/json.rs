@@ -53,7 +53,7 @@ struct ReportJson<'a> {
     setup: &'a RunSetup,
     /// Whether the run reached the end of its schedule.
     complete: bool,
-    /// Length of the run, including the wait for the last replies.
+    /// Length of the run, including the wait for the last responses.
     duration_s: f64,
     /// Time from the first event to the last.
     sending_s: Option<f64>,

@@ -1,7 +1,7 @@
 //! The file of `--record`: one line for every event that must arrive, and for every event that may
 //! arrive.
 //!
-//! The lines of a reply are written as soon as it arrives, so that a run that is killed leaves what
+//! The lines of a response are written as soon as it arrives, so that a run that is killed leaves what
 //! it knew. An event of a batch has its id if that id is certain ([`Ids::id_at`]). Loss is counted
 //! by ids, and with `--stamp` also by publisher and sequence.
 

@@ -23,7 +23,7 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 pub(crate) struct RunStats {
     pub(super) curve: Curve,
     pub(super) counts: Counts,
-    /// Replies by status. The reply to a batch counts once.
+    /// Responses by status. The response to a batch counts once.
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) latency_us: Histogram<u64>,
     /// Times of the first and the last event.
@@ -74,7 +74,7 @@ impl RunStats {
         self.sending = Some((first, now));
     }
 
-    /// Counts a reply.
+    /// Counts a response.
     pub(crate) fn count_status(&mut self, status: StatusCode) {
         *self.statuses.entry(status.as_u16()).or_default() += 1;
     }

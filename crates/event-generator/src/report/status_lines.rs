@@ -1,4 +1,4 @@
-//! stdout: the status code of each reply, one per line, as the tutorial's `events.py` prints them.
+//! stdout: the status code of each response, one per line, as the tutorial's `events.py` prints them.
 //!
 //! A thread of its own writes the lines, so that a pipe that is not read cannot delay the schedule:
 //! lines that do not fit the queue are dropped and counted. A closed pipe ends the run without an

@@ -50,7 +50,7 @@ impl StderrWriter {
         self.messages.try_send(line).is_ok()
     }
 
-    /// Updates the progress. `waiting` counts the requests that wait for their replies.
+    /// Updates the progress. `waiting` counts the requests that wait for their responses.
     pub(crate) fn update_progress(&self, counts: Counts, waiting: usize) {
         self.counts.store(counts, waiting);
     }

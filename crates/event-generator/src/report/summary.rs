@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_of_a_run_without_replies_says_so() {
+    fn the_summary_of_a_run_without_responses_states_that() {
         let mut stats = stats("0.5");
         assert!(!stats.acknowledged_nothing());
         stats.count_sent(Instant::now());
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_of_a_closed_loop_says_so() {
+    fn the_summary_of_a_closed_loop_states_that() {
         let mut stats = stats("max");
         stats.count_sent(Instant::now());
         stats.count_outcome(

@@ -64,7 +64,7 @@ impl RequestBuilder {
         }
     }
 
-    /// Returns whether requests use the API of sse-server, which determines the replies to expect.
+    /// Returns whether requests use the API of sse-server, which determines the responses to expect.
     pub(crate) fn uses_sse_server_api(&self) -> bool {
         self.uses_sse_server_api
     }

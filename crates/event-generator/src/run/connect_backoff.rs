@@ -16,7 +16,7 @@ const BACKOFF: Backoff = Backoff {
     pause_max: Duration::from_secs(1),
 };
 
-/// Pause that doubles with each failure after a pause. The first reply of any kind ends it.
+/// Pause that doubles with each failure after a pause. The first response of any kind ends it.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectBackoff {
     /// End of the pause, and the number of pauses directly before it.
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_ends_the_pause_and_makes_the_next_one_short() {
+    fn a_response_ends_the_pause_and_makes_the_next_one_short() {
         let (mut backoff, now) = (ConnectBackoff::default(), Instant::now());
         backoff.observe(&not_connected(), now);
         backoff.observe(&not_connected(), now + PAUSE);

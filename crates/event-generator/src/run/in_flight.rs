@@ -1,4 +1,4 @@
-//! Requests that wait for their replies, limited in number.
+//! Requests that wait for their responses, limited in number.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ pub(crate) struct RequestEvents {
 pub(crate) struct FinishedRequest {
     /// Events of the request.
     pub(crate) events: RequestEvents,
-    /// Status of the reply; `None` without a reply.
+    /// Status of the response; `None` without a response.
     pub(crate) status: Option<StatusCode>,
     /// Outcome of the events.
     pub(crate) outcome: Outcome,

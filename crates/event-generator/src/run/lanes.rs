@@ -1,4 +1,4 @@
-//! Lanes: sequences of requests in which each waits for the reply to the one before.
+//! Lanes: sequences of requests in which each waits for the response to the one before.
 //!
 //! With several requests in flight, a server may store the second before the first. To prove an
 //! order by numbers, events are numbered within a lane. In a record and in a stamp, each lane is a

@@ -1,14 +1,14 @@
-//! A run: sends what is due, handles the replies, and stops at the end of the schedule or on
+//! A run: sends what is due, handles the responses, and stops at the end of the schedule or on
 //! request.
 //!
-//! One task does everything, so nothing is shared between threads. Neither a missing reply nor a
+//! One task does everything, so nothing is shared between threads. Neither a missing response nor a
 //! slow stdout nor the record delays an event, until `--concurrency` requests wait for their
-//! replies.
+//! responses.
 //!
 //! | module | contents |
 //! |---|---|
 //! | [`sender`] | turns the next event into a request, or adds it to a batch |
-//! | [`in_flight`] | the requests that wait for their replies |
+//! | [`in_flight`] | the requests that wait for their responses |
 //! | [`lanes`] | which requests wait for each other, so that numbers prove an order (pure) |
 //! | [`results`] | counts, prints, records and logs each outcome |
 //! | [`connect_backoff`] | the pause of a closed loop after connections that failed (pure) |
@@ -45,12 +45,12 @@ use crate::{
     settings::Settings,
 };
 
-/// How long an interrupted run waits for its last replies, and then for the reader of its output.
+/// How long an interrupted run waits for its last responses, and then for the reader of its output.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 /// Events that are due within this time are sent together: at high rates, waking up would cost more
 /// than sending.
 const COALESCE_TIME: Duration = Duration::from_micros(100);
-/// Events that are sent, and replies that are handled, before everything else gets its turn.
+/// Events that are sent, and responses that are handled, before everything else gets its turn.
 const STEPS_PER_TURN_MAX: usize = 1024;
 
 /// The state of a run.
@@ -221,7 +221,7 @@ impl Run {
         self.results.record_finished(finished);
     }
 
-    /// Waits for the last replies: not for long if the run was interrupted. Returns the deadline
+    /// Waits for the last responses: not for long if the run was interrupted. Returns the deadline
     /// that a signal has set.
     async fn finish_requests(
         &mut self,

@@ -73,7 +73,7 @@ impl Results {
         );
     }
 
-    /// Handles the events of a request whose reply the run does not wait for.
+    /// Handles the events of a request whose response the run does not wait for.
     pub(crate) fn record_abandoned(&mut self, sequences: Range<u64>, lane: Lane) {
         let outcome = Outcome::Unknown(Failure::Stopped);
         for _ in sequences.clone() {
@@ -82,7 +82,7 @@ impl Results {
         self.record_outcome(sequences, lane, &outcome);
     }
 
-    /// Updates the progress on stderr. `waiting` counts the requests that wait for their replies.
+    /// Updates the progress on stderr. `waiting` counts the requests that wait for their responses.
     pub(crate) fn show_progress(&self, waiting: usize) {
         self.stderr.update_progress(self.stats.counts(), waiting);
     }

@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     payload::{EventSlot, NextEvent, Payload, Stamper, lane::Lane},
-    publisher::{ExpectedReply, Failure, Outcome, Publisher, REQUEST_TIMEOUT, retry::Retry},
+    publisher::{ExpectedResponse, Failure, Outcome, Publisher, REQUEST_TIMEOUT, retry::Retry},
     report::stats::RunStats,
     request::{BatchBuilder, CompleteBatch, OutgoingRequest, RequestBuilder, Unsendable},
     settings::Settings,
 };
 
-/// Everything between the payload and the replies.
+/// Everything between the payload and the responses.
 pub(super) struct Sender {
     pub(super) payload: Payload,
     pub(super) in_flight: InFlight,
@@ -134,16 +134,16 @@ impl Sender {
             .requests
             .build_event_request(event, &self.data, sequence);
         match request {
-            Ok(request) => self.start_request(events, self.expected_reply(), request),
+            Ok(request) => self.start_request(events, self.expected_response(), request),
             Err(error) => self.fail_unsendable(events, &error),
         }
     }
 
-    fn expected_reply(&self) -> ExpectedReply {
+    fn expected_response(&self) -> ExpectedResponse {
         if self.requests.uses_sse_server_api() {
-            ExpectedReply::Event
+            ExpectedResponse::Event
         } else {
-            ExpectedReply::AnySuccess
+            ExpectedResponse::AnySuccess
         }
     }
 
@@ -160,7 +160,7 @@ impl Sender {
             frees_lane: batch.frees_lane,
             dues: batch.dues,
         };
-        let expected = ExpectedReply::Batch(events.dues.len() as u64);
+        let expected = ExpectedResponse::Batch(events.dues.len() as u64);
         let request = self.requests.build_batch_request(batch.lines);
         self.start_request(events, expected, request);
     }
@@ -168,7 +168,7 @@ impl Sender {
     fn start_request(
         &mut self,
         events: RequestEvents,
-        expected: ExpectedReply,
+        expected: ExpectedResponse,
         request: OutgoingRequest,
     ) {
         let publisher = Rc::clone(&self.publisher);
@@ -178,9 +178,9 @@ impl Sender {
             });
         } else {
             self.in_flight.push(events, async move {
-                let reply = publisher.send(request).await;
-                let status = reply.as_ref().ok().map(|reply| reply.status);
-                (status, Outcome::from_reply(expected, reply))
+                let response = publisher.send(request).await;
+                let status = response.as_ref().ok().map(|response| response.status);
+                (status, Outcome::from_result(expected, response))
             });
         }
     }

@@ -1,6 +1,6 @@
 //! When each event is due: at a time that depends on its number alone, not on the events before it.
 //!
-//! Pure: the caller passes the elapsed time, and sleeps. A slow reply cannot move the schedule, and
+//! Pure: the caller passes the elapsed time, and sleeps. A slow response cannot move the schedule, and
 //! the delay of a late event is measured from when the event was due. Without a rate (`--rate max`)
 //! there is no schedule: an event is due as soon as it can be sent, and the report states it.
 

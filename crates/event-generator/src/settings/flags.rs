@@ -21,8 +21,8 @@ use crate::{
 ///
 /// Each event is an action of a user, sent as `POST {url}/event/{action}`. Its data is by default
 /// the JSON string of the tutorial, `"user_id: …, timestamp: …"`. Event n is due n / rate after the
-/// start. A slow reply does not delay the next event until --concurrency requests wait for their
-/// replies. stdout has the status code of each reply. stderr has messages about failures, the
+/// start. A slow response does not delay the next event until --concurrency requests wait for their
+/// responses. stdout has the status code of each response. stderr has messages about failures, the
 /// progress, and at the end a summary. Latency is measured from when an event was due.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -50,7 +50,7 @@ pub(crate) struct Settings {
 
     /// Events per second, more than 0 and at most 1000000; 0.5 is one every two seconds
     ///
-    /// With max, each connection sends its next request as soon as it has a reply, so that
+    /// With max, each connection sends its next request as soon as it has a response, so that
     /// --concurrency requests are always in flight. Such a closed loop has no schedule: a slow
     /// server gets fewer events, so the latencies look better than those of independent users. If
     /// the server does not listen, the loop pauses, for 50 ms at first and for at most 1 s.
@@ -89,7 +89,7 @@ pub(crate) struct Settings {
 
     /// Stop after this time, like 500ms, 10s, 5m or 1h [default: no limit]
     ///
-    /// The run still waits for the last replies. With --count, the first limit that is reached ends
+    /// The run still waits for the last responses. With --count, the first limit that is reached ends
     /// the run.
     #[arg(long, env = "GENERATOR_DURATION", value_parser = units::parse_positive_duration)]
     #[arg(allow_negative_numbers = true, value_name = "DURATION", help_heading = help::SCHEDULE)]
@@ -180,7 +180,7 @@ pub(crate) struct Settings {
 
     /// Method of the requests, for a server other than sse-server [default: POST]
     ///
-    /// With --method, --path or --body, each reply with a 2xx status is an acknowledgement.
+    /// With --method, --path or --body, each response with a 2xx status is an acknowledgement.
     #[arg(long, env = "GENERATOR_METHOD", value_parser = values::parse_method)]
     #[arg(value_name = "METHOD", help_heading = help::REQUESTS)]
     pub(crate) method: Option<Method>,
@@ -281,7 +281,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "GENERATOR_REPORT", value_name = "FILE", help_heading = help::OUTPUT)]
     pub(crate) report: Option<PathBuf>,
 
-    /// Print the status code of each reply at any rate
+    /// Print the status code of each response at any rate
     ///
     /// By default they are printed up to 100 events per second. --print-status=false never prints
     /// them.

@@ -9,7 +9,7 @@ use sse_proto::record::{Outcome, Sent, Stamp};
 
 use crate::{
     program::Program,
-    server::{Gate, Reply, Request, Server},
+    server::{Gate, Request, Response, Server},
 };
 
 /// Returns the stamps of a batch, in order.
@@ -23,9 +23,9 @@ fn stamps(request: &Request) -> Vec<u64> {
     request.body.lines().map(line).collect()
 }
 
-/// Replies to batches like sse-server, with ids from 7-0.
+/// Responds to batches like sse-server, with ids from 7-0.
 fn storing() -> Server {
-    Server::start(|request| Reply::batch(request.body.lines().count()))
+    Server::start(|request| Response::batch(request.body.lines().count()))
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn the_string_of_the_tutorial_arrives_as_if_it_were_posted_alone() {
 fn a_batch_is_recorded_event_by_event() {
     let requests = AtomicUsize::new(0);
     let server = Server::start(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
-        0 => Reply::batch(3),
-        1 => Reply::error(503, "outcome_unknown", "perhaps"),
-        2 => Reply::error(413, "too_large", "smaller"),
-        // A reply about fewer events than were sent is no acknowledgement.
-        _ => Reply::batch(2),
+        0 => Response::batch(3),
+        1 => Response::error(503, "outcome_unknown", "perhaps"),
+        2 => Response::error(413, "too_large", "smaller"),
+        // A response about fewer events than were sent is no acknowledgement.
+        _ => Response::batch(2),
     });
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sent.ndjson");
@@ -190,14 +190,14 @@ fn a_signal_sends_the_incomplete_batch() {
 
 #[test]
 fn no_more_requests_are_in_flight_than_allowed() {
-    // The server replies to two requests together: with one at a time, the second would never
+    // The server responds to two requests together: with one at a time, the second would never
     // arrive.
     let gate = Gate::default();
     let server = Server::start(move |_| {
         if gate.arrive_and_wait_for(2) {
-            Reply::acknowledge()
+            Response::acknowledge()
         } else {
-            Reply::Break
+            Response::Break
         }
     });
     let ended = Program::run([

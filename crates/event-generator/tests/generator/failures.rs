@@ -2,12 +2,12 @@
 
 use crate::{
     program::Program,
-    server::{RefusingPort, Reply, Server},
+    server::{RefusingPort, Response, Server},
 };
 
 #[test]
 fn a_server_that_closes_each_connection_loses_no_event() {
-    let server = Server::start(|_| Reply::AcknowledgeAndClose);
+    let server = Server::start(|_| Response::AcknowledgeAndClose);
     for url in [
         server.url(),
         server.url().replace("http://", "http://me:secret@"),
@@ -82,7 +82,7 @@ fn a_proxy_that_does_not_answer_is_named_without_its_password() {
 
 #[test]
 fn a_proxy_that_refuses_a_request_or_a_tunnel_is_named() {
-    let proxy = Server::start(|_| Reply::Answer(407, String::new()));
+    let proxy = Server::start(|_| Response::Status(407, String::new()));
     let arguments = ["--url", "http://sse.invalid", "--count", "1"];
     let ended = Program::start_with(arguments, &[("HTTP_PROXY", &proxy.url())]).end();
     assert!(
@@ -124,7 +124,7 @@ fn without_a_server_a_closed_loop_pauses_between_attempts() {
 }
 
 #[test]
-fn misuse_ends_with_code_two_and_says_what_is_allowed() {
+fn misuse_ends_with_code_two_and_states_what_is_allowed() {
     for (arguments, hint) in [
         (&["--url", "ftp://127.0.0.1"][..], "http:// or https://"),
         (&["--url", "127.0.0.1:5000"], "http://127.0.0.1:5000"),

@@ -12,7 +12,7 @@ use sse_proto::record::Stamp;
 
 use crate::{
     program::Program,
-    server::{Reply, Request, Server},
+    server::{Request, Response, Server},
 };
 
 fn json(request: &Request) -> serde_json::Value {
@@ -69,13 +69,13 @@ fn the_time_of_a_stamp_is_when_the_event_was_due_not_when_it_was_sent() {
         let stamp: Stamp = serde_json::from_str(&request.body).expect("a stamp");
         if stamp.sequence == 0 {
             // The second event is due a millisecond after the first, and cannot be sent before this
-            // reply.
+            // response.
             while now_us() < u128::from(stamp.sent_us) + 20_000 {
                 std::thread::yield_now();
             }
             sender.send(now_us()).expect("the test waits");
         }
-        Reply::acknowledge()
+        Response::acknowledge()
     });
     let arguments = [
         "--url",

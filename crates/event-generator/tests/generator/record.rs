@@ -11,7 +11,7 @@ use sse_proto::record::{Outcome, Sent, Stamp};
 
 use crate::{
     program::Program,
-    server::{Reply, Request, Server},
+    server::{Request, Response, Server},
 };
 
 fn lines(path: &Path) -> Vec<Sent> {
@@ -29,14 +29,14 @@ fn stamp(request: &Request) -> Stamp {
 fn every_event_that_may_be_stored_has_a_line() {
     let requests = AtomicUsize::new(0);
     let server = Server::start(move |_| match requests.fetch_add(1, Ordering::Relaxed) {
-        1 => Reply::error(400, "invalid_channel", "no"),
-        2 => Reply::error(503, "outcome_unknown", "perhaps"),
-        3 => Reply::error(503, "broker_unavailable", "no"),
-        4 => Reply::Answer(500, String::new()),
-        5 => Reply::Answer(503, "<html>".to_owned()),
-        6 => Reply::Answer(200, "stored".to_owned()),
-        7 => Reply::Break,
-        _ => Reply::acknowledge(),
+        1 => Response::error(400, "invalid_channel", "no"),
+        2 => Response::error(503, "outcome_unknown", "perhaps"),
+        3 => Response::error(503, "broker_unavailable", "no"),
+        4 => Response::Status(500, String::new()),
+        5 => Response::Status(503, "<html>".to_owned()),
+        6 => Response::Status(200, "stored".to_owned()),
+        7 => Response::Break,
+        _ => Response::acknowledge(),
     });
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sent.ndjson");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     program::Program,
-    server::{Reply, Server},
+    server::{Response, Server},
 };
 
 fn read(path: &Path) -> Value {
@@ -16,8 +16,8 @@ fn read(path: &Path) -> Value {
 #[test]
 fn a_report_contains_the_figures_of_the_run() {
     let server = Server::start(|request| match request.target() {
-        "/event/a" => Reply::acknowledge(),
-        _ => Reply::error(400, "bad", "no"),
+        "/event/a" => Response::acknowledge(),
+        _ => Response::error(400, "bad", "no"),
     });
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("report.json");

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     program::Program,
-    server::{Reply, Server},
+    server::{Response, Server},
 };
 
 /// Returns the user id of a text like `user_id: <uuid4>, timestamp: 08-Mar-2022 (12:30:56.760261)`,
@@ -27,7 +27,7 @@ fn user_of(text: &str) -> Uuid {
 }
 
 #[test]
-fn prints_the_status_of_each_reply_and_a_summary() {
+fn prints_the_status_of_each_response_and_a_summary() {
     let server = Server::willing();
     // A progress line would appear if this machine paused for a second.
     let ended = Program::run([
@@ -182,7 +182,7 @@ fn the_same_seed_gives_the_same_actions_and_users_but_another_publisher() {
 
 #[test]
 fn a_status_other_than_200_is_printed_with_the_message_of_the_server() {
-    let server = Server::start(|_| Reply::error(400, "invalid_channel", "name it otherwise"));
+    let server = Server::start(|_| Response::error(400, "invalid_channel", "name it otherwise"));
     let ended = Program::run(["--url", &server.url(), "--rate", "100", "--count", "2"]);
     assert_eq!(
         (ended.code, ended.stdout.as_slice()),

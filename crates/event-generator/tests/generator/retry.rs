@@ -4,15 +4,15 @@ use std::sync::Mutex;
 
 use crate::{
     program::{Ended, Program},
-    server::{Reply, Request, Server},
+    server::{Request, Response, Server},
 };
 
-/// Sends these replies in turn, and then acknowledges.
-fn scripted(replies: Vec<Reply>) -> Server {
-    let replies = Mutex::new(replies.into_iter());
+/// Sends these responses in turn, and then acknowledges.
+fn scripted(responses: Vec<Response>) -> Server {
+    let responses = Mutex::new(responses.into_iter());
     Server::start(move |_| {
-        let next = replies.lock().expect("no test panics with it").next();
-        next.unwrap_or_else(Reply::acknowledge)
+        let next = responses.lock().expect("no test panics with it").next();
+        next.unwrap_or_else(Response::acknowledge)
     })
 }
 
@@ -28,10 +28,10 @@ fn key(request: &Request) -> &str {
 
 #[test]
 fn an_event_is_repeated_with_its_key_until_it_is_acknowledged() {
-    let refusal = Reply::error(503, "broker_unavailable", "later");
+    let refusal = Response::error(503, "broker_unavailable", "later");
     let server = scripted(vec![
-        Reply::Break,
-        Reply::Answer(503, String::new()),
+        Response::Break,
+        Response::Status(503, String::new()),
         refusal,
     ]);
     let ended = publish(
@@ -65,8 +65,8 @@ fn an_event_is_repeated_with_its_key_until_it_is_acknowledged() {
 #[test]
 fn an_event_is_repeated_after_429_unless_the_server_asks_for_too_long_a_wait() {
     let server = scripted(vec![
-        Reply::RetryLater(429, 0),
-        Reply::Answer(429, String::new()),
+        Response::RetryLater(429, 0),
+        Response::Status(429, String::new()),
     ]);
     let ended = publish(&server, &["--count", "1", "--retry", "5"]);
     assert!(
@@ -83,7 +83,7 @@ fn an_event_is_repeated_after_429_unless_the_server_asks_for_too_long_a_wait() {
     );
 
     // An hour is longer than a request is repeated for.
-    let server = scripted(vec![Reply::RetryLater(429, 3600)]);
+    let server = scripted(vec![Response::RetryLater(429, 3600)]);
     let ended = publish(&server, &["--count", "1", "--retry", "5"]);
     assert!(
         ended
@@ -97,8 +97,8 @@ fn an_event_is_repeated_after_429_unless_the_server_asks_for_too_long_a_wait() {
 
 #[test]
 fn retries_are_limited_and_an_unknown_outcome_stays_unknown() {
-    let refusal = || Reply::error(503, "broker_unavailable", "later");
-    let server = scripted(vec![Reply::Break, refusal(), refusal()]);
+    let refusal = || Response::error(503, "broker_unavailable", "later");
+    let server = scripted(vec![Response::Break, refusal(), refusal()]);
     let ended = publish(&server, &["--count", "1", "--retry", "1"]);
     assert!(
         ended
@@ -112,7 +112,7 @@ fn retries_are_limited_and_an_unknown_outcome_stays_unknown() {
 
 #[test]
 fn a_rejected_event_is_not_repeated() {
-    let server = scripted(vec![Reply::error(400, "invalid_channel", "no")]);
+    let server = scripted(vec![Response::error(400, "invalid_channel", "no")]);
     let ended = publish(&server, &["--count", "1", "--retry", "5"]);
     assert!(
         ended
@@ -126,7 +126,7 @@ fn a_rejected_event_is_not_repeated() {
 
 #[test]
 fn a_batch_has_one_key() {
-    let server = scripted(vec![Reply::Break, Reply::batch(3)]);
+    let server = scripted(vec![Response::Break, Response::batch(3)]);
     let ended = publish(&server, &["--count", "3", "--batch", "3", "--retry", "5"]);
     assert!(
         ended
@@ -142,7 +142,7 @@ fn a_batch_has_one_key() {
 
 #[test]
 fn without_the_flag_there_is_no_key_and_no_retry() {
-    let server = scripted(vec![Reply::Break]);
+    let server = scripted(vec![Response::Break]);
     let ended = publish(&server, &["--count", "1"]);
     assert!(ended.stderr_text().contains("unknown 1"), "{ended:?}");
     assert_eq!(server.request().header("idempotency-key"), None);

@@ -1,20 +1,20 @@
-//! The schedule does not depend on replies. The requests in flight together prove it, not a clock.
+//! The schedule does not depend on responses. The requests in flight together prove it, not a clock.
 
 use crate::{
     program::Program,
-    server::{Gate, Reply, Server},
+    server::{Gate, Response, Server},
 };
 
 #[test]
-fn a_slow_reply_does_not_delay_the_next_event() {
-    // The server replies after all five requests have arrived: a generator that waits for replies
+fn a_slow_response_does_not_delay_the_next_event() {
+    // The server responses after all five requests have arrived: a generator that waits for responses
     // never sends the second.
     let gate = Gate::default();
     let server = Server::start(move |_| {
         if gate.arrive_and_wait_for(5) {
-            Reply::acknowledge()
+            Response::acknowledge()
         } else {
-            Reply::Break
+            Response::Break
         }
     });
     let ended = Program::run(["--url", &server.url(), "--rate", "50", "--count", "5"]);

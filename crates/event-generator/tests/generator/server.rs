@@ -27,14 +27,14 @@ pub(crate) struct Request {
 
 /// Reaction to a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Reply {
-    /// Reply with this status and body.
-    Answer(u16, String),
-    /// Reply with this status and the header `Retry-After`, in seconds.
+pub(crate) enum Response {
+    /// Response with this status and body.
+    Status(u16, String),
+    /// Response with this status and the header `Retry-After`, in seconds.
     RetryLater(u16, u64),
     /// Acknowledge, announce the end of the connection, and close it.
     AcknowledgeAndClose,
-    /// Close the connection without a reply.
+    /// Close the connection without a response.
     Break,
 }
 
@@ -46,16 +46,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server. `reply` is called in the thread of each connection, and may wait.
-    pub(crate) fn start(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    /// Starts a server. `response` is called in the thread of each connection, and may wait.
+    pub(crate) fn start(response: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let (sender, requests) = mpsc::channel();
-        let reply = Arc::new(reply);
+        let response = Arc::new(response);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                let (sender, reply) = (sender.clone(), Arc::clone(&reply));
-                thread::spawn(move || serve(&connection, &sender, &*reply));
+                let (sender, response) = (sender.clone(), Arc::clone(&response));
+                thread::spawn(move || serve(&connection, &sender, &*response));
             }
         });
         Self { address, requests }
@@ -63,7 +63,7 @@ impl Server {
 
     /// Starts a server that acknowledges everything.
     pub(crate) fn willing() -> Self {
-        Self::start(|_| Reply::acknowledge())
+        Self::start(|_| Response::acknowledge())
     }
 
     /// Starts a server that acknowledges everything and counts the highest number of requests in
@@ -76,7 +76,7 @@ impl Server {
             // Let other requests arrive.
             thread::yield_now();
             now.fetch_sub(1, SeqCst);
-            Reply::acknowledge()
+            Response::acknowledge()
         });
         (server, most)
     }
@@ -104,15 +104,15 @@ impl Server {
     }
 }
 
-impl Reply {
-    /// Returns the reply of sse-server to a stored event.
+impl Response {
+    /// Returns the response of sse-server to a stored event.
     pub(crate) fn acknowledge() -> Self {
-        Self::Answer(200, r#"{"id":"1700000000000-5"}"#.to_owned())
+        Self::Status(200, r#"{"id":"1700000000000-5"}"#.to_owned())
     }
 
-    /// Returns the reply of sse-server to a batch of `count` stored events.
+    /// Returns the response of sse-server to a batch of `count` stored events.
     pub(crate) fn batch(count: usize) -> Self {
-        Self::Answer(
+        Self::Status(
             200,
             format!(
                 r#"{{"first_id":"7-0","last_id":"7-{}","count":{count}}}"#,
@@ -121,9 +121,9 @@ impl Reply {
         )
     }
 
-    /// Returns the error reply of sse-server.
+    /// Returns the error response of sse-server.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
-        Self::Answer(
+        Self::Status(
             status,
             format!(r#"{{"error":{{"code":"{code}","message":"{message}"}}}}"#),
         )
@@ -152,19 +152,19 @@ const CLOSE: &str = "connection: close\r\n";
 fn serve(
     connection: &TcpStream,
     requests: &mpsc::Sender<Request>,
-    reply: &dyn Fn(&Request) -> Reply,
+    response: &dyn Fn(&Request) -> Response,
 ) {
     let mut reader = BufReader::new(connection);
     while let Ok(request) = read_request(&mut reader) {
         // The receiver is gone once the test is over.
         let _ = requests.send(request.clone());
-        let (status, body, head) = match reply(&request) {
-            Reply::Answer(status, body) => (status, body, String::new()),
-            Reply::RetryLater(status, seconds) => {
+        let (status, body, head) = match response(&request) {
+            Response::Status(status, body) => (status, body, String::new()),
+            Response::RetryLater(status, seconds) => {
                 (status, String::new(), format!("retry-after: {seconds}\r\n"))
             }
-            Reply::AcknowledgeAndClose => (200, r#"{"id":"7-0"}"#.to_owned(), CLOSE.to_owned()),
-            Reply::Break => return,
+            Response::AcknowledgeAndClose => (200, r#"{"id":"7-0"}"#.to_owned(), CLOSE.to_owned()),
+            Response::Break => return,
         };
         let answer = format!(
             "HTTP/1.1 {status} Scripted\r\n{head}content-length: {}\r\n\r\n{body}",
@@ -207,7 +207,7 @@ fn read_line(reader: &mut BufReader<&TcpStream>) -> io::Result<String> {
     }
 }
 
-/// Delays replies until enough requests have arrived, or for ever.
+/// Delays responses until enough requests have arrived, or for ever.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     arrived: Mutex<usize>,

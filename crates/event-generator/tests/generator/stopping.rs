@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     program::{Ended, Program},
-    server::{Gate, RefusingPort, Reply, Server},
+    server::{Gate, RefusingPort, Response, Server},
 };
 
 fn assert_ended_well(ended: &Ended) {
@@ -36,11 +36,11 @@ fn a_signal_ends_the_run_with_a_summary() {
 
 #[cfg(unix)]
 #[test]
-fn requests_without_a_reply_after_a_signal_are_unknown_and_recorded() {
+fn requests_without_a_response_after_a_signal_are_unknown_and_recorded() {
     let gate = Gate::default();
     let server = Server::start(move |_| {
         gate.arrive_and_wait_for(usize::MAX);
-        Reply::Break
+        Response::Break
     });
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sent.ndjson");

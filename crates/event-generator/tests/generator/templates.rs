@@ -2,13 +2,13 @@
 
 use crate::{
     program::Program,
-    server::{Reply, Server},
+    server::{Response, Server},
 };
 
 #[test]
 fn a_form_for_mercure() {
     let server = Server::start(|_| {
-        Reply::Answer(
+        Response::Status(
             200,
             "urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022".to_owned(),
         )
@@ -53,7 +53,7 @@ fn a_form_for_mercure() {
 
 #[test]
 fn json_around_the_data_and_any_success_is_an_acknowledgement() {
-    let server = Server::start(|_| Reply::Answer(202, String::new()));
+    let server = Server::start(|_| Response::Status(202, String::new()));
     let ended = Program::run([
         "--url",
         &server.url(),
@@ -85,7 +85,7 @@ fn json_around_the_data_and_any_success_is_an_acknowledgement() {
 
 #[test]
 fn the_tutorials_get_has_no_body() {
-    let server = Server::start(|_| Reply::Answer(200, "{}".to_owned()));
+    let server = Server::start(|_| Response::Status(200, "{}".to_owned()));
     let ended = Program::run([
         "--url",
         &server.url(),
@@ -170,7 +170,7 @@ fn data_that_would_make_a_header_invalid_is_not_sent() {
 
 #[test]
 fn no_output_contains_a_secret() {
-    let server = Server::start(|_| Reply::error(403, "no", "no"));
+    let server = Server::start(|_| Response::error(403, "no", "no"));
     let directory = tempfile::tempdir().expect("a directory");
     let report = directory.path().join("report.json");
     let arguments = [

@@ -45,9 +45,9 @@ fn https_server() -> (String, String) {
                 .take_while(|line| !line.is_empty());
             // A client that does not trust the server sends no request.
             if head_lines.count() > 0 {
-                let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\n{\"id\":\"7-0\"}";
+                let response = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\n{\"id\":\"7-0\"}";
                 // The outcome is what the test checks.
-                let _ = stream.get_mut().write_all(reply);
+                let _ = stream.get_mut().write_all(response);
             }
         }
     });

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_says_what_is_missing_and_why_and_where_the_stream_continues() {
+    fn a_description_states_what_is_missing_and_why_and_where_the_stream_continues() {
         let gap = |data| describe_gap(&parse("gap", data).unwrap());
         assert_eq!(
             gap(r#"{"channel":"orders","after":"1-0","oldest":"5-0","reason":"trimmed"}"#),

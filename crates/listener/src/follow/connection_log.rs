@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_server_the_message_says_how_to_start_one() {
+    fn without_a_server_the_message_states_how_to_start_one() {
         let (url, mut progress) = (
             "http://127.0.0.1:5000".parse().unwrap(),
             ConnectionLog::new(None),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_says_when_the_next_connection_is_made() {
+    fn a_cut_states_when_the_next_connection_is_made() {
         let text = ConnectionLog::new(None).describe_failure(
             &"http://h/s".parse().unwrap(),
             &TransientError::Ended,

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_says_whether_and_when_to_retry() {
+    fn a_rejection_states_whether_and_when_to_retry() {
         let rejection = |text: &str| match head(text).response {
             ResponseKind::Rejected(rejection) => (
                 rejection.is_transient,

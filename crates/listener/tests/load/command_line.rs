@@ -6,7 +6,7 @@ use crate::{
 };
 
 #[test]
-fn misuse_ends_with_2_and_says_what_to_write() {
+fn misuse_ends_with_2_and_states_what_to_write() {
     for (arguments, hint) in [
         (&["--url", "https://example.org"][..], "plain http only"),
         (

@@ -4,7 +4,7 @@
 use crate::support::{Listener, Reading, Server};
 
 #[test]
-fn misuse_ends_with_2_and_says_what_to_write() {
+fn misuse_ends_with_2_and_states_what_to_write() {
     for (arguments, hint) in [
         (
             ["--url", "localhost:5000"],

@@ -93,7 +93,7 @@ fn assert_bare(head: &str) {
 }
 
 #[test]
-fn a_rejection_after_a_redirect_says_what_was_withheld() {
+fn a_rejection_after_a_redirect_states_what_was_withheld() {
     let (server, elsewhere) = (Server::start(), Server::start());
     let listener = start(&server.url(), &["--bearer", "secret-token"]);
     server

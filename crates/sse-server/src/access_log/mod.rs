@@ -35,12 +35,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
+
 pub use self::{
     line::{Line, LineKind, Protocol},
     stream_record::StreamRecord,
 };
 use self::{output::Output, queue::Queue, writer::Writer};
-use crate::{log_throttle::LogThrottle, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// Shortest time between two warnings about dropped lines.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);

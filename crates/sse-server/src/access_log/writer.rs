@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
+
 use super::{
     DropCounter, LogFormat,
     format::Formatter,
     output::Output,
     queue::{Batch, Queue},
 };
-use crate::log_throttle::LogThrottle;
+use crate::supervised::supervised;
 
 /// Bytes of formatted lines per write.
 const WRITE_BYTES: usize = 64 << 10;
@@ -49,7 +51,9 @@ impl Writer {
     /// Starts the thread, which ends when the queue is closed and written.
     pub(super) fn spawn(self) -> io::Result<()> {
         let builder = thread::Builder::new().name("access-log".to_owned());
-        builder.spawn(move || self.run()).map(drop)
+        builder
+            .spawn(move || supervised("the access log", || self.run()))
+            .map(drop)
     }
 
     fn run(mut self) {

@@ -5,10 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::log_throttle::LogThrottle;
+use sse_cli::log_throttle::LogThrottle;
 
 /// Percentage of the limit from which on new channels are a reason to warn.
-const WARN_PERCENT: usize = 80;
+///
+/// A single client can create three quarters of the channels, so the warning comes before that.
+const WARN_PERCENT: usize = 70;
 const LOG_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Compares the number of channels with its limit.
@@ -37,7 +39,8 @@ impl ChannelUsage {
                 channels,
                 channels_max = self.channels_max,
                 "the number of channels is near --channels-max; at the limit, a new channel is rejected \
-                 unless an idle one can be removed (logged at most hourly)"
+                 unless an idle one can be removed, and one client can create three quarters of the \
+                 channels (logged at most hourly)"
             );
         }
     }
@@ -52,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_fifths_of_the_limit_are_nearly_full() {
+    fn seven_tenths_of_the_limit_are_nearly_full() {
         let usage = ChannelUsage::new(10);
-        assert!(!usage.is_nearly_full(7) && usage.is_nearly_full(8));
+        assert!(!usage.is_nearly_full(6) && usage.is_nearly_full(7));
         assert!(!ChannelUsage::new(usize::MAX).is_nearly_full(1_000_000));
         assert!(ChannelUsage::new(1).is_nearly_full(1));
     }

@@ -14,9 +14,27 @@ pub enum BrokerError {
     /// The broker sent no reply: the events may or may not be in the log.
     #[error("the broker did not confirm: {0}")]
     OutcomeUnknown(String),
-    /// The log or its disk is full. Nothing was stored.
+    /// The disk of the log, or the memory of Redis, is full. Nothing was stored.
     #[error("{0}")]
     Full(String),
+    /// The log has as many channels as it may, and none of them can be forgotten. Nothing was
+    /// stored.
+    #[error(
+        "there are {0} channels already, which is the limit (--channels-max), and all have recent \
+         events"
+    )]
+    TooManyChannels(usize),
+    /// The client has created its part of the channels. Nothing was stored.
+    #[error(
+        "this client has created {created} channels, and what is free is kept for other clients \
+         (--channels-max)"
+    )]
+    TooManyNewChannels {
+        /// Channels that the client created recently.
+        created: u64,
+        /// When the first of them counts no more.
+        retry_in: Duration,
+    },
     /// An idempotency key was used for other content before. Nothing was stored.
     #[error("the key of item {item} was used for other content")]
     KeyReused {
@@ -34,19 +52,29 @@ pub enum BrokerError {
         /// When the oldest key makes room for a new one.
         expires_in: Duration,
     },
+    /// The keys of all channels take as many bytes as they may. Nothing was stored.
+    #[error(
+        "the keys of publishes in all channels take as much as they may (--idempotency-bytes); try \
+         again, or publish without a key"
+    )]
+    KeyBytesFull {
+        /// When a new key may have room.
+        expires_in: Duration,
+    },
+    /// The client has its part of the idempotency keys. Nothing was stored.
+    #[error(
+        "this client has {held} keys of publishes, and what is free is kept for other clients \
+         (--idempotency-keys, --idempotency-bytes)"
+    )]
+    TooManyKeysOfClient {
+        /// Keys that the client stored recently.
+        held: u64,
+        /// When the first of them counts no more.
+        expires_in: Duration,
+    },
     /// The log is unreadable at this position. A retry does not help.
     #[error("the log is damaged: {0}")]
     Damaged(String),
-}
-
-impl BrokerError {
-    /// The log has `count` channels, its limit, and none of them can be forgotten.
-    pub(super) fn channels_full(count: usize) -> Self {
-        Self::Full(format!(
-            "there are {count} channels already, which is the limit (--channels-max), and all have \
-             recent events"
-        ))
-    }
 }
 
 /// A broker works, but may not keep what it acknowledges. The operator should know.

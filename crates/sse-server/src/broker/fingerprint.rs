@@ -4,6 +4,8 @@ use bytestring::ByteString;
 use sha2::{Digest as _, Sha256};
 use sse_proto::{Event, EventType};
 
+use super::publisher::KeyOwner;
+
 /// The first 128 bits of a SHA-256 hash.
 ///
 /// Two texts with the same fingerprint cannot be found, nor a text for a given fingerprint.
@@ -36,6 +38,13 @@ impl Fingerprint {
         let mut hash = Sha256::new();
         hash_event(&mut hash, kind, data);
         Self::finish(hash)
+    }
+
+    /// Returns the fingerprint of this key among the keys that only `owner` uses.
+    #[must_use]
+    pub(super) fn owned_by(self, owner: KeyOwner) -> Self {
+        let hash = Sha256::new_with_prefix("owned:").chain_update(self.0.to_be_bytes());
+        Self::finish(hash.chain_update(owner.number().to_be_bytes()))
     }
 
     /// Returns the fingerprint as a number.

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use sse_proto::Event;
 
-use super::{Appended, BrokerError, types::event_size};
+pub(crate) use super::retention::KEY_BYTES;
+use super::{Appended, BrokerError, publisher::KeyOwner, types::event_size};
 pub use super::{fingerprint::Fingerprint, retention::KeyLimits};
 
 /// What identifies a publish that may be sent again.
@@ -22,10 +23,19 @@ pub struct IdempotencyKey {
 
 impl IdempotencyKey {
     /// Returns what the log knows about the key once the events have these ids.
-    pub(super) const fn stored_with(self, ids: Appended) -> KnownKey {
+    pub(super) const fn stored_with(self, ids: Appended, owner: KeyOwner) -> KnownKey {
         KnownKey {
             ids,
             content: self.content,
+            owner,
+        }
+    }
+
+    /// Returns the same publish under a key that only `owner` uses.
+    fn owned_by(self, owner: KeyOwner) -> Self {
+        Self {
+            key: self.key.owned_by(owner),
+            ..self
         }
     }
 }
@@ -51,11 +61,6 @@ impl AppendItem {
     /// Returns the bytes of types and data.
     pub(super) fn size(&self) -> usize {
         self.events.iter().map(event_size).sum()
-    }
-
-    /// Returns true if the append stores the key of this item.
-    fn has_new_key(&self, disposition: Disposition) -> bool {
-        self.idempotency.is_some() && disposition == Disposition::New
     }
 }
 
@@ -98,13 +103,22 @@ pub(super) struct KnownKey {
     pub(super) ids: Appended,
     /// Fingerprint of their content.
     pub(super) content: Fingerprint,
+    /// Who stored it.
+    pub(super) owner: KeyOwner,
+}
+
+impl KnownKey {
+    /// Whether another client used the key for something else.
+    fn is_used_by_another(&self, idempotency: IdempotencyKey, owner: KeyOwner) -> bool {
+        self.content != idempotency.content && self.owner.is_another_than(owner)
+    }
 }
 
 /// What an append does with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// Store the events of the item.
-    New,
+    /// Store the events of the item, under this key.
+    New(Option<IdempotencyKey>),
     /// The item was stored before, with these ids.
     Duplicate(Appended),
     /// The item equals an earlier item of the same append, which has this index.
@@ -116,14 +130,16 @@ impl Disposition {
     fn known_outcome(&self) -> Option<AppendOutcome> {
         match self {
             Self::Duplicate(ids) => Some(AppendOutcome::duplicate_of(*ids)),
-            Self::New | Self::SameAs(_) => None,
+            Self::New(_) | Self::SameAs(_) => None,
         }
     }
 }
 
 /// Decides about all items of an append before any of them is stored.
 ///
-/// `look_up` finds a key of the channel that has not expired.
+/// `look_up` finds a key of the channel that has not expired. A key is common to all clients, so
+/// that a publisher can repeat a request from another address. If another client has used the key
+/// for other content, the publisher gets a key of the same name that only `owner` uses.
 ///
 /// ```text
 /// items             known keys   dispositions
@@ -138,20 +154,35 @@ impl Disposition {
 /// [`BrokerError::KeyReused`] if a key comes with other content, and the errors of `look_up`.
 pub(super) fn dispositions<E: From<BrokerError>>(
     items: &[AppendItem],
+    owner: KeyOwner,
     mut look_up: impl FnMut(Fingerprint) -> Result<Option<KnownKey>, E>,
 ) -> Result<Vec<Disposition>, E> {
     let mut first_uses = HashMap::new();
     let mut dispositions = Vec::with_capacity(items.len());
     for (nth, item) in items.iter().enumerate() {
         dispositions.push(match item.idempotency {
-            None => Disposition::New,
+            None => Disposition::New(None),
             Some(idempotency) => {
-                let known = look_up(idempotency.key)?;
+                let (idempotency, known) = choose_key(idempotency, owner, &mut look_up)?;
                 decide_keyed(&mut first_uses, nth, idempotency, known)?
             }
         });
     }
     Ok(dispositions)
+}
+
+/// Returns the key that a publish of `owner` uses, and what is known about it.
+fn choose_key<E>(
+    idempotency: IdempotencyKey,
+    owner: KeyOwner,
+    look_up: &mut impl FnMut(Fingerprint) -> Result<Option<KnownKey>, E>,
+) -> Result<(IdempotencyKey, Option<KnownKey>), E> {
+    let known = look_up(idempotency.key)?;
+    if !known.is_some_and(|known| known.is_used_by_another(idempotency, owner)) {
+        return Ok((idempotency, known));
+    }
+    let own_key = idempotency.owned_by(owner);
+    Ok((own_key, look_up(own_key.key)?))
 }
 
 /// Decides about the item with the index `nth`, which has a key.
@@ -169,7 +200,7 @@ fn decide_keyed(
         (None, Some(known)) => (Disposition::Duplicate(known.ids), known.content),
         (None, None) => {
             first_uses.insert(key, (nth, content));
-            (Disposition::New, content)
+            (Disposition::New(Some(idempotency)), content)
         }
     };
     if known_content == content {
@@ -186,24 +217,36 @@ pub(super) fn known_outcomes(dispositions: &[Disposition]) -> Option<Vec<AppendO
 }
 
 /// Returns how many new keys an append stores.
-pub(super) fn count_new_keys(items: &[AppendItem], dispositions: &[Disposition]) -> usize {
-    items
+pub(super) fn count_new_keys(dispositions: &[Disposition]) -> usize {
+    let has_new_key = |disposition: &&Disposition| matches!(disposition, Disposition::New(Some(_)));
+    dispositions.iter().filter(has_new_key).count()
+}
+
+/// Returns how many items have a key, which is at least as many as an append stores.
+pub(super) fn count_keys(items: &[AppendItem]) -> u64 {
+    let keyed = items.iter().filter(|item| item.idempotency.is_some());
+    keyed.count() as u64
+}
+
+/// Returns how many keys an append has stored.
+pub(super) fn count_stored_keys(items: &[AppendItem], outcomes: &[AppendOutcome]) -> u64 {
+    let stored = items
         .iter()
-        .zip(dispositions)
-        .filter(|(item, disposition)| item.has_new_key(**disposition))
-        .count()
+        .zip(outcomes)
+        .filter(|(item, outcome)| item.idempotency.is_some() && !outcome.duplicate);
+    stored.count() as u64
 }
 
 /// Carries out `dispositions`: calls `store` for each new item, and returns all outcomes in order.
 pub(super) fn store_new_items<E>(
     items: &[AppendItem],
     dispositions: &[Disposition],
-    mut store: impl FnMut(&AppendItem) -> Result<Appended, E>,
+    mut store: impl FnMut(&AppendItem, Option<IdempotencyKey>) -> Result<Appended, E>,
 ) -> Result<Vec<AppendOutcome>, E> {
     let mut outcomes: Vec<AppendOutcome> = Vec::with_capacity(items.len());
     for (item, disposition) in items.iter().zip(dispositions) {
         outcomes.push(match disposition {
-            Disposition::New => AppendOutcome::new(store(item)?),
+            Disposition::New(key) => AppendOutcome::new(store(item, *key)?),
             Disposition::Duplicate(ids) => AppendOutcome::duplicate_of(*ids),
             Disposition::SameAs(nth) => AppendOutcome::duplicate_of(outcomes[*nth].ids),
         });
@@ -230,88 +273,4 @@ pub(super) fn ids_of_only_item(outcomes: Vec<AppendOutcome>) -> Result<Appended,
 }
 
 #[cfg(test)]
-mod tests {
-    use sse_proto::EventId;
-
-    use super::*;
-
-    fn event(kind: &str, data: &str) -> Event {
-        Event {
-            kind: kind.parse().unwrap(),
-            data: data.into(),
-        }
-    }
-
-    #[test]
-    fn all_items_are_decided_before_any_is_stored() {
-        let item = |key: u128, content: u128| AppendItem {
-            events: vec![event("a", "b")],
-            idempotency: (key > 0).then_some(IdempotencyKey {
-                key: key.into(),
-                content: content.into(),
-            }),
-        };
-        let ids = Appended {
-            first: EventId::new(1, 0),
-            last: EventId::new(1, 0),
-        };
-        let decide = |items: &[AppendItem]| {
-            let look_up = |key: Fingerprint| {
-                Ok((key.number() == 1).then_some(KnownKey {
-                    ids,
-                    content: 10.into(),
-                }))
-            };
-            dispositions(items, look_up).map_err(|error| match error {
-                BrokerError::KeyReused { item } => item,
-                error => panic!("{error}"),
-            })
-        };
-        let good = [
-            item(1, 10),
-            item(2, 20),
-            item(0, 0),
-            item(2, 20),
-            item(1, 10),
-        ];
-        assert_eq!(
-            decide(&good),
-            Ok(vec![
-                Disposition::Duplicate(ids),
-                Disposition::New,
-                Disposition::New,
-                Disposition::SameAs(1),
-                Disposition::Duplicate(ids)
-            ])
-        );
-        assert_eq!(decide(&[item(2, 20), item(1, 11)]), Err(1));
-        assert_eq!(decide(&[item(2, 20), item(0, 0), item(2, 21)]), Err(2));
-    }
-    #[test]
-    fn an_item_that_equals_an_earlier_one_gets_its_ids() {
-        let item = AppendItem {
-            events: vec![event("a", "b"); 2],
-            idempotency: None,
-        };
-        let ids = |ms| Appended {
-            first: EventId::new(ms, 0),
-            last: EventId::new(ms, 1),
-        };
-        let items = vec![item; 3];
-        let decided = [
-            Disposition::Duplicate(ids(1)),
-            Disposition::New,
-            Disposition::SameAs(1),
-        ];
-        let store = |_: &AppendItem| Ok::<_, BrokerError>(ids(2));
-        let outcomes = store_new_items(&items, &decided, store).unwrap();
-        let found: Vec<_> = outcomes
-            .iter()
-            .map(|outcome| (outcome.ids, outcome.duplicate))
-            .collect();
-        assert_eq!(found, [(ids(1), true), (ids(2), false), (ids(2), true)]);
-        assert_eq!(count_added(&items, &outcomes), 2);
-        assert_eq!(known_outcomes(&decided), None);
-        assert!(known_outcomes(&decided[..1]).is_some());
-    }
-}
+mod tests;

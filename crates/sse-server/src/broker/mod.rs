@@ -28,6 +28,7 @@
 //!   misses nothing.
 
 mod channel_usage;
+mod client_shares;
 mod clock;
 pub mod continuity;
 pub mod embedded;
@@ -37,6 +38,7 @@ mod id_order;
 pub mod idempotency;
 pub mod memory;
 pub mod notify;
+mod publisher;
 pub mod redis;
 mod retention;
 mod types;
@@ -54,6 +56,7 @@ use self::{
 };
 pub use self::{
     error::{BrokerError, Warning},
+    publisher::Publisher,
     retention::Retention,
     types::{
         Appended, BackPage, Continuity, GAP, Page, PageLimits, ReadFrom, Settled, Stored, lost_of,
@@ -77,16 +80,18 @@ impl Broker {
     /// # Errors
     ///
     /// [`Unavailable`](BrokerError::Unavailable),
-    /// [`OutcomeUnknown`](BrokerError::OutcomeUnknown), [`Full`](BrokerError::Full).
+    /// [`OutcomeUnknown`](BrokerError::OutcomeUnknown), [`Full`](BrokerError::Full),
+    /// [`TooManyNewChannels`](BrokerError::TooManyNewChannels).
     pub async fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.append(channel, events).await,
-            Self::Memory(broker) => broker.append(channel, events),
-            Self::Redis(broker) => broker.append(channel, events).await,
+            Self::Embedded(broker) => broker.append(publisher, channel, events).await,
+            Self::Memory(broker) => broker.append(publisher, channel, events),
+            Self::Redis(broker) => broker.append(publisher, channel, events).await,
         }
     }
 
@@ -100,13 +105,14 @@ impl Broker {
     /// items with keys are not stored twice.
     pub async fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: Vec<AppendItem>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         match self {
-            Self::Embedded(broker) => broker.append_idempotent(channel, items).await,
-            Self::Memory(broker) => broker.append_idempotent(channel, &items),
-            Self::Redis(broker) => broker.append_idempotent(channel, &items).await,
+            Self::Embedded(broker) => broker.append_idempotent(publisher, channel, items).await,
+            Self::Memory(broker) => broker.append_idempotent(publisher, channel, &items),
+            Self::Redis(broker) => broker.append_idempotent(publisher, channel, &items).await,
         }
     }
 

@@ -50,7 +50,12 @@ pub struct KeyLimits {
     /// Keys per channel. A new key beyond this limit is rejected, because the window is a
     /// guarantee.
     pub keys_max: usize,
+    /// Bytes of the keys of all channels together. Redis ignores it; its `maxmemory` is the limit.
+    pub bytes_max: u64,
 }
+
+/// What a key counts towards the limit of bytes: at least what it takes in memory or on disk.
+pub(crate) const KEY_BYTES: u64 = 256;
 
 impl KeyLimits {
     /// Returns the window in milliseconds.
@@ -62,6 +67,18 @@ impl KeyLimits {
     /// Returns when a key expires that is stored at the log's time `log_ms`.
     pub(super) fn expiry_ms(&self, log_ms: u64) -> u64 {
         log_ms.saturating_add(self.window_ms())
+    }
+
+    /// Returns how many keys all channels together may have.
+    pub(super) const fn all_keys_max(&self) -> u64 {
+        self.bytes_max / KEY_BYTES
+    }
+
+    /// The keys of all channels take too many bytes.
+    pub(super) fn key_bytes_full(&self) -> BrokerError {
+        BrokerError::KeyBytesFull {
+            expires_in: self.window / 8,
+        }
     }
 
     /// The channel has too many keys, of which the first expires at `first_expiry_ms`.

@@ -3,18 +3,27 @@
 //! One client with IPv6 usually has a whole /64, so its addresses count as one. A client over a unix
 //! socket has no address.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use actix_web::HttpRequest;
 
 /// An IPv4 address, or the /64 of an IPv6 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientNet(IpAddr);
 
 impl ClientNet {
     /// Returns the network of the client that sent `request`; `None` over a unix socket.
     pub(crate) fn of_request(request: &HttpRequest) -> Option<Self> {
         request.peer_addr().map(|address| address.ip().into())
+    }
+}
+
+impl fmt::Display for ClientNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -16,9 +16,13 @@
 //! | file | contents |
 //! |---|---|
 //! | `client_net` | what counts as one client |
+//! | `holdings` | what each client holds of a store, which frees it only after a time |
 //! | `share` | what one request uses of a budget |
+//! | `allocated` | what an allocation really takes |
 
+mod allocated;
 mod client_net;
+mod holdings;
 mod share;
 
 use std::{
@@ -29,7 +33,12 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{client_net::ClientNet, share::Share};
+pub(crate) use self::{
+    allocated::allocated_bytes,
+    client_net::ClientNet,
+    holdings::{Holdings, free_needed, largest_share},
+    share::Share,
+};
 
 /// Permits that all clients share. A clone is the same budget.
 #[derive(Debug, Clone)]

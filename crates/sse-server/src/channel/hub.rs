@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::Channel;
 use tokio::runtime::Handle;
 
@@ -19,8 +20,8 @@ use super::{
 };
 use crate::{
     broker::{Broker, BrokerError, PageLimits, notify::Watcher},
-    log_throttle::LogThrottle,
     retry::retry_until_ok,
+    supervised::supervised_task,
 };
 
 /// Limits of one read of the log for a tail.
@@ -150,7 +151,8 @@ impl Watcher for LiveChannel {
         };
         let (broker, channel) = (hub.broker.clone(), self.channel.clone());
         let task = feed_tail(broker, channel, position, Arc::downgrade(&self));
-        hub.runtime.spawn(task);
+        hub.runtime
+            .spawn(supervised_task("the feed of a channel", task));
     }
 }
 

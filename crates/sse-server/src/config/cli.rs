@@ -6,12 +6,14 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use clap::Parser;
 use sse_cli::switch::parse_switch;
-use sse_proto::units::{parse_duration, parse_positive_duration, parse_size};
+use sse_proto::units::{parse_positive_duration, parse_size};
 
 use super::{
     log_args::LogArgs,
     network_args::NetworkArgs,
-    values::{parse_coalesce, parse_history_events, parse_positive, parse_threads},
+    publish_args::PublishArgs,
+    stream_args::StreamArgs,
+    values::{parse_history_events, parse_positive},
 };
 use crate::broker::{embedded::DataMode, redis::parse_prefix};
 
@@ -133,7 +135,8 @@ pub(super) struct Args {
 
     /// Keep at most this many channels
     ///
-    /// A publish to one more is rejected (507), unless a channel whose events are all too old can
+    /// One client can create three quarters of them, and is rejected (429) after that. A publish
+    /// to one more is rejected (507), unless a channel whose events are all too old can
     /// be forgotten. Over Redis this takes up to a minute.
     #[arg(
         long,
@@ -158,191 +161,11 @@ pub(super) struct Args {
     )]
     pub(super) disk_reserve: ByteSize,
 
-    /// Reject an event with more data than this (413)
-    #[arg(
-        long,
-        env = "SSE_EVENT_BYTES_MAX",
-        default_value = "1MiB",
-        value_name = "SIZE",
-        value_parser = parse_size,
-        help_heading = "Publishing"
-    )]
-    pub(super) event_bytes_max: ByteSize,
+    #[command(flatten)]
+    pub(super) publishing: PublishArgs,
 
-    /// Reject a batch with a larger body than this (413)
-    #[arg(
-        long,
-        env = "SSE_BATCH_BYTES_MAX",
-        default_value = "16MiB",
-        value_name = "SIZE",
-        value_parser = parse_size,
-        help_heading = "Publishing"
-    )]
-    pub(super) batch_bytes_max: ByteSize,
-
-    /// Reject a batch with more events than this (413)
-    #[arg(
-        long,
-        env = "SSE_BATCH_EVENTS_MAX",
-        default_value = "10000",
-        value_name = "EVENTS",
-        value_parser = parse_positive,
-        allow_negative_numbers = true,
-        help_heading = "Publishing"
-    )]
-    pub(super) batch_events_max: NonZeroUsize,
-
-    /// Use at most this much memory for the bodies of publishes in progress
-    ///
-    /// One more body waits up to 5 s for memory; then it is rejected (503).
-    #[arg(
-        long,
-        env = "SSE_PUBLISH_MEMORY",
-        default_value = "256MiB",
-        value_name = "SIZE",
-        value_parser = parse_size,
-        help_heading = "Publishing"
-    )]
-    pub(super) publish_memory: ByteSize,
-
-    /// Remember the Idempotency-Key of a publish for this time
-    ///
-    /// A publish that is repeated with its key within this time is answered with its first id, and
-    /// adds nothing. A key keeps the time that it got when it arrived, also across a restart.
-    #[arg(
-        long,
-        env = "SSE_IDEMPOTENCY_WINDOW",
-        default_value = "10m",
-        value_name = "DURATION",
-        value_parser = parse_positive_duration,
-        help_heading = "Publishing"
-    )]
-    pub(super) idempotency_window: Duration,
-
-    /// Remember at most this many idempotency keys per channel
-    ///
-    /// A publish with one more is rejected (503) until a key expires; a publish without a key is
-    /// accepted. So a channel accepts this many keys per window: with the defaults, 1666 per second
-    /// continuously. A batch can use one key for all its events. A key takes about 180 bytes
-    /// on disk, or 280 bytes of Redis' memory.
-    #[arg(
-        long,
-        env = "SSE_IDEMPOTENCY_KEYS",
-        default_value = "1000000",
-        value_name = "KEYS",
-        value_parser = parse_positive,
-        allow_negative_numbers = true,
-        help_heading = "Publishing"
-    )]
-    pub(super) idempotency_keys: NonZeroUsize,
-
-    /// Keep this many of a channel's newest events in memory
-    ///
-    /// Subscribers inside this tail are served without reading the log. A subscriber that falls
-    /// behind the tail is served from history until it has caught up. An event costs its frame, for
-    /// all subscribers together, and once more if one of them wants envelopes. Only channels with
-    /// open streams have a tail.
-    #[arg(
-        long,
-        env = "SSE_TAIL_EVENTS",
-        default_value = "1024",
-        value_name = "EVENTS",
-        value_parser = parse_positive,
-        allow_negative_numbers = true,
-        help_heading = "Streams"
-    )]
-    pub(super) tail_events: NonZeroUsize,
-
-    /// Keep at most this many bytes of a channel's newest events in memory
-    #[arg(
-        long,
-        env = "SSE_TAIL_BYTES",
-        default_value = "8MiB",
-        value_name = "SIZE",
-        value_parser = parse_size,
-        help_heading = "Streams"
-    )]
-    pub(super) tail_bytes: ByteSize,
-
-    /// Send a comment on a stream that was silent for this time, so that no proxy closes it
-    #[arg(
-        long,
-        env = "SSE_HEARTBEAT",
-        default_value = "15s",
-        value_name = "DURATION",
-        value_parser = parse_positive_duration,
-        help_heading = "Streams"
-    )]
-    pub(super) heartbeat: Duration,
-
-    /// Make subscribers wait this long before they reconnect
-    #[arg(
-        long,
-        env = "SSE_RETRY",
-        default_value = "3s",
-        value_name = "DURATION",
-        value_parser = parse_duration,
-        help_heading = "Streams"
-    )]
-    pub(super) retry: Duration,
-
-    /// Keep at most this many streams open [default: nine tenths of the open files that the system
-    /// allows]
-    ///
-    /// One more is answered with a stream that ends at once and contains the time after which a
-    /// browser reconnects. After an error status a browser would never reconnect. At most a further
-    /// tenth get such a stream at the same time; connections beyond that are closed without a
-    /// response.
-    #[arg(long, env = "SSE_STREAMS_MAX", value_parser = parse_positive)]
-    #[arg(
-        value_name = "STREAMS",
-        help_heading = "Streams",
-        allow_negative_numbers = true
-    )]
-    pub(super) streams_max: Option<NonZeroUsize>,
-
-    /// Close a stream whose client has accepted no data for this long
-    ///
-    /// The client reconnects with its last event id and loses nothing. A client that may
-    /// have unread data gets extra time: as long as reading it at 1 KB/s takes, at most four and a
-    /// half minutes. A client that vanished from the network is closed at most one minute after
-    /// this time, or at most five minutes after it vanished if it had stopped reading.
-    #[arg(
-        long,
-        env = "SSE_WRITE_TIMEOUT",
-        default_value = "60s",
-        value_name = "DURATION",
-        value_parser = parse_positive_duration,
-        help_heading = "Streams"
-    )]
-    pub(super) write_timeout: Duration,
-
-    /// Write to streams with this many threads [default: half the cores, at least 1]
-    ///
-    /// With 0, streams stay with the threads that answer HTTP: each stream takes about 12 KB more,
-    /// and many streams slow down publishing.
-    #[arg(long, env = "SSE_FANOUT_THREADS", value_parser = parse_threads)]
-    #[arg(
-        value_name = "THREADS",
-        help_heading = "Streams",
-        allow_negative_numbers = true
-    )]
-    pub(super) fanout_threads: Option<usize>,
-
-    /// While a channel is busy, collect its events for this time (0 to 100ms) and send them as one
-    /// write
-    ///
-    /// The first event after a pause is sent immediately. A longer time needs fewer writes, and so
-    /// less CPU, at high rates.
-    #[arg(
-        long,
-        env = "SSE_COALESCE",
-        default_value = "5ms",
-        value_name = "DURATION",
-        value_parser = parse_coalesce,
-        help_heading = "Streams"
-    )]
-    pub(super) coalesce: Duration,
+    #[command(flatten)]
+    pub(super) streams: StreamArgs,
 
     #[command(flatten)]
     pub(super) logging: LogArgs,

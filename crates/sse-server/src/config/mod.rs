@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `log_args` | the parts of the grammar about the network and the logs |
+//! | `network_args`, `publish_args`, `stream_args`, `log_args` | the parts of the grammar about the network, publishing, streams and the logs |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
 //! | `bind_hint` | advice for `--host` and `--port` |
@@ -19,6 +19,8 @@ mod cli;
 mod environment;
 mod log_args;
 mod network_args;
+mod publish_args;
+mod stream_args;
 mod validate;
 mod values;
 
@@ -36,6 +38,7 @@ use crate::{
     ListenAddress,
     access_log::{AccessLogTarget, LogFormat},
     broker::{Retention, idempotency::KeyLimits},
+    budget::largest_share,
     channel::TailLimits,
     fanout::{streams::StreamSettings, thread::FanoutSettings},
     http::{NamedOrigins, RequestLimits},
@@ -66,6 +69,8 @@ pub struct Config {
     pub publish_memory_bytes: u64,
     /// What the tail of a channel keeps in memory.
     pub tail: TailLimits,
+    /// Bytes of all streams whose connections are full.
+    pub blocked_bytes_max: usize,
     /// What every stream shares.
     pub streams: StreamSettings,
     /// Open streams; `None` if the number of open files decides.
@@ -102,13 +107,14 @@ impl Config {
             broker,
             retention: retention(&args),
             requests: request_limits(&args),
-            publish_memory_bytes: args.publish_memory.0,
+            publish_memory_bytes: args.publishing.publish_memory.0,
             tail: tail_limits(&args),
+            blocked_bytes_max: bytes(args.streams.blocked_bytes),
             streams: stream_settings(&args),
-            streams_max: args.streams_max,
+            streams_max: args.streams.streams_max,
             client_connections_max: args.network.client_connections_max,
             fanout: fanout_settings(&args),
-            fanout_threads: args.fanout_threads,
+            fanout_threads: args.streams.fanout_threads,
             log: args.logging.log,
             log_format: args.logging.log_format,
             access_log: args.logging.access_log,
@@ -128,39 +134,40 @@ fn retention(args: &Args) -> Retention {
 
 const fn key_limits(args: &Args) -> KeyLimits {
     KeyLimits {
-        window: args.idempotency_window,
-        keys_max: args.idempotency_keys.get(),
+        window: args.publishing.idempotency_window,
+        keys_max: args.publishing.idempotency_keys.get(),
+        bytes_max: args.publishing.idempotency_bytes.0,
     }
 }
 
 fn request_limits(args: &Args) -> RequestLimits {
     RequestLimits {
-        event_bytes_max: bytes(args.event_bytes_max),
-        batch_bytes_max: bytes(args.batch_bytes_max),
-        batch_events_max: args.batch_events_max.get(),
-        keys_max: args.idempotency_keys.get(),
+        event_bytes_max: bytes(args.publishing.event_bytes_max),
+        batch_bytes_max: bytes(args.publishing.batch_bytes_max),
+        batch_events_max: args.publishing.batch_events_max.get(),
+        keys_max: largest_share(args.publishing.idempotency_keys.get()),
     }
 }
 
 fn tail_limits(args: &Args) -> TailLimits {
     TailLimits {
-        events_max: args.tail_events,
-        bytes_max: bytes(args.tail_bytes),
+        events_max: args.streams.tail_events,
+        bytes_max: bytes(args.streams.tail_bytes),
     }
 }
 
 const fn stream_settings(args: &Args) -> StreamSettings {
     StreamSettings {
-        heartbeat: args.heartbeat,
-        retry: args.retry,
+        heartbeat: args.streams.heartbeat,
+        retry: args.streams.retry,
     }
 }
 
 const fn fanout_settings(args: &Args) -> FanoutSettings {
     FanoutSettings {
-        coalesce: args.coalesce,
-        heartbeat: args.heartbeat,
-        write_timeout: args.write_timeout,
+        coalesce: args.streams.coalesce,
+        heartbeat: args.streams.heartbeat,
+        write_timeout: args.streams.write_timeout,
     }
 }
 

@@ -5,8 +5,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{broker_choice::BrokerKind, cli::Args, network_args::NetworkArgs};
-use crate::{broker::redis::without_password, http::OriginPattern};
+use super::{
+    broker_choice::BrokerKind, cli::Args, network_args::NetworkArgs, publish_args::PublishArgs,
+};
+use crate::{
+    broker::{idempotency::KEY_BYTES, redis::without_password},
+    budget::largest_share,
+    http::OriginPattern,
+};
 
 const IDEMPOTENCY_WINDOW_MAX: Duration = Duration::from_hours(365 * 24);
 
@@ -20,7 +26,8 @@ pub(super) fn validate(args: &Args, broker: &BrokerKind) -> Result<(), String> {
     check_duplicates(&args.network)?;
     check_credentials(&args.network)?;
     check_sizes(args)?;
-    check_idempotency_window(args.idempotency_window)?;
+    check_idempotency_window(args.publishing.idempotency_window)?;
+    check_idempotency_bytes(&args.publishing)?;
     check_log(&args.logging.log)?;
     check_history_bytes(args.history_bytes)?;
     check_broker(broker)
@@ -31,6 +38,21 @@ fn check_idempotency_window(window: Duration) -> Result<(), String> {
         return Err("--idempotency-window must be at most 365d".to_owned());
     }
     Ok(())
+}
+
+/// The keys of the largest batch must fit in the part of one client.
+fn check_idempotency_bytes(args: &PublishArgs) -> Result<(), String> {
+    let keys_of_client = largest_share(args.idempotency_keys.get());
+    let keys = args.batch_events_max.get().min(keys_of_client) as u64;
+    let needed = ByteSize(keys.saturating_add(keys / 3 + 1).saturating_mul(KEY_BYTES));
+    if args.idempotency_bytes >= needed {
+        return Ok(());
+    }
+    Err(format!(
+        "--idempotency-bytes must be at least {}, so that the keys of a batch of \
+         --batch-events-max fit",
+        needed.0
+    ))
 }
 
 fn check_history_bytes(size: ByteSize) -> Result<(), String> {
@@ -88,12 +110,15 @@ fn check_credentials(args: &NetworkArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// An event must fit in a batch, and a batch in the memory for bodies.
+/// An event must fit in a batch, a batch in the memory for bodies, and an event in the memory of
+/// blocked streams.
 fn check_sizes(args: &Args) -> Result<(), String> {
-    let event = ("--event-bytes-max", args.event_bytes_max);
-    let batch = ("--batch-bytes-max", args.batch_bytes_max);
-    let memory = ("--publish-memory", args.publish_memory);
-    for ((small, small_size), (large, large_size)) in [(event, batch), (batch, memory)] {
+    let event = ("--event-bytes-max", args.publishing.event_bytes_max);
+    let batch = ("--batch-bytes-max", args.publishing.batch_bytes_max);
+    let memory = ("--publish-memory", args.publishing.publish_memory);
+    let blocked = ("--blocked-bytes", args.streams.blocked_bytes);
+    let pairs = [(event, batch), (batch, memory), (event, blocked)];
+    for ((small, small_size), (large, large_size)) in pairs {
         if small_size > large_size {
             return Err(format!(
                 "{small} {small_size} is more than {large} {large_size}: one would never fit"
@@ -104,10 +129,10 @@ fn check_sizes(args: &Args) -> Result<(), String> {
 }
 
 fn check_size_range(args: &Args) -> Result<(), String> {
-    if args.event_bytes_max.0 == 0 {
+    if args.publishing.event_bytes_max.0 == 0 {
         return Err("--event-bytes-max must be more than zero".to_owned());
     }
-    if args.publish_memory > ByteSize::tib(1) {
+    if args.publishing.publish_memory > ByteSize::tib(1) {
         return Err("--publish-memory must be at most 1TiB".to_owned());
     }
     Ok(())

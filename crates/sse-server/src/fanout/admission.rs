@@ -131,6 +131,8 @@ pub enum CloseReason {
     Client,
     /// The client accepted no data for too long.
     Stalled,
+    /// The client read slowly, and blocked streams held too much memory.
+    BlockedBytes,
     /// The client no longer answers: it acknowledges neither data nor probes.
     Unreachable,
     /// The client sent too much after its request.
@@ -142,9 +144,11 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Client,
         Self::Stalled,
+        Self::BlockedBytes,
+        Self::Unreachable,
         Self::TooMuchInput,
         Self::UntilReached,
         Self::Shutdown,
@@ -155,6 +159,7 @@ impl CloseReason {
         match self {
             Self::Client => "client",
             Self::Stalled => "stalled",
+            Self::BlockedBytes => "blocked_bytes",
             Self::Unreachable => "unreachable",
             Self::TooMuchInput => "too_much_input",
             Self::UntilReached => "until_reached",

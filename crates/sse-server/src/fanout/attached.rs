@@ -13,6 +13,7 @@ use futures::{
     poll,
 };
 use smallvec::SmallVec;
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::{Channel, EventId};
 use tokio::sync::watch;
 
@@ -30,7 +31,6 @@ use crate::{
         Chunk, LiveChannel, MultiSubscription, Settlement,
         multi::{Fetch, MultiStep},
     },
-    log_throttle::LogThrottle,
 };
 
 /// A stream that its body serves.

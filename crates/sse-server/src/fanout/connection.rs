@@ -10,14 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use mio::{Registry, Token};
 use tokio::task::AbortHandle;
 
 use super::{
     admission::{CloseReason, StreamGuard},
+    blocked::{BlockedBytes, BlockedShare, Closer},
     detach::DetachedSocket,
     heartbeat_wheel::Tick,
+    pending_work::{BlockedWrite, PendingWork},
     shared_state::{EncodedChunk, SharedState, TransferCoding},
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
@@ -49,27 +51,6 @@ pub(super) struct Connection {
     pub(super) guard: StreamGuard,
     _permit: ConnectionPermit,
     pending: Option<Box<PendingWork>>,
-}
-
-/// What a connection waits for.
-#[derive(Debug, Default)]
-struct PendingWork {
-    blocked: Option<BlockedWrite>,
-    /// Page read in flight, with its request id.
-    fetching: Option<(u64, Fetch)>,
-    /// Task that waits for the end of the stream, with its request id.
-    settling: Option<(u64, AbortHandle)>,
-    /// The last chunk is written or blocked.
-    is_ending: bool,
-}
-
-/// A write that the socket accepted only in part.
-#[derive(Debug)]
-struct BlockedWrite {
-    /// Bytes that must be written before any other.
-    rest: Bytes,
-    /// When the socket last accepted bytes.
-    progressed: Instant,
 }
 
 /// Outcome of a write.
@@ -131,8 +112,10 @@ impl Connection {
         while written < bytes.len() {
             let Some(count) = write_some(&mut self.socket, &bytes[written..])? else {
                 self.pending_mut().blocked = Some(BlockedWrite {
-                    rest: bytes.slice(written..),
+                    bytes: bytes.clone(),
+                    written,
                     progressed: now,
+                    share: None,
                 });
                 return Ok(WriteOutcome::Blocked);
             };
@@ -148,7 +131,8 @@ impl Connection {
 
     /// Bytes of a blocked write that the socket has not accepted, with their framing.
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.blocked_write().map_or(0, |blocked| blocked.rest.len())
+        self.blocked_write()
+            .map_or(0, |blocked| blocked.rest().len())
     }
 
     fn blocked_write(&self) -> Option<&BlockedWrite> {
@@ -167,17 +151,40 @@ impl Connection {
         let Some(blocked) = &mut pending.blocked else {
             return Ok(WriteOutcome::Complete);
         };
-        while !blocked.rest.is_empty() {
-            let Some(count) = write_some(&mut self.socket, &blocked.rest)? else {
+        while !blocked.rest().is_empty() {
+            let Some(count) = write_some(&mut self.socket, blocked.rest())? else {
                 return Ok(WriteOutcome::Blocked);
             };
-            blocked.rest.advance(count);
+            blocked.written += count;
             self.accepted.add(count);
             blocked.progressed = now;
         }
         pending.blocked = None;
         self.free_pending_if_idle();
         Ok(WriteOutcome::Complete)
+    }
+
+    /// Counts what a blocked write holds, until the write is complete.
+    ///
+    /// The connection keeps an equal chunk of another stream in place of its own, if there is one.
+    pub(super) fn count_blocked(&mut self, memory: &BlockedBytes, closer: Closer) {
+        let client = self.socket.client_net();
+        // An unframed chunk can be a small part of a large allocation.
+        let own = |chunk: &Bytes| match self.coding {
+            TransferCoding::Chunked => chunk.clone(),
+            TransferCoding::Identity => Bytes::copy_from_slice(chunk),
+        };
+        let blocked = self.pending.as_mut().and_then(|work| work.blocked.as_mut());
+        if let Some(blocked) = blocked {
+            let (bytes, share) = memory.hold_chunk(&blocked.bytes, own, client, closer);
+            (blocked.bytes, blocked.share) = (bytes, Some(share));
+        }
+    }
+
+    /// Returns the id of the share that the blocked write has.
+    pub(super) fn blocked_id(&self) -> Option<u64> {
+        let share = self.blocked_write()?.share.as_ref();
+        share.map(BlockedShare::id)
     }
 
     /// Returns whether a blocked write has made no progress for too long.
@@ -290,13 +297,7 @@ impl Connection {
     }
 
     fn free_pending_if_idle(&mut self) {
-        let is_idle = |pending: &PendingWork| {
-            pending.blocked.is_none()
-                && pending.fetching.is_none()
-                && pending.settling.is_none()
-                && !pending.is_ending
-        };
-        if self.pending.as_deref().is_some_and(is_idle) {
+        if self.pending.as_deref().is_some_and(PendingWork::is_idle) {
             self.pending = None;
         }
     }

@@ -47,6 +47,7 @@ use self::{blocked_write::Stall, progress::Progress};
 use super::{
     admission::StreamGuard,
     attached_sockets::{AttachedSocket, AttachedSockets},
+    blocked::{BlockedBuffer, BlockedBytes},
     socket::{AcceptedSocket, StreamSocket},
     stall::BytesAccepted,
 };
@@ -89,6 +90,8 @@ struct Inner {
     /// Cancelled when the client is found unreachable; `None` if the sweep does not know the
     /// socket.
     unreachable: RefCell<Option<CancellationToken>>,
+    /// Counts the bytes of a stream that actix has not written; `None` for other responses.
+    buffer: RefCell<Option<BlockedBuffer>>,
 }
 
 impl fmt::Debug for DetachableSocket {
@@ -120,6 +123,7 @@ impl DetachableSocket {
             accepted: Cell::default(),
             stall: RefCell::default(),
             unreachable: RefCell::default(),
+            buffer: RefCell::default(),
         }))
     }
 
@@ -151,6 +155,20 @@ impl DetachableSocket {
             .unreachable
             .replace(Some(watched.unreachable().clone()));
         Some(watched)
+    }
+
+    /// Counts what actix buffers while the socket is full, from now on.
+    pub(super) fn count_blocked(&self, memory: BlockedBytes) {
+        let socket = self.0.socket.borrow();
+        let client = socket.as_ref().and_then(AcceptedSocket::client_net);
+        let buffer = BlockedBuffer::new(memory, client);
+        self.0.buffer.replace(Some(buffer));
+    }
+
+    /// Returns whether the stream is closed because blocked streams hold too much.
+    pub(super) fn is_evicted(&self) -> bool {
+        let buffer = self.0.buffer.borrow();
+        buffer.as_ref().is_some_and(BlockedBuffer::is_evicted)
     }
 
     fn is_unreachable(&self) -> bool {
@@ -278,7 +296,11 @@ impl AsyncWrite for DetachableSocket {
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
         self.record_write(&written);
-        written
+        let mut buffer = self.0.buffer.borrow_mut();
+        match buffer.as_mut() {
+            Some(buffer) => buffer.record_write(cx, bytes.len(), written),
+            None => written,
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,13 +1,14 @@
 //! Mailbox of a fan-out thread.
 //!
 //! Only the fan-out thread may touch the sockets of its streams. Other threads send work through a
-//! [`Mailbox`]: new streams, changed views, completed reads, requests for a list and unreachable
-//! clients. The fan-out thread drains the mailbox once per round, and the
+//! [`Mailbox`]: new streams, changed views, completed reads, requests for a list, unreachable
+//! clients and blocked streams to close. The fan-out thread drains the mailbox once per round, and the
 //! [`reactor`](super::reactor) handles the messages.
 //!
 //! Sending never waits for the fan-out thread. The mailbox needs no limit of its own: admission
 //! limits new streams, a view has at most one pending notification, a stream has at most one page
-//! read and one wait for its end in flight, and a set of unreachable clients replaces the last one.
+//! read, one wait for its end and one request to close it in flight, and a set of unreachable clients
+//! replaces the last one.
 
 use std::{
     collections::HashSet,
@@ -95,6 +96,9 @@ pub(super) struct Inbox {
     pub(super) list_requests: Vec<oneshot::Sender<Vec<StreamInfo>>>,
     /// Sockets whose clients are unreachable, of this thread and of others.
     pub(super) unreachable: Option<Arc<HashSet<SocketCookie>>>,
+    /// Streams to close because blocked streams hold too much: the key of each, and the id of its
+    /// blocked write.
+    pub(super) evicted: Vec<(u32, u64)>,
     /// All streams end, including new ones.
     pub(super) is_stopping: bool,
     /// No stream is sent any more, and the thread may end.

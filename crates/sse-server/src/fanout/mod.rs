@@ -9,12 +9,14 @@
 //! leaves actix for a fan-out thread, whose reactor serves thousands of streams. Without fan-out
 //! threads the body serves the stream until the connection is closed. In both cases history is read
 //! through [`page_cache`], and the connection of a stalled client is closed ([`stall`]), as is that
-//! of a client that vanished from the network (`reachability`). The
+//! of a client that vanished from the network (`reachability`). Streams whose sockets are full share a
+//! bound of memory ([`blocked`]). The
 //! [`MultiSubscription`](crate::channel::MultiSubscription) decides what a stream is sent.
 
 pub mod admission;
 pub mod attached_list;
 pub mod attached_sockets;
+pub mod blocked;
 pub mod detach;
 pub mod page_cache;
 #[cfg(target_os = "linux")]
@@ -30,6 +32,7 @@ mod attached;
 mod connection;
 mod heartbeat_wheel;
 mod mailbox;
+mod pending_work;
 mod reactor;
 mod settlement;
 mod shared_state;

@@ -312,7 +312,7 @@ mod tests {
     use sse_proto::Event;
 
     use super::*;
-    use crate::fanout::test_support::memory_broker;
+    use crate::{broker::Publisher, fanout::test_support::memory_broker};
 
     #[tokio::test]
     async fn the_next_page_is_read_ahead_for_a_stream_that_reads_on() {
@@ -321,13 +321,12 @@ mod tests {
             kind: "number".parse().unwrap(),
             data: number.to_string().into(),
         };
-        broker
-            .append(&Channel::default_channel(), (0..25).map(event).collect())
-            .await
-            .unwrap();
+        let (channel, events) = (Channel::default_channel(), (0..25).map(event).collect());
+        let appended = broker.append(Publisher::default(), &channel, events).await;
+        appended.unwrap();
         let pages = PageCache::new(broker, 1000, Metrics::new(), Handle::current());
         let mut key = PageKey {
-            channel: Channel::default_channel(),
+            channel,
             from: ReadFrom::Oldest,
             events_max: 10,
             epoch: 1,

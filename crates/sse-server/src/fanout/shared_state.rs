@@ -111,6 +111,16 @@ pub(super) struct Transition {
     pub(super) next_state: Option<Rc<SharedState>>,
 }
 
+impl Transition {
+    /// Returns the bytes of the chunk, in both codings.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        match &self.action {
+            Action::Send(chunk) => chunk.identity.len() + chunk.chunked.len(),
+            Action::Fetch(_) | Action::Wait | Action::End => 0,
+        }
+    }
+}
+
 /// State of all streams of a view that have the same subscription.
 #[derive(Debug)]
 pub(super) struct SharedState {

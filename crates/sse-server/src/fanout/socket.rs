@@ -27,6 +27,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stall::UNSENT_BYTES;
+use crate::budget::ClientNet;
 
 /// Evaluates an expression for the socket of any transport.
 macro_rules! with_socket {
@@ -90,6 +91,11 @@ impl AcceptedSocket {
     pub(crate) fn descriptor(&self) -> usize {
         let number = with_socket!(self, socket => socket.as_raw_fd());
         usize::try_from(number).unwrap_or(0)
+    }
+
+    /// Returns the network of the client, if it has one and is still connected.
+    pub(super) fn client_net(&self) -> Option<ClientNet> {
+        self.peer_address().map(|address| address.ip().into())
     }
 
     /// Returns how many written bytes the kernel may hold that the client cannot read yet.
@@ -177,6 +183,14 @@ pub enum StreamSocket {
 }
 
 impl StreamSocket {
+    /// Returns the network of the client, if it has one and is still connected.
+    pub(super) fn client_net(&self) -> Option<ClientNet> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip().into()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Returns what a fan-out thread polls while no write is blocked.
     pub(super) fn interest(&self) -> Interest {
         match self {

@@ -63,6 +63,7 @@ pub fn stream_body(
     let socket = handover.as_ref().map(|handover| handover.socket.clone());
     if let Some(socket) = &socket {
         socket.start_stream();
+        socket.count_blocked(streams.blocked.clone());
     }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
@@ -112,6 +113,13 @@ impl Drop for Driver {
         let unreachable = self.unreachable();
         if unreachable.is_some_and(|token| token.is_cancelled()) {
             self.close_reason = CloseReason::Unreachable;
+        }
+        if self
+            .socket
+            .as_ref()
+            .is_some_and(DetachableSocket::is_evicted)
+        {
+            self.close_reason = CloseReason::BlockedBytes;
         }
         // This has no effect after a detach, which takes the count out of the guard.
         self.guard.set_close_reason(self.close_reason);

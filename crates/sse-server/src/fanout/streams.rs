@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-    mailbox::StreamInfo, page_cache::PageCache, thread::Fanout,
+    blocked::BlockedBytes, mailbox::StreamInfo, page_cache::PageCache, thread::Fanout,
 };
 use crate::channel::Hub;
 
@@ -27,6 +27,8 @@ pub struct Streams {
     pub hub: Hub,
     /// Pages of history.
     pub pages: PageCache,
+    /// Memory of the streams whose sockets are full.
+    pub blocked: BlockedBytes,
     /// Settings.
     pub settings: StreamSettings,
     /// Threads that take over the sockets; `None` if every stream stays attached.
@@ -88,6 +90,7 @@ mod tests {
         Streams {
             hub: Hub::new(broker.clone(), limits, runtime.clone()),
             pages: PageCache::new(broker, 1000, Metrics::new(), runtime),
+            blocked: BlockedBytes::new(1 << 20, Metrics::new()),
             settings: StreamSettings {
                 heartbeat: Duration::from_secs(15),
                 retry: Duration::from_secs(1),

@@ -19,6 +19,7 @@ pub(super) fn memory_broker() -> Broker {
         keys: KeyLimits {
             window: Duration::MAX,
             keys_max: 0,
+            bytes_max: u64::MAX,
         },
     };
     Broker::Memory(Memory::new(retention, Metrics::new(), &Handle::current()))

@@ -20,6 +20,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 pub use super::reactor::FanoutSettings;
 use super::{
+    blocked::BlockedBytes,
     mailbox::{Inbox, Mailbox, NewStream, StreamInfo},
     page_cache::PageCache,
     reactor::{Context, Reactor},
@@ -53,6 +54,7 @@ impl Fanout {
         settings: FanoutSettings,
         hub: Hub,
         pages: PageCache,
+        blocked: BlockedBytes,
         metrics: Metrics,
         runtime: Handle,
     ) -> io::Result<Self> {
@@ -60,6 +62,7 @@ impl Fanout {
             settings,
             hub,
             pages,
+            blocked,
             metrics,
             runtime,
         };

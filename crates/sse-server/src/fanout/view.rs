@@ -30,6 +30,7 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use smallvec::SmallVec;
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::Channel;
 
 use super::{
@@ -42,13 +43,15 @@ use crate::{
         Envelope, Filter, LiveChannel, MultiSubscription,
         multi::{Fetch, MultiStep},
     },
-    log_throttle::LogThrottle,
 };
 
 /// Number of states in which a new subscription looks for its equal.
 const RECENT_MAX: usize = 8;
 /// Number of states that may cache a transition, each of which may hold a chunk.
 const CACHING_MAX: usize = 256;
+/// Bytes of the chunks that these states hold, or one chunk. Streams in many states, each with a
+/// large event to send, must not hold all these events at once.
+const CACHED_BYTES_MAX: usize = 4 << 20;
 
 /// What the subscriptions of a view have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +83,10 @@ pub(super) struct View {
     recent: SmallVec<[Rc<SharedState>; 2]>,
     /// States that cache a transition.
     caching: SmallVec<[Rc<SharedState>; 2]>,
+    /// Bytes of the chunks in these transitions.
+    cached_bytes: usize,
+    /// Bytes of the cached chunks that the caller of `take_uncounted_bytes` does not know.
+    uncounted_bytes: usize,
     last_page: Option<Box<PageTransition>>,
     damage_log: LogThrottle,
 }
@@ -101,6 +108,8 @@ impl View {
             members: Vec::new(),
             recent: SmallVec::new(),
             caching: SmallVec::new(),
+            cached_bytes: 0,
+            uncounted_bytes: 0,
             last_page: None,
             damage_log: LogThrottle::once(),
         }
@@ -140,8 +149,8 @@ impl View {
             return Transition::clone(transition);
         }
         let transition = self.compute_next(state, None);
+        self.add_caching(state, &transition);
         state.cached.borrow_mut().next = Some(Box::new(transition.clone()));
-        self.add_caching(state);
         transition
     }
 
@@ -182,8 +191,8 @@ impl View {
             action: Action::Send(Rc::new(chunk)),
             next_state: self.changed_state(state, subscription),
         };
+        self.add_caching(state, &transition);
         state.cached.borrow_mut().heartbeat = Some(Box::new(transition.clone()));
-        self.add_caching(state);
         transition
     }
 
@@ -210,6 +219,7 @@ impl View {
             action,
             next_state: self.changed_state(state, subscription),
         };
+        self.uncounted_bytes += transition.chunk_bytes();
         self.last_page = Some(Box::new(PageTransition {
             before: state.clone(),
             fetch,
@@ -227,11 +237,17 @@ impl View {
         }
     }
 
+    /// Returns the bytes of the chunks that were cached since the last call or `clear_cache`.
+    pub(super) const fn take_uncounted_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.uncounted_bytes, 0)
+    }
+
     /// Clears the three caches.
     pub(super) fn clear_cache(&mut self) {
         for state in self.caching.drain(..) {
             state.cached.take();
         }
+        (self.cached_bytes, self.uncounted_bytes) = (0, 0);
         self.last_page = None;
         // A stream never returns to an old state, so a state without a stream is useless.
         self.recent.retain(|state| Rc::strong_count(state) > 1);
@@ -249,11 +265,16 @@ impl View {
         (before.subscription != after).then(|| self.intern_state(after))
     }
 
-    fn add_caching(&mut self, state: &Rc<SharedState>) {
-        self.caching.push(state.clone());
-        if self.caching.len() > CACHING_MAX {
+    /// Makes room for a state that is about to cache `transition`.
+    fn add_caching(&mut self, state: &Rc<SharedState>, transition: &Transition) {
+        let bytes = transition.chunk_bytes();
+        let is_full = self.caching.len() == CACHING_MAX;
+        if is_full || self.cached_bytes.saturating_add(bytes) > CACHED_BYTES_MAX {
             self.clear_cache();
         }
+        self.cached_bytes += bytes;
+        self.uncounted_bytes += bytes;
+        self.caching.push(state.clone());
     }
 }
 

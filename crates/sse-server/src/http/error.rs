@@ -12,7 +12,10 @@ use actix_web::{
 };
 use sse_proto::event::InvalidName;
 
-use super::{error_code::ErrorCode, rejections::Rejection, request::json_depth::DEPTH_MAX};
+use super::{
+    error_cause::ErrorCause, error_code::ErrorCode, rejections::Rejection,
+    request::json_depth::DEPTH_MAX,
+};
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
@@ -168,7 +171,7 @@ pub enum ApiError {
     )]
     HistoryMemoryFull,
     /// The broker failed.
-    #[error("{0}{advice}", advice = advice(.0))]
+    #[error("{}", broker_message(.0))]
     Broker(#[from] BrokerError),
 }
 
@@ -238,40 +241,98 @@ impl ApiError {
         }
     }
 
-    fn log(&self, code: &str) {
-        if let Self::Broker(error) = self {
-            log_broker_error(error, code);
+    /// Returns the cause that clients do not see; `None` if the message contains everything.
+    fn cause(&self) -> Option<ErrorCause> {
+        match self {
+            Self::Broker(error) if has_internal_cause(error) => {
+                Some(ErrorCause::new(error.to_string()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns what the client gets, and what the log gets.
+    fn rejection(&self, code: &'static str) -> Rejection {
+        let cause = self.cause();
+        let message = match &cause {
+            Some(ErrorCause { reference, .. }) => {
+                format!("{self} (reference {reference} in the server's log)")
+            }
+            None => self.to_string(),
+        };
+        Rejection {
+            code,
+            message,
+            cause,
         }
     }
 }
 
 const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
     match error {
-        BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
+        BrokerError::TooManyKeys { expires_in, .. }
+        | BrokerError::KeyBytesFull { expires_in }
+        | BrokerError::TooManyKeysOfClient { expires_in, .. } => Some(*expires_in),
+        BrokerError::TooManyNewChannels { retry_in, .. } => Some(*retry_in),
         BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
             Some(RETRY_AFTER)
         }
-        BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
+        BrokerError::KeyReused { .. } | BrokerError::Full(_) | BrokerError::TooManyChannels(_) => {
+            None
+        }
     }
 }
 
-fn log_broker_error(error: &BrokerError, code: &str) {
-    if let BrokerError::Damaged(_) = error {
-        tracing::error!(%error, "the log cannot be read");
-    } else {
-        // The broker itself logs when it becomes unavailable and available again.
-        tracing::debug!(code, %error, "a request failed at the broker");
+/// Whether the text of the error may contain addresses, paths or other internals.
+const fn has_internal_cause(error: &BrokerError) -> bool {
+    match error {
+        BrokerError::Unavailable(_)
+        | BrokerError::OutcomeUnknown(_)
+        | BrokerError::Damaged(_)
+        | BrokerError::Full(_) => true,
+        BrokerError::KeyReused { .. }
+        | BrokerError::TooManyKeys { .. }
+        | BrokerError::KeyBytesFull { .. }
+        | BrokerError::TooManyKeysOfClient { .. }
+        | BrokerError::TooManyNewChannels { .. }
+        | BrokerError::TooManyChannels(_) => false,
     }
+}
+
+/// Returns the message for clients, without internals.
+fn broker_message(error: &BrokerError) -> String {
+    let message = match error {
+        BrokerError::Unavailable(_) => "the log is not available; try again",
+        BrokerError::OutcomeUnknown(_) => {
+            "the log did not confirm; the events may or may not be stored. A publish with an \
+             Idempotency-Key can be sent again with that key and is stored once; without a key it \
+             may be stored twice"
+        }
+        BrokerError::Damaged(_) => "a part of the log cannot be read",
+        BrokerError::Full(_) => {
+            "the log has no room, so nothing was stored; its operator must make room"
+        }
+        BrokerError::KeyReused { .. }
+        | BrokerError::TooManyKeys { .. }
+        | BrokerError::KeyBytesFull { .. }
+        | BrokerError::TooManyKeysOfClient { .. }
+        | BrokerError::TooManyNewChannels { .. }
+        | BrokerError::TooManyChannels(_) => return error.to_string(),
+    };
+    message.to_owned()
 }
 
 const fn broker_code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
-        BrokerError::TooManyKeys { .. } => ErrorCode::TooManyIdempotencyKeys,
+        BrokerError::TooManyNewChannels { .. } => ErrorCode::TooManyNewChannels,
+        BrokerError::TooManyKeys { .. }
+        | BrokerError::KeyBytesFull { .. }
+        | BrokerError::TooManyKeysOfClient { .. } => ErrorCode::TooManyIdempotencyKeys,
         BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
         BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
         BrokerError::Damaged(_) => ErrorCode::LogDamaged,
-        BrokerError::Full(_) => ErrorCode::LogFull,
+        BrokerError::Full(_) | BrokerError::TooManyChannels(_) => ErrorCode::LogFull,
     }
 }
 
@@ -282,7 +343,6 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let (code, status) = self.code().row();
-        self.log(code);
         let mut response = HttpResponse::build(status);
         if let Some(delay) = self.retry_after() {
             response.insert_header((header::RETRY_AFTER, whole_seconds(delay)));
@@ -290,8 +350,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.insert_header((header::ALLOW, *allow));
         }
-        let message = self.to_string();
-        let rejection = Rejection { code, message };
+        let rejection = self.rejection(code);
         let body = rejection.body();
         response.extensions_mut().insert(rejection);
         response.json(body)
@@ -302,17 +361,6 @@ impl ResponseError for ApiError {
 fn whole_seconds(delay: Duration) -> u64 {
     let part = u64::from(delay.subsec_nanos() > 0);
     delay.as_secs().saturating_add(part).max(1)
-}
-
-/// What a publisher can do about an error of the broker, if the error does not state it.
-const fn advice(error: &BrokerError) -> &'static str {
-    match error {
-        BrokerError::OutcomeUnknown(_) => {
-            "; the events may or may not be stored. A publish with an Idempotency-Key can be sent \
-             again with that key and is stored once; without a key it may be stored twice"
-        }
-        _ => "",
-    }
 }
 
 /// Text from a request for an error message, limited to 80 characters.
@@ -331,10 +379,7 @@ mod tests {
             let value = response.headers().get(header::RETRY_AFTER)?;
             Some(value.to_str().unwrap().to_owned())
         };
-        let too_many_keys = |expires_in| BrokerError::TooManyKeys {
-            keys_max: 1,
-            expires_in,
-        };
+        let too_many_keys = |expires_in| BrokerError::KeyBytesFull { expires_in };
         let text = String::new;
         assert_eq!(retry_after(BrokerError::Unavailable(text())).unwrap(), "1");
         assert_eq!(retry_after(BrokerError::Damaged(text())).unwrap(), "1");
@@ -343,5 +388,28 @@ mod tests {
         assert_eq!(retry_after(too_many_keys(delay)).unwrap(), "2");
         assert_eq!(retry_after(BrokerError::Full(text())), None);
         assert_eq!(retry_after(BrokerError::KeyReused { item: 0 }), None);
+    }
+
+    #[test]
+    fn an_internal_cause_is_replaced_by_its_reference() {
+        let secret = "Redis at 192.0.2.1:6379: timed out".to_owned();
+        for error in [
+            BrokerError::Unavailable(secret.clone()),
+            BrokerError::OutcomeUnknown(secret.clone()),
+            BrokerError::Damaged(secret.clone()),
+            BrokerError::Full(secret.clone()),
+        ] {
+            let rejection = ApiError::from(error).rejection("code");
+            let cause = rejection.cause.unwrap();
+            assert!(cause.text.contains(&secret), "{}", cause.text);
+            assert!(
+                !rejection.message.contains("192.0.2.1"),
+                "{}",
+                rejection.message
+            );
+            assert!(rejection.message.contains(&cause.reference.to_string()));
+        }
+        let full = ApiError::from(BrokerError::TooManyChannels(3)).rejection("code");
+        assert!(full.cause.is_none() && full.message.contains("3 channels"));
     }
 }

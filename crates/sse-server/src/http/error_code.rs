@@ -45,6 +45,7 @@ error_codes! {
     TooLarge, "too_large", PAYLOAD_TOO_LARGE;
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE;
     ForeignHost, "foreign_host", MISDIRECTED_REQUEST;
+    TooManyNewChannels, "too_many_new_channels", TOO_MANY_REQUESTS;
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
     Busy, "busy", SERVICE_UNAVAILABLE;

@@ -1,17 +1,19 @@
 //! The limits of a request, and how an error describes each of them.
 
+use sse_proto::wire;
+
 use super::error::{ApiError, ApiResult};
 
 /// What a request may contain.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
-    /// Bytes of the data of one event.
+    /// Bytes of the data of one event, as published and as encoded for streams.
     pub event_bytes_max: usize,
     /// Bytes of the body of a batch.
     pub batch_bytes_max: usize,
     /// Events per batch.
     pub batch_events_max: usize,
-    /// Idempotency keys per channel; a batch with more would never fit.
+    /// Idempotency keys of one client per channel; a batch with more would never fit.
     pub keys_max: usize,
 }
 
@@ -24,6 +26,20 @@ impl RequestLimits {
             unit: "bytes",
             flag: "--event-bytes-max",
         }
+    }
+
+    /// Rejects data that are too large, as published or as encoded for streams. `what` names the
+    /// data.
+    ///
+    /// Each line of the data is a `data: ` line on streams, so 1 MiB of line ends takes 7 MiB there.
+    /// The limit counts what [`wire::encoded_len`] counts: data of one line have their own length.
+    pub(super) fn check_data(&self, data: &str, what: impl Fn() -> String) -> ApiResult<()> {
+        let limit = self.event_bytes();
+        limit.check_part(data.len(), &what)?;
+        limit.check_part(wire::encoded_len(data), || {
+            let overhead = wire::LINE_OVERHEAD;
+            format!("{}, encoded with {overhead} bytes per line end,", what())
+        })
     }
 
     /// The limit of the body of a batch.

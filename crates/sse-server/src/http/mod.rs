@@ -36,12 +36,14 @@
 //! | | `limits` | the limits of a request |
 //! | | `response_headers` | headers that every response has |
 //! | | `request_log` | the lines of the access log |
-//! | | `rejections` | counts requests that are rejected, and logs publishes |
+//! | | `rejections` | counts and logs requests that are rejected |
 //! | | `error`, `error_code` | why a request failed, and the table of codes |
+//! | | `error_cause` | the cause that only the log shows |
 
 mod access;
 mod api;
 mod error;
+mod error_cause;
 mod error_code;
 mod limits;
 mod ops;
@@ -60,6 +62,12 @@ use actix_web::{
 };
 use actix_web_lab::extract::LocalData;
 
+use self::{
+    access::caller::Caller,
+    api::{batch, history, publish, stream},
+    error::{ApiError, ApiResult, shortened},
+    ops::{health, metrics},
+};
 pub use self::{
     access::{
         cors::apply_cors,
@@ -78,11 +86,6 @@ pub use self::{
     request_log::log_requests,
     response_headers::add_common_headers,
     state::AppState,
-};
-use self::{
-    api::{batch, history, publish, stream},
-    error::{ApiError, ApiResult, shortened},
-    ops::{health, metrics},
 };
 use crate::ListenAddress;
 
@@ -139,7 +142,8 @@ fn health_routes(config: &mut ServiceConfig) {
 /// A health check, also for load balancers that send `OPTIONS` to see whether a server responds.
 fn health_resource(path: &str, get_or_head: Route) -> Resource {
     let allow = "GET, HEAD, OPTIONS";
-    let options = web::method(Method::OPTIONS).to(move || ready(health::options(allow)));
+    let options =
+        web::method(Method::OPTIONS).to(move |_caller: Caller| ready(health::options(allow)));
     resource(path, allow, [get_or_head, options])
 }
 
@@ -161,7 +165,7 @@ fn resource(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Ro
 
 /// Rejects every other method. `HEAD` and `OPTIONS` neither publish nor stream.
 fn only(allow: &'static str) -> Route {
-    web::to(move |request: HttpRequest| async move {
+    web::to(move |request: HttpRequest, _caller: Caller| async move {
         Err::<HttpResponse, _>(ApiError::MethodNotAllowed {
             method: shortened(request.method()),
             allow,
@@ -169,6 +173,6 @@ fn only(allow: &'static str) -> Route {
     })
 }
 
-async fn not_found(request: HttpRequest) -> ApiResult<HttpResponse> {
+async fn not_found(request: HttpRequest, _caller: Caller) -> ApiResult<HttpResponse> {
     Err(ApiError::NotFound(shortened(request.uri().path())))
 }

@@ -1,8 +1,13 @@
 //! Requests that are answered with an error of this server, counted by the code of the error.
 //!
-//! A publish that is rejected although it may be valid is also logged: events are missing then, and
-//! the remedy is often a setting of the server. Anyone can cause such rejections, so there is at
-//! most one line per code and minute.
+//! Two kinds are also logged:
+//!
+//! - a publish that is rejected although it may be valid: events are missing then, and the remedy is
+//!   often a setting of the server;
+//! - an error whose [cause](super::error_cause) the client does not see.
+//!
+//! Anyone can cause such errors, so there is at most one line per minute for each code and each
+//! cause.
 //!
 //! An [`ApiError`](super::error::ApiError) attaches a [`Rejection`] to its response, whichever
 //! handler or middleware made it. Input that is barely HTTP is answered by actix, without a code,
@@ -22,12 +27,19 @@ use actix_web::{
     middleware::Next,
 };
 use actix_web_lab::extract::LocalData;
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::api::{ErrorBody, ErrorDetail};
 
-use super::{error_code::ErrorCode, state::AppState};
-use crate::{log_throttle::LogThrottle, metrics::Metrics};
+use super::{
+    error_cause::{ErrorCause, Reference},
+    error_code::ErrorCode,
+    state::AppState,
+};
+use crate::metrics::Metrics;
 
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// Kinds of lines that are remembered. More causes in a minute than this are not logged.
+const KINDS_MAX: usize = 256;
 
 /// Why a request was rejected.
 #[derive(Debug, Clone)]
@@ -36,6 +48,8 @@ pub(super) struct Rejection {
     pub(super) code: &'static str,
     /// The message, as sent.
     pub(super) message: String,
+    /// What the message leaves out.
+    pub(super) cause: Option<ErrorCause>,
 }
 
 impl Rejection {
@@ -50,11 +64,19 @@ impl Rejection {
     }
 }
 
-/// Counts rejected requests, and logs rejected publishes; clones share the counters and the limit.
+/// Lines of one kind share a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct LineKind {
+    is_publish: bool,
+    code: &'static str,
+    reference: Option<Reference>,
+}
+
+/// Counts and logs rejected requests; clones share the counters and the limit.
 #[derive(Debug, Clone)]
 pub struct Rejections {
     metrics: Metrics,
-    throttles: Arc<Mutex<HashMap<&'static str, LogThrottle>>>,
+    throttles: Arc<Mutex<HashMap<LineKind, LogThrottle>>>,
 }
 
 impl Rejections {
@@ -73,27 +95,57 @@ impl Rejections {
         self.metrics.request_rejected(rejection.code);
     }
 
-    fn log_publish(&self, Rejection { code, message }: &Rejection) {
-        let suppressed = self.record_occurrence(code);
-        if let Some(suppressed) = suppressed {
+    fn log(&self, rejection: &Rejection, is_publish: bool) {
+        let Rejection {
+            code,
+            message,
+            cause,
+        } = rejection;
+        let reference = cause.as_ref().map(|cause| cause.reference);
+        let kind = LineKind {
+            is_publish,
+            code,
+            reference,
+        };
+        let Some(suppressed) = self.record_line(kind, Instant::now()) else {
+            return;
+        };
+        let reason = cause.as_ref().map_or(message, |cause| &cause.text);
+        let reference = reference.map(tracing::field::display);
+        if is_publish {
             tracing::warn!(
                 code,
-                reason = message,
+                reference,
+                reason,
                 suppressed,
-                "a publish was rejected (logged at most once per minute and code)"
+                "a publish was rejected (logged at most once per minute, code and reason)"
+            );
+        } else {
+            tracing::warn!(
+                code,
+                reference,
+                reason,
+                suppressed,
+                "a request failed (logged at most once per minute, code and reason)"
             );
         }
     }
 
-    /// Returns how many lines with `code` were left out, or `None` if this one is left out too.
-    fn record_occurrence(&self, code: &'static str) -> Option<u64> {
+    /// Returns how many lines of this kind were left out, or `None` if this one is left out too.
+    fn record_line(&self, kind: LineKind, now: Instant) -> Option<u64> {
         let mut throttles = self.lock();
-        let throttle = throttles.entry(code);
+        if throttles.len() >= KINDS_MAX && !throttles.contains_key(&kind) {
+            throttles.retain(|_, throttle| throttle.is_limiting(now));
+            if throttles.len() >= KINDS_MAX {
+                return None;
+            }
+        }
+        let throttle = throttles.entry(kind);
         let throttle = throttle.or_insert_with(|| LogThrottle::every(LOG_INTERVAL));
-        throttle.record(Instant::now())
+        throttle.record(now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, LogThrottle>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LineKind, LogThrottle>> {
         // No code panics while it holds this lock.
         self.throttles
             .lock()
@@ -111,6 +163,7 @@ const fn concerns_operator(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::FORBIDDEN
+            | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::INSUFFICIENT_STORAGE
@@ -131,9 +184,10 @@ pub async fn record_rejections<B: MessageBody>(
         && let Some(state) = response.request().app_data::<LocalData<AppState>>()
     {
         let request = response.request();
+        let is_publish = is_publish(request.method(), request.path());
         state.rejections.record(rejection);
-        if concerns_operator(response.status()) && is_publish(request.method(), request.path()) {
-            state.rejections.log_publish(rejection);
+        if rejection.cause.is_some() || (is_publish && concerns_operator(response.status())) {
+            state.rejections.log(rejection, is_publish);
         }
     }
     Ok(response)
@@ -159,11 +213,38 @@ mod tests {
         }
     }
 
+    fn publish(code: &'static str, cause: Option<&str>) -> LineKind {
+        LineKind {
+            is_publish: true,
+            code,
+            reference: cause.map(|cause| ErrorCause::new(cause.to_owned()).reference),
+        }
+    }
+
     #[test]
-    fn each_code_has_a_limit_of_its_own() {
-        let rejections = Rejections::new(Metrics::new());
-        assert_eq!(rejections.record_occurrence("log_full"), Some(0));
-        assert_eq!(rejections.record_occurrence("log_full"), None);
-        assert_eq!(rejections.record_occurrence("busy"), Some(0));
+    fn each_code_and_each_cause_has_a_limit_of_its_own() {
+        let (rejections, now) = (Rejections::new(Metrics::new()), Instant::now());
+        for kind in [
+            publish("log_full", Some("disk")),
+            publish("log_full", Some("memory")),
+            publish("log_full", None),
+            publish("busy", None),
+        ] {
+            assert_eq!(rejections.record_line(kind, now), Some(0));
+            assert_eq!(rejections.record_line(kind, now), None);
+        }
+    }
+
+    #[test]
+    fn only_so_many_causes_are_remembered() {
+        let (rejections, now) = (Rejections::new(Metrics::new()), Instant::now());
+        let cause = |number: usize| publish("busy", Some(&number.to_string()));
+        for number in 0..2 * KINDS_MAX {
+            let is_logged = rejections.record_line(cause(number), now).is_some();
+            assert_eq!(is_logged, number < KINDS_MAX);
+        }
+        assert_eq!(rejections.lock().len(), KINDS_MAX);
+        let line = rejections.record_line(cause(KINDS_MAX), now + LOG_INTERVAL);
+        assert_eq!((line, rejections.lock().len()), (Some(0), 1));
     }
 }

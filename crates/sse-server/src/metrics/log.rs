@@ -13,6 +13,8 @@ pub struct LogSize {
     pub events: u64,
     /// What these events count towards `--history-bytes`; in Redis, the memory of their streams.
     pub bytes: u64,
+    /// Number of idempotency keys, of which some may have expired.
+    pub keys: u64,
 }
 
 /// The metrics.
@@ -21,6 +23,7 @@ pub(super) struct LogMetrics {
     channels: Level,
     events: Level,
     bytes: Level,
+    keys: Level,
     history_events_read: Count,
     history_memory: Level,
     failover_losses: Count,
@@ -60,6 +63,11 @@ impl LogMetrics {
             self.channels.clone(),
         );
         registry.register("log_events", "Events kept in the log", self.events.clone());
+        registry.register(
+            "idempotency_keys",
+            "Idempotency keys in the log, of all channels",
+            self.keys.clone(),
+        );
         registry.register_with_unit(
             "log",
             "What the events kept in the log occupy",
@@ -73,6 +81,7 @@ impl LogMetrics {
         self.channels.set(level(size.channels as u64));
         self.events.set(level(size.events));
         self.bytes.set(level(size.bytes));
+        self.keys.set(level(size.keys));
     }
 
     pub(super) fn record_history_read(&self, events: usize) {

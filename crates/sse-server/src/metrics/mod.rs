@@ -216,6 +216,11 @@ impl Metrics {
         self.0.log.set_size(size);
     }
 
+    /// Sets how much the streams hold whose connections are full.
+    pub fn set_blocked_bytes(&self, bytes: usize) {
+        self.0.streams.set_blocked_bytes(bytes);
+    }
+
     /// Counts a page of history that was read for streams.
     pub fn page_read(&self) {
         self.0.streams.record_page_read();

@@ -22,6 +22,7 @@ pub(super) struct StreamMetrics {
     behind_tail: Level,
     fell_behind: Count,
     page_reads: Count,
+    blocked_bytes: Level,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,6 +64,12 @@ impl StreamMetrics {
             "Bytes handed to subscribers' connections",
             Unit::Bytes,
             self.sent.clone(),
+        );
+        registry.register_with_unit(
+            "blocked",
+            "Memory of streams whose connections are full",
+            Unit::Bytes,
+            self.blocked_bytes.clone(),
         );
         registry.register(
             "resumes",
@@ -113,6 +120,11 @@ impl StreamMetrics {
     pub(super) fn record_delivery(&self, events: usize, bytes: usize) {
         self.deliveries.inc_by(events as u64);
         self.sent.inc_by(bytes as u64);
+    }
+
+    pub(super) fn set_blocked_bytes(&self, bytes: usize) {
+        self.blocked_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(super) fn record_page_read(&self) {

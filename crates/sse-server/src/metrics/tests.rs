@@ -43,6 +43,7 @@ fn the_size_of_the_log_is_what_the_broker_set_last() {
         channels,
         events,
         bytes,
+        keys: events / 3,
     };
     metrics.set_log_size(size(7, 9, 1));
     metrics.set_log_size(size(2, 30, u64::MAX));
@@ -50,6 +51,7 @@ fn the_size_of_the_log_is_what_the_broker_set_last() {
     for line in [
         "sse_channels 2\n",
         "sse_log_events 30\n",
+        "sse_idempotency_keys 10\n",
         &format!("sse_log_bytes {}\n", i64::MAX),
     ] {
         assert!(text.contains(line), "{line} in\n{text}");

@@ -28,6 +28,7 @@ use anyhow::Context as _;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use self::shutdown::StopReason;
 use self::{connection_service::Acceptor, listen::Listening, shutdown::Running};
 #[cfg(target_os = "linux")]
 use crate::{
@@ -42,11 +43,12 @@ use crate::{
     connections::{ConnectionLimits, ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
-        page_cache::PageCache, streams::Streams, thread::Fanout,
+        blocked::BlockedBytes, page_cache::PageCache, streams::Streams, thread::Fanout,
     },
     http::{AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
     metrics::Metrics,
     open_files::{OpenFiles, raise_open_files},
+    supervised::supervised_task,
 };
 
 /// Connections that are reserved for publishers and health checks.
@@ -58,18 +60,17 @@ const CONNECTIONS_RESERVE: usize = 16;
 ///
 /// # Errors
 ///
-/// The broker cannot be opened, an address is not available, or the log can no longer be written.
-pub async fn run(config: Config, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+/// The broker cannot be opened, an address is not available, the log can no longer be written, or a
+/// supervised part of the server panicked.
+pub async fn run(config: Config, stop: impl Future<Output = StopReason>) -> anyhow::Result<()> {
     let (failed, log_failed) = oneshot::channel();
     let running = start(&config, failed).await?;
     let reason = tokio::select! {
-        signal = stop => Ok(signal),
-        Ok(error) = log_failed => Err(error),
+        reason = stop => reason,
+        Ok(error) = log_failed => StopReason::LogFailed(error),
     };
     running.shut_down(&reason).await?;
-    reason
-        .map(drop)
-        .map_err(|error| anyhow::Error::new(error).context("the log was given up"))
+    reason.into_result()
 }
 
 /// Opens the broker, listens, and serves.
@@ -105,7 +106,10 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         .context("cannot start the thread that finds unreachable clients")?;
     let server =
         connection_service::serve(listeners, &state, &acceptor).context("cannot serve HTTP")?;
-    tokio::spawn(sweep(acceptor.connections, stopping.clone()));
+    tokio::spawn(supervised_task(
+        "the sweep of connections",
+        sweep(acceptor.connections, stopping.clone()),
+    ));
     announce::announce(config, &addresses, files.connections_max);
     Ok(Running {
         handle: server.handle(),
@@ -179,7 +183,8 @@ impl Resources {
             self.metrics.clone(),
             Handle::current(),
         );
-        let fanout = start_fanout(config, &hub, &pages, &self.metrics)
+        let blocked = BlockedBytes::new(config.blocked_bytes_max, self.metrics.clone());
+        let fanout = start_fanout(config, &hub, &pages, &blocked, &self.metrics)
             .context("cannot start the fan-out threads")?;
         let streams_max = streams_max(config.streams_max, self.connections_max);
         let admission = Admission::new(streams_max, self.metrics.clone());
@@ -199,6 +204,7 @@ impl Resources {
             streams: Streams {
                 hub: hub.clone(),
                 pages,
+                blocked,
                 settings: config.streams,
                 fanout,
                 attached: AttachedList::default(),
@@ -220,6 +226,7 @@ fn start_fanout(
     config: &Config,
     hub: &Hub,
     pages: &PageCache,
+    blocked: &BlockedBytes,
     metrics: &Metrics,
 ) -> std::io::Result<Option<Fanout>> {
     let threads = config
@@ -232,6 +239,7 @@ fn start_fanout(
                 config.fanout,
                 hub.clone(),
                 pages.clone(),
+                blocked.clone(),
                 metrics.clone(),
                 Handle::current(),
             )

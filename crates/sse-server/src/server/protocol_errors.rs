@@ -11,7 +11,7 @@ use std::{
 
 use actix_http::error::DispatchError;
 
-use crate::log_throttle::LogThrottle;
+use sse_cli::log_throttle::LogThrottle;
 
 /// Anyone can connect to the server, so the lines are limited.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);

@@ -11,8 +11,11 @@
 use std::{io, time::Duration};
 
 use actix_server::ServerHandle;
-use anyhow::Context as _;
-use tokio::task::{JoinHandle, spawn_blocking};
+use anyhow::{Context as _, anyhow};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::unix_socket::SocketFile;
@@ -26,8 +29,47 @@ use crate::{
 
 /// Seconds for publishes in progress; streams end at once.
 pub(super) const PUBLISH_TIMEOUT_S: u64 = 3;
+/// Time for everything after a panic.
+const PANIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the last lines of the access log, whose pipe may be blocked.
 const ACCESS_LOG_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a server stops.
+#[derive(Debug)]
+pub enum StopReason {
+    /// The process received this signal.
+    Signal(&'static str),
+    /// The embedded log no longer accepts events.
+    LogFailed(BrokerError),
+    /// This part of the server panicked, see [`supervised_part`](crate::supervised_part).
+    Panic(&'static str),
+}
+
+impl StopReason {
+    fn log(&self) {
+        match self {
+            Self::Signal(signal) => tracing::info!(
+                signal,
+                "stopping: no new connections, streams end, publishes finish"
+            ),
+            Self::LogFailed(error) => {
+                tracing::error!(%error, "stopping: the log can no longer be written");
+            }
+            Self::Panic(part) => tracing::error!(part, "stopping: a part of the server panicked"),
+        }
+    }
+
+    /// Returns the error with which the process ends.
+    pub(super) fn into_result(self) -> anyhow::Result<()> {
+        match self {
+            Self::Signal(_) => Ok(()),
+            Self::LogFailed(error) => {
+                Err(anyhow::Error::new(error).context("the log was given up"))
+            }
+            Self::Panic(part) => Err(anyhow!("a defect ended {part}")),
+        }
+    }
+}
 
 /// A server that serves.
 pub(super) struct Running {
@@ -50,10 +92,18 @@ pub(super) struct Running {
 impl Running {
     /// Ends the server.
     ///
-    /// `reason` is the signal that asked for it, or the error after which the log no longer accepts
-    /// events.
-    pub(super) async fn shut_down(self, reason: &Result<&str, BrokerError>) -> anyhow::Result<()> {
-        log_reason(reason);
+    /// After a panic the end has a limit, because the part that panicked may be needed for it.
+    pub(super) async fn shut_down(self, reason: &StopReason) -> anyhow::Result<()> {
+        reason.log();
+        match reason {
+            StopReason::Panic(_) => timeout(PANIC_TIMEOUT, self.end_in_order())
+                .await
+                .context("the server did not stop in time")?,
+            StopReason::Signal(_) | StopReason::LogFailed(_) => self.end_in_order().await,
+        }
+    }
+
+    async fn end_in_order(self) -> anyhow::Result<()> {
         self.stopping.cancel();
         if let Some(fanout) = &self.fanout {
             fanout.end_streams();
@@ -75,16 +125,6 @@ impl Running {
         }
         tracing::info!("stopped");
         Ok(())
-    }
-}
-
-fn log_reason(reason: &Result<&str, BrokerError>) {
-    match reason {
-        Ok(signal) => tracing::info!(
-            signal,
-            "stopping: no new connections, streams end, publishes finish"
-        ),
-        Err(error) => tracing::error!(%error, "stopping: the log can no longer be written"),
     }
 }
 

@@ -23,7 +23,7 @@ use redb::{TableDefinition, TableHandle as _, WriteTransaction};
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, Continuity, PageLimits, ReadFrom, Retention, Stored,
+        Broker, BrokerError, Continuity, PageLimits, Publisher, ReadFrom, Retention, Stored,
         embedded::{DataMode, Embedded, Location, OpenError, is_catching_panic},
         idempotency::{AppendItem, Fingerprint, IdempotencyKey, KeyLimits},
     },
@@ -69,6 +69,7 @@ fn open(directory: &Path) -> Result<Embedded, OpenError> {
         keys: KeyLimits {
             window: Duration::from_mins(10),
             keys_max: 1000,
+            bytes_max: u64::MAX,
         },
     };
     let (gave_up, _) = oneshot::channel();
@@ -127,13 +128,17 @@ async fn make(directory: &Path) -> Truth {
                 match *name {
                     KEYED => drop(
                         broker
-                            .append_idempotent(&channel(name), vec![keyed(data)])
+                            .append_idempotent(
+                                Publisher::default(),
+                                &channel(name),
+                                vec![keyed(data)],
+                            )
                             .await
                             .unwrap(),
                     ),
                     _ => drop(
                         broker
-                            .append(&channel(name), vec![event(data)])
+                            .append(Publisher::default(), &channel(name), vec![event(data)])
                             .await
                             .unwrap(),
                     ),
@@ -387,7 +392,10 @@ impl Examined<'_> {
             .iter()
             .map(|event| keyed(event.data.to_string()))
             .collect();
-        let Ok(placed) = broker.append_idempotent(&channel(KEYED), parts).await else {
+        let Ok(placed) = broker
+            .append_idempotent(Publisher::default(), &channel(KEYED), parts)
+            .await
+        else {
             return;
         };
         for (event, placed) in events.iter().zip(placed) {
@@ -403,7 +411,11 @@ impl Examined<'_> {
     /// Checks that reads stay correct whether or not a new event is stored.
     async fn check_append(&mut self, broker: &Broker) {
         let Ok(appended) = broker
-            .append(&channel("orders"), vec![event("new".to_owned())])
+            .append(
+                Publisher::default(),
+                &channel("orders"),
+                vec![event("new".to_owned())],
+            )
             .await
         else {
             return;

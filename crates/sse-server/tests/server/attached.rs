@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod access_log;
+mod blocked;
 #[expect(
     dead_code,
     reason = "cases that only the other program has use the rest"

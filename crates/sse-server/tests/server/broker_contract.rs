@@ -11,7 +11,7 @@ use proptest::{
 use sse_proto::{Channel, Event, EventId, Position, api::GapReason};
 use sse_server::{
     broker::{
-        Broker, BrokerError, Continuity, Page, PageLimits, ReadFrom, Retention, Settled,
+        Broker, BrokerError, Continuity, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
         embedded::{DataMode, Embedded, Location},
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
         memory::Memory,
@@ -59,6 +59,7 @@ fn retention() -> Retention {
         keys: KeyLimits {
             window: Duration::from_mins(10),
             keys_max: 1000,
+            bytes_max: u64::MAX,
         },
     }
 }
@@ -145,7 +146,7 @@ fn part(key: u128, data: u128) -> AppendItem {
 
 async fn append(broker: &Broker, name: &str, range: std::ops::Range<usize>) -> EventId {
     broker
-        .append(&channel(name), numbers(range))
+        .append(Publisher::default(), &channel(name), numbers(range))
         .await
         .unwrap()
         .last
@@ -197,7 +198,7 @@ crate::on_every_broker! {
         let own = own(backend, |_| {}).await;
         let strange = ["", " ", "a\nb\r\nc\rd", "é€😀\u{0}\u{2028}", "{\"json\":1}"];
         let events = strange.map(|text| Event { kind: "é a".parse().unwrap(), data: text.into() });
-        let appended = own.broker.append(&channel("a"), events.to_vec()).await.unwrap();
+        let appended = own.broker.append(Publisher::default(), &channel("a"), events.to_vec()).await.unwrap();
         append(&own.broker, "b", 0..1).await;
         let page = read(&own.broker, "a", ReadFrom::Oldest).await;
         assert_eq!(data(&page), strange);
@@ -244,7 +245,7 @@ crate::on_every_broker! {
                 *key > 0 && new.entry(*key).or_insert((*data, EventId::ZERO)).0 != *data
             });
             let asked = parts.iter().map(|(key, data)| part(*key, *data)).collect();
-            match own.broker.append_idempotent(&channel("a"), asked).await {
+            match own.broker.append_idempotent(Publisher::default(), &channel("a"), asked).await {
                 Err(BrokerError::KeyReused { item: part }) => {
                     assert_eq!(conflict, Some(part), "{parts:?}");
                     conflicts += 1;
@@ -382,7 +383,7 @@ crate::on_every_broker! {
         for name in ["a", "b", "c", "a"] {
             append(&own.broker, name, 0..1).await;
         }
-        let refused = own.broker.append(&channel("d"), numbers(0..1)).await;
+        let refused = own.broker.append(Publisher::default(), &channel("d"), numbers(0..1)).await;
         assert!(matches!(refused, Err(BrokerError::Full(_))), "{refused:?}");
         append(&own.broker, "b", 1..2).await;
         assert!(all(&own.broker, "d").await.is_empty());

@@ -10,7 +10,9 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::common::{Backend, RedisServer, TestServer, all_at_once, refusal, until, within};
+use crate::common::{
+    Backend, RedisServer, TestServer, all_at_once, logged_cause, refusal, until, within,
+};
 
 const KEY: &str = "idempotency-key";
 
@@ -690,7 +692,12 @@ async fn a_redis_name_of_another_type_rejects_the_publish_and_stores_nothing() {
             "broker_unavailable",
         )
         .await;
-        assert!(message.contains("WRONGTYPE"), "{name}: {message}");
+        let cause = logged_cause(&server, &message).await;
+        assert!(cause.contains("WRONGTYPE"), "{name}: {message}: {cause}");
+        assert!(
+            !message.contains("WRONGTYPE") && !message.contains("script"),
+            "{message}"
+        );
         redis.run(&format!("DEL {name}")).await;
         assert_eq!(
             redis

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::common::{
-    Backend, KilledWhenDropped, ProgramOutput, TestServer, peak_memory, refusal, run,
+    Backend, KilledWhenDropped, ProgramOutput, TestServer, logged_cause, peak_memory, refusal, run,
     server_command, skip, until, within,
 };
 
@@ -28,11 +28,11 @@ crate::on_every_broker! {
     async fn a_warning_precedes_the_limit_of_channels(backend: Backend) {
         let server = TestServer::start_with(backend, &["--channels-max", "10"]).await;
         let warnings = || server.log().matches("is near --channels-max").count();
-        for number in 1..=7 {
+        for number in 1..=6 {
             server.publish(&format!("c{number}"), "click", "x").await;
         }
         assert_eq!(warnings(), 0);
-        for number in 8..=10 {
+        for number in 7..=8 {
             server.publish(&format!("c{number}"), "click", "x").await;
         }
         until("the warning", async || (warnings() == 1).then_some(())).await;
@@ -125,6 +125,23 @@ crate::on_every_broker! {
         let one_more = server.try_publish("sse", "click", &format!("{largest}x")).await.unwrap();
         let message = refusal(one_more, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
         assert!(message.contains("65536") && message.contains("--event-bytes-max"), "{message}");
+        // Each line end takes 7 bytes on a stream: 9362 of them are within 64 KiB, with two to spare.
+        let line_ends = "\n".repeat(9362);
+        server.publish("sse", "click", &line_ends).await;
+        assert!(subscriber.next_event().await.data == line_ends);
+        let batch = |data: &str| {
+            let line = serde_json::json!({"event": "click", "data": data}).to_string();
+            server.try_publish_batch("sse", line)
+        };
+        for refused in [
+            server.try_publish("sse", "click", &format!("{line_ends}\n")).await.unwrap(),
+            batch(&format!("{line_ends}\n")).await.unwrap(),
+            batch(&"\r".repeat(9363)).await.unwrap(),
+        ] {
+            let message = refusal(refused, StatusCode::PAYLOAD_TOO_LARGE, "too_large").await;
+            assert!(message.contains("7 bytes per line end"), "{message}");
+            assert!(message.contains("65536") && message.contains("--event-bytes-max"), "{message}");
+        }
         server.publish_numbers("sse", 0..50).await;
         let lines = [r#"{"event":"number","data":0}"#; 51].join("\n");
         let batch = server.http.post(server.at("/events")).header("content-type", "application/x-ndjson").body(lines);
@@ -132,7 +149,7 @@ crate::on_every_broker! {
         assert!(message.contains("50 events") && message.contains("--batch-events-max"), "{message}");
         let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
         assert_eq!(subscriber.take_data(50).await, expected);
-        assert_eq!(kept(&server, "sse").await.len(), 51);
+        assert_eq!(kept(&server, "sse").await.len(), 52);
     }
 }
 
@@ -223,7 +240,12 @@ async fn a_nearly_full_disk_rejects_events_and_is_reported() {
     let server = TestServer::start_with(Backend::Embedded, &["--disk-reserve", "900PiB"]).await;
     let refused = server.try_publish("sse", "click", "x").await.unwrap();
     let message = refusal(refused, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
-    assert!(message.contains("--disk-reserve"), "{message}");
+    let cause = logged_cause(&server, &message).await;
+    assert!(cause.contains("--disk-reserve"), "{cause}");
+    assert!(
+        !message.contains("bytes") && !message.contains('/'),
+        "{message}"
+    );
     refusal(
         server.get("/health/ready").await.unwrap(),
         StatusCode::INSUFFICIENT_STORAGE,

@@ -6,8 +6,10 @@
 //! | file | what it tests |
 //! |---|---|
 //! | `access_log` (a) | Each request and the end of each stream has a line, and a log that cannot be written delays no request. |
+//! | `blocked` (a) | Slow streams share a bound of memory, and one that is closed loses nothing. |
 //! | `broken_stderr` | A log that cannot be written costs lines and nothing else. |
 //! | `broker_contract` | The contract of `broker/mod.rs` holds on every broker, without HTTP. |
+//! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
 //! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
@@ -47,8 +49,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot continue has failed")]
 
 mod access_log;
+mod blocked;
 mod broken_stderr;
 mod broker_contract;
+mod client_shares;
 mod common;
 mod compressing_proxy;
 mod connections;

@@ -128,6 +128,8 @@ async fn every_value_of_a_label_that_a_page_lists_exists_from_the_start() {
     assert_eq!(
         values("sse_streams_closed_total{"),
         reasons(&[
+            "blocked_bytes",
+            "unreachable",
             "client",
             "stalled",
             "too_much_input",

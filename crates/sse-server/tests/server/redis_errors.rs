@@ -3,7 +3,7 @@
 
 use reqwest::{Response, StatusCode};
 
-use crate::common::{RedisServer, TestServer, free_port, refusal, until};
+use crate::common::{RedisServer, TestServer, free_port, logged_cause, refusal, until};
 
 /// A publish of each kind: one event, a batch of one, a batch of many, the first event of a
 /// channel, and one with a key.
@@ -65,9 +65,10 @@ async fn a_redis_at_its_maxmemory_is_a_full_log_until_memory_is_free() {
     redis.run("CONFIG SET maxmemory 1").await;
     for response in publishes(&server).await {
         let message = refusal(response, StatusCode::INSUFFICIENT_STORAGE, "log_full").await;
+        let cause = logged_cause(&server, &message).await;
         assert!(
-            message.len() < 400 && message.contains("maxmemory"),
-            "{message}"
+            cause.len() < 600 && cause.contains("maxmemory") && !message.contains("maxmemory"),
+            "{message}: {cause}"
         );
     }
     let ready = server.get("/health/ready").await.unwrap();
@@ -111,9 +112,10 @@ async fn a_redis_that_became_a_replica_is_a_503_until_it_is_promoted() {
             "broker_unavailable",
         )
         .await;
+        let cause = logged_cause(&server, &message).await;
         assert!(
-            message.len() < 400 && message.contains("READONLY"),
-            "{message}"
+            cause.len() < 600 && cause.contains("READONLY") && !message.contains("READONLY"),
+            "{message}: {cause}"
         );
     }
     let ready = server.get("/health/ready").await.unwrap();
@@ -191,5 +193,9 @@ async fn a_redis_that_speaks_resp3_works_like_any_other() {
     redis.run("SET sse:{wrong} x").await;
     let wrong = server.try_publish("wrong", "click", "x").await.unwrap();
     let message = refusal(wrong, StatusCode::SERVICE_UNAVAILABLE, "broker_unavailable").await;
-    assert!(message.contains("WRONGTYPE"), "{message}");
+    let cause = logged_cause(&server, &message).await;
+    assert!(
+        cause.contains("WRONGTYPE") && !message.contains("WRONGTYPE"),
+        "{message}: {cause}"
+    );
 }

@@ -20,31 +20,40 @@ use super::{
     record::ChannelRow,
     staged_log::StagedLog,
 };
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Publisher, client_shares::ClientShares};
 
 /// Creates the row of a new channel, if there is room for one more.
 ///
 /// # Errors
 ///
-/// [`BrokerError::Full`] if no channel can be forgotten.
+/// - [`BrokerError::TooManyChannels`] if no channel can be forgotten.
+/// - [`BrokerError::TooManyNewChannels`] if the publisher has its part.
 pub(super) fn create_channel(
     log: &mut StagedLog<'_>,
+    shares: &ClientShares,
+    publisher: Publisher,
     new: &Channel,
 ) -> Result<ChannelRow, AppendError> {
-    make_room(log)?;
+    let (count, cutoff_ms) = (log.channels.count(), log.cutoff_ms());
+    let idle = if count < log.retention().channels_max {
+        None
+    } else {
+        let idle = log.channels.idlest(cutoff_ms);
+        Some(idle.ok_or(BrokerError::TooManyChannels(count))?)
+    };
+    shares.check_new_channel(publisher, log.log_ms(), |needed| has_free(log, needed))?;
+    if let Some((idle, row)) = idle {
+        forget_channel(log, &idle, row)?;
+    }
+    shares.record_new_channel(publisher, log.log_ms());
     Ok(log.new_row(new))
 }
 
-/// Forgets an idle channel if there are as many channels as there may be.
-fn make_room(log: &mut StagedLog<'_>) -> Result<(), AppendError> {
-    let (count, cutoff_ms) = (log.channels.count(), log.cutoff_ms());
-    if count >= log.retention().channels_max {
-        let Some((idle, row)) = log.channels.idlest(cutoff_ms) else {
-            return Err(BrokerError::channels_full(count).into());
-        };
-        forget_channel(log, &idle, row)?;
-    }
-    Ok(())
+/// Whether `needed` channels are free, or idle and so can be forgotten.
+fn has_free(log: &StagedLog<'_>, needed: usize) -> bool {
+    let channels_max = log.retention().channels_max;
+    let idle = needed.saturating_sub(channels_max.saturating_sub(log.channels.count()));
+    log.channels.has_idle(idle, log.cutoff_ms())
 }
 
 /// Removes a channel and its events, and notes its last id.
@@ -79,7 +88,7 @@ mod tests {
         log.append("b", 3, 1500, 100).unwrap();
         let rejected = log.append("c", 1, 1900, 100);
         assert!(
-            matches!(rejected, Err(BrokerError::Full(_))),
+            matches!(rejected, Err(BrokerError::TooManyChannels(_))),
             "{rejected:?}"
         );
         // The events of `a` are too old now, so `c` replaces it.
@@ -96,6 +105,41 @@ mod tests {
         log.append("a", 1, 4000, 100).unwrap();
         assert_eq!(log.start("a", last_of_a), Continuity::Contiguous);
         assert_ne!(log.start("a", EventId::ZERO), Continuity::Contiguous);
+    }
+
+    #[test]
+    fn a_client_leaves_channels_free_for_others_and_idle_ones_count_as_free() {
+        let client = |last: u8| Publisher::at([127, 0, 0, last].into());
+        let mut log = TestLog::new();
+        log.retention.channels_max = 8;
+        log.publisher = client(1);
+        let mut created = 0;
+        while log.append(&format!("a{created}"), 1, 1000, 100).is_ok() {
+            created += 1;
+        }
+        assert_eq!(created, 6);
+        let rejected = log.append("more", 1, 1000, 100);
+        assert!(
+            matches!(
+                rejected,
+                Err(BrokerError::TooManyNewChannels { created: 6, .. })
+            ),
+            "{rejected:?}"
+        );
+        log.append("a1", 1, 1000, 100).unwrap();
+        log.publisher = client(2);
+        log.append("b1", 1, 1000, 100).unwrap();
+        log.append("b2", 1, 1000, 100).unwrap();
+        // All channels are idle now, and nothing that was created counts any more.
+        log.publisher = client(1);
+        for number in 0..6 {
+            log.append(&format!("c{number}"), 1, 9000, 100).unwrap();
+        }
+        let rejected = log.append("more", 1, 9000, 100);
+        assert!(
+            matches!(rejected, Err(BrokerError::TooManyNewChannels { .. })),
+            "{rejected:?}"
+        );
     }
 
     #[test]
@@ -133,7 +177,7 @@ mod tests {
         assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
         assert!(matches!(
             log.append("d", 1, 5001, 100),
-            Err(BrokerError::Full(_))
+            Err(BrokerError::TooManyChannels(_))
         ));
         assert_eq!(
             log.append_item("a", item(1, "x"), 10_999).unwrap(),

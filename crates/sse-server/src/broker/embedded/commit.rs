@@ -24,17 +24,20 @@ use super::{
     trim,
 };
 use crate::broker::{
-    Appended, BrokerError, Retention,
+    Appended, BrokerError, Publisher, Retention,
+    client_shares::{ClientShares, NewKeys},
     idempotency::{
-        AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
-        store_new_items,
+        AppendItem, AppendOutcome, Disposition, IdempotencyKey, count_new_keys, dispositions,
+        known_outcomes, store_new_items,
     },
+    publisher::KeyOwner,
 };
 
 /// A transaction that is being filled.
 pub(super) struct CommitBatch<'a> {
     log: StagedLog<'a>,
     keys: Keys<'a>,
+    shares: &'a ClientShares,
 }
 
 impl<'a> CommitBatch<'a> {
@@ -43,12 +46,14 @@ impl<'a> CommitBatch<'a> {
         transaction: &'a WriteTransaction,
         state: &'a CommittedState,
         retention: &'a Retention,
+        shares: &'a ClientShares,
         now_ms: u64,
         trims_max: u64,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             log: StagedLog::open(transaction, state, retention, now_ms, trims_max)?,
-            keys: Keys::new(transaction, retention.keys, state.channels.key_counts()),
+            keys: Keys::new(transaction, retention.keys, &state.channels),
+            shares,
         })
     }
 
@@ -58,47 +63,60 @@ impl<'a> CommitBatch<'a> {
     /// whose key is already known still get their original ids.
     pub(super) fn append(
         &mut self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
         room: &Result<(), BrokerError>,
     ) -> Result<Vec<AppendOutcome>, AppendError> {
         let row = self.log.channels.row(channel);
-        let dispositions = self.decide(channel, row, items)?;
+        let mut new_keys = NewKeys {
+            publisher,
+            channel,
+            count: 0,
+            log_ms: self.log.log_ms(),
+        };
+        let dispositions = self.decide(&mut new_keys, row, items)?;
         if let Some(outcomes) = known_outcomes(&dispositions) {
             return Ok(outcomes);
         }
         room.clone()?;
         let mut row = match row {
             Some(row) => row,
-            None => create_channel(&mut self.log, channel)?,
+            None => create_channel(&mut self.log, self.shares, publisher, channel)?,
         };
-        let outcomes =
-            store_new_items(items, &dispositions, |item| self.store_item(&mut row, item))?;
+        let outcomes = store_new_items(items, &dispositions, |item, key| {
+            let key = key.map(|key| (key, publisher.key_owner()));
+            self.store_item(&mut row, item, key)
+        })?;
+        self.shares.record_keys(new_keys);
         self.log.channels.set_row(channel, Some(row));
         trim::trim_to_count(&mut self.log, channel)?;
         Ok(outcomes)
     }
 
-    /// Decides what to do with each item, and makes room for the new keys.
+    /// Decides what to do with each item, counts the new keys, and makes room for them.
     fn decide(
         &mut self,
-        channel: &Channel,
+        new: &mut NewKeys<'_>,
         row: Option<ChannelRow>,
         items: &[AppendItem],
     ) -> Result<Vec<Disposition>, AppendError> {
-        let log_ms = self.log.log_ms();
-        let dispositions = dispositions(items, |key| match row {
+        let log_ms = new.log_ms;
+        let owner = new.publisher.key_owner();
+        let dispositions = dispositions(items, owner, |key| match row {
             Some(row) => self
                 .keys
                 .find(row.number, key, log_ms)
-                .map_err(|error| AppendError::from_key_lookup(channel, error)),
+                .map_err(|error| AppendError::from_key_lookup(new.channel, error)),
             None => Ok(None),
         })?;
-        let new_keys = count_new_keys(items, &dispositions) as u64;
-        if new_keys > 0 {
+        new.count = count_new_keys(&dispositions) as u64;
+        if new.count > 0 {
             // A channel without a row has no keys under any number.
             let number = row.map_or(self.log.next_number(), |row| row.number);
-            self.keys.make_room(number, new_keys, log_ms)?;
+            let stored = self.keys.make_room(number, new.count, log_ms)?;
+            let limits = self.log.retention().keys;
+            self.shares.check_keys(*new, stored, limits)?;
         }
         Ok(dispositions)
     }
@@ -108,6 +126,7 @@ impl<'a> CommitBatch<'a> {
         &mut self,
         row: &mut ChannelRow,
         item: &AppendItem,
+        key: Option<(IdempotencyKey, KeyOwner)>,
     ) -> Result<Appended, StoreError> {
         let mut first = None;
         for event in &item.events {
@@ -118,9 +137,10 @@ impl<'a> CommitBatch<'a> {
             first: first.unwrap_or(row.last),
             last: row.last,
         };
-        if let Some(idempotency) = item.idempotency {
+        if let Some((key, owner)) = key {
             let log_ms = self.log.log_ms();
-            self.keys.remember(row.number, idempotency, ids, log_ms)?;
+            let known = key.stored_with(ids, owner);
+            self.keys.remember(row.number, key.key, known, log_ms)?;
         }
         Ok(ids)
     }

@@ -24,6 +24,8 @@ pub(super) struct Channels {
     events: u64,
     /// Number of keys per channel, by the channel's number. Channels without keys have no entry.
     key_counts: HashMap<u32, KeyCount>,
+    /// Number of keys in all channels.
+    keys: u64,
     /// The last ids of forgotten channels. A channel that is created again begins there.
     forgotten: HashMap<Channel, EventId>,
     by_number: HashMap<u32, Channel>,
@@ -58,6 +60,11 @@ impl Channels {
     /// The number of events in all channels.
     pub(super) const fn events(&self) -> u64 {
         self.events
+    }
+
+    /// The number of idempotency keys in all channels.
+    pub(super) const fn keys(&self) -> u64 {
+        self.keys
     }
 
     pub(super) const fn key_counts(&self) -> &HashMap<u32, KeyCount> {
@@ -102,6 +109,8 @@ impl Channels {
     }
 
     fn set_key_count(&mut self, number: u32, key_count: KeyCount) {
+        let old = self.key_counts.get(&number).map_or(0, |old| old.count);
+        self.keys = (self.keys + key_count.count).saturating_sub(old);
         set_entry(&mut self.key_counts, number, key_count.if_any());
         let Some(channel) = self.by_number.get(&number) else {
             return;

@@ -59,6 +59,7 @@ impl CommittedState {
             channels: self.channels.rows().len(),
             events: self.channels.events(),
             bytes: self.bytes,
+            keys: self.channels.keys(),
         }
     }
 

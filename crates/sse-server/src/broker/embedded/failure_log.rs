@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::log_throttle::LogThrottle;
+use sse_cli::log_throttle::LogThrottle;
 
 /// Shortest time between two lines about failures.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);

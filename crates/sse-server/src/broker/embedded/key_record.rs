@@ -1,11 +1,11 @@
 //! The bytes of idempotency keys and of their counts.
 //!
 //! ```text
-//! key      expiry ms u64 · first id · last id (16 bytes each) · content u128 · crc32c u32
+//! key      expiry ms u64 · first id · last id (16 bytes each) · content u128 · owner u64 · crc32c u32
 //! count    count u64 · first expiry ms u64 · crc32c u32                     (little endian)
 //! ```
 //!
-//! The checksums also cover the key of each row: the channel, and the fingerprint of the key.
+//! Keys of earlier versions have no owner. The checksums also cover the key of each row: the channel, and the fingerprint of the key.
 
 use sse_proto::EventId;
 
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::broker::{
     Appended,
-    idempotency::{Fingerprint, IdempotencyKey, KnownKey},
+    idempotency::{Fingerprint, KnownKey},
+    publisher::KeyOwner,
 };
 
 /// The number of keys of a channel.
@@ -72,16 +73,17 @@ impl KeyCount {
 /// Encodes what is stored under a key.
 pub(super) fn encode_key(
     channel: u32,
-    idempotency: IdempotencyKey,
-    ids: Appended,
+    key: Fingerprint,
+    known: KnownKey,
     expiry_ms: u64,
 ) -> Vec<u8> {
-    let mut row = Vec::with_capacity(60);
+    let mut row = Vec::with_capacity(68);
     row.extend_from_slice(&expiry_ms.to_le_bytes());
-    put_id(&mut row, ids.first);
-    put_id(&mut row, ids.last);
-    row.extend_from_slice(&idempotency.content.number().to_le_bytes());
-    push_checksum(&mut row, key_checksum(channel, idempotency.key));
+    put_id(&mut row, known.ids.first);
+    put_id(&mut row, known.ids.last);
+    row.extend_from_slice(&known.content.number().to_le_bytes());
+    row.extend_from_slice(&known.owner.number().to_le_bytes());
+    push_checksum(&mut row, key_checksum(channel, key));
     row
 }
 
@@ -93,11 +95,20 @@ pub(super) fn decode_key(channel: u32, key: Fingerprint, row: &[u8]) -> Option<(
     let (expiry_ms, rest) = content.split_first_chunk()?;
     let (first, rest): (EventId, _) = split_id(rest)?;
     let (last, rest) = split_id(rest)?;
+    let (content, owner) = rest.split_first_chunk()?;
     let known = KnownKey {
         ids: Appended { first, last },
-        content: u128::from_le_bytes(rest.try_into().ok()?).into(),
+        content: u128::from_le_bytes(*content).into(),
+        owner: decode_owner(owner)?,
     };
     Some((u64::from_le_bytes(*expiry_ms), known))
+}
+
+fn decode_owner(bytes: &[u8]) -> Option<KeyOwner> {
+    if bytes.is_empty() {
+        return Some(KeyOwner::UNKNOWN);
+    }
+    Some(u64::from_le_bytes(bytes.try_into().ok()?).into())
 }
 
 fn key_checksum(channel: u32, key: Fingerprint) -> u32 {
@@ -111,29 +122,43 @@ mod tests {
 
     #[test]
     fn a_row_reads_back_and_a_changed_byte_a_cut_or_another_key_is_noticed() {
-        let idempotency = IdempotencyKey {
-            key: 1.into(),
-            content: u128::MAX.into(),
-        };
         let ids = Appended {
             first: EventId::new(5, 6),
             last: EventId::new(7, 8),
         };
         let known = KnownKey {
             ids,
-            content: idempotency.content,
+            content: u128::MAX.into(),
+            owner: 12.into(),
         };
-        let row = encode_key(3, idempotency, ids, 99);
-        assert_eq!(decode_key(3, idempotency.key, &row), Some((99, known)));
-        assert_eq!(decode_key(4, idempotency.key, &row), None);
+        let key = 1.into();
+        let row = encode_key(3, key, known, 99);
+        assert_eq!(decode_key(3, key, &row), Some((99, known)));
+        assert_eq!(decode_key(4, key, &row), None);
         assert_eq!(decode_key(3, 2.into(), &row), None);
         for at in 0..row.len() {
-            let cut = decode_key(3, idempotency.key, &row[..at]);
+            let cut = decode_key(3, key, &row[..at]);
             assert_eq!(cut, None, "cut at {at}");
             let mut changed = row.clone();
             changed[at] ^= 0x10;
-            let changed = decode_key(3, idempotency.key, &changed);
+            let changed = decode_key(3, key, &changed);
             assert_eq!(changed, None, "changed at {at}");
         }
+    }
+    #[test]
+    fn a_row_of_an_earlier_version_has_no_owner() {
+        let known = KnownKey {
+            ids: Appended {
+                first: EventId::new(5, 6),
+                last: EventId::new(7, 8),
+            },
+            content: 9.into(),
+            owner: KeyOwner::UNKNOWN,
+        };
+        let key = 1.into();
+        let mut row = encode_key(3, key, known, 99);
+        row.truncate(row.len() - 12);
+        push_checksum(&mut row, key_checksum(3, key));
+        assert_eq!(decode_key(3, key, &row), Some((99, known)));
     }
 }

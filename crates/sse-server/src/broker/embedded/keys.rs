@@ -10,13 +10,14 @@ use std::{collections::HashMap, ops::RangeInclusive};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use super::{
-    error::{AppendError, StoreError},
+    committed_channels::Channels,
+    error::StoreError,
     key_record::{KeyCount, decode_key, encode_key},
     tables::{KEY_COUNTS, KEY_EXPIRIES, KEYS},
 };
 use crate::broker::{
-    Appended,
-    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
+    client_shares::StoredKeys,
+    idempotency::{Fingerprint, KeyLimits, KnownKey},
 };
 
 /// Expired keys that an append may forget in addition to as many as it adds. The number of expired
@@ -31,6 +32,8 @@ pub(super) struct Keys<'a> {
     limits: KeyLimits,
     committed: &'a HashMap<u32, KeyCount>,
     changed: HashMap<u32, KeyCount>,
+    /// Number of keys in all channels.
+    total: u64,
     /// Opened on first use, because most commits touch no key.
     tables: Option<Tables<'a>>,
 }
@@ -39,13 +42,14 @@ impl<'a> Keys<'a> {
     pub(super) fn new(
         transaction: &'a WriteTransaction,
         limits: KeyLimits,
-        committed: &'a HashMap<u32, KeyCount>,
+        channels: &'a Channels,
     ) -> Self {
         Self {
             transaction,
             limits,
-            committed,
+            committed: channels.key_counts(),
             changed: HashMap::new(),
+            total: channels.keys(),
             tables: None,
         }
     }
@@ -73,38 +77,35 @@ impl<'a> Keys<'a> {
         Ok((expiry_ms > log_ms).then_some(known))
     }
 
-    /// Makes room for `wanted` more keys of a channel.
-    ///
-    /// # Errors
-    ///
-    /// [`BrokerError::TooManyKeys`] if too many keys have not expired yet.
+    /// Makes room for `wanted` more keys of a channel, as far as keys have expired. Returns what is
+    /// left.
     pub(super) fn make_room(
         &mut self,
         channel: u32,
         wanted: u64,
         log_ms: u64,
-    ) -> Result<(), AppendError> {
+    ) -> Result<StoredKeys, StoreError> {
         self.forget_expired(channel, log_ms, wanted + FORGET_PER_APPEND)?;
         let key_count = self.key_count(channel);
-        if key_count.count + wanted <= self.limits.keys_max as u64 {
-            return Ok(());
-        }
-        let first_expiry_ms = key_count.first_expiry_ms;
-        Err(self.limits.too_many_keys(first_expiry_ms, log_ms).into())
+        Ok(StoredKeys {
+            in_channel: key_count.count,
+            in_all: self.total,
+            first_expiry_ms: key_count.first_expiry_ms,
+        })
     }
 
     /// Stores a key that is unknown or has expired, with the ids of its events.
     pub(super) fn remember(
         &mut self,
         channel: u32,
-        idempotency: IdempotencyKey,
-        ids: Appended,
+        key: Fingerprint,
+        known: KnownKey,
         log_ms: u64,
     ) -> Result<(), StoreError> {
         let expiry_ms = self.limits.expiry_ms(log_ms);
         let key_count = self.key_count(channel);
         let tables = self.tables()?;
-        let key_count = if tables.insert(channel, idempotency, ids, expiry_ms)? {
+        let key_count = if tables.insert(channel, key, known, expiry_ms)? {
             // The replaced key had expired. It may have been the first to expire.
             KeyCount {
                 first_expiry_ms: tables.first_expiry_ms(channel)?,
@@ -113,7 +114,7 @@ impl<'a> Keys<'a> {
         } else {
             key_count.with_key(expiry_ms)
         };
-        self.changed.insert(channel, key_count);
+        self.set_key_count(channel, key_count);
         Ok(())
     }
 
@@ -166,8 +167,14 @@ impl<'a> Keys<'a> {
             count: key_count.count.saturating_sub(forgotten),
             first_expiry_ms: tables.first_expiry_ms(channel)?,
         };
-        self.changed.insert(channel, key_count);
+        self.set_key_count(channel, key_count);
         Ok(forgotten)
+    }
+
+    fn set_key_count(&mut self, channel: u32, key_count: KeyCount) {
+        let old = self.key_count(channel).count;
+        self.total = (self.total + key_count.count).saturating_sub(old);
+        self.changed.insert(channel, key_count);
     }
 
     fn key_count(&self, channel: u32) -> KeyCount {
@@ -214,16 +221,16 @@ impl<'a> Tables<'a> {
     fn insert(
         &mut self,
         channel: u32,
-        idempotency: IdempotencyKey,
-        ids: Appended,
+        fingerprint: Fingerprint,
+        known: KnownKey,
         expiry_ms: u64,
     ) -> Result<bool, StoreError> {
-        let key = idempotency.key.number();
-        let row = encode_key(channel, idempotency, ids, expiry_ms);
+        let key = fingerprint.number();
+        let row = encode_key(channel, fingerprint, known, expiry_ms);
         let replaced = self
             .keys
             .insert((channel, key), row.as_slice())?
-            .map(|old| decode_key(channel, idempotency.key, old.value()));
+            .map(|old| decode_key(channel, fingerprint, old.value()));
         if let Some(Some((expired_ms, _))) = replaced {
             self.expiries.remove((channel, expired_ms, key))?;
         }

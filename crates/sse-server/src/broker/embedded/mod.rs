@@ -76,8 +76,9 @@ use self::{
     writer::{ReplySender, Request, Writer, WriterThread},
 };
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+    Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     channel_usage::ChannelUsage,
+    client_shares::ClientShares,
     clock,
     idempotency::{AppendItem, AppendOutcome, ids_of_only_item},
     notify::ChangeNotifier,
@@ -131,6 +132,7 @@ impl Embedded {
             free_space: FreeSpace::new(directory.clone(), disk_reserve_bytes),
             failure_log: FailureLog::new(),
             channel_usage: ChannelUsage::new(retention.channels_max),
+            client_shares: ClientShares::new(&retention),
         };
         let writer = writer
             .spawn(gave_up)
@@ -162,21 +164,25 @@ impl Embedded {
 
     pub(super) async fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         let item = AppendItem::without_key(events);
-        ids_of_only_item(self.append_idempotent(channel, vec![item]).await?)
+        let items = vec![item];
+        ids_of_only_item(self.append_idempotent(publisher, channel, items).await?)
     }
 
     pub(super) async fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: Vec<AppendItem>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let bytes = items.iter().map(AppendItem::size).sum();
         let channel = channel.clone();
         let append = |reply| Request::Append {
+            publisher,
             channel,
             items,
             bytes,

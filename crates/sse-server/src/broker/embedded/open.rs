@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_cannot_be_written_says_what_to_do() {
+    fn a_directory_that_cannot_be_written_states_what_to_do() {
         let location = Location::Directory(PathBuf::from("/var/lib/events"), DataMode::PRIVATE);
         for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
             let error = DatabaseError::Storage(StorageError::Io(kind.into()));

@@ -99,6 +99,14 @@ impl<'a> StagedChannels<'a> {
         (last.ms < cutoff_ms).then(|| (channel.clone(), row))
     }
 
+    /// Whether `needed` channels are idle.
+    pub(super) fn has_idle(&self, needed: usize, cutoff_ms: u64) -> bool {
+        let unchanged = self.committed.idle().iter();
+        let unchanged = unchanged.filter(|(_, channel)| !self.rows.contains_key(channel));
+        let oldest = unchanged.take(needed);
+        oldest.filter(|(last, _)| last.ms < cutoff_ms).count() == needed
+    }
+
     /// Returns the last id of a forgotten channel.
     pub(super) fn last_id(&self, channel: &Channel) -> Option<EventId> {
         get_staged(self.committed.forgotten(), &self.last_ids, channel)

@@ -10,7 +10,8 @@ use super::{
     reader, recover::load_state, store::Store,
 };
 use crate::broker::{
-    BrokerError, Continuity, PageLimits, ReadFrom, Retention,
+    BrokerError, Continuity, PageLimits, Publisher, ReadFrom, Retention,
+    client_shares::ClientShares,
     idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey, KeyLimits},
 };
 
@@ -19,6 +20,9 @@ pub(super) struct TestLog {
     pub(super) store: Store,
     pub(super) state: CommittedState,
     pub(super) retention: Retention,
+    pub(super) shares: ClientShares,
+    /// Who appends.
+    pub(super) publisher: Publisher,
     /// True if the test damaged the file, so that its state cannot be loaded.
     pub(super) is_damaged: bool,
 }
@@ -35,11 +39,14 @@ impl TestLog {
             keys: KeyLimits {
                 window: Duration::from_millis(100),
                 keys_max: 3,
+                bytes_max: u64::MAX,
             },
         };
         Self {
             store,
             state,
+            shares: ClientShares::new(&retention),
+            publisher: Publisher::default(),
             retention,
             is_damaged: false,
         }
@@ -75,13 +82,14 @@ impl TestLog {
         now_ms: u64,
         trims_max: u64,
     ) -> Result<(Vec<AppendOutcome>, bool), BrokerError> {
-        let (state, retention) = (&self.state, &self.retention);
+        let (state, retention, shares) = (&self.state, &self.retention, &self.shares);
         let (outcomes, change) = self
             .store
             .write(|transaction| {
                 let mut batch =
-                    CommitBatch::open(transaction, state, retention, now_ms, trims_max)?;
-                let outcomes = match batch.append(&channel.parse().unwrap(), items, &Ok(())) {
+                    CommitBatch::open(transaction, state, retention, shares, now_ms, trims_max)?;
+                let channel = channel.parse().unwrap();
+                let outcomes = match batch.append(self.publisher, &channel, items, &Ok(())) {
                     Err(AppendError::Store(error)) => return Err(error),
                     Err(AppendError::Rejected(error)) => Err(error),
                     Ok(outcomes) => Ok(outcomes),

@@ -37,8 +37,9 @@ use super::{
     trim::is_sweep_needed,
 };
 use crate::broker::{
-    BrokerError, Retention,
+    BrokerError, Publisher, Retention,
     channel_usage::ChannelUsage,
+    client_shares::ClientShares,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added},
 };
@@ -58,6 +59,7 @@ pub(super) type ReplySender<T> = oneshot::Sender<Result<T, BrokerError>>;
 pub(super) enum Request {
     /// Append the items that the channel does not have yet.
     Append {
+        publisher: Publisher,
         channel: Channel,
         items: Vec<AppendItem>,
         /// Bytes of types and data, for the limit of the batch.
@@ -97,6 +99,7 @@ pub(super) struct Writer {
     pub(super) free_space: FreeSpace,
     pub(super) failure_log: FailureLog,
     pub(super) channel_usage: ChannelUsage,
+    pub(super) client_shares: ClientShares,
 }
 
 impl Writer {
@@ -221,6 +224,7 @@ impl Writer {
                 transaction,
                 state,
                 retention,
+                &self.client_shares,
                 now_ms(),
                 TRIMS_PER_COMMIT_MAX,
             )?;
@@ -325,7 +329,12 @@ fn stage_request(
     room: &Result<(), BrokerError>,
 ) -> Result<Vec<AppendOutcome>, AppendError> {
     match request {
-        Request::Append { channel, items, .. } => return staged.append(channel, items, room),
+        Request::Append {
+            publisher,
+            channel,
+            items,
+            ..
+        } => return staged.append(*publisher, channel, items, room),
         Request::Check { .. } => room.clone()?,
         Request::AdvanceClock { bound, .. } => staged.advance_clock_past(*bound),
     }

@@ -17,6 +17,8 @@ pub(super) struct Channels {
     by_name: HashMap<Channel, ChannelLog>,
     /// Number of events in all channels.
     events: u64,
+    /// Number of idempotency keys in all channels.
+    keys: u64,
     orders: Orders,
     /// The last ids of forgotten channels. A channel that is created again begins there.
     forgotten: HashMap<Channel, EventId>,
@@ -68,6 +70,7 @@ impl Channels {
         Self {
             by_name: HashMap::new(),
             events: 0,
+            keys: 0,
             orders: Orders::default(),
             forgotten: HashMap::new(),
             noted: IdOrder::default(),
@@ -89,6 +92,11 @@ impl Channels {
         self.events
     }
 
+    /// The number of idempotency keys in all channels.
+    pub(super) const fn keys(&self) -> u64 {
+        self.keys
+    }
+
     /// Changes a channel; returns `None` if it does not exist.
     pub(super) fn update<T>(
         &mut self,
@@ -98,8 +106,10 @@ impl Channels {
         let log = self.by_name.get_mut(channel)?;
         let old = Ranks::of(log);
         self.events -= event_count(log);
+        self.keys -= log.keys.count();
         let result = change(log);
         self.events += event_count(log);
+        self.keys += log.keys.count();
         self.orders.replace(channel, old, Ranks::of(log));
         Some(result)
     }
@@ -118,8 +128,10 @@ impl Channels {
         for (channel, log) in &mut self.by_name {
             let old = Ranks::of(log);
             self.events -= event_count(log);
+            self.keys -= log.keys.count();
             let continues = change(log);
             self.events += event_count(log);
+            self.keys += log.keys.count();
             self.orders.replace(channel, old, Ranks::of(log));
             if !continues {
                 return;
@@ -155,6 +167,25 @@ impl Channels {
         Ok(freed_bytes)
     }
 
+    /// Fails if there are `channels_max` channels and none of them can be forgotten.
+    pub(super) fn check_room(
+        &self,
+        channels_max: usize,
+        cutoff_ms: u64,
+    ) -> Result<(), BrokerError> {
+        if self.has_free(1, channels_max, cutoff_ms) {
+            return Ok(());
+        }
+        Err(BrokerError::TooManyChannels(self.count()))
+    }
+
+    /// Whether `needed` channels are free, or idle and so can be forgotten.
+    pub(super) fn has_free(&self, needed: usize, channels_max: usize, cutoff_ms: u64) -> bool {
+        let idle = needed.saturating_sub(channels_max.saturating_sub(self.count()));
+        let idle_enough = self.orders.idle.iter().take(idle);
+        idle_enough.filter(|(last, _)| last.ms < cutoff_ms).count() == idle
+    }
+
     /// Returns the id after which a new channel begins, and drops its last id if it was forgotten.
     fn take_origin(&mut self, channel: &Channel) -> EventId {
         let last = self.forgotten.remove(channel);
@@ -170,7 +201,7 @@ impl Channels {
             return Ok(0);
         }
         let idle = self.find_idle(cutoff_ms);
-        let idle = idle.ok_or_else(|| BrokerError::channels_full(count))?;
+        let idle = idle.ok_or(BrokerError::TooManyChannels(count))?;
         Ok(self.forget(&idle, channels_max))
     }
 
@@ -186,6 +217,7 @@ impl Channels {
             return 0;
         };
         self.events -= event_count(&log);
+        self.keys -= log.keys.count();
         self.orders
             .replace(channel, Ranks::of(&log), Ranks::default());
         self.noted.replace(channel, None, Some(log.last()));

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::broker::{
-    Appended, BrokerError,
-    idempotency::{Fingerprint, IdempotencyKey, KeyLimits, KnownKey},
+    client_shares::StoredKeys,
+    idempotency::{Fingerprint, KnownKey},
 };
 
 /// Expired keys that an append may forget in addition to as many as it adds. The number of expired
@@ -33,22 +33,23 @@ impl Keys {
         (expiry_ms > log_ms).then_some(known)
     }
 
-    /// Makes room for `wanted` more keys.
-    ///
-    /// # Errors
-    ///
-    /// [`BrokerError::TooManyKeys`] if too many keys have not expired yet.
-    pub(super) fn make_room(
-        &mut self,
-        wanted: usize,
-        log_ms: u64,
-        limits: KeyLimits,
-    ) -> Result<(), BrokerError> {
-        self.forget_expired(log_ms, wanted + FORGET_PER_APPEND);
-        if self.known.len() + wanted <= limits.keys_max {
-            return Ok(());
+    /// Returns the number of keys. An expired key counts until it is forgotten.
+    pub(super) fn count(&self) -> u64 {
+        self.known.len() as u64
+    }
+
+    /// Makes room for `wanted` more keys, as far as keys have expired. Returns how many it forgot.
+    pub(super) fn make_room(&mut self, wanted: usize, log_ms: u64) -> usize {
+        self.forget_expired(log_ms, wanted + FORGET_PER_APPEND)
+    }
+
+    /// Returns what there is, if all channels together have `in_all` keys.
+    pub(super) fn stored_beside(&self, in_all: u64) -> StoredKeys {
+        StoredKeys {
+            in_channel: self.count(),
+            in_all,
+            first_expiry_ms: self.first_expiry_ms(),
         }
-        Err(limits.too_many_keys(self.first_expiry_ms(), log_ms))
     }
 
     /// Returns when the first key expires; the maximum if there are no keys.
@@ -58,10 +59,9 @@ impl Keys {
     }
 
     /// Stores a key that is unknown or has expired, with the ids of its events.
-    pub(super) fn remember(&mut self, idempotency: IdempotencyKey, ids: Appended, expiry_ms: u64) {
-        let known = (expiry_ms, idempotency.stored_with(ids));
-        self.known.insert(idempotency.key, known);
-        self.expiries.push_back((expiry_ms, idempotency.key));
+    pub(super) fn remember(&mut self, key: Fingerprint, known: KnownKey, expiry_ms: u64) {
+        self.known.insert(key, (expiry_ms, known));
+        self.expiries.push_back((expiry_ms, key));
     }
 
     /// Forgets up to `forget_max` expired keys, the oldest first. Returns how many.

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     broker::{
-        BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+        BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
         channel_usage::ChannelUsage,
+        client_shares::{ClientShares, NewKeys},
         clock::Clock,
         idempotency::{
             AppendItem, AppendOutcome, Disposition, count_new_keys, dispositions, known_outcomes,
@@ -29,6 +30,7 @@ pub(super) struct Log {
     clock: Clock,
     channels: Channels,
     usage: ChannelUsage,
+    shares: ClientShares,
     /// What all events count towards the limit of bytes.
     bytes: u64,
 }
@@ -42,6 +44,7 @@ impl Log {
             clock: Clock::new(origin, first_seq),
             channels: Channels::new(origin),
             usage: ChannelUsage::new(retention.channels_max),
+            shares: ClientShares::new(&retention),
             bytes: 0,
         }
     }
@@ -50,29 +53,38 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Full`], [`BrokerError::KeyReused`], [`BrokerError::TooManyKeys`].
+    /// [`BrokerError::Full`], [`BrokerError::TooManyNewChannels`], [`BrokerError::KeyReused`],
+    /// [`BrokerError::TooManyKeys`].
     pub(super) fn append(
         &mut self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
         now_ms: u64,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let log_ms = self.log_ms(now_ms);
-        let dispositions = self.decide(channel, items, log_ms)?;
+        let mut new_keys = NewKeys {
+            publisher,
+            channel,
+            count: 0,
+            log_ms,
+        };
+        let dispositions = self.decide(&mut new_keys, items)?;
         if let Some(outcomes) = known_outcomes(&dispositions) {
             return Ok(outcomes);
         }
-        self.ensure_exists(channel, now_ms)?;
+        self.ensure_exists(publisher, channel, now_ms)?;
         let Retention {
             keys, events_max, ..
         } = self.retention;
-        let expiry_ms = keys.expiry_ms(log_ms);
+        let (owner, expiry_ms) = (publisher.key_owner(), keys.expiry_ms(log_ms));
         let store = |log: &mut ChannelLog| {
-            let outcomes = store_new_items(items, &dispositions, |item| {
+            let outcomes = store_new_items(items, &dispositions, |item, key| {
                 let (ids, bytes) = log.append(&item.events, &mut self.clock, now_ms);
                 self.bytes += bytes;
-                if let Some(idempotency) = item.idempotency {
-                    log.keys.remember(idempotency, ids, expiry_ms);
+                if let Some(key) = key {
+                    let known = key.stored_with(ids, owner);
+                    log.keys.remember(key.key, known, expiry_ms);
                 }
                 Ok::<_, BrokerError>(ids)
             });
@@ -83,24 +95,28 @@ impl Log {
             .channels
             .update(channel, store)
             .expect("the channel exists, or was created")?;
+        self.shares.record_keys(new_keys);
         self.bytes = trim_to_bytes(&mut self.channels, self.bytes, self.retention.bytes_max);
         Ok(outcomes)
     }
 
-    /// Decides what to do with each item, and makes room for the new keys.
+    /// Decides what to do with each item, counts the new keys, and makes room for them.
     fn decide(
         &mut self,
-        channel: &Channel,
+        new: &mut NewKeys<'_>,
         items: &[AppendItem],
-        log_ms: u64,
     ) -> Result<Vec<Disposition>, BrokerError> {
-        let limits = self.retention.keys;
-        let decide = |keys: &mut Keys| {
-            let dispositions =
-                dispositions(items, |key| Ok::<_, BrokerError>(keys.find(key, log_ms)))?;
-            let new_keys = count_new_keys(items, &dispositions);
-            if new_keys > 0 {
-                keys.make_room(new_keys, log_ms, limits)?;
+        let (channel, log_ms, stored) = (new.channel, new.log_ms, self.channels.keys());
+        let (limits, shares) = (self.retention.keys, &self.shares);
+        let owner = new.publisher.key_owner();
+        let mut decide = |keys: &mut Keys| {
+            let find = |key| Ok::<_, BrokerError>(keys.find(key, log_ms));
+            let dispositions = dispositions(items, owner, find)?;
+            let count = count_new_keys(&dispositions);
+            if count > 0 {
+                let forgotten = keys.make_room(count, log_ms) as u64;
+                new.count = count as u64;
+                shares.check_keys(*new, keys.stored_beside(stored - forgotten), limits)?;
             }
             Ok(dispositions)
         };
@@ -109,13 +125,35 @@ impl Log {
     }
 
     /// Creates `channel` if it does not exist.
-    fn ensure_exists(&mut self, channel: &Channel, now_ms: u64) -> Result<(), BrokerError> {
+    fn ensure_exists(
+        &mut self,
+        publisher: Publisher,
+        channel: &Channel,
+        now_ms: u64,
+    ) -> Result<(), BrokerError> {
         if self.channels.get(channel).is_none() {
-            let channels_max = self.retention.channels_max;
-            let cutoff_ms = self.retention.cutoff_ms(now_ms);
-            self.bytes -= self.channels.create(channel, channels_max, cutoff_ms)?;
+            self.create(publisher, channel, now_ms)?;
             self.usage.record_growth(self.channels.count());
         }
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        publisher: Publisher,
+        channel: &Channel,
+        now_ms: u64,
+    ) -> Result<(), BrokerError> {
+        let channels_max = self.retention.channels_max;
+        let cutoff_ms = self.retention.cutoff_ms(now_ms);
+        let log_ms = self.log_ms(now_ms);
+        let channels = &mut self.channels;
+        channels.check_room(channels_max, cutoff_ms)?;
+        self.shares.check_new_channel(publisher, log_ms, |needed| {
+            channels.has_free(needed, channels_max, cutoff_ms)
+        })?;
+        self.bytes -= channels.create(channel, channels_max, cutoff_ms)?;
+        self.shares.record_new_channel(publisher, log_ms);
         Ok(())
     }
 
@@ -188,6 +226,7 @@ impl Log {
             channels: self.channels.count(),
             events: self.channels.events(),
             bytes: self.bytes,
+            keys: self.channels.keys(),
         }
     }
 

@@ -27,12 +27,12 @@ use tokio::{runtime::Handle, time::sleep};
 
 use self::log::Log;
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled,
+    Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_added, ids_of_only_item},
     notify::ChangeNotifier,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, supervised::supervised_task};
 
 /// Events and keys that a sweep removes while it holds the lock. Appends and reads wait meanwhile.
 const SWEEP_BATCH: usize = 1000;
@@ -58,25 +58,28 @@ impl Memory {
             metrics,
         });
         let interval = retention.sweep_interval();
-        runtime.spawn(sweep_regularly(Arc::downgrade(&shared), interval));
+        let sweep = sweep_regularly(Arc::downgrade(&shared), interval);
+        runtime.spawn(supervised_task("the removal of old events", sweep));
         Self(shared)
     }
 
     pub(super) fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         let item = AppendItem::without_key(events);
-        ids_of_only_item(self.append_idempotent(channel, &[item])?)
+        ids_of_only_item(self.append_idempotent(publisher, channel, &[item])?)
     }
 
     pub(super) fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self.0.append(channel, items)?;
+        let outcomes = self.0.append(publisher, channel, items)?;
         self.0.report_added(channel, count_added(items, &outcomes));
         Ok(outcomes)
     }
@@ -116,12 +119,13 @@ impl Memory {
 impl Shared {
     fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         // Read the time under the lock, because ids are assigned in the order of the lock.
         let mut log = self.lock();
-        let outcomes = log.append(channel, items, now_ms());
+        let outcomes = log.append(publisher, channel, items, now_ms());
         self.metrics.set_log_size(log.size());
         outcomes
     }

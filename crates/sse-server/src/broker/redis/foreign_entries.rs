@@ -8,16 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
 use sse_proto::{Channel, EventId, api::GapReason};
 
 use super::{
     entries::Entry,
     forward_read::{ForwardRead, Run},
 };
-use crate::{
-    broker::{BrokerError, Continuity, Stored},
-    log_throttle::LogThrottle,
-};
+use crate::broker::{BrokerError, Continuity, Stored};
 
 /// Anyone who can write to Redis can cause the lines, so they are limited.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::broker::{
     Appended, BrokerError, Retention,
-    idempotency::{AppendItem, AppendOutcome, IdempotencyKey},
+    idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
+    publisher::KeyOwner,
 };
 
 /// Expired keys that [`expire_keys_script`] forgets at once: 1–2 ms of Redis' time.
@@ -35,12 +36,14 @@ pub(super) fn expire_keys_script(names: &Names, channel: &Channel) -> ScriptInvo
 
 /// The script with its arguments up to the items, which [`add_items`] adds.
 ///
-/// `is_first` is for the first append to `channel` in the era of the connection.
+/// `is_first` is for the first append to `channel` in the era of the connection. `held_keys` is
+/// `None` if the client has no limit of its own.
 pub(super) fn append_script(
     names: &Names,
     channel: &Channel,
     retention: &Retention,
     is_first: bool,
+    held_keys: Option<u64>,
 ) -> ScriptInvocation<'static> {
     let mut script = APPEND_IDEMPOTENT.key(&names.idempotency(channel));
     script
@@ -49,27 +52,33 @@ pub(super) fn append_script(
         .arg(retention.keys.keys_max)
         .arg(retention.events_max.get())
         .arg(u8::from(is_first))
-        .arg(random_suffix());
+        .arg(random_suffix())
+        .arg(held_keys.map_or_else(String::new, |held| held.to_string()));
     script
 }
 
-pub(super) fn add_items(script: &mut ScriptInvocation<'_>, items: &[AppendItem]) {
+pub(super) fn add_items(script: &mut ScriptInvocation<'_>, owner: KeyOwner, items: &[AppendItem]) {
+    script.arg(format!("{:016x}", owner.number()));
     for item in items {
-        add_key(script, item.idempotency);
+        add_key(script, owner, item.idempotency);
         add_events(script, &item.events);
     }
 }
 
-fn add_key(script: &mut ScriptInvocation<'_>, idempotency: Option<IdempotencyKey>) {
+fn add_key(
+    script: &mut ScriptInvocation<'_>,
+    owner: KeyOwner,
+    idempotency: Option<IdempotencyKey>,
+) {
     if let Some(key) = idempotency {
-        add_fingerprints(script, key);
+        add_fingerprints(script, [key.key, key.key.owned_by(owner), key.content]);
     } else {
-        script.arg("").arg("");
+        script.arg("").arg("").arg("");
     }
 }
 
-fn add_fingerprints(script: &mut ScriptInvocation<'_>, key: IdempotencyKey) {
-    for fingerprint in [key.key, key.content] {
+fn add_fingerprints(script: &mut ScriptInvocation<'_>, fingerprints: [Fingerprint; 3]) {
+    for fingerprint in fingerprints {
         script.arg(fingerprint.number().to_be_bytes().as_slice());
     }
 }
@@ -89,14 +98,17 @@ fn add_event(script: &mut ScriptInvocation<'_>, event: &Event) {
 
 /// Parses the reply to an append of `items` items.
 ///
+/// `client_is_full` makes the error if the client has its part of the keys.
+///
 /// # Errors
 ///
-/// - `KeyReused`, `TooManyKeys`: nothing was appended.
+/// - `KeyReused`, `TooManyKeys`, `TooManyKeysOfClient`: nothing was appended.
 /// - `OutcomeUnknown`: the script was interrupted, or the reply is malformed.
 pub(super) fn parse_append_reply(
     reply: Value,
     items: usize,
     keys_max: usize,
+    client_is_full: impl FnOnce() -> BrokerError,
 ) -> Result<Vec<AppendOutcome>, BrokerError> {
     let Value::Array(reply) = reply else {
         return Err(malformed());
@@ -111,6 +123,7 @@ pub(super) fn parse_append_reply(
             keys_max,
             expires_in: Duration::from_millis(parse_number(expires_in).unwrap_or(0)),
         }),
+        (b"too_many_idempotency_keys_of_client", []) => Err(client_is_full()),
         (b"interrupted", [error]) => Err(interrupted(error)),
         _ => Err(malformed()),
     }
@@ -178,12 +191,24 @@ mod tests {
 
     const KEYS_MAX: usize = 100;
 
+    fn client_is_full() -> BrokerError {
+        BrokerError::TooManyKeysOfClient {
+            held: 7,
+            expires_in: Duration::from_secs(1),
+        }
+    }
+
     fn word(word: &str) -> Value {
         Value::BulkString(word.as_bytes().to_vec())
     }
 
     fn reply(values: &[Value], items: usize) -> Result<Vec<AppendOutcome>, BrokerError> {
-        parse_append_reply(Value::Array(values.to_vec()), items, KEYS_MAX)
+        parse_append_reply(
+            Value::Array(values.to_vec()),
+            items,
+            KEYS_MAX,
+            client_is_full,
+        )
     }
 
     #[test]
@@ -226,6 +251,11 @@ mod tests {
             Err(BrokerError::TooManyKeys { keys_max: KEYS_MAX, expires_in })
                 if expires_in == Duration::from_millis(1500)
         ));
+        let of_client = reply(&[word("too_many_idempotency_keys_of_client")], 1);
+        assert!(matches!(
+            of_client,
+            Err(BrokerError::TooManyKeysOfClient { held: 7, .. })
+        ));
     }
 
     #[test]
@@ -260,7 +290,7 @@ mod tests {
                 "{values:?}"
             );
         }
-        let nil = parse_append_reply(Value::Nil, 1, KEYS_MAX);
+        let nil = parse_append_reply(Value::Nil, 1, KEYS_MAX, client_is_full);
         assert!(matches!(nil, Err(BrokerError::OutcomeUnknown(_))));
     }
 }

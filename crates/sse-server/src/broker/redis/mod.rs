@@ -63,11 +63,12 @@ use self::{
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
-    Appended, BackPage, BrokerError, Page, PageLimits, ReadFrom, Retention, Settled, Warning,
+    Appended, BackPage, BrokerError, Page, PageLimits, Publisher, ReadFrom, Retention, Settled,
+    Warning,
     idempotency::{AppendItem, AppendOutcome},
     notify::ChangeNotifier,
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, supervised::supervised_task};
 
 /// A handle on the streams; clones share it. Its tasks end with the last clone.
 #[derive(Debug, Clone)]
@@ -136,21 +137,26 @@ impl RedisBroker {
 
     pub(super) async fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
         let count = events.len();
-        let appended = self.streams.append(channel, events).await?;
+        let appended = self.streams.append(publisher, channel, events).await?;
         self.metrics.batch_committed(count);
         Ok(appended)
     }
 
     pub(super) async fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let outcomes = self.streams.append_idempotent(channel, items).await?;
+        let outcomes = self
+            .streams
+            .append_idempotent(publisher, channel, items)
+            .await?;
         let added: usize = items
             .iter()
             .zip(&outcomes)
@@ -262,6 +268,7 @@ impl Tasks<'_> {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = supervised_task("a connection to Redis", task);
         let ended = self.ended.clone();
         self.runtime.spawn(ended.run_until_cancelled_owned(task));
     }

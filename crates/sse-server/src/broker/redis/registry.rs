@@ -15,7 +15,9 @@ use redis::{Cmd, SortedSetAddOptions};
 use sse_proto::Channel;
 
 use super::session::Session;
-use crate::broker::{BrokerError, channel_usage::ChannelUsage};
+use crate::broker::{
+    BrokerError, Publisher, channel_usage::ChannelUsage, client_shares::ClientShares, clock::now_ms,
+};
 
 /// Registers channels, and remembers to which of them this node has appended.
 #[derive(Debug)]
@@ -71,9 +73,11 @@ impl Registry {
     /// # Errors
     ///
     /// - `Full`: `--channels-max` is reached.
+    /// - `TooManyNewChannels`: the publisher has its part.
     /// - `Unavailable`: Redis did not reply, or rejected the command.
     pub(super) async fn register(
         &self,
+        (publisher, shares): (Publisher, &ClientShares),
         channel: &Channel,
         session: &mut Session<'_>,
     ) -> Result<(), BrokerError> {
@@ -85,6 +89,11 @@ impl Registry {
             return Ok(());
         }
         self.check_limit(channels)?;
+        let free = self.channels_max - channels;
+        let now_ms = now_ms();
+        shares.check_new_channel(publisher, now_ms, |needed| needed <= free)?;
+        // Recorded before the reply, so that channels in the making count.
+        shares.record_new_channel(publisher, now_ms);
         self.add(channel, session).await?;
         self.usage.record_growth(channels + 1);
         Ok(())
@@ -95,9 +104,7 @@ impl Registry {
         if channels < self.channels_max {
             return Ok(());
         }
-        Err(BrokerError::Full(format!(
-            "there are {channels} channels already, which is the limit (--channels-max)"
-        )))
+        Err(BrokerError::TooManyChannels(channels))
     }
 
     async fn add(&self, channel: &Channel, session: &mut Session<'_>) -> Result<(), BrokerError> {

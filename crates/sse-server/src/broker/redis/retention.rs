@@ -2,7 +2,7 @@
 //! no room for new ones. Any node does it for all nodes, and doing it twice is harmless.
 //!
 //! `XADD` trims by count only, because it rejects `MAXLEN` and `MINID` together. Dead channels are
-//! forgotten only while as many channels are registered as there may be. A client that returns to a
+//! forgotten only while three quarters of the channels that there may be are registered. A client that returns to a
 //! forgotten channel gets a gap. `scripts/trim.lua` decides which channel is dead.
 //!
 //! Each round visits every channel of the registry, with a pause after each, and adds up how much
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
+    budget::largest_share,
     metrics::{LogSize, Metrics},
 };
 
@@ -70,10 +71,15 @@ async fn run_round(streams: &Arc<Streams>) -> Result<LogSize, BrokerError> {
         expire_all_keys(streams, &channel).await?;
         match trim(streams, &channel, to_forget > 0).await {
             Ok(Trimmed::Forgotten) => to_forget = to_forget.saturating_sub(1),
-            Ok(Trimmed::Kept { events, bytes }) => {
+            Ok(Trimmed::Kept {
+                events,
+                bytes,
+                keys,
+            }) => {
                 size.channels += 1;
                 size.events += events;
                 size.bytes += bytes;
+                size.keys += keys;
             }
             // The error concerns this channel alone; its key may not be a stream, for example.
             Err(CommandError::Rejected(error)) => {
@@ -104,8 +110,11 @@ async fn registered_channels(streams: &Streams) -> Result<Vec<String>, BrokerErr
 
 /// How many dead channels a round forgets: enough to make room for a tenth of the limit, so that
 /// not every round forgets a few.
+///
+/// A single client may have created all channels. It can fill three quarters of the limit, and a
+/// node does not know how many of them are dead when it creates a channel.
 const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
-    match registered.checked_sub(channels_max) {
+    match registered.checked_sub(largest_share(channels_max)) {
         Some(excess) => excess + channels_max.div_ceil(10),
         None => 0,
     }
@@ -116,16 +125,21 @@ const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
 enum Trimmed {
     /// The channel was dead, and is forgotten.
     Forgotten,
-    /// The channel has this many events, whose stream takes about this much memory.
-    Kept { events: u64, bytes: u64 },
+    /// The channel has this many events, whose stream takes about this much memory, and this many
+    /// idempotency keys.
+    Kept { events: u64, bytes: u64, keys: u64 },
 }
 
 impl Trimmed {
-    const fn from_reply((is_forgotten, events, bytes): (bool, u64, u64)) -> Self {
+    const fn from_reply((is_forgotten, events, bytes, keys): (bool, u64, u64, u64)) -> Self {
         if is_forgotten {
             Self::Forgotten
         } else {
-            Self::Kept { events, bytes }
+            Self::Kept {
+                events,
+                bytes,
+                keys,
+            }
         }
     }
 }
@@ -157,10 +171,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_forgets_channels_only_at_the_limit_and_then_makes_room() {
-        assert_eq!(channels_to_forget(99, 100), 0);
-        assert_eq!(channels_to_forget(100, 100), 10);
-        assert_eq!(channels_to_forget(105, 100), 15);
+    fn a_round_forgets_channels_once_one_client_can_create_no_more_and_then_makes_room() {
+        assert_eq!(channels_to_forget(74, 100), 0);
+        assert_eq!(channels_to_forget(75, 100), 10);
+        assert_eq!(channels_to_forget(105, 100), 40);
         assert_eq!(channels_to_forget(1, 1), 1);
+        assert_eq!(channels_to_forget(2, 3), 0);
     }
 }

@@ -30,8 +30,10 @@ use super::{
     session::Session,
 };
 use crate::broker::{
-    Appended, BrokerError, Retention, Settled, Warning,
-    idempotency::{AppendItem, AppendOutcome},
+    Appended, BrokerError, Publisher, Retention, Settled, Warning,
+    client_shares::{ClientShares, NewKeys},
+    clock::now_ms,
+    idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
 };
 
 /// How far Redis' clock must be past an id before no event up to that id is expected any more.
@@ -46,6 +48,7 @@ pub(super) struct Streams {
     pub(super) names: Names,
     pub(super) retention: Retention,
     pub(super) registry: Registry,
+    shares: ClientShares,
     pub(super) page_sizes: PageSizes,
     pub(super) losses: Arc<LossDetector>,
     pub(super) foreign_log: ForeignEntryLog,
@@ -61,6 +64,7 @@ impl Streams {
         Self {
             connection,
             registry: Registry::new(names.channels(), retention.channels_max),
+            shares: ClientShares::new(&retention),
             names,
             retention,
             page_sizes: PageSizes::default(),
@@ -72,6 +76,7 @@ impl Streams {
     /// Appends `events`, at least one, to `channel`.
     pub(super) async fn append(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
@@ -83,7 +88,9 @@ impl Streams {
             events,
             idempotency: None,
         };
-        let outcomes = self.append_items(channel, &[item], session).await?;
+        let outcomes = self
+            .append_items(publisher, channel, &[item], session)
+            .await?;
         let outcome = outcomes
             .first()
             .ok_or_else(|| malformed("no ids for a publish"))?;
@@ -93,11 +100,12 @@ impl Streams {
     /// Appends those of `items` whose key is not known in `channel`.
     pub(super) async fn append_idempotent(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let session = &mut self.connection.session(channel).await?;
-        self.append_items(channel, items, session).await
+        self.append_items(publisher, channel, items, session).await
     }
 
     async fn append_events(
@@ -147,18 +155,29 @@ impl Streams {
 
     async fn append_items(
         &self,
+        publisher: Publisher,
         channel: &Channel,
         items: &[AppendItem],
         session: &mut Session<'_>,
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
         let is_first = !self.registry.has_appended(channel, session.era());
         if is_first {
-            self.registry.register(channel, session).await?;
+            let by = (publisher, &self.shares);
+            self.registry.register(by, channel, session).await?;
         }
-        let mut script = append_script(&self.names, channel, &self.retention, is_first);
-        add_items(&mut script, items);
+        let claim = self.shares.claim_keys(NewKeys {
+            publisher,
+            channel,
+            count: count_keys(items),
+            log_ms: now_ms(),
+        });
+        let held_keys = claim.held_before();
+        let mut script = append_script(&self.names, channel, &self.retention, is_first, held_keys);
+        add_items(&mut script, publisher.key_owner(), items);
         let reply = session.run(&script).await?;
-        let outcomes = parse_append_reply(reply, items.len(), self.retention.keys.keys_max)?;
+        let keys_max = self.retention.keys.keys_max;
+        let outcomes = parse_append_reply(reply, items.len(), keys_max, || claim.too_many_keys())?;
+        claim.keep(count_stored_keys(items, &outcomes));
         self.record_outcomes(channel, &outcomes, session.era());
         Ok(outcomes)
     }

@@ -12,13 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sse_cli::log_throttle::LogThrottle;
+
 use super::{kernel, suspects::Suspects};
 use crate::{
     fanout::{
         attached_sockets::AttachedSockets, socket::SocketCookie, stall::user_timeout,
         thread::Fanout,
     },
-    log_throttle::LogThrottle,
+    supervised::supervised,
 };
 
 /// Longest pause between two sweeps. Two pauses and the time until data are sent again are less
@@ -78,7 +80,11 @@ impl Sweeper {
         };
         std::thread::Builder::new()
             .name("reachability".to_owned())
-            .spawn(move || sweeps.run(&stopped))?;
+            .spawn(move || {
+                supervised("the search for unreachable clients", || {
+                    sweeps.run(&stopped);
+                });
+            })?;
         Ok(Self { _stop: stop })
     }
 }

@@ -114,7 +114,7 @@ impl Reactor<'_> {
             connection.state = next_state;
         }
         let view = connection.view as usize;
-        self.used_views.push(view);
+        self.record_use(view);
         match transition.action {
             Action::Send(chunk) => self.send_chunk(key, &chunk),
             _ => true,
@@ -138,7 +138,7 @@ impl Reactor<'_> {
         subscription.set_settlements(settlements);
         connection.state = watched.view.intern_state(subscription);
         let view = connection.view as usize;
-        self.used_views.push(view);
+        self.record_use(view);
         true
     }
 }

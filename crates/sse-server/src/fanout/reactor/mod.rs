@@ -16,6 +16,8 @@
 //! wait until no pass is due.
 
 mod admit;
+mod blocked;
+mod caches;
 mod coalesce;
 mod history;
 mod send;
@@ -38,6 +40,7 @@ use tokio::runtime::Handle;
 
 use self::unreachable::UnreachableSearch;
 use super::{
+    blocked::BlockedBytes,
     connection::Connection,
     heartbeat_wheel::Wheel,
     mailbox::{Completion, Inbox, Mailbox, NewStream, StreamInfo, ViewWaker, WAKE},
@@ -71,6 +74,7 @@ pub(super) struct Context {
     pub(super) settings: FanoutSettings,
     pub(super) hub: Hub,
     pub(super) pages: PageCache,
+    pub(super) blocked: BlockedBytes,
     pub(super) metrics: Metrics,
     pub(super) runtime: Handle,
 }
@@ -99,6 +103,8 @@ pub(super) struct Reactor<'p> {
     wheel: Wheel,
     /// Views whose caches were used outside of a pass in this round.
     used_views: Vec<usize>,
+    /// Bytes of the chunks in these caches.
+    cached_bytes: usize,
     deliveries: UnreportedDeliveries,
     is_stopping: bool,
     is_closed: bool,
@@ -158,6 +164,7 @@ impl<'p> Reactor<'p> {
             next_stall_check: now,
             search: None,
             used_views: Vec::new(),
+            cached_bytes: 0,
             deliveries: UnreportedDeliveries::default(),
             is_stopping: false,
             is_closed: false,
@@ -268,6 +275,7 @@ impl<'p> Reactor<'p> {
             completions,
             list_requests,
             unreachable,
+            evicted,
             is_stopping,
             is_closed,
             ..
@@ -281,6 +289,7 @@ impl<'p> Reactor<'p> {
             // The receiver may have been dropped.
             let _ = request.send(self.list_streams());
         }
+        self.close_evicted(evicted);
         if let Some(cookies) = unreachable {
             self.start_search(cookies);
         }
@@ -300,13 +309,7 @@ impl<'p> Reactor<'p> {
 
     /// Clears the caches that this round used, and reports its deliveries.
     fn end_of_round(&mut self) {
-        for view in self.used_views.drain(..) {
-            if let Some(watched) = self.views.get_mut(view)
-                && !matches!(watched.pass, Pass::Due { left: Some(_), .. })
-            {
-                watched.view.clear_cache();
-            }
-        }
+        self.clear_used_views();
         let UnreportedDeliveries { events, bytes } = std::mem::take(&mut self.deliveries);
         if bytes > 0 {
             self.context.metrics.delivered(events, bytes);

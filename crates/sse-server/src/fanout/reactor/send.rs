@@ -10,7 +10,6 @@ use crate::fanout::{
     admission::CloseReason,
     connection::WriteOutcome,
     shared_state::{Action, EncodedChunk},
-    stall::retry_interval,
 };
 
 impl Reactor<'_> {
@@ -42,9 +41,7 @@ impl Reactor<'_> {
         }
         let view_key = connection.view as usize;
         let watched = self.views.get_mut(view_key)?;
-        if watched.pass == Pass::None {
-            self.used_views.push(view_key);
-        }
+        let is_in_pass = watched.pass != Pass::None;
         let view = &mut watched.view;
         let transition = match connection.fetching() {
             None => view.next(&connection.state),
@@ -55,6 +52,9 @@ impl Reactor<'_> {
             let is_behind = next_state.subscription.is_behind();
             connection.guard.set_behind(is_behind);
             connection.state = next_state;
+        }
+        if !is_in_pass {
+            self.record_use(view_key);
         }
         Some(transition.action)
     }
@@ -78,14 +78,7 @@ impl Reactor<'_> {
     fn handle_write(&mut self, key: usize, written: &io::Result<WriteOutcome>) -> bool {
         match written {
             Ok(WriteOutcome::Complete) => return true,
-            Ok(WriteOutcome::Blocked) => {
-                if self.blocked.is_empty() {
-                    let interval = retry_interval(self.context.settings.write_timeout);
-                    self.next_stall_check = self.now + interval;
-                }
-                self.blocked.insert(key);
-                self.connections[key].poll_for_room(self.poll.registry(), key);
-            }
+            Ok(WriteOutcome::Blocked) => self.add_blocked(key),
             Err(_) => self.close_stream(key, CloseReason::Client),
         }
         false

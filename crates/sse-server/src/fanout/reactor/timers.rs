@@ -41,7 +41,7 @@ impl Reactor<'_> {
             connection.state = next_state;
         }
         let view = connection.view as usize;
-        self.used_views.push(view);
+        self.record_use(view);
         if let Action::Send(chunk) = transition.action {
             self.send_chunk(key, &chunk);
         }

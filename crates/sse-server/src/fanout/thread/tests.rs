@@ -32,6 +32,7 @@ fn start_fanout(threads: usize) -> Fanout {
         settings,
         Hub::new(broker.clone(), limits, runtime.clone()),
         PageCache::new(broker, 1000, Metrics::new(), runtime.clone()),
+        BlockedBytes::new(1 << 20, Metrics::new()),
         Metrics::new(),
         runtime,
     )

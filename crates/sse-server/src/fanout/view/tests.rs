@@ -106,8 +106,8 @@ async fn a_dropped_view_frees_states_that_lead_to_one_another() {
         action: Action::Wait,
         next_state: Some(first.clone()),
     };
+    view.add_caching(&second, &back);
     second.cached.borrow_mut().next = Some(Box::new(back));
-    view.add_caching(&second);
     let weak = [Rc::downgrade(&first), Rc::downgrade(&second)];
     drop((first, second));
     assert!(weak.iter().all(|state| state.upgrade().is_some()));

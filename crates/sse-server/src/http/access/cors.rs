@@ -45,8 +45,8 @@ pub async fn apply_cors<B: MessageBody + 'static>(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     if let Some(preflight) = Preflight::from_request(&request, origin.as_ref()) {
-        let answer = preflight.answer(origins);
-        let mut response = answer.unwrap_or_else(|error| error.error_response());
+        let response = preflight.response(origins);
+        let mut response = response.unwrap_or_else(|error| error.error_response());
         response
             .headers_mut()
             .append(header::VARY, VARY_OF_PREFLIGHT);

@@ -54,7 +54,7 @@ impl<'a> Preflight<'a> {
     /// # Errors
     ///
     /// `ApiError::PreflightRejected`: it names the header that asks for too much.
-    pub(super) fn answer(&self, origins: &Origins) -> ApiResult<HttpResponse> {
+    pub(super) fn response(&self, origins: &Origins) -> ApiResult<HttpResponse> {
         let methods = self.allowed_methods(origins)?;
         let names = self.requested_names()?;
         let mut response = HttpResponse::Ok().finish();

@@ -14,7 +14,7 @@
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use actix_web_lab::extract::LocalData;
 use bytestring::ByteString;
-use sse_proto::{Channel, api::BatchPublished};
+use sse_proto::api::BatchPublished;
 
 use super::idempotency::{self, HEADER_KEY, Target, append_item};
 use crate::{
@@ -49,7 +49,7 @@ pub(crate) async fn events(
     let text = content_type::json_text(body.bytes.clone())?;
     let events = format.parse(&text, &state.limits)?;
     let batch = Batch::new(events, target.key, &state.limits)?;
-    let published = batch.append(&state, &target.channel).await?;
+    let published = batch.append(&state, &target).await?;
     Ok(HttpResponse::Ok().json(published))
 }
 
@@ -148,11 +148,11 @@ impl Batch {
     }
 
     /// Appends the events and returns the response.
-    async fn append(self, state: &AppState, channel: &Channel) -> ApiResult<BatchPublished> {
+    async fn append(self, state: &AppState, target: &Target) -> ApiResult<BatchPublished> {
         let Self { items, places } = self;
         let count = items.iter().map(|item| item.events.len()).sum();
         let describe_key = |item| describe_key(places.as_deref(), item);
-        let outcomes = idempotency::append(state, channel, items, describe_key).await?;
+        let outcomes = idempotency::append(state, target, items, describe_key).await?;
         let ids = idempotency::first_and_last_id(&outcomes)?;
         Ok(BatchPublished {
             first_id: ids.first,

@@ -14,9 +14,10 @@ use sse_proto::{Channel, Event};
 
 use crate::{
     broker::{
-        Appended, Broker, BrokerError,
+        Appended, Broker, BrokerError, Publisher,
         idempotency::{AppendItem, AppendOutcome, Fingerprint, IdempotencyKey},
     },
+    budget::ClientNet,
     http::{
         error::{ApiError, ApiResult},
         request::{idempotency_key, query::Params},
@@ -28,8 +29,9 @@ use crate::{
 /// How errors name the key in the header.
 pub(super) const HEADER_KEY: &str = "the Idempotency-Key";
 
-/// What a publish names besides its events.
+/// What a publish names besides its events, and who sent it.
 pub(super) struct Target {
+    pub(super) publisher: Publisher,
     pub(super) channel: Channel,
     /// The key in the header.
     pub(super) key: Option<Fingerprint>,
@@ -38,6 +40,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(request: &HttpRequest) -> ApiResult<Self> {
         Ok(Self {
+            publisher: Publisher::of_client(ClientNet::of_request(request)),
             channel: Params::parse(request.query_string(), &["channel"])?.channel()?,
             key: idempotency_key::from_header(request)?,
         })
@@ -65,13 +68,13 @@ pub(super) fn append_item(events: Vec<Event>, key: Option<Fingerprint>) -> Appen
 /// `IdempotencyKeyReused`, or the error of the broker.
 pub(super) async fn append(
     state: &AppState,
-    channel: &Channel,
+    target: &Target,
     items: Vec<AppendItem>,
     describe_key: impl Fn(usize) -> String,
 ) -> ApiResult<Vec<AppendOutcome>> {
     let started = Instant::now();
     let sizes: Vec<Size> = items.iter().map(Size::of).collect();
-    let appended = append_items(state.hub.broker(), channel, items).await;
+    let appended = append_items(state.hub.broker(), target, items).await;
     let outcomes = appended.map_err(|error| append_error(error, describe_key))?;
     count(&state.metrics, &outcomes, &sizes, started.elapsed());
     Ok(outcomes)
@@ -100,13 +103,15 @@ fn count(metrics: &Metrics, outcomes: &[AppendOutcome], sizes: &[Size], latency:
 /// Appends all items as one batch if none has a key, which needs fewer steps in the broker.
 async fn append_items(
     broker: &Broker,
-    channel: &Channel,
+    Target {
+        publisher, channel, ..
+    }: &Target,
     items: Vec<AppendItem>,
 ) -> Result<Vec<AppendOutcome>, BrokerError> {
     if items.iter().any(|item| item.idempotency.is_some()) {
-        return broker.append_idempotent(channel, items).await;
+        return broker.append_idempotent(*publisher, channel, items).await;
     }
-    let ids = broker.append(channel, events_of(items)).await?;
+    let ids = broker.append(*publisher, channel, events_of(items)).await?;
     Ok(vec![AppendOutcome {
         ids,
         duplicate: false,

@@ -5,7 +5,7 @@ use actix_web_lab::extract::LocalData;
 use bytes::Bytes;
 use bytestring::ByteString;
 use chrono::Local;
-use sse_proto::{Channel, Event, EventId, EventType, api::Published, json};
+use sse_proto::{Event, EventId, EventType, api::Published, json};
 use uuid::Uuid;
 
 use super::idempotency::{self, HEADER_KEY, Target};
@@ -37,9 +37,9 @@ pub(crate) async fn event(
 ) -> ApiResult<HttpResponse> {
     state.origins.check_publish(&request)?;
     let kind = action(&request)?;
-    let Target { channel, key } = Target::parse(&request)?;
+    let target = Target::parse(&request)?;
     if request.method() != Method::POST {
-        append(&state, &channel, append_item(kind, None, key)).await?;
+        append(&state, &target, append_item(kind, None, target.key)).await?;
         // The response that the tutorial's clients expect.
         return Ok(HttpResponse::Ok().json(serde_json::json!({})));
     }
@@ -47,13 +47,15 @@ pub(crate) async fn event(
     let limit = state.limits.event_bytes();
     let body = body::read(&request, payload, limit, &state.body_memory).await?;
     let data = data_of(&request, &body)?;
-    let id = append(&state, &channel, append_item(kind, Some(data), key)).await?;
+    let what = || "the data of the event".to_owned();
+    state.limits.check_data(&data, what)?;
+    let id = append(&state, &target, append_item(kind, Some(data), target.key)).await?;
     Ok(HttpResponse::Ok().json(Published { id }))
 }
 
-async fn append(state: &AppState, channel: &Channel, item: AppendItem) -> ApiResult<EventId> {
+async fn append(state: &AppState, target: &Target, item: AppendItem) -> ApiResult<EventId> {
     let describe_key = |_| HEADER_KEY.to_owned();
-    let outcomes = idempotency::append(state, channel, vec![item], describe_key).await?;
+    let outcomes = idempotency::append(state, target, vec![item], describe_key).await?;
     Ok(idempotency::first_and_last_id(&outcomes)?.first)
 }
 

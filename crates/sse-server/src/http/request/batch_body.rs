@@ -171,9 +171,7 @@ fn parse_event(
     line.check_ignored_keys().map_err(invalid)?;
     let kind = parse_kind(text, line.event).map_err(invalid)?;
     let data = data_text(text, line.data.get()).map_err(|why| invalid(format!("data: {why}")))?;
-    limits
-        .event_bytes()
-        .check_part(data.len(), || format!("the data of {place}"))?;
+    limits.check_data(&data, || format!("the data of {place}"))?;
     let key = line.key.as_deref().map(parse_key).transpose();
     Ok(BatchEvent {
         place,
@@ -307,6 +305,7 @@ mod tests {
             r#"{"event":"a","data":1,"key":"a b"}"#,
             r#"{"event":"a","data":1,"key":7}"#,
             r#"{"event":"a","data":"123456789012345678901"}"#,
+            r#"{"event":"a","data":"1\n2\n3\n"}"#,
         ] {
             assert!(
                 parse_data(&format!("{good}\n\n{bad}\n"))

@@ -37,9 +37,8 @@ fn target_for_shell(request: &HttpRequest) -> String {
 /// Returns the arguments for a client on this machine.
 fn local_target(address: &ListenAddress, host: &str, path: &str) -> String {
     match address {
-        ListenAddress::Unix(socket) => {
-            let socket = socket.display().to_string().replace('\'', r"'\''");
-            format!("--unix-socket '{socket}' 'http://localhost{path}'")
+        ListenAddress::Unix(_) => {
+            format!("--unix-socket SOCKET 'http://localhost{path}'")
         }
         ListenAddress::Tcp(_) if is_plain_host(host) => format!("'http://{host}{path}'"),
         ListenAddress::Tcp(_) => format!("'{}{path}'", address.url()),

@@ -632,6 +632,21 @@ pub(crate) async fn refusal(response: Response, status: StatusCode, code: &str) 
         .to_owned()
 }
 
+/// Waits for the line of the server's log with the cause of an error; returns the line.
+///
+/// `message` is the error's message, which names the line.
+pub(crate) async fn logged_cause(server: &TestServer, message: &str) -> String {
+    let reference = message.split_once("(reference ");
+    let reference = reference.and_then(|(_, rest)| rest.split(' ').next());
+    let reference = reference.unwrap_or_else(|| panic!("no reference: {message}"));
+    until("the cause is in the log", async || {
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(reference));
+        line.map(str::to_owned)
+    })
+    .await
+}
+
 /// A port that no other program uses, for a program that must get the port again after a restart.
 ///
 /// The port is below the range that the system gives to connections and to port 0, and no other

@@ -13,7 +13,8 @@ use super::{
     *,
 };
 use crate::broker::{
-    BrokerError, Retention,
+    BrokerError, Publisher, Retention,
+    client_shares::ClientShares,
     clock::Clock,
     idempotency::{AppendItem, KeyLimits},
 };
@@ -33,6 +34,7 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
         keys: KeyLimits {
             window: Duration::MAX,
             keys_max: 0,
+            bytes_max: u64::MAX,
         },
     };
     let state = CommittedState {
@@ -42,19 +44,25 @@ fn log(change: impl FnOnce(&WriteTransaction)) -> Store {
         origin: EventId::ZERO,
         bytes: 0,
     };
+    let shares = ClientShares::new(&retention);
     let store = Store::open(Location::Memory).unwrap();
     let event = Event {
         kind: "click".parse().unwrap(),
         data: "x".into(),
     };
     let append = |transaction: &WriteTransaction| {
-        let mut batch = CommitBatch::open(transaction, &state, &retention, 1, 0)?;
+        let mut batch = CommitBatch::open(transaction, &state, &retention, &shares, 1, 0)?;
         let item = AppendItem {
             events: vec![event; 10],
             idempotency: None,
         };
         batch
-            .append(&Channel::default_channel(), &[item], &Ok(()))
+            .append(
+                Publisher::default(),
+                &Channel::default_channel(),
+                &[item],
+                &Ok(()),
+            )
             .unwrap();
         batch.finish()
     };

@@ -21,6 +21,7 @@ fn log() -> Log {
         keys: KeyLimits {
             window: Duration::from_millis(100),
             keys_max: 3,
+            bytes_max: u64::MAX,
         },
     };
     Log::new(retention, 0)
@@ -43,7 +44,8 @@ impl Log {
             events: events("x", count),
             idempotency: None,
         };
-        self.append(&channel.parse().unwrap(), &[item], now_ms)?;
+        let publisher = Publisher::default();
+        self.append(publisher, &channel.parse().unwrap(), &[item], now_ms)?;
         while self.sweep(now_ms, 2) {}
         self.assert_bytes();
         Ok(())
@@ -64,6 +66,7 @@ impl Log {
             content: Fingerprint::of_events(&events),
         });
         let outcomes = self.append(
+            Publisher::default(),
             &channel.parse().unwrap(),
             &[AppendItem {
                 events,
@@ -105,7 +108,10 @@ fn an_idle_channel_makes_room_and_continues_from_its_last_id() {
     let mut log = log();
     log.add("a", 3, 1000).unwrap();
     log.add("b", 3, 1500).unwrap();
-    assert!(matches!(log.add("c", 1, 1900), Err(BrokerError::Full(_))));
+    assert!(matches!(
+        log.add("c", 1, 1900),
+        Err(BrokerError::TooManyChannels(_))
+    ));
     // The events of `a` are too old now, so `c` replaces it.
     log.add("b", 1, 2100).unwrap();
     log.add("c", 1, 2200).unwrap();
@@ -166,7 +172,10 @@ fn a_channel_with_keys_is_not_idle() {
     log.add("b", 1, 1500).unwrap();
     log.add("c", 1, 5000).unwrap();
     assert_eq!((log.count("a"), log.count("b"), log.count("c")), (1, 0, 1));
-    assert!(matches!(log.add("d", 1, 5001), Err(BrokerError::Full(_))));
+    assert!(matches!(
+        log.add("d", 1, 5001),
+        Err(BrokerError::TooManyChannels(_))
+    ));
     assert_eq!(log.keyed("a", 1, "x", 10_999).unwrap(), (1000, true));
     // Once the key has expired, the channel is idle.
     log.add("c", 1, 11_000).unwrap();

@@ -13,8 +13,12 @@
 -- ARGV[3]  events_max  how many events the stream keeps, about
 -- ARGV[4]  is_first    1 for the node's first append to this channel on its connection, otherwise 0
 -- ARGV[5]  random      a random number below a million
--- then per item, from ARGV[6] on:
+-- ARGV[6]  held        how many keys of the channel the client has; empty if it has no limit of its
+--                      own
+-- ARGV[7]  owner       who stores the keys, 16 hexadecimal digits; only zeros if that is unknown
+-- then per item, from ARGV[8] on:
 --          key         fingerprint of the idempotency key, 16 bytes; empty without a key
+--          owned_key   the key to use if another client has used `key` for other content
 --          content     fingerprint of what is published, 16 bytes; empty without a key
 --          count       how many events the item has
 --          type, data  of each event
@@ -23,23 +27,41 @@
 -- 'appended', then per item: first id, last id, and 1 if the item is a duplicate, otherwise 0
 -- 'idempotency_key_reused', item: the key of this item, counted from zero, has other content
 -- 'too_many_idempotency_keys', ms: no room for the new keys; the oldest one expires after that time
+-- 'too_many_idempotency_keys_of_client': no room for the new keys in the part of the client
 -- 'interrupted', error: an error after some events were appended, so the outcome is unknown
 -- Any other error is an error reply: nothing was appended.
 
 local keys, expiries, stream = KEYS[1], KEYS[2], KEYS[3]
 local window_ms, keys_max, events_max = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local is_first, random = ARGV[4] == '1', ARGV[5]
+local is_first, random, held = ARGV[4] == '1', ARGV[5], tonumber(ARGV[6])
+local owner, unknown_owner = ARGV[7], string.rep('0', 16)
+
+-- Returns the value of a key that has not expired.
+local function find(key)
+    local value = redis.call('HGET', keys, key)
+    return value and tonumber(string.match(value, '^%d+')) > now_ms and value
+end
+
+-- Whether another client has stored the value. A value of an earlier version has no owner.
+local function is_of_another(value)
+    local rest = string.match(value, '^%d+ %S+ %S+ (.*)$')
+    local stored_by = rest and #rest == 33 and string.sub(rest, 1, 16) or unknown_owner
+    return stored_by ~= owner and stored_by ~= unknown_owner and owner ~= unknown_owner
+end
 
 -- Step 1: look up every item before anything is changed.
 local items, new_contents, new_keys = {}, {}, 0
-local at = 6
+local at = 8
 while at <= #ARGV do
     -- `first_arg` and `last_arg` enclose the types and data of the item's events.
-    local item = { key = ARGV[at], content = ARGV[at + 1],
-        first_arg = at + 3, last_arg = at + 2 + 2 * ARGV[at + 2] }
+    local item = { key = ARGV[at], content = ARGV[at + 2],
+        first_arg = at + 4, last_arg = at + 3 + 2 * ARGV[at + 3] }
     if item.key ~= '' then
-        local value = redis.call('HGET', keys, item.key)
-        if value and tonumber(string.match(value, '^%d+')) <= now_ms then value = false end
+        local value = find(item.key)
+        if value and string.sub(value, -16) ~= item.content and is_of_another(value) then
+            item.key = ARGV[at + 1]
+            value = find(item.key)
+        end
         local content = value and string.sub(value, -16) or new_contents[item.key]
         if content and content ~= item.content then return {'idempotency_key_reused', #items} end
         if value then
@@ -57,13 +79,18 @@ end
 if new_keys > 0 then
     -- Fails now, and not after an append, if `expiries` is a key of another type.
     redis.call('ZCARD', expiries)
-    if redis.call('HLEN', keys) + new_keys > keys_max then
+    -- A client may have three times as many keys as are free; see budget/holdings.rs.
+    local needed = held and math.ceil((held + new_keys) / 3) + new_keys - 1 or new_keys
+    local free = keys_max - redis.call('HLEN', keys)
+    if free < needed then
         expire_keys(new_keys + 16)
-        if redis.call('HLEN', keys) + new_keys > keys_max then
-            local _, expires = unpack(redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES'))
-            return {'too_many_idempotency_keys', expires and math.max(expires - now_ms, 0) or 0}
-        end
+        free = keys_max - redis.call('HLEN', keys)
     end
+    if free < new_keys then
+        local _, expires = unpack(redis.call('ZRANGE', expiries, 0, 0, 'WITHSCORES'))
+        return {'too_many_idempotency_keys', expires and math.max(expires - now_ms, 0) or 0}
+    end
+    if free < needed then return {'too_many_idempotency_keys_of_client'} end
 end
 
 -- Step 3: choose the id of the first event. Redis may have lost events since the node's previous
@@ -130,7 +157,8 @@ local function append_items()
             if item.key ~= '' then
                 local expires = string.format('%.0f', now_ms + window_ms)
                 new_values[item.key] =
-                    expires .. ' ' .. first_id .. ' ' .. last_id .. ' ' .. item.content
+                    expires .. ' ' .. first_id .. ' ' .. last_id .. ' ' .. owner .. ' '
+                    .. item.content
                 -- In this order, because expire_keys finds a key of the hash by its expiry.
                 redis.call('ZADD', expiries, expires, item.key)
                 redis.call('HSET', keys, item.key, new_values[item.key])

@@ -4,9 +4,10 @@
 -- KEYS[1]  keys      the idempotency keys of a channel, a hash
 -- KEYS[2]  expiries  a sorted set: the same keys by the time at which each expires
 --
--- A value of the hash is 'expires first-id last-id content', for example
--- '1700000600000 1700000000000-0 1700000000000-2 <16 bytes>'. Keys and contents are fingerprints of
--- 16 bytes. Times are milliseconds of this Redis' clock, which also makes the ids. Keys do not
+-- A value of the hash is 'expires first-id last-id owner content', for example
+-- '1700000600000 1700000000000-0 1700000000000-2 00f1a2b3c4d5e6f7 <16 bytes>'. Values of earlier
+-- versions have no owner, and earlier versions read only the ends of a value. Keys and contents are
+-- fingerprints of 16 bytes. Times are milliseconds of this Redis' clock, which also makes the ids. Keys do not
 -- expire in the order in which they came: nodes may have different windows, and the clock may be
 -- set back.
 

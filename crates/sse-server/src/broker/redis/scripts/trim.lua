@@ -13,12 +13,13 @@
 -- ARGV[3]  may_forget     1 if a dead channel is to be forgotten, otherwise 0
 -- ARGV[4]  unused_min_ms  the age from which a registration without a stream is forgotten
 --
--- Reply: {forgotten, events, bytes}
+-- Reply: {forgotten, events, bytes, keys}
 --   forgotten  1 if the channel was forgotten, otherwise 0
 --   events     number of entries in the stream
 --   bytes      memory of the stream, which Redis estimates from a few of its nodes; 0 if this user
 --   may
 --              not run MEMORY USAGE
+--   keys       number of idempotency keys of the channel
 --
 -- A channel is dead if its newest event is too old, it has no idempotency keys, and no node
 -- subscribes to it. The newest event of any other channel stays, however old it is: it proves that
@@ -33,7 +34,9 @@ local channel, age_max_ms, may_forget, unused_min_ms = ARGV[1], ARGV[2], ARGV[3]
 
 local function kept()
     local bytes = redis.pcall('MEMORY', 'USAGE', stream)
-    return { 0, redis.call('XLEN', stream), type(bytes) == 'number' and bytes or 0 }
+    local key_count = redis.pcall('HLEN', keys)
+    return { 0, redis.call('XLEN', stream), type(bytes) == 'number' and bytes or 0,
+        type(key_count) == 'number' and key_count or 0 }
 end
 
 local time = redis.call('TIME')
@@ -47,7 +50,7 @@ if not newest then
     if redis.call('EXISTS', stream) == 0 and registered_ms
         and registered_ms < now_ms - unused_min_ms then
         redis.call('ZREM', registry, channel)
-        return { 1, 0, 0 }
+        return { 1, 0, 0, 0 }
     end
     return kept()
 end
@@ -57,7 +60,7 @@ local is_dead = newest_ms < oldest_kept_ms and redis.call('EXISTS', keys) == 0
 if may_forget and is_dead and redis.call('PUBSUB', 'NUMSUB', stream)[2] == 0 then
     redis.call('DEL', stream, gap_index, trimmed)
     redis.call('ZREM', registry, channel)
-    return { 1, 0, 0 }
+    return { 1, 0, 0, 0 }
 end
 local minid = newest_ms < oldest_kept_ms and newest[1]
     or string.format('%.0f-0', math.max(oldest_kept_ms, 0))

@@ -1,30 +1,30 @@
-//! The reply to a request, or its absence.
+//! The response to a request, or its absence.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 
-/// Longest part of a reply that is read. An id or an error is far smaller.
-pub(super) const REPLY_BYTES_MAX: usize = 64 * 1024;
+/// Longest part of a response that is read. An id or an error is far smaller.
+pub(super) const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
-/// A reply.
+/// A response.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     /// Status.
     pub(crate) status: StatusCode,
     /// The time that the server asks to wait before the next request.
     pub(crate) retry_after: Option<Duration>,
-    /// Body; empty if the reply broke off, because it then proves no more than its status.
+    /// Body; empty if the response broke off, because it then proves no more than its status.
     pub(crate) body: Bytes,
 }
 
-/// Why there is no reply.
+/// Why there is no response.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoReply {
+pub(crate) enum NoResponse {
     /// The connection failed, and nothing was sent.
     Connect(String),
-    /// The reply did not arrive in time.
+    /// The response did not arrive in time.
     Timeout,
     /// The connection broke after at least a part of the request was sent.
     Broken(String),

@@ -1,6 +1,6 @@
 //! Limits how often a condition that repeats is logged.
 //!
-//! A broker that is away fails thousands of operations per second. The operator needs one line when
+//! A server that is away fails thousands of requests per second. The operator needs one line when
 //! the condition begins, and one line now and then with the number of occurrences in between. The
 //! throttle only decides; the caller writes the line, because levels and fields differ.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// Decides which occurrences of one condition are logged.
 #[derive(Debug)]
-pub(crate) struct LogThrottle {
+pub struct LogThrottle {
     /// Shortest time between two lines; `None` logs the first occurrence only.
     interval: Option<Duration>,
     logged_at: Option<Instant>,
@@ -17,7 +17,8 @@ pub(crate) struct LogThrottle {
 
 impl LogThrottle {
     /// Logs the first occurrence, and no other.
-    pub(crate) const fn once() -> Self {
+    #[must_use]
+    pub const fn once() -> Self {
         Self {
             interval: None,
             logged_at: None,
@@ -26,7 +27,8 @@ impl LogThrottle {
     }
 
     /// Logs the first occurrence, and then at most one per `interval`.
-    pub(crate) const fn every(interval: Duration) -> Self {
+    #[must_use]
+    pub const fn every(interval: Duration) -> Self {
         Self {
             interval: Some(interval),
             ..Self::once()
@@ -37,21 +39,39 @@ impl LogThrottle {
     ///
     /// Returns `None` if the occurrence must not be logged. Otherwise returns how many occurrences
     /// were suppressed since the last line.
-    pub(crate) fn record(&mut self, now: Instant) -> Option<u64> {
-        let is_suppressed = self.logged_at.is_some_and(|logged_at| {
-            self.interval
-                .is_none_or(|interval| now.duration_since(logged_at) < interval)
-        });
-        if is_suppressed {
-            self.suppressed += 1;
+    pub fn record(&mut self, now: Instant) -> Option<u64> {
+        self.record_many(1, now)
+    }
+
+    /// Records `count` occurrences at `now`, which share a line.
+    ///
+    /// Returns the same as [`Self::record`].
+    pub fn record_many(&mut self, count: u64, now: Instant) -> Option<u64> {
+        if self.is_limiting(now) {
+            self.suppressed += count;
             return None;
         }
         self.logged_at = Some(now);
         Some(self.take_suppressed())
     }
 
+    /// Whether an occurrence at `now` would be suppressed.
+    #[must_use]
+    pub fn is_limiting(&self, now: Instant) -> bool {
+        self.logged_at.is_some_and(|logged_at| {
+            self.interval
+                .is_none_or(|interval| now.duration_since(logged_at) < interval)
+        })
+    }
+
+    /// Returns how many occurrences were suppressed since the last line.
+    #[must_use]
+    pub const fn suppressed(&self) -> u64 {
+        self.suppressed
+    }
+
     /// Returns how many occurrences were suppressed since the last line, and counts from zero.
-    pub(crate) const fn take_suppressed(&mut self) -> u64 {
+    pub const fn take_suppressed(&mut self) -> u64 {
         std::mem::replace(&mut self.suppressed, 0)
     }
 }

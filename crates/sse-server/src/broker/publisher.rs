@@ -1,0 +1,68 @@
+//! Who publishes, as far as a log distinguishes publishers.
+
+use std::net::IpAddr;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::budget::ClientNet;
+
+/// The client that an append is for. Its part of the limits of a log is counted by this.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Publisher {
+    client: Option<ClientNet>,
+}
+
+impl Publisher {
+    /// The client in a network; `None` over a unix socket, where no part is counted.
+    pub(crate) const fn of_client(client: Option<ClientNet>) -> Self {
+        Self { client }
+    }
+
+    /// The client at an address.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self::of_client(Some(address.into()))
+    }
+
+    /// Returns whose idempotency keys this client's are: those of its network. Once there are
+    /// principals, their keys belong to the principal instead.
+    pub(super) fn key_owner(self) -> KeyOwner {
+        self.client.map_or(KeyOwner::UNKNOWN, KeyOwner::of_client)
+    }
+
+    /// Returns the network of the client.
+    pub(super) const fn client(self) -> Option<ClientNet> {
+        self.client
+    }
+}
+
+/// Who stored an idempotency key, as 64 bits that logs store with the key. The same on every node
+/// and after every restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyOwner(u64);
+
+impl KeyOwner {
+    /// The owner of keys of earlier versions, and of clients without an address.
+    pub(super) const UNKNOWN: Self = Self(0);
+
+    fn of_client(client: ClientNet) -> Self {
+        let hash = Sha256::new_with_prefix("net:").chain_update(client.to_string());
+        let first = hash.finalize().first_chunk().copied().unwrap_or_default();
+        Self(u64::from_be_bytes(first).max(1))
+    }
+
+    /// Whether the two are known to be different.
+    pub(super) fn is_another_than(self, other: Self) -> bool {
+        self != other && self != Self::UNKNOWN && other != Self::UNKNOWN
+    }
+
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<u64> for KeyOwner {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
