@@ -63,8 +63,8 @@ def d(options):
     For Flask-SSE there are 1 000: with more subscribers, even the few events of the check are too many.
     """
     count, seconds = options.few(19_000), options.seconds
-    # By default the server reserves a tenth of the files for publishers.
-    limit = ("--streams-max", count)
+    # By default the server reserves a tenth of the files for publishers, and another one for other clients.
+    limit = ("--streams-max", count, "--client-connections-max", count)
     return [
         Subject("ours", _of(lambda place: servers.ours(place, *limit), count, seconds)),
         Subject("floor", _of(servers.floor, count, seconds)),

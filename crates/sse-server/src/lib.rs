@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod broker;
 pub mod channel;
 pub mod config;
+pub mod connections;
 pub mod fanout;
 pub mod http;
 pub mod log_writer;

@@ -77,6 +77,8 @@ pub struct Config {
     pub streams: StreamSettings,
     /// Open streams; `None` if the number of open files decides.
     pub streams_max: Option<NonZeroUsize>,
+    /// Connections that one client may have; `None` if the number of open files decides.
+    pub client_connections_max: Option<NonZeroUsize>,
     /// How the fan-out threads write.
     pub fanout: FanoutSettings,
     /// Fan-out threads; `None` if the number of cores decides.
@@ -113,6 +115,7 @@ impl Config {
             blocked_bytes_max: bytes(args.streams.blocked_bytes),
             streams: stream_settings(&args),
             streams_max: args.streams.streams_max,
+            client_connections_max: args.network.client_connections_max,
             fanout: fanout_settings(&args),
             fanout_threads: args.streams.fanout_threads,
             log: args.logging.log,

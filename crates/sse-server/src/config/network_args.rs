@@ -1,9 +1,11 @@
 //! The flags about the network: where the server listens, and which pages may use it.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use sse_cli::switch::parse_switch;
 
-use super::values::parse_socket_mode;
+use super::values::{parse_positive, parse_socket_mode};
 use crate::{
     ListenAddress,
     http::{NamedOrigins, OriginPattern, PublicUrl},
@@ -39,6 +41,22 @@ pub(super) struct NetworkArgs {
         value_parser = parse_socket_mode
     )]
     pub(super) socket_mode: u32,
+
+    /// Let one client have at most this many connections [default: nine tenths of those that are not
+    /// reserved for publishers and health checks]
+    ///
+    /// A client is an IPv4 address, or the /64 of an IPv6 address. A proxy counts as one client. One
+    /// over a unix socket has no limit. Beyond the limit, a new connection closes the one of
+    /// the client that is idle for the longest time. If none is idle, the new connection can
+    /// publish, but not open a stream.
+    #[arg(
+        long,
+        env = "SSE_CLIENT_CONNECTIONS_MAX",
+        value_name = "CONNECTIONS",
+        value_parser = parse_positive,
+        allow_negative_numbers = true
+    )]
+    pub(super) client_connections_max: Option<NonZeroUsize>,
 
     /// Let every client that reaches the address publish and read
     #[arg(long, env = "SSE_ALLOW_ANONYMOUS", value_parser = parse_switch)]

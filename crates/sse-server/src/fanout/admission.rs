@@ -89,12 +89,14 @@ impl Admission {
     }
 
     /// Decides on a new stream; `resumes` if its client sent a last event id.
+    ///
+    /// A stream is one too many if its connection `may_stream` no longer, because it is reserved.
     #[must_use]
-    pub fn admit(&self, resumes: bool) -> AdmissionDecision {
+    pub fn admit(&self, resumes: bool, may_stream: bool) -> AdmissionDecision {
         let inner = &*self.inner;
         let rejected_max = inner.streams_max.div_ceil(10);
         let open_before = inner.open.fetch_add(1, Ordering::Relaxed);
-        if open_before < inner.streams_max {
+        if may_stream && open_before < inner.streams_max {
             AdmissionDecision::Admitted(self.open_stream(resumes))
         } else if open_before < inner.streams_max.saturating_add(rejected_max) {
             self.report_rejected(LIMIT);
@@ -282,7 +284,7 @@ mod tests {
         let admission = Admission::new(20, metrics.clone());
         let (mut admitted, mut rejected) = (Vec::new(), Vec::new());
         loop {
-            match admission.admit(false) {
+            match admission.admit(false, true) {
                 AdmissionDecision::Admitted(guard) => admitted.push(guard),
                 AdmissionDecision::Rejected(guard) => rejected.push(guard),
                 AdmissionDecision::Dropped => break,
@@ -297,12 +299,12 @@ mod tests {
         let transferred = admitted[0].transfer();
         drop((rejected, admitted.drain(..1).collect::<Vec<_>>()));
         assert!(matches!(
-            admission.admit(false),
+            admission.admit(false, true),
             AdmissionDecision::Rejected(_)
         ));
         drop(transferred);
         assert!(matches!(
-            admission.admit(false),
+            admission.admit(false, true),
             AdmissionDecision::Admitted(_)
         ));
     }
@@ -311,7 +313,7 @@ mod tests {
     fn a_dropped_guard_reports_its_close_reason_and_the_end_of_the_lag() {
         let metrics = Metrics::new();
         let admission = Admission::new(1, metrics.clone());
-        let AdmissionDecision::Admitted(mut guard) = admission.admit(true) else {
+        let AdmissionDecision::Admitted(mut guard) = admission.admit(true, true) else {
             panic!("the first stream is admitted")
         };
         guard.set_behind(true);

@@ -17,14 +17,14 @@ use tokio::task::AbortHandle;
 use super::{
     admission::{CloseReason, StreamGuard},
     blocked::{BlockedBytes, BlockedShare, Closer},
-    detach::{ConnectionPermit, DetachedSocket},
+    detach::DetachedSocket,
     heartbeat_wheel::Tick,
     pending_work::{BlockedWrite, PendingWork},
     shared_state::{EncodedChunk, SharedState, TransferCoding},
     socket::{SocketCookie, StreamSocket},
     stall::BytesAccepted,
 };
-use crate::{budget::ClientNet, channel::multi::Fetch};
+use crate::{budget::ClientNet, channel::multi::Fetch, connections::ConnectionPermit};
 
 /// Bytes that a client may send after its request. The server discards them, and closes the
 /// connection of a client that sends more.

@@ -22,6 +22,12 @@
 //!    requests that the client sent behind this one. An empty `DetachableSocket` rejects every
 //!    write. The body therefore returns one more chunk after the detach, and actix lets go.
 
+mod blocked_write;
+mod progress;
+mod request;
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::{Cell, RefCell},
     fmt,
@@ -29,54 +35,27 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
+pub use self::request::RequestGuard;
+use self::{blocked_write::Stall, progress::Progress};
 use super::{
     admission::StreamGuard,
     attached_sockets::{AttachedSocket, AttachedSockets},
     blocked::{BlockedBuffer, BlockedBytes},
     socket::{AcceptedSocket, StreamSocket},
-    stall::{BytesAccepted, retry_interval},
+    stall::BytesAccepted,
 };
+use crate::connections::{CloseReason, ConnectionPermit, OpenConnection, Phase};
 
-/// Number of connections that are open, with actix or detached.
-#[derive(Debug, Clone, Default)]
-pub struct OpenConnections(Arc<AtomicUsize>);
-
-impl OpenConnections {
-    /// Returns the number of open connections.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn permit(&self) -> ConnectionPermit {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        ConnectionPermit(self.clone())
-    }
-}
-
-/// Counts one connection as open until it is dropped.
-#[derive(Debug)]
-pub struct ConnectionPermit(OpenConnections);
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+/// Response to a request whose head does not arrive, in place of actix's own.
+const HEAD_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// A socket that has left actix.
 #[derive(Debug)]
@@ -97,7 +76,7 @@ pub struct DetachableSocket(Rc<Inner>);
 
 struct Inner {
     socket: RefCell<Option<AcceptedSocket>>,
-    permit: Cell<Option<ConnectionPermit>>,
+    progress: Progress,
     /// Counts the stream that was rejected on this connection.
     rejected: Cell<Option<StreamGuard>>,
     /// The last write was blocked, so actix still has bytes to write.
@@ -115,13 +94,6 @@ struct Inner {
     buffer: RefCell<Option<BlockedBuffer>>,
 }
 
-/// A time in which the client accepts no data.
-struct Stall {
-    since: Instant,
-    /// Time of the next attempt to write.
-    next_attempt: Pin<Box<Sleep>>,
-}
-
 impl fmt::Debug for DetachableSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DetachableSocket")
@@ -131,19 +103,19 @@ impl fmt::Debug for DetachableSocket {
 }
 
 impl DetachableSocket {
-    /// Wraps an accepted socket, and counts it in `open` until it is closed.
+    /// Wraps the socket of an accepted connection, which counts as open until it is closed.
     ///
     /// While actix has the connection, a write fails if the client accepts no data for too long.
     /// `write_timeout` is the shortest such time; see [`stall`](super::stall).
     #[must_use]
     pub fn new(
         socket: impl Into<AcceptedSocket>,
-        open: &OpenConnections,
+        connection: OpenConnection,
         write_timeout: Duration,
     ) -> Self {
         Self(Rc::new(Inner {
             socket: RefCell::new(Some(socket.into())),
-            permit: Cell::new(Some(open.permit())),
+            progress: Progress::new(connection),
             rejected: Cell::default(),
             is_blocked: Cell::new(false),
             detach_waker: RefCell::default(),
@@ -162,7 +134,7 @@ impl DetachableSocket {
 
     /// Closes the connection at once. Bytes that actix has not written are lost.
     pub fn close(&self) {
-        drop((self.0.socket.take(), self.0.permit.take()));
+        drop((self.0.socket.take(), self.0.progress.take_permit()));
     }
 
     /// Closes the connection at once with a reset, because the client is unreachable.
@@ -231,7 +203,8 @@ impl DetachableSocket {
             Poll::Ready(())
         })
         .await;
-        let (Some(socket), Some(permit)) = (self.0.socket.take(), self.0.permit.take()) else {
+        let (Some(socket), Some(permit)) = (self.0.socket.take(), self.0.progress.take_permit())
+        else {
             return Ok(None);
         };
         Ok(Some(DetachedSocket {
@@ -241,43 +214,27 @@ impl DetachableSocket {
         }))
     }
 
-    /// Tries to write to a client that accepts no data, once per retry interval.
-    ///
-    /// The attempts are necessary because a socket becomes writable only when it has much room.
-    /// Ready when an attempt succeeds or fails, or when the client is stalled.
-    fn poll_write_stalled(
-        &self,
-        cx: &mut Context<'_>,
-        socket: &AcceptedSocket,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let interval = retry_interval(self.0.write_timeout);
-        let mut stall = self.0.stall.borrow_mut();
-        let stall = stall.get_or_insert_with(|| {
-            let since = Instant::now();
-            Stall {
-                since,
-                next_attempt: Box::pin(sleep_until(since + interval)),
-            }
+    /// Returns why the connection must be closed, after a read.
+    fn poll_close(&self, cx: &Context<'_>, read: &Poll<io::Result<()>>) -> Option<CloseReason> {
+        let reason = self.0.progress.with(|connection| match read {
+            Poll::Pending => connection.poll_close(cx),
+            Poll::Ready(_) => connection.close_reason(),
         });
-        loop {
-            ready!(stall.next_attempt.as_mut().poll(cx));
-            match socket.write_now(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-            let is_unreachable = self.is_unreachable();
-            if is_unreachable {
-                socket.reset_on_close();
-            }
-            let accepted = self.0.accepted.get();
-            let unsent_max = socket.unsent_bytes_max();
-            let stall_timeout = accepted.stall_timeout(self.0.write_timeout, unsent_max);
-            if is_unreachable || stall.since.elapsed() > stall_timeout {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            stall.next_attempt.as_mut().reset(Instant::now() + interval);
+        reason.flatten()
+    }
+
+    /// Closes a connection that the table wants closed.
+    fn close_overdue(&self, reason: CloseReason) {
+        if reason == CloseReason::HeadTimeout
+            && let Some(socket) = self.0.socket.borrow().as_ref()
+        {
+            // Nothing else waits to be written. A client that does not read gets nothing.
+            let _ = socket.write_now(HEAD_TIMEOUT);
         }
+        self.0
+            .progress
+            .with(|connection| connection.record_close(reason));
+        self.close();
     }
 
     /// Records the outcome of a write, and wakes `detach` if the write is not blocked.
@@ -286,6 +243,7 @@ impl DetachableSocket {
             let mut accepted = self.0.accepted.get();
             accepted.add(*count);
             self.0.accepted.set(accepted);
+            self.0.progress.record_written(*count);
             self.0.stall.take();
         }
         self.0.is_blocked.set(written.is_pending());
@@ -303,9 +261,23 @@ impl AsyncRead for DetachableSocket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.0.socket.borrow_mut().as_mut() {
+        let filled = buffer.filled().len();
+        let read = match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => Pin::new(socket).poll_read(cx, buffer),
-            None => Poll::Ready(Ok(())),
+            None => return Poll::Ready(Ok(())),
+        };
+        if buffer.filled().len() > filled {
+            self.0.progress.record_read();
+        }
+        match self.poll_close(cx, &read) {
+            Some(reason) => {
+                self.close_overdue(reason);
+                // The connection reads as closed, and a request that is complete too late is not
+                // handled.
+                buffer.set_filled(filled);
+                Poll::Ready(Ok(()))
+            }
+            None => read,
         }
     }
 }
@@ -332,6 +304,8 @@ impl AsyncWrite for DetachableSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // actix flushes the socket after it has written its whole buffer.
+        self.0.progress.record_flushed();
         match self.0.socket.borrow_mut().as_mut() {
             Some(socket) => Pin::new(socket).poll_flush(cx),
             None => Poll::Ready(Ok(())),
@@ -345,6 +319,3 @@ impl AsyncWrite for DetachableSocket {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,6 +16,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr},
+    os::fd::AsRawFd as _,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -84,6 +85,12 @@ impl AcceptedSocket {
             Self::Tcp(socket) => socket.peer_addr().ok(),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Returns the number of the socket's descriptor.
+    pub(crate) fn descriptor(&self) -> usize {
+        let number = with_socket!(self, socket => socket.as_raw_fd());
+        usize::try_from(number).unwrap_or(0)
     }
 
     /// Returns the network of the client, if it has one and is still connected.

@@ -64,6 +64,7 @@ pub fn stream_body(
     let opening = state.encode_opening(streams.settings.retry, comment);
     let socket = handover.as_ref().map(|handover| handover.socket.clone());
     if let Some(socket) = &socket {
+        socket.start_stream();
         socket.count_blocked(streams.blocked.clone());
     }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));

@@ -27,6 +27,7 @@ pub(super) struct LogMetrics {
     history_events_read: Count,
     searched: Count,
     searches_waiting: Level,
+    history_memory: Level,
     failover_losses: Count,
     gap_records: Count,
     followed_channels: Level,
@@ -41,6 +42,12 @@ impl LogMetrics {
             self.history_events_read.clone(),
         );
         self.register_searches(registry);
+        registry.register_with_unit(
+            "history_memory",
+            "Memory of the responses of GET /events that clients are reading",
+            Unit::Bytes,
+            self.history_memory.clone(),
+        );
         registry.register(
             "failover_losses",
             "Times this node found that Redis has lost acknowledged events",
@@ -113,6 +120,16 @@ impl LogMetrics {
 
     pub(super) fn remove_waiting_search(&self) {
         self.searches_waiting.dec();
+    }
+
+    pub(super) fn add_history_memory(&self, bytes: usize) {
+        self.history_memory
+            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn subtract_history_memory(&self, bytes: usize) {
+        self.history_memory
+            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(super) fn record_failover_loss(&self) {

@@ -7,11 +7,13 @@
 //!
 //! | file | metrics |
 //! |---|---|
+//! | `connections` | open and closed connections |
 //! | `publishing` | publishing, and rejected requests |
 //! | `streams` | streams, and what they read from history |
 //! | `log` | the size of the log, `GET /events`, losses |
 //! | `process` | CPU, memory and files of the process |
 
+mod connections;
 mod log;
 #[cfg(target_os = "linux")]
 mod process;
@@ -36,7 +38,10 @@ use prometheus_client::{
 use sse_proto::api::GapReason;
 
 pub use self::log::LogSize;
-use self::{log::LogMetrics, publishing::PublishingMetrics, streams::StreamMetrics};
+use self::{
+    connections::ConnectionMetrics, log::LogMetrics, publishing::PublishingMetrics,
+    streams::StreamMetrics,
+};
 use crate::log_writer::dropped_lines;
 
 /// A number that only grows.
@@ -51,6 +56,7 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
+    connections: ConnectionMetrics,
     publishing: PublishingMetrics,
     streams: StreamMetrics,
     log: LogMetrics,
@@ -97,9 +103,10 @@ impl Metrics {
     /// Registers all metrics, with the value zero.
     #[must_use]
     pub fn new() -> Self {
-        let (publishing, streams, log, access_lines_dropped) = Default::default();
+        let (connections, publishing, streams, log, access_lines_dropped) = Default::default();
         let mut inner = Inner {
             registry: Registry::default(),
+            connections,
             publishing,
             streams,
             log,
@@ -116,6 +123,30 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.0.registry);
         text
+    }
+
+    /// Creates the metrics of connections in these states, and closed for these reasons.
+    pub fn create_connection_labels(
+        &self,
+        states: impl IntoIterator<Item = &'static str>,
+        reasons: impl IntoIterator<Item = &'static str>,
+    ) {
+        for state in states {
+            self.set_connections(state, 0);
+        }
+        for reason in reasons {
+            drop(self.0.connections.closed(reason));
+        }
+    }
+
+    /// Sets the number of open connections in `state`.
+    pub fn set_connections(&self, state: &'static str, connections: usize) {
+        self.0.connections.set_open(state, connections);
+    }
+
+    /// Counts a connection that the server closed.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.0.connections.closed(reason).inc();
     }
 
     /// Counts `events` that were acknowledged to a publisher.
@@ -195,6 +226,16 @@ impl Metrics {
         self.0.log.remove_waiting_search();
     }
 
+    /// Counts memory that a response of `GET /events` uses.
+    pub fn history_memory_claimed(&self, bytes: usize) {
+        self.0.log.add_history_memory(bytes);
+    }
+
+    /// Counts memory that a response of `GET /events` has released.
+    pub fn history_memory_released(&self, bytes: usize) {
+        self.0.log.subtract_history_memory(bytes);
+    }
+
     /// Sets how much the log holds.
     pub fn set_log_size(&self, size: LogSize) {
         self.0.log.set_size(size);
@@ -250,6 +291,7 @@ impl Inner {
         let registry = self.registry.sub_registry_with_prefix("sse");
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of the server", Info::new(version));
+        self.connections.register(registry);
         self.publishing.register(registry);
         self.streams.register(registry);
         self.log.register(registry);

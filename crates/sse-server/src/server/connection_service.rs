@@ -14,7 +14,7 @@
 
 use std::{future::ready, io, net::SocketAddr, time::Duration};
 
-use actix_http::{Extensions, HttpService, Request, error::DispatchError};
+use actix_http::{Extensions, HttpService, KeepAlive, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{
     IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _,
@@ -33,19 +33,20 @@ use super::{
     listen::{Listener, ListeningSocket},
     protocol_errors::ProtocolErrorLog,
     shutdown::PUBLISH_TIMEOUT_S,
+    track_requests::track_requests,
 };
 use crate::{
     ListenAddress,
-    fanout::{
-        detach::{DetachableSocket, OpenConnections},
-        socket::AcceptedSocket,
-        stall,
-    },
+    connections::ConnectionTable,
+    fanout::{detach::DetachableSocket, socket::AcceptedSocket, stall},
     http::{self, AppState},
 };
 
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that actix may have accepted beyond the limit. Each of them is closed at once, so
+/// this bounds only those that a worker has not seen yet.
+const QUEUED_MAX: usize = 64;
+/// Descriptors that must be free. Below that, a new connection needs the place of another one.
+const FREE_FILES_MIN: usize = 16;
 /// How long a connection stays open whose request body was not read to its end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -63,10 +64,15 @@ type Accepted = (DetachableSocket, Option<SocketAddr>);
 /// Name of the service in the log of actix-server.
 const SERVICE: &str = "sse-server";
 
-/// Limits of the connections of all listeners together.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ConnectionLimits {
+/// Accepts connections up to a limit.
+#[derive(Debug, Clone)]
+pub(super) struct Acceptor {
+    /// The connections of all listeners together.
+    pub(super) connections: ConnectionTable,
+    /// The limit of `connections`.
     pub(super) connections_max: usize,
+    /// Descriptors of the process.
+    pub(super) files_max: usize,
     /// Shortest time without progress after which a client is stalled.
     pub(super) write_timeout: Duration,
 }
@@ -75,17 +81,15 @@ pub(super) struct ConnectionLimits {
 pub(super) fn serve(
     listeners: Vec<Listener>,
     state: &AppState,
-    limits: ConnectionLimits,
+    acceptor: &Acceptor,
 ) -> io::Result<Server> {
     let workers = cores();
-    let acceptor = Acceptor {
-        open: OpenConnections::default(),
-        limits,
-    };
+    // Beyond its own limit actix would accept nothing, and all clients would wait.
+    let accepted_max = acceptor.connections_max.saturating_add(QUEUED_MAX);
     let log = ProtocolErrorLog::default();
     let mut builder = Server::build()
         .workers(workers)
-        .max_concurrent_connections((limits.connections_max / workers).max(1))
+        .max_concurrent_connections(accepted_max.div_ceil(workers))
         .shutdown_timeout(PUBLISH_TIMEOUT_S)
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
@@ -139,26 +143,22 @@ impl Connections {
     }
 }
 
-/// Accepts connections up to a limit.
-#[derive(Clone)]
-struct Acceptor {
-    open: OpenConnections,
-    limits: ConnectionLimits,
-}
-
 impl Acceptor {
-    /// Prepares an accepted socket; returns `None`, and closes it, if too many are open.
-    ///
-    /// The limit is checked here as well as by actix, which does not count the sockets that streams
-    /// have taken.
+    /// Prepares an accepted socket; returns `None`, and closes it, if there is no room for it.
     fn accept(&self, socket: AcceptedSocket) -> Option<Accepted> {
-        if self.open.count() >= self.limits.connections_max {
-            return None;
-        }
-        self.set_options(&socket);
         let peer = socket.peer_address();
-        let socket = DetachableSocket::new(socket, &self.open, self.limits.write_timeout);
+        let client = peer.map(|peer| peer.ip().into());
+        let connection = self
+            .connections
+            .accept(client, self.is_short_of_files(&socket))?;
+        self.set_options(&socket);
+        let socket = DetachableSocket::new(socket, connection, self.write_timeout);
         Some((socket, peer))
+    }
+
+    /// Whether almost all descriptors are in use. A new descriptor has the lowest free number.
+    fn is_short_of_files(&self, socket: &AcceptedSocket) -> bool {
+        socket.descriptor().saturating_add(FREE_FILES_MIN) >= self.files_max
     }
 
     /// Sets the options of a socket. A connection works without any of them, so errors are
@@ -179,7 +179,7 @@ impl Acceptor {
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         {
-            let user_timeout = stall::user_timeout(self.limits.write_timeout);
+            let user_timeout = stall::user_timeout(self.write_timeout);
             let _ = socket.set_tcp_notsent_lowat(stall::UNSENT_BYTES);
             let _ = socket.set_tcp_user_timeout(Some(user_timeout));
         }
@@ -235,13 +235,15 @@ fn http_service(
         .configure(move |config| http::routes(config, state, address))
         .into_factory()
         .map_err(|error: actix_web::Error| error.error_response());
+    // The table of connections limits the times of heads and of idle connections. actix would limit
+    // only the first head of a connection.
     HttpService::build()
         .graceful_shutdown_signal(move || {
             let shutdown = shutdown.clone();
             async move { shutdown.notified().await }
         })
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         // With half-closed connections, a subscriber that closes its side would be noticed only
         // when the next event cannot be written.
@@ -258,5 +260,5 @@ fn http_service(
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
             data.insert(connection.clone());
         })
-        .h1(map_config(app, |()| AppConfig::default()))
+        .h1(map_config(track_requests(app), |()| AppConfig::default()))
 }

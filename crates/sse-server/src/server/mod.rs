@@ -6,6 +6,7 @@
 //! | `listen` | the listening sockets |
 //! | `unix_socket` | one of them, and its file |
 //! | `connection_service` | from an accepted socket to HTTP |
+//! | `track_requests` | reports requests to their connection |
 //! | `protocol_errors` | logs clients that do not speak HTTP |
 //! | `announce` | the log lines and the URL at start |
 //! | `shutdown` | the order in which the parts end |
@@ -16,6 +17,7 @@ mod listen;
 mod open_broker;
 mod protocol_errors;
 mod shutdown;
+mod track_requests;
 mod unix_socket;
 
 #[cfg(target_os = "linux")]
@@ -27,7 +29,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use self::shutdown::StopReason;
-use self::{connection_service::ConnectionLimits, listen::Listening, shutdown::Running};
+use self::{connection_service::Acceptor, listen::Listening, shutdown::Running};
 #[cfg(target_os = "linux")]
 use crate::{
     ListenAddress,
@@ -38,13 +40,15 @@ use crate::{
     broker::{Broker, BrokerError},
     channel::Hub,
     config::Config,
+    connections::{ConnectionLimits, ConnectionTable, sweep},
     fanout::{
         admission::Admission, attached_list::AttachedList, attached_sockets::AttachedSockets,
         blocked::BlockedBytes, page_cache::PageCache, streams::Streams, thread::Fanout,
     },
     http::{AppState, BodyMemory, HistoryBudget, Origins, Readiness, Rejections},
     metrics::Metrics,
-    open_files::raise_open_files,
+    open_files::{OpenFiles, raise_open_files},
+    supervised::supervised_task,
 };
 
 /// Connections that are reserved for publishers and health checks.
@@ -76,9 +80,11 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
     let metrics = Metrics::new();
     let access_log = open_access_log(config, &metrics)?;
     let broker = open_broker::open(config, metrics.clone(), failed).await?;
-    let connections_max = raise_open_files();
-    let Listening { listeners, files } =
-        listen::bind_all(&config.addresses, config.socket_mode).await?;
+    let files = raise_open_files();
+    let Listening {
+        listeners,
+        files: socket_files,
+    } = listen::bind_all(&config.addresses, config.socket_mode).await?;
     let addresses: Vec<_> = listeners
         .iter()
         .map(|listener| listener.address.clone())
@@ -89,25 +95,26 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         broker: broker.clone(),
         metrics,
         access_log: access_log.clone(),
-        connections_max,
+        connections_max: files.connections_max,
         stopping: stopping.clone(),
     };
+    let acceptor = acceptor(config, files, resources.metrics.clone());
     let state = resources.app_state(config)?;
     let fanout = state.streams.fanout.clone();
     #[cfg(target_os = "linux")]
     let sweeper = start_sweeper(&addresses, config.fanout.write_timeout, &state.streams)
         .context("cannot start the thread that finds unreachable clients")?;
-    let limits = ConnectionLimits {
-        connections_max,
-        write_timeout: config.fanout.write_timeout,
-    };
     let server =
-        connection_service::serve(listeners, &state, limits).context("cannot serve HTTP")?;
-    announce::announce(config, &addresses, connections_max);
+        connection_service::serve(listeners, &state, &acceptor).context("cannot serve HTTP")?;
+    tokio::spawn(supervised_task(
+        "the sweep of connections",
+        sweep(acceptor.connections, stopping.clone()),
+    ));
+    announce::announce(config, &addresses, files.connections_max);
     Ok(Running {
         handle: server.handle(),
         serving: tokio::spawn(server),
-        socket_files: files,
+        socket_files,
         stopping,
         fanout,
         #[cfg(target_os = "linux")]
@@ -115,6 +122,23 @@ async fn start(config: &Config, failed: oneshot::Sender<BrokerError>) -> anyhow:
         broker,
         access_log,
     })
+}
+
+/// What decides on accepted connections.
+fn acceptor(config: &Config, files: OpenFiles, metrics: Metrics) -> Acceptor {
+    let open_max = files.connections_max;
+    let reserve = reserve(config.streams_max, open_max);
+    let limits = ConnectionLimits {
+        open_max,
+        reserve,
+        client_max: client_max(config.client_connections_max, open_max - reserve),
+    };
+    Acceptor {
+        connections: ConnectionTable::new(limits, metrics),
+        connections_max: open_max,
+        files_max: files.files_max,
+        write_timeout: config.fanout.write_timeout,
+    }
 }
 
 /// Starts to close the streams of clients that vanished from the network.
@@ -180,7 +204,7 @@ impl Resources {
                     .max(config.requests.event_bytes_max),
                 self.metrics.clone(),
             )),
-            history_budget: HistoryBudget::default(),
+            history_budget: HistoryBudget::new(self.metrics.clone()),
             rejections: Rejections::new(self.metrics.clone()),
             origins: Origins::new(&config.origins),
             streams: Streams {
@@ -229,23 +253,42 @@ fn start_fanout(
         .transpose()
 }
 
+/// Returns how many connections are reserved for publishers and health checks.
+fn reserve(streams_max: Option<NonZeroUsize>, connections_max: usize) -> usize {
+    let streams_max = most_streams(streams_max, connections_max);
+    let wanted = (connections_max / 10).max(CONNECTIONS_RESERVE);
+    wanted.min(connections_max.saturating_sub(streams_max))
+}
+
+/// Returns how many of the `general` connections one client may have: by default nine tenths, so
+/// that no client can keep all others from streams.
+fn client_max(chosen: Option<NonZeroUsize>, general: usize) -> usize {
+    chosen.map_or_else(|| (general - general / 10).max(1), NonZeroUsize::get)
+}
+
 /// Returns how many streams may be open.
 ///
 /// By default a tenth of the connections, at least [`CONNECTIONS_RESERVE`], is reserved for
 /// publishers and health checks. A number that the operator chose is lowered only if fewer than
 /// [`CONNECTIONS_RESERVE`] connections would be left.
 fn streams_max(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
-    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
-    let Some(wanted) = chosen.map(NonZeroUsize::get) else {
-        return without((connections_max / 10).max(CONNECTIONS_RESERVE));
-    };
-    let most = without(CONNECTIONS_RESERVE);
-    if wanted > most {
+    let streams_max = most_streams(chosen, connections_max);
+    if let Some(wanted) = chosen.map(NonZeroUsize::get)
+        && wanted > streams_max
+    {
         tracing::warn!(
-            "the limit of open files allows only {most} streams; --streams-max {wanted} is lowered to that"
+            "the limit of open files allows only {streams_max} streams; --streams-max {wanted} is lowered to that"
         );
     }
-    wanted.min(most)
+    streams_max
+}
+
+fn most_streams(chosen: Option<NonZeroUsize>, connections_max: usize) -> usize {
+    let without = |reserve| connections_max.saturating_sub(reserve).max(1);
+    match chosen.map(NonZeroUsize::get) {
+        None => without((connections_max / 10).max(CONNECTIONS_RESERVE)),
+        Some(wanted) => wanted.min(without(CONNECTIONS_RESERVE)),
+    }
 }
 
 fn cores() -> usize {
@@ -263,5 +306,11 @@ mod tests {
         assert_eq!(streams_max(None, 10), 1);
         assert_eq!(streams_max(NonZeroUsize::new(990), 1000), 984);
         assert_eq!(streams_max(NonZeroUsize::new(5), 1000), 5);
+        assert_eq!(client_max(None, 900), 810);
+        assert_eq!(client_max(NonZeroUsize::new(5), 900), 5);
+        assert_eq!(reserve(None, 1000), 100);
+        assert_eq!(reserve(None, 16), 15);
+        assert_eq!(reserve(NonZeroUsize::new(990), 1000), 16);
+        assert_eq!(reserve(NonZeroUsize::new(5), 1000), 100);
     }
 }

@@ -12,6 +12,7 @@
 //! | `client_shares` | A client that takes what it can get of a limit leaves a part for others. |
 //! | `common` | The harness: servers, Redis, a TCP proxy and a subscriber that reads the wire. |
 //! | `compressing_proxy` | A proxy that compresses streams does not hold back a part of an event. |
+//! | `connections` | Slow, idle or too many connections are closed, and other clients notice nothing. |
 //! | `damaged` (a) | A damaged log file costs only the damaged events, and a gap reports them. |
 //! | `failover` (a) | A wiped or shortened log is reported to each subscriber that it affects. |
 //! | `fanout` (a) | A slow, stalled or talkative client does not affect the other streams. |
@@ -57,6 +58,7 @@ mod broker_contract;
 mod client_shares;
 mod common;
 mod compressing_proxy;
+mod connections;
 mod damaged;
 mod failover;
 mod fanout;

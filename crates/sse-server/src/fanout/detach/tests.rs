@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     io::{ErrorKind, Write as _},
     net::TcpListener,
-    sync::atomic::AtomicUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use actix_http::{Extensions, HttpService, Request, Response, StatusCode, body::BodyStream};
@@ -16,12 +19,17 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     sync::mpsc,
+    time::Instant,
 };
 
 use super::*;
-use crate::fanout::stall::UNSENT_BYTES;
+use crate::{connections::ConnectionTable, fanout::stall::UNSENT_BYTES};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn open_connection() -> OpenConnection {
+    ConnectionTable::for_tests().accept(None, false).unwrap()
+}
 
 /// Connects two sockets with small buffers. The second one is the accepted one.
 fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -78,8 +86,7 @@ async fn a_client_that_accepts_no_data_is_closed_after_its_stall_timeout() {
 
 /// Checks the stall timeout of a connection whose kernel may hold `unsent_max` unsent bytes.
 async fn assert_closed_when_stalled(accepted: impl Into<AcceptedSocket>, unsent_max: u32) {
-    let open = OpenConnections::default();
-    let mut connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
+    let mut connection = DetachableSocket::new(accepted, open_connection(), WRITE_TIMEOUT);
     let (bytes, waited) = write_until_stalled(&mut connection).await;
     let mut accepted = BytesAccepted::default();
     accepted.add(bytes);
@@ -94,17 +101,77 @@ async fn assert_closed_when_stalled(accepted: impl Into<AcceptedSocket>, unsent_
     );
 }
 
+/// Writes a response to a client that reads `bytes` every 100 ms. Returns the bytes accepted, and
+/// how long it took until the write failed: `None` if it did not within ten minutes.
+async fn write_to_reader(is_stream: bool, bytes: usize) -> (usize, Option<Duration>) {
+    let (mut client, accepted) = tcp_pair();
+    let mut connection =
+        DetachableSocket::new(accepted, open_connection(), Duration::from_hours(1));
+    let guard = connection.start_request(false);
+    assert!(!guard.start_response());
+    if is_stream {
+        connection.start_stream();
+    }
+    let begun = Instant::now();
+    let mut accepted = 0;
+    let write = async {
+        loop {
+            match connection.write(&[b'x'; 1024]).await {
+                Ok(count) => accepted += count,
+                Err(error) => return assert_eq!(error.kind(), ErrorKind::TimedOut),
+            }
+        }
+    };
+    let read = async {
+        let mut buffer = vec![0; bytes];
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // A client that reads nothing has an empty buffer.
+            client.read_exact(&mut buffer).await.unwrap();
+        }
+    };
+    let is_closed = tokio::select! {
+        () = write => true,
+        () = read => unreachable!(),
+        () = tokio::time::sleep(Duration::from_mins(10)) => false,
+    };
+    (accepted, is_closed.then(|| begun.elapsed()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_must_be_read_at_the_lowest_rate() {
+    // The attempts to write are a second apart.
+    let margin = Duration::from_secs(3);
+    for bytes in [0, 50] {
+        let (accepted, closed_after) = write_to_reader(false, bytes).await;
+        let closed_after = closed_after.expect("too slow");
+        let lowest = Duration::from_millis(accepted.saturating_sub(UNSENT_BYTES as usize) as u64);
+        assert!(
+            closed_after >= lowest,
+            "{closed_after:?} for {accepted} bytes"
+        );
+        assert!(
+            closed_after <= lowest + margin,
+            "{closed_after:?} for {accepted} bytes"
+        );
+    }
+    assert_eq!(write_to_reader(false, 110).await.1, None);
+    // A stream has only the stall timeout.
+    assert_eq!(write_to_reader(true, 50).await.1, None);
+}
+
 #[tokio::test]
 async fn a_socket_is_detached_once_and_counts_as_open_until_it_is_dropped() {
     let (_client, accepted) = tcp_pair();
-    let open = OpenConnections::default();
-    let connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
+    let table = ConnectionTable::for_tests();
+    let open = table.accept(None, false).unwrap();
+    let connection = DetachableSocket::new(accepted, open, WRITE_TIMEOUT);
     let detached = connection.detach().await.unwrap();
     assert!(detached.is_some());
     assert!(connection.detach().await.unwrap().is_none());
-    assert_eq!(open.count(), 1);
+    assert_eq!(table.open_count(), 1);
     drop(detached);
-    assert_eq!(open.count(), 0);
+    assert_eq!(table.open_count(), 0);
 }
 
 /// Both properties of the contract, with actix's real dispatcher. The opening is much larger than
@@ -124,8 +191,7 @@ async fn assert_contract(
     const OPENING_BYTES: usize = 1 << 20;
     let requests = Arc::new(AtomicUsize::new(0));
     let counter = requests.clone();
-    let open = OpenConnections::default();
-    let connection = DetachableSocket::new(accepted, &open, WRITE_TIMEOUT);
+    let connection = DetachableSocket::new(accepted, open_connection(), WRITE_TIMEOUT);
     let (sender, mut detached) = mpsc::unbounded_channel();
     let service = HttpService::build()
         .on_connect_ext(|connection: &DetachableSocket, data: &mut Extensions| {
@@ -208,8 +274,8 @@ async fn assert_contract(
 #[tokio::test(start_paused = true)]
 async fn a_blocked_write_to_an_unreachable_client_fails_at_the_next_attempt() {
     let (_client, accepted) = tcp_pair();
-    let open = OpenConnections::default();
-    let mut connection = DetachableSocket::new(accepted, &open, Duration::from_hours(1));
+    let mut connection =
+        DetachableSocket::new(accepted, open_connection(), Duration::from_hours(1));
     let sockets = AttachedSockets::default();
     let cookie = connection.0.socket.borrow().as_ref().unwrap().cookie();
     let _watched = connection.watch(&sockets).unwrap();

@@ -7,10 +7,11 @@ use sse_proto::{Channel, EventId, Position};
 use super::*;
 use crate::{
     channel::{MultiSubscription, SubscriptionOptions, TailLimits},
+    connections::ConnectionTable,
     fanout::{
         TransferCoding,
         admission::{Admission, AdmissionDecision},
-        detach::{DetachableSocket, OpenConnections},
+        detach::DetachableSocket,
         test_support::memory_broker,
     },
 };
@@ -55,9 +56,9 @@ async fn add_stream(
     let (accepted, _) = listener.accept().unwrap();
     accepted.set_nonblocking(true).unwrap();
     let accepted = tokio::net::TcpStream::from_std(accepted).unwrap();
-    let open = OpenConnections::default();
-    let socket = DetachableSocket::new(accepted, &open, Duration::from_secs(10));
-    let AdmissionDecision::Admitted(guard) = admission.admit(false) else {
+    let connection = ConnectionTable::for_tests().accept(None, false).unwrap();
+    let socket = DetachableSocket::new(accepted, connection, Duration::from_secs(10));
+    let AdmissionDecision::Admitted(guard) = admission.admit(false, true) else {
         panic!("the limit is reached")
     };
     let start = Ok(Position::After(EventId::ZERO));

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::{
     budget::{Budget, ClientNet, Share},
     http::error::{ApiError, ApiResult},
+    metrics::Metrics,
 };
 
 /// Responses that are read from the log and written as JSON at a time.
@@ -37,23 +38,26 @@ const PIECE_BYTES: usize = 32 << 10;
 pub struct HistoryBudget {
     reads: Budget,
     memory_kib: Budget,
+    metrics: Metrics,
 }
 
-impl Default for HistoryBudget {
-    fn default() -> Self {
+impl HistoryBudget {
+    /// Creates a budget that nothing uses.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
         Self {
+            metrics,
             reads: Budget::new(READS_MAX, CLIENT_READS_MAX),
             memory_kib: Budget::new(MEMORY_KIB, MEMORY_KIB / CLIENT_PART),
         }
     }
-}
 
-impl HistoryBudget {
     /// Waits until one more response of `client` may be prepared.
     pub(super) async fn acquire(&self, client: Option<ClientNet>) -> ApiResult<Permit> {
         let read = acquire(&self.reads, client, 1).await?;
         Ok(Permit {
             memory_kib: self.memory_kib.clone(),
+            metrics: self.metrics.clone(),
             client,
             _read: read,
         })
@@ -63,6 +67,7 @@ impl HistoryBudget {
 /// The right to prepare one response.
 pub(super) struct Permit {
     memory_kib: Budget,
+    metrics: Metrics,
     client: Option<ClientNet>,
     _read: Share,
 }
@@ -76,8 +81,8 @@ impl Permit {
         let kib = rest.len().div_ceil(1024);
         let memory = acquire(&self.memory_kib, self.client, kib).await?;
         Ok(HistoryBody {
+            memory: UsedMemory::new(rest.len(), memory, self.metrics),
             rest,
-            _memory: memory,
         })
     }
 }
@@ -87,11 +92,37 @@ async fn acquire(budget: &Budget, client: Option<ClientNet>, permits: usize) -> 
     share.ok_or(ApiError::HistoryMemoryFull)
 }
 
+/// The memory of one response, which the metrics count until it is dropped.
+#[derive(Debug)]
+struct UsedMemory {
+    bytes: usize,
+    _share: Share,
+    metrics: Metrics,
+}
+
+impl UsedMemory {
+    fn new(bytes: usize, share: Share, metrics: Metrics) -> Self {
+        metrics.history_memory_claimed(bytes);
+        Self {
+            bytes,
+            _share: share,
+            metrics,
+        }
+    }
+}
+
+impl Drop for UsedMemory {
+    fn drop(&mut self) {
+        self.metrics.history_memory_released(self.bytes);
+    }
+}
+
 /// The rest of a response, and its memory.
 #[derive(Debug)]
 pub(super) struct HistoryBody {
     rest: Bytes,
-    _memory: Share,
+    #[expect(dead_code, reason = "released when it is dropped")]
+    memory: UsedMemory,
 }
 
 impl HistoryBody {

@@ -73,7 +73,9 @@ pub(crate) async fn stream(
         .hub
         .reserve(&asked.channels, client)
         .map_err(|FollowLimitReached| ApiError::TooManyChannels)?;
-    let guard = match state.streams.admission.admit(asked.resumes()) {
+    let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
+    let admission = &state.streams.admission;
+    let guard = match admission.admit(asked.resumes(), may_stream) {
         AdmissionDecision::Admitted(guard) => guard,
         AdmissionDecision::Rejected(guard) => return Ok(reject(&request, guard)),
         AdmissionDecision::Dropped => return Ok(drop_connection(&request)),

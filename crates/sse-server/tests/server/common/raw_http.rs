@@ -53,6 +53,18 @@ impl RawConnection {
         }
     }
 
+    /// Sends more bytes on the same connection.
+    pub(crate) async fn send_more(&mut self, bytes: &str) {
+        self.socket.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// Receives until everything received so far contains `text` this many times.
+    pub(crate) async fn receive_until_count(&mut self, text: &str, count: usize) {
+        while self.text().matches(text).count() < count {
+            assert!(self.receive().await, "no {text:?} in {:?}", self.text());
+        }
+    }
+
     /// Receives more bytes; returns whether there were any.
     async fn receive(&mut self) -> bool {
         let received = self.socket.read_buf(&mut self.received);
