@@ -44,6 +44,22 @@ pub struct Handover {
     pub coding: TransferCoding,
 }
 
+/// A stream that is about to be served.
+pub struct OpenStream {
+    /// What the client receives, or that this is unknown yet.
+    pub subscription: NewSubscription,
+    /// The last event that the client wants.
+    pub until: Option<EventId>,
+    /// Counts the stream.
+    pub guard: StreamGuard,
+    /// Keeps the channels until the stream has joined them.
+    pub reserved: ReservedChannels,
+    /// Searches for the client.
+    pub searcher: Searcher,
+    /// `None` if the stream must stay attached.
+    pub handover: Option<Handover>,
+}
+
 /// Creates the body of a stream.
 ///
 /// With a `handover` and fan-out threads the body ends when a thread has taken the socket.
@@ -52,15 +68,17 @@ pub struct Handover {
 #[must_use]
 pub fn stream_body(
     streams: Streams,
-    new: NewSubscription,
-    until: Option<EventId>,
+    OpenStream {
+        subscription,
+        until,
+        guard,
+        reserved,
+        searcher,
+        handover,
+    }: OpenStream,
     comment: &str,
-    guard: StreamGuard,
-    reserved: ReservedChannels,
-    handover: Option<Handover>,
-    searcher: Searcher,
 ) -> impl MessageBody + use<> {
-    let state = State::from(new);
+    let state = State::from(subscription);
     let opening = state.encode_opening(streams.settings.retry, comment);
     let socket = handover.as_ref().map(|handover| handover.socket.clone());
     if let Some(socket) = &socket {

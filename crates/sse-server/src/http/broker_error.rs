@@ -67,3 +67,23 @@ pub(super) const fn general_message(error: &BrokerError) -> Option<&'static str>
         | BrokerError::TooManyChannels(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_contains_internals() {
+        let internal = || "Redis at 192.0.2.1:6379: timed out".to_owned();
+        for error in [
+            BrokerError::Unavailable(internal()),
+            BrokerError::OutcomeUnknown(internal()),
+            BrokerError::Damaged(internal()),
+            BrokerError::Full(internal()),
+        ] {
+            assert!(error.to_string().contains(&internal()));
+            let message = message(&error);
+            assert!(!message.contains("192.0.2.1"), "{message}");
+        }
+    }
+}

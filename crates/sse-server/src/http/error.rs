@@ -334,23 +334,11 @@ mod tests {
 
     #[test]
     fn an_internal_cause_is_replaced_by_its_reference() {
-        let secret = "Redis at 192.0.2.1:6379: timed out".to_owned();
-        for error in [
-            BrokerError::Unavailable(secret.clone()),
-            BrokerError::OutcomeUnknown(secret.clone()),
-            BrokerError::Damaged(secret.clone()),
-            BrokerError::Full(secret.clone()),
-        ] {
-            let rejection = ApiError::from(error).rejection("code");
-            let cause = rejection.cause.unwrap();
-            assert!(cause.text.contains(&secret), "{}", cause.text);
-            assert!(
-                !rejection.message.contains("192.0.2.1"),
-                "{}",
-                rejection.message
-            );
-            assert!(rejection.message.contains(&cause.reference.to_string()));
-        }
+        let error = ApiError::from(BrokerError::Full("/var/lib/sse: 5 bytes".to_owned()));
+        let Rejection { message, cause, .. } = error.rejection("code");
+        let cause = cause.unwrap();
+        assert!(cause.text.contains("/var/lib/sse"), "{}", cause.text);
+        assert!(message.contains(&cause.reference.to_string()), "{message}");
         let full = ApiError::from(BrokerError::TooManyChannels(3)).rejection("code");
         assert!(full.cause.is_none() && full.message.contains("3 channels"));
     }

@@ -41,7 +41,7 @@ use crate::{
         admission::{AdmissionDecision, StreamGuard},
         detach::DetachableSocket,
         start::{NewSubscription, is_over, start_subscription},
-        stream_body::{self, Handover},
+        stream_body::{self, Handover, OpenStream},
     },
 };
 
@@ -127,16 +127,15 @@ async fn open_stream(
     if let Some(log) = &state.access_log {
         guard.set_record(stream_record(log, request));
     }
-    let body = stream_body::stream_body(
-        state.streams.clone(),
+    let stream = OpenStream {
         subscription,
         until,
-        &comment,
         guard,
         reserved,
-        handover(request),
         searcher,
-    );
+        handover: handover(request),
+    };
+    let body = stream_body::stream_body(state.streams.clone(), stream, &comment);
     with_note(event_stream(request, body), ResponseNote::StreamStart)
 }
 
