@@ -47,6 +47,9 @@ use std::sync::Weak;
 
 use sse_proto::{Channel, Event, EventId, api::Gap};
 
+use crate::budget::ClientNet;
+
+pub(crate) use self::redis::FollowPermit;
 use self::{
     embedded::Embedded,
     idempotency::{AppendItem, AppendOutcome},
@@ -62,6 +65,10 @@ pub use self::{
         Appended, BackPage, Continuity, GAP, Page, PageLimits, ReadFrom, Settled, Stored, lost_of,
     },
 };
+
+/// The broker follows as many channels as it may, of all clients or of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FollowLimitReached;
 
 /// The store of the events. The set is closed, and the settings choose one at start.
 #[derive(Debug, Clone)]
@@ -216,17 +223,40 @@ impl Broker {
         }
     }
 
+    /// Allows the caller to follow one more channel on behalf of `client`.
+    ///
+    /// # Errors
+    ///
+    /// The limit of followed channels is reached, which only Redis has.
+    pub(crate) fn follow_permit(
+        &self,
+        client: Option<ClientNet>,
+    ) -> Result<Option<FollowPermit>, FollowLimitReached> {
+        match self {
+            Self::Embedded(_) | Self::Memory(_) => Ok(None),
+            Self::Redis(broker) => match broker.follow_permit(client) {
+                Some(permit) => Ok(Some(permit)),
+                None => Err(FollowLimitReached),
+            },
+        }
+    }
+
     /// Notifies `watcher` of every append to `channel` from now on, until the watcher is dropped.
     pub fn follow(&self, channel: &Channel, watcher: Weak<dyn Watcher>) {
         self.notifier().follow(channel, watcher);
-        if let Self::Redis(broker) = self {
-            broker.followed_changed();
-        }
+        self.update_subscription(channel);
     }
 
     /// Removes the watchers of `channel` that were dropped.
     pub fn remove_dropped_watchers(&self, channel: &Channel) {
         self.notifier().remove_dropped(channel);
+        self.update_subscription(channel);
+    }
+
+    fn update_subscription(&self, channel: &Channel) {
+        if let Self::Redis(broker) = self {
+            broker.update_subscription(channel);
+        }
     }
 
     fn notifier(&self) -> &ChangeNotifier {

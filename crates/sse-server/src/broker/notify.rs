@@ -56,6 +56,12 @@ impl ChangeNotifier {
         }
     }
 
+    /// Returns whether `channel` has watchers.
+    #[must_use]
+    pub fn is_followed(&self, channel: &Channel) -> bool {
+        self.lock().contains_key(channel)
+    }
+
     /// Returns the channels that have watchers, in no order.
     #[must_use]
     pub fn followed(&self) -> Vec<Channel> {

@@ -89,6 +89,12 @@ impl Budget {
         share.grow(permits, wait_max).await.then_some(share)
     }
 
+    /// Takes `permits` if they are free now.
+    pub(crate) fn try_acquire(&self, client: Option<ClientNet>, permits: usize) -> Option<Share> {
+        let mut share = self.share(client);
+        share.try_grow(permits).then_some(share)
+    }
+
     /// Returns how many permits are in use.
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
@@ -176,6 +182,21 @@ mod tests {
         assert_eq!((share.permits(), budget.used()), (4, 4));
         share.shrink_to(1);
         assert!(acquire(&budget, 1, 3).await.is_some());
+    }
+
+    #[test]
+    fn permits_that_are_free_are_taken_without_waiting() {
+        let budget = Budget::new(10, 4);
+        let take = |client: Option<u8>, permits| {
+            budget.try_acquire(client.map(|last| address(last).into()), permits)
+        };
+        let first = take(Some(1), 4);
+        assert!(first.is_some() && take(Some(1), 1).is_none());
+        let others = take(None, 6);
+        assert!(others.is_some() && take(Some(2), 1).is_none());
+        drop(first);
+        assert!(take(Some(2), 4).is_some());
+        assert_eq!(budget.used(), 6);
     }
 
     #[tokio::test]

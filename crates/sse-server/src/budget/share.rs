@@ -58,6 +58,23 @@ impl Share {
         timeout(wait_max, self.acquire(more)).await.is_ok()
     }
 
+    /// Takes `more` permits if they are free now; returns whether it got them.
+    pub(crate) fn try_grow(&mut self, more: usize) -> bool {
+        let client = self.client.as_ref();
+        let of_client = client.map(|client| try_acquire(&client.semaphore, more));
+        let (None | Some(Some(_))) = of_client else {
+            return false;
+        };
+        let Some(of_all) = try_acquire(&self.budget.shared.all, more) else {
+            return false;
+        };
+        if let Some(client) = &mut self.client {
+            add(&mut client.permit, of_client.flatten());
+        }
+        add(&mut self.of_all, Some(of_all));
+        true
+    }
+
     /// Returns how many permits one request may hold.
     fn most(&self) -> usize {
         let shared = &self.budget.shared;
@@ -105,6 +122,11 @@ impl Drop for Share {
 
 fn count(permit: Option<&OwnedSemaphorePermit>) -> usize {
     permit.map_or(0, OwnedSemaphorePermit::num_permits)
+}
+
+fn try_acquire(semaphore: &Arc<Semaphore>, permits: usize) -> Option<OwnedSemaphorePermit> {
+    let permits = u32::try_from(permits).ok()?;
+    semaphore.clone().try_acquire_many_owned(permits).ok()
 }
 
 /// Waits for permits. The semaphores are never closed.

@@ -6,10 +6,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
+use smallvec::SmallVec;
 use sse_cli::log_throttle::LogThrottle;
 use sse_proto::Channel;
 use tokio::runtime::Handle;
@@ -19,7 +21,8 @@ use super::{
     tail::{Tail, TailLimits},
 };
 use crate::{
-    broker::{Broker, BrokerError, PageLimits, notify::Watcher},
+    broker::{Broker, BrokerError, FollowLimitReached, FollowPermit, PageLimits, notify::Watcher},
+    budget::ClientNet,
     retry::retry_until_ok,
     supervised::supervised_task,
 };
@@ -63,25 +66,54 @@ impl Hub {
         &self.0.broker
     }
 
+    /// Reserves channels for a stream of `client` that may join them soon.
+    ///
+    /// A reserved channel counts as followed, but it is not fed before a stream joins it.
+    ///
+    /// # Errors
+    ///
+    /// The broker follows as many channels as it may.
+    pub(crate) fn reserve(
+        &self,
+        channels: &[Channel],
+        client: Option<ClientNet>,
+    ) -> Result<ReservedChannels, FollowLimitReached> {
+        let reserve =
+            |channel| self.find_or_create(channel, || self.0.broker.follow_permit(client));
+        channels
+            .iter()
+            .map(reserve)
+            .collect::<Result<_, _>>()
+            .map(ReservedChannels)
+    }
+
     /// Returns the channel, whose tail is fed until the last subscriber drops it.
     #[must_use]
     pub fn join(&self, channel: &Channel) -> Arc<LiveChannel> {
+        let Ok(live) = self.find_or_create(channel, || Ok::<_, Infallible>(None));
+        live.start(&self.0.broker);
+        live
+    }
+
+    fn find_or_create<E>(
+        &self,
+        channel: &Channel,
+        permit: impl FnOnce() -> Result<Option<FollowPermit>, E>,
+    ) -> Result<Arc<LiveChannel>, E> {
         let mut channels = self.0.lock();
         if let Some(live) = channels.get(channel).and_then(Weak::upgrade) {
-            return live;
+            return Ok(live);
         }
         let live = Arc::new(LiveChannel {
             tail: Tail::new(self.0.limits),
             channel: channel.clone(),
             feed: Mutex::new(FeedState::Idle(FeedPosition::Unknown)),
+            started: Once::new(),
             hub: Arc::downgrade(&self.0),
+            _permit: permit()?,
         });
         channels.insert(channel.clone(), Arc::downgrade(&live));
-        // Follow before reading: the other order loses every event published between the two.
-        let watcher: Arc<dyn Watcher> = live.clone();
-        self.0.broker.follow(channel, Arc::downgrade(&watcher));
-        watcher.changed();
-        live
+        Ok(live)
     }
 
     /// The channels that have subscribers, in no order.
@@ -108,10 +140,30 @@ pub struct LiveChannel {
     pub tail: Tail,
     channel: Channel,
     feed: Mutex<FeedState>,
+    /// Done once the channel follows the log.
+    started: Once,
     hub: Weak<Inner>,
+    /// Released after the channel is no longer followed.
+    _permit: Option<FollowPermit>,
 }
 
+/// Channels that can be joined. They stay reserved until this is dropped.
+#[derive(Debug)]
+pub struct ReservedChannels(
+    #[expect(dead_code, reason = "it keeps the channels")] SmallVec<[Arc<LiveChannel>; 1]>,
+);
+
 impl LiveChannel {
+    /// Begins to feed the tail, unless it is fed already.
+    fn start(self: &Arc<Self>, broker: &Broker) {
+        self.started.call_once(|| {
+            // Follow before reading: the other order loses every event published between the two.
+            let watcher: Arc<dyn Watcher> = self.clone();
+            broker.follow(&self.channel, Arc::downgrade(&watcher));
+            watcher.changed();
+        });
+    }
+
     fn feed(&self) -> MutexGuard<'_, FeedState> {
         // The state is valid after every statement, so a panic of another thread does no harm.
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)

@@ -33,7 +33,7 @@ pub use chunk::Chunk;
 pub use encode::{Envelope, IdAffixes};
 pub use filter::Filter;
 pub use frame::Frame;
-pub use hub::{Hub, LiveChannel};
+pub use hub::{Hub, LiveChannel, ReservedChannels};
 pub use multi::MultiSubscription;
 pub use start::{StartAt, UnreadableCursor};
 pub use subscription::{Settlement, Step, Subscription, SubscriptionOptions};

@@ -33,6 +33,8 @@ pub enum BrokerKind {
         prefix: String,
         /// Time for a reply.
         timeout: Duration,
+        /// Channels that a node follows at a time.
+        followed_max: usize,
     },
 }
 
@@ -173,5 +175,6 @@ fn redis(args: &Args, url: String) -> BrokerKind {
         url,
         prefix: args.redis_prefix.clone(),
         timeout: args.redis_timeout,
+        followed_max: args.redis_followed_max.get(),
     }
 }

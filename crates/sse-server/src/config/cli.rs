@@ -97,6 +97,21 @@ pub(super) struct Args {
     )]
     pub(super) redis_timeout: Duration,
 
+    /// Follow at most this many channels at a time over Redis: those with open streams here
+    ///
+    /// One client (an IPv4 address, or the /64 of an IPv6 address) gets a quarter. A stream of more
+    /// channels is rejected (503). A followed channel takes about 5 KiB of memory.
+    #[arg(
+        long,
+        env = "SSE_REDIS_FOLLOWED_MAX",
+        default_value = "40000",
+        value_name = "CHANNELS",
+        value_parser = parse_positive,
+        allow_negative_numbers = true,
+        help_heading = "Broker"
+    )]
+    pub(super) redis_followed_max: NonZeroUsize,
+
     /// Keep this many of a channel's newest events; older ones are trimmed
     #[arg(
         long,

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
-    channel::{MultiSubscription, Settlement, TailListener, multi::Fetch},
+    channel::{MultiSubscription, ReservedChannels, Settlement, TailListener, multi::Fetch},
 };
 
 /// Token of the event that wakes a thread for its mailbox.
@@ -48,6 +48,8 @@ pub struct NewStream {
     pub until: Option<EventId>,
     /// Counts the stream.
     pub guard: StreamGuard,
+    /// Keeps the channels until the stream has joined them.
+    pub reserved: Option<ReservedChannels>,
 }
 
 /// What a stream is, for an operator.

@@ -33,7 +33,7 @@ use super::{
     streams::Streams,
     thread::Fanout,
 };
-use crate::channel::MultiSubscription;
+use crate::channel::{MultiSubscription, ReservedChannels};
 
 /// What a fan-out thread needs to take over the connection of a stream.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ pub fn stream_body(
     until: Option<EventId>,
     comment: &str,
     guard: StreamGuard,
+    reserved: ReservedChannels,
     handover: Option<Handover>,
 ) -> impl MessageBody + use<> {
     let state = State::from(new);
@@ -76,6 +77,7 @@ pub fn stream_body(
         handover,
         opening: Some(opening),
         guard,
+        reserved: Some(reserved),
         last_write: Instant::now(),
         close_reason: CloseReason::Client,
     });
@@ -102,6 +104,8 @@ struct Driver {
     /// `None` once it is sent.
     opening: Option<Bytes>,
     guard: StreamGuard,
+    /// Keeps the channels until the stream has joined them.
+    reserved: Option<ReservedChannels>,
     last_write: Instant,
     /// Reported on drop. The default is `Client`: actix drops the body when the client is gone.
     close_reason: CloseReason,
@@ -253,6 +257,7 @@ impl Driver {
         {
             let attached = AttachedStream::new(&self.streams, subscription, self.until);
             self.state = State::Attached(Box::new(attached));
+            self.reserved = None;
         }
     }
 
@@ -273,6 +278,7 @@ impl Driver {
                 subscription,
                 until: self.until,
                 guard: self.guard.transfer(),
+                reserved: self.reserved.take(),
             });
         }
         Ok(Bytes::from_static(b":"))

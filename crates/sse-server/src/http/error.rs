@@ -25,6 +25,8 @@ pub(super) const ROUTES: &str = "\
 
 /// Delay before a retry if nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Delay before a retry that needs other streams to end.
+const RETRY_AFTER_STREAM: Duration = Duration::from_secs(5);
 
 /// The result of a step of a request.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -170,6 +172,12 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
+    /// The streams of this client, or of all clients, follow as many channels as they may.
+    #[error(
+        "too many channels are followed at once: close streams, or name fewer channels, and try \
+         again (--redis-followed-max sets the limit, of which one client gets a quarter)"
+    )]
+    TooManyChannels,
     /// The broker failed.
     #[error("{}", broker_message(.0))]
     Broker(#[from] BrokerError),
@@ -228,6 +236,7 @@ impl ApiError {
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
+            Self::TooManyChannels => ErrorCode::TooManyChannels,
             Self::Broker(error) => broker_code(error),
         }
     }
@@ -236,6 +245,7 @@ impl ApiError {
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
+            Self::TooManyChannels => Some(RETRY_AFTER_STREAM),
             Self::Broker(error) => broker_retry_after(error),
             _ => None,
         }
@@ -244,7 +254,7 @@ impl ApiError {
     /// Returns the cause that clients do not see; `None` if the message contains everything.
     fn cause(&self) -> Option<ErrorCause> {
         match self {
-            Self::Broker(error) if has_internal_cause(error) => {
+            Self::Broker(error) if general_message(error).is_some() => {
                 Some(ErrorCause::new(error.to_string()))
             }
             _ => None,
@@ -283,43 +293,32 @@ const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
     }
 }
 
-/// Whether the text of the error may contain addresses, paths or other internals.
-const fn has_internal_cause(error: &BrokerError) -> bool {
+/// Returns the message for clients if the error's own text may contain addresses, paths or other
+/// internals.
+const fn general_message(error: &BrokerError) -> Option<&'static str> {
     match error {
-        BrokerError::Unavailable(_)
-        | BrokerError::OutcomeUnknown(_)
-        | BrokerError::Damaged(_)
-        | BrokerError::Full(_) => true,
+        BrokerError::Unavailable(_) => Some("the log is not available; try again"),
+        BrokerError::OutcomeUnknown(_) => Some(
+            "the log did not confirm; the events may or may not be stored. A publish with an \
+             Idempotency-Key can be sent again with that key and is stored once; without a key it \
+             may be stored twice",
+        ),
+        BrokerError::Damaged(_) => Some("a part of the log cannot be read"),
+        BrokerError::Full(_) => {
+            Some("the log has no room, so nothing was stored; its operator must make room")
+        }
         BrokerError::KeyReused { .. }
         | BrokerError::TooManyKeys { .. }
-        | BrokerError::KeyBytesFull { .. }
         | BrokerError::TooManyKeysOfClient { .. }
+        | BrokerError::KeyBytesFull { .. }
         | BrokerError::TooManyNewChannels { .. }
-        | BrokerError::TooManyChannels(_) => false,
+        | BrokerError::TooManyChannels(_) => None,
     }
 }
 
 /// Returns the message for clients, without internals.
 fn broker_message(error: &BrokerError) -> String {
-    let message = match error {
-        BrokerError::Unavailable(_) => "the log is not available; try again",
-        BrokerError::OutcomeUnknown(_) => {
-            "the log did not confirm; the events may or may not be stored. A publish with an \
-             Idempotency-Key can be sent again with that key and is stored once; without a key it \
-             may be stored twice"
-        }
-        BrokerError::Damaged(_) => "a part of the log cannot be read",
-        BrokerError::Full(_) => {
-            "the log has no room, so nothing was stored; its operator must make room"
-        }
-        BrokerError::KeyReused { .. }
-        | BrokerError::TooManyKeys { .. }
-        | BrokerError::KeyBytesFull { .. }
-        | BrokerError::TooManyKeysOfClient { .. }
-        | BrokerError::TooManyNewChannels { .. }
-        | BrokerError::TooManyChannels(_) => return error.to_string(),
-    };
-    message.to_owned()
+    general_message(error).map_or_else(|| error.to_string(), str::to_owned)
 }
 
 const fn broker_code(error: &BrokerError) -> ErrorCode {

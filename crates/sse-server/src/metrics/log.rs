@@ -28,6 +28,7 @@ pub(super) struct LogMetrics {
     history_memory: Level,
     failover_losses: Count,
     gap_records: Count,
+    followed_channels: Level,
 }
 
 impl LogMetrics {
@@ -53,6 +54,11 @@ impl LogMetrics {
             "gap_records",
             "Gap records that this node wrote to the log",
             self.gap_records.clone(),
+        );
+        registry.register(
+            "followed_channels",
+            "Channels that this node follows in Redis",
+            self.followed_channels.clone(),
         );
     }
 
@@ -100,6 +106,10 @@ impl LogMetrics {
 
     pub(super) fn record_failover_loss(&self) {
         self.failover_losses.inc();
+    }
+
+    pub(super) fn add_followed(&self, channels: i64) {
+        self.followed_channels.inc_by(channels);
     }
 
     pub(super) fn record_gap_record(&self) {

@@ -196,6 +196,16 @@ impl Metrics {
         self.0.log.record_gap_record();
     }
 
+    /// Counts a channel that this node has begun to follow in Redis.
+    pub fn channel_followed(&self) {
+        self.0.log.add_followed(1);
+    }
+
+    /// Counts a channel that this node no longer follows in Redis.
+    pub fn channel_unfollowed(&self) {
+        self.0.log.add_followed(-1);
+    }
+
     /// Counts `events` that `GET /events` read.
     pub fn history_read(&self, events: usize) {
         self.0.log.record_history_read(events);

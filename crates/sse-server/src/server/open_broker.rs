@@ -35,11 +35,14 @@ pub(super) async fn open(
             url,
             prefix,
             timeout,
+            followed_max,
         } => {
             let options = redis::RedisOptions {
                 url,
                 prefix,
                 timeout: *timeout,
+                followed_max: *followed_max,
+                event_bytes_max: config.requests.event_bytes_max,
             };
             Broker::Redis(RedisBroker::connect(options, retention, metrics, &runtime).await?)
         }

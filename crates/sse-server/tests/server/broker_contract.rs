@@ -80,6 +80,8 @@ async fn own(backend: Backend, change: impl FnOnce(&mut Retention)) -> Own {
                 url: &url,
                 prefix: "sse:",
                 timeout: Duration::from_secs(10),
+                followed_max: 1000,
+                event_bytes_max: 1 << 20,
             };
             let broker =
                 RedisBroker::connect(place, retention, Metrics::new(), &Handle::current()).await;

@@ -30,6 +30,7 @@
 //! | `redis_connection` | Silent and broken connections to Redis are detected and replaced. |
 //! | `redis_errors` | Errors that Redis returns (full, replica) never become a 500. |
 //! | `redis_foreign` | Entries of other programs in Redis forge nothing, and cost only a gap. |
+//! | `redis_overload` | Many channels, outages and endless replies delay no publish and take bounded memory. |
 //! | `redis_setup` | Redis settings that can lose events are reported as warnings. |
 //! | `requests` | Valid publish requests are stored as sent; invalid ones are rejected with help. |
 //! | `resume` (a) | A client that resumes by `Last-Event-ID` gets each event once. |
@@ -73,6 +74,7 @@ mod protocol_errors;
 mod redis_connection;
 mod redis_errors;
 mod redis_foreign;
+mod redis_overload;
 mod redis_setup;
 mod requests;
 mod resume;

@@ -87,7 +87,7 @@ async fn many_channels_are_subscribed_again_after_a_cut() {
         TestServer::on(&["--redis-url", &proxy.redis_url()], &[]).await,
         TestServer::node(&redis, &[]).await,
     );
-    // More channels than one SUBSCRIBE command contains (`SUBSCRIBE_BATCH` in `pubsub.rs`).
+    // More channels than one SUBSCRIBE command contains (`BATCH` in `subscriptions.rs`).
     let channels: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
     let mut subscribers = all_at_once(&channels, async |channel| {
         server

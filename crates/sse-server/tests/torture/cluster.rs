@@ -80,6 +80,11 @@ impl Server {
         }
     }
 
+    /// Returns the id of the process, if it is running.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Returns the directory of the program's files.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory

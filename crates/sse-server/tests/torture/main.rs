@@ -14,7 +14,12 @@
 //! | `faults`, `failover` | inject faults, and measure their effect |
 //! | `checker` | checks the guarantees (pure; tested in `tests/proof`) |
 //! | `run`, `report` | executes a run, and reports its results |
+//! | `attack` | a run under attack instead of faults (`--attack`) |
 
+mod attack;
+#[expect(dead_code, reason = "tests/attacks has requests of its own")]
+#[path = "../attacks/attacker.rs"]
+mod attacker;
 mod checker;
 mod clock;
 mod cluster;
@@ -36,6 +41,8 @@ mod run;
 #[path = "../server/common/skipped.rs"]
 mod skipped;
 mod slow_link;
+#[path = "../attacks/waves.rs"]
+mod waves;
 
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
@@ -95,6 +102,9 @@ fn torture(options: &Options) -> anyhow::Result<bool> {
 }
 
 async fn all_runs(options: &Options) -> anyhow::Result<bool> {
+    if options.attack {
+        return all_attacks(options).await;
+    }
     let seed = options.seed.unwrap_or_else(|| {
         if options.is_test() {
             TEST_SEED
@@ -138,6 +148,30 @@ async fn all_runs(options: &Options) -> anyhow::Result<bool> {
         skipped::report("torture", what);
     }
     Ok(reports.iter().all(|report| report.breaches.is_empty()))
+}
+
+/// Executes one run under attack per broker, one after another, because their load is measured.
+async fn all_attacks(options: &Options) -> anyhow::Result<bool> {
+    let mut is_unharmed = true;
+    for broker in options.brokers() {
+        let title = format!("attack: broker {}", broker.as_str());
+        println!("{title}, {} s", options.duration().as_secs());
+        let mut directory = tempfile::Builder::new()
+            .prefix("attack-")
+            .tempdir()
+            .context("cannot make a directory")?;
+        let outcome = attack::run(broker, options.duration(), directory.path()).await;
+        let failed = !outcome
+            .as_ref()
+            .is_ok_and(|report| report.breaches.is_empty());
+        directory.disable_cleanup(failed || options.keep);
+        if failed || options.keep {
+            println!("reports and logs are in {}", directory.path().display());
+        }
+        print!("{title}, is over\n{}", outcome?.text());
+        is_unharmed &= !failed;
+    }
+    Ok(is_unharmed)
 }
 
 /// The runs whose records are kept.

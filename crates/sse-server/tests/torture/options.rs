@@ -17,6 +17,7 @@ Examples:
   scripts/torture --broker embedded --seed 7          the plan of an earlier run again
   scripts/torture --broker embedded --seconds 5 --plant drop
                                                       must fail: the proxy drops one event of one listener
+  scripts/torture --attack --minutes 60               all attacks beside honest clients
 
 Exit codes: 0 no promise was broken, 1 one was (the records are kept), 2 misused.";
 
@@ -45,6 +46,10 @@ pub(crate) struct Options {
     /// Apply this fault to one event of one listener in the proxy; the run must then fail
     #[arg(long, value_name = "WRONG")]
     pub(crate) plant: Option<Plant>,
+
+    /// Attack the servers beside honest load, instead of injecting faults
+    #[arg(long, conflicts_with_all = ["seed", "plant"])]
+    pub(crate) attack: bool,
 
     /// Keep the records and logs of a successful run, too
     #[arg(long)]
@@ -125,6 +130,7 @@ impl Options {
             && self.seconds.is_none()
             && self.seed.is_none()
             && self.plant.is_none()
+            && !self.attack
             && !self.manual
     }
 

@@ -1,4 +1,4 @@
-//! The connection for commands: one per node, supervised, shared by all sessions.
+//! The connections for commands: two per node, supervised, shared by all sessions.
 //!
 //! The supervisor reconnects for ever, notices a dead peer, and finds lost events before the
 //! connection is used for anything else:
@@ -19,8 +19,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, RedisResult, Value, aio::MultiplexedConnection};
-use sse_proto::Channel;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -28,10 +26,12 @@ use tokio::{
 
 use super::{
     backoff::{Backoff, with_timeout},
+    dial::{CommandConnection, Dialer},
     durability::read_warnings,
     errors::RedisSetupError,
     failover::LossDetector,
-    info::{ReplicationId, read_section, unsupported_version},
+    handshake::{Connected, Connections, Handshake, handshake, ping},
+    info::ReplicationId,
     session::{Health, Session},
 };
 use crate::broker::{BrokerError, Warning};
@@ -50,8 +50,8 @@ pub(super) struct Connection {
 enum State {
     /// No connection, and the reason.
     Down(String),
-    /// Connected and verified. The number is the era of commands on this connection.
-    Up(MultiplexedConnection, u64),
+    /// Connected and verified. The number is the era of commands on these connections.
+    Up(Connections, u64),
     /// The Redis at the address has this version, which is not supported.
     TooOld(String),
 }
@@ -85,15 +85,14 @@ impl std::fmt::Debug for State {
 impl Connection {
     /// Makes the handle, and the supervisor that must run for it.
     pub(super) fn new(
-        client: Client,
+        dialer: Dialer,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> (Self, Supervisor) {
         let (sender, state) = watch::channel(State::Down("not connected yet".to_owned()));
-        let address = client.get_connection_info().addr().to_string();
-        let health = Arc::new(Health::new(address, timeout));
+        let health = Arc::new(Health::new(dialer.address(), timeout));
         let supervisor = Supervisor {
-            client,
+            dialer,
             health: health.clone(),
             losses,
             state: sender,
@@ -133,36 +132,37 @@ impl Connection {
         }
     }
 
-    /// Begins a session for commands on the keys of one channel.
+    /// Begins a session for publishes, and for other commands that are few and small.
     ///
-    /// All channels share the connection, because there is one Redis. With a Redis Cluster, the
+    /// All channels share the connections, because there is one Redis. With a Redis Cluster, the
     /// channel would choose the node.
     ///
     /// # Errors
     ///
     /// `Unavailable`: there is no connection within the time limit.
-    pub(super) async fn session(&self, _channel: &Channel) -> Result<Session<'_>, BrokerError> {
-        self.common_session().await
-    }
-
-    /// Begins a session for commands that belong to no channel: the registry, the clock and health
-    /// checks. The errors are those of [`session`](Self::session).
-    pub(super) async fn common_session(&self) -> Result<Session<'_>, BrokerError> {
+    pub(super) async fn session(&self) -> Result<Session<'_>, BrokerError> {
         let deadline = Instant::now() + self.health.timeout;
-        let up = self.wait_until_up(deadline).await?;
+        let (connections, era) = self.wait_until_up(deadline).await?;
+        let up = (connections.writes, era);
         Ok(Session::new(&self.health, deadline, up))
     }
 
-    async fn wait_until_up(
-        &self,
-        deadline: Instant,
-    ) -> Result<(MultiplexedConnection, u64), BrokerError> {
+    /// Begins a session for lookups and pages of history, which delay no publish. The errors are
+    /// those of [`session`](Self::session).
+    pub(super) async fn read_session(&self) -> Result<Session<'_>, BrokerError> {
+        let deadline = Instant::now() + self.health.timeout;
+        let (connections, era) = self.wait_until_up(deadline).await?;
+        let up = (connections.reads, era);
+        Ok(Session::new(&self.health, deadline, up))
+    }
+
+    async fn wait_until_up(&self, deadline: Instant) -> Result<(Connections, u64), BrokerError> {
         let mut state = self.state.clone();
         let up = state.wait_for(|state| matches!(state, State::Up(..)));
         if let Ok(Ok(state)) = timeout_at(deadline, up).await
-            && let State::Up(connection, era) = &*state
+            && let State::Up(connections, era) = &*state
         {
-            return Ok((connection.clone(), *era));
+            return Ok((connections.clone(), *era));
         }
         let reason = self.state.borrow().reason();
         Err(self.health.unavailable(&reason))
@@ -171,18 +171,12 @@ impl Connection {
 
 /// The task that makes the connection and watches it.
 pub(super) struct Supervisor {
-    client: Client,
+    dialer: Dialer,
     health: Arc<Health>,
     losses: Arc<LossDetector>,
     state: watch::Sender<State>,
     /// The warnings about the setup of Redis that were logged last.
     reported: Vec<Warning>,
-}
-
-/// A connection, and the replication id of its Redis.
-struct Connected {
-    connection: MultiplexedConnection,
-    replication_id: ReplicationId,
 }
 
 impl Supervisor {
@@ -218,16 +212,17 @@ impl Supervisor {
     /// The error is the state in which that leaves the connection.
     async fn establish(&mut self) -> Result<Connected, State> {
         let mut connected = self.connect().await?;
+        let writes = &mut connected.connections.writes;
         // Before anything is published or read on this connection. Otherwise the ids that it
         // returns would hide that older ones are lost.
         let era = self.losses.mark_all_unverified();
         self.losses
-            .verify_all(&mut connected.connection)
+            .verify_all(writes)
             .await
             .map_err(|error| State::Down(error.to_string()))?;
-        self.report_durability(&mut connected.connection).await;
+        self.report_durability(writes).await;
         self.state
-            .send_replace(State::Up(connected.connection.clone(), era));
+            .send_replace(State::Up(connected.connections.clone(), era));
         Ok(connected)
     }
 
@@ -240,7 +235,7 @@ impl Supervisor {
 
     async fn try_handshake(&self) -> Result<Handshake, State> {
         let limit = self.health.timeout;
-        let handshake = with_timeout(limit, handshake(&self.client, limit)).await;
+        let handshake = with_timeout(limit, handshake(&self.dialer, limit)).await;
         handshake.map_err(State::Down)
     }
 
@@ -254,7 +249,7 @@ impl Supervisor {
     }
 
     /// Logs what is wrong with how this Redis is set up, unless the log has the same warnings.
-    async fn report_durability(&mut self, connection: &mut MultiplexedConnection) {
+    async fn report_durability(&mut self, connection: &mut CommandConnection) {
         // A connection that fails here is found to be broken by the next check.
         let Ok(warnings) = read_warnings(connection).await else {
             return;
@@ -301,44 +296,22 @@ impl Supervisor {
     /// One check: does Redis reply, is it on the same history, and is every channel verified?
     async fn check(&self, connected: &mut Connected) -> Result<(), String> {
         let limit = self.health.timeout;
-        let connection = &mut connected.connection;
-        let replication_id = with_timeout(limit, ReplicationId::read(connection)).await?;
+        let Connections { writes, reads } = &mut connected.connections;
+        with_timeout(limit, ping(reads)).await?;
+        let replication_id = with_timeout(limit, ReplicationId::read(writes)).await?;
         if replication_id != connected.replication_id {
-            // Redis may lack what it had, as on a new connection. The connection itself stays,
+            // Redis may lack what it had, as on a new connection. The connections themselves stay,
             // because a primary that gets its first replica also begins a new history, and that
             // primary has lost nothing.
             connected.replication_id = replication_id;
             let era = self.losses.mark_all_unverified();
-            self.state.send_replace(State::Up(connection.clone(), era));
+            let connections = Connections {
+                writes: writes.clone(),
+                reads: reads.clone(),
+            };
+            self.state.send_replace(State::Up(connections, era));
         }
         // Again each second: an id stays unverified while Redis is a replica or full.
-        with_timeout(limit, self.losses.verify_all(connection)).await
+        with_timeout(limit, self.losses.verify_all(writes)).await
     }
-}
-
-enum Handshake {
-    Connected(Connected),
-    /// The version, which is not supported.
-    TooOld(String),
-}
-
-/// Connects, and asks Redis for what must be known before the first command.
-async fn handshake(client: &Client, limit: Duration) -> RedisResult<Handshake> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limit))
-        .set_response_timeout(Some(limit));
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
-    // A Redis that is still loading its file replies with an error.
-    let _: Value = redis::cmd("PING").query_async(&mut connection).await?;
-    let server_info = read_section(&mut connection, "server").await?;
-    if let Some(version) = unsupported_version(&server_info) {
-        return Ok(Handshake::TooOld(version.to_owned()));
-    }
-    let replication_id = ReplicationId::read(&mut connection).await?;
-    Ok(Handshake::Connected(Connected {
-        connection,
-        replication_id,
-    }))
 }

@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value};
 
 use super::{
+    dial::CommandConnection,
     info::{info_command, info_value},
     replies::value_pipeline,
 };
@@ -37,9 +38,7 @@ fn config_command(setting: &str) -> Cmd {
 /// # Errors
 ///
 /// The connection failed.
-pub(super) async fn read_warnings(
-    connection: &mut MultiplexedConnection,
-) -> RedisResult<Vec<Warning>> {
+pub(super) async fn read_warnings(connection: &mut CommandConnection) -> RedisResult<Vec<Warning>> {
     let replies = setup_commands().query_async(connection).await?;
     Ok(parse_warnings(replies))
 }

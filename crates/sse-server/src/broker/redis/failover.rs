@@ -46,10 +46,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisResult, Value};
 use sse_proto::{Channel, EventId};
 
 use super::{
+    dial::CommandConnection,
     known_ids::{KnownIds, UnverifiedId, forget_quiet_half},
     names::Names,
     verification::{Verification, parse_verification, verification_commands},
@@ -130,7 +131,7 @@ impl LossDetector {
     pub(super) async fn verify(
         &self,
         channel: &Channel,
-        connection: &mut MultiplexedConnection,
+        connection: &mut CommandConnection,
     ) -> RedisResult<()> {
         let mut ids = Vec::new();
         if let Some(known) = self.known().get_mut(channel) {
@@ -147,10 +148,7 @@ impl LossDetector {
     /// # Errors
     ///
     /// The connection failed.
-    pub(super) async fn verify_all(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> RedisResult<()> {
+    pub(super) async fn verify_all(&self, connection: &mut CommandConnection) -> RedisResult<()> {
         let ids = self.unverified_ids();
         self.verify_ids(&ids, connection).await
     }
@@ -162,7 +160,7 @@ impl LossDetector {
     async fn verify_ids(
         &self,
         ids: &[(Channel, UnverifiedId)],
-        connection: &mut MultiplexedConnection,
+        connection: &mut CommandConnection,
     ) -> RedisResult<()> {
         let mut is_any_lost = false;
         for batch in ids.chunks(VERIFY_BATCH) {

@@ -110,7 +110,7 @@ impl<'a> ForwardRead<'a> {
         Ok(Self {
             streams,
             channel,
-            session: streams.connection.session(channel).await?,
+            session: streams.connection.read_session().await?,
             count,
         })
     }

@@ -1,8 +1,8 @@
 //! Reads `INFO` of Redis: its version, and which history of the data it is on.
 
-use redis::{Cmd, RedisResult, aio::MultiplexedConnection};
+use redis::{Cmd, RedisResult};
 
-use super::errors::is_connection_failure;
+use super::{dial::CommandConnection, errors::is_connection_failure};
 
 /// Oldest version of Redis that has exclusive ranges and trimming by id.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -13,7 +13,7 @@ const VERSION_MIN: (u32, u32) = (6, 2);
 ///
 /// The connection failed.
 pub(super) async fn read_section(
-    connection: &mut MultiplexedConnection,
+    connection: &mut CommandConnection,
     section: &str,
 ) -> RedisResult<String> {
     empty_if_rejected(info_command(section).query_async(connection).await)
@@ -68,7 +68,7 @@ impl ReplicationId {
     /// # Errors
     ///
     /// The connection failed.
-    pub(super) async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
+    pub(super) async fn read(connection: &mut CommandConnection) -> RedisResult<Self> {
         let info = read_section(connection, "replication").await?;
         Ok(Self(
             info_value(&info, "master_replid").map(ToOwned::to_owned),

@@ -11,9 +11,11 @@
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
 //! | `registry` | the set of all channels, and its limit |
-//! | `connection` | the connection for commands and its supervisor, which reconnects for ever |
+//! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
+//! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session` | commands that belong together; what their failure means |
-//! | `pubsub` | the connection for notifications, and a poll in case one is lost |
+//! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
+//! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
 //! | `known_ids`, `verification` | which ids a node remembers for that; how it verifies one |
 //! | `durability` | whether Redis is set up to keep what it acknowledges |
@@ -27,12 +29,15 @@
 
 mod backoff;
 mod connection;
+mod dial;
 mod durability;
 mod entries;
 mod errors;
 mod failover;
+mod follow_limit;
 mod foreign_entries;
 mod forward_read;
+mod handshake;
 mod idempotency;
 mod info;
 mod known_ids;
@@ -43,23 +48,27 @@ mod pubsub;
 mod reader;
 mod registry;
 mod replies;
+mod reply_limit;
+mod reply_meter;
 mod retention;
 mod scripts;
 mod session;
 mod streams;
+mod subscriptions;
 mod url;
 mod verification;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Client;
 use sse_proto::{Channel, Event, EventId, api::Gap};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::follow_limit::FollowPermit;
 use self::{
-    connection::Connection, failover::LossDetector, names::Names, outage_log::OutageLog,
-    pubsub::PubSubListener, streams::Streams,
+    connection::Connection, dial::Dialer, failover::LossDetector, follow_limit::FollowLimit,
+    names::Names, outage_log::OutageLog, pubsub::PubSubListener, reply_limit::reply_cost_max,
+    streams::Streams, subscriptions::Subscriptions,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
@@ -68,14 +77,15 @@ use super::{
     idempotency::{AppendItem, AppendOutcome},
     notify::ChangeNotifier,
 };
-use crate::{metrics::Metrics, supervised::supervised_task};
+use crate::{budget::ClientNet, metrics::Metrics, supervised::supervised_task};
 
 /// A handle on the streams; clones share it. Its tasks end with the last clone.
 #[derive(Debug, Clone)]
 pub struct RedisBroker {
     streams: Arc<Streams>,
     notifier: ChangeNotifier,
-    followed_changed: Arc<Notify>,
+    subscriptions: Arc<Subscriptions>,
+    follow_limit: FollowLimit,
     metrics: Metrics,
     _tasks: Arc<DropGuard>,
 }
@@ -89,6 +99,10 @@ pub struct RedisOptions<'a> {
     pub prefix: &'a str,
     /// Longest time for a publish, a read or any other step to be answered.
     pub timeout: Duration,
+    /// Channels that this node follows at a time; one client gets a quarter.
+    pub followed_max: usize,
+    /// Bytes of the data of the largest event. Replies can be larger if it is.
+    pub event_bytes_max: usize,
 }
 
 impl RedisBroker {
@@ -105,7 +119,7 @@ impl RedisBroker {
         metrics: Metrics,
         runtime: &Handle,
     ) -> Result<Self, RedisSetupError> {
-        let client = open_client(options.url)?;
+        let dialer = dialer(&options, &retention)?;
         let names = Names::new(options.prefix);
         let losses = loss_detector(names.clone(), &retention, metrics.clone());
         let tasks = Tasks {
@@ -113,20 +127,22 @@ impl RedisBroker {
             ended: CancellationToken::new(),
         };
         let guard = tasks.ended.clone().drop_guard();
-        let connection = tasks.start_connection(client.clone(), options.timeout, losses.clone());
+        let connection = tasks.start_connection(dialer.clone(), options.timeout, losses.clone());
         connection.wait_for_first().await?;
+        let notifier = ChangeNotifier::default();
         let broker = Self {
             streams: Arc::new(Streams::new(connection, names.clone(), retention, losses)),
-            notifier: ChangeNotifier::default(),
-            followed_changed: Arc::new(Notify::new()),
+            subscriptions: Arc::new(Subscriptions::new(notifier.clone())),
+            notifier,
+            follow_limit: FollowLimit::new(options.followed_max, metrics.clone()),
             metrics,
             _tasks: Arc::new(guard),
         };
         tasks.start_notifications(PubSubListener {
-            client,
+            dialer,
             names,
             notifier: broker.notifier.clone(),
-            followed_changed: broker.followed_changed.clone(),
+            subscriptions: broker.subscriptions.clone(),
             outage: OutageLog::default(),
             timeout: options.timeout,
         });
@@ -215,9 +231,14 @@ impl RedisBroker {
         &self.notifier
     }
 
-    /// Updates the subscriptions after the followed channels have changed.
-    pub(super) fn followed_changed(&self) {
-        self.followed_changed.notify_one();
+    /// Allows one more followed channel on behalf of `client`; returns `None` at the limit.
+    pub(super) fn follow_permit(&self, client: Option<ClientNet>) -> Option<FollowPermit> {
+        self.follow_limit.try_acquire(client)
+    }
+
+    /// Updates the subscription of `channel` after its watchers have changed.
+    pub(super) fn update_subscription(&self, channel: &Channel) {
+        self.subscriptions.update(channel);
     }
 
     pub(super) fn era(&self) -> Option<u64> {
@@ -229,10 +250,13 @@ impl RedisBroker {
     }
 }
 
-fn open_client(url: &str) -> Result<Client, RedisSetupError> {
-    url::open_client(url).map_err(|_| RedisSetupError::Url {
+fn dialer(options: &RedisOptions<'_>, retention: &Retention) -> Result<Dialer, RedisSetupError> {
+    let url = options.url;
+    let client = redis::Client::open(url).map_err(|_| RedisSetupError::Url {
         url: without_password(url),
-    })
+    })?;
+    let reply_cost_max = reply_cost_max(options.event_bytes_max, retention.channels_max);
+    Ok(Dialer::new(client, reply_cost_max))
 }
 
 fn loss_detector(names: Names, retention: &Retention, metrics: Metrics) -> Arc<LossDetector> {
@@ -253,11 +277,11 @@ struct Tasks<'a> {
 impl Tasks<'_> {
     fn start_connection(
         &self,
-        client: Client,
+        dialer: Dialer,
         timeout: Duration,
         losses: Arc<LossDetector>,
     ) -> Connection {
-        let (connection, supervisor) = Connection::new(client, timeout, losses);
+        let (connection, supervisor) = Connection::new(dialer, timeout, losses);
         self.spawn(supervisor.run());
         connection
     }

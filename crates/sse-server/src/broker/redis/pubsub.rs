@@ -14,23 +14,22 @@
 //! reply to a `PING` within [`REPLY_TIMEOUT`] is given up, so a half-open connection is found
 //! within three seconds, whatever the time limit of commands is.
 
-use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use redis::{
-    Client, Msg,
+    Msg,
     aio::{PubSub, PubSubSink, PubSubStream},
 };
 use sse_proto::Channel;
-use tokio::{
-    sync::Notify,
-    time::{Instant, Interval, MissedTickBehavior, interval, interval_at},
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, interval_at};
 
 use super::{
     backoff::{Backoff, with_timeout},
+    dial::Dialer,
     names::Names,
     outage_log::OutageLog,
+    subscriptions::Subscriptions,
 };
 use crate::broker::notify::ChangeNotifier;
 
@@ -38,8 +37,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time for a reply. It can be short, because a reply on this connection waits for Redis
 /// only.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Subscriptions per command.
-const SUBSCRIBE_BATCH: usize = 128;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Rounds of [`POLL_INTERVAL`] in which every followed channel is polled once, unless
 /// [`POLLS_PER_ROUND_MAX`] is too low for that.
@@ -49,11 +46,10 @@ const POLLS_PER_ROUND_MAX: usize = 20;
 
 /// Receives notifications for the channels that are followed.
 pub(super) struct PubSubListener {
-    pub(super) client: Client,
+    pub(super) dialer: Dialer,
     pub(super) names: Names,
     pub(super) notifier: ChangeNotifier,
-    /// Notified when the followed channels have changed.
-    pub(super) followed_changed: Arc<Notify>,
+    pub(super) subscriptions: Arc<Subscriptions>,
     /// The log lines about outages of the connection.
     pub(super) outage: OutageLog,
     /// Time limit for a reply; at most [`REPLY_TIMEOUT`] is used.
@@ -65,7 +61,7 @@ impl PubSubListener {
     pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
-            match with_timeout(self.reply_timeout(), self.client.get_async_pubsub()).await {
+            match with_timeout(self.reply_timeout(), self.dialer.open_pubsub()).await {
                 Ok(pubsub) => {
                     let end = self.receive(pubsub).await;
                     if end.has_replied {
@@ -89,7 +85,6 @@ impl PubSubListener {
         PubSubConnection {
             listener: self,
             sink,
-            subscribed: HashSet::new(),
             timeout: self.reply_timeout(),
             has_replied: false,
         }
@@ -122,8 +117,6 @@ struct ConnectionEnd {
 struct PubSubConnection<'a> {
     listener: &'a PubSubListener,
     sink: PubSubSink,
-    /// The channels whose subscription Redis has confirmed.
-    subscribed: HashSet<Channel>,
     timeout: Duration,
     has_replied: bool,
 }
@@ -140,11 +133,11 @@ impl PubSubConnection<'_> {
     /// Serves until the connection breaks; the error is why, in words.
     async fn serve(&mut self, mut stream: PubSubStream) -> Result<Infallible, String> {
         let mut ping_timer = ping_timer();
-        self.update_subscriptions().await?;
+        self.listener.subscriptions.restart();
         loop {
             tokio::select! {
                 message = stream.next() => self.notify(&message.ok_or("closed")?),
-                () = self.listener.followed_changed.notified() => {
+                () = self.listener.subscriptions.wait_for_changes() => {
                     self.update_subscriptions().await?;
                 }
                 _ = ping_timer.tick() => self.ping().await?,
@@ -168,45 +161,33 @@ impl PubSubConnection<'_> {
         Ok(())
     }
 
-    /// Subscribes to the channels that are followed, and to no others.
+    /// Sends a bounded number of changes, and waits until Redis confirms them.
     async fn update_subscriptions(&mut self) -> Result<(), String> {
-        let followed: HashSet<Channel> = self.listener.notifier.followed().into_iter().collect();
-        let new: Vec<Channel> = followed.difference(&self.subscribed).cloned().collect();
-        for batch in new.chunks(SUBSCRIBE_BATCH) {
-            self.subscribe(batch).await?;
-            self.record_subscribed(batch);
-        }
-        let gone: Vec<Channel> = self.subscribed.difference(&followed).cloned().collect();
-        for batch in gone.chunks(SUBSCRIBE_BATCH) {
-            self.unsubscribe(batch).await?;
-            self.record_unsubscribed(batch);
+        let batch = self.listener.subscriptions.take_batch();
+        self.unsubscribe(&batch.unsubscribe).await?;
+        self.subscribe(&batch.subscribe).await?;
+        // Events may have been published before the subscription was confirmed.
+        for channel in &batch.subscribe {
+            self.listener.notifier.notify(channel);
         }
         Ok(())
     }
 
-    /// Subscribes to `channels`, and waits until Redis confirms it.
     async fn subscribe(&mut self, channels: &[Channel]) -> Result<(), String> {
+        if channels.is_empty() {
+            return Ok(());
+        }
         let names = self.stream_names(channels);
         with_timeout(self.timeout, self.sink.subscribe(names)).await
     }
 
-    /// Notifies each of `channels`, whose subscription is now confirmed.
-    fn record_subscribed(&mut self, channels: &[Channel]) {
-        for channel in channels {
-            self.subscribed.insert(channel.clone());
-            self.listener.notifier.notify(channel);
-        }
-    }
-
     async fn unsubscribe(&mut self, channels: &[Channel]) -> Result<(), String> {
+        // Without a name, the command would unsubscribe from all channels.
+        if channels.is_empty() {
+            return Ok(());
+        }
         let names = self.stream_names(channels);
         with_timeout(self.timeout, self.sink.unsubscribe(names)).await
-    }
-
-    fn record_unsubscribed(&mut self, channels: &[Channel]) {
-        for channel in channels {
-            self.subscribed.remove(channel);
-        }
     }
 
     fn stream_names(&self, channels: &[Channel]) -> Vec<String> {

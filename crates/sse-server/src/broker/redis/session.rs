@@ -14,10 +14,7 @@
 
 use std::time::Duration;
 
-use redis::{
-    Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation,
-    aio::MultiplexedConnection,
-};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation};
 use sse_proto::Channel;
 use tokio::{
     sync::Notify,
@@ -25,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    dial::CommandConnection,
     errors::{CommandError, is_connection_failure, is_read_only},
     failover::LossDetector,
     outage_log::OutageLog,
@@ -130,7 +128,7 @@ impl Health {
 pub(super) struct Session<'a> {
     health: &'a Health,
     deadline: Instant,
-    connection: MultiplexedConnection,
+    connection: CommandConnection,
     era: u64,
 }
 
@@ -139,7 +137,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(
         health: &'a Health,
         deadline: Instant,
-        (connection, era): (MultiplexedConnection, u64),
+        (connection, era): (CommandConnection, u64),
     ) -> Self {
         Self {
             health,

@@ -80,7 +80,7 @@ impl Streams {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let session = &mut self.connection.session(channel).await?;
+        let session = &mut self.connection.session().await?;
         if self.registry.has_appended(channel, session.era()) {
             return self.append_events(channel, &events, session).await;
         }
@@ -104,7 +104,7 @@ impl Streams {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let session = &mut self.connection.session(channel).await?;
+        let session = &mut self.connection.session().await?;
         self.append_items(publisher, channel, items, session).await
     }
 
@@ -195,7 +195,7 @@ impl Streams {
     /// Forgets a bounded number of expired idempotency keys; returns whether there may be more.
     pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
         let script = expire_keys_script(&self.names, channel);
-        let mut session = self.connection.session(channel).await?;
+        let mut session = self.connection.session().await?;
         let forgotten: usize = session.run(&script).await?;
         Ok(forgotten == EXPIRE_BATCH)
     }
@@ -216,23 +216,19 @@ impl Streams {
     /// Redis' clock, and then the last id ever assigned in `channel`.
     async fn clock_and_last_id(&self, channel: &Channel) -> Result<(u64, EventId), BrokerError> {
         let commands = [redis::cmd("TIME"), self.stream_info(channel)];
-        let [time, info] = self.query(channel, commands).await?;
+        let [time, info] = self.query(commands).await?;
         Ok((parse_time_ms(time)?, parse_last_id(info)?))
     }
 
     /// The last id ever assigned in `channel`.
     pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
-        let [info] = self.query(channel, [self.stream_info(channel)]).await?;
+        let [info] = self.query([self.stream_info(channel)]).await?;
         parse_last_id(info)
     }
 
-    /// Sends commands that read `channel`, in a session of their own.
-    pub(super) async fn query<const N: usize>(
-        &self,
-        channel: &Channel,
-        commands: [Cmd; N],
-    ) -> Replies<N> {
-        let session = self.connection.session(channel).await;
+    /// Sends commands that only read, in a session of their own.
+    pub(super) async fn query<const N: usize>(&self, commands: [Cmd; N]) -> Replies<N> {
+        let session = self.connection.read_session().await;
         session?.query_values(commands).await
     }
 
@@ -258,14 +254,14 @@ impl Streams {
 
     /// Redis' clock: milliseconds since the Unix epoch.
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
-        let mut session = self.connection.common_session().await?;
+        let mut session = self.connection.session().await?;
         parse_time_ms(session.query_one(redis::cmd("TIME")).await?)
     }
 
     /// Writes, and reads how Redis is set up. The write fails on a replica, if the memory is full,
     /// and if Redis cannot write its disk.
     pub(super) async fn check_health(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut session = self.connection.common_session().await?;
+        let mut session = self.connection.session().await?;
         session.query_one::<()>(self.check_write()).await?;
         let replies = session.query(&durability::setup_commands()).await?;
         Ok(durability::parse_warnings(replies))

@@ -1,18 +1,9 @@
-//! The URL of a Redis: how it becomes connection settings, and how it is shown without secrets.
+//! The URL of a Redis, shown without its secrets.
 
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisResult, io::tcp::TcpSettings};
 use url::Url;
 
 /// Text that replaces a secret.
 const REDACTED: &str = "***";
-
-/// Makes a client for `url`. The client does not connect yet.
-pub(super) fn open_client(url: &str) -> RedisResult<Client> {
-    // redis-rs leaves Nagle's algorithm on, which would delay small commands.
-    let settings = TcpSettings::default().set_nodelay(true);
-    let info: ConnectionInfo = url.into_connection_info()?.set_tcp_settings(settings);
-    Client::open(info)
-}
 
 /// Returns `url` without secrets, so that it can be logged.
 ///

@@ -65,6 +65,7 @@ async fn add_stream(
         subscription: MultiSubscription::new(starts, &SubscriptionOptions::default()),
         until: None,
         guard,
+        reserved: None,
     });
     client
 }

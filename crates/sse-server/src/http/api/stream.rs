@@ -21,7 +21,7 @@ use sse_proto::{Channel, EventId, wire};
 
 use crate::http::{
     access::caller::Caller,
-    error::ApiResult,
+    error::{ApiError, ApiResult},
     request::{
         event_filter,
         ignored_upgrade::has_chunks,
@@ -33,7 +33,9 @@ use crate::http::{
     state::AppState,
 };
 use crate::{
-    channel::{Envelope, StartAt, SubscriptionOptions},
+    broker::FollowLimitReached,
+    budget::ClientNet,
+    channel::{Envelope, ReservedChannels, StartAt, SubscriptionOptions},
     fanout::{
         TransferCoding,
         admission::{AdmissionDecision, StreamGuard},
@@ -66,6 +68,11 @@ pub(crate) async fn stream(
     _caller: Caller,
 ) -> ApiResult<HttpResponse> {
     let asked = parse_request(&request)?;
+    let client = ClientNet::of_request(&request);
+    let reserved = state
+        .hub
+        .reserve(&asked.channels, client)
+        .map_err(|FollowLimitReached| ApiError::TooManyChannels)?;
     let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
     let admission = &state.streams.admission;
     let guard = match admission.admit(asked.resumes(), may_stream) {
@@ -73,7 +80,7 @@ pub(crate) async fn stream(
         AdmissionDecision::Rejected(guard) => return Ok(reject(&request, guard)),
         AdmissionDecision::Dropped => return Ok(drop_connection(&request)),
     };
-    Ok(open_stream(&request, &state, asked, guard).await)
+    Ok(open_stream(&request, &state, asked, guard, reserved).await)
 }
 
 fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
@@ -102,6 +109,7 @@ async fn open_stream(
         start,
     }: StreamRequest,
     mut guard: StreamGuard,
+    reserved: ReservedChannels,
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let until = options.until;
@@ -123,6 +131,7 @@ async fn open_stream(
         until,
         &comment,
         guard,
+        reserved,
         handover(request),
     );
     with_note(event_stream(request, body), ResponseNote::StreamStart)

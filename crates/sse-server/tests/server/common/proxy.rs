@@ -1,5 +1,5 @@
 //! A TCP proxy for faults between two programs: a peer that is replaced, a connection that is cut,
-//! a connection that becomes silent, or answers that arrive late.
+//! a connection that becomes silent, answers that arrive late, or an answer that never ends.
 
 use std::{
     net::SocketAddr,
@@ -32,6 +32,10 @@ struct Shared {
     target: Mutex<u16>,
     /// Connections up to this number are silent: their bytes are discarded, and they stay open.
     silent: watch::Sender<u64>,
+    /// Connections up to this number get an endless answer.
+    flooded: AtomicU64,
+    /// Bytes of endless answers that were sent.
+    flood_bytes: AtomicU64,
     /// Connections up to this number are closed.
     closed: watch::Sender<u64>,
     connections: AtomicU64,
@@ -59,6 +63,8 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
             silent: watch::Sender::new(0),
+            flooded: AtomicU64::new(0),
+            flood_bytes: AtomicU64::new(0),
             closed: watch::Sender::new(0),
             connections: AtomicU64::new(0),
             subscribers: AtomicUsize::new(0),
@@ -94,6 +100,23 @@ impl Proxy {
         self.shared
             .silent
             .send_replace(self.shared.connections.load(Ordering::SeqCst));
+    }
+
+    /// Sends an endless list to the client of each existing connection, in place of its next answer
+    /// from Redis.
+    pub(crate) fn flood(&self) {
+        let connections = self.shared.connections.load(Ordering::SeqCst);
+        self.shared.flooded.store(connections, Ordering::SeqCst);
+    }
+
+    /// Bytes of endless answers that were sent.
+    pub(crate) fn flood_bytes(&self) -> u64 {
+        self.shared.flood_bytes.load(Ordering::SeqCst)
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Delays all answers from now on by `late`.
@@ -141,7 +164,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>, number: u64) {
             forward(from_server, To::Waiting(to_wait), &shared, number, &has_subscribed).await;
             std::future::pending::<()>().await;
         } => {}
-        () = deliver(waiting, to_client) => {}
+        () = deliver(waiting, to_client, &shared, number) => {}
         _ = closed.wait_for(|closed| *closed >= number) => {}
     }
 }
@@ -195,11 +218,26 @@ async fn forward(
 async fn deliver(
     mut waiting: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
     mut client: OwnedWriteHalf,
+    shared: &Shared,
+    number: u64,
 ) {
     while let Some((due, bytes)) = waiting.recv().await {
         sleep_until(due).await;
+        if shared.flooded.load(Ordering::SeqCst) >= number {
+            return send_endless_list(client, &shared.flood_bytes).await;
+        }
         if client.write_all(&bytes).await.is_err() {
             return;
         }
+    }
+}
+
+/// Sends a list that is too long to reach its end.
+async fn send_endless_list(mut client: OwnedWriteHalf, sent: &AtomicU64) {
+    let elements = format!("$1024\r\n{}\r\n", "x".repeat(1024)).repeat(64);
+    let mut sending = client.write_all(b"*500000\r\n").await;
+    while sending.is_ok() {
+        sent.fetch_add(elements.len() as u64, Ordering::SeqCst);
+        sending = client.write_all(elements.as_bytes()).await;
     }
 }

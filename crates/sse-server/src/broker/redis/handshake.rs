@@ -1,0 +1,63 @@
+//! The first exchange with a Redis, and its two connections for commands.
+//!
+//! Publishes have a connection of their own. On a common one, they would wait behind every lookup,
+//! and a large page would delay their replies. Both connections are opened and given up together,
+//! so all commands of an era go to the same Redis.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisResult, Value};
+
+use super::{
+    dial::{CommandConnection, Dialer},
+    info::{ReplicationId, read_section, unsupported_version},
+};
+
+/// The connections to one Redis.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    /// For publishes, and for all other commands that are few and small.
+    pub(super) writes: CommandConnection,
+    /// For lookups and pages of history.
+    pub(super) reads: CommandConnection,
+}
+
+/// Connections, and the replication id of their Redis.
+pub(super) struct Connected {
+    pub(super) connections: Connections,
+    pub(super) replication_id: ReplicationId,
+}
+
+pub(super) enum Handshake {
+    Connected(Connected),
+    /// The version, which is not supported.
+    TooOld(String),
+}
+
+/// Connects, and asks Redis for what must be known before the first command. Each command waits up
+/// to `limit` for its reply.
+pub(super) async fn handshake(dialer: &Dialer, limit: Duration) -> RedisResult<Handshake> {
+    let mut writes = dialer.open_commands(limit).await?;
+    // A Redis that is still loading its file replies with an error.
+    ping(&mut writes).await?;
+    let server_info = read_section(&mut writes, "server").await?;
+    if let Some(version) = unsupported_version(&server_info) {
+        return Ok(Handshake::TooOld(version.to_owned()));
+    }
+    let replication_id = ReplicationId::read(&mut writes).await?;
+    let mut reads = dialer.open_commands(limit).await?;
+    // The address may have begun to lead to another Redis between the two connections.
+    if ReplicationId::read(&mut reads).await? != replication_id {
+        return Err((ErrorKind::Io, "two connections lead to different Redis").into());
+    }
+    Ok(Handshake::Connected(Connected {
+        connections: Connections { writes, reads },
+        replication_id,
+    }))
+}
+
+/// Checks that Redis replies.
+pub(super) async fn ping(connection: &mut CommandConnection) -> RedisResult<()> {
+    let _: Value = redis::cmd("PING").query_async(connection).await?;
+    Ok(())
+}
