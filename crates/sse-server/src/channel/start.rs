@@ -9,7 +9,10 @@ use std::fmt;
 use sse_proto::{Channel, EventId, Position};
 
 use super::Filter;
-use crate::broker::{BackPage, Broker, BrokerError, Continuity, PageLimits, ReadFrom};
+use crate::{
+    broker::{BackPage, Broker, BrokerError, Continuity, PageLimits, ReadFrom},
+    budget::ClientNet,
+};
 
 /// Limits of one search for [`StartAt::Last`], because a filter may pass no event at all. The
 /// search does not find events that are further back.
@@ -77,6 +80,8 @@ pub struct LastSearch<'a> {
     pub filter: &'a Filter,
     /// Only events up to this id count; all events if there is none.
     pub until: Option<EventId>,
+    /// The client that searches, if it is known.
+    pub(crate) client: Option<ClientNet>,
     /// The search stops at these limits.
     pub limits: PageLimits,
 }
@@ -99,7 +104,10 @@ pub async fn resolve_start(
     search: LastSearch<'_>,
 ) -> Result<Position, BrokerError> {
     match start {
-        StartAt::Now | StartAt::Last(0) => broker.last_id(channel).await.map(Position::After),
+        StartAt::Now | StartAt::Last(0) => {
+            let last = broker.last_id_for(channel, search.client).await;
+            last.map(Position::After)
+        }
         StartAt::Oldest => position_before_first(broker, channel, ReadFrom::Oldest).await,
         StartAt::Since(ms) => position_before_first(broker, channel, ReadFrom::Time(*ms)).await,
         StartAt::Last(count) => position_before_last(broker, channel, *count, search).await,

@@ -19,6 +19,7 @@ mod cli;
 mod environment;
 mod log_args;
 mod network_args;
+mod redis_args;
 mod validate;
 mod values;
 

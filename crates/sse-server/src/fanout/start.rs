@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     broker::{Broker, BrokerError, Continuity, PageLimits, ReadFrom, Settled},
+    budget::ClientNet,
     channel::{
         Filter, Hub, MultiSubscription, Settlement, StartAt, SubscriptionOptions, UnreadableCursor,
         start::{LastSearch, SCAN_LIMITS, resolve_start},
@@ -51,12 +52,13 @@ pub(super) enum ChannelEnd {
 /// Starts a subscription to `starts`, which names each channel once.
 ///
 /// A client that resumes in all of its channels does not wait for the log.
-pub async fn start_subscription(
+pub(crate) async fn start_subscription(
     hub: &Hub,
     starts: Vec<(Channel, StartAt)>,
     options: &SubscriptionOptions,
+    client: Option<ClientNet>,
 ) -> NewSubscription {
-    let mut subscription = resolve_starts(hub.clone(), starts, options.clone()).boxed();
+    let mut subscription = resolve_starts(hub.clone(), starts, options.clone(), client).boxed();
     match timeout(RESOLVE_TIMEOUT, &mut subscription).await {
         Ok(subscription) => NewSubscription::Ready(subscription),
         Err(_) => NewSubscription::Pending(subscription),
@@ -68,12 +70,14 @@ async fn resolve_starts(
     hub: Hub,
     starts: Vec<(Channel, StartAt)>,
     options: SubscriptionOptions,
+    client: Option<ClientNet>,
 ) -> MultiSubscription {
     // A search in many channels costs no more than a search in one.
     let share = starts.len().max(1);
     let search = LastSearch {
         filter: &options.filter,
         until: options.until,
+        client,
         limits: PageLimits {
             events_max: SCAN_LIMITS.events_max / share,
             bytes_max: SCAN_LIMITS.bytes_max / share,
@@ -94,7 +98,7 @@ async fn resolve_until_ok(
 ) -> Result<Position, UnreadableCursor> {
     let start = match start {
         StartAt::Resume(Err(unreadable)) => return Err(unreadable),
-        StartAt::Now => fix_now(hub, channel).await,
+        StartAt::Now => fix_now(hub, channel, search.client).await,
         start => start,
     };
     let resolve = || resolve_start(hub.broker(), channel, &start, search);
@@ -105,12 +109,13 @@ async fn resolve_until_ok(
 ///
 /// If the broker is away, the start goes by the clock, so that the subscriber misses no event that
 /// is published when the broker is back.
-async fn fix_now(hub: &Hub, channel: &Channel) -> StartAt {
+async fn fix_now(hub: &Hub, channel: &Channel, client: Option<ClientNet>) -> StartAt {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .saturating_sub(CLOCK_SKEW_MAX);
-    if let Ok(Ok(head)) = timeout(RESOLVE_TIMEOUT, hub.broker().last_id(channel)).await {
+    if let Ok(Ok(head)) = timeout(RESOLVE_TIMEOUT, hub.broker().last_id_for(channel, client)).await
+    {
         return StartAt::Resume(Ok(Position::After(head)));
     }
     let live = hub.join(channel);

@@ -12,7 +12,12 @@ use actix_web::{
 };
 use sse_proto::event::InvalidName;
 
-use super::{error_code::ErrorCode, rejections::Rejection, request::json_depth::DEPTH_MAX};
+use super::{
+    broker_error::{advice, broker_code, broker_retry_after, log_broker_error},
+    error_code::ErrorCode,
+    rejections::Rejection,
+    request::json_depth::DEPTH_MAX,
+};
 use crate::broker::BrokerError;
 
 /// The routes, for a client that requested another one.
@@ -21,7 +26,7 @@ pub(super) const ROUTES: &str = "\
     GET /health/ready, GET /metrics";
 
 /// Delay before a retry if nothing better is known.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Delay before a retry that needs other streams to end.
 const RETRY_AFTER_STREAM: Duration = Duration::from_secs(5);
 
@@ -255,36 +260,6 @@ impl ApiError {
     }
 }
 
-const fn broker_retry_after(error: &BrokerError) -> Option<Duration> {
-    match error {
-        BrokerError::TooManyKeys { expires_in, .. } => Some(*expires_in),
-        BrokerError::Unavailable(_) | BrokerError::OutcomeUnknown(_) | BrokerError::Damaged(_) => {
-            Some(RETRY_AFTER)
-        }
-        BrokerError::KeyReused { .. } | BrokerError::Full(_) => None,
-    }
-}
-
-fn log_broker_error(error: &BrokerError, code: &str) {
-    if let BrokerError::Damaged(_) = error {
-        tracing::error!(%error, "the log cannot be read");
-    } else {
-        // The broker itself logs when it becomes unavailable and available again.
-        tracing::debug!(code, %error, "a request failed at the broker");
-    }
-}
-
-const fn broker_code(error: &BrokerError) -> ErrorCode {
-    match error {
-        BrokerError::KeyReused { .. } => ErrorCode::IdempotencyKeyReused,
-        BrokerError::TooManyKeys { .. } => ErrorCode::TooManyIdempotencyKeys,
-        BrokerError::Unavailable(_) => ErrorCode::BrokerUnavailable,
-        BrokerError::OutcomeUnknown(_) => ErrorCode::OutcomeUnknown,
-        BrokerError::Damaged(_) => ErrorCode::LogDamaged,
-        BrokerError::Full(_) => ErrorCode::LogFull,
-    }
-}
-
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         self.code().row().1
@@ -312,17 +287,6 @@ impl ResponseError for ApiError {
 fn whole_seconds(delay: Duration) -> u64 {
     let part = u64::from(delay.subsec_nanos() > 0);
     delay.as_secs().saturating_add(part).max(1)
-}
-
-/// What a publisher can do about an error of the broker, if the error does not state it.
-const fn advice(error: &BrokerError) -> &'static str {
-    match error {
-        BrokerError::OutcomeUnknown(_) => {
-            "; the events may or may not be stored. A publish with an Idempotency-Key can be sent \
-             again with that key and is stored once; without a key it may be stored twice"
-        }
-        _ => "",
-    }
 }
 
 /// Text from a request for an error message, limited to 80 characters.

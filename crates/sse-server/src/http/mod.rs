@@ -41,6 +41,7 @@
 
 mod access;
 mod api;
+mod broker_error;
 mod error;
 mod error_code;
 mod limits;

@@ -39,6 +39,7 @@ const EVENTS_MAX: usize = 10_000;
 
 /// What a client asks for.
 struct HistoryRequest {
+    client: Option<ClientNet>,
     /// In the order of their names.
     channels: Vec<Channel>,
     filter: Filter,
@@ -55,10 +56,7 @@ pub(crate) async fn events(
 ) -> ApiResult<HttpResponse> {
     let params = start_params::parse_query(&request, &["channel", "event", "limit"])?;
     let asked = parse_request(&request, &params)?;
-    let permit = state
-        .history_budget
-        .acquire(ClientNet::of_request(&request))
-        .await?;
+    let permit = state.history_budget.acquire(asked.client).await?;
     let starts = resolve_starts(state.hub.broker(), &asked).await?;
     let answer = read_answer(&state, asked, starts).await?;
     let (mut response, body) = answer.encode(&request, &params);
@@ -70,6 +68,7 @@ fn parse_request(request: &HttpRequest, params: &Params) -> ApiResult<HistoryReq
     let filter = event_filter::parse(params)?;
     let start = StartParam::from_request(request, params)?;
     Ok(HistoryRequest {
+        client: ClientNet::of_request(request),
         until: start_params::parse_until(params)?,
         limit: effective_limit(params, start.as_ref(), channels.len())?,
         channels,
@@ -118,6 +117,7 @@ fn last_search(asked: &HistoryRequest) -> LastSearch<'_> {
     LastSearch {
         filter: &asked.filter,
         until: asked.until,
+        client: asked.client,
         limits: PageLimits {
             events_max: SCAN_LIMITS.events_max / share,
             bytes_max: SCAN_LIMITS.bytes_max / share,

@@ -78,7 +78,7 @@ pub(crate) async fn stream(
         AdmissionDecision::Rejected(guard) => return Ok(reject(&request, guard)),
         AdmissionDecision::Dropped => return Ok(drop_connection(&request)),
     };
-    Ok(open_stream(&request, &state, asked, guard, reserved).await)
+    Ok(open_stream(&request, &state, asked, guard, (client, reserved)).await)
 }
 
 fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
@@ -107,14 +107,14 @@ async fn open_stream(
         start,
     }: StreamRequest,
     mut guard: StreamGuard,
-    reserved: ReservedChannels,
+    (client, reserved): (Option<ClientNet>, ReservedChannels),
 ) -> HttpResponse {
     let comment = opening_comment(&channels);
     let until = options.until;
     let broker = state.hub.broker();
     let starts =
         start_params::start_positions(start.as_ref(), StartAt::Now, channels, broker).await;
-    let subscription = start_subscription(&state.hub, starts, &options).await;
+    let subscription = start_subscription(&state.hub, starts, &options, client).await;
     if let (Some(bound), NewSubscription::Ready(subscription)) = (until, &subscription)
         && is_over(&state.hub, subscription, &options.filter, bound).await
     {
