@@ -141,6 +141,23 @@ impl Broker {
         }
     }
 
+    /// Reads for the tail of `channel`, which does not wait behind reads of history.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub(crate) async fn read_tail(
+        &self,
+        channel: &Channel,
+        from: ReadFrom,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
+        match self {
+            Self::Embedded(_) | Self::Memory(_) => self.read(channel, from, limits).await,
+            Self::Redis(broker) => broker.read_tail(channel, from, limits).await,
+        }
+    }
+
     /// Reads a run of events of `channel` backwards, from its newest event or from the event before
     /// `before`.
     ///
@@ -216,10 +233,20 @@ impl Broker {
     ///
     /// [`Unavailable`](BrokerError::Unavailable), [`Damaged`](BrokerError::Damaged).
     pub async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
+        self.last_id_for(channel, None).await
+    }
+
+    /// Returns the last id of `channel` for `client`, if it is known. The errors are those of
+    /// [`last_id`](Self::last_id).
+    pub(crate) async fn last_id_for(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<EventId, BrokerError> {
         match self {
             Self::Embedded(broker) => Ok(broker.last_id(channel)),
             Self::Memory(broker) => Ok(broker.last_id(channel)),
-            Self::Redis(broker) => broker.last_id(channel).await,
+            Self::Redis(broker) => broker.last_id(channel, client).await,
         }
     }
 

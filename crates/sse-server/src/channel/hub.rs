@@ -8,16 +8,15 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak},
-    time::{Duration, Instant},
 };
 
 use smallvec::SmallVec;
-use sse_cli::log_throttle::LogThrottle;
 use sse_proto::Channel;
 use tokio::runtime::Handle;
 
 use super::{
     feed::{FeedPosition, FeedState, FeedStep, TailChange, read_after},
+    feed_outage::{FailingChannel, FeedOutage},
     tail::{Tail, TailLimits},
     tail_memory::TailMemory,
 };
@@ -25,7 +24,6 @@ use crate::{
     broker::{Broker, BrokerError, FollowLimitReached, FollowPermit, PageLimits, notify::Watcher},
     budget::ClientNet,
     metrics::Metrics,
-    retry::retry_until_ok,
     supervised::supervised_task,
 };
 
@@ -34,9 +32,6 @@ const FEED_LIMITS: PageLimits = PageLimits {
     events_max: 1000,
     bytes_max: 1 << 20,
 };
-/// Pause between two attempts to read. Shorter than for one stream, because all subscribers of the
-/// channel wait for this read.
-const FEED_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// All channels that have subscribers.
 #[derive(Debug, Clone)]
@@ -52,6 +47,7 @@ struct Inner {
     metrics: Metrics,
     runtime: Handle,
     channels: Mutex<HashMap<Channel, Weak<LiveChannel>>>,
+    outage: Arc<FeedOutage>,
 }
 
 impl Hub {
@@ -72,6 +68,7 @@ impl Hub {
             metrics,
             runtime,
             channels: Mutex::default(),
+            outage: Arc::default(),
         }))
     }
 
@@ -94,7 +91,7 @@ impl Hub {
         client: Option<ClientNet>,
     ) -> Result<ReservedChannels, FollowLimitReached> {
         let reserve =
-            |channel| self.find_or_create(channel, || self.0.broker.follow_permit(client));
+            |channel| self.find_or_create(channel, client, || self.0.broker.follow_permit(client));
         channels
             .iter()
             .map(reserve)
@@ -105,7 +102,7 @@ impl Hub {
     /// Returns the channel, whose tail is fed until the last subscriber drops it.
     #[must_use]
     pub fn join(&self, channel: &Channel) -> Arc<LiveChannel> {
-        let Ok(live) = self.find_or_create(channel, || Ok::<_, Infallible>(None));
+        let Ok(live) = self.find_or_create(channel, None, || Ok::<_, Infallible>(None));
         live.start(&self.0.broker);
         live
     }
@@ -113,6 +110,7 @@ impl Hub {
     fn find_or_create<E>(
         &self,
         channel: &Channel,
+        client: Option<ClientNet>,
         permit: impl FnOnce() -> Result<Option<FollowPermit>, E>,
     ) -> Result<Arc<LiveChannel>, E> {
         let mut channels = self.0.lock();
@@ -123,6 +121,7 @@ impl Hub {
             tail: Tail::new(self.0.limits, self.0.memory.clone()),
             channel: channel.clone(),
             feed: Mutex::new(FeedState::Idle(FeedPosition::Unknown)),
+            client,
             started: Once::new(),
             hub: Arc::downgrade(&self.0),
             _permit: permit()?,
@@ -175,6 +174,8 @@ pub struct LiveChannel {
     pub tail: Tail,
     channel: Channel,
     feed: Mutex<FeedState>,
+    /// The client that opened the channel, for which its newest id is looked up.
+    client: Option<ClientNet>,
     /// Done once the channel follows the log.
     started: Once,
     hub: Weak<Inner>,
@@ -244,8 +245,8 @@ impl Watcher for LiveChannel {
         let Some(position) = self.feed().start_read() else {
             return;
         };
-        let (broker, channel) = (hub.broker.clone(), self.channel.clone());
-        let task = feed_tail(broker, channel, position, Arc::downgrade(&self));
+        let channel = self.channel.clone();
+        let task = feed_tail(hub.clone(), channel, position, Arc::downgrade(&self));
         hub.runtime
             .spawn(supervised_task("the feed of a channel", task));
     }
@@ -271,12 +272,12 @@ impl Drop for LiveChannel {
 /// Feeds a tail with the events after `position`, until the log has no more, or the channel has no
 /// subscriber.
 async fn feed_tail(
-    broker: Broker,
+    hub: Arc<Inner>,
     channel: Channel,
     mut position: FeedPosition,
     live: Weak<LiveChannel>,
 ) {
-    while let Some((live, step)) = read_until_ok(&broker, &channel, position, &live).await {
+    while let Some((live, step)) = read_until_ok(&hub, &channel, position, &live).await {
         let FeedStep { change, end, more } = step;
         live.change_tail(change);
         if !more && live.feed().finish_read(end) {
@@ -289,32 +290,33 @@ async fn feed_tail(
 /// Reads the log after `position` until a read succeeds. Returns `None` if the channel has no
 /// subscriber any more.
 async fn read_until_ok(
-    broker: &Broker,
+    hub: &Inner,
     channel: &Channel,
     position: FeedPosition,
     live: &Weak<LiveChannel>,
 ) -> Option<(Arc<LiveChannel>, FeedStep)> {
-    let failures = Mutex::new(LogThrottle::once());
-    retry_until_ok(FEED_RETRY_INTERVAL, || async {
-        let result = read_next(broker, channel, position).await;
-        // Upgrade after the read: all subscribers may leave while it runs. A failure drops the
-        // channel at once, so the pause does not keep it alive.
-        match (live.upgrade(), result) {
-            (None, _) => Ok(None),
-            (Some(live), Ok(step)) => Ok(Some((live, step))),
-            (Some(_), Err(error)) => {
-                log_failure(&failures, channel, &error);
-                Err(())
+    let client = live.upgrade()?.client;
+    let mut failing: Option<FailingChannel> = None;
+    loop {
+        let result = read_next(&hub.broker, channel, position, client).await;
+        // Upgrade after the read: all subscribers may leave while it runs.
+        let live = live.upgrade()?;
+        match result {
+            Ok(step) => {
+                if let Some(failing) = failing {
+                    failing.recover();
+                }
+                return Some((live, step));
             }
+            Err(error) if failing.is_none() => {
+                let followed = hub.lock().len();
+                failing = Some(hub.outage.begin_failure(channel, followed, &error));
+            }
+            Err(_) => {}
         }
-    })
-    .await
-}
-
-fn log_failure(failures: &Mutex<LogThrottle>, channel: &Channel, error: &BrokerError) {
-    let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-    if failures.record(Instant::now()).is_some() {
-        tracing::warn!(%channel, %error, "the log cannot be read; retrying until it can");
+        // The pause must not keep the channel alive.
+        drop(live);
+        hub.outage.pause().await;
     }
 }
 
@@ -322,11 +324,17 @@ async fn read_next(
     broker: &Broker,
     channel: &Channel,
     position: FeedPosition,
+    client: Option<ClientNet>,
 ) -> Result<FeedStep, BrokerError> {
     match position {
-        FeedPosition::Unknown => broker.last_id(channel).await.map(FeedStep::join),
+        FeedPosition::Unknown => broker
+            .last_id_for(channel, client)
+            .await
+            .map(FeedStep::join),
         FeedPosition::After(id) => {
-            let page = broker.read(channel, read_after(id), FEED_LIMITS).await?;
+            let page = broker
+                .read_tail(channel, read_after(id), FEED_LIMITS)
+                .await?;
             Ok(FeedStep::from_page(id, page))
         }
     }

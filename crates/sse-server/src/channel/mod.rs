@@ -19,6 +19,7 @@
 pub mod chunk;
 pub mod encode;
 mod feed;
+mod feed_outage;
 mod filter;
 mod frame;
 mod gap;

@@ -71,6 +71,11 @@ impl Searches {
 }
 
 impl Searcher {
+    /// Returns the client that searches, if it is known.
+    pub(crate) const fn client(&self) -> Option<ClientNet> {
+        self.client
+    }
+
     /// Returns the searches of this client that wait up to `wait_max` for each page.
     pub(crate) fn waiting_up_to(self, wait_max: Duration) -> Self {
         Self { wait_max, ..self }

@@ -102,7 +102,10 @@ pub async fn resolve_start(
     search: LastSearch<'_>,
 ) -> Result<Position, BrokerError> {
     match start {
-        StartAt::Now | StartAt::Last(0) => broker.last_id(channel).await.map(Position::After),
+        StartAt::Now | StartAt::Last(0) => {
+            let last = broker.last_id_for(channel, search.searcher.client()).await;
+            last.map(Position::After)
+        }
         StartAt::Oldest => position_before_first(broker, channel, ReadFrom::Oldest).await,
         StartAt::Since(ms) => position_before_first(broker, channel, ReadFrom::Time(*ms)).await,
         StartAt::Last(count) => position_before_last(broker, channel, *count, search).await,

@@ -139,8 +139,8 @@ fn choices(args: &Args) -> [Choice; 3] {
             id: "redis_url",
             flag: "--redis-url",
             variable: "SSE_REDIS_URL",
-            is_on: args.redis_url.is_some(),
-            kind: redis(args, args.redis_url.clone().unwrap_or_default()),
+            is_on: args.redis.url.is_some(),
+            kind: redis(args, args.redis.url.clone().unwrap_or_default()),
         },
     ]
 }
@@ -173,8 +173,8 @@ fn directory(args: &Args) -> BrokerKind {
 fn redis(args: &Args, url: String) -> BrokerKind {
     BrokerKind::Redis {
         url,
-        prefix: args.redis_prefix.clone(),
-        timeout: args.redis_timeout,
-        followed_max: args.redis_followed_max.get(),
+        prefix: args.redis.prefix.clone(),
+        timeout: args.redis.timeout,
+        followed_max: args.redis.followed_max.get(),
     }
 }

@@ -12,10 +12,11 @@ use super::{
     log_args::LogArgs,
     network_args::NetworkArgs,
     publish_args::PublishArgs,
+    redis_args::RedisArgs,
     stream_args::StreamArgs,
     values::{parse_history_events, parse_positive},
 };
-use crate::broker::{embedded::DataMode, redis::parse_prefix};
+use crate::broker::embedded::DataMode;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -66,51 +67,8 @@ pub(super) struct Args {
     #[arg(long, env = "SSE_MEMORY", value_parser = parse_switch, help_heading = "Broker")]
     pub(super) memory: bool,
 
-    /// Keep the log in this Redis (6.2 or later), which many nodes can share
-    #[arg(long, env = "SSE_REDIS_URL", hide_env_values = true)]
-    #[arg(value_name = "URL", help_heading = "Broker")]
-    pub(super) redis_url: Option<String>,
-
-    /// Prefix of all key names in Redis; systems with different prefixes do not see each other
-    ///
-    /// Up to 64 characters of A-Z a-z 0-9 . _ : ~ -
-    #[arg(
-        long,
-        env = "SSE_REDIS_PREFIX",
-        default_value = "sse:",
-        value_name = "PREFIX",
-        value_parser = parse_prefix,
-        help_heading = "Broker"
-    )]
-    pub(super) redis_prefix: String,
-
-    /// Wait at most this long for a reply of Redis; then a publish is answered with 503
-    ///
-    /// A publish has this time for all its commands together.
-    #[arg(
-        long,
-        env = "SSE_REDIS_TIMEOUT",
-        default_value = "2s",
-        value_name = "DURATION",
-        value_parser = parse_positive_duration,
-        help_heading = "Broker"
-    )]
-    pub(super) redis_timeout: Duration,
-
-    /// Follow at most this many channels at a time over Redis: those with open streams here
-    ///
-    /// One client (an IPv4 address, or the /64 of an IPv6 address) gets a quarter. A stream of more
-    /// channels is rejected (503). A followed channel takes about 5 KiB of memory.
-    #[arg(
-        long,
-        env = "SSE_REDIS_FOLLOWED_MAX",
-        default_value = "40000",
-        value_name = "CHANNELS",
-        value_parser = parse_positive,
-        allow_negative_numbers = true,
-        help_heading = "Broker"
-    )]
-    pub(super) redis_followed_max: NonZeroUsize,
+    #[command(flatten)]
+    pub(super) redis: RedisArgs,
 
     /// Keep this many of a channel's newest events; older ones are trimmed
     #[arg(

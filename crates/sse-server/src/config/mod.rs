@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `cli` | the grammar: flags, their variables, defaults and help |
-//! | `network_args`, `publish_args`, `stream_args`, `log_args` | the parts of the grammar about the network, publishing, streams and the logs |
+//! | `network_args`, `publish_args`, `stream_args`, `redis_args`, `log_args` | the parts of the grammar about the network, publishing, streams, Redis and the logs |
 //! | `environment` | how flags and variables are read |
 //! | `values` | the forms of single values, such as an address |
 //! | `bind_hint` | advice for `--host` and `--port` |
@@ -20,6 +20,7 @@ mod environment;
 mod log_args;
 mod network_args;
 mod publish_args;
+mod redis_args;
 mod stream_args;
 mod validate;
 mod values;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     broker::{Broker, BrokerError, Continuity, PageLimits, ReadFrom, Settled},
+    budget::ClientNet,
     channel::{
         Filter, Hub, MultiSubscription, Searcher, Settlement, StartAt, SubscriptionOptions,
         UnreadableCursor,
@@ -100,7 +101,7 @@ async fn resolve_until_ok(
 ) -> Result<Position, UnreadableCursor> {
     let start = match start {
         StartAt::Resume(Err(unreadable)) => return Err(unreadable),
-        StartAt::Now => fix_now(hub, channel).await,
+        StartAt::Now => fix_now(hub, channel, search.searcher.client()).await,
         start => start,
     };
     let resolve = || resolve_start(hub.broker(), channel, &start, search);
@@ -111,12 +112,13 @@ async fn resolve_until_ok(
 ///
 /// If the broker is away, the start goes by the clock, so that the subscriber misses no event that
 /// is published when the broker is back.
-async fn fix_now(hub: &Hub, channel: &Channel) -> StartAt {
+async fn fix_now(hub: &Hub, channel: &Channel, client: Option<ClientNet>) -> StartAt {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .saturating_sub(CLOCK_SKEW_MAX);
-    if let Ok(Ok(head)) = timeout(RESOLVE_TIMEOUT, hub.broker().last_id(channel)).await {
+    if let Ok(Ok(head)) = timeout(RESOLVE_TIMEOUT, hub.broker().last_id_for(channel, client)).await
+    {
         return StartAt::Resume(Ok(Position::After(head)));
     }
     let live = hub.join(channel);

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use reqwest::StatusCode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -180,4 +181,48 @@ async fn an_endless_reply_is_cut_off_and_its_connection_replaced() {
     assert!(sent < flooded * 80 * MIB, "{sent} bytes were accepted");
     let grown = peak_memory(&server).saturating_sub(memory);
     assert!(grown < 256 * MIB, "memory grew by {} MiB", grown / MIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_with_many_followed_channels_is_one_line_and_one_more_at_its_end() {
+    let mut redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &["--redis-timeout", "500ms"]).await;
+    let mut subscriber = server.subscribe("/stream?channel=first").await;
+    server.publish("first", "click", "before").await;
+    assert_eq!(subscriber.next_event().await.data, "before");
+    redis.kill();
+    until("the outage is noticed", async || {
+        server
+            .log()
+            .contains("the connection to Redis broke")
+            .then_some(())
+    })
+    .await;
+    let streams = all_at_once(0..10, |stream| open_stream_of_own(&server, stream)).await;
+    let count = |line: &str| server.log().matches(line).count();
+    let begin = "the log cannot be read; retrying until it can";
+    let end = "no channel waits for the log any more channels=";
+    // Each rejected publish takes as long as a channel takes to fail.
+    for _ in 0..3 {
+        let response = server.try_publish("first", "click", "x").await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!((count(begin), count(end)), (1, 0), "{}", server.log());
+    redis.restart().await;
+    until("the end of the outage is logged", async || {
+        (count(end) == 1).then_some(())
+    })
+    .await;
+    let log = server.log();
+    let channels = log.split(end).nth(1).unwrap().lines().next().unwrap();
+    assert!(channels.parse::<usize>().unwrap() >= 320, "{log}");
+    server.publish("first", "click", "after").await;
+    while subscriber.next_event().await.data != "after" {}
+    assert_eq!((count(begin), count(end)), (1, 1), "{}", server.log());
+    assert!(count(" WARN ") < 10, "{}", server.log());
+    drop(streams);
+}
+
+async fn open_stream_of_own(server: &TestServer, stream: usize) -> (TcpStream, String) {
+    open_stream(server, 2, &own_channels(stream)).await
 }

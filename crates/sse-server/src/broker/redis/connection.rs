@@ -156,6 +156,23 @@ impl Connection {
         Ok(Session::new(&self.health, deadline, up))
     }
 
+    /// Waits for `work` up to the time limit.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`: the time limit has passed.
+    pub(super) async fn within_limit<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, BrokerError> {
+        let limit = self.health.timeout;
+        let result = timeout(limit, work).await;
+        result.map_err(|_| {
+            self.health
+                .unavailable(&format!("no response within {limit:?}"))
+        })
+    }
+
     async fn wait_until_up(&self, deadline: Instant) -> Result<(Connections, u64), BrokerError> {
         let mut state = self.state.clone();
         let up = state.wait_for(|state| matches!(state, State::Up(..)));

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | `streams` | a channel as a stream: append, newest id, clock, health check |
 //! | `reader`, `forward_read` | pages of history, and the proof that a page continues a position |
+//! | `lookups` | one queue for the newest ids of channels |
+//! | `read_gate` | how many pages are read at a time |
 //! | `entries`, `foreign_entries` | the entries of a stream; reads past those of other programs |
 //! | `idempotency` | the script that appends items with an idempotency key |
 //! | `retention` | trims by age, forgets expired keys and dead channels |
@@ -41,10 +43,12 @@ mod handshake;
 mod idempotency;
 mod info;
 mod known_ids;
+mod lookups;
 mod names;
 mod outage_log;
 mod page_size;
 mod pubsub;
+mod read_gate;
 mod reader;
 mod registry;
 mod replies;
@@ -67,8 +71,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(crate) use self::follow_limit::FollowPermit;
 use self::{
     connection::Connection, dial::Dialer, failover::LossDetector, follow_limit::FollowLimit,
-    names::Names, outage_log::OutageLog, pubsub::PubSubListener, reply_limit::reply_cost_max,
-    streams::Streams, subscriptions::Subscriptions,
+    names::Names, outage_log::OutageLog, pubsub::PubSubListener, read_gate::ReadKind,
+    reply_limit::reply_cost_max, streams::Streams, subscriptions::Subscriptions,
 };
 pub use self::{errors::RedisSetupError, names::parse_prefix, url::without_password};
 use super::{
@@ -147,6 +151,7 @@ impl RedisBroker {
             timeout: options.timeout,
         });
         let metrics = broker.metrics.clone();
+        tasks.spawn(lookups::run(broker.streams.clone()));
         tasks.spawn(retention::run(Arc::downgrade(&broker.streams), metrics));
         Ok(broker)
     }
@@ -191,7 +196,18 @@ impl RedisBroker {
         from: ReadFrom,
         limits: PageLimits,
     ) -> Result<Page, BrokerError> {
-        self.streams.read(channel, from, limits).await
+        let kind = ReadKind::History;
+        self.streams.read(channel, from, limits, kind).await
+    }
+
+    pub(super) async fn read_tail(
+        &self,
+        channel: &Channel,
+        from: ReadFrom,
+        limits: PageLimits,
+    ) -> Result<Page, BrokerError> {
+        let kind = ReadKind::Tail;
+        self.streams.read(channel, from, limits, kind).await
     }
 
     pub(super) async fn read_back(
@@ -203,8 +219,12 @@ impl RedisBroker {
         self.streams.read_back(channel, before, limits).await
     }
 
-    pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
-        self.streams.last_id(channel).await
+    pub(super) async fn last_id(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<EventId, BrokerError> {
+        self.streams.last_id(channel, client).await
     }
 
     pub(super) async fn check_settled(

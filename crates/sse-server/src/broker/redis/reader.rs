@@ -8,6 +8,7 @@ use super::{
     foreign_entries::ForwardRun,
     forward_read::ForwardRead,
     page_size::truncate_to_page,
+    read_gate::ReadKind,
     replies::parse_last_id,
     streams::Streams,
 };
@@ -20,7 +21,9 @@ impl Streams {
         channel: &Channel,
         from: ReadFrom,
         limits: PageLimits,
+        kind: ReadKind,
     ) -> Result<Page, BrokerError> {
+        let _place = self.enter_gate(kind).await?;
         let page = self.page_sizes.next_page(channel, limits);
         // One more entry shows whether more follow, and one may be the event at the position.
         let mut read = ForwardRead::open(self, channel, page.events_max + 2).await?;
@@ -56,6 +59,7 @@ impl Streams {
         before: Option<EventId>,
         limits: PageLimits,
     ) -> Result<BackPage, BrokerError> {
+        let _place = self.enter_gate(ReadKind::History).await?;
         let page = self.page_sizes.next_page(channel, limits);
         self.page_sizes.forget(channel);
         // One more entry shows whether more precede the page.

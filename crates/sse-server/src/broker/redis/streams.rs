@@ -16,6 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Pipeline, Value};
 use sse_proto::{Channel, Event, EventId};
+use tokio::sync::SemaphorePermit;
 
 use super::{
     connection::Connection,
@@ -23,10 +24,12 @@ use super::{
     failover::LossDetector,
     foreign_entries::ForeignEntryLog,
     idempotency::{EXPIRE_BATCH, add_items, append_script, expire_keys_script, parse_append_reply},
+    lookups::LookupQueue,
     names::Names,
     page_size::PageSizes,
+    read_gate::{ReadGate, ReadKind},
     registry::Registry,
-    replies::{Replies, malformed, parse_added_id, parse_last_id, parse_time_ms},
+    replies::{Replies, malformed, parse_added_id, parse_last_id, parse_time_ms, value_pipeline},
     session::Session,
 };
 use crate::broker::{
@@ -35,6 +38,7 @@ use crate::broker::{
     clock::now_ms,
     idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
 };
+use crate::budget::ClientNet;
 
 /// How far Redis' clock must be past an id before no event up to that id is expected any more.
 ///
@@ -52,6 +56,8 @@ pub(super) struct Streams {
     pub(super) page_sizes: PageSizes,
     pub(super) losses: Arc<LossDetector>,
     pub(super) foreign_log: ForeignEntryLog,
+    pub(super) lookups: LookupQueue,
+    gate: ReadGate,
 }
 
 impl Streams {
@@ -70,6 +76,8 @@ impl Streams {
             page_sizes: PageSizes::default(),
             losses,
             foreign_log: ForeignEntryLog::default(),
+            lookups: LookupQueue::default(),
+            gate: ReadGate::default(),
         }
     }
 
@@ -220,10 +228,40 @@ impl Streams {
         Ok((parse_time_ms(time)?, parse_last_id(info)?))
     }
 
-    /// The last id ever assigned in `channel`.
-    pub(super) async fn last_id(&self, channel: &Channel) -> Result<EventId, BrokerError> {
-        let [info] = self.query([self.stream_info(channel)]).await?;
-        parse_last_id(info)
+    /// The last id ever assigned in `channel`, looked up for `client` if it is known.
+    pub(super) async fn last_id(
+        &self,
+        channel: &Channel,
+        client: Option<ClientNet>,
+    ) -> Result<EventId, BrokerError> {
+        let reply = self.lookups.add(client, channel);
+        match self.connection.within_limit(reply).await? {
+            Ok(reply) => reply,
+            Err(_) => Err(BrokerError::Unavailable(
+                "the server is stopping".to_owned(),
+            )),
+        }
+    }
+
+    /// The last ids ever assigned in `channels`, or why one of them is unknown.
+    pub(super) async fn read_last_ids<'a>(
+        &self,
+        channels: impl Iterator<Item = &'a Channel>,
+    ) -> Result<Vec<Result<EventId, BrokerError>>, BrokerError> {
+        let commands = channels.map(|channel| self.stream_info(channel));
+        let pipeline = value_pipeline(commands);
+        let mut session = self.connection.read_session().await?;
+        let replies: Vec<Value> = session.query(&pipeline).await?;
+        Ok(replies.into_iter().map(parse_last_id).collect())
+    }
+
+    /// Waits for a place at the gate, but not while there is no connection.
+    pub(super) async fn enter_gate(
+        &self,
+        kind: ReadKind,
+    ) -> Result<Option<SemaphorePermit<'_>>, BrokerError> {
+        self.connection.read_session().await?;
+        self.connection.within_limit(self.gate.enter(kind)).await
     }
 
     /// Sends commands that only read, in a session of their own.

@@ -1,0 +1,45 @@
+//! How many reads of events are at Redis at a time.
+//!
+//! Tails have places of their own. So neither many streams that start in the past, nor all tails
+//! after a reconnect, delay the other kind. Publishes and lookups do not pass the gate.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Reads for tails.
+const TAIL_READS_MAX: usize = 16;
+/// All other reads: pages of history and searches.
+const HISTORY_READS_MAX: usize = 32;
+
+/// The reads at Redis.
+#[derive(Debug)]
+pub(super) struct ReadGate {
+    tails: Semaphore,
+    history: Semaphore,
+}
+
+/// What a read is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadKind {
+    Tail,
+    History,
+}
+
+impl Default for ReadGate {
+    fn default() -> Self {
+        Self {
+            tails: Semaphore::new(TAIL_READS_MAX),
+            history: Semaphore::new(HISTORY_READS_MAX),
+        }
+    }
+}
+
+impl ReadGate {
+    /// Waits for a place. The gate is never closed, so a place is always returned.
+    pub(super) async fn enter(&self, kind: ReadKind) -> Option<SemaphorePermit<'_>> {
+        let places = match kind {
+            ReadKind::Tail => &self.tails,
+            ReadKind::History => &self.history,
+        };
+        places.acquire().await.ok()
+    }
+}
