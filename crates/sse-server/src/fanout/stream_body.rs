@@ -28,6 +28,7 @@ use super::{
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
+    page_slot::PageSlot,
     shared_state::encode_heartbeat,
     start::NewSubscription,
     streams::Streams,
@@ -61,8 +62,9 @@ pub fn stream_body(
     let state = State::from(new);
     let opening = state.encode_opening(streams.settings.retry, comment);
     let socket = handover.as_ref().map(|handover| handover.socket.clone());
+    let page = PageSlot::default();
     if let Some(socket) = &socket {
-        socket.count_blocked(streams.blocked.clone());
+        socket.count_blocked(streams.blocked.clone(), page.clone());
     }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
@@ -71,6 +73,7 @@ pub fn stream_body(
         state,
         until,
         socket,
+        page,
         attached_socket: None,
         handover,
         opening: Some(opening),
@@ -94,6 +97,8 @@ struct Driver {
     until: Option<EventId>,
     /// Connection of the response; `None` if it is not a TCP connection of this server.
     socket: Option<DetachableSocket>,
+    /// Page read in flight, which the connection drops when the socket is full.
+    page: PageSlot,
     /// `None` until the body waits, and after a detach.
     attached_socket: Option<AttachedSocket>,
     /// `None` if the stream stays attached.
@@ -250,7 +255,8 @@ impl Driver {
         if matches!(self.state, State::Ready(_))
             && let State::Ready(subscription) = mem::replace(&mut self.state, State::Detached)
         {
-            let attached = AttachedStream::new(&self.streams, subscription, self.until);
+            let page = self.page.clone();
+            let attached = AttachedStream::new(&self.streams, subscription, self.until, page);
             self.state = State::Attached(Box::new(attached));
         }
     }
