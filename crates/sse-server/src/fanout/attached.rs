@@ -4,7 +4,13 @@
 //! changed tails. It shares nothing with other streams except the page cache. Heartbeats and the
 //! end on shutdown belong to [`stream_body`](super::stream_body).
 
-use std::{future::pending, pin::Pin, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures::{
@@ -20,7 +26,8 @@ use tokio::sync::watch;
 use super::{
     admission::StreamGuard,
     attached_list::AttachedEntry,
-    page_cache::{PageCache, PageKey, SharedPage},
+    page_cache::{PageCache, PageKey},
+    page_slot::{PageResult, PageSlot},
     settlement::wait_until_settled,
     shared_state::encode_heartbeat,
     streams::Streams,
@@ -40,8 +47,10 @@ pub(super) struct AttachedStream {
     pub(super) subscription: MultiSubscription,
     /// In the order of the subscription's channels.
     tails: SmallVec<[WatchedTail; 1]>,
-    /// Page read in flight. It survives when `next_chunk` is dropped for a heartbeat.
-    fetching: Option<PageRead>,
+    /// Page that is being read. It survives when `next_chunk` is dropped for a heartbeat.
+    fetching: Option<Fetch>,
+    /// The read, unless a full socket has ended it.
+    page: PageSlot,
     /// Waits for the end of the stream.
     settling: Option<BoxFuture<'static, Vec<Settlement>>>,
     damage_log: LogThrottle,
@@ -53,25 +62,21 @@ struct WatchedTail {
     changed: watch::Receiver<()>,
 }
 
-struct PageRead {
-    fetch: Fetch,
-    /// Fails only after a pause.
-    page: BoxFuture<'static, Result<SharedPage, BrokerError>>,
-}
-
 /// What ends a wait.
 enum WakeUp {
-    Page(Result<SharedPage, BrokerError>),
+    Page(PageResult),
     Settled(Vec<Settlement>),
     TailChanged,
 }
 
 impl AttachedStream {
+    /// `page` is the slot that the connection empties when the socket is full.
     pub(super) fn new(
         streams: &Streams,
         subscription: MultiSubscription,
         until: Option<EventId>,
         searcher: Searcher,
+        page: PageSlot,
     ) -> Self {
         let tails = subscription.channels().map(|channel| {
             let channel = streams.hub.join(channel);
@@ -92,6 +97,7 @@ impl AttachedStream {
             subscription,
             tails,
             fetching: None,
+            page,
             settling,
             damage_log: LogThrottle::once(),
         }
@@ -101,6 +107,7 @@ impl AttachedStream {
     ///
     /// The future may be dropped before it is ready; the next call continues its work.
     pub(super) async fn next_chunk(&mut self, guard: &mut StreamGuard) -> Option<(Bytes, usize)> {
+        self.read_again();
         loop {
             // A finished page comes before the tails. Otherwise busy channels would delay a channel
             // that is served from history.
@@ -160,7 +167,16 @@ impl AttachedStream {
 
     /// Returns the index of the channel that waits for a page.
     fn fetching_channel(&self) -> Option<usize> {
-        self.fetching.as_ref().map(|read| read.fetch.nth)
+        self.fetching.map(|fetch| fetch.nth)
+    }
+
+    /// Reads the page again that a full socket has dropped.
+    fn read_again(&mut self) {
+        if let Some(fetch) = self.fetching
+            && self.page.is_empty()
+        {
+            self.start_fetch(fetch);
+        }
     }
 
     fn start_fetch(&mut self, fetch: Fetch) {
@@ -183,14 +199,14 @@ impl AttachedStream {
                 pages.read(key).await
             }
         };
-        let page = page.boxed();
-        self.fetching = Some(PageRead { fetch, page });
+        self.page.set(page.boxed());
+        self.fetching = Some(fetch);
     }
 
     /// Returns the page in flight if it has arrived, without waiting for it.
-    async fn finished_page(&mut self) -> Option<Result<SharedPage, BrokerError>> {
-        let read = self.fetching.as_mut()?;
-        match poll!(&mut read.page) {
+    async fn finished_page(&self) -> Option<PageResult> {
+        self.fetching?;
+        match poll!(poll_fn(|cx| self.page.poll(cx))) {
             Poll::Ready(page) => Some(page),
             Poll::Pending => None,
         }
@@ -199,10 +215,10 @@ impl AttachedStream {
     /// Waits for the page in flight, the end of the stream, or a changed tail.
     async fn wait(&mut self) -> WakeUp {
         let fetching = self.fetching_channel();
-        let page = self.fetching.as_mut().map(|read| read.page.as_mut());
+        let page = &self.page;
         tokio::select! {
             biased;
-            page = wait_for(page) => WakeUp::Page(page),
+            page = poll_fn(|cx| page.poll(cx)) => WakeUp::Page(page),
             settlements = wait_for(self.settling.as_mut().map(Pin::as_mut)) => {
                 self.settling = None;
                 WakeUp::Settled(settlements)
@@ -212,12 +228,9 @@ impl AttachedStream {
     }
 
     /// Applies the page that was in flight. Returns the chunk to send, if there is one.
-    fn apply_page(
-        &mut self,
-        page: Result<SharedPage, BrokerError>,
-        guard: &StreamGuard,
-    ) -> Option<(Bytes, usize)> {
-        let PageRead { fetch, .. } = self.fetching.take()?;
+    fn apply_page(&mut self, page: PageResult, guard: &StreamGuard) -> Option<(Bytes, usize)> {
+        self.page.clear();
+        let fetch = self.fetching.take()?;
         let page = match page {
             Ok(page) => page,
             Err(error) => {

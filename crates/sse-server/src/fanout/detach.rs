@@ -48,6 +48,7 @@ use super::{
     admission::StreamGuard,
     attached_sockets::{AttachedSocket, AttachedSockets},
     blocked::{BlockedBuffer, BlockedBytes},
+    page_slot::PageSlot,
     socket::{AcceptedSocket, StreamSocket},
     stall::BytesAccepted,
 };
@@ -157,12 +158,12 @@ impl DetachableSocket {
         Some(watched)
     }
 
-    /// Counts what actix buffers while the socket is full, from now on.
-    pub(super) fn count_blocked(&self, memory: BlockedBytes) {
+    /// Counts what actix buffers while the socket is full, and empties `page` then.
+    pub(super) fn count_blocked(&self, memory: BlockedBytes, page: PageSlot) {
         let socket = self.0.socket.borrow();
         let client = socket.as_ref().and_then(AcceptedSocket::client_net);
-        let buffer = BlockedBuffer::new(memory, client);
-        self.0.buffer.replace(Some(buffer));
+        let buffer = Some(BlockedBuffer::new(memory, client, page));
+        self.0.buffer.replace(buffer);
     }
 
     /// Returns whether the stream is closed because blocked streams hold too much.
@@ -296,8 +297,7 @@ impl AsyncWrite for DetachableSocket {
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
         self.record_write(&written);
-        let mut buffer = self.0.buffer.borrow_mut();
-        match buffer.as_mut() {
+        match &mut *self.0.buffer.borrow_mut() {
             Some(buffer) => buffer.record_write(cx, bytes.len(), written),
             None => written,
         }

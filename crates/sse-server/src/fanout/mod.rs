@@ -32,6 +32,7 @@ mod attached;
 mod connection;
 mod heartbeat_wheel;
 mod mailbox;
+mod page_slot;
 mod pending_work;
 mod reactor;
 mod settlement;

@@ -28,6 +28,7 @@ use super::{
     attached_sockets::AttachedSocket,
     detach::DetachableSocket,
     mailbox::NewStream,
+    page_slot::PageSlot,
     shared_state::encode_heartbeat,
     start::NewSubscription,
     streams::Streams,
@@ -81,9 +82,10 @@ pub fn stream_body(
     let state = State::from(subscription);
     let opening = state.encode_opening(streams.settings.retry, comment);
     let socket = handover.as_ref().map(|handover| handover.socket.clone());
+    let page = PageSlot::default();
     if let Some(socket) = &socket {
         socket.start_stream();
-        socket.count_blocked(streams.blocked.clone());
+        socket.count_blocked(streams.blocked.clone(), page.clone());
     }
     let handover = handover.and_then(|handover| Some((handover, streams.fanout.clone()?)));
     // The driver is boxed, because `unfold` moves it with every chunk.
@@ -92,6 +94,7 @@ pub fn stream_body(
         state,
         until,
         socket,
+        page,
         attached_socket: None,
         handover,
         opening: Some(opening),
@@ -117,6 +120,8 @@ struct Driver {
     until: Option<EventId>,
     /// Connection of the response; `None` if it is not a TCP connection of this server.
     socket: Option<DetachableSocket>,
+    /// Page read in flight, which the connection drops when the socket is full.
+    page: PageSlot,
     /// `None` until the body waits, and after a detach.
     attached_socket: Option<AttachedSocket>,
     /// `None` if the stream stays attached.
@@ -281,6 +286,7 @@ impl Driver {
                 subscription,
                 self.until,
                 self.searcher.clone(),
+                self.page.clone(),
             );
             self.state = State::Attached(Box::new(attached));
             self.reserved = None;

@@ -71,13 +71,19 @@ impl Streams {
 
 #[cfg(test)]
 mod tests {
-    use sse_proto::{EventId, Position};
+    use std::task::{Context, Poll, Waker};
+
+    use sse_proto::{Event, EventId, Position};
     use tokio::runtime::Handle;
 
     use super::*;
     use crate::{
+        broker::Publisher,
         channel::{MultiSubscription, SubscriptionOptions, TailLimits},
-        fanout::{attached::AttachedStream, test_support::memory_broker},
+        fanout::{
+            admission::AdmissionDecision, attached::AttachedStream, blocked::BlockedBuffer,
+            page_slot::PageSlot, test_support::memory_broker,
+        },
         metrics::Metrics,
     };
 
@@ -116,7 +122,50 @@ mod tests {
         });
         let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
         let searcher = streams.pages.searches().of_client(None);
-        AttachedStream::new(streams, subscription, None, searcher)
+        AttachedStream::new(streams, subscription, None, searcher, PageSlot::default())
+    }
+
+    /// Opens a buffer whose socket is full.
+    fn block(streams: &Streams, page: &PageSlot) -> BlockedBuffer {
+        let mut buffer = BlockedBuffer::new(streams.blocked.clone(), None, page.clone());
+        let cx = Context::from_waker(Waker::noop());
+        assert!(buffer.record_write(&cx, 1, Poll::Pending).is_pending());
+        buffer
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_socket_is_full_holds_no_page_and_reads_it_again() {
+        let streams = streams();
+        let channel: Channel = "a".parse().unwrap();
+        let event = Event {
+            kind: "click".parse().unwrap(),
+            data: "hello".into(),
+        };
+        let broker = streams.hub.broker();
+        broker
+            .append(Publisher::default(), &channel, vec![event])
+            .await
+            .unwrap();
+        let starts = [(channel, Ok(Position::At(EventId::new(1, 0))))];
+        let subscription = MultiSubscription::new(starts, &SubscriptionOptions::default());
+        let searcher = streams.pages.searches().of_client(None);
+        let page = PageSlot::default();
+        let mut stream = AttachedStream::new(&streams, subscription, None, searcher, page.clone());
+        let AdmissionDecision::Admitted(mut guard) = streams.admission.admit(false, true) else {
+            panic!("the limit is reached")
+        };
+        while page.is_empty() {
+            tokio::select! {
+                biased;
+                chunk = stream.next_chunk(&mut guard) => panic!("{chunk:?} came without a page"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        let _buffer = block(&streams, &page);
+        assert!(page.is_empty());
+        let (bytes, _) = stream.next_chunk(&mut guard).await.unwrap();
+        assert!(bytes.ends_with(b"data: hello\n\n"), "{bytes:?}");
+        assert!(page.is_empty());
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sse_proto::Channel;
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -132,7 +133,8 @@ impl Connection {
         }
     }
 
-    /// Begins a session for publishes, and for other commands that are few and small.
+    /// Begins a session for publishes, and for other commands on the keys of one channel that are
+    /// few and small.
     ///
     /// All channels share the connections, because there is one Redis. With a Redis Cluster, the
     /// channel would choose the node.
@@ -140,20 +142,42 @@ impl Connection {
     /// # Errors
     ///
     /// `Unavailable`: there is no connection within the time limit.
-    pub(super) async fn session(&self) -> Result<Session<'_>, BrokerError> {
-        let deadline = Instant::now() + self.health.timeout;
-        let (connections, era) = self.wait_until_up(deadline).await?;
-        let up = (connections.writes, era);
-        Ok(Session::new(&self.health, deadline, up))
+    pub(super) async fn session(&self, _channel: &Channel) -> Result<Session<'_>, BrokerError> {
+        self.common_session().await
     }
 
-    /// Begins a session for lookups and pages of history, which delay no publish. The errors are
-    /// those of [`session`](Self::session).
-    pub(super) async fn read_session(&self) -> Result<Session<'_>, BrokerError> {
+    /// Begins a session for lookups and pages of one channel, which delay no publish. The errors
+    /// are those of [`session`](Self::session).
+    pub(super) async fn read_session(
+        &self,
+        _channel: &Channel,
+    ) -> Result<Session<'_>, BrokerError> {
+        self.common_read_session().await
+    }
+
+    /// Begins a session for commands that belong to no channel: the registry, the clock and health
+    /// checks. The errors are those of [`session`](Self::session).
+    pub(super) async fn common_session(&self) -> Result<Session<'_>, BrokerError> {
+        self.begin_session(|connections| connections.writes).await
+    }
+
+    /// Begins a session for lookups in many channels. The errors are those of
+    /// [`session`](Self::session).
+    pub(super) async fn common_read_session(&self) -> Result<Session<'_>, BrokerError> {
+        self.begin_session(|connections| connections.reads).await
+    }
+
+    async fn begin_session(
+        &self,
+        choose: impl FnOnce(Connections) -> CommandConnection,
+    ) -> Result<Session<'_>, BrokerError> {
         let deadline = Instant::now() + self.health.timeout;
         let (connections, era) = self.wait_until_up(deadline).await?;
-        let up = (connections.reads, era);
-        Ok(Session::new(&self.health, deadline, up))
+        Ok(Session::new(
+            &self.health,
+            deadline,
+            (choose(connections), era),
+        ))
     }
 
     /// Waits for `work` up to the time limit.

@@ -110,7 +110,7 @@ impl<'a> ForwardRead<'a> {
         Ok(Self {
             streams,
             channel,
-            session: streams.connection.read_session().await?,
+            session: streams.connection.read_session(channel).await?,
             count,
         })
     }

@@ -16,6 +16,7 @@
 //! | `connection`, `handshake` | the connections for commands and their supervisor, which reconnects for ever |
 //! | `dial`, `reply_limit`, `reply_meter` | opens connections whose replies have a limit |
 //! | `session` | commands that belong together; what their failure means |
+//! | `settled` | when no event up to an id can be added any more |
 //! | `pubsub`, `subscriptions` | the connection for notifications, and a poll in case one is lost; which channels are subscribed |
 //! | `follow_limit` | how many channels a node follows, and the part of one client |
 //! | `failover` | finds events that Redis has lost, and records the loss |
@@ -57,6 +58,7 @@ mod reply_meter;
 mod retention;
 mod scripts;
 mod session;
+mod settled;
 mod streams;
 mod subscriptions;
 mod url;

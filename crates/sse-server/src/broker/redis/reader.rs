@@ -83,7 +83,7 @@ impl Streams {
         count: usize,
     ) -> Result<BackRun, BrokerError> {
         let commands = self.back_commands(channel, before, count);
-        let [info, entries] = self.query(commands).await?;
+        let [info, entries] = self.query(channel, commands).await?;
         let (last, entries) = (parse_last_id(info)?, parse_entries(channel, entries)?);
         Ok(BackRun::new(entries, last, count))
     }

@@ -103,7 +103,7 @@ async fn registered_channels(streams: &Streams) -> Result<Vec<String>, BrokerErr
     let mut commands = redis::pipe();
     let registry = streams.registry.key();
     commands.cmd("ZRANGE").arg(registry).arg(0).arg(-1);
-    let mut session = streams.connection.session().await?;
+    let mut session = streams.connection.common_session().await?;
     let (channels,): (Vec<String>,) = session.query(&commands).await?;
     Ok(channels)
 }
@@ -161,7 +161,7 @@ async fn trim(
         .arg(milliseconds(streams.retention.age_max))
         .arg(u8::from(may_forget))
         .arg(milliseconds(UNUSED_MIN));
-    let session = streams.connection.session().await;
+    let session = streams.connection.session(channel).await;
     let mut session = session.map_err(CommandError::NoReply)?;
     session.run(&script).await.map(Trimmed::from_reply)
 }

@@ -12,7 +12,7 @@
 //! the script ensures that no lost id is assigned again. `reader` has the reads of history,
 //! `retention` the trimming.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use redis::{Cmd, Pipeline, Value};
 use sse_proto::{Channel, Event, EventId};
@@ -31,6 +31,7 @@ use super::{
     registry::Registry,
     replies::{Replies, malformed, parse_added_id, parse_last_id, parse_time_ms, value_pipeline},
     session::Session,
+    settled::judge_settled,
 };
 use crate::broker::{
     Appended, BrokerError, Publisher, Retention, Settled, Warning,
@@ -39,11 +40,6 @@ use crate::broker::{
     idempotency::{AppendItem, AppendOutcome, count_keys, count_stored_keys},
 };
 use crate::budget::ClientNet;
-
-/// How far Redis' clock must be past an id before no event up to that id is expected any more.
-///
-/// The clock may be set back a little, or a replica whose clock is behind may be promoted.
-const SETTLED_AFTER_MS: u64 = 1000;
 
 /// The streams of one Redis.
 #[derive(Debug)]
@@ -88,7 +84,7 @@ impl Streams {
         channel: &Channel,
         events: Vec<Event>,
     ) -> Result<Appended, BrokerError> {
-        let session = &mut self.connection.session().await?;
+        let session = &mut self.connection.session(channel).await?;
         if self.registry.has_appended(channel, session.era()) {
             return self.append_events(channel, &events, session).await;
         }
@@ -112,7 +108,7 @@ impl Streams {
         channel: &Channel,
         items: &[AppendItem],
     ) -> Result<Vec<AppendOutcome>, BrokerError> {
-        let session = &mut self.connection.session().await?;
+        let session = &mut self.connection.session(channel).await?;
         self.append_items(publisher, channel, items, session).await
     }
 
@@ -203,7 +199,7 @@ impl Streams {
     /// Forgets a bounded number of expired idempotency keys; returns whether there may be more.
     pub(super) async fn expire_keys(&self, channel: &Channel) -> Result<bool, BrokerError> {
         let script = expire_keys_script(&self.names, channel);
-        let mut session = self.connection.session().await?;
+        let mut session = self.connection.session(channel).await?;
         let forgotten: usize = session.run(&script).await?;
         Ok(forgotten == EXPIRE_BATCH)
     }
@@ -224,7 +220,7 @@ impl Streams {
     /// Redis' clock, and then the last id ever assigned in `channel`.
     async fn clock_and_last_id(&self, channel: &Channel) -> Result<(u64, EventId), BrokerError> {
         let commands = [redis::cmd("TIME"), self.stream_info(channel)];
-        let [time, info] = self.query(commands).await?;
+        let [time, info] = self.query(channel, commands).await?;
         Ok((parse_time_ms(time)?, parse_last_id(info)?))
     }
 
@@ -250,7 +246,7 @@ impl Streams {
     ) -> Result<Vec<Result<EventId, BrokerError>>, BrokerError> {
         let commands = channels.map(|channel| self.stream_info(channel));
         let pipeline = value_pipeline(commands);
-        let mut session = self.connection.read_session().await?;
+        let mut session = self.connection.common_read_session().await?;
         let replies: Vec<Value> = session.query(&pipeline).await?;
         Ok(replies.into_iter().map(parse_last_id).collect())
     }
@@ -260,13 +256,17 @@ impl Streams {
         &self,
         kind: ReadKind,
     ) -> Result<Option<SemaphorePermit<'_>>, BrokerError> {
-        self.connection.read_session().await?;
+        self.connection.common_read_session().await?;
         self.connection.within_limit(self.gate.enter(kind)).await
     }
 
-    /// Sends commands that only read, in a session of their own.
-    pub(super) async fn query<const N: usize>(&self, commands: [Cmd; N]) -> Replies<N> {
-        let session = self.connection.read_session().await;
+    /// Sends commands that only read `channel`, in a session of their own.
+    pub(super) async fn query<const N: usize>(
+        &self,
+        channel: &Channel,
+        commands: [Cmd; N],
+    ) -> Replies<N> {
+        let session = self.connection.read_session(channel).await;
         session?.query_values(commands).await
     }
 
@@ -292,14 +292,14 @@ impl Streams {
 
     /// Redis' clock: milliseconds since the Unix epoch.
     pub(super) async fn now_ms(&self) -> Result<u64, BrokerError> {
-        let mut session = self.connection.session().await?;
+        let mut session = self.connection.common_session().await?;
         parse_time_ms(session.query_one(redis::cmd("TIME")).await?)
     }
 
     /// Writes, and reads how Redis is set up. The write fails on a replica, if the memory is full,
     /// and if Redis cannot write its disk.
     pub(super) async fn check_health(&self) -> Result<Vec<Warning>, BrokerError> {
-        let mut session = self.connection.session().await?;
+        let mut session = self.connection.common_session().await?;
         session.query_one::<()>(self.check_write()).await?;
         let replies = session.query(&durability::setup_commands()).await?;
         Ok(durability::parse_warnings(replies))
@@ -317,45 +317,5 @@ impl Streams {
     pub(super) fn forget_cached(&self) {
         self.registry.forget_appends();
         self.page_sizes.forget_all();
-    }
-}
-
-/// Whether events up to `bound` can still be added, if it is `now_ms` and `last` is the newest id.
-fn judge_settled(bound: EventId, now_ms: u64, last: EventId) -> Settled {
-    match time_until_settled(bound, now_ms) {
-        Some(wait) if last < bound => Settled::NotFor(wait),
-        _ => Settled::Through(last),
-    }
-}
-
-/// How long it takes until Redis' clock is past `bound`; returns `None` if it is already.
-fn time_until_settled(bound: EventId, now_ms: u64) -> Option<Duration> {
-    let settled_ms = bound.ms.saturating_add(SETTLED_AFTER_MS);
-    let wait_ms = settled_ms.checked_sub(now_ms)?.saturating_add(1);
-    Some(Duration::from_millis(wait_ms))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bound_is_settled_a_second_later_or_by_a_newer_id() {
-        let (bound, older) = (EventId::new(5000, 3), EventId::new(4000, 0));
-        let settled = |now_ms, last| judge_settled(bound, now_ms, last);
-        assert_eq!(settled(6001, older), Settled::Through(older));
-        assert_eq!(
-            settled(6000, older),
-            Settled::NotFor(Duration::from_millis(1))
-        );
-        assert_eq!(
-            settled(4000, older),
-            Settled::NotFor(Duration::from_millis(2001))
-        );
-        let newer = EventId::new(5000, 4);
-        assert_eq!(settled(4000, bound), Settled::Through(bound));
-        assert_eq!(settled(4000, newer), Settled::Through(newer));
-        let end = EventId::new(u64::MAX, 0);
-        assert!(matches!(judge_settled(end, 0, older), Settled::NotFor(_)));
     }
 }

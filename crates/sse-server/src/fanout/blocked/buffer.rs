@@ -16,7 +16,7 @@ use std::{
 use futures::task::AtomicWaker;
 
 use super::{BlockedBytes, BlockedShare, Closer};
-use crate::budget::ClientNet;
+use crate::{budget::ClientNet, fanout::page_slot::PageSlot};
 
 /// A request to close an attached stream.
 #[derive(Debug, Default)]
@@ -46,13 +46,20 @@ pub(in crate::fanout) struct BlockedBuffer {
     /// `None` while the socket accepts data.
     share: Option<(usize, BlockedShare)>,
     close_request: Arc<CloseRequest>,
+    /// A page for the same stream, which is dropped while the socket is full.
+    page: PageSlot,
 }
 
 impl BlockedBuffer {
-    pub(in crate::fanout) fn new(blocked: BlockedBytes, client: Option<ClientNet>) -> Self {
+    pub(in crate::fanout) fn new(
+        blocked: BlockedBytes,
+        client: Option<ClientNet>,
+        page: PageSlot,
+    ) -> Self {
         Self {
             blocked,
             client,
+            page,
             share: None,
             close_request: Arc::default(),
         }
@@ -79,6 +86,7 @@ impl BlockedBuffer {
             }
             Poll::Pending => {
                 self.close_request.waker.register(cx.waker());
+                self.page.clear();
                 self.hold(length);
                 if self.is_evicted() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::*;
+use crate::fanout::page_slot::PageSlot;
 
 const KIB: usize = 1 << 10;
 /// What a chunk of 100 KiB takes.
@@ -137,7 +138,7 @@ fn a_chunk_that_is_larger_than_the_bound_is_not_held() {
 #[test]
 fn a_buffer_counts_until_it_is_written_and_its_stream_fails_beyond_the_bound() {
     let blocked = memory(CHUNK);
-    let mut buffer = BlockedBuffer::new(blocked.clone(), Some(client(1)));
+    let mut buffer = BlockedBuffer::new(blocked.clone(), Some(client(1)), PageSlot::default());
     let cx = Context::from_waker(Waker::noop());
     let record = |buffer: &mut BlockedBuffer, length, written: Poll<io::Result<usize>>| {
         buffer.record_write(&cx, length, written)
