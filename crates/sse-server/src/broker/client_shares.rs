@@ -3,12 +3,19 @@
 //! `budget::holdings` has the rule. Holdings belong to the process: a restart forgets them, and
 //! over Redis each node counts for itself.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use sse_proto::Channel;
 
 use super::{BrokerError, Publisher, Retention, idempotency::KeyLimits};
 use crate::budget::{ClientNet, Holdings, free_needed};
+
+/// A client should try again after this time at the latest, because channels of other clients may be
+/// forgotten meanwhile.
+const RETRY_MAX: Duration = Duration::from_hours(1);
 
 /// What the clients of a log hold.
 #[derive(Debug)]
@@ -78,7 +85,7 @@ impl ClientShares {
         }
         Err(BrokerError::TooManyNewChannels {
             created,
-            retry_in: channels.time_until_release(&client, now_ms),
+            retry_in: channels.time_until_release(&client, now_ms).min(RETRY_MAX),
         })
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use reqwest::{Client, Response, StatusCode};
 
-use crate::common::{Backend, TestServer, refusal, until};
+use crate::common::{Backend, RedisServer, TestServer, refusal, until};
 
 const ATTACKER: [u8; 4] = [127, 0, 0, 2];
 const VICTIM: [u8; 4] = [127, 0, 0, 3];
@@ -101,6 +101,55 @@ async fn the_keys_of_all_channels_have_a_bound_of_which_one_client_gets_a_part()
     }
 }
 
+/// Nodes of earlier versions store keys in Redis without an owner, and read only the ends of a value.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_earlier_versions_are_known_in_redis() {
+    let redis = RedisServer::start().await;
+    let server = TestServer::node(&redis, &[]).await;
+    let (one, other) = (client_at(ATTACKER), client_at(VICTIM));
+    let publish = async |client: &Client, data: &str| {
+        let request = client.post(server.at("/event/click"));
+        let request = request.header("idempotency-key", "order-1");
+        let request = request.header("content-type", "text/plain");
+        let response = request.body(data.to_owned()).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    };
+    let first = publish(&one, "x").await;
+    assert_eq!(first.0, StatusCode::OK);
+
+    let mut all = ::redis::cmd("HGETALL");
+    let stored: Vec<(Vec<u8>, Vec<u8>)> = redis
+        .command(all.arg("sse:{sse}:keys").clone())
+        .await
+        .unwrap();
+    let [(key, value)] = &*stored else {
+        panic!("{stored:?}")
+    };
+    let (fields, content) = value.split_at(value.len() - 16);
+    let fields = std::str::from_utf8(fields).unwrap();
+    let [expires, first_id, last_id, owner, ""] = *fields.split(' ').collect::<Vec<_>>() else {
+        panic!("{fields}")
+    };
+    assert!(
+        owner.len() == 16 && u64::from_str_radix(owner, 16).unwrap() > 0,
+        "{owner}"
+    );
+    let mut old = format!("{expires} {first_id} {last_id} ").into_bytes();
+    old.extend_from_slice(content);
+    let mut set = ::redis::cmd("HSET");
+    let set = set.arg("sse:{sse}:keys").arg(key).arg(old).clone();
+    let added: u64 = redis.command(set).await.unwrap();
+    assert_eq!(added, 0);
+
+    assert_eq!(publish(&other, "x").await, first);
+    for client in [&one, &other] {
+        assert_eq!(
+            publish(client, "y").await.0,
+            StatusCode::UNPROCESSABLE_ENTITY
+        );
+    }
+}
+
 crate::on_every_broker! {
     async fn a_client_that_stores_keys_leaves_room_in_the_channel_for_others(backend: Backend) {
         let flags = ["--idempotency-keys", "100", "--idempotency-window", "1h"];
@@ -156,8 +205,10 @@ crate::on_every_broker! {
         for batch in batches.collect::<Vec<_>>() {
             stored += usize::from(batch.await.unwrap() == StatusCode::OK);
         }
-        assert!(stored <= 2, "{stored} batches of 30");
-        assert!(use_up_keys(&client_at(VICTIM), &server, "sse", "v").await >= 19);
+        // Over Redis a request may overtake another one that was counted before it.
+        let (stored_max, left_min) = if backend == Backend::Redis { (3, 7) } else { (2, 19) };
+        assert!(stored <= stored_max, "{stored} batches of 30");
+        assert!(use_up_keys(&client_at(VICTIM), &server, "sse", "v").await >= left_min);
     }
 
     async fn a_client_that_creates_channels_leaves_some_for_others(backend: Backend) {
@@ -165,9 +216,8 @@ crate::on_every_broker! {
         let (attacker, victim) = (client_at(ATTACKER), client_at(VICTIM));
         let (created, response) = create_channels(&attacker, &server, "a").await;
         assert_eq!(created, 75);
-        let hour: u64 = 60 * 60;
-        let retry = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-        assert!((23 * hour..=27 * hour + 1).contains(&retry), "{retry} s");
+        let retry: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=3600).contains(&retry), "{retry} s");
         let message = refusal(response, StatusCode::TOO_MANY_REQUESTS, "too_many_new_channels").await;
         assert!(message.contains("75 channels") && message.contains("--channels-max"), "{message}");
         // What the attacker has created still accepts its events, and a batch is no way around.
