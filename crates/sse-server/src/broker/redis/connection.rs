@@ -58,14 +58,6 @@ enum State {
 }
 
 impl State {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Down(_) => "down",
-            Self::Up(..) => "up",
-            Self::TooOld(_) => "too old",
-        }
-    }
-
     /// Why commands cannot be sent.
     fn reason(&self) -> String {
         match self {
@@ -79,7 +71,11 @@ impl State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Self::Down(_) => "down",
+            Self::Up(..) => "up",
+            Self::TooOld(_) => "too old",
+        })
     }
 }
 
@@ -146,8 +142,7 @@ impl Connection {
         self.common_session().await
     }
 
-    /// Begins a session for lookups and pages of one channel, which delay no publish. The errors
-    /// are those of [`session`](Self::session).
+    /// Begins a session for lookups and pages of one channel, which delay no publish.
     pub(super) async fn read_session(
         &self,
         _channel: &Channel,
@@ -155,14 +150,12 @@ impl Connection {
         self.common_read_session().await
     }
 
-    /// Begins a session for commands that belong to no channel: the registry, the clock and health
-    /// checks. The errors are those of [`session`](Self::session).
+    /// Begins a session for the registry, the clock and health checks, which belong to no channel.
     pub(super) async fn common_session(&self) -> Result<Session<'_>, BrokerError> {
         self.begin_session(|connections| connections.writes).await
     }
 
-    /// Begins a session for lookups in many channels. The errors are those of
-    /// [`session`](Self::session).
+    /// Begins a session for lookups in many channels.
     pub(super) async fn common_read_session(&self) -> Result<Session<'_>, BrokerError> {
         self.begin_session(|connections| connections.reads).await
     }
