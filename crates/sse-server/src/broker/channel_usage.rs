@@ -9,8 +9,8 @@ use sse_cli::log_throttle::LogThrottle;
 
 /// Percentage of the limit from which on new channels are a reason to warn.
 ///
-/// A single client can create three quarters of the channels, so the warning comes before that.
-const WARN_PERCENT: usize = 70;
+/// A single client can create seven eighths of the channels, so the warning comes before that.
+const WARN_PERCENT: usize = 80;
 const LOG_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Compares the number of channels with its limit.
@@ -39,7 +39,7 @@ impl ChannelUsage {
                 channels,
                 channels_max = self.channels_max,
                 "the number of channels is near --channels-max; at the limit, a new channel is rejected \
-                 unless an idle one can be removed, and one client can create three quarters of the \
+                 unless an idle one can be removed, and one client can create seven eighths of the \
                  channels (logged at most hourly)"
             );
         }
@@ -55,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seven_tenths_of_the_limit_are_nearly_full() {
+    fn four_fifths_of_the_limit_are_nearly_full() {
         let usage = ChannelUsage::new(10);
-        assert!(!usage.is_nearly_full(6) && usage.is_nearly_full(7));
+        assert!(!usage.is_nearly_full(7) && usage.is_nearly_full(8));
         assert!(!ChannelUsage::new(usize::MAX).is_nearly_full(1_000_000));
         assert!(ChannelUsage::new(1).is_nearly_full(1));
     }

@@ -1,12 +1,12 @@
 //! What each client holds of a store that all clients share, such as the channels of the log.
 //!
-//! One client may hold three times as much as is free. So a client that takes all it can get leaves
-//! a quarter, and the next one a quarter of that:
+//! One client may hold a hundred pieces, and beyond them seven times as many as are free. So a client
+//! that takes all it can get leaves an eighth, and the next one leaves an eighth of that:
 //!
 //! ```text
 //! limit 10 000     held       free
-//! client A         7 500     2 500
-//! client B         1 875       625
+//! client A         8 763     1 237
+//! client B         1 095       142
 //! ```
 //!
 //! What a client took counts for a window of time, after which the store can free it. The window
@@ -14,8 +14,10 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-/// How much a client may hold per free piece.
-const PER_FREE: u64 = 3;
+/// What a client may hold whatever is free, so that a small limit is all for the first client.
+const ALWAYS: u64 = 100;
+/// How much a client may hold beyond that, per free piece.
+const PER_FREE: u64 = 7;
 
 /// Slices of the window. What was taken counts for up to one slice longer than the window.
 const SLICES: usize = 8;
@@ -100,14 +102,20 @@ fn sum(taken: &[u32; SLICES + 1]) -> u64 {
 }
 
 /// Returns how much must be free so that a client that holds `held` can take `wanted` more.
-pub(crate) const fn free_needed(held: u64, wanted: u64) -> u64 {
-    (held + wanted).div_ceil(PER_FREE) + wanted.saturating_sub(1)
+pub(crate) fn free_needed(held: u64, wanted: u64) -> u64 {
+    let beyond = (held + wanted).saturating_sub(ALWAYS);
+    beyond.div_ceil(PER_FREE).max(1) + wanted.saturating_sub(1)
 }
 
-/// Returns what one client can take at once of `limit`, if everything is free: three quarters.
+/// Returns what one client can take at once of `limit`, if everything is free.
 pub(crate) const fn largest_share(limit: usize) -> usize {
-    let limit = limit.saturating_add(1);
-    limit - limit.div_ceil(4)
+    let always = ALWAYS as usize;
+    match limit.saturating_add(1).checked_sub(always) {
+        Some(beyond) if beyond > PER_FREE as usize => {
+            always + beyond - beyond.div_ceil(PER_FREE as usize + 1)
+        }
+        _ => limit,
+    }
 }
 
 #[cfg(test)]
@@ -126,17 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn a_client_leaves_a_quarter_of_what_it_finds() {
+    fn a_client_leaves_an_eighth_of_what_it_finds() {
         let mut holdings = Holdings::new(Duration::from_hours(1));
         let mut free = 10_000;
         let shares = [1, 2, 3].map(|client| take_all(&mut holdings, client, &mut free));
-        assert_eq!(shares, [7500, 1875, 469]);
-        assert_eq!(free, 156);
+        assert_eq!(shares, [8763, 1095, 137]);
+        assert_eq!(free, 5);
     }
 
     #[test]
     fn a_small_limit_is_all_for_the_first_client() {
-        for limit in 1..=3 {
+        for limit in 1..=107 {
             let mut holdings = Holdings::new(Duration::from_hours(1));
             assert_eq!(take_all(&mut holdings, 1, &mut limit.clone()), limit);
         }
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_largest_share_is_what_can_be_taken_at_once() {
-        for limit in 1..200_u64 {
+        for limit in 1..2000_u64 {
             let share = largest_share(usize::try_from(limit).unwrap()) as u64;
             assert!(free_needed(0, share) <= limit, "{share} of {limit}");
             assert!(free_needed(0, share + 1) > limit, "{share} of {limit}");

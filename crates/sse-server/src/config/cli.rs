@@ -108,7 +108,7 @@ pub(super) struct Args {
 
     /// Keep at most this many channels
     ///
-    /// One client can create three quarters of them, and is rejected (429) after that. A publish
+    /// One client can create seven eighths of them, and is rejected (429) after that. A publish
     /// to one more is rejected (507), unless a channel whose events are all too old can
     /// be forgotten. Over Redis this takes up to a minute.
     #[arg(

@@ -77,7 +77,7 @@ pub(super) struct PublishArgs {
     /// Remember at most this many idempotency keys per channel
     ///
     /// A publish with one more is rejected (503) until a key expires; a publish without a key is
-    /// accepted. One client can use three quarters of them: with the defaults, 1100 new keys per
+    /// accepted. One client can use seven eighths of them: with the defaults, 1295 new keys per
     /// second continuously. A batch can use one key for all its events. A key takes about 180 bytes
     /// on disk, or 280 bytes of Redis' memory.
     #[arg(
@@ -94,7 +94,7 @@ pub(super) struct PublishArgs {
     /// Remember at most this many bytes of idempotency keys, of all channels together
     ///
     /// A key counts 256 bytes. A publish with one more is rejected (503) until a key expires. One
-    /// client can use three quarters. Over Redis, its maxmemory is the limit.
+    /// client can use seven eighths. Over Redis, its maxmemory is the limit.
     #[arg(
         long,
         env = "SSE_IDEMPOTENCY_BYTES",

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     broker::{idempotency::KEY_BYTES, redis::without_password},
-    budget::largest_share,
+    budget::{free_needed, largest_share},
     http::OriginPattern,
 };
 
@@ -44,7 +44,7 @@ fn check_idempotency_window(window: Duration) -> Result<(), String> {
 fn check_idempotency_bytes(args: &PublishArgs) -> Result<(), String> {
     let keys_of_client = largest_share(args.idempotency_keys.get());
     let keys = args.batch_events_max.get().min(keys_of_client) as u64;
-    let needed = ByteSize(keys.saturating_add(keys / 3 + 1).saturating_mul(KEY_BYTES));
+    let needed = ByteSize(free_needed(0, keys).saturating_mul(KEY_BYTES));
     if args.idempotency_bytes >= needed {
         return Ok(());
     }

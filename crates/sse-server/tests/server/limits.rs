@@ -28,11 +28,11 @@ crate::on_every_broker! {
     async fn a_warning_precedes_the_limit_of_channels(backend: Backend) {
         let server = TestServer::start_with(backend, &["--channels-max", "10"]).await;
         let warnings = || server.log().matches("is near --channels-max").count();
-        for number in 1..=6 {
+        for number in 1..=7 {
             server.publish(&format!("c{number}"), "click", "x").await;
         }
         assert_eq!(warnings(), 0);
-        for number in 7..=8 {
+        for number in 8..=10 {
             server.publish(&format!("c{number}"), "click", "x").await;
         }
         until("the warning", async || (warnings() == 1).then_some(())).await;

@@ -2,7 +2,7 @@
 //! no room for new ones. Any node does it for all nodes, and doing it twice is harmless.
 //!
 //! `XADD` trims by count only, because it rejects `MAXLEN` and `MINID` together. Dead channels are
-//! forgotten only while three quarters of the channels that there may be are registered. A client that returns to a
+//! forgotten only while seven eighths of the channels that there may be are registered. A client that returns to a
 //! forgotten channel gets a gap. `scripts/trim.lua` decides which channel is dead.
 //!
 //! Each round visits every channel of the registry, with a pause after each, and adds up how much
@@ -111,7 +111,7 @@ async fn registered_channels(streams: &Streams) -> Result<Vec<String>, BrokerErr
 /// How many dead channels a round forgets: enough to make room for a tenth of the limit, so that
 /// not every round forgets a few.
 ///
-/// A single client may have created all channels. It can fill three quarters of the limit, and a
+/// A single client may have created all channels. It can fill seven eighths of the limit, and a
 /// node does not know how many of them are dead when it creates a channel.
 const fn channels_to_forget(registered: usize, channels_max: usize) -> usize {
     match registered.checked_sub(largest_share(channels_max)) {

@@ -79,8 +79,10 @@ end
 if new_keys > 0 then
     -- Fails now, and not after an append, if `expiries` is a key of another type.
     redis.call('ZCARD', expiries)
-    -- A client may have three times as many keys as are free; see budget/holdings.rs.
-    local needed = held and math.ceil((held + new_keys) / 3) + new_keys - 1 or new_keys
+    -- A client may have a hundred keys, and beyond them seven times as many as are free; see
+    -- budget/holdings.rs.
+    local beyond = held and math.ceil((held + new_keys - 100) / 7) or 0
+    local needed = math.max(beyond, 1) + new_keys - 1
     local free = keys_max - redis.call('HLEN', keys)
     if free < needed then
         expire_keys(new_keys + 16)
