@@ -177,7 +177,7 @@ impl BlockedBytes {
         self.add_stream(state, client, Holding::Buffer(bytes), closer)
     }
 
-    /// Adds a blocked stream, and closes the streams that are too many now.
+    /// Adds a blocked stream, and closes streams until the others are within the bound.
     fn add_stream(
         &self,
         mut state: MutexGuard<'_, State>,
