@@ -64,8 +64,13 @@ struct State {
     streams: BlockedStreams,
     /// Bytes of the buffers that belong to one stream each.
     buffer_bytes: usize,
+    /// Bytes of the buffers of streams that must close and are not closed yet.
+    closing_bytes: usize,
     next_id: u64,
 }
+
+/// Buffers of streams that are about to close may exceed the bound by this part of it.
+const CLOSING_PART: usize = 4;
 
 /// What a blocked stream holds.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +79,15 @@ enum Holding {
     Chunk(ChunkKey),
     /// A buffer of this many bytes.
     Buffer(usize),
+}
+
+impl Holding {
+    const fn buffer_bytes(self) -> usize {
+        match self {
+            Self::Chunk(_) => 0,
+            Self::Buffer(bytes) => bytes,
+        }
+    }
 }
 
 /// How to close a blocked stream.
@@ -105,6 +119,8 @@ pub(super) struct BlockedShare {
     blocked: BlockedBytes,
     client: Option<ClientNet>,
     id: u64,
+    /// Length of the buffer; 0 for a chunk.
+    buffer_bytes: usize,
 }
 
 impl BlockedShare {
@@ -117,8 +133,9 @@ impl BlockedShare {
 impl Drop for BlockedShare {
     fn drop(&mut self) {
         let mut state = self.blocked.lock();
-        if let Some(stream) = state.streams.remove(self.client, self.id) {
-            state.release(&stream);
+        match state.streams.remove(self.client, self.id) {
+            Some(stream) => state.release(&stream),
+            None => state.closing_bytes -= self.buffer_bytes,
         }
         self.blocked.report(&state);
     }
@@ -177,7 +194,7 @@ impl BlockedBytes {
         self.add_stream(state, client, Holding::Buffer(bytes), closer)
     }
 
-    /// Adds a blocked stream, and closes the streams that are too many now.
+    /// Adds a blocked stream, and closes streams until the others are within the bound.
     fn add_stream(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -190,7 +207,16 @@ impl BlockedBytes {
         state
             .streams
             .add(client, id, BlockedStream { holding, closer });
-        let evicted = state.evict(self.0.bytes_max);
+        let holds_most = state.streams.furthest_behind();
+        let mut evicted = state.evict(self.0.bytes_max);
+        if let (Holding::Buffer(_), Some((most, _))) = (holding, holds_most)
+            && most == client
+            && state.has_too_much_to_close(self.0.bytes_max)
+        {
+            // The workers of actix are behind with closing streams of this client, and this one can
+            // close at once.
+            evicted.extend(state.evict_stream(client, id));
+        }
         self.report(&state);
         drop(state);
         for (id, stream) in evicted {
@@ -200,6 +226,7 @@ impl BlockedBytes {
             blocked: self.clone(),
             client,
             id,
+            buffer_bytes: holding.buffer_bytes(),
         }
     }
 
@@ -219,7 +246,7 @@ fn is_equal(left: &Bytes, right: &Bytes) -> bool {
 }
 
 impl State {
-    fn bytes(&self) -> usize {
+    const fn bytes(&self) -> usize {
         self.chunks.bytes() + self.buffer_bytes
     }
 
@@ -234,12 +261,24 @@ impl State {
     fn evict(&mut self, bytes_max: usize) -> Vec<(u64, BlockedStream)> {
         let mut evicted = Vec::new();
         while self.bytes() > bytes_max
-            && let Some((id, stream)) = self.streams.remove_furthest_behind()
+            && let Some((client, id)) = self.streams.furthest_behind()
         {
-            self.release(&stream);
-            evicted.push((id, stream));
+            evicted.extend(self.evict_stream(client, id));
         }
         evicted
+    }
+
+    fn evict_stream(&mut self, client: Option<ClientNet>, id: u64) -> Option<(u64, BlockedStream)> {
+        let stream = self.streams.remove(client, id)?;
+        self.release(&stream);
+        self.closing_bytes += stream.holding.buffer_bytes();
+        Some((id, stream))
+    }
+
+    /// Returns whether the buffers of streams that must close take too much in addition to the rest.
+    const fn has_too_much_to_close(&self, bytes_max: usize) -> bool {
+        let all = self.bytes().saturating_add(self.closing_bytes);
+        all > bytes_max.saturating_add(bytes_max / CLOSING_PART)
     }
 }
 

@@ -95,11 +95,10 @@ impl BlockedStreams {
         Some(stream)
     }
 
-    /// Removes the stream that is furthest behind of the client whose streams hold most.
-    pub(super) fn remove_furthest_behind(&mut self) -> Option<(u64, BlockedStream)> {
+    /// Returns the stream that is furthest behind of the client whose streams hold most.
+    pub(super) fn furthest_behind(&self) -> Option<(Option<ClientNet>, u64)> {
         let (_, client) = *self.by_bytes.last()?;
         let (id, _) = self.clients.get(&client)?.streams.first_key_value()?;
-        let id = *id;
-        self.remove(client, id).map(|stream| (id, stream))
+        Some((client, *id))
     }
 }

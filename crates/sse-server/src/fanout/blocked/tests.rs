@@ -157,3 +157,27 @@ fn a_buffer_counts_until_it_is_written_and_its_stream_fails_beyond_the_bound() {
     assert!(!small.is_evicted());
     assert_eq!(bytes(&blocked), CHUNK);
 }
+
+#[test]
+fn a_stream_closes_at_once_while_too_many_others_are_not_closed_yet() {
+    let blocked = memory(4 * CHUNK);
+    let cx = Context::from_waker(Waker::noop());
+    let mut buffers: Vec<_> = (0..7)
+        .map(|_| BlockedBuffer::new(blocked.clone(), Some(client(1)), PageSlot::default()))
+        .collect();
+    let written: Vec<_> = buffers
+        .iter_mut()
+        .map(|buffer| {
+            buffer
+                .record_write(&cx, 100 * KIB, Poll::Pending)
+                .is_pending()
+        })
+        .collect();
+    // Five buffers are in memory, of which one must close. There is no room for more of them.
+    assert_eq!(written, [true, true, true, true, true, false, false]);
+    let evicted: Vec<_> = buffers.iter().map(BlockedBuffer::is_evicted).collect();
+    assert_eq!(evicted[..2], [true, true]);
+    drop(buffers);
+    assert_eq!(bytes(&blocked), 0);
+    assert_eq!(blocked.lock().closing_bytes, 0);
+}
