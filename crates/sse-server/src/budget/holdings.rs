@@ -15,9 +15,9 @@
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 /// What a client may hold whatever is free, so that a small limit is all for the first client.
-const ALWAYS: u64 = 100;
+const ALWAYS: usize = 100;
 /// How much a client may hold beyond that, per free piece.
-const PER_FREE: u64 = 7;
+const PER_FREE: usize = 7;
 
 /// Slices of the window. What was taken counts for up to one slice longer than the window.
 const SLICES: usize = 8;
@@ -103,17 +103,14 @@ fn sum(taken: &[u32; SLICES + 1]) -> u64 {
 
 /// Returns how much must be free so that a client that holds `held` can take `wanted` more.
 pub(crate) fn free_needed(held: u64, wanted: u64) -> u64 {
-    let beyond = (held + wanted).saturating_sub(ALWAYS);
-    beyond.div_ceil(PER_FREE).max(1) + wanted.saturating_sub(1)
+    let beyond = (held + wanted).saturating_sub(ALWAYS as u64);
+    beyond.div_ceil(PER_FREE as u64).max(1) + wanted.saturating_sub(1)
 }
 
 /// Returns what one client can take at once of `limit`, if everything is free.
 pub(crate) const fn largest_share(limit: usize) -> usize {
-    let always = ALWAYS as usize;
-    match limit.saturating_add(1).checked_sub(always) {
-        Some(beyond) if beyond > PER_FREE as usize => {
-            always + beyond - beyond.div_ceil(PER_FREE as usize + 1)
-        }
+    match limit.saturating_add(1).checked_sub(ALWAYS) {
+        Some(beyond) if beyond > PER_FREE => ALWAYS + beyond - beyond.div_ceil(PER_FREE + 1),
         _ => limit,
     }
 }

@@ -25,8 +25,6 @@ pub(super) const ROUTES: &str = "\
 
 /// Delay before a retry if nothing better is known.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Delay before a retry that needs other streams to end.
-const RETRY_AFTER_STREAM: Duration = Duration::from_secs(5);
 
 /// The result of a step of a request.
 pub(super) type ApiResult<T> = Result<T, ApiError>;
@@ -172,12 +170,6 @@ pub enum ApiError {
          smaller limit"
     )]
     HistoryMemoryFull,
-    /// The streams of this client, or of all clients, follow as many channels as they may.
-    #[error(
-        "too many channels are followed at once: close streams, or name fewer channels, and try \
-         again (--redis-followed-max sets the limit, of which one client gets a quarter)"
-    )]
-    TooManyChannels,
     /// The broker failed.
     #[error("{}", broker_error::message(.0))]
     Broker(#[from] BrokerError),
@@ -236,7 +228,6 @@ impl ApiError {
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::UnsupportedMediaType { .. } => ErrorCode::UnsupportedMediaType,
             Self::BodyMemoryFull | Self::HistoryMemoryFull => ErrorCode::Busy,
-            Self::TooManyChannels => ErrorCode::TooManyChannels,
             Self::Broker(error) => broker_error::code(error),
         }
     }
@@ -245,7 +236,6 @@ impl ApiError {
     const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BodyMemoryFull | Self::HistoryMemoryFull => Some(RETRY_AFTER),
-            Self::TooManyChannels => Some(RETRY_AFTER_STREAM),
             Self::Broker(error) => broker_error::retry_after(error),
             _ => None,
         }

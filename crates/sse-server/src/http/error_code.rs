@@ -48,7 +48,6 @@ error_codes! {
     TooManyNewChannels, "too_many_new_channels", TOO_MANY_REQUESTS;
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY;
     TooManyIdempotencyKeys, "too_many_idempotency_keys", SERVICE_UNAVAILABLE;
-    TooManyChannels, "too_many_channels", SERVICE_UNAVAILABLE;
     Busy, "busy", SERVICE_UNAVAILABLE;
     BrokerUnavailable, "broker_unavailable", SERVICE_UNAVAILABLE;
     OutcomeUnknown, "outcome_unknown", SERVICE_UNAVAILABLE;

@@ -70,12 +70,11 @@ async fn streams_of_very_many_channels_delay_no_publish_and_reject_only_their_cl
     .await;
     let (open, rejected): (Vec<_>, Vec<_>) = streams
         .into_iter()
-        .partition(|(_, response)| response.starts_with("HTTP/1.1 200"));
+        .partition(|(_, response)| !response.contains("too many channels"));
     // A quarter of the limit, in streams of 32 channels.
     assert_eq!(open.len(), 62, "{} were rejected", rejected.len());
     for (_, response) in &rejected {
-        assert!(response.starts_with("HTTP/1.1 503"), "{response}");
-        for part in ["too_many_channels", "retry-after: 5"] {
+        for part in ["HTTP/1.1 200", "\nretry: ", "too many channels"] {
             assert!(response.contains(part), "{response}");
         }
     }

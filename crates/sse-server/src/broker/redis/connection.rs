@@ -40,7 +40,7 @@ use crate::broker::{BrokerError, Warning};
 /// Pause between two checks of the connection.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The handle of the connection. Its supervisor is a task of its own.
+/// The handle of the connections. Their supervisor is a task of its own.
 #[derive(Debug)]
 pub(super) struct Connection {
     state: watch::Receiver<State>,
@@ -63,7 +63,7 @@ impl State {
         match self {
             Self::Down(reason) => reason.clone(),
             Self::TooOld(version) => format!("its version {version} is too old"),
-            // The state changed between the end of the wait and this look.
+            // The state has just changed.
             Self::Up(..) => "it came back just now".to_owned(),
         }
     }
@@ -132,8 +132,7 @@ impl Connection {
     /// Begins a session for publishes, and for other commands on the keys of one channel that are
     /// few and small.
     ///
-    /// All channels share the connections, because there is one Redis. With a Redis Cluster, the
-    /// channel would choose the node.
+    /// There is one Redis for all channels. In a cluster, the channel would choose the node.
     ///
     /// # Errors
     ///

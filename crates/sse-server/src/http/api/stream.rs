@@ -21,7 +21,7 @@ use sse_proto::{Channel, EventId, wire};
 
 use crate::http::{
     access::caller::Caller,
-    error::{ApiError, ApiResult},
+    error::ApiResult,
     request::{
         event_filter,
         ignored_upgrade::has_chunks,
@@ -69,18 +69,29 @@ pub(crate) async fn stream(
 ) -> ApiResult<HttpResponse> {
     let asked = parse_request(&request)?;
     let client = ClientNet::of_request(&request);
-    let reserved = state
-        .hub
-        .reserve(&asked.channels, client)
-        .map_err(|FollowLimitReached| ApiError::TooManyChannels)?;
+    let reserved = state.hub.reserve(&asked.channels, client);
     let may_stream = socket_of(&request).is_none_or(DetachableSocket::may_stream);
     let admission = &state.streams.admission;
-    let guard = match admission.admit(asked.resumes(), may_stream) {
-        AdmissionDecision::Admitted(guard) => guard,
-        AdmissionDecision::Rejected(guard) => return Ok(reject(&request, guard)),
-        AdmissionDecision::Dropped => return Ok(drop_connection(&request)),
-    };
-    Ok(open_stream(&request, &state, asked, guard, reserved).await)
+    let may_open = may_stream && reserved.is_ok();
+    Ok(
+        match (admission.admit(asked.resumes(), may_open), reserved) {
+            (AdmissionDecision::Admitted(guard), Ok(reserved)) => {
+                open_stream(&request, &state, asked, guard, reserved).await
+            }
+            (AdmissionDecision::Admitted(guard) | AdmissionDecision::Rejected(guard), reserved) => {
+                reject(&request, guard, rejection_comment(&reserved))
+            }
+            (AdmissionDecision::Dropped, _) => drop_connection(&request),
+        },
+    )
+}
+
+/// Returns the comment of a stream that ends at once, which names the limit.
+const fn rejection_comment<T>(reserved: &Result<T, FollowLimitReached>) -> &'static str {
+    match reserved {
+        Ok(_) => "too many open streams; reconnect later",
+        Err(FollowLimitReached) => "too many channels with open streams; reconnect later",
+    }
 }
 
 fn parse_request(request: &HttpRequest) -> ApiResult<StreamRequest> {
@@ -185,8 +196,8 @@ fn joined_names(channels: &[Channel]) -> String {
 ///
 /// An `EventSource` would never reconnect after a 503. The time is random, so that rejected clients
 /// do not return at the same moment.
-fn reject(request: &HttpRequest, guard: StreamGuard) -> HttpResponse {
-    let opening = rejection();
+fn reject(request: &HttpRequest, guard: StreamGuard, comment: &str) -> HttpResponse {
+    let opening = rejection(comment);
     // The rejected client counts until its connection is closed.
     if let Some(socket) = socket_of(request) {
         socket.keep_rejected(guard);
@@ -204,8 +215,7 @@ fn random_retry() -> Duration {
     Duration::from_millis(rand::rng().random_range(5_000..15_000))
 }
 
-fn rejection() -> Bytes {
-    let comment = "too many open streams; reconnect later";
+fn rejection(comment: &str) -> Bytes {
     let mut opening = BytesMut::new();
     wire::opening(&mut opening, random_retry(), None::<EventId>, comment);
     opening.freeze()
