@@ -28,7 +28,7 @@
 //! | | `idempotency` | the append that `publish` and `batch` share |
 //! | | `stream` | `GET /stream` |
 //! | | `history` | `GET /events` |
-//! | | `history_answer` | JSON, NDJSON and the link of `history` |
+//! | | `history_response` | JSON, NDJSON and the link of `history` |
 //! | | `history_memory` | memory for the responses of `history` |
 //! | `ops` | `health`, `readiness` | `GET /health/live`, `/health/ready` |
 //! | | `metrics`, `prometheus_text` | `GET /metrics`, and its two formats |

@@ -1,18 +1,18 @@
-//! Merge of several channels: their histories as one answer of `GET /events`.
+//! Merge of several channels: their histories as one response of `GET /events`.
 //!
 //! The events of all channels are sorted by id, and those with the same id by the name of their
-//! channel. The order depends only on the logs, and not on where the pages of the answer end.
+//! channel. The order depends only on the logs, and not on where the pages of the response end.
 //!
-//! Each channel is read in small parts, because the answer needs to know only the next event of
-//! each. The next event of the answer is certain if no channel can have an earlier one:
+//! Each channel is read in small parts, because the response needs to know only the next event of
+//! each. The next event of the response is certain if no channel can have an earlier one:
 //!
 //! ```text
 //!   a   3  5 ┊ more            the part was read up to 5, so further events are above 5
 //!   b   4  6  7 ┊ the end
-//!   answer   3 a, 4 b, 5 a     now `a` is read on, because its next event may be before 6
+//!   response   3 a, 4 b, 5 a     now `a` is read on, because its next event may be before 6
 //! ```
 //!
-//! The answer and the parts together have the memory of an answer of one channel.
+//! The response and the parts together have the memory of a response of one channel.
 
 mod reader;
 #[cfg(test)]
@@ -46,7 +46,7 @@ pub struct MergeQuery {
     pub limit: usize,
 }
 
-/// Collects the parts of one answer.
+/// Collects the parts of one response.
 ///
 /// The caller passes each part of [`next_part`](Self::next_part), once it is complete, to
 /// [`add_part`](Self::add_part), until there is no next part.
@@ -73,7 +73,7 @@ struct Searched {
 }
 
 impl Searched {
-    /// Whether a part of another `bytes` fits into one answer.
+    /// Whether a part of another `bytes` fits into one response.
     const fn has_room_for(self, bytes: usize) -> bool {
         self.events < ANSWER_LIMITS.events_max
             && self.bytes < ANSWER_LIMITS.bytes_max
@@ -91,7 +91,7 @@ pub struct ChannelPart {
 }
 
 impl HistoryMerge {
-    /// An answer that has no part yet. `starts` names each channel once, in the order of the names.
+    /// A response that has no part yet. `starts` names each channel once, in the order of the names.
     #[must_use]
     pub fn new(
         query: MergeQuery,
@@ -109,8 +109,8 @@ impl HistoryMerge {
         }
     }
 
-    /// Adds events to the answer as far as they are certain. Returns the part that must be read
-    /// next, or `None` if the answer is complete.
+    /// Adds events to the response as far as they are certain. Returns the part that must be read
+    /// next, or `None` if the response is complete.
     pub fn next_part(&mut self) -> Option<ChannelPart> {
         // Each channel is read at least once, because its position and its gap must be known.
         let unread = self.readers.iter().position(ChannelReader::is_unread);
@@ -145,7 +145,7 @@ impl HistoryMerge {
         self.add_loss(nth);
     }
 
-    /// Adds the loss at the end of a channel, once everything before it is in the answer.
+    /// Adds the loss at the end of a channel, once everything before it is in the response.
     fn add_loss(&mut self, nth: usize) {
         if let Some(loss) = self.readers[nth].take_reached_loss() {
             self.add_line(nth, loss);
@@ -163,7 +163,7 @@ impl HistoryMerge {
         self.part(nth, self.readers.len(), self.limits_of_part())
     }
 
-    /// Returns `None` if the answer has no room for a further part.
+    /// Returns `None` if the response has no room for a further part.
     fn further_part(&self, nth: usize, bytes_min: usize) -> Option<ChannelPart> {
         let reader = &self.readers[nth];
         let is_alone = self.lines.is_empty() && bytes_min > 0;
@@ -224,7 +224,7 @@ impl HistoryMerge {
         self.events
     }
 
-    /// Returns the answer.
+    /// Returns the response.
     #[must_use]
     pub fn finish(self) -> MultiHistory {
         let positions = self.readers.iter().map(ChannelReader::position);

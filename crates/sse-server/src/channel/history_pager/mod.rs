@@ -1,7 +1,7 @@
-//! History pager: turns pages of the log into one answer of `GET /events`.
+//! History pager: turns pages of the log into one response of `GET /events`.
 //!
 //! The pager is pure. The caller reads [`HistoryPager::next_read`] and passes each page to
-//! [`HistoryPager::add_page`], until there is no next read. An answer takes several reads when a
+//! [`HistoryPager::add_page`], until there is no next read. A response takes several reads when a
 //! filter keeps events back:
 //!
 //! ```text
@@ -26,7 +26,7 @@ pub use self::query::{HistoryQuery, HistoryStart};
 use super::Settlement;
 use crate::broker::{Continuity, GAP, Page, PageLimits, ReadFrom, Stored};
 
-/// What one answer may read, including the events that the filter keeps back: this many bytes of
+/// What one response may read, including the events that the filter keeps back: this many bytes of
 /// types and data, or one event.
 const ANSWER_LIMITS: PageLimits = PageLimits {
     events_max: 100_000,
@@ -35,12 +35,12 @@ const ANSWER_LIMITS: PageLimits = PageLimits {
 /// With a filter, one read asks for at least this many events.
 const FILTERED_READ_MIN: usize = 1000;
 
-/// Collects the pages of one answer.
+/// Collects the pages of one response.
 #[derive(Debug)]
 pub struct HistoryPager {
     query: HistoryQuery,
     start: HistoryStart,
-    /// What the answer may read.
+    /// What the response may read.
     limits: PageLimits,
     gap: Option<Gap>,
     /// The events and gap records that the reader wants.
@@ -59,13 +59,13 @@ pub struct HistoryPager {
 }
 
 impl HistoryPager {
-    /// An answer that has no page yet.
+    /// A response that has no page yet.
     #[must_use]
     pub const fn new(query: HistoryQuery, start: HistoryStart) -> Self {
         Self::within(query, start, ANSWER_LIMITS)
     }
 
-    /// A part of an answer, which may read less than a whole answer.
+    /// A part of a response, which may read less than a whole response.
     const fn within(query: HistoryQuery, start: HistoryStart, limits: PageLimits) -> Self {
         Self {
             query,
@@ -95,7 +95,7 @@ impl HistoryPager {
         !self.query.filter.is_all()
     }
 
-    /// Returns the next read, or `None` if the answer is complete.
+    /// Returns the next read, or `None` if the response is complete.
     #[must_use]
     pub fn next_read(&self) -> Option<(ReadFrom, PageLimits)> {
         let missing = self.query.limit.saturating_sub(self.events);
@@ -176,7 +176,7 @@ impl HistoryPager {
     }
 
     fn add_entries(&mut self, events: Vec<Stored>) {
-        // The gap before the answer reports this loss already.
+        // The gap before the response reports this loss already.
         let reported = self.reported_loss();
         let filter = &self.query.filter;
         let wanted = events
@@ -188,7 +188,7 @@ impl HistoryPager {
         }
     }
 
-    /// The record of the loss that the gap before the answer reports.
+    /// The record of the loss that the gap before the response reports.
     fn reported_loss(&self) -> Option<EventId> {
         Some(self.gap.as_ref()?.lost?.before)
     }
@@ -221,7 +221,7 @@ impl HistoryPager {
         self.events
     }
 
-    /// Returns the answer.
+    /// Returns the response.
     #[must_use]
     pub fn finish(self) -> History {
         History {

@@ -73,8 +73,8 @@ fn pager(kind: Option<&str>, until: Option<u64>, limit: usize) -> HistoryPager {
     HistoryPager::new(query, HistoryStart::oldest())
 }
 
-/// The ids of the answer, where a reader reads on, and whether there is more.
-fn answer(pager: HistoryPager) -> (Vec<String>, String, bool) {
+/// The ids of the response, where a reader reads on, and whether there is more.
+fn response(pager: HistoryPager) -> (Vec<String>, String, bool) {
     let history = pager.finish();
     let ids = history.events.into_iter().map(|event| event.id).collect();
     (ids, history.next, history.more)
@@ -85,14 +85,14 @@ fn ids(ids: &[u64]) -> Vec<String> {
 }
 
 #[test]
-fn one_page_that_ends_the_log_is_the_whole_answer() {
+fn one_page_that_ends_the_log_is_the_whole_response() {
     let mut pager = pager(None, None, 10);
     let (from, limits) = pager.next_read().unwrap();
     assert_eq!((from, limits.events_max), (ReadFrom::Oldest, 10));
     pager.add_page(page("c1 v2 c3", false));
     assert!(pager.next_read().is_none());
     assert_eq!(pager.events(), 3);
-    assert_eq!(answer(pager), (ids(&[1, 2, 3]), "3-0".to_owned(), false));
+    assert_eq!(response(pager), (ids(&[1, 2, 3]), "3-0".to_owned(), false));
 }
 
 #[test]
@@ -104,14 +104,14 @@ fn a_filter_reads_on_until_the_limit_and_cuts_after_it() {
     assert_eq!(limits.events_max, FILTERED_READ_MIN);
     pager.add_page(page("v4 c5 v6 c7", false));
     assert!(pager.next_read().is_none());
-    assert_eq!(answer(pager), (ids(&[1, 5]), "5-0".to_owned(), true));
+    assert_eq!(response(pager), (ids(&[1, 5]), "5-0".to_owned(), true));
 }
 
 #[test]
 fn a_page_that_ends_exactly_at_the_limit_is_not_cut() {
     let mut pager = pager(None, None, 2);
     pager.add_page(page("c1 c2", false));
-    assert_eq!(answer(pager), (ids(&[1, 2]), "2-0".to_owned(), false));
+    assert_eq!(response(pager), (ids(&[1, 2]), "2-0".to_owned(), false));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn it_ends_before_the_first_event_beyond_until() {
     pager.add_page(page("c1 c4 c5 c7", true));
     assert_eq!(pager.reached_end(), Some(id(4)));
     assert!(pager.next_read().is_none());
-    assert_eq!(answer(pager), (ids(&[1, 4]), "@5-0".to_owned(), false));
+    assert_eq!(response(pager), (ids(&[1, 4]), "@5-0".to_owned(), false));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_gap_record_is_a_line_but_no_event() {
     let mut pager = pager(Some("click"), None, 2);
     pager.add_page(page("c4 g8 c9", false));
     assert_eq!(pager.events(), 2);
-    assert_eq!(answer(pager), (ids(&[4, 8, 9]), "9-0".to_owned(), false));
+    assert_eq!(response(pager), (ids(&[4, 8, 9]), "9-0".to_owned(), false));
 }
 
 #[test]
@@ -161,12 +161,12 @@ fn an_unreadable_cursor_reads_everything_after_a_gap() {
 }
 
 #[test]
-fn a_log_that_is_trimmed_between_two_reads_ends_the_answer_before_the_hole() {
+fn a_log_that_is_trimmed_between_two_reads_ends_the_response_before_the_hole() {
     let mut pager = pager(None, None, 10);
     pager.add_page(page("c1 c2", true));
     pager.add_page(trimmed(page("c9", false)));
     assert!(pager.next_read().is_none());
-    assert_eq!(answer(pager), (ids(&[1, 2]), "2-0".to_owned(), true));
+    assert_eq!(response(pager), (ids(&[1, 2]), "2-0".to_owned(), true));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn what_the_filter_keeps_back_counts_towards_the_limits() {
     let many: Vec<String> = (1..=searched).map(|ms| format!("c{ms}")).collect();
     pager.add_page(page(&many.join(" "), true));
     assert!(pager.next_read().is_none());
-    assert_eq!(answer(pager), (vec![], format!("{searched}-0"), true));
+    assert_eq!(response(pager), (vec![], format!("{searched}-0"), true));
 
     let mut pager = self::pager(None, None, 10);
     let mut large = page("c1", true);
@@ -194,7 +194,7 @@ fn a_loss_that_overlaps_the_end_is_added_once() {
         let mut pager = pager(None, Some(until), 10);
         pager.add_page(page(entries, false));
         pager.add_loss(id(until), Some(recorded_loss(8)));
-        answer(pager).0
+        response(pager).0
     };
     // 6 was published before the loss was found, and the record lies beyond it.
     assert_eq!(read("c4 c6 g8 c9", 5), ids(&[4, 8]));
@@ -217,5 +217,5 @@ fn a_loss_that_the_first_gap_reports_is_not_repeated() {
         ..page("g8 c9", false)
     });
     pager.add_loss(id(7), Some(recorded_loss(8)));
-    assert_eq!(answer(pager).0, ids(&[9]));
+    assert_eq!(response(pager).0, ids(&[9]));
 }

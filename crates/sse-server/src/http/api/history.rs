@@ -1,14 +1,14 @@
 //! `GET /events`: the history of one or several channels.
 //!
-//! The [`HistoryPager`] decides what to read and what belongs into the answer, and the
+//! The [`HistoryPager`] decides what to read and what belongs into the response, and the
 //! [`HistoryMerge`] does so for several channels. This module reads the request and calls the
-//! broker, and `history_answer` writes the answer.
+//! broker, and `history_response` writes the response.
 
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_lab::extract::LocalData;
 use sse_proto::{Channel, EventId};
 
-use super::{history_answer::HistoryAnswer, history_memory::WAIT_MAX};
+use super::{history_memory::WAIT_MAX, history_response::HistoryResponse};
 use crate::{
     broker::{Broker, PageLimits},
     budget::ClientNet,
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Events per answer, unless the request says otherwise.
+/// Events per response, unless the request says otherwise.
 const EVENTS_DEFAULT: usize = 1000;
 /// Largest value of `limit`.
 const EVENTS_MAX: usize = 10_000;
@@ -70,8 +70,8 @@ pub(crate) async fn events(
         searcher: &searcher.waiting_up_to(WAIT_MAX),
     };
     let starts = resolve_starts(log, &asked).await?;
-    let answer = read_answer(&state, log, asked, starts).await?;
-    let (mut response, body) = answer.encode(&request, &params);
+    let history = read_history(&state, log, asked, starts).await?;
+    let (mut response, body) = history.encode(&request, &params);
     Ok(response.body(permit.body(body).await?))
 }
 
@@ -88,7 +88,7 @@ fn parse_request(request: &HttpRequest, params: &Params) -> ApiResult<HistoryReq
     })
 }
 
-/// Returns the number of events to return. `last=5` also limits the answer to 5 events per channel.
+/// Returns the number of events to return. `last=5` also limits the response to 5 events per channel.
 fn effective_limit(
     params: &Params,
     start: Option<&StartParam>,
@@ -153,25 +153,25 @@ async fn resolve_history_start(
     })
 }
 
-async fn read_answer(
+async fn read_history(
     state: &AppState,
     log: SearchedLog<'_>,
     asked: HistoryRequest,
     starts: Vec<(Channel, HistoryStart)>,
-) -> ApiResult<HistoryAnswer> {
-    let (events, answer) = match <[_; 1]>::try_from(starts) {
+) -> ApiResult<HistoryResponse> {
+    let (events, history) = match <[_; 1]>::try_from(starts) {
         Ok([start]) => read_one(log, asked, start).await?,
         Err(starts) => read_several(log, asked, starts).await?,
     };
     state.metrics.history_read(events);
-    Ok(answer)
+    Ok(history)
 }
 
 async fn read_one(
     log: SearchedLog<'_>,
     asked: HistoryRequest,
     (channel, start): (Channel, HistoryStart),
-) -> ApiResult<(usize, HistoryAnswer)> {
+) -> ApiResult<(usize, HistoryResponse)> {
     let query = HistoryQuery {
         channel,
         filter: asked.filter,
@@ -180,14 +180,14 @@ async fn read_one(
     };
     let mut pager = HistoryPager::new(query, start);
     read_pages(log, &mut pager).await?;
-    Ok((pager.events(), HistoryAnswer::One(pager.finish())))
+    Ok((pager.events(), HistoryResponse::One(pager.finish())))
 }
 
 async fn read_several(
     log: SearchedLog<'_>,
     asked: HistoryRequest,
     starts: Vec<(Channel, HistoryStart)>,
-) -> ApiResult<(usize, HistoryAnswer)> {
+) -> ApiResult<(usize, HistoryResponse)> {
     let query = MergeQuery {
         filter: asked.filter,
         until: asked.until,
@@ -198,7 +198,7 @@ async fn read_several(
         read_pages(log, &mut part.pager).await?;
         merge.add_part(part);
     }
-    Ok((merge.events(), HistoryAnswer::Several(merge.finish())))
+    Ok((merge.events(), HistoryResponse::Several(merge.finish())))
 }
 
 async fn read_pages(log: SearchedLog<'_>, pager: &mut HistoryPager) -> ApiResult<()> {

@@ -1,7 +1,7 @@
 //! The routes for events: publishing, streams and history.
 
-mod history_answer;
 mod history_memory;
+mod history_response;
 mod idempotency;
 
 pub(crate) mod batch;

@@ -1,4 +1,4 @@
-//! One channel of a merge: the part of its history that was read and is not in the answer yet.
+//! One channel of a merge: the part of its history that was read and is not in the response yet.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub(super) enum Next {
 pub(super) struct ChannelReader {
     channel: Channel,
     start: HistoryStart,
-    /// What the last part found and the answer does not have yet.
+    /// What the last part found and the response does not have yet.
     entries: VecDeque<Stored>,
     /// A loss that overlaps the end of the channel.
     loss: Option<HistoryEvent>,
@@ -65,7 +65,7 @@ impl ChannelReader {
         self.is_interrupted
     }
 
-    /// Returns true if the channel has events that are not in the answer.
+    /// Returns true if the channel has events that are not in the response.
     pub(super) fn has_more(&self) -> bool {
         self.more || !self.entries.is_empty()
     }
@@ -92,7 +92,7 @@ impl ChannelReader {
         entry.map_or(Next::Unknown { bytes_min }, Next::Entry)
     }
 
-    /// Returns the loss at the end of the channel, once everything before it is in the answer.
+    /// Returns the loss at the end of the channel, once everything before it is in the response.
     pub(super) fn take_reached_loss(&mut self) -> Option<HistoryEvent> {
         if self.has_more() {
             return None;
@@ -100,9 +100,9 @@ impl ChannelReader {
         self.loss.take()
     }
 
-    /// Returns the position after everything of this channel that is in the answer.
+    /// Returns the position after everything of this channel that is in the response.
     ///
-    /// That is *at* an event that was read and is not in the answer, so that the events that the
+    /// That is *at* an event that was read and is not in the response, so that the events that the
     /// filter kept back before it are not read again.
     pub(super) fn position(&self) -> (Channel, Position) {
         let next = self.entries.front().map(|entry| Position::At(entry.id));
@@ -149,7 +149,7 @@ impl ChannelReader {
     }
 
     /// Removes the last event if the part has more than `bytes_max`, which only one event can
-    /// exceed. Returns its size. The event is read again when it is the next one of the answer.
+    /// exceed. Returns its size. The event is read again when it is the next one of the response.
     fn give_up_too_large(&mut self, bytes_max: usize) -> usize {
         let bytes: usize = self.entries.iter().map(Stored::size).sum();
         if bytes <= bytes_max {

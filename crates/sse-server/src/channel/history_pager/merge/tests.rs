@@ -112,7 +112,7 @@ impl Logs {
         true
     }
 
-    fn answer(&self, query: &MergeQuery, cursor: Option<&str>) -> MultiHistory {
+    fn response(&self, query: &MergeQuery, cursor: Option<&str>) -> MultiHistory {
         let mut merge = self.merge(query, cursor);
         while self.add_next(&mut merge) {}
         merge.finish()
@@ -127,7 +127,7 @@ fn query(limit: usize) -> MergeQuery {
     }
 }
 
-/// The events of an answer as `5a`: id and channel.
+/// The events of a response as `5a`: id and channel.
 fn names(history: &MultiHistory) -> Vec<String> {
     let name = |event: &HistoryEvent| {
         let ms = event.id.trim_end_matches("-0");
@@ -171,7 +171,7 @@ proptest! {
         expected.sort();
         let (mut found, mut cursor, mut more) = (Vec::new(), None, true);
         while more {
-            let page = logs.answer(&query, cursor.as_deref());
+            let page = logs.response(&query, cursor.as_deref());
             prop_assert!(page.events.len() <= limit && page.gaps.is_empty());
             prop_assert!(page.events.len() == limit || !page.more);
             found.extend(names(&page));
@@ -215,19 +215,19 @@ proptest! {
 fn events_with_the_same_id_are_sorted_by_channel() {
     let log = || vec![event(1, "click"), event(2, "click")];
     let logs = Logs::of([("b", log()), ("a", log()), ("c", vec![])]);
-    let history = logs.answer(&query(3), None);
+    let history = logs.response(&query(3), None);
     assert_eq!(names(&history), ["1a", "1b", "2a"]);
     assert_eq!(
         (history.next.as_str(), history.more),
         ("a=2-0,b=@2-0,c=0-0", true)
     );
-    let rest = logs.answer(&query(3), Some(&history.next));
+    let rest = logs.response(&query(3), Some(&history.next));
     assert_eq!(names(&rest), ["2b"]);
     assert!(!rest.more);
 }
 
 #[test]
-fn large_events_of_many_channels_have_the_memory_of_one_answer() {
+fn large_events_of_many_channels_have_the_memory_of_one_response() {
     const BYTES: usize = 1 << 20;
     let large = |nth: u64| {
         let events = (0..4).map(|turn| sized_event(turn * 100 + nth + 1, "click", BYTES));
@@ -257,25 +257,25 @@ fn large_events_of_many_channels_have_the_memory_of_one_answer() {
 }
 
 #[test]
-fn one_event_may_exceed_the_memory_of_an_answer() {
+fn one_event_may_exceed_the_memory_of_a_response() {
     let huge = sized_event(1, "click", ANSWER_LIMITS.bytes_max + 1);
     let logs = Logs::of([("a", vec![huge]), ("b", vec![event(2, "click")])]);
-    let history = logs.answer(&query(10), None);
+    let history = logs.response(&query(10), None);
     assert_eq!(
         (names(&history), history.more),
         (vec!["1a".to_owned()], true)
     );
-    let rest = logs.answer(&query(10), Some(&history.next));
+    let rest = logs.response(&query(10), Some(&history.next));
     assert_eq!((names(&rest), rest.more), (vec!["2b".to_owned()], false));
 }
 
 #[test]
-fn a_gap_is_reported_once_even_if_no_event_of_its_channel_is_in_the_answer() {
+fn a_gap_is_reported_once_even_if_no_event_of_its_channel_is_in_the_response() {
     let logs = Logs::of([
         ("a", vec![event(1, "click"), event(2, "click")]),
         ("b", vec![event(1000, "click")]),
     ]);
-    let history = logs.answer(&query(1), Some("a=0-0,b=5-0"));
+    let history = logs.response(&query(1), Some("a=0-0,b=5-0"));
     assert_eq!(names(&history), ["1a"]);
     let gap = &history.gaps[0];
     assert_eq!((gap.channel.as_str(), gap.after.as_str()), ("b", "5-0"));
@@ -284,7 +284,7 @@ fn a_gap_is_reported_once_even_if_no_event_of_its_channel_is_in_the_answer() {
 }
 
 #[test]
-fn a_channel_that_is_trimmed_between_two_parts_ends_the_answer_before_the_hole() {
+fn a_channel_that_is_trimmed_between_two_parts_ends_the_response_before_the_hole() {
     let times = |range: std::ops::Range<u64>| range.map(|ms| event(ms, "click")).collect();
     let mut logs = Logs::of([("a", times(1..100)), ("b", vec![event(500, "click")])]);
     let mut merge = logs.merge(&query(40), None);
@@ -294,7 +294,7 @@ fn a_channel_that_is_trimmed_between_two_parts_ends_the_answer_before_the_hole()
     let history = merge.finish();
     assert_eq!((names(&history).len(), history.more), (20, true));
     assert_eq!(history.next, "a=20-0,b=@500-0");
-    let rest = logs.answer(&query(40), Some(&history.next));
+    let rest = logs.response(&query(40), Some(&history.next));
     assert_eq!(names(&rest), ["500b", "1000a"]);
     assert_eq!(rest.gaps.len(), 1);
 }
@@ -332,7 +332,7 @@ fn a_loss_that_overlaps_the_end_is_the_last_line_of_its_channel() {
 #[test]
 fn positions_stay_readable_by_a_stream() {
     let logs = Logs::of([("a", vec![event(3, "click")]), ("b", vec![])]);
-    let next = logs.answer(&query(1), None).next;
+    let next = logs.response(&query(1), None).next;
     let cursor: Cursor = next.parse().unwrap();
     let in_channel = |name: &str| cursor.position_in(&name.parse().unwrap());
     assert_eq!(in_channel("a"), Some(Position::After(id(3))));

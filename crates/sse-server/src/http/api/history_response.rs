@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// What was read: the history of one channel, or of several.
-pub(super) enum HistoryAnswer {
+pub(super) enum HistoryResponse {
     /// The request names one channel.
     One(History),
     /// The request names several channels.
     Several(MultiHistory),
 }
 
-impl HistoryAnswer {
+impl HistoryResponse {
     /// Returns the head of the response, and its body.
     pub(super) fn encode(
         &self,
